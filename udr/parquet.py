@@ -1,0 +1,26 @@
+"""The only file that imports pyarrow: the records of a Parquet file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from udr.errors import DataError, MissingExtraError
+
+
+def read_records(path: Path) -> Iterator[dict[str, object]]:
+    """Yield the records of a Parquet file as dictionaries, batch by batch, never all in memory.
+
+    Raises:
+        DataError: the file is not Parquet.
+        MissingExtraError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("pyarrow, which reads Parquet,", "parquet") from error
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"not a readable Parquet file: {str(error).splitlines()[0]}", path=path) from error

@@ -1,0 +1,151 @@
+"""Pools: a task's demonstrations; and the folders that tasks and their rows lie in."""
+
+import hashlib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from udr.errors import ConfigError, DataError, UnknownTaskError
+from udr.rows import SUFFIXES, read_rows
+from udr.tasks import Task, TaskFamily, parse_family, parse_task
+from udr.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A task and its demonstrations, in the order of their ids.
+
+    Raises:
+        DataError: there is no row, or two share an id.
+    """
+
+    task: Task
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise DataError(f"the pool of task {self.task.name!r} is empty; it needs at least one row")
+        rows = tuple(sorted(self.rows, key=lambda row: row.id))
+        for one, other in zip(rows, rows[1:], strict=False):
+            if one.id == other.id:
+                raise DataError(f"the pool of task {self.task.name!r} has the id {one.id!r} twice", field="id")
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFolder:
+    """A task and the folder that holds its splits."""
+
+    task: Task
+    path: Path
+
+    def rows(self, split: str) -> list[Row]:
+        """Return the rows of ``train``, ``validation`` or ``test``, in the file's order.
+
+        Raises:
+            DataError: no file holds that split, two do, it is empty, or a row is wrong.
+        """
+        files = [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
+        if len(files) != 1:
+            found = " and ".join(path.name for path in files) or "none"
+            raise DataError(f"needs one of {', '.join(split + s for s in SUFFIXES)}; found {found}", path=self.path)
+        rows = list(read_rows(self.task, files[0]))
+        if not rows:
+            raise DataError(f"holds no row; task {self.task.name!r} needs at least one", path=files[0])
+        return rows
+
+    def pool(self, size: int | None = None, seed: int = 0) -> Pool:
+        """Return the training rows as a pool, cut by seed to at most ``size``."""
+        return Pool(self.task, tuple(sample(self.rows("train"), size, seed)))
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The tasks under one folder, and their families.
+
+    Attributes:
+        tasks: by name, in the order asked for, else sorted by name.
+        families: by name; one for each family that a task names.
+    """
+
+    tasks: Mapping[str, TaskFolder]
+    families: Mapping[str, TaskFamily]
+
+
+def open_collection(root: Path, names: Sequence[str] | None = None) -> Collection:
+    """Read the ``task.toml`` files at most two folders below ``root``, and the ``family.toml`` files beside them.
+
+    Args:
+        root: a collection, a family's folder or a task's folder.
+        names: the tasks wanted; None for all.
+
+    Raises:
+        DataError: a file is wrong, a task's folder is not called by its name, or two tasks share one.
+        UnknownTaskError: a name is not among the tasks.
+        ConfigError: there is no task at all.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no such folder of tasks")
+    found: dict[str, TaskFolder] = {}
+    for depth in ("", "*/", "*/*/"):
+        for path in sorted(root.glob(f"{depth}task.toml")):
+            task = parse_task(_read_toml(path), path)
+            if path.parent.resolve().name != task.name:
+                raise DataError(
+                    f"is {task.name!r}, but the folder is called {path.parent.resolve().name!r}", path=path, field="name"
+                )
+            if task.name in found:
+                raise DataError(f"{task.name!r} is also in {found[task.name].path}", path=path, field="name")
+            found[task.name] = TaskFolder(task, path.parent)
+    if not found:
+        raise ConfigError(f"{root}: holds no task.toml, neither itself nor up to two folders below")
+    tasks = {name: _get(found, name) for name in (names if names is not None else sorted(found))}
+    return Collection(tasks, {f.task.family: _family(f) for f in tasks.values()})
+
+
+def _get(found: Mapping[str, TaskFolder], name: str) -> TaskFolder:
+    if name not in found:
+        raise UnknownTaskError(f"unknown task {name!r}; there are {', '.join(sorted(found))}")
+    return found[name]
+
+
+def _family(folder: TaskFolder) -> TaskFamily:
+    name = folder.task.family
+    path = folder.path.parent / "family.toml"
+    if path.is_file():
+        return parse_family(_read_toml(path), name, path)
+    return TaskFamily(name, name.replace("_", " ").replace("-", " "))
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: byte {error.start} ({error.reason})", path=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"not TOML: {error}", path=path) from error
+
+
+_Item = TypeVar("_Item")
+
+
+def sample(rows: Iterable[Row], size: int | None, seed: int) -> list[Row]:
+    """Return at most ``size`` of the rows, chosen and ordered by seed and id, so the file's order has no say.
+
+    A smaller sample is a prefix of a larger one.
+    """
+    return sample_by(list(rows), size, seed, lambda row: row.id)
+
+
+def sample_by(items: Sequence[_Item], size: int | None, seed: int, key: Callable[[_Item], str]) -> list[_Item]:
+    """Return at most ``size`` items, ordered by a hash of seed and key; the same in every process."""
+
+    def place(item: _Item) -> tuple[bytes, str]:
+        return hashlib.sha256(f"{seed}:{key(item)}".encode()).digest(), key(item)
+
+    return sorted(items, key=place)[:size]

@@ -1,0 +1,110 @@
+"""Search among vectors: the protocol, exact numpy search (the tests' oracle), and the order of results.
+
+The order is our own: similarity rounded to 5 decimals, then position. An engine's order among equals is
+arbitrary, and its sums differ from another's in the last bits; so engines only propose, a little more than
+was asked for, and ``order`` computes the similarities of what they proposed in one way for all of them.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.encoder import Vectors
+
+Positions = NDArray[np.int64]
+Similarities = NDArray[np.float64]
+
+DECIMALS = 5
+# What two engines' float32 sums may differ by, beyond the rounding itself.
+_SLACK = 2 * 10.0**-DECIMALS
+_MARGIN = 16
+
+Proposer = Callable[[Vectors, int], tuple[NDArray[np.floating], Positions]]
+"""From queries and a count to similarities and positions, both [num_queries, count], best first."""
+
+
+class Searcher(Protocol):
+    """Finds the vectors nearest to queries."""
+
+    def __len__(self) -> int:
+        """Return how many vectors there are."""
+
+    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+        """Return the k nearest vectors of each query.
+
+        Args:
+            queries: float32 [num_queries, dimension].
+            k: how many, at least 1; fewer come back when there are fewer vectors.
+
+        Returns:
+            Positions and similarities, both [num_queries, min(k, len(self))]; the similarity is the dot product
+            rounded to 5 decimals, higher is nearer; best first, ties by position.
+        """
+
+
+class ExactSearch:
+    """Compares every query with every vector, in numpy."""
+
+    def __init__(self, vectors: Vectors) -> None:
+        self._vectors = vectors
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+        """See ``Searcher.search``."""
+        return search_with(self._propose, self._vectors, queries, k)
+
+    def _propose(self, queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+        similarities = queries @ self._vectors.T
+        nearest = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(similarities, nearest, axis=1), nearest.astype(np.int64)
+
+
+def search_with(
+    propose: Proposer, vectors: Vectors, queries: Vectors, k: int
+) -> tuple[Positions, Similarities]:
+    """Search with an engine that proposes candidates, in the order of this module.
+
+    More than k are asked for, and twice as many again while the last one proposed is so near to the k-th that
+    a tie, or a difference in the last bits, could have kept a rightful one out.
+
+    Raises:
+        ValueError: the shapes do not fit, or k is below 1.
+    """
+    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+        raise ValueError(f"queries must be [num_queries, {vectors.shape[1]}], found {list(queries.shape)}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, found {k}")
+    k = min(k, len(vectors))
+    count = min(k + _MARGIN, len(vectors))
+    while True:
+        similarities, positions = propose(queries, count)
+        enough = similarities[:, -1] < similarities[:, k - 1] - _SLACK if count else np.ones(0)
+        if count == len(vectors) or bool(np.all(enough)):
+            return order(vectors, queries, positions, k)
+        count = min(2 * count, len(vectors))
+
+
+def order(vectors: Vectors, queries: Vectors, positions: Positions, k: int) -> tuple[Positions, Similarities]:
+    """Return the k best of the proposed positions of each query, in the order of this module.
+
+    Args:
+        vectors: float32 [num_vectors, dimension].
+        queries: float32 [num_queries, dimension].
+        positions: [num_queries, proposed], in any order, none twice.
+        k: how many to keep.
+
+    Returns:
+        Positions and similarities, both [num_queries, k].
+    """
+    ascending = np.sort(positions, axis=1)
+    # In float64, so that rounding to 5 decimals does not depend on the order of a sum.
+    proposed = vectors[ascending].astype(np.float64)
+    exact = np.einsum("qpd,qd->qp", proposed, queries.astype(np.float64))
+    # Adding zero turns -0.0 into 0.0.
+    rounded = np.round(exact, DECIMALS) + 0.0
+    best = np.argsort(-rounded, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(ascending, best, axis=1), np.take_along_axis(rounded, best, axis=1)
