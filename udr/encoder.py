@@ -1,5 +1,6 @@
 """The encoder: texts to vectors. The one file that imports sentence_transformers for inference."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -9,9 +10,13 @@ from numpy.typing import NDArray
 
 from udr import models
 from udr.errors import MissingExtraError, ModelError
+from udr.text import ENCODER_WORDING
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+RECORD = "udr.json"
+"""The file in the folder of a model that udr trained: the wording it was trained with."""
 
 Metric = Literal["cosine", "dot"]
 Vectors = NDArray[np.float32]
@@ -78,6 +83,7 @@ class SentenceEncoder:
             raise MissingExtraError("sentence-transformers", "index") from error
         if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
             raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
+        _check_wording(name, path)
         try:
             model = SentenceTransformer(str(path), device=device)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -120,3 +126,15 @@ class SentenceEncoder:
             convert_to_numpy=True,
         )
         return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _check_wording(name: str, path: Path) -> None:
+    record = path / RECORD
+    if not record.is_file():
+        return
+    found = json.loads(record.read_text(encoding="utf-8")).get("encoder_wording")
+    if found != ENCODER_WORDING:
+        raise ModelError(
+            f"model {name!r} was trained with the encoder wording {found}, this version of udr uses {ENCODER_WORDING}; "
+            "train it again, or use the version of udr that trained it"
+        )

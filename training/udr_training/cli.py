@@ -1,0 +1,127 @@
+"""The commands ``udr train`` and ``udr evaluate``: arguments to configuration to one call."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from udr.models import DEFAULT_LM
+
+if TYPE_CHECKING:
+    from udr_training.feedback.scoring import Progress
+
+TasksFolder = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
+TaskNames = Annotated[str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")]
+
+
+def train(
+    tasks_folder: TasksFolder,
+    out: Annotated[Path, typer.Option("--out", help="The run directory; a run that was cut short goes on.")],
+    tasks: TaskNames = None,
+    preset: Annotated[str, typer.Option(help="cpu, default or paper.")] = "cpu",
+    config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
+    lm: Annotated[str | None, typer.Option("--lm", help="The feedback LM: hub name, path, package:NAME.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The encoder to start from.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where the language model runs: cpu, cuda.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Its weights: float32, bfloat16, float16.")] = None,
+    pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed; 0 for all.")] = None,
+    queries: Annotated[int | None, typer.Option(help="Training queries a task, by seed; 0 for all.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Candidates a query and iteration.")] = None,
+    random_share: Annotated[float | None, typer.Option(help="The share of them drawn at random.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Trainings.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Visits to each query in a training.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Queries a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The schedule's peak.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
+    feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
+) -> None:
+    """Train one encoder on many tasks from a language model's feedback."""
+    from udr.pool import open_collection
+    from udr_training.config import load_config
+
+    names = tuple(tasks.split(",")) if tasks else None
+    overrides = {
+        "seed": seed,
+        "feedback.lm": lm,
+        "feedback.device": device,
+        "feedback.dtype": dtype,
+        "candidates.pool": pool,
+        "candidates.queries": queries,
+        "candidates.num_candidates": candidates,
+        "candidates.random_share": random_share,
+        "train.model": model,
+        "train.iterations": iterations,
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.learning_rate": learning_rate,
+    }
+    collection = open_collection(tasks_folder, names)
+    resolved = load_config(preset, {**overrides, "tasks": list(collection.tasks)}, config)
+
+    # Only now: the checks above answer at once, these imports take seconds.
+    from udr_training.run import Run
+
+    _quiet()
+    run = Run(out, collection, resolved, feedback=feedback, report=_show)
+    typer.echo(str(run.finish()))
+
+
+def _show(task: str, progress: "Progress") -> None:
+    if sys.stderr.isatty() or progress.done == progress.total:
+        rate = progress.done / max(progress.seconds, 1e-9)
+        left = (progress.total - progress.done) / rate
+        ending = "\n" if progress.done == progress.total else "\r"
+        typer.echo(
+            f"udr: {task}: {progress.done}/{progress.total} pairs, {rate:.1f}/s, {left:.0f} s left  {ending}",
+            err=True,
+            nl=False,
+        )
+
+
+def _quiet() -> None:
+    """Send our log to stderr, and keep the libraries' progress bars out of it."""
+    from transformers.utils import logging as transformers_logging
+
+    logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
+    for name in ("httpx2", "sentence_transformers", "datasets"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet: Any = transformers_logging
+    quiet.disable_progress_bar()
+    quiet.set_verbosity_error()
+
+
+def evaluate(
+    tasks_folder: TasksFolder,
+    retrievers: Annotated[str, typer.Option(help="random, bm25, encoders, run directories; separated by commas.")],
+    tasks: TaskNames = None,
+    lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,
+    shots: Annotated[int, typer.Option(help="Demonstrations a prompt.", min=0)] = 4,
+    limit: Annotated[int | None, typer.Option(help="Test rows a task, by seed.", min=1)] = None,
+    pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of cuts, random demonstrations and the bootstrap.")] = 0,
+    device: Annotated[str, typer.Option(help="Where the language model runs.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Its weights.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout; the table goes to stderr.")] = False,
+) -> None:
+    """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
+    from udr.pool import open_collection
+
+    collection = open_collection(tasks_folder, tasks.split(",") if tasks else None)
+
+    from udr_training.evaluate import EvaluationConfig, TaskResult, evaluate, table
+    from udr_training.feedback.causal_lm import CausalLM
+
+    _quiet()
+
+    def show(result: TaskResult) -> None:
+        typer.echo(f"udr: {result.task}, {result.retriever}: {result.value:.1f}", err=True)
+
+    config = EvaluationConfig(shots=shots, limit=limit, pool=pool, seed=seed)
+    model = CausalLM.load(lm, device, dtype)
+    evaluation = evaluate(collection, retrievers.split(","), model, config, show)
+    typer.echo(table(evaluation), err=as_json)
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))

@@ -1,0 +1,1 @@
+"""Feedback: what a language model says of a target, given one demonstration and a query."""

@@ -1,0 +1,61 @@
+"""GGUF files: their weights as a Transformers folder in fp32, converted once and kept."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from udr import models
+from udr.errors import MissingExtraError, ModelError
+
+_LOG = logging.getLogger(__name__)
+
+
+def converted(path: Path) -> Path:
+    """Return a folder with the file's weights in fp32 and its tokenizer.
+
+    The conversion takes seconds to minutes; it is kept in ``$UDR_CACHE`` (default ``~/.cache/udr``) under the
+    file's fingerprint.
+
+    Raises:
+        ModelError: Transformers cannot read the file.
+        MissingExtraError: the package gguf is not installed.
+    """
+    root = Path(os.environ.get("UDR_CACHE", "~/.cache/udr")).expanduser()
+    folder = root / "gguf" / models.fingerprint(path)
+    if folder.is_dir():
+        return folder
+    _LOG.info("%s: converting to fp32 in %s", path.name, folder)
+    # Written beside its final place and renamed when it is whole; another process may have been quicker.
+    staging = folder.with_name(f"{folder.name}.{os.getpid()}")
+    try:
+        _convert(path, staging)
+        if not folder.is_dir():
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def _convert(path: Path, folder: Path) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        quantized = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+    except ImportError as error:
+        raise MissingExtraError("gguf", "training") from error
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path}: Transformers cannot read this GGUF: {reason}") from error
+    build: Any = AutoModelForCausalLM.from_config
+    # A model that came from a GGUF refuses to be saved, though its weights are plain fp32 by now.
+    config = quantized.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = build(config, dtype=torch.float32)
+    plain.load_state_dict(quantized.state_dict())
+    tokenizer.save_pretrained(str(folder))
+    plain.save_pretrained(str(folder))

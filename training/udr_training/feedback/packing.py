@@ -1,0 +1,223 @@
+"""Tree packing: many prompts that begin alike, as one sequence that holds each shared part once.
+
+A score asks for the log-likelihood of an option after a prompt. Prompts share their beginnings: all of a task
+the instruction, all of a demonstration the demonstration, all options of a query everything before them. A
+forest of ``Node`` says so, and ``pack`` lays it out as one sequence of tokens in which
+
+- every token's position is its depth in its own prompt,
+- a token sees its ancestors and itself, and nothing else,
+- an option's tokens form a trie under the query, without the last token of each: a token's probability is
+  read from the place before it, so the last one is never an input.
+
+What a model computes on the sequence is then, up to rounding, what it would compute on each prompt alone.
+This module is pure: tokens in, arrays out; it knows no model.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt with its options, as tokens.
+
+    Attributes:
+        parts: the prompt, cut where others may go another way: instruction, demonstration, query. Not all empty.
+        options: the continuations; none of them empty.
+    """
+
+    parts: tuple[Tokens, ...]
+    options: tuple[Tokens, ...]
+
+    @property
+    def length(self) -> int:
+        """The tokens of the longest sequence that the model must see; its last token is no input."""
+        return sum(map(len, self.parts)) + max(map(len, self.options)) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One sequence for the model, and where to read the options' log-likelihoods.
+
+    Attributes:
+        tokens: int64 [length].
+        positions: int64 [length], each token's depth in its own prompt.
+        visible: bool [length, length]; row i says what token i sees.
+        sources: int64 [num_edges], where the prediction of an option's token is read.
+        targets: int64 [num_edges], the token predicted there.
+        paths: for each option of each prompt, in the order packed, the edges whose log-probabilities sum to its
+            log-likelihood.
+    """
+
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    visible: NDArray[np.bool_]
+    sources: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    paths: tuple[tuple[tuple[int, ...], ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def log_likelihoods(self, log_probabilities: NDArray[np.float32]) -> list[NDArray[np.float64]]:
+        """Return the options' log-likelihoods, one array [num_options] a prompt, in the order packed.
+
+        Args:
+            log_probabilities: [num_edges], of ``targets`` at ``sources``.
+        """
+        wide = log_probabilities.astype(np.float64)
+        return [np.array([wide[list(edges)].sum() for edges in options]) for options in self.paths]
+
+
+@dataclass(slots=True)
+class _Layout:
+    """Grows one packed sequence; a place is an index into it."""
+
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    edges: dict[tuple[int, int], int] = field(default_factory=dict)
+    parts: dict[tuple[int, Tokens], int] = field(default_factory=dict)
+
+    def follow(self, place: int, part: Tokens) -> int:
+        """Return the place of the last token of ``part`` under ``place``, laying it out if it is new."""
+        if not part:
+            return place
+        if (place, part) not in self.parts:
+            last = place
+            for token in part:
+                last = self._append(last, token)
+            self.parts[place, part] = last
+        return self.parts[place, part]
+
+    def option(self, place: int, tokens: Tokens) -> tuple[int, ...]:
+        """Return the edges of one option under ``place``; shared beginnings are laid out once."""
+        path = []
+        for number, token in enumerate(tokens):
+            path.append(self.edges.setdefault((place, token), len(self.edges)))
+            if number + 1 < len(tokens):
+                place = self.follow(place, (token,))
+        return tuple(path)
+
+    def _append(self, parent: int, token: int) -> int:
+        self.tokens.append(token)
+        self.parents.append(parent)
+        self.depths.append(self.depths[parent] + 1 if parent >= 0 else 0)
+        return len(self.tokens) - 1
+
+    def visible(self) -> NDArray[np.bool_]:
+        seen = np.zeros((len(self.tokens), len(self.tokens)), dtype=bool)
+        for place, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[place, : parent + 1] = seen[parent, : parent + 1]
+            seen[place, place] = True
+        return seen
+
+
+def pack(prompts: Sequence[Prompt]) -> Pack:
+    """Lay prompts out as one sequence; equal beginnings, part by part, are laid out once.
+
+    Raises:
+        ValueError: a prompt has no token, or an option has none.
+    """
+    layout = _Layout()
+    paths = []
+    for prompt in prompts:
+        place = -1
+        for part in prompt.parts:
+            place = layout.follow(place, part)
+        if place < 0 or not all(prompt.options) or not prompt.options:
+            raise ValueError("a prompt needs at least one token and one option, and an option at least one token")
+        paths.append(tuple(layout.option(place, option) for option in prompt.options))
+    edges = np.array(list(layout.edges), dtype=np.int64).reshape(-1, 2)
+    return Pack(
+        tokens=np.array(layout.tokens, dtype=np.int64),
+        positions=np.array(layout.depths, dtype=np.int64),
+        visible=layout.visible(),
+        sources=edges[:, 0],
+        targets=edges[:, 1],
+        paths=tuple(paths),
+    )
+
+
+def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
+    """Say which prompts share a pack: positions in ``prompts``, pack by pack, fullest first.
+
+    Prompts that share all parts but the last (one demonstration's queries) stay together; a group that is larger
+    than the budget is split, and its shared parts repeated; small groups fill packs up, first fit, longest first.
+    A prompt that is larger than the budget has a pack of its own.
+
+    Args:
+        prompts: the prompts.
+        budget: tokens a pack.
+    """
+    groups: dict[tuple[Tokens, ...], list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        groups.setdefault(prompt.parts[:-1], []).append(number)
+    chunks = [chunk for shared, numbers in groups.items() for chunk in _split(prompts, shared, numbers, budget)]
+    chunks.sort(key=lambda chunk: (-chunk.size, chunk.numbers))
+    bins: list[_Bin] = []
+    # Bins with room, so that the search for the first fit does not walk over full ones.
+    open_bins: dict[Tokens, list[_Bin]] = {}
+    for chunk in chunks:
+        root = chunk.shared[0] if chunk.shared else ()
+        candidates = open_bins.setdefault(root, [])
+        # The instruction, common to all chunks of a bin, is laid out once.
+        extra = chunk.size - len(root)
+        home = next((home for home in candidates if home.size + extra <= budget), None)
+        if home is None:
+            home = _Bin(len(root), [])
+            bins.append(home)
+            candidates.append(home)
+        home.size += extra
+        home.numbers.extend(chunk.numbers)
+        if home.size > budget - _LEAST_ROOM:
+            candidates.remove(home)
+    bins.sort(key=lambda home: -home.size)
+    return [home.numbers for home in bins]
+
+
+# A bin with less room than this takes nothing more; no prompt is that short.
+_LEAST_ROOM = 8
+
+
+@dataclass(slots=True)
+class _Bin:
+    size: int
+    numbers: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    shared: tuple[Tokens, ...]
+    numbers: list[int]
+    size: int
+
+
+def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Chunk]:
+    root = sum(map(len, shared))
+    current: list[int] = []
+    size = root
+    for number in sorted(numbers, key=lambda number: (-_own_tokens(prompts[number]), number)):
+        own = _own_tokens(prompts[number])
+        if current and size + own > budget:
+            yield _Chunk(shared, current, size)
+            current, size = [], root
+        current.append(number)
+        size += own
+    yield _Chunk(shared, current, size)
+
+
+def _own_tokens(prompt: Prompt) -> int:
+    """Count the tokens that only this prompt lays out: its last part and its options' tries."""
+    return len(prompt.parts[-1]) + len(_inner(prompt.options))
+
+
+def _inner(options: Iterable[Tokens]) -> set[Tokens]:
+    """Return the beginnings of options that something follows: each is one input token."""
+    return {option[:end] for option in options for end in range(1, len(option))}

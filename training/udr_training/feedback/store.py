@@ -1,0 +1,128 @@
+"""Scores on disk: SQLite, keyed by content, so nothing is computed twice and nobody else's score is served."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.errors import FeedbackError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS lm (id INTEGER PRIMARY KEY, fingerprint TEXT, dtype TEXT, wording TEXT,
+    UNIQUE (fingerprint, dtype, wording));
+CREATE TABLE IF NOT EXISTS text (id INTEGER PRIMARY KEY, digest BLOB UNIQUE);
+CREATE TABLE IF NOT EXISTS score (lm INTEGER, demonstration INTEGER, query INTEGER, log_likelihoods BLOB,
+    PRIMARY KEY (lm, demonstration, query)) WITHOUT ROWID;
+"""
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PairKey:
+    """What a pair's score depends on, beside the language model: the texts as it reads them.
+
+    Attributes:
+        demonstration: everything before the query: instruction and demonstration.
+        query: the query and its options.
+    """
+
+    demonstration: bytes
+    query: bytes
+
+    @staticmethod
+    def of(demonstration: Sequence[str], query: str, options: Sequence[str]) -> "PairKey":
+        """Return the key of a pair from its texts."""
+        return PairKey(_digest(*demonstration), _digest(query, *options))
+
+
+def _digest(*texts: str) -> bytes:
+    # The lengths keep ("ab", "c") and ("a", "bc") apart. 16 bytes: a chance in 10^22 at 100 million texts.
+    joined = b"".join(f"{len(raw)}:".encode() + raw for raw in (text.encode() for text in texts))
+    return hashlib.blake2b(joined, digest_size=16).digest()
+
+
+class FeedbackStore:
+    """The log-likelihoods that one language model gave, in one file; other models' lie beside them, unseen.
+
+    Args:
+        path: the file; made when it does not exist.
+        lm: the model's fingerprint.
+        dtype: the type of its weights.
+        wording: the fingerprint of the wording it reads (``udr.text.LM_WORDING``).
+
+    Raises:
+        FeedbackError: the file is no such store.
+    """
+
+    def __init__(self, path: Path, lm: str, dtype: str, wording: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._connection = sqlite3.connect(path)
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if found not in (0, _FORMAT):
+                raise FeedbackError(f"{path}: feedback of format {found}; this version of udr reads {_FORMAT}")
+            self._connection.executescript(_SCHEMA + f"PRAGMA user_version={_FORMAT};")
+        except sqlite3.DatabaseError as error:
+            raise FeedbackError(f"{path}: not a feedback store: {error}") from error
+        with self._connection:
+            key = (lm, dtype, wording)
+            self._connection.execute("INSERT OR IGNORE INTO lm (fingerprint, dtype, wording) VALUES (?, ?, ?)", key)
+        query = "SELECT id FROM lm WHERE fingerprint = ? AND dtype = ? AND wording = ?"
+        self._lm = int(self._connection.execute(query, key).fetchone()[0])
+        self._ids: dict[bytes, int] = {}
+
+    def __enter__(self) -> "FeedbackStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything written is on disk."""
+        self._connection.close()
+
+    def __len__(self) -> int:
+        """Return how many pairs this model has scored."""
+        counted = self._connection.execute("SELECT count(*) FROM score WHERE lm = ?", (self._lm,))
+        return int(counted.fetchone()[0])
+
+    def get(self, keys: Iterable[PairKey]) -> dict[PairKey, NDArray[np.float32]]:
+        """Return the stored log-likelihoods of those pairs that have any, one array [num_options] each."""
+        found = {}
+        for key in keys:
+            ids = self._id(key.demonstration), self._id(key.query)
+            row = self._connection.execute(
+                "SELECT log_likelihoods FROM score WHERE lm = ? AND demonstration = ? AND query = ?", (self._lm, *ids)
+            ).fetchone()
+            if row is not None:
+                found[key] = np.frombuffer(row[0], dtype="<f4")
+        return found
+
+    def put(self, scores: Mapping[PairKey, NDArray[np.floating]]) -> None:
+        """Store log-likelihoods and commit: a kill after this loses none of them."""
+        with self._connection:
+            for digest in {digest for key in scores for digest in (key.demonstration, key.query)}:
+                if self._id(digest) is None:
+                    cursor = self._connection.execute("INSERT INTO text (digest) VALUES (?)", (digest,))
+                    self._ids[digest] = int(cursor.lastrowid or 0)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)",
+                [
+                    (self._lm, self._id(key.demonstration), self._id(key.query), values.astype("<f4").tobytes())
+                    for key, values in scores.items()
+                ],
+            )
+
+    def _id(self, digest: bytes) -> int | None:
+        if digest not in self._ids:
+            row = self._connection.execute("SELECT id FROM text WHERE digest = ?", (digest,)).fetchone()
+            if row is None:
+                return None
+            self._ids[digest] = int(row[0])
+        return self._ids[digest]

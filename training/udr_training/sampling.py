@@ -1,0 +1,113 @@
+"""Batches for many tasks: one task a batch, tasks drawn with p ∝ q^α; and the lists of candidates a step sees."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler
+from torch.utils.data import BatchSampler, ConcatDataset
+
+from udr_training.ranking import RankedExample, ranks
+
+
+def task_probabilities(num_queries: Mapping[str, int], alpha: float) -> dict[str, float]:
+    """Return the chance of each task to be the next batch's: p_i ∝ q_i^α (paper, section 3.4).
+
+    Args:
+        num_queries: training queries, by task.
+        alpha: 1 draws by size, 0 draws all tasks alike; the paper has 0.5.
+    """
+    weights = {task: count**alpha for task, count in num_queries.items()}
+    total = sum(weights.values())
+    return {task: weight / total for task, weight in weights.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The candidates of one query that one step sees.
+
+    Attributes:
+        example: the query and all its candidates.
+        chosen: positions among them.
+        ranks: of the chosen, among themselves; 1 for the best, equal scores share a rank.
+    """
+
+    example: RankedExample
+    chosen: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+
+def draw_candidates(example: RankedExample, length: int, number: int, seed: int) -> Draw:
+    """Return the ``number``-th draw of ``length`` of a query's candidates, uniformly, without repetition.
+
+    Raises:
+        ValueError: the query has fewer candidates than that.
+    """
+    if len(example.candidates) < length:
+        raise ValueError(
+            f"query {example.query_id!r} has {len(example.candidates)} candidates, fewer than the {length} a step sees"
+        )
+    digest = hashlib.sha256(f"{seed}:{number}:{example.query_id}".encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8]))
+    chosen = generator.choice(len(example.candidates), size=length, replace=False)
+    return Draw(example, tuple(map(int, chosen)), tuple(ranks([example.scores[place] for place in chosen])))
+
+
+class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
+    """Yields batches of one task each, tasks drawn by probability, every query of a task before any comes again.
+
+    Each task's dataset holds its queries several times over, once a draw of candidates, draw after draw; a batch
+    never holds a query twice.
+
+    Args:
+        dataset: the tasks' datasets, in the order of ``probabilities``.
+        batch_samplers: as ``SentenceTransformerTrainer`` makes them; only their batch size is used.
+        generator: unused; the order depends on the seed and the epoch alone.
+        seed: of the order.
+        probabilities: by task.
+        num_draws: how often each dataset holds its queries.
+        num_batches: how many batches to yield.
+    """
+
+    def __init__(
+        self,
+        dataset: "ConcatDataset[object]",
+        batch_samplers: Sequence[BatchSampler],
+        generator: torch.Generator | None = None,
+        seed: int = 0,
+        *,
+        probabilities: Mapping[str, float],
+        num_draws: int,
+        num_batches: int,
+    ) -> None:
+        super().__init__(dataset, list(batch_samplers), generator, seed)
+        if len(probabilities) != len(dataset.datasets):
+            raise ValueError(f"{len(probabilities)} probabilities for {len(dataset.datasets)} tasks")
+        self._probabilities = list(probabilities.values())
+        self._num_draws, self._num_batches = num_draws, num_batches
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = np.random.default_rng((self.seed, self.epoch))
+        ends = self.dataset.cumulative_sizes
+        streams = [
+            self._stream(start, end - start, generator) for start, end in zip([0, *ends[:-1]], ends, strict=True)
+        ]
+        for task in generator.choice(len(streams), size=self._num_batches, p=self._probabilities):
+            yield next(streams[task])
+
+    def _stream(self, start: int, length: int, generator: np.random.Generator) -> Iterator[list[int]]:
+        """Yield batches of one task without end: all its queries in one draw, then in the next."""
+        num_queries = length // self._num_draws
+        # A task with fewer queries than a batch still trains, in smaller batches.
+        size = min(self.batch_size, num_queries)
+        draw = 0
+        while True:
+            order = generator.permutation(num_queries) + start + num_queries * (draw % self._num_draws)
+            for first in range(0, num_queries - size + 1, size):
+                yield [int(row) for row in order[first : first + size]]
+            draw += 1
