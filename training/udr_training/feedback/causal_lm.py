@@ -44,7 +44,7 @@ class CausalLM:
         self.name, self.fingerprint = name, fingerprint
         # Transformers types its models' calls and its tokenizers' too loosely to be checked.
         self._model: Any = model
-        self._model.eval()
+        torch.nn.Module.eval(model)
         self._tokenizer: Any = tokenizer
         self._device = next(model.parameters()).device
         self._dtype: torch.dtype = next(model.parameters()).dtype

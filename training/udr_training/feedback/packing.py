@@ -162,28 +162,23 @@ def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
     chunks = [chunk for shared, numbers in groups.items() for chunk in _split(prompts, shared, numbers, budget)]
     chunks.sort(key=lambda chunk: (-chunk.size, chunk.numbers))
     bins: list[_Bin] = []
-    # Bins with room, so that the search for the first fit does not walk over full ones.
+    # Bins with room for the smallest chunk left, so that the search for the first fit walks over no full one.
     open_bins: dict[Tokens, list[_Bin]] = {}
+    smallest: dict[Tokens, int] = {chunk.root: chunk.own for chunk in chunks}
     for chunk in chunks:
-        root = chunk.shared[0] if chunk.shared else ()
-        candidates = open_bins.setdefault(root, [])
-        # The instruction, common to all chunks of a bin, is laid out once.
-        extra = chunk.size - len(root)
-        home = next((home for home in candidates if home.size + extra <= budget), None)
+        candidates = open_bins.setdefault(chunk.root, [])
+        home = next((home for home in candidates if home.size + chunk.own <= budget), None)
         if home is None:
-            home = _Bin(len(root), [])
+            # The instruction, common to all chunks of a bin, is laid out once.
+            home = _Bin(len(chunk.root), [])
             bins.append(home)
             candidates.append(home)
-        home.size += extra
+        home.size += chunk.own
         home.numbers.extend(chunk.numbers)
-        if home.size > budget - _LEAST_ROOM:
+        if home.size + smallest[chunk.root] > budget:
             candidates.remove(home)
     bins.sort(key=lambda home: -home.size)
     return [home.numbers for home in bins]
-
-
-# A bin with less room than this takes nothing more; no prompt is that short.
-_LEAST_ROOM = 8
 
 
 @dataclass(slots=True)
@@ -197,6 +192,16 @@ class _Chunk:
     shared: tuple[Tokens, ...]
     numbers: list[int]
     size: int
+
+    @property
+    def root(self) -> Tokens:
+        """The first shared part: the instruction."""
+        return self.shared[0] if self.shared else ()
+
+    @property
+    def own(self) -> int:
+        """The tokens beside the root."""
+        return self.size - len(self.root)
 
 
 def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Chunk]:

@@ -1,0 +1,161 @@
+"""Scores: how they are formed, what the language model reads, and that nothing is computed twice."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from udr import text
+from udr.errors import FeedbackError, ModelError
+from udr.pool import Pool
+from udr.tasks import Kind, Normalise
+from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.packing import Prompt
+from udr_training.feedback.scoring import Pair, cut_longest, option_values, prompt_of, score, score_pairs
+from udr_training.feedback.store import FeedbackStore, PairKey
+
+
+class TableLM:
+    """A language model of characters: an option's log-likelihood is minus its length, times the first token."""
+
+    fingerprint, dtype = "table", "float32"
+
+    def __init__(self, context: int = 10_000, fail_after: int | None = None) -> None:
+        self.context, self.scored, self._fail_after = context, 0, fail_after
+
+    def tokens(self, text: str, *, start: bool = False) -> tuple[int, ...]:
+        return (*((0,) if start else ()), *map(ord, text))
+
+    def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        return [[number] for number in range(len(prompts))]
+
+    def score(self, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        if self._fail_after is not None and self.scored >= self._fail_after:
+            raise KeyboardInterrupt
+        self.scored += len(prompts)
+        return [np.array([-len(option) * 0.1 - len(prompt.parts[1]) * 0.01 for option in prompt.options]) for prompt in prompts]
+
+
+def store(path: Path, lm: str = "table", dtype: str = "float32", wording: str = "w") -> FeedbackStore:
+    return FeedbackStore(path / "feedback.sqlite", lm, dtype, wording)
+
+
+def pairs_of(pool: Pool, count: int) -> list[Pair]:
+    return [Pair(pool.task, pool.rows[number % 5], pool.rows[5 + number]) for number in range(count)]
+
+
+def test_classification_score_is_the_golds_share(pools: dict[str, Pool]) -> None:
+    task = pools["reviews"].task
+    values = option_values(task, np.log([0.2, 0.6]), [1, 3])
+    assert score(task, values, gold=0) == pytest.approx(0.25)
+
+
+def test_multiple_choice_compares_means_per_token_unless_told_otherwise(pools: dict[str, Pool]) -> None:
+    task = pools["colours"].task
+    assert option_values(task, np.array([-4.0, -3.0]), [4, 1]).tolist() == [-1.0, -3.0]
+    summed = replace(task, normalise=Normalise.SUM)
+    assert option_values(summed, np.array([-4.0, -3.0]), [4, 1]).tolist() == [-4.0, -3.0]
+
+
+def test_generation_score_is_the_mean_log_likelihood_of_a_token(pools: dict[str, Pool]) -> None:
+    task = pools["reverse"].task
+    assert task.kind is Kind.GENERATION
+    assert score(task, option_values(task, np.array([-6.0]), [3]), gold=0) == -2.0
+
+
+def test_the_model_reads_exactly_the_wording(pools: dict[str, Pool], lm: CausalLM) -> None:
+    pool = pools["reviews"]
+    prompt = prompt_of(lm, pool.task, pool.rows[0], [pool.rows[1]])
+    bos, *read = [token for part in prompt.parts for token in part]
+    expected = text.prompt(
+        pool.task.instruction,
+        [text.demonstration_text(pool.task, pool.rows[1])],
+        text.query_prompt(pool.task, pool.rows[0].input),
+    )
+    assert bos == 0
+    assert lm._tokenizer.decode(read) == expected
+    assert [lm._tokenizer.decode(option) for option in prompt.options] == [" good", " bad"]
+
+
+def test_special_tokens_in_data_are_ordinary_text(lm: CausalLM) -> None:
+    assert lm.tokens("</s>") == tuple(lm.tokens("<")[0:1] + lm.tokens("/") + lm.tokens("s") + lm.tokens(">"))
+
+
+def test_a_prompt_too_long_for_the_model_loses_the_demonstrations_input_only(pools: dict[str, Pool]) -> None:
+    pool = pools["reviews"]
+    whole = prompt_of(TableLM(), pool.task, pool.rows[0], [pool.rows[1]])
+    cut = prompt_of(TableLM(context=whole.length - 10), pool.task, pool.rows[0], [pool.rows[1]])
+    assert cut.length == whole.length - 10
+    assert (cut.parts[0], cut.parts[2], cut.options) == (whole.parts[0], whole.parts[2], whole.options)
+    output = "\n" + text.output_text(pool.task, pool.rows[1].target) + text.SEPARATOR
+    assert cut.parts[1][-len(output) :] == tuple(map(ord, output))
+
+
+def test_the_longest_texts_are_cut_first() -> None:
+    texts = [(1,) * 10, (2,) * 3, (3,) * 6]
+    assert [len(part) for part in cut_longest(texts, 11)] == [4, 3, 4]
+    assert cut_longest(texts, 19) == texts
+    assert cut_longest(texts, -5) == [(), (), ()]
+
+
+def test_scores_are_stored_and_not_computed_again(tmp_path: Path, pools: dict[str, Pool]) -> None:
+    lm, pairs = TableLM(), pairs_of(pools["reviews"], 10)
+    with store(tmp_path) as opened:
+        first = score_pairs(lm, opened, pairs)
+    with store(tmp_path) as opened:
+        assert len(opened) == 10
+        assert score_pairs(lm, opened, pairs) == first
+    assert lm.scored == 10
+
+
+def test_a_killed_run_keeps_what_it_scored_and_computes_only_the_rest(tmp_path: Path, pools: dict[str, Pool]) -> None:
+    pairs = pairs_of(pools["reviews"], 10)
+    with store(tmp_path) as opened, pytest.raises(KeyboardInterrupt):
+        score_pairs(TableLM(fail_after=4), opened, pairs)
+    with store(tmp_path) as opened:
+        lm = TableLM()
+        resumed = score_pairs(lm, opened, pairs)
+    assert lm.scored == 6
+    with store(tmp_path / "other") as opened:
+        assert score_pairs(TableLM(), opened, pairs) == resumed
+
+
+@pytest.mark.parametrize("other", [{"lm": "another"}, {"dtype": "bfloat16"}, {"wording": "v"}], ids=str)
+def test_another_models_dtypes_or_wordings_scores_are_never_read(
+    tmp_path: Path, pools: dict[str, Pool], other: dict[str, str]
+) -> None:
+    pairs = pairs_of(pools["reviews"], 3)
+    with store(tmp_path) as opened:
+        score_pairs(TableLM(), opened, pairs)
+    with store(tmp_path, **other) as opened:
+        assert len(opened) == 0
+        assert opened.get([pair.key for pair in pairs]) == {}
+
+
+def test_keys_tell_texts_apart_that_join_alike() -> None:
+    assert PairKey.of(("ab", "c"), "q", ()) != PairKey.of(("a", "bc"), "q", ())
+    assert PairKey.of(("a",), "q", ("x", "y")) != PairKey.of(("a",), "q", ("xy",))
+
+
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "feedback.sqlite").write_text("these are not scores, but a text that is long enough" * 50)
+    with pytest.raises(FeedbackError, match="not a feedback store"):
+        store(tmp_path)
+
+
+def test_a_name_that_leads_to_no_language_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file or folder"):
+        CausalLM.load(str(tmp_path / "nothing"))
+    with pytest.raises(ModelError, match="no causal language model"):
+        CausalLM.load(str(tmp_path))
+
+
+def test_greedy_text_ends_at_the_stop_text_and_does_not_depend_on_neighbours(lm: CausalLM) -> None:
+    prompts = [lm.tokens("Words: a b"), lm.tokens("Other: x")]
+    together = lm.generate(prompts, ["\n"], 6)
+    assert together == [lm.generate([prompt], ["\n"], 6)[0] for prompt in prompts]
+    stop = together[0][2:3]
+    if stop:
+        assert lm.generate(prompts[:1], [stop], 6) == [together[0].partition(stop)[0].strip()]

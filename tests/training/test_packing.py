@@ -1,0 +1,142 @@
+"""Packing: the layout, the plan, and the one claim that matters: packed scores equal scores of each prompt alone."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedModel
+
+from tests.tiny_models import byte_tokenizer, tiny_gpt2, tiny_llama
+from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.packing import Prompt, pack, plan
+
+MODELS = {"llama": tiny_llama, "gpt2": tiny_gpt2}
+
+tokens = st.lists(st.integers(0, 5), min_size=1, max_size=6).map(tuple)
+options = st.lists(tokens, min_size=1, max_size=8, unique=True).map(tuple)
+forests = st.lists(st.builds(Prompt, st.tuples(tokens, tokens, tokens), options), min_size=1, max_size=6)
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def lm(request: pytest.FixtureRequest) -> CausalLM:
+    build: Callable[[], PreTrainedModel] = MODELS[request.param]
+    return CausalLM("tiny", "fingerprint", build(), byte_tokenizer(), pack_tokens=128)
+
+
+def alone(lm: CausalLM, prompt: Prompt, option: tuple[int, ...]) -> float:
+    """Score one option of one prompt by itself, from all logits, with nothing shared."""
+    context = tuple(itertools.chain(*prompt.parts))
+    with torch.inference_mode():
+        logits = lm._model(input_ids=torch.tensor([context + option])).logits[0].double()
+    logs = torch.log_softmax(logits, dim=-1)
+    return float(sum(logs[len(context) + place - 1, token] for place, token in enumerate(option)))
+
+
+def test_self_check_accepts_llama_and_gpt2(lm: CausalLM) -> None:
+    assert lm.packed
+
+
+@settings(max_examples=40, deadline=None)
+@given(prompts=forests)
+def test_packed_scores_equal_scores_of_each_option_alone(lm: CausalLM, prompts: list[Prompt]) -> None:
+    packed = lm.score(prompts)
+    for prompt, values in zip(prompts, packed, strict=True):
+        expected = [alone(lm, prompt, option) for option in prompt.options]
+        np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_labels_that_begin_one_another_score_as_alone(lm: CausalLM) -> None:
+    prompt = Prompt(((3, 4), (5, 6, 7), (8,)), ((9,), (9, 10), (9, 10, 11, 12), (10, 9)))
+    expected = [alone(lm, prompt, option) for option in prompt.options]
+    np.testing.assert_allclose(lm.score([prompt])[0], expected, atol=1e-4)
+
+
+def test_unequal_lengths_over_several_packs_score_as_alone(lm: CausalLM) -> None:
+    generator = np.random.default_rng(0)
+
+    def some(count: int) -> tuple[int, ...]:
+        return tuple(int(token) for token in generator.integers(258, size=count))
+
+    demonstrations = [some(length) for length in (3, 40, 90)]
+    prompts = [
+        Prompt((some(2), demonstrations[number % 3], some(int(generator.integers(1, 30)))), tuple(some(n) for n in (1, 5)))
+        for number in range(12)
+    ]
+    assert len(lm.plan(prompts)) > 1
+    for prompt, values in zip(prompts, lm.log_likelihoods(prompts), strict=True):
+        np.testing.assert_allclose(values, [alone(lm, prompt, option) for option in prompt.options], atol=1e-4)
+
+
+def test_pack_lays_shared_parts_out_once_and_leaves_out_last_tokens() -> None:
+    first = Prompt(((1, 2), (3,), (4,)), ((5,), (6, 7)))
+    second = Prompt(((1, 2), (3,), (8, 9)), ((5,),))
+    packed = pack([first, second])
+    assert packed.tokens.tolist() == [1, 2, 3, 4, 6, 8, 9]
+    assert packed.positions.tolist() == [0, 1, 2, 3, 4, 3, 4]
+    # The second query (places 5 and 6) sees instruction and demonstration, not the first query or its option.
+    assert np.flatnonzero(packed.visible[6]).tolist() == [0, 1, 2, 5, 6]
+    assert list(zip(packed.sources.tolist(), packed.targets.tolist(), strict=True)) == [(3, 5), (3, 6), (4, 7), (6, 5)]
+    assert packed.paths == (((0,), (1, 2)), ((3,),))
+
+
+def test_one_token_labels_cost_nothing_beyond_the_query() -> None:
+    few, many = (Prompt(((1,), (2,), (3,)), tuple((label,) for label in range(count))) for count in (2, 100))
+    assert len(pack([few])) == len(pack([many])) == 3
+
+
+@given(prompts=forests, budget=st.integers(4, 60))
+def test_plan_takes_every_prompt_once_and_keeps_the_budget(prompts: list[Prompt], budget: int) -> None:
+    packs = plan(prompts, budget)
+    assert sorted(itertools.chain(*packs)) == list(range(len(prompts)))
+    for numbers in packs:
+        size = len(pack([prompts[number] for number in numbers]))
+        assert size <= budget or len(numbers) == 1
+
+
+def test_plan_fills_packs_with_small_groups() -> None:
+    prompts = [Prompt(((0,), (number,), (1, 2)), ((3,),)) for number in range(30)]
+    # One instruction token, then three tokens a group: 16 tokens hold five groups.
+    assert [len(numbers) for numbers in plan(prompts, 16)] == [5] * 6
+
+
+def test_a_group_larger_than_the_budget_is_split_and_its_root_repeated() -> None:
+    prompts = [Prompt(((0,), (1, 1, 1), (2, number)), ((3,),)) for number in range(10)]
+    packs = plan(prompts, 12)
+    assert len(packs) == 3 and all(len(pack([prompts[n] for n in numbers])) <= 12 for numbers in packs)
+
+
+@pytest.mark.parametrize(
+    "prompt", [Prompt(((), ()), ((1,),)), Prompt(((1,),), ((),)), Prompt(((1,),), ())], ids=["no-token", "empty", "none"]
+)
+def test_a_prompt_without_tokens_or_options_is_refused(prompt: Prompt) -> None:
+    with pytest.raises(ValueError, match="at least one token"):
+        pack([prompt])
+
+
+def test_a_model_that_ignores_the_mask_is_scored_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Deaf(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = tiny_llama()
+            self.config = self.inner.config
+
+        def get_input_embeddings(self) -> torch.nn.Module:
+            return self.inner.get_input_embeddings()
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: object) -> object:
+            if attention_mask is not None and attention_mask.ndim == 4:
+                attention_mask = None
+            kwargs.pop("position_ids", None)
+            return self.inner(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+
+    lm = CausalLM("deaf", "fingerprint", Deaf(), byte_tokenizer(), pack_tokens=128)  # type: ignore[arg-type]
+    assert not lm.packed
+    assert "packed scores are off" in caplog.text
+    prompt = Prompt(((3, 4), (5, 6, 7), (8,)), ((9,), (9, 10)))
+    np.testing.assert_allclose(
+        lm.log_likelihoods([prompt])[0], [alone(lm, prompt, option) for option in prompt.options], atol=1e-4
+    )
