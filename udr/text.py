@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from udr.errors import InvalidInputError
-from udr.rows import is_value
+from udr.rows import VALUES, is_value
 from udr.tasks import Kind, Metric, Task, TaskFamily, Template
 from udr.types import Fields, Row, Value
 
@@ -45,6 +45,11 @@ def input_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     if choices and "choices" not in values:
         values["choices"] = value_text(choices)
     return task.input.render(values)
+
+
+def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
+    """Return the input's values without the template's own words, which all rows share: for lexical search."""
+    return "\n".join(value_text(choices if name not in input else input[name]) for name in task.fields)
 
 
 def output_text(task: Task, target: str) -> str:
@@ -138,7 +143,7 @@ def check_input(task: Task, input: Fields | str) -> Fields:
         if name not in task.fields:
             raise InvalidInputError(f"task {task.name!r} has no field {name!r}; it has {names}")
         if not is_value(value):
-            raise InvalidInputError(f"field {name!r} must be text, number, true, false, null or a list")
+            raise InvalidInputError(f"field {name!r} of task {task.name!r} must be {VALUES}")
     return input
 
 

@@ -73,7 +73,7 @@ def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:
     """
 
     def of(row: Row) -> str:
-        return row.target if targets else text.input_text(pool.task, row.input, row.choices)
+        return row.target if targets else text.input_words(pool.task, row.input, row.choices)
 
     index = BM25Search([of(row) for row in pool.rows])
 

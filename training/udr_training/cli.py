@@ -86,7 +86,7 @@ def _quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
-    for name in ("httpx2", "sentence_transformers", "datasets"):
+    for name in ("bm25s", "httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(name).setLevel(logging.WARNING)
     quiet: Any = transformers_logging
     quiet.disable_progress_bar()

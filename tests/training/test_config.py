@@ -1,0 +1,59 @@
+"""Configuration: presets, files and flags, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from udr.errors import ConfigError
+from udr_training.config import PRESETS, RunConfig, from_toml, load_config, to_toml
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_loads_and_comes_back_from_toml(preset: str) -> None:
+    config = load_config(preset, {"tasks": ["a", "b"], "feedback.lm": 'a "quoted" \\ name'})
+    assert from_toml(to_toml(config)) == config
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("seed = 7\n[train]\nepochs = 2\nbatch_size = 3\n", "utf-8")
+    config = load_config("cpu", {"train.epochs": 9, "train.model": None}, file)
+    assert (config.seed, config.train.epochs, config.train.batch_size, config.train.iterations) == (7, 9, 3, 2)
+
+
+def test_the_paper_preset_has_the_papers_numbers() -> None:
+    config = load_config("paper", {})
+    train = config.train
+    assert config.candidates.num_candidates == 50
+    assert (train.list_length, train.ranking_weight, train.batch_size, train.learning_rate) == (8, 0.8, 128, 1e-4)
+    assert (train.temperature, train.alpha, train.iterations) == (0, 0.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train.epochs": 0}, "train.epochs must be at least 1, found 0"),
+        ({"train.list_length": 99}, "must not exceed candidates.num_candidates"),
+        ({"candidates.random_share": 1.5}, "between 0 and 1, found 1.5"),
+        ({"train.epoch": 3}, "unknown setting 'epoch'"),
+        ({"train.epochs": "3"}, "'epochs' must be of type int, found '3'"),
+        ({"train.epochs": True}, "'epochs' must be of type int, found True"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(overrides: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
+        load_config("cpu", overrides)
+
+
+def test_an_unknown_preset_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'huge'; there are cpu, default, paper"):
+        load_config("huge", {})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config("cpu", {}, tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("= 3", "utf-8")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config("cpu", {}, tmp_path / "bad.toml")
+
+
+def test_defaults_are_valid() -> None:
+    assert RunConfig().train.list_length == 8

@@ -1,0 +1,115 @@
+"""The whole loop with tiny models: deterministic, resumable, and opening as a plain Sentence-Transformers model."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from udr import models
+from udr.encoder import SentenceEncoder
+from udr.errors import ConfigError, ModelError
+from udr.pool import open_collection
+from udr_training.config import CandidateConfig, FeedbackConfig, RunConfig, TrainConfig
+from udr_training.feedback.scoring import Progress
+from udr_training.run import Run
+
+
+@pytest.fixture(scope="module")
+def config(lm_folder: Path, encoder_folder: Path) -> RunConfig:
+    return RunConfig(
+        tasks=("colours", "reverse", "reviews"),
+        candidates=CandidateConfig(queries=8, num_candidates=6, random_share=0.5),
+        feedback=FeedbackConfig(lm=str(lm_folder)),
+        train=TrainConfig(
+            model=str(encoder_folder), iterations=2, epochs=1, batch_size=4, list_length=4, learning_rate=1e-3
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tasks: Path, config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    Run(folder, open_collection(tasks), config).finish()
+    return folder
+
+
+def test_the_result_opens_as_a_plain_sentence_transformer_and_was_trained(finished: Path, encoder_folder: Path) -> None:
+    texts = ["a text", "another one"]
+    trained = SentenceTransformer(str(finished / "model"), device="cpu").encode(texts)
+    base = SentenceTransformer(str(encoder_folder), device="cpu").encode(texts)
+    assert trained.shape == base.shape and np.abs(trained - base).max() > 1e-4
+
+
+def test_the_manifest_is_written_last_and_names_what_was_made(finished: Path) -> None:
+    manifest = json.loads((finished / "manifest.json").read_text("utf-8"))
+    assert manifest["model_fingerprint"] == models.fingerprint(finished / "model")
+    assert manifest["queries"] == {"colours": 8, "reverse": 8, "reviews": 8}
+    assert all(set(seconds) == {"candidates", "feedback", "training"} for seconds in manifest["seconds"])
+
+
+def test_two_runs_with_one_seed_give_the_same_model(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    again = Run(tmp_path / "run", open_collection(tasks), config).finish()
+    assert models.fingerprint(again) == models.fingerprint(finished / "model")
+
+
+def test_another_seed_gives_another_model(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    other = Run(tmp_path / "run", open_collection(tasks), replace(config, seed=1)).finish()
+    assert models.fingerprint(other) != models.fingerprint(finished / "model")
+
+
+def test_later_iterations_mine_with_the_trained_encoder_and_reuse_scores(finished: Path) -> None:
+    first, second = (json.loads((finished / f"iteration-{n}" / "candidates.json").read_text("utf-8")) for n in (0, 1))
+    assert first.keys() == second.keys() and first != second
+    for task, queries in second.items():
+        for query, candidates in queries.items():
+            assert query not in candidates and len(candidates) == 6
+            assert set(first[task][query]) & set(candidates)
+
+
+def test_a_finished_run_does_nothing_again(finished: Path, tasks: Path, config: RunConfig) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished / "model").rglob("*")}
+    seen: list[Progress] = []
+    Run(finished, open_collection(tasks), config, report=lambda _, progress: seen.append(progress)).finish()
+    assert seen == []
+    assert before == {path: path.stat().st_mtime_ns for path in (finished / "model").rglob("*")}
+
+
+def test_an_interrupted_run_goes_on_where_it_was(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    # As if it had been killed after the second iteration's candidates.
+    for part in ("model", "iteration-1/model"):
+        shutil.rmtree(folder / part)
+    (folder / "manifest.json").unlink()
+    seen: list[Progress] = []
+    result = Run(folder, open_collection(tasks), config, report=lambda _, progress: seen.append(progress)).finish()
+    # All pairs were scored before, and the same model comes out.
+    assert seen == []
+    assert models.fingerprint(result) == models.fingerprint(finished / "model")
+
+
+def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    shared = tmp_path / "shared.sqlite"
+    shutil.copy(finished / "feedback.sqlite", shared)
+    shorter = replace(config, train=replace(config.train, iterations=1))
+    seen: list[Progress] = []
+    Run(
+        tmp_path / "run", open_collection(tasks), shorter, feedback=shared, report=lambda _, progress: seen.append(progress)
+    ).finish()
+    assert seen == [] and not (tmp_path / "run" / "feedback.sqlite").exists()
+
+
+def test_a_run_with_another_configuration_is_not_mixed_in(finished: Path, tasks: Path, config: RunConfig) -> None:
+    with pytest.raises(ConfigError, match="seed = 0 here, seed = 5 asked for"):
+        Run(finished, open_collection(tasks), replace(config, seed=5))
+
+
+def test_a_model_trained_with_another_wording_is_refused(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "model", tmp_path / "model")
+    (tmp_path / "model" / "udr.json").write_text('{"encoder_wording": "0000"}', "utf-8")
+    with pytest.raises(ModelError, match="trained with the encoder wording 0000"):
+        SentenceEncoder.load(str(tmp_path / "model"))
