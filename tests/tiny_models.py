@@ -1,11 +1,12 @@
 """Tiny random models in real formats: a causal language model and an encoder, each saved to a folder."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
@@ -24,11 +25,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     vocabulary = {"<s>": 0, "</s>": 1, **{letter: number for number, letter in enumerate(alphabet, start=2)}}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    from tokenizers.decoders import ByteLevel
-
-    tokenizer.decoder = ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
+    wrap: Any = PreTrainedTokenizerFast
+    return cast("PreTrainedTokenizerFast", wrap(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"))
 
 
 def tiny_llama(seed: int = 0, context: int = 512) -> PreTrainedModel:
@@ -48,9 +48,7 @@ def tiny_llama(seed: int = 0, context: int = 512) -> PreTrainedModel:
 
 def tiny_gpt2(seed: int = 0, context: int = 512) -> PreTrainedModel:
     torch.manual_seed(seed)
-    config = GPT2Config(
-        vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=context, initializer_range=0.5
-    )
+    config = GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=context, initializer_range=0.5)
     return GPT2LMHeadModel(config)
 
 

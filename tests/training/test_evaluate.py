@@ -65,10 +65,15 @@ def test_bm25_nearest_first_and_filled_up(pools: dict[str, Pool]) -> None:
     pool = pools["reviews"]
     query = Row(id="q", input={"text": "train 7"}, target="good")
     assert NamedRetriever("bm25", 0).demonstrations(pool, [query], 24)[0][0].input == pool.rows[7].input
-    assert len(NamedRetriever("bm25", 0).demonstrations(pool, [Row(id="q", input={"text": "?"}, target="good")], 5)[0]) == 5
+    assert (
+        len(NamedRetriever("bm25", 0).demonstrations(pool, [Row(id="q", input={"text": "?"}, target="good")], 5)[0])
+        == 5
+    )
 
 
-def test_all_kinds_of_tasks_and_retrievers_in_one_evaluation(tasks: Path, lm_folder: Path, encoder_folder: Path) -> None:
+def test_all_kinds_of_tasks_and_retrievers_in_one_evaluation(
+    tasks: Path, lm_folder: Path, encoder_folder: Path
+) -> None:
     names = ["random", "bm25", str(encoder_folder)]
     evaluation = evaluate(
         open_collection(tasks), names, CausalLM.load(str(lm_folder)), EvaluationConfig(shots=2, limit=3, pool=20)
@@ -77,7 +82,9 @@ def test_all_kinds_of_tasks_and_retrievers_in_one_evaluation(tasks: Path, lm_fol
     means, values = answer["means"], answer["tasks"]
     assert isinstance(means, list) and isinstance(values, list)
     assert [mean["retriever"] for mean in means] == names
-    assert [(v["task"], v["retriever"]) for v in values] == [(t, n) for t in ("colours", "reverse", "reviews") for n in names]
+    assert [(v["task"], v["retriever"]) for v in values] == [
+        (t, n) for t in ("colours", "reverse", "reviews") for n in names
+    ]
     for place, mean in enumerate(means):
         own = [result.value for result in evaluation.results[place::3]]
         assert mean["mean"] == pytest.approx(np.mean(own), abs=0.01)

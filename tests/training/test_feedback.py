@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from udr import text
-from udr.errors import FeedbackError, ModelError
+from udr.errors import ConfigError, FeedbackError, ModelError
 from udr.pool import Pool
 from udr.tasks import Kind, Normalise
 from udr_training.feedback.causal_lm import CausalLM
@@ -35,7 +35,10 @@ class TableLM:
         if self._fail_after is not None and self.scored >= self._fail_after:
             raise KeyboardInterrupt
         self.scored += len(prompts)
-        return [np.array([-len(option) * 0.1 - len(prompt.parts[1]) * 0.01 for option in prompt.options]) for prompt in prompts]
+        return [
+            np.array([-len(option) * 0.1 - len(prompt.parts[1]) * 0.01 for option in prompt.options])
+            for prompt in prompts
+        ]
 
 
 def store(path: Path, lm: str = "table", dtype: str = "float32", wording: str = "w") -> FeedbackStore:
@@ -150,6 +153,13 @@ def test_a_name_that_leads_to_no_language_model_is_refused(tmp_path: Path) -> No
         CausalLM.load(str(tmp_path / "nothing"))
     with pytest.raises(ModelError, match="no causal language model"):
         CausalLM.load(str(tmp_path))
+
+
+def test_an_unknown_dtype_or_device_is_refused(lm_folder: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown dtype 'float8'; there are float32, bfloat16, float16"):
+        CausalLM.load(str(lm_folder), dtype="float8")
+    with pytest.raises(ConfigError, match="device 'nowhere' cannot be used"):
+        CausalLM.load(str(lm_folder), device="nowhere")
 
 
 def test_greedy_text_ends_at_the_stop_text_and_does_not_depend_on_neighbours(lm: CausalLM) -> None:

@@ -37,7 +37,10 @@ def test_rouge_l_takes_the_best_reference() -> None:
 def test_bleu_is_corpus_bleu() -> None:
     from sacrebleu.metrics.bleu import BLEU
 
-    answers = [("the cat sat on the mat", ["the cat sat on a mat"], ""), ("hello there my friend", ["hello my friend"], "")]
+    answers = [
+        ("the cat sat on the mat", ["the cat sat on a mat"], ""),
+        ("hello there my friend", ["hello my friend"], ""),
+    ]
     expected = BLEU().corpus_score([a[0] for a in answers], [[a[1][0] for a in answers]]).score
     assert value(Metric.BLEU, answers) == pytest.approx(expected, abs=1e-6)
 

@@ -31,7 +31,8 @@ def alone(lm: CausalLM, prompt: Prompt, option: tuple[int, ...]) -> float:
     """Score one option of one prompt by itself, from all logits, with nothing shared."""
     context = tuple(itertools.chain(*prompt.parts))
     with torch.inference_mode():
-        logits = lm._model(input_ids=torch.tensor([context + option])).logits[0].double()
+        ids = torch.tensor([context + option])
+        logits = lm._model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].double()
     logs = torch.log_softmax(logits, dim=-1)
     return float(sum(logs[len(context) + place - 1, token] for place, token in enumerate(option)))
 
@@ -63,7 +64,9 @@ def test_unequal_lengths_over_several_packs_score_as_alone(lm: CausalLM) -> None
 
     demonstrations = [some(length) for length in (3, 40, 90)]
     prompts = [
-        Prompt((some(2), demonstrations[number % 3], some(int(generator.integers(1, 30)))), tuple(some(n) for n in (1, 5)))
+        Prompt(
+            (some(2), demonstrations[number % 3], some(int(generator.integers(1, 30)))), tuple(some(n) for n in (1, 5))
+        )
         for number in range(12)
     ]
     assert len(lm.plan(prompts)) > 1
@@ -110,7 +113,9 @@ def test_a_group_larger_than_the_budget_is_split_and_its_root_repeated() -> None
 
 
 @pytest.mark.parametrize(
-    "prompt", [Prompt(((), ()), ((1,),)), Prompt(((1,),), ((),)), Prompt(((1,),), ())], ids=["no-token", "empty", "none"]
+    "prompt",
+    [Prompt(((), ()), ((1,),)), Prompt(((1,),), ((),)), Prompt(((1,),), ())],
+    ids=["no-token", "empty", "none"],
 )
 def test_a_prompt_without_tokens_or_options_is_refused(prompt: Prompt) -> None:
     with pytest.raises(ValueError, match="at least one token"):
@@ -127,7 +132,9 @@ def test_a_model_that_ignores_the_mask_is_scored_alone(caplog: pytest.LogCapture
         def get_input_embeddings(self) -> torch.nn.Module:
             return self.inner.get_input_embeddings()
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: object) -> object:
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: object
+        ) -> object:
             if attention_mask is not None and attention_mask.ndim == 4:
                 attention_mask = None
             kwargs.pop("position_ids", None)

@@ -51,7 +51,9 @@ def test_the_manifest_is_written_last_and_names_what_was_made(finished: Path) ->
     assert all(set(seconds) == {"candidates", "feedback", "training"} for seconds in manifest["seconds"])
 
 
-def test_two_runs_with_one_seed_give_the_same_model(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+def test_two_runs_with_one_seed_give_the_same_model(
+    finished: Path, tasks: Path, config: RunConfig, tmp_path: Path
+) -> None:
     again = Run(tmp_path / "run", open_collection(tasks), config).finish()
     assert models.fingerprint(again) == models.fingerprint(finished / "model")
 
@@ -78,7 +80,9 @@ def test_a_finished_run_does_nothing_again(finished: Path, tasks: Path, config: 
     assert before == {path: path.stat().st_mtime_ns for path in (finished / "model").rglob("*")}
 
 
-def test_an_interrupted_run_goes_on_where_it_was(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_where_it_was(
+    finished: Path, tasks: Path, config: RunConfig, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     # As if it had been killed after the second iteration's candidates.
@@ -98,7 +102,11 @@ def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: Ru
     shorter = replace(config, train=replace(config.train, iterations=1))
     seen: list[Progress] = []
     Run(
-        tmp_path / "run", open_collection(tasks), shorter, feedback=shared, report=lambda _, progress: seen.append(progress)
+        tmp_path / "run",
+        open_collection(tasks),
+        shorter,
+        feedback=shared,
+        report=lambda _, progress: seen.append(progress),
     ).finish()
     assert seen == [] and not (tmp_path / "run" / "feedback.sqlite").exists()
 
@@ -106,6 +114,15 @@ def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: Ru
 def test_a_run_with_another_configuration_is_not_mixed_in(finished: Path, tasks: Path, config: RunConfig) -> None:
     with pytest.raises(ConfigError, match="seed = 0 here, seed = 5 asked for"):
         Run(finished, open_collection(tasks), replace(config, seed=5))
+
+
+def test_a_pool_too_small_for_a_list_is_refused_before_anything_is_written(
+    tasks: Path, config: RunConfig, tmp_path: Path
+) -> None:
+    few = replace(config, candidates=replace(config.candidates, pool=4))
+    with pytest.raises(ConfigError, match="has 4 rows; a step sees 4 candidates of a query, so it needs at least 5"):
+        Run(tmp_path / "run", open_collection(tasks), few)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_trained_with_another_wording_is_refused(finished: Path, tmp_path: Path) -> None:

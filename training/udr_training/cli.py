@@ -42,7 +42,7 @@ def train(
     from udr.pool import open_collection
     from udr_training.config import load_config
 
-    names = tuple(tasks.split(",")) if tasks else None
+    names = _names(tasks) if tasks is not None else None
     overrides = {
         "seed": seed,
         "feedback.lm": lm,
@@ -67,6 +67,10 @@ def train(
     _quiet()
     run = Run(out, collection, resolved, feedback=feedback, report=_show)
     typer.echo(str(run.finish()))
+
+
+def _names(listed: str) -> list[str]:
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def _show(task: str, progress: "Progress") -> None:
@@ -109,7 +113,7 @@ def evaluate(
     """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
     from udr.pool import open_collection
 
-    collection = open_collection(tasks_folder, tasks.split(",") if tasks else None)
+    collection = open_collection(tasks_folder, _names(tasks) if tasks is not None else None)
 
     from udr_training.evaluate import EvaluationConfig, TaskResult, evaluate, table
     from udr_training.feedback.causal_lm import CausalLM
@@ -121,7 +125,7 @@ def evaluate(
 
     config = EvaluationConfig(shots=shots, limit=limit, pool=pool, seed=seed)
     model = CausalLM.load(lm, device, dtype)
-    evaluation = evaluate(collection, retrievers.split(","), model, config, show)
+    evaluation = evaluate(collection, _names(retrievers), model, config, show)
     typer.echo(table(evaluation), err=as_json)
     if as_json:
         typer.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))

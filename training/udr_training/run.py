@@ -67,13 +67,20 @@ class Run:
         self.folder, self.config, self._report = folder, config, report
         self._feedback = feedback or folder / "feedback.sqlite"
         self._lm: FeedbackLM | None = None
-        self._claim()
         cut = config.candidates
         self.tasks: dict[str, TrainingTask] = {}
         for name, task_folder in collection.tasks.items():
             pool = task_folder.pool(cut.pool or None, config.seed)
             queries = sample(pool.rows, cut.queries or None, config.seed)
+            length = config.train.list_length
+            # A query's own row is no candidate for it.
+            if len(pool) <= length:
+                raise ConfigError(
+                    f"the pool of task {name!r} has {len(pool)} rows; a step sees {length} candidates of a query, "
+                    f"so it needs at least {length + 1}"
+                )
             self.tasks[name] = TrainingTask(pool, tuple(queries))
+        self._claim()
 
     def _claim(self) -> None:
         path = self.folder / "config.toml"

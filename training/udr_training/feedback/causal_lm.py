@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from udr import models
-from udr.errors import FeedbackError, ModelError
+from udr.errors import ConfigError, FeedbackError, ModelError
 from udr_training.feedback.gguf import converted
 from udr_training.feedback.packing import Pack, Prompt, Tokens, pack, plan
 
@@ -18,6 +18,8 @@ _LOG = logging.getLogger(__name__)
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Tokens a pack, by device; attention over a pack grows with its square, small packs leave the cores idle."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Packed and plain scores may differ by rounding only; far less than any score is read to.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
@@ -57,18 +59,30 @@ class CausalLM:
     def load(cls, name: str, device: str = "cpu", dtype: str = "float32") -> "CausalLM":
         """Load the language model that ``name`` stands for (see ``udr.models``), GGUF included.
 
+        Args:
+            name: a hub name, a path, or ``package:NAME``.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ...
+            dtype: ``float32``, ``bfloat16`` or ``float16``; the weights', log-probabilities are always float32.
+
         Raises:
             ModelError: the name leads nowhere, or not to a causal language model.
+            ConfigError: there is no such type of weights, or no such device.
         """
+        if dtype not in _DTYPES:
+            raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
         path = models.locate(name)
         folder = converted(path) if path.suffix == ".gguf" else path
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype))
+            model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {name!r} is no causal language model that can be loaded: {reason}") from error
-        return cls(name, models.fingerprint(path), model.to(device), tokenizer)
+        try:
+            model = model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        return cls(name, models.fingerprint(path), model, tokenizer)
 
     @property
     def context(self) -> int:
