@@ -48,7 +48,8 @@ class BM25Search:
         if self._index is None or not tokens:
             return np.zeros(self._size, dtype=np.float32)
         # The same sum in a different order differs in the last bits; rounding makes copies tie.
-        return np.round(self._index.get_scores(tokens), 4)
+        scores: np.ndarray = self._index.get_scores(tokens)
+        return np.round(scores, 4)
 
     @staticmethod
     def _tokens(texts: Sequence[str]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """The encoder: texts to vectors. The one file that imports sentence_transformers for inference."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -86,7 +86,8 @@ class SentenceEncoder:
         _check_wording(name, path)
         try:
             model = SentenceTransformer(str(path), device=device)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
+            # AssertionError: torch's word for a device that this build of it does not know.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason}") from error
         return cls(name, path, model, batch_size)
@@ -115,7 +116,7 @@ class SentenceEncoder:
         """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
         return self._encode(self.model.encode_document, texts)
 
-    def _encode(self, encode: Any, texts: Sequence[str]) -> Vectors:
+    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         vectors = encode(
@@ -132,7 +133,10 @@ def _check_wording(name: str, path: Path) -> None:
     record = path / RECORD
     if not record.is_file():
         return
-    found = json.loads(record.read_text(encoding="utf-8")).get("encoder_wording")
+    try:
+        found = json.loads(record.read_bytes()).get("encoder_wording")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
     if found != ENCODER_WORDING:
         raise ModelError(
             f"model {name!r} was trained with the encoder wording {found}, this version of udr uses {ENCODER_WORDING}; "

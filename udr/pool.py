@@ -4,6 +4,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ class Pool:
         if not self.rows:
             raise DataError(f"the pool of task {self.task.name!r} is empty; it needs at least one row")
         rows = tuple(sorted(self.rows, key=lambda row: row.id))
-        for one, other in zip(rows, rows[1:], strict=False):
+        for one, other in pairwise(rows):
             if one.id == other.id:
                 raise DataError(f"the pool of task {self.task.name!r} has the id {one.id!r} twice", field="id")
         object.__setattr__(self, "rows", rows)
@@ -95,10 +96,9 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
     for depth in ("", "*/", "*/*/"):
         for path in sorted(root.glob(f"{depth}task.toml")):
             task = parse_task(_read_toml(path), path)
-            if path.parent.resolve().name != task.name:
-                raise DataError(
-                    f"is {task.name!r}, but the folder is called {path.parent.resolve().name!r}", path=path, field="name"
-                )
+            folder = path.parent.resolve().name
+            if folder != task.name:
+                raise DataError(f"is {task.name!r}, but the folder is called {folder!r}", path=path, field="name")
             if task.name in found:
                 raise DataError(f"{task.name!r} is also in {found[task.name].path}", path=path, field="name")
             found[task.name] = TaskFolder(task, path.parent)

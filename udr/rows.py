@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,9 @@ from udr.types import Json, Row, Value
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 """The kinds of file that may hold a split."""
+
+VALUES = "text, number, true, false, null or a list"
+"""What an input field may hold, in words."""
 
 _KEYS = ("id", "input", "target", "choices", "references", "metadata")
 
@@ -61,9 +66,11 @@ class _RowReader:
         target = self.text("target")
         choices = self.texts("choices")
         self.check_target(target, choices)
-        metadata = self.keys.get("metadata") or {}
-        if not isinstance(metadata, Mapping):
-            raise self.error("metadata", f"must be an object, found {metadata!r}")
+        metadata = self.keys.get("metadata")
+        if metadata is None:
+            metadata = {}
+        if not isinstance(metadata, Mapping) or not _is_json(metadata):
+            raise self.error("metadata", f"must be an object that JSON can say, found {reprlib.repr(metadata)}")
         return Row(
             id=self.text("id"),
             input=self.input(choices),
@@ -98,7 +105,7 @@ class _RowReader:
             raise self.error("input", f"must be an object of fields, found {fields!r}")
         for name, value in fields.items():
             if not is_value(value):
-                raise self.error(f"input.{name}", f"must be text, number, true, false, null or a list, found {value!r}")
+                raise self.error(f"input.{name}", f"must be {VALUES}, found {reprlib.repr(value)}")
         for name in self.task.fields:
             if name not in fields and not (name == "choices" and choices):
                 raise self.error(
@@ -118,24 +125,54 @@ class _RowReader:
                 raise self.error("target", f"{target!r} is not one of the choices {list(choices)}")
 
 
-def is_value(value: object) -> bool:
-    """Say whether an input field may hold ``value``."""
+def is_value(value: object, depth: int = 16) -> bool:
+    """Say whether an input field may hold ``value``: one of ``VALUES``, lists in lists at most ``depth`` deep."""
     if isinstance(value, list | tuple):
-        return all(is_value(item) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
+        return depth > 0 and all(is_value(item, depth - 1) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int | bool)
+
+
+def _is_json(value: object) -> bool:
+    # Parquet can hold more than JSON can say: dates, bytes, numbers that are none.
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     for line, text in _lines(path):
         if not text.strip():
             continue
-        try:
-            keys = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise DataError(f"not JSON: {error}", path=path, line=line) from error
+        keys = _parse_json(text, path, line)
         if not isinstance(keys, dict):
             raise DataError(f"must be an object, found {text.strip()[:60]!r}", path=path, line=line)
         yield line, keys
+
+
+def _parse_json(text: str, path: Path, line: int, field: str | None = None) -> object:
+    try:
+        value: object = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
+        if "\\u" in text:
+            # An escape can say half a surrogate pair, which is no character and cannot be written again.
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON: {error}", path=path, line=line, field=field) from error
+    return value
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    keys = dict(pairs)
+    if len(keys) < len(pairs):
+        raise ValueError(f"an object has a key twice, among {', '.join(repr(key) for key, _ in pairs)}")
+    return keys
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no number")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -145,18 +182,19 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             try:
                 text = raw.decode("utf-8-sig" if line == 1 else "utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(f"not UTF-8: byte {error.start} of the line ({error.reason})", path=path, line=line) from error
+                message = f"not UTF-8: byte {error.start} of the line ({error.reason})"
+                raise DataError(message, path=path, line=line) from error
             yield line, text
 
 
 def _read_csv(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     reader = csv.reader((text for _, text in _lines(path)), strict=True)
-    header = next(reader, None)
-    if header is None:
-        raise DataError("is empty; the first line must name the columns", path=path)
-    if len(set(header)) < len(header):
-        raise DataError(f"two columns have the same name: {header}", path=path, line=1)
     try:
+        header = next(reader, None)
+        if header is None:
+            raise DataError("is empty; the first line must name the columns", path=path)
+        if len(set(header)) < len(header):
+            raise DataError(f"two columns have the same name: {header}", path=path, line=1)
         for cells in reader:
             line = reader.line_num
             if len(cells) != len(header):
@@ -173,10 +211,7 @@ def _from_columns(cells: dict[str, str], path: Path, line: int) -> dict[str, obj
             keys[name] = cells[name]
     for name in ("choices", "references", "metadata"):
         if cells.get(name):
-            try:
-                keys[name] = json.loads(cells[name])
-            except json.JSONDecodeError as error:
-                raise DataError(f"not JSON: {error}", path=path, line=line, field=name) from error
+            keys[name] = _parse_json(cells[name], path, line, name)
     return keys
 
 

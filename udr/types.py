@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, overload
 
-Value: TypeAlias = "str | int | float | bool | None | Sequence[Value]"
+Value: TypeAlias = "str | int | float | bool | Sequence[Value] | None"
 """What an input field may hold: text, a number, a truth value, nothing, or a list of these."""
 
-Json: TypeAlias = "str | int | float | bool | None | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 """Anything that JSON can say."""
 
 Fields: TypeAlias = Mapping[str, Value]
@@ -36,6 +36,17 @@ class Row:
     references: tuple[str, ...] = ()
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Json]:
+        """Return the keys of a line of JSONL that holds this row; empty ones are left out."""
+        keys: dict[str, Json] = {"id": self.id, "input": dict(self.input), "target": self.target}
+        if self.choices:
+            keys["choices"] = list(self.choices)
+        if self.references:
+            keys["references"] = list(self.references)
+        if self.metadata:
+            keys["metadata"] = dict(self.metadata)
+        return keys
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievedDemonstration:
@@ -61,6 +72,19 @@ class RetrievedDemonstration:
     text: str
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Json]:
+        """Return it as the service and ``udr retrieve --json`` show it."""
+        return {
+            "id": self.id,
+            "task": self.task,
+            "similarity": self.similarity,
+            "rank": self.rank,
+            "input": dict(self.input),
+            "target": self.target,
+            "text": self.text,
+            "metadata": dict(self.metadata),
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalRequest:
@@ -81,7 +105,7 @@ class RetrievalRequest:
     family: str | None = None
     scope: str | None = None
     k: int = 8
-    exclude: tuple[str, ...] = ()
+    exclude: Sequence[str] = ()
     min_similarity: float | None = None
 
 
@@ -118,3 +142,11 @@ class Retrieval(Sequence[RetrievedDemonstration]):
     def __iter__(self) -> Iterator[RetrievedDemonstration]:
         """Iterate over the demonstrations, nearest first."""
         return iter(self.demonstrations)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as the service and ``udr retrieve --json`` show it."""
+        return {
+            "demonstrations": [demonstration.to_json() for demonstration in self.demonstrations],
+            "index_version": self.index_version,
+            "model": self.model,
+        }

@@ -15,6 +15,7 @@ from udr.errors import ConfigError, ModelError
 from udr.pool import open_collection
 from udr_training.config import CandidateConfig, FeedbackConfig, RunConfig, TrainConfig
 from udr_training.feedback.scoring import Progress
+from udr_training.losses import UDRLoss
 from udr_training.run import Run
 
 
@@ -130,3 +131,25 @@ def test_a_model_trained_with_another_wording_is_refused(finished: Path, tmp_pat
     (tmp_path / "model" / "udr.json").write_text('{"encoder_wording": "0000"}', "utf-8")
     with pytest.raises(ModelError, match="trained with the encoder wording 0000"):
         SentenceEncoder.load(str(tmp_path / "model"))
+
+
+def test_a_training_cut_short_goes_on_at_its_last_checkpoint(
+    finished: Path, tasks: Path, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    forward = UDRLoss.forward
+
+    def interrupted(self: UDRLoss, *columns: object) -> object:
+        steps.append(1)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return forward(self, *columns)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(UDRLoss, "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Run(tmp_path / "run", open_collection(tasks), config).finish()
+    assert not (tmp_path / "run" / "iteration-0" / "model").exists()
+    result = Run(tmp_path / "run", open_collection(tasks), config).finish()
+    # Two iterations of six steps each; the checkpoint after the fourth step, so that only the fifth came twice.
+    assert len(steps) == 13
+    assert models.fingerprint(result) == models.fingerprint(finished / "model")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 
+DTYPES = ("float32", "bfloat16", "float16")
 PRESETS = ("cpu", "default", "paper")
 
 
@@ -106,6 +107,8 @@ class RunConfig:
         for name, (value, least) in at_least.items():
             if value < least:
                 raise ConfigError(f"{name} must be at least {least}, found {value}")
+        if self.feedback.dtype not in DTYPES:
+            raise ConfigError(f"feedback.dtype must be one of {', '.join(DTYPES)}, found {self.feedback.dtype!r}")
         for name, share in (
             ("candidates.random_share", candidates.random_share),
             ("train.warmup", train.warmup),

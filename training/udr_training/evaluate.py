@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr import text
+from udr.errors import ConfigError
 from udr.pool import Collection, Pool, sample
 from udr.tasks import Kind, Task
 from udr.types import Json, Row
@@ -110,7 +111,14 @@ def evaluate(
         lm: answers the prompts.
         config: sizes and seed.
         report: told each result as it comes.
+
+    Raises:
+        ConfigError: no retriever is named, or a run is not finished.
+        ModelError: a name leads to no encoder.
+        DataError: a task has no test rows.
     """
+    if not retrievers:
+        raise ConfigError("no retriever is named; name random, bm25, an encoder or a run directory")
     # All are loaded first, so that a wrong name is an error before the hours, not after.
     loaded = [NamedRetriever(name, config.seed) for name in retrievers]
     results = []

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr import text
+from udr import models, text
 from udr.encoder import SentenceEncoder
 from udr.errors import ConfigError
 from udr.files import canonical_json, sync_tree, write_atomically
@@ -52,7 +52,8 @@ class Run:
         report: told about the progress of the feedback, by task.
 
     Raises:
-        ConfigError: the directory belongs to a run with another configuration.
+        ConfigError: the directory belongs to a run with another configuration, or a pool is too small for it.
+        ModelError: the name of the language model or of the encoder leads nowhere.
     """
 
     def __init__(
@@ -66,7 +67,6 @@ class Run:
     ) -> None:
         self.folder, self.config, self._report = folder, config, report
         self._feedback = feedback or folder / "feedback.sqlite"
-        self._lm: FeedbackLM | None = None
         cut = config.candidates
         self.tasks: dict[str, TrainingTask] = {}
         for name, task_folder in collection.tasks.items():
@@ -80,6 +80,9 @@ class Run:
                     f"so it needs at least {length + 1}"
                 )
             self.tasks[name] = TrainingTask(pool, tuple(queries))
+        # A wrong name is an error now, before the directory belongs to a run that asked for it.
+        for model in (config.feedback.lm, config.train.model):
+            models.locate(model)
         self._claim()
 
     def _claim(self) -> None:
@@ -148,7 +151,9 @@ class Run:
             for name, candidates in proposed.items():
                 for query, ids in candidates.items():
                     union[name].setdefault(query, {}).update(dict.fromkeys(ids))
-        lm = self._feedback_lm()
+        wanted = self.config.feedback
+        # Loaded anew in each iteration: a training should have the memory to itself.
+        lm = CausalLM.load(wanted.lm, wanted.device, wanted.dtype)
         with FeedbackStore(self._feedback, lm.fingerprint, lm.dtype, text.LM_WORDING) as store:
             return {
                 name: TaskExamples(task.pool, self._rank_task(lm, store, task, union[name]))
@@ -163,12 +168,6 @@ class Run:
         pairs = [Pair(task.pool.task, rows[query], rows[id]) for query, ids in candidates.items() for id in ids]
         scores = score_pairs(lm, store, pairs, lambda progress: self._report(name, progress))
         return tuple(rank_candidates(query, {id: scores[query, id] for id in ids}) for query, ids in candidates.items())
-
-    def _feedback_lm(self) -> FeedbackLM:
-        if self._lm is None:
-            wanted = self.config.feedback
-            self._lm = CausalLM.load(wanted.lm, wanted.device, wanted.dtype)
-        return self._lm
 
     def _write_manifest(self) -> None:
         """Write what the run was made of and how long its stages took; its existence says the run is whole."""

@@ -1,0 +1,4 @@
+"""udr_index: builds indexes offline. Pools and an encoder go in, a verified and published index version comes out.
+
+``udr_index.build.build`` does it; ``udr index build`` is the same from a shell.
+"""

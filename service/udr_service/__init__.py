@@ -1,0 +1,1 @@
+"""udr as a service: nearest demonstrations and prompts over REST."""

@@ -1,0 +1,25 @@
+"""What only a service can refuse."""
+
+from starlette.exceptions import HTTPException
+
+from udr.errors import OverloadedError, RequestError, UdrError
+
+
+class BatchTooLargeError(RequestError):
+    """A batch has more requests than the service takes at once."""
+
+
+class NotReadyError(OverloadedError):
+    """The service is up, but cannot answer."""
+
+
+class BodyTooLargeError(HTTPException):
+    """A request's body has more bytes than the service reads."""
+
+    # FastAPI lets nothing but this kind of exception through from the reading of a body.
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"the body is larger than {limit} bytes, the limit of this service")
+
+
+class ListenError(UdrError):
+    """The service cannot listen on the address that it was given."""

@@ -1,0 +1,105 @@
+"""What a request's body may say, and what the core makes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, WrapValidator
+from pydantic_core.core_schema import ValidatorFunctionWrapHandler
+
+from udr.types import Fields, RetrievalRequest
+
+
+class _Body(BaseModel):
+    """A request's body: no conversion between kinds, no unknown field, no number that JSON lacks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def _kind_of_input(value: object) -> str | None:
+    return "text" if isinstance(value, str) else "fields" if isinstance(value, dict) else None
+
+
+Input = Annotated[
+    Annotated[str, Tag("text")] | Annotated[dict[str, JsonValue], Tag("fields")],
+    Discriminator(
+        _kind_of_input,
+        custom_error_type="input_type",
+        custom_error_message="must be text, or an object of fields",
+    ),
+]
+"""A query's fields by name; plain text where the task has one field, or the scope is wider than a task."""
+
+
+class _Query(_Body):
+    input: Input
+    k: int = Field(default=8, ge=1)
+    exclude: list[str] = Field(default=[], description="Ids that must not come back.")
+    min_similarity: float | None = Field(default=None, description="Leave out what is less similar than this.")
+
+    def _request(self, task: str | None, family: str | None = None, scope: str | None = None) -> RetrievalRequest:
+        return RetrievalRequest(
+            # The core refuses, by name, a field that holds an object.
+            input=cast("Fields | str", self.input),
+            task=task,
+            family=family,
+            scope=scope,
+            k=self.k,
+            exclude=tuple(self.exclude),
+            min_similarity=self.min_similarity,
+        )
+
+
+class RetrieveBody(_Query):
+    """Asks for demonstrations; exactly one of ``task``, ``family`` and ``scope`` says where from."""
+
+    task: str | None = None
+    family: str | None = None
+    scope: Literal["all"] | None = None
+
+    def to_request(self) -> RetrievalRequest:
+        """Return what the core makes of it."""
+        return self._request(self.task, self.family, self.scope)
+
+
+class PromptBody(_Query):
+    """Asks for a prompt with those of the k nearest demonstrations that fit."""
+
+    task: str
+    budget: int = Field(ge=1, description="Tokens of prompt and answer together, as the encoder counts tokens.")
+    reserve: int = Field(default=0, ge=0, description="Tokens of the budget that are kept for the answer.")
+    format: Literal["text", "messages"] = "text"
+
+    def to_request(self) -> RetrievalRequest:
+        """Return what the core makes of it."""
+        return self._request(self.task)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An item of a batch that does not fit its schema.
+
+    Attributes:
+        body: the item.
+        errors: what is wrong with it, as pydantic lists it.
+    """
+
+    body: object
+    errors: Sequence[Mapping[str, Any]]
+
+
+def _or_refused(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
+    try:
+        return validate(body)
+    except ValidationError as error:
+        return Refused(body, [dict(one) for one in error.errors(include_url=False, include_context=False)])
+
+
+class BatchBody(_Body):
+    """Asks for several retrievals at once. A request that does not fit gets its problem, the others their answer."""
+
+    requests: list[Annotated[RetrieveBody, WrapValidator(_or_refused)]]
+
+    def items(self) -> list[RetrieveBody | Refused]:
+        """Return the requests, in order."""
+        return list(self.requests)

@@ -1,0 +1,43 @@
+"""Fixtures that several packages' tests use."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import HashEncoder, write_collection
+from udr.retriever import Retriever
+from udr_index.build import build
+from udr_index.config import BuildConfig
+
+# No test reaches for a hub. Both are read when huggingface_hub is first imported, so no fixture could set them.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small collection; see ``write_collection``. Do not write to it."""
+    return write_collection(tmp_path_factory.mktemp("collection"))
+
+
+@pytest.fixture(scope="session")
+def index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of that collection by ``HashEncoder()``. Do not write to it."""
+    out = tmp_path_factory.mktemp("index") / "out"
+    build(BuildConfig(tasks=collection, out=out), HashEncoder())
+    return out
+
+
+@pytest.fixture
+def encoder() -> HashEncoder:
+    """An encoder that has encoded nothing yet."""
+    return HashEncoder()
+
+
+@pytest.fixture
+def retriever(index: Path, encoder: HashEncoder) -> Iterator[Retriever]:
+    """That index, opened with that encoder."""
+    with Retriever.open(index, encoder=encoder) as opened:
+        yield opened

@@ -1,0 +1,53 @@
+"""The README tells the truth: its commands exist with these options, and its Python runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_models import save_encoder, save_lm
+from udr.cli import main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = [
+    line.removeprefix("$ ").partition("#")[0].strip()
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("udr ")])
+def test_every_command_exists_with_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = shlex.split(command)[1:]
+    name = words[:2] if words[0] == "index" else words[:1]
+    assert main([*name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [option for option in words if option.startswith("--") and option not in shown] == []
+
+
+def test_every_make_target_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = [command.split()[1] for command in COMMANDS if command.startswith("make ")]
+    assert targets == ["demo", "test"]
+    for target in targets:
+        assert re.search(rf"^{target}:.*install", makefile, re.MULTILINE)
+
+
+def test_every_linked_file_exists() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links and [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    encoder, lm = save_encoder(tmp_path / "encoder"), save_lm(tmp_path / "lm")
+    monkeypatch.chdir(tmp_path)
+    assert main(["index", "build", str(ROOT / "examples" / "tasks"), "--model", str(encoder), "--out", "my-index"]) == 0
+    capsys.readouterr()
+    # A byte a token, so the budget is larger than the README's.
+    exec(code.replace("path/to/your/lm", str(lm)).replace("budget=1024", "budget=4096"), {})
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith("Request: wake me at six\nIntent:")

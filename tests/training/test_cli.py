@@ -1,0 +1,54 @@
+"""``udr train`` and ``udr evaluate``: every wrong argument is one line on stderr, and nothing is left behind."""
+
+from pathlib import Path
+
+import pytest
+
+from udr.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--tasks", "nope"], 1, "unknown task 'nope'; there are colours, reverse, reviews"),
+        (["--preset", "huge"], 2, "unknown preset 'huge'; there are cpu, default, paper"),
+        (["--epochs", "0"], 2, "train.epochs must be at least 1, found 0"),
+        (["--candidates", "3"], 2, "train.list_length (6) must not exceed candidates.num_candidates (3)"),
+        (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
+        (["--dtype", "float8"], 2, "feedback.dtype must be one of float32, bfloat16, float16, found 'float8'"),
+        (["--pool", "5"], 2, "has 5 rows; a step sees 6 candidates of a query, so it needs at least 7"),
+    ],
+)
+def test_train_refuses_what_makes_no_sense(
+    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    assert main(["train", str(tasks), "--out", str(tmp_path / "run"), *arguments]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    last = captured.err.strip().splitlines()[-1]
+    assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--retrievers", "random", "--tasks", "nope"], 1, "unknown task 'nope'"),
+        (["--retrievers", "random,./nowhere"], 1, "model './nowhere': no such file or folder"),
+        (["--retrievers", ""], 2, "no retriever is named"),
+        (["--retrievers", "random", "--lm", "./nowhere"], 1, "model './nowhere'"),
+    ],
+)
+def test_evaluate_refuses_what_makes_no_sense(
+    tasks: Path, lm_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    assert main(["evaluate", str(tasks), "--lm", str(lm_folder), *arguments]) == status
+    captured = capsys.readouterr()
+    last = captured.err.strip().splitlines()[-1]
+    assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
+
+
+def test_a_folder_without_tasks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "holds no task.toml" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

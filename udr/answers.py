@@ -1,0 +1,84 @@
+"""What a udr service answers, read back into the types that it was made from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from udr.prompt import Message, Prompt, PromptDemonstration
+from udr.tasks import Task, parse_task
+from udr.types import Json, Retrieval, RetrievedDemonstration
+
+_TASK_KEYS = ("name", "family", "kind", "instruction", "input", "output", "labels", "metric", "normalise", "verbalizer")
+
+
+def read_retrieval(body: Mapping[str, Any]) -> Retrieval:
+    """Return the retrieval whose ``to_json`` is ``body``; keys that are not known are passed over.
+
+    Raises:
+        KeyError: a key is missing.
+        TypeError: a part is of the wrong kind.
+    """
+    return Retrieval(
+        demonstrations=tuple(_demonstration(keys) for keys in body["demonstrations"]),
+        index_version=body["index_version"],
+        model=body["model"],
+    )
+
+
+def _demonstration(keys: Mapping[str, Any]) -> RetrievedDemonstration:
+    return RetrievedDemonstration(
+        id=keys["id"],
+        task=keys["task"],
+        similarity=keys["similarity"],
+        rank=keys["rank"],
+        input=keys["input"],
+        target=keys["target"],
+        text=keys["text"],
+        metadata=keys["metadata"],
+    )
+
+
+def read_prompt(body: Mapping[str, Any]) -> Prompt:
+    """Return the prompt whose ``to_json`` is ``body``; keys that are not known are passed over.
+
+    Raises:
+        KeyError: a key is missing.
+        TypeError: a part is of the wrong kind.
+    """
+    messages = body.get("messages")
+    return Prompt(
+        text=body["prompt"] if messages is None else None,
+        messages=None if messages is None else tuple(Message(role=m["role"], content=m["content"]) for m in messages),
+        tokens=body["tokens"],
+        demonstrations=tuple(
+            PromptDemonstration(
+                id=keys["id"],
+                task=keys["task"],
+                similarity=keys["similarity"],
+                rank=keys["rank"],
+                tokens=keys["tokens"],
+            )
+            for keys in body["demonstrations"]
+        ),
+    )
+
+
+def read_tasks(body: Mapping[str, Any]) -> Mapping[str, Task]:
+    """Return the tasks that ``/v1/tasks`` lists, by name.
+
+    Raises:
+        KeyError: a key is missing.
+        TypeError: a part is of the wrong kind.
+        DataError: a task is none.
+    """
+    # A ``task.toml`` leaves out what a task does not have; the service says null, or an empty list or object.
+    tasks = [parse_task({key: keys[key] for key in _TASK_KEYS if keys.get(key)}) for keys in body["tasks"]]
+    return {task.name: task for task in tasks}
+
+
+def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:
+    """Return what ``/v1/info`` says.
+
+    Raises:
+        KeyError: it does not name an index version, as every udr service does.
+    """
+    return {**body, "index_version": body["index_version"]}

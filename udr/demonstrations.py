@@ -1,0 +1,141 @@
+"""The demonstrations of an index version: a SQLite file that is created once and only read from then on."""
+
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from udr.errors import ArtifactError
+from udr.pool import Pool
+from udr.text import input_text, normalised
+from udr.types import Row
+
+# A row is kept as JSON, in the order of its own keys, so that it comes out as it went in. `copy_key` finds the
+# rows whose input is a copy of a query's without reading them.
+_SCHEMA = """
+    CREATE TABLE demonstrations (
+        task TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, copy_key BLOB NOT NULL, row TEXT NOT NULL,
+        PRIMARY KEY (task, position)
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX by_id ON demonstrations (task, id);
+    CREATE INDEX by_copy_key ON demonstrations (task, copy_key);
+"""
+
+
+def copy_key(text: str) -> bytes:
+    """Return what a worded input shares with its copies and with no other: a hash of its letters and digits."""
+    return hashlib.sha256(normalised(text).encode()).digest()[:16]
+
+
+def row_text(row: Row) -> str:
+    """Return a row as the table keeps it; equal rows give equal texts."""
+    return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def write_demonstrations(path: Path, pools: Iterable[Pool]) -> None:
+    """Write the rows of these pools to a new file; the same pools give the same bytes.
+
+    Args:
+        path: the file; what is there is replaced.
+        pools: one for each task. A row's position is its place in the pool.
+    """
+    path.unlink(missing_ok=True)
+    connection = sqlite3.connect(path)
+    try:
+        # A file that no one reads before it is whole needs no journal.
+        connection.execute("PRAGMA journal_mode = OFF")
+        connection.executescript(_SCHEMA)
+        with connection:
+            connection.executemany("INSERT INTO demonstrations VALUES (?, ?, ?, ?, ?)", _records(pools))
+    finally:
+        connection.close()
+
+
+def _records(pools: Iterable[Pool]) -> Iterable[tuple[str, int, str, bytes, str]]:
+    for pool in pools:
+        for position, row in enumerate(pool.rows):
+            key = copy_key(input_text(pool.task, row.input, row.choices))
+            yield pool.task.name, position, row.id, key, row_text(row)
+
+
+class DemonstrationTable:
+    """Reads the rows of an index version; may be used by several threads.
+
+    Args:
+        path: a file that ``write_demonstrations`` wrote.
+
+    Raises:
+        ArtifactError: the file is missing or not such a file; methods raise it for what they find broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._broken(error) from error
+
+    def ids(self, task: str, positions: Sequence[int]) -> list[str]:
+        """Return the ids of the rows at these positions, in the order asked for."""
+        return self._at("id", task, positions)
+
+    def rows(self, task: str, positions: Sequence[int]) -> list[Row]:
+        """Return the rows at these positions, in the order asked for."""
+        return [_row(text) for text in self._at("row", task, positions)]
+
+    def row(self, task: str, id: str) -> Row | None:
+        """Return the row of that id, or None."""
+        found = self._select("SELECT row FROM demonstrations WHERE task = ? AND id = ?", task, id)
+        return _row(str(found[0][0])) if found else None
+
+    def copies(self, task: str, keys: Iterable[bytes]) -> set[str]:
+        """Return the ids of the rows whose input has one of these copy keys."""
+        # Left to itself, SQLite reads the task's rows one after another.
+        query = "SELECT id FROM demonstrations INDEXED BY by_copy_key WHERE task = ? AND copy_key = ?"
+        return {str(id) for key in keys for (id,) in self._select(query, task, key)}
+
+    def close(self) -> None:
+        """Close the file; the table is of no use after that."""
+        with self._lock:
+            self._connection.close()
+
+    def _at(self, column: str, task: str, positions: Sequence[int]) -> list[str]:
+        query = (
+            f"SELECT position, {column} FROM demonstrations "
+            "WHERE task = ? AND position IN (SELECT value FROM json_each(?))"
+        )
+        wanted = [int(position) for position in positions]
+        found: dict[int, str] = dict(self._select(query, task, json.dumps(wanted)))
+        try:
+            return [found[position] for position in wanted]
+        except KeyError as error:
+            raise ArtifactError(
+                f"{self._path}: task {task!r} has no row at position {error}; run: udr index verify"
+            ) from error
+
+    def _select(self, query: str, *values: str | bytes) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: sqlite3.Error) -> ArtifactError:
+        return ArtifactError(f"{self._path}: cannot be read ({error}); run: udr index verify")
+
+
+def _row(text: str) -> Row:
+    keys = json.loads(text)
+    return Row(
+        id=keys["id"],
+        input=keys["input"],
+        target=keys["target"],
+        choices=tuple(keys.get("choices", ())),
+        references=tuple(keys.get("references", ())),
+        metadata=keys.get("metadata", {}),
+    )

@@ -1,0 +1,64 @@
+"""Durable files: written whole or not at all, and still there after a power cut."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from udr.types import Json
+
+
+def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
+    """Return the one way to write a value as JSON, in UTF-8: keys sorted, no NaN; equal values give equal bytes.
+
+    Args:
+        value: what to write.
+        indent: None writes it on one line; a number breaks and indents lines for people to read.
+    """
+    separators = (",", ":") if indent is None else (",", ": ")
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+    return text.encode()
+
+
+def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file so that others, now or after a crash, see the old one or the whole new one.
+
+    Args:
+        path: the file; its folder must exist.
+        write: the content, or a function that writes it to a stream.
+    """
+    # One name for every attempt: what a killed one left behind is overwritten by the next, and never piles up.
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as stream:
+        if isinstance(write, bytes):
+            stream.write(write)
+        else:
+            write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Wait until every file and folder under ``root`` is on the disk."""
+    for path in sorted(root.rglob("*")):
+        sync(path)
+    sync(root)
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

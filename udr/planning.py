@@ -1,0 +1,124 @@
+"""Planning: what a request asks for, checked against what the index holds, before anything is computed."""
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from udr.demonstrations import copy_key
+from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
+from udr.manifest import Manifest
+from udr.tasks import Task
+from udr.text import Wording, encoder_query, input_text
+from udr.types import RetrievalRequest
+
+MAX_CHARACTERS = 32_768
+"""How long a query's worded input may be. Encoders read far less; this keeps one request from blocking others."""
+
+ALL = "all"
+"""The scope that is every task."""
+
+_MOST_NAMES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request that can be answered.
+
+    Attributes:
+        request: as it came.
+        text: what the encoder reads.
+        copy_keys: for each task to search, the copy keys of rows that are the query itself.
+    """
+
+    request: RetrievalRequest
+    text: str
+    copy_keys: Mapping[str, Collection[bytes]]
+
+
+def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
+    """Return how to answer a request.
+
+    Raises:
+        UnknownTaskError: the index has no such task or family.
+        InvalidInputError: the input does not fit the task, or another value makes no sense.
+        TooLongError: the input has more than ``MAX_CHARACTERS`` characters.
+    """
+    tasks, wording = _scope(manifest, request)
+    _check_k(request, sum(manifest.partitions[task.name].count for task in tasks))
+    _check_exclude(request.exclude)
+    _check_min_similarity(request.min_similarity)
+    if not isinstance(request.input, str | Mapping):
+        raise InvalidInputError(f"the input must be fields by name, or plain text; found {request.input!r}")
+    text = wording.input(request.input)
+    _check_text(text)
+    keys = {task.name: _copy_keys(task, text, worded=wording.task is not None) for task in tasks}
+    return Plan(request, encoder_query(wording.instruction, text), keys)
+
+
+def unknown(what: str, name: str, known: Collection[str]) -> UnknownTaskError:
+    """Return the error for a name that is not among the known ones; it lists some of these."""
+    listed = ", ".join(sorted(known)[:_MOST_NAMES])
+    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
+    return UnknownTaskError(f"unknown {what} {name!r}; there are {listed}{more}")
+
+
+def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], Wording]:
+    given = [name for name in ("task", "family", "scope") if getattr(request, name) is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none of them"
+        raise InvalidInputError(f"give exactly one of task, family and scope; found {found}")
+    tasks = {name: partition.task for name, partition in manifest.partitions.items()}
+    if request.task is not None:
+        if request.task not in tasks:
+            raise unknown("task", request.task, tasks)
+        return [tasks[request.task]], Wording.of_task(tasks[request.task])
+    if request.family is not None:
+        if request.family not in manifest.families:
+            raise unknown("family", request.family, manifest.families)
+        family = manifest.families[request.family]
+        return [task for task in tasks.values() if task.family == family.name], Wording.of_families([family])
+    if request.scope != ALL:
+        raise InvalidInputError(f"scope must be {ALL!r}, found {request.scope!r}; for less, give a task or a family")
+    return list(tasks.values()), Wording.of_families(list(manifest.families.values()))
+
+
+def _check_k(request: RetrievalRequest, size: int) -> None:
+    if not isinstance(request.k, int) or isinstance(request.k, bool):
+        raise InvalidInputError(f"k must be a whole number, found {request.k!r}")
+    if not 1 <= request.k <= size:
+        searched = request.task or request.family or ALL
+        raise InvalidInputError(
+            f"k must be from 1 to {size}, the number of demonstrations in {searched!r}; found {request.k}"
+        )
+
+
+def _check_exclude(exclude: object) -> None:
+    ids = exclude if isinstance(exclude, Collection) and not isinstance(exclude, str) else [None]
+    if not all(isinstance(id, str) for id in ids):
+        raise InvalidInputError(f"exclude must be a list of ids, found {exclude!r}")
+
+
+def _check_min_similarity(similarity: object) -> None:
+    if similarity is None:
+        return
+    if isinstance(similarity, bool) or not isinstance(similarity, int | float) or not math.isfinite(similarity):
+        raise InvalidInputError(f"min_similarity must be a number, found {similarity!r}")
+
+
+def _check_text(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise TooLongError(f"the input has {len(text)} characters; the limit is {MAX_CHARACTERS}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"the input is not valid text: character {error.start + 1}, {text[error.start]!r}, is half a surrogate pair"
+        ) from error
+
+
+def _copy_keys(task: Task, text: str, *, worded: bool) -> frozenset[bytes]:
+    keys = {copy_key(text)}
+    if not worded and len(task.fields) == 1:
+        # Plain text over a wider scope: the same words under this task's template are a copy, too.
+        keys.add(copy_key(input_text(task, {task.fields[0]: text})))
+    return frozenset(keys)

@@ -1,0 +1,200 @@
+"""The retriever: an encoder and an index, from a query to its nearest demonstrations."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import numpy as np
+
+from udr.encoder import Encoder, SentenceEncoder
+from udr.errors import InvalidInputError, ModelError, RequestError, UnknownTaskError, VerificationError
+from udr.partitions import Partitions
+from udr.planning import MAX_CHARACTERS, Plan, plan, unknown
+from udr.search import Searcher
+from udr.selection import Hit, at_least, nearest
+from udr.store import IndexVersion, open_version
+from udr.tasks import Task, TaskFamily
+from udr.types import Fields, Retrieval, RetrievalRequest, Row
+from udr.verification import verify_version
+
+
+class Retriever:
+    """Answers requests from one version of an index. May be used by several threads.
+
+    ``Retriever.open`` makes one from an index directory; the constructor takes the parts.
+
+    Args:
+        version: the index version.
+        encoder: the encoder that made it.
+        searchers: one over each partition's vectors, by task.
+
+    Attributes:
+        encoder: the encoder.
+        path: the folder of the index version.
+        index_version: its name, 16 hex digits.
+        model: the encoder's name, as it was asked for when the index was built.
+        tokenizer: what ``udr.tokenizer.load_tokenizer`` loads the encoder's tokenizer by.
+        tasks: the tasks, by name.
+        families: the task families, by name.
+        sizes: how many demonstrations each task has.
+        max_characters: the most characters that a query's worded input may have.
+
+    Raises:
+        ArtifactError: the encoder is not the one that made the index.
+    """
+
+    def __init__(self, version: IndexVersion, encoder: Encoder, searchers: Mapping[str, Searcher]) -> None:
+        manifest = version.manifest
+        manifest.encoder.check(encoder)
+        self.encoder = encoder
+        self.path = version.path
+        self.index_version = manifest.version
+        self.model = manifest.encoder.name
+        self.tokenizer = version.model
+        self.tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
+        self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
+        self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
+        self.max_characters = MAX_CHARACTERS
+        self._manifest = manifest
+        self._partitions = Partitions(self.tasks, searchers, version.demonstrations())
+        # Tokenizers refuse to be used by two threads at once.
+        self._encoding = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, path: Path | str, *, device: str | None = None, encoder: Encoder | None = None, verify: bool = True
+    ) -> Self:
+        """Open the version of an index that its ``CURRENT`` names.
+
+        Args:
+            path: the index directory.
+            device: where the encoder runs: ``cpu``, ``cuda``, ...; None takes the best there is.
+            encoder: an encoder that is loaded already; None loads the one that the index was built by.
+            verify: compare every file with its checksum first, about a second a gigabyte; False compares sizes.
+
+        Raises:
+            ArtifactError: there is no index, or it was made by another format, wording or encoder.
+            VerificationError: a file is not what the manifest says.
+            ModelError: the index's encoder cannot be loaded.
+            MissingExtraError: faiss or sentence-transformers is not installed.
+        """
+        # Imported here because faiss is an extra, and slow to import.
+        from udr.faiss_search import FaissSearch
+
+        version = open_version(Path(path))
+        if verify:
+            _refuse_damage(version)
+        if encoder is None:
+            encoder = SentenceEncoder.load(version.model, device=device)
+        return cls(version, encoder, {task: FaissSearch(version.vectors(task)) for task in version.manifest.partitions})
+
+    def retrieve(
+        self,
+        task: str | None = None,
+        input: Fields | str | None = None,
+        k: int = 8,
+        *,
+        family: str | None = None,
+        scope: str | None = None,
+        exclude: Sequence[str] = (),
+        min_similarity: float | None = None,
+    ) -> Retrieval:
+        """Return the k nearest demonstrations; ``RetrievalRequest`` says what the arguments mean.
+
+        The query itself, and copies of it, never come back.
+
+        Raises:
+            UnknownTaskError: the index has no such task or family.
+            InvalidInputError: the input does not fit the task, k is out of range, ...
+            TooLongError: the input has more than ``max_characters`` characters.
+        """
+        if input is None:
+            raise InvalidInputError("the input is missing; give fields by name, or plain text")
+        request = RetrievalRequest(
+            input=input, task=task, family=family, scope=scope, k=k, exclude=exclude, min_similarity=min_similarity
+        )
+        (answer,) = self.answer([request])
+        if isinstance(answer, RequestError):
+            raise answer
+        return answer
+
+    def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+        """Answer several requests, encoded together.
+
+        The answers are those of single calls, as far as the encoder gives a text the same vector in any company;
+        a real one differs in the last bits, which can show in a similarity's fifth decimal.
+
+        Raises:
+            RequestError: the first request that cannot be answered; the message gives its place, from 1.
+        """
+        retrievals: list[Retrieval] = []
+        for place, answer in enumerate(self.answer(requests), start=1):
+            if isinstance(answer, RequestError):
+                raise type(answer)(f"request {place}: {answer}") from answer
+            retrievals.append(answer)
+        return retrievals
+
+    def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError]:
+        """Answer several requests, encoded together; one that cannot be answered leaves the others alone."""
+        plans = [self._plan(request) for request in requests]
+        retrievals = iter(self._carry_out([one for one in plans if isinstance(one, Plan)]))
+        return [next(retrievals) if isinstance(one, Plan) else one for one in plans]
+
+    def demonstration(self, task: str, id: str) -> Row:
+        """Return one row.
+
+        Raises:
+            UnknownTaskError: there is no such task, or it has no such row.
+        """
+        if task not in self.tasks:
+            raise unknown("task", task, self.tasks)
+        row = self._partitions.row(task, id)
+        if row is None:
+            raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
+        return row
+
+    def close(self) -> None:
+        """Close the files; the retriever is of no use after that."""
+        self._partitions.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _plan(self, request: RetrievalRequest) -> Plan | RequestError:
+        try:
+            return plan(self._manifest, request)
+        except RequestError as error:
+            return error
+
+    def _carry_out(self, plans: Sequence[Plan]) -> list[Retrieval]:
+        if not plans:
+            return []
+        with self._encoding:
+            vectors = self.encoder.encode_queries([one.text for one in plans])
+        if not np.isfinite(vectors).all():
+            # An engine would answer nonsense for these, without a word.
+            raise ModelError(f"encoder {self.model!r} gave numbers that are not finite")
+        found = self._partitions.search(plans, vectors)
+        return [self._retrieval(one, hits) for one, hits in zip(plans, found, strict=True)]
+
+    def _retrieval(self, one: Plan, hits: Sequence[Hit]) -> Retrieval:
+        selected = nearest(at_least(hits, one.request.min_similarity), one.request.k)
+        return Retrieval(
+            demonstrations=self._partitions.demonstrations(selected),
+            index_version=self.index_version,
+            model=self.model,
+        )
+
+
+def _refuse_damage(version: IndexVersion) -> None:
+    findings = verify_version(version.path)
+    if findings:
+        first, more = findings[0], f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise VerificationError(f"{version.path / first.path}: {first.problem}{more}; run: udr index verify")
