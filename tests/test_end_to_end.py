@@ -59,7 +59,7 @@ def test_train_build_verify_serve_retrieve_prompt_and_evaluate(
     assert main(["index", "build", str(tasks), "--model", str(run / "model"), "--out", str(index)]) == 0
     assert main(["index", "verify", str(index)]) == 0
 
-    udr = Path(sys.executable).with_name("udr")
+    udr = str(Path(sys.executable).with_name("udr"))
     command = [udr, "serve", str(index), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
         try:
