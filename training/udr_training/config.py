@@ -52,6 +52,7 @@ class TrainConfig:
 
     Attributes:
         model: the encoder to start from, in every iteration.
+        towers: 1 shares one encoder between queries and demonstrations, 2 trains one for each.
         iterations: trainings; candidates are mined with the last trained encoder between them.
         epochs: visits to each training query, on average.
         batch_size: queries a step.
@@ -65,6 +66,7 @@ class TrainConfig:
     """
 
     model: str = DEFAULT_ENCODER
+    towers: int = 1
     iterations: int = 3
     epochs: int = 6
     batch_size: int = 64
@@ -109,6 +111,8 @@ class RunConfig:
                 raise ConfigError(f"{name} must be at least {least}, found {value}")
         if self.feedback.dtype not in DTYPES:
             raise ConfigError(f"feedback.dtype must be one of {', '.join(DTYPES)}, found {self.feedback.dtype!r}")
+        if train.towers not in (1, 2):
+            raise ConfigError(f"train.towers must be 1 or 2, found {train.towers}")
         for name, share in (
             ("candidates.random_share", candidates.random_share),
             ("train.warmup", train.warmup),

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.losses.merged_forward import embed_columns
 from torch import Tensor, nn
 from torch.nn import functional
+
+from udr_training.embedding import embed_candidates
 
 
 def listwise_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
@@ -101,8 +102,10 @@ class UDRLoss(nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """Embed the columns and return the loss."""
-        queries, *candidates = embed_columns(self.model, sentence_features)
-        return self.compute_loss_from_embeddings(queries, torch.stack(candidates, dim=1), labels)
+        queries, *candidates = sentence_features
+        return self.compute_loss_from_embeddings(
+            self.model(queries)["sentence_embedding"], embed_candidates(self.model, candidates), labels
+        )
 
     def compute_loss_from_embeddings(self, queries: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:
         """Return the loss from vectors.

@@ -26,13 +26,14 @@ from transformers import (
 )
 
 from udr import text
-from udr.encoder import RECORD, SentenceEncoder
+from udr.encoder import RECORD
 from udr.pool import Pool
 from udr.types import Row
 from udr_training.config import TrainConfig
 from udr_training.losses import UDRLoss
 from udr_training.ranking import RankedExample
 from udr_training.sampling import TaskBatchSampler, draw_candidates, task_probabilities
+from udr_training.towers import has_two_towers, starting_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -63,16 +64,13 @@ def train_encoder(
         checkpoints: a folder for what the trainer writes meanwhile; it goes on from there after a kill.
     """
     torch.manual_seed(seed)
-    encoder = SentenceEncoder.load(config.model)
-    model = encoder.model
-    if config.max_tokens:
-        model.max_seq_length = min(config.max_tokens, model.max_seq_length or config.max_tokens)
+    model = starting_model(config)
     num_queries = {name: len(task.examples) for name, task in tasks.items()}
     num_batches = config.epochs * sum(max(1, count // config.batch_size) for count in num_queries.values())
     data = DatasetDict({name: _dataset(task, config, seed) for name, task in tasks.items()})
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=_arguments(config, seed, checkpoints, num_batches, num_queries, _prompts(model, config)),
+        args=_arguments(model, config, seed, checkpoints, num_batches, num_queries),
         train_dataset=data,
         loss=UDRLoss(model, config.temperature or None, config.ranking_weight),
     )
@@ -100,13 +98,16 @@ class _LogCallback(TrainerCallback):
 
 
 def _arguments(
+    model: SentenceTransformer,
     config: TrainConfig,
     seed: int,
     checkpoints: Path,
     num_batches: int,
     num_queries: Mapping[str, int],
-    prompts: dict[str, str],
 ) -> SentenceTransformerTrainingArguments:
+    # Which way each column goes through the model, and the prompts that `encode_query` and `encode_document` add.
+    routes = {"query": "query"} | {f"candidate_{n}": "document" for n in range(1, config.list_length + 1)}
+    prompts = {column: prompt for column, route in routes.items() if (prompt := model.prompts.get(route))}
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=1,
@@ -123,6 +124,7 @@ def _arguments(
             num_batches=num_batches,
         ),
         prompts=prompts or None,
+        router_mapping=routes if has_two_towers(model) else {},
         logging_steps=max(1, num_batches // 50),
         save_strategy="steps",
         save_steps=max(1, num_batches // 5),
@@ -179,13 +181,6 @@ def _text_keys(pool: Pool) -> list[int]:
         numbers.setdefault(text.normalised(text.input_text(pool.task, row.input, row.choices)), len(numbers))
         for row in pool.rows
     ]
-
-
-def _prompts(model: SentenceTransformer, config: TrainConfig) -> dict[str, str]:
-    """Return the prompts that ``encode_query`` and ``encode_document`` would put before each column."""
-    prompts = {"query": model.prompts.get("query", "")}
-    prompts |= {f"candidate_{n}": model.prompts.get("document", "") for n in range(1, config.list_length + 1)}
-    return {column: prompt for column, prompt in prompts.items() if prompt}
 
 
 def _last_checkpoint(checkpoints: Path) -> str | None:

@@ -1,0 +1,47 @@
+"""The model that a training starts from: one tower for queries and demonstrations, or one for each."""
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Router
+
+from udr.encoder import SentenceEncoder
+from udr_training.config import TrainConfig
+
+
+def starting_model(config: TrainConfig) -> SentenceTransformer:
+    """Return the encoder to train.
+
+    With two towers, both start from the same weights, and ``encode_query`` and ``encode_document`` go through
+    their own; plain ``encode`` takes the demonstrations'. A model that has two towers already keeps them.
+
+    Raises:
+        ModelError: the name leads to no encoder.
+    """
+    if config.towers == 1:
+        return _load(config)
+    queries, demonstrations = _load(config), _load(config)
+    if has_two_towers(demonstrations):
+        return demonstrations
+    router = Router.for_query_document(
+        query_modules=list(queries.children()),
+        document_modules=list(demonstrations.children()),
+        default_route="document",
+    )
+    model = SentenceTransformer(
+        modules=[router],
+        device=str(demonstrations.device),
+        prompts=dict(demonstrations.prompts),
+        similarity_fn_name=demonstrations.similarity_fn_name,
+    )
+    return model
+
+
+def has_two_towers(model: SentenceTransformer) -> bool:
+    """Say whether queries and demonstrations go separate ways through a model."""
+    return isinstance(model[0], Router)
+
+
+def _load(config: TrainConfig) -> SentenceTransformer:
+    model = SentenceEncoder.load(config.model).model
+    if config.max_tokens:
+        model.max_seq_length = min(config.max_tokens, model.max_seq_length or config.max_tokens)
+    return model
