@@ -2,7 +2,7 @@
 
     python benchmarks/first_run.py TASKS --out FOLDER
 
-TASKS is a collection that holds sst2, cr, subj, trec and sst5. Trains a retriever on the five (two iterations, 200
+TASKS is a collection that holds sst2, cr, subj, trec and sst5. Trains a retriever on the five (two iterations, 250
 queries a task, pools of 800, 12 candidates of which half are random), then compares random, BM25, the encoder it
 started from and each iteration's encoder: 100 test rows a task, 4 shots. About an hour and a half on two cores. A run
 that was cut short goes on. Prints the table in Markdown; everything is kept in FOLDER.
@@ -30,7 +30,7 @@ def main() -> int:
     udr = str(Path(sys.executable).with_name("udr"))
 
     train = [udr, "train", str(arguments.tasks), "--tasks", TASKS, "--preset", "cpu"]
-    train += ["--pool", "800", "--queries", "200", "--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER, "--out", str(run)]
+    train += ["--pool", "800", "--queries", "250", "--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER, "--out", str(run)]
     subprocess.run(train, check=True, stdout=sys.stderr)
 
     if not results.exists():

@@ -53,7 +53,5 @@ class BM25Search:
 
     @staticmethod
     def _tokens(texts: Sequence[str]) -> list[list[str]]:
-        tokens = bm25s.tokenize(
-            list(texts), token_pattern=_WORD, stopwords=[], return_ids=False, show_progress=False
-        )
+        tokens = bm25s.tokenize(list(texts), token_pattern=_WORD, stopwords=[], return_ids=False, show_progress=False)
         return list(tokens)

@@ -63,9 +63,7 @@ class ExactSearch:
         return np.take_along_axis(similarities, nearest, axis=1), nearest.astype(np.int64)
 
 
-def search_with(
-    propose: Proposer, vectors: Vectors, queries: Vectors, k: int
-) -> tuple[Positions, Similarities]:
+def search_with(propose: Proposer, vectors: Vectors, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
     """Search with an engine that proposes candidates, in the order of this module.
 
     More than k are asked for, and twice as many again while the last one proposed is so near to the k-th that

@@ -129,9 +129,7 @@ class Retrieval(Sequence[RetrievedDemonstration]):
     def __getitem__(self, position: int) -> RetrievedDemonstration: ...
     @overload
     def __getitem__(self, position: slice) -> tuple[RetrievedDemonstration, ...]: ...
-    def __getitem__(
-        self, position: int | slice
-    ) -> RetrievedDemonstration | tuple[RetrievedDemonstration, ...]:
+    def __getitem__(self, position: int | slice) -> RetrievedDemonstration | tuple[RetrievedDemonstration, ...]:
         """Return the demonstration or demonstrations at ``position``."""
         return self.demonstrations[position]
 

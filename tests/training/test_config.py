@@ -35,6 +35,7 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
         ({"train.epochs": 0}, "train.epochs must be at least 1, found 0"),
         ({"train.list_length": 99}, "must not exceed candidates.num_candidates"),
         ({"candidates.random_share": 1.5}, "between 0 and 1, found 1.5"),
+        ({"train.towers": 3}, "train.towers must be 1 or 2, found 3"),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
         ({"train.epochs": "3"}, "'epochs' must be of type int, found '3'"),
         ({"train.epochs": True}, "'epochs' must be of type int, found True"),

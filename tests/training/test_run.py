@@ -97,6 +97,13 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert models.fingerprint(result) == models.fingerprint(finished / "model")
 
 
+def test_two_towers_are_trained_and_open_as_one_model(tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    apart = replace(config, train=replace(config.train, towers=2, iterations=1))
+    encoder = SentenceEncoder.load(str(Run(tmp_path / "run", open_collection(tasks), apart).finish()), device="cpu")
+    query, demonstration = encoder.encode_queries(["a b"]), encoder.encode_demonstrations(["a b"])
+    assert query.shape == demonstration.shape and np.abs(query - demonstration).max() > 1e-4
+
+
 def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
     shared = tmp_path / "shared.sqlite"
     shutil.copy(finished / "feedback.sqlite", shared)

@@ -35,6 +35,8 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Visits to each query in a training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The schedule's peak.")] = None,
+    ranking_weight: Annotated[float | None, typer.Option(help="λ, the list-wise loss's share, 0 to 1.")] = None,
+    towers: Annotated[int | None, typer.Option(help="1 shares the encoder, 2 trains one for each side.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
     feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
 ) -> None:
@@ -57,6 +59,8 @@ def train(
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.learning_rate": learning_rate,
+        "train.ranking_weight": ranking_weight,
+        "train.towers": towers,
     }
     collection = open_collection(tasks_folder, names)
     resolved = load_config(preset, {**overrides, "tasks": list(collection.tasks)}, config)
@@ -87,11 +91,14 @@ def _show(task: str, progress: "Progress") -> None:
 
 def _quiet() -> None:
     """Send our log to stderr, and keep the libraries' progress bars out of it."""
+    from datasets import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
     for name in ("bm25s", "httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A model card's examples are drawn with a progress bar of their own.
+    disable_progress_bars()
     quiet: Any = transformers_logging
     quiet.disable_progress_bar()
     quiet.set_verbosity_error()

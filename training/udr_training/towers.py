@@ -1,7 +1,9 @@
 """The model that a training starts from: one tower for queries and demonstrations, or one for each."""
 
+from typing import cast
+
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Router
+from sentence_transformers.base.modules import Module, Router
 
 from udr.encoder import SentenceEncoder
 from udr_training.config import TrainConfig
@@ -22,22 +24,25 @@ def starting_model(config: TrainConfig) -> SentenceTransformer:
     if has_two_towers(demonstrations):
         return demonstrations
     router = Router.for_query_document(
-        query_modules=list(queries.children()),
-        document_modules=list(demonstrations.children()),
+        query_modules=_modules(queries),
+        document_modules=_modules(demonstrations),
         default_route="document",
     )
-    model = SentenceTransformer(
+    return SentenceTransformer(
         modules=[router],
         device=str(demonstrations.device),
-        prompts=dict(demonstrations.prompts),
+        prompts={name: prompt for name, prompt in demonstrations.prompts.items() if prompt is not None},
         similarity_fn_name=demonstrations.similarity_fn_name,
     )
-    return model
 
 
 def has_two_towers(model: SentenceTransformer) -> bool:
     """Say whether queries and demonstrations go separate ways through a model."""
     return isinstance(model[0], Router)
+
+
+def _modules(model: SentenceTransformer) -> list[Module]:
+    return cast("list[Module]", list(model.children()))
 
 
 def _load(config: TrainConfig) -> SentenceTransformer:
