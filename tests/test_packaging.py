@@ -1,4 +1,4 @@
-"""The wheel: built from a copy of the sources, installed into an empty folder, and used from somewhere else."""
+"""The wheel: built from a copy of the sources, installed into an empty environment, used from another folder."""
 
 import json
 import os
@@ -6,9 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
+import venv
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -42,12 +45,35 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@dataclass(frozen=True)
+class Environment:
+    """An environment that was empty before the wheel was installed.
+
+    What the wheel depends on lies in ours; on PYTHONPATH it is seen, but its ``.pth`` files are not read, so that
+    nothing there leads to our sources.
+    """
+
+    folder: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def packages(self) -> Path:
+        return Path(sysconfig.get_path("purelib", vars={"base": str(self.folder)}))
+
+    def call(self, *command: str | Path, cwd: Path) -> str:
+        return call(*command, cwd=cwd, PYTHONPATH=sysconfig.get_path("purelib"))
+
+
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
-    call(*pip, target, wheel, cwd=target)
-    return target
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    environment = Environment(tmp_path_factory.mktemp("installed") / "venv")
+    venv.create(environment.folder, with_pip=False, symlinks=True)
+    pip = [sys.executable, "-m", "pip", "--python", environment.python, "install", "--quiet", "--no-deps", "--no-index"]
+    call(*pip, wheel, cwd=environment.folder)
+    return environment
 
 
 def names(wheel: Path) -> list[str]:
@@ -110,22 +136,22 @@ print(json.dumps({
 """
 
 
-def test_the_wheel_works_from_another_folder(installed: Path, collection: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_from_another_folder(installed: Environment, collection: Path, tmp_path: Path) -> None:
     shutil.copy(Path(__file__).with_name("fakes.py"), tmp_path / "fake.py")
 
-    out = call(sys.executable, "-c", USE, collection, tmp_path / "index", cwd=tmp_path, PYTHONPATH=str(installed))
+    out = installed.call(installed.python, "-c", USE, collection, tmp_path / "index", cwd=tmp_path)
 
     version, answer = out.splitlines()
     used = json.loads(answer)
     assert version == f"udr {udr.__version__}"
-    assert used["files"] == [str(installed / package / "__init__.py") for package in PACKAGES]
+    assert used["files"] == [str(installed.packages / package / "__init__.py") for package in PACKAGES]
     assert [one["rank"] for one in used["found"]["demonstrations"]] == [1, 2]
     assert tomllib.loads(used["preset"])
     assert used["commands"] == ["evaluate", "index", "serve", "train"]
 
 
-def test_the_installed_script_runs(installed: Path, tmp_path: Path) -> None:
-    shown = call(installed / "bin" / "udr", "--help", cwd=tmp_path, PYTHONPATH=str(installed))
+def test_the_installed_script_runs(installed: Environment, tmp_path: Path) -> None:
+    shown = installed.call(installed.folder / "bin" / "udr", "--help", cwd=tmp_path)
 
     assert "Retrieve the demonstrations" in shown
 

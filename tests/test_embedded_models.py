@@ -1,0 +1,60 @@
+"""The embedded models, for real: the language model from its GGUF, and the encoder, on the example tasks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from udr.encoder import SentenceEncoder
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.pool import open_collection
+from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.scoring import prompt_of
+from udr_training.retrievers import NamedRetriever
+
+pytestmark = pytest.mark.slow
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+
+
+@pytest.fixture(scope="module")
+def lm() -> CausalLM:
+    return CausalLM.load(DEFAULT_LM)
+
+
+@pytest.mark.parametrize("task", ["home_assistant", "product_reviews", "everyday_physics", "shop_sql"])
+def test_packed_scores_of_the_embedded_model_equal_plain_ones(lm: CausalLM, task: str) -> None:
+    pool = open_collection(EXAMPLES, [task]).tasks[task].pool()
+    prompts = [
+        prompt_of(lm, pool.task, query, [demonstration])
+        for demonstration in pool.rows[:2]
+        for query in pool.rows[10:12]
+    ]
+    assert lm.packed
+    packed, plain = lm.log_likelihoods(prompts), lm._score_plain(prompts)
+    for one, other in zip(packed, plain, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_the_embedded_model_answers_with_a_demonstrations_label(lm: CausalLM) -> None:
+    prompt = lm.tokens("Capital of France: Paris\n\nCapital of Italy: Rome\n\nCapital of Spain:", start=True)
+    assert lm.generate([prompt], ["\n"], 5) == ["Madrid"]
+
+
+def test_the_embedded_encoder_finds_demonstrations_of_the_same_intent() -> None:
+    folder = open_collection(EXAMPLES, ["home_assistant"]).tasks["home_assistant"]
+    pool, queries = folder.pool(), folder.rows("test")
+    shares = {}
+    for name in ("random", DEFAULT_ENCODER):
+        shown = NamedRetriever(name, 0).demonstrations(pool, queries, 3)
+        shares[name] = np.mean(
+            [[row.target == query.target for row in rows] for query, rows in zip(queries, shown, strict=True)]
+        )
+    assert shares[DEFAULT_ENCODER] > 0.5 > 0.2 > shares["random"]
+
+
+def test_the_embedded_encoder_has_unit_vectors_of_384_dimensions() -> None:
+    encoder = SentenceEncoder.load(DEFAULT_ENCODER)
+    vectors = encoder.encode_queries(["one", "another"])
+    assert vectors.shape == (2, encoder.dimension) == (2, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
