@@ -71,8 +71,8 @@ class Environment:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
     environment = Environment(tmp_path_factory.mktemp("installed") / "venv")
     venv.create(environment.folder, with_pip=False, symlinks=True)
-    pip = [sys.executable, "-m", "pip", "--python", environment.python, "install", "--quiet", "--no-deps", "--no-index"]
-    call(*pip, wheel, cwd=environment.folder)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment.python)]
+    call(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=environment.folder)
     return environment
 
 
