@@ -86,8 +86,9 @@ class SentenceEncoder:
         _check_wording(name, path)
         try:
             model = SentenceTransformer(str(path), device=device)
-        except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
-            # AssertionError: torch's word for a device that this build of it does not know.
+        except Exception as error:
+            # Weights that are cut short, a device that torch does not know, a configuration of another kind:
+            # each library below has its own errors for these.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason}") from error
         return cls(name, path, model, batch_size)

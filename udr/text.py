@@ -122,6 +122,16 @@ def normalised(text: str) -> str:
     return kept or text.strip()
 
 
+def copy_text(task: Task, row: Row) -> str:
+    """Return what a row shares with its copies: rows with equal inputs, in letters and digits."""
+    return normalised(input_text(task, row.input, row.choices))
+
+
+def row_query(task: Task, row: Row) -> str:
+    """Return what the encoder reads of a row as a query."""
+    return encoder_query(task.instruction, input_text(task, row.input, row.choices))
+
+
 def check_input(task: Task, input: Fields | str) -> Fields:
     """Return the fields of a query, or say what is wrong with them.
 

@@ -16,13 +16,27 @@ from udr.cli import main
         (["--candidates", "3"], 2, "train.list_length (6) must not exceed candidates.num_candidates (3)"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
         (["--dtype", "float8"], 2, "feedback.dtype must be one of float32, bfloat16, float16, found 'float8'"),
-        (["--pool", "5"], 2, "has 5 rows; a step sees 6 candidates of a query, so it needs at least 7"),
+        (["--pool", "5"], 2, "has 5 rows, 4 without a query and its copies; a step sees 6 candidates"),
+        (["--tasks", ","], 2, "a list of names, separated by commas, was expected; found ','"),
+        (["--seed", "-1"], 2, "seed must be at least 0, found -1"),
+        (["--learning-rate", "0"], 2, "train.learning_rate must be above 0, found 0.0"),
+        (["--device", "nowhere"], 2, "device 'nowhere' cannot be used"),
+        (["--model", "EXISTS"], 1, "is not an encoder"),
     ],
 )
 def test_train_refuses_what_makes_no_sense(
-    tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+    tasks: Path,
+    lm_folder: Path,
+    encoder_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    message: str,
 ) -> None:
-    assert main(["train", str(tasks), "--out", str(tmp_path / "run"), *arguments]) == status
+    arguments = [str(tasks) if argument == "EXISTS" else argument for argument in arguments]
+    models = ["--lm", str(lm_folder), "--model", str(encoder_folder)]
+    assert main(["train", str(tasks), "--out", str(tmp_path / "run"), *models, *arguments]) == status
     captured = capsys.readouterr()
     assert captured.out == ""
     last = captured.err.strip().splitlines()[-1]
@@ -35,7 +49,7 @@ def test_train_refuses_what_makes_no_sense(
     [
         (["--retrievers", "random", "--tasks", "nope"], 1, "unknown task 'nope'"),
         (["--retrievers", "random,./nowhere"], 1, "model './nowhere': no such file or folder"),
-        (["--retrievers", ""], 2, "no retriever is named"),
+        (["--retrievers", ""], 2, "a list of names, separated by commas, was expected; found ''"),
         (["--retrievers", "random", "--lm", "./nowhere"], 1, "model './nowhere'"),
     ],
 )
@@ -52,3 +66,13 @@ def test_a_folder_without_tasks_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert main(["train", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     assert "holds no task.toml" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_tasks_named_in_a_file_are_those_that_are_trained(
+    tasks: Path, lm_folder: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('tasks = ["reviews"]\n[train]\niterations = 1\nepochs = 1\nbatch_size = 8\n', "utf-8")
+    models = ["--lm", str(lm_folder), "--model", str(encoder_folder)]
+    assert main(["train", str(tasks), "--out", str(tmp_path / "run"), "--config", str(file), *models]) == 0
+    assert 'tasks = ["reviews"]' in (tmp_path / "run" / "config.toml").read_text("utf-8")

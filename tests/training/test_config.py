@@ -26,7 +26,7 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
     train = config.train
     assert config.candidates.num_candidates == 50
     assert (train.list_length, train.ranking_weight, train.batch_size, train.learning_rate) == (8, 0.8, 128, 1e-4)
-    assert (train.temperature, train.alpha, train.iterations) == (0, 0.5, 3)
+    assert (train.temperature, train.alpha, train.iterations, train.towers) == (0, 0.5, 3, 2)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,8 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
         ({"candidates.random_share": 1.5}, "between 0 and 1, found 1.5"),
         ({"train.towers": 3}, "train.towers must be 1 or 2, found 3"),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
+        ({"tasks": "a"}, "'tasks' must be a list of names, found 'a'"),
+        ({"train.temperature": float("nan")}, "train.temperature must be at least 0, found nan"),
         ({"train.epochs": "3"}, "'epochs' must be of type int, found '3'"),
         ({"train.epochs": True}, "'epochs' must be of type int, found True"),
     ],

@@ -1,18 +1,22 @@
 """Evaluation: the same queries for every retriever, nearest demonstration last, values that can be checked."""
 
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 
-from udr.errors import ConfigError, ModelError
+from udr.errors import ConfigError, DataError, ModelError
 from udr.pool import Pool, open_collection
+from udr.tasks import Metric, Template
 from udr.types import Row
 from udr_training.evaluate import EvaluationConfig, evaluate, predict, table
 from udr_training.feedback.causal_lm import CausalLM
 from udr_training.feedback.packing import Prompt, Tokens
+from udr_training.metrics import sari
 from udr_training.retrievers import NamedRetriever
 
 
@@ -51,6 +55,23 @@ def test_generation_and_multiple_choice_answer_too(pools: dict[str, Pool]) -> No
     for name in ("reverse", "colours"):
         pool = pools[name]
         assert predict(LM, pool, [pool.rows[0]], [[pool.rows[4]]]) == [pool.rows[4].target]
+
+
+def test_what_follows_the_target_in_the_template_is_no_part_of_a_generated_answer(pools: dict[str, Pool]) -> None:
+    pool = pools["reverse"]
+    task = replace(pool.task, output=Template("Reversed: {target};"))
+    shown = Pool(task, pool.rows)
+    assert predict(LM, shown, [pool.rows[0]], [[pool.rows[4]]]) == [pool.rows[4].target]
+
+
+def test_sari_looks_at_the_words_of_the_input_alone(pools: dict[str, Pool]) -> None:
+    pool = pools["reverse"]
+    task = replace(pool.task, metric=Metric.SARI)
+    (row,) = pool.rows[:1]
+    from udr_training.evaluate import _result
+
+    expected = 100 * sari("a b", [row.target], str(row.input["words"]))
+    assert _result(task, "any", [row], ["a b"], 0).value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["random", "bm25"])
@@ -98,9 +119,14 @@ def test_two_evaluations_give_the_same_numbers(tasks: Path) -> None:
     assert one.to_json() == two.to_json()
 
 
-def test_a_wrong_name_is_an_error_before_anything_runs(tasks: Path, tmp_path: Path) -> None:
+def test_a_wrong_name_or_row_is_an_error_before_anything_runs(tasks: Path, tmp_path: Path) -> None:
+    silent = cast("CausalLM", None)
     with pytest.raises(ModelError, match="no such file"):
-        evaluate(open_collection(tasks), ["random", "./nowhere"], LM, EvaluationConfig())
+        evaluate(open_collection(tasks), ["random", "./nowhere"], silent, EvaluationConfig())
+    shutil.copytree(tasks, tmp_path / "tasks")
+    (tmp_path / "tasks" / "opinion" / "reviews" / "test.jsonl").unlink()
+    with pytest.raises(DataError, match=r"needs one of test\.jsonl"):
+        evaluate(open_collection(tmp_path / "tasks"), ["random"], silent, EvaluationConfig())
     (tmp_path / "config.toml").write_text("", "utf-8")
     with pytest.raises(ConfigError, match="not finished"):
         evaluate(open_collection(tasks), [str(tmp_path)], LM, EvaluationConfig())

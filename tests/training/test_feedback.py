@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import MistralConfig, MistralForCausalLM
 
+from tests.tiny_models import byte_tokenizer
 from udr import text
 from udr.errors import ConfigError, FeedbackError, ModelError
 from udr.pool import Pool
@@ -125,6 +128,52 @@ def test_a_killed_run_keeps_what_it_scored_and_computes_only_the_rest(tmp_path: 
         assert score_pairs(TableLM(), opened, pairs) == resumed
 
 
+def test_copies_under_other_ids_are_scored_once_and_all_have_a_score(tmp_path: Path, pools: dict[str, Pool]) -> None:
+    pool = pools["reviews"]
+    query, one, other = pool.rows[0], pool.rows[5], replace(pool.rows[5], id="copy")
+    asker = replace(query, id="asker")
+    lm = TableLM()
+    with store(tmp_path) as opened:
+        scores = score_pairs(lm, opened, [Pair(pool.task, q, d) for q in (query, asker) for d in (one, other)])
+    assert lm.scored == 1
+    assert set(scores) == {(q, d) for q in (query.id, "asker") for d in (one.id, "copy")}
+    assert len(set(scores.values())) == 1
+
+
+def test_one_input_with_two_targets_is_scored_by_each(tmp_path: Path, pools: dict[str, Pool]) -> None:
+    pool = pools["reviews"]
+    good, bad = (replace(pool.rows[0], id=target, target=target) for target in ("good", "bad"))
+    with store(tmp_path) as opened:
+        scores = score_pairs(TableLM(), opened, [Pair(pool.task, query, pool.rows[5]) for query in (good, bad)])
+    assert scores["good", pool.rows[5].id] + scores["bad", pool.rows[5].id] == pytest.approx(1)
+
+
+def test_a_prompt_that_cannot_be_cut_enough_is_refused_by_name(pools: dict[str, Pool]) -> None:
+    pool = pools["reviews"]
+    with pytest.raises(FeedbackError, match=rf"task 'reviews', row '{pool.rows[0].id}': the prompt needs \d+ tokens"):
+        prompt_of(TableLM(context=40), pool.task, pool.rows[0], [pool.rows[1]])
+
+
+def test_prompts_longer_than_a_local_layers_window_are_scored_alone(lm_folder: Path) -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=258,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        sliding_window=16,
+        initializer_range=0.5,
+    )
+    lm = CausalLM("local", "fingerprint", MistralForCausalLM(config), byte_tokenizer(), pack_tokens=512)
+    lm.packed = True
+    prompts = [Prompt((tuple(range(40)), (7, 8), (9, query)), ((3,), (4, 5))) for query in range(3)]
+    for packed, plain in zip(lm.log_likelihoods(prompts), lm._score_plain(prompts), strict=True):
+        np.testing.assert_allclose(packed, plain, atol=1e-4)
+
+
 @pytest.mark.parametrize("other", [{"lm": "another"}, {"dtype": "bfloat16"}, {"wording": "v"}], ids=str)
 def test_another_models_dtypes_or_wordings_scores_are_never_read(
     tmp_path: Path, pools: dict[str, Pool], other: dict[str, str]
@@ -140,6 +189,12 @@ def test_another_models_dtypes_or_wordings_scores_are_never_read(
 def test_keys_tell_texts_apart_that_join_alike() -> None:
     assert PairKey.of(("ab", "c"), "q", ()) != PairKey.of(("a", "bc"), "q", ())
     assert PairKey.of(("a",), "q", ("x", "y")) != PairKey.of(("a",), "q", ("xy",))
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "feedback.sqlite").mkdir()
+    with pytest.raises(FeedbackError, match="not a feedback store"):
+        store(tmp_path)
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -162,10 +217,14 @@ def test_an_unknown_dtype_or_device_is_refused(lm_folder: Path) -> None:
         CausalLM.load(str(lm_folder), device="nowhere")
 
 
-def test_greedy_text_ends_at_the_stop_text_and_does_not_depend_on_neighbours(lm: CausalLM) -> None:
-    prompts = [lm.tokens("Words: a b"), lm.tokens("Other: x")]
-    together = lm.generate(prompts, ["\n"], 6)
-    assert together == [lm.generate([prompt], ["\n"], 6)[0] for prompt in prompts]
-    stop = together[0][2:3]
-    if stop:
-        assert lm.generate(prompts[:1], [stop], 6) == [together[0].partition(stop)[0].strip()]
+def test_greedy_text_is_the_likeliest_token_each_time_and_ends_at_the_stop_text(lm: CausalLM) -> None:
+    prompt = lm.tokens("Words: a b", start=True)
+    expected: list[int] = []
+    with torch.inference_mode():
+        for _ in range(6):
+            logits = lm._model(input_ids=torch.tensor([[*prompt, *expected]])).logits
+            expected.append(int(logits[0, -1].argmax()))
+    whole = lm._tokenizer.decode(expected)
+    (answer,) = lm.generate([prompt], ["no such text"], 6)
+    assert answer == whole.lstrip("\n").strip() and len(answer) > 2
+    assert lm.generate([prompt], [answer[2]], 6) == [answer.partition(answer[2])[0].strip()]

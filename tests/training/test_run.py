@@ -128,9 +128,37 @@ def test_a_pool_too_small_for_a_list_is_refused_before_anything_is_written(
     tasks: Path, config: RunConfig, tmp_path: Path
 ) -> None:
     few = replace(config, candidates=replace(config.candidates, pool=4))
-    with pytest.raises(ConfigError, match="has 4 rows; a step sees 4 candidates of a query, so it needs at least 5"):
+    with pytest.raises(ConfigError, match="has 4 rows, 3 without a query and its copies; a step sees 4 candidates"):
         Run(tmp_path / "run", open_collection(tasks), few)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_is_not_continued_with_other_rows(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(tasks, tmp_path / "tasks")
+    path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
+    path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")
+    with pytest.raises(ConfigError, match="started from other pools; give another --out"):
+        Run(finished, open_collection(tmp_path / "tasks"), config)
+
+
+def test_a_pool_with_copies_trains(tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    shutil.copytree(tasks, tmp_path / "tasks")
+    path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
+    first = path.read_text("utf-8").splitlines()[0]
+    path.write_text(path.read_text("utf-8") + first.replace("train-00", "copy-00") + "\n", "utf-8")
+    short = replace(config, train=replace(config.train, iterations=1), candidates=CandidateConfig(num_candidates=6))
+    assert Run(tmp_path / "run", open_collection(tmp_path / "tasks", ["reviews"]), short).finish().is_dir()
+
+
+def test_a_model_that_compared_by_dot_is_saved_with_what_it_was_trained_by(
+    tasks: Path, config: RunConfig, encoder_folder: Path, tmp_path: Path
+) -> None:
+    start = SentenceTransformer(str(encoder_folder), device="cpu", similarity_fn_name="dot")
+    start.save_pretrained(str(tmp_path / "dot"))
+    for temperature, metric in ((0.05, "cosine"), (0.0, "dot")):
+        train = replace(config.train, model=str(tmp_path / "dot"), iterations=1, temperature=temperature)
+        result = Run(tmp_path / metric, open_collection(tasks), replace(config, train=train)).finish()
+        assert SentenceEncoder.load(str(result)).metric == metric
 
 
 def test_a_model_trained_with_another_wording_is_refused(finished: Path, tmp_path: Path) -> None:

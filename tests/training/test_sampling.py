@@ -53,8 +53,13 @@ def test_a_batch_is_of_one_task_and_holds_no_query_twice() -> None:
 
 
 def test_every_query_comes_before_any_comes_again() -> None:
-    rows = [row for batch in sampler({"a": 8}, num_batches=4) for row in batch]
-    assert sorted(rows[:8]) == list(range(8)) and sorted(rows[8:]) == list(range(8, 16))
+    # Ten queries in batches of four: the third batch holds the last two of one pass and the first two of the next.
+    rows = [row for batch in sampler({"a": 10}, num_draws=3, num_batches=15) for row in batch]
+    assert len(rows) == 60
+    counts = [Counter(row % 10 for row in rows[:end]) for end in (10, 20, 30)]
+    assert counts == [Counter({query: passes for query in range(10)}) for passes in (1, 2, 3)]
+    # The passes show the draws in turn, and begin anew after the last.
+    assert [row // 10 for row in rows[:10:9]] == [0, 0] and rows[15] // 10 == 1 and rows[35] // 10 == 0
 
 
 def test_a_task_smaller_than_a_batch_still_trains() -> None:

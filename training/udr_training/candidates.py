@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from udr import text
@@ -36,33 +37,55 @@ def propose(
         seed: of the draw.
     """
     near = num_candidates - round(num_candidates * random_share)
-    keys = [_copy_key(pool, row) for row in pool.rows]
-    # Copies of the query take places among its neighbours; a few more are asked for, then all.
-    found = neighbours(queries, min(len(pool), near + 8))
+    others = Others(pool, seed)
+    found = others.nearest(queries, neighbours, near)
     return {
-        query.id: _candidates_of(pool, keys, query, positions, near, num_candidates, seed)
-        for query, positions in zip(queries, found, strict=True)
+        query.id: tuple(row.id for row in others.filled(query, rows, num_candidates))
+        for query, rows in zip(queries, found, strict=True)
     }
 
 
-def _candidates_of(
-    pool: Pool, keys: Sequence[str], query: Row, neighbours: Sequence[int], near: int, total: int, seed: int
-) -> tuple[str, ...]:
-    own = _copy_key(pool, query)
-    chosen = [place for place in neighbours if keys[place] != own and pool.rows[place].id != query.id][:near]
-    taken = set(chosen)
-    digest = hashlib.sha256(f"{seed}:{pool.task.name}:{query.id}".encode()).digest()
-    shuffled = random.Random(int.from_bytes(digest[:8])).sample(range(len(pool)), len(pool))
-    for place in shuffled:
-        if len(chosen) >= total:
-            break
-        if place not in taken and keys[place] != own and pool.rows[place].id != query.id:
-            chosen.append(place)
-    return tuple(pool.rows[place].id for place in chosen)
+class Others:
+    """The rows of a pool that may be shown for a query: neither the query itself nor a copy of it.
 
+    Args:
+        pool: the pool.
+        seed: of what is drawn.
+    """
 
-def _copy_key(pool: Pool, row: Row) -> str:
-    return text.normalised(text.input_text(pool.task, row.input, row.choices))
+    def __init__(self, pool: Pool, seed: int) -> None:
+        self._pool, self._seed = pool, seed
+        self._keys = [text.copy_text(pool.task, row) for row in pool.rows]
+
+    @property
+    def fewest(self) -> int:
+        """How many rows are left for the query that has the most copies."""
+        return len(self._pool) - max(Counter(self._keys).values())
+
+    def nearest(self, queries: Sequence[Row], neighbours: Neighbours, count: int) -> list[list[Row]]:
+        """Return at most ``count`` neighbours of each query, nearest first."""
+        # Copies of the query take places among its neighbours: so many more are asked for.
+        asked = min(len(self._pool), count + len(self._pool) - self.fewest)
+        return [
+            [self._pool.rows[place] for place in places if self._keys[place] != own][:count]
+            for own, places in zip(map(self._key, queries), neighbours(queries, asked), strict=True)
+        ]
+
+    def drawn(self, query: Row) -> list[Row]:
+        """Return all of them, in an order that seed, task and query id alone decide."""
+        digest = hashlib.sha256(f"{self._seed}:{self._pool.task.name}:{query.id}".encode()).digest()
+        places = random.Random(int.from_bytes(digest[:8])).sample(range(len(self._pool)), len(self._pool))
+        own = self._key(query)
+        return [self._pool.rows[place] for place in places if self._keys[place] != own]
+
+    def filled(self, query: Row, rows: Sequence[Row], count: int) -> list[Row]:
+        """Return ``rows`` and as many drawn ones as it takes to have ``count``."""
+        if len(rows) >= count:
+            return list(rows)
+        return list({row.id: row for row in [*rows, *self.drawn(query)]}.values())[:count]
+
+    def _key(self, query: Row) -> str:
+        return text.copy_text(self._pool.task, query)
 
 
 def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:
@@ -94,10 +117,7 @@ def encoder_neighbours(pool: Pool, encoder: Encoder) -> Neighbours:
     index = FaissSearch(encoder.encode_demonstrations(demonstrations))
 
     def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:
-        wordings = [
-            text.encoder_query(pool.task.instruction, text.input_text(pool.task, row.input, row.choices))
-            for row in queries
-        ]
+        wordings = [text.row_query(pool.task, row) for row in queries]
         places, _ = index.search(encoder.encode_queries(wordings), count)
         return [[int(place) for place in row] for row in places]
 

@@ -3,11 +3,13 @@
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from udr.errors import ConfigError
 from udr.models import DEFAULT_LM
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ def train(
     from udr.pool import open_collection
     from udr_training.config import load_config
 
-    names = _names(tasks) if tasks is not None else None
     overrides = {
+        "tasks": _names(tasks) if tasks is not None else None,
         "seed": seed,
         "feedback.lm": lm,
         "feedback.device": device,
@@ -62,8 +64,9 @@ def train(
         "train.ranking_weight": ranking_weight,
         "train.towers": towers,
     }
-    collection = open_collection(tasks_folder, names)
-    resolved = load_config(preset, {**overrides, "tasks": list(collection.tasks)}, config)
+    asked = load_config(preset, overrides, config)
+    collection = open_collection(tasks_folder, asked.tasks or None)
+    resolved = replace(asked, tasks=tuple(collection.tasks))
 
     # Only now: the checks above answer at once, these imports take seconds.
     from udr_training.run import Run
@@ -74,7 +77,10 @@ def train(
 
 
 def _names(listed: str) -> list[str]:
-    return [name.strip() for name in listed.split(",") if name.strip()]
+    names = [name.strip() for name in listed.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"a list of names, separated by commas, was expected; found {listed!r}")
+    return names
 
 
 def _show(task: str, progress: "Progress") -> None:
@@ -112,7 +118,7 @@ def evaluate(
     shots: Annotated[int, typer.Option(help="Demonstrations a prompt.", min=0)] = 4,
     limit: Annotated[int | None, typer.Option(help="Test rows a task, by seed.", min=1)] = None,
     pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of cuts, random demonstrations and the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of cuts, random demonstrations and the bootstrap.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="Where the language model runs.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="Its weights.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout; the table goes to stderr.")] = False,

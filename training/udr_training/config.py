@@ -1,5 +1,6 @@
 """Configuration: one frozen dataclass a stage, from a preset, a TOML file and flags."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -105,10 +106,14 @@ class RunConfig:
             "train.list_length": (train.list_length, 2),
             "train.temperature": (train.temperature, 0),
             "train.max_tokens": (train.max_tokens, 0),
+            "train.alpha": (train.alpha, 0),
         }
+        at_least["seed"] = (self.seed, 0)
         for name, (value, least) in at_least.items():
-            if value < least:
+            if not value >= least or value == math.inf:
                 raise ConfigError(f"{name} must be at least {least}, found {value}")
+        if not 0 < train.learning_rate < math.inf:
+            raise ConfigError(f"train.learning_rate must be above 0, found {train.learning_rate}")
         if self.feedback.dtype not in DTYPES:
             raise ConfigError(f"feedback.dtype must be one of {', '.join(DTYPES)}, found {self.feedback.dtype!r}")
         if train.towers not in (1, 2):
@@ -193,8 +198,10 @@ def _apply(stage: _Stage, values: Mapping[str, object]) -> _Stage:
 
 
 def _checked(name: str, value: object, kind: type) -> object:
-    if name == "tasks" and isinstance(value, list | tuple):
-        return tuple(map(str, value))
+    if name == "tasks":
+        if not isinstance(value, list | tuple) or not all(isinstance(task, str) for task in value):
+            raise ConfigError(f"setting 'tasks' must be a list of names, found {value!r}")
+        return tuple(value)
     if kind is float and isinstance(value, int):
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):

@@ -1,5 +1,6 @@
 """Evaluation: the task metric that a language model reaches with each retriever's demonstrations."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -119,12 +120,14 @@ def evaluate(
     """
     if not retrievers:
         raise ConfigError("no retriever is named; name random, bm25, an encoder or a run directory")
-    # All are loaded first, so that a wrong name is an error before the hours, not after.
+    # All is loaded first, so that a wrong name or row is an error before the hours, not after.
     loaded = [NamedRetriever(name, config.seed) for name in retrievers]
+    tasks = [
+        (folder.pool(config.pool, config.seed), sample(folder.rows("test"), config.limit, config.seed))
+        for folder in collection.tasks.values()
+    ]
     results = []
-    for folder in collection.tasks.values():
-        pool = folder.pool(config.pool, config.seed)
-        queries = sample(folder.rows("test"), config.limit, config.seed)
+    for pool, queries in tasks:
         for retriever in loaded:
             demonstrations = retriever.demonstrations(pool, queries, config.shots)
             predictions = predict(lm, pool, queries, demonstrations)
@@ -144,14 +147,19 @@ def predict(lm: CausalLM, pool: Pool, queries: Sequence[Row], demonstrations: Se
         demonstrations: for each query, nearest first; the prompt shows the nearest last.
     """
     task = pool.task
+    room = (
+        max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS if task.kind is Kind.GENERATION else None
+    )
     prompts = [
-        prompt_of(lm, task, query, list(reversed(shown))) for query, shown in zip(queries, demonstrations, strict=True)
+        prompt_of(lm, task, query, list(reversed(shown)), room)
+        for query, shown in zip(queries, demonstrations, strict=True)
     ]
-    if task.kind is Kind.GENERATION:
-        longest = max(len(lm.tokens(row.target)) for row in pool.rows)
+    if room is not None:
         # A target of several paragraphs ends at a blank line like any other part; a line ends one-line targets.
         stop = [text.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
-        return lm.generate([sum(prompt.parts, ()) for prompt in prompts], stop, longest + _EXTRA_TOKENS)
+        tail = task.output.source.partition("{target}")[2].rstrip()
+        texts = lm.generate([sum(prompt.parts, ()) for prompt in prompts], stop, room)
+        return [answer.removesuffix(tail).rstrip() for answer in texts]
     answers = []
     for query, prompt, log_likelihoods in zip(queries, prompts, lm.log_likelihoods(prompts), strict=True):
         values = option_values(task, log_likelihoods, [len(option) for option in prompt.options])
@@ -162,18 +170,23 @@ def predict(lm: CausalLM, pool: Pool, queries: Sequence[Row], demonstrations: Se
 
 def _result(task: Task, retriever: str, queries: Sequence[Row], predictions: Sequence[str], seed: int) -> TaskResult:
     judged: Judge = judge(task.metric)
-    sources = [text.input_text(task, row.input, row.choices) for row in queries]
+    sources = [text.input_words(task, row.input, row.choices) for row in queries]
     golds = [row.references or (row.target,) for row in queries]
     statistics = np.stack([judged.statistics(*answer) for answer in zip(predictions, golds, sources, strict=True)])
-    samples = np.array([judged.value(statistics[rows].sum(axis=0)) for rows in _resamples(len(queries), seed)])
+    samples = np.array(
+        [judged.value(statistics[rows].sum(axis=0)) for rows in _resamples(task.name, len(queries), seed)]
+    )
     low, high = np.percentile(samples, _INTERVAL)
     value = judged.value(statistics.sum(axis=0))
     return TaskResult(task.name, retriever, task.metric.value, value, float(low), float(high), len(queries), samples)
 
 
-def _resamples(size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield rows drawn with repetition; the same draws for every retriever, so that differences are paired."""
-    generator = np.random.default_rng(seed)
+def _resamples(task: str, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield rows drawn with repetition: the same for every retriever, so that differences are paired.
+
+    Each task has draws of its own; with common ones, tasks would rise and fall together in the mean's interval.
+    """
+    generator = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{task}".encode()).digest()[:8]))
     for _ in range(_RESAMPLES):
         yield generator.integers(size, size=size)
 

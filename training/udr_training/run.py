@@ -5,6 +5,7 @@ iteration, and ``model/``, the last iteration's encoder. A stage's result appear
 whole; a run that is started again takes what is there and goes on.
 """
 
+import hashlib
 import json
 import logging
 import shutil
@@ -20,9 +21,9 @@ from udr.errors import ConfigError
 from udr.files import canonical_json, sync_tree, write_atomically
 from udr.pool import Collection, Pool, sample
 from udr.types import Json, Row
-from udr_training.candidates import Candidates, encoder_neighbours, first_neighbours, propose
+from udr_training.candidates import Candidates, Others, encoder_neighbours, first_neighbours, propose
 from udr_training.config import RunConfig, from_toml, to_toml
-from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.causal_lm import CausalLM, check_device
 from udr_training.feedback.scoring import FeedbackLM, Pair, Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.ranking import RankedExample, rank_candidates
@@ -52,8 +53,9 @@ class Run:
         report: told about the progress of the feedback, by task.
 
     Raises:
-        ConfigError: the directory belongs to a run with another configuration, or a pool is too small for it.
-        ModelError: the name of the language model or of the encoder leads nowhere.
+        ConfigError: the directory belongs to a run with another configuration, or that was started from other data
+            or models; a pool is too small; or there is no such device.
+        ModelError: the name of the language model leads nowhere, or the encoder's to none.
     """
 
     def __init__(
@@ -72,29 +74,43 @@ class Run:
         for name, task_folder in collection.tasks.items():
             pool = task_folder.pool(cut.pool or None, config.seed)
             queries = sample(pool.rows, cut.queries or None, config.seed)
-            length = config.train.list_length
-            # A query's own row is no candidate for it.
-            if len(pool) <= length:
+            length, fewest = config.train.list_length, Others(pool, config.seed).fewest
+            if fewest < length:
                 raise ConfigError(
-                    f"the pool of task {name!r} has {len(pool)} rows; a step sees {length} candidates of a query, "
-                    f"so it needs at least {length + 1}"
+                    f"the pool of task {name!r} has {len(pool)} rows, {fewest} without a query and its copies; "
+                    f"a step sees {length} candidates of a query"
                 )
             self.tasks[name] = TrainingTask(pool, tuple(queries))
-        # A wrong name is an error now, before the directory belongs to a run that asked for it.
-        for model in (config.feedback.lm, config.train.model):
-            models.locate(model)
+        # What is wrong is an error now, before the directory belongs to a run that asked for it.
+        encoder = SentenceEncoder.load(config.train.model)
+        self._sources: dict[str, Json] = {
+            "encoder": encoder.fingerprint,
+            "encoder_wording": text.ENCODER_WORDING,
+            "lm": models.fingerprint(models.locate(config.feedback.lm)),
+            "lm_wording": text.LM_WORDING,
+            "pools": {name: _digest(task.pool) for name, task in self.tasks.items()},
+        }
+        check_device(config.feedback.device)
         self._claim()
 
     def _claim(self) -> None:
-        path = self.folder / "config.toml"
-        if not path.exists():
+        """Make the directory this run's, or see that it is."""
+        config, sources = self.folder / "config.toml", self.folder / "sources.json"
+        if not config.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, to_toml(self.config).encode())
-        found = from_toml(path.read_text("utf-8"))
+            write_atomically(sources, canonical_json(self._sources, indent=1))
+            write_atomically(config, to_toml(self.config).encode())
+        found = from_toml(config.read_text("utf-8"))
         if found != self.config:
             old, new = to_toml(found).splitlines(), to_toml(self.config).splitlines()
             changes = "; ".join(f"{a} here, {b} asked for" for a, b in zip(old, new, strict=True) if a != b)
             raise ConfigError(f"{self.folder} holds a run with another configuration ({changes}); give another --out")
+        made_from = json.loads(sources.read_text("utf-8"))
+        changed = [name for name in self._sources if made_from.get(name) != self._sources[name]]
+        if changed:
+            raise ConfigError(
+                f"{self.folder} holds a run that was started from other {', '.join(changed)}; give another --out"
+            )
 
     def finish(self) -> Path:
         """Do what is not yet done, and return the folder of the final model."""
@@ -174,14 +190,21 @@ class Run:
         timings = [_seconds(self.folder / f"iteration-{number}") for number in range(self.config.train.iterations)]
         manifest: dict[str, Json] = {
             "format": 1,
-            "encoder_wording": text.ENCODER_WORDING,
-            "lm_wording": text.LM_WORDING,
+            **self._sources,
             "model_fingerprint": SentenceEncoder.load(str(self.folder / "model")).fingerprint,
             "queries": {name: len(task.queries) for name, task in self.tasks.items()},
             "pool": {name: len(task.pool) for name, task in self.tasks.items()},
             "seconds": list(timings),
         }
         write_atomically(self.folder / "manifest.json", canonical_json(manifest, indent=2))
+
+
+def _digest(pool: Pool) -> str:
+    """Return a hash of all that a pool holds."""
+    digest = hashlib.sha256(canonical_json(pool.task.to_json()))
+    for row in pool.rows:
+        digest.update(b"\n" + canonical_json(row.to_json()))
+    return digest.hexdigest()[:16]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Batches for many tasks: one task a batch, tasks drawn with p ∝ q^α; and the lists of candidates a step sees."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,12 +30,10 @@ class Draw:
     """The candidates of one query that one step sees.
 
     Attributes:
-        example: the query and all its candidates.
-        chosen: positions among them.
+        chosen: positions among the query's candidates.
         ranks: of the chosen, among themselves; 1 for the best, equal scores share a rank.
     """
 
-    example: RankedExample
     chosen: tuple[int, ...]
     ranks: tuple[int, ...]
 
@@ -52,14 +51,14 @@ def draw_candidates(example: RankedExample, length: int, number: int, seed: int)
     digest = hashlib.sha256(f"{seed}:{number}:{example.query_id}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
     chosen = generator.choice(len(example.candidates), size=length, replace=False)
-    return Draw(example, tuple(map(int, chosen)), tuple(ranks([example.scores[place] for place in chosen])))
+    return Draw(tuple(map(int, chosen)), tuple(ranks([example.scores[place] for place in chosen])))
 
 
 class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
     """Yields batches of one task each, tasks drawn by probability, every query of a task before any comes again.
 
-    Each task's dataset holds its queries several times over, once a draw of candidates, draw after draw; a batch
-    never holds a query twice.
+    Each task's dataset holds its queries several times over, once a draw of candidates, draw after draw; a task that
+    comes up more often than that begins anew. A batch never holds a query twice.
 
     Args:
         dataset: the tasks' datasets, in the order of ``probabilities``.
@@ -105,9 +104,14 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         num_queries = length // self._num_draws
         # A task with fewer queries than a batch still trains, in smaller batches.
         size = min(self.batch_size, num_queries)
-        draw = 0
-        while True:
-            order = generator.permutation(num_queries) + start + num_queries * (draw % self._num_draws)
-            for first in range(0, num_queries - size + 1, size):
-                yield [int(row) for row in order[first : first + size]]
-            draw += 1
+        rest: list[int] = []
+        for draw in itertools.count():
+            offset = start + num_queries * (draw % self._num_draws)
+            # What is left of one pass begins the next one's first batch; a query that is in it already goes later.
+            fresh = [int(query) for query in generator.permutation(num_queries)]
+            fresh.sort(key={(row - start) % num_queries for row in rest}.__contains__)
+            rows = [*rest, *(offset + query for query in fresh)]
+            whole = len(rows) // size * size
+            for first in range(0, whole, size):
+                yield rows[first : first + size]
+            rest = rows[whole:]

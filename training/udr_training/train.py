@@ -28,7 +28,6 @@ from transformers import (
 from udr import text
 from udr.encoder import RECORD
 from udr.pool import Pool
-from udr.types import Row
 from udr_training.config import TrainConfig
 from udr_training.losses import UDRLoss
 from udr_training.ranking import RankedExample
@@ -160,12 +159,8 @@ class _Wording:
     """Turns positions in a pool into what the encoder reads; ``datasets`` calls it on the rows of a batch."""
 
     def __init__(self, pool: Pool) -> None:
-        self._queries = [self._query(pool, row) for row in pool.rows]
+        self._queries = [text.row_query(pool.task, row) for row in pool.rows]
         self._demonstrations = [text.encoder_demonstration(pool.task, row) for row in pool.rows]
-
-    @staticmethod
-    def _query(pool: Pool, row: Row) -> str:
-        return text.encoder_query(pool.task.instruction, text.input_text(pool.task, row.input, row.choices))
 
     def __call__(self, batch: _Columns) -> _Columns:
         columns: _Columns = {"query": [self._queries[place] for place in batch["query"]]}
@@ -175,12 +170,9 @@ class _Wording:
 
 
 def _text_keys(pool: Pool) -> list[int]:
-    """Return a number for each row; rows with equal inputs, in letters and digits, share one."""
+    """Return a number for each row; copies share one."""
     numbers: dict[str, int] = {}
-    return [
-        numbers.setdefault(text.normalised(text.input_text(pool.task, row.input, row.choices)), len(numbers))
-        for row in pool.rows
-    ]
+    return [numbers.setdefault(text.copy_text(pool.task, row), len(numbers)) for row in pool.rows]
 
 
 def _last_checkpoint(checkpoints: Path) -> str | None:
@@ -192,8 +184,8 @@ def _last_checkpoint(checkpoints: Path) -> str | None:
 def _save(model: SentenceTransformer, config: TrainConfig, folder: Path) -> None:
     staging = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
-    if config.temperature == 0:
-        model.similarity_fn_name = "dot"
+    # As it was trained, so it is to be searched, whatever it started from.
+    model.similarity_fn_name = "cosine" if config.temperature else "dot"
     model.save_pretrained(str(staging))
     (staging / RECORD).write_text(json.dumps({"encoder_wording": text.ENCODER_WORDING}) + "\n", "utf-8")
     staging.rename(folder)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from udr import models
 from udr.errors import ConfigError, FeedbackError, ModelError
+from udr_training.config import DTYPES
 from udr_training.feedback.gguf import converted
 from udr_training.feedback.packing import Pack, Prompt, Tokens, pack, plan
 
@@ -19,7 +21,7 @@ _LOG = logging.getLogger(__name__)
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Tokens a pack, by device; attention over a pack grows with its square, small packs leave the cores idle."""
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 # Packed and plain scores may differ by rounding only; far less than any score is read to.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
@@ -53,6 +55,7 @@ class CausalLM:
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
         self._cache: dict[str, Tokens] = {}
+        self._window = _smallest_window(model.config)
         self.packed = self._packing_is_exact()
 
     @classmethod
@@ -68,6 +71,7 @@ class CausalLM:
             ModelError: the name leads nowhere, or not to a causal language model.
             ConfigError: there is no such type of weights, or no such device.
         """
+        check_device(device)
         if dtype not in _DTYPES:
             raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
         path = models.locate(name)
@@ -75,14 +79,10 @@ class CausalLM:
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
             model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {name!r} is no causal language model that can be loaded: {reason}") from error
-        try:
-            model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-        return cls(name, models.fingerprint(path), model, tokenizer)
+        return cls(name, models.fingerprint(path), model.to(device), tokenizer)
 
     @property
     def context(self) -> int:
@@ -127,7 +127,9 @@ class CausalLM:
         Raises:
             FeedbackError: the model answers with numbers that are none.
         """
-        results = self._score_packed(pack(prompts)) if self.packed else self._score_plain(prompts)
+        # A pack's mask says nothing of local attention: what is longer than a layer's window is scored alone.
+        fits = self.packed and max(prompt.length for prompt in prompts) <= self._window
+        results = self._score_packed(pack(prompts)) if fits else self._score_plain(prompts)
         if not all(np.isfinite(result).all() for result in results):
             raise FeedbackError(f"model {self.name!r} in {self.dtype} gives log-likelihoods that are not finite")
         return results
@@ -233,3 +235,22 @@ class CausalLM:
         for ending in stop:
             text = text.partition(ending)[0]
         return text.strip()
+
+
+def _smallest_window(config: Any) -> int:  # noqa: ANN401
+    """Return how far the model's most short-sighted layer looks back, in tokens."""
+    config = getattr(config, "text_config", None) or config
+    windows = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
+    return min((window for window in windows if isinstance(window, int) and window > 0), default=1 << 30)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine, or this build of torch, does not have.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr import text
+from udr.errors import FeedbackError
 from udr.tasks import Kind, Normalise, Task
 from udr.types import Row
 from udr_training.feedback.packing import Prompt, Tokens
@@ -51,12 +52,24 @@ class Pair:
         return PairKey.of(demonstration, query, text.options(self.task, self.query))
 
 
-def prompt_of(lm: FeedbackLM, task: Task, query: Row, demonstrations: Sequence[Row]) -> Prompt:
+def prompt_of(
+    lm: FeedbackLM, task: Task, query: Row, demonstrations: Sequence[Row], answer_tokens: int | None = None
+) -> Prompt:
     """Return the prompt that shows ``demonstrations``, in this order, before the query, with the query's options.
 
     Each part is tokenised on its own, so that token boundaries are the same whatever stands beside it. Where the
     whole is longer than the model takes, the demonstrations' inputs lose their ends, the longest first; outputs,
     query and options are never cut.
+
+    Args:
+        lm: whose tokens they are.
+        task: words them.
+        query: the row to answer.
+        demonstrations: rows, in the order shown.
+        answer_tokens: room to leave for the answer; None leaves what the longest option needs.
+
+    Raises:
+        FeedbackError: even without the demonstrations' inputs it is too long.
     """
     instruction = lm.tokens(task.instruction + text.SEPARATOR, start=True)
     parts = [
@@ -68,8 +81,14 @@ def prompt_of(lm: FeedbackLM, task: Task, query: Row, demonstrations: Sequence[R
     ]
     last = lm.tokens(text.query_prompt(task, query.input, query.choices))
     options = tuple(lm.tokens(option) for option in text.options(task, query))
-    room = lm.context - len(instruction) - len(last) - max(map(len, options)) + 1
-    inputs = cut_longest([input for input, _ in parts], room - sum(len(output) for _, output in parts))
+    answer = max(map(len, options)) - 1 if answer_tokens is None else answer_tokens
+    fixed = len(instruction) + len(last) + answer + sum(len(output) for _, output in parts)
+    if fixed > lm.context:
+        raise FeedbackError(
+            f"task {task.name!r}, row {query.id!r}: the prompt needs {fixed} tokens without any demonstration's input, "
+            f"but the language model takes {lm.context}; shorten the row or leave it out"
+        )
+    inputs = cut_longest([input for input, _ in parts], lm.context - fixed)
     shown = tuple(input + output for input, (_, output) in zip(inputs, parts, strict=True))
     return Prompt((instruction, *shown, last), options)
 
@@ -136,10 +155,14 @@ def score_pairs(
         pairs: of one task.
         progress: called after every pack.
     """
-    by_key = {pair.key: pair for pair in pairs}
-    known = store.get(by_key)
-    missing = [key for key in by_key if key not in known]
-    prompts = [prompt_of(lm, pair.task, pair.query, [pair.demonstration]) for pair in map(by_key.__getitem__, missing)]
+    keyed = [(pair.key, pair) for pair in pairs]
+    # Copies under other ids share a key: they are scored once, and each has its place in the answer.
+    distinct = dict(keyed)
+    known = store.get(distinct)
+    missing = [key for key in distinct if key not in known]
+    prompts = [
+        prompt_of(lm, pair.task, pair.query, [pair.demonstration]) for pair in map(distinct.__getitem__, missing)
+    ]
     started, done = time.monotonic(), 0
     for numbers in lm.plan(prompts):
         values = lm.score([prompts[number] for number in numbers])
@@ -147,7 +170,7 @@ def score_pairs(
         done += len(numbers)
         progress(Progress(done, len(missing), time.monotonic() - started))
     known |= store.get(missing)
-    return {(pair.query.id, pair.demonstration.id): _score_of(lm, pair, known[key]) for key, pair in by_key.items()}
+    return {(pair.query.id, pair.demonstration.id): _score_of(lm, pair, known[key]) for key, pair in keyed}
 
 
 def _score_of(lm: FeedbackLM, pair: Pair, log_likelihoods: NDArray[np.floating]) -> float:

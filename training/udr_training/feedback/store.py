@@ -59,16 +59,17 @@ class FeedbackStore:
     """
 
     def __init__(self, path: Path, lm: str, dtype: str, wording: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(path)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Runs that share a file wait for one another.
+            self._connection = sqlite3.connect(path, timeout=60)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if found not in (0, _FORMAT):
                 raise FeedbackError(f"{path}: feedback of format {found}; this version of udr reads {_FORMAT}")
             self._connection.executescript(_SCHEMA + f"PRAGMA user_version={_FORMAT};")
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, OSError) as error:
             raise FeedbackError(f"{path}: not a feedback store: {error}") from error
         with self._connection:
             key = (lm, dtype, wording)
@@ -108,9 +109,7 @@ class FeedbackStore:
         """Store log-likelihoods and commit: a kill after this loses none of them."""
         with self._connection:
             for digest in {digest for key in scores for digest in (key.demonstration, key.query)}:
-                if self._id(digest) is None:
-                    cursor = self._connection.execute("INSERT INTO text (digest) VALUES (?)", (digest,))
-                    self._ids[digest] = int(cursor.lastrowid or 0)
+                self._connection.execute("INSERT OR IGNORE INTO text (digest) VALUES (?)", (digest,))
             self._connection.executemany(
                 "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)",
                 [
