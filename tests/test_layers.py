@@ -28,6 +28,7 @@ ADAPTERS = {
     "pydantic_settings": ["udr_service."],
     "rouge_score": ["udr_training.metrics"],
     "sacrebleu": ["udr_training.metrics"],
+    "safetensors": ["udr_training."],
     "sentence_transformers": ["udr.encoder", "udr_training."],
     "sqlite3": ["udr.demonstrations", "udr_training.feedback.store"],
     "starlette": ["udr_service."],
