@@ -36,9 +36,9 @@ def test_packed_scores_of_the_embedded_model_equal_plain_ones(lm: CausalLM, task
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
-def test_the_embedded_model_answers_with_a_demonstrations_label(lm: CausalLM) -> None:
-    prompt = lm.tokens("Capital of France: Paris\n\nCapital of Italy: Rome\n\nCapital of Spain:", start=True)
-    assert lm.generate([prompt], ["\n"], 5) == ["Madrid"]
+def test_the_embedded_model_does_as_its_demonstrations_do(lm: CausalLM) -> None:
+    prompt = lm.tokens("Word: cat\nCopy: cat\n\nWord: house\nCopy: house\n\nWord: river\nCopy:", start=True)
+    assert lm.generate([prompt], ["\n"], 5) == ["river"]
 
 
 def test_the_embedded_encoder_finds_demonstrations_of_the_same_intent() -> None:
