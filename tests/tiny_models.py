@@ -14,6 +14,8 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -31,19 +33,26 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return cast("PreTrainedTokenizerFast", wrap(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"))
 
 
+_LLAMA_SIZES: dict[str, Any] = {
+    "vocab_size": 258,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.5,
+}
+
+
 def tiny_llama(seed: int = 0, context: int = 512) -> PreTrainedModel:
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=258,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=context,
-        initializer_range=0.5,
-    )
-    return LlamaForCausalLM(config)
+    return LlamaForCausalLM(LlamaConfig(max_position_embeddings=context, **_LLAMA_SIZES))
+
+
+def tiny_mistral(window: int, seed: int = 0, context: int = 512) -> PreTrainedModel:
+    """As ``tiny_llama``, but no token sees farther back than ``window``."""
+    torch.manual_seed(seed)
+    return MistralForCausalLM(MistralConfig(max_position_embeddings=context, sliding_window=window, **_LLAMA_SIZES))
 
 
 def tiny_gpt2(seed: int = 0, context: int = 512) -> PreTrainedModel:

@@ -55,20 +55,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def application() -> typer.Typer:
     """Return the command ``udr`` with every command that is installed."""
-    app = typer.Typer(
-        help="Retrieve the demonstrations that help your language model most.",
-        no_args_is_help=True,
-        add_completion=False,
-        # Plain help and plain errors: the same everywhere, and nothing more to import.
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-    )
+    app = command_group("Retrieve the demonstrations that help your language model most.")
     app.callback()(_options)
     app.command()(retrieve)
     app.command()(prompt)
     for entry in _commands():
         _add(app, entry)
     return app
+
+
+def command_group(help: str) -> typer.Typer:
+    """Return an empty group of commands with plain help and plain errors: the same everywhere, and light."""
+    return typer.Typer(
+        help=help,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
 
 
 def retrieve(

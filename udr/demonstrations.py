@@ -4,11 +4,12 @@ import hashlib
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from udr.errors import ArtifactError
+from udr.files import canonical_json
 from udr.pool import Pool
 from udr.text import input_text, normalised
 from udr.types import Row
@@ -33,6 +34,13 @@ def copy_key(text: str) -> bytes:
 def row_text(row: Row) -> str:
     """Return a row as the table keeps it; equal rows give equal texts."""
     return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def pool_lines(pool: Pool) -> Iterator[bytes]:
+    """Yield all that a pool holds, its task and then its rows, for hashing; equal pools yield equal lines."""
+    yield b"\n" + canonical_json(pool.task.to_json())
+    for row in pool.rows:
+        yield b"\n" + row_text(row).encode()
 
 
 def write_demonstrations(path: Path, pools: Iterable[Pool]) -> None:

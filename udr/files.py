@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +58,21 @@ def sync_tree(root: Path) -> None:
     for path in sorted(root.rglob("*")):
         sync(path)
     sync(root)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that takes the name ``folder`` when the body ends, and never does when it fails.
+
+    What an attempt that was killed left behind is thrown away by the next.
+    """
+    staging = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    yield staging
+    sync_tree(staging)
+    staging.rename(folder)
+    sync(folder.parent)
 
 
 def sha256(path: Path) -> str:

@@ -78,19 +78,20 @@ def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     return f"{input_text(task, input, choices)}\n{lead.rstrip(' ')}"
 
 
-def options(task: Task, row: Row) -> tuple[str, ...]:
-    """Return the continuations to score for a row, in the order of its labels or choices.
-
-    A generation task has one option, the target.
-    """
-    targets = {
+def targets(task: Task, row: Row) -> tuple[str, ...]:
+    """Return what may be answered: the labels, the row's choices, or for a generation task its target alone."""
+    return {
         Kind.CLASSIFICATION: task.labels,
         Kind.MULTIPLE_CHOICE: row.choices,
         Kind.GENERATION: (row.target,),
     }[task.kind]
+
+
+def options(task: Task, row: Row) -> tuple[str, ...]:
+    """Return the continuations to score for a row, one for each of its ``targets``, in their order."""
     lead, tail = _around_target(task)
     space = lead[len(lead.rstrip(" ")) :]
-    continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets)
+    continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
     if any(a != b and b.startswith(a) for a in continuations for b in continuations):
         return tuple(f"{text}\n" for text in continuations)
     return continuations
@@ -98,11 +99,7 @@ def options(task: Task, row: Row) -> tuple[str, ...]:
 
 def gold(task: Task, row: Row) -> int:
     """Return the position of the gold option among ``options(task, row)``."""
-    return {
-        Kind.CLASSIFICATION: task.labels,
-        Kind.MULTIPLE_CHOICE: row.choices,
-        Kind.GENERATION: (row.target,),
-    }[task.kind].index(row.target)
+    return targets(task, row).index(row.target)
 
 
 def _around_target(task: Task) -> tuple[str, str]:

@@ -7,16 +7,11 @@ from typing import Annotated
 
 import typer
 
+from udr.cli import command_group
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
 
-app = typer.Typer(
-    help="Build indexes of demonstrations, and look after them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+app = command_group("Build indexes of demonstrations, and look after them.")
 
 _Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

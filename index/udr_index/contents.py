@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from udr.demonstrations import row_text
+from udr.demonstrations import pool_lines
 from udr.files import canonical_json
 from udr.manifest import FORMAT, EncoderStamp, FileStamp, Manifest, Partition
 from udr.pool import Pool
@@ -42,9 +42,8 @@ class Contents:
         }
         digest.update(canonical_json(made_by))
         for name in sorted(self.pools):
-            digest.update(b"\n" + canonical_json(self.pools[name].task.to_json()))
-            for row in self.pools[name].rows:
-                digest.update(b"\n" + row_text(row).encode())
+            for line in pool_lines(self.pools[name]):
+                digest.update(line)
         return digest.hexdigest()[:16]
 
     def manifest(self, files: Mapping[str, FileStamp]) -> Manifest:

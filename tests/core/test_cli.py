@@ -237,11 +237,15 @@ def test_an_interrupt_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_the_system_refuses_gets_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **settings: Any) -> None:
-        raise PermissionError(13, "Permission denied", "/root/x")
+        raise PermissionError(13, "Permission denied", "/shut/x")
 
     monkeypatch.setattr(Retriever, "open", refuse)
 
-    assert run("retrieve", "x", "--task", "x", "x") == (1, "", "udr: error: [Errno 13] Permission denied: '/root/x'\n")
+    assert run("retrieve", "x", "--task", "x", "x") == (
+        1,
+        "",
+        "udr: error: [Errno 13] Permission denied: '/shut/x'\n",
+    )
 
 
 def test_version_and_help(run: Run) -> None:

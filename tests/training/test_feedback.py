@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM
 
-from tests.tiny_models import byte_tokenizer
+from tests.tiny_models import byte_tokenizer, tiny_mistral
 from udr import text
 from udr.errors import ConfigError, FeedbackError, ModelError
 from udr.pool import Pool
@@ -155,19 +154,7 @@ def test_a_prompt_that_cannot_be_cut_enough_is_refused_by_name(pools: dict[str, 
 
 
 def test_prompts_longer_than_a_local_layers_window_are_scored_alone(lm_folder: Path) -> None:
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=258,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        sliding_window=16,
-        initializer_range=0.5,
-    )
-    lm = CausalLM("local", "fingerprint", MistralForCausalLM(config), byte_tokenizer(), pack_tokens=512)
+    lm = CausalLM("local", "fingerprint", tiny_mistral(window=16), byte_tokenizer(), pack_tokens=512)
     lm.packed = True
     prompts = [Prompt((tuple(range(40)), (7, 8), (9, query)), ((3,), (4, 5))) for query in range(3)]
     for packed, plain in zip(lm.log_likelihoods(prompts), lm._score_plain(prompts), strict=True):

@@ -146,26 +146,30 @@ def predict(lm: CausalLM, pool: Pool, queries: Sequence[Row], demonstrations: Se
         queries: rows of the task.
         demonstrations: for each query, nearest first; the prompt shows the nearest last.
     """
+    shown = [list(reversed(nearest_first)) for nearest_first in demonstrations]
+    answer = _generated if pool.task.kind is Kind.GENERATION else _chosen
+    return answer(lm, pool, queries, shown)
+
+
+def _chosen(lm: CausalLM, pool: Pool, queries: Sequence[Row], shown: Sequence[Sequence[Row]]) -> list[str]:
     task = pool.task
-    room = (
-        max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS if task.kind is Kind.GENERATION else None
-    )
-    prompts = [
-        prompt_of(lm, task, query, list(reversed(shown)), room)
-        for query, shown in zip(queries, demonstrations, strict=True)
-    ]
-    if room is not None:
-        # A target of several paragraphs ends at a blank line like any other part; a line ends one-line targets.
-        stop = [text.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
-        tail = task.output.source.partition("{target}")[2].rstrip()
-        texts = lm.generate([sum(prompt.parts, ()) for prompt in prompts], stop, room)
-        return [answer.removesuffix(tail).rstrip() for answer in texts]
+    prompts = [prompt_of(lm, task, query, rows) for query, rows in zip(queries, shown, strict=True)]
     answers = []
     for query, prompt, log_likelihoods in zip(queries, prompts, lm.log_likelihoods(prompts), strict=True):
         values = option_values(task, log_likelihoods, [len(option) for option in prompt.options])
-        options = task.labels if task.kind is Kind.CLASSIFICATION else query.choices
-        answers.append(options[int(values.argmax())])
+        answers.append(text.targets(task, query)[int(values.argmax())])
     return answers
+
+
+def _generated(lm: CausalLM, pool: Pool, queries: Sequence[Row], shown: Sequence[Sequence[Row]]) -> list[str]:
+    task = pool.task
+    room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
+    prompts = [prompt_of(lm, task, query, rows, room) for query, rows in zip(queries, shown, strict=True)]
+    # A target of several paragraphs ends at a blank line like any other part; a line ends one-line targets.
+    stop = [text.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
+    tail = task.output.source.partition("{target}")[2].rstrip()
+    texts = lm.generate([sum(prompt.parts, ()) for prompt in prompts], stop, room)
+    return [answer.removesuffix(tail).rstrip() for answer in texts]
 
 
 def _result(task: Task, retriever: str, queries: Sequence[Row], predictions: Sequence[str], seed: int) -> TaskResult:

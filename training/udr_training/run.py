@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr import models, text
+from udr.demonstrations import pool_lines
 from udr.encoder import SentenceEncoder
 from udr.errors import ConfigError
-from udr.files import canonical_json, sync_tree, write_atomically
+from udr.files import canonical_json, whole_folder, write_atomically
 from udr.pool import Collection, Pool, sample
 from udr.types import Json, Row
 from udr_training.candidates import Candidates, Others, encoder_neighbours, first_neighbours, propose
@@ -119,11 +120,8 @@ class Run:
             model = self._iterate(iteration, model)
         final = self.folder / "model"
         if not final.exists() and model is not None:
-            staging = final.with_name("model.partial")
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(model, staging)
-            sync_tree(staging)
-            staging.rename(final)
+            with whole_folder(final) as staging:
+                shutil.copytree(model, staging, dirs_exist_ok=True)
         self._write_manifest()
         return final
 
@@ -191,7 +189,7 @@ class Run:
         manifest: dict[str, Json] = {
             "format": 1,
             **self._sources,
-            "model_fingerprint": SentenceEncoder.load(str(self.folder / "model")).fingerprint,
+            "model_fingerprint": models.fingerprint(self.folder / "model"),
             "queries": {name: len(task.queries) for name, task in self.tasks.items()},
             "pool": {name: len(task.pool) for name, task in self.tasks.items()},
             "seconds": list(timings),
@@ -201,9 +199,9 @@ class Run:
 
 def _digest(pool: Pool) -> str:
     """Return a hash of all that a pool holds."""
-    digest = hashlib.sha256(canonical_json(pool.task.to_json()))
-    for row in pool.rows:
-        digest.update(b"\n" + canonical_json(row.to_json()))
+    digest = hashlib.sha256()
+    for line in pool_lines(pool):
+        digest.update(line)
     return digest.hexdigest()[:16]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +26,7 @@ from transformers import (
 
 from udr import text
 from udr.encoder import RECORD
+from udr.files import whole_folder
 from udr.pool import Pool
 from udr_training.config import TrainConfig
 from udr_training.losses import UDRLoss
@@ -182,10 +182,8 @@ def _last_checkpoint(checkpoints: Path) -> str | None:
 
 
 def _save(model: SentenceTransformer, config: TrainConfig, folder: Path) -> None:
-    staging = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
     # As it was trained, so it is to be searched, whatever it started from.
     model.similarity_fn_name = "cosine" if config.temperature else "dot"
-    model.save_pretrained(str(staging))
-    (staging / RECORD).write_text(json.dumps({"encoder_wording": text.ENCODER_WORDING}) + "\n", "utf-8")
-    staging.rename(folder)
+    with whole_folder(folder) as staging:
+        model.save_pretrained(str(staging))
+        (staging / RECORD).write_text(json.dumps({"encoder_wording": text.ENCODER_WORDING}) + "\n", "utf-8")

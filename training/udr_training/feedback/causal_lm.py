@@ -75,14 +75,15 @@ class CausalLM:
         if dtype not in _DTYPES:
             raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
         path = models.locate(name)
-        folder = converted(path) if path.suffix == ".gguf" else path
+        fingerprint = models.fingerprint(path)
+        folder = converted(path, fingerprint) if path.suffix == ".gguf" else path
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
             model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {name!r} is no causal language model that can be loaded: {reason}") from error
-        return cls(name, models.fingerprint(path), model.to(device), tokenizer)
+        return cls(name, fingerprint, model.to(device), tokenizer)
 
     @property
     def context(self) -> int:
@@ -110,12 +111,11 @@ class CausalLM:
 
     def log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
         """Return the options' log-likelihoods, sums over tokens, one array [num_options] a prompt."""
-        results: list[NDArray[np.float64] | None] = [None] * len(prompts)
+        results: dict[int, NDArray[np.float64]] = {}
         for numbers in self.plan(prompts):
-            batch = [prompts[number] for number in numbers]
-            for number, result in zip(numbers, self.score(batch), strict=True):
-                results[number] = result
-        return [result for result in results if result is not None]
+            scored = self.score([prompts[number] for number in numbers])
+            results |= dict(zip(numbers, scored, strict=True))
+        return [results[number] for number in range(len(prompts))]
 
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Say which prompts to score together, longest first: positions in ``prompts``."""

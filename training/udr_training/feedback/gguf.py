@@ -9,24 +9,23 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from udr import models
 from udr.errors import MissingExtraError, ModelError
 
 _LOG = logging.getLogger(__name__)
 
 
-def converted(path: Path) -> Path:
+def converted(path: Path, fingerprint: str) -> Path:
     """Return a folder with the file's weights in fp32 and its tokenizer.
 
     The conversion takes seconds to minutes; it is kept in ``$UDR_CACHE`` (default ``~/.cache/udr``) under the
-    file's fingerprint.
+    file's ``fingerprint``.
 
     Raises:
         ModelError: Transformers cannot read the file.
         MissingExtraError: the package gguf is not installed.
     """
     root = Path(os.environ.get("UDR_CACHE", "~/.cache/udr")).expanduser()
-    folder = root / "gguf" / models.fingerprint(path)
+    folder = root / "gguf" / fingerprint
     if folder.is_dir():
         return folder
     _LOG.info("%s: converting to fp32 in %s", path.name, folder)

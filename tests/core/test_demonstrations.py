@@ -1,0 +1,95 @@
+"""The rows of an index: they come out as they went in, and are never written to."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import QUESTIONS
+from udr.demonstrations import DemonstrationTable, copy_key, write_demonstrations
+from udr.errors import ArtifactError
+from udr.pool import Pool
+from udr.tasks import parse_task
+from udr.types import Json, Row
+
+TASK = parse_task(QUESTIONS)
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    # Anything but halves of surrogate pairs, which readers refuse.
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(question=values, metadata=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), values, max_size=3))
+def test_rows_come_out_as_they_went_in(
+    tmp_path_factory: pytest.TempPathFactory, question: str, metadata: dict[str, Json]
+) -> None:
+    row = Row(id="\0 ' {x}", input={"question": question}, target="place", references=("a", "b"), metadata=metadata)
+    path = tmp_path_factory.mktemp("rows") / "demonstrations.sqlite"
+    write_demonstrations(path, [Pool(TASK, (row,))])
+
+    table = DemonstrationTable(path)
+
+    assert table.rows("questions", [0]) == [row]
+    assert table.row("questions", row.id) == row
+    assert list(table.rows("questions", [0])[0].metadata) == list(metadata)
+    table.close()
+
+
+def rows(count: int) -> Pool:
+    return Pool(TASK, tuple(Row(id=f"{n:03}", input={"question": f"Q {n}?"}, target="place") for n in range(count)))
+
+
+def test_the_same_pools_give_the_same_bytes(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    other.write_bytes(b"what a killed build left")
+    for path in (one, other):
+        write_demonstrations(path, [rows(300)])
+
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_rows_are_found_by_position_id_and_copy_from_several_threads(tmp_path: Path) -> None:
+    write_demonstrations(tmp_path / "d", [rows(100)])
+    table = DemonstrationTable(tmp_path / "d")
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: table.ids("questions", [n, 99, 0]), range(100)))
+
+    assert found == [[f"{n:03}", "099", "000"] for n in range(100)]
+    assert table.copies("questions", [copy_key("question q-7"), copy_key("Question: q 8 ?!")]) == {"007", "008"}
+    assert table.copies("other", [copy_key("question q-7")]) == set()
+    assert table.row("questions", "100") is None
+    with pytest.raises(ArtifactError, match="has no row at position 100"):
+        table.ids("questions", [100])
+    table.close()
+
+
+def test_the_table_is_never_written_to(tmp_path: Path) -> None:
+    write_demonstrations(tmp_path / "d", [rows(1)])
+    table = DemonstrationTable(tmp_path / "d")
+
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        table._connection.execute("DELETE FROM demonstrations")
+    table.close()
+
+
+def test_a_file_that_is_no_table_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "junk").write_bytes(b"not a database, but long enough to look at" * 100)
+
+    with pytest.raises(ArtifactError, match="no-file: cannot be read"):
+        DemonstrationTable(tmp_path / "no-file")
+    table = DemonstrationTable(tmp_path / "junk")
+    with pytest.raises(ArtifactError, match=r"junk: cannot be read \(file is not a database\)"):
+        table.row("questions", "1")
+    table.close()
