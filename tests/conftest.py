@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.fakes import HashEncoder, write_collection
 from udr.retriever import Retriever
@@ -14,6 +15,11 @@ from udr_index.config import BuildConfig
 # No test reaches for a hub. Both are read when huggingface_hub is first imported, so no fixture could set them.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
+# Time limits for an example fail on a busy machine, and say nothing of the code.
+settings.register_profile("udr", deadline=None)
+settings.load_profile("udr")
 
 
 @pytest.fixture(scope="session")

@@ -287,7 +287,7 @@ BODY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODY | ANYTHING, path=st.sampled_from(["/v1/retrieve", "/v1/prompt", "/v1/retrieve/batch"]))
 def test_no_body_makes_the_service_fail(service: TestClient, body: object, path: str) -> None:
     sent = {"requests": [body]} if path.endswith("batch") else body

@@ -84,6 +84,31 @@ def test_the_model_reads_exactly_the_wording(pools: dict[str, Pool], lm: CausalL
     assert [lm._tokenizer.decode(option) for option in prompt.options] == [" good", " bad"]
 
 
+def test_a_context_stands_before_the_candidate_and_is_packed_with_the_instruction(
+    pools: dict[str, Pool], lm: CausalLM
+) -> None:
+    pool = pools["reviews"]
+    query, context, demonstration = pool.rows[:3]
+    plain = prompt_of(lm, pool.task, query, [context, demonstration])
+    common = prompt_of(lm, pool.task, query, [context, demonstration], num_common=1)
+    assert common.parts == (plain.parts[0] + plain.parts[1], *plain.parts[2:]) and common.options == plain.options
+    pair = Pair(pool.task, query, demonstration)
+    keys = {pair.key, replace(pair, context=(context,)).key, replace(pair, context=(demonstration,)).key}
+    assert len(keys) == 3
+
+
+def test_a_pair_in_context_scores_as_the_whole_prompt(tmp_path: Path, pools: dict[str, Pool], lm: CausalLM) -> None:
+    pool = pools["reviews"]
+    pairs = [Pair(pool.task, pool.rows[0], pool.rows[n], (pool.rows[9],)) for n in range(1, 6)]
+    with store(tmp_path, lm.fingerprint) as opened:
+        scores = score_pairs(lm, opened, pairs)
+    for pair in pairs:
+        whole = prompt_of(lm, pool.task, pair.query, [pool.rows[9], pair.demonstration])
+        (alone,) = lm.log_likelihoods([whole])
+        expected = score(pool.task, option_values(pool.task, alone, [1, 1]), text.gold(pool.task, pair.query))
+        assert scores[pair.query.id, pair.demonstration.id] == pytest.approx(expected, abs=1e-4)
+
+
 def test_special_tokens_in_data_are_ordinary_text(lm: CausalLM) -> None:
     assert lm.tokens("</s>") == tuple(lm.tokens("<")[0:1] + lm.tokens("/") + lm.tokens("s") + lm.tokens(">"))
 

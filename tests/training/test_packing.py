@@ -41,7 +41,7 @@ def test_self_check_accepts_llama_and_gpt2(lm: CausalLM) -> None:
     assert lm.packed
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(prompts=forests)
 def test_packed_scores_equal_scores_of_each_option_alone(lm: CausalLM, prompts: list[Prompt]) -> None:
     packed = lm.score(prompts)
@@ -104,6 +104,13 @@ def test_plan_fills_packs_with_small_groups() -> None:
     prompts = [Prompt(((0,), (number,), (1, 2)), ((3,),)) for number in range(30)]
     # One instruction token, then three tokens a group: 16 tokens hold five groups.
     assert [len(numbers) for numbers in plan(prompts, 16)] == [5] * 6
+
+
+def test_plan_fills_packs_with_groups_of_unlike_roots() -> None:
+    prompts = [Prompt(((root, root), (number,), (1,)), ((3,),)) for root in range(4) for number in range(3)]
+    # Two root tokens, then two a group: 8 tokens hold three groups of one root, 16 two such packs.
+    assert [len(numbers) for numbers in plan(prompts, 8)] == [3] * 4
+    assert [len(numbers) for numbers in plan(prompts, 16)] == [6] * 2
 
 
 def test_a_group_larger_than_the_budget_is_split_and_its_root_repeated() -> None:

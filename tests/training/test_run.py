@@ -24,7 +24,7 @@ def config(lm_folder: Path, encoder_folder: Path) -> RunConfig:
     return RunConfig(
         tasks=("colours", "reverse", "reviews"),
         candidates=CandidateConfig(queries=8, num_candidates=6, random_share=0.5),
-        feedback=FeedbackConfig(lm=str(lm_folder)),
+        feedback=FeedbackConfig(lm=str(lm_folder), context=1),
         train=TrainConfig(
             model=str(encoder_folder), iterations=2, epochs=1, batch_size=4, list_length=4, learning_rate=1e-3
         ),

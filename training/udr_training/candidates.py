@@ -21,7 +21,7 @@ Neighbours = Callable[[Sequence[Row], int], list[list[int]]]
 
 
 def propose(
-    pool: Pool, queries: Sequence[Row], neighbours: Neighbours, num_candidates: int, random_share: float, seed: int
+    others: "Others", queries: Sequence[Row], neighbours: Neighbours, num_candidates: int, random_share: float
 ) -> Candidates:
     """Return ``num_candidates`` demonstrations for each query: its neighbours, and a share drawn at random.
 
@@ -29,15 +29,13 @@ def propose(
     seed, task and query id alone, so a later iteration draws the same ones and their scores are there already.
 
     Args:
-        pool: where demonstrations come from.
+        others: the pool that demonstrations come from.
         queries: rows of the same task, members of the pool or not.
         neighbours: the nearest rows of the pool.
         num_candidates: at most the pool's size less the query's copies.
         random_share: the share of candidates drawn at random, 0 to 1.
-        seed: of the draw.
     """
     near = num_candidates - round(num_candidates * random_share)
-    others = Others(pool, seed)
     found = others.nearest(queries, neighbours, near)
     return {
         query.id: tuple(row.id for row in others.filled(query, rows, num_candidates))
@@ -54,29 +52,44 @@ class Others:
     """
 
     def __init__(self, pool: Pool, seed: int) -> None:
-        self._pool, self._seed = pool, seed
+        self.pool, self._seed = pool, seed
         self._keys = [text.copy_text(pool.task, row) for row in pool.rows]
 
     @property
     def fewest(self) -> int:
         """How many rows are left for the query that has the most copies."""
-        return len(self._pool) - max(Counter(self._keys).values())
+        return len(self.pool) - max(Counter(self._keys).values())
 
     def nearest(self, queries: Sequence[Row], neighbours: Neighbours, count: int) -> list[list[Row]]:
         """Return at most ``count`` neighbours of each query, nearest first."""
         # Copies of the query take places among its neighbours: so many more are asked for.
-        asked = min(len(self._pool), count + len(self._pool) - self.fewest)
+        asked = min(len(self.pool), count + len(self.pool) - self.fewest)
         return [
-            [self._pool.rows[place] for place in places if self._keys[place] != own][:count]
+            [self.pool.rows[place] for place in places if self._keys[place] != own][:count]
             for own, places in zip(map(self._key, queries), neighbours(queries, asked), strict=True)
         ]
 
-    def drawn(self, query: Row) -> list[Row]:
-        """Return all of them, in an order that seed, task and query id alone decide."""
-        digest = hashlib.sha256(f"{self._seed}:{self._pool.task.name}:{query.id}".encode()).digest()
-        places = random.Random(int.from_bytes(digest[:8])).sample(range(len(self._pool)), len(self._pool))
+    def drawn(self, query: Row, purpose: str = "") -> list[Row]:
+        """Return all of them, in an order that seed, task, query id and purpose alone decide."""
+        digest = hashlib.sha256(f"{self._seed}:{self.pool.task.name}:{query.id}{purpose}".encode()).digest()
+        places = random.Random(int.from_bytes(digest[:8])).sample(range(len(self.pool)), len(self.pool))
         own = self._key(query)
-        return [self._pool.rows[place] for place in places if self._keys[place] != own]
+        return [self.pool.rows[place] for place in places if self._keys[place] != own]
+
+    def context(self, query: Row, size: int) -> tuple[Row, ...]:
+        """Return the demonstrations that the language model sees before each candidate of a query.
+
+        The paper shows a candidate alone. A small language model tells little by it: after a single example its
+        answer follows its habits more than the example, and some do the opposite of it. After two it compares the
+        query with both, as it does when it answers with several. The context is drawn for each query, so that what
+        one context favours is not learned; it is the same for all of a query's candidates, so that only they differ.
+        A candidate that was drawn for the context as well is shown twice.
+
+        Args:
+            query: the query.
+            size: how many; 0 for the paper's feedback.
+        """
+        return tuple(self.drawn(query, ":context")[:size]) if size else ()
 
     def filled(self, query: Row, rows: Sequence[Row], count: int) -> list[Row]:
         """Return ``rows`` and as many drawn ones as it takes to have ``count``."""
@@ -85,7 +98,7 @@ class Others:
         return list({row.id: row for row in [*rows, *self.drawn(query)]}.values())[:count]
 
     def _key(self, query: Row) -> str:
-        return text.copy_text(self._pool.task, query)
+        return text.copy_text(self.pool.task, query)
 
 
 def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:

@@ -40,11 +40,13 @@ class FeedbackConfig:
         lm: the feedback language model's name.
         dtype: of its weights.
         device: where it runs.
+        context: demonstrations shown before the one that is scored, drawn for each query; the paper has 0.
     """
 
     lm: str = DEFAULT_LM
     dtype: str = "float32"
     device: str = "cpu"
+    context: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ class RunConfig:
             "candidates.pool": (candidates.pool, 0),
             "candidates.queries": (candidates.queries, 0),
             "candidates.num_candidates": (candidates.num_candidates, 2),
+            "feedback.context": (self.feedback.context, 0),
             "train.iterations": (train.iterations, 1),
             "train.epochs": (train.epochs, 1),
             "train.batch_size": (train.batch_size, 1),

@@ -164,7 +164,7 @@ def _chosen(lm: CausalLM, pool: Pool, queries: Sequence[Row], shown: Sequence[Se
 def _generated(lm: CausalLM, pool: Pool, queries: Sequence[Row], shown: Sequence[Sequence[Row]]) -> list[str]:
     task = pool.task
     room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
-    prompts = [prompt_of(lm, task, query, rows, room) for query, rows in zip(queries, shown, strict=True)]
+    prompts = [prompt_of(lm, task, query, rows, answer_tokens=room) for query, rows in zip(queries, shown, strict=True)]
     # A target of several paragraphs ends at a blank line like any other part; a line ends one-line targets.
     stop = [text.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
     tail = task.output.source.partition("{target}")[2].rstrip()

@@ -20,7 +20,7 @@ from udr.demonstrations import pool_lines
 from udr.encoder import SentenceEncoder
 from udr.errors import ConfigError
 from udr.files import canonical_json, whole_folder, write_atomically
-from udr.pool import Collection, Pool, sample
+from udr.pool import Collection, Pool, TaskFolder, sample
 from udr.types import Json, Row
 from udr_training.candidates import Candidates, Others, encoder_neighbours, first_neighbours, propose
 from udr_training.config import RunConfig, from_toml, to_toml
@@ -37,10 +37,37 @@ Report = Callable[[str, Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """A task's pool and the queries to learn from, which are members of it."""
+    """A task's pool, and from it the queries to learn from.
 
-    pool: Pool
+    Attributes:
+        others: the pool without a query and its copies.
+        queries: members of the pool.
+    """
+
+    others: Others
     queries: tuple[Row, ...]
+
+    @property
+    def pool(self) -> Pool:
+        """The demonstrations."""
+        return self.others.pool
+
+    @staticmethod
+    def cut(folder: TaskFolder, config: RunConfig) -> "TrainingTask":
+        """Draw a task's share of a run.
+
+        Raises:
+            ConfigError: the pool is too small.
+        """
+        pool = folder.pool(config.candidates.pool or None, config.seed)
+        others = Others(pool, config.seed)
+        length, context = config.train.list_length, config.feedback.context
+        if others.fewest < max(length, context):
+            raise ConfigError(
+                f"the pool of task {folder.task.name!r} has {len(pool)} rows, {others.fewest} without a query and its "
+                f"copies; a step sees {length} candidates of a query, and the language model a context of {context}"
+            )
+        return TrainingTask(others, tuple(sample(pool.rows, config.candidates.queries or None, config.seed)))
 
 
 class Run:
@@ -70,18 +97,7 @@ class Run:
     ) -> None:
         self.folder, self.config, self._report = folder, config, report
         self._feedback = feedback or folder / "feedback.sqlite"
-        cut = config.candidates
-        self.tasks: dict[str, TrainingTask] = {}
-        for name, task_folder in collection.tasks.items():
-            pool = task_folder.pool(cut.pool or None, config.seed)
-            queries = sample(pool.rows, cut.queries or None, config.seed)
-            length, fewest = config.train.list_length, Others(pool, config.seed).fewest
-            if fewest < length:
-                raise ConfigError(
-                    f"the pool of task {name!r} has {len(pool)} rows, {fewest} without a query and its copies; "
-                    f"a step sees {length} candidates of a query"
-                )
-            self.tasks[name] = TrainingTask(pool, tuple(queries))
+        self.tasks = {name: TrainingTask.cut(task, config) for name, task in collection.tasks.items()}
         # What is wrong is an error now, before the directory belongs to a run that asked for it.
         encoder = SentenceEncoder.load(config.train.model)
         self._sources: dict[str, Json] = {
@@ -152,9 +168,7 @@ class Run:
         proposed: dict[str, Candidates] = {}
         for name, task in self.tasks.items():
             neighbours = first_neighbours(task.pool) if encoder is None else encoder_neighbours(task.pool, encoder)
-            proposed[name] = propose(
-                task.pool, task.queries, neighbours, cut.num_candidates, cut.random_share, self.config.seed
-            )
+            proposed[name] = propose(task.others, task.queries, neighbours, cut.num_candidates, cut.random_share)
         write_atomically(path, json.dumps(proposed).encode())
 
     def _rank(self, iteration: int) -> dict[str, TaskExamples]:
@@ -179,7 +193,13 @@ class Run:
     ) -> tuple[RankedExample, ...]:
         rows = {row.id: row for row in task.pool.rows}
         name = task.pool.task.name
-        pairs = [Pair(task.pool.task, rows[query], rows[id]) for query, ids in candidates.items() for id in ids]
+        size = self.config.feedback.context
+        pairs = [
+            Pair(task.pool.task, rows[query], rows[id], context)
+            for query, ids in candidates.items()
+            for context in [task.others.context(rows[query], size)]
+            for id in ids
+        ]
         scores = score_pairs(lm, store, pairs, lambda progress: self._report(name, progress))
         return tuple(rank_candidates(query, {id: scores[query, id] for id in ids}) for query, ids in candidates.items())
 

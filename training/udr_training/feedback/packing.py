@@ -149,8 +149,9 @@ def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
     """Say which prompts share a pack: positions in ``prompts``, pack by pack, fullest first.
 
     Prompts that share all parts but the last (one demonstration's queries) stay together; a group that is larger
-    than the budget is split, and its shared parts repeated; small groups fill packs up, first fit, longest first.
-    A prompt that is larger than the budget has a pack of its own.
+    than the budget is split, and its shared parts repeated. Small groups fill packs up, longest first, each into
+    the first pack that has room: first beside groups with the same first part, which is laid out once, then those
+    packs beside one another. A prompt that is larger than the budget has a pack of its own.
 
     Args:
         prompts: the prompts.
@@ -159,63 +160,58 @@ def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
     groups: dict[tuple[Tokens, ...], list[int]] = {}
     for number, prompt in enumerate(prompts):
         groups.setdefault(prompt.parts[:-1], []).append(number)
-    chunks = [chunk for shared, numbers in groups.items() for chunk in _split(prompts, shared, numbers, budget)]
-    chunks.sort(key=lambda chunk: (-chunk.size, chunk.numbers))
-    bins: list[_Bin] = []
-    # Bins with room for the smallest chunk left, so that the search for the first fit walks over no full one.
-    open_bins: dict[Tokens, list[_Bin]] = {}
-    smallest: dict[Tokens, int] = {chunk.root: chunk.own for chunk in chunks}
-    for chunk in chunks:
-        candidates = open_bins.setdefault(chunk.root, [])
-        home = next((home for home in candidates if home.size + chunk.own <= budget), None)
-        if home is None:
-            # The instruction, common to all chunks of a bin, is laid out once.
-            home = _Bin(len(chunk.root), [])
-            bins.append(home)
-            candidates.append(home)
-        home.size += chunk.own
-        home.numbers.extend(chunk.numbers)
-        if home.size + smallest[chunk.root] > budget:
-            candidates.remove(home)
-    bins.sort(key=lambda home: -home.size)
-    return [home.numbers for home in bins]
+    by_root: dict[Tokens, list[_Load]] = {}
+    for shared, numbers in groups.items():
+        root = shared[0] if shared else ()
+        own = (_Load(load.size - len(root), load.numbers) for load in _split(prompts, shared, numbers, budget))
+        by_root.setdefault(root, []).extend(own)
+    loads = [
+        _Load(load.size + len(root), load.numbers)
+        for root, own in by_root.items()
+        for load in _fill(own, budget - len(root))
+    ]
+    return [load.numbers for load in sorted(_fill(loads, budget), key=lambda load: -load.size)]
 
 
 @dataclass(slots=True)
-class _Bin:
+class _Load:
+    """Prompts that stay together, and how many tokens they take."""
+
     size: int
     numbers: list[int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    shared: tuple[Tokens, ...]
-    numbers: list[int]
-    size: int
+def _fill(loads: Sequence[_Load], room: int) -> list[_Load]:
+    """Put loads together, longest first, each into the first that has room for it."""
+    smallest = min((load.size for load in loads), default=0)
+    filled: list[_Load] = []
+    # Those with room for the smallest load, so that the search for the first fit walks over no full one.
+    open_loads: list[_Load] = []
+    for load in sorted(loads, key=lambda load: (-load.size, load.numbers)):
+        home = next((home for home in open_loads if home.size + load.size <= room), None)
+        if home is None:
+            home = _Load(0, [])
+            filled.append(home)
+            open_loads.append(home)
+        home.size += load.size
+        home.numbers.extend(load.numbers)
+        if home.size + smallest > room:
+            open_loads.remove(home)
+    return filled
 
-    @property
-    def root(self) -> Tokens:
-        """The first shared part: the instruction."""
-        return self.shared[0] if self.shared else ()
 
-    @property
-    def own(self) -> int:
-        """The tokens beside the root."""
-        return self.size - len(self.root)
-
-
-def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Chunk]:
+def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Load]:
     root = sum(map(len, shared))
     current: list[int] = []
     size = root
     for number in sorted(numbers, key=lambda number: (-_own_tokens(prompts[number]), number)):
         own = _own_tokens(prompts[number])
         if current and size + own > budget:
-            yield _Chunk(shared, current, size)
+            yield _Load(size, current)
             current, size = [], root
         current.append(number)
         size += own
-    yield _Chunk(shared, current, size)
+    yield _Load(size, current)
 
 
 def _own_tokens(prompt: Prompt) -> int:

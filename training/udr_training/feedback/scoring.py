@@ -38,22 +38,37 @@ class FeedbackLM(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A training query and a candidate demonstration for it, of one task."""
+    """A training query and a candidate demonstration for it, of one task.
+
+    Attributes:
+        task: words them.
+        query: the query.
+        demonstration: the demonstration that is scored.
+        context: demonstrations shown before it, the same for all pairs that are compared.
+    """
 
     task: Task
     query: Row
     demonstration: Row
+    context: tuple[Row, ...] = ()
 
     @property
     def key(self) -> PairKey:
         """What the pair's score is stored under."""
-        demonstration = (self.task.instruction, text.demonstration_text(self.task, self.demonstration))
+        shown = [text.demonstration_text(self.task, row) for row in (*self.context, self.demonstration)]
+        demonstration = (self.task.instruction, *shown)
         query = text.query_prompt(self.task, self.query.input, self.query.choices)
         return PairKey.of(demonstration, query, text.options(self.task, self.query))
 
 
 def prompt_of(
-    lm: FeedbackLM, task: Task, query: Row, demonstrations: Sequence[Row], answer_tokens: int | None = None
+    lm: FeedbackLM,
+    task: Task,
+    query: Row,
+    demonstrations: Sequence[Row],
+    *,
+    num_common: int = 0,
+    answer_tokens: int | None = None,
 ) -> Prompt:
     """Return the prompt that shows ``demonstrations``, in this order, before the query, with the query's options.
 
@@ -66,6 +81,8 @@ def prompt_of(
         task: words them.
         query: the row to answer.
         demonstrations: rows, in the order shown.
+        num_common: how many of them, from the first, all prompts that are scored together share; they are packed
+            with the instruction.
         answer_tokens: room to leave for the answer; None leaves what the longest option needs.
 
     Raises:
@@ -90,7 +107,8 @@ def prompt_of(
         )
     inputs = cut_longest([input for input, _ in parts], lm.context - fixed)
     shown = tuple(input + output for input, (_, output) in zip(inputs, parts, strict=True))
-    return Prompt((instruction, *shown, last), options)
+    root = sum(shown[:num_common], instruction)
+    return Prompt((root, *shown[num_common:], last), options)
 
 
 def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
@@ -160,9 +178,7 @@ def score_pairs(
     distinct = dict(keyed)
     known = store.get(distinct)
     missing = [key for key in distinct if key not in known]
-    prompts = [
-        prompt_of(lm, pair.task, pair.query, [pair.demonstration]) for pair in map(distinct.__getitem__, missing)
-    ]
+    prompts = [_prompt(lm, distinct[key]) for key in missing]
     started, done = time.monotonic(), 0
     for numbers in lm.plan(prompts):
         values = lm.score([prompts[number] for number in numbers])
@@ -171,6 +187,11 @@ def score_pairs(
         progress(Progress(done, len(missing), time.monotonic() - started))
     known |= store.get(missing)
     return {(pair.query.id, pair.demonstration.id): _score_of(lm, pair, known[key]) for key, pair in keyed}
+
+
+def _prompt(lm: FeedbackLM, pair: Pair) -> Prompt:
+    shown = [*pair.context, pair.demonstration]
+    return prompt_of(lm, pair.task, pair.query, shown, num_common=len(pair.context))
 
 
 def _score_of(lm: FeedbackLM, pair: Pair, log_likelihoods: NDArray[np.floating]) -> float:
