@@ -9,6 +9,7 @@ from udr.encoder import SentenceEncoder
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 from udr.pool import open_collection
 from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.forward import plain_log_likelihoods
 from udr_training.feedback.scoring import prompt_of
 from udr_training.retrievers import NamedRetriever
 
@@ -31,7 +32,7 @@ def test_packed_scores_of_the_embedded_model_equal_plain_ones(lm: CausalLM, task
         for query in pool.rows[10:12]
     ]
     assert lm.packed
-    packed, plain = lm.log_likelihoods(prompts), lm._score_plain(prompts)
+    packed, plain = lm.log_likelihoods(prompts), plain_log_likelihoods(lm._model, prompts)
     for one, other in zip(packed, plain, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 

@@ -8,16 +8,24 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertModel,
+    Gemma2Config,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoXConfig,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
-    MistralForCausalLM,
+    Phi3Config,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
 )
 
 
@@ -32,6 +40,9 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     wrap: Any = PreTrainedTokenizerFast
     return cast("PreTrainedTokenizerFast", wrap(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>"))
 
+
+WINDOW = 24
+"""How far the local layers of tiny models look back, in tokens."""
 
 _LLAMA_SIZES: dict[str, Any] = {
     "vocab_size": 258,
@@ -49,16 +60,47 @@ def tiny_llama(seed: int = 0, context: int = 512) -> PreTrainedModel:
     return LlamaForCausalLM(LlamaConfig(max_position_embeddings=context, **_LLAMA_SIZES))
 
 
-def tiny_mistral(window: int, seed: int = 0, context: int = 512) -> PreTrainedModel:
-    """As ``tiny_llama``, but no token sees farther back than ``window``."""
-    torch.manual_seed(seed)
-    return MistralForCausalLM(MistralConfig(max_position_embeddings=context, sliding_window=window, **_LLAMA_SIZES))
-
-
 def tiny_gpt2(seed: int = 0, context: int = 512) -> PreTrainedModel:
     torch.manual_seed(seed)
     config = GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=context, initializer_range=0.5)
     return GPT2LMHeadModel(config)
+
+
+_WINDOWED: dict[str, Any] = {**_LLAMA_SIZES, "max_position_embeddings": 512, "sliding_window": WINDOW}
+
+_ARCHITECTURES: dict[str, PreTrainedConfig] = {
+    "llama": LlamaConfig(**_LLAMA_SIZES),
+    # InternLM is Llama with biases.
+    "internlm": LlamaConfig(**_LLAMA_SIZES, attention_bias=True, mlp_bias=True),
+    "mistral": MistralConfig(**_WINDOWED),
+    "qwen2": Qwen2Config(**_WINDOWED, use_sliding_window=True, max_window_layers=1),
+    "qwen3": Qwen3Config(**_LLAMA_SIZES, head_dim=8),
+    "gemma2": Gemma2Config(**_WINDOWED, head_dim=8, query_pre_attn_scalar=8),
+    "gemma3": Gemma3TextConfig(
+        **_WINDOWED, head_dim=8, query_pre_attn_scalar=8, layer_types=["sliding_attention", "full_attention"]
+    ),
+    "phi3": Phi3Config(**_WINDOWED, pad_token_id=0),
+    "gpt2": GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.5),
+    "gpt_neo": GPTNeoConfig(
+        vocab_size=258,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=4,
+        max_position_embeddings=512,
+        window_size=WINDOW,
+        attention_types=[[["global", "local"], 1]],
+        initializer_range=0.5,
+    ),
+    "gpt_neox": GPTNeoXConfig(**{name: size for name, size in _LLAMA_SIZES.items() if name != "num_key_value_heads"}),
+}
+ARCHITECTURES = sorted(_ARCHITECTURES)
+
+
+def tiny_lm(architecture: str, seed: int = 0) -> PreTrainedModel:
+    """A random model of one of ``ARCHITECTURES``; local layers look back fewer than ``WINDOW`` tokens."""
+    torch.manual_seed(seed)
+    build: Any = AutoModelForCausalLM.from_config
+    return cast("PreTrainedModel", build(_ARCHITECTURES[architecture]))
 
 
 def save_lm(folder: Path, model: PreTrainedModel | None = None) -> Path:

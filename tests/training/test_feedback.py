@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny_models import byte_tokenizer, tiny_mistral
 from udr import text
 from udr.errors import ConfigError, FeedbackError, ModelError
 from udr.pool import Pool
@@ -176,14 +175,6 @@ def test_a_prompt_that_cannot_be_cut_enough_is_refused_by_name(pools: dict[str, 
     pool = pools["reviews"]
     with pytest.raises(FeedbackError, match=rf"task 'reviews', row '{pool.rows[0].id}': the prompt needs \d+ tokens"):
         prompt_of(TableLM(context=40), pool.task, pool.rows[0], [pool.rows[1]])
-
-
-def test_prompts_longer_than_a_local_layers_window_are_scored_alone(lm_folder: Path) -> None:
-    lm = CausalLM("local", "fingerprint", tiny_mistral(window=16), byte_tokenizer(), pack_tokens=512)
-    lm.packed = True
-    prompts = [Prompt((tuple(range(40)), (7, 8), (9, query)), ((3,), (4, 5))) for query in range(3)]
-    for packed, plain in zip(lm.log_likelihoods(prompts), lm._score_plain(prompts), strict=True):
-        np.testing.assert_allclose(packed, plain, atol=1e-4)
 
 
 @pytest.mark.parametrize("other", [{"lm": "another"}, {"dtype": "bfloat16"}, {"wording": "v"}], ids=str)

@@ -8,11 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from tests.tiny_models import byte_tokenizer, tiny_gpt2, tiny_llama
+from tests.tiny_models import ARCHITECTURES, WINDOW, byte_tokenizer, tiny_gpt2, tiny_llama, tiny_lm
+from udr.errors import FeedbackError
+from udr_training.feedback import causal_lm, forward, masks
 from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.packing import Prompt, pack, plan
+from udr_training.feedback.masks import Style
+from udr_training.feedback.packing import Pack, Prompt, pack, plan
 
 MODELS = {"llama": tiny_llama, "gpt2": tiny_gpt2}
 
@@ -72,6 +76,65 @@ def test_unequal_lengths_over_several_packs_score_as_alone(lm: CausalLM) -> None
     assert len(lm.plan(prompts)) > 1
     for prompt, values in zip(prompts, lm.log_likelihoods(prompts), strict=True):
         np.testing.assert_allclose(values, [alone(lm, prompt, option) for option in prompt.options], atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture_scores_as_alone_beyond_its_window(architecture: str) -> None:
+    lm = CausalLM(architecture, "fingerprint", tiny_lm(architecture), byte_tokenizer(), pack_tokens=256)
+    assert lm.packed
+    generator = np.random.default_rng(1)
+
+    def words(count: int) -> tuple[int, ...]:
+        return tuple(map(int, generator.integers(258, size=count)))
+
+    shared = words(4), words(WINDOW + 10)
+    # Queries of one demonstration lie far apart in a pack, but close in depth.
+    prompts = [Prompt((*shared, words(12 + 3 * number)), (words(1), words(3))) for number in range(5)]
+    assert len(lm.plan(prompts)) == 1
+    for prompt, values in zip(prompts, lm.log_likelihoods(prompts), strict=True):
+        np.testing.assert_allclose(values, [alone(lm, prompt, option) for option in prompt.options], atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen2", "gemma3", "gpt_neo"])
+def test_one_mask_for_all_layers_is_caught_by_the_self_check(
+    architecture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(masks, "_near", lambda packed, window: np.array(True))
+    assert not CausalLM(architecture, "f", tiny_lm(architecture), byte_tokenizer(), pack_tokens=128).packed
+    assert "packed scores are off" in caplog.text
+
+
+def test_a_window_too_long_to_try_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "_LONGEST_CHECK", WINDOW)
+    lm = CausalLM("local", "fingerprint", tiny_lm("mistral"), byte_tokenizer(), pack_tokens=64)
+    monkeypatch.setattr(causal_lm, "packed_log_likelihoods", lambda *_: pytest.fail("packed"))
+    prompt = Prompt((tuple(range(WINDOW)), (7, 8)), ((3,), (4, 5)))
+    np.testing.assert_allclose(
+        lm.log_likelihoods([prompt])[0], [alone(lm, prompt, option) for option in prompt.options], atol=1e-4
+    )
+
+
+def test_out_of_memory_halves_the_packs_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lm = CausalLM("small", "fingerprint", tiny_llama(), byte_tokenizer(), pack_tokens=256)
+    prompts = [Prompt(((1, 2), (number,), (4, 5)), ((6,), (7, 8))) for number in range(40)]
+    expected = lm.log_likelihoods(prompts)
+    whole = forward.packed_log_likelihoods
+
+    def narrow(model: object, packed: Pack, style: Style) -> list[NDArray[np.float64]]:
+        if len(packed) > 60:
+            raise torch.OutOfMemoryError
+        return whole(model, packed, style)
+
+    monkeypatch.setattr(causal_lm, "packed_log_likelihoods", narrow)
+    for values, same in zip(lm.log_likelihoods(prompts), expected, strict=True):
+        np.testing.assert_allclose(values, same, atol=1e-5)
+    assert "out of memory with a pack of" in caplog.text
+    assert all(len(pack([prompts[number] for number in numbers])) <= 60 for numbers in lm.plan(prompts))
+    monkeypatch.setattr(causal_lm, "packed_log_likelihoods", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(FeedbackError, match="no memory for one prompt of 6 tokens on cpu"):
+        lm.log_likelihoods(prompts)
 
 
 def test_pack_lays_shared_parts_out_once_and_leaves_out_last_tokens() -> None:

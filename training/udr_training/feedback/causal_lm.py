@@ -13,8 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from udr import models
 from udr.errors import ConfigError, FeedbackError, ModelError
 from udr_training.config import DTYPES
+from udr_training.feedback.forward import exact_style, packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.gguf import converted
-from udr_training.feedback.packing import Pack, Prompt, Tokens, pack, plan
+from udr_training.feedback.packing import Prompt, Tokens, pack, plan
 
 _LOG = logging.getLogger(__name__)
 
@@ -22,9 +23,6 @@ PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Tokens a pack, by device; attention over a pack grows with its square, small packs leave the cores idle."""
 
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
-
-# Packed and plain scores may differ by rounding only; far less than any score is read to.
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 
 
 class CausalLM:
@@ -55,8 +53,8 @@ class CausalLM:
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
         self._cache: dict[str, Tokens] = {}
-        self._window = _smallest_window(model.config)
-        self.packed = self._packing_is_exact()
+        self._style, self._longest = exact_style(model, name, self._pack_tokens, self.context)
+        self.packed = self._style is not None
 
     @classmethod
     def load(cls, name: str, device: str = "cpu", dtype: str = "float32") -> "CausalLM":
@@ -124,88 +122,35 @@ class CausalLM:
     def score(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
         """Return the options' log-likelihoods of prompts that were planned together.
 
+        Where memory runs out, they are scored in halves, and later plans have smaller packs.
+
         Raises:
-            FeedbackError: the model answers with numbers that are none.
+            FeedbackError: the model answers with numbers that are none, or memory holds not even one prompt.
         """
-        # A pack's mask says nothing of local attention: what is longer than a layer's window is scored alone.
-        fits = self.packed and max(prompt.length for prompt in prompts) <= self._window
-        results = self._score_packed(pack(prompts)) if fits else self._score_plain(prompts)
+        try:
+            results = self._log_likelihoods(prompts)
+        except torch.OutOfMemoryError as error:
+            results = self._in_halves(prompts, error)
         if not all(np.isfinite(result).all() for result in results):
             raise FeedbackError(f"model {self.name!r} in {self.dtype} gives log-likelihoods that are not finite")
         return results
 
-    @torch.inference_mode()
-    def _score_packed(self, packed: Pack) -> list[NDArray[np.float64]]:
-        visible = torch.from_numpy(packed.visible).to(self._device)
-        mask = torch.zeros(visible.shape, dtype=self._dtype, device=self._device)
-        mask.masked_fill_(~visible, torch.finfo(self._dtype).min)
-        places, edge_places = np.unique(packed.sources, return_inverse=True)
-        logits = self._model(
-            input_ids=torch.from_numpy(packed.tokens)[None].to(self._device),
-            position_ids=torch.from_numpy(packed.positions)[None].to(self._device),
-            attention_mask=mask[None, None],
-            logits_to_keep=torch.from_numpy(places).to(self._device),
-            use_cache=False,
-        ).logits[0]
-        logs = torch.log_softmax(logits.float(), dim=-1)
-        chosen = logs[torch.from_numpy(edge_places), torch.from_numpy(packed.targets)]
-        return packed.log_likelihoods(chosen.cpu().numpy())
+    def _log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
+        if self._style is not None and max(prompt.length for prompt in prompts) <= self._longest:
+            return packed_log_likelihoods(self._model, pack(prompts), self._style)
+        return plain_log_likelihoods(self._model, prompts)
 
-    @torch.inference_mode()
-    def _score_plain(self, prompts: Sequence[Prompt], rows: int = 8) -> list[NDArray[np.float64]]:
-        sequences = [(sum(prompt.parts, ()), option) for prompt in prompts for option in prompt.options]
-        sums: list[float] = []
-        for first in range(0, len(sequences), rows):
-            sums += self._score_rows(sequences[first : first + rows])
-        flat = iter(sums)
-        return [np.array([next(flat) for _ in prompt.options]) for prompt in prompts]
-
-    def _score_rows(self, sequences: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
-        width = max(len(context) + len(option) - 1 for context, option in sequences)
-        ids = torch.zeros((len(sequences), width), dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, (context, option) in enumerate(sequences):
-            inputs = (*context, *option[:-1])
-            ids[row, : len(inputs)] = torch.tensor(inputs)
-            mask[row, : len(inputs)] = 1
-        logits = self._model(
-            input_ids=ids.to(self._device), attention_mask=mask.to(self._device), use_cache=False
-        ).logits
-        sums = []
-        for row, (context, option) in enumerate(sequences):
-            predicted = logits[row, len(context) - 1 : len(context) + len(option) - 1].float()
-            logs = torch.log_softmax(predicted, dim=-1)
-            sums.append(float(logs[torch.arange(len(option)), torch.tensor(option)].double().sum()))
-        return sums
-
-    def _packing_is_exact(self) -> bool:
-        """Compare packed with plain scores on a full pack of made-up prompts."""
-        generator = np.random.default_rng(0)
-        vocabulary = self._model.get_input_embeddings().num_embeddings
-
-        def some(count: int) -> Tokens:
-            return tuple(int(token) for token in generator.integers(vocabulary, size=count))
-
-        root = some(4)
-        lengths = [min(length, self.context // 2) for length in (self._pack_tokens // 4, self._pack_tokens // 8, 9)]
-        prompts = [
-            Prompt((root, some(length), some(3 + query)), (some(1), some(3), (*some(1), 1)))
-            for length in lengths
-            for query in range(2)
-        ]
-        # One shared demonstration, so that a query must not see the query before it.
-        prompts[1] = Prompt((*prompts[0].parts[:2], some(5)), prompts[1].options)
-        plain = np.concatenate(self._score_plain(prompts, rows=3))
-        try:
-            packed = np.concatenate(self._score_packed(pack(prompts)))
-        except (TypeError, ValueError, RuntimeError) as error:
-            _LOG.warning("%s: does not take packed prompts (%s); scoring each alone, slower", self.name, error)
-            return False
-        worst = float(np.abs(packed - plain).max())
-        if not worst <= _TOLERANCE[self._dtype]:
-            _LOG.warning("%s: packed scores are off by %.2g; scoring each prompt alone, slower", self.name, worst)
-            return False
-        return True
+    def _in_halves(self, prompts: Sequence[Prompt], error: Exception) -> list[NDArray[np.float64]]:
+        if len(prompts) == 1:
+            raise FeedbackError(
+                f"model {self.name!r}: no memory for one prompt of {prompts[0].length} tokens on {self._device}; "
+                "take a smaller model, another dtype or another device"
+            ) from error
+        size = len(pack(prompts))
+        self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
+        _LOG.warning("out of memory with a pack of %d tokens; packs have %d from now on", size, self._pack_tokens)
+        middle = len(prompts) // 2
+        return [*self.score(prompts[:middle]), *self.score(prompts[middle:])]
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
@@ -235,13 +180,6 @@ class CausalLM:
         for ending in stop:
             text = text.partition(ending)[0]
         return text.strip()
-
-
-def _smallest_window(config: Any) -> int:  # noqa: ANN401
-    """Return how far the model's most short-sighted layer looks back, in tokens."""
-    config = getattr(config, "text_config", None) or config
-    windows = [getattr(config, name, None) for name in ("sliding_window", "window_size", "attention_chunk_size")]
-    return min((window for window in windows if isinstance(window, int) and window > 0), default=1 << 30)
 
 
 def check_device(device: str) -> None:
