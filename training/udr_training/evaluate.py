@@ -13,7 +13,8 @@ from udr.pool import Collection, Pool, sample
 from udr.tasks import Kind, Task
 from udr.types import Json, Row
 from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.scoring import option_values, prompt_of
+from udr_training.feedback.pairs import prompt_of
+from udr_training.feedback.scoring import option_values
 from udr_training.metrics import Judge, judge
 from udr_training.retrievers import NamedRetriever
 

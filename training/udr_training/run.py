@@ -25,7 +25,8 @@ from udr.types import Json, Row
 from udr_training.candidates import Candidates, Others, encoder_neighbours, first_neighbours, propose
 from udr_training.config import RunConfig, from_toml, to_toml
 from udr_training.feedback.causal_lm import CausalLM, check_device
-from udr_training.feedback.scoring import FeedbackLM, Pair, Progress, score_pairs
+from udr_training.feedback.pairs import Pair
+from udr_training.feedback.scoring import FeedbackLM, Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.ranking import RankedExample, rank_candidates
 from udr_training.train import TaskExamples, train_encoder

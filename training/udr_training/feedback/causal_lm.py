@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from udr import models
 from udr.errors import ConfigError, FeedbackError, ModelError
 from udr_training.config import DTYPES
 from udr_training.feedback.forward import exact_style, packed_log_likelihoods, plain_log_likelihoods
-from udr_training.feedback.gguf import converted
+from udr_training.feedback.lm_tokenizer import LMTokenizer, longest_sequence, model_folder
 from udr_training.feedback.packing import Prompt, Tokens, pack, plan
 
 _LOG = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class CausalLM:
         self._dtype: torch.dtype = next(model.parameters()).dtype
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
-        self._cache: dict[str, Tokens] = {}
+        self._words = LMTokenizer(tokenizer, longest_sequence(model.config))
         self._style, self._longest = exact_style(model, name, self._pack_tokens, self.context)
         self.packed = self._style is not None
 
@@ -72,9 +71,7 @@ class CausalLM:
         check_device(device)
         if dtype not in _DTYPES:
             raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
-        path = models.locate(name)
-        fingerprint = models.fingerprint(path)
-        folder = converted(path, fingerprint) if path.suffix == ".gguf" else path
+        folder, fingerprint = model_folder(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
             model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
@@ -86,26 +83,11 @@ class CausalLM:
     @property
     def context(self) -> int:
         """The longest sequence the model takes, in tokens."""
-        length = getattr(self._model.config, "max_position_embeddings", None)
-        return int(length) if length else 1 << 20
+        return self._words.context
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
-        """Return the tokens of one segment of a prompt; segments are tokenised apart.
-
-        Args:
-            text: the segment.
-            start: whether a prompt starts with it; then it begins with BOS where the tokenizer adds one.
-        """
-        key = f"{int(start)}{text}"
-        if key not in self._cache:
-            ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-            self._cache[key] = (*(self._bos() if start else ()), *ids)
-        return self._cache[key]
-
-    def _bos(self) -> Tokens:
-        ids = self._tokenizer("")["input_ids"]
-        bos = self._tokenizer.bos_token_id
-        return (bos,) if bos is not None and ids[:1] == [bos] else ()
+        """Return the tokens of one segment of a prompt; see ``LMTokenizer``."""
+        return self._words.tokens(text, start=start)
 
     def log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
         """Return the options' log-likelihoods, sums over tokens, one array [num_options] a prompt."""

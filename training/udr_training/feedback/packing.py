@@ -29,15 +29,22 @@ class Prompt:
     Attributes:
         parts: the prompt, cut where others may go another way: instruction, demonstration, query. Not all empty.
         options: the continuations; none of them empty.
+        lost: tokens that were cut from demonstrations because the model takes no longer prompt.
     """
 
     parts: tuple[Tokens, ...]
     options: tuple[Tokens, ...]
+    lost: int = 0
 
     @property
     def length(self) -> int:
         """The tokens of the longest sequence that the model must see; its last token is no input."""
         return sum(map(len, self.parts)) + max(map(len, self.options)) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        """The tokens of the prompt and of all its options."""
+        return sum(map(len, self.parts)) + sum(map(len, self.options))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ CREATE TABLE IF NOT EXISTS lm (id INTEGER PRIMARY KEY, fingerprint TEXT, dtype T
 CREATE TABLE IF NOT EXISTS text (id INTEGER PRIMARY KEY, digest BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS score (lm INTEGER, demonstration INTEGER, query INTEGER, log_likelihoods BLOB,
     PRIMARY KEY (lm, demonstration, query)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS work (lm INTEGER PRIMARY KEY, pairs INTEGER, tokens INTEGER, cut INTEGER, seconds REAL);
 """
 _FORMAT = 1
 
@@ -37,6 +38,23 @@ class PairKey:
     def of(demonstration: Sequence[str], query: str, options: Sequence[str]) -> "PairKey":
         """Return the key of a pair from its texts."""
         return PairKey(_digest(*demonstration), _digest(query, *options))
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What scores have cost.
+
+    Attributes:
+        pairs: scored; more than are stored where some were scored twice.
+        tokens: of their prompts and options, each prompt counted by itself.
+        cut: pairs whose demonstrations lost text to the model's window.
+        seconds: in the language model.
+    """
+
+    pairs: int = 0
+    tokens: int = 0
+    cut: int = 0
+    seconds: float = 0.0
 
 
 def _digest(*texts: str) -> bytes:
@@ -105,9 +123,23 @@ class FeedbackStore:
                 found[key] = np.frombuffer(row[0], dtype="<f4")
         return found
 
-    def put(self, scores: Mapping[PairKey, NDArray[np.floating]]) -> None:
-        """Store log-likelihoods and commit: a kill after this loses none of them."""
+    @property
+    def work(self) -> Work:
+        """What this model's scores have cost, all runs that share the file together."""
+        query = "SELECT pairs, tokens, cut, seconds FROM work WHERE lm = ?"
+        row = self._connection.execute(query, (self._lm,)).fetchone()
+        return Work(*row) if row is not None else Work()
+
+    def put(self, scores: Mapping[PairKey, NDArray[np.floating]], work: Work | None = None) -> None:
+        """Store log-likelihoods and what they have cost, and commit: a kill after this loses none of them."""
         with self._connection:
+            if work is not None:
+                self._connection.execute(
+                    "INSERT INTO work VALUES (?, ?, ?, ?, ?) ON CONFLICT (lm) DO UPDATE SET pairs = pairs + "
+                    "excluded.pairs, tokens = tokens + excluded.tokens, cut = cut + excluded.cut, "
+                    "seconds = seconds + excluded.seconds",
+                    (self._lm, work.pairs, work.tokens, work.cut, work.seconds),
+                )
             for digest in {digest for key in scores for digest in (key.demonstration, key.query)}:
                 self._connection.execute("INSERT OR IGNORE INTO text (digest) VALUES (?)", (digest,))
             self._connection.executemany(

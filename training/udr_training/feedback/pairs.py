@@ -1,0 +1,113 @@
+"""What a language model reads: a query's prompt with the demonstrations before it, in tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from udr import text
+from udr.errors import FeedbackError
+from udr.tasks import Task
+from udr.types import Row
+from udr_training.feedback.packing import Prompt, Tokens
+from udr_training.feedback.store import PairKey
+
+
+class Words(Protocol):
+    """How a language model cuts texts into tokens."""
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model takes, in tokens."""
+
+    def tokens(self, text: str, *, start: bool = False) -> Tokens:
+        """Return the tokens of one segment of a prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A training query and a candidate demonstration for it, of one task.
+
+    Attributes:
+        task: words them.
+        query: the query.
+        demonstration: the demonstration that is scored.
+        context: demonstrations shown before it, the same for all pairs that are compared.
+    """
+
+    task: Task
+    query: Row
+    demonstration: Row
+    context: tuple[Row, ...] = ()
+
+    @property
+    def key(self) -> PairKey:
+        """What the pair's score is stored under."""
+        shown = [text.demonstration_text(self.task, row) for row in (*self.context, self.demonstration)]
+        demonstration = (self.task.instruction, *shown)
+        query = text.query_prompt(self.task, self.query.input, self.query.choices)
+        return PairKey.of(demonstration, query, text.options(self.task, self.query))
+
+
+def prompt_of(
+    lm: Words,
+    task: Task,
+    query: Row,
+    demonstrations: Sequence[Row],
+    *,
+    num_common: int = 0,
+    answer_tokens: int | None = None,
+) -> Prompt:
+    """Return the prompt that shows ``demonstrations``, in this order, before the query, with the query's options.
+
+    Each part is tokenised on its own, so that token boundaries are the same whatever stands beside it. Where the
+    whole is longer than the model takes, the demonstrations' inputs lose their ends, the longest first; outputs,
+    query and options are never cut.
+
+    Args:
+        lm: whose tokens they are.
+        task: words them.
+        query: the row to answer.
+        demonstrations: rows, in the order shown.
+        num_common: how many of them, from the first, all prompts that are scored together share; they are packed
+            with the instruction.
+        answer_tokens: room to leave for the answer; None leaves what the longest option needs.
+
+    Raises:
+        FeedbackError: even without the demonstrations' inputs it is too long.
+    """
+    instruction = lm.tokens(task.instruction + text.SEPARATOR, start=True)
+    parts = [
+        (
+            lm.tokens(text.input_text(task, row.input, row.choices)),
+            lm.tokens(f"\n{text.output_text(task, row.target)}{text.SEPARATOR}"),
+        )
+        for row in demonstrations
+    ]
+    last = lm.tokens(text.query_prompt(task, query.input, query.choices))
+    options = tuple(lm.tokens(option) for option in text.options(task, query))
+    answer = max(map(len, options)) - 1 if answer_tokens is None else answer_tokens
+    fixed = len(instruction) + len(last) + answer + sum(len(output) for _, output in parts)
+    if fixed > lm.context:
+        raise FeedbackError(
+            f"task {task.name!r}, row {query.id!r}: the prompt needs {fixed} tokens without any demonstration's input, "
+            f"but the language model takes {lm.context}; shorten the row or leave it out"
+        )
+    inputs = cut_longest([input for input, _ in parts], lm.context - fixed)
+    shown = tuple(input + output for input, (_, output) in zip(inputs, parts, strict=True))
+    root = sum(shown[:num_common], instruction)
+    lost = sum(len(input) for input, _ in parts) - sum(map(len, inputs))
+    return Prompt((root, *shown[num_common:], last), options, lost)
+
+
+def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
+    """Return the texts, the longest cut at their ends until all together fit ``room`` tokens, or are empty."""
+    limit = max(map(len, texts), default=0)
+    while limit > 0 and sum(min(len(tokens), limit) for tokens in texts) > room:
+        limit -= 1
+    return [tokens[:limit] for tokens in texts]
+
+
+def pair_prompt(lm: Words, pair: Pair) -> Prompt:
+    """Return the prompt of a pair; those of one context share it."""
+    shown = [*pair.context, pair.demonstration]
+    return prompt_of(lm, pair.task, pair.query, shown, num_common=len(pair.context))
