@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from udr_training.feedback.packing import Prompt
+from udr_training.feedback.packing import Likelihoods, Prompt
 
 
 class TableLM:
@@ -21,11 +21,14 @@ class TableLM:
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         return [[number] for number in range(len(prompts))]
 
-    def score(self, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+    def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
         if self._fail_after is not None and self.scored >= self._fail_after:
             raise KeyboardInterrupt
         self.scored += len(prompts)
         return [
-            np.array([-len(option) * 0.1 - len(prompt.parts[1]) * 0.01 for option in prompt.options])
+            Likelihoods(
+                np.array([-len(option) * 0.1 - len(prompt.parts[1]) * 0.01 for option in prompt.options]),
+                tuple(map(len, prompt.options)),
+            )
             for prompt in prompts
         ]

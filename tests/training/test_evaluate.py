@@ -15,7 +15,7 @@ from udr.tasks import Metric, Template
 from udr.types import Row
 from udr_training.evaluate import EvaluationConfig, evaluate, predict, table
 from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.packing import Prompt, Tokens
+from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 from udr_training.metrics import sari
 from udr_training.retrievers import NamedRetriever
 
@@ -28,11 +28,12 @@ class CopyLM:
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
         return tuple(map(ord, text))
 
-    def log_likelihoods(self, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
         answers = []
         for prompt in prompts:
             last = "".join(map(chr, prompt.parts[-2])).strip().rpartition(": ")[2]
-            answers.append(np.array([0.0 if "".join(map(chr, o)).strip() == last else -100.0 for o in prompt.options]))
+            sums = np.array([0.0 if "".join(map(chr, o)).strip() == last else -100.0 for o in prompt.options])
+            answers.append(Likelihoods(sums, tuple(map(len, prompt.options))))
         return answers
 
     def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:

@@ -41,6 +41,10 @@ def alone(lm: CausalLM, prompt: Prompt, option: tuple[int, ...]) -> float:
     return float(sum(logs[len(context) + place - 1, token] for place, token in enumerate(option)))
 
 
+def sums(lm: CausalLM, prompts: list[Prompt]) -> list[NDArray[np.floating]]:
+    return [said.sums for said in lm.likelihoods(prompts)]
+
+
 def test_self_check_accepts_llama_and_gpt2(lm: CausalLM) -> None:
     assert lm.packed
 
@@ -48,7 +52,7 @@ def test_self_check_accepts_llama_and_gpt2(lm: CausalLM) -> None:
 @settings(max_examples=40)
 @given(prompts=forests)
 def test_packed_scores_equal_scores_of_each_option_alone(lm: CausalLM, prompts: list[Prompt]) -> None:
-    packed = lm.score(prompts)
+    packed = [said.sums for said in lm.score(prompts)]
     for prompt, values in zip(prompts, packed, strict=True):
         expected = [alone(lm, prompt, option) for option in prompt.options]
         np.testing.assert_allclose(values, expected, atol=1e-4)
@@ -57,7 +61,7 @@ def test_packed_scores_equal_scores_of_each_option_alone(lm: CausalLM, prompts: 
 def test_labels_that_begin_one_another_score_as_alone(lm: CausalLM) -> None:
     prompt = Prompt(((3, 4), (5, 6, 7), (8,)), ((9,), (9, 10), (9, 10, 11, 12), (10, 9)))
     expected = [alone(lm, prompt, option) for option in prompt.options]
-    np.testing.assert_allclose(lm.score([prompt])[0], expected, atol=1e-4)
+    np.testing.assert_allclose(lm.score([prompt])[0].sums, expected, atol=1e-4)
 
 
 def test_unequal_lengths_over_several_packs_score_as_alone(lm: CausalLM) -> None:
@@ -74,7 +78,7 @@ def test_unequal_lengths_over_several_packs_score_as_alone(lm: CausalLM) -> None
         for number in range(12)
     ]
     assert len(lm.plan(prompts)) > 1
-    for prompt, values in zip(prompts, lm.log_likelihoods(prompts), strict=True):
+    for prompt, values in zip(prompts, sums(lm, prompts), strict=True):
         np.testing.assert_allclose(values, [alone(lm, prompt, option) for option in prompt.options], atol=1e-4)
 
 
@@ -91,7 +95,7 @@ def test_every_architecture_scores_as_alone_beyond_its_window(architecture: str)
     # Queries of one demonstration lie far apart in a pack, but close in depth.
     prompts = [Prompt((*shared, words(12 + 3 * number)), (words(1), words(3))) for number in range(5)]
     assert len(lm.plan(prompts)) == 1
-    for prompt, values in zip(prompts, lm.log_likelihoods(prompts), strict=True):
+    for prompt, values in zip(prompts, sums(lm, prompts), strict=True):
         np.testing.assert_allclose(values, [alone(lm, prompt, option) for option in prompt.options], atol=1e-4)
 
 
@@ -110,7 +114,7 @@ def test_a_window_too_long_to_try_is_kept_to(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(causal_lm, "packed_log_likelihoods", lambda *_: pytest.fail("packed"))
     prompt = Prompt((tuple(range(WINDOW)), (7, 8)), ((3,), (4, 5)))
     np.testing.assert_allclose(
-        lm.log_likelihoods([prompt])[0], [alone(lm, prompt, option) for option in prompt.options], atol=1e-4
+        sums(lm, [prompt])[0], [alone(lm, prompt, option) for option in prompt.options], atol=1e-4
     )
 
 
@@ -119,7 +123,7 @@ def test_out_of_memory_halves_the_packs_and_loses_nothing(
 ) -> None:
     lm = CausalLM("small", "fingerprint", tiny_llama(), byte_tokenizer(), pack_tokens=256)
     prompts = [Prompt(((1, 2), (number,), (4, 5)), ((6,), (7, 8))) for number in range(40)]
-    expected = lm.log_likelihoods(prompts)
+    expected = sums(lm, prompts)
     whole = forward.packed_log_likelihoods
 
     def narrow(model: object, packed: Pack, style: Style) -> list[NDArray[np.float64]]:
@@ -128,13 +132,13 @@ def test_out_of_memory_halves_the_packs_and_loses_nothing(
         return whole(model, packed, style)
 
     monkeypatch.setattr(causal_lm, "packed_log_likelihoods", narrow)
-    for values, same in zip(lm.log_likelihoods(prompts), expected, strict=True):
+    for values, same in zip(sums(lm, prompts), expected, strict=True):
         np.testing.assert_allclose(values, same, atol=1e-5)
     assert "out of memory with a pack of" in caplog.text
     assert all(len(pack([prompts[number] for number in numbers])) <= 60 for numbers in lm.plan(prompts))
     monkeypatch.setattr(causal_lm, "packed_log_likelihoods", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
     with pytest.raises(FeedbackError, match="no memory for one prompt of 6 tokens on cpu"):
-        lm.log_likelihoods(prompts)
+        lm.likelihoods(prompts)
 
 
 def test_pack_lays_shared_parts_out_once_and_leaves_out_last_tokens() -> None:
@@ -215,5 +219,5 @@ def test_a_model_that_ignores_the_mask_is_scored_alone(caplog: pytest.LogCapture
     assert "packed scores are off" in caplog.text
     prompt = Prompt(((3, 4), (5, 6, 7), (8,)), ((9,), (9, 10)))
     np.testing.assert_allclose(
-        lm.log_likelihoods([prompt])[0], [alone(lm, prompt, option) for option in prompt.options], atol=1e-4
+        sums(lm, [prompt])[0], [alone(lm, prompt, option) for option in prompt.options], atol=1e-4
     )

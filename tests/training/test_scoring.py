@@ -11,6 +11,7 @@ from udr import text
 from udr.pool import Pool
 from udr.tasks import Kind, Normalise
 from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair, pair_prompt, prompt_of
 from udr_training.feedback.scoring import Progress, option_values, score, score_pairs
 from udr_training.feedback.store import FeedbackStore
@@ -26,21 +27,22 @@ def pairs_of(pool: Pool, count: int) -> list[Pair]:
 
 def test_classification_score_is_the_golds_share(pools: dict[str, Pool]) -> None:
     task = pools["reviews"].task
-    values = option_values(task, np.log([0.2, 0.6]), [1, 3])
+    values = option_values(task, Likelihoods(np.log([0.2, 0.6]), (1, 3)))
     assert score(task, values, gold=0) == pytest.approx(0.25)
 
 
 def test_multiple_choice_compares_means_per_token_unless_told_otherwise(pools: dict[str, Pool]) -> None:
     task = pools["colours"].task
-    assert option_values(task, np.array([-4.0, -3.0]), [4, 1]).tolist() == [-1.0, -3.0]
+    likelihoods = Likelihoods(np.array([-4.0, -3.0]), (4, 1))
+    assert option_values(task, likelihoods).tolist() == [-1.0, -3.0]
     summed = replace(task, normalise=Normalise.SUM)
-    assert option_values(summed, np.array([-4.0, -3.0]), [4, 1]).tolist() == [-4.0, -3.0]
+    assert option_values(summed, likelihoods).tolist() == [-4.0, -3.0]
 
 
 def test_generation_score_is_the_mean_log_likelihood_of_a_token(pools: dict[str, Pool]) -> None:
     task = pools["reverse"].task
     assert task.kind is Kind.GENERATION
-    assert score(task, option_values(task, np.array([-6.0]), [3]), gold=0) == -2.0
+    assert score(task, option_values(task, Likelihoods(np.array([-6.0]), (3,))), gold=0) == -2.0
 
 
 def test_a_pair_in_context_scores_as_the_whole_prompt(tmp_path: Path, pools: dict[str, Pool], lm: CausalLM) -> None:
@@ -50,8 +52,8 @@ def test_a_pair_in_context_scores_as_the_whole_prompt(tmp_path: Path, pools: dic
         scores = score_pairs(lm, opened, pairs)
     for pair in pairs:
         whole = prompt_of(lm, pool.task, pair.query, [pool.rows[9], pair.demonstration])
-        (alone,) = lm.log_likelihoods([whole])
-        expected = score(pool.task, option_values(pool.task, alone, [1, 1]), text.gold(pool.task, pair.query))
+        (alone,) = lm.likelihoods([whole])
+        expected = score(pool.task, option_values(pool.task, alone), text.gold(pool.task, pair.query))
         assert scores[pair.query.id, pair.demonstration.id] == pytest.approx(expected, abs=1e-4)
 
 

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 
 from udr.errors import FeedbackError
+from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 
 def store(path: Path, lm: str = "table", dtype: str = "float32", wording: str = "w") -> FeedbackStore:
     return FeedbackStore(path / "feedback.sqlite", lm, dtype, wording)
+
+
+def said(*sums: float) -> Likelihoods:
+    return Likelihoods(np.array(sums), (1,) * len(sums))
 
 
 KEYS = [PairKey.of((str(number),), "query", ()) for number in range(3)]
@@ -19,7 +24,7 @@ KEYS = [PairKey.of((str(number),), "query", ()) for number in range(3)]
 @pytest.mark.parametrize("other", [{"lm": "another"}, {"dtype": "bfloat16"}, {"wording": "v"}], ids=str)
 def test_another_models_dtypes_or_wordings_scores_are_never_read(tmp_path: Path, other: dict[str, str]) -> None:
     with store(tmp_path) as opened:
-        opened.put(dict.fromkeys(KEYS, np.array([-1.0])), Work(pairs=3, tokens=30, seconds=1.0))
+        opened.put(dict.fromkeys(KEYS, said(-1.0)), Work(pairs=3, tokens=30, seconds=1.0))
     with store(tmp_path, **other) as opened:
         assert len(opened) == 0
         assert opened.get(KEYS) == {}
@@ -27,18 +32,20 @@ def test_another_models_dtypes_or_wordings_scores_are_never_read(tmp_path: Path,
 
 
 def test_log_likelihoods_come_back_as_they_were_put(tmp_path: Path) -> None:
-    values = {key: np.array([-1.5, -2.25 - number], dtype=np.float32) for number, key in enumerate(KEYS)}
+    values = {key: Likelihoods(np.array([-1.5, -2.25 - number]), (1, 300)) for number, key in enumerate(KEYS)}
     with store(tmp_path) as opened:
         opened.put(values)
     with store(tmp_path) as opened:
         found = opened.get([*KEYS, PairKey.of(("unknown",), "query", ())])
-    assert {key: value.tolist() for key, value in found.items()} == {k: v.tolist() for k, v in values.items()}
+    assert found.keys() == values.keys()
+    assert all(found[key].sums.tolist() == values[key].sums.tolist() for key in KEYS)
+    assert all(found[key].num_tokens == (1, 300) for key in KEYS)
 
 
 def test_what_scores_cost_is_added_up_over_runs(tmp_path: Path) -> None:
     for seconds in (1.5, 2.0):
         with store(tmp_path) as opened:
-            opened.put({KEYS[0]: np.array([-1.0])}, Work(pairs=1, tokens=20, cut=1, seconds=seconds))
+            opened.put({KEYS[0]: said(-1.0)}, Work(pairs=1, tokens=20, cut=1, seconds=seconds))
     with store(tmp_path) as opened:
         assert opened.work == Work(pairs=2, tokens=40, cut=2, seconds=3.5)
         assert len(opened) == 1

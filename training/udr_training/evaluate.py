@@ -156,9 +156,8 @@ def _chosen(lm: CausalLM, pool: Pool, queries: Sequence[Row], shown: Sequence[Se
     task = pool.task
     prompts = [prompt_of(lm, task, query, rows) for query, rows in zip(queries, shown, strict=True)]
     answers = []
-    for query, prompt, log_likelihoods in zip(queries, prompts, lm.log_likelihoods(prompts), strict=True):
-        values = option_values(task, log_likelihoods, [len(option) for option in prompt.options])
-        answers.append(text.targets(task, query)[int(values.argmax())])
+    for query, likelihoods in zip(queries, lm.likelihoods(prompts), strict=True):
+        answers.append(text.targets(task, query)[int(option_values(task, likelihoods).argmax())])
     return answers
 
 

@@ -14,7 +14,7 @@ from udr.errors import ConfigError, FeedbackError, ModelError
 from udr_training.config import DTYPES
 from udr_training.feedback.forward import exact_style, packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.lm_tokenizer import LMTokenizer, longest_sequence, model_folder
-from udr_training.feedback.packing import Prompt, Tokens, pack, plan
+from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, plan
 
 _LOG = logging.getLogger(__name__)
 
@@ -89,9 +89,9 @@ class CausalLM:
         """Return the tokens of one segment of a prompt; see ``LMTokenizer``."""
         return self._words.tokens(text, start=start)
 
-    def log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
-        """Return the options' log-likelihoods, sums over tokens, one array [num_options] a prompt."""
-        results: dict[int, NDArray[np.float64]] = {}
+    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        """Return what the model says of each prompt's options, planned and scored."""
+        results: dict[int, Likelihoods] = {}
         for numbers in self.plan(prompts):
             scored = self.score([prompts[number] for number in numbers])
             results |= dict(zip(numbers, scored, strict=True))
@@ -101,26 +101,28 @@ class CausalLM:
         """Say which prompts to score together, longest first: positions in ``prompts``."""
         return plan(prompts, self._pack_tokens)
 
-    def score(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
-        """Return the options' log-likelihoods of prompts that were planned together.
+    def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        """Return what the model says of the options of prompts that were planned together.
 
         Where memory runs out, they are scored in halves, and later plans have smaller packs.
 
         Raises:
             FeedbackError: the model answers with numbers that are none, or memory holds not even one prompt.
         """
-        try:
-            results = self._log_likelihoods(prompts)
-        except torch.OutOfMemoryError as error:
-            results = self._in_halves(prompts, error)
+        results = self._log_likelihoods(prompts)
         if not all(np.isfinite(result).all() for result in results):
             raise FeedbackError(f"model {self.name!r} in {self.dtype} gives log-likelihoods that are not finite")
-        return results
+        return [
+            Likelihoods(sums, tuple(map(len, prompt.options))) for prompt, sums in zip(prompts, results, strict=True)
+        ]
 
     def _log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
-        if self._style is not None and max(prompt.length for prompt in prompts) <= self._longest:
-            return packed_log_likelihoods(self._model, pack(prompts), self._style)
-        return plain_log_likelihoods(self._model, prompts)
+        try:
+            if self._style is not None and max(prompt.length for prompt in prompts) <= self._longest:
+                return packed_log_likelihoods(self._model, pack(prompts), self._style)
+            return plain_log_likelihoods(self._model, prompts)
+        except torch.OutOfMemoryError as error:
+            return self._in_halves(prompts, error)
 
     def _in_halves(self, prompts: Sequence[Prompt], error: Exception) -> list[NDArray[np.float64]]:
         if len(prompts) == 1:
@@ -132,7 +134,7 @@ class CausalLM:
         self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
         _LOG.warning("out of memory with a pack of %d tokens; packs have %d from now on", size, self._pack_tokens)
         middle = len(prompts) // 2
-        return [*self.score(prompts[:middle]), *self.score(prompts[middle:])]
+        return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:

@@ -48,6 +48,19 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class Likelihoods:
+    """What a language model says of a prompt's options.
+
+    Attributes:
+        sums: [num_options], each option's log-likelihood, the sum over its tokens.
+        num_tokens: [num_options], how many those are.
+    """
+
+    sums: NDArray[np.floating]
+    num_tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Pack:
     """One sequence for the model, and where to read the options' log-likelihoods.
 

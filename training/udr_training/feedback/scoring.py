@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from udr import text
 from udr.tasks import Kind, Normalise, Task
-from udr_training.feedback.packing import Prompt
+from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.pairs import Pair, Words, pair_prompt
 from udr_training.feedback.store import FeedbackStore, Work
 
@@ -27,22 +27,21 @@ class FeedbackLM(Words, Protocol):
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Say which prompts to score together."""
 
-    def score(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
-        """Return the options' log-likelihoods of prompts that were planned together."""
+    def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        """Return what the model says of the options of prompts that were planned together."""
 
 
-def option_values(task: Task, log_likelihoods: NDArray[np.floating], num_tokens: Sequence[int]) -> NDArray[np.float64]:
-    """Return what a task compares its options by: their log-likelihoods, or these per token.
+def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
+    """Return what a task compares its options by, [num_options]: their log-likelihoods, or these per token.
 
     Args:
         task: says which; where it does not, classification sums, since its labels are the same for every query,
             and all else takes the mean.
-        log_likelihoods: [num_options], sums over each option's tokens.
-        num_tokens: [num_options], tokens of each option.
+        likelihoods: of the options.
     """
-    values = np.asarray(log_likelihoods, dtype=np.float64)
+    values = likelihoods.sums.astype(np.float64)
     default = Normalise.SUM if task.kind is Kind.CLASSIFICATION else Normalise.MEAN
-    return values / np.asarray(num_tokens) if (task.normalise or default) is Normalise.MEAN else values
+    return values / np.asarray(likelihoods.num_tokens) if (task.normalise or default) is Normalise.MEAN else values
 
 
 def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
@@ -119,9 +118,9 @@ def score_pairs(
         before, done, tokens = now, done + work.pairs, tokens + work.tokens
         progress(Progress(done, len(missing), tokens, now - started))
     known |= store.get(missing)
-    return {(pair.query.id, pair.demonstration.id): _score_of(lm, pair, known[key]) for key, pair in keyed}
+    return {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for key, pair in keyed}
 
 
-def _score_of(lm: FeedbackLM, pair: Pair, log_likelihoods: NDArray[np.floating]) -> float:
-    num_tokens = [len(lm.tokens(option)) for option in text.options(pair.task, pair.query)]
-    return score(pair.task, option_values(pair.task, log_likelihoods, num_tokens), text.gold(pair.task, pair.query))
+def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
+    """Return a pair's score from what the model says of its options."""
+    return score(pair.task, option_values(pair.task, likelihoods), text.gold(pair.task, pair.query))

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from udr.errors import FeedbackError
+from udr_training.feedback.packing import Likelihoods
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lm (id INTEGER PRIMARY KEY, fingerprint TEXT, dtype TEXT, wording TEXT,
     UNIQUE (fingerprint, dtype, wording));
 CREATE TABLE IF NOT EXISTS text (id INTEGER PRIMARY KEY, digest BLOB UNIQUE);
+CREATE TABLE IF NOT EXISTS options (lm INTEGER, query INTEGER, num_tokens BLOB, PRIMARY KEY (lm, query)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS score (lm INTEGER, demonstration INTEGER, query INTEGER, log_likelihoods BLOB,
     PRIMARY KEY (lm, demonstration, query)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS work (lm INTEGER PRIMARY KEY, pairs INTEGER, tokens INTEGER, cut INTEGER, seconds REAL);
 """
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,16 +112,19 @@ class FeedbackStore:
         counted = self._connection.execute("SELECT count(*) FROM score WHERE lm = ?", (self._lm,))
         return int(counted.fetchone()[0])
 
-    def get(self, keys: Iterable[PairKey]) -> dict[PairKey, NDArray[np.float32]]:
-        """Return the stored log-likelihoods of those pairs that have any, one array [num_options] each."""
+    def get(self, keys: Iterable[PairKey]) -> dict[PairKey, Likelihoods]:
+        """Return what is stored of those pairs that have been scored."""
         found = {}
         for key in keys:
             ids = self._id(key.demonstration), self._id(key.query)
             row = self._connection.execute(
-                "SELECT log_likelihoods FROM score WHERE lm = ? AND demonstration = ? AND query = ?", (self._lm, *ids)
+                "SELECT log_likelihoods, num_tokens FROM score JOIN options USING (lm, query) "
+                "WHERE lm = ? AND demonstration = ? AND query = ?",
+                (self._lm, *ids),
             ).fetchone()
             if row is not None:
-                found[key] = np.frombuffer(row[0], dtype="<f4")
+                num_tokens = tuple(np.frombuffer(row[1], dtype="<u2").tolist())
+                found[key] = Likelihoods(np.frombuffer(row[0], dtype="<f4"), num_tokens)
         return found
 
     @property
@@ -130,8 +134,8 @@ class FeedbackStore:
         row = self._connection.execute(query, (self._lm,)).fetchone()
         return Work(*row) if row is not None else Work()
 
-    def put(self, scores: Mapping[PairKey, NDArray[np.floating]], work: Work | None = None) -> None:
-        """Store log-likelihoods and what they have cost, and commit: a kill after this loses none of them."""
+    def put(self, scores: Mapping[PairKey, Likelihoods], work: Work | None = None) -> None:
+        """Store what a model said and what it has cost, and commit: a kill after this loses none of them."""
         with self._connection:
             if work is not None:
                 self._connection.execute(
@@ -143,10 +147,17 @@ class FeedbackStore:
             for digest in {digest for key in scores for digest in (key.demonstration, key.query)}:
                 self._connection.execute("INSERT OR IGNORE INTO text (digest) VALUES (?)", (digest,))
             self._connection.executemany(
+                "INSERT OR REPLACE INTO options VALUES (?, ?, ?)",
+                [
+                    (self._lm, self._id(query), np.array(num_tokens, dtype="<u2").tobytes())
+                    for query, num_tokens in {key.query: said.num_tokens for key, said in scores.items()}.items()
+                ],
+            )
+            self._connection.executemany(
                 "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)",
                 [
-                    (self._lm, self._id(key.demonstration), self._id(key.query), values.astype("<f4").tobytes())
-                    for key, values in scores.items()
+                    (self._lm, self._id(key.demonstration), self._id(key.query), said.sums.astype("<f4").tobytes())
+                    for key, said in scores.items()
                 ],
             )
 
