@@ -32,7 +32,7 @@ def test_packed_scores_of_the_embedded_model_equal_plain_ones(lm: CausalLM, task
         for query in pool.rows[10:12]
     ]
     assert lm.packed
-    packed, plain = [said.sums for said in lm.likelihoods(prompts)], plain_log_likelihoods(lm._model, prompts)
+    packed, plain = [said.sums for said in lm.likelihoods(prompts)], plain_log_likelihoods(lm.model, prompts)
     for one, other in zip(packed, plain, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 

@@ -20,7 +20,7 @@ ADAPTERS = {
     "fastapi": ["udr_service."],
     "filelock": ["udr_index.build"],
     "gguf": ["udr_training."],
-    "httpx2": ["udr.client"],
+    "httpx2": ["udr.client", "udr_training.feedback.completions"],
     "huggingface_hub": ["udr.models"],
     "pyarrow": ["udr.parquet"],
     "pydantic": ["udr_service."],

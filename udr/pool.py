@@ -70,10 +70,12 @@ class Collection:
     """The tasks under one folder, and their families.
 
     Attributes:
+        root: the folder.
         tasks: by name, in the order asked for, else sorted by name.
         families: by name; one for each family that a task names.
     """
 
+    root: Path
     tasks: Mapping[str, TaskFolder]
     families: Mapping[str, TaskFamily]
 
@@ -105,7 +107,7 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
     if not found:
         raise ConfigError(f"{root}: holds no task.toml, neither itself nor up to two folders below")
     tasks = {name: _get(found, name) for name in (names if names is not None else sorted(found))}
-    return Collection(tasks, {f.task.family: _family(f) for f in tasks.values()})
+    return Collection(root, tasks, {f.task.family: _family(f) for f in tasks.values()})
 
 
 def _get(found: Mapping[str, TaskFolder], name: str) -> TaskFolder:

@@ -29,7 +29,7 @@ def test_greedy_text_is_the_likeliest_token_each_time_and_ends_at_the_stop_text(
     expected: list[int] = []
     with torch.inference_mode():
         for _ in range(6):
-            logits = lm._model(input_ids=torch.tensor([[*prompt, *expected]])).logits
+            logits = lm.model(input_ids=torch.tensor([[*prompt, *expected]])).logits
             expected.append(int(logits[0, -1].argmax()))
     whole = lm._tokenizer.decode(expected)
     (answer,) = lm.generate([prompt], ["no such text"], 6)

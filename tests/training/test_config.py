@@ -5,13 +5,20 @@ from pathlib import Path
 import pytest
 
 from udr.errors import ConfigError
-from udr_training.config import PRESETS, RunConfig, from_toml, load_config, to_toml
+from udr_training.config import PRESETS, RunConfig, ScoringConfig, from_toml, load_config, to_toml
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_loads_and_comes_back_from_toml(preset: str) -> None:
     config = load_config(preset, {"tasks": ["a", "b"], "feedback.lm": 'a "quoted" \\ name'})
-    assert from_toml(to_toml(config)) == config
+    assert from_toml(to_toml(config), RunConfig) == config
+
+
+def test_a_part_of_a_configuration_comes_back_alone() -> None:
+    config = load_config("cpu", {"tasks": ["a"], "seed": 3})
+    scoring = from_toml(to_toml(config), ScoringConfig)
+    assert type(scoring) is ScoringConfig
+    assert (scoring.tasks, scoring.seed, scoring.feedback) == (("a",), 3, config.feedback)
 
 
 def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
@@ -36,6 +43,8 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
         ({"train.list_length": 99}, "must not exceed candidates.num_candidates"),
         ({"candidates.random_share": 1.5}, "between 0 and 1, found 1.5"),
         ({"train.towers": 3}, "train.towers must be 1 or 2, found 3"),
+        ({"train.dtype": "float16"}, "train.dtype must be float32 or bfloat16, found 'float16'"),
+        ({"feedback.pack_tokens": -1}, "feedback.pack_tokens must be at least 0, found -1"),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
         ({"tasks": "a"}, "'tasks' must be a list of names, found 'a'"),
         ({"train.temperature": float("nan")}, "train.temperature must be at least 0, found nan"),

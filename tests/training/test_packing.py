@@ -36,7 +36,7 @@ def alone(lm: CausalLM, prompt: Prompt, option: tuple[int, ...]) -> float:
     context = tuple(itertools.chain(*prompt.parts))
     with torch.inference_mode():
         ids = torch.tensor([context + option])
-        logits = lm._model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].double()
+        logits = lm.model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].double()
     logs = torch.log_softmax(logits, dim=-1)
     return float(sum(logs[len(context) + place - 1, token] for place, token in enumerate(option)))
 

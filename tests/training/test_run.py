@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from udr import models
@@ -102,6 +103,12 @@ def test_two_towers_are_trained_and_open_as_one_model(tasks: Path, config: RunCo
     encoder = SentenceEncoder.load(str(Run(tmp_path / "run", open_collection(tasks), apart).finish()), device="cpu")
     query, demonstration = encoder.encode_queries(["a b"]), encoder.encode_demonstrations(["a b"])
     assert query.shape == demonstration.shape and np.abs(query - demonstration).max() > 1e-4
+
+
+def test_a_training_in_bfloat16_keeps_weights_of_float32(tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+    narrow = replace(config, train=replace(config.train, dtype="bfloat16", iterations=1))
+    model = SentenceTransformer(str(Run(tmp_path / "run", open_collection(tasks), narrow).finish()), device="cpu")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:

@@ -1,22 +1,14 @@
 """The commands ``udr train`` and ``udr evaluate``: arguments to configuration to one call."""
 
 import json
-import logging
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from udr.errors import ConfigError
 from udr.models import DEFAULT_LM
-
-if TYPE_CHECKING:
-    from udr_training.feedback.scoring import Progress
-
-TasksFolder = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
-TaskNames = Annotated[str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")]
+from udr_training.arguments import TaskNames, TasksFolder, names_of, quiet, show_progress
 
 
 def train(
@@ -38,6 +30,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Visits to each query in a training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The schedule's peak.")] = None,
+    train_dtype: Annotated[str | None, typer.Option(help="What training computes in: float32, bfloat16.")] = None,
     ranking_weight: Annotated[float | None, typer.Option(help="λ, the list-wise loss's share, 0 to 1.")] = None,
     towers: Annotated[int | None, typer.Option(help="1 shares the encoder, 2 trains one for each side.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
@@ -48,7 +41,7 @@ def train(
     from udr_training.config import load_config
 
     overrides = {
-        "tasks": _names(tasks) if tasks is not None else None,
+        "tasks": names_of(tasks),
         "seed": seed,
         "feedback.lm": lm,
         "feedback.device": device,
@@ -63,6 +56,7 @@ def train(
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.learning_rate": learning_rate,
+        "train.dtype": train_dtype,
         "train.ranking_weight": ranking_weight,
         "train.towers": towers,
     }
@@ -73,43 +67,9 @@ def train(
     # Only now: the checks above answer at once, these imports take seconds.
     from udr_training.run import Run
 
-    _quiet()
-    run = Run(out, collection, resolved, feedback=feedback, report=_show)
+    quiet()
+    run = Run(out, collection, resolved, feedback=feedback, report=show_progress)
     typer.echo(str(run.finish()))
-
-
-def _names(listed: str) -> list[str]:
-    names = [name.strip() for name in listed.split(",") if name.strip()]
-    if not names:
-        raise ConfigError(f"a list of names, separated by commas, was expected; found {listed!r}")
-    return names
-
-
-def _show(task: str, progress: "Progress") -> None:
-    if sys.stderr.isatty() or progress.done == progress.total:
-        rate = progress.done / max(progress.seconds, 1e-9)
-        left = (progress.total - progress.done) / rate
-        ending = "\n" if progress.done == progress.total else "\r"
-        typer.echo(
-            f"udr: {task}: {progress.done}/{progress.total} pairs, {rate:.1f}/s, {left:.0f} s left  {ending}",
-            err=True,
-            nl=False,
-        )
-
-
-def _quiet() -> None:
-    """Send our log to stderr, and keep the libraries' progress bars out of it."""
-    from datasets import disable_progress_bars
-    from transformers.utils import logging as transformers_logging
-
-    logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
-    for name in ("bm25s", "httpx2", "sentence_transformers", "datasets"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    # A model card's examples are drawn with a progress bar of their own.
-    disable_progress_bars()
-    quiet: Any = transformers_logging
-    quiet.disable_progress_bar()
-    quiet.set_verbosity_error()
 
 
 def evaluate(
@@ -128,19 +88,19 @@ def evaluate(
     """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
     from udr.pool import open_collection
 
-    collection = open_collection(tasks_folder, _names(tasks) if tasks is not None else None)
+    collection = open_collection(tasks_folder, names_of(tasks))
 
     from udr_training.evaluate import EvaluationConfig, TaskResult, evaluate, table
     from udr_training.feedback.causal_lm import CausalLM
 
-    _quiet()
+    quiet()
 
     def show(result: TaskResult) -> None:
         typer.echo(f"udr: {result.task}, {result.retriever}: {result.value:.1f}", err=True)
 
     config = EvaluationConfig(shots=shots, limit=limit, pool=pool, seed=seed)
     model = CausalLM.load(lm, device, dtype)
-    evaluation = evaluate(collection, _names(retrievers), model, config, show)
+    evaluation = evaluate(collection, names_of(retrievers) or [], model, config, show)
     typer.echo(table(evaluation), err=as_json)
     if as_json:
         typer.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, get_type_hints
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 
+_Config = TypeVar("_Config", bound="ScoringConfig")
+
 DTYPES = ("float32", "bfloat16", "float16")
 PRESETS = ("cpu", "default", "paper")
 
@@ -41,12 +43,14 @@ class FeedbackConfig:
         dtype: of its weights.
         device: where it runs.
         context: demonstrations shown before the one that is scored, drawn for each query; the paper has 0.
+        pack_tokens: tokens a pack; 0 takes what was measured to be best on the device.
     """
 
     lm: str = DEFAULT_LM
     dtype: str = "float32"
     device: str = "cpu"
     context: int = 0
+    pack_tokens: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +70,7 @@ class TrainConfig:
         ranking_weight: λ of the loss.
         alpha: tasks are drawn with p ∝ q^α.
         max_tokens: the encoder's longest text; 0 leaves it to the model.
+        dtype: what is computed in; weights stay float32 (autocast).
     """
 
     model: str = DEFAULT_ENCODER
@@ -80,29 +85,53 @@ class TrainConfig:
     ranking_weight: float = 0.8
     alpha: float = 0.5
     max_tokens: int = 256
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
-    """Everything that a run's result depends on, beside the tasks' rows.
+class ScoringConfig:
+    """Everything that scores depend on, beside the tasks' rows.
 
     Raises:
-        ConfigError: a value makes no sense, alone or beside another.
+        ConfigError: a value makes no sense.
     """
 
     tasks: tuple[str, ...] = ()
     seed: int = 0
     candidates: CandidateConfig = CandidateConfig()
     feedback: FeedbackConfig = FeedbackConfig()
+
+    def __post_init__(self) -> None:
+        candidates, feedback = self.candidates, self.feedback
+        _check_least(
+            {
+                "seed": (self.seed, 0),
+                "candidates.pool": (candidates.pool, 0),
+                "candidates.queries": (candidates.queries, 0),
+                "candidates.num_candidates": (candidates.num_candidates, 1),
+                "feedback.context": (feedback.context, 0),
+                "feedback.pack_tokens": (feedback.pack_tokens, 0),
+            }
+        )
+        _check_shares({"candidates.random_share": candidates.random_share})
+        if feedback.dtype not in DTYPES:
+            raise ConfigError(f"feedback.dtype must be one of {', '.join(DTYPES)}, found {feedback.dtype!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(ScoringConfig):
+    """Everything that a training run's result depends on, beside the tasks' rows.
+
+    Raises:
+        ConfigError: a value makes no sense, alone or beside another.
+    """
+
     train: TrainConfig = TrainConfig()
 
     def __post_init__(self) -> None:
-        candidates, train = self.candidates, self.train
-        at_least = {
-            "candidates.pool": (candidates.pool, 0),
-            "candidates.queries": (candidates.queries, 0),
-            "candidates.num_candidates": (candidates.num_candidates, 2),
-            "feedback.context": (self.feedback.context, 0),
+        super().__post_init__()
+        train = self.train
+        at_least: dict[str, tuple[float, float]] = {
             "train.iterations": (train.iterations, 1),
             "train.epochs": (train.epochs, 1),
             "train.batch_size": (train.batch_size, 1),
@@ -111,28 +140,31 @@ class RunConfig:
             "train.max_tokens": (train.max_tokens, 0),
             "train.alpha": (train.alpha, 0),
         }
-        at_least["seed"] = (self.seed, 0)
-        for name, (value, least) in at_least.items():
-            if not value >= least or value == math.inf:
-                raise ConfigError(f"{name} must be at least {least}, found {value}")
+        _check_least(at_least)
         if not 0 < train.learning_rate < math.inf:
             raise ConfigError(f"train.learning_rate must be above 0, found {train.learning_rate}")
-        if self.feedback.dtype not in DTYPES:
-            raise ConfigError(f"feedback.dtype must be one of {', '.join(DTYPES)}, found {self.feedback.dtype!r}")
+        if train.dtype not in ("float32", "bfloat16"):
+            raise ConfigError(f"train.dtype must be float32 or bfloat16, found {train.dtype!r}")
         if train.towers not in (1, 2):
             raise ConfigError(f"train.towers must be 1 or 2, found {train.towers}")
-        for name, share in (
-            ("candidates.random_share", candidates.random_share),
-            ("train.warmup", train.warmup),
-            ("train.ranking_weight", train.ranking_weight),
-        ):
-            if not 0 <= share <= 1:
-                raise ConfigError(f"{name} must be between 0 and 1, found {share}")
-        if train.list_length > candidates.num_candidates:
+        _check_shares({"train.warmup": train.warmup, "train.ranking_weight": train.ranking_weight})
+        if train.list_length > self.candidates.num_candidates:
             raise ConfigError(
                 f"train.list_length ({train.list_length}) must not exceed candidates.num_candidates "
-                f"({candidates.num_candidates}): a step sees some of the candidates"
+                f"({self.candidates.num_candidates}): a step sees some of the candidates"
             )
+
+
+def _check_least(values: Mapping[str, tuple[float, float]]) -> None:
+    for name, (value, least) in values.items():
+        if not value >= least or value == math.inf:
+            raise ConfigError(f"{name} must be at least {least}, found {value}")
+
+
+def _check_shares(values: Mapping[str, float]) -> None:
+    for name, share in values.items():
+        if not 0 <= share <= 1:
+            raise ConfigError(f"{name} must be between 0 and 1, found {share}")
 
 
 def load_config(preset: str, overrides: Mapping[str, object], file: Path | None = None) -> RunConfig:
@@ -162,7 +194,7 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
     return config
 
 
-def to_toml(config: RunConfig) -> str:
+def to_toml(config: ScoringConfig) -> str:
     """Return the configuration as TOML; ``from_toml`` reads it back."""
     values = asdict(config)
     lines = [f"{name} = {_literal(value)}" for name, value in values.items() if not isinstance(value, dict)]
@@ -172,9 +204,10 @@ def to_toml(config: RunConfig) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_toml(text: str) -> RunConfig:
-    """Return the configuration that ``to_toml`` wrote."""
-    return _apply(RunConfig(), tomllib.loads(text))
+def from_toml(text: str, kind: type[_Config]) -> _Config:
+    """Return the configuration that ``to_toml`` wrote, as much of it as ``kind`` has."""
+    known = get_type_hints(kind)
+    return _apply(kind(), {name: value for name, value in tomllib.loads(text).items() if name in known})
 
 
 def _literal(value: object) -> str:
@@ -186,7 +219,7 @@ def _literal(value: object) -> str:
     return repr(value)
 
 
-_Stage = TypeVar("_Stage", RunConfig, CandidateConfig, FeedbackConfig, TrainConfig)
+_Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfig | TrainConfig)
 
 
 def _apply(stage: _Stage, values: Mapping[str, object]) -> _Stage:

@@ -114,6 +114,8 @@ def _arguments(
         learning_rate=config.learning_rate,
         warmup_steps=round(config.warmup * num_batches),
         lr_scheduler_type="linear",
+        bf16=config.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
         seed=seed,
         data_seed=seed,
         multi_dataset_batch_sampler=partial(

@@ -31,6 +31,7 @@ class CausalLM:
         name: the model's name, as it was asked for.
         fingerprint: of its files.
         dtype: of its weights, as text.
+        model: the Transformers model.
         packed: whether packing passed the self-check; else every prompt and option is a padded row of its own.
     """
 
@@ -44,7 +45,7 @@ class CausalLM:
     ) -> None:
         self.name, self.fingerprint = name, fingerprint
         # Transformers types its models' calls and its tokenizers' too loosely to be checked.
-        self._model: Any = model
+        self.model: Any = model
         torch.nn.Module.eval(model)
         self._tokenizer: Any = tokenizer
         self._device = next(model.parameters()).device
@@ -56,13 +57,14 @@ class CausalLM:
         self.packed = self._style is not None
 
     @classmethod
-    def load(cls, name: str, device: str = "cpu", dtype: str = "float32") -> "CausalLM":
+    def load(cls, name: str, device: str = "cpu", dtype: str = "float32", pack_tokens: int | None = None) -> "CausalLM":
         """Load the language model that ``name`` stands for (see ``udr.models``), GGUF included.
 
         Args:
             name: a hub name, a path, or ``package:NAME``.
             device: ``cpu``, ``cuda``, ``cuda:1``, ...
             dtype: ``float32``, ``bfloat16`` or ``float16``; the weights', log-probabilities are always float32.
+            pack_tokens: tokens a pack; None takes what was measured to be best on the device.
 
         Raises:
             ModelError: the name leads nowhere, or not to a causal language model.
@@ -78,7 +80,7 @@ class CausalLM:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"model {name!r} is no causal language model that can be loaded: {reason}") from error
-        return cls(name, fingerprint, model.to(device), tokenizer)
+        return cls(name, fingerprint, model.to(device), tokenizer, pack_tokens)
 
     @property
     def context(self) -> int:
@@ -119,8 +121,8 @@ class CausalLM:
     def _log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
         try:
             if self._style is not None and max(prompt.length for prompt in prompts) <= self._longest:
-                return packed_log_likelihoods(self._model, pack(prompts), self._style)
-            return plain_log_likelihoods(self._model, prompts)
+                return packed_log_likelihoods(self.model, pack(prompts), self._style)
+            return plain_log_likelihoods(self.model, prompts)
         except torch.OutOfMemoryError as error:
             return self._in_halves(prompts, error)
 
@@ -152,7 +154,7 @@ class CausalLM:
         cache: Any = None
         new: list[int] = []
         while len(new) < max_new_tokens and len(prompt) + len(new) < self.context:
-            answer = self._model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            answer = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache, token = answer.past_key_values, int(answer.logits[0, -1].argmax())
             if token == self._tokenizer.eos_token_id:
                 break

@@ -10,6 +10,9 @@ from udr.errors import ModelError
 from udr_training.feedback.gguf import converted
 from udr_training.feedback.packing import Tokens
 
+_CACHED = 100_000
+"""Segments whose tokens are remembered: the rows of a task come again and again."""
+
 
 class LMTokenizer:
     """A language model's tokenizer and window.
@@ -48,6 +51,8 @@ class LMTokenizer:
         """
         key = f"{int(start)}{text}"
         if key not in self._cache:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
             ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             self._cache[key] = (*(self._bos() if start else ()), *ids)
         return self._cache[key]

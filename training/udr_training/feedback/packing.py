@@ -42,6 +42,11 @@ class Prompt:
         return sum(map(len, self.parts)) + max(map(len, self.options)) - 1
 
     @property
+    def context(self) -> Tokens:
+        """What stands before the option."""
+        return sum(self.parts, ())
+
+    @property
     def num_tokens(self) -> int:
         """The tokens of the prompt and of all its options."""
         return sum(map(len, self.parts)) + sum(map(len, self.options))

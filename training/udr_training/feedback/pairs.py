@@ -48,6 +48,12 @@ class Pair:
         return PairKey.of(demonstration, query, text.options(self.task, self.query))
 
 
+def pair_text(pair: Pair) -> str:
+    """Return the text that a pair's options follow."""
+    shown = [text.demonstration_text(pair.task, row) for row in (*pair.context, pair.demonstration)]
+    return text.prompt(pair.task.instruction, shown, text.query_prompt(pair.task, pair.query.input, pair.query.choices))
+
+
 def prompt_of(
     lm: Words,
     task: Task,

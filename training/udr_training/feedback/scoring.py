@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,9 +13,12 @@ from udr import text
 from udr.tasks import Kind, Normalise, Task
 from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.pairs import Pair, Words, pair_prompt
-from udr_training.feedback.store import FeedbackStore, Work
+from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 _LOG = logging.getLogger(__name__)
+
+_BLOCK = 20_000
+"""Pairs whose prompts are planned at a time: enough to fill packs, few enough to hold their tokens in memory."""
 
 
 class FeedbackLM(Words, Protocol):
@@ -96,29 +99,46 @@ def score_pairs(
     # Copies under other ids share a key: they are scored once, and each has its place in the answer.
     distinct = dict(keyed)
     known = store.get(distinct)
-    missing = [key for key in distinct if key not in known]
-    prompts = [pair_prompt(lm, distinct[key]) for key in missing]
-    cut = [prompt for prompt in prompts if prompt.lost]
+    missing = sorted((key for key in distinct if key not in known), key=lambda key: _place(distinct[key]))
+    started = time.monotonic()
+    done = tokens = cut = lost = 0
+    for first in range(0, len(missing), _BLOCK):
+        block = {key: distinct[key] for key in missing[first : first + _BLOCK]}
+        for scored, work, own_lost in _score_block(lm, block):
+            store.put(scored, work)
+            done, tokens = done + work.pairs, tokens + work.tokens
+            cut, lost = cut + work.cut, lost + own_lost
+            progress(Progress(done, len(missing), tokens, time.monotonic() - started))
     if cut:
-        lost = sum(prompt.lost for prompt in cut)
-        _LOG.warning("%d of %d prompts were too long: demonstrations lost %d tokens", len(cut), len(prompts), lost)
-    started = before = time.monotonic()
-    done = tokens = 0
+        _LOG.warning("%d of %d prompts were too long: demonstrations lost %d tokens", cut, len(missing), lost)
+    # Read back, so that a run that goes on has the very numbers of one that was never cut short.
+    known |= store.get(missing)
+    return {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for key, pair in keyed}
+
+
+def _place(pair: Pair) -> tuple[int, list[str]]:
+    """Return a pair's place in the order of work: the longest first, and together what begins alike."""
+    shown = [text.demonstration_text(pair.task, row) for row in (*pair.context, pair.demonstration)]
+    return -len(shown[0]), shown
+
+
+def _score_block(
+    lm: FeedbackLM, pairs: Mapping[PairKey, Pair]
+) -> Iterator[tuple[dict[PairKey, Likelihoods], Work, int]]:
+    """Yield, pack by pack, what the model says, what it has cost, and how many tokens demonstrations lost."""
+    keys = list(pairs)
+    prompts = [pair_prompt(lm, pair) for pair in pairs.values()]
     for numbers in lm.plan(prompts):
         own = [prompts[number] for number in numbers]
-        values = lm.score(own)
-        now = time.monotonic()
+        started = time.monotonic()
+        said = lm.score(own)
         work = Work(
             pairs=len(own),
             tokens=sum(prompt.num_tokens for prompt in own),
             cut=sum(prompt.lost > 0 for prompt in own),
-            seconds=now - before,
+            seconds=time.monotonic() - started,
         )
-        store.put({missing[number]: value for number, value in zip(numbers, values, strict=True)}, work)
-        before, done, tokens = now, done + work.pairs, tokens + work.tokens
-        progress(Progress(done, len(missing), tokens, now - started))
-    known |= store.get(missing)
-    return {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for key, pair in keyed}
+        yield dict(zip((keys[number] for number in numbers), said, strict=True)), work, sum(p.lost for p in own)
 
 
 def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:

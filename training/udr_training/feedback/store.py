@@ -78,6 +78,7 @@ class FeedbackStore:
     """
 
     def __init__(self, path: Path, lm: str, dtype: str, wording: str) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Runs that share a file wait for one another.
@@ -106,6 +107,11 @@ class FeedbackStore:
     def close(self) -> None:
         """Close the file; everything written is on disk."""
         self._connection.close()
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, and what SQLite keeps beside it."""
+        return sorted(self._path.parent.glob(f"{self._path.name}*"))
 
     def __len__(self) -> int:
         """Return how many pairs this model has scored."""

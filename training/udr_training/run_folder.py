@@ -1,0 +1,142 @@
+"""A run's directory: whose it is, what it was made from, and how long its stages took."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from udr.errors import ArtifactError, ConfigError
+from udr.files import canonical_json, write_atomically
+from udr.types import Json
+from udr_training.candidates import Candidates
+from udr_training.config import ScoringConfig, from_toml, to_toml
+
+_LOG = logging.getLogger(__name__)
+
+_Config = TypeVar("_Config", bound=ScoringConfig)
+
+
+class RunFolder:
+    """What a run writes beside its models: ``config.toml``, ``sources.json``, ``places.json``, ``iteration-N/``.
+
+    Args:
+        path: the directory; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def claim(self, config: ScoringConfig, sources: Mapping[str, Json], places: Mapping[str, Path]) -> None:
+        """Make the directory this run's, or see that it is.
+
+        Args:
+            config: what the run was asked for.
+            sources: hashes of all that it is made from.
+            places: where the tasks and the scores lie; noted anew each time, as folders may be moved.
+
+        Raises:
+            ConfigError: it belongs to a run with another configuration, or that was started from other sources.
+        """
+        path = self.path / "config.toml"
+        if not path.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
+            write_atomically(path, to_toml(config).encode())
+        found = path.read_text("utf-8")
+        if found != to_toml(config):
+            raise ConfigError(
+                f"{self.path} holds a run with another configuration ({_changes(found, to_toml(config))}); "
+                "give another --out"
+            )
+        made_from = self.sources
+        changed = [name for name in sources if made_from.get(name) != sources[name]]
+        if changed:
+            raise ConfigError(
+                f"{self.path} holds a run that was started from other {', '.join(changed)}; give another --out"
+            )
+        resolved: dict[str, Json] = {name: str(place.resolve()) for name, place in places.items()}
+        write_atomically(self.path / "places.json", canonical_json(resolved, indent=1))
+
+    def config(self, kind: type[_Config]) -> _Config:
+        """Return the configuration, as much of it as ``kind`` has.
+
+        Raises:
+            ArtifactError: the directory holds no run.
+        """
+        return from_toml(self._read("config.toml"), kind)
+
+    @property
+    def sources(self) -> dict[str, Json]:
+        """Hashes of all that the run is made from."""
+        return dict(json.loads(self._read("sources.json")))
+
+    @property
+    def places(self) -> dict[str, Path]:
+        """Where the run's tasks and scores lie."""
+        return {name: Path(place) for name, place in json.loads(self._read("places.json")).items()}
+
+    def _read(self, name: str) -> str:
+        path = self.path / name
+        if not path.is_file():
+            raise ArtifactError(f"{self.path}: holds no run; {name} is missing")
+        return path.read_text("utf-8")
+
+    def iteration(self, number: int) -> Path:
+        """Return the folder of one mining iteration."""
+        return self.path / f"iteration-{number}"
+
+    def propose(self, number: int, proposed: Mapping[str, Candidates]) -> None:
+        """Write the candidates of one iteration, by task."""
+        self.iteration(number).mkdir(exist_ok=True)
+        write_atomically(self.iteration(number) / "candidates.json", json.dumps(proposed).encode())
+
+    def is_proposed(self, number: int) -> bool:
+        """Say whether an iteration has its candidates."""
+        return (self.iteration(number) / "candidates.json").exists()
+
+    def candidates(self, iterations: int | None = None) -> dict[str, Candidates]:
+        """Return the candidates of the first iterations together, by task, each query's in the order proposed.
+
+        Args:
+            iterations: how many; None for all there are.
+        """
+        union: dict[str, dict[str, dict[str, None]]] = {}
+        number = 0
+        while number != iterations and self.is_proposed(number):
+            proposed = json.loads((self.iteration(number) / "candidates.json").read_text("utf-8"))
+            for task, candidates in proposed.items():
+                for query, ids in candidates.items():
+                    union.setdefault(task, {}).setdefault(query, {}).update(dict.fromkeys(ids))
+            number += 1
+        return {task: {query: tuple(ids) for query, ids in queries.items()} for task, queries in union.items()}
+
+    @contextmanager
+    def timed(self, number: int, stage: str) -> Iterator[None]:
+        """Add the seconds that the body takes to the stage's, also when it is interrupted by an error."""
+        folder = self.iteration(number)
+        folder.mkdir(exist_ok=True)
+        started = time.monotonic()
+        _LOG.info("%s: %s", folder.name, stage)
+        try:
+            yield
+        finally:
+            seconds = self.seconds(number)
+            seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - started, 1)
+            write_atomically(folder / "seconds.json", json.dumps(seconds).encode())
+            _LOG.info("%s: %s took %.1f s", folder.name, stage, seconds[stage])
+
+    def seconds(self, number: int) -> dict[str, float]:
+        """Return how long each stage of an iteration took."""
+        path = self.iteration(number) / "seconds.json"
+        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
+
+
+def _changes(found: str, asked: str) -> str:
+    old, new = found.splitlines(), asked.splitlines()
+    gone, come = [line for line in old if line not in new], [line for line in new if line not in old]
+    if len(gone) == len(come):
+        return "; ".join(f"{a} here, {b} asked for" for a, b in zip(gone, come, strict=True)) or "other tables"
+    return "; ".join([*(f"{line} here" for line in gone), *(f"{line} asked for" for line in come)])
