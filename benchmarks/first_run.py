@@ -25,13 +25,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--dtype", default="float32", help="of the feedback LM; bfloat16 where the processor has it")
+    parser.add_argument(
+        "--dtype", default="float32", help="of feedback and training; bfloat16 where the processor has it"
+    )
     arguments = parser.parse_args()
     run, results = arguments.out / "run", arguments.out / "evaluation.json"
     udr = str(Path(sys.executable).with_name("udr"))
 
     train = [udr, "train", str(arguments.tasks), "--tasks", TASKS, "--preset", "cpu"]
-    train += ["--pool", "800", "--queries", "250", "--lm", DEFAULT_LM, "--dtype", arguments.dtype]
+    train += [
+        "--pool",
+        "800",
+        "--queries",
+        "250",
+        "--lm",
+        DEFAULT_LM,
+        "--dtype",
+        arguments.dtype,
+        "--train-dtype",
+        arguments.dtype,
+    ]
     train += ["--model", DEFAULT_ENCODER, "--out", str(run)]
     subprocess.run(train, check=True, stdout=sys.stderr)
 
