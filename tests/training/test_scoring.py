@@ -10,6 +10,7 @@ from tests.training.table_lm import TableLM
 from udr import text
 from udr.pool import Pool
 from udr.tasks import Kind, Normalise
+from udr_training.feedback import scoring
 from udr_training.feedback.causal_lm import CausalLM
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair, pair_prompt, prompt_of
@@ -121,3 +122,15 @@ def test_prompts_that_lost_text_are_counted_and_reported(
         score_pairs(short, opened, pairs)
         assert opened.work.cut == sum(number > 0 for number in lost) > 0
     assert f"prompts were too long: demonstrations lost {sum(lost)} tokens" in caplog.text
+
+
+def test_pairs_are_scored_in_blocks_as_all_at_once(
+    tmp_path: Path, pools: dict[str, Pool], lm: CausalLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs, seen = pairs_of(pools["reviews"], 10), list[Progress]()
+    with store(tmp_path / "one", lm.fingerprint) as opened:
+        whole = score_pairs(lm, opened, pairs)
+    monkeypatch.setattr(scoring, "_BLOCK", 3)
+    with store(tmp_path / "other", lm.fingerprint) as opened:
+        assert score_pairs(lm, opened, pairs, seen.append) == pytest.approx(whole, abs=1e-5)
+    assert (seen[-1].done, seen[-1].total) == (10, 10)
