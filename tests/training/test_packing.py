@@ -15,7 +15,7 @@ from tests.tiny_models import ARCHITECTURES, WINDOW, byte_tokenizer, tiny_gpt2, 
 from udr.errors import FeedbackError
 from udr_training.feedback import causal_lm, forward, masks
 from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.masks import Style
+from udr_training.feedback.forward import Packing
 from udr_training.feedback.packing import Pack, Prompt, pack, plan
 
 MODELS = {"llama": tiny_llama, "gpt2": tiny_gpt2}
@@ -99,6 +99,25 @@ def test_every_architecture_scores_as_alone_beyond_its_window(architecture: str)
         np.testing.assert_allclose(values, [alone(lm, prompt, option) for option in prompt.options], atol=1e-4)
 
 
+def test_logits_that_are_capped_after_the_head_are_read_as_the_model_forms_them() -> None:
+    def reading(architecture: str) -> object:
+        lm = CausalLM(architecture, "fingerprint", tiny_lm(architecture), byte_tokenizer(), pack_tokens=128)
+        assert lm._packing is not None
+        return lm._packing.reading
+
+    assert (reading("llama"), reading("gemma2")) == (forward._by_head, forward._by_model)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_predictions_are_read_in_chunks_as_all_at_once(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = CausalLM(architecture, "fingerprint", tiny_lm(architecture), byte_tokenizer(), pack_tokens=128)
+    prompts = [Prompt(((1, 2), (3,), (4, query)), ((6,), (7, 8, 9), (7, 8, 10))) for query in range(5)]
+    expected = sums(lm, prompts)
+    monkeypatch.setattr(forward, "_PLACES", 3)
+    for values, same in zip(sums(lm, prompts), expected, strict=True):
+        np.testing.assert_allclose(values, same, atol=1e-5)
+
+
 @pytest.mark.parametrize("architecture", ["mistral", "qwen2", "gemma3", "gpt_neo"])
 def test_one_mask_for_all_layers_is_caught_by_the_self_check(
     architecture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -126,10 +145,10 @@ def test_out_of_memory_halves_the_packs_and_loses_nothing(
     expected = sums(lm, prompts)
     whole = forward.packed_log_likelihoods
 
-    def narrow(model: object, packed: Pack, style: Style) -> list[NDArray[np.float64]]:
+    def narrow(model: object, packed: Pack, packing: Packing) -> list[NDArray[np.float64]]:
         if len(packed) > 60:
             raise torch.OutOfMemoryError
-        return whole(model, packed, style)
+        return whole(model, packed, packing)
 
     monkeypatch.setattr(causal_lm, "packed_log_likelihoods", narrow)
     for values, same in zip(sums(lm, prompts), expected, strict=True):

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from udr.errors import ConfigError, FeedbackError, ModelError
 from udr_training.config import DTYPES
-from udr_training.feedback.forward import exact_style, packed_log_likelihoods, plain_log_likelihoods
+from udr_training.feedback.forward import exact_packing, packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.lm_tokenizer import LMTokenizer, longest_sequence, model_folder
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, plan
 
@@ -53,8 +53,8 @@ class CausalLM:
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
         self._words = LMTokenizer(tokenizer, longest_sequence(model.config))
-        self._style, self._longest = exact_style(model, name, self._pack_tokens, self.context)
-        self.packed = self._style is not None
+        self._packing = exact_packing(model, name, self._pack_tokens, self.context)
+        self.packed = self._packing is not None
 
     @classmethod
     def load(cls, name: str, device: str = "cpu", dtype: str = "float32", pack_tokens: int | None = None) -> "CausalLM":
@@ -120,8 +120,8 @@ class CausalLM:
 
     def _log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
         try:
-            if self._style is not None and max(prompt.length for prompt in prompts) <= self._longest:
-                return packed_log_likelihoods(self.model, pack(prompts), self._style)
+            if self._packing is not None and max(prompt.length for prompt in prompts) <= self._packing.longest:
+                return packed_log_likelihoods(self.model, pack(prompts), self._packing)
             return plain_log_likelihoods(self.model, prompts)
         except torch.OutOfMemoryError as error:
             return self._in_halves(prompts, error)

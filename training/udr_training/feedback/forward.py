@@ -1,7 +1,9 @@
 """Options' log-likelihoods from a Transformers model: packed, plain, and the check that both are the same."""
 
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,33 +21,78 @@ _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
 _ROWS = 8
 """Sequences a forward pass, unpacked."""
 
-_PLACES = 128
-"""Predictions whose log-probabilities are held in fp32 at a time; each is as wide as the vocabulary."""
+_PLACES = 64
+"""Predictions whose logits are held at a time; each is as wide as the vocabulary."""
 
 _LONGEST_CHECK = 2048
 """A window longer than this is not tried at load: that would take longer than it ever saves."""
 
 
+Inputs = Mapping[str, object]
+
+Reading = Callable[[Model, Inputs, Tensor], Iterator[Tensor]]
+"""Runs the model on its inputs and yields the logits [at most ``_PLACES``, vocabulary] at the places asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a model takes packs.
+
+    Attributes:
+        style: how it takes its masks.
+        reading: how its logits are read.
+        longest: the longest prompt that may be packed, in tokens.
+    """
+
+    style: Style
+    reading: Reading
+    longest: int
+
+
 @torch.inference_mode()
-def packed_log_likelihoods(model: Model, packed: Pack, style: Style) -> list[NDArray[np.float64]]:
+def packed_log_likelihoods(model: Model, packed: Pack, packing: Packing) -> list[NDArray[np.float64]]:
     """Return the options' log-likelihoods of a pack's prompts, one array [num_options] a prompt.
 
-    Logits are computed only where an option's token is predicted.
+    Logits are computed only where an option's token is predicted, a few places at a time, so that memory grows with
+    neither the prompt nor the number of options times the vocabulary.
     """
     device = next(model.parameters()).device
-    places, rows = np.unique(packed.sources, return_inverse=True)
-    with style(model, packed) as mask:
-        logits: Tensor = model(
-            input_ids=torch.from_numpy(packed.tokens)[None].to(device),
-            position_ids=torch.from_numpy(packed.positions)[None].to(device),
-            attention_mask=mask,
-            logits_to_keep=torch.from_numpy(places).to(device),
-            use_cache=False,
-        ).logits[0]
-    normaliser = torch.cat([chunk.float().logsumexp(dim=-1) for chunk in torch.split(logits, _PLACES)])
-    at = torch.from_numpy(rows).to(device)
-    chosen = logits[at, torch.from_numpy(packed.targets).to(device)].float() - normaliser[at]
-    return packed.log_likelihoods(chosen.cpu().numpy())
+    # An edge is a token predicted at a place; edges in the order of their places go by with the places' logits.
+    order = np.argsort(packed.sources, kind="stable")
+    places, counts = np.unique(packed.sources, return_counts=True)
+    targets = torch.from_numpy(packed.targets[order]).to(device)
+    rows = torch.from_numpy(np.repeat(np.arange(len(places)), counts)).to(device)
+    ends = np.cumsum(counts)
+    chosen = np.empty(len(order), dtype=np.float32)
+    with packing.style(model, packed) as mask:
+        inputs = {
+            "input_ids": torch.from_numpy(packed.tokens)[None].to(device),
+            "position_ids": torch.from_numpy(packed.positions)[None].to(device),
+            "attention_mask": mask,
+            "use_cache": False,
+        }
+        chunks = packing.reading(model, inputs, torch.from_numpy(places).to(device))
+        first, edge = 0, 0
+        for logits in chunks:
+            last = int(ends[first + len(logits) - 1])
+            own = slice(edge, last)
+            wide = logits.float()
+            values = wide[rows[own] - first, targets[own]] - wide.logsumexp(dim=-1)[rows[own] - first]
+            chosen[order[own]] = values.cpu().numpy()
+            first, edge = first + len(logits), last
+    return packed.log_likelihoods(chosen)
+
+
+def _by_head(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
+    """The model's body first, then its head where it is needed: right where nothing follows the head."""
+    hidden: Tensor = model.base_model(**inputs).last_hidden_state[0, places]
+    for chunk in torch.split(hidden, _PLACES):
+        yield model.get_output_embeddings()(chunk)
+
+
+def _by_model(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
+    """As the model itself forms its logits, scaled or capped: right for all, all places at once."""
+    yield from torch.split(model(**inputs, logits_to_keep=places).logits[0], _PLACES)
 
 
 @torch.inference_mode()
@@ -77,8 +124,8 @@ def _rows(model: Model, sequences: Sequence[tuple[Tokens, Tokens]]) -> list[floa
     return sums
 
 
-def exact_style(model: Model, name: str, pack_tokens: int, context: int) -> tuple[Style | None, int]:
-    """Find the way of masking by which a model's packed scores are its plain ones.
+def exact_packing(model: Model, name: str, pack_tokens: int, context: int) -> Packing | None:
+    """Find a way of packing by which a model's scores are its plain ones.
 
     Made-up prompts are scored both ways: a full pack, and where the model has local attention a prompt that is
     longer than its smallest window.
@@ -90,7 +137,7 @@ def exact_style(model: Model, name: str, pack_tokens: int, context: int) -> tupl
         context: the longest sequence the model takes.
 
     Returns:
-        The style, None where no style is exact; and the longest prompt that may be packed.
+        The first way that is exact; None where there is none.
     """
     window = smallest_window(model)
     longer = window + 16 if window is not None and window + 16 <= min(context, _LONGEST_CHECK) else None
@@ -98,18 +145,20 @@ def exact_style(model: Model, name: str, pack_tokens: int, context: int) -> tupl
     plain = np.concatenate(plain_log_likelihoods(model, prompts, rows=3))
     tolerance = _TOLERANCE[next(model.parameters()).dtype]
     found = []
-    for style in styles(model):
+    longest = context if window is None or longer is not None else window
+    for style, reading in itertools.product(styles(model), (_by_head, _by_model)):
+        packing = Packing(style, reading, longest)
         try:
-            packed = np.concatenate(packed_log_likelihoods(model, pack(prompts), style))
+            packed = np.concatenate(packed_log_likelihoods(model, pack(prompts), packing))
         except (TypeError, ValueError, RuntimeError, AttributeError, KeyError) as error:
             found.append(f"it does not take packed prompts ({error})")
             continue
         worst = float(np.abs(packed - plain).max())
         if worst <= tolerance:
-            return style, context if window is None or longer is not None else window
+            return packing
         found.append(f"packed scores are off by {worst:.2g}")
     _LOG.warning("%s: %s; scoring each prompt alone, slower", name, "; ".join(found))
-    return None, 0
+    return None
 
 
 def _made_up(vocabulary: int, pack_tokens: int, context: int, longer: int | None) -> list[Prompt]:
