@@ -47,3 +47,14 @@ def retriever(index: Path, encoder: HashEncoder) -> Iterator[Retriever]:
     """That index, opened with that encoder."""
     with Retriever.open(index, encoder=encoder) as opened:
         yield opened
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs CUDA where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason="needs CUDA"))
