@@ -11,7 +11,7 @@ from udr.types import Json
 from udr_training.config import ScoringConfig
 from udr_training.feedback.lm import is_remote
 from udr_training.feedback.lm_tokenizer import LMTokenizer
-from udr_training.feedback.pairs import pair_prompt, pair_text
+from udr_training.feedback.pairs import Pair, pair_prompt, pair_text
 from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
@@ -41,17 +41,26 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
                 said = store.get([pair.key]).get(pair.key)
                 if said is None:
                     continue
-                prompt = pair_prompt(words, pair).context if words is not None else None
+                prompt, prompt_tokens = _read(words, pair)
                 yield {
                     "task": name,
                     "query_id": pair.query.id,
                     "demonstration_id": pair.demonstration.id,
-                    "prompt": words.text(prompt) if words is not None and prompt is not None else pair_text(pair),
-                    "prompt_tokens": list(prompt) if prompt is not None else None,
+                    "prompt": prompt,
+                    "prompt_tokens": prompt_tokens,
                     "options": list(text.options(pair.task, pair.query)),
                     "log_likelihoods": [float(value) for value in said.sums],
                     "score": pair_score(pair, said),
                 }
+
+
+def _read(words: LMTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None]:
+    """Return what the language model read before the option: text, and tokens where they are known."""
+    if words is None:
+        return pair_text(pair), None
+    prompt = pair_prompt(words, pair)
+    # Tokens do not always spell their text again; they are asked only where text was cut.
+    return words.text(prompt.context) if prompt.lost else pair_text(pair), list(prompt.context)
 
 
 def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:

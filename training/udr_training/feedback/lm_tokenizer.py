@@ -60,7 +60,8 @@ class LMTokenizer:
     def text(self, tokens: Tokens) -> str:
         """Return the text of tokens, without the BOS that may stand at its beginning."""
         bos = self._bos()
-        return str(self._tokenizer.decode(tokens[len(bos) :] if bos and tokens[:1] == bos else tokens))
+        own = tokens[len(bos) :] if bos and tokens[:1] == bos else tokens
+        return str(self._tokenizer.decode(own, clean_up_tokenization_spaces=False))
 
     def _bos(self) -> Tokens:
         ids = self._tokenizer("")["input_ids"]
