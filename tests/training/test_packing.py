@@ -108,6 +108,15 @@ def test_logits_that_are_capped_after_the_head_are_read_as_the_model_forms_them(
     assert (reading("llama"), reading("gemma2")) == (forward._by_head, forward._by_model)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_whether_anything_follows_the_head_is_told_in_any_dtype(dtype: torch.dtype) -> None:
+    model = torch.nn.Module.to(tiny_lm("gemma2"), dtype)
+    with torch.no_grad():
+        model.get_output_embeddings().weight *= 0.5
+    assert forward._readings(model) == [forward._by_model]
+    assert forward._readings(torch.nn.Module.to(tiny_lm("llama"), dtype)) == [forward._by_head, forward._by_model]
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_predictions_are_read_in_chunks_as_all_at_once(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = CausalLM(architecture, "fingerprint", tiny_lm(architecture), byte_tokenizer(), pack_tokens=128)

@@ -105,10 +105,16 @@ def test_two_towers_are_trained_and_open_as_one_model(tasks: Path, config: RunCo
     assert query.shape == demonstration.shape and np.abs(query - demonstration).max() > 1e-4
 
 
-def test_a_training_in_bfloat16_keeps_weights_of_float32(tasks: Path, config: RunConfig, tmp_path: Path) -> None:
+def test_a_training_in_bfloat16_keeps_weights_of_float32(
+    finished: Path, tasks: Path, config: RunConfig, tmp_path: Path
+) -> None:
     narrow = replace(config, train=replace(config.train, dtype="bfloat16", iterations=1))
     model = SentenceTransformer(str(Run(tmp_path / "run", open_collection(tasks), narrow).finish()), device="cpu")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    wide = SentenceTransformer(str(finished / "iteration-0" / "model"), device="cpu")
+    pairs = zip(model.parameters(), wide.parameters(), strict=True)
+    difference = max((one - other).abs().max().item() for one, other in pairs)
+    assert 0 < difference < 0.05
 
 
 def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Scores on disk: whose they are, and what is no store."""
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +58,57 @@ def test_keys_tell_texts_apart_that_join_alike() -> None:
     assert PairKey.of(("a",), "q", ("x", "y")) != PairKey.of(("a",), "q", ("xy",))
 
 
+def test_a_pair_that_is_stored_keeps_its_numbers(tmp_path: Path) -> None:
+    with store(tmp_path) as one, store(tmp_path) as other:
+        one.put({KEYS[0]: said(-1.0)})
+        other.put({KEYS[0]: said(-2.0)})
+        assert one.get(KEYS)[KEYS[0]].sums.tolist() == other.get(KEYS)[KEYS[0]].sums.tolist() == [-1.0]
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    for number in range(10):
+        with ThreadPoolExecutor(8) as pool:
+            folder = tmp_path / str(number)
+            assert list(pool.map(lambda _, folder=folder: opened_and_closed(folder), range(8))) == [0] * 8
+
+
+def opened_and_closed(folder: Path) -> int:
+    with store(folder) as opened:
+        return len(opened)
+
+
+def test_another_format_and_somebody_elses_file_are_refused_and_left_alone(tmp_path: Path) -> None:
+    with store(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "feedback.sqlite") as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(FeedbackError, match="feedback of format 99; this version of udr reads"):
+        store(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    with sqlite3.connect(tmp_path / "theirs" / "feedback.sqlite") as connection:
+        connection.execute("CREATE TABLE lm (mine TEXT)")
+    connection.close()
+    before = (tmp_path / "theirs" / "feedback.sqlite").read_bytes()
+    with pytest.raises(FeedbackError, match="somebody else's"):
+        store(tmp_path / "theirs")
+    assert (tmp_path / "theirs" / "feedback.sqlite").read_bytes() == before
+
+
+def test_a_file_that_cannot_be_written_is_one_error_and_loses_nothing(tmp_path: Path) -> None:
+    with store(tmp_path) as opened:
+        opened.put({KEYS[0]: said(-1.0)})
+        opened._connection.execute("PRAGMA query_only=ON")
+        with pytest.raises(FeedbackError, match="cannot be used"):
+            opened.put({KEYS[1]: said(-2.0)})
+        opened._connection.execute("PRAGMA query_only=OFF")
+        opened.put({KEYS[2]: said(-3.0)})
+        assert {key: found.sums[0] for key, found in opened.get(KEYS).items()} == {KEYS[0]: -1.0, KEYS[2]: -3.0}
+
+
 def test_a_folder_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "feedback.sqlite").mkdir()
-    with pytest.raises(FeedbackError, match="not a feedback store"):
+    with pytest.raises(FeedbackError, match="cannot be used"):
         store(tmp_path)
 
 

@@ -16,7 +16,7 @@ from udr.pool import Collection
 from udr.types import Json
 from udr_training.candidates import Candidates, encoder_neighbours, first_neighbours
 from udr_training.config import RunConfig
-from udr_training.feedback.run import Report, Scores, feedback_sources, scored
+from udr_training.feedback.run import Report, Scores, feedback_places, feedback_sources, scored
 from udr_training.ranking import RankedExample, rank_candidates
 from udr_training.run_folder import RunFolder
 from udr_training.train import TaskExamples, train_encoder
@@ -51,9 +51,9 @@ class Run:
         report: Report = lambda *_: None,
     ) -> None:
         self.folder, self.config, self._report = RunFolder(path), config, report
-        self._feedback = feedback or path / "feedback.sqlite"
+        self._feedback = self.folder.scores(feedback)
         length = config.train.list_length
-        self.tasks = {name: TrainingTask.cut(task, config, length) for name, task in collection.tasks.items()}
+        self.tasks = {name: TrainingTask.cut(task, config, length) for name, task in sorted(collection.tasks.items())}
         # What is wrong is an error now, before the directory belongs to a run that asked for it.
         encoder = SentenceEncoder.load(config.train.model)
         self._sources: dict[str, Json] = {
@@ -61,7 +61,7 @@ class Run:
             "encoder_wording": text.ENCODER_WORDING,
             **feedback_sources(config.feedback, self.tasks),
         }
-        self.folder.claim(config, self._sources, {"tasks": collection.root, "feedback": self._feedback})
+        self.folder.claim(config, self._sources, feedback_places(config.feedback, collection, self._feedback))
 
     def finish(self) -> Path:
         """Do what is not yet done, and return the folder of the final model."""

@@ -3,8 +3,10 @@
 import json
 import logging
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,21 +37,21 @@ class RunFolder:
         Args:
             config: what the run was asked for.
             sources: hashes of all that it is made from.
-            places: where the tasks and the scores lie; noted anew each time, as folders may be moved.
+            places: where the tasks, the scores and a local language model lie; noted anew each time.
 
         Raises:
             ConfigError: it belongs to a run with another configuration, or that was started from other sources.
+            ArtifactError: its files cannot be read.
         """
         path = self.path / "config.toml"
         if not path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
             write_atomically(path, to_toml(config).encode())
-        found = path.read_text("utf-8")
-        if found != to_toml(config):
+        found = self.config(type(config))
+        if _essence(found) != _essence(config):
             raise ConfigError(
-                f"{self.path} holds a run with another configuration ({_changes(found, to_toml(config))}); "
-                "give another --out"
+                f"{self.path} holds a run with another configuration ({_changes(found, config)}); give another --out"
             )
         made_from = self.sources
         changed = [name for name in sources if made_from.get(name) != sources[name]]
@@ -57,8 +59,13 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds a run that was started from other {', '.join(changed)}; give another --out"
             )
-        resolved: dict[str, Json] = {name: str(place.resolve()) for name, place in places.items()}
-        write_atomically(self.path / "places.json", canonical_json(resolved, indent=1))
+        noted: dict[str, Json] = {name: self._noted(place) for name, place in places.items()}
+        write_atomically(self.path / "places.json", canonical_json(noted, indent=1))
+
+    def _noted(self, place: Path) -> str:
+        # What lies in the directory moves with it.
+        place, own = place.resolve(), self.path.resolve()
+        return str(place.relative_to(own) if place.is_relative_to(own) else place)
 
     def config(self, kind: type[_Config]) -> _Config:
         """Return the configuration, as much of it as ``kind`` has.
@@ -66,17 +73,38 @@ class RunFolder:
         Raises:
             ArtifactError: the directory holds no run.
         """
-        return from_toml(self._read("config.toml"), kind)
+        try:
+            return from_toml(self._read("config.toml"), kind)
+        except (tomllib.TOMLDecodeError, ConfigError) as error:
+            raise ArtifactError(f"{self.path}: config.toml is none of a run: {error}") from error
 
     @property
     def sources(self) -> dict[str, Json]:
         """Hashes of all that the run is made from."""
-        return dict(json.loads(self._read("sources.json")))
+        return self._json("sources.json")
 
     @property
     def places(self) -> dict[str, Path]:
-        """Where the run's tasks and scores lie."""
-        return {name: Path(place) for name, place in json.loads(self._read("places.json")).items()}
+        """Where the run's tasks, scores and local language model lie."""
+        return {name: self.path / str(place) for name, place in self._json("places.json").items()}
+
+    def scores(self, asked: Path | None) -> Path:
+        """Return the file that holds the run's scores: the one asked for, or noted before, or in the directory.
+
+        Raises:
+            ConfigError: another file than the one that holds them is asked for.
+        """
+        own = self.path / "feedback.sqlite"
+        noted = self.places.get("feedback", own) if (self.path / "places.json").exists() else None
+        if asked is not None and noted is not None and noted.exists() and noted.resolve() != asked.resolve():
+            raise ConfigError(f"{self.path} keeps its scores in {noted}, not in {asked}; leave --feedback out")
+        return asked or noted or own
+
+    def _json(self, name: str) -> dict[str, Json]:
+        try:
+            return dict(json.loads(self._read(name)))
+        except ValueError as error:
+            raise ArtifactError(f"{self.path}: {name} is none of a run: {error}") from error
 
     def _read(self, name: str) -> str:
         path = self.path / name
@@ -134,9 +162,11 @@ class RunFolder:
         return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
 
-def _changes(found: str, asked: str) -> str:
-    old, new = found.splitlines(), asked.splitlines()
-    gone, come = [line for line in old if line not in new], [line for line in new if line not in old]
-    if len(gone) == len(come):
-        return "; ".join(f"{a} here, {b} asked for" for a, b in zip(gone, come, strict=True)) or "other tables"
-    return "; ".join([*(f"{line} here" for line in gone), *(f"{line} asked for" for line in come)])
+def _essence(config: ScoringConfig) -> ScoringConfig:
+    """Return what decides the result: where a language model runs, and in packs of what size, does not."""
+    return replace(config, feedback=replace(config.feedback, device="", pack_tokens=0))
+
+
+def _changes(found: ScoringConfig, asked: ScoringConfig) -> str:
+    lines = zip(to_toml(_essence(found)).splitlines(), to_toml(_essence(asked)).splitlines(), strict=True)
+    return "; ".join(f"{old} here, {new} asked for" for old, new in lines if old != new)

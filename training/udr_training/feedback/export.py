@@ -1,10 +1,11 @@
 """What a run's feedback says, pair by pair, and what it has cost."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr import text
+from udr import models, text
 from udr.errors import ArtifactError
 from udr.pool import open_collection
 from udr.types import Json
@@ -16,6 +17,8 @@ from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
 from udr_training.training_task import TrainingTask
+
+_LOG = logging.getLogger(__name__)
 
 
 def exported(path: Path) -> Iterator[dict[str, Json]]:
@@ -29,17 +32,16 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
         path: the directory of ``udr feedback score`` or ``udr train``.
 
     Raises:
-        ArtifactError: it holds no run, or the tasks have changed since.
+        ArtifactError: it holds no run, or the tasks or the language model have changed since.
     """
     folder = RunFolder(path)
-    tasks = _tasks(folder)
-    config = folder.config(ScoringConfig)
-    words = None if is_remote(config.feedback.lm) else LMTokenizer.load(config.feedback.lm)
+    tasks, words, missing = _tasks(folder), _words(folder), 0
     with _store(folder) as store:
         for name, candidates in folder.candidates().items():
             for pair in tasks[name].pairs(candidates):
                 said = store.get([pair.key]).get(pair.key)
                 if said is None:
+                    missing += 1
                     continue
                 prompt, prompt_tokens = _read(words, pair)
                 yield {
@@ -52,6 +54,8 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
                     "log_likelihoods": [float(value) for value in said.sums],
                     "score": pair_score(pair, said),
                 }
+    if missing:
+        _LOG.warning("%s: %d pairs are not scored yet; start it again with --out %s", path, missing, path)
 
 
 def _read(words: LMTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None]:
@@ -61,6 +65,18 @@ def _read(words: LMTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None
     prompt = pair_prompt(words, pair)
     # Tokens do not always spell their text again; they are asked only where text was cut.
     return words.text(prompt.context) if prompt.lost else pair_text(pair), list(prompt.context)
+
+
+def _words(folder: RunFolder) -> LMTokenizer | None:
+    """Return the tokenizer that cut the prompts; None for a remote language model."""
+    name = folder.config(ScoringConfig).feedback.lm
+    if is_remote(name):
+        return None
+    # A path may have been given from another folder than this one.
+    name = str(folder.places.get("lm", name))
+    if models.fingerprint(models.locate(name)) != folder.sources["lm"]:
+        raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since it scored; restore it")
+    return LMTokenizer.load(name)
 
 
 def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
@@ -98,6 +114,7 @@ class Statistics:
         pairs: stored.
         scored: computed; more than are stored where some were computed twice.
         cut: computed of prompts that lost text to the model's window.
+        lost: tokens that demonstrations lost there.
         tokens: of the prompts and options computed, each pair counted by itself.
         seconds: in the language model.
         bytes: of the file, other models' scores included.
@@ -106,6 +123,7 @@ class Statistics:
     pairs: int
     scored: int
     cut: int
+    lost: int
     tokens: int
     seconds: float
     bytes: int
@@ -117,6 +135,7 @@ class Statistics:
             "pairs": self.pairs,
             "scored": self.scored,
             "cut": self.cut,
+            "lost": self.lost,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
             "pairs_per_second": round(self.scored / seconds, 2),
@@ -134,5 +153,4 @@ def statistics(path: Path) -> Statistics:
     folder = RunFolder(path)
     with _store(folder) as store:
         work = store.work
-        size = sum(file.stat().st_size for file in store.files)
-        return Statistics(len(store), work.pairs, work.cut, work.tokens, work.seconds, size)
+        return Statistics(len(store), work.pairs, work.cut, work.lost, work.tokens, work.seconds, store.num_bytes)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from udr import text
+from udr import models, text
 from udr.pool import Collection
 from udr.types import Json
 from udr_training.candidates import first_neighbours
@@ -48,10 +48,10 @@ class FeedbackRun:
         report: Report = lambda *_: None,
     ) -> None:
         self.folder, self.config, self._report = RunFolder(path), config, report
-        self.tasks = {name: TrainingTask.cut(task, config) for name, task in collection.tasks.items()}
-        self._store = feedback or path / "feedback.sqlite"
+        self.tasks = {name: TrainingTask.cut(task, config) for name, task in sorted(collection.tasks.items())}
+        self._store = self.folder.scores(feedback)
         sources = feedback_sources(config.feedback, self.tasks)
-        self.folder.claim(config, sources, {"tasks": collection.root, "feedback": self._store})
+        self.folder.claim(config, sources, feedback_places(config.feedback, collection, self._store))
 
     def finish(self) -> dict[str, Scores]:
         """Score what is not scored yet, and return all scores by task."""
@@ -72,6 +72,12 @@ def feedback_sources(config: FeedbackConfig, tasks: Mapping[str, TrainingTask]) 
         "lm_wording": text.LM_WORDING,
         "pools": {name: task.digest for name, task in tasks.items()},
     }
+
+
+def feedback_places(config: FeedbackConfig, collection: Collection, store: Path) -> dict[str, Path]:
+    """Return where what the scores need lies on this machine."""
+    lm = {"lm": Path(config.lm).expanduser()} if models.is_local(config.lm) else {}
+    return {"tasks": collection.root, "feedback": store, **lm}
 
 
 def scored(

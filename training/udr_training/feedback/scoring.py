@@ -17,7 +17,7 @@ from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 _LOG = logging.getLogger(__name__)
 
-_BLOCK = 20_000
+_BLOCK = 5_000
 """Pairs whose prompts are planned at a time: enough to fill packs, few enough to hold their tokens in memory."""
 
 
@@ -99,46 +99,50 @@ def score_pairs(
     # Copies under other ids share a key: they are scored once, and each has its place in the answer.
     distinct = dict(keyed)
     known = store.get(distinct)
-    missing = sorted((key for key in distinct if key not in known), key=lambda key: _place(distinct[key]))
+    missing = sorted((key for key in distinct if key not in known), key=lambda key: _place(key, distinct[key]))
     started = time.monotonic()
-    done = tokens = cut = lost = 0
+    done, total = 0, Work()
     for first in range(0, len(missing), _BLOCK):
         block = {key: distinct[key] for key in missing[first : first + _BLOCK]}
-        for scored, work, own_lost in _score_block(lm, block):
+        for planned, scored, work in _score_block(lm, store, block):
             store.put(scored, work)
-            done, tokens = done + work.pairs, tokens + work.tokens
-            cut, lost = cut + work.cut, lost + own_lost
-            progress(Progress(done, len(missing), tokens, time.monotonic() - started))
-    if cut:
-        _LOG.warning("%d of %d prompts were too long: demonstrations lost %d tokens", cut, len(missing), lost)
+            done, total = done + planned, total + work
+            progress(Progress(done, len(missing), total.tokens, time.monotonic() - started))
+    if total.cut:
+        message = "%d of %d prompts were too long: demonstrations lost %d tokens"
+        _LOG.warning(message, total.cut, total.pairs, total.lost)
     # Read back, so that a run that goes on has the very numbers of one that was never cut short.
     known |= store.get(missing)
     return {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for key, pair in keyed}
 
 
-def _place(pair: Pair) -> tuple[int, list[str]]:
-    """Return a pair's place in the order of work: the longest first, and together what begins alike."""
-    shown = [text.demonstration_text(pair.task, row) for row in (*pair.context, pair.demonstration)]
-    return -len(shown[0]), shown
+def _place(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
+    """Return a pair's place in the order of work: long beginnings first, and together what begins alike."""
+    first = (*pair.context, pair.demonstration)[0]
+    return -len(text.demonstration_text(pair.task, first)), [row.id for row in pair.context], key.demonstration
 
 
 def _score_block(
-    lm: FeedbackLM, pairs: Mapping[PairKey, Pair]
-) -> Iterator[tuple[dict[PairKey, Likelihoods], Work, int]]:
-    """Yield, pack by pack, what the model says, what it has cost, and how many tokens demonstrations lost."""
+    lm: FeedbackLM, store: FeedbackStore, pairs: Mapping[PairKey, Pair]
+) -> Iterator[tuple[int, dict[PairKey, Likelihoods], Work]]:
+    """Yield, pack by pack, how many pairs were planned, what the model says of them, and what it has cost."""
     keys = list(pairs)
     prompts = [pair_prompt(lm, pair) for pair in pairs.values()]
-    for numbers in lm.plan(prompts):
+    for planned in lm.plan(prompts):
+        # Another run that shares the file may have scored some of them meanwhile.
+        stored = store.get(keys[number] for number in planned)
+        numbers = [number for number in planned if keys[number] not in stored]
         own = [prompts[number] for number in numbers]
         started = time.monotonic()
-        said = lm.score(own)
+        said = lm.score(own) if own else []
         work = Work(
             pairs=len(own),
             tokens=sum(prompt.num_tokens for prompt in own),
             cut=sum(prompt.lost > 0 for prompt in own),
+            lost=sum(prompt.lost for prompt in own),
             seconds=time.monotonic() - started,
         )
-        yield dict(zip((keys[number] for number in numbers), said, strict=True)), work, sum(p.lost for p in own)
+        yield len(planned), dict(zip((keys[number] for number in numbers), said, strict=True)), work
 
 
 def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:

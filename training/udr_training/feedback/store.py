@@ -2,8 +2,10 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,14 @@ CREATE TABLE IF NOT EXISTS text (id INTEGER PRIMARY KEY, digest BLOB UNIQUE);
 CREATE TABLE IF NOT EXISTS options (lm INTEGER, query INTEGER, num_tokens BLOB, PRIMARY KEY (lm, query)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS score (lm INTEGER, demonstration INTEGER, query INTEGER, log_likelihoods BLOB,
     PRIMARY KEY (lm, demonstration, query)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS work (lm INTEGER PRIMARY KEY, pairs INTEGER, tokens INTEGER, cut INTEGER, seconds REAL);
+CREATE TABLE IF NOT EXISTS work (lm INTEGER PRIMARY KEY, pairs INTEGER, tokens INTEGER, cut INTEGER, lost INTEGER,
+    seconds REAL);
 """
 _FORMAT = 2
+# Says that a file of SQLite is a store: "udrF".
+_APPLICATION = 0x75647246
+_WAIT_SECONDS = 60.0
+"""How long runs that share a file wait for one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +56,19 @@ class Work:
         pairs: scored; more than are stored where some were scored twice.
         tokens: of their prompts and options, each prompt counted by itself.
         cut: pairs whose demonstrations lost text to the model's window.
+        lost: tokens that they lost.
         seconds: in the language model.
     """
 
     pairs: int = 0
     tokens: int = 0
     cut: int = 0
+    lost: int = 0
     seconds: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        """Return what both have cost."""
+        return Work(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 def _digest(*texts: str) -> bytes:
@@ -74,29 +87,67 @@ class FeedbackStore:
         wording: the fingerprint of the wording it reads (``udr.text.LM_WORDING``).
 
     Raises:
-        FeedbackError: the file is no such store.
+        FeedbackError: the file is no such store, or cannot be used.
     """
 
     def __init__(self, path: Path, lm: str, dtype: str, wording: str) -> None:
         self._path = path
-        try:
+        with self._errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Runs that share a file wait for one another.
-            self._connection = sqlite3.connect(path, timeout=60)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            found = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, _FORMAT):
-                raise FeedbackError(f"{path}: feedback of format {found}; this version of udr reads {_FORMAT}")
-            self._connection.executescript(_SCHEMA + f"PRAGMA user_version={_FORMAT};")
-        except (sqlite3.Error, OSError) as error:
-            raise FeedbackError(f"{path}: not a feedback store: {error}") from error
-        with self._connection:
+            self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
+            self._open()
             key = (lm, dtype, wording)
-            self._connection.execute("INSERT OR IGNORE INTO lm (fingerprint, dtype, wording) VALUES (?, ?, ?)", key)
-        query = "SELECT id FROM lm WHERE fingerprint = ? AND dtype = ? AND wording = ?"
-        self._lm = int(self._connection.execute(query, key).fetchone()[0])
+            with self._connection:
+                self._connection.execute("INSERT OR IGNORE INTO lm (fingerprint, dtype, wording) VALUES (?, ?, ?)", key)
+            query = "SELECT id FROM lm WHERE fingerprint = ? AND dtype = ? AND wording = ?"
+            self._lm = int(self._connection.execute(query, key).fetchone()[0])
         self._ids: dict[bytes, int] = {}
+
+    def _open(self) -> None:
+        """Make the file a store, or see that it is one."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                if not self._is_store():
+                    self._connection.execute("PRAGMA journal_mode=WAL")
+                    self._connection.executescript(
+                        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA application_id={_APPLICATION}; "
+                        f"PRAGMA user_version={_FORMAT}; COMMIT;"
+                    )
+                self._connection.execute("PRAGMA synchronous=NORMAL")
+                return
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait where a file's journal is being changed, by another run that opens it.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                self._connection.rollback()
+                time.sleep(0.05)
+
+    def _is_store(self) -> bool:
+        """Say whether the file is a store already; a new file is none yet."""
+        # In this order: another run may make the store between the two.
+        num_tables = self._number("SELECT count(*) FROM sqlite_master")
+        if self._number("PRAGMA application_id") != _APPLICATION:
+            if num_tables:
+                raise FeedbackError(f"{self._path}: not a feedback store: a file of SQLite, but somebody else's")
+            return False
+        version = self._number("PRAGMA user_version")
+        if version != _FORMAT:
+            raise FeedbackError(f"{self._path}: feedback of format {version}; this version of udr reads {_FORMAT}")
+        return True
+
+    def _number(self, query: str) -> int:
+        return int(self._connection.execute(query).fetchone()[0])
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            what = "cannot be used" if isinstance(error, sqlite3.OperationalError) else "not a feedback store"
+            raise FeedbackError(f"{self._path}: {what}: {error}") from error
+        except (sqlite3.Error, OSError) as error:
+            raise FeedbackError(f"{self._path}: cannot be used: {error}") from error
 
     def __enter__(self) -> "FeedbackStore":
         return self
@@ -109,58 +160,80 @@ class FeedbackStore:
         self._connection.close()
 
     @property
-    def files(self) -> list[Path]:
-        """The file, and what SQLite keeps beside it."""
-        return sorted(self._path.parent.glob(f"{self._path.name}*"))
+    def num_bytes(self) -> int:
+        """The size of the file, and of what SQLite keeps beside it."""
+        files = [self._path.with_name(self._path.name + ending) for ending in ("", "-wal", "-shm")]
+        return sum(file.stat().st_size for file in files if file.exists())
 
     def __len__(self) -> int:
         """Return how many pairs this model has scored."""
-        counted = self._connection.execute("SELECT count(*) FROM score WHERE lm = ?", (self._lm,))
-        return int(counted.fetchone()[0])
+        with self._errors():
+            counted = self._connection.execute("SELECT count(*) FROM score WHERE lm = ?", (self._lm,))
+            return int(counted.fetchone()[0])
 
     def get(self, keys: Iterable[PairKey]) -> dict[PairKey, Likelihoods]:
-        """Return what is stored of those pairs that have been scored."""
+        """Return what is stored of those pairs that have been scored.
+
+        Raises:
+            FeedbackError: the file cannot be read.
+        """
         found = {}
-        for key in keys:
-            ids = self._id(key.demonstration), self._id(key.query)
-            row = self._connection.execute(
-                "SELECT log_likelihoods, num_tokens FROM score JOIN options USING (lm, query) "
-                "WHERE lm = ? AND demonstration = ? AND query = ?",
-                (self._lm, *ids),
-            ).fetchone()
-            if row is not None:
-                num_tokens = tuple(np.frombuffer(row[1], dtype="<u2").tolist())
-                found[key] = Likelihoods(np.frombuffer(row[0], dtype="<f4"), num_tokens)
+        with self._errors():
+            for key in keys:
+                ids = self._id(key.demonstration), self._id(key.query)
+                row = self._connection.execute(
+                    "SELECT log_likelihoods, num_tokens FROM score JOIN options USING (lm, query) "
+                    "WHERE lm = ? AND demonstration = ? AND query = ?",
+                    (self._lm, *ids),
+                ).fetchone()
+                if row is not None:
+                    num_tokens = tuple(np.frombuffer(row[1], dtype="<u4").tolist())
+                    found[key] = Likelihoods(np.frombuffer(row[0], dtype="<f4"), num_tokens)
         return found
 
     @property
     def work(self) -> Work:
         """What this model's scores have cost, all runs that share the file together."""
-        query = "SELECT pairs, tokens, cut, seconds FROM work WHERE lm = ?"
-        row = self._connection.execute(query, (self._lm,)).fetchone()
+        query = "SELECT pairs, tokens, cut, lost, seconds FROM work WHERE lm = ?"
+        with self._errors():
+            row = self._connection.execute(query, (self._lm,)).fetchone()
         return Work(*row) if row is not None else Work()
 
     def put(self, scores: Mapping[PairKey, Likelihoods], work: Work | None = None) -> None:
-        """Store what a model said and what it has cost, and commit: a kill after this loses none of them."""
-        with self._connection:
+        """Store what a model said and what it has cost, and commit: a kill after this loses none of them.
+
+        A pair that another run has stored meanwhile keeps its numbers: somebody may have read them.
+
+        Raises:
+            FeedbackError: the file cannot be written.
+        """
+        try:
+            self._put(scores, work)
+        except FeedbackError:
+            # What was written is forgotten, and so are the numbers that texts were given.
+            self._ids.clear()
+            raise
+
+    def _put(self, scores: Mapping[PairKey, Likelihoods], work: Work | None) -> None:
+        with self._errors(), self._connection:
             if work is not None:
                 self._connection.execute(
-                    "INSERT INTO work VALUES (?, ?, ?, ?, ?) ON CONFLICT (lm) DO UPDATE SET pairs = pairs + "
-                    "excluded.pairs, tokens = tokens + excluded.tokens, cut = cut + excluded.cut, "
-                    "seconds = seconds + excluded.seconds",
-                    (self._lm, work.pairs, work.tokens, work.cut, work.seconds),
+                    "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (lm) DO UPDATE SET "
+                    "pairs = pairs + excluded.pairs, tokens = tokens + excluded.tokens, cut = cut + excluded.cut, "
+                    "lost = lost + excluded.lost, seconds = seconds + excluded.seconds",
+                    (self._lm, *astuple(work)),
                 )
             for digest in {digest for key in scores for digest in (key.demonstration, key.query)}:
                 self._connection.execute("INSERT OR IGNORE INTO text (digest) VALUES (?)", (digest,))
             self._connection.executemany(
-                "INSERT OR REPLACE INTO options VALUES (?, ?, ?)",
+                "INSERT OR IGNORE INTO options VALUES (?, ?, ?)",
                 [
-                    (self._lm, self._id(query), np.array(num_tokens, dtype="<u2").tobytes())
+                    (self._lm, self._id(query), np.array(num_tokens, dtype="<u4").tobytes())
                     for query, num_tokens in {key.query: said.num_tokens for key, said in scores.items()}.items()
                 ],
             )
             self._connection.executemany(
-                "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO score VALUES (?, ?, ?, ?)",
                 [
                     (self._lm, self._id(key.demonstration), self._id(key.query), said.sums.astype("<f4").tobytes())
                     for key, said in scores.items()
