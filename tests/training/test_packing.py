@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_logits_that_are_capped_after_the_head_are_read_as_the_model_forms_them(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_whether_anything_follows_the_head_is_told_in_any_dtype(dtype: torch.dtype) -> None:
-    model = torch.nn.Module.to(tiny_lm("gemma2"), dtype)
+    model: Any = torch.nn.Module.to(tiny_lm("gemma2"), dtype)
     with torch.no_grad():
         model.get_output_embeddings().weight *= 0.5
     assert forward._readings(model) == [forward._by_model]

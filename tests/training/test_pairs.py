@@ -65,3 +65,18 @@ def test_a_prompt_that_cannot_be_cut_enough_is_refused_by_name(pools: dict[str, 
     pool = pools["reviews"]
     with pytest.raises(FeedbackError, match=rf"task 'reviews', row '{pool.rows[0].id}': the prompt needs \d+ tokens"):
         prompt_of(TableLM(context=40), pool.task, pool.rows[0], [pool.rows[1]])
+
+
+def test_a_context_is_cut_alike_whatever_candidate_follows_it(pools: dict[str, Pool]) -> None:
+    pool = pools["reviews"]
+    query, context = pool.rows[0], replace(pool.rows[1], input={"text": "c" * 150})
+    candidates = [replace(pool.rows[2], input={"text": "z" * length}) for length in (10, 80, 200)]
+    prompts = [
+        prompt_of(TableLM(context=320), pool.task, query, [context, candidate], num_common=1)
+        for candidate in candidates
+    ]
+    assert len({prompt.parts[0] for prompt in prompts}) == 1
+    assert prompts[0].parts[0].count(ord("c")) > 20
+    assert [prompt.lost > 0 for prompt in prompts] == [True, True, True]
+    assert [prompt.parts[1].count(ord("z")) for prompt in prompts[:1]] == [10]
+    assert all(prompt.length <= 320 for prompt in prompts)

@@ -67,7 +67,8 @@ def prompt_of(
 
     Each part is tokenised on its own, so that token boundaries are the same whatever stands beside it. Where the
     whole is longer than the model takes, the demonstrations' inputs lose their ends, the longest first; outputs,
-    query and options are never cut.
+    query and options are never cut. Common demonstrations may take half of the room that is left, so that they are
+    the same whatever follows them (less only where the outputs that follow need it).
 
     Args:
         lm: whose tokens they are.
@@ -92,13 +93,17 @@ def prompt_of(
     last = lm.tokens(text.query_prompt(task, query.input, query.choices))
     options = tuple(lm.tokens(option) for option in text.options(task, query))
     answer = max(map(len, options)) - 1 if answer_tokens is None else answer_tokens
-    fixed = len(instruction) + len(last) + answer + sum(len(output) for _, output in parts)
+    outputs = [len(output) for _, output in parts]
+    fixed = len(instruction) + len(last) + answer + sum(outputs)
     if fixed > lm.context:
         raise FeedbackError(
             f"task {task.name!r}, row {query.id!r}: the prompt needs {fixed} tokens without any demonstration's input, "
             f"but the language model takes {lm.context}; shorten the row or leave it out"
         )
-    inputs = cut_longest([input for input, _ in parts], lm.context - fixed)
+    room = lm.context - fixed
+    common_room = min(room, (room + sum(outputs[num_common:])) // 2)
+    inputs = cut_longest([input for input, _ in parts[:num_common]], common_room)
+    inputs += cut_longest([input for input, _ in parts[num_common:]], room - sum(map(len, inputs)))
     shown = tuple(input + output for input, (_, output) in zip(inputs, parts, strict=True))
     root = sum(shown[:num_common], instruction)
     lost = sum(len(input) for input, _ in parts) - sum(map(len, inputs))
