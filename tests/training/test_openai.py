@@ -1,6 +1,7 @@
 """A language model behind a completions server: what it is asked, what it is refused for, and its scores."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from tests.training.completions_server import (
     running,
 )
 from udr import text
+from udr.cli import main
 from udr.errors import ConfigError, FeedbackError
 from udr.pool import Pool
 from udr_training.feedback import probe
@@ -442,3 +444,47 @@ def test_what_is_under_way_is_given_up_when_one_request_fails_for_good(server: C
 def test_patience_asks_at_least_once() -> None:
     with pytest.raises(ValueError, match="at least"):
         Patience(attempts=0)
+
+
+def test_a_limit_of_characters_cuts_demonstrations_and_nothing_else(
+    server: CompletionsServer, pools: dict[str, Pool]
+) -> None:
+    pool = pools["reviews"]
+    whole = RemoteLM.connect(f"{server.url}?model=words")
+    pair = Pair(pool.task, pool.rows[0], pool.rows[1])
+    limit = pair_prompt(whole, pair).length - 10
+    lm = RemoteLM.connect(f"{server.url}?model=words&characters={limit}")
+    cut = pair_prompt(lm, pair)
+    assert (cut.length, cut.lost) == (limit, 10)
+    assert cut.options == pair_prompt(whole, pair).options
+    assert lm.fingerprint != whole.fingerprint
+    assert lm.name.endswith(f"?model=words&characters={limit}")
+
+
+@pytest.mark.parametrize("characters", ["0", "-3", "many", ""])
+def test_a_limit_that_is_no_number_is_refused(characters: str) -> None:
+    with pytest.raises(ConfigError, match="characters= must be a number above 0"):
+        RemoteLM.connect(f"http://127.0.0.1:9/v1?model=words&characters={characters}")
+
+
+def test_the_commands_score_export_and_count_a_remote_models_pairs(
+    tasks: Path, pools: dict[str, Pool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    sizes = ["--tasks", "reviews", "--queries", "3", "--candidates", "2", "--out", run]
+    with running() as server:
+        for _ in range(2):
+            assert main(["feedback", "score", str(tasks), "--lm", f"{server.url}?model=words", *sizes]) == 0
+    capsys.readouterr()
+    assert main(["feedback", "export", run]) == 0
+    pairs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(pairs) == 6
+    rows = {row.id: row for row in pools["reviews"].rows}
+    for exported in pairs:
+        pair = Pair(pools["reviews"].task, rows[exported["query_id"]], rows[exported["demonstration_id"]])
+        assert exported["prompt"] == pair_text(pair) and exported["prompt_tokens"] is None
+        expected = [log_likelihood(exported["prompt"], option)[0] for option in exported["options"]]
+        assert exported["log_likelihoods"] == pytest.approx(expected, abs=1e-4)
+    assert main(["feedback", "stats", run, "--json"]) == 0
+    numbers = json.loads(capsys.readouterr().out)
+    assert (numbers["pairs"], numbers["scored"]) == (6, 6)

@@ -121,13 +121,28 @@ class Server:
         if body is not None and any(words in found.lower() for words in _TOO_LONG):
             return FeedbackError(
                 f"{self.url}{path}: a prompt of {len(body['prompt'])} characters is too long for the model ({found}); "
-                "shorten the rows, leave them out, or let the server take longer prompts"
+                "add &characters=N to the model's address, and demonstrations lose what is beyond N characters"
             )
         return FeedbackError(f"{self.url}{path}: refused ({found}); check the address, the model's name and {KEY}")
 
 
-def read_address(name: str) -> tuple[str, str | None]:
-    """Return the URL up to its path, and the model's name where it is given.
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a remote language model's name says.
+
+    Attributes:
+        url: where the server is, up to and including ``/v1``.
+        model: the model's name, where it is given.
+        characters: the longest text that the model takes, where it is given.
+    """
+
+    url: str
+    model: str | None
+    characters: int | None
+
+
+def read_address(name: str) -> Address:
+    """Return what a name such as ``http://127.0.0.1:8000/v1?model=NAME&characters=8000`` says.
 
     Raises:
         ConfigError: it is no such address.
@@ -139,9 +154,16 @@ def read_address(name: str) -> tuple[str, str | None]:
         raise ConfigError(f"{wanted}: {error}") from error
     if url.userinfo:
         raise ConfigError(f"the address of a language model must hold no password; put the key into {KEY}")
-    if url.scheme not in ("http", "https") or not url.host or set(url.params) - {"model"}:
+    if url.scheme not in ("http", "https") or not url.host or set(url.params) - {"model", "characters"}:
         raise ConfigError(wanted)
-    return str(url.copy_with(query=None, fragment=None)).rstrip("/"), url.params.get("model") or None
+    characters = url.params.get("characters")
+    if characters is not None and not (characters.isdecimal() and int(characters)):
+        raise ConfigError(f"characters= must be a number above 0, the longest text the model takes; found {name!r}")
+    return Address(
+        url=str(url.copy_with(query=None, fragment=None)).rstrip("/"),
+        model=url.params.get("model") or None,
+        characters=int(characters) if characters else None,
+    )
 
 
 def asked_pause(header: str | None, now: datetime) -> float:

@@ -39,20 +39,28 @@ class RemoteLM:
         model: the name it serves the model under.
         key: its API key, if it wants one.
         patience: how it is asked.
+        characters: the longest text it takes; None for no limit: the server knows its own, and refuses what is longer.
 
     Attributes:
         name: the address and the model's name, as ``connect`` takes them.
-        fingerprint: of these two; weights that change behind them are not noticed.
+        fingerprint: of these, and of the longest text; weights that change behind them are not noticed.
         dtype: always ``remote``.
-        context: so many that no text is cut; the server knows its own limit.
+        context: the longest text, in characters.
     """
 
     dtype = "remote"
-    context = 1 << 30
 
-    def __init__(self, url: str, model: str, key: str | None = None, patience: Patience = PATIENCE) -> None:
-        self.name = f"{url}?model={model}"
-        self.fingerprint = f"remote-{hashlib.sha256(json.dumps([url, model]).encode()).hexdigest()[:16]}"
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key: str | None = None,
+        patience: Patience = PATIENCE,
+        characters: int | None = None,
+    ) -> None:
+        self.name = f"{url}?model={model}" + (f"&characters={characters}" if characters else "")
+        self.fingerprint = f"remote-{hashlib.sha256(json.dumps([url, model, characters]).encode()).hexdigest()[:16]}"
+        self.context = characters or 1 << 30
         self._model = model
         self._server = Server(url, key, patience)
 
@@ -63,18 +71,20 @@ class RemoteLM:
         The API key is read from the environment, ``UDR_LM_KEY``.
 
         Args:
-            name: such as ``http://127.0.0.1:8000/v1?model=NAME``; without the model's name where it serves one.
+            name: such as ``http://127.0.0.1:8000/v1?model=NAME``; without the model's name where it serves one; with
+                ``&characters=N`` where demonstrations are to lose what a prompt has beyond them.
             patience: how it is asked.
 
         Raises:
             ConfigError: the name is no such address, or names no model where the server has not exactly one.
             FeedbackError: the server cannot be reached, or gives no log-probabilities that mean anything.
         """
-        url, model = read_address(name)
+        address = read_address(name)
         key = os.environ.get(KEY, "").strip() or None
         if key is not None and not (key.isascii() and key.isprintable()):
             raise ConfigError(f"{KEY} holds characters that no API key has; set it to the key alone")
-        lm = cls(url, model or _only_model(Server(url, key, patience)), key, patience)
+        model = address.model or _only_model(Server(address.url, key, patience))
+        lm = cls(address.url, model, key, patience, address.characters)
         lm.check()
         return lm
 
