@@ -94,7 +94,7 @@ def workload(arguments: argparse.Namespace) -> Iterator[dict]:
             "padded_pairs_per_second": round(padded_rate, 3),
             "pairs": len(prompts),
             "packs": len(packs),
-            "bound": round(bound(lm, prompts, some), 2),
+            "bound": round(padded_cost(lm, some) / packed_cost(lm, prompts), 2),
         }
     yield {"case": "workload", "task": "geometric mean", "ratio": round(statistics.geometric_mean(ratios), 2)}
 
@@ -107,12 +107,14 @@ def many_labels(arguments: argparse.Namespace) -> Iterator[dict]:
 
 def memory(arguments: argparse.Namespace) -> Iterator[dict]:
     """A prompt of 1,024 tokens with 10 options, beside the model's own forward pass without logits."""
-    forward, scored = (in_child(arguments, part, "") for part in ("forward", "score"))
+    forward, scored = (
+        [in_child(arguments, part, "")["above_weights_bytes"] for _ in range(ROUNDS)] for part in ("forward", "score")
+    )
     yield {
         "case": "memory",
-        "ratio": round(scored["above_weights_bytes"] / forward["above_weights_bytes"], 2),
-        "forward_bytes": forward["above_weights_bytes"],
-        "score_bytes": scored["above_weights_bytes"],
+        "ratio": round(statistics.median(scored) / statistics.median(forward), 2),
+        "forward_bytes": sorted(forward),
+        "score_bytes": sorted(scored),
     }
 
 
@@ -212,7 +214,8 @@ def padded(lm: CausalLM, prompts: Sequence[Prompt]) -> list[list[float]]:
 
 def compared(lm: CausalLM, rounds: Sequence[Sequence[Pair]]) -> dict:
     """Score each round's pairs both ways, in turn, and compare rates and scores."""
-    ratios, packed_rates, padded_rates, differences, bounds = [], [], [], [], []
+    ratios, packed_rates, padded_rates, differences, bounds, shares = [], [], [], [], [], []
+    rate = matrix_rate(lm)
     prompts = words(lm, rounds[0])
     padded(lm, prompts[:2])
     lm.likelihoods(prompts)
@@ -226,7 +229,8 @@ def compared(lm: CausalLM, rounds: Sequence[Sequence[Pair]]) -> dict:
         ratios.append((middle - started) / (ended - middle))
         padded_rates.append(len(pairs) / (middle - started))
         packed_rates.append(len(pairs) / (ended - middle))
-        bounds.append(bound(lm, prompts, prompts))
+        bounds.append(padded_cost(lm, prompts) / packed_cost(lm, prompts))
+        shares.append((packed_rates[-1] * packed_cost(lm, prompts), padded_rates[-1] * padded_cost(lm, prompts)))
         differences.append(max(np.abs(one.sums - other).max() for one, other in zip(fast, slow, strict=True)))
     return {
         "ratio": round(statistics.median(ratios), 2),
@@ -234,23 +238,49 @@ def compared(lm: CausalLM, rounds: Sequence[Sequence[Pair]]) -> dict:
         "share_of_bound": round(statistics.median(np.divide(ratios, bounds)), 3),
         "pairs_per_second": round(statistics.median(packed_rates), 2),
         "padded_pairs_per_second": round(statistics.median(padded_rates), 2),
+        "share_of_matrix_rate": round(statistics.median(packed for packed, _ in shares) / rate, 3),
+        "padded_share_of_matrix_rate": round(statistics.median(padded for _, padded in shares) / rate, 3),
         "largest_difference": float(f"{max(differences):.2g}"),
         "rounds": len(rounds),
     }
 
 
-def bound(lm: CausalLM, packed: Sequence[Prompt], alone: Sequence[Prompt]) -> float:
-    """Return how many times more multiplications a pair takes when each option is a row, padded, with all logits."""
+def costs(lm: CausalLM) -> tuple[int, int]:
+    """Return the operations that a token takes in the model's body, and those of one place's logits."""
     model = lm.model
-    head = 2 * model.get_output_embeddings().weight.numel()
-    tied = model.get_input_embeddings().weight.numel()
-    body = 2 * (sum(parameter.numel() for parameter in model.parameters()) - tied)
-    lengths = sorted((len(prompt.context) + len(option) for prompt in alone for option in prompt.options), reverse=True)
+    embeddings = model.get_input_embeddings().weight.numel()
+    body = sum(parameter.numel() for parameter in model.parameters()) - embeddings
+    return 2 * body, 2 * model.get_output_embeddings().weight.numel()
+
+
+def padded_cost(lm: CausalLM, prompts: Sequence[Prompt]) -> float:
+    """Return the operations a pair where each option is a row, padded to its batch's longest, with all logits."""
+    body, head = costs(lm)
+    lengths = sorted((len(p.context) + len(option) for p in prompts for option in p.options), reverse=True)
     batches = [lengths[first : first + ROWS] for first in range(0, len(lengths), ROWS)]
-    padded_tokens = sum(len(batch) * batch[0] for batch in batches)
-    packs = [pack([packed[place] for place in numbers]) for numbers in lm.plan(packed)]
-    cost = sum(len(one) * body + len(np.unique(one.sources)) * head for one in packs) / len(packed)
-    return padded_tokens * (body + head) / len(alone) / cost
+    return sum(len(batch) * batch[0] for batch in batches) * (body + head) / len(prompts)
+
+
+def packed_cost(lm: CausalLM, prompts: Sequence[Prompt]) -> float:
+    """Return the operations a pair where what is shared comes once, and logits only where they are read."""
+    body, head = costs(lm)
+    packs = [pack([prompts[place] for place in numbers]) for numbers in lm.plan(prompts)]
+    return sum(len(one) * body + len(np.unique(one.sources)) * head for one in packs) / len(prompts)
+
+
+def matrix_rate(lm: CausalLM) -> float:
+    """Return the operations a second of a large matrix product in the model's device and dtype."""
+    weights = next(lm.model.parameters())
+    size = 2048 if weights.device.type == "cpu" else 8192
+    one, other = (torch.randn(size, size, device=weights.device, dtype=weights.dtype) for _ in range(2))
+
+    def product() -> None:
+        one @ other
+        if weights.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    product()
+    return 2 * size**3 / min(seconds(product) for _ in range(5))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -275,7 +305,7 @@ def child(part: str, task: str, settings: str) -> dict:
     options = tuple((1000 + number, 2000, 3000) for number in range(10))
     if part == "forward":
         with torch.inference_mode():
-            lm.model.base_model(input_ids=torch.tensor([long]), use_cache=False)
+            lm.model.base_model(input_ids=torch.tensor([long], device=arguments.device), use_cache=False)
         return {"above_weights_bytes": peak() - weights}
     if part == "score":
         lm.likelihoods([Prompt((long,), options)])
@@ -289,13 +319,19 @@ def child(part: str, task: str, settings: str) -> dict:
 def settle() -> int:
     """Give free memory back to the system, begin a new peak, and return what is held, in bytes."""
     gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")
     return held("VmRSS")
 
 
 def peak() -> int:
-    """Return the most memory that this process has held since, in bytes."""
+    """Return the most memory that this process has held since, in bytes; the GPU's where it uses one."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
     return held("VmHWM")
 
 
