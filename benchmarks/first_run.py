@@ -15,7 +15,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.pool import open_collection
+from udr_training.feedback.export import exported
 
 TASKS = "sst2,cr,subj,trec,sst5"
 NAMES = ("random", "BM25", "base encoder", "iteration 0", "iteration 1")
@@ -57,7 +61,28 @@ def main() -> int:
         seconds = time.monotonic() - started
         results.write_text(json.dumps({**json.loads(answer), "seconds": round(seconds)}), "utf-8")
     report(json.loads(results.read_text("utf-8")), json.loads((run / "manifest.json").read_text("utf-8")))
+    print("\n" + separation(run, arguments.tasks))
     return 0
+
+
+def separation(run: Path, folder: Path) -> str:
+    """Return, as a table, how clearly the feedback tells demonstrations with the query's label from others."""
+    targets = {
+        row.id: row.target
+        for task in open_collection(folder, TASKS.split(",")).tasks.values()
+        for row in task.pool().rows
+    }
+    scores: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for pair in exported(run):
+        own = scores.setdefault(str(pair["task"]), {}).setdefault(str(pair["query_id"]), ([], []))
+        same = targets[str(pair["query_id"])] == targets[str(pair["demonstration_id"])]
+        own[0 if same else 1].append(float(str(pair["score"])))
+    lines = ["| task | mean score, same label | other label | same above other |", "|---|---|---|---|"]
+    for task, queries in scores.items():
+        means = [np.mean([score for own in queries.values() for score in own[side]]) for side in (0, 1)]
+        above = [np.mean(np.subtract.outer(*own) > 0) for own in queries.values() if own[0] and own[1]]
+        lines.append(f"| {task} | {means[0]:.2f} | {means[1]:.2f} | {np.mean(above):.3f} |")
+    return "\n".join(lines)
 
 
 def report(evaluation: dict, manifest: dict) -> None:

@@ -137,6 +137,18 @@ def test_a_run_with_another_configuration_is_not_mixed_in(finished: Path, tasks:
         Run(finished, open_collection(tasks), replace(config, seed=5))
 
 
+def test_a_run_goes_on_in_the_order_of_tasks_that_it_began_with(
+    finished: Path, tasks: Path, config: RunConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for part in ("model", "iteration-1/model"):
+        shutil.rmtree(folder / part)
+    turned = tuple(reversed(config.tasks))
+    result = Run(folder, open_collection(tasks, turned), replace(config, tasks=turned)).finish()
+    assert models.fingerprint(result) == models.fingerprint(finished / "model")
+
+
 def test_a_pool_too_small_for_a_list_is_refused_before_anything_is_written(
     tasks: Path, config: RunConfig, tmp_path: Path
 ) -> None:
@@ -159,7 +171,8 @@ def test_a_pool_with_copies_trains(tasks: Path, config: RunConfig, tmp_path: Pat
     path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
     first = path.read_text("utf-8").splitlines()[0]
     path.write_text(path.read_text("utf-8") + first.replace("train-00", "copy-00") + "\n", "utf-8")
-    short = replace(config, train=replace(config.train, iterations=1), candidates=CandidateConfig(num_candidates=6))
+    train = replace(config.train, iterations=1)
+    short = replace(config, tasks=("reviews",), train=train, candidates=CandidateConfig(num_candidates=6))
     assert Run(tmp_path / "run", open_collection(tmp_path / "tasks", ["reviews"]), short).finish().is_dir()
 
 

@@ -62,7 +62,7 @@ def train(
     }
     asked = load_config(preset, overrides, config)
     collection = open_collection(tasks_folder, asked.tasks or None)
-    resolved = replace(asked, tasks=tuple(sorted(collection.tasks)))
+    resolved = replace(asked, tasks=tuple(collection.tasks))
 
     # Only now: the checks above answer at once, these imports take seconds.
     from udr_training.run import Run

@@ -53,7 +53,7 @@ class Run:
         self.folder, self.config, self._report = RunFolder(path), config, report
         self._feedback = self.folder.scores(feedback)
         length = config.train.list_length
-        self.tasks = {name: TrainingTask.cut(task, config, length) for name, task in sorted(collection.tasks.items())}
+        self.tasks = {name: TrainingTask.cut(task, config, length) for name, task in collection.tasks.items()}
         # What is wrong is an error now, before the directory belongs to a run that asked for it.
         encoder = SentenceEncoder.load(config.train.model)
         self._sources: dict[str, Json] = {
@@ -61,7 +61,10 @@ class Run:
             "encoder_wording": text.ENCODER_WORDING,
             **feedback_sources(config.feedback, self.tasks),
         }
-        self.folder.claim(config, self._sources, feedback_places(config.feedback, collection, self._feedback))
+        places = feedback_places(config.feedback, collection, self._feedback)
+        order = self.folder.claim(config, self._sources, places)
+        # What is drawn depends on the order of the tasks.
+        self.tasks = {name: self.tasks[name] for name in order or self.tasks}
 
     def finish(self) -> Path:
         """Do what is not yet done, and return the folder of the final model."""

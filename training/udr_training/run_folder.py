@@ -31,8 +31,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def claim(self, config: ScoringConfig, sources: Mapping[str, Json], places: Mapping[str, Path]) -> None:
-        """Make the directory this run's, or see that it is.
+    def claim(self, config: ScoringConfig, sources: Mapping[str, Json], places: Mapping[str, Path]) -> tuple[str, ...]:
+        """Make the directory this run's, or see that it is, and return its tasks in the order that it began with.
 
         Args:
             config: what the run was asked for.
@@ -61,6 +61,7 @@ class RunFolder:
             )
         noted: dict[str, Json] = {name: self._noted(place) for name, place in places.items()}
         write_atomically(self.path / "places.json", canonical_json(noted, indent=1))
+        return found.tasks
 
     def _noted(self, place: Path) -> str:
         # What lies in the directory moves with it.
@@ -163,8 +164,9 @@ class RunFolder:
 
 
 def _essence(config: ScoringConfig) -> ScoringConfig:
-    """Return what decides the result: where a language model runs, and in packs of what size, does not."""
-    return replace(config, feedback=replace(config.feedback, device="", pack_tokens=0))
+    """Return what makes two configurations one run: not where a language model runs, nor what is named first."""
+    feedback = replace(config.feedback, device="", pack_tokens=0)
+    return replace(config, tasks=tuple(sorted(config.tasks)), feedback=feedback)
 
 
 def _changes(found: ScoringConfig, asked: ScoringConfig) -> str:

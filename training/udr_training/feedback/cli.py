@@ -44,7 +44,7 @@ def score(
     # What makes no sense is told before the seconds that the imports below take.
     ScoringConfig(seed=seed, candidates=cut, feedback=who)
     collection = open_collection(tasks_folder, listed)
-    config = ScoringConfig(tasks=tuple(sorted(collection.tasks)), seed=seed, candidates=cut, feedback=who)
+    config = ScoringConfig(tasks=tuple(collection.tasks), seed=seed, candidates=cut, feedback=who)
 
     from udr_training.feedback.run import FeedbackRun
 

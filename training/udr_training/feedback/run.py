@@ -48,10 +48,11 @@ class FeedbackRun:
         report: Report = lambda *_: None,
     ) -> None:
         self.folder, self.config, self._report = RunFolder(path), config, report
-        self.tasks = {name: TrainingTask.cut(task, config) for name, task in sorted(collection.tasks.items())}
+        self.tasks = {name: TrainingTask.cut(task, config) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
         sources = feedback_sources(config.feedback, self.tasks)
-        self.folder.claim(config, sources, feedback_places(config.feedback, collection, self._store))
+        order = self.folder.claim(config, sources, feedback_places(config.feedback, collection, self._store))
+        self.tasks = {name: self.tasks[name] for name in order or self.tasks}
 
     def finish(self) -> dict[str, Scores]:
         """Score what is not scored yet, and return all scores by task."""
