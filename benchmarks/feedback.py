@@ -31,6 +31,7 @@ from udr_training.candidates import Others, first_neighbours, propose
 from udr_training.feedback.causal_lm import CausalLM
 from udr_training.feedback.packing import Likelihoods, Prompt, pack
 from udr_training.feedback.pairs import Pair, pair_prompt
+from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 QUICK = {"5 labels": "sst5", "2 labels": "sst2", "generation": "commongen"}
@@ -231,7 +232,13 @@ def compared(lm: CausalLM, rounds: Sequence[Sequence[Pair]]) -> dict:
         packed_rates.append(len(pairs) / (ended - middle))
         bounds.append(padded_cost(lm, prompts) / packed_cost(lm, prompts))
         shares.append((packed_rates[-1] * packed_cost(lm, prompts), padded_rates[-1] * padded_cost(lm, prompts)))
-        differences.append(max(np.abs(one.sums - other).max() for one, other in zip(fast, slow, strict=True)))
+        alone = [Likelihoods(np.array(sums), said.num_tokens) for sums, said in zip(slow, fast, strict=True)]
+        differences.append(
+            max(
+                abs(pair_score(pair, one) - pair_score(pair, other))
+                for pair, one, other in zip(pairs, fast, alone, strict=True)
+            )
+        )
     return {
         "ratio": round(statistics.median(ratios), 2),
         "bound": round(statistics.median(bounds), 2),
@@ -240,7 +247,7 @@ def compared(lm: CausalLM, rounds: Sequence[Sequence[Pair]]) -> dict:
         "padded_pairs_per_second": round(statistics.median(padded_rates), 2),
         "share_of_matrix_rate": round(statistics.median(packed for packed, _ in shares) / rate, 3),
         "padded_share_of_matrix_rate": round(statistics.median(padded for _, padded in shares) / rate, 3),
-        "largest_difference": float(f"{max(differences):.2g}"),
+        "largest_score_difference": float(f"{max(differences):.2g}"),
         "rounds": len(rounds),
     }
 
