@@ -81,7 +81,7 @@ def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> 
     for _ in range(KILLS):
         process = start(tmp_path / "tasks", lm, killed)
         scoring_begins(process, killed)
-        time.sleep(generator.uniform(0, 1.5 * lasted / KILLS))
+        time.sleep(generator.uniform(0, lasted / KILLS))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         kept.append(len(stored(killed)))
