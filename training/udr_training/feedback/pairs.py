@@ -40,18 +40,26 @@ class Pair:
     context: tuple[Row, ...] = ()
 
     @property
+    def shown(self) -> tuple[Row, ...]:
+        """All demonstrations that the language model reads, in their order."""
+        return (*self.context, self.demonstration)
+
+    @property
+    def texts(self) -> tuple[list[str], str]:
+        """The demonstrations and the query, as the language model reads them."""
+        shown = [text.demonstration_text(self.task, row) for row in self.shown]
+        return shown, text.query_prompt(self.task, self.query.input, self.query.choices)
+
+    @property
     def key(self) -> PairKey:
         """What the pair's score is stored under."""
-        shown = [text.demonstration_text(self.task, row) for row in (*self.context, self.demonstration)]
-        demonstration = (self.task.instruction, *shown)
-        query = text.query_prompt(self.task, self.query.input, self.query.choices)
-        return PairKey.of(demonstration, query, text.options(self.task, self.query))
+        shown, query = self.texts
+        return PairKey.of((self.task.instruction, *shown), query, text.options(self.task, self.query))
 
 
 def pair_text(pair: Pair) -> str:
     """Return the text that a pair's options follow."""
-    shown = [text.demonstration_text(pair.task, row) for row in (*pair.context, pair.demonstration)]
-    return text.prompt(pair.task.instruction, shown, text.query_prompt(pair.task, pair.query.input, pair.query.choices))
+    return text.prompt(pair.task.instruction, *pair.texts)
 
 
 def prompt_of(
@@ -120,5 +128,4 @@ def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
 
 def pair_prompt(lm: Words, pair: Pair) -> Prompt:
     """Return the prompt of a pair; those of one context share it."""
-    shown = [*pair.context, pair.demonstration]
-    return prompt_of(lm, pair.task, pair.query, shown, num_common=len(pair.context))
+    return prompt_of(lm, pair.task, pair.query, pair.shown, num_common=len(pair.context))

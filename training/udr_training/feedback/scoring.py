@@ -118,8 +118,7 @@ def score_pairs(
 
 def _place(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
     """Return a pair's place in the order of work: long beginnings first, and together what begins alike."""
-    first = (*pair.context, pair.demonstration)[0]
-    return -len(text.demonstration_text(pair.task, first)), [row.id for row in pair.context], key.demonstration
+    return -len(text.demonstration_text(pair.task, pair.shown[0])), [row.id for row in pair.context], key.demonstration
 
 
 def _score_block(
