@@ -230,8 +230,9 @@ def compared(lm: CausalLM, rounds: Sequence[Sequence[Pair]]) -> dict:
         ratios.append((middle - started) / (ended - middle))
         padded_rates.append(len(pairs) / (middle - started))
         packed_rates.append(len(pairs) / (ended - middle))
-        bounds.append(padded_cost(lm, prompts) / packed_cost(lm, prompts))
-        shares.append((packed_rates[-1] * packed_cost(lm, prompts), padded_rates[-1] * padded_cost(lm, prompts)))
+        slow_cost, fast_cost = padded_cost(lm, prompts), packed_cost(lm, prompts)
+        bounds.append(slow_cost / fast_cost)
+        shares.append((packed_rates[-1] * fast_cost, padded_rates[-1] * slow_cost))
         alone = [Likelihoods(np.array(sums), said.num_tokens) for sums, said in zip(slow, fast, strict=True)]
         differences.append(
             max(
