@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr import models
-from udr.errors import MissingExtraError, ModelError
+from udr.errors import MissingExtraError, ModelError, reason
 from udr.text import ENCODER_WORDING
 
 if TYPE_CHECKING:
@@ -89,8 +89,7 @@ class SentenceEncoder:
         except Exception as error:
             # Weights that are cut short, a device that torch does not know, a configuration of another kind:
             # each library below has its own errors for these.
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason}") from error
+            raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason(error)}") from error
         return cls(name, path, model, batch_size)
 
     @property

@@ -107,3 +107,8 @@ class ServiceError(UdrError):
 
 class OverloadedError(ServiceError):
     """The service is full or still loading; the same request may succeed later."""
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error that another library raised, or its type's name where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

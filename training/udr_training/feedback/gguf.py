@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from udr.errors import MissingExtraError, ModelError
+from udr.errors import MissingExtraError, ModelError, reason
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,8 +47,7 @@ def _convert(path: Path, folder: Path) -> None:
     except ImportError as error:
         raise MissingExtraError("gguf", "training") from error
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: Transformers cannot read this GGUF: {reason}") from error
+        raise ModelError(f"{path}: Transformers cannot read this GGUF: {reason(error)}") from error
     build: Any = AutoModelForCausalLM.from_config
     # A model that came from a GGUF refuses to be saved, though its weights are plain fp32 by now.
     config = quantized.config

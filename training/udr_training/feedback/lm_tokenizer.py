@@ -6,7 +6,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from udr import models
-from udr.errors import ModelError
+from udr.errors import ModelError, reason
 from udr_training.feedback.gguf import converted
 from udr_training.feedback.packing import Tokens
 
@@ -39,8 +39,7 @@ class LMTokenizer:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
             return cls(tokenizer, longest_sequence(AutoConfig.from_pretrained(str(folder))))
         except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"model {name!r} has no tokenizer that can be loaded: {reason}") from error
+            raise ModelError(f"model {name!r} has no tokenizer that can be loaded: {reason(error)}") from error
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
         """Return the tokens of one segment of a prompt; segments are tokenised apart.
