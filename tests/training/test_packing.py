@@ -1,6 +1,7 @@
 """Packing: the layout, the plan, and the one claim that matters: packed scores equal scores of each prompt alone."""
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,13 @@ from transformers import PreTrainedModel
 
 from tests.tiny_models import ARCHITECTURES, WINDOW, byte_tokenizer, tiny_gpt2, tiny_llama, tiny_lm
 from udr.errors import FeedbackError
-from udr_training.feedback import causal_lm, forward, masks
+from udr_training.feedback import causal_lm, forward, masks, self_check
 from udr_training.feedback.causal_lm import CausalLM
 from udr_training.feedback.forward import Packing
 from udr_training.feedback.packing import Pack, Prompt, pack, plan
+
+WITHOUT_BLOCKS = {"gpt2", "gpt_neo"}
+"""Architectures that Transformers gives no FlexAttention."""
 
 MODELS = {"llama": tiny_llama, "gpt2": tiny_gpt2}
 
@@ -106,7 +110,7 @@ def test_logits_that_are_capped_after_the_head_are_read_as_the_model_forms_them(
         assert lm._packing is not None
         return lm._packing.reading
 
-    assert (reading("llama"), reading("gemma2")) == (forward._by_head, forward._by_model)
+    assert (reading("llama"), reading("gemma2")) == (forward.by_head, forward.by_model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -114,8 +118,8 @@ def test_whether_anything_follows_the_head_is_told_in_any_dtype(dtype: torch.dty
     model: Any = torch.nn.Module.to(tiny_lm("gemma2"), dtype)
     with torch.no_grad():
         model.get_output_embeddings().weight *= 0.5
-    assert forward._readings(model) == [forward._by_model]
-    assert forward._readings(torch.nn.Module.to(tiny_lm("llama"), dtype)) == [forward._by_head, forward._by_model]
+    assert self_check._readings(model) == [forward.by_model]
+    assert self_check._readings(torch.nn.Module.to(tiny_lm("llama"), dtype)) == [forward.by_head, forward.by_model]
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
@@ -132,13 +136,49 @@ def test_predictions_are_read_in_chunks_as_all_at_once(architecture: str, monkey
 def test_one_mask_for_all_layers_is_caught_by_the_self_check(
     architecture: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(masks, "_near", lambda packed, window: np.array(True))
+    monkeypatch.setattr(masks, "_within", lambda model, packed, window: masks._ancestors(model, packed))
     assert not CausalLM(architecture, "f", tiny_lm(architecture), byte_tokenizer(), pack_tokens=128).packed
     assert "packed scores are off" in caplog.text
 
 
+@pytest.mark.parametrize("architecture", sorted({*ARCHITECTURES} - WITHOUT_BLOCKS))
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile", "ignore:.*torch.jit.script_method")
+def test_blocks_of_flex_attention_score_as_alone(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(self_check, "_faster", lambda _model, ways, _packed: ways[1])
+    model: Any = torch.nn.Module.eval(tiny_lm(architecture))
+    usual = model.config._attn_implementation
+    prompts = [Prompt(((1, 2), tuple(range(40)), (4, query)), ((6,), (7, 8, 9), (7, 8, 10))) for query in range(5)]
+    # Compiled where there is a GPU; the same code, step by step, here.
+    with torch.compiler.set_stance("force_eager"):
+        packing = self_check.exact_packing(model, architecture, 256, 512, try_blocks=True)
+        assert packing is not None and packing.style.keywords["form"] is masks.blocks  # type: ignore[attr-defined]
+        packed = forward.packed_log_likelihoods(model, pack(prompts), packing)
+    assert model.config._attn_implementation == usual
+    plain = forward.plain_log_likelihoods(model, prompts)
+    np.testing.assert_allclose(np.concatenate(packed), np.concatenate(plain), atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", sorted(WITHOUT_BLOCKS))
+def test_a_model_without_flex_attention_is_packed_without_it(
+    architecture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = torch.nn.Module.eval(tiny_lm(architecture))
+    with caplog.at_level("INFO"):
+        assert self_check.exact_packing(model, "old", 256, 512, try_blocks=True) is not None
+    assert "old: packed without FlexAttention: the model has none" in caplog.text
+
+
+@pytest.mark.parametrize("slower", [0, 1])
+def test_of_two_exact_ways_the_faster_is_taken(slower: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = [Packing(masks._in_buffers, forward.by_head, 8), Packing(masks._in_buffers, forward.by_model, 8)]
+    monkeypatch.setattr(
+        self_check, "packed_log_likelihoods", lambda _m, _p, way: time.sleep(0.05 if way is ways[slower] else 0.001)
+    )
+    assert self_check._faster(None, ways, pack([Prompt(((1,),), ((2,),))])) is ways[1 - slower]
+
+
 def test_a_window_too_long_to_try_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "_LONGEST_CHECK", WINDOW)
+    monkeypatch.setattr(self_check, "_LONGEST_CHECK", WINDOW)
     lm = CausalLM("local", "fingerprint", tiny_lm("mistral"), byte_tokenizer(), pack_tokens=64)
     monkeypatch.setattr(causal_lm, "packed_log_likelihoods", lambda *_: pytest.fail("packed"))
     prompt = Prompt((tuple(range(WINDOW)), (7, 8)), ((3,), (4, 5)))
@@ -177,7 +217,8 @@ def test_pack_lays_shared_parts_out_once_and_leaves_out_last_tokens() -> None:
     assert packed.tokens.tolist() == [1, 2, 3, 4, 6, 8, 9]
     assert packed.positions.tolist() == [0, 1, 2, 3, 4, 3, 4]
     # The second query (places 5 and 6) sees instruction and demonstration, not the first query or its option.
-    assert np.flatnonzero(packed.visible[6]).tolist() == [0, 1, 2, 5, 6]
+    seen = (packed.enter <= packed.enter[6]) & (packed.enter[6] < packed.leave)
+    assert np.flatnonzero(seen).tolist() == [0, 1, 2, 5, 6]
     assert list(zip(packed.sources.tolist(), packed.targets.tolist(), strict=True)) == [(3, 5), (3, 6), (4, 7), (6, 5)]
     assert packed.paths == (((0,), (1, 2)), ((3,),))
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from udr.errors import ConfigError, FeedbackError, ModelError
+from udr.errors import ConfigError, FeedbackError, ModelError, reason
 from udr_training.config import DTYPES
-from udr_training.feedback.forward import exact_packing, packed_log_likelihoods, plain_log_likelihoods
+from udr_training.feedback.forward import packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.lm_tokenizer import LMTokenizer, longest_sequence, model_folder
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, plan
+from udr_training.feedback.self_check import exact_packing
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ class CausalLM:
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
         self._words = LMTokenizer(tokenizer, longest_sequence(model.config))
-        self._packing = exact_packing(model, name, self._pack_tokens, self.context)
+        self._packing = exact_packing(
+            model, name, self._pack_tokens, self.context, try_blocks=self._device.type == "cuda"
+        )
         self.packed = self._packing is not None
 
     @classmethod
@@ -78,8 +81,9 @@ class CausalLM:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
             model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"model {name!r} is no causal language model that can be loaded: {reason}") from error
+            raise ModelError(
+                f"model {name!r} is no causal language model that can be loaded: {reason(error)}"
+            ) from error
         return cls(name, fingerprint, model.to(device), tokenizer, pack_tokens)
 
     @property
@@ -177,4 +181,4 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"device {device!r} cannot be used: {reason(error)}") from error

@@ -1,7 +1,5 @@
-"""Options' log-likelihoods from a Transformers model: packed, plain, and the check that both are the same."""
+"""Options' log-likelihoods from a Transformers model: packed, and plain."""
 
-import itertools
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,26 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from udr_training.feedback.masks import Model, Style, smallest_window, styles
-from udr_training.feedback.packing import Pack, Prompt, Tokens, pack
-
-_LOG = logging.getLogger(__name__)
-
-# Packed and plain scores may differ by rounding only; far less than any score is read to.
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+from udr_training.feedback.masks import Model, Style
+from udr_training.feedback.packing import Pack, Prompt, Tokens
 
 _ROWS = 8
 """Sequences a forward pass, unpacked."""
 
 _PLACES = 64
 """Predictions whose logits are held at a time; each is as wide as the vocabulary."""
-
-# What a model raises that knows nothing of packs.
-_UNFIT = (TypeError, ValueError, RuntimeError, AttributeError, KeyError, IndexError)
-
-_LONGEST_CHECK = 2048
-"""A window longer than this is not tried at load: that would take longer than it ever saves."""
-
 
 Inputs = Mapping[str, object]
 
@@ -87,35 +73,19 @@ def packed_log_likelihoods(model: Model, packed: Pack, packing: Packing) -> list
     return packed.log_likelihoods(chosen)
 
 
-def _by_head(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
+def by_head(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
     """The model's body first, then its head where it is needed: right where nothing follows the head."""
     hidden: Tensor = model.base_model(**inputs).last_hidden_state[0, places]
     for chunk in torch.split(hidden, _PLACES):
         yield model.get_output_embeddings()(chunk)
 
 
-def _by_model(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
+def by_model(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
     """As the model itself forms its logits, scaled or capped: right for all, all places at once."""
     logits = model(**inputs, logits_to_keep=places).logits[0]
     if len(logits) != len(places):
         raise ValueError(f"asked for the logits of {len(places)} places, it gives {len(logits)}")
     yield from torch.split(logits, _PLACES)
-
-
-@torch.inference_mode()
-def _readings(model: Model) -> list[Reading]:
-    """Return the ways in which a model's logits may be read, the cheaper first.
-
-    Whether anything follows the head is tried apart from the packing: both sides are the same multiplications, so
-    they agree far closer than packed and plain scores do in 16 bits.
-    """
-    ids = torch.arange(8, device=next(model.parameters()).device)[None] % model.get_input_embeddings().num_embeddings
-    logits = model(input_ids=ids, use_cache=False).logits[0]
-    try:
-        (read,) = _by_head(model, {"input_ids": ids, "use_cache": False}, torch.arange(8, device=ids.device))
-    except _UNFIT:
-        return [_by_model]
-    return [_by_head, _by_model] if torch.allclose(read, logits, rtol=1e-2, atol=1e-2) else [_by_model]
 
 
 @torch.inference_mode()
@@ -145,60 +115,3 @@ def _rows(model: Model, sequences: Sequence[tuple[Tokens, Tokens]]) -> list[floa
         logs = torch.log_softmax(predicted, dim=-1)
         sums.append(float(logs[torch.arange(len(option)), torch.tensor(option)].double().sum()))
     return sums
-
-
-def exact_packing(model: Model, name: str, pack_tokens: int, context: int) -> Packing | None:
-    """Find a way of packing by which a model's scores are its plain ones.
-
-    Made-up prompts are scored both ways: a full pack, and where the model has local attention a prompt that is
-    longer than its smallest window.
-
-    Args:
-        model: a causal language model.
-        name: for the notice.
-        pack_tokens: tokens a pack.
-        context: the longest sequence the model takes.
-
-    Returns:
-        The first way that is exact; None where there is none.
-    """
-    window = smallest_window(model)
-    longer = window + 16 if window is not None and window + 16 <= min(context, _LONGEST_CHECK) else None
-    prompts = _made_up(model.get_input_embeddings().num_embeddings, pack_tokens, context, longer)
-    plain = np.concatenate(plain_log_likelihoods(model, prompts, rows=3))
-    tolerance = _TOLERANCE[next(model.parameters()).dtype]
-    found = []
-    longest = context if window is None or longer is not None else window
-    for style, reading in itertools.product(styles(model), _readings(model)):
-        packing = Packing(style, reading, longest)
-        try:
-            packed = np.concatenate(packed_log_likelihoods(model, pack(prompts), packing))
-        except _UNFIT as error:
-            found.append(f"it does not take packed prompts ({error})")
-            continue
-        worst = float(np.abs(packed - plain).max())
-        if worst <= tolerance:
-            return packing
-        found.append(f"packed scores are off by {worst:.2g}")
-    _LOG.warning("%s: %s; scoring each prompt alone, slower", name, "; ".join(found))
-    return None
-
-
-def _made_up(vocabulary: int, pack_tokens: int, context: int, longer: int | None) -> list[Prompt]:
-    generator = np.random.default_rng(0)
-
-    def some(count: int) -> Tokens:
-        return tuple(int(token) for token in generator.integers(vocabulary, size=count))
-
-    root = some(4)
-    lengths = [min(length, context // 2) for length in (pack_tokens // 4, pack_tokens // 8, 9)]
-    prompts = [
-        Prompt((root, some(length), some(3 + query)), (some(1), some(3), (*some(1), 1)))
-        for length in lengths
-        for query in range(2)
-    ]
-    # One shared demonstration, so that a query must not see the query before it.
-    prompts[1] = Prompt((*prompts[0].parts[:2], some(5)), prompts[1].options)
-    if longer is not None:
-        prompts.append(Prompt((root, some(longer - 8), some(2)), (some(2),)))
-    return prompts

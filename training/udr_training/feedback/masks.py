@@ -1,36 +1,48 @@
 """What each layer of a Transformers model may see of a pack, in the form that the model takes it.
 
-A pack's own mask says which tokens are ancestors. Layers with local attention see fewer of them: those within a
-window, or within the same chunk. In a pack both are a matter of depth, not of place: a query stands far behind its
-instruction when other queries lie between them, and yet close to it.
+A pack says which tokens are ancestors. Layers with local attention see fewer of them: those within a window, or
+within the same chunk. In a pack both are a matter of depth, not of place: a query stands far behind its instruction
+when other queries lie between them, and yet close to it.
 
-Models take masks in one of three ways, their ``Style``; which one is right is tried, not known (see ``forward``).
+What a layer sees is one ``Rule``. It is drawn in one of two forms: ``dense``, a number for each pair of tokens, which
+every model takes, or ``blocks`` for FlexAttention, which passes over the blocks that no token sees. Models take masks
+in one of three ways, their ``Style``; which one is right is tried, not known (see ``forward``).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
 
 from udr_training.feedback.packing import Pack
 
 # Transformers types its models and their configurations too loosely to be checked.
 Model = Any
 
+Rule = Callable[[Tensor, Tensor], Tensor]
+"""Says whether tokens see others: places, and places of shapes that broadcast to theirs, to bool."""
+
+Form = Callable[[Model, Pack], AbstractContextManager[Callable[[Rule], object]]]
+"""While the context is open, the model takes the masks that what it gives draws from rules."""
+
 Style = Callable[[Model, Pack], AbstractContextManager[object]]
 """While the context is open, the model may run on the pack, with what it gives as ``attention_mask``."""
 
 
-def styles(model: Model) -> list[Style]:
-    """Return the ways in which a model may take its masks, the likelier first."""
+def styles(model: Model, form: Form) -> list[Style]:
+    """Return the ways in which a model may take masks of a form, the likelier first; none where it takes no such."""
     config = text_config(model)
+    if form is blocks and not getattr(model, "_supports_flex_attn", False):
+        return []
     if config.model_type == "gpt_neo":
         return [_in_buffers]
-    return [_by_layer_type, _alike] if getattr(config, "layer_types", None) else [_alike]
+    alike = partial(_alike, form=form)
+    return [partial(_by_layer_type, form=form), alike] if getattr(config, "layer_types", None) else [alike]
 
 
 def smallest_window(model: Model) -> int | None:
@@ -48,62 +60,96 @@ def text_config(model: Model) -> Any:  # noqa: ANN401
 
 
 @contextmanager
-def _alike(model: Model, packed: Pack) -> Iterator[Tensor]:
-    """One mask for all layers: Llama, GPT-2, and Mistral with its window."""
-    window = getattr(text_config(model), "sliding_window", None)
-    yield _additive(model, packed.visible & _near(packed, window))
+def dense(model: Model, packed: Pack) -> Iterator[Callable[[Rule], Tensor]]:
+    """A number for each pair of tokens, added to their attention: [1, 1, length, length] in the model's dtype."""
+    parameter = next(model.parameters())
+    places = torch.arange(len(packed), device=parameter.device)
+
+    def draw(rule: Rule) -> Tensor:
+        hidden = rule(places[:, None], places[None]).logical_not_()
+        mask = torch.zeros(hidden.shape, dtype=parameter.dtype, device=parameter.device)
+        return mask.masked_fill_(hidden, torch.finfo(parameter.dtype).min)[None, None]
+
+    yield draw
 
 
 @contextmanager
-def _by_layer_type(model: Model, packed: Pack) -> Iterator[dict[str, Tensor]]:
+def blocks(model: Model, packed: Pack) -> Iterator[Callable[[Rule], object]]:
+    """Which blocks of tokens see which, for FlexAttention, which the model uses meanwhile."""
+    before = text_config(model)._attn_implementation
+    device = next(model.parameters()).device
+
+    def draw(rule: Rule) -> object:
+        return create_block_mask(
+            lambda _batch, _head, of, other: rule(of, other), None, None, len(packed), len(packed), device=device
+        )
+
+    model.set_attn_implementation("flex_attention")
+    try:
+        yield draw
+    finally:
+        model.set_attn_implementation(before)
+
+
+@contextmanager
+def _alike(model: Model, packed: Pack, form: Form) -> Iterator[object]:
+    """One mask for all layers: Llama, GPT-2, and Mistral with its window."""
+    with form(model, packed) as draw:
+        yield draw(_within(model, packed, getattr(text_config(model), "sliding_window", None)))
+
+
+@contextmanager
+def _by_layer_type(model: Model, packed: Pack, form: Form) -> Iterator[dict[str, object]]:
     """A mask for each type of layer, by name: Gemma, Qwen and most later ones."""
     config = text_config(model)
 
-    def visible(layer_type: str) -> NDArray[np.bool_]:
+    def rule(layer_type: str) -> Rule:
         if layer_type == "full_attention":
-            return packed.visible
+            return _ancestors(model, packed)
         if layer_type == "sliding_attention":
-            return packed.visible & _near(packed, config.sliding_window)
+            return _within(model, packed, config.sliding_window)
         if layer_type == "chunked_attention":
-            return packed.visible & _same_chunk(packed, config.attention_chunk_size)
+            return _in_same_chunk(model, packed, config.attention_chunk_size)
         raise ValueError(f"layers of type {layer_type!r} know no mask")
 
-    yield {name: _additive(model, visible(name)) for name in sorted(set(config.layer_types))}
+    with form(model, packed) as draw:
+        yield {name: draw(rule(name)) for name in sorted(set(config.layer_types))}
 
 
 @contextmanager
 def _in_buffers(model: Model, packed: Pack) -> Iterator[Tensor]:
     """GPT-Neo: each layer keeps its own mask in a buffer, local layers one of places instead of depths."""
-    config, device = text_config(model), next(model.parameters()).device
+    config, parameter = text_config(model), next(model.parameters())
     layers = [module for module in model.modules() if hasattr(module, "attention_type") and hasattr(module, "bias")]
     before = [layer.bias for layer in layers]
-    seen = {"global": packed.visible, "local": packed.visible & _near(packed, config.window_size)}
+    rules = {"global": _ancestors(model, packed), "local": _within(model, packed, config.window_size)}
+    places = torch.arange(len(packed), device=parameter.device)
+    seen = {name: rule(places[:, None], places[None])[None, None] for name, rule in rules.items()}
     try:
         for layer in layers:
-            layer.bias = torch.from_numpy(seen[layer.attention_type])[None, None].to(device)
+            layer.bias = seen[layer.attention_type]
         # Without any mask the model would add its own, of places.
-        yield torch.zeros((1, 1, len(packed), len(packed)), dtype=next(model.parameters()).dtype, device=device)
+        yield torch.zeros((1, 1, len(packed), len(packed)), dtype=parameter.dtype, device=parameter.device)
     finally:
         for layer, bias in zip(layers, before, strict=True):
             layer.bias = bias
 
 
-def _near(packed: Pack, window: int | None) -> NDArray[np.bool_]:
-    """Return which tokens are fewer than ``window`` positions apart."""
-    if not window:
-        return np.array(True)
-    near: NDArray[np.bool_] = packed.positions[:, None] - packed.positions[None, :] < window
-    return near
+def _ancestors(model: Model, packed: Pack) -> Rule:
+    enter, leave = _beside(model, packed.enter), _beside(model, packed.leave)
+    return lambda of, other: (enter[other] <= enter[of]) & (enter[of] < leave[other])
 
 
-def _same_chunk(packed: Pack, size: int) -> NDArray[np.bool_]:
-    chunks = packed.positions // size
-    same: NDArray[np.bool_] = chunks[:, None] == chunks[None, :]
-    return same
+def _within(model: Model, packed: Pack, window: int | None) -> Rule:
+    """Ancestors that are fewer than ``window`` positions away; None: all."""
+    ancestors, depths = _ancestors(model, packed), _beside(model, packed.positions)
+    return (lambda of, other: ancestors(of, other) & (depths[of] - depths[other] < window)) if window else ancestors
 
 
-def _additive(model: Model, visible: NDArray[np.bool_]) -> Tensor:
-    parameter = next(model.parameters())
-    hidden = torch.from_numpy(~visible).to(parameter.device)
-    mask = torch.zeros(hidden.shape, dtype=parameter.dtype, device=parameter.device)
-    return mask.masked_fill_(hidden, torch.finfo(parameter.dtype).min)[None, None]
+def _in_same_chunk(model: Model, packed: Pack, size: int) -> Rule:
+    ancestors, chunks = _ancestors(model, packed), _beside(model, packed.positions // size)
+    return lambda of, other: ancestors(of, other) & (chunks[of] == chunks[other])
+
+
+def _beside(model: Model, values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(values).to(next(model.parameters()).device)

@@ -72,7 +72,8 @@ class Pack:
     Attributes:
         tokens: int64 [length].
         positions: int64 [length], each token's depth in its own prompt.
-        visible: bool [length, length]; row i says what token i sees.
+        enter: int64 [length], when a walk through the tree, parents first, comes to each token.
+        leave: int64 [length], when it has been to all below the token: i sees j where enter[j] <= enter[i] < leave[j].
         sources: int64 [num_edges], where the prediction of an option's token is read.
         targets: int64 [num_edges], the token predicted there.
         paths: for each option of each prompt, in the order packed, the edges whose log-probabilities sum to its
@@ -81,7 +82,8 @@ class Pack:
 
     tokens: NDArray[np.int64]
     positions: NDArray[np.int64]
-    visible: NDArray[np.bool_]
+    enter: NDArray[np.int64]
+    leave: NDArray[np.int64]
     sources: NDArray[np.int64]
     targets: NDArray[np.int64]
     paths: tuple[tuple[tuple[int, ...], ...], ...]
@@ -135,13 +137,21 @@ class _Layout:
         self.depths.append(self.depths[parent] + 1 if parent >= 0 else 0)
         return len(self.tokens) - 1
 
-    def visible(self) -> NDArray[np.bool_]:
-        seen = np.zeros((len(self.tokens), len(self.tokens)), dtype=bool)
+    def walk(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return when a walk through the tree, parents first, comes to each place, and when it leaves it."""
+        sizes = np.ones(len(self.tokens), dtype=np.int64)
+        # A place stands behind its parent: backwards, its size is whole when it is added to its parent's.
+        for place in reversed(range(len(self.tokens))):
+            if self.parents[place] >= 0:
+                sizes[self.parents[place]] += sizes[place]
+        enter = np.zeros_like(sizes)
+        # When the next child of each place is come to; the last element is that of the trees' roots.
+        following = np.zeros(len(self.tokens) + 1, dtype=np.int64)
         for place, parent in enumerate(self.parents):
-            if parent >= 0:
-                seen[place, : parent + 1] = seen[parent, : parent + 1]
-            seen[place, place] = True
-        return seen
+            enter[place] = following[parent]
+            following[parent] += sizes[place]
+            following[place] = enter[place] + 1
+        return enter, enter + sizes
 
 
 def pack(prompts: Sequence[Prompt]) -> Pack:
@@ -160,10 +170,12 @@ def pack(prompts: Sequence[Prompt]) -> Pack:
             raise ValueError("a prompt needs at least one token and one option, and an option at least one token")
         paths.append(tuple(layout.option(place, option) for option in prompt.options))
     edges = np.array(list(layout.edges), dtype=np.int64).reshape(-1, 2)
+    enter, leave = layout.walk()
     return Pack(
         tokens=np.array(layout.tokens, dtype=np.int64),
         positions=np.array(layout.depths, dtype=np.int64),
-        visible=layout.visible(),
+        enter=enter,
+        leave=leave,
         sources=edges[:, 0],
         targets=edges[:, 1],
         paths=tuple(paths),
