@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from udr.errors import ConfigError
-from udr_training.config import PRESETS, RunConfig, ScoringConfig, from_toml, load_config, to_toml
+from udr_training.config import RunConfig, ScoringConfig
+from udr_training.config_file import PRESETS, from_toml, load_config, settings_of, to_toml
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -42,9 +43,15 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
         ({"train.epochs": 0}, "train.epochs must be at least 1, found 0"),
         ({"train.list_length": 99}, "must not exceed candidates.num_candidates"),
         ({"candidates.random_share": 1.5}, "between 0 and 1, found 1.5"),
-        ({"train.towers": 3}, "train.towers must be 1 or 2, found 3"),
-        ({"train.dtype": "float16"}, "train.dtype must be float32 or bfloat16, found 'float16'"),
+        ({"train.towers": 3}, "train.towers must be one of 1, 2, found 3"),
+        ({"train.dtype": "float16"}, "train.dtype must be one of float32, bfloat16, found 'float16'"),
         ({"feedback.pack_tokens": -1}, "feedback.pack_tokens must be at least 0, found -1"),
+        ({"train.loss": "hinge"}, "train.loss must be one of udr, lambda, epr, kl, found 'hinge'"),
+        ({"train.pooling": "max"}, "train.pooling must be one of model, mean, cls, found 'max'"),
+        ({"train.draws": "best"}, "train.draws must be one of uniform, stratified, found 'best'"),
+        ({"train.validation": 0.0, "train.patience": 1}, "train.patience needs train.validation above 0"),
+        ({"train.lora_rank": 4, "train.towers": 2}, "train.lora_rank needs train.towers = 1"),
+        ({"train.warm_start": 1}, "'warm_start' must be of type bool, found 1"),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
         ({"tasks": "a"}, "'tasks' must be a list of names, found 'a'"),
         ({"train.temperature": float("nan")}, "train.temperature must be at least 0, found nan"),
@@ -55,6 +62,17 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
 def test_settings_that_make_no_sense_are_refused(overrides: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
         load_config("cpu", overrides)
+
+
+def test_settings_come_as_lines_of_toml_or_bare_words() -> None:
+    lines = ["train.loss=kl", "train.warm_start = true", "train.epochs=3", 'feedback.lm="a=b"']
+    settings = settings_of(lines)
+    assert settings == {"train.loss": "kl", "train.warm_start": True, "train.epochs": 3, "feedback.lm": "a=b"}
+    config = load_config("cpu", settings)
+    assert (config.train.loss, config.train.warm_start) == ("kl", True)
+    assert from_toml(to_toml(config), RunConfig) == config
+    with pytest.raises(ConfigError, match=r"a setting is NAME=VALUE, such as train\.epochs=4; found 'epochs'"):
+        settings_of(["epochs"])
 
 
 def test_an_unknown_preset_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:
