@@ -8,11 +8,13 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import embed_columns
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
+from tests.tiny_models import byte_tokenizer
 from udr.encoder import SentenceEncoder
 from udr_training import embedding
 from udr_training.config import TrainConfig
-from udr_training.embedding import embed_candidates
+from udr_training.embedding import embed
 from udr_training.towers import has_two_towers, starting_model
 
 TEXTS = [["a", "a much longer text than the others are", "bc"], ["x y z", "k", "some more words here, and more"]]
@@ -30,7 +32,7 @@ def test_vectors_and_gradients_equal_those_of_padded_columns(
     monkeypatch.setitem(embedding.CHUNK_TOKENS, "cpu", budget)
     columns = [model.preprocess(texts) for texts in TEXTS]
     weights = torch.randn(3, 2, 32)
-    vectors = embed_candidates(model, columns)
+    vectors = embed(model, columns)
     torch.autograd.backward((vectors * weights).sum())
     gradients = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     model.zero_grad()
@@ -49,7 +51,7 @@ def test_no_forward_pass_is_wider_than_its_longest_text(model: SentenceTransform
         seen.append((mask.shape[1], int(mask.sum(dim=1).max())))
 
     handle = model.register_forward_pre_hook(note)
-    embed_candidates(model, [model.preprocess(texts) for texts in TEXTS])
+    embed(model, [model.preprocess(texts) for texts in TEXTS])
     handle.remove()
     assert seen and all(width == longest for width, longest in seen)
 
@@ -59,13 +61,23 @@ def test_columns_padded_on_the_left_take_the_plain_way(model: SentenceTransforme
     for column in columns:
         column["input_ids"], column["attention_mask"] = column["input_ids"].flip(1), column["attention_mask"].flip(1)
     expected = torch.stack(embed_columns(model, columns, separate_first=False), dim=1)
-    torch.testing.assert_close(embed_candidates(model, columns), expected)
+    torch.testing.assert_close(embed(model, columns), expected)
+
+
+def test_features_that_are_not_a_row_a_text_go_through_whole() -> None:
+    # Static embeddings take all texts of a column in one row of tokens.
+    words = StaticEmbedding(byte_tokenizer().backend_tokenizer, embedding_dim=16)
+    model = SentenceTransformer(modules=[words], device="cpu")
+    columns = [model.preprocess(texts) for texts in TEXTS]
+    expected = torch.stack([model(dict(column))["sentence_embedding"] for column in columns], dim=1)
+    torch.testing.assert_close(embed(model, columns), expected)
+    torch.testing.assert_close(embed(model, columns[:1]), expected[:, :1])
 
 
 def test_two_towers_start_alike_and_are_trained_apart(encoder_folder: Path, tmp_path: Path) -> None:
     config = TrainConfig(model=str(encoder_folder), towers=2)
-    model = starting_model(config)
-    assert has_two_towers(model) and not has_two_towers(starting_model(replace(config, towers=1)))
+    model = starting_model(config, config.model)
+    assert has_two_towers(model) and not has_two_towers(starting_model(replace(config, towers=1), config.model))
     np.testing.assert_allclose(model.encode_query(["a b"]), model.encode_document(["a b"]), atol=1e-6)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -79,5 +91,5 @@ def test_two_towers_start_alike_and_are_trained_apart(encoder_folder: Path, tmp_
     np.testing.assert_allclose(opened.encode_queries(["a b"]), expected.encode_queries(["a b"]), atol=1e-6)
     np.testing.assert_allclose(opened.encode_demonstrations(["c"]), expected.encode_demonstrations(["c"]), atol=1e-6)
     # A model that has two towers already is trained on as it is.
-    again = starting_model(replace(config, model=str(tmp_path / "model")))
+    again = starting_model(config, str(tmp_path / "model"))
     np.testing.assert_allclose(again.encode_query(["a b"]), model.encode_query(["a b"]), atol=1e-6)

@@ -1,11 +1,22 @@
 """The losses against values computed by hand, and the guards where a wrong input would look fine."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
-from udr_training.losses import UDRLoss, in_batch_loss, listwise_loss, not_negatives
+from udr_training.losses import (
+    hardest_only,
+    in_batch_loss,
+    kl_loss,
+    lambda_loss,
+    listwise_loss,
+    near_best,
+    not_negatives,
+    ranks_of,
+)
 
 
 def softplus(value: float) -> float:
@@ -83,36 +94,52 @@ def test_copies_of_the_query_and_of_its_positive_are_no_negatives() -> None:
     assert marked.tolist() == [[False, False, False, True, True], [False, True, False, False, False]]
 
 
-def udr_loss(**settings: float | None) -> UDRLoss:
-    return UDRLoss(torch.nn.Identity(), **settings)  # type: ignore[arg-type]
+def test_equal_scores_share_a_rank() -> None:
+    assert ranks_of(torch.tensor([[0.5, 0.9, 0.5, 0.1], [1.0, 2.0, 3.0, 4.0]])).tolist() == [[2, 1, 2, 4], [4, 3, 2, 1]]
 
 
-def test_module_adds_both_losses_by_weight() -> None:
-    torch.manual_seed(0)
-    queries, candidates = torch.randn(3, 4), torch.randn(3, 5, 4)
-    ranks = torch.stack([torch.randperm(5) + 1 for _ in range(3)])
-    keys, query_keys = torch.arange(15).view(3, 5), torch.arange(100, 103)[:, None]
-    labels = torch.cat([ranks, keys, query_keys], dim=1)
-    similarities = queries @ candidates.flatten(0, 1).T
-    own = torch.stack([similarities[row, 5 * row : 5 * row + 5] for row in range(3)])
-    positives = torch.tensor([5 * row for row in range(3)]) + ranks.argmin(dim=1)
-    expected = 0.8 * listwise_loss(own, ranks) + 0.2 * in_batch_loss(similarities, positives, torch.zeros(3, 15).bool())
-    loss = udr_loss(temperature=None, ranking_weight=0.8).compute_loss_from_embeddings(queries, candidates, labels)
-    torch.testing.assert_close(loss, expected)
+def test_lambda_loss_weighs_pairs_by_the_encoders_own_places_and_averages_them() -> None:
+    s = [0.3, 1.0, -0.5]
+    # The encoder's places are 2, 1, 3; ranks 1, 2, 3 count the pairs (1,2), (1,3), (2,3).
+    weights = [abs(1 / 2 - 1 / 1), abs(1 / 2 - 1 / 3), abs(1 / 1 - 1 / 3)]
+    costs = [softplus(s[1] - s[0]), softplus(s[2] - s[0]), softplus(s[2] - s[1])]
+    expected = sum(weight * cost for weight, cost in zip(weights, costs, strict=True)) / 3
+    loss = lambda_loss(torch.tensor([s]), torch.tensor([[1, 2, 3]]))
+    assert float(loss) == pytest.approx(expected, abs=1e-6)
 
 
-def test_module_divides_cosines_by_the_temperature() -> None:
-    queries, candidates = torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0]])
-    expected = torch.tensor([[math.sqrt(0.5) / 0.05]])
-    torch.testing.assert_close(udr_loss(temperature=0.05).similarities(queries, candidates), expected)
+def test_lambda_loss_is_equation_5_over_the_number_of_pairs_where_the_encoder_agrees() -> None:
+    similarities, ranks = torch.tensor([[3.0, 2.0, 1.0, 0.0]]), torch.tensor([[1, 2, 3, 4]])
+    torch.testing.assert_close(lambda_loss(similarities, ranks), listwise_loss(similarities, ranks) / 6)
 
 
-def test_module_refuses_labels_of_another_width() -> None:
-    with pytest.raises(ValueError, match="ranks, candidate keys, query key"):
-        udr_loss().compute_loss_from_embeddings(torch.zeros(2, 4), torch.zeros(2, 3, 4), torch.zeros(2, 3))
+def test_lambda_loss_of_equal_ranks_is_zero() -> None:
+    assert float(lambda_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1, 1]]))) == 0
 
 
-@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"temperature": -1.0}, {"ranking_weight": 1.5}])
-def test_module_refuses_settings_that_make_no_sense(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        udr_loss(**settings)
+def test_kl_loss_is_the_divergence_of_two_softmaxes() -> None:
+    # Scores 0.1 and 0 at τ = 0.1: softmax(1, 0). Similarities 0 and 2: softmax(0, 2).
+    p, q = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(2))
+    expected = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+    loss = kl_loss(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.1, 0.0]]), 0.1)
+    assert float(loss) == pytest.approx(expected, abs=1e-6)
+    same = torch.tensor([[0.3, -0.2, 0.9], [1.0, 1.0, 1.0]])
+    assert float(kl_loss(same, same / 10, 0.1)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", [lambda_loss, lambda s, r: kl_loss(s, r, 0.1)])
+def test_every_list_wise_loss_refuses_shapes_that_would_look_fine(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    with pytest.raises(ValueError, match="must both be"):
+        loss(torch.zeros(2, 3), torch.ones(1, 3))
+    with pytest.raises(ValueError, match="at least 2"):
+        loss(torch.zeros(2, 1), torch.ones(2, 1))
+
+
+def test_candidates_near_the_best_are_those_within_the_margin() -> None:
+    scores = torch.tensor([[0.9, 0.85, 0.5], [0.1, 0.2, 0.3]])
+    assert near_best(scores, 0.06).tolist() == [[True, True, False], [False, False, True]]
+
+
+def test_epr_looks_at_the_best_and_the_worst() -> None:
+    scores = torch.tensor([[0.5, 0.9, 0.9, 0.1], [2.0, 1.0, 3.0, 1.0]])
+    assert hardest_only(scores).tolist() == [[False, True, False, True], [False, True, True, False]]

@@ -84,10 +84,26 @@ def test_probabilities_for_another_number_of_tasks_are_refused() -> None:
         )
 
 
-def test_a_draw_ranks_its_candidates_among_themselves() -> None:
+def test_a_draw_has_its_candidates_scores() -> None:
     draw = draw_candidates(EXAMPLE, 4, number=0, seed=0)
     assert len(set(draw.chosen)) == 4
-    assert list(draw.ranks) == ranks([EXAMPLE.scores[place] for place in draw.chosen])
+    assert list(draw.scores) == [EXAMPLE.scores[place] for place in draw.chosen]
+
+
+def test_a_stratified_draw_has_one_of_the_best_and_one_of_the_worst_tenth() -> None:
+    ids = tuple(f"d{number:02}" for number in range(40))
+    example = RankedExample("q", ids, tuple(-float(number) for number in range(40)))
+    seen = [draw_candidates(example, 6, number, seed=0, stratified=True).chosen for number in range(60)]
+    for chosen in seen:
+        assert len(set(chosen)) == 6
+        assert sum(place < 4 for place in chosen) == sum(place >= 36 for place in chosen) == 1
+    assert {place for chosen in seen for place in chosen} == set(range(40))
+
+
+def test_a_stratified_draw_of_a_short_list_has_its_best_and_worst() -> None:
+    for number in range(9):
+        chosen = draw_candidates(EXAMPLE, 5, number, seed=0, stratified=True).chosen
+        assert len(set(chosen)) == 5 and {0, 5} <= set(chosen)
 
 
 def test_draws_differ_by_number_and_repeat_by_seed() -> None:

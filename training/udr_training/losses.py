@@ -1,18 +1,25 @@
-r"""The losses of the paper, as pure functions of similarities and ranks, and as a Sentence-Transformers module.
+r"""The losses, as pure functions of similarities, scores and ranks; ``loss_modules`` makes modules of them.
 
-Shapes: B queries a batch, l candidates a query. Similarities are dot products, or cosines divided by a
-temperature; a higher one is nearer. Rank 1 is the candidate with the best score; equal scores share a rank.
+Shapes: B queries a batch, l candidates a query, C candidates a batch. Similarities are dot products, or cosines
+divided by a temperature; a higher one is nearer. Scores are the language model's; a higher one is better. Rank 1 is the
+candidate with the best score; equal scores share a rank.
 """
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
-from sentence_transformers import SentenceTransformer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from udr_training.embedding import embed_candidates
+
+def ranks_of(scores: Tensor) -> Tensor:
+    """Return the rank of each score in its row, 1 for the highest; equal ones share a rank: 1, 2, 2, 4.
+
+    Args:
+        scores: [B, l].
+
+    Returns:
+        int64 [B, l].
+    """
+    return 1 + (scores[:, None, :] > scores[:, :, None]).sum(dim=2)
 
 
 def listwise_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
@@ -29,14 +36,63 @@ def listwise_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ, or l is 1: the loss would be zero, and look fine.
     """
-    if similarities.shape != ranks.shape or similarities.ndim != 2:
-        raise ValueError(f"similarities {list(similarities.shape)} and ranks {list(ranks.shape)} must both be [B, l]")
-    if similarities.shape[1] < 2:
-        raise ValueError("a list of one candidate has no order; l must be at least 2")
+    _check_lists(similarities, ranks, "ranks")
     gains = 1.0 / ranks.to(similarities.dtype)
     weights = (gains[:, :, None] - gains[:, None, :]).clamp(min=0)
     costs = functional.softplus(similarities[:, None, :] - similarities[:, :, None])
     return (weights * costs).sum(dim=(1, 2)).mean()
+
+
+def lambda_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
+    r"""Return the list-wise loss of the authors' code, mean over all pairs of all queries.
+
+    .. math:: |1/\pi_i - 1/\pi_j| \log(1 + e^{s_j - s_i}) \quad \text{for } r_i < r_j
+
+    Unlike equation 5, a pair is weighed by where the encoder has the two now (its order is π), not by their ranks; and
+    the pairs are averaged where the paper sums them, 28 of them in a list of 8.
+
+    Args:
+        similarities: [B, l].
+        ranks: [B, l], 1 for the best.
+
+    Raises:
+        ValueError: the shapes differ, or l is 1.
+    """
+    _check_lists(similarities, ranks, "ranks")
+    # Where the encoder has two candidates at the same place, the first counts as nearer: places are all different.
+    order = similarities.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    gains = 1.0 / (1 + order).to(similarities.dtype)
+    counted = ranks[:, :, None] < ranks[:, None, :]
+    weights = (gains[:, :, None] - gains[:, None, :]).abs() * counted
+    costs = functional.softplus(similarities[:, None, :] - similarities[:, :, None])
+    return (weights * costs).sum() / counted.sum().clamp(min=1)
+
+
+def kl_loss(similarities: Tensor, scores: Tensor, score_temperature: float) -> Tensor:
+    r"""Return the divergence of the encoder's choice among a query's candidates from the language model's.
+
+    .. math:: KL(\mathrm{softmax}(scores / \tau) \,\|\, \mathrm{softmax}(similarities))
+
+    Mean over queries; 0 where both choose alike. LLM-R (Wang et al. 2023) distils its retriever so.
+
+    Args:
+        similarities: [B, l].
+        scores: [B, l], higher is better.
+        score_temperature: τ, above 0; the lower, the more the best candidate counts.
+
+    Raises:
+        ValueError: the shapes differ, or l is 1.
+    """
+    _check_lists(similarities, scores, "scores")
+    wanted = functional.log_softmax(scores.to(similarities.dtype) / score_temperature, dim=1)
+    return functional.kl_div(similarities.log_softmax(dim=1), wanted, reduction="batchmean", log_target=True)
+
+
+def _check_lists(similarities: Tensor, others: Tensor, name: str) -> None:
+    if similarities.shape != others.shape or similarities.ndim != 2:
+        raise ValueError(f"similarities {list(similarities.shape)} and {name} {list(others.shape)} must both be [B, l]")
+    if similarities.shape[1] < 2:
+        raise ValueError("a list of one candidate has no order; l must be at least 2")
 
 
 def in_batch_loss(similarities: Tensor, positives: Tensor, masked: Tensor) -> Tensor:
@@ -71,75 +127,22 @@ def not_negatives(candidate_keys: Tensor, query_keys: Tensor, positives: Tensor)
     return (own | copies).scatter(1, positives[:, None], False)
 
 
-class UDRLoss(nn.Module):
-    """λ · list-wise ranking loss + (1 - λ) · in-batch loss (the paper has λ = 0.8), for ``SentenceTransformerTrainer``.
-
-    ==============================================  =======================================================
-    Columns                                         Label
-    ==============================================  =======================================================
-    query, candidate 1, ..., candidate l            2 l + 1 integers: the candidates' ranks, their keys, and
-                                                    the query's key; equal keys stand for equal texts
-    ==============================================  =======================================================
+def near_best(scores: Tensor, margin: float) -> Tensor:
+    """Return which of a query's candidates score so close to its best that they may be as good: bool [B, l].
 
     Args:
-        model: the model to train.
-        temperature: cosines are divided by it; None takes the plain dot product, as the paper does.
-        ranking_weight: λ, 0 to 1.
-
-    Raises:
-        ValueError: the temperature is not positive, or λ is not in [0, 1].
+        scores: [B, l].
+        margin: ε; the best itself is always marked.
     """
+    return scores >= scores.max(dim=1, keepdim=True).values - margin
 
-    def __init__(
-        self, model: SentenceTransformer, temperature: float | None = 0.05, ranking_weight: float = 0.8
-    ) -> None:
-        super().__init__()
-        if temperature is not None and temperature <= 0:
-            raise ValueError(f"temperature must be above 0, found {temperature}")
-        if not 0 <= ranking_weight <= 1:
-            raise ValueError(f"ranking_weight must be in [0, 1], found {ranking_weight}")
-        self.model, self.temperature, self.ranking_weight = model, temperature, ranking_weight
 
-    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Embed the columns and return the loss."""
-        queries, *candidates = sentence_features
-        return self.compute_loss_from_embeddings(
-            self.model(queries)["sentence_embedding"], embed_candidates(self.model, candidates), labels
-        )
+def hardest_only(scores: Tensor) -> Tensor:
+    """Return which candidates EPR (Rubin et al. 2022) looks at: each query's best, and its worst: bool [B, l].
 
-    def compute_loss_from_embeddings(self, queries: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss from vectors.
-
-        Args:
-            queries: [B, dimension].
-            candidates: [B, l, dimension].
-            labels: int64 [B, 2 l + 1].
-
-        Raises:
-            ValueError: the label's width is not 2 l + 1.
-        """
-        batch, length, _ = candidates.shape
-        if labels.shape != (batch, 2 * length + 1):
-            raise ValueError(
-                f"labels must be [{batch}, {2 * length + 1}] for {length} candidate columns: ranks, candidate keys, "
-                f"query key; found {list(labels.shape)}"
-            )
-        ranks, keys, query_keys = torch.split(labels, [length, length, 1], dim=1)
-        similarities = self.similarities(queries, candidates.flatten(0, 1))
-        own_columns = torch.arange(batch * length, device=labels.device).view(batch, length)
-        # Among equal ranks the first is the positive.
-        positives = own_columns.gather(1, ranks.argmin(dim=1, keepdim=True)).squeeze(1)
-        masked = not_negatives(keys.flatten(), query_keys.squeeze(1), positives)
-        ranking = listwise_loss(similarities.gather(1, own_columns), ranks)
-        contrast = in_batch_loss(similarities, positives, masked)
-        return self.ranking_weight * ranking + (1 - self.ranking_weight) * contrast
-
-    def similarities(self, queries: Tensor, candidates: Tensor) -> Tensor:
-        """Return the similarities [B, C] of queries [B, dimension] and candidates [C, dimension]."""
-        if self.temperature is None:
-            return queries @ candidates.T
-        return functional.normalize(queries, dim=1) @ functional.normalize(candidates, dim=1).T / self.temperature
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """Return the settings for the model card."""
-        return {"temperature": self.temperature, "ranking_weight": self.ranking_weight}
+    Args:
+        scores: [B, l]; among equal ones, the first counts.
+    """
+    kept = torch.zeros_like(scores, dtype=torch.bool)
+    kept.scatter_(1, scores.argmax(dim=1, keepdim=True), True)
+    return kept.scatter_(1, scores.argmin(dim=1, keepdim=True), True)

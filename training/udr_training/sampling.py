@@ -10,7 +10,7 @@ import torch
 from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler
 from torch.utils.data import BatchSampler, ConcatDataset
 
-from udr_training.ranking import RankedExample, ranks
+from udr_training.ranking import RankedExample
 
 
 def task_probabilities(num_queries: Mapping[str, int], alpha: float) -> dict[str, float]:
@@ -31,27 +31,45 @@ class Draw:
 
     Attributes:
         chosen: positions among the query's candidates.
-        ranks: of the chosen, among themselves; 1 for the best, equal scores share a rank.
+        scores: of the chosen.
     """
 
     chosen: tuple[int, ...]
-    ranks: tuple[int, ...]
+    scores: tuple[float, ...]
 
 
-def draw_candidates(example: RankedExample, length: int, number: int, seed: int) -> Draw:
-    """Return the ``number``-th draw of ``length`` of a query's candidates, uniformly, without repetition.
+def draw_candidates(example: RankedExample, length: int, number: int, seed: int, *, stratified: bool = False) -> Draw:
+    """Return the ``number``-th draw of ``length`` of a query's candidates, without repetition.
+
+    Args:
+        example: the query.
+        length: l.
+        number: of the draw.
+        seed: of all draws.
+        stratified: as the authors' code draws: one of the best tenth, one of the worst tenth, the rest in between (of
+            50 candidates: the best 5, the worst 5). Else uniformly, as the paper has it.
 
     Raises:
         ValueError: the query has fewer candidates than that.
     """
-    if len(example.candidates) < length:
-        raise ValueError(
-            f"query {example.query_id!r} has {len(example.candidates)} candidates, fewer than the {length} a step sees"
-        )
+    total = len(example.candidates)
+    if total < length:
+        raise ValueError(f"query {example.query_id!r} has {total} candidates, fewer than the {length} a step sees")
     digest = hashlib.sha256(f"{seed}:{number}:{example.query_id}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
-    chosen = generator.choice(len(example.candidates), size=length, replace=False)
-    return Draw(tuple(map(int, chosen)), tuple(ranks([example.scores[place] for place in chosen])))
+    if stratified and length > 1:
+        # Candidates stand best first.
+        edge = max(1, total // 10)
+        best, worst = generator.integers(edge), total - 1 - generator.integers(edge)
+        rest = [place for place in range(total) if place not in (best, worst)]
+        between = [place for place in rest if edge <= place < total - edge]
+        # A short list has too few in between.
+        among = between if len(between) >= length - 2 else rest
+        chosen = [best, *generator.choice(among, size=length - 2, replace=False), worst]
+    else:
+        chosen = list(generator.choice(total, size=length, replace=False))
+    places = tuple(map(int, chosen))
+    return Draw(places, tuple(example.scores[place] for place in places))
 
 
 class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
