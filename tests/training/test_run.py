@@ -16,7 +16,7 @@ from udr.errors import ConfigError, ModelError
 from udr.pool import open_collection
 from udr_training.config import CandidateConfig, FeedbackConfig, RunConfig, TrainConfig
 from udr_training.feedback.scoring import Progress
-from udr_training.losses import UDRLoss
+from udr_training.loss_modules import CandidateLoss
 from udr_training.run import Run
 
 
@@ -24,10 +24,16 @@ from udr_training.run import Run
 def config(lm_folder: Path, encoder_folder: Path) -> RunConfig:
     return RunConfig(
         tasks=("colours", "reverse", "reviews"),
-        candidates=CandidateConfig(queries=8, num_candidates=6, random_share=0.5),
+        candidates=CandidateConfig(queries=10, num_candidates=6, random_share=0.5),
         feedback=FeedbackConfig(lm=str(lm_folder), context=1),
         train=TrainConfig(
-            model=str(encoder_folder), iterations=2, epochs=1, batch_size=4, list_length=4, learning_rate=1e-3
+            model=str(encoder_folder),
+            iterations=2,
+            epochs=1,
+            validation=0.2,
+            batch_size=4,
+            list_length=4,
+            learning_rate=1e-3,
         ),
     )
 
@@ -49,7 +55,7 @@ def test_the_result_opens_as_a_plain_sentence_transformer_and_was_trained(finish
 def test_the_manifest_is_written_last_and_names_what_was_made(finished: Path) -> None:
     manifest = json.loads((finished / "manifest.json").read_text("utf-8"))
     assert manifest["model_fingerprint"] == models.fingerprint(finished / "model")
-    assert manifest["queries"] == {"colours": 8, "reverse": 8, "reviews": 8}
+    assert manifest["queries"] == {"colours": 10, "reverse": 10, "reviews": 10}
     assert all(set(seconds) == {"candidates", "feedback", "training"} for seconds in manifest["seconds"])
 
 
@@ -198,15 +204,15 @@ def test_a_training_cut_short_goes_on_at_its_last_checkpoint(
     finished: Path, tasks: Path, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    forward = UDRLoss.forward
+    forward = CandidateLoss.forward
 
-    def interrupted(self: UDRLoss, *columns: object) -> object:
+    def interrupted(self: CandidateLoss, *columns: object) -> object:
         steps.append(1)
         if len(steps) == 5:
             raise KeyboardInterrupt
         return forward(self, *columns)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(UDRLoss, "forward", interrupted)
+    monkeypatch.setattr(CandidateLoss, "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Run(tmp_path / "run", open_collection(tasks), config).finish()
     assert not (tmp_path / "run" / "iteration-0" / "model").exists()

@@ -1,5 +1,6 @@
 """From scores to ranks."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,3 +34,29 @@ def rank_candidates(query_id: str, scores: Mapping[str, float]) -> RankedExample
 def ranks(scores: Sequence[float]) -> list[int]:
     """Return the rank of each score, 1 for the highest; equal scores share a rank: 1, 2, 2, 4."""
     return [1 + sum(other > score for other in scores) for score in scores]
+
+
+def ndcg(retrieved: Sequence[int], cut: int = 8) -> float:
+    """Return the normalised discounted cumulative gain of an order of candidates, 0 to 1; 1 is the best order.
+
+    A candidate's gain is 1 / its rank by the language model, as in the list-wise loss; that of place p in the order
+    is discounted by log2(1 + p).
+
+    Args:
+        retrieved: the candidates' ranks by the language model, in the order to be judged; equal scores share a rank.
+        cut: how many places count.
+    """
+
+    def gain(order: Sequence[int]) -> float:
+        return sum(1 / rank / math.log2(1 + place) for place, rank in enumerate(order[:cut], start=1))
+
+    return gain(retrieved) / gain(sorted(retrieved))
+
+
+def reciprocal_rank(retrieved: Sequence[int]) -> float:
+    """Return 1 / the place of the first candidate that none scores above; 1 is the best.
+
+    Args:
+        retrieved: as for ``ndcg``.
+    """
+    return 1 / (1 + retrieved.index(min(retrieved)))

@@ -7,20 +7,21 @@ whole; a run that is started again takes what is there and goes on.
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from udr import models, text
 from udr.encoder import SentenceEncoder
 from udr.files import canonical_json, whole_folder, write_atomically
-from udr.pool import Collection
+from udr.pool import Collection, Pool
 from udr.types import Json
-from udr_training.candidates import Candidates, encoder_neighbours, first_neighbours
+from udr_training.candidates import Neighbours, encoder_neighbours, first_neighbours
 from udr_training.config import RunConfig
-from udr_training.feedback.run import Report, Scores, feedback_places, feedback_sources, scored
+from udr_training.examples import split
+from udr_training.feedback.run import FeedbackRun, Report, Scores
 from udr_training.ranking import RankedExample, rank_candidates
-from udr_training.run_folder import RunFolder
-from udr_training.train import TaskExamples, train_encoder
-from udr_training.training_task import TrainingTask
+from udr_training.towers import starting_model
+from udr_training.train import check_optimizer, train_encoder
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,21 +51,20 @@ class Run:
         feedback: Path | None = None,
         report: Report = lambda *_: None,
     ) -> None:
-        self.folder, self.config, self._report = RunFolder(path), config, report
-        self._feedback = self.folder.scores(feedback)
-        length = config.train.list_length
-        self.tasks = {name: TrainingTask.cut(task, config, length) for name, task in collection.tasks.items()}
         # What is wrong is an error now, before the directory belongs to a run that asked for it.
+        check_optimizer(config.train.optimizer)
+        starting_model(config.train, config.train.model)
         encoder = SentenceEncoder.load(config.train.model)
-        self._sources: dict[str, Json] = {
-            "encoder": encoder.fingerprint,
-            "encoder_wording": text.ENCODER_WORDING,
-            **feedback_sources(config.feedback, self.tasks),
-        }
-        places = feedback_places(config.feedback, collection, self._feedback)
-        order = self.folder.claim(config, self._sources, places)
-        # What is drawn depends on the order of the tasks.
-        self.tasks = {name: self.tasks[name] for name in order or self.tasks}
+        self._feedback = FeedbackRun(
+            path,
+            collection,
+            config,
+            feedback=feedback,
+            report=report,
+            fewest=config.train.list_length,
+            sources={"encoder": encoder.fingerprint, "encoder_wording": text.ENCODER_WORDING},
+        )
+        self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
 
     def finish(self) -> Path:
         """Do what is not yet done, and return the folder of the final model."""
@@ -84,37 +84,34 @@ class Run:
         if model.exists():
             _LOG.info("iteration %d: done before", number)
             return model
-        with self.folder.timed(number, "candidates"):
-            if not self.folder.is_proposed(number):
-                self.folder.propose(number, self._proposed(previous))
-        with self.folder.timed(number, "feedback"):
-            scores = scored(self.folder, self.tasks, self.config.feedback, self._feedback, self._report)
+        # BM25's candidates in the first iteration, the last encoder's in all others.
+        neighbours = first_neighbours if previous is None else _nearest_by(previous)
+        self._feedback.propose(number, neighbours)
+        scores = self._feedback.scores(number)
+        train = self.config.train
+        examples = {name: split(task.pool, _ranked(scores[name]), train) for name, task in self.tasks.items()}
+        start = str(previous) if previous is not None and train.warm_start else train.model
         with self.folder.timed(number, "training"):
-            seed = self.config.seed + number
-            examples = {name: TaskExamples(task.pool, _ranked(scores[name])) for name, task in self.tasks.items()}
-            train_encoder(examples, self.config.train, seed, model, folder / "checkpoints")
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            train_encoder(examples, train, self.config.seed + number, start, folder)
         return model
-
-    def _proposed(self, previous: Path | None) -> dict[str, Candidates]:
-        """Return the candidates of one iteration: BM25's in the first, the last encoder's in all others."""
-        if previous is None:
-            return {name: task.propose(first_neighbours(task.pool)) for name, task in self.tasks.items()}
-        encoder = SentenceEncoder.load(str(previous))
-        return {name: task.propose(encoder_neighbours(task.pool, encoder)) for name, task in self.tasks.items()}
 
     def _write_manifest(self) -> None:
         """Write what the run was made of and how long its stages took; its existence says the run is whole."""
         timings: list[Json] = [dict(self.folder.seconds(number)) for number in range(self.config.train.iterations)]
         manifest: dict[str, Json] = {
             "format": 1,
-            **self._sources,
+            **self.folder.sources,
             "model_fingerprint": models.fingerprint(self.folder.path / "model"),
             "queries": {name: len(task.queries) for name, task in self.tasks.items()},
             "pool": {name: len(task.pool) for name, task in self.tasks.items()},
             "seconds": timings,
         }
         write_atomically(self.folder.path / "manifest.json", canonical_json(manifest, indent=2))
+
+
+def _nearest_by(model: Path) -> Callable[[Pool], Neighbours]:
+    encoder = SentenceEncoder.load(str(model))
+    return lambda pool: encoder_neighbours(pool, encoder)
 
 
 def _ranked(scores: Scores) -> tuple[RankedExample, ...]:

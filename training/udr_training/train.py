@@ -1,99 +1,103 @@
-"""One training of the encoder: ranked examples of many tasks in, a model folder out."""
+"""One training of the encoder: examples of many tasks in, a model folder out."""
 
 import json
-import logging
+import math
+import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from transformers import (
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
+from transformers.training_args import OptimizerNames
 
 from udr import text
 from udr.encoder import RECORD
-from udr.files import whole_folder
-from udr.pool import Pool
+from udr.errors import ConfigError, reason
+from udr.files import whole_folder, write_atomically
 from udr_training.config import TrainConfig
-from udr_training.losses import UDRLoss
-from udr_training.ranking import RankedExample
-from udr_training.sampling import TaskBatchSampler, draw_candidates, task_probabilities
-from udr_training.towers import has_two_towers, starting_model
+from udr_training.examples import TaskExamples, dataset
+from udr_training.loss_modules import CandidateLoss
+from udr_training.sampling import TaskBatchSampler, task_probabilities
+from udr_training.towers import has_two_towers, merge_adapters, starting_model
+from udr_training.training_log import MetricsLog, ProgressBar, tensorboard
+from udr_training.validation import BEST, RankValidation
 
-_LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskExamples:
-    """What one task brings to a training.
-
-    Attributes:
-        pool: where queries and candidates come from.
-        examples: the queries with their ranked candidates.
-    """
-
-    pool: Pool
-    examples: tuple[RankedExample, ...]
+_SAVES = 5
+"""Checkpoints a training, at least: what a kill may cost."""
 
 
-def train_encoder(
-    tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: int, folder: Path, checkpoints: Path
-) -> None:
-    """Train an encoder and save it in ``folder``, which appears when it is whole.
+def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: int, start: str, folder: Path) -> None:
+    """Train an encoder and save it as ``folder/model``, which appears when it is whole.
+
+    Beside it ``folder/metrics.jsonl`` grows (see ``MetricsLog``), and meanwhile ``folder/checkpoints``, from where it
+    goes on after a kill. Where queries are watched, the model is that of the best validation NDCG, else the last.
 
     Args:
         tasks: by name.
         config: how.
         seed: of initialisation, order, draws and dropout; on a CPU, the same seed gives the same model.
-        folder: where the model goes; opens with plain ``SentenceTransformer(folder)``.
-        checkpoints: a folder for what the trainer writes meanwhile; it goes on from there after a kill.
+        start: the model to start from.
+        folder: the iteration's; the model opens with plain ``SentenceTransformer(folder / "model")``.
+
+    Raises:
+        ConfigError: the optimizer is unknown, or its package is missing; the encoder cannot be trained that way.
     """
+    check_optimizer(config.optimizer)
     torch.manual_seed(seed)
-    model = starting_model(config)
-    num_queries = {name: len(task.examples) for name, task in tasks.items()}
-    num_batches = config.epochs * sum(max(1, count // config.batch_size) for count in num_queries.values())
-    data = DatasetDict({name: _dataset(task, config, seed) for name, task in tasks.items()})
+    model = starting_model(config, start)
+    num_queries = {name: len(task.learned) for name, task in tasks.items()}
+    num_batches = num_steps(config, num_queries)
+    validation = RankValidation(tasks)
+    checkpoints = folder / "checkpoints"
     trainer = SentenceTransformerTrainer(
         model=model,
-        args=_arguments(model, config, seed, checkpoints, num_batches, num_queries),
-        train_dataset=data,
-        loss=UDRLoss(model, config.temperature or None, config.ranking_weight),
+        args=_arguments(model, config, seed, checkpoints, num_batches, num_queries, watches=bool(validation.tasks)),
+        train_dataset=DatasetDict({name: dataset(task, config, seed) for name, task in tasks.items()}),
+        evaluator=validation if validation.tasks else None,
+        loss=CandidateLoss.of(model, config),
     )
-    # Its own printer writes to stdout, which is for results.
+    # The trainer's own printers write to stdout, which is for results.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_LogCallback)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
-    _save(model, config, folder)
+    trainer.add_callback(MetricsLog(folder / "metrics.jsonl", config.epochs))
+    if config.tensorboard:
+        trainer.add_callback(tensorboard(folder / "tensorboard"))
+    if sys.stderr.isatty():
+        trainer.add_callback(ProgressBar)
+    if config.patience and validation.tasks:
+        trainer.add_callback(EarlyStoppingCallback(config.patience * _watches_an_epoch(config)))
+    try:
+        trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+    except ImportError as error:
+        raise ConfigError(f"train.optimizer {config.optimizer!r} cannot be used: {reason(error)}") from error
+    if config.lora_rank:
+        merge_adapters(model)
+    _save(model, folder / "model")
+    shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-class _LogCallback(TrainerCallback):
-    """Sends what the trainer logs to our log."""
+def check_optimizer(name: str) -> None:
+    """Refuse an optimizer that Transformers does not know.
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, float] | None = None,
-        **_: object,
-    ) -> None:
-        if logs and "loss" in logs:
-            _LOG.info("step %d of %d: loss %.4f", state.global_step, state.max_steps, float(logs["loss"]))
+    Raises:
+        ConfigError: it is unknown.
+    """
+    known = [one.value for one in OptimizerNames]
+    if name not in known:
+        raise ConfigError(f"unknown train.optimizer {name!r}; Transformers has {', '.join(known)}")
+
+
+def num_steps(config: TrainConfig, num_queries: Mapping[str, int]) -> int:
+    """Return the steps of a training: as many as it takes to visit each query ``epochs`` times on average."""
+    return config.epochs * sum(max(1, count // config.batch_size) for count in num_queries.values())
 
 
 def _arguments(
@@ -103,14 +107,18 @@ def _arguments(
     checkpoints: Path,
     num_batches: int,
     num_queries: Mapping[str, int],
+    *,
+    watches: bool,
 ) -> SentenceTransformerTrainingArguments:
     # Which way each column goes through the model, and the prompts that `encode_query` and `encode_document` add.
     routes = {"query": "query"} | {f"candidate_{n}": "document" for n in range(1, config.list_length + 1)}
     prompts = {column: prompt for column, route in routes.items() if (prompt := model.prompts.get(route))}
+    between_saves = max(1, num_batches // (config.epochs * _watches_an_epoch(config)))
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=1,
         per_device_train_batch_size=config.batch_size,
+        optim=config.optimizer,
         learning_rate=config.learning_rate,
         warmup_steps=round(config.warmup * num_batches),
         lr_scheduler_type="linear",
@@ -127,65 +135,40 @@ def _arguments(
         prompts=prompts or None,
         router_mapping=routes if has_two_towers(model) else {},
         logging_steps=max(1, num_batches // 50),
+        eval_strategy="steps" if watches else "no",
+        eval_steps=between_saves,
         save_strategy="steps",
-        save_steps=max(1, num_batches // 5),
+        save_steps=between_saves,
         save_total_limit=1,
+        load_best_model_at_end=watches,
+        metric_for_best_model=f"eval_{BEST}" if watches else None,
+        greater_is_better=True if watches else None,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=0,
     )
 
 
-def _dataset(task: TaskExamples, config: TrainConfig, seed: int) -> Dataset:
-    """Return the task's queries, once a draw of candidates, draw after draw; texts are looked up when read."""
-    places = {row.id: place for place, row in enumerate(task.pool.rows)}
-    keys = _text_keys(task.pool)
-    rows: dict[str, list[object]] = {"query": [], "candidates": [], "label": []}
-    for number in range(config.epochs):
-        for example in task.examples:
-            draw = draw_candidates(example, config.list_length, number, seed)
-            query = places[example.query_id]
-            candidates = [places[example.candidates[place]] for place in draw.chosen]
-            rows["query"].append(query)
-            rows["candidates"].append(candidates)
-            rows["label"].append([*draw.ranks, *(keys[place] for place in candidates), keys[query]])
-    data = Dataset.from_dict(rows)
-    data.set_transform(_Wording(task.pool))
-    return data
-
-
-_Columns = dict[str, list[Any]]
-
-
-class _Wording:
-    """Turns positions in a pool into what the encoder reads; ``datasets`` calls it on the rows of a batch."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._queries = [text.row_query(pool.task, row) for row in pool.rows]
-        self._demonstrations = [text.encoder_demonstration(pool.task, row) for row in pool.rows]
-
-    def __call__(self, batch: _Columns) -> _Columns:
-        columns: _Columns = {"query": [self._queries[place] for place in batch["query"]]}
-        for number, places in enumerate(zip(*batch["candidates"], strict=True), start=1):
-            columns[f"candidate_{number}"] = [self._demonstrations[place] for place in places]
-        return {**columns, "label": batch["label"]}
-
-
-def _text_keys(pool: Pool) -> list[int]:
-    """Return a number for each row; copies share one."""
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(text.copy_text(pool.task, row), len(numbers)) for row in pool.rows]
+def _watches_an_epoch(config: TrainConfig) -> int:
+    """Return how often the training is saved, and watched, in the time of one visit to each query."""
+    return math.ceil(_SAVES / config.epochs)
 
 
 def _last_checkpoint(checkpoints: Path) -> str | None:
     # The trainer writes its state last, so a folder without it was cut short.
     whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
-    return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
+    if not whole:
+        return None
+    last = max(whole, key=lambda path: int(path.name.rpartition("-")[2]))
+    # The state knows the best checkpoint by its whole path; the run may have been moved since.
+    state = json.loads((last / "trainer_state.json").read_text("utf-8"))
+    if state.get("best_model_checkpoint"):
+        state["best_model_checkpoint"] = str(checkpoints / Path(state["best_model_checkpoint"]).name)
+        write_atomically(last / "trainer_state.json", json.dumps(state, indent=2).encode())
+    return str(last)
 
 
-def _save(model: SentenceTransformer, config: TrainConfig, folder: Path) -> None:
-    # As it was trained, so it is to be searched, whatever it started from.
-    model.similarity_fn_name = "cosine" if config.temperature else "dot"
+def _save(model: SentenceTransformer, folder: Path) -> None:
     with whole_folder(folder) as staging:
         model.save_pretrained(str(staging))
         (staging / RECORD).write_text(json.dumps({"encoder_wording": text.ENCODER_WORDING}) + "\n", "utf-8")

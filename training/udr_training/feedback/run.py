@@ -5,10 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from udr import models, text
-from udr.pool import Collection
+from udr.pool import Collection, Pool
 from udr.types import Json
-from udr_training.candidates import first_neighbours
-from udr_training.config import FeedbackConfig, ScoringConfig
+from udr_training.candidates import Neighbours, first_neighbours
+from udr_training.config import ScoringConfig
 from udr_training.feedback.lm import identify, load_lm
 from udr_training.feedback.scoring import Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
@@ -23,17 +23,20 @@ Scores = Mapping[tuple[str, str], float]
 
 
 class FeedbackRun:
-    """Scores the training queries' first candidates and keeps the scores: ``udr feedback score``.
+    """A run's candidates and their scores: all of ``udr feedback score``, and the first half of ``udr train``.
 
     Args:
         path: the run directory; made when it does not exist.
         collection: the tasks.
-        config: everything that the scores depend on.
+        config: everything that the result depends on.
         feedback: where scores are kept; None keeps them in the run directory. Runs may share a file.
         report: told about the progress.
+        fewest: the least number of candidates that a query must have.
+        sources: hashes of what else the run is made from.
 
     Raises:
-        ConfigError: the directory belongs to another run, a pool is too small, or there is no such device.
+        ConfigError: the directory belongs to a run with another configuration, or that was started from other data
+            or models; a pool is too small; or there is no such device.
         ModelError: the language model's name leads nowhere.
         FeedbackError: a remote language model gives no usable numbers.
     """
@@ -46,50 +49,55 @@ class FeedbackRun:
         *,
         feedback: Path | None = None,
         report: Report = lambda *_: None,
+        fewest: int = 1,
+        sources: Mapping[str, Json] | None = None,
     ) -> None:
-        self.folder, self.config, self._report = RunFolder(path), config, report
-        self.tasks = {name: TrainingTask.cut(task, config) for name, task in collection.tasks.items()}
+        self.folder, self._config, self._report = RunFolder(path), config.feedback, report
+        tasks = {name: TrainingTask.cut(task, config, fewest) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
-        sources = feedback_sources(config.feedback, self.tasks)
-        order = self.folder.claim(config, sources, feedback_places(config.feedback, collection, self._store))
-        self.tasks = {name: self.tasks[name] for name in order or self.tasks}
+        order = self.folder.claim(config, {**(sources or {}), **self._sources(tasks)}, self._places(collection))
+        # What is drawn depends on the order of the tasks: the one that the run began with.
+        self.tasks = {name: tasks[name] for name in order or tasks}
+
+    def _sources(self, tasks: Mapping[str, TrainingTask]) -> dict[str, Json]:
+        lm = identify(self._config)
+        return {
+            "lm": lm.fingerprint,
+            "lm_dtype": lm.dtype,
+            "lm_wording": text.LM_WORDING,
+            "pools": {name: task.digest for name, task in tasks.items()},
+        }
+
+    def _places(self, collection: Collection) -> dict[str, Path]:
+        """Return where what the scores need lies on this machine."""
+        lm = {"lm": Path(self._config.lm).expanduser()} if models.is_local(self._config.lm) else {}
+        return {"tasks": collection.root, "feedback": self._store, **lm}
 
     def finish(self) -> dict[str, Scores]:
         """Score what is not scored yet, and return all scores by task."""
-        if not self.folder.is_proposed(0):
-            with self.folder.timed(0, "candidates"):
-                proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in self.tasks.items()}
-                self.folder.propose(0, proposed)
-        with self.folder.timed(0, "feedback"):
-            return scored(self.folder, self.tasks, self.config.feedback, self._store, self._report)
+        self.propose(0, first_neighbours)
+        return self.scores(0)
 
+    def propose(self, number: int, neighbours: Callable[[Pool], Neighbours]) -> None:
+        """Propose the candidates of one iteration, unless that was done before.
 
-def feedback_sources(config: FeedbackConfig, tasks: Mapping[str, TrainingTask]) -> dict[str, Json]:
-    """Return hashes of all that scores are made from: the language model, its wording, the pools."""
-    lm = identify(config)
-    return {
-        "lm": lm.fingerprint,
-        "lm_dtype": lm.dtype,
-        "lm_wording": text.LM_WORDING,
-        "pools": {name: task.digest for name, task in tasks.items()},
-    }
+        Args:
+            number: of the iteration.
+            neighbours: makes a pool's search.
+        """
+        if not self.folder.is_proposed(number):
+            with self.folder.timed(number, "candidates"):
+                proposed = {name: task.propose(neighbours(task.pool)) for name, task in self.tasks.items()}
+                self.folder.propose(number, proposed)
 
-
-def feedback_places(config: FeedbackConfig, collection: Collection, store: Path) -> dict[str, Path]:
-    """Return where what the scores need lies on this machine."""
-    lm = {"lm": Path(config.lm).expanduser()} if models.is_local(config.lm) else {}
-    return {"tasks": collection.root, "feedback": store, **lm}
-
-
-def scored(
-    folder: RunFolder, tasks: Mapping[str, TrainingTask], config: FeedbackConfig, store: Path, report: Report
-) -> dict[str, Scores]:
-    """Return the scores of all candidates proposed so far, by task; what is missing is computed and stored."""
-    candidates = folder.candidates()
-    # Loaded anew each time: what follows the feedback should have the memory to itself.
-    lm = load_lm(config)
-    with FeedbackStore(store, lm.fingerprint, lm.dtype, text.LM_WORDING) as opened:
-        return {
-            name: score_pairs(lm, opened, task.pairs(candidates[name]), partial(report, name))
-            for name, task in tasks.items()
-        }
+    def scores(self, number: int) -> dict[str, Scores]:
+        """Return the scores of all candidates proposed up to an iteration; what is missing is computed and stored."""
+        with self.folder.timed(number, "feedback"):
+            candidates = self.folder.candidates(number + 1)
+            # Loaded anew each time: what follows the feedback should have the memory to itself.
+            lm = load_lm(self._config)
+            with FeedbackStore(self._store, lm.fingerprint, lm.dtype, text.LM_WORDING) as opened:
+                return {
+                    name: score_pairs(lm, opened, task.pairs(candidates[name]), partial(self._report, name))
+                    for name, task in self.tasks.items()
+                }
