@@ -1,4 +1,4 @@
-"""The commands ``udr train`` and ``udr evaluate``: arguments to configuration to one call."""
+"""The command ``udr train``: arguments to configuration to one call."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, names_of, quiet, show_progress
 
 
@@ -30,15 +29,22 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Visits to each query in a training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The schedule's peak.")] = None,
+    loss: Annotated[str | None, typer.Option(help="udr, lambda, epr or kl.")] = None,
     train_dtype: Annotated[str | None, typer.Option(help="What training computes in: float32, bfloat16.")] = None,
     ranking_weight: Annotated[float | None, typer.Option(help="λ, the list-wise loss's share, 0 to 1.")] = None,
     towers: Annotated[int | None, typer.Option(help="1 shares the encoder, 2 trains one for each side.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting, as in the file: train.lora_rank=8. May be repeated."),
+    ] = None,
     feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the run would do and cost, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback."""
     from udr.pool import open_collection
-    from udr_training.config import load_config
+    from udr_training.config_file import load_config, settings_of
 
     overrides = {
         "tasks": names_of(tasks),
@@ -58,49 +64,24 @@ def train(
         "train.learning_rate": learning_rate,
         "train.dtype": train_dtype,
         "train.ranking_weight": ranking_weight,
+        "train.loss": loss,
         "train.towers": towers,
+        **settings_of(settings or []),
     }
     asked = load_config(preset, overrides, config)
     collection = open_collection(tasks_folder, asked.tasks or None)
     resolved = replace(asked, tasks=tuple(collection.tasks))
 
     # Only now: the checks above answer at once, these imports take seconds.
+    quiet()
+    if dry_run:
+        from udr_training.plan import plan_run
+
+        plan = plan_run(out, collection, resolved, feedback)
+        typer.echo(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
+        return
+
     from udr_training.run import Run
 
-    quiet()
     run = Run(out, collection, resolved, feedback=feedback, report=show_progress)
     typer.echo(str(run.finish()))
-
-
-def evaluate(
-    tasks_folder: TasksFolder,
-    retrievers: Annotated[str, typer.Option(help="random, bm25, encoders, run directories; separated by commas.")],
-    tasks: TaskNames = None,
-    lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,
-    shots: Annotated[int, typer.Option(help="Demonstrations a prompt.", min=0)] = 4,
-    limit: Annotated[int | None, typer.Option(help="Test rows a task, by seed.", min=1)] = None,
-    pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of cuts, random demonstrations and the bootstrap.", min=0)] = 0,
-    device: Annotated[str, typer.Option(help="Where the language model runs.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Its weights.")] = "float32",
-    as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout; the table goes to stderr.")] = False,
-) -> None:
-    """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
-    from udr.pool import open_collection
-
-    collection = open_collection(tasks_folder, names_of(tasks))
-
-    from udr_training.evaluate import EvaluationConfig, TaskResult, evaluate, table
-    from udr_training.feedback.causal_lm import CausalLM
-
-    quiet()
-
-    def show(result: TaskResult) -> None:
-        typer.echo(f"udr: {result.task}, {result.retriever}: {result.value:.1f}", err=True)
-
-    config = EvaluationConfig(shots=shots, limit=limit, pool=pool, seed=seed)
-    model = CausalLM.load(lm, device, dtype)
-    evaluation = evaluate(collection, names_of(retrievers) or [], model, config, show)
-    typer.echo(table(evaluation), err=as_json)
-    if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))
