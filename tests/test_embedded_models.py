@@ -8,10 +8,10 @@ import pytest
 from udr.encoder import SentenceEncoder
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 from udr.pool import open_collection
+from udr_training.evaluation.retrievers import NamedRetriever
 from udr_training.feedback.causal_lm import CausalLM
 from udr_training.feedback.forward import plain_log_likelihoods
 from udr_training.feedback.pairs import prompt_of
-from udr_training.retrievers import NamedRetriever
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,4 @@
-"""``udr train`` and ``udr evaluate``: every wrong argument is one line on stderr, and nothing is left behind."""
+"""``udr train``: every wrong argument is one line on stderr, and nothing is left behind."""
 
 from pathlib import Path
 
@@ -42,24 +42,6 @@ def test_train_refuses_what_makes_no_sense(
     last = captured.err.strip().splitlines()[-1]
     assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "status", "message"),
-    [
-        (["--retrievers", "random", "--tasks", "nope"], 1, "unknown task 'nope'"),
-        (["--retrievers", "random,./nowhere"], 1, "model './nowhere': no such file or folder"),
-        (["--retrievers", ""], 2, "a list of names, separated by commas, was expected; found ''"),
-        (["--retrievers", "random", "--lm", "./nowhere"], 1, "model './nowhere'"),
-    ],
-)
-def test_evaluate_refuses_what_makes_no_sense(
-    tasks: Path, lm_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
-) -> None:
-    assert main(["evaluate", str(tasks), "--lm", str(lm_folder), *arguments]) == status
-    captured = capsys.readouterr()
-    last = captured.err.strip().splitlines()[-1]
-    assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
 
 
 def test_a_folder_without_tasks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from udr.tasks import Metric
-from udr_training.metrics import exact_match, final_answer, judge, rouge_l, sari
+from udr_training.evaluation.metrics import exact_match, final_answer, judge, rouge_l, sari
 
 
 def value(metric: Metric, answers: list[tuple[str, list[str], str]]) -> float:
@@ -59,6 +59,24 @@ def test_sari_of_one_word_by_hand() -> None:
     # 1-grams: nothing kept or deserved to be (1), "a" deleted rightly (1), "b" added for "c" (0): two thirds. Longer
     # n-grams: there are none, so nothing is wrong (1).
     assert sari("b", ["c"], "a") == pytest.approx((2 / 3 + 1 + 1 + 1) / 4)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "expected"),
+    [
+        ("About 95 you now get in .", 26.82782411698074),
+        ("About 95 species are now agreed .", 58.89995423074248),
+        ("About 95 species are currently agreed .", 50.71608864657479),
+    ],
+)
+def test_sari_is_what_the_authors_script_prints(prediction: str, expected: float) -> None:
+    # The example in SARI.py of github.com/cocoxu/simplification.
+    references = [
+        "About 95 species are currently known .",
+        "About 95 species are now accepted .",
+        "95 species are now accepted .",
+    ]
+    assert 100 * sari(prediction, references, "About 95 species are currently accepted .") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("metric", list(Metric))

@@ -1,0 +1,54 @@
+"""A language model whose answers are known by hand: it copies the demonstration it saw last."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
+
+
+class CopyLM:
+    """Answers with the target of the last demonstration it is shown; characters are tokens.
+
+    Attributes:
+        asked: prompts it was asked for an answer.
+        scored: prompts it scored for the oracle.
+
+    Args:
+        fail_after: answers after which it is interrupted.
+    """
+
+    name, fingerprint, dtype, context = "copy", "copy-1", "float32", 100_000
+
+    def __init__(self, fail_after: int | None = None) -> None:
+        self.asked, self.scored, self._fail_after = 0, 0, fail_after
+
+    def tokens(self, text: str, *, start: bool = False) -> Tokens:
+        return tuple(map(ord, text))
+
+    def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        return [list(range(len(prompts)))]
+
+    def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        self.scored += len(prompts)
+        return [_copied(prompt) for prompt in prompts]
+
+    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        self._ask(len(prompts))
+        return [_copied(prompt) for prompt in prompts]
+
+    def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
+        self._ask(len(prompts))
+        texts = ["".join(map(chr, prompt)) for prompt in prompts]
+        return [text.split("\n\n")[-2].rpartition("Reversed: ")[2] for text in texts]
+
+    def _ask(self, count: int) -> None:
+        if self._fail_after is not None and self.asked + count > self._fail_after:
+            raise KeyboardInterrupt
+        self.asked += count
+
+
+def _copied(prompt: Prompt) -> Likelihoods:
+    last = "".join(map(chr, prompt.parts[-2])).strip().rpartition(": ")[2]
+    sums = np.array([0.0 if "".join(map(chr, option)).strip() == last else -100.0 for option in prompt.options])
+    return Likelihoods(sums, tuple(map(len, prompt.options)))

@@ -1,0 +1,87 @@
+"""The command ``udr evaluate``: arguments to configuration to one call."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udr.errors import ConfigError
+from udr.models import DEFAULT_LM
+from udr_training.arguments import TaskNames, TasksFolder, names_of, quiet, show_progress
+
+
+def evaluate(
+    tasks_folder: TasksFolder,
+    retrievers: Annotated[
+        str, typer.Option(help="random, bm25, oracle, encoders, run directories; separated by commas.")
+    ],
+    tasks: TaskNames = None,
+    lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,
+    shots: Annotated[str, typer.Option(help="Demonstrations a prompt; several numbers separated by commas.")] = "4",
+    baseline: Annotated[
+        str | None, typer.Option(help="The retriever that gains are counted from; bm25, or else the first.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Test rows a task, by seed.", min=1)] = None,
+    pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of cuts, random demonstrations and the bootstrap.", min=0)] = 0,
+    oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle has scored for a row.")] = 12,
+    oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each of them.")] = 0,
+    device: Annotated[str, typer.Option(help="Where the language model runs.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Its weights.")] = "float32",
+    output: Annotated[
+        Path | None,
+        typer.Option(help="A folder for report.html, report.md, report.json and the answers; goes on if cut short."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout; the table goes to stderr.")] = False,
+) -> None:
+    """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
+    from udr.pool import open_collection
+    from udr_training.evaluation.config import EvaluationConfig
+
+    config = EvaluationConfig(
+        retrievers=tuple(names_of(retrievers) or ()),
+        shots=_numbers(shots),
+        baseline=baseline,
+        limit=limit,
+        pool=pool,
+        seed=seed,
+        oracle_candidates=oracle_candidates,
+        oracle_context=oracle_context,
+    )
+    collection = open_collection(tasks_folder, names_of(tasks))
+
+    # Only now: the checks above answer at once, these imports take seconds.
+    from udr_training.evaluation.evaluate import evaluate
+    from udr_training.evaluation.phrases import points, with_shots
+    from udr_training.evaluation.report import table, write_report
+    from udr_training.evaluation.results import TaskResult
+    from udr_training.feedback.causal_lm import CausalLM
+
+    quiet()
+
+    def show(result: TaskResult) -> None:
+        label = config.labels[result.retriever]
+        shown = f", {with_shots(result.shots)}" if len(config.shots) > 1 else ""
+        typer.echo(f"udr: {result.task}, {label}{shown}: {points(result.estimate.value)}", err=True)
+
+    model = CausalLM.load(lm, device, dtype)
+    evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)
+    if output is not None:
+        write_report(output, evaluation, collection)
+        typer.echo(f"udr: the report is {output / 'report.html'}", err=True)
+    typer.echo(table(evaluation), err=as_json)
+    if as_json:
+        typer.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))
+
+
+def _numbers(listed: str) -> tuple[int, ...]:
+    """Return the numbers in a list that commas separate.
+
+    Raises:
+        ConfigError: something in it is no whole number.
+    """
+    try:
+        return tuple(int(number) for number in listed.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--shots must be whole numbers, separated by commas; found {listed!r}") from error

@@ -1,0 +1,72 @@
+"""The names of retrievers: built-in ones, encoders, runs; and short ones for tables."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from udr.errors import ConfigError
+from udr.models import PACKAGE, is_local
+
+RANDOM, BM25, ORACLE = "random", "bm25", "oracle"
+BUILT_IN = (RANDOM, BM25, ORACLE)
+
+_ITERATION = re.compile(r"iteration-\d+")
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Return a short name for each, all different: as few last parts of a path or name as tell them apart.
+
+    A run is called by its folder, and one of its iterations by run and iteration.
+
+    Args:
+        names: all different.
+    """
+    parts = {name: _parts(name) for name in names}
+    # An iteration says nothing without its run.
+    shown = {name: 2 if _ITERATION.fullmatch(own[-1]) else 1 for name, own in parts.items()}
+    while True:
+        short = {name: "/".join(own[-shown[name] :]) for name, own in parts.items()}
+        counts = Counter(short.values())
+        alike = [name for name in names if counts[short[name]] > 1]
+        growing = [name for name in alike if shown[name] < len(parts[name])]
+        if not growing:
+            # Two ways to write one path have no parts that differ.
+            return {name: name if name in alike else short[name] for name in names}
+        for name in growing:
+            shown[name] += 1
+
+
+def _parts(name: str) -> list[str]:
+    if name in BUILT_IN:
+        return [name]
+    whole = os.path.abspath(Path(name).expanduser()) if is_local(name) else name.removeprefix(PACKAGE)
+    parts = [part for part in whole.split("/") if part not in ("", ".")]
+    # The model of a run or of an iteration: what matters is whose it is.
+    return parts[:-1] if len(parts) > 1 and parts[-1] == "model" else parts or [name]
+
+
+def run_of(name: str) -> Path | None:
+    """Return the run directory that a name leads to or into, ``RUN/iteration-0/model`` included; None if to none."""
+    if name in BUILT_IN:
+        return None
+    folder = Path(name).expanduser()
+    candidates = [folder, folder.parent] if folder.name == "model" else [folder]
+    if _ITERATION.fullmatch(folder.parent.name):
+        candidates.append(folder.parent.parent)
+    return next((candidate for candidate in candidates if (candidate / "config.toml").is_file()), None)
+
+
+def model_of(name: str) -> str:
+    """Return the model that a run ended with, or the name itself where it is no run directory.
+
+    Raises:
+        ConfigError: the run is not finished.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / "config.toml").is_file():
+        return name
+    if not (folder / "model").is_dir():
+        raise ConfigError(f"{name} is a run that is not finished; start `udr train` again with --out {name}")
+    return str(folder / "model")

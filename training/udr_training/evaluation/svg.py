@@ -1,0 +1,125 @@
+"""What drawings are made of: elements, axes, marks. Colours are classes, so that a page has two themes."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+
+SERIES = 8
+"""Colours that the page's style has, ``series-0`` to ``series-7``."""
+
+_DASHES = 4
+
+
+def element(tag: str, *content: str, **attributes: str | float | None) -> str:
+    """Return one element; ``class_`` is the attribute class, an underscore in other names a hyphen.
+
+    Args:
+        tag: the element's name.
+        content: what is inside, as markup.
+        attributes: texts are escaped, numbers have two decimals at most, None is left out.
+    """
+    parts = [tag]
+    for key, value in attributes.items():
+        if value is not None:
+            text = value if isinstance(value, str) else number(value)
+            parts.append(f'{key.rstrip("_").replace("_", "-")}="{escape(text)}"')
+    return f"<{' '.join(parts)}>{''.join(content)}</{tag}>"
+
+
+def breakable(text: str) -> str:
+    """Return a name as markup that breaks where people would break it, if it must."""
+    return re.sub(r"([_/])", r"\1<wbr>", escape(text))
+
+
+def number(value: float) -> str:
+    """Return a coordinate as short as it can be written."""
+    return f"{round(value, 2) + 0.0:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A scale with round numbers at its ticks.
+
+    Attributes:
+        ticks: rising; the first and the last are the axis's ends.
+    """
+
+    ticks: tuple[float, ...]
+
+    @staticmethod
+    def over(values: Iterable[float], *, num_ticks: int = 5, whole: bool = False) -> "Axis":
+        """Return an axis that all values lie on, with about so many ticks, 1, 2 or 5 times a power of ten apart.
+
+        Args:
+            values: at least one.
+            num_ticks: roughly.
+            whole: ticks are whole numbers.
+        """
+        known = list(values)
+        low, high = min(known), max(known)
+        if low == high:
+            low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
+        rough = (high - low) / num_ticks
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+        if whole:
+            step = max(1.0, step)
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        return Axis(tuple(place * step for place in range(first, last + 1)))
+
+    def share(self, value: float) -> float:
+        """Return where a value lies between the ends, from 0 to 1; what lies outside is moved to the end."""
+        low, high = self.ticks[0], self.ticks[-1]
+        return min(1.0, max(0.0, (value - low) / (high - low)))
+
+    def label(self, tick: float) -> str:
+        """Return a tick as text, all with the decimals that the step needs."""
+        step = self.ticks[1] - self.ticks[0]
+        decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+        return f"{tick + 0.0:,.{decimals}f}".replace("-", "−")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a series is told from the others: by colour, and by shape, since colour is not for everybody.
+
+    Attributes:
+        kind: the class of its colour.
+        shape: a number; the shapes of marks and the dashes of lines come in turn.
+    """
+
+    kind: str
+    shape: int
+
+    @staticmethod
+    def of(place: int) -> "Look":
+        """Return the look of a series by its place among them."""
+        return Look(f"series-{place % SERIES}", place)
+
+    @property
+    def line(self) -> str:
+        """The class of its lines."""
+        return f"line {self.kind} dash-{self.shape % _DASHES}"
+
+
+def mark(look: Look, x: float, y: float, size: float = 4.0) -> str:
+    """Return a series' mark around a point; there are as many shapes as colours."""
+    s, long, short = number(size), number(1.3 * size), number(0.4 * size)
+    plus = f"M-{short} -{s}H{short}V-{short}H{s}V{short}H{short}V{s}H-{short}V{short}H-{s}V-{short}H-{short}Z"
+    shapes = (
+        f"M-{s} 0A{s} {s} 0 1 0 {s} 0A{s} {s} 0 1 0 -{s} 0Z",
+        f"M-{s} -{s}H{s}V{s}H-{s}Z",
+        f"M0 -{long}L{long} {s}H-{long}Z",
+        f"M0 -{long}L{long} 0L0 {long}L-{long} 0Z",
+        f"M0 {long}L{long} -{s}H-{long}Z",
+        plus,
+        f"M-{long} -{short}H{long}V{short}H-{long}Z",
+        plus,
+    )
+    place = look.shape % len(shapes)
+    # The last shape is the plus, turned.
+    turned = " rotate(45)" if place == len(shapes) - 1 else ""
+    moved = f"translate({number(x)} {number(y)}){turned}"
+    return element("path", d=shapes[place], transform=moved, class_=f"mark {look.kind}")
