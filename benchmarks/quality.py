@@ -1,0 +1,100 @@
+"""Is a retriever trained from feedback better than what needs no training? On ten tasks, and on three it never saw.
+
+    python benchmarks/quality.py TASKS --out FOLDER [--preset cpu] [--dtype bfloat16] [--parts NAME,...]
+
+TASKS is a collection that holds the tasks below. The parts, in their order:
+
+- ``train``: one retriever on ten tasks, 150 queries and 12 candidates a task, two iterations;
+- ``evaluate``: random, BM25, the base encoder, each iteration: 150 test rows a task, 4 shots;
+- ``epr``: a retriever with the loss of EPR on the first iteration's scores; joins the evaluation;
+- ``oracle``: the best candidates by the language model's own scores; joins the evaluation of five tasks;
+- ``transfer``: the retriever, BM25 and the base encoder on three tasks that no training saw.
+
+Hours on two cores. Every part goes on where it was cut short. FOLDER holds runs and evaluations, each with its report.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+
+TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
+ABLATED = "sst5,trec,snli,comv,commongen"
+UNSEEN = "mr,qnli,dart"
+QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 150, 4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", default="cpu")
+    parser.add_argument("--dtype", default="float32", help="of feedback and training")
+    parser.add_argument("--parts", default=",".join(PARTS))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for part in arguments.parts.split(","):
+        print(f"== {part}", flush=True)
+        PARTS[part](arguments)
+    return 0
+
+
+def train(arguments: argparse.Namespace) -> None:
+    _train(arguments, "udr", TASKS)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    first = arguments.out / "udr" / "iteration-0" / "model"
+    retrievers = ["random", "bm25", DEFAULT_ENCODER, str(first), str(arguments.out / "udr")]
+    _evaluate(arguments, "evaluation", TASKS, retrievers)
+
+
+def epr(arguments: argparse.Namespace) -> None:
+    _train(arguments, "epr", TASKS, "--loss", "epr", "--iterations", "1")
+    first = arguments.out / "udr" / "iteration-0" / "model"
+    retrievers = ["random", "bm25", DEFAULT_ENCODER, str(first), str(arguments.out / "udr"), str(arguments.out / "epr")]
+    _evaluate(arguments, "evaluation", TASKS, retrievers)
+
+
+def oracle(arguments: argparse.Namespace) -> None:
+    retrievers = ["random", "bm25", DEFAULT_ENCODER, str(arguments.out / "udr"), "oracle"]
+    _evaluate(arguments, "headroom", ABLATED, retrievers, "--oracle-context", "1")
+
+
+def transfer(arguments: argparse.Namespace) -> None:
+    _evaluate(arguments, "transfer", UNSEEN, ["bm25", DEFAULT_ENCODER, str(arguments.out / "udr")])
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "epr": epr,
+    "oracle": oracle,
+    "transfer": transfer,
+}
+
+
+def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str) -> None:
+    command = ["train", str(arguments.tasks), "--tasks", tasks, "--preset", arguments.preset]
+    command += ["--queries", str(QUERIES), "--candidates", str(CANDIDATES), "--lm", DEFAULT_LM]
+    command += ["--model", DEFAULT_ENCODER, "--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
+    # All runs read one file of scores: what one has had scored, another need not.
+    scores = arguments.out / "feedback.sqlite"
+    _udr(*command, "--feedback", str(scores), "--out", str(arguments.out / name), *more)
+
+
+def _evaluate(arguments: argparse.Namespace, name: str, tasks: str, retrievers: list[str], *more: str) -> None:
+    command = ["evaluate", str(arguments.tasks), "--tasks", tasks, "--lm", DEFAULT_LM, "--shots", str(SHOTS)]
+    command += ["--pool", "800", "--limit", str(ROWS), "--retrievers", ",".join(retrievers)]
+    _udr(*command, "--baseline", DEFAULT_ENCODER, "--output", str(arguments.out / name), *more)
+
+
+def _udr(*command: str) -> None:
+    subprocess.run([str(Path(sys.executable).with_name("udr")), *command], check=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
