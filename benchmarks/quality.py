@@ -7,6 +7,7 @@ TASKS is a collection that holds the tasks below. The parts, in their order:
 - ``train``: one retriever on ten tasks, 150 queries and 12 candidates a task, two iterations;
 - ``evaluate``: random, BM25, the base encoder, each iteration: 150 test rows a task, 4 shots;
 - ``epr``: a retriever with the loss of EPR on the first iteration's scores; joins the evaluation;
+- ``ablations``: on five of the tasks, one training alone, and one whose encoder reads no instruction;
 - ``oracle``: the best candidates by the language model's own scores; joins the evaluation of five tasks;
 - ``transfer``: the retriever, BM25 and the base encoder on three tasks that no training saw.
 
@@ -16,7 +17,7 @@ Hours on two cores. Every part goes on where it was cut short. FOLDER holds runs
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
@@ -24,6 +25,8 @@ from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
 ABLATED = "sst5,trec,snli,comv,commongen"
 UNSEEN = "mr,qnli,dart"
+UDR = (str(Path(sys.executable).with_name("udr")),)
+BARE = (sys.executable, str(Path(__file__).with_name("without_instruction.py")))
 QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 150, 4
 
 
@@ -59,6 +62,15 @@ def epr(arguments: argparse.Namespace) -> None:
     _evaluate(arguments, "evaluation", TASKS, retrievers)
 
 
+def ablations(arguments: argparse.Namespace) -> None:
+    _train(arguments, "five", ABLATED)
+    whole = [str(arguments.out / "five" / "iteration-0" / "model"), str(arguments.out / "five")]
+    _evaluate(arguments, "ablations", ABLATED, ["bm25", DEFAULT_ENCODER, *whole])
+    _train(arguments, "without-instruction", ABLATED, command=BARE)
+    bare = str(arguments.out / "without-instruction")
+    _evaluate(arguments, "without-instruction-evaluation", ABLATED, ["bm25", bare], baseline="bm25", command=BARE)
+
+
 def oracle(arguments: argparse.Namespace) -> None:
     retrievers = ["random", "bm25", DEFAULT_ENCODER, str(arguments.out / "udr"), "oracle"]
     _evaluate(arguments, "headroom", ABLATED, retrievers, "--oracle-context", "1")
@@ -72,28 +84,35 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "train": train,
     "evaluate": evaluate,
     "epr": epr,
+    "ablations": ablations,
     "oracle": oracle,
     "transfer": transfer,
 }
 
 
-def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str) -> None:
-    command = ["train", str(arguments.tasks), "--tasks", tasks, "--preset", arguments.preset]
-    command += ["--queries", str(QUERIES), "--candidates", str(CANDIDATES), "--lm", DEFAULT_LM]
-    command += ["--model", DEFAULT_ENCODER, "--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
+def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str, command: Sequence[str] = UDR) -> None:
+    sizes = ["--queries", str(QUERIES), "--candidates", str(CANDIDATES)]
+    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER]
+    dtypes = ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
     # All runs read one file of scores: what one has had scored, another need not.
-    scores = arguments.out / "feedback.sqlite"
-    _udr(*command, "--feedback", str(scores), "--out", str(arguments.out / name), *more)
+    places = ["--feedback", str(arguments.out / "feedback.sqlite"), "--out", str(arguments.out / name)]
+    what = ["train", str(arguments.tasks), "--tasks", tasks, "--preset", arguments.preset]
+    subprocess.run([*command, *what, *sizes, *models, *dtypes, *places, *more], check=True)
 
 
-def _evaluate(arguments: argparse.Namespace, name: str, tasks: str, retrievers: list[str], *more: str) -> None:
-    command = ["evaluate", str(arguments.tasks), "--tasks", tasks, "--lm", DEFAULT_LM, "--shots", str(SHOTS)]
-    command += ["--pool", "800", "--limit", str(ROWS), "--retrievers", ",".join(retrievers)]
-    _udr(*command, "--baseline", DEFAULT_ENCODER, "--output", str(arguments.out / name), *more)
-
-
-def _udr(*command: str) -> None:
-    subprocess.run([str(Path(sys.executable).with_name("udr")), *command], check=True)
+def _evaluate(
+    arguments: argparse.Namespace,
+    name: str,
+    tasks: str,
+    retrievers: Sequence[str],
+    *more: str,
+    baseline: str = DEFAULT_ENCODER,
+    command: Sequence[str] = UDR,
+) -> None:
+    sizes = ["--shots", str(SHOTS), "--pool", "800", "--limit", str(ROWS), "--lm", DEFAULT_LM]
+    compared = ["--retrievers", ",".join(retrievers), "--baseline", baseline]
+    what = ["evaluate", str(arguments.tasks), "--tasks", tasks, "--output", str(arguments.out / name)]
+    subprocess.run([*command, *what, *sizes, *compared, *more], check=True)
 
 
 if __name__ == "__main__":

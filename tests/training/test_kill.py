@@ -1,4 +1,4 @@
-"""``udr feedback score`` killed again and again: nothing is lost, and nothing that was stored is scored twice."""
+"""Killed again and again: ``udr feedback score`` scores nothing twice, ``udr train`` ends with the same model."""
 
 import os
 import random
@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny_models import save_lm
+from tests.tiny_models import save_encoder, save_lm
+from udr.models import fingerprint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -23,8 +24,11 @@ Stored = dict[tuple[bytes, bytes], list[float]]
 
 
 def start(tasks: Path, lm: Path, run: Path) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "feedback", "score"]
-    command += [str(tasks), "--lm", str(lm), *SIZES, "--out", str(run)]
+    return udr("feedback", "score", str(tasks), "--lm", str(lm), *SIZES, "--out", str(run))
+
+
+def udr(*arguments: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
@@ -52,8 +56,7 @@ def scoring_begins(process: "subprocess.Popen[bytes]", run: Path) -> None:
         time.sleep(0.01)
 
 
-def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> None:
-    folder = tmp_path / "tasks" / "opinion" / "reviews"
+def write_task(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "task.toml").write_text(
         'name = "reviews"\nfamily = "opinion"\nkind = "classification"\ninstruction = "Good or bad?"\n'
@@ -67,6 +70,10 @@ def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> 
         ),
         "utf-8",
     )
+
+
+def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks" / "opinion" / "reviews")
     lm = save_lm(tmp_path / "lm")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     process = start(tmp_path / "tasks", lm, whole)
@@ -92,3 +99,43 @@ def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> 
     assert computed(killed) == len(disturbed)
     for key, said in undisturbed.items():
         np.testing.assert_allclose(disturbed[key], said, atol=1e-4)
+
+
+def test_a_run_that_is_killed_in_every_stage_ends_with_the_same_model(tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks" / "opinion" / "reviews")
+    lm, encoder = save_lm(tmp_path / "lm"), save_encoder(tmp_path / "encoder")
+    sizes = ["--queries", "40", "--candidates", "12", "--iterations", "2", "--epochs", "6", "--batch-size", "6"]
+
+    def train(run: Path) -> "subprocess.Popen[bytes]":
+        models = ["--lm", str(lm), "--model", str(encoder), "--learning-rate", "1e-3"]
+        return udr("train", str(tmp_path / "tasks"), *sizes, *models, "--out", str(run))
+
+    def stage(run: Path) -> str:
+        """Which stage a run is in, by what it has written."""
+        for number in (1, 0):
+            folder = run / f"iteration-{number}"
+            if (folder / "model").exists():
+                return f"after {number}"
+            if (folder / "metrics.jsonl").exists():
+                return f"training {number}"
+            if (folder / "candidates.json").exists():
+                return f"feedback {number}"
+        return "before"
+
+    assert train(tmp_path / "whole").wait() == 0
+    seen = []
+    # One kill for each stage that can be told, as soon as it has begun and a little later; mining is "after 0".
+    for wanted in ("feedback 0", "feedback 0", "training 0", "training 0", "after 0", "feedback 1", "training 1"):
+        process = train(tmp_path / "killed")
+        while stage(tmp_path / "killed") != wanted and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGKILL)
+        if process.wait() == -signal.SIGKILL:
+            seen.append(wanted)
+    assert {"feedback 0", "training 0", "after 0"} <= set(seen), f"the kills did not fall into the run: {seen}"
+    assert train(tmp_path / "killed").wait() == 0
+    whole, killed = (fingerprint(tmp_path / name / "model") for name in ("whole", "killed"))
+    assert whole == killed
+    histories = [(tmp_path / name / "iteration-1" / "metrics.jsonl").read_text("utf-8") for name in ("whole", "killed")]
+    assert histories[0] == histories[1]

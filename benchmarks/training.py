@@ -1,0 +1,98 @@
+"""What a training step costs, beside Sentence-Transformers' own loss on the same texts.
+
+    python benchmarks/training.py TASKS [--task sst5] [--batch 16] [--candidates 6] [--rounds 9]
+
+One step is forward and backward of MiniLM over a batch of queries and their candidates. Our loss is ``CandidateLoss``;
+the other is ``MultipleNegativesRankingLoss``, which takes the first candidate for the positive and all others for
+negatives. Both get the same tokenised columns, in turn; the ratio is the median of the rounds'. ``plain`` is our loss
+over columns that are embedded as Sentence-Transformers does it, padded to the longest text: what the loss itself costs,
+without the gain of embedding by length. ``cached`` is our loss in mini-batches, and ``cached_mnrl`` theirs. Prints one
+JSON line.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from sentence_transformers.base.losses.merged_forward import embed_columns
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+
+from udr import text
+from udr.models import DEFAULT_ENCODER
+from udr.pool import open_collection, sample
+from udr_training.config import TrainConfig
+from udr_training.loss_modules import CandidateLoss
+from udr_training.towers import starting_model
+
+MINI_BATCH = 32
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", type=Path)
+    parser.add_argument("--task", default="sst5")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--candidates", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    arguments = parser.parse_args()
+    batch, length = arguments.batch, arguments.candidates
+    config = TrainConfig(max_tokens=128)
+    model = starting_model(config, DEFAULT_ENCODER).train()
+
+    pool = open_collection(arguments.tasks, [arguments.task]).tasks[arguments.task].pool()
+    rows = sample(pool.rows, batch * (1 + length), 0)
+    texts = [[text.row_query(pool.task, row) for row in rows[:batch]]]
+    for number in range(1, length + 1):
+        own = rows[number * batch : (number + 1) * batch]
+        texts.append([text.encoder_demonstration(pool.task, row) for row in own])
+    keys = torch.arange(batch * length, dtype=torch.float32).view(batch, length)
+    label = torch.cat([torch.rand(batch, length), keys, keys.numel() + torch.arange(batch)[:, None]], dim=1)
+    ours = CandidateLoss.of(model, config)
+
+    def columns() -> list[dict]:
+        return [model.preprocess(column) for column in texts]
+
+    def plain(features: list[dict], labels: torch.Tensor) -> torch.Tensor:
+        queries, *candidates = embed_columns(model, features, separate_first=True)
+        return ours.compute_loss_from_embeddings(queries, torch.stack(candidates, dim=1), labels)
+
+    sides: dict[str, Callable] = {
+        "ours": ours,
+        "plain": plain,
+        "mnrl": MultipleNegativesRankingLoss(model),
+        "cached": CandidateLoss(model, mini_batch=MINI_BATCH),
+        "cached_mnrl": CachedMultipleNegativesRankingLoss(model, mini_batch_size=MINI_BATCH),
+    }
+
+    def seconds(loss: Callable) -> float:
+        features = columns()
+        model.zero_grad()
+        started = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.dtype == "bfloat16"):
+            value = loss(features, label)
+        value.backward()
+        return time.perf_counter() - started
+
+    for loss in sides.values():
+        seconds(loss)
+    rounds = [{name: seconds(loss) for name, loss in sides.items()} for _ in range(arguments.rounds)]
+    line = {"case": "step", "task": arguments.task, "batch": batch, "candidates": length, "dtype": arguments.dtype}
+    for name, other in (("ours", "mnrl"), ("plain", "mnrl"), ("cached", "cached_mnrl")):
+        line[f"{name} / {other}"] = round(statistics.median(one[name] / one[other] for one in rounds), 3)
+    for name in sides:
+        line[f"{name}_seconds"] = round(statistics.median(one[name] for one in rounds), 3)
+    print(json.dumps(line))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""The command ``udr`` with an encoder that reads no instruction: the ablation of ``quality.py``.
+
+    python benchmarks/without_instruction.py train ...
+
+What it trains has a wording of its own, so no other ``udr`` opens it by mistake.
+"""
+
+import sys
+
+from udr import encoder, text
+from udr.cli import main
+from udr.tasks import Task
+from udr.types import Row
+
+
+def query(_instruction: str, worded: str) -> str:
+    return worded
+
+
+def demonstration(task: Task, row: Row) -> str:
+    return text.demonstration_text(task, row)
+
+
+if __name__ == "__main__":
+    text.encoder_query, text.encoder_demonstration = query, demonstration
+    text.ENCODER_WORDING = encoder.ENCODER_WORDING = "no-instruction"
+    sys.exit(main())
