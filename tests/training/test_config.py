@@ -51,6 +51,8 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
         ({"train.draws": "best"}, "train.draws must be one of uniform, stratified, found 'best'"),
         ({"train.validation": 0.0, "train.patience": 1}, "train.patience needs train.validation above 0"),
         ({"train.lora_rank": 4, "train.towers": 2}, "train.lora_rank needs train.towers = 1"),
+        ({"train.validation": True}, "'validation' must be of type float, found True"),
+        ({"train.epochs": {}}, "'epochs' must be of type int, found {}"),
         ({"train.warm_start": 1}, "'warm_start' must be of type bool, found 1"),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
         ({"tasks": "a"}, "'tasks' must be a list of names, found 'a'"),
@@ -73,6 +75,13 @@ def test_settings_come_as_lines_of_toml_or_bare_words() -> None:
     assert from_toml(to_toml(config), RunConfig) == config
     with pytest.raises(ConfigError, match=r"a setting is NAME=VALUE, such as train\.epochs=4; found 'epochs'"):
         settings_of(["epochs"])
+
+
+def test_values_that_make_sense_together_need_no_order() -> None:
+    for pair in ({"train.patience": 2, "train.validation": 0.1}, {"train.validation": 0.1, "train.patience": 2}):
+        assert load_config("paper", pair).train.patience == 2
+    longer = {"train.list_length": 20, "candidates.num_candidates": 30}
+    assert load_config("cpu", longer).candidates.num_candidates == 30
 
 
 def test_an_unknown_preset_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:

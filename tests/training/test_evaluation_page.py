@@ -208,9 +208,9 @@ def test_many_labels_share_the_last_mark() -> None:
     assert "all others" in MANY and "all others" not in FULL
 
 
-def test_ndcg_by_iteration_begins_before_training_and_takes_the_last_of_each() -> None:
-    first = Iteration(0, {}, {0: {"trec": 0.5}, 10: {"trec": 0.6}, 20: {"trec": 0.7}})
+def test_ndcg_by_iteration_begins_before_training_and_takes_that_of_the_model_that_was_kept() -> None:
+    first = Iteration(0, {}, {0: {"trec": 0.9}, 10: {"trec": 0.6}, 20: {"trec": 0.7}, 30: {"trec": 0.65}})
     second = Iteration(1, {}, {10: {"trec": 0.9, "mean": 0.8}})
     text = page(invented(), [History("my-first-run", (first, second))], LabelMap(problem="none"))
-    assert "mean of all tasks: from 0.5 at 0 to 0.8 at 2" in text
-    assert "iteration 0: from 0.5 at 0 to 0.7 at 20" in text and "Learning curve" not in text
+    assert "mean of all tasks: from 0.9 at 0 to 0.8 at 2" in text
+    assert "iteration 0: from 0.9 at 0 to 0.65 at 30" in text and "Learning curve" not in text

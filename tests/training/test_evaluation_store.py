@@ -137,7 +137,7 @@ def test_answers_to_rows_that_have_changed_are_asked_again(
 def test_a_retriever_that_is_made_of_something_else_is_asked_again(tmp_path: Path) -> None:
     store = AnswerStore(tmp_path)
     cell = Cell("reviews", "./run", 2, {"seed": 0, "retriever": {"model": "old"}})
-    answers = (Answer("q", ("b", "a"), "good\n"), Answer("r", (), "schön"))
+    answers = (Answer("q", ("b", "a"), "good\n"), Answer("r", (), "schön\u2028\x85\r."))
     store.write(cell, answers)
     assert store.read(cell) == answers
     assert store.read(Cell("reviews", "./run", 2, {"seed": 0, "retriever": {"model": "new"}})) == ()

@@ -192,6 +192,19 @@ def test_both_passes_have_the_same_precision(encoder_folder: Path) -> None:
     assert len(seen) == 8 and set(seen) == {torch.bfloat16}
 
 
+def test_gradients_under_autocast_are_as_near_in_mini_batches_as_at_once(encoder_folder: Path) -> None:
+    model = SentenceTransformer(str(encoder_folder), device="cpu").eval()
+    _, exact = gradients(model, 0)
+
+    def off(mini_batch: int) -> float:
+        with torch.autocast("cpu", torch.bfloat16):
+            _, found = gradients(model, mini_batch)
+        whole, own = (torch.cat([part.flatten() for part in parts]) for parts in (exact, found))
+        return 1 - float(torch.nn.functional.cosine_similarity(whole, own, dim=0))
+
+    assert off(4) < 2 * off(0) + 1e-3
+
+
 def test_no_pass_is_larger_than_the_mini_batch(encoder_folder: Path) -> None:
     model = SentenceTransformer(str(encoder_folder), device="cpu")
     seen: list[int] = []

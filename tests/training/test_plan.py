@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from udr.cli import main
+from udr_training.feedback.store import FeedbackStore
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_a_plan_reads_as_lines(arguments: list[str], capsys: pytest.CaptureFixtu
     assert [line.split(":")[0] for line in lines[2:]] == ["feedback", "training", "disk"]
 
 
+def test_a_plan_changes_nothing_in_a_file_of_scores(arguments: list[str], tmp_path: Path) -> None:
+    empty, other = tmp_path / "empty.sqlite", tmp_path / "other.sqlite"
+    empty.touch()
+    FeedbackStore(other, "another lm", "float32", "wording").close()
+    before = other.read_bytes()
+    for path in (empty, other):
+        assert main([*arguments, "--dry-run", "--feedback", str(path)]) == 0
+    assert empty.read_bytes() == b"" and other.read_bytes() == before
+
+
 def test_a_plan_of_what_cannot_be_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--dry-run", "--set", "train.loss=hinge"]) == 2
     assert "train.loss must be one of udr, lambda, epr, kl, found 'hinge'" in capsys.readouterr().err
+    assert main([*arguments, "--dry-run", "--set", "train.optimizer=nope"]) == 2
+    assert "unknown train.optimizer 'nope'" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """One training with each of its options: what is saved, what is told meanwhile, what stops it."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from udr.errors import ConfigError
 from udr.pool import Pool
+from udr_training.checkpoints import last_whole
 from udr_training.config import LOSSES, TrainConfig
 from udr_training.examples import TaskExamples, split
 from udr_training.loss_modules import CandidateLoss
@@ -55,8 +57,26 @@ def trained(
     return SentenceTransformer(str(folder / "model"), device="cpu")
 
 
+def unwatched(brought: Mapping[str, TaskExamples]) -> dict[str, TaskExamples]:
+    """The same, so that the last model is taken and not the best, which may be the first."""
+    return {name: replace(task, watched=()) for name, task in brought.items()}
+
+
 def metrics(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
+def interrupted_at(step: int) -> Callable[..., object]:
+    """A loss that is interrupted at its n-th step."""
+    forward, calls = CandidateLoss.forward, []
+
+    def call(self: CandidateLoss, *columns: Any) -> object:
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return forward(self, *columns)
+
+    return call
 
 
 def test_losses_and_validations_are_told_line_by_line(
@@ -68,7 +88,7 @@ def test_losses_and_validations_are_told_line_by_line(
     # Two tasks, eight learned queries each, batches of four, two visits: eight steps; six validations.
     assert [line["step"] for line in losses] == list(range(1, 9)) and losses[-1]["epoch"] == 2
     assert all(line.keys() == {"step", "epoch", "loss", "learning_rate"} for line in losses)
-    assert len(validations) >= 5
+    assert len(validations) >= 6 and validations[0]["step"] == 0
     for line in validations:
         for measure in ("ndcg", "mrr"):
             values = line[measure]
@@ -89,8 +109,9 @@ def test_the_best_checkpoint_is_kept(
 
     monkeypatch.setattr(RankValidation, "__call__", falling)
     model = trained(brought, config, tmp_path)
-    assert len(states) >= 5 and not torch.equal(states[0], states[-1])
-    torch.testing.assert_close(next(model.parameters()).detach(), states[0], atol=0, rtol=0)
+    # The first was before the training.
+    assert len(states) >= 6 and not torch.equal(states[1], states[-1])
+    torch.testing.assert_close(next(model.parameters()).detach(), states[1], atol=0, rtol=0)
 
 
 def test_a_training_that_gets_no_better_stops(
@@ -116,8 +137,8 @@ def test_every_loss_trains_in_mini_batches_as_at_once(
     assert inner is not None
     inner.config.hidden_dropout_prob = inner.config.attention_probs_dropout_prob = 0.0
     model.save_pretrained(str(tmp_path / "start"))
-    own = replace(config, model=str(tmp_path / "start"), loss=loss, validation=0.0, draws="stratified")
-    whole, parts = (trained(brought, replace(own, mini_batch=size), tmp_path / str(size)) for size in (0, 3))
+    own = replace(config, model=str(tmp_path / "start"), loss=loss, draws="stratified")
+    whole, parts = (trained(unwatched(brought), replace(own, mini_batch=size), tmp_path / str(size)) for size in (0, 3))
     base = SentenceTransformer(own.model, device="cpu").encode(TEXTS)
     assert np.abs(whole.encode(TEXTS) - base).max() > 1e-3
     np.testing.assert_allclose(parts.encode(TEXTS), whole.encode(TEXTS), atol=1e-2)
@@ -134,7 +155,7 @@ def test_a_training_starts_from_the_model_it_is_given(
 
 def test_adapters_are_trained_and_merged(brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path) -> None:
     pytest.importorskip("peft")
-    model = trained(brought, replace(config, lora_rank=2, validation=0.0), tmp_path)
+    model = trained(unwatched(brought), replace(config, lora_rank=2), tmp_path)
     base = SentenceTransformer(config.model, device="cpu")
     assert model.state_dict().keys() == base.state_dict().keys()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, base.state_dict()[name])}
@@ -166,11 +187,15 @@ def test_pooling_may_be_asked_for(config: TrainConfig, tmp_path: Path, towers: i
     np.testing.assert_allclose(opened.encode_document(["a text"])[0], first.detach().numpy(), atol=1e-6)
 
 
-def test_pooling_of_an_encoder_without_any_is_refused(config: TrainConfig, tmp_path: Path) -> None:
-    two = starting_model(replace(config, towers=2), config.model)
-    two.save_pretrained(str(tmp_path / "two"))
+def test_what_an_encoder_of_two_towers_cannot_do_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    path = str(tmp_path / "two")
+    starting_model(replace(config, towers=2), config.model).save_pretrained(path)
     with pytest.raises(ConfigError, match="0 pooling modules of its own"):
-        starting_model(replace(config, pooling="cls"), str(tmp_path / "two"))
+        starting_model(replace(config, pooling="cls", model=path), path)
+    with pytest.raises(ConfigError, match="has two towers; leave it at 0"):
+        starting_model(replace(config, lora_rank=2, model=path), path)
+    # A warm start finds the pooling that was asked for in the model that the iteration before left.
+    starting_model(replace(config, pooling="cls", towers=2), path)
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "lomo"])
@@ -179,7 +204,7 @@ def test_other_optimizers_of_transformers_train(
 ) -> None:
     if optimizer == "lomo":
         pytest.importorskip("lomo_optim")
-    model = trained(brought, replace(config, optimizer=optimizer, validation=0.0), tmp_path)
+    model = trained(unwatched(brought), replace(config, optimizer=optimizer), tmp_path)
     base = SentenceTransformer(config.model, device="cpu")
     assert np.abs(model.encode(TEXTS) - base.encode(TEXTS)).max() > 1e-4
 
@@ -197,22 +222,83 @@ def test_an_optimizer_whose_package_is_missing_is_named(
         trained(brought, replace(config, optimizer="lomo"), tmp_path)
 
 
+def test_a_training_that_is_cut_short_keeps_its_patience(
+    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        RankValidation, "__call__", lambda self, *_, **__: {"ndcg_mean": 0.5, "ndcg_reviews": 0.5, "mrr_mean": 0.5}
+    )
+    patient = replace(config, epochs=20, patience=2)
+    trained(brought, patient, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(CandidateLoss, "forward", interrupted_at(10))
+        with pytest.raises(KeyboardInterrupt):
+            trained(brought, patient, tmp_path / "cut")
+    trained(brought, patient, tmp_path / "cut")
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_is_not_whole_is_passed_over(
+    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = tmp_path / "run" / "checkpoints"
+    with monkeypatch.context() as patch:
+        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
+        with pytest.raises(KeyboardInterrupt):
+            trained(unwatched(brought), config, tmp_path / "run")
+    found = sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
+    assert len(found) == 2
+    last = last_whole(checkpoints, config.model)
+    assert last is not None and last.name == f"checkpoint-{found[1]}"
+    # As if a kill had come while it was deleted, or before it was marked.
+    (last / "1_Pooling" / "config.json").unlink()
+    before = last_whole(checkpoints, config.model)
+    assert before is not None and before.name == f"checkpoint-{found[0]}"
+    (before / "files.json").unlink()
+    assert last_whole(checkpoints, config.model) is None
+
+
+def test_a_best_model_that_cannot_be_loaded_is_an_error(
+    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no such checkpoint")
+
+    monkeypatch.setattr("udr_training.train._Trainer._load_from_checkpoint", broken)
+    with pytest.raises(OSError, match="no such checkpoint"):
+        trained(brought, config, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_too_few_queries_to_watch_are_told(
+    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(unwatched(brought), replace(config, epochs=1), tmp_path)
+    assert "too few queries to watch a share of 0.1; the last model is taken" in caplog.text
+
+
+def test_adapters_go_on_where_the_run_was_moved(
+    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("peft")
+    adapted = replace(config, lora_rank=2)
+    shutil.copytree(config.model, tmp_path / "before" / "start")
+    with monkeypatch.context() as patch:
+        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
+        with pytest.raises(KeyboardInterrupt):
+            trained(brought, adapted, tmp_path / "before" / "run", str(tmp_path / "before" / "start"))
+    (tmp_path / "before").rename(tmp_path / "after")
+    start = str(tmp_path / "after" / "start")
+    model = trained(brought, adapted, tmp_path / "after" / "run", start)
+    whole = trained(brought, adapted, tmp_path / "whole", start)
+    np.testing.assert_array_equal(model.encode(TEXTS), whole.encode(TEXTS))
+
+
 def test_what_was_told_after_the_last_checkpoint_is_told_again(
     brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(step: int) -> Callable[..., object]:
-        forward, calls = CandidateLoss.forward, []
-
-        def call(self: object, *columns: object) -> object:
-            calls.append(1)
-            if len(calls) == step:
-                raise KeyboardInterrupt
-            return forward(self, *columns)  # type: ignore[arg-type]
-
-        return call
-
     with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted(7))
+        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
         with pytest.raises(KeyboardInterrupt):
             trained(brought, config, tmp_path / "run")
     # The run is moved, and the log has half a line.

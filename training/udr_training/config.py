@@ -65,7 +65,7 @@ class TrainConfig:
         batch_size: queries a step.
         mini_batch: texts embedded at a time, so that memory is bounded (gradient cache); 0 embeds a step's at once.
         list_length: l, candidates a query and step.
-        draws: how they are drawn: ``uniform`` (the paper), or ``stratified``, best and worst always among them.
+        draws: how they are drawn: ``uniform`` (the paper), or ``stratified`` (the authors' code).
         alpha: tasks are drawn with p ∝ q^α.
         loss: ``udr`` (the paper), ``lambda`` (the authors' code), ``epr`` or ``kl``.
         ranking_weight: λ of the losses; ``epr`` has none.

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -29,17 +29,23 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
     values = tomllib.loads(files("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
-    config = _apply(RunConfig(), values)
     if file is not None:
         try:
-            config = _apply(config, tomllib.loads(file.read_text("utf-8")))
+            values = _merged(values, tomllib.loads(file.read_text("utf-8")))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{file}: cannot be read: {error}") from error
     for name, value in overrides.items():
         if value is not None:
             stage, _, key = name.rpartition(".")
-            config = _apply(config, {stage: {key: value}} if stage else {key: value})
-    return config
+            values = _merged(values, {stage: {key: value}} if stage else {key: value})
+    # At once: two values may make sense together that make none one by one.
+    return _apply(RunConfig(), values)
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``old`` with the values of ``new``, table by table."""
+    both = [name for name, value in new.items() if isinstance(value, Mapping) and isinstance(old.get(name), Mapping)]
+    return {**old, **new, **{name: _merged(old[name], new[name]) for name in both}}
 
 
 def settings_of(lines: Sequence[str]) -> dict[str, object]:
@@ -88,14 +94,15 @@ def _literal(value: object) -> str:
 _Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfig | TrainConfig)
 
 
-def _apply(stage: _Stage, values: Mapping[str, object]) -> _Stage:
+def _apply(stage: _Stage, values: Mapping[str, Any]) -> _Stage:
     kinds = get_type_hints(type(stage))
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
             raise ConfigError(f"unknown setting {name!r}; known are {', '.join(kinds)}")
-        old = getattr(stage, name)
-        changes[name] = _apply(old, value) if isinstance(value, Mapping) else _checked(name, value, kinds[name])
+        old: Any = getattr(stage, name)
+        is_table = isinstance(value, Mapping) and is_dataclass(old)
+        changes[name] = _apply(old, dict(value)) if is_table else _checked(name, value, kinds[name])
     return replace(stage, **changes)
 
 
@@ -104,7 +111,7 @@ def _checked(name: str, value: object, kind: type) -> object:
         if not isinstance(value, list | tuple) or not all(isinstance(task, str) for task in value):
             raise ConfigError(f"setting 'tasks' must be a list of names, found {value!r}")
         return tuple(value)
-    if kind is float and isinstance(value, int):
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, found {value!r}")

@@ -39,7 +39,8 @@ def embed_twice(
             vectors.append([one.run() for one in own])
         passes += own
     leaves = [[vector.detach().requires_grad_() for vector in own] for own in vectors]
-    with torch.enable_grad():
+    # The gradients at the vectors are as exact as the loss; only the model computes in fewer bits.
+    with torch.enable_grad(), torch.autocast(model.device.type, enabled=False):
         loss = of_vectors([chunks.restore(own) for chunks, own in zip(cut, leaves, strict=True)])
         gradients = torch.autograd.grad(loss, [leaf for own in leaves for leaf in own])
     handle: Any = loss.detach().requires_grad_()

@@ -20,7 +20,7 @@ from udr_training.feedback.store import FeedbackStore
 from udr_training.rates import pairs_per_second, seconds_per_step
 from udr_training.run_folder import RunFolder
 from udr_training.towers import starting_model
-from udr_training.train import num_steps
+from udr_training.train import check_optimizer, num_steps
 from udr_training.training_task import TrainingTask
 
 _BYTES_A_PAIR = 40
@@ -119,6 +119,7 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
         ModelError: a model's name leads nowhere.
         FeedbackError: a remote language model gives no usable numbers.
     """
+    check_optimizer(config.train.optimizer)
     cut = {name: TrainingTask.cut(task, config, config.train.list_length) for name, task in collection.tasks.items()}
     proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in cut.items()}
     step = seconds_per_step(cut, proposed, config)
@@ -134,9 +135,9 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
         iterations=iterations,
         steps=num_steps(config.train, learned),
         seconds_per_step=step,
-        # A model an iteration and the last one again; two checkpoints with an optimizer's two moments.
+        # A model an iteration and the last one again; three checkpoints with an optimizer's two moments.
         disk_bytes=_BYTES_A_PAIR * sum(task.pairs + task.later_pairs for task in tasks)
-        + weights * (iterations + 1 + 2 * 3),
+        + weights * (iterations + 1 + 3 * 3),
     )
 
 
@@ -146,9 +147,8 @@ def _known(store: Path, lm: FeedbackLM) -> Callable[[Sequence[Pair]], int]:
         return lambda _: 0
 
     def count(pairs: Sequence[Pair]) -> int:
-        with FeedbackStore(store, lm.fingerprint, lm.dtype, text.LM_WORDING) as opened:
-            keys = {pair.key for pair in pairs}
-            return len(opened.get(keys))
+        with FeedbackStore(store, lm.fingerprint, lm.dtype, text.LM_WORDING, read_only=True) as opened:
+            return len(opened.get({pair.key for pair in pairs}))
 
     return count
 

@@ -83,6 +83,8 @@ class Run:
         model = folder / "model"
         if model.exists():
             _LOG.info("iteration %d: done before", number)
+            # A kill may have come between the model and this.
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             return model
         # BM25's candidates in the first iteration, the last encoder's in all others.
         neighbours = first_neighbours if previous is None else _nearest_by(previous)

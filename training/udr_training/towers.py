@@ -30,6 +30,8 @@ def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
     if config.towers == 2 and not has_two_towers(model):
         model = _in_two(model, _load(config, start))
     if config.lora_rank:
+        if has_two_towers(model):
+            raise ConfigError(f"train.lora_rank trains one encoder, but {start!r} has two towers; leave it at 0")
         _add_adapters(model, config.lora_rank)
     # As it is trained, so it is to be searched, whatever it started from.
     model.similarity_fn_name = "cosine" if config.temperature else "dot"
@@ -61,8 +63,12 @@ def _modules(model: SentenceTransformer) -> list[Module]:
 def _load(config: TrainConfig, start: str) -> SentenceTransformer:
     model = SentenceEncoder.load(start).model
     if config.max_tokens:
-        model.max_seq_length = min(config.max_tokens, model.max_seq_length or config.max_tokens)
-    if config.pooling != "model":
+        try:
+            model.max_seq_length = min(config.max_tokens, model.max_seq_length or config.max_tokens)
+        except AttributeError as error:
+            raise ConfigError(f"{start!r} has no longest text that could be set; train.max_tokens must be 0") from error
+    # An iteration that starts from the one before finds the pooling there.
+    if config.pooling != "model" and start == config.model:
         _pool_by(model, config.pooling)
     return model
 

@@ -1,6 +1,7 @@
 """One training of the encoder: examples of many tasks in, a model folder out."""
 
 import json
+import logging
 import math
 import shutil
 import sys
@@ -21,7 +22,8 @@ from transformers.training_args import OptimizerNames
 from udr import text
 from udr.encoder import RECORD
 from udr.errors import ConfigError, reason
-from udr.files import whole_folder, write_atomically
+from udr.files import whole_folder
+from udr_training.checkpoints import MarkWhole, last_whole
 from udr_training.config import TrainConfig
 from udr_training.examples import TaskExamples, dataset
 from udr_training.loss_modules import CandidateLoss
@@ -29,6 +31,8 @@ from udr_training.sampling import TaskBatchSampler, task_probabilities
 from udr_training.towers import has_two_towers, merge_adapters, starting_model
 from udr_training.training_log import MetricsLog, ProgressBar, tensorboard
 from udr_training.validation import BEST, RankValidation
+
+_LOG = logging.getLogger(__name__)
 
 _SAVES = 5
 """Checkpoints a training, at least: what a kill may cost."""
@@ -57,9 +61,13 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
     num_batches = num_steps(config, num_queries)
     validation = RankValidation(tasks)
     checkpoints = folder / "checkpoints"
-    trainer = SentenceTransformerTrainer(
+    last = last_whole(checkpoints, start)
+    arguments = _arguments(model, config, seed, checkpoints, num_batches, num_queries, watches=bool(validation.tasks))
+    # What the encoder is worth untrained is told too, once.
+    arguments.eval_on_start = bool(validation.tasks) and last is None
+    trainer = _Trainer(
         model=model,
-        args=_arguments(model, config, seed, checkpoints, num_batches, num_queries, watches=bool(validation.tasks)),
+        args=arguments,
         train_dataset=DatasetDict({name: dataset(task, config, seed) for name, task in tasks.items()}),
         evaluator=validation if validation.tasks else None,
         loss=CandidateLoss.of(model, config),
@@ -67,21 +75,32 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
     # The trainer's own printers write to stdout, which is for results.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(MarkWhole)
     trainer.add_callback(MetricsLog(folder / "metrics.jsonl", config.epochs))
     if config.tensorboard:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBar)
     if config.patience and validation.tasks:
-        trainer.add_callback(EarlyStoppingCallback(config.patience * _watches_an_epoch(config)))
+        validations = config.patience * num_batches / config.epochs / _between_saves(config, num_batches)
+        trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
+    if config.validation and not validation.tasks:
+        _LOG.warning("too few queries to watch a share of %g; the last model is taken", config.validation)
     try:
-        trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
     except ImportError as error:
         raise ConfigError(f"train.optimizer {config.optimizer!r} cannot be used: {reason(error)}") from error
     if config.lora_rank:
         merge_adapters(model)
     _save(model, folder / "model")
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """The trainer, but a best model that cannot be loaded is an error, and not the last model instead."""
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def check_optimizer(name: str) -> None:
@@ -113,7 +132,7 @@ def _arguments(
     # Which way each column goes through the model, and the prompts that `encode_query` and `encode_document` add.
     routes = {"query": "query"} | {f"candidate_{n}": "document" for n in range(1, config.list_length + 1)}
     prompts = {column: prompt for column, route in routes.items() if (prompt := model.prompts.get(route))}
-    between_saves = max(1, num_batches // (config.epochs * _watches_an_epoch(config)))
+    between_saves = _between_saves(config, num_batches)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=1,
@@ -139,7 +158,9 @@ def _arguments(
         eval_steps=between_saves,
         save_strategy="steps",
         save_steps=between_saves,
-        save_total_limit=1,
+        # The one before stays until the last is known to be whole.
+        save_total_limit=2,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=watches,
         metric_for_best_model=f"eval_{BEST}" if watches else None,
         greater_is_better=True if watches else None,
@@ -149,23 +170,9 @@ def _arguments(
     )
 
 
-def _watches_an_epoch(config: TrainConfig) -> int:
-    """Return how often the training is saved, and watched, in the time of one visit to each query."""
-    return math.ceil(_SAVES / config.epochs)
-
-
-def _last_checkpoint(checkpoints: Path) -> str | None:
-    # The trainer writes its state last, so a folder without it was cut short.
-    whole = [path.parent for path in checkpoints.glob("checkpoint-*/trainer_state.json")]
-    if not whole:
-        return None
-    last = max(whole, key=lambda path: int(path.name.rpartition("-")[2]))
-    # The state knows the best checkpoint by its whole path; the run may have been moved since.
-    state = json.loads((last / "trainer_state.json").read_text("utf-8"))
-    if state.get("best_model_checkpoint"):
-        state["best_model_checkpoint"] = str(checkpoints / Path(state["best_model_checkpoint"]).name)
-        write_atomically(last / "trainer_state.json", json.dumps(state, indent=2).encode())
-    return str(last)
+def _between_saves(config: TrainConfig, num_batches: int) -> int:
+    """Return the steps from one checkpoint, and validation, to the next: an epoch, or less where epochs are few."""
+    return max(1, num_batches // (config.epochs * math.ceil(_SAVES / config.epochs)))
 
 
 def _save(model: SentenceTransformer, folder: Path) -> None:

@@ -63,18 +63,23 @@ def _lines(points: Mapping[str, _Points]) -> list[Line]:
 
 
 def _by_iteration(history: History, task: str) -> _Points:
-    """Return a task's last NDCG of each iteration; before them the first iteration's at step 0, if there is one."""
+    """Return a task's NDCG after each iteration: at the validation with the best mean, whose model was kept.
+
+    Before them, what the encoder had before it was trained at all.
+    """
     points = []
     for place, iteration in enumerate(history.iterations):
-        values = {
-            step: _mean(own) if task == MEAN else own[task]
-            for step, own in iteration.ndcg.items()
-            if task in own or task == MEAN
-        }
-        if place == 0 and 0 in values:
-            points.append((0.0, values.pop(0)))
-        if values:
-            points.append((iteration.number + 1.0, values[max(values)]))
+        means = {step: _mean(own) for step, own in iteration.ndcg.items()}
+        untrained = means.pop(0, None)
+        if place == 0 and untrained is not None and task in (own := {**iteration.ndcg[0], MEAN: untrained}):
+            points.append((0.0, own[task]))
+        if not means:
+            continue
+        # Of equal ones the first, as the training takes it.
+        best = max(means, key=lambda step: (means[step], -step))
+        own = {**iteration.ndcg[best], MEAN: means[best]}
+        if task in own:
+            points.append((iteration.number + 1.0, own[task]))
     return tuple(points)
 
 

@@ -86,7 +86,7 @@ class AnswerStore:
         if not path.exists():
             return ()
         try:
-            header, *lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            header, *lines = [json.loads(line) for line in path.read_bytes().splitlines()]
             made_from = dict(header["made_from"])
             answers = tuple(Answer(line["query"], tuple(line["demonstrations"]), line["text"]) for line in lines)
         except (ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,7 @@ when other queries lie between them, and yet close to it.
 
 What a layer sees is one ``Rule``. It is drawn in one of two forms: ``dense``, a number for each pair of tokens, which
 every model takes, or ``blocks`` for FlexAttention, which passes over the blocks that no token sees. Models take masks
-in one of three ways, their ``Style``; which one is right is tried, not known (see ``forward``).
+in one of three ways, their ``Style``; which one is right is tried, not known (see ``self_check``).
 """
 
 from collections.abc import Callable, Iterator

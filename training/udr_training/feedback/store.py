@@ -85,22 +85,27 @@ class FeedbackStore:
         lm: the model's fingerprint.
         dtype: the type of its weights.
         wording: the fingerprint of the wording it reads (``udr.text.LM_WORDING``).
+        read_only: change nothing; the file must exist.
 
     Raises:
         FeedbackError: the file is no such store, or cannot be used.
     """
 
-    def __init__(self, path: Path, lm: str, dtype: str, wording: str) -> None:
+    def __init__(self, path: Path, lm: str, dtype: str, wording: str, *, read_only: bool = False) -> None:
         self._path = path
         with self._errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
-            self._open()
             key = (lm, dtype, wording)
-            with self._connection:
-                self._connection.execute("INSERT OR IGNORE INTO lm (fingerprint, dtype, wording) VALUES (?, ?, ?)", key)
-            query = "SELECT id FROM lm WHERE fingerprint = ? AND dtype = ? AND wording = ?"
-            self._lm = int(self._connection.execute(query, key).fetchone()[0])
+            if read_only:
+                self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+                self._lm = self._number_of(key) if self._is_store() else None
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
+                self._open()
+                insert = "INSERT OR IGNORE INTO lm (fingerprint, dtype, wording) VALUES (?, ?, ?)"
+                with self._connection:
+                    self._connection.execute(insert, key)
+                self._lm = self._number_of(key)
         self._ids: dict[bytes, int] = {}
 
     def _open(self) -> None:
@@ -135,6 +140,11 @@ class FeedbackStore:
         if version != _FORMAT:
             raise FeedbackError(f"{self._path}: feedback of format {version}; this version of udr reads {_FORMAT}")
         return True
+
+    def _number_of(self, key: tuple[str, str, str]) -> int | None:
+        query = "SELECT id FROM lm WHERE fingerprint = ? AND dtype = ? AND wording = ?"
+        row = self._connection.execute(query, key).fetchone()
+        return int(row[0]) if row else None
 
     def _number(self, query: str) -> int:
         return int(self._connection.execute(query).fetchone()[0])
@@ -177,7 +187,9 @@ class FeedbackStore:
         Raises:
             FeedbackError: the file cannot be read.
         """
-        found = {}
+        found: dict[PairKey, Likelihoods] = {}
+        if self._lm is None:
+            return found
         with self._errors():
             for key in keys:
                 ids = self._id(key.demonstration), self._id(key.query)
