@@ -256,6 +256,18 @@ def test_a_group_larger_than_the_budget_is_split_and_its_root_repeated() -> None
     assert len(packs) == 3 and all(len(pack([prompts[n] for n in numbers])) <= 12 for numbers in packs)
 
 
+def test_a_group_is_split_evenly() -> None:
+    # Two root tokens and ten prompts of three: 32 in all, which 26 do not hold; 17 and 17 are less work than 26 and 8.
+    prompts = [Prompt(((0,), (1,), (2, number, 4)), ((3,),)) for number in range(10)]
+    packs = [pack([prompts[number] for number in numbers]) for numbers in plan(prompts, 26)]
+    assert [len(packed) for packed in packs] == [17, 17]
+
+
+def test_a_group_of_prompts_larger_than_the_budget_is_split_one_by_one() -> None:
+    prompts = [Prompt(((0,) * 9, (number,) * 9), ((3,),)) for number in range(3)]
+    assert sorted(plan(prompts, 8)) == [[0], [1], [2]]
+
+
 @pytest.mark.parametrize(
     "prompt",
     [Prompt(((), ()), ((1,),)), Prompt(((1,),), ((),)), Prompt(((1,),), ())],

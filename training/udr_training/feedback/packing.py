@@ -13,6 +13,7 @@ What a model computes on the sequence is then, up to rounding, what it would com
 This module is pure: tokens in, arrays out; it knows no model.
 """
 
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -186,7 +187,7 @@ def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
     """Say which prompts share a pack: positions in ``prompts``, pack by pack, fullest first.
 
     Prompts that share all parts but the last (one demonstration's queries) stay together; a group that is larger
-    than the budget is split, and its shared parts repeated. Small groups fill packs up, longest first, each into
+    than the budget is split evenly, and its shared parts repeated. Small groups fill packs up, longest first, each into
     the first pack that has room: first beside groups with the same first part, which is laid out once, then those
     packs beside one another. A prompt that is larger than the budget has a pack of its own.
 
@@ -238,17 +239,22 @@ def _fill(loads: Sequence[_Load], room: int) -> list[_Load]:
 
 
 def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Load]:
+    """Cut a group into as few loads as hold it, all of like sizes.
+
+    Attention over a pack grows with its square, so two halves cost less than a full pack and a rest.
+    """
     root = sum(map(len, shared))
-    current: list[int] = []
-    size = root
-    for number in sorted(numbers, key=lambda number: (-_own_tokens(prompts[number]), number)):
-        own = _own_tokens(prompts[number])
-        if current and size + own > budget:
-            yield _Load(size, current)
-            current, size = [], root
-        current.append(number)
-        size += own
-    yield _Load(size, current)
+    own = {number: _own_tokens(prompts[number]) for number in numbers}
+    longest_first = sorted(numbers, key=lambda number: (-own[number], number))
+    fewest = min(len(numbers), max(1, -(-sum(own.values()) // max(1, budget - root))))
+    for count in range(fewest, len(numbers) + 1):
+        loads = [(root, place, list[int]()) for place in range(count)]
+        for number in longest_first:
+            size, place, held = heapq.heappop(loads)
+            heapq.heappush(loads, (size + own[number], place, [*held, number]))
+        if all(size <= budget or len(held) == 1 for size, _, held in loads):
+            break
+    yield from (_Load(size, held) for size, _, held in sorted(loads, key=lambda load: load[1]))
 
 
 def _own_tokens(prompt: Prompt) -> int:
