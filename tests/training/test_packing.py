@@ -18,7 +18,8 @@ from udr.errors import FeedbackError
 from udr_training.feedback import causal_lm, forward, masks, self_check
 from udr_training.feedback.causal_lm import CausalLM
 from udr_training.feedback.forward import Packing
-from udr_training.feedback.packing import Pack, Prompt, pack, plan
+from udr_training.feedback.packing import Pack, Prompt, pack
+from udr_training.feedback.planning import plan
 
 WITHOUT_BLOCKS = {"gpt2", "gpt_neo"}
 """Architectures that Transformers gives no FlexAttention."""

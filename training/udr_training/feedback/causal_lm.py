@@ -14,7 +14,8 @@ from udr.errors import ConfigError, FeedbackError, ModelError, reason
 from udr_training.config import DTYPES
 from udr_training.feedback.forward import packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.lm_tokenizer import LMTokenizer, longest_sequence, model_folder
-from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, plan
+from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack
+from udr_training.feedback.planning import plan
 from udr_training.feedback.self_check import exact_packing
 
 _LOG = logging.getLogger(__name__)
