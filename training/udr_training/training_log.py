@@ -40,7 +40,9 @@ class MetricsLog(TrainerCallback):
     ) -> None:
         """Keep what was reported before this step."""
         lines = self._path.read_text("utf-8").splitlines(keepends=True) if self._path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
+        # One that begins anew tells what it was worth before its first step once more.
+        last = state.global_step or -1
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last]
         write_atomically(self._path, "".join(kept).encode())
 
     def on_log(
