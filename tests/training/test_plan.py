@@ -39,6 +39,8 @@ def test_a_plan_counts_what_the_run_then_does(
     assert main(["feedback", "stats", str(tmp_path / "run"), "--json"]) == 0
     pairs = json.loads(capsys.readouterr().out.splitlines()[-1])["pairs"]
     assert 120 < pairs <= 180
+    assert main([*arguments, "--dry-run", "--seed", "3"]) == 2
+    assert "holds a run with another configuration (seed = 0 here, seed = 3 asked for)" in capsys.readouterr().err
     assert [task["stored"] for task in planned(arguments, capsys)["tasks"]] == [60, 60]
 
 

@@ -115,16 +115,20 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
         feedback: where scores would be kept; those that are there already cost nothing.
 
     Raises:
-        ConfigError: a pool is too small, or there is no such device.
+        ConfigError: the directory belongs to a run with another configuration, a pool is too small, or there is no such
+            device.
         ModelError: a model's name leads nowhere.
         FeedbackError: a remote language model gives no usable numbers.
     """
     check_optimizer(config.train.optimizer)
+    folder = RunFolder(path)
+    if (path / "config.toml").exists():
+        folder.check(config)
     cut = {name: TrainingTask.cut(task, config, config.train.list_length) for name, task in collection.tasks.items()}
     proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in cut.items()}
     step = seconds_per_step(cut, proposed, config)
     lm = load_lm(config.feedback)
-    known = _known(RunFolder(path).scores(feedback), lm)
+    known = _known(folder.scores(feedback), lm)
     tasks = tuple(_task_plan(cut[name], proposed[name], lm, known, config) for name in cut)
     model = starting_model(config.train, config.train.model)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())

@@ -49,11 +49,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
             write_atomically(path, to_toml(config).encode())
-        found = self.config(type(config))
-        if _essence(found) != _essence(config):
-            raise ConfigError(
-                f"{self.path} holds a run with another configuration ({_changes(found, config)}); give another --out"
-            )
+        found = self.check(config)
         made_from = self.sources
         changed = [name for name in sources if made_from.get(name) != sources[name]]
         if changed:
@@ -63,6 +59,20 @@ class RunFolder:
         noted: dict[str, Json] = {name: self._noted(place) for name, place in places.items()}
         write_atomically(self.path / "places.json", canonical_json(noted, indent=1))
         return found.tasks
+
+    def check(self, config: _Config) -> _Config:
+        """Return the run's own configuration, which differs from one asked for in nothing that matters.
+
+        Raises:
+            ConfigError: it differs.
+            ArtifactError: the directory holds no run.
+        """
+        found = self.config(type(config))
+        if _essence(found) != _essence(config):
+            raise ConfigError(
+                f"{self.path} holds a run with another configuration ({_changes(found, config)}); give another --out"
+            )
+        return found
 
     def _noted(self, place: Path) -> str:
         # What lies in the directory moves with it.
