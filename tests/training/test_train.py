@@ -66,6 +66,12 @@ def metrics(folder: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
 
 
+def never_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every validation say the same."""
+    values = {"ndcg_mean": 0.5, "ndcg_reviews": 0.5, "mrr_mean": 0.5}
+    monkeypatch.setattr(RankValidation, "__call__", lambda self, *_, **__: values)
+
+
 def interrupted_at(step: int) -> Callable[..., object]:
     """A loss that is interrupted at its n-th step."""
     forward, calls = CandidateLoss.forward, []
@@ -117,9 +123,7 @@ def test_the_best_checkpoint_is_kept(
 def test_a_training_that_gets_no_better_stops(
     brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        RankValidation, "__call__", lambda self, *_, **__: {"ndcg_mean": 0.5, "ndcg_reviews": 0.5, "mrr_mean": 0.5}
-    )
+    never_better(monkeypatch)
     patient = replace(config, epochs=20, patience=3)
     trained(brought, patient, tmp_path)
     last = metrics(tmp_path)[-1]["epoch"]
@@ -225,9 +229,7 @@ def test_an_optimizer_whose_package_is_missing_is_named(
 def test_a_training_that_is_cut_short_keeps_its_patience(
     brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        RankValidation, "__call__", lambda self, *_, **__: {"ndcg_mean": 0.5, "ndcg_reviews": 0.5, "mrr_mean": 0.5}
-    )
+    never_better(monkeypatch)
     patient = replace(config, epochs=20, patience=2)
     trained(brought, patient, tmp_path / "whole")
     with monkeypatch.context() as patch:
