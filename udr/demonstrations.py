@@ -39,8 +39,29 @@ def row_text(row: Row) -> str:
 def pool_lines(pool: Pool) -> Iterator[bytes]:
     """Yield all that a pool holds, its task and then its rows, for hashing; equal pools yield equal lines."""
     yield b"\n" + canonical_json(pool.task.to_json())
-    for row in pool.rows:
+    yield from _row_lines(pool.rows)
+
+
+def _row_lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    for row in rows:
         yield b"\n" + row_text(row).encode()
+
+
+def pool_digest(pool: Pool) -> str:
+    """Return a hash of all that a pool holds: 16 hex digits."""
+    return _digest(pool_lines(pool))
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """Return a hash of rows in their order: 16 hex digits."""
+    return _digest(_row_lines(rows))
+
+
+def _digest(lines: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    return digest.hexdigest()[:16]
 
 
 def write_demonstrations(path: Path, pools: Iterable[Pool]) -> None:

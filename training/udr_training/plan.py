@@ -3,7 +3,7 @@
 Nothing of the run is written. The rates are measured (``rates``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -126,11 +126,10 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
         folder.check(config)
     cut = {name: TrainingTask.cut(task, config, config.train.list_length) for name, task in collection.tasks.items()}
     proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in cut.items()}
-    step = seconds_per_step(cut, proposed, config)
-    lm = load_lm(config.feedback)
-    known = _known(folder.scores(feedback), lm)
-    tasks = tuple(_task_plan(cut[name], proposed[name], lm, known, config) for name in cut)
     model = starting_model(config.train, config.train.model)
+    step = seconds_per_step(model, cut, proposed, config)
+    lm, store = load_lm(config.feedback), folder.scores(feedback)
+    tasks = tuple(_task_plan(cut[name], proposed[name], lm, store, config) for name in cut)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     iterations = config.train.iterations
     learned = {name: num_learned(len(task.queries), config.train) for name, task in cut.items()}
@@ -145,25 +144,14 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
     )
 
 
-def _known(store: Path, lm: FeedbackLM) -> Callable[[Sequence[Pair]], int]:
-    """Return what counts the pairs whose scores are stored."""
+def _num_stored(store: Path, lm: FeedbackLM, pairs: Sequence[Pair]) -> int:
     if not store.exists():
-        return lambda _: 0
-
-    def count(pairs: Sequence[Pair]) -> int:
-        with FeedbackStore(store, lm.fingerprint, lm.dtype, text.LM_WORDING, read_only=True) as opened:
-            return len(opened.get({pair.key for pair in pairs}))
-
-    return count
+        return 0
+    with FeedbackStore(store, lm.fingerprint, lm.dtype, text.LM_WORDING, read_only=True) as opened:
+        return len(opened.get({pair.key for pair in pairs}))
 
 
-def _task_plan(
-    task: TrainingTask,
-    proposed: Candidates,
-    lm: FeedbackLM,
-    known: Callable[[Sequence[Pair]], int],
-    config: RunConfig,
-) -> TaskPlan:
+def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig) -> TaskPlan:
     pairs = task.pairs(proposed)
     later = config.train.iterations - 1
     # What is drawn at random is the same in every iteration, and scored once; all else may be new.
@@ -174,7 +162,7 @@ def _task_plan(
         queries=len(task.queries),
         candidates=config.candidates.num_candidates,
         pairs=len(pairs),
-        stored=known(pairs),
+        stored=_num_stored(store, lm, pairs),
         later_pairs=later * len(task.queries) * (config.candidates.num_candidates - drawn),
         pairs_per_second=pairs_per_second(lm, pairs),
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 
 from udr import text
 from udr_training.candidates import Candidates
@@ -18,7 +19,6 @@ from udr_training.feedback.scoring import FeedbackLM, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.loss_modules import CandidateLoss
 from udr_training.ranking import RankedExample
-from udr_training.towers import starting_model
 from udr_training.training_task import TrainingTask
 
 _PAIRS = 32
@@ -46,10 +46,16 @@ def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> float:
             return max(1, len(some) - 1) / (time.monotonic() - started)
 
 
-def seconds_per_step(tasks: Mapping[str, TrainingTask], proposed: Mapping[str, Candidates], config: RunConfig) -> float:
+def seconds_per_step(
+    model: SentenceTransformer,
+    tasks: Mapping[str, TrainingTask],
+    proposed: Mapping[str, Candidates],
+    config: RunConfig,
+) -> float:
     """Return the time of a training step, on the task whose demonstrations are of middling length.
 
     Args:
+        model: the encoder to train.
         tasks: by name.
         proposed: their candidates, which get made-up scores.
         config: of the run.
@@ -60,7 +66,7 @@ def seconds_per_step(tasks: Mapping[str, TrainingTask], proposed: Mapping[str, C
         for query, candidates in proposed[name].items()
     ]
     train = replace(config.train, validation=0.0)
-    model = starting_model(train, train.model).train()
+    model.train()
     loss = CandidateLoss.of(model, train)
     rows = dataset(split(tasks[name].pool, examples, train), train, config.seed)[: train.batch_size]
     labels = torch.tensor(rows["label"], device=model.device)

@@ -8,6 +8,7 @@ whole; a run that is started again takes what is there and goes on.
 import logging
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from udr import models, text
@@ -54,7 +55,7 @@ class Run:
         # What is wrong is an error now, before the directory belongs to a run that asked for it.
         check_optimizer(config.train.optimizer)
         starting_model(config.train, config.train.model)
-        encoder = SentenceEncoder.load(config.train.model)
+        encoder = models.fingerprint(models.locate(config.train.model))
         self._feedback = FeedbackRun(
             path,
             collection,
@@ -62,7 +63,7 @@ class Run:
             feedback=feedback,
             report=report,
             fewest=config.train.list_length,
-            sources={"encoder": encoder.fingerprint, "encoder_wording": text.ENCODER_WORDING},
+            sources={"encoder": encoder, "encoder_wording": text.ENCODER_WORDING},
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
 
@@ -112,8 +113,9 @@ class Run:
 
 
 def _nearest_by(model: Path) -> Callable[[Pool], Neighbours]:
-    encoder = SentenceEncoder.load(str(model))
-    return lambda pool: encoder_neighbours(pool, encoder)
+    # Loaded when the first pool asks: a run that goes on has its candidates already.
+    encoder = cache(lambda: SentenceEncoder.load(str(model)))
+    return lambda pool: encoder_neighbours(pool, encoder())
 
 
 def _ranked(scores: Scores) -> tuple[RankedExample, ...]:

@@ -1,15 +1,14 @@
 """One task of a run: its pool, cut by seed, and from it the queries to learn from."""
 
-import hashlib
 from dataclasses import dataclass
 
-from udr.demonstrations import pool_lines
+from udr.demonstrations import pool_digest
 from udr.errors import ConfigError
 from udr.pool import Pool, TaskFolder, sample
 from udr.types import Row
 from udr_training.candidates import Candidates, Neighbours, Others, propose
 from udr_training.config import ScoringConfig
-from udr_training.feedback.pairs import Pair
+from udr_training.feedback.pairs import Pair, candidate_pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +55,7 @@ class TrainingTask:
     @property
     def digest(self) -> str:
         """A hash of all that the pool holds."""
-        digest = hashlib.sha256()
-        for line in pool_lines(self.pool):
-            digest.update(line)
-        return digest.hexdigest()[:16]
+        return pool_digest(self.pool)
 
     def propose(self, neighbours: Neighbours) -> Candidates:
         """Return candidates for every query: its neighbours, and a share drawn at random."""
@@ -69,9 +65,5 @@ class TrainingTask:
     def pairs(self, candidates: Candidates) -> list[Pair]:
         """Return what the language model is to score."""
         rows = {row.id: row for row in self.pool.rows}
-        return [
-            Pair(self.pool.task, rows[query], rows[id], context)
-            for query, ids in candidates.items()
-            for context in [self.others.context(rows[query], self.config.feedback.context)]
-            for id in ids
-        ]
+        queries = [rows[query] for query in candidates]
+        return candidate_pairs(self.others, queries, candidates, self.config.feedback.context)

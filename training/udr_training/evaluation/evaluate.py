@@ -1,8 +1,7 @@
 """Evaluation: the task metric that a language model reaches with each retriever's demonstrations."""
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from udr import __version__, text
-from udr.demonstrations import pool_lines, row_text
+from udr.demonstrations import pool_digest, rows_digest
 from udr.pool import Collection, Pool, TaskFolder, sample
 from udr.tasks import Kind, Task
 from udr.types import Json, Row
@@ -112,15 +111,8 @@ class _Test:
     def cut(folder: TaskFolder, config: EvaluationConfig, settings: Mapping[str, Json]) -> "_Test":
         pool = folder.pool(config.pool, config.seed)
         queries = tuple(sample(folder.rows("test"), config.limit, config.seed))
-        rows = {"pool_rows": _digest(pool_lines(pool)), "test_rows": _digest(row_text(row).encode() for row in queries)}
+        rows = {"pool_rows": pool_digest(pool), "test_rows": rows_digest(queries)}
         return _Test(pool, queries, {"udr": __version__, **settings, **rows})
-
-
-def _digest(lines: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line + b"\n")
-    return digest.hexdigest()[:16]
 
 
 class _Answers:

@@ -13,7 +13,7 @@ from udr.types import Json, Row
 from udr_training.candidates import Others, first_neighbours, propose
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.names import ORACLE
-from udr_training.feedback.pairs import Pair
+from udr_training.feedback.pairs import candidate_pairs
 from udr_training.feedback.scoring import FeedbackLM, Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.ranking import rank_candidates
@@ -62,12 +62,7 @@ class Oracle:
         neighbours = first_neighbours(pool)
         candidates = propose(others, queries, neighbours, self._config.oracle_candidates, _RANDOM_SHARE)
         rows = {row.id: row for row in pool.rows}
-        pairs = [
-            Pair(pool.task, query, rows[id], context)
-            for query in queries
-            for context in [others.context(query, self._config.oracle_context)]
-            for id in candidates[query.id]
-        ]
+        pairs = candidate_pairs(others, queries, candidates, self._config.oracle_context)
         lm = self._lm
         with FeedbackStore(self._scores, lm.fingerprint, lm.dtype, text.LM_WORDING) as store:
             scores = score_pairs(

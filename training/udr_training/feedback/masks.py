@@ -63,10 +63,9 @@ def text_config(model: Model) -> Any:  # noqa: ANN401
 def dense(model: Model, packed: Pack) -> Iterator[Callable[[Rule], Tensor]]:
     """A number for each pair of tokens, added to their attention: [1, 1, length, length] in the model's dtype."""
     parameter = next(model.parameters())
-    places = torch.arange(len(packed), device=parameter.device)
 
     def draw(rule: Rule) -> Tensor:
-        hidden = rule(places[:, None], places[None]).logical_not_()
+        hidden = _seen(model, packed, rule).logical_not_()
         mask = torch.zeros(hidden.shape, dtype=parameter.dtype, device=parameter.device)
         return mask.masked_fill_(hidden, torch.finfo(parameter.dtype).min)[None, None]
 
@@ -123,8 +122,7 @@ def _in_buffers(model: Model, packed: Pack) -> Iterator[Tensor]:
     layers = [module for module in model.modules() if hasattr(module, "attention_type") and hasattr(module, "bias")]
     before = [layer.bias for layer in layers]
     rules = {"global": _ancestors(model, packed), "local": _within(model, packed, config.window_size)}
-    places = torch.arange(len(packed), device=parameter.device)
-    seen = {name: rule(places[:, None], places[None])[None, None] for name, rule in rules.items()}
+    seen = {name: _seen(model, packed, rule)[None, None] for name, rule in rules.items()}
     try:
         for layer in layers:
             layer.bias = seen[layer.attention_type]
@@ -133,6 +131,12 @@ def _in_buffers(model: Model, packed: Pack) -> Iterator[Tensor]:
     finally:
         for layer, bias in zip(layers, before, strict=True):
             layer.bias = bias
+
+
+def _seen(model: Model, packed: Pack, rule: Rule) -> Tensor:
+    """Return what a rule says of all pairs of tokens: bool [length, length]; row i says what token i sees."""
+    places = torch.arange(len(packed), device=next(model.parameters()).device)
+    return rule(places[:, None], places[None])
 
 
 def _ancestors(model: Model, packed: Pack) -> Rule:

@@ -8,6 +8,7 @@ from udr import text
 from udr.errors import FeedbackError
 from udr.tasks import Task
 from udr.types import Row
+from udr_training.candidates import Candidates, Others
 from udr_training.feedback.packing import Prompt, Tokens
 from udr_training.feedback.store import PairKey
 
@@ -55,6 +56,24 @@ class Pair:
         """What the pair's score is stored under."""
         shown, query = self.texts
         return PairKey.of((self.task.instruction, *shown), query, text.options(self.task, self.query))
+
+
+def candidate_pairs(others: Others, queries: Sequence[Row], candidates: Candidates, context: int) -> list[Pair]:
+    """Return the pairs of queries and their candidates, as they are scored.
+
+    Args:
+        others: the pool that the candidates come from.
+        queries: rows of the same task, members of the pool or not.
+        candidates: of each query.
+        context: demonstrations shown before each candidate.
+    """
+    rows = {row.id: row for row in others.pool.rows}
+    return [
+        Pair(others.pool.task, query, rows[id], shown)
+        for query in queries
+        for shown in [others.context(query, context)]
+        for id in candidates[query.id]
+    ]
 
 
 def pair_text(pair: Pair) -> str:
