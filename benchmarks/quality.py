@@ -9,12 +9,13 @@ TASKS is a collection that holds the tasks below. The parts, in their order:
 - ``epr``: a retriever with the loss of EPR on the first iteration's scores; joins the evaluation;
 - ``ablations``: on five of the tasks, one training alone, and one whose encoder reads no instruction;
 - ``oracle``: the best candidates by the language model's own scores; joins the evaluation of five tasks;
-- ``transfer``: the retriever, BM25 and the base encoder on three tasks that no training saw.
+- ``transfer``: the retriever and the untrained ones on three tasks that no training saw.
 
 Hours on two cores. Every part goes on where it was cut short. FOLDER holds runs and evaluations, each with its report.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ ABLATED = "sst5,trec,snli,comv,commongen"
 UNSEEN = "mr,qnli,dart"
 UDR = (str(Path(sys.executable).with_name("udr")),)
 BARE = (sys.executable, str(Path(__file__).with_name("without_instruction.py")))
+UNTRAINED = ("random", "bm25", DEFAULT_ENCODER)
 QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 150, 4
 
 
@@ -35,7 +37,7 @@ def main() -> int:
     parser.add_argument("tasks", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--preset", default="cpu")
-    parser.add_argument("--dtype", default="float32", help="of feedback and training")
+    parser.add_argument("--dtype", default="float32", help="of feedback, training and answers")
     parser.add_argument("--parts", default=",".join(PARTS))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -50,16 +52,12 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    first = arguments.out / "udr" / "iteration-0" / "model"
-    retrievers = ["random", "bm25", DEFAULT_ENCODER, str(first), str(arguments.out / "udr")]
-    _evaluate(arguments, "evaluation", TASKS, retrievers)
+    _evaluate(arguments, "evaluation", TASKS, _compared(arguments))
 
 
 def epr(arguments: argparse.Namespace) -> None:
     _train(arguments, "epr", TASKS, "--loss", "epr", "--iterations", "1")
-    first = arguments.out / "udr" / "iteration-0" / "model"
-    retrievers = ["random", "bm25", DEFAULT_ENCODER, str(first), str(arguments.out / "udr"), str(arguments.out / "epr")]
-    _evaluate(arguments, "evaluation", TASKS, retrievers)
+    _evaluate(arguments, "evaluation", TASKS, [*_compared(arguments), str(arguments.out / "epr")])
 
 
 def ablations(arguments: argparse.Namespace) -> None:
@@ -72,12 +70,12 @@ def ablations(arguments: argparse.Namespace) -> None:
 
 
 def oracle(arguments: argparse.Namespace) -> None:
-    retrievers = ["random", "bm25", DEFAULT_ENCODER, str(arguments.out / "udr"), "oracle"]
+    retrievers = [*UNTRAINED, str(arguments.out / "udr"), "oracle"]
     _evaluate(arguments, "headroom", ABLATED, retrievers, "--oracle-context", "1")
 
 
 def transfer(arguments: argparse.Namespace) -> None:
-    _evaluate(arguments, "transfer", UNSEEN, ["bm25", DEFAULT_ENCODER, str(arguments.out / "udr")])
+    _evaluate(arguments, "transfer", UNSEEN, [*UNTRAINED, str(arguments.out / "udr")])
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -100,6 +98,11 @@ def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str, com
     subprocess.run([*command, *what, *sizes, *models, *dtypes, *places, *more], check=True)
 
 
+def _compared(arguments: argparse.Namespace) -> list[str]:
+    run = arguments.out / "udr"
+    return [*UNTRAINED, str(run / "iteration-0" / "model"), str(run)]
+
+
 def _evaluate(
     arguments: argparse.Namespace,
     name: str,
@@ -109,10 +112,23 @@ def _evaluate(
     baseline: str = DEFAULT_ENCODER,
     command: Sequence[str] = UDR,
 ) -> None:
+    output = arguments.out / name
+    _answers_so_far(arguments.out / "evaluation", output)
     sizes = ["--shots", str(SHOTS), "--pool", "800", "--limit", str(ROWS), "--lm", DEFAULT_LM]
-    compared = ["--retrievers", ",".join(retrievers), "--baseline", baseline]
-    what = ["evaluate", str(arguments.tasks), "--tasks", tasks, "--output", str(arguments.out / name)]
+    compared = ["--retrievers", ",".join(retrievers), "--baseline", baseline, "--dtype", arguments.dtype]
+    what = ["evaluate", str(arguments.tasks), "--tasks", tasks, "--output", str(output)]
     subprocess.run([*command, *what, *sizes, *compared, *more], check=True)
+
+
+def _answers_so_far(first: Path, output: Path) -> None:
+    """Begin an evaluation with the answers of the first one: where the same is asked, nothing is answered twice."""
+    if output.exists() or not (first / "predictions").exists():
+        return
+    part = output.with_name(f"{output.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(first / "predictions", part / "predictions")
+    shutil.copy(first / "config.json", part)
+    part.rename(output)
 
 
 if __name__ == "__main__":

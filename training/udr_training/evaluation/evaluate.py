@@ -24,7 +24,7 @@ from udr_training.feedback.scoring import Progress
 
 _LOG = logging.getLogger(__name__)
 
-_BLOCK = {Kind.CLASSIFICATION: 128, Kind.MULTIPLE_CHOICE: 128, Kind.GENERATION: 8}
+_BLOCK = {Kind.CLASSIFICATION: 128, Kind.MULTIPLE_CHOICE: 128, Kind.GENERATION: 64}
 """Test rows that are answered between two writes: enough to fill packs, few enough to lose; a text takes longer."""
 
 

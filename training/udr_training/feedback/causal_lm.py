@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from udr.errors import ConfigError, FeedbackError, ModelError, reason
 from udr_training.config import DTYPES
 from udr_training.feedback.forward import packed_log_likelihoods, plain_log_likelihoods
+from udr_training.feedback.generation import BATCH_TOKENS, answer_text, greedy_tokens, has_ended
 from udr_training.feedback.lm_tokenizer import LMTokenizer, longest_sequence, model_folder
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack
 from udr_training.feedback.planning import plan
@@ -49,7 +50,6 @@ class CausalLM:
         # Transformers types its models' calls and its tokenizers' too loosely to be checked.
         self.model: Any = model
         torch.nn.Module.eval(model)
-        self._tokenizer: Any = tokenizer
         self._device = next(model.parameters()).device
         self._dtype: torch.dtype = next(model.parameters()).dtype
         self.dtype = str(self._dtype).removeprefix("torch.")
@@ -133,44 +133,37 @@ class CausalLM:
 
     def _in_halves(self, prompts: Sequence[Prompt], error: Exception) -> list[NDArray[np.float64]]:
         if len(prompts) == 1:
-            raise FeedbackError(
-                f"model {self.name!r}: no memory for one prompt of {prompts[0].length} tokens on {self._device}; "
-                "take a smaller model, another dtype or another device"
-            ) from error
+            raise self._no_memory(prompts[0].length) from error
         size = len(pack(prompts))
         self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
         _LOG.warning("out of memory with a pack of %d tokens; packs have %d from now on", size, self._pack_tokens)
         middle = len(prompts) // 2
         return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
 
-    @torch.inference_mode()
     def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
         """Return each prompt's greedy continuation, cut before the first of the stop texts.
 
         Args:
-            prompts: tokens, each scored alone, so an answer does not depend on its neighbours.
+            prompts: tokens, each fewer than the context; together where the model heeds a mask, else one by one.
             stop: the texts that end an answer, one list for all.
             max_new_tokens: the most tokens an answer may have.
-        """
-        return [self._continue(prompt, tuple(stop), max_new_tokens) for prompt in prompts]
 
-    def _continue(self, prompt: Tokens, stop: tuple[str, ...], max_new_tokens: int) -> str:
-        ids = torch.tensor([prompt], device=self._device)
-        cache: Any = None
-        new: list[int] = []
-        while len(new) < max_new_tokens and len(prompt) + len(new) < self.context:
-            answer = self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache, token = answer.past_key_values, int(answer.logits[0, -1].argmax())
-            if token == self._tokenizer.eos_token_id:
-                break
-            new.append(token)
-            ids = torch.tensor([[token]], device=self._device)
-            if any(text in self._tokenizer.decode(new).lstrip("\n") for text in stop):
-                break
-        text = str(self._tokenizer.decode(new)).lstrip("\n")
-        for ending in stop:
-            text = text.partition(ending)[0]
-        return text.strip()
+        Raises:
+            FeedbackError: memory holds not even one prompt.
+        """
+        limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
+        room = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packed else 0
+        words = self._words
+        answers = greedy_tokens(
+            self.model, prompts, limits, lambda answer: has_ended(words, answer, stop), room, self._no_memory
+        )
+        return [answer_text(words, answer, stop) for answer in answers]
+
+    def _no_memory(self, tokens: int) -> FeedbackError:
+        return FeedbackError(
+            f"model {self.name!r}: no memory for one prompt of {tokens} tokens on {self._device}; "
+            "take a smaller model, another dtype or another device"
+        )
 
 
 def check_device(device: str) -> None:

@@ -19,12 +19,14 @@ class LMTokenizer:
 
     Attributes:
         context: the longest sequence that the model takes, in tokens.
+        end: the token that ends a text, if there is one.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
         # Transformers types its tokenizers too loosely to be checked.
         self._tokenizer: Any = tokenizer
         self.context = context
+        self.end: int | None = self._tokenizer.eos_token_id
         self._cache: dict[str, Tokens] = {}
 
     @classmethod
