@@ -180,6 +180,11 @@ class RunConfig(ScoringConfig):
                 raise ConfigError(f"train.{name} must be above 0, found {getattr(train, name)}")
         if train.patience and not train.validation:
             raise ConfigError("train.patience needs train.validation above 0: it waits for a better validation NDCG")
+        if train.mini_batch and updates_while_backward(train.optimizer):
+            raise ConfigError(
+                f"train.mini_batch needs train.optimizer to step after a whole batch; {train.optimizer} changes the "
+                "weights as gradients come, between two mini-batches"
+            )
         if train.lora_rank and train.towers == 2:
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")
         if train.list_length > self.candidates.num_candidates:
@@ -187,6 +192,11 @@ class RunConfig(ScoringConfig):
                 f"train.list_length ({train.list_length}) must not exceed candidates.num_candidates "
                 f"({self.candidates.num_candidates}): a step sees some of the candidates"
             )
+
+
+def updates_while_backward(optimizer: str) -> bool:
+    """Say whether an optimizer of Transformers changes each weight as soon as its gradient is there, and drops it."""
+    return optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")
 
 
 def _check_among(name: str, value: object, known: Collection[object]) -> None:
