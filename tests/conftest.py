@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests use."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("index") / "out"
     build(BuildConfig(tasks=collection, out=out), HashEncoder())
     return out
+
+
+@pytest.fixture
+def copy(index: Path, tmp_path: Path) -> Path:
+    """A copy of the index that a test may spoil."""
+    return Path(shutil.copytree(index, tmp_path / "index"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The demonstrations of an index version: a SQLite file that is created once and only read from then on."""
 
 import hashlib
+import itertools
 import json
 import sqlite3
 import threading
@@ -11,24 +12,37 @@ from typing import Any
 from udr.errors import ArtifactError
 from udr.files import canonical_json
 from udr.pool import Pool
-from udr.text import input_text, normalised
+from udr.tasks import Task
+from udr.text import encoder_demonstration, input_text, normalised
 from udr.types import Row
 
 # A row is kept as JSON, in the order of its own keys, so that it comes out as it went in. `copy_key` finds the
-# rows whose input is a copy of a query's without reading them.
-_SCHEMA = """
+# rows whose input is a copy of a query's without reading them, `text_key` those of which an encoder reads the same.
+SCHEMA = """
     CREATE TABLE demonstrations (
-        task TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, copy_key BLOB NOT NULL, row TEXT NOT NULL,
+        task TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
+        copy_key BLOB NOT NULL, text_key BLOB NOT NULL, row TEXT NOT NULL,
         PRIMARY KEY (task, position)
     ) WITHOUT ROWID;
     CREATE UNIQUE INDEX by_id ON demonstrations (task, id);
     CREATE INDEX by_copy_key ON demonstrations (task, copy_key);
+    CREATE INDEX by_text_key ON demonstrations (text_key);
 """
+"""The table of an index version; a row's position is its place among its task's, in the order of their ids."""
+
+
+_SPAN = 10_000
+"""Rows that are read at once where all are."""
 
 
 def copy_key(text: str) -> bytes:
     """Return what a worded input shares with its copies and with no other: a hash of its letters and digits."""
     return hashlib.sha256(normalised(text).encode()).digest()[:16]
+
+
+def text_key(text: str) -> bytes:
+    """Return what stands for the text that an encoder reads of a demonstration: a hash of it."""
+    return hashlib.sha256(text.encode()).digest()[:16]
 
 
 def row_text(row: Row) -> str:
@@ -64,37 +78,17 @@ def _digest(lines: Iterable[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_demonstrations(path: Path, pools: Iterable[Pool]) -> None:
-    """Write the rows of these pools to a new file; the same pools give the same bytes.
-
-    Args:
-        path: the file; what is there is replaced.
-        pools: one for each task. A row's position is its place in the pool.
-    """
-    path.unlink(missing_ok=True)
-    connection = sqlite3.connect(path)
-    try:
-        # A file that no one reads before it is whole needs no journal.
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.executescript(_SCHEMA)
-        with connection:
-            connection.executemany("INSERT INTO demonstrations VALUES (?, ?, ?, ?, ?)", _records(pools))
-    finally:
-        connection.close()
-
-
-def _records(pools: Iterable[Pool]) -> Iterable[tuple[str, int, str, bytes, str]]:
-    for pool in pools:
-        for position, row in enumerate(pool.rows):
-            key = copy_key(input_text(pool.task, row.input, row.choices))
-            yield pool.task.name, position, row.id, key, row_text(row)
+def record(task: Task, row: Row) -> tuple[str, str, bytes, bytes, str]:
+    """Return what the table keeps of a row, but its position: task, id, copy key, text key and row."""
+    copies = copy_key(input_text(task, row.input, row.choices))
+    return task.name, row.id, copies, text_key(encoder_demonstration(task, row)), row_text(row)
 
 
 class DemonstrationTable:
     """Reads the rows of an index version; may be used by several threads.
 
     Args:
-        path: a file that ``write_demonstrations`` wrote.
+        path: a file with the table of ``SCHEMA``.
 
     Raises:
         ArtifactError: the file is missing or not such a file; methods raise it for what they find broken.
@@ -128,10 +122,38 @@ class DemonstrationTable:
         query = "SELECT id FROM demonstrations INDEXED BY by_copy_key WHERE task = ? AND copy_key = ?"
         return {str(id) for key in keys for (id,) in self._select(query, task, key)}
 
+    def text_keys(self, task: str, start: int, stop: int) -> list[bytes]:
+        """Return the text keys of the rows from position ``start`` to before ``stop``."""
+        return [bytes(key) for key in self._span("text_key", task, start, stop)]
+
+    def first(self, key: bytes, task: str | None = None) -> tuple[str, int] | None:
+        """Return task and position of the first row with this text key, of one task or of all, or None."""
+        query = "SELECT task, position FROM demonstrations INDEXED BY by_text_key WHERE text_key = ?"
+        found = (
+            self._select(f"{query} ORDER BY task, position LIMIT 1", key)
+            if task is None
+            else self._select(f"{query} AND task = ? ORDER BY position LIMIT 1", key, task)
+        )
+        return (str(found[0][0]), int(found[0][1])) if found else None
+
+    def lines(self, task: str) -> Iterator[bytes]:
+        """Yield the rows of a task in their order, for hashing."""
+        for start in itertools.count(0, _SPAN):
+            span = self._span("row", task, start, start + _SPAN)
+            yield from (f"\n{text}".encode() for text in span)
+            if len(span) < _SPAN:
+                return
+
     def close(self) -> None:
         """Close the file; the table is of no use after that."""
         with self._lock:
             self._connection.close()
+
+    def _span(self, column: str, task: str, start: int, stop: int) -> list[Any]:
+        query = (
+            f"SELECT {column} FROM demonstrations WHERE task = ? AND position >= ? AND position < ? ORDER BY position"
+        )
+        return [value for (value,) in self._select(query, task, start, stop)]
 
     def _at(self, column: str, task: str, positions: Sequence[int]) -> list[str]:
         query = (
@@ -147,7 +169,7 @@ class DemonstrationTable:
                 f"{self._path}: task {task!r} has no row at position {error}; run: udr index verify"
             ) from error
 
-    def _select(self, query: str, *values: str | bytes) -> list[tuple[Any, ...]]:
+    def _select(self, query: str, *values: str | bytes | int) -> list[tuple[Any, ...]]:
         try:
             with self._lock:
                 return self._connection.execute(query, values).fetchall()

@@ -1,6 +1,7 @@
 """The encoder: texts to vectors. The one file that imports sentence_transformers for inference."""
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -14,6 +15,8 @@ from udr.text import ENCODER_WORDING
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+_LOG = logging.getLogger(__name__)
 
 RECORD = "udr.json"
 """The file in the folder of a model that udr trained: the wording it was trained with."""
@@ -69,7 +72,8 @@ class SentenceEncoder:
 
         Args:
             name: a hub name, a path, or ``package:NAME``.
-            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is, and where there is no GPU the
+                CPU stands in for one, with a notice.
             batch_size: texts a forward pass.
 
         Raises:
@@ -78,12 +82,16 @@ class SentenceEncoder:
         """
         path = models.locate(name)
         try:
+            import torch
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise MissingExtraError("sentence-transformers", "index") from error
         if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
             raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
         _check_wording(name, path)
+        if device is not None and device.startswith("cuda") and not torch.cuda.is_available():
+            _LOG.warning("%s: torch finds no GPU; encoding on the CPU", device)
+            device = "cpu"
         try:
             model = SentenceTransformer(str(path), device=device)
         except Exception as error:

@@ -1,33 +1,152 @@
-"""The one file that imports faiss. It owns contiguity, the metric, and the meaning of faiss' answers."""
+"""Faiss on CPUs, in one file. It owns contiguity, the metric, the meaning of faiss' answers, and its files."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udr.encoder import Vectors
-from udr.errors import MissingExtraError
-from udr.search import Positions, Similarities, search_with
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, reason
+from udr.search import ExactProposals, Positions, Proposer, Similarities
 
 try:
     import faiss
 except ImportError as error:
     raise MissingExtraError("faiss", "cpu") from error
 
+BLOCK = 65_536
+"""Vectors that are converted, or added to an index, at once."""
+
 
 class FaissSearch:
-    """Exact search by inner product in a flat faiss index; equal to ``ExactSearch`` in ids, values and order."""
+    """Compares every query with every vector; equal to ``ExactSearch`` in ids, values and order.
 
-    def __init__(self, vectors: Vectors) -> None:
-        self._vectors = vectors
-        self._index = faiss.IndexFlatIP(vectors.shape[1])
-        self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+    Args:
+        vectors: float32 or float16 [num_vectors, dimension]. Those of float32 are searched where they lie, in memory or
+            mapped from a file, and are never copied; those of float16 are converted block by block at each search.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating]) -> None:
+        self._vectors = np.ascontiguousarray(vectors)
+        self._exact = ExactProposals(self._propose, vectors)
 
     def __len__(self) -> int:
         return len(self._vectors)
 
     def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
         """See ``udr.search.Searcher.search``."""
-        return search_with(self._propose, self._vectors, queries, k)
+        return self._exact.search(queries, k)
 
     def _propose(self, queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
-        similarities, positions = self._index.search(np.ascontiguousarray(queries, dtype=np.float32), count)
+        if self._vectors.dtype == np.float32:
+            return _nearest(queries, self._vectors, count)
+        similarities, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        for start in range(0, len(self), BLOCK):
+            block = self._vectors[start : start + BLOCK].astype(np.float32)
+            values, places = _nearest(queries, block, min(count, len(block)))
+            similarities = np.concatenate([similarities, values], axis=1)
+            positions = np.concatenate([positions, places + start], axis=1)
+            best = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
+            similarities = np.take_along_axis(similarities, best, axis=1)
+            positions = np.take_along_axis(positions, best, axis=1)
         return similarities, positions
+
+
+def _nearest(queries: Vectors, vectors: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+    similarities, positions = faiss.knn(queries, vectors, count, faiss.METRIC_INNER_PRODUCT)
+    return similarities, positions
+
+
+def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
+    """Return what a faiss index proposes; ``options`` go with each of its searches."""
+
+    def propose(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+        similarities, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, **options)
+        return similarities, positions
+
+    return propose
+
+
+def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
+    """Have an index searched with parameters, ``nprobe=16`` or ``efSearch=64``.
+
+    Raises:
+        ConfigError: it has no such parameter.
+    """
+    try:
+        # The types that come with faiss know only one of its two forms.
+        faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        raise ConfigError(f"faiss does not take the search parameters {parameters!r}: {reason(error)}") from error
+
+
+def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: ANN401
+    """Return the faiss index in a file.
+
+    Args:
+        path: the file.
+        kind: the factory string it was made by.
+        mapped: map it into memory as far as faiss can, instead of reading it.
+
+    Raises:
+        ArtifactError: the file is no faiss index.
+    """
+    mapping = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in kind else faiss.IO_FLAG_MMAP_IFC
+    try:
+        return faiss.read_index(str(path), mapping if mapped else 0)
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: cannot be read ({reason(error)}); run: udr index verify") from error
+
+
+def make_index(
+    kind: str,
+    vectors: NDArray[np.floating],
+    *,
+    sample: int,
+    threads: int,
+    to_device: Callable[[Any], Any] = lambda index: index,
+) -> Any:  # noqa: ANN401
+    """Train a faiss index on a sample, add all vectors to it, and return it, on the device where it was made.
+
+    Args:
+        kind: a factory string of faiss.
+        vectors: float32 or float16 [num_vectors, dimension], mapped from their file; a block of them is read at once.
+        sample: the most vectors it is trained on, spread evenly over all.
+        threads: that add vectors; with more than one, graphs (HNSW) come out different each time.
+        to_device: moves the empty index to where it is to be made.
+
+    Raises:
+        ConfigError: faiss knows no such kind, or needs more vectors to train it.
+    """
+    step = max(1, len(vectors) // sample)
+    try:
+        index = to_device(faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT))
+        if not index.is_trained:
+            index.train(np.ascontiguousarray(vectors[::step][:sample], dtype=np.float32))
+        with _threads(threads):
+            for start in range(0, len(vectors), BLOCK):
+                index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
+    except RuntimeError as error:
+        raise ConfigError(
+            f"kind {kind!r} of {len(vectors)} vectors of {vectors.shape[1]} numbers: {reason(error)}"
+        ) from error
+    return index
+
+
+def write_index(stream: BinaryIO, index: Any) -> None:  # noqa: ANN401
+    """Write an index to a file."""
+    faiss.write_index(index, faiss.PyCallbackIOWriter(stream.write, 1 << 20))  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(min(count, os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast, get_args
 
 from udr.encoder import Encoder
 from udr.errors import ArtifactError, DataError, VerificationError
@@ -12,8 +12,17 @@ from udr.files import canonical_json
 from udr.tasks import Task, TaskFamily, parse_task
 from udr.types import Json
 
-FORMAT = 1
+FORMAT = 2
 """The version of the index format that this code writes, and the only one it reads."""
+
+
+Dtype = Literal["float32", "float16"]
+"""What vectors are kept as."""
+
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+
+FLAT = "flat"
+"""The kind of a partition that is searched by comparing with every vector."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,12 +70,12 @@ class Partition:
     Attributes:
         task: the task, with the templates its rows were worded by.
         count: how many demonstrations.
-        kind: how it is searched; ``flat`` compares with every vector.
+        kind: how it is searched: ``FLAT``, or the faiss factory string of the index beside its vectors.
     """
 
     task: Task
     count: int
-    kind: str = "flat"
+    kind: str = FLAT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +94,7 @@ class Manifest:
         version: the version's name, 16 hex digits that stand for all that went into it.
         encoder: the encoder that made the vectors.
         wording: the fingerprint of what encoders read when it was built.
+        dtype: what the vectors are kept as.
         families: by name.
         partitions: by task.
         files: every other file of the version, by its path in the version's folder, with ``/``.
@@ -93,6 +103,7 @@ class Manifest:
     version: str
     encoder: EncoderStamp
     wording: str
+    dtype: Dtype
     families: Mapping[str, TaskFamily]
     partitions: Mapping[str, Partition]
     files: Mapping[str, FileStamp]
@@ -109,6 +120,7 @@ class Manifest:
                 "metric": self.encoder.metric,
             },
             "wording": self.wording,
+            "dtype": self.dtype,
             "families": {family.name: family.instruction for family in self.families.values()},
             "tasks": {
                 name: {"count": part.count, "kind": part.kind, "task": part.task.to_json()}
@@ -155,6 +167,7 @@ def _manifest(keys: Mapping[str, Json]) -> Manifest:
         version=cast("str", keys["version"]),
         encoder=EncoderStamp(**_table(keys["encoder"])),  # type: ignore[arg-type]  # checked by its own seal
         wording=cast("str", keys["wording"]),
+        dtype=cast("Dtype", keys["dtype"]),
         families={name: TaskFamily(name, str(text)) for name, text in _table(keys["families"]).items()},
         partitions={name: _partition(_table(part)) for name, part in _table(keys["tasks"]).items()},
         files={path: FileStamp(**_table(stamp)) for path, stamp in _table(keys["files"]).items()},  # type: ignore[arg-type]

@@ -45,19 +45,28 @@ class TaskFolder:
     task: Task
     path: Path
 
+    def file(self, split: str) -> Path:
+        """Return the file that holds ``train``, ``validation`` or ``test``.
+
+        Raises:
+            DataError: no file holds that split, or two do.
+        """
+        files = [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
+        if len(files) != 1:
+            found = " and ".join(path.name for path in files) or "none"
+            raise DataError(f"needs one of {', '.join(split + s for s in SUFFIXES)}; found {found}", path=self.path)
+        return files[0]
+
     def rows(self, split: str) -> list[Row]:
         """Return the rows of ``train``, ``validation`` or ``test``, in the file's order.
 
         Raises:
             DataError: no file holds that split, two do, it is empty, or a row is wrong.
         """
-        files = [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
-        if len(files) != 1:
-            found = " and ".join(path.name for path in files) or "none"
-            raise DataError(f"needs one of {', '.join(split + s for s in SUFFIXES)}; found {found}", path=self.path)
-        rows = list(read_rows(self.task, files[0]))
+        path = self.file(split)
+        rows = list(read_rows(self.task, path))
         if not rows:
-            raise DataError(f"holds no row; task {self.task.name!r} needs at least one", path=files[0])
+            raise no_row(self.task, path)
         return rows
 
     def pool(self, size: int | None = None, seed: int = 0) -> Pool:
@@ -146,8 +155,14 @@ def sample(rows: Iterable[Row], size: int | None, seed: int) -> list[Row]:
 
 def sample_by(items: Sequence[_Item], size: int | None, seed: int, key: Callable[[_Item], str]) -> list[_Item]:
     """Return at most ``size`` items, ordered by a hash of seed and key; the same in every process."""
+    return sorted(items, key=lambda item: (place(seed, key(item)), key(item)))[:size]
 
-    def place(item: _Item) -> tuple[bytes, str]:
-        return hashlib.sha256(f"{seed}:{key(item)}".encode()).digest(), key(item)
 
-    return sorted(items, key=place)[:size]
+def place(seed: int, key: str) -> bytes:
+    """Return what decides a sample: the items of the least values are in it."""
+    return hashlib.sha256(f"{seed}:{key}".encode()).digest()
+
+
+def no_row(task: Task, path: Path) -> DataError:
+    """Return the error of a file without a row."""
+    return DataError(f"holds no row; task {task.name!r} needs at least one", path=path)

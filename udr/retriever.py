@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from udr.encoder import Encoder, SentenceEncoder
+from udr.engines import open_searchers
 from udr.errors import InvalidInputError, ModelError, RequestError, UnknownTaskError, VerificationError
 from udr.partitions import Partitions
 from udr.planning import MAX_CHARACTERS, Plan, plan, unknown
@@ -64,14 +65,22 @@ class Retriever:
 
     @classmethod
     def open(
-        cls, path: Path | str, *, device: str | None = None, encoder: Encoder | None = None, verify: bool = True
+        cls,
+        path: Path | str,
+        *,
+        device: str | None = None,
+        encoder: Encoder | None = None,
+        fp16: bool = False,
+        verify: bool = True,
     ) -> Self:
         """Open the version of an index that its ``CURRENT`` names.
 
         Args:
             path: the index directory.
-            device: where the encoder runs: ``cpu``, ``cuda``, ...; None takes the best there is.
+            device: where the encoder runs: ``cpu``, ``cuda``, ...; None takes the best there is. One that is named
+                ``cuda`` searches too.
             encoder: an encoder that is loaded already; None loads the one that the index was built by.
+            fp16: search a GPU's flat partitions in half the memory.
             verify: compare every file with its checksum first, about a second a gigabyte; False compares sizes.
 
         Raises:
@@ -80,15 +89,12 @@ class Retriever:
             ModelError: the index's encoder cannot be loaded.
             MissingExtraError: faiss or sentence-transformers is not installed.
         """
-        # Imported here because faiss is an extra, and slow to import.
-        from udr.faiss_search import FaissSearch
-
         version = open_version(Path(path))
         if verify:
             _refuse_damage(version)
         if encoder is None:
             encoder = SentenceEncoder.load(version.model, device=device)
-        return cls(version, encoder, {task: FaissSearch(version.vectors(task)) for task in version.manifest.partitions})
+        return cls(version, encoder, open_searchers(version, device, fp16=fp16))
 
     def retrieve(
         self,

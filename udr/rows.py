@@ -35,12 +35,21 @@ def read_rows(task: Task, path: Path) -> Iterator[Row]:
         DataError: a row is wrong, or an id comes twice; the message names file, line and field.
     """
     seen: dict[str, int] = {}
-    for line, keys in _READERS[path.suffix](path):
-        row = parse_row(task, keys, path, line)
+    for line, row in numbered_rows(task, path):
         if row.id in seen:
             raise DataError(f"{row.id!r} was used on line {seen[row.id]} already", path=path, line=line, field="id")
         seen[row.id] = line
         yield row
+
+
+def numbered_rows(task: Task, path: Path) -> Iterator[tuple[int, Row]]:
+    """Yield line and row as ``read_rows`` does, but let ids come twice: in the memory of one row, whatever the file.
+
+    Raises:
+        DataError: a row is wrong.
+    """
+    for line, keys in _READERS[path.suffix](path):
+        yield line, parse_row(task, keys, path, line)
 
 
 def parse_row(task: Task, keys: Mapping[str, object], path: Path | None = None, line: int | None = None) -> Row:

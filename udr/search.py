@@ -5,6 +5,7 @@ arbitrary, and its sums differ from another's in the last bits; so engines only 
 was asked for, and ``order`` computes the similarities of what they proposed in one way for all of them.
 """
 
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.encoder import Vectors
+from udr.errors import InvalidInputError
 
 Positions = NDArray[np.int64]
 Similarities = NDArray[np.float64]
@@ -55,7 +57,7 @@ class ExactSearch:
 
     def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
         """See ``Searcher.search``."""
-        return search_with(self._propose, self._vectors, queries, k)
+        return ExactProposals(self._propose, self._vectors).search(queries, k)
 
     def _propose(self, queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
         similarities = queries @ self._vectors.T
@@ -63,11 +65,106 @@ class ExactSearch:
         return np.take_along_axis(similarities, nearest, axis=1), nearest.astype(np.int64)
 
 
-def search_with(propose: Proposer, vectors: Vectors, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
-    """Search with an engine that proposes candidates, in the order of this module.
+class ExactProposals:
+    """Exact search by an engine that compares with every vector, but may answer at most so many.
 
-    More than k are asked for, and twice as many again while the last one proposed is so near to the k-th that
-    a tie, or a difference in the last bits, could have kept a rightful one out.
+    Args:
+        propose: the engine.
+        vectors: float32 or float16 [num_vectors, dimension].
+        most: the most that it proposes at once.
+    """
+
+    def __init__(self, propose: Proposer, vectors: NDArray[np.floating], most: int = sys.maxsize) -> None:
+        self._propose, self._vectors, self._most = propose, vectors, min(most, len(vectors))
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+        """See ``Searcher.search``.
+
+        More than k are asked for, and twice as many again while the last one proposed is so near to the k-th that
+        a tie, or a difference in the last bits, could have kept a rightful one out.
+
+        Raises:
+            InvalidInputError: k is above what the engine can propose.
+        """
+        k = check(self._vectors, queries, k)
+        within(k, self._most)
+        count = min(k + _MARGIN, self._most)
+        while True:
+            similarities, positions = self._propose(queries, count)
+            unsure = similarities[:, -1] >= similarities[:, k - 1] - _SLACK if count else np.zeros(0, bool)
+            if count == len(self._vectors) or not unsure.any():
+                return order(self._vectors, queries, positions, k)
+            if count == self._most:
+                break
+            count = min(2 * count, self._most)
+        # The engine cannot show enough of what is equally near.
+        found, values = order(self._vectors, queries, positions, k)
+        found[unsure], values[unsure] = ExactSearch(self._vectors).search(queries[unsure], k)
+        return found, values
+
+
+class RankedProposals:
+    """Approximate search: an engine proposes, the best of the proposed by their exact similarity are kept.
+
+    Similarities and order are exact; which demonstrations are found is up to the engine. A query for which it finds
+    too few is compared with every vector.
+
+    Args:
+        propose: the engine; -1 fills up where it found fewer.
+        vectors: float32 or float16 [num_vectors, dimension].
+        exact: search among the same vectors.
+        oversample: proposals for each demonstration that is wanted.
+        most: the most that it proposes at once.
+    """
+
+    def __init__(
+        self,
+        propose: Proposer,
+        vectors: NDArray[np.floating],
+        exact: "Searcher",
+        oversample: int,
+        most: int = sys.maxsize,
+    ) -> None:
+        self._propose, self._vectors, self._exact = propose, vectors, exact
+        self._oversample, self._most = oversample, min(most, len(vectors))
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+        """See ``Searcher.search``; of what the engine proposes.
+
+        Raises:
+            InvalidInputError: k is above what the engine can propose.
+        """
+        k = check(self._vectors, queries, k)
+        within(k, self._most)
+        _, positions = self._propose(queries, min(max(k * self._oversample, k + _MARGIN), self._most))
+        found, similarities = order(self._vectors, queries, np.maximum(positions, 0), k)
+        few = (positions < 0).any(axis=1)
+        if few.any():
+            found[few], similarities[few] = self._exact.search(queries[few], k)
+        return found, similarities
+
+
+def within(k: int, most: int) -> None:
+    """Refuse to look for more than an engine can find at once.
+
+    Raises:
+        InvalidInputError: k is above it.
+    """
+    if k > most:
+        raise InvalidInputError(
+            f"k must be at most {most} on this device, with what is excluded counted; found {k}; "
+            "ask for fewer, or search on the CPU"
+        )
+
+
+def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
+    """Return how many vectors a search for k gives.
 
     Raises:
         ValueError: the shapes do not fit, or k is below 1.
@@ -76,21 +173,16 @@ def search_with(propose: Proposer, vectors: Vectors, queries: Vectors, k: int) -
         raise ValueError(f"queries must be [num_queries, {vectors.shape[1]}], found {list(queries.shape)}")
     if k < 1:
         raise ValueError(f"k must be at least 1, found {k}")
-    k = min(k, len(vectors))
-    count = min(k + _MARGIN, len(vectors))
-    while True:
-        similarities, positions = propose(queries, count)
-        enough = similarities[:, -1] < similarities[:, k - 1] - _SLACK if count else np.ones(0)
-        if count == len(vectors) or bool(np.all(enough)):
-            return order(vectors, queries, positions, k)
-        count = min(2 * count, len(vectors))
+    return min(k, len(vectors))
 
 
-def order(vectors: Vectors, queries: Vectors, positions: Positions, k: int) -> tuple[Positions, Similarities]:
+def order(
+    vectors: NDArray[np.floating], queries: Vectors, positions: Positions, k: int
+) -> tuple[Positions, Similarities]:
     """Return the k best of the proposed positions of each query, in the order of this module.
 
     Args:
-        vectors: float32 [num_vectors, dimension].
+        vectors: float32 or float16 [num_vectors, dimension].
         queries: float32 [num_queries, dimension].
         positions: [num_queries, proposed], in any order, none twice.
         k: how many to keep.

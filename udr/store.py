@@ -5,7 +5,9 @@ A version holds::
     manifest.json                      written last; the checksum of every other file
     model/                             the encoder, where it was named by a path of the machine that built the index
     demonstrations.sqlite              the rows
-    partitions/<task>/vectors.npy      float32 [count, dimension], in the order of the rows' ids
+    partitions/<task>/vectors.npy      float32 or float16 [count, dimension], in the order of the rows' ids
+    partitions/<task>/index.faiss      the faiss index of those vectors, where the partition is not flat
+    search.json                        how those indexes are searched; see ``udr.search_settings``
 """
 
 import re
@@ -13,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from udr.demonstrations import DemonstrationTable
-from udr.encoder import Vectors
 from udr.errors import ArtifactError, VerificationError
 from udr.files import write_atomically
 from udr.manifest import Manifest, parse_manifest
@@ -33,6 +35,11 @@ _CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
 def vectors_path(task: str) -> str:
     """Return where a version keeps a task's vectors, relative to its folder."""
     return f"partitions/{task}/vectors.npy"
+
+
+def index_path(task: str) -> str:
+    """Return where a version keeps a task's faiss index, relative to its folder."""
+    return f"partitions/{task}/index.faiss"
 
 
 def version_path(root: Path, version: str) -> Path:
@@ -106,21 +113,22 @@ class IndexVersion:
         carried = any(path.startswith(f"{MODEL}/") for path in self.manifest.files)
         return str(self.path / MODEL) if carried else self.manifest.encoder.name
 
-    def vectors(self, task: str) -> Vectors:
-        """Return a task's vectors, float32 [count, dimension], mapped into memory and not writable.
+    def vectors(self, task: str) -> NDArray[np.floating]:
+        """Return a task's vectors, [count, dimension] of the manifest's dtype, mapped into memory and not writable.
 
         Raises:
             ArtifactError: the file is no array, or one of another shape.
         """
         path = self.path / vectors_path(task)
         try:
-            vectors: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            vectors: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{path}: cannot be read ({error}); run: udr index verify") from error
         shape = (self.manifest.partitions[task].count, self.manifest.encoder.dimension)
-        if vectors.shape != shape or vectors.dtype != np.float32:
+        if vectors.shape != shape or vectors.dtype != self.manifest.dtype:
             raise ArtifactError(
-                f"{path}: must be float32 {list(shape)}, found {vectors.dtype} {list(vectors.shape)}; build it again"
+                f"{path}: must be {self.manifest.dtype} {list(shape)}, found {vectors.dtype} {list(vectors.shape)}; "
+                "build it again"
             )
         return vectors
 

@@ -5,13 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.errors import ArtifactError
+from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
 from udr.manifest import FileStamp
+from udr.search_settings import SEARCH, approximate, read_settings
 from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest
 
 # What a builder leaves while it works, or when it is killed: its lock, its staging folders, its temporary files.
-_OF_BUILDERS = re.compile(r"\.lock|\.building-[0-9a-f]{16}|\..+\.tmp")
+_OF_BUILDERS = re.compile(r"\.lock|\.building-[0-9a-f]{16}(-reuse)?|\.pruned-[0-9a-f]{16}|\..+\.tmp(\.incoming)?")
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -69,18 +70,24 @@ def _of_version(folder: Path, name: str) -> Iterator[Finding]:
 
 def _verify_version(folder: Path) -> Iterator[Finding]:
     try:
-        expected = read_manifest(folder).files
+        manifest = read_manifest(folder)
     except ArtifactError as error:
         # Without the manifest no other file can be judged.
         yield Finding(MANIFEST, _without_path(error, folder / MANIFEST))
         return
+    expected = manifest.files
+    own = {MANIFEST, SEARCH} if approximate(manifest) else {MANIFEST}
+    try:
+        read_settings(folder, manifest)
+    except VerificationError as error:
+        yield Finding(SEARCH, _without_path(error, folder / SEARCH))
     for name, stamp in expected.items():
         problem = _problem(folder / name, stamp)
         if problem is not None:
             yield Finding(name, problem)
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if name != MANIFEST and name not in expected and (path.is_symlink() or not path.is_dir()):
+        if name not in own and name not in expected and (path.is_symlink() or not path.is_dir()):
             yield Finding(name, "does not belong to the version")
 
 

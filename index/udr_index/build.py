@@ -1,34 +1,47 @@
 """Building an index: a collection to a version that is whole, verified and published.
 
 A version is built in ``DIR/.building-<version>/`` and renamed when its manifest is written. A build that is killed
-leaves what was published before as it was; the next build of the same contents keeps the partitions it finished.
+leaves what was published before as it was; the next build of the same contents keeps the shards it finished.
 """
 
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from udr import models
-from udr.demonstrations import write_demonstrations
+from udr.demonstrations import DemonstrationTable
 from udr.encoder import Encoder, SentenceEncoder
-from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, VerificationError
+from udr.errors import ModelError, VerificationError
+from udr.faiss_gpu import find_gpu
 from udr.files import sha256, sync, sync_tree, write_atomically
-from udr.manifest import EncoderStamp, FileStamp
-from udr.pool import open_collection
-from udr.store import DEMONSTRATIONS, MANIFEST, MODEL, VERSIONS, publish, vectors_path, version_path
+from udr.manifest import FLAT, EncoderStamp, FileStamp, Partition
+from udr.pool import Collection, open_collection
+from udr.search_settings import approximate, write_settings
+from udr.store import (
+    DEMONSTRATIONS,
+    MANIFEST,
+    MODEL,
+    IndexVersion,
+    index_path,
+    publish,
+    vectors_path,
+    version_path,
+)
 from udr.verification import verify_version
 from udr_index.config import BuildConfig
 from udr_index.contents import Contents
-from udr_index.encoding import encode_pool, save_vectors
+from udr_index.encoding import PoolEncoding
+from udr_index.ingest import ingest
+from udr_index.kinds import first_settings, resolve
+from udr_index.lock import alone
+from udr_index.partition import build_partition
+from udr_index.progress import Stage, Told
+from udr_index.reuse import Earlier, open_earlier
 
-_log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
-"""Is told how many demonstrations are encoded, and how many there are."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +52,7 @@ class Built:
         version: the version that is published now.
         path: its folder.
         sizes: how many demonstrations each task has.
-        encoded: how many of them this build encoded; the others were there already.
+        encoded: how many texts this build encoded; other vectors were there already.
     """
 
     version: str
@@ -48,63 +61,69 @@ class Built:
     encoded: int
 
 
-def build(config: BuildConfig, encoder: Encoder | None = None, progress: Progress | None = None) -> Built:
+def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lambda _: None) -> Built:
     """Build the index that ``config`` describes, or go on with it, and publish it.
 
     Args:
         config: what to build, and where.
         encoder: an encoder that is loaded already, in place of ``config.model``.
-        progress: is told as the work goes on.
+        told: is told as the work goes on.
 
     Raises:
         DataError: a task or a row is wrong.
         UnknownTaskError: a task that was named is not in the collection.
+        ConfigError: faiss cannot make a partition of the kind that was asked for.
         ModelError: the encoder cannot be loaded, or gives no usable vectors.
         ArtifactError: another build is at work in the same folder.
-        VerificationError: the version is there already, but damaged.
+        VerificationError: the version is there already, or the one to reuse is, but damaged.
     """
     collection = open_collection(config.tasks, config.names)
-    # In the order of their names, so that the order in which they were asked for leaves no trace.
-    pools = {name: folder.pool(config.pool, config.seed) for name, folder in sorted(collection.tasks.items())}
     if encoder is None:
         encoder = SentenceEncoder.load(config.model, device=config.device)
-    contents = Contents(
-        encoder=EncoderStamp.of(encoder),
-        carries_model=models.is_local(encoder.name),
-        families=collection.families,
-        pools=pools,
-    )
-    folder = version_path(config.out, contents.version)
-    with _alone(config.out):
+    with alone(config.out), _rows(config, collection, told) as (rows, sizes):
+        contents = _contents(config, collection, encoder, rows, sizes)
+        folder = version_path(config.out, contents.version)
+        encoded = 0
         if folder.exists():
             _refuse_damage(folder)
-            encoded = 0
         else:
-            encoded = _Building(config, contents, encoder, progress or _silent).run(folder)
+            earlier = open_earlier(config.reuse, contents) if config.reuse is not None else None
+            encoded = _Building(config, contents, encoder, earlier, told).run(rows, folder)
         publish(config.out, contents.version)
-    sizes = {name: len(pool) for name, pool in pools.items()}
     return Built(version=contents.version, path=folder, sizes=sizes, encoded=encoded)
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Make the index directory, and keep other builds out of it."""
+def _rows(config: BuildConfig, collection: Collection, told: Told) -> Iterator[tuple[Path, dict[str, int]]]:
+    """Read the rows into a file beside the versions, which a build moves into its own; tell how many each task has."""
+    path = config.out / ".rows.sqlite.tmp"
     try:
-        from filelock import FileLock, Timeout
-    except ImportError as error:
-        raise MissingExtraError("filelock", "index") from error
-    try:
-        (out / VERSIONS).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be made the index directory ({error.strerror})") from error
-    lock = FileLock(out / ".lock")
-    try:
-        with lock.acquire(timeout=0):
-            yield
-    except Timeout as error:
-        raise ArtifactError(
-            f"{out}: another build is at work here; wait for it, or build into another folder"
-        ) from error
+        read = Stage("read", None, told).advance
+        yield path, ingest(path, collection.tasks.values(), config.pool, config.seed, read)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _contents(
+    config: BuildConfig, collection: Collection, encoder: Encoder, rows: Path, sizes: Mapping[str, int]
+) -> Contents:
+    partitions = {
+        name: Partition(
+            task=collection.tasks[name].task,
+            count=count,
+            kind=resolve(config.kind, count, encoder.dimension, config.flat_below),
+        )
+        for name, count in sizes.items()
+    }
+    with closing(DemonstrationTable(rows)) as table:
+        return Contents.of(
+            table,
+            EncoderStamp.of(encoder),
+            config.dtype,
+            collection.families,
+            partitions,
+            carries_model=models.is_local(encoder.name),
+        )
 
 
 def _refuse_damage(folder: Path) -> None:
@@ -118,43 +137,69 @@ def _refuse_damage(folder: Path) -> None:
 class _Building:
     """One version in the making, in its staging folder."""
 
-    def __init__(self, config: BuildConfig, contents: Contents, encoder: Encoder, progress: Progress) -> None:
-        self.config, self.contents, self.encoder, self.progress = config, contents, encoder, progress
-        self.staging = config.out / f".building-{contents.version}"
-        self.total = sum(len(pool) for pool in contents.pools.values())
-        self.done = self.encoded = 0
+    def __init__(
+        self, config: BuildConfig, contents: Contents, encoder: Encoder, earlier: Earlier | None, told: Told
+    ) -> None:
+        self.config, self.contents, self.encoder, self.earlier, self.told = config, contents, encoder, earlier, told
+        # Vectors that are taken over may differ in the last bits from those that are encoded again.
+        ending = "-reuse" if earlier is not None else ""
+        self.staging = config.out / f".building-{contents.version}{ending}"
 
-    def run(self, folder: Path) -> int:
-        """Make what is missing, and rename the staging folder to ``folder``; return how many were encoded."""
-        started = time.monotonic()
+    def run(self, rows: Path, folder: Path) -> int:
+        """Make what is missing, and rename the staging folder to ``folder``; return how many texts were encoded."""
         self.staging.mkdir(exist_ok=True)
-        for name in self.contents.pools:
-            self.partition(name)
-        write_demonstrations(self.staging / DEMONSTRATIONS, self.contents.pools.values())
+        rows.replace(self.staging / DEMONSTRATIONS)
+        encoded = self.encode()
+        self.index()
         if self.contents.carries_model:
             self.copy_model()
-        stamps = self.stamps()
+        manifest = self.contents.manifest(self.stamps())
+        if approximate(manifest):
+            kinds = {name: manifest.partitions[name].kind for name in approximate(manifest)}
+            write_settings(self.staging, manifest, {name: first_settings(kind) for name, kind in kinds.items()})
         sync_tree(self.staging)
-        write_atomically(self.staging / MANIFEST, self.contents.manifest(stamps).to_bytes())
+        write_atomically(self.staging / MANIFEST, manifest.to_bytes())
         self.staging.rename(folder)
         sync(folder.parent)
-        _log.info("built %s: %d demonstrations, %.1f s", folder, self.total, time.monotonic() - started)
-        return self.encoded
+        _LOG.info("built %s: %d tasks, %d texts encoded", folder, len(self.contents.partitions), encoded)
+        return encoded
 
-    def partition(self, name: str) -> None:
-        """Encode a task's pool, unless an earlier build finished it."""
-        pool, path = self.contents.pools[name], self.staging / vectors_path(name)
-        if path.is_file():
-            self.advance(len(pool))
-            return
-        started = time.monotonic()
-        save_vectors(path, encode_pool(self.encoder, pool, self.config.batch_size, self.advance))
-        self.encoded += len(pool)
-        _log.info("encoded %s: %d demonstrations, %.1f s", name, len(pool), time.monotonic() - started)
+    def encode(self) -> int:
+        """Encode every task's rows, as far as an earlier build did not; return how many texts were."""
+        stage = Stage("encoded", sum(part.count for part in self.contents.partitions.values()), self.told)
+        encoded = 0
 
-    def advance(self, count: int) -> None:
-        self.done += count
-        self.progress(self.done, self.total)
+        def advance(rows: int, texts: int) -> None:
+            nonlocal encoded
+            encoded += texts
+            stage.advance(rows, rows if texts else 0)
+
+        with closing(DemonstrationTable(self.staging / DEMONSTRATIONS)) as table:
+            for part in self.contents.partitions.values():
+                PoolEncoding(
+                    staging=self.staging,
+                    table=table,
+                    task=part.task,
+                    count=part.count,
+                    encoder=self.encoder,
+                    dtype=self.config.dtype,
+                    batch_size=self.config.batch_size,
+                    shard_rows=self.config.shard_rows,
+                    earlier=self.earlier,
+                ).finish(advance)
+        return encoded
+
+    def index(self) -> None:
+        """Make the faiss index of each partition that has one, unless an earlier build did."""
+        parts = {name: part for name, part in self.contents.partitions.items() if part.kind != FLAT}
+        stage = Stage("indexed", sum(part.count for part in parts.values()), self.told)
+        gpu = find_gpu(self.config.device) if parts else None
+        for name, part in parts.items():
+            path = self.staging / index_path(name)
+            if not path.is_file():
+                vectors = IndexVersion(self.staging, self.contents.manifest({})).vectors(name)
+                build_partition(path, part.kind, vectors, self.config.threads, gpu)
+            stage.advance(part.count)
 
     def copy_model(self) -> None:
         """Copy the encoder into the version, so that the index can be moved to where its path means nothing."""
@@ -165,15 +210,13 @@ class _Building:
             raise ModelError(f"model {self.encoder.name!r} changed while the index was built; run the build again")
 
     def stamps(self) -> dict[str, FileStamp]:
-        """Return size and sha256 of every file but the manifest."""
-        paths = [self.staging / vectors_path(name) for name in self.contents.pools]
+        """Return size and sha256 of every file but the manifest and the search settings."""
+        parts = self.contents.partitions
+        paths = [self.staging / vectors_path(name) for name in parts]
+        paths += [self.staging / index_path(name) for name, part in parts.items() if part.kind != FLAT]
         paths += [self.staging / DEMONSTRATIONS, *(self.staging / MODEL).rglob("*")]
         return {
             path.relative_to(self.staging).as_posix(): FileStamp(size=path.stat().st_size, sha256=sha256(path))
             for path in paths
             if path.is_file()
         }
-
-
-def _silent(done: int, total: int) -> None:
-    """Show nothing."""

@@ -1,15 +1,18 @@
 """The commands ``udr index build``, ``verify`` and ``info``: arguments to configuration to one call."""
 
 import json
-import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from udr.cli import command_group
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
+
+if TYPE_CHECKING:
+    from udr.manifest import Dtype
 
 app = command_group("Build indexes of demonstrations, and look after them.")
 
@@ -31,17 +34,48 @@ def build(
     ] = None,
     pool: Annotated[int | None, typer.Option(help="At most so many demonstrations of a task, by seed.")] = None,
     seed: Annotated[int, typer.Option(help="Of that choice.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Where the encoder runs: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the encoder runs, and indexes are trained: cpu, cuda, ...")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option(help="Of partitions: auto, flat, hnsw, ivf, ivfpq, cagra, or a factory string of faiss.")
+    ] = "auto",
+    flat_below: Annotated[
+        int | None,
+        typer.Option(help="Smaller partitions are flat.", show_default="100000 for auto, else 0", metavar="N"),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="What vectors are kept as: float32 or float16.")] = "float32",
+    reuse: Annotated[
+        Path | None,
+        typer.Option(help="An index whose vectors of unchanged texts are taken over; may be --out.", metavar="DIR"),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(help="That build graphs (hnsw); with more than one, their bytes differ each time.")
+    ] = 1,
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
     # Imported here, so that `udr --help` stays light.
     from udr_index.build import build as run
     from udr_index.config import BuildConfig
+    from udr_index.progress import Shown
 
     names = tuple(tasks.split(",")) if tasks is not None else None
-    config = BuildConfig(tasks=tasks_folder, out=out, model=model, names=names, pool=pool, seed=seed, device=device)
-    built = run(config, progress=_show if sys.stderr.isatty() else None)
+    config = BuildConfig(
+        tasks=tasks_folder,
+        out=out,
+        model=model,
+        names=names,
+        pool=pool,
+        seed=seed,
+        device=device,
+        kind=kind,
+        flat_below=flat_below,
+        dtype=cast("Dtype", dtype),
+        reuse=reuse,
+        threads=threads,
+    )
+    built = run(config, told=Shown())
     if as_json:
         keys = {"version": built.version, "path": str(built.path), "tasks": built.sizes, "encoded": built.encoded}
         typer.echo(json.dumps(keys, ensure_ascii=False).encode())
@@ -51,11 +85,28 @@ def build(
 
 
 @app.command()
-def verify(index: _Index, as_json: _Json = False) -> None:
-    """Compare every file with its checksum. Prints one line a finding; exit status 3 when there is any."""
+def verify(
+    index: _Index,
+    sample: Annotated[
+        int, typer.Option(help="Rows of each task that are encoded again; 0 compares checksums only.", metavar="N")
+    ] = 16,
+    as_json: _Json = False,
+) -> None:
+    """Compare every file with its checksum, and a sample of the vectors with what the encoder gives.
+
+    Prints one line a finding; exit status 3 when there is any.
+    """
     from udr.verification import verify as check
 
     findings = check(index)
+    # Where files are damaged, rows and vectors cannot be relied on.
+    if sample and not findings:
+        from udr.encoder import SentenceEncoder
+        from udr.store import open_version
+        from udr_index.sampling import compare_vectors
+
+        version = open_version(index)
+        findings = list(compare_vectors(version, SentenceEncoder.load(version.model), sample))
     if as_json:
         listed = [{"path": finding.path, "problem": finding.problem} for finding in findings]
         typer.echo(json.dumps({"whole": not findings, "findings": listed}, ensure_ascii=False).encode())
@@ -67,6 +118,39 @@ def verify(index: _Index, as_json: _Json = False) -> None:
         raise VerificationError(f"{index}: is not whole, {number}")
     if not as_json:
         typer.echo(f"{index}: whole")
+
+
+@app.command()
+def bench(
+    index: _Index,
+    recall: Annotated[float, typer.Option(help="To reach: of the nearest, the share that is found.")] = 0.95,
+    k: Annotated[int, typer.Option(help="Demonstrations of a query.")] = 10,
+    queries: Annotated[int, typer.Option(help="Rows of each task whose inputs are asked for.")] = 200,
+    device: Annotated[str | None, typer.Option(help="Where to encode and search: cpu, cuda, ...")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Measure every partition, and keep the cheapest search settings that reach a recall.
+
+    Exit status 3 when one reaches it with none; the best settings are kept then.
+    """
+    from udr.encoder import SentenceEncoder
+    from udr.store import open_version
+    from udr_index.bench import bench as run
+    from udr_index.bench import not_reached
+
+    version = open_version(index)
+    encoder = SentenceEncoder.load(version.model, device=device)
+    measured = []
+    for one in run(version, encoder, recall, k=k, queries=queries, device=device):
+        measured.append(one)
+        if as_json:
+            typer.echo(json.dumps(asdict(one), ensure_ascii=False).encode())
+        else:
+            settings = f"  {one.settings.parameters} oversample={one.settings.oversample}" if one.settings else ""
+            line = f"{one.task}  {one.kind}  recall@{k} {one.recall:.3f}  {one.milliseconds:.2f} ms{settings}"
+            typer.echo(line.encode())
+    if short := not_reached(measured, recall):
+        raise VerificationError(f"{index}: recall {recall} is not reached for {', '.join(short)}")
 
 
 @app.command()
@@ -96,8 +180,3 @@ def info(index: _Index, as_json: _Json = False) -> None:
     typer.echo(f"encoder {encoder.name} ({encoder.dimension} dimensions, {encoder.metric}, {encoder.fingerprint})")
     for name, part in partitions.items():
         typer.echo(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}")
-
-
-def _show(done: int, total: int) -> None:
-    ending = "\n" if done == total else "\r"
-    typer.echo(f"udr: encoded {done}/{total} demonstrations{ending}", err=True, nl=False)

@@ -4,10 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from udr.demonstrations import pool_lines
+from udr.demonstrations import DemonstrationTable
 from udr.files import canonical_json
-from udr.manifest import FORMAT, EncoderStamp, FileStamp, Manifest, Partition
-from udr.pool import Pool
+from udr.manifest import FORMAT, Dtype, EncoderStamp, FileStamp, Manifest, Partition
 from udr.tasks import TaskFamily
 from udr.text import ENCODER_WORDING
 from udr.types import Json
@@ -18,33 +17,54 @@ class Contents:
     """All that decides what is in a version; known before anything is encoded.
 
     Attributes:
+        version: the version's name: 16 hex digits of a hash over all of this. Equal contents give equal names.
         encoder: the encoder that makes the vectors.
         carries_model: whether the version holds a copy of the encoder.
+        dtype: what vectors are kept as.
         families: by name.
-        pools: by task.
+        partitions: by task, in the order of their names.
     """
 
+    version: str
     encoder: EncoderStamp
     carries_model: bool
+    dtype: Dtype
     families: Mapping[str, TaskFamily]
-    pools: Mapping[str, Pool]
+    partitions: Mapping[str, Partition]
 
-    @property
-    def version(self) -> str:
-        """The version's name: 16 hex digits of a hash over all of this. Equal contents give equal names."""
+    @staticmethod
+    def of(
+        table: DemonstrationTable,
+        encoder: EncoderStamp,
+        dtype: Dtype,
+        families: Mapping[str, TaskFamily],
+        partitions: Mapping[str, Partition],
+        *,
+        carries_model: bool,
+    ) -> "Contents":
+        """Return the contents of a version with the rows in ``table``."""
         digest = hashlib.sha256()
         made_by: dict[str, Json] = {
             "format": FORMAT,
             "wording": ENCODER_WORDING,
-            "encoder": [self.encoder.name, self.encoder.fingerprint, self.encoder.dimension, self.encoder.metric],
-            "carries_model": self.carries_model,
-            "families": {family.name: family.instruction for family in self.families.values()},
+            "encoder": [encoder.name, encoder.fingerprint, encoder.dimension, encoder.metric],
+            "carries_model": carries_model,
+            "dtype": dtype,
+            "families": {family.name: family.instruction for family in families.values()},
         }
         digest.update(canonical_json(made_by))
-        for name in sorted(self.pools):
-            for line in pool_lines(self.pools[name]):
+        for name, part in partitions.items():
+            digest.update(b"\n" + canonical_json([part.kind, part.task.to_json()]))
+            for line in table.lines(name):
                 digest.update(line)
-        return digest.hexdigest()[:16]
+        return Contents(
+            version=digest.hexdigest()[:16],
+            encoder=encoder,
+            carries_model=carries_model,
+            dtype=dtype,
+            families=families,
+            partitions=partitions,
+        )
 
     def manifest(self, files: Mapping[str, FileStamp]) -> Manifest:
         """Return the manifest of a version with these contents and files."""
@@ -52,7 +72,8 @@ class Contents:
             version=self.version,
             encoder=self.encoder,
             wording=ENCODER_WORDING,
+            dtype=self.dtype,
             families=self.families,
-            partitions={name: Partition(task=pool.task, count=len(pool)) for name, pool in self.pools.items()},
+            partitions=self.partitions,
             files=files,
         )

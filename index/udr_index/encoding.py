@@ -1,47 +1,141 @@
-"""Encoding a pool: its demonstrations to vectors, batch by batch, and to a file once all are there."""
+"""Encoding a task's demonstrations, shard by shard: a kill costs one shard of work, and memory holds one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
+from udr.demonstrations import DemonstrationTable
 from udr.encoder import Encoder, Vectors
 from udr.errors import ModelError
 from udr.files import write_atomically
-from udr.pool import Pool
+from udr.manifest import Dtype
+from udr.store import vectors_path
+from udr.tasks import Task
 from udr.text import encoder_demonstration
+from udr_index.reuse import Earlier
 
-Advance = Callable[[int], None]
-"""Is told how many more demonstrations are encoded."""
+Advance = Callable[[int, int], None]
+"""Is told how many more rows have vectors, and how many texts were encoded for them."""
 
 
-def encode_pool(encoder: Encoder, pool: Pool, batch_size: int, advance: Advance) -> Vectors:
-    """Return the vectors of a pool's demonstrations, float32 [len(pool), dimension], in the pool's order.
+@dataclass(frozen=True, kw_only=True)
+class PoolEncoding:
+    """The vectors of one task in the making: ``partitions/<task>/shards/*.npy``, joined when all are there.
 
-    Texts of like length are encoded together, so that little is padded; equal texts once, so that they tie.
+    Attributes:
+        staging: the version's folder.
+        table: its rows.
+        task: the task.
+        count: how many rows it has.
+        encoder: makes the vectors.
+        dtype: what they are kept as.
+        batch_size: texts given to the encoder at once.
+        shard_rows: rows a shard.
+        earlier: vectors that are taken over; None encodes everything.
+    """
+
+    staging: Path
+    table: DemonstrationTable
+    task: Task
+    count: int
+    encoder: Encoder
+    dtype: Dtype
+    batch_size: int
+    shard_rows: int
+    earlier: Earlier | None = None
+
+    def finish(self, advance: Advance) -> None:
+        """Make what is missing of the task's ``vectors.npy``.
+
+        Raises:
+            ModelError: the encoder gave vectors of another shape, or numbers that are none.
+        """
+        path = self.staging / vectors_path(self.task.name)
+        if path.is_file():
+            advance(self.count, 0)
+        else:
+            self._shards.mkdir(parents=True, exist_ok=True)
+            for start in range(0, self.count, self.shard_rows):
+                advance(min(self.shard_rows, self.count - start), self._finish_shard(start))
+            write_atomically(path, self._join)
+        if self._shards.is_dir():
+            for shard in self._shards.iterdir():
+                shard.unlink()
+            self._shards.rmdir()
+
+    @property
+    def _shards(self) -> Path:
+        return (self.staging / vectors_path(self.task.name)).with_name("shards")
+
+    def _shard(self, position: int) -> Path:
+        """Return the file of the shard that a position lies in."""
+        return self._shards / f"{position // self.shard_rows:06}.npy"
+
+    def _finish_shard(self, start: int) -> int:
+        path = self._shard(start)
+        if path.is_file():
+            return 0
+        keys = self.table.text_keys(self.task.name, start, min(start + self.shard_rows, self.count))
+        # Equal texts have one vector, wherever it comes from: so they tie.
+        known = {key: vector for key in set(keys) if (vector := self._known(key, start)) is not None}
+        new = {key: place for place, key in enumerate(keys) if key not in known}
+        encoded = self._encode(list(new), [start + place for place in new.values()])
+        vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
+        # What float16 cannot hold becomes infinite, which is refused below.
+        with np.errstate(over="ignore"):
+            for place, key in enumerate(keys):
+                vectors[place] = known[key] if key in known else encoded[key]
+        if not np.isfinite(vectors).all():
+            raise ModelError(
+                f"encoder {self.encoder.name!r} gives numbers that {self.dtype} cannot hold; keep them as float32"
+            )
+        write_atomically(path, lambda stream: np.save(stream, vectors, allow_pickle=False))
+        return len(new)
+
+    def _known(self, key: bytes, start: int) -> NDArray[np.floating] | None:
+        """Return the vector that a text has already, in an earlier shard or an earlier version."""
+        first = self.table.first(key, self.task.name)
+        if first is not None and first[1] < start:
+            position = first[1]
+            shard: NDArray[np.floating] = np.load(self._shard(position), mmap_mode="r", allow_pickle=False)
+            vector: NDArray[np.floating] = shard[position % self.shard_rows]
+            return vector
+        return self.earlier.vector(key) if self.earlier is not None else None
+
+    def _encode(self, keys: Sequence[bytes], positions: Sequence[int]) -> dict[bytes, NDArray[np.floating]]:
+        """Return the vectors of the rows at these positions, whose texts all differ."""
+        rows = self.table.rows(self.task.name, positions)
+        texts = [encoder_demonstration(self.task, row) for row in rows]
+        # Texts of like length are encoded together, so that little is padded.
+        order = sorted(range(len(texts)), key=lambda number: (len(texts[number]), texts[number]))
+        encoded: dict[bytes, NDArray[np.floating]] = {}
+        for first in range(0, len(order), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            vectors = checked(self.encoder, [texts[number] for number in batch], self.task.name)
+            encoded |= zip((keys[number] for number in batch), vectors, strict=True)
+        return encoded
+
+    def _join(self, stream: BinaryIO) -> None:
+        header = np.lib.format.header_data_from_array_1_0(np.empty((0, self.encoder.dimension), dtype=self.dtype))
+        np.lib.format.write_array_header_1_0(stream, {**header, "shape": (self.count, self.encoder.dimension)})
+        for start in range(0, self.count, self.shard_rows):
+            stream.write(np.load(self._shard(start), allow_pickle=False).tobytes())
+
+
+def checked(encoder: Encoder, texts: Sequence[str], task: str) -> Vectors:
+    """Return the vectors of demonstration texts, float32 [len(texts), dimension].
 
     Raises:
         ModelError: the encoder gave vectors of another shape, or numbers that are none.
     """
-    texts = [encoder_demonstration(pool.task, row) for row in pool.rows]
-    distinct = sorted(set(texts), key=lambda text: (len(text), text))
-    vectors = np.empty((len(distinct), encoder.dimension), dtype=np.float32)
-    for start in range(0, len(distinct), batch_size):
-        batch = distinct[start : start + batch_size]
-        encoded = encoder.encode_demonstrations(batch)
-        if encoded.shape != (len(batch), encoder.dimension) or not np.isfinite(encoded).all():
-            raise ModelError(
-                f"encoder {encoder.name!r} gave {list(encoded.shape)} for {len(batch)} texts of task "
-                f"{pool.task.name!r}, or numbers that are not finite; [{len(batch)}, {encoder.dimension}] was expected"
-            )
-        vectors[start : start + batch_size] = encoded
-        advance(len(batch))
-    advance(len(texts) - len(distinct))
-    places = {text: place for place, text in enumerate(distinct)}
-    return vectors[[places[text] for text in texts]]
-
-
-def save_vectors(path: Path, vectors: Vectors) -> None:
-    """Write vectors to a ``.npy`` file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda stream: np.save(stream, vectors, allow_pickle=False))
+    vectors = encoder.encode_demonstrations(texts)
+    if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(vectors).all():
+        raise ModelError(
+            f"encoder {encoder.name!r} gave {list(vectors.shape)} for {len(texts)} texts of task {task!r}, or numbers "
+            f"that are not finite; [{len(texts)}, {encoder.dimension}] was expected"
+        )
+    return vectors

@@ -9,13 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import QUESTIONS
-from udr.demonstrations import DemonstrationTable, copy_key, write_demonstrations
+from udr.demonstrations import SCHEMA, DemonstrationTable, copy_key, record, row_text, text_key
 from udr.errors import ArtifactError
 from udr.pool import Pool
 from udr.tasks import parse_task
+from udr.text import encoder_demonstration
 from udr.types import Json, Row
 
 TASK = parse_task(QUESTIONS)
+
+
+def write_demonstrations(path: Path, pool: Pool) -> None:
+    """Write a table as a build does."""
+    connection = sqlite3.connect(path)
+    connection.executescript(SCHEMA)
+    records = ((task, at, *rest) for at, (task, *rest) in enumerate(record(pool.task, row) for row in pool.rows))
+    with connection:
+        connection.executemany("INSERT INTO demonstrations VALUES (?, ?, ?, ?, ?, ?)", records)
+    connection.close()
 
 
 values = st.recursive(
@@ -36,7 +47,7 @@ def test_rows_come_out_as_they_went_in(
 ) -> None:
     row = Row(id="\0 ' {x}", input={"question": question}, target="place", references=("a", "b"), metadata=metadata)
     path = tmp_path_factory.mktemp("rows") / "demonstrations.sqlite"
-    write_demonstrations(path, [Pool(TASK, (row,))])
+    write_demonstrations(path, Pool(TASK, (row,)))
 
     table = DemonstrationTable(path)
 
@@ -50,17 +61,8 @@ def rows(count: int) -> Pool:
     return Pool(TASK, tuple(Row(id=f"{n:03}", input={"question": f"Q {n}?"}, target="place") for n in range(count)))
 
 
-def test_the_same_pools_give_the_same_bytes(tmp_path: Path) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    other.write_bytes(b"what a killed build left")
-    for path in (one, other):
-        write_demonstrations(path, [rows(300)])
-
-    assert one.read_bytes() == other.read_bytes()
-
-
 def test_rows_are_found_by_position_id_and_copy_from_several_threads(tmp_path: Path) -> None:
-    write_demonstrations(tmp_path / "d", [rows(100)])
+    write_demonstrations(tmp_path / "d", rows(100))
     table = DemonstrationTable(tmp_path / "d")
 
     with ThreadPoolExecutor(8) as pool:
@@ -75,8 +77,26 @@ def test_rows_are_found_by_position_id_and_copy_from_several_threads(tmp_path: P
     table.close()
 
 
+def test_rows_are_found_by_what_an_encoder_reads_and_read_in_order(tmp_path: Path) -> None:
+    pool = rows(25)
+    twins = [Row(id=f"z{n}", input=pool.rows[3].input, target="place", metadata={"n": n}) for n in range(2)]
+    write_demonstrations(tmp_path / "d", Pool(TASK, (*pool.rows, *twins)))
+    table = DemonstrationTable(tmp_path / "d")
+
+    keys = table.text_keys("questions", 0, 99)
+
+    assert keys[3] == keys[25] == keys[26] == text_key(encoder_demonstration(TASK, pool.rows[3]))
+    assert len(set(keys)) == 25
+    assert table.text_keys("questions", 3, 5) == keys[3:5]
+    assert [table.first(key) for key in keys] == [("questions", at) for at in (*range(25), 3, 3)]
+    assert table.first(keys[3], "questions") == ("questions", 3)
+    assert table.first(keys[3], "other") is table.first(b"no such key") is None
+    assert list(table.lines("questions")) == [b"\n" + row_text(row).encode() for row in (*pool.rows, *twins)]
+    table.close()
+
+
 def test_the_table_is_never_written_to(tmp_path: Path) -> None:
-    write_demonstrations(tmp_path / "d", [rows(1)])
+    write_demonstrations(tmp_path / "d", rows(1))
     table = DemonstrationTable(tmp_path / "d")
 
     with pytest.raises(sqlite3.OperationalError, match="readonly"):

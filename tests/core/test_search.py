@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from udr.encoder import Vectors
+from udr.errors import InvalidInputError
 from udr.faiss_search import FaissSearch
-from udr.search import ExactSearch, Searcher
+from udr.search import ExactProposals, ExactSearch, Positions, RankedProposals, Searcher
+
+
+def limited(vectors: Vectors) -> Searcher:
+    """An engine that proposes at most 64, as a GPU has its limit."""
+    return ExactProposals(ExactSearch(vectors)._propose, vectors, most=64)
+
 
 ENGINES: list[Callable[[Vectors], Searcher]] = [ExactSearch, FaissSearch]
 
@@ -59,6 +66,58 @@ def test_faiss_equals_exact_search_in_positions_values_and_order(kind: str, k: i
     assert np.array_equal(exact[0], faiss[0])
     assert np.array_equal(exact[1], faiss[1])
     assert exact[0].shape == (9, k)
+
+
+@pytest.mark.parametrize("k", [1, 5, 47, 60, 64])
+@pytest.mark.parametrize("copies", [1, 8, 200])
+def test_an_engine_with_a_limit_is_exact_up_to_it(k: int, copies: int) -> None:
+    vectors, queries = np.repeat(unit(300 // copies + 1, 16, seed=2), copies, axis=0)[:300], unit(9, 16, seed=3)
+
+    exact, found = ExactSearch(vectors).search(queries, k), limited(vectors).search(queries, k)
+
+    assert np.array_equal(exact[0], found[0])
+    assert np.array_equal(exact[1], found[1])
+
+
+def test_more_than_an_engine_can_propose_is_refused() -> None:
+    vectors = unit(100, 4, seed=0)
+    for searcher in (
+        limited(vectors),
+        RankedProposals(ExactSearch(vectors)._propose, vectors, ExactSearch(vectors), 4, 64),
+    ):
+        with pytest.raises(InvalidInputError, match=r"k must be at most 64 on this device, .* found 65"):
+            searcher.search(vectors[:1], 65)
+        assert len(searcher) == 100
+
+
+def test_half_precision_is_searched_as_the_numbers_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udr.faiss_search.BLOCK", 70)
+    halves, queries = unit(300, 16, seed=2).astype(np.float16), unit(9, 16, seed=3)
+
+    exact, found = ExactSearch(halves.astype(np.float32)).search(queries, 90), FaissSearch(halves).search(queries, 90)
+
+    assert np.array_equal(exact[0], found[0])
+    assert np.array_equal(exact[1], found[1])
+
+
+def test_what_an_engine_proposes_is_ranked_exactly_and_what_it_lacks_is_looked_for() -> None:
+    vectors, queries = unit(100, 8, seed=0), unit(3, 8, seed=1)
+
+    def propose(queries: Vectors, count: int) -> tuple[Vectors, Positions]:
+        asked.append(count)
+        # Every second vector, in no order; and nothing at all for the last query.
+        positions = np.tile(np.arange(0, 100, 2)[:count][::-1], (len(queries), 1))
+        positions[-1, 1:] = -1
+        return np.zeros(positions.shape, np.float32), positions
+
+    asked = list[int]()
+    positions, similarities = RankedProposals(propose, vectors, ExactSearch(vectors), 10).search(queries, 5)
+
+    assert asked == [50]
+    for number in range(2):
+        best, values = by_hand(vectors[::2], queries[number], 5)
+        assert (positions[number].tolist(), similarities[number].tolist()) == ([2 * at for at in best], values)
+    assert (positions[2].tolist(), similarities[2].tolist()) == by_hand(vectors, queries[2], 5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

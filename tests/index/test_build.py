@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from udr.text import encoder_demonstration
 from udr.verification import verify
 from udr_index.build import build
 from udr_index.config import BuildConfig
-from udr_index.encoding import encode_pool
+from udr_index.progress import Progress
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -42,15 +42,30 @@ def test_vectors_are_those_of_the_rows_in_the_order_of_their_ids(index: Path, co
     assert np.array_equal(opened.vectors("reviews"), HashEncoder().encode_demonstrations(texts))
 
 
-def test_a_pool_is_encoded_by_length_in_batches_and_equal_texts_once(collection: Path, encoder: HashEncoder) -> None:
-    pool, advances = open_collection(collection).tasks["reviews"].pool(), list[int]()
+def test_a_pool_is_encoded_by_length_in_batches_and_equal_texts_once(collection: Path, tmp_path: Path) -> None:
+    class Watched(HashEncoder):
+        def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+            sizes.append(len(texts))
+            return super().encode_demonstrations(texts)
 
-    vectors = encode_pool(encoder, pool, 4, advances.append)
+    sizes, encoder = list[int](), Watched()
+    built = build(BuildConfig(tasks=collection, out=tmp_path, names=("reviews",), batch_size=4), encoder)
 
-    assert len(vectors) == len(pool) == sum(advances) == 18
-    assert len(encoder.demonstrations) == len(set(encoder.demonstrations)) == 9
+    assert built.sizes == {"reviews": 18}
+    assert built.encoded == len(encoder.demonstrations) == len(set(encoder.demonstrations)) == 9
     assert [len(text) for text in encoder.demonstrations] == sorted(len(text) for text in encoder.demonstrations)
-    assert np.array_equal(vectors, encode_pool(HashEncoder(), pool, 1000, advances.append))
+    assert sizes == [4, 4, 1]
+
+
+@pytest.mark.parametrize("shard_rows", [1, 7, 18, 1000])
+def test_shards_of_any_size_give_the_same_vectors_and_encode_no_text_twice(
+    collection: Path, index: Path, tmp_path: Path, shard_rows: int
+) -> None:
+    encoder = HashEncoder()
+    built = build(BuildConfig(tasks=collection, out=tmp_path, shard_rows=shard_rows), encoder)
+
+    assert tree(built.path) == tree(open_version(index).path)
+    assert len(encoder.demonstrations) == len(set(encoder.demonstrations))
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((1, 48), np.float32), np.full((20, 48), np.inf, np.float32)], ids=str)
@@ -109,6 +124,8 @@ def changed_family(root: Path) -> Mapping[str, Any]:
         changed_family,
         lambda root: {"names": ("notes", "questions")},
         lambda root: {"pool": 17},
+        lambda root: {"dtype": "float16"},
+        lambda root: {"kind": "hnsw"},
         lambda root: {"encoder": HashEncoder(salt="other")},
         lambda root: {"encoder": HashEncoder(name="another name")},
     ],
@@ -160,30 +177,38 @@ def test_two_builders_do_not_meet(collection: Path, tmp_path: Path) -> None:
 
 
 class FailingEncoder(HashEncoder):
-    """Fails at the second task, as a machine that runs out of memory does."""
+    """Fails at the n-th batch, as a machine that runs out of memory does."""
 
-    def encode_demonstrations(self, texts: Any) -> Vectors:
-        if any("Question" in text for text in texts):
+    def __init__(self, batch: int) -> None:
+        super().__init__()
+        self.left = batch
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        self.left -= 1
+        if not self.left:
             raise MemoryError
         return super().encode_demonstrations(texts)
 
 
-def test_a_build_that_failed_goes_on_where_it_was(collection: Path, tmp_path: Path, index: Path) -> None:
+def test_a_build_that_failed_goes_on_at_the_last_finished_shard(collection: Path, tmp_path: Path, index: Path) -> None:
+    # Notes are one shard of 20 and questions shards of 10, 10 and 4; the third of those fails.
+    config = BuildConfig(tasks=collection, out=tmp_path, shard_rows=10)
     with pytest.raises(MemoryError):
-        build(BuildConfig(tasks=collection, out=tmp_path), FailingEncoder())
+        build(config, FailingEncoder(5))
     (staging,) = tmp_path.glob(".building-*")
     # What a kill can leave in the middle of a write.
-    for name in (".manifest.json.tmp", "demonstrations.sqlite", "partitions/questions/.vectors.npy.tmp"):
-        (staging / name).parent.mkdir(exist_ok=True)
+    for name in (".manifest.json.tmp", "demonstrations.sqlite", "partitions/questions/shards/.000002.npy.tmp"):
         (staging / name).write_bytes(b"half")
 
-    encoder, told = HashEncoder(), list[tuple[int, int]]()
-    built = build(BuildConfig(tasks=collection, out=tmp_path), encoder, lambda *progress: told.append(progress))
+    encoder, told = HashEncoder(), list[Progress]()
+    built = build(config, encoder, told.append)
 
-    assert built.encoded == 24 + 18
+    assert built.encoded == len(encoder.demonstrations) == 4 + 9
     assert not any("Note:" in text for text in encoder.demonstrations)
     assert tree(built.path) == tree(index / "versions" / built.version)
-    assert told[0] == (20, 62) and told[-1] == (62, 62)
+    encoded = [one for one in told if one.stage == "encoded"]
+    assert [(one.done, one.total) for one in encoded] == [(done, 62) for done in (20, 30, 40, 44, 54, 62)]
+    assert [one.rate is None for one in encoded] == [True, True, True, False, False, False]
     assert verify(tmp_path) == []
 
 
@@ -232,7 +257,7 @@ def test_a_killed_build_leaves_the_old_version_and_the_next_goes_on(collection: 
     new = build(BuildConfig(tasks=collection, out=out, pool=15, batch_size=4), encoder)
 
     assert not any("Note:" in text for text in encoder.demonstrations)
-    assert new.encoded == 30
+    assert new.encoded == len(encoder.demonstrations) == 24
     assert read_current(out) == new.version != old.version
     assert verify(out) == []
     assert not list(out.glob(".building-*"))
@@ -284,7 +309,10 @@ BAD: dict[str, tuple[Mapping[str, Any], type[UdrError], str]] = {
     ),
     "no task": ({"names": ()}, ConfigError, "no task is named"),
     "empty pool": ({"pool": 0}, ConfigError, "at least 1 demonstration a task, found 0"),
-    "batch of none": ({"batch_size": 0}, ConfigError, "at least 1, found 0"),
+    "batch of none": ({"batch_size": 0}, ConfigError, "the batch size must be at least 1, found 0"),
+    "shards of none": ({"shard_rows": 0}, ConfigError, "the shard rows must be at least 1, found 0"),
+    "flat below nothing": ({"flat_below": -1}, ConfigError, "flat_below must be at least 0, found -1"),
+    "unknown dtype": ({"dtype": "int8"}, ConfigError, "unknown dtype 'int8'; there are float32, float16"),
     "unknown model": ({"model": "package:no_such_package"}, ModelError, "no installed package 'no_such_package'"),
 }
 
@@ -314,4 +342,23 @@ def test_a_bad_row_is_refused_with_file_line_and_field(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"train.jsonl:2: field 'target': 'nobody' is not one of the labels place"):
         build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "out"), HashEncoder())
-    assert not (tmp_path / "out").exists()
+    assert list(tree(tmp_path / "out")) == [".lock"]
+
+
+def test_an_id_that_comes_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
+    rows: list[Mapping[str, Any]] = [
+        {"id": id, "input": {"question": f"Where is {number}?"}, "target": "place"}
+        for number, id in enumerate(["a", "b", "c", "b"])
+    ]
+    write_task(tmp_path / "tasks", QUESTIONS, train=rows)
+
+    with pytest.raises(DataError, match=r"train.jsonl:4: field 'id': 'b' was used on line 2 already"):
+        build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "out"), HashEncoder())
+    assert list(tree(tmp_path / "out")) == [".lock"]
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    write_task(tmp_path / "tasks", QUESTIONS, train=[])
+
+    with pytest.raises(DataError, match=r"train.jsonl: holds no row; task 'questions' needs at least one"):
+        build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "out"), HashEncoder())

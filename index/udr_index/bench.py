@@ -1,0 +1,180 @@
+"""How well and how fast partitions are searched, and the cheapest settings that find enough."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.encoder import Encoder, Vectors
+from udr.engines import open_searcher
+from udr.errors import ConfigError
+from udr.faiss_search import FaissSearch
+from udr.manifest import FLAT
+from udr.pool import sample_by
+from udr.search import Searcher, Similarities
+from udr.search_settings import SearchSettings, read_settings, write_settings
+from udr.store import IndexVersion
+from udr.text import row_query
+from udr_index.kinds import GRAPH, first_settings, lists_of
+
+_EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
+"""Candidates that a graph's search keeps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What a partition's search was found to be worth with some settings.
+
+    Attributes:
+        task: the task.
+        kind: of its partition.
+        settings: how it was searched; None where it is flat.
+        recall: of the k nearest demonstrations, the share that was found.
+        milliseconds: of one query alone, the median.
+    """
+
+    task: str
+    kind: str
+    settings: SearchSettings | None
+    recall: float
+    milliseconds: float
+
+
+def bench(
+    version: IndexVersion,
+    encoder: Encoder,
+    recall: float,
+    *,
+    k: int = 10,
+    queries: int = 200,
+    device: str | None = None,
+) -> Iterator[Measured]:
+    """Measure each partition, and keep the cheapest settings that reach a recall, or else the best.
+
+    The queries are the inputs of rows of the partition, worded and encoded as queries are.
+
+    Args:
+        version: the index version; its ``search.json`` is replaced.
+        encoder: the encoder that made it.
+        recall: to reach, at k.
+        k: demonstrations of a query.
+        queries: how many of them, by seed.
+        device: where to search.
+
+    Yields:
+        One for each partition, with the settings that are kept.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    if not 0 < recall <= 1 or k < 1 or queries < 1:
+        raise ConfigError(
+            f"the recall must be above 0 and at most 1, k and queries at least 1; found {recall}, {k}, {queries}"
+        )
+    version.manifest.encoder.check(encoder)
+    kept = read_settings(version.path, version.manifest)
+    for task, part in version.manifest.partitions.items():
+        vectors = encoder.encode_queries(_texts(version, task, queries))
+        if part.kind == FLAT:
+            searcher = open_searcher(version, task, SearchSettings(), device)
+            yield measure(searcher, task, part.kind, None, vectors, exact_values(version.vectors(task), vectors, k))
+        else:
+            best = tune(version, task, vectors, recall, k, device)[-1]
+            assert best.settings is not None
+            kept[task] = best.settings
+            write_settings(version.path, version.manifest, kept)
+            yield best
+
+
+def tune(
+    version: IndexVersion, task: str, queries: Vectors, recall: float, k: int, device: str | None = None
+) -> list[Measured]:
+    """Try settings from the cheapest on until one reaches the recall; the last is that one, or the best of all.
+
+    Args:
+        version: the index version.
+        task: whose partition.
+        queries: float32 [num_queries, dimension].
+        recall: to reach, at k.
+        k: demonstrations of a query.
+        device: where to search.
+    """
+    kind = version.manifest.partitions[task].kind
+    exact = exact_values(version.vectors(task), queries, k)
+    tried: list[Measured] = []
+    for settings in efforts(kind):
+        searcher = open_searcher(version, task, settings, device)
+        tried.append(measure(searcher, task, kind, settings, queries, exact))
+        if tried[-1].recall >= recall:
+            return tried
+    best = max(tried, key=lambda one: (one.recall, -one.milliseconds))
+    return [*(one for one in tried if one is not best), best]
+
+
+def measure(
+    searcher: Searcher,
+    task: str,
+    kind: str,
+    settings: SearchSettings | None,
+    queries: Vectors,
+    exact: Similarities,
+) -> Measured:
+    """Return what a search finds of the nearest, one query at a time, and how long one takes.
+
+    Args:
+        searcher: the search.
+        task: for the record.
+        kind: for the record.
+        settings: for the record.
+        queries: float32 [num_queries, dimension].
+        exact: the similarities of their k nearest, [num_queries, k], best first.
+    """
+    k = exact.shape[1]
+    seconds, shares = [], []
+    for query, values in zip(queries, exact, strict=True):
+        started = time.perf_counter()
+        _, found = searcher.search(query[None], k)
+        seconds.append(time.perf_counter() - started)
+        # By similarity, so that one of several equals counts whichever it is.
+        shares.append(np.mean(found[0] >= values[-1]))
+    milliseconds = 1000 * statistics.median(seconds)
+    return Measured(task=task, kind=kind, settings=settings, recall=float(np.mean(shares)), milliseconds=milliseconds)
+
+
+def exact_values(vectors: NDArray[np.floating], queries: Vectors, k: int) -> Similarities:
+    """Return the similarities of the k nearest vectors of each query, [num_queries, k], best first."""
+    _, values = FaissSearch(vectors).search(queries, k)
+    return values
+
+
+def efforts(kind: str) -> list[SearchSettings]:
+    """Return the settings that are tried for a kind, the cheapest first."""
+    first = first_settings(kind)
+    lists = lists_of(kind)
+    if lists is not None:
+        probes = [2**power for power in range(lists.bit_length()) if 2**power < lists] + [lists]
+        deeper = (first.oversample, 4 * first.oversample) if "PQ" in kind else (first.oversample,)
+        return [
+            SearchSettings(parameters=f"nprobe={probe}", oversample=oversample)
+            for oversample in deeper
+            for probe in probes
+        ]
+    if "HNSW" in kind or kind == GRAPH:
+        return [SearchSettings(parameters=f"efSearch={effort}", oversample=first.oversample) for effort in _EFFORTS]
+    return [SearchSettings(oversample=oversample) for oversample in (4, 16, 64)]
+
+
+def _texts(version: IndexVersion, task: str, count: int) -> Sequence[str]:
+    part = version.manifest.partitions[task]
+    with closing(version.demonstrations()) as table:
+        positions = sorted(sample_by(range(part.count), count, 0, str))
+        return [row_query(part.task, row) for row in table.rows(task, positions)]
+
+
+def not_reached(measured: Sequence[Measured], recall: float) -> list[str]:
+    """Return the tasks whose search did not reach the recall."""
+    return [one.task for one in measured if one.recall < recall]

@@ -1,0 +1,71 @@
+"""Vectors of an earlier version of an index, taken over where an encoder would read the same text again."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.errors import ArtifactError, VerificationError
+from udr.store import IndexVersion, open_version
+from udr.verification import verify_version
+from udr_index.contents import Contents
+
+_LOG = logging.getLogger(__name__)
+
+
+class Earlier:
+    """The vectors of an index version by the texts that were encoded.
+
+    Args:
+        version: the version.
+    """
+
+    def __init__(self, version: IndexVersion) -> None:
+        self._version, self._table = version, version.demonstrations()
+        self._vectors: dict[str, NDArray[np.floating]] = {}
+
+    def vector(self, key: bytes) -> NDArray[np.floating] | None:
+        """Return the vector of the text that ``key`` stands for (see ``udr.demonstrations.text_key``), or None."""
+        found = self._table.first(key)
+        if found is None:
+            return None
+        task, position = found
+        if task not in self._vectors:
+            self._vectors[task] = self._version.vectors(task)
+        vector: NDArray[np.floating] = self._vectors[task][position]
+        return vector
+
+    def close(self) -> None:
+        """Close its files."""
+        self._table.close()
+        self._vectors.clear()
+
+
+def open_earlier(root: Path, contents: Contents) -> Earlier | None:
+    """Open the version of an index that its ``CURRENT`` names, to take its vectors over; None where none can be.
+
+    That there is no index yet, or one by another encoder, wording or format, is told and is no error: the same
+    command serves the first build, every later one, and the one after a training.
+
+    Raises:
+        VerificationError: a file of the version is not what it was: its vectors would be taken for good ones.
+    """
+    try:
+        version = open_version(root)
+    except VerificationError:
+        raise
+    except ArtifactError as error:
+        _LOG.warning("nothing to take over: %s", error)
+        return None
+    old, new = version.manifest.encoder, contents.encoder
+    if (old.fingerprint, old.dimension, old.metric) != (new.fingerprint, new.dimension, new.metric):
+        _LOG.warning("nothing to take over: %s was built by encoder %r with other weights", root, old.name)
+        return None
+    if version.manifest.dtype != contents.dtype:
+        _LOG.warning("nothing to take over: %s holds %s", root, version.manifest.dtype)
+        return None
+    findings = verify_version(version.path)
+    if findings:
+        raise VerificationError(f"{version.path / findings[0].path}: {findings[0].problem}; build without --reuse")
+    return Earlier(version)

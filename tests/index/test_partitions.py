@@ -1,0 +1,236 @@
+"""Partitions of every kind: what faiss proposes is ranked exactly, and how it is searched is measured and kept."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_task
+from tests.index.test_build import tree
+from udr.engines import open_searchers
+from udr.errors import ArtifactError, ConfigError, UdrError, VerificationError
+from udr.retriever import Retriever
+from udr.search import ExactSearch
+from udr.search_settings import SearchSettings, read_settings, write_settings
+from udr.store import IndexVersion, open_version
+from udr.verification import verify
+from udr_index import bench as bench_module
+from udr_index.bench import bench, efforts, exact_values, measure, not_reached, tune
+from udr_index.build import build
+from udr_index.config import BuildConfig
+from udr_index.kinds import first_settings, lists_of, resolve, sample_size
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*please provide at least")
+
+WORDS = "river lake harbour island valley castle bridge forest road mill tower field".split()
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A collection of one task with 800 rows and one with 12."""
+    root = tmp_path_factory.mktemp("big")
+    generator = np.random.default_rng(0)
+    chosen = [[WORDS[place] for place in generator.choice(12, 4, replace=False)] for _ in range(800)]
+    questions: list[Mapping[str, Any]] = [
+        {"id": f"{n:03}", "input": {"question": f"Where is {' '.join(words)} {n % 90}?"}, "target": "place"}
+        for n, words in enumerate(chosen)
+    ]
+    write_task(root, QUESTIONS, train=questions)
+    write_task(root, NOTES, train=[{"id": word, "input": {"text": word}, "target": "glad"} for word in WORDS])
+    return root
+
+
+def built(big: Path, out: Path, **changes: Any) -> IndexVersion:
+    build(BuildConfig(tasks=big, out=out, **{"flat_below": 50, **changes}), HashEncoder())
+    return open_version(out)
+
+
+KINDS = {
+    "hnsw": "HNSW32_SQ8",
+    "ivf": "IVF20,SQ8",
+    "ivfpq": "IVF20,PQ4x8",
+    "IVF8,Flat": "IVF8,Flat",
+    "PQ8x4": "PQ8x4",
+    "cagra": "cagra",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_built_verified_and_searched_the_same_each_time(big: Path, tmp_path: Path, kind: str) -> None:
+    version = built(big, tmp_path / "a", kind=kind)
+
+    assert {name: part.kind for name, part in version.manifest.partitions.items()} == {
+        "notes": "flat",
+        "questions": KINDS[kind],
+    }
+    assert verify(tmp_path / "a") == []
+    assert tree(built(big, tmp_path / "b", kind=kind).path) == tree(version.path)
+    # With all the effort there is, the answers are those of comparing with every vector.
+    most = efforts(KINDS[kind])[-1]
+    write_settings(
+        version.path, version.manifest, {"questions": SearchSettings(parameters=most.parameters, oversample=80)}
+    )
+    queries = HashEncoder().encode_queries([f"{word} {other}" for word in WORDS for other in WORDS[:3]])
+    exact = ExactSearch(version.vectors("questions")).search(queries, 10)
+    found = open_searchers(version)["questions"].search(queries, 10)
+    assert np.array_equal(found[0], exact[0]) and np.array_equal(found[1], exact[1])
+
+
+def test_half_the_memory_holds_nearly_the_same(big: Path, tmp_path: Path) -> None:
+    half, whole = built(big, tmp_path / "a", dtype="float16"), built(big, tmp_path / "b")
+
+    vectors = half.vectors("questions")
+
+    assert vectors.dtype == np.float16
+    assert np.abs(vectors - whole.vectors("questions")).max() < 1e-3
+    with Retriever.open(tmp_path / "a", encoder=HashEncoder()) as retriever:
+        assert retriever.retrieve("questions", "river lake", k=3).demonstrations[0].similarity > 0.3
+    assert verify(tmp_path / "a") == []
+
+
+def test_numbers_that_half_precision_cannot_hold_are_refused(big: Path, tmp_path: Path) -> None:
+    class Loud(HashEncoder):
+        def encode_demonstrations(self, texts: Any) -> Any:
+            return super().encode_demonstrations(texts) * 1e6
+
+    with pytest.raises(UdrError, match="gives numbers that float16 cannot hold; keep them as float32"):
+        build(BuildConfig(tasks=big, out=tmp_path, dtype="float16"), Loud(metric="dot"))
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "no such kind": ("tree", "kind 'tree' of 800 vectors of 48 numbers: .*could not parse"),
+    "no such parts": ("PQ7x8", "kind 'PQ7x8' of 800 vectors of 48 numbers"),
+    "too few to train": ("PQ8x12", "kind 'PQ8x12' of 800 vectors of 48 numbers: .*training"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_kind_that_faiss_cannot_make_is_refused_and_nothing_published(big: Path, tmp_path: Path, name: str) -> None:
+    kind, message = REFUSED[name]
+    with pytest.raises(ConfigError, match=message):
+        built(big, tmp_path, kind=kind)
+    assert not (tmp_path / "CURRENT").exists()
+
+
+SPOILT: dict[str, Any] = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "altered": lambda path: path.write_bytes(path.read_bytes().replace(b"4", b"5", 1)),
+    "no object": lambda path: path.write_bytes(b"[]"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_search_settings_that_are_spoilt_are_found(big: Path, tmp_path: Path, name: str) -> None:
+    version = built(big, tmp_path, kind="ivf")
+    SPOILT[name](version.path / "search.json")
+
+    (finding,) = verify(tmp_path)
+
+    assert finding.path.endswith("search.json")
+    with pytest.raises(VerificationError, match=r"search\.json: is (missing|altered)"):
+        open_searchers(version)
+
+
+def test_a_flat_index_has_no_search_settings(big: Path, tmp_path: Path) -> None:
+    version = built(big, tmp_path, kind="flat")
+    assert not (version.path / "search.json").exists() and read_settings(version.path, version.manifest) == {}
+    (version.path / "search.json").write_bytes(b"{}")
+    (finding,) = verify(tmp_path)
+    assert (finding.path[-11:], finding.problem) == ("search.json", "does not belong to the version")
+
+
+def test_an_index_of_other_vectors_is_refused(big: Path, tmp_path: Path) -> None:
+    version, other = built(big, tmp_path / "a", kind="ivf"), built(big, tmp_path / "b", kind="ivf", pool=500)
+    path = "partitions/questions/index.faiss"
+    shutil.copy(other.path / path, version.path / path)
+    with pytest.raises(ArtifactError, match=r"holds 500 vectors of 48 numbers, its partition 800 of 48"):
+        open_searchers(version)
+    (version.path / path).write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match=r"index\.faiss: cannot be read .*; run: udr index verify"):
+        open_searchers(version)
+
+
+def test_the_cheapest_settings_that_reach_a_recall_are_kept(big: Path, tmp_path: Path) -> None:
+    version = built(big, tmp_path, kind="ivf")
+    before = read_settings(version.path, version.manifest)
+
+    measured = {one.task: one for one in bench(version, HashEncoder(), 0.999, queries=40)}
+
+    assert (measured["notes"].recall, measured["notes"].settings) == (1.0, None)
+    kept = read_settings(version.path, version.manifest)["questions"]
+    assert measured["questions"].settings == kept != before["questions"]
+    assert measured["questions"].recall >= 0.999 and measured["questions"].milliseconds > 0
+    queries = HashEncoder().encode_queries([f"Where is {word} {other}?" for word in WORDS for other in WORDS])
+    tried = tune(version, "questions", queries, 0.9, 10)
+    assert [one.settings.parameters for one in tried if one.settings] == [f"nprobe={2**n}" for n in range(len(tried))]
+    assert all(one.recall < 0.9 for one in tried[:-1]) and tried[-1].recall >= 0.9
+    assert verify(tmp_path) == []
+
+
+def test_a_recall_out_of_reach_keeps_the_best(big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = built(big, tmp_path, kind="ivf")
+    monkeypatch.setattr(bench_module, "efforts", lambda _: [SearchSettings(parameters=f"nprobe={n}") for n in (2, 1)])
+
+    measured = list(bench(version, HashEncoder(), 1.0, queries=40))
+
+    assert not_reached(measured, 1.0) == ["questions"]
+    assert read_settings(version.path, version.manifest)["questions"].parameters == "nprobe=2"
+
+
+def test_recall_counts_equals_whichever_is_found() -> None:
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
+
+    class Last(ExactSearch):
+        def search(self, queries: Any, k: int) -> Any:
+            positions, similarities = super().search(queries, len(self))
+            return positions[:, 5 - k : 5], similarities[:, 5 - k : 5]
+
+    exact = exact_values(vectors, vectors[:1], 3)
+    assert measure(Last(vectors), "t", "flat", None, vectors[:1], exact).recall == 1.0
+    assert measure(Last(vectors), "t", "flat", None, vectors[5:6], np.ones((1, 3))).recall == 1.0
+    assert measure(ExactSearch(vectors[5:]), "t", "flat", None, vectors[:1], exact).recall == 0.0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"recall": 0.0}, {"recall": 1.1}, {"recall": 0.9, "k": 0}, {"recall": 1, "queries": 0}]
+)
+def test_numbers_out_of_range_are_refused(big: Path, tmp_path: Path, wrong: dict[str, Any]) -> None:
+    version = built(big, tmp_path)
+    with pytest.raises(ConfigError, match="the recall must be above 0 and at most 1"):
+        next(bench(version, HashEncoder(), **wrong))
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "dimension", "flat_below", "expected"),
+    [
+        ("auto", 99_999, 384, None, "flat"),
+        ("auto", 100_000, 384, None, "IVF1024,SQ8"),
+        ("auto", 20_000, 384, 20_000, "IVF512,SQ8"),
+        ("flat", 10**7, 384, None, "flat"),
+        ("hnsw", 5, 384, None, "HNSW32_SQ8"),
+        ("ivf", 1_000_000, 384, None, "IVF4096,SQ8"),
+        ("ivf", 30, 384, None, "IVF1,SQ8"),
+        ("ivfpq", 2_000_000, 384, None, "IVF4096,PQ48x8"),
+        ("ivfpq", 2_000_000, 768, None, "IVF4096,PQ64x8"),
+        ("ivfpq", 1_000, 6, None, "IVF25,PQ1x8"),
+        ("OPQ16,IVF64,PQ16", 1_000, 32, 10, "OPQ16,IVF64,PQ16"),
+        ("cagra", 1_000, 32, 2_000, "flat"),
+    ],
+)
+def test_short_names_stand_for_factory_strings(
+    kind: str, count: int, dimension: int, flat_below: int | None, expected: str
+) -> None:
+    assert resolve(kind, count, dimension, flat_below) == expected
+
+
+def test_lists_say_how_much_is_trained_on_and_searched() -> None:
+    assert [lists_of(kind) for kind in ("IVF64,Flat", "OPQ16,IVF8_HNSW32,PQ16", "HNSW32")] == [64, 8, None]
+    assert [sample_size(kind) for kind in ("IVF64,Flat", "IVF4096,SQ8", "PQ16")] == [65_536, 262_144, 65_536]
+    assert first_settings("IVF4096,PQ48x8") == SearchSettings(parameters="nprobe=128", oversample=16)
+    assert first_settings("HNSW32_SQ8") == first_settings("cagra") == SearchSettings(parameters="efSearch=64")
+    assert first_settings("PQ16") == SearchSettings(oversample=16)
+    assert [one.parameters for one in efforts("IVF6,Flat")] == [f"nprobe={n}" for n in (1, 2, 4, 6)]
