@@ -1,10 +1,11 @@
 """The one file that imports bm25s: lexical search among a pool's texts."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from udr.errors import MissingExtraError
+from udr.errors import ArtifactError, MissingExtraError, reason
 
 try:
     import bm25s
@@ -25,9 +26,41 @@ class BM25Search:
     def __init__(self, texts: Sequence[str]) -> None:
         self._size = len(texts)
         tokens = self._tokens(texts)
-        self._index = bm25s.BM25() if any(tokens) else None
+        # Numbered in their own order, so that equal texts give equal files.
+        numbers = {word: number for number, word in enumerate(sorted({word for words in tokens for word in words}))}
+        self._index = bm25s.BM25() if numbers else None
         if self._index is not None:
-            self._index.index(tokens, show_progress=False)
+            self._index.index(([[numbers[word] for word in words] for words in tokens], numbers), show_progress=False)
+
+    def save(self, folder: Path) -> None:
+        """Write the index to a new folder, which stays empty where no text has a word."""
+        folder.mkdir()
+        if self._index is not None:
+            self._index.save(folder, show_progress=False)
+
+    @classmethod
+    def load(cls, folder: Path, size: int) -> "BM25Search":
+        """Open an index that was saved, its numbers mapped into memory.
+
+        Args:
+            folder: where it was saved.
+            size: how many texts it was made of.
+
+        Raises:
+            ArtifactError: it holds something else.
+        """
+        search = cls(())
+        search._size = size
+        if folder.is_dir() and not any(folder.iterdir()):
+            return search
+        try:
+            search._index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise ArtifactError(f"{folder}: cannot be read ({reason(error)}); run: udr index verify") from error
+        found = search._index.scores["num_docs"]
+        if found != size:
+            raise ArtifactError(f"{folder}: is of {found} texts, {size} are expected; run: udr index verify")
+        return search
 
     def __len__(self) -> int:
         return self._size

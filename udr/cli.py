@@ -15,7 +15,7 @@ import typer
 from udr import __version__
 from udr.errors import ConfigError, UdrError, VerificationError
 from udr.prompt import Format
-from udr.types import Fields, Json, Retrieval
+from udr.types import Fields, Json, Mode, Retrieval
 
 GROUP = "udr.commands"
 """The entry-point group of commands: a Typer instance becomes a group of commands, a function one command."""
@@ -30,7 +30,10 @@ _Input = Annotated[
     list[str] | None, typer.Option("--input", help="One field of the query; repeat for others.", metavar="FIELD=VALUE")
 ]
 _K = Annotated[int, typer.Option("--k", help="How many demonstrations.")]
-_Device = Annotated[str | None, typer.Option(help="Where the encoder runs: cpu, cuda, ...")]
+_ModeOption = Annotated[
+    Mode, typer.Option("--mode", help="What ranks: the encoder, the words shared with the query, or both.")
+]
+_Device = Annotated[str | None, typer.Option(help="Where the encoder and the search run: cpu, cuda, ...")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -85,6 +88,7 @@ def retrieve(
     input: _Input = None,
     exclude: Annotated[list[str] | None, typer.Option(help="An id to leave out; repeat for others.")] = None,
     min_similarity: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
+    mode: _ModeOption = "dense",
     device: _Device = None,
     as_json: _AsJson = False,
 ) -> None:
@@ -94,7 +98,14 @@ def retrieve(
 
     with Retriever.open(index, device=device) as retriever:
         retrieval = retriever.retrieve(
-            task, query, k, family=family, scope=scope, exclude=tuple(exclude or ()), min_similarity=min_similarity
+            task,
+            query,
+            k,
+            family=family,
+            scope=scope,
+            exclude=tuple(exclude or ()),
+            min_similarity=min_similarity,
+            mode=mode,
         )
     if as_json:
         _print(_json(retrieval.to_json()))
@@ -114,6 +125,7 @@ def prompt(
     ] = None,
     format: Annotated[Format, typer.Option(help="One text, or chat messages.")] = Format.TEXT,
     input: _Input = None,
+    mode: _ModeOption = "dense",
     device: _Device = None,
     as_json: _AsJson = False,
 ) -> None:
@@ -125,7 +137,7 @@ def prompt(
 
     with Retriever.open(index, device=device) as retriever:
         builder = PromptBuilder(load_tokenizer(tokenizer or retriever.tokenizer), budget, reserve)
-        retrieval = retriever.retrieve(task, query, k)
+        retrieval = retriever.retrieve(task, query, k, mode=mode)
         built = builder.build(retriever.tasks[task], query, retrieval, format)
     if as_json:
         _print(_json({**built.to_json(), "index_version": retrieval.index_version, "model": retrieval.model}))

@@ -22,7 +22,7 @@ from udr.errors import (
 )
 from udr.prompt import Format, Prompt
 from udr.tasks import Task
-from udr.types import Fields, Json, Retrieval
+from udr.types import Fields, Json, Mode, Retrieval
 
 PROBLEM = "urn:udr:problem:"
 """What the type of every problem of the service begins with."""
@@ -87,6 +87,7 @@ class Client:
         scope: str | None = None,
         exclude: Sequence[str] = (),
         min_similarity: float | None = None,
+        mode: Mode = "dense",
     ) -> Retrieval:
         """Return the k demonstrations nearest to an input; see ``udr.types.RetrievalRequest``.
 
@@ -101,7 +102,7 @@ class Client:
             "task": task,
             "family": family,
             "scope": scope,
-            **_query(input, k, exclude, min_similarity),
+            **_query(input, k, exclude, min_similarity, mode),
         }
         return self._ask(read_retrieval, "POST", "/v1/retrieve", body)
 
@@ -116,6 +117,7 @@ class Client:
         format: Format | str = Format.TEXT,
         exclude: Sequence[str] = (),
         min_similarity: float | None = None,
+        mode: Mode = "dense",
     ) -> Prompt:
         """Return a prompt with those of the k nearest demonstrations that fit; see ``udr.prompt.PromptBuilder``.
 
@@ -128,6 +130,7 @@ class Client:
             format: ``text`` or ``messages``.
             exclude: ids that must not be shown.
             min_similarity: leave out what is less similar than this.
+            mode: what ranks: ``dense``, ``bm25`` or ``hybrid``.
 
         Raises:
             TooLongError: the prompt does not fit, even without demonstrations.
@@ -138,7 +141,7 @@ class Client:
             "budget": budget,
             "reserve": reserve,
             "format": str(format),
-            **_query(input, k, exclude, min_similarity),
+            **_query(input, k, exclude, min_similarity, mode),
         }
         return self._ask(read_prompt, "POST", "/v1/prompt", body)
 
@@ -218,10 +221,18 @@ def _check(url: str) -> None:
         raise ConfigError(f"the service's URL must be like http://127.0.0.1:8000, found {url!r}")
 
 
-def _query(input: Fields | str | None, k: int, exclude: Sequence[str], min_similarity: float | None) -> dict[str, Json]:
+def _query(
+    input: Fields | str | None, k: int, exclude: Sequence[str], min_similarity: float | None, mode: Mode
+) -> dict[str, Json]:
     # A text is a sequence, too: of letters. As it is, the service refuses it.
     ids = exclude if isinstance(exclude, str) else list(exclude)
-    return {"input": input, "k": k, "exclude": ids, "min_similarity": min_similarity}
+    return {
+        "input": input,
+        "k": k,
+        "exclude": ids,
+        "min_similarity": min_similarity,
+        "mode": mode if mode != "dense" else None,
+    }
 
 
 def _encoded(body: Mapping[str, Json]) -> bytes:

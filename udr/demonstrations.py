@@ -138,16 +138,23 @@ class DemonstrationTable:
 
     def lines(self, task: str) -> Iterator[bytes]:
         """Yield the rows of a task in their order, for hashing."""
-        for start in itertools.count(0, _SPAN):
-            span = self._span("row", task, start, start + _SPAN)
-            yield from (f"\n{text}".encode() for text in span)
-            if len(span) < _SPAN:
-                return
+        return (f"\n{text}".encode() for text in self._texts(task))
+
+    def every(self, task: str) -> Iterator[Row]:
+        """Yield the rows of a task in their order."""
+        return (_row(text) for text in self._texts(task))
 
     def close(self) -> None:
         """Close the file; the table is of no use after that."""
         with self._lock:
             self._connection.close()
+
+    def _texts(self, task: str) -> Iterator[str]:
+        for start in itertools.count(0, _SPAN):
+            span = self._span("row", task, start, start + _SPAN)
+            yield from map(str, span)
+            if len(span) < _SPAN:
+                return
 
     def _span(self, column: str, task: str, start: int, stop: int) -> list[Any]:
         query = (

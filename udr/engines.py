@@ -1,6 +1,7 @@
 """Which engine searches a partition: by its kind, and by the device."""
 
 import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,7 +9,10 @@ from udr.errors import ArtifactError, ConfigError
 from udr.manifest import FLAT
 from udr.search import ExactProposals, RankedProposals, Searcher
 from udr.search_settings import SearchSettings, read_settings
-from udr.store import IndexVersion, index_path
+from udr.store import IndexVersion, bm25_path, index_path
+
+if TYPE_CHECKING:
+    from udr.bm25 import BM25Search
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +37,22 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
         task: open_searcher(version, task, settings.get(task, SearchSettings()), device, fp16=fp16)
         for task in version.manifest.partitions
     }
+
+
+def open_lexical(version: IndexVersion) -> dict[str, "BM25Search"]:
+    """Return the BM25 search of each partition of an index version that has one, by task.
+
+    Raises:
+        ArtifactError: a file of the version cannot be read.
+        MissingExtraError: bm25s is not installed.
+    """
+    parts = {name: part for name, part in version.manifest.partitions.items() if part.lexical}
+    if not parts:
+        return {}
+    # Imported here because bm25s is an extra.
+    from udr.bm25 import BM25Search
+
+    return {name: BM25Search.load(version.path / bm25_path(name), part.count) for name, part in parts.items()}
 
 
 def open_searcher(

@@ -71,11 +71,13 @@ class Partition:
         task: the task, with the templates its rows were worded by.
         count: how many demonstrations.
         kind: how it is searched: ``FLAT``, or the faiss factory string of the index beside its vectors.
+        lexical: whether a BM25 index lies beside its vectors.
     """
 
     task: Task
     count: int
     kind: str = FLAT
+    lexical: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +125,7 @@ class Manifest:
             "dtype": self.dtype,
             "families": {family.name: family.instruction for family in self.families.values()},
             "tasks": {
-                name: {"count": part.count, "kind": part.kind, "task": part.task.to_json()}
+                name: {"count": part.count, "kind": part.kind, "lexical": part.lexical, "task": part.task.to_json()}
                 for name, part in self.partitions.items()
             },
             "files": {path: {"size": stamp.size, "sha256": stamp.sha256} for path, stamp in self.files.items()},
@@ -176,7 +178,10 @@ def _manifest(keys: Mapping[str, Json]) -> Manifest:
 
 def _partition(keys: Mapping[str, Json]) -> Partition:
     return Partition(
-        task=parse_task(_table(keys["task"])), count=cast("int", keys["count"]), kind=cast("str", keys["kind"])
+        task=parse_task(_table(keys["task"])),
+        count=cast("int", keys["count"]),
+        kind=cast("str", keys["kind"]),
+        lexical=cast("bool", keys["lexical"]),
     )
 
 

@@ -1,15 +1,28 @@
-"""The partitions of an opened index: one searcher for each task, and the rows that their positions stand for."""
+"""The partitions of an opened index: searchers for each task, and the rows that their positions stand for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
 
 from udr.demonstrations import DemonstrationTable
 from udr.encoder import Vectors
 from udr.planning import Plan
 from udr.search import Searcher
-from udr.selection import Hit, without
+from udr.selection import Hit, fuse, nearest, without
 from udr.tasks import Task
 from udr.text import demonstration_text
-from udr.types import RetrievedDemonstration, Row
+from udr.types import Mode, RetrievedDemonstration, Row
+
+_FUSED = 100
+"""Hits of each ranking that are fused, at least."""
+
+
+class LexicalSearcher(Protocol):
+    """Finds the texts that share words with queries."""
+
+    def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
+        """Return, for each query, at most k positions and scores, best first."""
 
 
 class Partitions:
@@ -18,30 +31,55 @@ class Partitions:
     Args:
         tasks: the tasks, by name.
         searchers: one for each task, over its vectors.
+        lexical: by task, over its inputs; for the tasks that have one.
         table: the rows.
     """
 
-    def __init__(self, tasks: Mapping[str, Task], searchers: Mapping[str, Searcher], table: DemonstrationTable) -> None:
-        self._tasks, self._searchers, self._table = tasks, searchers, table
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        searchers: Mapping[str, Searcher],
+        lexical: Mapping[str, LexicalSearcher],
+        table: DemonstrationTable,
+    ) -> None:
+        self._tasks, self._searchers, self._lexical, self._table = tasks, searchers, lexical, table
 
-    def search(self, plans: Sequence[Plan], vectors: Vectors) -> list[list[Hit]]:
-        """Return hits for each plan, its k nearest among them, and none that must not come back.
+    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[list[Hit]]:
+        """Return hits for each plan, its k best among them, and none that must not come back.
 
         Args:
             plans: the requests.
-            vectors: their queries, float32 [len(plans), dimension].
+            vectors: the queries of those that are not of mode ``bm25``, float32 [dimension], by place in ``plans``.
         """
         barred = [{task: self._barred(plan, task) for task in plan.copy_keys} for plan in plans]
+        dense = self._dense(plans, vectors, barred)
+        lexical = self._by_words(plans, barred)
+        return [_of_mode(plan, *found) for plan, *found in zip(plans, dense, lexical, strict=True)]
+
+    def _dense(
+        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], barred: Sequence[Mapping[str, set[str]]]
+    ) -> list[list[Hit]]:
         # Searches of one partition for equally many are one search; what is barred is fetched on top, and dropped.
         together: dict[tuple[str, int], list[int]] = {}
-        for number, plan in enumerate(plans):
+        for number in vectors:
             for task, ids in barred[number].items():
-                together.setdefault((task, plan.request.k + len(ids)), []).append(number)
+                together.setdefault((task, _depth(plans[number]) + len(ids)), []).append(number)
         hits: list[list[Hit]] = [[] for _ in plans]
         for (task, count), numbers in together.items():
-            positions, similarities = self._searchers[task].search(vectors[numbers], count)
+            queries = np.stack([vectors[number] for number in numbers])
+            positions, similarities = self._searchers[task].search(queries, count)
             for number, found, values in zip(numbers, positions.tolist(), similarities.tolist(), strict=True):
                 hits[number] += without(self._hits(task, found, values), barred[number][task])
+        return hits
+
+    def _by_words(self, plans: Sequence[Plan], barred: Sequence[Mapping[str, set[str]]]) -> list[list[Hit]]:
+        hits: list[list[Hit]] = [[] for _ in plans]
+        for number, plan in enumerate(plans):
+            if plan.request.mode != "dense":
+                for task, ids in barred[number].items():
+                    (found,) = self._lexical[task].search([plan.words], _depth(plan) + len(ids))
+                    positions, scores = zip(*found, strict=True) if found else ((), ())
+                    hits[number] += without(self._hits(task, positions, scores), ids)
         return hits
 
     def demonstrations(self, hits: Sequence[Hit]) -> tuple[RetrievedDemonstration, ...]:
@@ -60,7 +98,7 @@ class Partitions:
         """Close the rows' file."""
         self._table.close()
 
-    def _hits(self, task: str, positions: Sequence[int], similarities: Sequence[float]) -> list[Hit]:
+    def _hits(self, task: str, positions: Sequence[int], similarities: Iterable[float]) -> list[Hit]:
         found = zip(positions, self._table.ids(task, positions), similarities, strict=True)
         return [Hit(task, position, id, similarity) for position, id, similarity in found]
 
@@ -78,3 +116,15 @@ class Partitions:
             text=demonstration_text(self._tasks[hit.task], row),
             metadata=row.metadata,
         )
+
+
+def _depth(plan: Plan) -> int:
+    """Return how many hits of a partition a plan needs."""
+    return max(plan.request.k, _FUSED) if plan.request.mode == "hybrid" else plan.request.k
+
+
+def _of_mode(plan: Plan, dense: list[Hit], lexical: list[Hit]) -> list[Hit]:
+    mode: Mode = plan.request.mode
+    if mode == "hybrid":
+        return fuse(nearest(hits, _depth(plan)) for hits in (dense, lexical))
+    return dense if mode == "dense" else lexical

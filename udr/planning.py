@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from udr.demonstrations import copy_key
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
-from udr.manifest import Manifest
+from udr.manifest import Manifest, Partition
 from udr.tasks import Task
 from udr.text import Wording, encoder_query, input_text
-from udr.types import RetrievalRequest
+from udr.types import MODES, RetrievalRequest
 
 MAX_CHARACTERS = 32_768
 """How long a query's worded input may be. Encoders read far less; this keeps one request from blocking others."""
@@ -27,11 +27,13 @@ class Plan:
     Attributes:
         request: as it came.
         text: what the encoder reads.
+        words: what BM25 reads: the worded input.
         copy_keys: for each task to search, the copy keys of rows that are the query itself.
     """
 
     request: RetrievalRequest
     text: str
+    words: str
     copy_keys: Mapping[str, Collection[bytes]]
 
 
@@ -47,12 +49,13 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     _check_k(request, sum(manifest.partitions[task.name].count for task in tasks))
     _check_exclude(request.exclude)
     _check_min_similarity(request.min_similarity)
+    _check_mode(request.mode, [manifest.partitions[task.name] for task in tasks])
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {request.input!r}")
     text = wording.input(request.input)
     _check_text(text)
     keys = {task.name: _copy_keys(task, text, worded=wording.task is not None) for task in tasks}
-    return Plan(request, encoder_query(wording.instruction, text), keys)
+    return Plan(request, encoder_query(wording.instruction, text), text, keys)
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> UnknownTaskError:
@@ -103,6 +106,13 @@ def _check_min_similarity(similarity: object) -> None:
         return
     if isinstance(similarity, bool) or not isinstance(similarity, int | float) or not math.isfinite(similarity):
         raise InvalidInputError(f"min_similarity must be a number, found {similarity!r}")
+
+
+def _check_mode(mode: object, partitions: Collection[Partition]) -> None:
+    if mode not in MODES:
+        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {mode!r}")
+    if mode != "dense" and not all(partition.lexical for partition in partitions):
+        raise InvalidInputError(f"mode {mode!r} needs an index with BM25; run: udr index build --bm25")
 
 
 def _check_text(text: str) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from udr.encoder import Encoder, SentenceEncoder
-from udr.engines import open_searchers
+from udr.engines import open_lexical, open_searchers
 from udr.errors import InvalidInputError, ModelError, RequestError, UnknownTaskError, VerificationError
 from udr.partitions import Partitions
 from udr.planning import MAX_CHARACTERS, Plan, plan, unknown
@@ -17,7 +17,7 @@ from udr.search import Searcher
 from udr.selection import Hit, at_least, nearest
 from udr.store import IndexVersion, open_version
 from udr.tasks import Task, TaskFamily
-from udr.types import Fields, Retrieval, RetrievalRequest, Row
+from udr.types import Fields, Mode, Retrieval, RetrievalRequest, Row
 from udr.verification import verify_version
 
 
@@ -59,7 +59,7 @@ class Retriever:
         self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
-        self._partitions = Partitions(self.tasks, searchers, version.demonstrations())
+        self._partitions = Partitions(self.tasks, searchers, open_lexical(version), version.demonstrations())
         # Tokenizers refuse to be used by two threads at once.
         self._encoding = threading.Lock()
 
@@ -106,6 +106,7 @@ class Retriever:
         scope: str | None = None,
         exclude: Sequence[str] = (),
         min_similarity: float | None = None,
+        mode: Mode = "dense",
     ) -> Retrieval:
         """Return the k nearest demonstrations; ``RetrievalRequest`` says what the arguments mean.
 
@@ -119,7 +120,14 @@ class Retriever:
         if input is None:
             raise InvalidInputError("the input is missing; give fields by name, or plain text")
         request = RetrievalRequest(
-            input=input, task=task, family=family, scope=scope, k=k, exclude=exclude, min_similarity=min_similarity
+            input=input,
+            task=task,
+            family=family,
+            scope=scope,
+            k=k,
+            exclude=exclude,
+            min_similarity=min_similarity,
+            mode=mode,
         )
         (answer,) = self.answer([request])
         if isinstance(answer, RequestError):
@@ -182,12 +190,13 @@ class Retriever:
     def _carry_out(self, plans: Sequence[Plan]) -> list[Retrieval]:
         if not plans:
             return []
+        encoded = [place for place, one in enumerate(plans) if one.request.mode != "bm25"]
         with self._encoding:
-            vectors = self.encoder.encode_queries([one.text for one in plans])
+            vectors = self.encoder.encode_queries([plans[place].text for place in encoded])
         if not np.isfinite(vectors).all():
             # An engine would answer nonsense for these, without a word.
             raise ModelError(f"encoder {self.model!r} gave numbers that are not finite")
-        found = self._partitions.search(plans, vectors)
+        found = self._partitions.search(plans, dict(zip(encoded, vectors, strict=True)))
         return [self._retrieval(one, hits) for one, hits in zip(plans, found, strict=True)]
 
     def _retrieval(self, one: Plan, hits: Sequence[Hit]) -> Retrieval:

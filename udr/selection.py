@@ -1,7 +1,7 @@
 """Selection: what becomes of the demonstrations that a search proposed. Pure functions, applied in this order."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +12,7 @@ class Hit:
         task: the task whose partition it was found in.
         position: its place there.
         id: the row's id, unique within the task.
-        similarity: rounded to 5 decimals; higher is nearer.
+        similarity: what ranks it, rounded to 5 decimals; higher is nearer.
     """
 
     task: str
@@ -24,6 +24,28 @@ class Hit:
 def without(hits: Iterable[Hit], ids: Collection[str]) -> list[Hit]:
     """Return the hits whose ids are not among these."""
     return [hit for hit in hits if hit.id not in ids]
+
+
+RRF_CONSTANT = 60
+"""What is added to a rank before ranks are fused, so that the first few do not outweigh all others."""
+
+
+def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
+    """Return the hits of several rankings, in no order, with the sum of 1 / (60 + rank) as their similarity.
+
+    Reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009).
+
+    Args:
+        rankings: each best first; a rank counts from 1.
+    """
+    scores: dict[tuple[str, int], float] = {}
+    hits: dict[tuple[str, int], Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            place = hit.task, hit.position
+            scores[place] = scores.get(place, 0.0) + 1 / (RRF_CONSTANT + rank)
+            hits[place] = hit
+    return [replace(hit, similarity=round(scores[place], 5)) for place, hit in hits.items()]
 
 
 def at_least(hits: Iterable[Hit], similarity: float | None) -> list[Hit]:

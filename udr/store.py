@@ -7,6 +7,7 @@ A version holds::
     demonstrations.sqlite              the rows
     partitions/<task>/vectors.npy      float32 or float16 [count, dimension], in the order of the rows' ids
     partitions/<task>/index.faiss      the faiss index of those vectors, where the partition is not flat
+    partitions/<task>/bm25/            the BM25 index of the rows' inputs, where there is one
     search.json                        how those indexes are searched; see ``udr.search_settings``
 """
 
@@ -40,6 +41,11 @@ def vectors_path(task: str) -> str:
 def index_path(task: str) -> str:
     """Return where a version keeps a task's faiss index, relative to its folder."""
     return f"partitions/{task}/index.faiss"
+
+
+def bm25_path(task: str) -> str:
+    """Return where a version keeps a task's BM25 index, relative to its folder."""
+    return f"partitions/{task}/bm25"
 
 
 def version_path(root: Path, version: str) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias, overload
+from typing import Literal, TypeAlias, get_args, overload
 
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | None"
 """What an input field may hold: text, a number, a truth value, nothing, or a list of these."""
@@ -12,6 +12,11 @@ Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json
 
 Fields: TypeAlias = Mapping[str, Value]
 """A task's input: its fields by name."""
+
+Mode = Literal["dense", "bm25", "hybrid"]
+"""What ranks demonstrations; see ``RetrievalRequest``."""
+
+MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +60,8 @@ class RetrievedDemonstration:
     Attributes:
         id: the row's id, unique within its task.
         task: the name of the task it belongs to.
-        similarity: the encoder's number, rounded to 5 decimals; higher is nearer.
+        similarity: the number that ranks it, the encoder's unless another mode was asked for; rounded to 5 decimals,
+            higher is nearer.
         rank: 1 for the nearest.
         input: its fields by name.
         target: its gold text or label.
@@ -98,6 +104,8 @@ class RetrievalRequest:
         k: how many demonstrations; at least 1, at most the size of what is searched.
         exclude: ids that must not come back.
         min_similarity: leave out what is less similar than this; then fewer than k may come back, even none.
+        mode: what ranks: ``dense`` the encoder's similarity, ``bm25`` the words shared with the input, ``hybrid`` both,
+            by reciprocal rank fusion. A demonstration's similarity is the number that ranks it.
     """
 
     input: Fields | str
@@ -107,6 +115,7 @@ class RetrievalRequest:
     k: int = 8
     exclude: Sequence[str] = ()
     min_similarity: float | None = None
+    mode: Mode = "dense"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr import models
+from udr.bm25 import BM25Search
 from udr.demonstrations import DemonstrationTable
 from udr.encoder import Encoder, SentenceEncoder
 from udr.errors import ModelError, VerificationError
@@ -25,11 +26,13 @@ from udr.store import (
     MANIFEST,
     MODEL,
     IndexVersion,
+    bm25_path,
     index_path,
     publish,
     vectors_path,
     version_path,
 )
+from udr.text import input_text
 from udr.verification import verify_version
 from udr_index.config import BuildConfig
 from udr_index.contents import Contents
@@ -112,6 +115,7 @@ def _contents(
             task=collection.tasks[name].task,
             count=count,
             kind=resolve(config.kind, count, encoder.dimension, config.flat_below),
+            lexical=config.bm25,
         )
         for name, count in sizes.items()
     }
@@ -151,6 +155,7 @@ class _Building:
         rows.replace(self.staging / DEMONSTRATIONS)
         encoded = self.encode()
         self.index()
+        self.index_words()
         if self.contents.carries_model:
             self.copy_model()
         manifest = self.contents.manifest(self.stamps())
@@ -201,6 +206,16 @@ class _Building:
                 build_partition(path, part.kind, vectors, self.config.threads, gpu)
             stage.advance(part.count)
 
+    def index_words(self) -> None:
+        """Make the BM25 index of each partition that has one; in memory, and so fast that it begins anew."""
+        with closing(DemonstrationTable(self.staging / DEMONSTRATIONS)) as table:
+            for name, part in self.contents.partitions.items():
+                folder = self.staging / bm25_path(name)
+                shutil.rmtree(folder, ignore_errors=True)
+                if part.lexical:
+                    rows = table.every(name)
+                    BM25Search([input_text(part.task, row.input, row.choices) for row in rows]).save(folder)
+
     def copy_model(self) -> None:
         """Copy the encoder into the version, so that the index can be moved to where its path means nothing."""
         copy = self.staging / MODEL
@@ -214,6 +229,7 @@ class _Building:
         parts = self.contents.partitions
         paths = [self.staging / vectors_path(name) for name in parts]
         paths += [self.staging / index_path(name) for name, part in parts.items() if part.kind != FLAT]
+        paths += [path for name in parts for path in (self.staging / bm25_path(name)).rglob("*")]
         paths += [self.staging / DEMONSTRATIONS, *(self.staging / MODEL).rglob("*")]
         return {
             path.relative_to(self.staging).as_posix(): FileStamp(size=path.stat().st_size, sha256=sha256(path))

@@ -10,6 +10,7 @@ import typer
 from udr.cli import command_group
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
+from udr_index.versions_cli import add_commands
 
 if TYPE_CHECKING:
     from udr.manifest import Dtype
@@ -44,6 +45,7 @@ def build(
         int | None,
         typer.Option(help="Smaller partitions are flat.", show_default="100000 for auto, else 0", metavar="N"),
     ] = None,
+    bm25: Annotated[bool, typer.Option("--bm25", help="Build a BM25 index of the inputs, too.")] = False,
     dtype: Annotated[str, typer.Option(help="What vectors are kept as: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
@@ -71,6 +73,7 @@ def build(
         device=device,
         kind=kind,
         flat_below=flat_below,
+        bm25=bm25,
         dtype=cast("Dtype", dtype),
         reuse=reuse,
         threads=threads,
@@ -180,3 +183,6 @@ def info(index: _Index, as_json: _Json = False) -> None:
     typer.echo(f"encoder {encoder.name} ({encoder.dimension} dimensions, {encoder.metric}, {encoder.fingerprint})")
     for name, part in partitions.items():
         typer.echo(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}")
+
+
+add_commands(app)

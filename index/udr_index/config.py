@@ -24,6 +24,7 @@ class BuildConfig:
         dtype: what vectors are kept as.
         kind: how partitions are searched; see ``udr_index.kinds.resolve``.
         flat_below: partitions of fewer demonstrations are flat; see there.
+        bm25: whether to build a BM25 index of the inputs beside the vectors.
         threads: that add vectors to a graph (HNSW); more than one is faster, and its bytes differ each time.
         reuse: an index whose vectors of unchanged texts are taken over; None encodes all.
         batch_size: texts given to the encoder at once.
@@ -43,6 +44,7 @@ class BuildConfig:
     dtype: Dtype = "float32"
     kind: str = AUTO
     flat_below: int | None = None
+    bm25: bool = False
     threads: int = 1
     reuse: Path | None = None
     batch_size: int = 256

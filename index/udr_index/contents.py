@@ -54,7 +54,7 @@ class Contents:
         }
         digest.update(canonical_json(made_by))
         for name, part in partitions.items():
-            digest.update(b"\n" + canonical_json([part.kind, part.task.to_json()]))
+            digest.update(b"\n" + canonical_json([part.kind, part.lexical, part.task.to_json()]))
             for line in table.lines(name):
                 digest.update(line)
         return Contents(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, WrapValidator
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
-from udr.types import Fields, RetrievalRequest
+from udr.types import Fields, Mode, RetrievalRequest
 
 
 class _Body(BaseModel):
@@ -36,6 +36,9 @@ class _Query(_Body):
     k: int = Field(default=8, ge=1)
     exclude: list[str] = Field(default=[], description="Ids that must not come back.")
     min_similarity: float | None = Field(default=None, description="Leave out what is less similar than this.")
+    mode: Mode = Field(
+        default="dense", description="What ranks: the encoder, the words shared with the input, or both."
+    )
 
     def _request(self, task: str | None, family: str | None = None, scope: str | None = None) -> RetrievalRequest:
         return RetrievalRequest(
@@ -47,6 +50,7 @@ class _Query(_Body):
             k=self.k,
             exclude=tuple(self.exclude),
             min_similarity=self.min_similarity,
+            mode=self.mode,
         )
 
 

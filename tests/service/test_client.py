@@ -46,6 +46,7 @@ BAD: list[dict[str, Any]] = [
     {"task": "reviews", "input": "x"},
     {"task": "notes", "input": {"text": "x", "y": 1}},
     {"task": "notes", "input": "x", "k": 21},
+    {"task": "notes", "input": "x", "mode": "hybrid"},
     {"task": "notes", "input": "x" * 100_000},
     {"task": "notes", "input": "x \ud800"},
     {"task": "notes", "family": "mood", "input": "x"},
