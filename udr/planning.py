@@ -27,7 +27,7 @@ class Plan:
     Attributes:
         request: as it came.
         text: what the encoder reads.
-        words: what BM25 reads: the worded input.
+        words: what BM25 reads.
         copy_keys: for each task to search, the copy keys of rows that are the query itself.
     """
 
@@ -55,7 +55,7 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     text = wording.input(request.input)
     _check_text(text)
     keys = {task.name: _copy_keys(task, text, worded=wording.task is not None) for task in tasks}
-    return Plan(request, encoder_query(wording.instruction, text), text, keys)
+    return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys)
 
 
 def unknown(what: str, name: str, known: Collection[str]) -> UnknownTaskError:

@@ -143,8 +143,8 @@ class RankedProposals:
         k = check(self._vectors, queries, k)
         within(k, self._most)
         _, positions = self._propose(queries, min(max(k * self._oversample, k + _MARGIN), self._most))
-        found, similarities = order(self._vectors, queries, np.maximum(positions, 0), k)
-        few = (positions < 0).any(axis=1)
+        found, similarities = order(self._vectors, queries, positions, k)
+        few = (found < 0).any(axis=1)
         if few.any():
             found[few], similarities[few] = self._exact.search(queries[few], k)
         return found, similarities
@@ -184,7 +184,8 @@ def order(
     Args:
         vectors: float32 or float16 [num_vectors, dimension].
         queries: float32 [num_queries, dimension].
-        positions: [num_queries, proposed], in any order, none twice.
+        positions: [num_queries, proposed], in any order, none twice; below 0 where nothing was proposed, which comes
+            last.
         k: how many to keep.
 
     Returns:
@@ -192,9 +193,9 @@ def order(
     """
     ascending = np.sort(positions, axis=1)
     # In float64, so that rounding to 5 decimals does not depend on the order of a sum.
-    proposed = vectors[ascending].astype(np.float64)
+    proposed = vectors[np.maximum(ascending, 0)].astype(np.float64)
     exact = np.einsum("qpd,qd->qp", proposed, queries.astype(np.float64))
     # Adding zero turns -0.0 into 0.0.
-    rounded = np.round(exact, DECIMALS) + 0.0
+    rounded = np.where(ascending < 0, -np.inf, np.round(exact, DECIMALS) + 0.0)
     best = np.argsort(-rounded, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(ascending, best, axis=1), np.take_along_axis(rounded, best, axis=1)

@@ -187,6 +187,12 @@ class Wording:
             raise InvalidInputError("a query over a family or over all is plain text; found fields")
         return input
 
+    def words(self, input: Fields | str) -> str:
+        """Return what lexical search reads of an input that ``input`` accepts."""
+        if self.task is not None:
+            return input_words(self.task, check_input(self.task, input))
+        return str(input)
+
 
 ALL_INSTRUCTION = "Find solved examples like this one."
 """The instruction of a query over all tasks."""

@@ -32,7 +32,7 @@ from udr.store import (
     vectors_path,
     version_path,
 )
-from udr.text import input_text
+from udr.text import input_words
 from udr.verification import verify_version
 from udr_index.config import BuildConfig
 from udr_index.contents import Contents
@@ -214,7 +214,7 @@ class _Building:
                 shutil.rmtree(folder, ignore_errors=True)
                 if part.lexical:
                     rows = table.every(name)
-                    BM25Search([input_text(part.task, row.input, row.choices) for row in rows]).save(folder)
+                    BM25Search([input_words(part.task, row.input, row.choices) for row in rows]).save(folder)
 
     def copy_model(self) -> None:
         """Copy the encoder into the version, so that the index can be moved to where its path means nothing."""

@@ -107,16 +107,18 @@ def test_what_an_engine_proposes_is_ranked_exactly_and_what_it_lacks_is_looked_f
         asked.append(count)
         # Every second vector, in no order; and nothing at all for the last query.
         positions = np.tile(np.arange(0, 100, 2)[:count][::-1], (len(queries), 1))
-        positions[-1, 1:] = -1
+        positions[-1, 4:] = -1
+        positions[0, 5:] = -1
         return np.zeros(positions.shape, np.float32), positions
 
     asked = list[int]()
     positions, similarities = RankedProposals(propose, vectors, ExactSearch(vectors), 10).search(queries, 5)
 
     assert asked == [50]
-    for number in range(2):
-        best, values = by_hand(vectors[::2], queries[number], 5)
-        assert (positions[number].tolist(), similarities[number].tolist()) == ([2 * at for at in best], values)
+    for number, among in ((0, vectors[98:88:-2]), (1, vectors[::2])):
+        best, values = by_hand(among, queries[number], 5)
+        places = [98 - 2 * at if number == 0 else 2 * at for at in best]
+        assert (positions[number].tolist(), similarities[number].tolist()) == (places, values)
     assert (positions[2].tolist(), similarities[2].tolist()) == by_hand(vectors, queries[2], 5)
 
 
