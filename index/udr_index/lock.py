@@ -10,7 +10,7 @@ from udr.store import VERSIONS
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Make the index directory, and keep other builds out of it.
+    """Make the index directory, and keep other builds out of it, and what publishes or prunes.
 
     Raises:
         ArtifactError: another one is at work in it.
@@ -29,6 +29,4 @@ def alone(out: Path) -> Iterator[None]:
         with lock.acquire(timeout=0):
             yield
     except Timeout as error:
-        raise ArtifactError(
-            f"{out}: another build is at work here; wait for it, or build into another folder"
-        ) from error
+        raise ArtifactError(f"{out}: another build is at work here, or a publish or prune; wait for it") from error

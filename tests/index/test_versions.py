@@ -31,7 +31,7 @@ def write_history(root: Path, collection: Path) -> list[str]:
     """Build three versions, a day apart, and return their names, the oldest first; the newest is current."""
     names = [build(BuildConfig(tasks=collection, out=root, pool=pool), HashEncoder()).version for pool in POOLS]
     for day, name in enumerate(names, 1):
-        os.utime(root / "versions" / name, (86_400 * day, 86_400 * day))
+        os.utime(root / "versions" / name / "manifest.json", (86_400 * day, 86_400 * day))
     return names
 
 
@@ -87,7 +87,7 @@ def test_versions_are_listed_the_newest_first(root: Path) -> None:
 
 def test_versions_of_one_time_are_listed_by_name(root: Path) -> None:
     for path in (root / "versions").iterdir():
-        os.utime(path, (1, 1))
+        os.utime(path / "manifest.json", (1, 1))
 
     listed = [info.name for info in list_versions(root)]
 

@@ -159,7 +159,7 @@ def test_a_mistake_gets_one_line_and_changes_nothing(
     run: Run, root: Path, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     current = read_current(root)
-    oldest = min((root / "versions").iterdir(), key=lambda path: path.stat().st_mtime)
+    oldest = min((root / "versions").iterdir(), key=lambda path: (path / "manifest.json").stat().st_mtime)
     spoil(root, oldest.name)
     names = {"ROOT": str(root), "NONE": str(tmp_path / "none"), "OLDEST": oldest.name}
 
