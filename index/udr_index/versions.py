@@ -34,8 +34,8 @@ class VersionInfo:
     Attributes:
         name: the version.
         is_current: whether it is the one that readers open.
-        changed_seconds: when it was built, or where the manifest cannot be read its folder last changed, in seconds since
-            1970. The version itself tells no time: equal builds give equal bytes.
+        changed_seconds: when it was built, or its folder last changed where the manifest cannot be read, in seconds
+            since 1970. The version itself tells no time: equal builds give equal bytes.
         size_bytes: of all its files.
         encoder: the name of the encoder that made it; None where the manifest cannot be read.
         sizes: how many demonstrations each task has; empty where the manifest cannot be read.
