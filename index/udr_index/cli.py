@@ -158,10 +158,12 @@ def bench(
 
 @app.command()
 def info(index: _Index, as_json: _Json = False) -> None:
-    """Show what an index holds: version, encoder, tasks and their sizes."""
+    """Show what an index holds: version, encoder, tasks, their sizes, and how they are searched."""
+    from udr.search_settings import read_settings
     from udr.store import open_version
 
-    manifest = open_version(index).manifest
+    version = open_version(index)
+    manifest, settings = version.manifest, read_settings(version.path, version.manifest)
     encoder, partitions = manifest.encoder, manifest.partitions
     if as_json:
         keys = {
@@ -172,17 +174,27 @@ def info(index: _Index, as_json: _Json = False) -> None:
                 "dimension": encoder.dimension,
                 "metric": encoder.metric,
             },
+            "dtype": manifest.dtype,
             "tasks": {
-                name: {"family": part.task.family, "count": part.count, "kind": part.kind}
+                name: {
+                    "family": part.task.family,
+                    "count": part.count,
+                    "kind": part.kind,
+                    "bm25": part.lexical,
+                    "search": asdict(settings[name]) if name in settings else None,
+                }
                 for name, part in partitions.items()
             },
         }
         typer.echo(json.dumps(keys, ensure_ascii=False).encode())
         return
     typer.echo(f"version {manifest.version}")
-    typer.echo(f"encoder {encoder.name} ({encoder.dimension} dimensions, {encoder.metric}, {encoder.fingerprint})")
+    measures = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
+    typer.echo(f"encoder {encoder.name} ({measures}, {encoder.fingerprint})")
     for name, part in partitions.items():
-        typer.echo(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}")
+        searched = f"  {settings[name].parameters}".rstrip() if name in settings else ""
+        words = "  bm25" if part.lexical else ""
+        typer.echo(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{searched}{words}")
 
 
 add_commands(app)

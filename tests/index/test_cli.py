@@ -1,24 +1,23 @@
 """``udr index``: build, verify and info, by exit code and output."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_models import save_encoder
 from udr import cli
+from udr.encoder import SentenceEncoder
+from udr.search_settings import SearchSettings
 from udr.store import read_current
+from udr_index.bench import Measured
+
+NONE = SearchSettings()
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture
-def copy(index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(index, tmp_path / "copy"))
 
 
 def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,9 +44,82 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
     info = json.loads(capsys.readouterr().out)
     assert info["version"] == built["version"]
     assert (info["encoder"]["name"], info["encoder"]["dimension"]) == (str(model), 32)
-    assert info["tasks"]["notes"] == {"family": "mood", "count": 10, "kind": "flat"}
+    assert info["dtype"] == "float32"
+    assert info["tasks"]["notes"] == {"family": "mood", "count": 10, "kind": "flat", "bm25": False, "search": None}
     assert cli.main(["index", "info", str(out)]) == 0
     assert "10  mood/notes  flat" in capsys.readouterr().out
+
+
+def test_every_option_of_a_build_reaches_it(
+    model: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "index"
+    build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--device", "cpu", "--json"]
+    assert cli.main([*build, "--pool", "10"]) == 0
+    capsys.readouterr()
+
+    options = ["--kind", "IVF2,Flat", "--flat-below", "19", "--bm25", "--threads", "2", "--reuse", str(out)]
+    assert cli.main([*build, *options]) == 0
+    built = json.loads(capsys.readouterr().out)
+    assert built["encoded"] < 62 - 3 * 9
+    assert cli.main(["index", "info", str(out), "--json"]) == 0
+    info = json.loads(capsys.readouterr().out)
+    assert info["tasks"]["reviews"]["kind"] == "flat"
+    assert info["tasks"]["questions"] == {
+        "family": "topic",
+        "count": 24,
+        "kind": "IVF2,Flat",
+        "bm25": True,
+        "search": {"parameters": "nprobe=1", "oversample": 4},
+    }
+    assert cli.main([*build, "--dtype", "float16"]) == 0
+    capsys.readouterr()
+    assert cli.main(["index", "info", str(out)]) == 0
+    assert "(32 dimensions, cosine, float16, " in capsys.readouterr().out
+
+
+def test_bench_keeps_what_reaches_a_recall_and_exits_with_3_where_nothing_does(
+    model: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "index"
+    build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--device", "cpu"]
+    assert cli.main([*build, "--kind", "IVF2,Flat", "--flat-below", "19"]) == 0
+    capsys.readouterr()
+
+    assert cli.main(["index", "bench", str(out), "--recall", "1", "--k", "5", "--json"]) == 0
+    measured = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["task"], one["recall"]) for one in measured] == [("notes", 1), ("questions", 1), ("reviews", 1)]
+    assert measured[2]["settings"] is None
+    assert cli.main(["index", "info", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tasks"]["notes"]["search"] == measured[0]["settings"]
+
+    monkeypatch.setattr(
+        "udr_index.bench.measure",
+        lambda *_: Measured(task="notes", kind="x", settings=NONE, recall=0.5, milliseconds=1),
+    )
+    assert cli.main(["index", "bench", str(out), "--tasks", "notes"]) == 2
+    capsys.readouterr()
+    assert cli.main(["index", "bench", str(out)]) == 3
+    shown, err = capsys.readouterr()
+    assert "notes  x  recall@10 0.500  1.00 ms" in shown
+    assert err == f"udr: error: {out}: recall 0.95 is not reached for notes, notes, notes\n"
+
+
+def test_verify_compares_vectors_with_the_encoder(
+    model: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "index"
+    build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--device", "cpu"]
+    assert cli.main(build) == 0
+    encode = SentenceEncoder.encode_demonstrations
+    monkeypatch.setattr(SentenceEncoder, "encode_demonstrations", lambda self, texts: -encode(self, texts))
+    capsys.readouterr()
+
+    assert cli.main(["index", "verify", str(out)]) == 3
+    shown, err = capsys.readouterr()
+    assert "partitions/notes/vectors.npy: 16 of 16 vectors are not what the encoder gives now" in shown
+    assert err == f"udr: error: {out}: is not whole, 3 findings\n"
+    assert cli.main(["index", "verify", str(out), "--sample", "0"]) == 0
 
 
 def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
