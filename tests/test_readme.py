@@ -22,7 +22,7 @@ COMMANDS = [
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("udr ")])
 def test_every_command_exists_with_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)[1:]
-    name = words[:2] if words[0] in ("index", "feedback") else words[:1]
+    name = words[:2] if words[0] in ("index", "feedback", "tasks") else words[:1]
     assert main([*name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert [option for option in words if option.startswith("--") and option not in shown] == []
