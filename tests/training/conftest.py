@@ -7,7 +7,10 @@ import torch
 
 from tests.tiny_models import save_encoder, save_lm
 from udr.pool import Pool, open_collection
+from udr_training.config import TrainConfig
+from udr_training.examples import TaskExamples, split
 from udr_training.feedback.causal_lm import CausalLM
+from udr_training.ranking import rank_candidates
 
 # Tiny models gain nothing from a second thread, and lose a lot where the cores are shared.
 torch.set_num_threads(1)
@@ -57,21 +60,21 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = root / family / name
         folder.mkdir(parents=True)
         (folder / "task.toml").write_text(definition, "utf-8")
-        for split, count in (("train", 24), ("test", 4)):
+        for part, count in (("train", 24), ("test", 4)):
             rows = []
             for number in range(count):
                 thing, label = things[number % 12], ("good", "bad")[number % 2]
-                row: dict[str, object] = {"id": f"{name}-{split}-{number:02}"}
+                row: dict[str, object] = {"id": f"{name}-{part}-{number:02}"}
                 if name == "reviews":
-                    row |= {"input": {"text": f"{split} {number} the {thing} is {label} indeed"}, "target": label}
+                    row |= {"input": {"text": f"{part} {number} the {thing} is {label} indeed"}, "target": label}
                 elif name == "colours":
                     choices = ["green", "blue", "red"]
-                    row |= {"input": {"thing": f"{thing} {split}{number}"}, "target": choices[number % 3]}
+                    row |= {"input": {"thing": f"{thing} {part}{number}"}, "target": choices[number % 3]}
                     row["choices"] = choices
                 else:
-                    row |= {"input": {"words": f"{thing} {split}{number}"}, "target": f"{split}{number} {thing}"}
+                    row |= {"input": {"words": f"{thing} {part}{number}"}, "target": f"{part}{number} {thing}"}
                 rows.append(json.dumps(row))
-            (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
+            (folder / f"{part}.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
     return root
 
 
@@ -93,3 +96,27 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lm(lm_folder: Path) -> CausalLM:
     return CausalLM.load(str(lm_folder))
+
+
+@pytest.fixture
+def brought(pools: dict[str, Pool]) -> dict[str, TaskExamples]:
+    """Each task's queries, with scores that favour demonstrations of the same target."""
+
+    def examples(pool: Pool) -> TaskExamples:
+        rows = pool.rows[:12]
+        scores = [
+            {other.id: 0.1 * number + (row.target == other.target) for number, other in enumerate(rows) if other != row}
+            for row in rows
+        ]
+        return split(
+            pool,
+            [rank_candidates(row.id, own) for row, own in zip(rows, scores, strict=True)],
+            TrainConfig(validation=0.34),
+        )
+
+    return {name: examples(pools[name]) for name in ("reviews", "colours")}
+
+
+@pytest.fixture
+def config(encoder_folder: Path) -> TrainConfig:
+    return TrainConfig(model=str(encoder_folder), epochs=2, batch_size=4, list_length=4, learning_rate=1e-3)

@@ -1,8 +1,5 @@
 """One training with each of its options: what is saved, what is told meanwhile, what stops it."""
 
-import json
-import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,77 +9,12 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from tests.training.small_trainings import TEXTS, metrics, never_better, trained, unwatched
 from udr.errors import ConfigError
-from udr.pool import Pool
-from udr_training.checkpoints import last_whole
 from udr_training.config import LOSSES, TrainConfig
-from udr_training.examples import TaskExamples, split
-from udr_training.loss_modules import CandidateLoss
-from udr_training.ranking import rank_candidates
+from udr_training.examples import TaskExamples
 from udr_training.towers import merge_adapters, starting_model
-from udr_training.train import train_encoder
 from udr_training.validation import RankValidation
-
-TEXTS = ["a text", "another, longer one"]
-
-
-@pytest.fixture
-def brought(pools: dict[str, Pool]) -> dict[str, TaskExamples]:
-    """Each task's queries, with scores that favour demonstrations of the same target."""
-
-    def examples(pool: Pool) -> TaskExamples:
-        rows = pool.rows[:12]
-        scores = [
-            {other.id: 0.1 * number + (row.target == other.target) for number, other in enumerate(rows) if other != row}
-            for row in rows
-        ]
-        return split(
-            pool,
-            [rank_candidates(row.id, own) for row, own in zip(rows, scores, strict=True)],
-            TrainConfig(validation=0.34),
-        )
-
-    return {name: examples(pools[name]) for name in ("reviews", "colours")}
-
-
-@pytest.fixture
-def config(encoder_folder: Path) -> TrainConfig:
-    return TrainConfig(model=str(encoder_folder), epochs=2, batch_size=4, list_length=4, learning_rate=1e-3)
-
-
-def trained(
-    tasks: Mapping[str, TaskExamples], config: TrainConfig, folder: Path, start: str | None = None
-) -> SentenceTransformer:
-    train_encoder(tasks, config, 0, start or config.model, folder)
-    return SentenceTransformer(str(folder / "model"), device="cpu")
-
-
-def unwatched(brought: Mapping[str, TaskExamples]) -> dict[str, TaskExamples]:
-    """The same, so that the last model is taken and not the best, which may be the first."""
-    return {name: replace(task, watched=()) for name, task in brought.items()}
-
-
-def metrics(folder: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
-
-
-def never_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have every validation say the same."""
-    values = {"ndcg_mean": 0.5, "ndcg_reviews": 0.5, "mrr_mean": 0.5}
-    monkeypatch.setattr(RankValidation, "__call__", lambda self, *_, **__: values)
-
-
-def interrupted_at(step: int) -> Callable[..., object]:
-    """A loss that is interrupted at its n-th step."""
-    forward, calls = CandidateLoss.forward, []
-
-    def call(self: CandidateLoss, *columns: Any) -> object:
-        calls.append(1)
-        if len(calls) == step:
-            raise KeyboardInterrupt
-        return forward(self, *columns)
-
-    return call
 
 
 def test_losses_and_validations_are_told_line_by_line(
@@ -226,40 +158,6 @@ def test_an_optimizer_whose_package_is_missing_is_named(
         trained(brought, replace(config, optimizer="lomo"), tmp_path)
 
 
-def test_a_training_that_is_cut_short_keeps_its_patience(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    never_better(monkeypatch)
-    patient = replace(config, epochs=20, patience=2)
-    trained(brought, patient, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(10))
-        with pytest.raises(KeyboardInterrupt):
-            trained(brought, patient, tmp_path / "cut")
-    trained(brought, patient, tmp_path / "cut")
-    assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
-
-
-def test_a_checkpoint_that_is_not_whole_is_passed_over(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoints = tmp_path / "run" / "checkpoints"
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
-        with pytest.raises(KeyboardInterrupt):
-            trained(unwatched(brought), config, tmp_path / "run")
-    found = sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
-    assert len(found) == 2
-    last = last_whole(checkpoints, config.model)
-    assert last is not None and last.name == f"checkpoint-{found[1]}"
-    # As if a kill had come while it was deleted, or before it was marked.
-    (last / "1_Pooling" / "config.json").unlink()
-    before = last_whole(checkpoints, config.model)
-    assert before is not None and before.name == f"checkpoint-{found[0]}"
-    (before / "files.json").unlink()
-    assert last_whole(checkpoints, config.model) is None
-
-
 def test_a_best_model_that_cannot_be_loaded_is_an_error(
     brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,40 +175,6 @@ def test_too_few_queries_to_watch_are_told(
 ) -> None:
     trained(unwatched(brought), replace(config, epochs=1), tmp_path)
     assert "too few queries to watch a share of 0.1; the last model is taken" in caplog.text
-
-
-def test_adapters_go_on_where_the_run_was_moved(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("peft")
-    adapted = replace(config, lora_rank=2)
-    shutil.copytree(config.model, tmp_path / "before" / "start")
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
-        with pytest.raises(KeyboardInterrupt):
-            trained(brought, adapted, tmp_path / "before" / "run", str(tmp_path / "before" / "start"))
-    (tmp_path / "before").rename(tmp_path / "after")
-    start = str(tmp_path / "after" / "start")
-    model = trained(brought, adapted, tmp_path / "after" / "run", start)
-    whole = trained(brought, adapted, tmp_path / "whole", start)
-    np.testing.assert_array_equal(model.encode(TEXTS), whole.encode(TEXTS))
-
-
-def test_what_was_told_after_the_last_checkpoint_is_told_again(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
-        with pytest.raises(KeyboardInterrupt):
-            trained(brought, config, tmp_path / "run")
-    # The run is moved, and the log has half a line.
-    (tmp_path / "run").rename(tmp_path / "moved")
-    with (tmp_path / "moved" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 7, "lo')
-    model = trained(brought, config, tmp_path / "moved")
-    whole = trained(brought, config, tmp_path / "whole")
-    assert metrics(tmp_path / "moved") == metrics(tmp_path / "whole")
-    np.testing.assert_array_equal(model.encode(TEXTS), whole.encode(TEXTS))
 
 
 def test_tensorboard_gets_what_the_trainer_reports(
