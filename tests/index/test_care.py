@@ -1,6 +1,5 @@
 """Pool care: every kind of finding on rows made for it, and statistics counted by hand."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ import pytest
 
 from tests.core.test_search import unit
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_collection, write_task
-from tests.tiny_models import save_encoder, save_lm
-from udr import cli
+from tests.tiny_models import save_lm
 from udr.errors import ConfigError, ModelError, UnknownTaskError
 from udr.types import Json
 from udr_index.care.check import Report, check
@@ -200,7 +198,8 @@ def test_alike_is_what_brute_force_finds(monkeypatch: pytest.MonkeyPatch, thresh
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     cosines = np.round(vectors.astype(np.float64) @ vectors.astype(np.float64).T, 5)
 
-    expected, kept = [], []
+    expected: list[Alike] = []
+    kept: list[int] = []
     for position in range(90):
         best = max(kept, key=lambda other: (cosines[position, other], -other), default=None)
         if best is not None and cosines[position, best] >= threshold:
@@ -299,63 +298,3 @@ def test_statistics_in_tokens(tmp_path: Path) -> None:
     write_task(tmp_path / "tasks", NOTES, train=notes("four"))
     (train,) = collect(tmp_path / "tasks", tokenizer=str(save_lm(tmp_path / "lm"))).splits
     assert (train.inputs.longest, train.targets.longest) == (len("Note: four"), len("glad"))
-
-
-def test_check_prints_a_line_a_finding_and_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_task(tmp_path, NOTES, train=[*notes("a", "A"), *notes("b", target="sad", first=2)])
-
-    assert cli.main(["tasks", "check", str(tmp_path)]) == 3
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [str(one) for one in found(tmp_path).findings]
-    assert err == f"udr: error: {tmp_path}: 1 error, 0 warnings in 1 task, 3 rows\n"
-    assert cli.main(["tasks", "check", str(tmp_path), "--json"]) == 3
-    printed = json.loads(capsys.readouterr().out)
-    assert (printed["passed"], printed["errors"], printed["findings"][0]["groups"]) == (False, 1, [["n0", "n1"]])
-
-
-def test_warnings_pass_unless_they_are_to_be_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_task(tmp_path, NOTES, train=notes("a", "b"))
-
-    assert cli.main(["tasks", "check", str(tmp_path)]) == 0
-    out = capsys.readouterr().out.splitlines()
-    assert "warning: missing_label" in out[0] and out[1] == f"{tmp_path}: 0 errors, 1 warning in 1 task, 2 rows"
-    assert cli.main(["tasks", "check", str(tmp_path), "--strict"]) == 3
-
-
-def test_check_loads_the_encoder_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_task(tmp_path / "tasks", NOTES, train=[*notes("a b", "b  a"), *notes("zzzzzz", target="sad", first=2)])
-    model = save_encoder(tmp_path / "model")
-    assert (
-        cli.main(
-            ["tasks", "check", str(tmp_path / "tasks"), "--model", str(model), "--near", "0.01", "--device", "cpu"]
-        )
-        == 0
-    )
-    assert "near_duplicate" in capsys.readouterr().out
-
-
-def test_stats_prints_a_table_or_json_and_tells_of_what_it_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_collection(tmp_path)
-
-    assert cli.main(["tasks", "stats", str(tmp_path)]) == 0
-    above, head, *lines = capsys.readouterr().out.splitlines()
-    assert above.split() == ["input,", "words", "target,", "words"] and head.startswith("task")
-    assert [line.split()[:3] for line in lines] == [
-        ["notes", "train", "20"],
-        ["questions", "train", "24"],
-        ["questions", "test", "4"],
-        ["reviews", "train", "18"],
-    ]
-    assert "place 33 %, person 33 %, number 33 %" in lines[1]
-    assert cli.main(["tasks", "stats", str(tmp_path), "--tasks", "notes", "--json"]) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert (printed["unit"], printed["splits"][0]["rows"]) == ("words", 20)
-
-    (tmp_path / "mood/notes/train.jsonl").write_text("{}\n", "utf-8")
-    assert cli.main(["tasks", "stats", str(tmp_path)]) == 1
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 5 and "left out what cannot be read: " in err
-    assert cli.main(["tasks", "stats", str(tmp_path), "--tasks", ","]) == 2
-    assert "a list of names, separated by commas" in capsys.readouterr().err

@@ -7,7 +7,7 @@ together, whatever they say; to find near-duplicates, take a general one.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,8 +60,8 @@ def encode(split: Split, encoder: Encoder) -> EncodedSplit:
 
 
 def near_duplicates(encoded: EncodedSplit, threshold: float) -> Iterator[Finding]:
-    """Yield the rows of a split that are near to an earlier one."""
-    found = alike(encoded.vectors, threshold)
+    """Yield the rows of a split that are near to an earlier one; in groups, those with the nearest pairs first."""
+    found = _nearest_first(alike(encoded.vectors, threshold))
     if not found:
         return
     split, positions = encoded.split, encoded.positions
@@ -72,7 +72,7 @@ def near_duplicates(encoded: EncodedSplit, threshold: float) -> Iterator[Finding
         f"{counted(len(found), 'row is', 'rows are')} near to an earlier row ({_similarities(found)}"
         f"{_other_targets(encoded, found)}); look at them, and keep one of those that ask the same"
     )
-    ids = [split.ids([positions[place] for place in group]) for _, group in sorted(groups.items())]
+    ids = [split.ids([positions[place] for place in group]) for group in groups.values()]
     yield split.finding(Kind.NEAR_DUPLICATE, len(found), message, ids)
 
 
@@ -81,7 +81,7 @@ def near_leaks(encoded: EncodedSplit, earlier: EncodedSplit, threshold: float) -
     split, other = encoded.split, earlier.split
     # In the order of the vectors: both come in the order in which inputs first occur.
     new = [place for place, key in enumerate(split.copies) if key not in other.copies]
-    found = alike_to(encoded.vectors[new], earlier.vectors, threshold)
+    found = _nearest_first(alike_to(encoded.vectors[new], earlier.vectors, threshold))
     if found:
         pairs = [
             (split.rows[encoded.positions[new[pair.position]]].id, other.rows[earlier.positions[pair.other]].id)
@@ -94,17 +94,18 @@ def near_leaks(encoded: EncodedSplit, earlier: EncodedSplit, threshold: float) -
         yield split.finding(Kind.NEAR_LEAK, len(pairs), message, pairs, against=other.name)
 
 
+def _nearest_first(found: Sequence[Alike]) -> list[Alike]:
+    return sorted(found, key=lambda pair: (-pair.similarity, pair.position))
+
+
 def _similarities(found: Sequence[Alike]) -> str:
-    values = [pair.similarity for pair in found]
-    low, high = f"{min(values):.3f}", f"{max(values):.3f}"
+    low, high = f"{found[-1].similarity:.3f}", f"{found[0].similarity:.3f}"
     return f"similarity {low}" if low == high else f"similarity {low} to {high}"
 
 
 def _other_targets(encoded: EncodedSplit, found: Sequence[Alike]) -> str:
     if encoded.split.task.kind is not TaskKind.CLASSIFICATION:
         return ""
-    target: Mapping[int, str] = {
-        place: encoded.split.rows[position].target for place, position in enumerate(encoded.positions)
-    }
-    other = sum(target[pair.position] != target[pair.other] for pair in found)
+    targets = [encoded.split.rows[position].target for position in encoded.positions]
+    other = sum(targets[pair.position] != targets[pair.other] for pair in found)
     return f", {other} with another label" if other else ""

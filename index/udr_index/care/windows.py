@@ -32,7 +32,7 @@ def load_window(lm: str, tokens: int | None = None) -> Window:
     """Load a language model's tokenizer, and read in its ``config.json`` how many tokens it reads at once.
 
     Args:
-        lm: its name (see ``udr.models``); a folder that holds a ``tokenizer.json``.
+        lm: its name (see ``udr.models``): a folder that holds a ``tokenizer.json``, or that file.
         tokens: the window where it is known, or meant to be smaller; then no ``config.json`` is needed.
 
     Raises:
@@ -44,10 +44,11 @@ def load_window(lm: str, tokens: int | None = None) -> Window:
 
 
 def _configured(lm: str) -> int:
-    path = models.locate(lm) / "config.json"
+    path = models.locate(lm)
+    path = (path if path.is_dir() else path.parent) / "config.json"
     try:
         config = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         config = {}
     except ValueError as error:
         raise ModelError(f"model {lm!r}: {path} is not JSON; give the window by --window") from error
