@@ -31,7 +31,7 @@ def test_greedy_text_is_the_likeliest_token_each_time_and_ends_at_the_stop_text(
         for _ in range(6):
             logits = lm.model(input_ids=torch.tensor([[*prompt, *expected]])).logits
             expected.append(int(logits[0, -1].argmax()))
-    whole = lm._tokenizer.decode(expected)
+    whole = lm._words.text(tuple(expected))
     (answer,) = lm.generate([prompt], ["no such text"], 6)
     assert answer == whole.lstrip("\n").strip() and len(answer) > 2
     assert lm.generate([prompt], [answer[2]], 6) == [answer.partition(answer[2])[0].strip()]

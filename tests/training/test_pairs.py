@@ -22,8 +22,8 @@ def test_the_model_reads_exactly_the_wording(pools: dict[str, Pool], lm: CausalL
         text.query_prompt(pool.task, pool.rows[0].input),
     )
     assert bos == 0
-    assert lm._tokenizer.decode(read) == expected
-    assert [lm._tokenizer.decode(option) for option in prompt.options] == [" good", " bad"]
+    assert lm._words.text(tuple(read)) == expected
+    assert [lm._words.text(option) for option in prompt.options] == [" good", " bad"]
 
 
 def test_a_context_stands_before_the_candidate_and_is_packed_with_the_instruction(
