@@ -69,7 +69,8 @@ def test_fifty_kills_leave_the_old_version_or_the_new_one(collection: Path, tmp_
         18,
         build(BuildConfig(tasks=collection, out=tmp_path / "whole", pool=5), HashEncoder()).version,
     )
-    assert whole.wait() == 0
+    assert whole.wait() == 0 and whole.stdout is not None
+    whole.stdout.close()
     seconds = time.monotonic() - started
     new = read_current(tmp_path / "whole")
     seen = set[str]()

@@ -81,7 +81,8 @@ def test_a_batch_that_memory_does_not_hold_is_continued_in_halves(
         asked.append(len(prompts))
         if len(prompts) > most:
             raise torch.OutOfMemoryError("made up")
-        return real(model, prompts, *more)
+        continued: list[tuple[int, ...]] = real(model, prompts, *more)
+        return continued
 
     prompts = [lm.tokens(words, start=True) for words in WORDS]
     expected = lm.generate(prompts, ["no such text"], 5)
