@@ -108,9 +108,9 @@ def retrieve(
             mode=mode,
         )
     if as_json:
-        _print(_json(retrieval.to_json()))
+        print_json(retrieval.to_json())
     else:
-        _print(_listing(retrieval))
+        print_text(_listing(retrieval))
 
 
 def prompt(
@@ -140,11 +140,11 @@ def prompt(
         retrieval = retriever.retrieve(task, query, k, mode=mode)
         built = builder.build(retriever.tasks[task], query, retrieval, format)
     if as_json:
-        _print(_json({**built.to_json(), "index_version": retrieval.index_version, "model": retrieval.model}))
+        print_json({**built.to_json(), "index_version": retrieval.index_version, "model": retrieval.model})
     elif built.text is not None:
-        _print(built.text)
+        print_text(built.text)
     else:
-        _print(_json(built.to_json()["messages"]))
+        print_json(built.to_json()["messages"])
 
 
 def _show_version(asked: bool) -> None:
@@ -219,13 +219,28 @@ def _listing(retrieval: Retrieval) -> str:
     )
 
 
-def _json(value: Json) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _print(text: str) -> None:
-    # As bytes: whatever the terminal's encoding, results are UTF-8.
+def print_text(text: str) -> None:
+    """Print a result, in UTF-8 whatever the terminal's encoding is."""
     typer.echo(text.encode())
+
+
+def print_json(value: Json) -> None:
+    """Print a result as JSON on one line."""
+    print_text(json.dumps(value, ensure_ascii=False))
+
+
+def names_of(listed: str | None) -> tuple[str, ...] | None:
+    """Return the names in a list that commas separate; None where none was given.
+
+    Raises:
+        ConfigError: the list holds no name.
+    """
+    if listed is None:
+        return None
+    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    if not names:
+        raise ConfigError(f"a list of names, separated by commas, was expected; found {listed!r}")
+    return names
 
 
 def _one_line(error: Exception) -> str:

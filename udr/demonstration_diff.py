@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from udr.demonstrations import read_only_uri
 from udr.errors import ArtifactError
 
 # Both ways of looking a row up go by the index of (task, id), which gives the ids in their order.
@@ -69,8 +70,8 @@ def diff_rows(old: Path, new: Path, tasks: Iterable[str], limit: int | None = No
         ArtifactError: a file is missing or not such a file.
     """
     try:
-        with closing(sqlite3.connect(_uri(old), uri=True)) as connection:
-            connection.execute("ATTACH ? AS new", (_uri(new),))
+        with closing(sqlite3.connect(read_only_uri(old), uri=True)) as connection:
+            connection.execute("ATTACH ? AS new", (read_only_uri(new),))
             return {
                 task: RowsDiff(
                     added=_ids(connection.execute(_ADDED, (task,)), limit),
@@ -81,10 +82,6 @@ def diff_rows(old: Path, new: Path, tasks: Iterable[str], limit: int | None = No
             }
     except sqlite3.Error as error:
         raise ArtifactError(f"{old} and {new}: cannot be compared ({error}); run: udr index verify") from error
-
-
-def _uri(path: Path) -> str:
-    return f"{path.resolve().as_uri()}?mode=ro&immutable=1"
 
 
 def _ids(found: sqlite3.Cursor, limit: int | None) -> Ids:

@@ -84,6 +84,11 @@ def record(task: Task, row: Row) -> tuple[str, str, bytes, bytes, str]:
     return task.name, row.id, copies, text_key(encoder_demonstration(task, row)), row_text(row)
 
 
+def read_only_uri(path: Path) -> str:
+    """Return what SQLite opens a file by that no one changes: it needs no lock, and may lie where none can be made."""
+    return f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+
+
 class DemonstrationTable:
     """Reads the rows of an index version; may be used by several threads.
 
@@ -97,9 +102,8 @@ class DemonstrationTable:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
         try:
-            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._connection = sqlite3.connect(read_only_uri(path), uri=True, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._broken(error) from error
 

@@ -13,6 +13,7 @@ from udr.store import IndexVersion, bm25_path, index_path
 
 if TYPE_CHECKING:
     from udr.bm25 import BM25Search
+    from udr.faiss_gpu import FaissGpu
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,9 +33,12 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
         ArtifactError: a file of the version cannot be read.
         MissingExtraError: faiss is not installed.
     """
-    settings = read_settings(version.path, version.manifest)
+    # Imported here because faiss is an extra, and slow to import.
+    from udr.faiss_gpu import find_gpu
+
+    settings, gpu = read_settings(version.path, version.manifest), find_gpu(device)
     return {
-        task: open_searcher(version, task, settings.get(task, SearchSettings()), device, fp16=fp16)
+        task: open_searcher(version, task, settings.get(task, SearchSettings()), gpu, fp16=fp16)
         for task in version.manifest.partitions
     }
 
@@ -56,14 +60,13 @@ def open_lexical(version: IndexVersion) -> dict[str, "BM25Search"]:
 
 
 def open_searcher(
-    version: IndexVersion, task: str, settings: SearchSettings, device: str | None = None, *, fp16: bool = False
+    version: IndexVersion, task: str, settings: SearchSettings, gpu: "FaissGpu | None" = None, *, fp16: bool = False
 ) -> Searcher:
-    """Return a searcher for one partition; see ``open_searchers``."""
-    # Imported here because faiss is an extra, and slow to import.
-    from udr.faiss_gpu import MOST, find_gpu
+    """Return a searcher for one partition, on a GPU or on the CPU; see ``open_searchers``."""
+    from udr.faiss_gpu import MOST
     from udr.faiss_search import FaissSearch, open_index, proposer, set_parameters
 
-    kind, vectors, gpu = version.manifest.partitions[task].kind, version.vectors(task), find_gpu(device)
+    kind, vectors = version.manifest.partitions[task].kind, version.vectors(task)
     if kind == FLAT and gpu is None:
         return FaissSearch(np.ascontiguousarray(vectors, dtype=np.float32))
     exact = FaissSearch(vectors)

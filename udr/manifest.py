@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from udr.encoder import Encoder
 from udr.errors import ArtifactError, DataError, VerificationError
@@ -139,6 +139,16 @@ def seal(keys: Mapping[str, Json]) -> bytes:
     return canonical_json({**keys, "sha256": digest}, indent=1) + b"\n"
 
 
+def unseal(data: bytes) -> tuple[dict[str, Any], bool]:
+    """Return the keys of a file that ``seal`` wrote, and whether they fit its checksum to the byte.
+
+    Raises:
+        ValueError, AttributeError, RecursionError: it is no JSON object.
+    """
+    keys: dict[str, Any] = json.loads(data)
+    return keys, seal({name: value for name, value in keys.items() if name != "sha256"}) == data
+
+
 def parse_manifest(data: bytes) -> Manifest:
     """Return the manifest that a file's content holds.
 
@@ -147,9 +157,7 @@ def parse_manifest(data: bytes) -> Manifest:
         ArtifactError: it has another format than this code reads.
     """
     try:
-        keys = json.loads(data)
-        rest = {name: value for name, value in keys.items() if name != "sha256"}
-        intact = seal(rest) == data
+        keys, intact = unseal(data)
     except (ValueError, AttributeError, RecursionError) as error:
         raise VerificationError("the manifest is altered: it is not a JSON object") from error
     if not intact:

@@ -2,7 +2,7 @@
 
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,13 +45,17 @@ class TaskFolder:
     task: Task
     path: Path
 
+    def files(self, split: str) -> list[Path]:
+        """Return what there is of a split; one file, where nothing is wrong."""
+        return [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
+
     def file(self, split: str) -> Path:
         """Return the file that holds ``train``, ``validation`` or ``test``.
 
         Raises:
             DataError: no file holds that split, or two do.
         """
-        files = [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
+        files = self.files(split)
         if len(files) != 1:
             found = " and ".join(path.name for path in files) or "none"
             raise DataError(f"needs one of {', '.join(split + s for s in SUFFIXES)}; found {found}", path=self.path)
@@ -104,19 +108,24 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder of tasks")
     found: dict[str, TaskFolder] = {}
-    for depth in ("", "*/", "*/*/"):
-        for path in sorted(root.glob(f"{depth}task.toml")):
-            task = parse_task(_read_toml(path), path)
-            folder = path.parent.resolve().name
-            if folder != task.name:
-                raise DataError(f"is {task.name!r}, but the folder is called {folder!r}", path=path, field="name")
-            if task.name in found:
-                raise DataError(f"{task.name!r} is also in {found[task.name].path}", path=path, field="name")
-            found[task.name] = TaskFolder(task, path.parent)
+    for path in task_files(root):
+        task = parse_task(_read_toml(path), path)
+        folder = path.parent.resolve().name
+        if folder != task.name:
+            raise DataError(f"is {task.name!r}, but the folder is called {folder!r}", path=path, field="name")
+        if task.name in found:
+            raise DataError(f"{task.name!r} is also in {found[task.name].path}", path=path, field="name")
+        found[task.name] = TaskFolder(task, path.parent)
     if not found:
         raise ConfigError(f"{root}: holds no task.toml, neither itself nor up to two folders below")
     tasks = {name: _get(found, name) for name in (names if names is not None else sorted(found))}
     return Collection(root, tasks, {f.task.family: _family(f) for f in tasks.values()})
+
+
+def task_files(root: Path) -> Iterator[Path]:
+    """Yield the ``task.toml`` files at most two folders below ``root``, the nearest first."""
+    for depth in ("", "*/", "*/*/"):
+        yield from sorted(root.glob(f"{depth}task.toml"))
 
 
 def _get(found: Mapping[str, TaskFolder], name: str) -> TaskFolder:

@@ -3,15 +3,13 @@
 It is chosen by measurement after the version was built, so the manifest cannot know its checksum; it bears its own.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from udr.errors import VerificationError
 from udr.files import write_atomically
-from udr.manifest import FLAT, Manifest, seal
-from udr.types import Json
+from udr.manifest import FLAT, Manifest, seal, unseal
 
 SEARCH = "search.json"
 
@@ -46,9 +44,7 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
         return {}
     path = folder / SEARCH
     try:
-        data = path.read_bytes()
-        keys = json.loads(data)
-        intact = seal({name: value for name, value in keys.items() if name != "sha256"}) == data
+        keys, intact = unseal(path.read_bytes())
         found = {name: SearchSettings(**keys["tasks"][name]) for name in tasks}
     except OSError as error:
         raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
@@ -61,7 +57,5 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
 
 def write_settings(folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings]) -> None:
     """Write the settings of each approximate partition of the version in ``folder``; readers see old ones or new."""
-    tasks: dict[str, Json] = {
-        name: {"parameters": one.parameters, "oversample": one.oversample} for name, one in settings.items()
-    }
+    tasks = {name: asdict(one) for name, one in settings.items()}
     write_atomically(folder / SEARCH, seal({"version": manifest.version, "tasks": tasks}))

@@ -11,8 +11,10 @@ from udr.manifest import FileStamp
 from udr.search_settings import SEARCH, approximate, read_settings
 from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest
 
-# What a builder leaves while it works, or when it is killed: its lock, its staging folders, its temporary files.
-_OF_BUILDERS = re.compile(r"\.lock|\.building-[0-9a-f]{16}(-reuse)?|\.pruned-[0-9a-f]{16}|\..+\.tmp(\.incoming)?")
+LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse)?|\..+\.tmp(\.incoming)?")
+"""What a build or a prune has beside the versions while it works, and leaves there when it is killed."""
+
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -56,7 +58,7 @@ def _verify(root: Path) -> Iterator[Finding]:
         if entry.name == VERSIONS and entry.is_dir():
             for version in _entries(entry):
                 yield from _of_version(version, f"{VERSIONS}/{version.name}")
-        elif entry.name != CURRENT and not _OF_BUILDERS.fullmatch(entry.name):
+        elif entry.name not in (CURRENT, _LOCK) and not LEFTOVER.fullmatch(entry.name):
             yield Finding(entry.name, "does not belong to the index")
 
 

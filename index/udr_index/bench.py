@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from udr.encoder import Encoder, Vectors
 from udr.engines import open_searcher
 from udr.errors import ConfigError
+from udr.faiss_gpu import FaissGpu, find_gpu
 from udr.faiss_search import FaissSearch
 from udr.manifest import FLAT
 from udr.pool import sample_by
@@ -76,14 +77,14 @@ def bench(
             f"the recall must be above 0 and at most 1, k and queries at least 1; found {recall}, {k}, {queries}"
         )
     version.manifest.encoder.check(encoder)
-    kept = read_settings(version.path, version.manifest)
+    kept, gpu = read_settings(version.path, version.manifest), find_gpu(device)
     for task, part in version.manifest.partitions.items():
         vectors = encoder.encode_queries(_texts(version, task, queries))
         if part.kind == FLAT:
-            searcher = open_searcher(version, task, SearchSettings(), device)
+            searcher = open_searcher(version, task, SearchSettings(), gpu)
             yield measure(searcher, task, part.kind, None, vectors, exact_values(version.vectors(task), vectors, k))
         else:
-            best = tune(version, task, vectors, recall, k, device)[-1]
+            best = tune(version, task, vectors, recall, k, gpu)[-1]
             assert best.settings is not None
             kept[task] = best.settings
             write_settings(version.path, version.manifest, kept)
@@ -91,7 +92,7 @@ def bench(
 
 
 def tune(
-    version: IndexVersion, task: str, queries: Vectors, recall: float, k: int, device: str | None = None
+    version: IndexVersion, task: str, queries: Vectors, recall: float, k: int, gpu: FaissGpu | None = None
 ) -> list[Measured]:
     """Try settings from the cheapest on until one reaches the recall; the last is that one, or the best of all.
 
@@ -101,13 +102,13 @@ def tune(
         queries: float32 [num_queries, dimension].
         recall: to reach, at k.
         k: demonstrations of a query.
-        device: where to search.
+        gpu: where to search; None searches on the CPU.
     """
     kind = version.manifest.partitions[task].kind
     exact = exact_values(version.vectors(task), queries, k)
     tried: list[Measured] = []
     for settings in efforts(kind):
-        searcher = open_searcher(version, task, settings, device)
+        searcher = open_searcher(version, task, settings, gpu)
         tried.append(measure(searcher, task, kind, settings, queries, exact))
         if tried[-1].recall >= recall:
             return tried

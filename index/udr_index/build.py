@@ -159,9 +159,9 @@ class _Building:
         if self.contents.carries_model:
             self.copy_model()
         manifest = self.contents.manifest(self.stamps())
-        if approximate(manifest):
-            kinds = {name: manifest.partitions[name].kind for name in approximate(manifest)}
-            write_settings(self.staging, manifest, {name: first_settings(kind) for name, kind in kinds.items()})
+        settings = {name: first_settings(manifest.partitions[name].kind) for name in approximate(manifest)}
+        if settings:
+            write_settings(self.staging, manifest, settings)
         sync_tree(self.staging)
         write_atomically(self.staging / MANIFEST, manifest.to_bytes())
         self.staging.rename(folder)
@@ -199,11 +199,11 @@ class _Building:
         parts = {name: part for name, part in self.contents.partitions.items() if part.kind != FLAT}
         stage = Stage("indexed", sum(part.count for part in parts.values()), self.told)
         gpu = find_gpu(self.config.device) if parts else None
+        version = IndexVersion(self.staging, self.contents.manifest({}))
         for name, part in parts.items():
             path = self.staging / index_path(name)
             if not path.is_file():
-                vectors = IndexVersion(self.staging, self.contents.manifest({})).vectors(name)
-                build_partition(path, part.kind, vectors, self.config.threads, gpu)
+                build_partition(path, part.kind, version.vectors(name), self.config.threads, gpu)
             stage.advance(part.count)
 
     def index_words(self) -> None:

@@ -1,15 +1,16 @@
 """The commands ``udr index build``, ``verify`` and ``info``: arguments to configuration to one call."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from udr.cli import command_group
+from udr.cli import command_group, print_json, print_text
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
+from udr.types import Json
+from udr_index.phrases import counted
 from udr_index.versions_cli import add_commands
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def build(
     )
     built = run(config, told=Shown())
     if as_json:
-        keys = {"version": built.version, "path": str(built.path), "tasks": built.sizes, "encoded": built.encoded}
-        typer.echo(json.dumps(keys, ensure_ascii=False).encode())
+        sizes: dict[str, Json] = {**built.sizes}
+        print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})
     else:
         count, number = sum(built.sizes.values()), len(built.sizes)
         typer.echo(f"{out}: version {built.version}, {count} demonstrations of {number} tasks, {built.encoded} encoded")
@@ -112,13 +113,12 @@ def verify(
         findings = list(compare_vectors(version, SentenceEncoder.load(version.model), sample))
     if as_json:
         listed = [{"path": finding.path, "problem": finding.problem} for finding in findings]
-        typer.echo(json.dumps({"whole": not findings, "findings": listed}, ensure_ascii=False).encode())
+        print_json({"whole": not findings, "findings": listed})
     else:
         for finding in findings:
-            typer.echo(str(finding).encode())
+            print_text(str(finding))
     if findings:
-        number = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
-        raise VerificationError(f"{index}: is not whole, {number}")
+        raise VerificationError(f"{index}: is not whole, {counted(len(findings), 'finding')}")
     if not as_json:
         typer.echo(f"{index}: whole")
 
@@ -147,11 +147,11 @@ def bench(
     for one in run(version, encoder, recall, k=k, queries=queries, device=device):
         measured.append(one)
         if as_json:
-            typer.echo(json.dumps(asdict(one), ensure_ascii=False).encode())
+            print_json(asdict(one))
         else:
             settings = f"  {one.settings.parameters} oversample={one.settings.oversample}" if one.settings else ""
             line = f"{one.task}  {one.kind}  recall@{k} {one.recall:.3f}  {one.milliseconds:.2f} ms{settings}"
-            typer.echo(line.encode())
+            print_text(line)
     if short := not_reached(measured, recall):
         raise VerificationError(f"{index}: recall {recall} is not reached for {', '.join(short)}")
 
@@ -166,7 +166,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)
     encoder, partitions = manifest.encoder, manifest.partitions
     if as_json:
-        keys = {
+        keys: dict[str, Json] = {
             "version": manifest.version,
             "encoder": {
                 "name": encoder.name,
@@ -186,7 +186,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
                 for name, part in partitions.items()
             },
         }
-        typer.echo(json.dumps(keys, ensure_ascii=False).encode())
+        print_json(keys)
         return
     typer.echo(f"version {manifest.version}")
     measures = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"

@@ -110,20 +110,26 @@ class PoolEncoding:
         """Return the vectors of the rows at these positions, whose texts all differ."""
         rows = self.table.rows(self.task.name, positions)
         texts = [encoder_demonstration(self.task, row) for row in rows]
-        # Texts of like length are encoded together, so that little is padded.
-        order = sorted(range(len(texts)), key=lambda number: (len(texts[number]), texts[number]))
-        encoded: dict[bytes, NDArray[np.floating]] = {}
-        for first in range(0, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
-            vectors = checked(self.encoder, [texts[number] for number in batch], self.task.name)
-            encoded |= zip((keys[number] for number in batch), vectors, strict=True)
-        return encoded
+        return dict(zip(keys, encode_by_length(self.encoder, texts, self.task.name, self.batch_size), strict=True))
 
     def _join(self, stream: BinaryIO) -> None:
         header = np.lib.format.header_data_from_array_1_0(np.empty((0, self.encoder.dimension), dtype=self.dtype))
         np.lib.format.write_array_header_1_0(stream, {**header, "shape": (self.count, self.encoder.dimension)})
         for start in range(0, self.count, self.shard_rows):
             stream.write(np.load(self._shard(start), allow_pickle=False).tobytes())
+
+
+def encode_by_length(encoder: Encoder, texts: Sequence[str], task: str, batch_size: int) -> Vectors:
+    """Return the vectors of texts, float32 [len(texts), dimension]; those of like length are encoded together.
+
+    So little is padded. See ``checked`` for the errors.
+    """
+    vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
+    order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        vectors[places] = checked(encoder, [texts[place] for place in places], task)
+    return vectors
 
 
 def checked(encoder: Encoder, texts: Sequence[str], task: str) -> Vectors:

@@ -18,13 +18,10 @@ from udr.errors import ArtifactError, ConfigError, VerificationError
 from udr.files import sync
 from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest, version_path
 from udr.text import ENCODER_WORDING
-from udr.verification import verify_version
+from udr.verification import LEFTOVER, verify_version
 from udr_index.lock import alone
 
 _NAME = re.compile(r"[0-9a-f]{16}")
-
-# What a build or a prune that was killed leaves beside the versions. All of it may go while no other is at work.
-_LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse)?|\..+\.tmp(\.incoming)?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +162,8 @@ def prune(root: Path, keep: int, *, dry_run: bool = False) -> Pruned:
         # Sorting keeps the order of equals: the newest first.
         best = sorted(versions, key=lambda info: (not info.is_current, info.problem is not None))[:keep]
         gone = [info for info in versions if info not in best]
-        leftovers = sorted(path for path in root.iterdir() if _LEFTOVER.fullmatch(path.name))
+        # All of them may go while no other is at work.
+        leftovers = sorted(path for path in root.iterdir() if LEFTOVER.fullmatch(path.name))
         pruned = Pruned(
             versions=tuple(gone),
             leftovers=tuple(path.name for path in leftovers),
@@ -248,7 +246,7 @@ def _refuse_unfit(root: Path, version: str) -> None:
 
 def _delete(root: Path, path: Path) -> None:
     """Delete what lies in the index, so that at no time a version or a build is there in part."""
-    leftover = _LEFTOVER.fullmatch(path.name)
+    leftover = LEFTOVER.fullmatch(path.name)
     version = path.name if leftover is None else leftover["version"]
     if version is not None:
         aside = root / f".pruned-{version}"

@@ -1,14 +1,16 @@
 """The commands ``udr index publish``, ``list``, ``diff`` and ``prune``: arguments to one call, and what it returns."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from udr.cli import print_json, print_text
 from udr.types import Json
+from udr_index.phrases import counted
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
@@ -42,11 +44,11 @@ def publish(
 
     published = run(index, version)
     if as_json:
-        _print_json({"version": published.version, "previous": published.previous})
+        print_json({"version": published.version, "previous": published.previous})
     elif published.version == published.previous:
-        _print(f"{index}: version {published.version} is current already")
+        print_text(f"{index}: version {published.version} is current already")
     else:
-        _print(f"{index}: version {published.version} is current now, before it was {published.previous or 'none'}")
+        print_text(f"{index}: version {published.version} is current now, before it was {published.previous or 'none'}")
 
 
 def list_(index: _Index, as_json: _Json = False) -> None:
@@ -55,12 +57,12 @@ def list_(index: _Index, as_json: _Json = False) -> None:
 
     infos = list_versions(index)
     if as_json:
-        _print_json([_info(info) for info in infos])
+        print_json([_info(info) for info in infos])
         return
     for info in infos:
-        _print(_line(info))
+        print_text(_line(info))
     if not any(info.is_current for info in infos):
-        _print(f"no version is current; run: udr index publish {index} VERSION")
+        print_text(f"no version is current; run: udr index publish {index} VERSION")
 
 
 def diff(
@@ -77,9 +79,9 @@ def diff(
 
     found = diff_versions(index, old, new, None if as_json else _SHOWN)
     if as_json:
-        _print_json(_diff(found))
+        print_json(_diff(found))
     else:
-        _print("\n".join(_diff_lines(found)))
+        print_text("\n".join(_diff_lines(found)))
 
 
 def prune(
@@ -95,7 +97,7 @@ def prune(
 
     pruned = run(index, keep, dry_run=dry_run)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "dry_run": dry_run,
                 "removed": [info.name for info in pruned.versions],
@@ -105,7 +107,7 @@ def prune(
             }
         )
     else:
-        _print("\n".join(_pruned_lines(index, pruned, dry_run)))
+        print_text("\n".join(_pruned_lines(index, pruned, dry_run)))
 
 
 def _info(info: "VersionInfo") -> dict[str, Json]:
@@ -186,23 +188,10 @@ def _pruned_lines(index: Path, pruned: "Pruned", dry_run: bool) -> Iterator[str]
     for name in pruned.leftovers:
         yield f"{removed} {name}, left by a command that was killed"
     yield (
-        f"{index}: {_counted(pruned.versions, 'version')} and {_counted(pruned.leftovers, 'leftover')}, "
-        f"{_megabytes(pruned.freed_bytes)} {freed}; {_counted(pruned.kept, 'version')} kept"
+        f"{index}: {counted(len(pruned.versions), 'version')} and {counted(len(pruned.leftovers), 'leftover')}, "
+        f"{_megabytes(pruned.freed_bytes)} {freed}; {counted(len(pruned.kept), 'version')} kept"
     )
-
-
-def _counted(things: Sequence[object], name: str) -> str:
-    return f"1 {name}" if len(things) == 1 else f"{len(things)} {name}s"
 
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
-
-
-def _print(text: str) -> None:
-    # As bytes: whatever the terminal's encoding, results are UTF-8.
-    typer.echo(text.encode())
-
-
-def _print_json(value: Json) -> None:
-    _print(json.dumps(value, ensure_ascii=False))

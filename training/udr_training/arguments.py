@@ -7,27 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udr.errors import ConfigError
-
 if TYPE_CHECKING:
     from udr_training.feedback.scoring import Progress
 
 TasksFolder = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
 TaskNames = Annotated[str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")]
-
-
-def names_of(listed: str | None) -> list[str] | None:
-    """Return the names in a list that commas separate; None where none was given.
-
-    Raises:
-        ConfigError: the list holds no name.
-    """
-    if listed is None:
-        return None
-    names = [name.strip() for name in listed.split(",") if name.strip()]
-    if not names:
-        raise ConfigError(f"a list of names, separated by commas, was expected; found {listed!r}")
-    return names
 
 
 def show_progress(task: str, progress: "Progress") -> None:

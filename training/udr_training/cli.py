@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from udr_training.arguments import TaskNames, TasksFolder, names_of, quiet, show_progress
+from udr.cli import names_of
+from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 
 def train(

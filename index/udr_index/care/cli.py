@@ -6,14 +6,13 @@ one with ``unit`` (``words`` or ``tokens``) and ``splits``, each with the keys o
 ``input`` and ``target`` for the lengths, and the share of each label.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from udr.cli import command_group
-from udr.errors import ConfigError, DataError, VerificationError
+from udr.cli import command_group, names_of, print_json, print_text
+from udr.errors import DataError, VerificationError
 from udr_index.care.config import SKEW, CheckConfig
 
 app = command_group("Look after tasks and their rows.")
@@ -52,11 +51,11 @@ def check(
     """
     # Imported here, so that `udr --help` stays light.
     from udr_index.care.check import check as run
-    from udr_index.care.findings import counted
+    from udr_index.phrases import counted
 
     config = CheckConfig(
         tasks=tasks_folder,
-        names=_names(tasks),
+        names=names_of(tasks),
         model=model,
         near=near,
         lm=lm,
@@ -66,16 +65,16 @@ def check(
     )
     report = run(config)
     if as_json:
-        typer.echo(json.dumps({"passed": report.passed(strict), **report.to_json()}, ensure_ascii=False).encode())
+        print_json({"passed": report.passed(strict), **report.to_json()})
     else:
         for finding in report.findings:
-            typer.echo(str(finding).encode())
+            print_text(str(finding))
     looked_at = f"{counted(report.num_tasks, 'task')}, {counted(report.num_rows, 'row')}"
     found = f"{counted(report.errors, 'error')}, {counted(report.warnings, 'warning')}"
     if not report.passed(strict):
         raise VerificationError(f"{tasks_folder}: {found} in {looked_at}")
     if not as_json:
-        typer.echo(f"{tasks_folder}: {found} in {looked_at}".encode())
+        print_text(f"{tasks_folder}: {found} in {looked_at}")
 
 
 @app.command()
@@ -91,18 +90,12 @@ def stats(
     from udr_index.care.stats import collect
     from udr_index.care.table import table
 
-    statistics = collect(tasks_folder, _names(tasks), tokenizer)
-    typer.echo(json.dumps(statistics.to_json(), ensure_ascii=False).encode() if as_json else table(statistics).encode())
+    statistics = collect(tasks_folder, names_of(tasks), tokenizer)
+    if as_json:
+        print_json(statistics.to_json())
+    else:
+        print_text(table(statistics))
     if statistics.errors:
         others = len(statistics.errors) - 1
         more = f" ({others} more like this; see: udr tasks check)" if others else ""
         raise DataError(f"left out what cannot be read: {statistics.errors[0]}{more}")
-
-
-def _names(listed: str | None) -> tuple[str, ...] | None:
-    if listed is None:
-        return None
-    names = tuple(name.strip() for name in listed.split(",") if name.strip())
-    if not names:
-        raise ConfigError(f"a list of names, separated by commas, was expected; found {listed!r}")
-    return names

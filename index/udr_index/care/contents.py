@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 
 from udr.tasks import Kind as TaskKind
-from udr_index.care.findings import Finding, Kind, counted
+from udr_index.care.findings import Finding, Kind
 from udr_index.care.splits import Split
+from udr_index.phrases import counted
 
 
 def empty_fields(split: Split) -> Iterator[Finding]:

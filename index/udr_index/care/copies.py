@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from udr.tasks import Kind as TaskKind
 from udr.tasks import Task
 from udr.types import Row
-from udr_index.care.findings import Finding, Kind, counted
+from udr_index.care.findings import Finding, Kind
 from udr_index.care.splits import Split
+from udr_index.phrases import counted
 
 
 def copies_within(split: Split) -> Iterator[Finding]:

@@ -112,8 +112,3 @@ def _ids(group: Sequence[str]) -> list[str]:
     # An id may be any text; one that would break the line is shown with its escapes.
     ids = [id if id.isprintable() else repr(id) for id in group[:SHOWN]]
     return ids if len(group) <= SHOWN else [*ids, f"… ({len(group) - SHOWN} more)"]
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number} {one if number == 1 else several or one + 's'}"

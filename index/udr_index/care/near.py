@@ -14,10 +14,11 @@ import numpy as np
 
 from udr.encoder import Encoder, Vectors
 from udr.tasks import Kind as TaskKind
-from udr_index.care.findings import Finding, Kind, counted
+from udr_index.care.findings import Finding, Kind
 from udr_index.care.similar import Alike, alike, alike_to
 from udr_index.care.splits import Split
-from udr_index.encoding import checked
+from udr_index.encoding import encode_by_length
+from udr_index.phrases import counted
 
 _log = logging.getLogger(__name__)
 _BATCH = 256
@@ -46,13 +47,8 @@ def encode(split: Split, encoder: Encoder) -> EncodedSplit:
     """
     started = time.monotonic()
     positions = [group[0] for group in split.copies.values()]
-    vectors = np.empty((len(positions), encoder.dimension), dtype=np.float32)
-    # Texts of like length are encoded together, so that little is padded.
     texts = [split.inputs[position] for position in positions]
-    order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
-    for start in range(0, len(order), _BATCH):
-        places = order[start : start + _BATCH]
-        vectors[places] = checked(encoder, [texts[place] for place in places], split.task.name)
+    vectors = encode_by_length(encoder, texts, split.task.name, _BATCH)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     np.divide(vectors, lengths, out=vectors, where=lengths > 0)
     _log.info("encoded %s/%s: %d inputs, %.1f s", split.task.name, split.name, len(texts), time.monotonic() - started)

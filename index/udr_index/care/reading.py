@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr.errors import DataError, UnknownTaskError
-from udr.pool import TaskFolder, open_collection
-from udr.rows import SUFFIXES
+from udr.pool import TaskFolder, open_collection, task_files
 from udr.types import Row
 
 SPLITS = ("train", "validation", "test")
@@ -56,26 +55,25 @@ def open_tasks(root: Path, names: Sequence[str] | None = None) -> Tasks:
 def _open_one_by_one(root: Path) -> tuple[dict[str, TaskFolder], dict[str, DataError]]:
     folders: dict[str, TaskFolder] = {}
     errors: dict[str, DataError] = {}
-    for depth in ("", "*/", "*/*/"):
-        for path in sorted(root.glob(f"{depth}task.toml")):
-            name = path.parent.resolve().name
-            try:
-                folder = open_collection(path.parent, [name]).tasks[name]
-            except DataError as error:
-                errors.setdefault(name, error)
+    for path in task_files(root):
+        name = path.parent.resolve().name
+        try:
+            folder = open_collection(path.parent, [name]).tasks[name]
+        except DataError as error:
+            errors.setdefault(name, error)
+        else:
+            if name in folders:
+                message = f"{name!r} is also in {folders[name].path}; give one of them another name"
+                errors[name] = DataError(message, path=path, field="name")
             else:
-                if name in folders:
-                    message = f"{name!r} is also in {folders[name].path}; give one of them another name"
-                    errors[name] = DataError(message, path=path, field="name")
-                else:
-                    folders[name] = folder
+                folders[name] = folder
     return folders, errors
 
 
 def splits_of(folder: TaskFolder) -> Iterator[str]:
     """Yield the splits that a task's folder holds a file of; ``train``, which it must hold, always."""
     for split in SPLITS:
-        if split == "train" or any((folder.path / f"{split}{suffix}").is_file() for suffix in SUFFIXES):
+        if split == "train" or folder.files(split):
             yield split
 
 

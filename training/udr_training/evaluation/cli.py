@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from udr.cli import names_of
 from udr.errors import ConfigError
 from udr.models import DEFAULT_LM
-from udr_training.arguments import TaskNames, TasksFolder, names_of, quiet, show_progress
+from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 
 def evaluate(

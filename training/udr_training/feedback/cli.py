@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group
+from udr.cli import command_group, names_of
 from udr.models import DEFAULT_LM
-from udr_training.arguments import TaskNames, TasksFolder, names_of, quiet, show_progress
+from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 app = command_group("Score demonstrations with a language model.")
 
