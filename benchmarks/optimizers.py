@@ -57,7 +57,7 @@ def _train(arguments: argparse.Namespace, optimizer: str, rate: str, folder: Pat
     if status:
         raise SystemExit(f"{optimizer} at {rate}: the training ended with {os.waitstatus_to_exitcode(status)}")
     lines = [json.loads(line) for line in (folder / "iteration-0" / "metrics.jsonl").read_text("utf-8").splitlines()]
-    curve = [round(line["ndcg_mean"], 4) for line in lines if "ndcg_mean" in line]
+    curve = [round(line["ndcg"]["mean"], 4) for line in lines if "ndcg" in line]
     seconds = round(time.monotonic() - started)
     peak = round(usage.ru_maxrss / 1024)
     return {"optimizer": optimizer, "learning_rate": float(rate), "peak_mib": peak, "seconds": seconds, "ndcg": curve}

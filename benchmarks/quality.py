@@ -7,7 +7,8 @@ TASKS is a collection that holds the tasks below. The parts, in their order:
 - ``train``: one retriever on ten tasks, 150 queries and 12 candidates a task, two iterations;
 - ``evaluate``: random, BM25, the base encoder, each iteration: 150 test rows a task, 4 shots;
 - ``epr``: a retriever with the loss of EPR on the first iteration's scores; joins the evaluation;
-- ``ablations``: on five of the tasks, one training alone, and one whose encoder reads no instruction;
+- ``ablations``: one training on the ten tasks whose encoder reads no instruction, evaluated on five of them beside the
+  iterations of the whole one;
 - ``oracle``: the best candidates by the language model's own scores; joins the evaluation of five tasks;
 - ``transfer``: the retriever and the untrained ones on three tasks that no training saw.
 
@@ -62,10 +63,8 @@ def epr(arguments: argparse.Namespace) -> None:
 
 
 def ablations(arguments: argparse.Namespace) -> None:
-    _train(arguments, "five", ABLATED)
-    whole = [str(arguments.out / "five" / "iteration-0" / "model"), str(arguments.out / "five")]
-    _evaluate(arguments, "ablations", ABLATED, ["bm25", DEFAULT_ENCODER, *whole])
-    _train(arguments, "without-instruction", ABLATED, command=BARE)
+    _evaluate(arguments, "ablations", ABLATED, _compared(arguments), baseline="bm25")
+    _train(arguments, "without-instruction", TASKS, "--iterations", "1", command=BARE)
     bare = str(arguments.out / "without-instruction")
     _evaluate(arguments, "without-instruction-evaluation", ABLATED, ["bm25", bare], baseline="bm25", command=BARE)
 
