@@ -34,6 +34,8 @@ _ModeOption = Annotated[
     Mode, typer.Option("--mode", help="What ranks: the encoder, the words shared with the query, or both.")
 ]
 _Device = Annotated[str | None, typer.Option(help="Where the encoder and the search run: cpu, cuda, ...")]
+Fp16 = Annotated[bool, typer.Option("--fp16", help="Search a GPU's flat partitions in half the memory.")]
+"""An option of every command that searches on a device."""
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -90,13 +92,14 @@ def retrieve(
     min_similarity: Annotated[float | None, typer.Option(help="Leave out what is less similar.")] = None,
     mode: _ModeOption = "dense",
     device: _Device = None,
+    fp16: Fp16 = False,
     as_json: _AsJson = False,
 ) -> None:
     """Print the demonstrations nearest to a query."""
     query = _query(text, input)
     from udr.retriever import Retriever
 
-    with Retriever.open(index, device=device) as retriever:
+    with Retriever.open(index, device=device, fp16=fp16) as retriever:
         retrieval = retriever.retrieve(
             task,
             query,
@@ -220,8 +223,8 @@ def _listing(retrieval: Retrieval) -> str:
 
 
 def print_text(text: str) -> None:
-    """Print a result, in UTF-8 whatever the terminal's encoding is."""
-    typer.echo(text.encode())
+    """Print a result, in UTF-8 whatever the terminal's encoding is; what is none, as in a file's name, is escaped."""
+    typer.echo(text.encode(errors="backslashreplace"))
 
 
 def print_json(value: Json) -> None:

@@ -13,8 +13,8 @@ from udr.errors import ArtifactError
 from udr.files import canonical_json
 from udr.pool import Pool
 from udr.tasks import Task
-from udr.text import encoder_demonstration, input_text, normalised
-from udr.types import Row
+from udr.text import encoder_demonstration, input_copy_text
+from udr.types import Fields, Row
 
 # A row is kept as JSON, in the order of its own keys, so that it comes out as it went in. `copy_key` finds the
 # rows whose input is a copy of a query's without reading them, `text_key` those of which an encoder reads the same.
@@ -35,9 +35,9 @@ _SPAN = 10_000
 """Rows that are read at once where all are."""
 
 
-def copy_key(text: str) -> bytes:
-    """Return what a worded input shares with its copies and with no other: a hash of its letters and digits."""
-    return hashlib.sha256(normalised(text).encode()).digest()[:16]
+def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
+    """Return what an input shares with its copies and with no other: a hash of what ``udr.text`` says that is."""
+    return hashlib.sha256(input_copy_text(task, input, choices).encode()).digest()[:16]
 
 
 def text_key(text: str) -> bytes:
@@ -80,7 +80,7 @@ def _digest(lines: Iterable[bytes]) -> str:
 
 def record(task: Task, row: Row) -> tuple[str, str, bytes, bytes, str]:
     """Return what the table keeps of a row, but its position: task, id, copy key, text key and row."""
-    copies = copy_key(input_text(task, row.input, row.choices))
+    copies = copy_key(task, row.input, row.choices)
     return task.name, row.id, copies, text_key(encoder_demonstration(task, row)), row_text(row)
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from udr.bm25 import BM25Search
 from udr.errors import ArtifactError, ConfigError
 from udr.manifest import FLAT
 from udr.search import ExactProposals, RankedProposals, Searcher
@@ -12,7 +13,6 @@ from udr.search_settings import SearchSettings, read_settings
 from udr.store import IndexVersion, bm25_path, index_path
 
 if TYPE_CHECKING:
-    from udr.bm25 import BM25Search
     from udr.faiss_gpu import FaissGpu
 
 _LOG = logging.getLogger(__name__)
@@ -43,19 +43,13 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
     }
 
 
-def open_lexical(version: IndexVersion) -> dict[str, "BM25Search"]:
+def open_lexical(version: IndexVersion) -> dict[str, BM25Search]:
     """Return the BM25 search of each partition of an index version that has one, by task.
 
     Raises:
         ArtifactError: a file of the version cannot be read.
-        MissingExtraError: bm25s is not installed.
     """
     parts = {name: part for name, part in version.manifest.partitions.items() if part.lexical}
-    if not parts:
-        return {}
-    # Imported here because bm25s is an extra.
-    from udr.bm25 import BM25Search
-
     return {name: BM25Search.load(version.path / bm25_path(name), part.count) for name, part in parts.items()}
 
 
@@ -63,26 +57,20 @@ def open_searcher(
     version: IndexVersion, task: str, settings: SearchSettings, gpu: "FaissGpu | None" = None, *, fp16: bool = False
 ) -> Searcher:
     """Return a searcher for one partition, on a GPU or on the CPU; see ``open_searchers``."""
-    from udr.faiss_gpu import MOST
-    from udr.faiss_search import FaissSearch, open_index, proposer, set_parameters
+    from udr.faiss_search import FaissSearch, in_halves, open_index, proposer, set_parameters
 
-    kind, vectors = version.manifest.partitions[task].kind, version.vectors(task)
-    if kind == FLAT and gpu is None:
-        return FaissSearch(np.ascontiguousarray(vectors, dtype=np.float32))
-    exact = FaissSearch(vectors)
-    if kind == FLAT and gpu is not None:
-        propose = gpu.flat(vectors, fp16=fp16)
-        if not fp16:
-            return ExactProposals(propose, vectors, MOST)
-        return RankedProposals(propose, vectors, exact, _GPU_OVERSAMPLE, MOST)
-    path = version.path / index_path(task)
     if gpu is not None:
         try:
-            propose = gpu.index(open_index(path, kind, mapped=False), settings.parameters, fp16=fp16)
+            return _on_gpu(version, task, settings, gpu, fp16=fp16)
         except ConfigError as error:
             _LOG.warning("task %s: %s; searching it on the CPU", task, error)
-        else:
-            return RankedProposals(propose, vectors, exact, settings.oversample, MOST)
+    kind, vectors, longest = version.manifest.partitions[task].kind, version.vectors(task), _longest(version)
+    if kind == FLAT and vectors.dtype == np.float16:
+        # In memory, where a map would do for float32: to convert them at each search takes ten times as long.
+        return ExactProposals(in_halves(vectors), vectors, longest)
+    if kind == FLAT:
+        return FaissSearch(vectors, longest)
+    path = version.path / index_path(task)
     index = open_index(path, kind)
     if (index.ntotal, index.d) != vectors.shape:
         raise ArtifactError(
@@ -90,4 +78,25 @@ def open_searcher(
             f"{vectors.shape[1]}; run: udr index verify"
         )
     set_parameters(index, settings.parameters)
-    return RankedProposals(proposer(index), vectors, exact, settings.oversample)
+    return RankedProposals(proposer(index), vectors, FaissSearch(vectors, longest), settings.oversample)
+
+
+def _on_gpu(version: IndexVersion, task: str, settings: SearchSettings, gpu: "FaissGpu", *, fp16: bool) -> Searcher:
+    from udr.faiss_gpu import MOST
+    from udr.faiss_search import FaissSearch, open_index
+
+    kind, vectors, longest = version.manifest.partitions[task].kind, version.vectors(task), _longest(version)
+    exact = FaissSearch(vectors, longest)
+    if kind == FLAT:
+        propose = gpu.flat(vectors, fp16=fp16)
+        if not fp16:
+            return ExactProposals(propose, vectors, longest, MOST, exact)
+        return RankedProposals(propose, vectors, exact, _GPU_OVERSAMPLE, MOST)
+    index = open_index(version.path / index_path(task), kind, mapped=False)
+    propose, most = gpu.index(index, settings.parameters, fp16=fp16)
+    return RankedProposals(propose, vectors, exact, settings.oversample, most)
+
+
+def _longest(version: IndexVersion) -> float | None:
+    """Return the length of the longest vector where it needs no measuring."""
+    return 1.0 if version.manifest.encoder.metric == "cosine" else None

@@ -1,6 +1,7 @@
 """Faiss on GPUs, in one file. Each device has one worker: faiss' GPU resources are not made for threads."""
 
 import logging
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -24,7 +25,13 @@ _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 MOST = 2048
-"""The most that faiss proposes at once on a GPU."""
+"""The most that faiss proposes at once on a GPU, and without cuVS the most lists it looks into."""
+
+MOST_OF_GRAPH = 512
+"""The most that cuVS proposes at once from a graph."""
+
+_WARP = 32
+"""What cuVS counts the candidates of a graph's search in."""
 
 
 class FaissGpu:
@@ -44,7 +51,11 @@ class FaissGpu:
         self._resources = self._do(library.StandardGpuResources)
 
     def flat(self, vectors: NDArray[np.floating], *, fp16: bool) -> Proposer:
-        """Copy vectors to the device, and return what comparing with every one of them proposes."""
+        """Copy vectors to the device, and return what comparing with every one of them proposes.
+
+        Raises:
+            ConfigError: they do not fit its memory.
+        """
         config = self._faiss.GpuIndexFlatConfig()
         config.device, config.useFloat16 = self._device, fp16
 
@@ -54,41 +65,43 @@ class FaissGpu:
                 index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
             return index
 
-        return self._in_turn(proposer(self._do(place)))
+        return self._in_turn(proposer(self._do(place, "faiss cannot place the vectors")))
 
-    def index(self, index: Any, parameters: str, *, fp16: bool) -> Proposer:  # noqa: ANN401
-        """Copy an index to the device, and return what it proposes with these search parameters.
+    def index(self, index: Any, parameters: str, *, fp16: bool) -> tuple[Proposer, int]:  # noqa: ANN401
+        """Copy an index to the device, and return what it proposes with these search parameters, and the most at once.
 
         Raises:
-            ConfigError: faiss has no such index on GPUs, or it has no such parameter.
+            ConfigError: faiss has no such index on GPUs, or it does not take the parameters.
         """
+        if not self.takes(parameters):
+            raise ConfigError(f"without cuVS, faiss looks into at most {MOST} lists on {self.name}: {parameters}")
         placed = self.to_device(index, fp16=fp16)
         graph = getattr(self._faiss, "GpuIndexCagra", None)
         if graph is not None and isinstance(placed, graph):
-            # A graph's parameters go with each search; what HNSW calls its effort is called otherwise here.
-            effort = self._faiss.SearchParametersCagra()
-            effort.itopk_size = int(parameters.removeprefix("efSearch=") or effort.itopk_size)
-            return self._in_turn(proposer(placed, params=effort))
-        try:
-            self._do(lambda: self._faiss.GpuParameterSpace().set_index_parameters(placed, parameters))
-        except RuntimeError as error:
-            raise ConfigError(
-                f"faiss does not take the search parameters {parameters!r} on {self.name}: {reason(error)}"
-            ) from error
-        return self._in_turn(proposer(placed))
+            return self._in_turn(self._of_graph(placed, parameters)), MOST_OF_GRAPH
+        self._do(
+            lambda: self._faiss.GpuParameterSpace().set_index_parameters(placed, parameters),
+            f"faiss does not take the search parameters {parameters!r}",
+        )
+        return self._in_turn(proposer(placed)), MOST
+
+    def takes(self, parameters: str) -> bool:
+        """Return whether faiss goes as deep on the device as search parameters say."""
+        lists = re.search(r"\bnprobe=(\d+)", parameters)
+        return hasattr(self._faiss, "GpuIndexCagra") or lists is None or int(lists[1]) <= MOST
 
     def to_device(self, index: Any, *, fp16: bool = False) -> Any:  # noqa: ANN401
         """Return an index's copy on the device.
 
         Raises:
-            ConfigError: faiss has no such index on GPUs.
+            ConfigError: faiss has no such index on GPUs, or it does not fit the device's memory.
         """
         options = self._faiss.GpuClonerOptions()
         options.useFloat16 = fp16
-        try:
-            return self._do(lambda: self._faiss.index_cpu_to_gpu(self._resources, self._device, index, options))
-        except RuntimeError as error:
-            raise ConfigError(f"faiss has no index of this kind on {self.name}: {reason(error)}") from error
+        return self._do(
+            lambda: self._faiss.index_cpu_to_gpu(self._resources, self._device, index, options),
+            "faiss cannot place an index of this kind",
+        )
 
     def from_device(self, index: Any) -> Any:  # noqa: ANN401
         """Return the copy of an index that a file can hold and a CPU can search."""
@@ -109,15 +122,32 @@ class FaissGpu:
             graph = self._faiss.GpuIndexCagra(
                 self._resources, vectors.shape[1], self._faiss.METRIC_INNER_PRODUCT, config
             )
-            graph.train(np.ascontiguousarray(vectors, dtype=np.float32))
+            # The graph keeps an address, and not the vectors: they must be there until they are copied.
+            kept = np.ascontiguousarray(vectors, dtype=np.float32)
+            graph.train(kept)
             on_cpu = self._faiss.IndexHNSWCagra()
             graph.copyTo(on_cpu)
             return on_cpu
 
         return self._do(build)
 
-    def _do(self, work: Callable[[], _Result]) -> _Result:
-        return self._worker.submit(work).result()
+    def _of_graph(self, graph: Any, parameters: str) -> Proposer:  # noqa: ANN401
+        # What HNSW calls its effort is called otherwise here, must be no less than what is asked for, and goes with
+        # each search.
+        effort = int(parameters.removeprefix("efSearch=") or self._faiss.SearchParametersCagra().itopk_size)
+
+        def propose(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+            options = self._faiss.SearchParametersCagra()
+            options.itopk_size = -(-max(effort, count) // _WARP) * _WARP
+            return proposer(graph, params=options)(queries, count)
+
+        return propose
+
+    def _do(self, work: Callable[[], _Result], failure: str = "faiss failed") -> _Result:
+        try:
+            return self._worker.submit(work).result()
+        except RuntimeError as error:
+            raise ConfigError(f"{failure} on {self.name}: {reason(error)}") from error
 
     def _in_turn(self, propose: Proposer) -> Proposer:
         def proposed(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from udr.encoder import Vectors
 from udr.errors import ArtifactError, ConfigError, MissingExtraError, reason
-from udr.search import ExactProposals, Positions, Proposer, Similarities
+from udr.search import ExactProposals, Positions, Proposer
 
 try:
     import faiss
@@ -22,43 +23,48 @@ BLOCK = 65_536
 """Vectors that are converted, or added to an index, at once."""
 
 
-class FaissSearch:
+class FaissSearch(ExactProposals):
     """Compares every query with every vector; equal to ``ExactSearch`` in ids, values and order.
 
     Args:
         vectors: float32 or float16 [num_vectors, dimension]. Those of float32 are searched where they lie, in memory or
             mapped from a file, and are never copied; those of float16 are converted block by block at each search.
+        longest: the length of the longest vector; None measures it at the first search.
     """
 
-    def __init__(self, vectors: NDArray[np.floating]) -> None:
-        self._vectors = np.ascontiguousarray(vectors)
-        self._exact = ExactProposals(self._propose, vectors)
-
-    def __len__(self) -> int:
-        return len(self._vectors)
-
-    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
-        """See ``udr.search.Searcher.search``."""
-        return self._exact.search(queries, k)
-
-    def _propose(self, queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
-        if self._vectors.dtype == np.float32:
-            return _nearest(queries, self._vectors, count)
-        similarities, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-        for start in range(0, len(self), BLOCK):
-            block = self._vectors[start : start + BLOCK].astype(np.float32)
-            values, places = _nearest(queries, block, min(count, len(block)))
-            similarities = np.concatenate([similarities, values], axis=1)
-            positions = np.concatenate([positions, places + start], axis=1)
-            best = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
-            similarities = np.take_along_axis(similarities, best, axis=1)
-            positions = np.take_along_axis(positions, best, axis=1)
-        return similarities, positions
+    def __init__(self, vectors: NDArray[np.floating], longest: float | None = None) -> None:
+        # A function of the vectors and no method of ours: a searcher that held itself would outlive its last user.
+        super().__init__(partial(_propose, np.ascontiguousarray(vectors)), vectors, longest)
 
 
-def _nearest(queries: Vectors, vectors: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+def _propose(vectors: NDArray[np.floating], queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+    if vectors.dtype == np.float32:
+        return _nearest(queries, vectors, count)
+    similarities, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(vectors), BLOCK):
+        block = vectors[start : start + BLOCK].astype(np.float32)
+        values, places = _nearest(queries, block, min(count, len(block)))
+        similarities = np.concatenate([similarities, values], axis=1)
+        positions = np.concatenate([positions, places + start], axis=1)
+        best = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
+        similarities = np.take_along_axis(similarities, best, axis=1)
+        positions = np.take_along_axis(positions, best, axis=1)
+    return similarities, positions
+
+
+def _nearest(queries: Vectors, vectors: NDArray[np.floating], count: int) -> tuple[NDArray[np.floating], Positions]:
     similarities, positions = faiss.knn(queries, vectors, count, faiss.METRIC_INNER_PRODUCT)
     return similarities, positions
+
+
+def in_halves(vectors: NDArray[np.floating]) -> Proposer:
+    """Return what comparing with every vector of float16 proposes.
+
+    They are copied into memory and stay of float16 there, which faiss compares as fast as float32.
+    """
+    index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    _add(index, vectors)
+    return proposer(index)
 
 
 def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
@@ -102,6 +108,18 @@ def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: A
         raise ArtifactError(f"{path}: cannot be read ({reason(error)}); run: udr index verify") from error
 
 
+def empty_index(kind: str, dimension: int) -> Any:  # noqa: ANN401
+    """Return a faiss index without vectors, which may have to be trained.
+
+    Raises:
+        ConfigError: faiss knows no such kind, or not for vectors of so many numbers.
+    """
+    try:
+        return faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(f"kind {kind!r} of vectors of {dimension} numbers: {reason(error)}") from error
+
+
 def make_index(
     kind: str,
     vectors: NDArray[np.floating],
@@ -122,19 +140,23 @@ def make_index(
     Raises:
         ConfigError: faiss knows no such kind, or needs more vectors to train it.
     """
-    step = max(1, len(vectors) // sample)
+    size = min(sample, len(vectors))
     try:
-        index = to_device(faiss.index_factory(vectors.shape[1], kind, faiss.METRIC_INNER_PRODUCT))
+        index = to_device(empty_index(kind, vectors.shape[1]))
         if not index.is_trained:
-            index.train(np.ascontiguousarray(vectors[::step][:sample], dtype=np.float32))
+            index.train(np.ascontiguousarray(vectors[np.arange(size) * len(vectors) // size], dtype=np.float32))
         with _threads(threads):
-            for start in range(0, len(vectors), BLOCK):
-                index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
+            _add(index, vectors)
     except RuntimeError as error:
         raise ConfigError(
             f"kind {kind!r} of {len(vectors)} vectors of {vectors.shape[1]} numbers: {reason(error)}"
         ) from error
     return index
+
+
+def _add(index: Any, vectors: NDArray[np.floating]) -> None:  # noqa: ANN401
+    for start in range(0, len(vectors), BLOCK):
+        index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
 
 
 def write_index(stream: BinaryIO, index: Any) -> None:  # noqa: ANN401

@@ -12,7 +12,7 @@ from udr.files import canonical_json
 from udr.tasks import Task, TaskFamily, parse_task
 from udr.types import Json
 
-FORMAT = 2
+FORMAT = 3
 """The version of the index format that this code writes, and the only one it reads."""
 
 

@@ -1,14 +1,14 @@
 """The partitions of an opened index: searchers for each task, and the rows that their positions stand for."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
+from udr.bm25 import BM25Search, weigh
 from udr.demonstrations import DemonstrationTable
 from udr.encoder import Vectors
 from udr.planning import Plan
-from udr.search import Searcher
+from udr.search import DECIMALS, Searcher
 from udr.selection import Hit, fuse, nearest, without
 from udr.tasks import Task
 from udr.text import demonstration_text
@@ -16,13 +16,6 @@ from udr.types import Mode, RetrievedDemonstration, Row
 
 _FUSED = 100
 """Hits of each ranking that are fused, at least."""
-
-
-class LexicalSearcher(Protocol):
-    """Finds the texts that share words with queries."""
-
-    def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
-        """Return, for each query, at most k positions and scores, best first."""
 
 
 class Partitions:
@@ -39,7 +32,7 @@ class Partitions:
         self,
         tasks: Mapping[str, Task],
         searchers: Mapping[str, Searcher],
-        lexical: Mapping[str, LexicalSearcher],
+        lexical: Mapping[str, BM25Search],
         table: DemonstrationTable,
     ) -> None:
         self._tasks, self._searchers, self._lexical, self._table = tasks, searchers, lexical, table
@@ -76,8 +69,10 @@ class Partitions:
         hits: list[list[Hit]] = [[] for _ in plans]
         for number, plan in enumerate(plans):
             if plan.request.mode != "dense":
+                # Weighed for all that is searched: scores of partitions that each knew only itself would not compare.
+                query = weigh(plan.words, [self._lexical[task] for task in barred[number]])
                 for task, ids in barred[number].items():
-                    (found,) = self._lexical[task].search([plan.words], _depth(plan) + len(ids))
+                    found = self._lexical[task].nearest(query, _depth(plan) + len(ids))
                     positions, scores = zip(*found, strict=True) if found else ((), ())
                     hits[number] += without(self._hits(task, positions, scores), ids)
         return hits
@@ -95,8 +90,9 @@ class Partitions:
         return self._table.row(task, id)
 
     def close(self) -> None:
-        """Close the rows' file."""
+        """Close the rows' file, and let go of the searchers: what they map is closed with the last search of it."""
         self._table.close()
+        self._searchers, self._lexical = {}, {}
 
     def _hits(self, task: str, positions: Sequence[int], similarities: Iterable[float]) -> list[Hit]:
         found = zip(positions, self._table.ids(task, positions), similarities, strict=True)
@@ -109,7 +105,7 @@ class Partitions:
         return RetrievedDemonstration(
             id=row.id,
             task=hit.task,
-            similarity=hit.similarity,
+            similarity=round(hit.similarity, DECIMALS),
             rank=rank,
             input=row.input,
             target=row.target,

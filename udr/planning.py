@@ -8,8 +8,8 @@ from udr.demonstrations import copy_key
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
 from udr.manifest import Manifest, Partition
 from udr.tasks import Task
-from udr.text import Wording, encoder_query, input_text
-from udr.types import MODES, RetrievalRequest
+from udr.text import Wording, check_input, encoder_query, plain_inputs
+from udr.types import MODES, Fields, RetrievalRequest
 
 MAX_CHARACTERS = 32_768
 """How long a query's worded input may be. Encoders read far less; this keeps one request from blocking others."""
@@ -36,6 +36,11 @@ class Plan:
     words: str
     copy_keys: Mapping[str, Collection[bytes]]
 
+    @property
+    def encoded(self) -> bool:
+        """Whether the text is encoded: what words alone rank needs no encoder."""
+        return self.request.mode != "bm25"
+
 
 def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     """Return how to answer a request.
@@ -54,7 +59,7 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {request.input!r}")
     text = wording.input(request.input)
     _check_text(text)
-    keys = {task.name: _copy_keys(task, text, worded=wording.task is not None) for task in tasks}
+    keys = {task.name: _copy_keys(task, request.input, plain=wording.task is None) for task in tasks}
     return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys)
 
 
@@ -126,9 +131,6 @@ def _check_text(text: str) -> None:
         ) from error
 
 
-def _copy_keys(task: Task, text: str, *, worded: bool) -> frozenset[bytes]:
-    keys = {copy_key(text)}
-    if not worded and len(task.fields) == 1:
-        # Plain text over a wider scope: the same words under this task's template are a copy, too.
-        keys.add(copy_key(input_text(task, {task.fields[0]: text})))
-    return frozenset(keys)
+def _copy_keys(task: Task, input: Fields | str, *, plain: bool) -> frozenset[bytes]:
+    inputs = plain_inputs(task, str(input)) if plain else [check_input(task, input)]
+    return frozenset(copy_key(task, fields) for fields in inputs)

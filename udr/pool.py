@@ -1,6 +1,7 @@
 """Pools: a task's demonstrations; and the folders that tasks and their rows lie in."""
 
 import hashlib
+import heapq
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,7 +165,12 @@ def sample(rows: Iterable[Row], size: int | None, seed: int) -> list[Row]:
 
 def sample_by(items: Sequence[_Item], size: int | None, seed: int, key: Callable[[_Item], str]) -> list[_Item]:
     """Return at most ``size`` items, ordered by a hash of seed and key; the same in every process."""
-    return sorted(items, key=lambda item: (place(seed, key(item)), key(item)))[:size]
+
+    def order(item: _Item) -> tuple[bytes, str]:
+        return place(seed, key(item)), key(item)
+
+    # A few of very many are found without sorting, or keeping a hash of, all.
+    return sorted(items, key=order) if size is None else heapq.nsmallest(size, items, key=order)
 
 
 def place(seed: int, key: str) -> bytes:

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from udr.encoder import Encoder, SentenceEncoder
+from udr.encoder import Encoder, SentenceEncoder, Vectors
 from udr.engines import open_lexical, open_searchers
 from udr.errors import InvalidInputError, ModelError, RequestError, UnknownTaskError, VerificationError
 from udr.partitions import Partitions
@@ -17,7 +17,7 @@ from udr.search import Searcher
 from udr.selection import Hit, at_least, nearest
 from udr.store import IndexVersion, open_version
 from udr.tasks import Task, TaskFamily
-from udr.types import Fields, Mode, Retrieval, RetrievalRequest, Row
+from udr.types import Fields, Mode, Retrieval, RetrievalRequest, Role, Row
 from udr.verification import verify_version
 
 
@@ -89,9 +89,21 @@ class Retriever:
             ModelError: the index's encoder cannot be loaded.
             MissingExtraError: faiss or sentence-transformers is not installed.
         """
-        version = open_version(Path(path))
+        return cls.of_version(open_version(Path(path)), device=device, encoder=encoder, fp16=fp16, verify=verify)
+
+    @classmethod
+    def of_version(
+        cls,
+        version: IndexVersion,
+        *,
+        device: str | None = None,
+        encoder: Encoder | None = None,
+        fp16: bool = False,
+        verify: bool = True,
+    ) -> Self:
+        """Open a version of an index, whether ``CURRENT`` names it or not; see ``open``."""
         if verify:
-            _refuse_damage(version)
+            refuse_damage(version)
         if encoder is None:
             encoder = SentenceEncoder.load(version.model, device=device)
         return cls(version, encoder, open_searchers(version, device, fp16=fp16))
@@ -153,8 +165,49 @@ class Retriever:
     def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError]:
         """Answer several requests, encoded together; one that cannot be answered leaves the others alone."""
         plans = [self._plan(request) for request in requests]
-        retrievals = iter(self._carry_out([one for one in plans if isinstance(one, Plan)]))
+        fit = [one for one in plans if isinstance(one, Plan)]
+        encoded = [place for place, one in enumerate(fit) if one.encoded]
+        vectors = self.encode([fit[place].text for place in encoded])
+        retrievals = iter(self.search(fit, dict(zip(encoded, vectors, strict=True))))
         return [next(retrievals) if isinstance(one, Plan) else one for one in plans]
+
+    def plan(self, request: RetrievalRequest) -> Plan:
+        """Return what answering a request takes, checked against the index; the first of three steps.
+
+        Raises:
+            RequestError: it cannot be answered.
+        """
+        return plan(self._manifest, request)
+
+    def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
+        """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the plans' texts.
+
+        Args:
+            texts: what the encoder reads.
+            role: what it reads them as.
+
+        Raises:
+            ModelError: the encoder gave what no search could use.
+        """
+        if not texts:
+            return np.zeros((0, self.encoder.dimension), dtype=np.float32)
+        encode = self.encoder.encode_queries if role == "query" else self.encoder.encode_demonstrations
+        with self._encoding:
+            vectors = encode(texts)
+        if not np.isfinite(vectors).all():
+            # An engine would answer nonsense for these, without a word.
+            raise ModelError(f"encoder {self.model!r} gave numbers that are not finite")
+        return vectors
+
+    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[Retrieval]:
+        """Return the answers, in order; the last step.
+
+        Args:
+            plans: what this retriever planned.
+            vectors: those of the queries that are encoded, float32 [dimension], by place in ``plans``.
+        """
+        found = self._partitions.search(plans, vectors)
+        return [self._retrieval(one, hits) for one, hits in zip(plans, found, strict=True)]
 
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row.
@@ -183,21 +236,9 @@ class Retriever:
 
     def _plan(self, request: RetrievalRequest) -> Plan | RequestError:
         try:
-            return plan(self._manifest, request)
+            return self.plan(request)
         except RequestError as error:
             return error
-
-    def _carry_out(self, plans: Sequence[Plan]) -> list[Retrieval]:
-        if not plans:
-            return []
-        encoded = [place for place, one in enumerate(plans) if one.request.mode != "bm25"]
-        with self._encoding:
-            vectors = self.encoder.encode_queries([plans[place].text for place in encoded])
-        if not np.isfinite(vectors).all():
-            # An engine would answer nonsense for these, without a word.
-            raise ModelError(f"encoder {self.model!r} gave numbers that are not finite")
-        found = self._partitions.search(plans, dict(zip(encoded, vectors, strict=True)))
-        return [self._retrieval(one, hits) for one, hits in zip(plans, found, strict=True)]
 
     def _retrieval(self, one: Plan, hits: Sequence[Hit]) -> Retrieval:
         selected = nearest(at_least(hits, one.request.min_similarity), one.request.k)
@@ -208,7 +249,12 @@ class Retriever:
         )
 
 
-def _refuse_damage(version: IndexVersion) -> None:
+def refuse_damage(version: IndexVersion) -> None:
+    """Compare every file of a version with its checksum.
+
+    Raises:
+        VerificationError: a file is not what the manifest says; the message names the first.
+    """
     findings = verify_version(version.path)
     if findings:
         first, more = findings[0], f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""

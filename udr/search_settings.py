@@ -12,6 +12,8 @@ from udr.files import write_atomically
 from udr.manifest import FLAT, Manifest, seal, unseal
 
 SEARCH = "search.json"
+SEARCH_TEMPORARY = f".{SEARCH}.tmp"
+"""What is beside it while it is written, and stays there when that is killed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

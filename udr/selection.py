@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from udr.search import DECIMALS
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:
@@ -12,7 +14,8 @@ class Hit:
         task: the task whose partition it was found in.
         position: its place there.
         id: the row's id, unique within the task.
-        similarity: what ranks it, rounded to 5 decimals; higher is nearer.
+        similarity: what ranks it; higher is nearer. Rounded to 5 decimals, but for a sum of reciprocal ranks: these
+            are as near to one another as that from rank 258 on, and rounded only to be shown and bounded.
     """
 
     task: str
@@ -45,12 +48,12 @@ def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
             place = hit.task, hit.position
             scores[place] = scores.get(place, 0.0) + 1 / (RRF_CONSTANT + rank)
             hits[place] = hit
-    return [replace(hit, similarity=round(scores[place], 5)) for place, hit in hits.items()]
+    return [replace(hit, similarity=scores[place]) for place, hit in hits.items()]
 
 
 def at_least(hits: Iterable[Hit], similarity: float | None) -> list[Hit]:
-    """Return the hits that are at least so similar; None keeps all."""
-    return [hit for hit in hits if similarity is None or hit.similarity >= similarity]
+    """Return the hits that are shown as at least so similar; None keeps all."""
+    return [hit for hit in hits if similarity is None or round(hit.similarity, DECIMALS) >= similarity]
 
 
 def nearest(hits: Iterable[Hit], k: int) -> list[Hit]:

@@ -15,6 +15,7 @@ of the rules can leave them as they were.
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,11 @@ def input_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
 
 def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the input's values without the template's own words, which all rows share: for lexical search."""
-    return "\n".join(value_text(choices if name not in input else input[name]) for name in task.fields)
+    return "\n".join(_field_texts(task, input, choices))
+
+
+def _field_texts(task: Task, input: Fields, choices: Sequence[str]) -> list[str]:
+    return [value_text(choices if name not in input else input[name]) for name in task.fields]
 
 
 def output_text(task: Task, target: str) -> str:
@@ -113,15 +118,36 @@ def prompt(instruction: str, demonstrations: Sequence[str], query: str) -> str:
 
 
 def normalised(text: str) -> str:
-    """Return the letters and digits of a text, lower-cased; equal texts are copies of one another."""
+    """Return a text without case, spaces and punctuation; texts of which that is equal are copies of one another.
+
+    Letters with their marks, digits and symbols stay, an emoji and a sign of relation among them.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(character for character in folded if character.isalnum())
+    kept = "".join(character for character in folded if unicodedata.category(character)[0] not in "ZCP")
     return kept or text.strip()
 
 
+def input_copy_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
+    """Return what an input shares with its copies: the values of its fields, ``normalised`` one by one."""
+    return "\n".join(map(normalised, _field_texts(task, input, choices)))
+
+
 def copy_text(task: Task, row: Row) -> str:
-    """Return what a row shares with its copies: rows with equal inputs, in letters and digits."""
-    return normalised(input_text(task, row.input, row.choices))
+    """Return what a row shares with its copies."""
+    return input_copy_text(task, row.input, row.choices)
+
+
+def plain_inputs(task: Task, text: str) -> list[Fields]:
+    """Return the inputs of a task that a plain text may stand for: its only field, or what its template words so."""
+    found: list[Fields] = [{task.fields[0]: text}] if len(task.fields) == 1 else []
+    first, *parts = task.input.render(dict.fromkeys(task.fields, "\0")).split("\0")
+    if len(parts) != len(task.fields):
+        return found
+    # Each field goes up to what first reads like the template's next part, and is not tried any longer: that would
+    # take a text of many such parts a power of its length.
+    fields = [f"(?>(.*?){re.escape(part)})" for part in parts[:-1]] + [f"(.*){re.escape(parts[-1])}"]
+    match = re.fullmatch(re.escape(first) + "".join(fields), text, re.DOTALL | re.IGNORECASE)
+    return [*found, dict(zip(task.fields, match.groups(), strict=True))] if match else found
 
 
 def row_query(task: Task, row: Row) -> str:

@@ -18,6 +18,9 @@ Mode = Literal["dense", "bm25", "hybrid"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+Role = Literal["query", "demonstration"]
+"""What an encoder reads a text as."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:

@@ -8,10 +8,10 @@ from pathlib import Path
 from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
 from udr.manifest import FileStamp
-from udr.search_settings import SEARCH, approximate, read_settings
+from udr.search_settings import SEARCH, SEARCH_TEMPORARY, approximate, read_settings
 from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest
 
-LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse)?|\..+\.tmp(\.incoming)?")
+LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse(-[0-9a-f]{16})?)?|\..+\.tmp(\.incoming)?")
 """What a build or a prune has beside the versions while it works, and leaves there when it is killed."""
 
 _LOCK = ".lock"
@@ -78,7 +78,7 @@ def _verify_version(folder: Path) -> Iterator[Finding]:
         yield Finding(MANIFEST, _without_path(error, folder / MANIFEST))
         return
     expected = manifest.files
-    own = {MANIFEST, SEARCH} if approximate(manifest) else {MANIFEST}
+    own = {MANIFEST, SEARCH, SEARCH_TEMPORARY} if approximate(manifest) else {MANIFEST}
     try:
         read_settings(folder, manifest)
     except VerificationError as error:

@@ -11,19 +11,23 @@ from numpy.typing import NDArray
 
 from udr.encoder import Encoder, Vectors
 from udr.engines import open_searcher
-from udr.errors import ConfigError
+from udr.errors import ConfigError, VerificationError
 from udr.faiss_gpu import FaissGpu, find_gpu
 from udr.faiss_search import FaissSearch
 from udr.manifest import FLAT
 from udr.pool import sample_by
 from udr.search import Searcher, Similarities
-from udr.search_settings import SearchSettings, read_settings, write_settings
+from udr.search_settings import SearchSettings, approximate, read_settings, write_settings
 from udr.store import IndexVersion
 from udr.text import row_query
 from udr_index.kinds import GRAPH, first_settings, lists_of
+from udr_index.lock import alone
 
 _EFFORTS = (16, 32, 64, 128, 256, 512, 1024)
 """Candidates that a graph's search keeps."""
+
+_WAIT_SECONDS = 60
+"""For another command at work in the index, when settings that took long to measure are to be written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,7 @@ def bench(
     k: int = 10,
     queries: int = 200,
     device: str | None = None,
+    fp16: bool = False,
 ) -> Iterator[Measured]:
     """Measure each partition, and keep the cheapest settings that reach a recall, or else the best.
 
@@ -65,34 +70,53 @@ def bench(
         k: demonstrations of a query.
         queries: how many of them, by seed.
         device: where to search.
+        fp16: search a GPU's flat partitions in half the memory; see ``udr.engines.open_searchers``.
 
     Yields:
         One for each partition, with the settings that are kept.
 
     Raises:
         ConfigError: a number is out of range.
+        ArtifactError: another command is at work in the index, and goes on for long.
     """
     if not 0 < recall <= 1 or k < 1 or queries < 1:
         raise ConfigError(
             f"the recall must be above 0 and at most 1, k and queries at least 1; found {recall}, {k}, {queries}"
         )
     version.manifest.encoder.check(encoder)
-    kept, gpu = read_settings(version.path, version.manifest), find_gpu(device)
+    gpu = find_gpu(device)
     for task, part in version.manifest.partitions.items():
         vectors = encoder.encode_queries(_texts(version, task, queries))
         if part.kind == FLAT:
-            searcher = open_searcher(version, task, SearchSettings(), gpu)
+            searcher = open_searcher(version, task, SearchSettings(), gpu, fp16=fp16)
             yield measure(searcher, task, part.kind, None, vectors, exact_values(version.vectors(task), vectors, k))
         else:
-            best = tune(version, task, vectors, recall, k, gpu)[-1]
+            best = tune(version, task, vectors, recall, k, gpu, fp16=fp16)[-1]
             assert best.settings is not None
-            kept[task] = best.settings
-            write_settings(version.path, version.manifest, kept)
+            _keep(version, task, best.settings)
             yield best
 
 
+def _keep(version: IndexVersion, task: str, settings: SearchSettings) -> None:
+    with alone(version.path.parent.parent, _WAIT_SECONDS):
+        # Read again: another bench may have written meanwhile.
+        try:
+            kept = read_settings(version.path, version.manifest)
+        except VerificationError:
+            kinds = {name: version.manifest.partitions[name].kind for name in approximate(version.manifest)}
+            kept = {name: first_settings(kind) for name, kind in kinds.items()}
+        write_settings(version.path, version.manifest, kept | {task: settings})
+
+
 def tune(
-    version: IndexVersion, task: str, queries: Vectors, recall: float, k: int, gpu: FaissGpu | None = None
+    version: IndexVersion,
+    task: str,
+    queries: Vectors,
+    recall: float,
+    k: int,
+    gpu: FaissGpu | None = None,
+    *,
+    fp16: bool = False,
 ) -> list[Measured]:
     """Try settings from the cheapest on until one reaches the recall; the last is that one, or the best of all.
 
@@ -103,12 +127,16 @@ def tune(
         recall: to reach, at k.
         k: demonstrations of a query.
         gpu: where to search; None searches on the CPU.
+        fp16: see ``bench``.
     """
     kind = version.manifest.partitions[task].kind
     exact = exact_values(version.vectors(task), queries, k)
     tried: list[Measured] = []
     for settings in efforts(kind):
-        searcher = open_searcher(version, task, settings, gpu)
+        # It would be searched on the CPU instead, and another time be measured.
+        if gpu is not None and not gpu.takes(settings.parameters):
+            continue
+        searcher = open_searcher(version, task, settings, gpu, fp16=fp16)
         tried.append(measure(searcher, task, kind, settings, queries, exact))
         if tried[-1].recall >= recall:
             return tried

@@ -1,13 +1,14 @@
 """Building an index: a collection to a version that is whole, verified and published.
 
-A version is built in ``DIR/.building-<version>/`` and renamed when its manifest is written. A build that is killed
-leaves what was published before as it was; the next build of the same contents keeps the shards it finished.
+A version is built in ``DIR/.building-<vectors>/`` and renamed when its manifest is written. A build that is killed
+leaves what was published before as it was; the next build of the same vectors keeps the shards it finished, and the
+indexes, where their kinds are the same.
 """
 
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from udr.faiss_gpu import find_gpu
 from udr.files import sha256, sync, sync_tree, write_atomically
 from udr.manifest import FLAT, EncoderStamp, FileStamp, Partition
 from udr.pool import Collection, open_collection
-from udr.search_settings import approximate, write_settings
+from udr.search_settings import SEARCH, approximate, write_settings
 from udr.store import (
     DEMONSTRATIONS,
     MANIFEST,
@@ -38,13 +39,16 @@ from udr_index.config import BuildConfig
 from udr_index.contents import Contents
 from udr_index.encoding import PoolEncoding
 from udr_index.ingest import ingest
-from udr_index.kinds import first_settings, resolve
+from udr_index.kinds import first_settings, resolve, rows_to_train
 from udr_index.lock import alone
-from udr_index.partition import build_partition
+from udr_index.partition import build_partition, refuse_unknown_kind
 from udr_index.progress import Stage, Told
 from udr_index.reuse import Earlier, open_earlier
 
 _LOG = logging.getLogger(__name__)
+
+_MADE_FOR = "made-for"
+"""In a staging folder, the file that names the version whose indexes are there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +79,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
     Raises:
         DataError: a task or a row is wrong.
         UnknownTaskError: a task that was named is not in the collection.
-        ConfigError: faiss cannot make a partition of the kind that was asked for.
+        ConfigError: faiss knows no such kind of partition; said before anything is read or encoded.
         ModelError: the encoder cannot be loaded, or gives no usable vectors.
         ArtifactError: another build is at work in the same folder.
         VerificationError: the version is there already, or the one to reuse is, but damaged.
@@ -83,6 +87,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
     collection = open_collection(config.tasks, config.names)
     if encoder is None:
         encoder = SentenceEncoder.load(config.model, device=config.device)
+    refuse_unknown_kind(config.kind, encoder.dimension)
     with alone(config.out), _rows(config, collection, told) as (rows, sizes):
         contents = _contents(config, collection, encoder, rows, sizes)
         folder = version_path(config.out, contents.version)
@@ -91,7 +96,8 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
             _refuse_damage(folder)
         else:
             earlier = open_earlier(config.reuse, contents) if config.reuse is not None else None
-            encoded = _Building(config, contents, encoder, earlier, told).run(rows, folder)
+            with closing(earlier) if earlier is not None else nullcontext():
+                encoded = _Building(config, contents, encoder, earlier, told).run(rows, folder)
         publish(config.out, contents.version)
     return Built(version=contents.version, path=folder, sizes=sizes, encoded=encoded)
 
@@ -110,13 +116,12 @@ def _rows(config: BuildConfig, collection: Collection, told: Told) -> Iterator[t
 def _contents(
     config: BuildConfig, collection: Collection, encoder: Encoder, rows: Path, sizes: Mapping[str, int]
 ) -> Contents:
+    kinds = {name: resolve(config.kind, count, encoder.dimension, config.flat_below) for name, count in sizes.items()}
+    if few := [name for name, kind in kinds.items() if sizes[name] < rows_to_train(kind)]:
+        _LOG.warning("flat, with too few demonstrations to train %r on: %s", config.kind, ", ".join(few))
+        kinds |= dict.fromkeys(few, FLAT)
     partitions = {
-        name: Partition(
-            task=collection.tasks[name].task,
-            count=count,
-            kind=resolve(config.kind, count, encoder.dimension, config.flat_below),
-            lexical=config.bm25,
-        )
+        name: Partition(task=collection.tasks[name].task, count=count, kind=kinds[name], lexical=config.bm25)
         for name, count in sizes.items()
     }
     with closing(DemonstrationTable(rows)) as table:
@@ -146,13 +151,14 @@ class _Building:
     ) -> None:
         self.config, self.contents, self.encoder, self.earlier, self.told = config, contents, encoder, earlier, told
         # Vectors that are taken over may differ in the last bits from those that are encoded again.
-        ending = "-reuse" if earlier is not None else ""
-        self.staging = config.out / f".building-{contents.version}{ending}"
+        ending = f"-reuse-{earlier.digest}" if earlier is not None else ""
+        self.staging = config.out / f".building-{contents.vectors}{ending}"
 
     def run(self, rows: Path, folder: Path) -> int:
         """Make what is missing, and rename the staging folder to ``folder``; return how many texts were encoded."""
         self.staging.mkdir(exist_ok=True)
         rows.replace(self.staging / DEMONSTRATIONS)
+        self.drop_other_indexes()
         encoded = self.encode()
         self.index()
         self.index_words()
@@ -163,11 +169,23 @@ class _Building:
         if settings:
             write_settings(self.staging, manifest, settings)
         sync_tree(self.staging)
+        (self.staging / _MADE_FOR).unlink()
         write_atomically(self.staging / MANIFEST, manifest.to_bytes())
         self.staging.rename(folder)
         sync(folder.parent)
         _LOG.info("built %s: %d tasks, %d texts encoded", folder, len(self.contents.partitions), encoded)
         return encoded
+
+    def drop_other_indexes(self) -> None:
+        """Delete the indexes and settings that a build of other kinds left; its vectors are these."""
+        mark, version = self.staging / _MADE_FOR, self.contents.version.encode()
+        if mark.is_file() and mark.read_bytes() == version:
+            return
+        # With the stars, what a kill in the middle of a write left goes, too.
+        for pattern in ("partitions/*/*index.faiss*", f"*{SEARCH}*"):
+            for path in self.staging.glob(pattern):
+                path.unlink()
+        write_atomically(mark, version)
 
     def encode(self) -> int:
         """Encode every task's rows, as far as an earlier build did not; return how many texts were."""
@@ -214,7 +232,7 @@ class _Building:
                 shutil.rmtree(folder, ignore_errors=True)
                 if part.lexical:
                     rows = table.every(name)
-                    BM25Search([input_words(part.task, row.input, row.choices) for row in rows]).save(folder)
+                    BM25Search(input_words(part.task, row.input, row.choices) for row in rows).save(folder)
 
     def copy_model(self) -> None:
         """Copy the encoder into the version, so that the index can be moved to where its path means nothing."""

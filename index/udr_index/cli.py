@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from udr.cli import command_group, print_json, print_text
+from udr.cli import Fp16, command_group, names_of, print_json, print_text
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
@@ -63,12 +63,11 @@ def build(
     from udr_index.config import BuildConfig
     from udr_index.progress import Shown
 
-    names = tuple(tasks.split(",")) if tasks is not None else None
     config = BuildConfig(
         tasks=tasks_folder,
         out=out,
         model=model,
-        names=names,
+        names=names_of(tasks),
         pool=pool,
         seed=seed,
         device=device,
@@ -85,14 +84,15 @@ def build(
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})
     else:
         count, number = sum(built.sizes.values()), len(built.sizes)
-        typer.echo(f"{out}: version {built.version}, {count} demonstrations of {number} tasks, {built.encoded} encoded")
+        print_text(f"{out}: version {built.version}, {count} demonstrations of {number} tasks, {built.encoded} encoded")
 
 
 @app.command()
 def verify(
     index: _Index,
     sample: Annotated[
-        int, typer.Option(help="Rows of each task that are encoded again; 0 compares checksums only.", metavar="N")
+        int,
+        typer.Option(help="Rows of each task that are encoded again; 0 compares checksums only.", min=0, metavar="N"),
     ] = 16,
     as_json: _Json = False,
 ) -> None:
@@ -120,7 +120,7 @@ def verify(
     if findings:
         raise VerificationError(f"{index}: is not whole, {counted(len(findings), 'finding')}")
     if not as_json:
-        typer.echo(f"{index}: whole")
+        print_text(f"{index}: whole")
 
 
 @app.command()
@@ -130,6 +130,7 @@ def bench(
     k: Annotated[int, typer.Option(help="Demonstrations of a query.")] = 10,
     queries: Annotated[int, typer.Option(help="Rows of each task whose inputs are asked for.")] = 200,
     device: Annotated[str | None, typer.Option(help="Where to encode and search: cpu, cuda, ...")] = None,
+    fp16: Fp16 = False,
     as_json: _Json = False,
 ) -> None:
     """Measure every partition, and keep the cheapest search settings that reach a recall.
@@ -144,7 +145,7 @@ def bench(
     version = open_version(index)
     encoder = SentenceEncoder.load(version.model, device=device)
     measured = []
-    for one in run(version, encoder, recall, k=k, queries=queries, device=device):
+    for one in run(version, encoder, recall, k=k, queries=queries, device=device, fp16=fp16):
         measured.append(one)
         if as_json:
             print_json(asdict(one))
@@ -188,13 +189,13 @@ def info(index: _Index, as_json: _Json = False) -> None:
         }
         print_json(keys)
         return
-    typer.echo(f"version {manifest.version}")
+    print_text(f"version {manifest.version}")
     measures = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
-    typer.echo(f"encoder {encoder.name} ({measures}, {encoder.fingerprint})")
+    print_text(f"encoder {encoder.name} ({measures}, {encoder.fingerprint})")
     for name, part in partitions.items():
         searched = f"  {settings[name].parameters}".rstrip() if name in settings else ""
         words = "  bm25" if part.lexical else ""
-        typer.echo(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{searched}{words}")
+        print_text(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{searched}{words}")
 
 
 add_commands(app)

@@ -48,7 +48,7 @@ class BuildConfig:
     threads: int = 1
     reuse: Path | None = None
     batch_size: int = 256
-    shard_rows: int = 16_384
+    shard_rows: int = 4096
 
     def __post_init__(self) -> None:
         if self.names is not None and not self.names:

@@ -18,6 +18,7 @@ class Contents:
 
     Attributes:
         version: the version's name: 16 hex digits of a hash over all of this. Equal contents give equal names.
+        vectors: the same of what decides the vectors alone: contents that differ in how they are searched share it.
         encoder: the encoder that makes the vectors.
         carries_model: whether the version holds a copy of the encoder.
         dtype: what vectors are kept as.
@@ -26,6 +27,7 @@ class Contents:
     """
 
     version: str
+    vectors: str
     encoder: EncoderStamp
     carries_model: bool
     dtype: Dtype
@@ -43,7 +45,7 @@ class Contents:
         carries_model: bool,
     ) -> "Contents":
         """Return the contents of a version with the rows in ``table``."""
-        digest = hashlib.sha256()
+        whole, vectors = hashlib.sha256(), hashlib.sha256()
         made_by: dict[str, Json] = {
             "format": FORMAT,
             "wording": ENCODER_WORDING,
@@ -52,13 +54,18 @@ class Contents:
             "dtype": dtype,
             "families": {family.name: family.instruction for family in families.values()},
         }
-        digest.update(canonical_json(made_by))
+        for digest in (whole, vectors):
+            digest.update(canonical_json(made_by))
         for name, part in partitions.items():
-            digest.update(b"\n" + canonical_json([part.kind, part.lexical, part.task.to_json()]))
+            task = part.task.to_json()
+            whole.update(b"\n" + canonical_json([part.kind, part.lexical, task]))
+            vectors.update(b"\n" + canonical_json(task))
             for line in table.lines(name):
-                digest.update(line)
+                for digest in (whole, vectors):
+                    digest.update(line)
         return Contents(
-            version=digest.hexdigest()[:16],
+            version=whole.hexdigest()[:16],
+            vectors=vectors.hexdigest()[:16],
             encoder=encoder,
             carries_model=carries_model,
             dtype=dtype,

@@ -1,6 +1,7 @@
 """Encoding a task's demonstrations, shard by shard: a kill costs one shard of work, and memory holds one."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,6 +26,8 @@ Advance = Callable[[int, int], None]
 @dataclass(frozen=True, kw_only=True)
 class PoolEncoding:
     """The vectors of one task in the making: ``partitions/<task>/shards/*.npy``, joined when all are there.
+
+    A shard's name says which rows it has, so that a build that goes on with other shards takes none for its own.
 
     Attributes:
         staging: the version's folder.
@@ -60,7 +63,7 @@ class PoolEncoding:
         else:
             self._shards.mkdir(parents=True, exist_ok=True)
             for start in range(0, self.count, self.shard_rows):
-                advance(min(self.shard_rows, self.count - start), self._finish_shard(start))
+                self._finish_shard(start, advance)
             write_atomically(path, self._join)
         if self._shards.is_dir():
             for shard in self._shards.iterdir():
@@ -71,19 +74,23 @@ class PoolEncoding:
     def _shards(self) -> Path:
         return (self.staging / vectors_path(self.task.name)).with_name("shards")
 
-    def _shard(self, position: int) -> Path:
-        """Return the file of the shard that a position lies in."""
-        return self._shards / f"{position // self.shard_rows:06}.npy"
+    def _stop(self, start: int) -> int:
+        return min(start + self.shard_rows, self.count)
 
-    def _finish_shard(self, start: int) -> int:
-        path = self._shard(start)
-        if path.is_file():
-            return 0
-        keys = self.table.text_keys(self.task.name, start, min(start + self.shard_rows, self.count))
+    def _shard(self, start: int) -> Path:
+        """Return the file of the shard that begins at a position."""
+        return self._shards / f"{start:09}-{self._stop(start):09}.npy"
+
+    def _finish_shard(self, start: int, advance: Advance) -> None:
+        path, stop = self._shard(start), self._stop(start)
+        if self._is_there(path, stop - start):
+            advance(stop - start, 0)
+            return
+        keys = self.table.text_keys(self.task.name, start, stop)
         # Equal texts have one vector, wherever it comes from: so they tie.
-        known = {key: vector for key in set(keys) if (vector := self._known(key, start)) is not None}
+        known = self._known(set(keys), start)
         new = {key: place for place, key in enumerate(keys) if key not in known}
-        encoded = self._encode(list(new), [start + place for place in new.values()])
+        encoded = self._encode(list(new), [start + place for place in new.values()], advance)
         vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
         # What float16 cannot hold becomes infinite, which is refused below.
         with np.errstate(over="ignore"):
@@ -94,23 +101,43 @@ class PoolEncoding:
                 f"encoder {self.encoder.name!r} gives numbers that {self.dtype} cannot hold; keep them as float32"
             )
         write_atomically(path, lambda stream: np.save(stream, vectors, allow_pickle=False))
-        return len(new)
+        if len(new) < len(keys):
+            advance(len(keys) - len(new), 0)
 
-    def _known(self, key: bytes, start: int) -> NDArray[np.floating] | None:
-        """Return the vector that a text has already, in an earlier shard or an earlier version."""
-        first = self.table.first(key, self.task.name)
-        if first is not None and first[1] < start:
-            position = first[1]
-            shard: NDArray[np.floating] = np.load(self._shard(position), mmap_mode="r", allow_pickle=False)
-            vector: NDArray[np.floating] = shard[position % self.shard_rows]
-            return vector
-        return self.earlier.vector(key) if self.earlier is not None else None
+    def _is_there(self, path: Path, rows: int) -> bool:
+        """Whether a shard was finished before, and is what its name says."""
+        try:
+            shard = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return False
+        return bool(shard.shape == (rows, self.encoder.dimension) and shard.dtype == self.dtype)
 
-    def _encode(self, keys: Sequence[bytes], positions: Sequence[int]) -> dict[bytes, NDArray[np.floating]]:
+    def _known(self, keys: Iterable[bytes], start: int) -> dict[bytes, NDArray[np.floating]]:
+        """Return the vectors that texts have already, in earlier shards or an earlier version."""
+        known, places = dict[bytes, NDArray[np.floating]](), defaultdict[int, dict[bytes, int]](dict)
+        for key in keys:
+            first = self.table.first(key, self.task.name)
+            if first is not None and first[1] < start:
+                place = first[1] % self.shard_rows
+                places[first[1] - place][key] = place
+            elif self.earlier is not None and (vector := self.earlier.vector(key)) is not None:
+                known[key] = vector
+        for begin, wanted in places.items():
+            # Copied, so that one file is open at a time: they may be thousands.
+            shard: NDArray[np.floating] = np.load(self._shard(begin), mmap_mode="r", allow_pickle=False)
+            known |= zip(wanted, shard[list(wanted.values())], strict=True)
+        return known
+
+    def _encode(
+        self, keys: Sequence[bytes], positions: Sequence[int], advance: Advance
+    ) -> dict[bytes, NDArray[np.floating]]:
         """Return the vectors of the rows at these positions, whose texts all differ."""
         rows = self.table.rows(self.task.name, positions)
         texts = [encoder_demonstration(self.task, row) for row in rows]
-        return dict(zip(keys, encode_by_length(self.encoder, texts, self.task.name, self.batch_size), strict=True))
+        vectors = encode_by_length(
+            self.encoder, texts, self.task.name, self.batch_size, lambda encoded: advance(encoded, encoded)
+        )
+        return dict(zip(keys, vectors, strict=True))
 
     def _join(self, stream: BinaryIO) -> None:
         header = np.lib.format.header_data_from_array_1_0(np.empty((0, self.encoder.dimension), dtype=self.dtype))
@@ -119,16 +146,23 @@ class PoolEncoding:
             stream.write(np.load(self._shard(start), allow_pickle=False).tobytes())
 
 
-def encode_by_length(encoder: Encoder, texts: Sequence[str], task: str, batch_size: int) -> Vectors:
+def encode_by_length(
+    encoder: Encoder,
+    texts: Sequence[str],
+    task: str,
+    batch_size: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Vectors:
     """Return the vectors of texts, float32 [len(texts), dimension]; those of like length are encoded together.
 
-    So little is padded. See ``checked`` for the errors.
+    So little is padded. ``advance`` is told after every batch how many more there are. See ``checked`` for the errors.
     """
     vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
     order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
     for start in range(0, len(order), batch_size):
         places = order[start : start + batch_size]
         vectors[places] = checked(encoder, [texts[place] for place in places], task)
+        advance(len(places))
     return vectors
 
 

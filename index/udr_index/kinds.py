@@ -13,8 +13,9 @@ GRAPH = "cagra"
 FLAT_BELOW = 100_000
 """Demonstrations from which on comparing with every vector takes longer than encoding a query, on a CPU."""
 
-# What faiss divides vectors into on a GPU as well as on a CPU.
-_PARTS = (64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
+# What faiss divides vectors into on a GPU as well as on a CPU. The table of 48 parts, 256 float32 each, is all that the
+# 48 KiB of shared memory hold that a GPU has for a query; 56 and more parts need tables of float16 or cuVS.
+_PARTS = (48, 40, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 _WIDTH = 8
 _ROWS_A_LIST = 39
 """Vectors a list that faiss wants at least to train on."""
@@ -54,6 +55,12 @@ def lists_of(kind: str) -> int | None:
     """Return how many lists a factory string asks for, None where it asks for none."""
     found = re.search(r"IVF(\d+)", kind)
     return int(found[1]) if found else None
+
+
+def rows_to_train(kind: str) -> int:
+    """Return how many vectors faiss needs at least to train a kind: one a list, and one a code of its parts."""
+    codes = [1 << int(bits or 8) for bits in re.findall(r"PQ\d+(?:x(\d+))?", kind)]
+    return max(lists_of(kind) or 1, *codes, 1)
 
 
 def sample_size(kind: str) -> int:

@@ -9,8 +9,12 @@ from udr.store import VERSIONS
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Make the index directory, and keep other builds out of it, and what publishes or prunes.
+def alone(out: Path, wait_seconds: float = 0) -> Iterator[None]:
+    """Make the index directory, and keep other builds out of it, and what publishes, prunes or writes settings.
+
+    Args:
+        out: the index directory.
+        wait_seconds: how long to wait for another one at work in it.
 
     Raises:
         ArtifactError: another one is at work in it.
@@ -26,7 +30,9 @@ def alone(out: Path) -> Iterator[None]:
         raise ConfigError(f"{out}: cannot be made the index directory ({error.strerror})") from error
     lock = FileLock(out / ".lock")
     try:
-        with lock.acquire(timeout=0):
+        with lock.acquire(timeout=wait_seconds):
             yield
     except Timeout as error:
-        raise ArtifactError(f"{out}: another build is at work here, or a publish or prune; wait for it") from error
+        raise ArtifactError(
+            f"{out}: another build is at work here, or a publish, prune or bench; wait for it"
+        ) from error

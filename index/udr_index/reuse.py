@@ -1,5 +1,6 @@
 """Vectors of an earlier version of an index, taken over where an encoder would read the same text again."""
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -19,9 +20,14 @@ class Earlier:
 
     Args:
         version: the version.
+
+    Attributes:
+        digest: stands for its vectors and all else that is in it: 16 hex digits. Versions of one name may differ in
+            the last bits of their vectors.
     """
 
     def __init__(self, version: IndexVersion) -> None:
+        self.digest = hashlib.sha256(version.manifest.to_bytes()).hexdigest()[:16]
         self._version, self._table = version, version.demonstrations()
         self._vectors: dict[str, NDArray[np.floating]] = {}
 

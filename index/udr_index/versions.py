@@ -16,6 +16,7 @@ from pathlib import Path
 from udr import store
 from udr.errors import ArtifactError, ConfigError, VerificationError
 from udr.files import sync
+from udr.search_settings import SEARCH_TEMPORARY
 from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest, version_path
 from udr.text import ENCODER_WORDING
 from udr.verification import LEFTOVER, verify_version
@@ -72,7 +73,7 @@ class Pruned:
 
     Attributes:
         versions: the versions, newest first.
-        leftovers: the names of what killed builds and prunes had left in the index directory.
+        leftovers: what killed commands had left, relative to the index directory.
         kept: the versions that stay, newest first.
         freed_bytes: of all files that were removed.
     """
@@ -93,7 +94,11 @@ def list_versions(root: Path) -> list[VersionInfo]:
         current = read_current(root)
     except ArtifactError:
         current = None
-    infos = [_info(folder, is_current=folder.name == current) for folder in _folders(root)]
+    infos = list[VersionInfo]()
+    for folder in _folders(root):
+        # A prune may take one away meanwhile.
+        with suppress(FileNotFoundError):
+            infos.append(_info(folder, is_current=folder.name == current))
     return sorted(infos, key=lambda info: (-info.changed_seconds, info.name))
 
 
@@ -153,20 +158,25 @@ def prune(root: Path, keep: int, *, dry_run: bool = False) -> Pruned:
     Raises:
         ConfigError: none is to be kept.
         ArtifactError: ``CURRENT`` is missing or altered, or a build is at work.
+        VerificationError: the current version is damaged, and others would be deleted.
     """
     if keep < 1:
         raise ConfigError(f"at least 1 version must be kept, found {keep}")
     with _alone(root):
-        read_current(root)
+        current = read_current(root)
         versions = list_versions(root)
         # Sorting keeps the order of equals: the newest first.
         best = sorted(versions, key=lambda info: (not info.is_current, info.problem is not None))[:keep]
         gone = [info for info in versions if info not in best]
+        if gone:
+            _refuse_damaged(root, current)
         # All of them may go while no other is at work.
         leftovers = sorted(path for path in root.iterdir() if LEFTOVER.fullmatch(path.name))
+        written = (version_path(root, info.name) / SEARCH_TEMPORARY for info in best)
+        leftovers += [path for path in written if path.is_file()]
         pruned = Pruned(
             versions=tuple(gone),
-            leftovers=tuple(path.name for path in leftovers),
+            leftovers=tuple(path.relative_to(root).as_posix() for path in leftovers),
             kept=tuple(info for info in versions if info in best),
             freed_bytes=sum(info.size_bytes for info in gone) + sum(_size(path) for path in leftovers),
         )
@@ -241,6 +251,16 @@ def _refuse_unfit(root: Path, version: str) -> None:
         raise ArtifactError(
             f"{folder}: was not published, it was built with wording {wording} and this udr words rows as "
             f"{ENCODER_WORDING}; run: udr index build"
+        )
+
+
+def _refuse_damaged(root: Path, current: str) -> None:
+    """Keep the versions that could be published in place of a damaged one."""
+    folder = version_path(root, current)
+    if findings := verify_version(folder):
+        raise VerificationError(
+            f"{folder}: is current and damaged, so nothing was deleted: {findings[0]}; publish another version first, "
+            f"run: udr index publish {root} VERSION"
         )
 
 

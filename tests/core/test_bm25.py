@@ -1,8 +1,11 @@
-"""BM25 against its formula, and without what bm25s makes up."""
+"""BM25 against its formula, of one pool and of several as one."""
 
 import math
+import tracemalloc
 
-from udr.bm25 import BM25Search
+import pytest
+
+from udr.bm25 import BM25Search, weigh
 
 TEXTS = ["the cat sat on the mat", "the dog sat", "a cat and a cat", "dogs and birds", "the the the"]
 
@@ -26,8 +29,25 @@ def test_scores_and_order_are_those_of_the_formula() -> None:
     for query in ("cat", "the cat", "sat dog the"):
         (found,) = BM25Search(TEXTS).search([query], 5)
         expected = by_hand(query)
-        assert [position for position, _ in found] == sorted(expected, key=lambda p: (-round(expected[p], 4), p))
-        assert all(math.isclose(score, expected[position], abs_tol=1e-4) for position, score in found)
+        assert found == sorted(
+            ((position, round(score, 5)) for position, score in expected.items()), key=lambda one: (-one[1], one[0])
+        )
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 5])
+def test_texts_in_several_searches_score_as_in_one(cut: int) -> None:
+    parts = [BM25Search(TEXTS[:cut]), BM25Search(TEXTS[cut:])]
+    for query in ("cat", "the cat", "sat dog the the", "zebra"):
+        weighed = weigh(query, parts)
+        found = parts[0].nearest(weighed, 5) + [(cut + place, score) for place, score in parts[1].nearest(weighed, 5)]
+        assert sorted(found) == sorted(BM25Search(TEXTS).search([query], 5)[0])
+
+
+def test_a_row_with_a_score_that_rounds_to_nothing_is_found() -> None:
+    # A word that all texts hold weighs log(1 + 0.5 / (n + 0.5)).
+    (found,) = BM25Search(["the"] * 60_000).search(["the"], 2)
+
+    assert found == [(0, 0.0), (1, 0.0)]
 
 
 def test_rows_that_share_no_word_are_left_out() -> None:
@@ -61,3 +81,17 @@ def test_single_letters_and_numbers_are_words_and_case_does_not_count() -> None:
 
 def test_texts_without_any_word_are_searched_in_vain() -> None:
     assert BM25Search(["?", ""]).search(["a"], 1) == [[]]
+
+
+def test_a_build_holds_no_text_in_memory() -> None:
+    words = [f"{'long' * 50}{number}" for number in range(100)]
+    tracemalloc.start()
+    try:
+        search = BM25Search(" ".join(words[place % 60 :][:40]) for place in range(1000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(search) == 1000
+    # A text has 8,000 letters.
+    assert peak < 1000 * 2000

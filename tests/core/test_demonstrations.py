@@ -69,8 +69,9 @@ def test_rows_are_found_by_position_id_and_copy_from_several_threads(tmp_path: P
         found = list(pool.map(lambda n: table.ids("questions", [n, 99, 0]), range(100)))
 
     assert found == [[f"{n:03}", "099", "000"] for n in range(100)]
-    assert table.copies("questions", [copy_key("question q-7"), copy_key("Question: q 8 ?!")]) == {"007", "008"}
-    assert table.copies("other", [copy_key("question q-7")]) == set()
+    keys = [copy_key(TASK, {"question": question}) for question in ("q-7", "Q 8 ?!", "q < 9")]
+    assert table.copies("questions", keys) == {"007", "008"}
+    assert table.copies("other", keys) == set()
     assert table.row("questions", "100") is None
     with pytest.raises(ArtifactError, match="has no row at position 100"):
         table.ids("questions", [100])

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from tests.core.test_search import unit
-from udr.errors import InvalidInputError
 from udr.faiss_gpu import MOST, find_gpu
-from udr.faiss_search import make_index
+from udr.faiss_search import make_index, proposer
 from udr.search import ExactProposals, ExactSearch, RankedProposals
 
 pytestmark = pytest.mark.gpu
@@ -27,13 +26,15 @@ def test_flat_search_gives_the_ids_of_the_cpu(fp16: bool, copies: int) -> None:
     assert gpu is not None
     propose = gpu.flat(vectors, fp16=fp16)
     exact = ExactSearch(vectors)
-    searcher = RankedProposals(propose, vectors, exact, 8, MOST) if fp16 else ExactProposals(propose, vectors, MOST)
+    searcher = (
+        RankedProposals(propose, vectors, exact, 8, MOST)
+        if fp16
+        else ExactProposals(propose, vectors, most=MOST, exact=exact)
+    )
 
-    for k in (1, 10, 300):
+    for k in (1, 10, 300, MOST + 1):
         found, expected = searcher.search(queries, k), exact.search(queries, k)
         assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
-    with pytest.raises(InvalidInputError, match=f"k must be at most {MOST} on this device"):
-        searcher.search(queries, MOST + 1)
 
 
 @pytest.mark.parametrize("kind", ["IVF64,Flat", "IVF64,SQ8", "IVF64,PQ8x8"])
@@ -43,8 +44,8 @@ def test_indexes_made_and_searched_there_find_what_those_of_the_cpu_find(kind: s
     assert gpu is not None
     exact = ExactSearch(vectors)
     index = gpu.from_device(make_index(kind, vectors, sample=20_000, threads=4, to_device=gpu.to_device))
-    propose = gpu.index(index, "nprobe=64", fp16=False)
-    found = RankedProposals(propose, vectors, exact, 64, MOST).search(queries, 10)[0]
+    propose, most = gpu.index(index, "nprobe=64", fp16=False)
+    found = RankedProposals(propose, vectors, exact, 64, most).search(queries, 10)[0]
     expected = exact.search(queries, 10)[0]
     assert np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, expected, strict=True)]) > 0.95
 
@@ -57,6 +58,6 @@ def test_a_graph_is_built_there_and_searched_on_both() -> None:
     assert gpu is not None
     exact, on_cpu = ExactSearch(vectors), gpu.graph(vectors)
     expected = exact.search(queries, 10)[0]
-    for propose in (gpu.index(on_cpu, "efSearch=128", fp16=False), lambda asked, count: on_cpu.search(asked, count)):
-        found = RankedProposals(propose, vectors, exact, 4, MOST).search(queries, 10)[0]
+    for propose, most in (gpu.index(on_cpu, "efSearch=128", fp16=False), (proposer(on_cpu), MOST)):
+        found = RankedProposals(propose, vectors, exact, 4, most).search(queries, 10)[0]
         assert np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, expected, strict=True)]) > 0.8

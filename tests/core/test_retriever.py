@@ -1,6 +1,9 @@
 """The retriever against brute force, and every request that cannot be answered."""
 
+import gc
+import os
 import shutil
+import tracemalloc
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -161,6 +164,68 @@ def test_worded_text_is_a_copy_in_a_wider_scope(retriever: Retriever) -> None:
 
     assert len(found) == 36
     assert not {"ra03", "rb03"} & {d.id for d in found}
+
+
+@pytest.mark.parametrize(
+    ("query", "barred"),
+    [("🎉", set()), ("दीन", set()), ("if x > 3", set()), ("?", set()), ("😡 ", {"angry"}), ("If x<3!", {"less"})],
+)
+def test_inputs_that_differ_in_more_than_punctuation_are_no_copies(
+    tmp_path: Path, query: str, barred: set[str]
+) -> None:
+    texts = {"laugh": "😂😂", "angry": "😡", "dots": "...", "day": "दिन", "less": "if x < 3", "other": "bus"}
+    rows: list[Mapping[str, Any]] = [
+        {"id": id, "input": {"text": text}, "target": "glad"} for id, text in texts.items()
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index"), HashEncoder())
+
+    with Retriever.open(tmp_path / "index", encoder=HashEncoder()) as retriever:
+        found = {one.id for one in retriever.retrieve("notes", query, 6)}
+
+    assert {*texts} - found == barred
+
+
+def open_files(folder: Path) -> list[str]:
+    links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return [target for target in (os.readlink(link) for link in links) if target.startswith(str(folder.resolve()))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
+@pytest.mark.parametrize("changes", [{}, {"kind": "IVF2,Flat", "flat_below": 0}, {"dtype": "float16"}], ids=str)
+def test_a_retriever_that_is_closed_has_no_file_open(collection: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    build(BuildConfig(tasks=collection, out=tmp_path, bm25=True, **changes), HashEncoder())
+    # No help from the collector: what is closed is closed at once.
+    gc.disable()
+    try:
+        retriever = Retriever.open(tmp_path, encoder=HashEncoder())
+        retriever.retrieve("notes", "a dull monday", 5, mode="hybrid")
+        opened = open_files(tmp_path)
+        retriever.close()
+        assert len(opened) > 3 and open_files(tmp_path) == []
+    finally:
+        gc.enable()
+
+
+def test_half_precision_stays_as_small_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udr.faiss_search.BLOCK", 50)
+    rows: list[Mapping[str, Any]] = [
+        {"id": f"{n:04}", "input": {"text": f"word {n}"}, "target": "glad"} for n in range(500)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    found = []
+    for dtype in ("float32", "float16"):
+        encoder = HashEncoder(512)
+        build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / dtype, dtype=dtype), encoder)
+        tracemalloc.start()
+        with Retriever.open(tmp_path / dtype, encoder=encoder, verify=False) as retriever:
+            _, peak = tracemalloc.get_traced_memory()
+            found.append([one.id for one in retriever.retrieve("notes", "a word 7", 5)])
+        tracemalloc.stop()
+        # Of all at once, as float32, it would be a megabyte.
+        assert peak < 5e5
+
+    assert found[0] == found[1]
 
 
 def test_a_pool_of_copies_gives_fewer_than_k(retriever: Retriever) -> None:

@@ -1,14 +1,14 @@
 """Search: exact search against arithmetic, and every engine against exact search, ties included."""
 
+import tracemalloc
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from udr.encoder import Vectors
-from udr.errors import InvalidInputError
-from udr.faiss_search import FaissSearch
-from udr.search import ExactProposals, ExactSearch, Positions, RankedProposals, Searcher
+from udr.faiss_search import FaissSearch, in_halves
+from udr.search import ExactProposals, ExactSearch, Positions, RankedProposals, Searcher, order
 
 
 def limited(vectors: Vectors) -> Searcher:
@@ -79,25 +79,94 @@ def test_an_engine_with_a_limit_is_exact_up_to_it(k: int, copies: int) -> None:
     assert np.array_equal(exact[1], found[1])
 
 
-def test_more_than_an_engine_can_propose_is_refused() -> None:
-    vectors = unit(100, 4, seed=0)
+def test_more_than_an_engine_can_propose_is_answered_by_exact_search() -> None:
+    vectors, queries = unit(100, 4, seed=0), unit(5, 4, seed=1)
+    exact, propose = ExactSearch(vectors), ExactSearch(vectors)._propose
     for searcher in (
-        limited(vectors),
-        RankedProposals(ExactSearch(vectors)._propose, vectors, ExactSearch(vectors), 4, 64),
+        ExactProposals(propose, vectors, most=64, exact=exact),
+        ExactProposals(propose, vectors, most=64),
+        RankedProposals(propose, vectors, exact, 4, 64),
     ):
-        with pytest.raises(InvalidInputError, match=r"k must be at most 64 on this device, .* found 65"):
-            searcher.search(vectors[:1], 65)
+        found, expected = searcher.search(queries, 65), exact.search(queries, 65)
+        assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
         assert len(searcher) == 100
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, limited])
+@pytest.mark.parametrize("dimension", [384, 768])
+@pytest.mark.parametrize("scale", [1, 10, 100])
+def test_near_copies_of_any_length_come_in_the_order_of_arithmetic(
+    engine: Callable[[Vectors], Searcher], dimension: int, scale: float
+) -> None:
+    # Sums of float32 are off by more than such vectors differ, and the more so the longer they are.
+    vectors = (scale * (unit(1, dimension, seed=0) + 1e-7 * unit(400, dimension, seed=1))).astype(np.float32)
+    query = (scale * (unit(1, dimension, seed=0) + 0.3 * unit(1, dimension, seed=2))).astype(np.float32)
+
+    positions, similarities = engine(vectors).search(query, 8)
+
+    assert (positions[0].tolist(), similarities[0].tolist()) == by_hand(vectors, query[0], 8)
+
+
+def test_the_longest_vector_is_measured_once_and_not_where_it_is_known() -> None:
+    class Watched(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
+        def __getitem__(self, key: object) -> object:  # type: ignore[override]
+            read.append(key)
+            return super().__getitem__(key)  # type: ignore[call-overload]
+
+    read = list[object]()
+    vectors, counts = unit(50, 8, seed=0), list[int]()
+    for longest in (None, 1.0):
+        searcher = ExactProposals(ExactSearch(vectors)._propose, vectors.view(Watched), longest)
+        for _ in range(2):
+            read.clear()
+            searcher.search(vectors[:1], 3)
+            counts.append(len(read))
+
+    assert counts == [2, 1, 1, 1]
+
+
+def test_only_queries_with_ties_across_the_cut_are_asked_again() -> None:
+    vectors = unit(300, 16, seed=2)
+    vectors[50:150] = vectors[50]
+    asked = list[tuple[int, int]]()
+
+    def propose(queries: Vectors, count: int) -> tuple[Vectors, Positions]:
+        asked.append((len(queries), count))
+        similarities, positions = ExactSearch(vectors)._propose(queries, count)
+        return similarities.astype(np.float32), positions
+
+    queries = np.concatenate([unit(6, 16, seed=3), vectors[50:52]])
+    found, expected = ExactProposals(propose, vectors).search(queries, 5), ExactSearch(vectors).search(queries, 5)
+
+    assert asked == [(8, 21), (2, 42), (2, 84), (2, 168)]
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+
+
+def test_many_proposals_are_ranked_in_little_memory() -> None:
+    vectors = unit(20_000, 256, seed=0)
+    positions = np.tile(np.arange(20_000), (3, 1))
+    tracemalloc.start()
+    try:
+        found, similarities = order(vectors, vectors[:3], positions, 2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found[:, 0].tolist() == [0, 1, 2] and similarities[:, 0].tolist() == [1.0, 1.0, 1.0]
+    # At once it would take 184 MB.
+    assert peak < 25e6
 
 
 def test_half_precision_is_searched_as_the_numbers_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("udr.faiss_search.BLOCK", 70)
     halves, queries = unit(300, 16, seed=2).astype(np.float16), unit(9, 16, seed=3)
 
-    exact, found = ExactSearch(halves.astype(np.float32)).search(queries, 90), FaissSearch(halves).search(queries, 90)
+    exact = ExactSearch(halves.astype(np.float32)).search(queries, 90)
 
-    assert np.array_equal(exact[0], found[0])
-    assert np.array_equal(exact[1], found[1])
+    for searcher in (FaissSearch(halves), ExactProposals(in_halves(halves), halves)):
+        found = searcher.search(queries, 90)
+        assert np.array_equal(exact[0], found[0])
+        assert np.array_equal(exact[1], found[1])
 
 
 def test_what_an_engine_proposes_is_ranked_exactly_and_what_it_lacks_is_looked_for() -> None:

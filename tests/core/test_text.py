@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from udr import text
 from udr.errors import InvalidInputError
 from udr.tasks import TaskFamily, parse_task
-from udr.types import Row
+from udr.types import Fields, Row, Value
 
 TREC = parse_task(
     {
@@ -112,12 +112,53 @@ def test_data_comes_out_as_it_went_in(question: str) -> None:
         ("ＦＵＬＬ ﬁ", "full fi", True),
         ("Straße", "STRASSE", True),
         ("1 2", "12", True),
+        ("a\u00ad b\tc", "abc", True),
         ("?!", "?", False),
         ("a", "b", False),
+        ("😂", "😡", False),
+        ("so 😂 ", "so 😂!", True),
+        ("if x < 3", "if x > 3", False),
+        ("3 + 4", "3 = 4", False),
+        ("दिन", "दीन", False),
+        ("5 €", "5 $", False),
     ],
 )
-def test_copies_are_equal_in_letters_and_digits(one: str, other: str, copies: bool) -> None:
+def test_copies_are_equal_but_for_case_spaces_and_punctuation(one: str, other: str, copies: bool) -> None:
     assert (text.normalised(one) == text.normalised(other)) is copies
+
+
+def copied(**input: Value) -> str:
+    return text.input_copy_text(CHOICE, input, ("sky", "sea"))
+
+
+def test_copies_have_equal_values_whatever_the_template_says() -> None:
+    assert copied(question="Up?") == copied(question="UP") == text.copy_text(CHOICE, CHOICE_ROW)
+    assert (
+        copied(question="Up?", choices=["sky", "sea"]) == copied(question="Up?") != copied(question="Up?", choices="")
+    )
+    # Nothing but punctuation is told apart as it is, field by field.
+    assert copied(question="...") != copied(question="?") != copied(question="Q")
+    assert copied(question="a b", choices="c") != copied(question="a", choices="b c")
+
+
+@pytest.mark.parametrize(
+    ("plain", "inputs"),
+    [
+        ("Q: Up?\nChoices: sky, sea", [{"question": "Up?", "choices": "sky, sea"}]),
+        ("q: A\nB\nchoices: C\nChoices: D", [{"question": "A\nB", "choices": "C\nChoices: D"}]),
+        ("Up?", []),
+        ("\nChoices: " * 3000, []),
+    ],
+)
+def test_plain_text_may_read_like_an_input(plain: str, inputs: list[Fields]) -> None:
+    assert text.plain_inputs(CHOICE, plain) == inputs
+
+
+def test_plain_text_may_be_the_only_field_or_read_like_its_template() -> None:
+    assert text.plain_inputs(TREC, "Who?") == [{"question": "Who?"}]
+    assert text.plain_inputs(TREC, "Question: Who?") == [{"question": "Question: Who?"}, {"question": "Who?"}]
+    twice = parse_task({**CHOICE.to_json(), "input": "{question} {choices} {question}"})
+    assert text.plain_inputs(twice, "a b a") == []
 
 
 BAD_INPUTS: dict[str, tuple[Any, str]] = {

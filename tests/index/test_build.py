@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from udr.text import encoder_demonstration
 from udr.verification import verify
 from udr_index.build import build
 from udr_index.config import BuildConfig
+from udr_index.partition import build_partition
 from udr_index.progress import Progress
 
 REPOSITORY = Path(__file__).parents[2]
@@ -197,7 +200,11 @@ def test_a_build_that_failed_goes_on_at_the_last_finished_shard(collection: Path
         build(config, FailingEncoder(5))
     (staging,) = tmp_path.glob(".building-*")
     # What a kill can leave in the middle of a write.
-    for name in (".manifest.json.tmp", "demonstrations.sqlite", "partitions/questions/shards/.000002.npy.tmp"):
+    for name in (
+        ".manifest.json.tmp",
+        "demonstrations.sqlite",
+        "partitions/questions/shards/.000000020-000000024.npy.tmp",
+    ):
         (staging / name).write_bytes(b"half")
 
     encoder, told = HashEncoder(), list[Progress]()
@@ -207,9 +214,101 @@ def test_a_build_that_failed_goes_on_at_the_last_finished_shard(collection: Path
     assert not any("Note:" in text for text in encoder.demonstrations)
     assert tree(built.path) == tree(index / "versions" / built.version)
     encoded = [one for one in told if one.stage == "encoded"]
-    assert [(one.done, one.total) for one in encoded] == [(done, 62) for done in (20, 30, 40, 44, 54, 62)]
-    assert [one.rate is None for one in encoded] == [True, True, True, False, False, False]
+    assert [(one.done, one.total) for one in encoded] == [(done, 62) for done in (20, 30, 40, 44, 53, 54, 62)]
+    assert [one.rate is None for one in encoded] == [True, True, True, False, False, False, False]
     assert verify(tmp_path) == []
+
+
+@pytest.mark.parametrize("shard_rows", [5, 15, 4096])
+def test_a_build_goes_on_with_shards_of_another_size(
+    collection: Path, tmp_path: Path, index: Path, shard_rows: int
+) -> None:
+    with pytest.raises(MemoryError):
+        build(BuildConfig(tasks=collection, out=tmp_path, shard_rows=10), FailingEncoder(5))
+
+    built = build(BuildConfig(tasks=collection, out=tmp_path, shard_rows=shard_rows), HashEncoder())
+
+    assert tree(built.path) == tree(index / "versions" / built.version)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((9, 48), np.float32), np.zeros((10, 48), np.float16), None],
+    ids=["of other rows", "of another dtype", "broken"],
+)
+def test_a_shard_that_is_not_what_its_name_says_is_made_again(
+    collection: Path, tmp_path: Path, index: Path, wrong: Vectors | None
+) -> None:
+    config = BuildConfig(tasks=collection, out=tmp_path, shard_rows=10)
+    with pytest.raises(MemoryError):
+        build(config, FailingEncoder(5))
+    (shard,) = tmp_path.glob(".building-*/partitions/questions/shards/000000010-*")
+    shard.write_bytes(b"\x93NUMPY half")
+    if wrong is not None:
+        np.save(shard, wrong)
+
+    built = build(config, HashEncoder())
+
+    assert built.encoded == 10 + 4 + 9
+    assert tree(built.path) == tree(index / "versions" / built.version)
+
+
+def test_texts_that_repeat_are_taken_from_few_open_files(tmp_path: Path) -> None:
+    rows: list[Mapping[str, Any]] = [
+        {"id": f"{number:03}", "input": {"text": f"word {number % 100}"}, "target": "glad"} for number in range(300)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 50, limits[1]))
+    try:
+        built = build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "out", shard_rows=100), HashEncoder())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert built.encoded == 100
+    vectors = open_version(tmp_path / "out").vectors("notes")
+    assert np.array_equal(vectors[:100], vectors[200:])
+
+
+def test_progress_is_told_after_every_batch(collection: Path, tmp_path: Path) -> None:
+    told = list[Progress]()
+
+    build(BuildConfig(tasks=collection, out=tmp_path, names=("notes",), batch_size=8), HashEncoder(), told.append)
+
+    assert [one.done for one in told if one.stage == "encoded"] == [8, 16, 20]
+
+
+def test_a_build_of_another_kind_keeps_the_vectors_and_one_of_the_same_the_indexes_too(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, fails = list[str](), True
+
+    def watched(path: Path, kind: str, *arguments: Any) -> None:
+        if fails and len(made) == 2:
+            path.with_name(f".{path.name}.tmp").write_bytes(b"half")
+            raise MemoryError
+        made.append(kind)
+        build_partition(path, kind, *arguments)
+
+    monkeypatch.setattr("udr_index.build.build_partition", watched)
+    config = BuildConfig(tasks=collection, out=tmp_path, kind="IVF2,Flat")
+    with pytest.raises(MemoryError):
+        build(config, HashEncoder())
+    fails = False
+
+    other = build(replace(config, kind="HNSW8"), HashEncoder())
+    assert (other.encoded, made[2:]) == (0, ["HNSW8"] * 3)
+    fails, made[:] = True, []
+    with pytest.raises(MemoryError):
+        build(replace(config, out=tmp_path / "same"), HashEncoder())
+    fails = False
+    same = build(replace(config, out=tmp_path / "same"), HashEncoder())
+
+    assert (same.encoded, made) == (0, ["IVF2,Flat"] * 3)
+    for version, kind in ((other, "HNSW8"), (same, "IVF2,Flat")):
+        fresh = build(BuildConfig(tasks=collection, out=tmp_path / kind, kind=kind), HashEncoder())
+        assert tree(version.path) == tree(fresh.path)
+    assert verify(tmp_path / "same") == []
 
 
 KILLED = """

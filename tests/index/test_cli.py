@@ -1,6 +1,7 @@
 """``udr index``: build, verify and info, by exit code and output."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "index"
-    build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--tasks", "notes,questions"]
+    build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--tasks", "notes, questions"]
 
     assert cli.main([*build, "--pool", "10", "--seed", "3", "--device", "cpu", "--json"]) == 0
     built = json.loads(capsys.readouterr().out)
@@ -86,7 +87,7 @@ def test_bench_keeps_what_reaches_a_recall_and_exits_with_3_where_nothing_does(
     assert cli.main([*build, "--kind", "IVF2,Flat", "--flat-below", "19"]) == 0
     capsys.readouterr()
 
-    assert cli.main(["index", "bench", str(out), "--recall", "1", "--k", "5", "--json"]) == 0
+    assert cli.main(["index", "bench", str(out), "--recall", "1", "--k", "5", "--fp16", "--json"]) == 0
     measured = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["task"], one["recall"]) for one in measured] == [("notes", 1), ("questions", 1), ("reviews", 1)]
     assert measured[2]["settings"] is None
@@ -120,6 +121,7 @@ def test_verify_compares_vectors_with_the_encoder(
     assert "partitions/notes/vectors.npy: 16 of 16 vectors are not what the encoder gives now" in shown
     assert err == f"udr: error: {out}: is not whole, 3 findings\n"
     assert cli.main(["index", "verify", str(out), "--sample", "0"]) == 0
+    assert cli.main(["index", "verify", str(out), "--sample", "-5"]) == 2
 
 
 def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +143,15 @@ def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, caps
     assert found["findings"][0] == {"path": f"versions/{version.name}/demonstrations.sqlite", "problem": "is missing"}
 
 
+def test_a_file_s_name_that_is_no_text_is_printed_escaped(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path(os.fsdecode(os.fsencode(copy) + b"/extra\xff")).write_bytes(b"")
+
+    assert cli.main(["index", "verify", str(copy)]) == 3
+    assert capsys.readouterr().out == "extra\\udcff: does not belong to the index\n"
+    assert cli.main(["index", "verify", str(copy), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["findings"][0]["path"] == "extra\udcff"
+
+
 def test_verify_of_no_folder_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["index", "verify", str(tmp_path / "none")]) == 3
     assert "no such folder" in capsys.readouterr().out
@@ -158,6 +169,7 @@ def test_verify_of_no_folder_exits_with_3(tmp_path: Path, capsys: pytest.Capture
         (["build", "TASKS", "--out", "OUT", "--pool", "0"], 2, "at least 1 demonstration a task, found 0"),
         (["build", "TASKS", "--out", "OUT", "--model", "package:nope"], 1, "no installed package 'nope'"),
         (["info", "OUT"], 1, "no index here"),
+        (["build", "TASKS", "--out", "OUT", "--tasks", ", "], 2, "a list of names, separated by commas, was expected"),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(

@@ -5,13 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from tests.core.test_faiss_gpu import FakeGpuFaiss
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_task
-from tests.index.test_build import tree
+from tests.index.test_build import REPOSITORY, tree
 from udr.engines import open_searchers
 from udr.errors import ArtifactError, ConfigError, UdrError, VerificationError
+from udr.faiss_gpu import FaissGpu
+from udr.faiss_search import make_index
 from udr.retriever import Retriever
 from udr.search import ExactSearch
 from udr.search_settings import SearchSettings, read_settings, write_settings
@@ -21,7 +26,8 @@ from udr_index import bench as bench_module
 from udr_index.bench import bench, efforts, exact_values, measure, not_reached, tune
 from udr_index.build import build
 from udr_index.config import BuildConfig
-from udr_index.kinds import first_settings, lists_of, resolve, sample_size
+from udr_index.kinds import first_settings, lists_of, resolve, rows_to_train, sample_size
+from udr_index.versions import prune
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*please provide at least")
 
@@ -101,18 +107,84 @@ def test_numbers_that_half_precision_cannot_hold_are_refused(big: Path, tmp_path
 
 
 REFUSED: dict[str, tuple[str, str]] = {
-    "no such kind": ("tree", "kind 'tree' of 800 vectors of 48 numbers: .*could not parse"),
-    "no such parts": ("PQ7x8", "kind 'PQ7x8' of 800 vectors of 48 numbers"),
-    "too few to train": ("PQ8x12", "kind 'PQ8x12' of 800 vectors of 48 numbers: .*training"),
+    "no such kind": ("hsnw", "kind 'hsnw' of vectors of 48 numbers: .*could not parse"),
+    "no such parts": ("PQ7x8", "kind 'PQ7x8' of vectors of 48 numbers"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_kind_that_faiss_cannot_make_is_refused_and_nothing_published(big: Path, tmp_path: Path, name: str) -> None:
+def test_a_kind_that_faiss_cannot_make_is_refused_before_anything_is_encoded(
+    big: Path, tmp_path: Path, name: str
+) -> None:
     kind, message = REFUSED[name]
+    encoder = HashEncoder()
+
     with pytest.raises(ConfigError, match=message):
-        built(big, tmp_path, kind=kind)
-    assert not (tmp_path / "CURRENT").exists()
+        build(BuildConfig(tasks=big, out=tmp_path / "out", kind=kind), encoder)
+
+    assert encoder.demonstrations == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_partitions_too_small_to_train_a_kind_are_flat_with_a_notice(
+    big: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    version = built(big, tmp_path / "a", kind="ivfpq", flat_below=None)
+    kinds = {name: part.kind for name, part in version.manifest.partitions.items()}
+    assert kinds == {"notes": "flat", "questions": "IVF20,PQ4x8"}
+    assert "flat, with too few demonstrations to train 'ivfpq' on: notes" in caplog.messages
+
+    version = built(big, tmp_path / "b", kind="PQ8x12")
+    assert {part.kind for part in version.manifest.partitions.values()} == {"flat"}
+    assert "flat, with too few demonstrations to train 'PQ8x12' on: questions" in caplog.messages
+
+
+def test_the_examples_can_be_indexed_as_the_readme_says(tmp_path: Path) -> None:
+    config = BuildConfig(tasks=REPOSITORY / "examples/tasks", out=tmp_path, kind="ivfpq", dtype="float16", bm25=True)
+    build(config, HashEncoder())
+    with Retriever.open(tmp_path, encoder=HashEncoder()) as retriever:
+        assert len(retriever.retrieve("home_assistant", "wake me at six", k=3, mode="hybrid")) == 3
+
+
+class RealGpuFaiss(FakeGpuFaiss):
+    """Refuses what faiss has not on GPUs."""
+
+    def index_cpu_to_gpu(self, resources: str, device: int, index: Any, options: Any) -> Any:
+        index = faiss.downcast_index(index)
+        there = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
+        if not isinstance(index, there):
+            raise RuntimeError("This index type is not implemented on GPU.")
+        return super().index_cpu_to_gpu(resources, device, index, options)
+
+
+@pytest.mark.parametrize("kind", ["SQ8", "PQ8x4", "IVF8,PQ8x4fs", "HNSW8", "cagra", "IVF8,SQ8"])
+def test_what_a_gpu_lacks_is_made_on_the_cpu_with_a_notice(
+    big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    monkeypatch.setattr("udr_index.build.find_gpu", lambda device: FaissGpu(0, RealGpuFaiss()) if device else None)
+
+    version = built(big, tmp_path / "a", kind=kind, device="cuda")
+
+    assert tree(version.path) == tree(built(big, tmp_path / "b", kind=kind).path)
+    notices = [message for message in caplog.messages if message.endswith("; making it on the CPU")]
+    assert [message.partition(":")[0] for message in notices] == ([] if kind == "IVF8,SQ8" else [f"kind {kind!r}"])
+
+
+def test_the_sample_that_is_trained_on_is_spread_over_all_vectors() -> None:
+    class Spy:
+        is_trained = False
+
+        def train(self, vectors: Any) -> None:
+            sampled.append(vectors[:, 0].tolist())
+
+        def add(self, vectors: Any) -> None:
+            pass
+
+    sampled = list[list[float]]()
+    for count in (10, 15, 19, 25):
+        make_index("Flat", np.arange(count, dtype=np.float32)[:, None], sample=10, threads=1, to_device=lambda _: Spy())
+
+    assert sampled == [[place * count // 10 for place in range(10)] for count in (10, 15, 19, 25)]
 
 
 SPOILT: dict[str, Any] = {
@@ -121,6 +193,56 @@ SPOILT: dict[str, Any] = {
     "altered": lambda path: path.write_bytes(path.read_bytes().replace(b"4", b"5", 1)),
     "no object": lambda path: path.write_bytes(b"[]"),
 }
+
+
+def test_a_bench_that_is_killed_while_it_writes_spoils_nothing_and_prune_cleans_up(big: Path, tmp_path: Path) -> None:
+    version = built(big, tmp_path, kind="ivf")
+    left = version.path / ".search.json.tmp"
+    left.write_bytes(b"half")
+
+    assert verify(tmp_path) == []
+    Retriever.open(tmp_path, encoder=HashEncoder()).close()
+    assert prune(tmp_path, 1, dry_run=True) == prune(tmp_path, 1)
+    assert not left.exists()
+    left.write_bytes(b"half")
+    assert prune(tmp_path, 1).leftovers == (f"versions/{version.manifest.version}/.search.json.tmp",)
+
+
+def test_two_benches_keep_each_other_s_settings(big: Path, tmp_path: Path) -> None:
+    version = built(big, tmp_path, kind="IVF2,Flat", flat_below=0)
+    other = SearchSettings(parameters="nprobe=2", oversample=7)
+    measured = bench(version, HashEncoder(), 0.5, queries=5)
+    assert next(measured).task == "notes"
+    # What another one writes while this one measures the next partition.
+    kept = read_settings(version.path, version.manifest)
+    write_settings(version.path, version.manifest, kept | {"notes": other})
+
+    (last,) = measured
+
+    assert read_settings(version.path, version.manifest) == {"notes": other, "questions": last.settings}
+
+
+def test_a_bench_waits_for_who_is_at_work_in_the_index(
+    big: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = built(big, tmp_path, kind="IVF2,Flat")
+    before = (version.path / "search.json").read_bytes()
+    monkeypatch.setattr(bench_module, "_WAIT_SECONDS", 0.2)
+
+    with FileLock(tmp_path / ".lock"), pytest.raises(ArtifactError, match="another build is at work here, or a publi"):
+        list(bench(version, HashEncoder(), 0.5, queries=5))
+    assert (version.path / "search.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_bench_replaces_settings_that_are_spoilt(big: Path, tmp_path: Path, name: str) -> None:
+    version = built(big, tmp_path, kind="IVF2,Flat", flat_below=0)
+    SPOILT[name](version.path / "search.json")
+
+    settings = {one.task: one.settings for one in bench(version, HashEncoder(), 0.5, queries=5)}
+
+    assert verify(tmp_path) == []
+    assert read_settings(version.path, version.manifest) == settings
 
 
 @pytest.mark.parametrize("name", SPOILT)
@@ -181,6 +303,15 @@ def test_a_recall_out_of_reach_keeps_the_best(big: Path, tmp_path: Path, monkeyp
     assert read_settings(version.path, version.manifest)["questions"].parameters == "nprobe=2"
 
 
+def test_no_effort_is_tried_that_a_gpu_does_not_take(big: Path, tmp_path: Path) -> None:
+    version, gpu = built(big, tmp_path, kind="IVF8,Flat"), FaissGpu(0, FakeGpuFaiss())
+    gpu.takes = lambda parameters: parameters in ("nprobe=1", "nprobe=2")  # type: ignore[method-assign]
+
+    tried = tune(version, "questions", HashEncoder().encode_queries(WORDS), 1.0, 10, gpu)
+
+    assert {one.settings.parameters for one in tried if one.settings} <= {"nprobe=1", "nprobe=2"}
+
+
 def test_recall_counts_equals_whichever_is_found() -> None:
     vectors = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
 
@@ -215,7 +346,7 @@ def test_numbers_out_of_range_are_refused(big: Path, tmp_path: Path, wrong: dict
         ("ivf", 1_000_000, 384, None, "IVF4096,SQ8"),
         ("ivf", 30, 384, None, "IVF1,SQ8"),
         ("ivfpq", 2_000_000, 384, None, "IVF4096,PQ48x8"),
-        ("ivfpq", 2_000_000, 768, None, "IVF4096,PQ64x8"),
+        ("ivfpq", 2_000_000, 768, None, "IVF4096,PQ48x8"),
         ("ivfpq", 1_000, 6, None, "IVF25,PQ1x8"),
         ("OPQ16,IVF64,PQ16", 1_000, 32, 10, "OPQ16,IVF64,PQ16"),
         ("cagra", 1_000, 32, 2_000, "flat"),
@@ -230,6 +361,13 @@ def test_short_names_stand_for_factory_strings(
 def test_lists_say_how_much_is_trained_on_and_searched() -> None:
     assert [lists_of(kind) for kind in ("IVF64,Flat", "OPQ16,IVF8_HNSW32,PQ16", "HNSW32")] == [64, 8, None]
     assert [sample_size(kind) for kind in ("IVF64,Flat", "IVF4096,SQ8", "PQ16")] == [65_536, 262_144, 65_536]
+    assert [rows_to_train(kind) for kind in ("flat", "HNSW32_SQ8", "IVF64,SQ8", "IVF1,PQ8", "OPQ4,IVF64,PQ4x10fs")] == [
+        1,
+        1,
+        64,
+        256,
+        1024,
+    ]
     assert first_settings("IVF4096,PQ48x8") == SearchSettings(parameters="nprobe=128", oversample=16)
     assert first_settings("HNSW32_SQ8") == first_settings("cagra") == SearchSettings(parameters="efSearch=64")
     assert first_settings("PQ16") == SearchSettings(oversample=16)

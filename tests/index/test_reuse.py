@@ -1,6 +1,8 @@
 """Vectors taken over from an earlier version: only those of texts that are read the same, and only good ones."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,14 @@ import numpy as np
 import pytest
 
 from tests.fakes import NOTES, HashEncoder, write_collection, write_task
-from tests.index.test_build import tree
+from tests.index.test_build import FailingEncoder, tree
+from udr.encoder import Vectors
 from udr.errors import VerificationError
 from udr.store import open_version, vectors_path
 from udr.verification import verify
 from udr_index.build import build
 from udr_index.config import BuildConfig
+from udr_index.reuse import Earlier
 from udr_index.sampling import compare_vectors
 
 
@@ -67,6 +71,42 @@ def test_what_cannot_be_taken_over_is_told_and_encoded(
     built = build(BuildConfig(tasks=collection, out=tmp_path, reuse=index, **changes), encoder)
     assert built.encoded == 53
     assert f"nothing to take over: {index}" in caplog.text and why in caplog.text
+
+
+class Noisy(HashEncoder):
+    """The same encoder on another device: its vectors are a little longer."""
+
+    def __init__(self, more: float) -> None:
+        super().__init__()
+        self.more = more
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        return super().encode_demonstrations(texts) * np.float32(1 + self.more)
+
+
+def test_vectors_of_two_earlier_versions_are_not_mixed(collection: Path, tmp_path: Path) -> None:
+    earlier = BuildConfig(tasks=collection, out=tmp_path / "a", names=("questions",), pool=12)
+    versions = {build(earlier, Noisy(0)).version, build(replace(earlier, out=tmp_path / "b"), Noisy(1e-3)).version}
+    assert len(versions) == 1
+    config = replace(earlier, out=tmp_path / "out", pool=None, shard_rows=8, reuse=tmp_path / "a")
+    with pytest.raises(MemoryError):
+        build(config, FailingEncoder(2))
+
+    build(replace(config, reuse=tmp_path / "b"), Noisy(1e-3))
+
+    lengths = np.linalg.norm(open_version(tmp_path / "out").vectors("questions"), axis=1)
+    assert np.allclose(lengths, 1 + 1e-3, atol=1e-5)
+
+
+def test_the_earlier_version_is_closed_after_the_build(
+    collection: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = list[Earlier]()
+    monkeypatch.setattr(Earlier, "close", lambda earlier: closed.append(earlier))
+
+    build(BuildConfig(tasks=collection, out=tmp_path, pool=3, reuse=index), HashEncoder())
+
+    assert len(closed) == 1
 
 
 def test_vectors_of_a_damaged_version_are_not_taken_for_good(collection: Path, copy: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from tests.fakes import NOTES, QUESTIONS, REVIEWS, HashEncoder, write_collection
 from tests.index.test_build import REPOSITORY, tree
 from udr.demonstration_diff import Ids, RowsDiff
 from udr.errors import ArtifactError, ConfigError, UdrError, VerificationError
+from udr.manifest import Manifest
 from udr.retriever import Retriever
-from udr.store import read_current
+from udr.store import read_current, read_manifest
 from udr.types import Json
 from udr.verification import verify
 from udr_index.build import build
@@ -105,6 +106,19 @@ def test_a_version_that_cannot_be_read_does_not_stop_the_list(root: Path, names:
     assert infos[names[1]].problem == "manifest.json: the manifest is altered: it does not fit its own checksum"
     assert str(infos[names[0]].problem).startswith("manifest.json: cannot be read (No such file or directory)")
     assert (infos[names[0]].encoder, infos[names[0]].num_rows) == (None, 0)
+
+
+def test_a_version_that_a_prune_deletes_meanwhile_is_not_listed(
+    root: Path, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted_before_it_is_read(folder: Path) -> Manifest:
+        if folder.name == names[0]:
+            shutil.rmtree(folder)
+        return read_manifest(folder)
+
+    monkeypatch.setattr("udr_index.versions.read_manifest", deleted_before_it_is_read)
+
+    assert [info.name for info in list_versions(root)] == [names[2], names[1]]
 
 
 def test_what_has_no_version_s_name_is_neither_listed_nor_pruned(root: Path) -> None:
@@ -322,7 +336,7 @@ def test_diff_refuses_what_it_cannot_read(root: Path, names: list[str], file: st
 
 def leave(root: Path, version: str) -> list[str]:
     """Leave what killed builds and a killed prune leave, and return the names in the order of the alphabet."""
-    folders = [f".building-{version}", f".building-{version}-reuse", f".pruned-{version}"]
+    folders = [f".building-{version}", f".building-{version}-reuse-{version}", f".pruned-{version}"]
     for name in folders:
         (root / name / "partitions" / "notes" / "shards").mkdir(parents=True)
         for number in range(2):
@@ -372,6 +386,17 @@ def test_prune_keeps_no_unreadable_version_in_place_of_a_good_one(root: Path, na
     assert [info.name for info in pruned.versions] == [names[1]]
     assert there(root) == {names[0], names[2]}
     assert verify(root) == []
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_prune_deletes_no_version_while_the_current_one_is_damaged(root: Path, names: list[str], dry_run: bool) -> None:
+    spoil(root, names[2])
+
+    with pytest.raises(VerificationError, match=r"is current and damaged, so nothing was deleted: demo.*publish anoth"):
+        prune(root, 1, dry_run=dry_run)
+    assert there(root) == set(names)
+    publish(root, names[0])
+    assert [info.name for info in prune(root, 2, dry_run=dry_run).versions] == [names[1]]
 
 
 def test_prune_deletes_what_killed_commands_left(root: Path, names: list[str]) -> None:

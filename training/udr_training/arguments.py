@@ -38,7 +38,7 @@ def quiet() -> None:
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
-    for name in ("bm25s", "httpx2", "sentence_transformers", "datasets"):
+    for name in ("httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A model card's examples are drawn with a progress bar of their own.
     disable_progress_bars()

@@ -38,9 +38,9 @@ class Split:
         fields are all blank are left out: they have no input.
         """
         copies: dict[bytes, list[int]] = {}
-        for position, (row, text) in enumerate(zip(self.rows, self.inputs, strict=True)):
+        for position, row in enumerate(self.rows):
             if len(self.blank_fields(row)) < len(self.task.fields):
-                copies.setdefault(copy_key(text), []).append(position)
+                copies.setdefault(copy_key(self.task, row.input, row.choices), []).append(position)
         return copies
 
     def blank_fields(self, row: Row) -> list[str]:
