@@ -1,13 +1,14 @@
 """udr: retrieve the demonstrations that help your language model most.
 
 This package is the core: tasks and pools, wording, search, the index on disk, the retriever, the prompt builder
-and the client. Training, index building and serving are ``udr_training``, ``udr_index`` and ``udr_service``.
+and the clients. Training, index building and serving are ``udr_training``, ``udr_index`` and ``udr_service``.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from udr.async_client import AsyncClient
     from udr.client import Client
     from udr.errors import UdrError
     from udr.prompt import PromptBuilder
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "PromptBuilder",
     "Retrieval",
@@ -32,6 +34,7 @@ __all__ = [
 
 # Where each name lives. It is imported when it is first used, so that `import udr` costs next to nothing.
 _HOMES = {
+    "AsyncClient": "udr.async_client",
     "Client": "udr.client",
     "PromptBuilder": "udr.prompt",
     "Retrieval": "udr.types",

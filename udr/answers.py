@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from udr.problems import Problem
 from udr.prompt import Message, Prompt, PromptDemonstration
 from udr.tasks import Task, parse_task
-from udr.types import Json, Retrieval, RetrievedDemonstration
+from udr.types import Json, Retrieval, RetrievedDemonstration, Row
 
 _TASK_KEYS = ("name", "family", "kind", "instruction", "input", "output", "labels", "metric", "normalise", "verbalizer")
 
@@ -35,6 +36,24 @@ def _demonstration(keys: Mapping[str, Any]) -> RetrievedDemonstration:
         text=keys["text"],
         metadata=keys["metadata"],
     )
+
+
+def read_batch(body: Mapping[str, Any], count: int) -> list[Retrieval | Problem]:
+    """Return what ``count`` requests of a batch got, in their order.
+
+    Raises:
+        KeyError: a key is missing.
+        TypeError: a part is of the wrong kind.
+        ValueError: there are more results or fewer, so that none can be said to belong to its request.
+    """
+    results = body["results"]
+    if len(results) != count:
+        raise ValueError(f"{len(results)} results for {count} requests")
+    return [read_retrieval(keys) if "demonstrations" in keys else _problem(keys) for keys in results]
+
+
+def _problem(keys: Mapping[str, Any]) -> Problem:
+    return Problem(status=int(keys["status"]), detail=str(keys["detail"]), type=str(keys["type"]))
 
 
 def read_prompt(body: Mapping[str, Any]) -> Prompt:
@@ -75,6 +94,23 @@ def read_tasks(body: Mapping[str, Any]) -> Mapping[str, Task]:
     return {task.name: task for task in tasks}
 
 
+def read_row(body: Mapping[str, Any]) -> Row:
+    """Return the row that ``/v1/tasks/{task}/demonstrations/{id}`` shows.
+
+    Raises:
+        KeyError: a key is missing.
+        TypeError: a part is of the wrong kind.
+    """
+    return Row(
+        id=body["id"],
+        input=body["input"],
+        target=body["target"],
+        choices=tuple(body["choices"]),
+        references=tuple(body["references"]),
+        metadata=body["metadata"],
+    )
+
+
 def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:
     """Return what ``/v1/info`` says.
 
@@ -82,3 +118,17 @@ def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:
         KeyError: it does not name an index version, as every udr service does.
     """
     return {**body, "index_version": body["index_version"]}
+
+
+def read_max_batch(body: Mapping[str, Any]) -> int:
+    """Return the most requests that the service takes in a batch, as ``/v1/info`` says.
+
+    Raises:
+        KeyError: a key is missing.
+        TypeError: a part is of the wrong kind.
+        ValueError: it is no number, or none that a batch could have.
+    """
+    limit = int(body["limits"]["max_batch"])
+    if limit < 1:
+        raise ValueError(f"max_batch is {limit}")
+    return limit

@@ -13,7 +13,9 @@
     ├── MissingExtraError         a package that an optional part needs is not installed
     ├── FeedbackError             the feedback language model gave no usable numbers
     └── ServiceError              what the client heard from a service, or did not hear
-        └── OverloadedError         the service is full; try again later
+        ├── OverloadedError         the service is full; try again later
+        ├── DeadlineError           no answer came in the time that was given
+        └── AccessError             the service wants an API key, or one that may do more
 
 Mistakes in a program (a wrong type, a shape that does not fit) stay ``TypeError`` and ``ValueError``.
 A message is one line: what was asked, what was found, what to do.
@@ -107,6 +109,14 @@ class ServiceError(UdrError):
 
 class OverloadedError(ServiceError):
     """The service is full or still loading; the same request may succeed later."""
+
+
+class DeadlineError(ServiceError):
+    """No answer came in the time that was given: the service gave up, or the client stopped waiting."""
+
+
+class AccessError(ServiceError):
+    """The service takes no request without a key that it knows (401), or not this one with this key (403)."""
 
 
 def reason(error: BaseException) -> str:

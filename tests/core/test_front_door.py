@@ -20,8 +20,8 @@ def test_every_name_is_there_and_comes_from_its_module(name: str) -> None:
 def test_the_names_are_these_and_no_others() -> None:
     assert sorted(udr.__all__) == sorted(
         [
-            *("Client", "PromptBuilder", "Retrieval", "RetrievalRequest", "RetrievedDemonstration", "Retriever"),
-            *("Row", "Task", "UdrError", "__version__"),
+            *("AsyncClient", "Client", "PromptBuilder", "Retrieval", "RetrievalRequest", "RetrievedDemonstration"),
+            *("Retriever", "Row", "Task", "UdrError", "__version__"),
         ]
     )
     assert dir(udr) == udr.__all__

@@ -1,5 +1,6 @@
-"""The client against the service: the same call, the same answer and the same error as in process."""
+"""The clients against the service: the same call, the same answer and the same error as in process."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,24 +8,43 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.clients import KINDS, Connect, Handler, connecting
 from tests.service.conftest import Words
+from udr.async_client import AsyncClient
 from udr.client import Client
 from udr.errors import RequestError, ServiceError
 from udr.prompt import Format, PromptBuilder
 from udr.retriever import Retriever
+from udr.types import RetrievalRequest
+from udr_service.app import create_app
+from udr_service.settings import Settings
+
+URL = "http://testserver"
 
 
-@pytest.fixture
-def client(service: TestClient) -> Iterator[Client]:
-    """A client that reaches the application without a network."""
+@pytest.fixture(params=KINDS)
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    with connecting(request.param) as connect:
+        yield connect
+
+
+def forwarding(service: TestClient, paths: list[str] | None = None) -> Handler:
+    """A network of one application; ``paths`` gets what was asked for."""
 
     def forward(request: httpx2.Request) -> httpx2.Response:
         path = request.url.raw_path.decode()
+        if paths is not None:
+            paths.append(path)
         answer = service.request(request.method, path, content=request.content, headers=dict(request.headers))
         return httpx2.Response(answer.status_code, content=answer.content, headers=answer.headers)
 
-    with Client("http://testserver", transport=httpx2.MockTransport(forward)) as client:
-        yield client
+    return forward
+
+
+@pytest.fixture
+def client(service: TestClient, connect: Connect) -> Client:
+    """A client that reaches the application without a network."""
+    return connect(forwarding(service), URL)
 
 
 REVIEW = {"thing": "chair", "text": 'fine "{thing}" 🙂\n\t\\'}
@@ -53,17 +73,52 @@ BAD: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("keys", BAD, ids=[str(keys)[:40] for keys in BAD])
+def raised_by(ask: Callable[..., object], *args: Any, **keys: Any) -> tuple[type[RequestError], str]:
+    with pytest.raises(RequestError) as raised:
+        ask(*args, **keys)
+    return type(raised.value), str(raised.value)
+
+
+@pytest.mark.parametrize("keys", [*BAD, {"task": "notes"}], ids=lambda keys: str(keys)[:40])
 def test_a_request_that_cannot_be_answered_raises_as_the_retriever(
     client: Client, retriever: Retriever, keys: dict[str, Any]
 ) -> None:
-    def raised_by(retrieve: Callable[..., object]) -> RequestError:
-        with pytest.raises(RequestError) as raised:
-            retrieve(**keys)
-        return raised.value
+    assert raised_by(client.retrieve, **keys) == raised_by(retriever.retrieve, **keys)
 
-    ours, theirs = raised_by(client.retrieve), raised_by(retriever.retrieve)
-    assert (type(ours), str(ours)) == (type(theirs), str(theirs))
+
+REQUESTS = [RetrievalRequest(**keys) for keys in ASK]
+
+
+def test_a_batch_is_the_retriever_s(client: Client, retriever: Retriever) -> None:
+    assert client.retrieve_batch(REQUESTS) == retriever.retrieve_batch(REQUESTS)
+
+
+@pytest.mark.parametrize("keys", BAD, ids=lambda keys: str(keys)[:40])
+def test_a_batch_with_a_request_that_cannot_be_answered_raises_as_the_retriever(
+    client: Client, retriever: Retriever, keys: dict[str, Any]
+) -> None:
+    requests = [*REQUESTS, RetrievalRequest(**keys), RetrievalRequest(task="nowhere either", input="x")]
+    ours = raised_by(client.retrieve_batch, requests)
+    assert ours == raised_by(retriever.retrieve_batch, requests)
+    assert ours[1].startswith("request 5: ")
+
+
+def test_a_batch_above_the_service_s_limit_is_sent_in_pieces(connect: Connect, retriever: Retriever) -> None:
+    requests = [RetrievalRequest(task="notes", input=f"a dull day {number}", k=2) for number in range(70)]
+    paths: list[str] = []
+    with TestClient(create_app(retriever, Settings(max_batch=30), Words())) as service:
+        client = connect(forwarding(service, paths), URL)
+        # Their similarities may differ in the last decimal, which depends on who is encoded with whom.
+        assert [ids(one) for one in client.retrieve_batch(requests)] == [
+            ids(one) for one in retriever.retrieve_batch(requests)
+        ]
+        assert paths == ["/v1/info", *["/v1/retrieve/batch"] * 3]
+        bad = [*requests, RetrievalRequest(task="notes", input="x", k=0)]
+        assert raised_by(client.retrieve_batch, bad)[1].startswith("request 71: ")
+
+
+def ids(retrieval: Any) -> list[str]:
+    return [found.id for found in retrieval]
 
 
 @pytest.mark.parametrize("format", Format)
@@ -71,6 +126,19 @@ def test_prompt_is_the_builder_s(client: Client, retriever: Retriever, format: F
     prompt = client.prompt("reviews", REVIEW, k=6, budget=60, reserve=4, format=format)
     task, retrieval = retriever.tasks["reviews"], retriever.retrieve("reviews", REVIEW, 6)
     assert prompt == PromptBuilder(Words(), 60, 4).build(task, REVIEW, retrieval, format)
+
+
+def test_every_demonstration_is_the_retriever_s(client: Client, retriever: Retriever) -> None:
+    for name, size in retriever.sizes.items():
+        for found in retriever.retrieve(name, dict.fromkeys(retriever.tasks[name].fields, "x"), size):
+            assert client.demonstration(name, found.id) == retriever.demonstration(name, found.id)
+
+
+@pytest.mark.parametrize(("task", "id"), [("nowhere", "n01"), ("notes", "1"), ("notes", ".."), ("notes", "a/b?c#d%")])
+def test_a_demonstration_that_is_none_raises_as_the_retriever(
+    client: Client, retriever: Retriever, task: str, id: str
+) -> None:
+    assert raised_by(client.demonstration, task, id) == raised_by(retriever.demonstration, task, id)
 
 
 def test_tasks_are_the_retriever_s(client: Client, retriever: Retriever) -> None:
@@ -86,3 +154,17 @@ def test_what_is_no_problem_of_the_request_is_a_service_error(client: Client) ->
     with pytest.raises(ServiceError, match=r"HTTP 413") as raised:
         client.retrieve("notes", "x" * 3_000_000)
     assert raised.value.type == "urn:udr:problem:body-too-large"
+
+
+def test_calls_at_once_on_one_event_loop_are_answered_each_with_its_own(retriever: Retriever) -> None:
+    texts = [f"a dull {day} with {thing}" for day in ("monday", "friday") for thing in ("lamp", "chair", "kettle")] * 5
+
+    async def ask() -> list[list[str]]:
+        app = create_app(retriever, Settings(), Words())
+        async with (
+            app.router.lifespan_context(app),
+            AsyncClient(URL, transport=httpx2.ASGITransport(app=app)) as client,
+        ):
+            return [ids(one) for one in await asyncio.gather(*(client.retrieve(family="mood", input=t) for t in texts))]
+
+    assert asyncio.run(ask()) == [ids(retriever.retrieve(family="mood", input=text)) for text in texts]
