@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tests.core.tiny_encoders import save_towers
 from tests.tiny_models import save_encoder
-from udr.encoder import Encoder, SentenceEncoder
+from udr.encoder import DType, Encoder, SentenceEncoder
 from udr.errors import ModelError
 from udr.models import fingerprint
+from udr.probes import PROBES, agreement
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +98,78 @@ def test_a_record_that_is_no_json_is_refused(copy: Path) -> None:
 
     with pytest.raises(ModelError, match=r"udr.json must be a JSON object"):
         SentenceEncoder.load(str(copy), device="cpu")
+
+
+def test_one_query_has_the_bits_that_the_models_own_method_gives_it(model: Path) -> None:
+    encoder = SentenceEncoder.load(str(model), device="cpu")
+    assert encoder.query_tokens is not None
+
+    for text in [*TEXTS, *PROBES]:
+        own = encoder.model.encode_query([text], normalize_embeddings=True, show_progress_bar=False)
+        np.testing.assert_array_equal(encoder.encode_queries([text]), own)
+    own = encoder.model.encode_query([*TEXTS, *PROBES], normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(encoder.encode_queries([*TEXTS, *PROBES]), own, atol=1e-6)
+
+
+def test_a_model_with_a_tokenizer_of_its_own_kind_encodes_queries_its_own_way(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = SentenceEncoder.load(str(model), device="cpu")
+    expected = encoder.encode_queries(TEXTS)
+    monkeypatch.setitem(encoder.__dict__, "query_tokens", None)
+
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), expected, atol=1e-6)
+
+
+def test_dropout_is_off_for_queries_of_a_model_in_training(model: Path) -> None:
+    encoder = SentenceEncoder.load(str(model), device="cpu")
+    expected = encoder.encode_queries(TEXTS)
+    encoder.model.train()
+
+    np.testing.assert_array_equal(encoder.encode_queries(TEXTS), expected)
+
+
+def test_vectors_are_cut_where_the_model_is_set_so(model: Path) -> None:
+    encoder = SentenceEncoder.load(str(model), device="cpu")
+    encoder.model.truncate_dim = 8
+
+    found = encoder.encode_queries(TEXTS)
+
+    assert found.shape == (3, encoder.dimension) == (3, 8)
+    own = encoder.model.encode_query(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(found, own, atol=1e-6)
+
+
+def test_queries_go_through_their_own_tower(tmp_path: Path) -> None:
+    folder = save_towers(tmp_path / "towers")
+    encoder = SentenceEncoder.load(str(folder), device="cpu")
+    assert encoder.query_tokens is not None
+
+    own = encoder.model.encode_query(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS), own, atol=1e-6)
+    assert not np.allclose(encoder.encode_demonstrations(TEXTS), own, atol=0.1)
+
+
+@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.999), ("float16", 0.99999)])
+def test_half_the_bits_give_nearly_the_same_unit_vectors(tmp_path: Path, dtype: DType, least: float) -> None:
+    # With towers, pooling and a dense layer: what follows the transformers stays in float32.
+    folder = str(save_towers(tmp_path / "towers"))
+    expected = SentenceEncoder.load(folder, device="cpu").encode_queries(PROBES)
+
+    encoder = SentenceEncoder.load(folder, device="cpu", dtype=dtype)
+    found = encoder.encode_queries(PROBES)
+
+    assert encoder.dtype == dtype
+    assert encoder.fingerprint == fingerprint(Path(folder))
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    assert least < agreement(expected, found) < 1
+
+
+def test_weights_saved_in_bfloat16_are_computed_with_in_float32(model: Path, tmp_path: Path) -> None:
+    saved = SentenceEncoder.load(str(model), device="cpu").model
+    saved.bfloat16().save_pretrained(str(tmp_path / "half"))
+
+    encoder = SentenceEncoder.load(str(tmp_path / "half"), device="cpu")
+
+    assert {parameter.dtype for parameter in encoder.model.parameters()} == {torch.float32}

@@ -1,0 +1,177 @@
+"""ONNX Runtime, in one file: a model from tokens to vectors, exported once and checked against torch at each load."""
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from udr.encoder import SentenceEncoder, Vectors
+from udr.errors import MissingExtraError, ModelError, reason
+from udr.files import sync_tree
+from udr.probes import PROBES, agreement
+from udr.query_tokens import CPU_PADDING, QueryTokens
+
+try:
+    import onnxruntime
+except ImportError as error:
+    raise MissingExtraError("onnxruntime", "onnx") from error
+import torch
+
+_LOG = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of what ``_export`` makes of a model; a change of it makes what is cached of no use."""
+
+LEAST = 0.9999
+"""The least agreement with torch, on each probe text; exact arithmetic in another order keeps above 0.999999."""
+
+_FILE = "queries.onnx"
+
+
+class OnnxEncoder:
+    """Encodes queries by ONNX Runtime on the CPU, and demonstrations by the torch model it was made from.
+
+    Attributes:
+        name: the model's name, as it was asked for.
+        fingerprint: the model's own; vectors are those of torch, up to rounding.
+        dimension: the width of its vectors.
+        metric: how its vectors are compared.
+    """
+
+    def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens, session: onnxruntime.InferenceSession) -> None:
+        self.name, self.fingerprint = encoder.name, encoder.fingerprint
+        self.dimension, self.metric = encoder.dimension, encoder.metric
+        self._encoder, self._tokens, self._session = encoder, tokens, session
+        self._read = {given.name for given in session.get_inputs()}
+
+    @classmethod
+    def of(cls, encoder: SentenceEncoder, num_threads: int) -> "OnnxEncoder":
+        """Return an encoder's counterpart; the first time it is exported, which takes some seconds.
+
+        The export is kept in ``$UDR_CACHE``, by default ``udr`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+        Args:
+            encoder: one in float32, on the CPU.
+            num_threads: how many threads compute.
+
+        Raises:
+            ModelError: the model cannot be exported, or what was exported does not compute what torch does.
+        """
+        tokens = encoder.query_tokens
+        if tokens is None:
+            raise ModelError(f"model {encoder.name!r} does more to queries than its tokenizer, and cannot be exported")
+        path = _exported(encoder, tokens)
+        try:
+            session = onnxruntime.InferenceSession(path, _options(num_threads), providers=["CPUExecutionProvider"])
+        except Exception as error:
+            # The errors of onnxruntime have no other base.
+            raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}; delete its folder") from error
+        found = cls(encoder, tokens, session)
+        least = agreement(encoder.encode_queries(PROBES), found.encode_queries(PROBES))
+        if not least >= LEAST:
+            raise ModelError(f"model {encoder.name!r} in ONNX Runtime agrees with torch to {least:.4f} only")
+        return found
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of query texts, float32 [len(texts), dimension]."""
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for places, tokens in self._tokens.batches(texts, self._encoder.batch_size, CPU_PADDING):
+            (vectors[places],) = self._session.run(None, {name: tokens[name] for name in self._read})
+        return vectors
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+        return self._encoder.encode_demonstrations(texts)
+
+
+def _options(num_threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
+    # Threads that wait by spinning take the cores from whatever else the process does: from torch, the event loop.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A pattern is kept for every shape of a batch, and there is no end of them.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    return options
+
+
+def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
+    folder = _cache() / "onnx" / f"{encoder.fingerprint}-{VERSION}"
+    if folder.is_dir():
+        return folder / _FILE
+    _LOG.info("model %r: exporting to ONNX in %s", encoder.name, folder)
+    # Written beside its final place and renamed when it is whole; another process may be quicker.
+    staging = folder.with_name(f"{folder.name}.{os.getpid()}")
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        _export(encoder, tokens, staging / _FILE)
+        sync_tree(staging)
+        if not folder.is_dir():
+            staging.rename(folder)
+    except Exception as error:
+        # What an exporter meets in a model, it raises in a dozen ways; a disk may be full, a folder not ours.
+        why = reason(error.__cause__ or error)
+        raise ModelError(f"model {encoder.name!r} cannot be exported to {folder}: {why}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder / _FILE
+
+
+def _cache() -> Path:
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
+
+
+class _Chain(torch.nn.Module):
+    """All that lies between a query's tokens and its vector: transformer, pooling, what else the model has, the unit.
+
+    Args:
+        encoder: the encoder.
+        tokens: how its queries are tokenised.
+    """
+
+    def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens) -> None:
+        super().__init__()
+        self.model, self._embed, self._tokens = encoder.model, encoder.embed, tokens
+
+    def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._embed(features, self._tokens)
+
+
+def _export(encoder: SentenceEncoder, tokens: QueryTokens, path: Path) -> None:
+    # Two texts of unlike length: what holds for one alone, or without padding, must not become part of the graph.
+    sample = {name: torch.from_numpy(rows) for name, rows in tokens.together(["one text", "and a longer one"]).items()}
+    dynamic = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in sample}
+    with _quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            _Chain(encoder, tokens).eval(),
+            kwargs={"features": sample},
+            dynamo=True,
+            dynamic_shapes={"features": dynamic},
+            input_names=list(sample),
+            output_names=["vectors"],
+            verbose=False,
+        )
+        assert program is not None
+        program.save(path, external_data=True)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep what exporters say of their steps, and of packages that they do without, from the user."""
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
