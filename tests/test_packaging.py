@@ -147,7 +147,7 @@ def test_the_wheel_works_from_another_folder(installed: Environment, collection:
     assert used["files"] == [str(installed.packages / package / "__init__.py") for package in PACKAGES]
     assert [one["rank"] for one in used["found"]["demonstrations"]] == [1, 2]
     assert tomllib.loads(used["preset"])
-    assert used["commands"] == ["evaluate", "feedback", "index", "serve", "tasks", "train"]
+    assert used["commands"] == ["evaluate", "feedback", "index", "keys", "serve", "tasks", "train"]
 
 
 def test_the_installed_script_runs(installed: Environment, tmp_path: Path) -> None:

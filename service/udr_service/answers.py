@@ -159,6 +159,52 @@ class RowAnswer(_Answer):
         )
 
 
+class ReloadAnswer(_Answer):
+    """What a reload came to."""
+
+    index_version: str = Field(description="The version that answers now.")
+    previous: str | None = Field(description="The version before; the same where no other is published.")
+
+
+class EmbeddingAnswer(_Answer):
+    """One vector, in OpenAI's shape."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian float32.")
+
+
+class UsageAnswer(_Answer):
+    """How many tokens were read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(_Answer):
+    """Vectors in the order of the texts, in OpenAI's shape."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingAnswer]
+    model: str
+    usage: UsageAnswer
+
+
+class EmbeddingsProblem(_Answer):
+    """Why there are no vectors, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+
+
+class EmbeddingsError(_Answer):
+    """Why there are no vectors, in OpenAI's shape."""
+
+    error: EmbeddingsProblem
+
+
 class LimitsAnswer(_Answer):
     """Every limit that a request can meet."""
 
@@ -168,6 +214,7 @@ class LimitsAnswer(_Answer):
     max_characters: int = Field(description="Of a query's worded input.")
     max_budget: int
     queue_size: int
+    timeout_seconds: float = Field(description="That an answer may take, at most.")
 
 
 class ServedAnswer(_Answer):
@@ -215,5 +262,6 @@ class InfoAnswer(_Answer):
                 max_characters=retriever.max_characters,
                 max_budget=settings.max_budget,
                 queue_size=settings.queue_size,
+                timeout_seconds=settings.timeout_seconds,
             ),
         )

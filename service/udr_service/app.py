@@ -1,61 +1,135 @@
-"""The application: a retriever, its limits and its endpoints put together. Nothing is global."""
+"""The application: an index, its limits and its endpoints put together. Nothing is global."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from udr import __version__
 from udr.retriever import Retriever
 from udr.tokenizer import TokenCounter, load_tokenizer
-from udr_service import problems
-from udr_service.middleware import BodyLimit, IndexVersionHeader
-from udr_service.routes import probes, router
+from udr_service import embeddings, playground, problems, routes
+from udr_service.body import WholeBody
+from udr_service.cache import Counts
+from udr_service.current import Current, Served
+from udr_service.keys import KeyFile
+from udr_service.loading import Source
+from udr_service.metrics import Metrics
+from udr_service.middleware import Access, Recorder
+from udr_service.probes import admin, probes
+from udr_service.reloading import Reloader
 from udr_service.service import Service
 from udr_service.settings import Settings
-from udr_service.worker import Worker
+from udr_service.worker import Done, Worker
+
+_ROUTERS = (probes, routes.router, embeddings.router, admin, playground.router)
 
 
 def create_app(
-    retriever: Retriever, settings: Settings | None = None, tokenizer: TokenCounter | None = None
+    served: Retriever | Source,
+    settings: Settings | None = None,
+    tokenizer: TokenCounter | None = None,
+    counts: Counts | None = None,
 ) -> FastAPI:
-    """Return the application that serves a retriever.
+    """Return the application that serves an index.
 
     Args:
-        retriever: what is served; whoever opened it closes it.
+        served: an open retriever, which whoever opened it closes; or a source of versions, whose published one is
+            loaded when the application starts, while it already says that it lives.
         settings: the limits; None reads them from the environment.
-        tokenizer: counts the tokens of prompts; None takes the one that the settings name, else the encoder's.
+        tokenizer: counts the tokens of prompts over an open retriever; None takes the one that the settings name, else
+            the encoder's.
+        counts: of the encoder's cache, for the metrics.
 
     Raises:
+        ConfigError: the file of keys makes no sense.
         ModelError: the tokenizer cannot be loaded.
     """
     settings = settings or Settings.read()
-    tokenizer = tokenizer or load_tokenizer(settings.tokenizer or retriever.tokenizer)
-    worker = Worker(retriever, queue_size=settings.queue_size, batch_size=settings.encode_batch)
-    service = Service(retriever, worker, tokenizer, settings)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        worker.close()
+    keys = KeyFile(settings.keys) if settings.keys else None
+    current, metrics = Current(), Metrics(_templates())
+    worker = Worker(
+        queue_size=settings.queue_size,
+        batch_size=settings.encode_batch,
+        batch_tokens=settings.encode_tokens,
+        told=_Teller(metrics, counts or Counts()),
+    )
+    source = None if isinstance(served, Retriever) else served
+    reloader = Reloader(source, current, worker, keys, metrics)
+    if isinstance(served, Retriever):
+        tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
+        reloader.switch(Served(served, tokenizer, lent=True))
+    service = Service(settings, current, worker, reloader, metrics)
 
     app = FastAPI(
         title="udr",
         version=__version__,
         summary="The demonstrations that help your language model most.",
-        lifespan=lifespan,
+        lifespan=_lifespan(service, source),
         openapi_url="/v1/openapi.json",
         # Their pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # They would hold the inputs of requests that do not fit their schema.
-        telemetry={"logs": False},
+        # Its logs would hold the inputs of requests that do not fit their schema.
+        telemetry={"tracing": settings.telemetry, "metrics": settings.telemetry, "logs": False},
     )
     app.state.service = service
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
-    app.add_middleware(IndexVersionHeader, version=service.index_version)
-    app.include_router(probes)
-    app.include_router(router)
+    # The last one added is the first that a request passes.
+    app.add_middleware(WholeBody, limit=settings.max_body_bytes)
+    if keys is not None:
+        app.add_middleware(Access, keys=keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(Recorder, current=current, metrics=metrics)
+    for router in _ROUTERS:
+        app.include_router(router)
     problems.install(app)
     return app
+
+
+def _templates() -> Iterator[str]:
+    for router in _ROUTERS:
+        yield from (route.path for route in router.routes if isinstance(route, Route))
+
+
+class _Teller:
+    """Tells the metrics of every batch."""
+
+    def __init__(self, metrics: Metrics, counts: Counts) -> None:
+        self._metrics, self._counts, self._told = metrics, counts, Counts()
+
+    def __call__(self, done: Sequence[Done]) -> None:
+        stages, told = done[0].stages, self._told
+        self._metrics.batch_encoded(stages.size, stages.tokens)
+        now = Counts(self._counts.hits, self._counts.shared, self._counts.misses)
+        self._metrics.cache_hit(now.hits - told.hits)
+        self._metrics.duplicate_joined(now.shared - told.shared)
+        self._metrics.cache_missed(now.misses - told.misses)
+        self._told = now
+
+
+def _lifespan(service: Service, source: Source | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        looking = asyncio.create_task(_look_after(service)) if source is not None else None
+        yield
+        if looking is not None:
+            looking.cancel()
+            with suppress(asyncio.CancelledError):
+                await looking
+        service.worker.close()
+        service.current.switch(None)
+
+    return lifespan
+
+
+async def _look_after(service: Service) -> None:
+    await service.reloader.start()
+    if service.current.version is not None and service.settings.watch_seconds:
+        await service.reloader.watch(service.settings.watch_seconds)

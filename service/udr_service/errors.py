@@ -2,15 +2,31 @@
 
 from starlette.exceptions import HTTPException
 
-from udr.errors import OverloadedError, RequestError, UdrError
+from udr.errors import AccessError, InvalidInputError, OverloadedError, RequestError, UdrError
 
 
 class BatchTooLargeError(RequestError):
     """A batch has more requests than the service takes at once."""
 
 
+class KTooLargeError(InvalidInputError):
+    """A request asks for more demonstrations than the service returns at once."""
+
+
 class NotReadyError(OverloadedError):
     """The service is up, but cannot answer."""
+
+
+class UnauthorizedError(AccessError):
+    """The request presents no key that this service knows."""
+
+
+class ForbiddenError(AccessError):
+    """The request's key may not do this."""
+
+
+class ReloadError(UdrError):
+    """The version that is published now cannot be served; the one before still answers."""
 
 
 class BodyTooLargeError(HTTPException):

@@ -1,58 +1,140 @@
-"""What every request and every answer passes: the limit on bodies, and the header with the index version."""
+"""What every request and every answer passes: its record, its headers, its key."""
+
+import logging
+from collections.abc import Iterator
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from udr_service.errors import BodyTooLargeError
+from udr_service.access import allowed, needed, presented
+from udr_service.current import Current
+from udr_service.errors import ForbiddenError, UnauthorizedError
+from udr_service.keys import KeyFile
+from udr_service.logs import request_id, request_line
+from udr_service.metrics import Metrics, Refusal, Stage
+from udr_service.problems import answer, problem_of
+from udr_service.record import Record, record_of
 
 INDEX_VERSION = "X-Udr-Index-Version"
+REQUEST_ID = "X-Request-Id"
+SERVER_TIMING = "Server-Timing"
+
+_LOG = logging.getLogger(__name__)
+_GONE = 499
+"""What a request is logged with whose client hung up before it was answered; the number is nginx's."""
+_REFUSALS = {
+    401: Refusal.KEYS,
+    403: Refusal.KEYS,
+    429: Refusal.QUEUE_FULL,
+    504: Refusal.DEADLINE,
+    _GONE: Refusal.DISCONNECTED,
+}
 
 
-class IndexVersionHeader:
-    """Names the index version on every answer below ``/v1``."""
+class Recorder:
+    """Keeps the record of each request, and answers with a problem what nothing further in has answered.
 
-    def __init__(self, app: ASGIApp, version: str) -> None:
-        self._app, self._version = app, version
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-
-        async def send_named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[INDEX_VERSION] = self._version
-            await send(message)
-
-        of_ours = scope["type"] == "http" and scope["path"].startswith("/v1/")
-        await self._app(scope, receive, send_named if of_ours else send)
-
-
-class BodyLimit:
-    """Refuses a body above a number of bytes, by what it declares or, failing that, by what has come.
-
-    FastAPI has ``max_body_size`` for this, but its answer to a body that declares its length is plain text,
-    whatever the exception handlers say; here it is a problem as any other.
+    Args:
+        app: what answers.
+        current: names the version that answers, and says whether the service is about to end.
+        metrics: hear of every request.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
-        self._app, self._limit = app, limit
+    def __init__(self, app: ASGIApp, current: Current, metrics: Metrics) -> None:
+        self._app, self._current, self._metrics = app, current, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
-        received = 0
+        record = Record(request_id(Headers(scope=scope).get(REQUEST_ID)))
+        record.enter(scope)
+        status = _GONE
 
-        async def receive_limited() -> Message:
-            nonlocal received
-            # Eighteen digits are more than any limit, and few enough for int() whatever was sent.
-            if declared.isdecimal() and int(declared[:18]) > self._limit:
-                raise BodyTooLargeError(self._limit)
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                raise BodyTooLargeError(self._limit)
-            return message
+        async def send_recorded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in self._headers(record, scope["path"]):
+                    headers[name] = value
+            await send(message)
 
-        await self._app(scope, receive_limited, send)
+        try:
+            await self._app(scope, receive, send_recorded)
+        except Exception as error:
+            problem = problem_of(error, scope["path"])
+            if problem.status == 500:
+                _LOG.exception("request %s failed", record.request_id)
+            if status != _GONE:
+                # The answer has begun; all that is left is to break it off.
+                raise
+            await answer(problem)(scope, receive, send_recorded)
+        finally:
+            self._tell(record, scope, status)
+
+    def _headers(self, record: Record, path: str) -> Iterator[tuple[str, str]]:
+        yield REQUEST_ID, record.request_id
+        if path.startswith("/v1/"):
+            if version := record.index_version or self._current.version:
+                yield INDEX_VERSION, version
+            yield SERVER_TIMING, ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in record.timed())
+        if self._current.draining:
+            # Whoever keeps this connection would send the next request into a closed one.
+            yield "Connection", "close"
+
+    def _tell(self, record: Record, scope: Scope, status: int) -> None:
+        # The route's template, not the path: a path may hold what is the client's.
+        route = getattr(scope.get("route"), "path", None)
+        stages = dict(record.timed())
+        self._metrics.request_answered(route, status)
+        for stage, seconds in stages.items():
+            self._metrics.stage_took(Stage(stage), seconds)
+        for task in record.tasks:
+            self._metrics.task_answered(task)
+        if status in _REFUSALS:
+            self._metrics.refused(_REFUSALS[status])
+        request_line(
+            request_id=record.request_id,
+            method=scope["method"],
+            route=route,
+            status=status,
+            duration_ms=1000 * stages.pop("total"),
+            stages_ms={stage: 1000 * seconds for stage, seconds in stages.items()},
+            queue_size=record.queue_size,
+            batch_size=record.batch_size,
+            index_version=record.index_version,
+            key_name=record.key,
+        )
+
+
+class Access:
+    """Lets through what the request's key allows.
+
+    Args:
+        app: what answers.
+        keys: the keys that are taken, as they are now.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyFile) -> None:
+        self._app, self._keys = app, keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            self._check(scope)
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        path = scope["path"]
+        if needed(path) is None:
+            return
+        key = presented(Headers(scope=scope))
+        entry = None if key is None else self._keys.ring.entry_of(key)
+        if entry is None:
+            found = "none was given" if key is None else "this one is not known"
+            raise UnauthorizedError(f"this service takes requests with its keys only, and {found}")
+        record_of(scope).key = entry.name
+        if not allowed(entry.scope, path):
+            raise ForbiddenError(f"the key {entry.name!r} may {entry.scope}; this takes a key that may {needed(path)}")

@@ -14,13 +14,23 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from udr.client import PROBLEM
-from udr.errors import InvalidInputError, OverloadedError, TooLongError, UnknownTaskError
-from udr_service.answers import Finding, Problem
-from udr_service.errors import BatchTooLargeError, BodyTooLargeError, NotReadyError
-from udr_service.middleware import INDEX_VERSION
+from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLongError, UnknownTaskError
+from udr.problems import PROBLEM
+from udr_service.answers import EmbeddingsError, EmbeddingsProblem, Finding, Problem
+from udr_service.errors import (
+    BatchTooLargeError,
+    BodyTooLargeError,
+    ForbiddenError,
+    KTooLargeError,
+    NotReadyError,
+    ReloadError,
+    UnauthorizedError,
+)
 
 MEDIA_TYPE = "application/problem+json"
+
+EMBEDDINGS = "/v1/embeddings"
+"""The one path whose errors have OpenAI's shape, so that its clients can read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,13 @@ KINDS: Mapping[type[Exception], Kind] = {
     TooLongError: Kind(413, "too-long", "Text too long"),
     BatchTooLargeError: Kind(413, "batch-too-large", "Too many requests in one batch"),
     BodyTooLargeError: Kind(413, "body-too-large", "Body too large"),
+    KTooLargeError: Kind(422, "k-too-large", "Too many demonstrations asked for"),
+    UnauthorizedError: Kind(401, "unauthorized", "No key, or an unknown one"),
+    ForbiddenError: Kind(403, "forbidden", "The key may not do this"),
+    ReloadError: Kind(409, "reload-refused", "The published version cannot be served"),
     OverloadedError: Kind(429, "overloaded", "The service is full", later=True),
     NotReadyError: Kind(503, "not-ready", "The service is not ready", later=True),
+    DeadlineError: Kind(504, "deadline-exceeded", "No answer in the time that was given"),
     Exception: Kind(500, "internal", "Internal error"),
 }
 """What each error is to a client; an error that is not here is what the next class above it is."""
@@ -97,25 +112,31 @@ def schema_problem(errors: Sequence[Mapping[str, Any]], body: object, instance: 
 
 
 def install(app: FastAPI) -> None:
-    """Make the app answer every error with a problem."""
+    """Make the app answer every error with a problem; what is not one of ours is left to the recorder."""
     app.add_exception_handler(RequestValidationError, _on_schema_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     for error in KINDS:
-        app.add_exception_handler(error, _on_error)
+        if error is not Exception:
+            app.add_exception_handler(error, _on_error)
 
 
 def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the HTTP answer that carries a problem."""
     later = any(kind.later and kind.status == problem.status for kind in KINDS.values())
-    retry = {"Retry-After": _RETRY_SECONDS} if later else {}
-    return JSONResponse(
-        problem.model_dump(), status_code=problem.status, headers={**retry, **(headers or {})}, media_type=MEDIA_TYPE
-    )
+    more = {"Retry-After": _RETRY_SECONDS} if later else {}
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        more["WWW-Authenticate"] = "Bearer"
+    more |= headers or {}
+    if problem.instance == EMBEDDINGS:
+        name = problem.type.removeprefix(PROBLEM)
+        said = EmbeddingsProblem(message=problem.detail, type=name.replace("-", "_"), code=name)
+        shape = EmbeddingsError(error=said).model_dump()
+        return JSONResponse(shape, status_code=problem.status, headers=more)
+    return JSONResponse(problem.model_dump(), status_code=problem.status, headers=more, media_type=MEDIA_TYPE)
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
-    # The answer to an error of our own is sent from outside the middleware that names the index version.
-    return answer(problem_of(error, request.url.path), {INDEX_VERSION: request.app.state.service.index_version})
+    return answer(problem_of(error, request.url.path))
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:

@@ -10,7 +10,7 @@ from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 from udr.types import Fields, Mode, RetrievalRequest
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
     """A request's body: no conversion between kinds, no unknown field, no number that JSON lacks."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
@@ -31,7 +31,7 @@ Input = Annotated[
 """A query's fields by name; plain text where the task has one field, or the scope is wider than a task."""
 
 
-class _Query(_Body):
+class _Query(Body):
     input: Input
     k: int = Field(default=8, ge=1)
     exclude: list[str] = Field(default=[], description="Ids that must not come back.")
@@ -99,7 +99,7 @@ def _or_refused(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # no
         return Refused(body, [dict(one) for one in error.errors(include_url=False, include_context=False)])
 
 
-class BatchBody(_Body):
+class BatchBody(Body):
     """Asks for several retrievals at once. A request that does not fit gets its problem, the others their answer."""
 
     requests: list[Annotated[RetrieveBody, WrapValidator(_or_refused)]]

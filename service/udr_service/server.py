@@ -1,21 +1,25 @@
 """The server: a socket, a retriever and uvicorn, from the first moment to the last."""
 
+import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
 import typer
 import uvicorn
 
-from udr.errors import RequestError
-from udr.retriever import Retriever
+from udr_service.access import refuse_open_address
 from udr_service.app import create_app
+from udr_service.cache import Counts
 from udr_service.errors import ListenError
+from udr_service.loading import IndexSource
+from udr_service.logs import configure
+from udr_service.service import Service
 from udr_service.settings import Settings
-from udr_service.worker import CHECK
 
 
 def run(index: Path, settings: Settings) -> None:
@@ -26,40 +30,64 @@ def run(index: Path, settings: Settings) -> None:
         settings: the address, the device and the limits.
 
     Raises:
+        ConfigError: the address is open to others and asks for no keys, or the file of keys makes no sense.
         ListenError: the address cannot be listened on; told before anything is loaded.
         UdrError: the index or its encoder cannot be loaded, or does not answer.
     """
+    refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
+    configure(settings.log_level, settings.log_format)
+    counts = Counts()
+    source = IndexSource(index, settings, counts)
     with _told_to_end(), listening(settings.host, settings.port) as listener:
-        with Retriever.open(index, device=settings.device) as retriever:
-            _check(retriever)
-            config = uvicorn.Config(
-                create_app(retriever, settings),
-                lifespan="on",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=settings.drain_seconds,
-            )
-            address = _url(listener)
-            served = f"{len(retriever.tasks)} tasks, {sum(retriever.sizes.values())} demonstrations"
-            _Server(config, lambda: typer.echo(f"udr: serving {served} at {address}", err=True)).run([listener])
+        source.current()
+        app = create_app(source, settings, counts=counts)
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_seconds,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+        )
+        service: Service = app.state.service
+        server = _Server(config, service, _url(listener, "https" if settings.tls_cert else "http"))
+        server.run([listener])
+        service.reloader.raise_failure()
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    """Says when the index is loaded, ends when it cannot be, and lets clients go before it ends.
+
+    Args:
+        config: uvicorn's.
+        service: what is served.
+        address: where, for people.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._service, self._address, self._announced = service, address, False
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._announce()
+    async def on_tick(self, counter: int) -> bool:
+        """Look, ten times a second, how far loading has come; return whether to end."""
+        if not self._announced and self._service.current.version is not None:
+            self._announced = True
+            with self._service.current.lease() as served:
+                sizes = served.retriever.sizes
+            what = f"{len(sizes)} tasks, {sum(sizes.values())} demonstrations"
+            typer.echo(f"udr: serving {what} at {self._address}", err=True)
+        return await super().on_tick(counter) or self._service.reloader.failure is not None
 
-
-def _check(retriever: Retriever) -> None:
-    """Encode and search once: what does not work fails here, and the first client does not wait for a warm-up."""
-    (answer,) = retriever.answer([CHECK])
-    if isinstance(answer, RequestError):
-        raise answer
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Be ready no longer, answer on for a while, then end; told twice, end at once."""
+        linger = self._service.settings.linger_seconds
+        if self._service.current.draining or not linger:
+            super().handle_exit(sig, frame)
+        else:
+            asyncio.get_running_loop().call_later(linger, super().handle_exit, sig, frame)
+        self._service.current.draining = True
 
 
 @contextmanager
@@ -99,6 +127,6 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,99 +1,137 @@
 """The worker: one thread that encodes and searches, and the queue before it."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from udr.errors import OverloadedError, RequestError
+from udr.errors import OverloadedError
 from udr.retriever import Retriever
-from udr.types import Retrieval, RetrievalRequest
+from udr_service.work import Result, Stages, Work, carry_out, weight
 
-Answer = Retrieval | RequestError
-"""What a request gets; an error is returned, not raised, so that it stays with its request."""
 
-CHECK = RetrievalRequest(input="Is anybody there?", scope="all", k=1)
-"""A request that every index can answer."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A piece of work, done.
+
+    Attributes:
+        result: what came of it.
+        waited: seconds in the queue.
+        stages: what its batch cost.
+    """
+
+    result: Result
+    waited: float
+    stages: Stages
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    request: RetrievalRequest
-    answer: asyncio.Future[Answer]
+    retriever: Retriever
+    work: Work
+    since: float
+    done: asyncio.Future[Done]
+
+
+def _nothing(done: Sequence[Done]) -> None:
+    pass
 
 
 class Worker:
-    """Answers requests off the event loop. All but the answering itself happens on the loop, so nothing is locked.
+    """Does work off the event loop. All but the work itself happens on the loop, so nothing is locked.
 
-    Whatever waits when the thread falls free is encoded as one batch. There is no timer: a request that comes
-    alone is begun at once.
+    Whatever waits when the thread falls free is one batch. There is no timer: work that comes alone is begun at once.
 
     Args:
-        retriever: answers the requests; only the worker's thread calls it.
-        queue_size: how many requests may wait.
-        batch_size: how many are answered at once.
+        queue_size: how many pieces of work may wait.
+        batch_size: how many are done at once.
+        batch_tokens: about how many tokens are encoded at once; a longer text goes alone.
+        told: hears of every batch that was done.
     """
 
-    def __init__(self, retriever: Retriever, *, queue_size: int, batch_size: int) -> None:
-        self._retriever, self._queue_size, self._batch_size = retriever, queue_size, batch_size
+    def __init__(
+        self,
+        *,
+        queue_size: int,
+        batch_size: int,
+        batch_tokens: int,
+        told: Callable[[Sequence[Done]], None] = _nothing,
+    ) -> None:
+        self._queue_size, self._batch_size, self._batch_tokens = queue_size, batch_size, batch_tokens
+        self._told = told
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-worker")
         self._waiting: deque[_Job] = deque()
         self._draining: asyncio.Task[None] | None = None
 
-    async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Answer]:
-        """Return the answers, in order; a request that cannot be answered leaves the others alone.
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait."""
+        return len(self._waiting)
+
+    async def do(self, retriever: Retriever, works: Sequence[Work]) -> list[Done]:
+        """Have work done, and return what came of it, in order.
+
+        Whoever cancels this, or stops waiting for it, has what was not begun dropped.
 
         Raises:
-            OverloadedError: so many requests do not fit into the queue; none was taken.
+            OverloadedError: so much does not fit into the queue; none was taken.
+            Exception: whatever a piece of work raised; it leaves those of others alone.
         """
-        if len(self._waiting) + len(requests) > self._queue_size:
+        if self.waiting + len(works) > self._queue_size:
             raise OverloadedError(
-                f"{len(self._waiting)} requests are waiting and {len(requests)} more were sent; "
+                f"{self.waiting} requests are waiting and {len(works)} more were sent; "
                 f"the limit is {self._queue_size}, try again later"
             )
         loop = asyncio.get_running_loop()
-        jobs = [_Job(request, loop.create_future()) for request in requests]
+        now = time.perf_counter()
+        jobs = [_Job(retriever, work, now, loop.create_future()) for work in works]
         self._waiting.extend(jobs)
         if self._draining is None or self._draining.done():
             self._draining = loop.create_task(self._drain())
-        return list(await asyncio.gather(*(job.answer for job in jobs)))
-
-    async def check(self) -> None:
-        """Encode and search once, as for any request.
-
-        Raises:
-            Exception: whatever keeps the retriever from answering.
-        """
-        (answer,) = await self.answer([CHECK])
-        if isinstance(answer, RequestError):
-            raise answer
+        return list(await asyncio.gather(*(job.done for job in jobs)))
 
     def close(self) -> None:
         """Wait for the batch in work, if there is one, and end the thread."""
         self._thread.shutdown(wait=True)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            count = min(self._batch_size, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(count)]
+        while batch := self._take():
+            await self._settle(batch)
+
+    def _take(self) -> list[_Job]:
+        """Return the next batch, all for one retriever; it is empty when nothing waits."""
+        batch: list[_Job] = []
+        tokens = 0
+        while self._waiting and len(batch) < self._batch_size:
+            job = self._waiting[0]
             # Whoever stopped waiting has cancelled the future; encoding for nobody would cost the others.
-            await self._settle([job for job in batch if not job.answer.done()])
+            if not job.done.done():
+                tokens += weight(job.work)
+                if batch and (tokens > self._batch_tokens or job.retriever is not batch[0].retriever):
+                    break
+                batch.append(job)
+            self._waiting.popleft()
+        return batch
 
     async def _settle(self, jobs: Sequence[_Job]) -> None:
-        if not jobs:
-            return
         loop = asyncio.get_running_loop()
+        begun = time.perf_counter()
         try:
-            answers = await loop.run_in_executor(self._thread, self._retriever.answer, [job.request for job in jobs])
+            results, stages = await loop.run_in_executor(
+                self._thread, carry_out, jobs[0].retriever, [job.work for job in jobs]
+            )
         except Exception as error:
             if len(jobs) > 1:
                 # One of them broke the batch; alone, it breaks only itself.
                 for job in jobs:
                     await self._settle([job])
-            elif not jobs[0].answer.done():
-                jobs[0].answer.set_exception(error)
+            elif not jobs[0].done.done():
+                jobs[0].done.set_exception(error)
             return
-        for job, answer in zip(jobs, answers, strict=True):
-            if not job.answer.done():
-                job.answer.set_result(answer)
+        done = [Done(result, begun - job.since, stages) for job, result in zip(jobs, results, strict=True)]
+        for job, one in zip(jobs, done, strict=True):
+            if not job.done.done():
+                job.done.set_result(one)
+        self._told(done)

@@ -152,6 +152,7 @@ def test_info_says_what_is_served_within_which_limits(service: TestClient, retri
         "max_characters": retriever.max_characters,
         "max_budget": limits.max_budget,
         "queue_size": limits.queue_size,
+        "timeout_seconds": limits.timeout_seconds,
     }
 
 
@@ -187,6 +188,8 @@ def test_the_schema_documents_every_endpoint_and_problems(service: TestClient) -
         "/v1/tasks/{task}",
         "/v1/tasks/{task}/demonstrations/{id}",
         "/v1/info",
+        "/v1/embeddings",
+        "/v1/admin/reload",
     }
     assert "HTTPValidationError" not in schema["components"]["schemas"]
     problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 
 from tests.service.conftest import Words
 from udr import errors
-from udr.client import PROBLEM, PROBLEM_ERRORS
 from udr.errors import ArtifactError, UdrError
+from udr.problems import PROBLEM, PROBLEM_ERRORS
 from udr.retriever import Retriever
 from udr_service.app import create_app
 from udr_service.problems import KINDS, problem_of
@@ -55,7 +55,7 @@ BAD = {
     "k = 0": ({**ONE_FIELD, "k": 0}, 422, "invalid-input", "/k: must be greater than or equal to 1"),
     "k < 0": ({**ONE_FIELD, "k": -1}, 422, "invalid-input", "/k"),
     "k above the pool": ({**ONE_FIELD, "k": 21}, 422, "invalid-input", "k must be from 1 to 20"),
-    "k above the limit": ({**ONE_FIELD, "k": 257}, 422, "invalid-input", "k must be at most 256, the limit of this"),
+    "k above the limit": ({**ONE_FIELD, "k": 257}, 422, "k-too-large", "k must be at most 256, the limit of this"),
     "k as text": ({**ONE_FIELD, "k": "8"}, 422, "invalid-input", "/k: must be a valid integer"),
     "k as truth": ({**ONE_FIELD, "k": True}, 422, "invalid-input", "/k: must be a valid integer"),
     "100,000 characters": (
@@ -165,7 +165,7 @@ def test_a_batch_above_the_limit_is_refused(retriever: Retriever) -> None:
     ("method", "path", "status", "name", "detail"),
     [
         ("GET", "/v1/nowhere", 404, "not-found", "GET /v1/nowhere"),
-        ("GET", "/", 404, "not-found", "GET /"),
+        ("GET", "/nowhere", 404, "not-found", "GET /nowhere"),
         ("GET", "/docs", 404, "not-found", "GET /docs"),
         ("GET", "/v1/retrieve", 405, "method-not-allowed", "GET /v1/retrieve"),
         ("DELETE", "/v1/tasks", 405, "method-not-allowed", "DELETE /v1/tasks"),
@@ -186,11 +186,11 @@ def test_a_path_that_leads_nowhere_is_a_problem(
 def test_a_failure_of_our_own_tells_nothing(
     retriever: Retriever, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(requests: object) -> object:
+    def fail(plans: object, vectors: object) -> object:
         raise error
 
-    monkeypatch.setattr(retriever, "answer", fail)
-    with TestClient(create_app(retriever, Settings(), Words()), raise_server_exceptions=False) as client:
+    monkeypatch.setattr(retriever, "search", fail)
+    with TestClient(create_app(retriever, Settings(), Words())) as client:
         answer = client.post("/v1/retrieve", json=ONE_FIELD)
         check(answer, 500, "internal", "its log says why")
         assert "secret" not in answer.text

@@ -1,23 +1,27 @@
 """``udr serve`` as it is run: a process, a port, a real encoder, and signals."""
 
+import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx2
 import pytest
 
 from tests.tiny_models import save_encoder
 from udr.client import Client
-from udr.errors import UdrError
+from udr.errors import ConfigError, UdrError, VerificationError
 from udr.retriever import Retriever
 from udr_index.build import build
 from udr_index.config import BuildConfig
@@ -36,12 +40,17 @@ def tiny(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(
+    *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``udr serve`` until the block ends; yields the process, and the address that it printed."""
     command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
+    # What exporting a model takes is no matter here.
+    command += ["--port", "0", "--device", "cpu", "--engine", "torch"]
     paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    fixed = {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    variables = {**os.environ, **fixed, **environment}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
     # A service that hangs must not hang the tests.
     timer = threading.Timer(120, process.kill)
     timer.start()
@@ -58,7 +67,7 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def test_serve_answers_until_it_is_told_to_end(tiny: Path) -> None:
-    with serving(str(tiny), "--port", "0", "--device", "cpu") as (process, address):
+    with serving(str(tiny)) as (process, address):
         with Client(address) as client, Retriever.open(tiny, device="cpu") as retriever:
             assert client.ready()
             query = {"thing": "chair", "text": 'fine "{thing}" 🙂 <s> [SEP]\n\t\\'}
@@ -79,10 +88,75 @@ def test_serve_answers_until_it_is_told_to_end(tiny: Path) -> None:
 
 
 def test_ctrl_c_is_a_normal_end(tiny: Path) -> None:
-    with serving(str(tiny), "--port", "0", "--device", "cpu") as (process, _):
+    with serving(str(tiny)) as (process, _):
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_no_accepted_request_is_lost_at_the_end(tiny: Path) -> None:
+    """Clients that ask all the while get an answer to each request, or find no service; none breaks off in between."""
+    answered, lost = list[int](), list[Exception]()
+    ending = threading.Event()
+
+    def ask(address: str, number: int) -> None:
+        with httpx2.Client(base_url=address, timeout=30) as client:
+            for turn in itertools.count():
+                body = {"task": "notes", "input": f"{number} {turn}", "k": 2}
+                try:
+                    answered.append(client.post("/v1/retrieve", json=body).status_code)
+                except httpx2.ConnectError:
+                    return
+                except Exception as error:
+                    lost.append(error)
+                    return
+                if turn == 3:
+                    ending.wait(30)
+
+    with serving(str(tiny), environment={"UDR_LINGER_SECONDS": "1"}) as (process, address):
+        threads = [threading.Thread(target=ask, args=(address, number)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        while len(answered) < 32:
+            time.sleep(0.01)
+        ending.set()
+        process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(30)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors, lost) == (0, "", [])
+    assert len(answered) > 32 and set(answered) == {200}
+
+
+def test_before_the_end_it_is_not_ready_and_still_answers(tiny: Path) -> None:
+    with serving(str(tiny), environment={"UDR_LINGER_SECONDS": "30"}) as (process, address):
+        with httpx2.Client(base_url=address) as client:
+            process.send_signal(signal.SIGTERM)
+            while client.get("/readyz").status_code == 200:
+                time.sleep(0.01)
+            ready = client.get("/readyz")
+            assert (ready.status_code, ready.headers["Connection"]) == (503, "close")
+            assert client.post("/v1/retrieve", json={"scope": "all", "input": "x", "k": 1}).status_code == 200
+            assert client.get("/livez").status_code == 200
+        # Told twice, it does not wait.
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_an_address_for_all_needs_keys_or_the_user_s_word(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no keys are given"):
+        run(tmp_path, Settings(host="0.0.0.0", port=0))
+    with pytest.raises(UdrError, match="no index here"):
+        run(tmp_path, Settings(host="0.0.0.0", port=0, insecure_no_keys=True))
+
+
+def test_an_index_whose_encoder_is_gone_ends_the_service(tiny: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "index")
+    (weights,) = copy.glob("versions/*/model/model.safetensors")
+    weights.write_bytes(b"x" * weights.stat().st_size)
+    with pytest.raises(VerificationError, match=r"model\.safetensors"):
+        run(copy, Settings(port=0, engine="torch", device="cpu"))
 
 
 def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
@@ -95,8 +169,8 @@ def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None
 
 
 def test_an_address_that_is_not_ours_is_told() -> None:
-    with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1, port 0"):
-        run(Path("no index"), Settings(host="192.0.2.1", port=0))
+    with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1, port 0"), listening("192.0.2.1", 0):
+        pass
 
 
 def test_answers_do_not_wait_for_a_delayed_acknowledgement() -> None:

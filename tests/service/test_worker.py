@@ -2,26 +2,28 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.fakes import HashEncoder
 from tests.service.conftest import Words
 from udr.encoder import Vectors
-from udr.errors import InvalidInputError, OverloadedError
+from udr.errors import OverloadedError
 from udr.retriever import Retriever
-from udr.types import Retrieval, RetrievalRequest
+from udr.types import Role
 from udr_service.app import create_app
 from udr_service.settings import Settings
-from udr_service.worker import Answer, Worker
+from udr_service.work import Embedding, Work
+from udr_service.worker import Done, Worker
 
 
 class Held:
-    """A retriever whose answers wait until they are let go; remembers each batch that it was given."""
+    """A retriever that encodes when it is let go; remembers each batch that it was given."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -29,32 +31,32 @@ class Held:
         self.began = threading.Event()
         self.threads: set[str] = set()
 
-    def answer(self, requests: Sequence[RetrievalRequest]) -> list[Answer]:
-        self.threads.add(threading.current_thread().name)
-        self.batches.append([str(request.input) for request in requests])
-        self.began.set()
-        assert self.go.wait(10)
-        return [self._answer(str(request.input)) for request in requests]
-
-    def _answer(self, text: str) -> Answer:
-        if text == "poison":
-            raise RuntimeError("poison")
-        if text == "bad":
-            return InvalidInputError("bad")
-        return Retrieval(demonstrations=(), index_version=text, model="m")
+    def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
+        if texts:
+            self.threads.add(threading.current_thread().name)
+            self.batches.append(list(texts))
+            self.began.set()
+            assert self.go.wait(10)
+            if "poison" in texts:
+                raise RuntimeError("poison")
+        return np.array([[len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 1)
 
 
-def asked(*texts: str) -> list[RetrievalRequest]:
-    return [RetrievalRequest(input=text, scope="all") for text in texts]
+def asked(*texts: str) -> list[Work]:
+    return [Embedding(text, "query") for text in texts]
 
 
-def worker(retriever: Held, queue_size: int = 8, batch_size: int = 8) -> Worker:
-    return Worker(cast("Retriever", retriever), queue_size=queue_size, batch_size=batch_size)
+def worker(queue_size: int = 8, batch_size: int = 8, batch_tokens: int = 1000) -> Worker:
+    return Worker(queue_size=queue_size, batch_size=batch_size, batch_tokens=batch_tokens)
 
 
-async def send(worker: Worker, *texts: str) -> "asyncio.Task[list[Answer]]":
-    """Send requests and return when the worker has them."""
-    task = asyncio.ensure_future(worker.answer(asked(*texts)))
+def numbers(done: Sequence[Done]) -> list[float]:
+    return [float(cast("Vectors", one.result)[0]) for one in done]
+
+
+async def send(worker: Worker, held: Held, *texts: str) -> "asyncio.Task[list[Done]]":
+    """Send work and return when the worker has it."""
+    task = asyncio.ensure_future(worker.do(cast("Retriever", held), asked(*texts)))
     await asyncio.sleep(0)
     return task
 
@@ -63,38 +65,69 @@ def test_whatever_waits_is_one_batch_and_a_request_alone_does_not_wait() -> None
     held = Held()
 
     async def run() -> None:
-        one = worker(held)
-        first = await send(one, "a")
+        one = worker()
+        first = await send(one, held, "a")
         await asyncio.to_thread(held.began.wait, 10)
-        rest = [await send(one, "b"), await send(one, "c", "d"), await send(one, "e")]
+        rest = [await send(one, held, "bb"), await send(one, held, "ccc", "dddd"), await send(one, held, "eeeee")]
         held.go.set()
-        answers = [answer for task in (first, *rest) for answer in await task]
-        assert [cast("Retrieval", answer).index_version for answer in answers] == ["a", "b", "c", "d", "e"]
+        done = [piece for task in (first, *rest) for piece in await task]
+        assert numbers(done) == [1, 2, 3, 4, 5]
+        assert [piece.stages.size for piece in done] == [1, 4, 4, 4, 4]
         one.close()
 
     asyncio.run(run())
-    assert held.batches == [["a"], ["b", "c", "d", "e"]]
+    assert held.batches == [["a"], ["bb", "ccc", "dddd", "eeeee"]]
     assert len(held.threads) == 1, "one thread owns the encoder"
 
 
-def test_a_batch_is_no_larger_than_its_limit() -> None:
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [({"batch_size": 2}, [2, 2, 1]), ({"batch_tokens": 3}, [3, 2]), ({"batch_tokens": 1}, [1, 1, 1, 1, 1])],
+    ids=str,
+)
+def test_a_batch_is_no_larger_than_its_limits(limits: Mapping[str, int], sizes: list[int]) -> None:
     held = Held()
     held.go.set()
-    asyncio.run(worker(held, batch_size=2).answer(asked("a", "b", "c", "d", "e")))
-    assert [len(batch) for batch in held.batches] == [2, 2, 1]
+    asyncio.run(worker(**limits).do(cast("Retriever", held), asked("a", "b", "c", "d", "e")))
+    assert [len(batch) for batch in held.batches] == sizes
+
+
+def test_a_text_above_the_limit_of_tokens_goes_alone() -> None:
+    held = Held()
+    held.go.set()
+    asyncio.run(worker(batch_tokens=10).do(cast("Retriever", held), asked("a", "b" * 100, "c")))
+    assert [len(batch) for batch in held.batches] == [1, 1, 1]
+
+
+def test_a_batch_is_for_one_retriever() -> None:
+    before, after = Held(), Held()
+    before.go.set()
+    after.go.set()
+
+    async def run() -> None:
+        one = worker()
+        tasks = [
+            await send(one, held, text)
+            for held, text in ((before, "a"), (before, "b"), (after, "c"), (before, "d"), (after, "e"))
+        ]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert [text for batch in before.batches for text in batch] == ["a", "b", "d"]
+    assert after.batches == [["c"], ["e"]]
 
 
 def test_a_full_queue_refuses_a_batch_whole_and_takes_what_fits() -> None:
     held = Held()
 
     async def run() -> None:
-        one = worker(held, queue_size=3)
-        tasks = [await send(one, "a")]
+        one = worker(queue_size=3)
+        tasks = [await send(one, held, "a")]
         await asyncio.to_thread(held.began.wait, 10)
-        tasks.append(await send(one, "b", "c"))
+        tasks.append(await send(one, held, "b", "c"))
         with pytest.raises(OverloadedError, match="2 requests are waiting and 2 more were sent; the limit is 3"):
-            await one.answer(asked("d", "e"))
-        tasks.append(await send(one, "f"))
+            await one.do(cast("Retriever", held), asked("d", "e"))
+        tasks.append(await send(one, held, "f"))
         held.go.set()
         assert [len(await task) for task in tasks] == [1, 2, 1]
 
@@ -102,42 +135,51 @@ def test_a_full_queue_refuses_a_batch_whole_and_takes_what_fits() -> None:
     assert held.batches == [["a"], ["b", "c", "f"]]
 
 
-def test_a_request_that_cannot_be_answered_leaves_the_others_alone() -> None:
-    held = Held()
-    held.go.set()
-    first, bad, last = asyncio.run(worker(held).answer(asked("a", "bad", "b")))
-    assert isinstance(bad, InvalidInputError)
-    assert [cast("Retrieval", answer).index_version for answer in (first, last)] == ["a", "b"]
-
-
-def test_a_request_that_breaks_the_batch_breaks_only_itself() -> None:
+def test_work_that_breaks_the_batch_breaks_only_itself() -> None:
     held = Held()
     held.go.set()
 
     async def run() -> list[object]:
-        one = worker(held)
-        tasks = [await send(one, text) for text in ("a", "poison", "b")]
+        one = worker()
+        tasks = [await send(one, held, text) for text in ("a", "poison", "bb")]
         return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     first, poison, last = asyncio.run(run())
     assert isinstance(poison, RuntimeError)
-    assert [cast("list[Retrieval]", one)[0].index_version for one in (first, last)] == ["a", "b"]
+    assert [numbers(cast("list[Done]", one)) for one in (first, last)] == [[1], [2]]
 
 
 def test_nobody_waiting_means_nothing_is_encoded() -> None:
     held = Held()
 
     async def run() -> None:
-        one = worker(held)
-        first = await send(one, "a")
+        one = worker()
+        first = await send(one, held, "a")
         await asyncio.to_thread(held.began.wait, 10)
-        gone, stays = await send(one, "gone"), await send(one, "stays")
+        gone, stays = await send(one, held, "gone"), await send(one, held, "stays")
         gone.cancel()
         held.go.set()
         await asyncio.gather(first, stays)
 
     asyncio.run(run())
     assert held.batches == [["a"], ["stays"]]
+
+
+def test_the_time_in_the_queue_is_told() -> None:
+    held = Held()
+
+    async def run() -> list[Done]:
+        one = worker()
+        first = await send(one, held, "a")
+        await asyncio.to_thread(held.began.wait, 10)
+        second = await send(one, held, "b")
+        await asyncio.sleep(0.05)
+        held.go.set()
+        return [*await first, *await second]
+
+    first, second = asyncio.run(run())
+    assert first.waited < 0.05 <= second.waited
+    assert first.stages.encode >= 0.05 > second.stages.encode
 
 
 class SlowEncoder(HashEncoder):

@@ -1,0 +1,174 @@
+"""Metrics: what the service counts and times, for Prometheus. No label is ever made of what a client sent."""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from prometheus_client import (
+    CONTENT_TYPE_PLAIN_0_0_4,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_SIZES = tuple(2**power for power in range(10))
+BATCH_TOKENS = tuple(2**power for power in range(4, 17))
+
+OTHER = "other"
+"""The label of whatever has none of its own."""
+
+MOST_TASKS = 100
+"""Tasks that have a label of their own."""
+
+
+class Stage(StrEnum):
+    """A part of the time that a request takes."""
+
+    QUEUE = "queue"
+    ENCODE = "encode"
+    SEARCH = "search"
+    SERIALISE = "serialise"
+    TOTAL = "total"
+
+
+class Reload(StrEnum):
+    """How a reload ended: with another version, with the same, or with one that was kept out."""
+
+    SWITCHED = "switched"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+
+
+class Refusal(StrEnum):
+    """Why a request got no answer."""
+
+    QUEUE_FULL = "queue_full"
+    DEADLINE = "deadline"
+    DISCONNECTED = "disconnected"
+    KEYS = "keys"
+
+
+class _Lookup(StrEnum):
+    HIT = "hit"
+    MISS = "miss"
+    DUPLICATE = "duplicate"
+
+
+class Metrics:
+    """The metrics of one service, in a registry of their own. Any thread may tell what happened.
+
+    Args:
+        routes: the templates of the paths that are served, ``/v1/tasks/{task}``; others are counted as ``other``.
+    """
+
+    def __init__(self, routes: Iterable[str]) -> None:
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self._registry, self._routes = registry, frozenset(routes)
+        stages = Histogram(
+            "udr_stage_seconds", "What the stages of requests took.", ["stage"], buckets=SECONDS, registry=registry
+        )
+        # Children are made here, not when they are needed: a series that begins at 0 shows its first event.
+        self._stages = {stage: stages.labels(stage) for stage in Stage}
+        self._queue = Gauge("udr_queue_length", "Texts that wait to be encoded.", registry=registry)
+        self._batch_sizes = Histogram(
+            "udr_batch_size", "Texts that were encoded at once.", buckets=BATCH_SIZES, registry=registry
+        )
+        self._batch_tokens = Histogram(
+            "udr_batch_tokens", "Tokens that were encoded at once.", buckets=BATCH_TOKENS, registry=registry
+        )
+        self._requests = Counter(
+            "udr_requests", "Requests that were answered, problems included.", ["route", "status"], registry=registry
+        )
+        lookups = Counter(
+            "udr_query_cache",
+            "Queries whose vector was known (hit), was being computed for another (duplicate), or neither (miss).",
+            ["result"],
+            registry=registry,
+        )
+        self._lookups = {lookup: lookups.labels(lookup) for lookup in _Lookup}
+        self._tasks = Counter("udr_task_answers", "Answers from a task's pool.", ["task"], registry=registry)
+        self._other_task = self._tasks.labels(OTHER)
+        self._served_tasks: Mapping[str, Counter] = {}
+        self._index = Gauge("udr_index_info", "The index that answers: always 1.", ["version"], registry=registry)
+        reloads = Counter("udr_reloads", "Reloads of the index.", ["outcome"], registry=registry)
+        self._reloads = {outcome: reloads.labels(outcome) for outcome in Reload}
+        refusals = Counter("udr_refused", "Requests that got no answer.", ["reason"], registry=registry)
+        self._refusals = {reason: refusals.labels(reason) for reason in Refusal}
+
+    def request_answered(self, route: str | None, status: int) -> None:
+        """Count a request.
+
+        Args:
+            route: the template of its path; None where no route took it.
+            status: of the answer.
+        """
+        self._requests.labels(route if route in self._routes else OTHER, str(int(status))).inc()
+
+    def stage_took(self, stage: Stage, seconds: float) -> None:
+        """Time a stage of a request."""
+        self._stages[stage].observe(seconds)
+
+    def queue_changed(self, length: int) -> None:
+        """Take down how many texts wait now."""
+        self._queue.set(length)
+
+    def batch_encoded(self, size: int, tokens: int) -> None:
+        """Count the texts and the tokens of a batch."""
+        self._batch_sizes.observe(size)
+        self._batch_tokens.observe(tokens)
+
+    def cache_hit(self, count: int = 1) -> None:
+        """Count queries whose vector was known."""
+        self._lookups[_Lookup.HIT].inc(count)
+
+    def cache_missed(self, count: int = 1) -> None:
+        """Count queries that had to be encoded."""
+        self._lookups[_Lookup.MISS].inc(count)
+
+    def duplicate_joined(self, count: int = 1) -> None:
+        """Count queries that wait for the vector of an equal one in flight."""
+        self._lookups[_Lookup.DUPLICATE].inc(count)
+
+    def task_answered(self, task: str | None) -> None:
+        """Count an answer.
+
+        Args:
+            task: where it came from; None where that is a family, or everything.
+        """
+        self._served_tasks.get(task or OTHER, self._other_task).inc()
+
+    def index_switched(self, version: str, tasks: Iterable[str]) -> None:
+        """Name another version, and none but its tasks; to be told of the first one, too.
+
+        Those that have a label keep it and its count; of more than ``MOST_TASKS``, the first by name get one.
+        """
+        self._index.clear()
+        self._index.labels(version).set(1)
+        before, served = self._served_tasks, set(tasks) - {OTHER}
+        kept = [task for task in before if task in served]
+        named = list(dict.fromkeys([*kept, *sorted(served)]))[:MOST_TASKS]
+        # Whoever counts a moment later with what was there before counts what is no longer shown.
+        self._served_tasks = {task: self._tasks.labels(task) for task in named}
+        for task in before:
+            if task not in served:
+                self._tasks.remove(task)
+
+    def reloaded(self, outcome: Reload) -> None:
+        """Count a reload."""
+        self._reloads[outcome].inc()
+
+    def refused(self, reason: Refusal) -> None:
+        """Count a request that got no answer."""
+        self._refusals[reason].inc()
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the metrics as Prometheus reads them, and their content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
