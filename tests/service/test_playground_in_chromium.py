@@ -224,6 +224,9 @@ def test_bm25_stands_beside_the_retriever(look: Look, served: tuple[str, Retriev
     page.locator("#beside").select_option("")
     expect(page.locator("#beside-column")).to_be_hidden()
     page.locator("#beside").select_option("bm25")
+    assert 0 < len(retriever.retrieve("questions", "harbour", mode="bm25")) < 8
+    find(page, "harbour", task="questions")
+    expect(page.locator("#beside-list li").last).to_have_text("No other shares a word with the input.")
     find(page, "zzz", task="questions")
     expect(page.locator("#beside-list")).to_have_text("No demonstration shares a word with the input.")
 

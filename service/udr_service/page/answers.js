@@ -19,7 +19,7 @@ export function show(asked, dense, beside, prompt) {
   const fates = view.fates(found, prompt?.answer, asked.least, limit);
   const fate = (one) => view.fate(fates, one);
   const full = served.info.metric === "cosine" ? 1 : most(found);
-  list("dense", found, "No demonstration is left.", (one) => ({ task: served.tasks.get(one.task), full, wide, ...fate(one) }));
+  list("dense", found, found.length ? "" : "No demonstration is left.", (one) => ({ task: served.tasks.get(one.task), full, wide, ...fate(one) }));
   const kept = found.filter((one) => fate(one).out !== "cut");
   at("votes").replaceChildren(...view.votes(kept, served.tasks, wide));
   at("dropped").replaceChildren(...reasons(asked, found, fate).map((words) => make("li", {}, words)));
@@ -38,9 +38,9 @@ export function show(asked, dense, beside, prompt) {
 
 const most = (some) => Math.max(...some.map((one) => one.similarity), 0) || 1;
 
-function list(id, some, none, of) {
+function list(id, some, end, of) {
   const cards = some.map((one) => view.card(one, of(one)));
-  at(id).replaceChildren(...(cards.length ? cards : [make("li", { className: "none" }, none)]));
+  at(id).replaceChildren(...cards, ...(end ? [make("li", { className: "none" }, end)] : []));
 }
 
 function reasons({ query, least }, found, fate) {
@@ -74,7 +74,8 @@ function showBeside(asked, found, beside, wide) {
   const same = others.filter((one) => view.rankAmong(ranks, one)).length;
   const common = make("small", {}, `${same} of ${others.length} are the retriever's too`);
   at("beside-title").replaceChildren(`${BESIDE[asked.mode]} `, common);
-  list("beside-list", others, "No demonstration shares a word with the input.", (one) => {
+  const end = `No ${others.length ? "other" : "demonstration"} shares a word with the input.`;
+  list("beside-list", others, asked.mode === "bm25" && others.length < asked.query.k ? end : "", (one) => {
     const rank = view.rankAmong(ranks, one);
     const note = rank ? `the retriever's number ${rank}` : "only here";
     return { task: served.tasks.get(one.task), full: most(others), wide, note };
