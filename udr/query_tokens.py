@@ -21,6 +21,9 @@ CPU_PADDING = 0.1
 Queries of several tasks are of such unlike lengths that sorted batches of 32 take twice the time.
 """
 
+AT_ONCE = 4096
+"""Texts that are tokenised, and sorted by length, at once: an encoding takes some kilobytes until it is padded."""
+
 _PARTS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "attention_mask"}
 """What models call the parts of an encoding, and what tokenizers call them."""
 
@@ -62,10 +65,10 @@ class QueryTokens:
             size: the most texts in a batch.
             padding: the most padding in a batch, for each token of its texts.
         """
-        encodings = self._encodings(texts)
-        lengths = [len(one) for one in encodings]
-        for places in _like(lengths, size, padding):
-            yield places, self._padded([encodings[place] for place in places])
+        for start in range(0, len(texts), AT_ONCE):
+            encodings = self._encodings(texts[start : start + AT_ONCE])
+            for places in _like([len(one) for one in encodings], size, padding):
+                yield [start + place for place in places], self._padded([encodings[place] for place in places])
 
     def together(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of texts as one batch, in their order."""

@@ -66,6 +66,16 @@ def test_batches_hold_texts_of_like_length_and_say_their_places(model: SentenceT
     assert list(tokens.batches([], 2, math.inf)) == []
 
 
+def test_many_texts_are_tokenised_some_at_a_time(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udr.query_tokens.AT_ONCE", 3)
+    tokens = made(model)
+    assert tokens is not None
+
+    batches = [places for places, _ in tokens.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf)]
+
+    assert batches == [[1, 0], [2], [3, 4]]
+
+
 @pytest.mark.parametrize(
     ("padding", "lengths"),
     [
