@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ LEAST = 0.9999
 """The least agreement with torch, on each probe text; exact arithmetic in another order keeps above 0.999999."""
 
 _FILE = "queries.onnx"
+_DAY = 24 * 60 * 60
 
 
 class OnnxEncoder:
@@ -109,6 +111,7 @@ def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
     staging = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:
         staging.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
         _export(encoder, tokens, staging / _FILE)
         sync_tree(staging)
         if not folder.is_dir():
@@ -120,6 +123,13 @@ def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder / _FILE
+
+
+def _clear(folder: Path) -> None:
+    """Delete what exports of this model that were killed have left; one that still runs is younger."""
+    for left in folder.parent.glob(f"{folder.name}.*"):
+        if time.time() - left.stat().st_mtime > _DAY:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _cache() -> Path:

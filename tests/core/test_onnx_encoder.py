@@ -1,5 +1,6 @@
 """ONNX Runtime against torch: the same numbers, exported once, and refused by name where they are not."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -142,6 +143,22 @@ def test_an_export_that_another_process_finished_first_is_taken(
 
     np.testing.assert_allclose(OnnxEncoder.of(in_torch, 1).encode_queries(TEXTS), own(in_torch, TEXTS), atol=1e-5)
     assert [path.name for path in own_cache.parent.iterdir()] == [own_cache.name]
+
+
+def test_what_killed_exports_left_is_deleted_after_a_day(
+    in_torch: SentenceEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path))
+    monkeypatch.setattr(onnx_encoder, "_export", never)
+    old, new = (tmp_path / "onnx" / f"{in_torch.fingerprint}-{VERSION}.{process}" for process in (1, 2))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "queries.onnx").write_bytes(b"half")
+    os.utime(old, (0, 0))
+
+    with pytest.raises(ModelError, match="exported again"):
+        OnnxEncoder.of(in_torch, 1)
+    assert list((tmp_path / "onnx").iterdir()) == [new]
 
 
 def test_a_cache_that_cannot_be_written_is_named(
