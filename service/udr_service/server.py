@@ -21,6 +21,8 @@ from udr_service.logs import configure
 from udr_service.service import Service
 from udr_service.settings import Settings
 
+_ON_THE_WAY_SECONDS = 0.2
+
 
 def run(index: Path, settings: Settings) -> None:
     """Serve an index until SIGINT or SIGTERM; then finish what is in work and return.
@@ -88,6 +90,33 @@ class _Server(uvicorn.Server):
         else:
             asyncio.get_running_loop().call_later(linger, super().handle_exit, sig, frame)
         self._service.current.draining = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let in who waits at the door, listen no longer, read what they send, then do as uvicorn does.
+
+        It would reset who waits, and close every connection of which it has read no request yet.
+        """
+        for listener in sockets or []:
+            await self._let_in(listener)
+        # Nothing is awaited between the last one let in and this.
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(_ON_THE_WAY_SECONDS)
+        await super().shutdown(sockets)
+
+    async def _let_in(self, listener: socket.socket) -> None:
+        config, state, loop = self.config, self.lifespan.state, asyncio.get_running_loop()
+
+        def protocol() -> asyncio.Protocol:
+            # As uvicorn makes them, which has these arguments and no type for them.
+            return config.http_protocol_class(config=config, server_state=self.server_state, app_state=state)  # type: ignore[call-arg]
+
+        while True:
+            try:
+                accepted, _ = listener.accept()
+            except BlockingIOError:
+                return
+            await loop.connect_accepted_socket(protocol, accepted, ssl=config.ssl)
 
 
 @contextmanager
