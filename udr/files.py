@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from udr.types import Json
+
+_DAY = 24 * 60 * 60
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
@@ -73,6 +76,27 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     sync_tree(staging)
     staging.rename(folder)
     sync(folder.parent)
+
+
+@contextmanager
+def first_to_finish(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill that takes the name ``folder`` when the body ends, unless another process was quicker.
+
+    Each process has one of its own. What attempts that were killed left behind is thrown away when it is a day old; one
+    that still runs is younger.
+    """
+    staging = folder.with_name(f"{folder.name}.{os.getpid()}")
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        for left in folder.parent.glob(f"{folder.name}.*"):
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
+        yield staging
+        sync_tree(staging)
+        if not folder.is_dir():
+            staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Model names: ``hub name | path | package:NAME[/file]``, and the files they stand for."""
 
 import hashlib
+import os
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,12 @@ def locate(name: str) -> Path:
 def is_local(name: str) -> bool:
     """Say whether a name is a path on this machine, which means nothing on another."""
     return not name.startswith(PACKAGE) and Path(name).expanduser().exists()
+
+
+def cache_folder() -> Path:
+    """Return where what was made of models is kept: ``$UDR_CACHE``, else ``udr`` where the user's caches are."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
 
 
 def fingerprint(path: Path) -> str:

@@ -1,9 +1,6 @@
 """ONNX Runtime, in one file: a model from tokens to vectors, exported once and checked against torch at each load."""
 
 import logging
-import os
-import shutil
-import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +10,8 @@ import numpy as np
 
 from udr.encoder import SentenceEncoder, Vectors
 from udr.errors import MissingExtraError, ModelError, reason
-from udr.files import sync_tree
+from udr.files import first_to_finish
+from udr.models import cache_folder
 from udr.probes import PROBES, agreement
 from udr.query_tokens import CPU_PADDING, QueryTokens
 
@@ -32,7 +30,6 @@ LEAST = 0.9999
 """The least agreement with torch, on each probe text; exact arithmetic in another order keeps above 0.999999."""
 
 _FILE = "queries.onnx"
-_DAY = 24 * 60 * 60
 
 
 class OnnxEncoder:
@@ -55,7 +52,7 @@ class OnnxEncoder:
     def of(cls, encoder: SentenceEncoder, num_threads: int) -> "OnnxEncoder":
         """Return an encoder's counterpart; the first time it is exported, which takes some seconds.
 
-        The export is kept in ``$UDR_CACHE``, by default ``udr`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+        The export is kept; see ``udr.models.cache_folder``.
 
         Args:
             encoder: one in float32, on the CPU.
@@ -103,38 +100,18 @@ def _options(num_threads: int) -> onnxruntime.SessionOptions:
 
 
 def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
-    folder = _cache() / "onnx" / f"{encoder.fingerprint}-{VERSION}"
+    folder = cache_folder() / "onnx" / f"{encoder.fingerprint}-{VERSION}"
     if folder.is_dir():
         return folder / _FILE
     _LOG.info("model %r: exporting to ONNX in %s", encoder.name, folder)
-    # Written beside its final place and renamed when it is whole; another process may be quicker.
-    staging = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
-        _export(encoder, tokens, staging / _FILE)
-        sync_tree(staging)
-        if not folder.is_dir():
-            staging.rename(folder)
+        with first_to_finish(folder) as staging:
+            _export(encoder, tokens, staging / _FILE)
     except Exception as error:
         # What an exporter meets in a model, it raises in a dozen ways; a disk may be full, a folder not ours.
         why = reason(error.__cause__ or error)
         raise ModelError(f"model {encoder.name!r} cannot be exported to {folder}: {why}") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return folder / _FILE
-
-
-def _clear(folder: Path) -> None:
-    """Delete what exports of this model that were killed have left; one that still runs is younger."""
-    for left in folder.parent.glob(f"{folder.name}.*"):
-        if time.time() - left.stat().st_mtime > _DAY:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _cache() -> Path:
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
 
 
 class _Chain(torch.nn.Module):

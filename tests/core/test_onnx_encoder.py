@@ -15,7 +15,7 @@ from tests.tiny_models import save_encoder
 from udr import onnx_encoder
 from udr.encoder import Encoder, SentenceEncoder
 from udr.errors import ModelError
-from udr.models import DEFAULT_ENCODER
+from udr.models import DEFAULT_ENCODER, cache_folder
 from udr.onnx_encoder import VERSION, OnnxEncoder
 from udr.probes import PROBES, agreement
 from udr.query_engines import load_encoder
@@ -196,7 +196,7 @@ def test_exports_are_kept_where_caches_are(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    assert str(onnx_encoder._cache()) == cache
+    assert str(cache_folder()) == cache
 
 
 @pytest.mark.slow

@@ -1,8 +1,6 @@
 """GGUF files: their weights as a Transformers folder in fp32, converted once and kept."""
 
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from udr.errors import MissingExtraError, ModelError, reason
+from udr.files import first_to_finish
+from udr.models import cache_folder
 
 _LOG = logging.getLogger(__name__)
 
@@ -17,26 +17,19 @@ _LOG = logging.getLogger(__name__)
 def converted(path: Path, fingerprint: str) -> Path:
     """Return a folder with the file's weights in fp32 and its tokenizer.
 
-    The conversion takes seconds to minutes; it is kept in ``$UDR_CACHE`` (default ``~/.cache/udr``) under the
-    file's ``fingerprint``.
+    The conversion takes seconds to minutes; it is kept under the file's ``fingerprint``; see
+    ``udr.models.cache_folder``.
 
     Raises:
         ModelError: Transformers cannot read the file.
         MissingExtraError: the package gguf is not installed.
     """
-    root = Path(os.environ.get("UDR_CACHE", "~/.cache/udr")).expanduser()
-    folder = root / "gguf" / fingerprint
+    folder = cache_folder() / "gguf" / fingerprint
     if folder.is_dir():
         return folder
     _LOG.info("%s: converting to fp32 in %s", path.name, folder)
-    # Written beside its final place and renamed when it is whole; another process may have been quicker.
-    staging = folder.with_name(f"{folder.name}.{os.getpid()}")
-    try:
+    with first_to_finish(folder) as staging:
         _convert(path, staging)
-        if not folder.is_dir():
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return folder
 
 
