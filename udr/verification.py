@@ -46,6 +46,21 @@ def verify_version(folder: Path) -> list[Finding]:
     return sorted(_verify_version(folder))
 
 
+def refuse_damage(folder: Path, said: str, remedy: str) -> None:
+    """Read all of one version, and refuse to go on with it where something is wrong.
+
+    Args:
+        folder: the version.
+        said: what is to be said of it, before the first finding.
+        remedy: what to do.
+
+    Raises:
+        VerificationError: a file is not what the manifest says.
+    """
+    if findings := verify_version(folder):
+        raise VerificationError(f"{folder}: {said}: {findings[0]}; {remedy}")
+
+
 def _verify(root: Path) -> Iterator[Finding]:
     if not root.is_dir():
         yield Finding(".", f"no such folder as {root}")

@@ -16,7 +16,7 @@ from udr import models
 from udr.bm25 import BM25Search
 from udr.demonstrations import DemonstrationTable
 from udr.encoder import Encoder, SentenceEncoder
-from udr.errors import ModelError, VerificationError
+from udr.errors import ModelError
 from udr.faiss_gpu import find_gpu
 from udr.files import sha256, sync, sync_tree, write_atomically
 from udr.manifest import FLAT, EncoderStamp, FileStamp, Partition
@@ -34,7 +34,7 @@ from udr.store import (
     version_path,
 )
 from udr.text import input_words
-from udr.verification import verify_version
+from udr.verification import refuse_damage
 from udr_index.config import BuildConfig
 from udr_index.contents import Contents
 from udr_index.encoding import PoolEncoding
@@ -93,7 +93,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
         folder = version_path(config.out, contents.version)
         encoded = 0
         if folder.exists():
-            _refuse_damage(folder)
+            refuse_damage(folder, "was built before, but is damaged", "remove that folder and build again")
         else:
             earlier = open_earlier(config.reuse, contents) if config.reuse is not None else None
             with closing(earlier) if earlier is not None else nullcontext():
@@ -132,14 +132,6 @@ def _contents(
             collection.families,
             partitions,
             carries_model=models.is_local(encoder.name),
-        )
-
-
-def _refuse_damage(folder: Path) -> None:
-    findings = verify_version(folder)
-    if findings:
-        raise VerificationError(
-            f"{folder}: was built before, but is damaged: {findings[0]}; remove that folder and build again"
         )
 
 

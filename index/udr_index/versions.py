@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr import store
-from udr.errors import ArtifactError, ConfigError, VerificationError
+from udr.errors import ArtifactError, ConfigError
 from udr.files import sync
 from udr.search_settings import SEARCH_TEMPORARY
 from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest, version_path
 from udr.text import ENCODER_WORDING
-from udr.verification import LEFTOVER, verify_version
+from udr.verification import LEFTOVER, refuse_damage
 from udr_index.lock import alone
 
 _NAME = re.compile(r"[0-9a-f]{16}")
@@ -169,7 +169,12 @@ def prune(root: Path, keep: int, *, dry_run: bool = False) -> Pruned:
         best = sorted(versions, key=lambda info: (not info.is_current, info.problem is not None))[:keep]
         gone = [info for info in versions if info not in best]
         if gone:
-            _refuse_damaged(root, current)
+            # Others could be published in place of a damaged one.
+            refuse_damage(
+                version_path(root, current),
+                "is current and damaged, so nothing was deleted",
+                f"publish another version first, run: udr index publish {root} VERSION",
+            )
         # All of them may go while no other is at work.
         leftovers = sorted(path for path in root.iterdir() if LEFTOVER.fullmatch(path.name))
         written = (version_path(root, info.name) / SEARCH_TEMPORARY for info in best)
@@ -241,26 +246,12 @@ def _size(path: Path) -> int:
 
 def _refuse_unfit(root: Path, version: str) -> None:
     folder = version_path(root, version)
-    findings = verify_version(folder)
-    if findings:
-        raise VerificationError(
-            f"{folder}: is damaged and was not published: {findings[0]}; to see all, run: udr index verify {root}"
-        )
+    refuse_damage(folder, "is damaged and was not published", f"to see all, run: udr index verify {root}")
     wording = read_manifest(folder).wording
     if wording != ENCODER_WORDING:
         raise ArtifactError(
             f"{folder}: was not published, it was built with wording {wording} and this udr words rows as "
             f"{ENCODER_WORDING}; run: udr index build"
-        )
-
-
-def _refuse_damaged(root: Path, current: str) -> None:
-    """Keep the versions that could be published in place of a damaged one."""
-    folder = version_path(root, current)
-    if findings := verify_version(folder):
-        raise VerificationError(
-            f"{folder}: is current and damaged, so nothing was deleted: {findings[0]}; publish another version first, "
-            f"run: udr index publish {root} VERSION"
         )
 
 
