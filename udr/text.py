@@ -19,6 +19,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from udr.errors import InvalidInputError
 from udr.rows import VALUES, is_value
@@ -117,6 +118,8 @@ def prompt(instruction: str, demonstrations: Sequence[str], query: str) -> str:
     return SEPARATOR.join([instruction, *demonstrations, query])
 
 
+# A request over many tasks asks the same of its text for each of them.
+@lru_cache(maxsize=16)
 def normalised(text: str) -> str:
     """Return a text without case, spaces and punctuation; texts of which that is equal are copies of one another.
 
@@ -140,14 +143,21 @@ def copy_text(task: Task, row: Row) -> str:
 def plain_inputs(task: Task, text: str) -> list[Fields]:
     """Return the inputs of a task that a plain text may stand for: its only field, or what its template words so."""
     found: list[Fields] = [{task.fields[0]: text}] if len(task.fields) == 1 else []
-    first, *parts = task.input.render(dict.fromkeys(task.fields, "\0")).split("\0")
-    if len(parts) != len(task.fields):
-        return found
+    worded = _worded(task.input)
+    match = worded.fullmatch(text) if worded is not None else None
+    return [*found, dict(zip(task.fields, match.groups(), strict=True))] if match else found
+
+
+@cache
+def _worded(template: Template) -> re.Pattern[str] | None:
+    """Return what the texts that a template words are like, a group a field; None where it names a field twice."""
+    first, *parts = template.render(dict.fromkeys(template.fields, "\0")).split("\0")
+    if len(parts) != len(template.fields):
+        return None
     # Each field goes up to what first reads like the template's next part, and is not tried any longer: that would
     # take a text of many such parts a power of its length.
     fields = [f"(?>(.*?){re.escape(part)})" for part in parts[:-1]] + [f"(.*){re.escape(parts[-1])}"]
-    match = re.fullmatch(re.escape(first) + "".join(fields), text, re.DOTALL | re.IGNORECASE)
-    return [*found, dict(zip(task.fields, match.groups(), strict=True))] if match else found
+    return re.compile(re.escape(first) + "".join(fields), re.DOTALL | re.IGNORECASE)
 
 
 def row_query(task: Task, row: Row) -> str:
