@@ -17,6 +17,9 @@ from udr.types import Fields, Json, Mode, Retrieval, RetrievalRequest, Row
 SURE_BATCH = 64
 """The most requests that are sent in one batch before the service was asked for its limit."""
 
+TIMEOUT = "X-Udr-Timeout"
+"""The header that says for how many seconds the client waits, so that no work is done that nobody waits for."""
+
 Answer = TypeVar("Answer")
 
 

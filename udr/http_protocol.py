@@ -10,16 +10,13 @@ from typing import Any
 import httpx2
 
 from udr import __version__
-from udr.calls import Answer, Call
+from udr.calls import TIMEOUT, Answer, Call
 from udr.errors import ConfigError, DataError, DeadlineError, ServiceError, reason
 from udr.problems import Problem
 from udr.types import Retrieval
 
 KEY = "UDR_API_KEY"
 """The environment variable that holds the API key of the service, where it wants one."""
-
-TIMEOUT = "X-Udr-Timeout"
-"""The header that says for how many seconds the client waits, so that no work is done that nobody waits for."""
 
 FAILURES = (httpx2.RequestError, httpx2.InvalidURL)
 """What httpx2 raises where there is no response."""

@@ -126,11 +126,6 @@ class KeyRing:
                 found = entry
         return found
 
-    def scope_of(self, presented: str) -> Scope | None:
-        """Return what a key may be used for, or None if it is not ours."""
-        entry = self.entry_of(presented)
-        return entry.scope if entry else None
-
 
 class KeyFile:
     """A file of keys, and what it held when it was last read.

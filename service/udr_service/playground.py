@@ -44,15 +44,16 @@ async def page_file(request: Request, file: str) -> Response:
 
 
 def _answer(request: Request, file: str) -> Response:
-    content = _contents()[file]
-    headers = {**HEADERS, "ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"'}
+    content, tag = _contents()[file]
+    headers = {**HEADERS, "ETag": tag}
     if request.headers.get("If-None-Match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=_TYPES[Path(file).suffix])
 
 
 @cache
-def _contents() -> Mapping[str, bytes]:
-    """Return the page's files by name. Only these are served, so no name leads anywhere else."""
+def _contents() -> Mapping[str, tuple[bytes, str]]:
+    """Return the page's files and their tags, by name. Only these are served, so no name leads anywhere else."""
     entries = files("udr_service").joinpath("page").iterdir()
-    return {entry.name: entry.read_bytes() for entry in entries if Path(entry.name).suffix in _TYPES}
+    contents = {entry.name: entry.read_bytes() for entry in entries if Path(entry.name).suffix in _TYPES}
+    return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:16]}"') for name, content in contents.items()}

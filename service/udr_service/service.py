@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
+from udr.calls import TIMEOUT
 from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompt import PromptBuilder
 from udr.types import Retrieval, RetrievalRequest
@@ -19,9 +20,6 @@ from udr_service.reloading import CHECK, Reloader
 from udr_service.settings import Settings
 from udr_service.work import Work
 from udr_service.worker import Done, Worker
-
-TIMEOUT = "X-Udr-Timeout"
-"""The header that says how many seconds a client waits; work that nobody waits for is dropped."""
 
 Answer = Retrieval | RequestError
 """What a request of a batch gets; an error is returned, not raised, so that it stays with its request."""
