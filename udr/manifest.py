@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
 from udr.encoder import Encoder
@@ -12,7 +12,7 @@ from udr.files import canonical_json
 from udr.tasks import Task, TaskFamily, parse_task
 from udr.types import Json
 
-FORMAT = 3
+FORMAT = 4
 """The version of the index format that this code writes, and the only one it reads."""
 
 
@@ -64,6 +64,19 @@ class EncoderStamp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerStamp:
+    """Whose tokens are counted in an index.
+
+    Attributes:
+        name: the tokenizer's name, as it was asked for; the encoder's where its own was taken.
+        fingerprint: of its file.
+    """
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Partition:
     """One task's part of an index.
 
@@ -95,6 +108,7 @@ class Manifest:
     Attributes:
         version: the version's name, 16 hex digits that stand for all that went into it.
         encoder: the encoder that made the vectors.
+        tokenizer: the tokenizer whose counts are kept beside the rows; None where there are none.
         wording: the fingerprint of what encoders read when it was built.
         dtype: what the vectors are kept as.
         families: by name.
@@ -104,6 +118,7 @@ class Manifest:
 
     version: str
     encoder: EncoderStamp
+    tokenizer: TokenizerStamp | None
     wording: str
     dtype: Dtype
     families: Mapping[str, TaskFamily]
@@ -121,6 +136,7 @@ class Manifest:
                 "dimension": self.encoder.dimension,
                 "metric": self.encoder.metric,
             },
+            "tokenizer": asdict(self.tokenizer) if self.tokenizer else None,
             "wording": self.wording,
             "dtype": self.dtype,
             "families": {family.name: family.instruction for family in self.families.values()},
@@ -176,12 +192,17 @@ def _manifest(keys: Mapping[str, Json]) -> Manifest:
     return Manifest(
         version=cast("str", keys["version"]),
         encoder=EncoderStamp(**_table(keys["encoder"])),  # type: ignore[arg-type]  # checked by its own seal
+        tokenizer=_tokenizer(keys["tokenizer"]),
         wording=cast("str", keys["wording"]),
         dtype=cast("Dtype", keys["dtype"]),
         families={name: TaskFamily(name, str(text)) for name, text in _table(keys["families"]).items()},
         partitions={name: _partition(_table(part)) for name, part in _table(keys["tasks"]).items()},
         files={path: FileStamp(**_table(stamp)) for path, stamp in _table(keys["files"]).items()},  # type: ignore[arg-type]
     )
+
+
+def _tokenizer(keys: Json) -> TokenizerStamp | None:
+    return None if keys is None else TokenizerStamp(**_table(keys))  # type: ignore[arg-type]
 
 
 def _partition(keys: Mapping[str, Json]) -> Partition:

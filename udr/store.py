@@ -4,7 +4,7 @@ A version holds::
 
     manifest.json                      written last; the checksum of every other file
     model/                             the encoder, where it was named by a path of the machine that built the index
-    demonstrations.sqlite              the rows
+    demonstrations.sqlite              the rows, and how many tokens each is
     partitions/<task>/vectors.npy      float32 or float16 [count, dimension], in the order of the rows' ids
     partitions/<task>/index.faiss      the faiss index of those vectors, where the partition is not flat
     partitions/<task>/bm25/            the BM25 index of the rows' inputs, where there is one
@@ -139,8 +139,9 @@ class IndexVersion:
         return vectors
 
     def demonstrations(self) -> DemonstrationTable:
-        """Return its rows."""
-        return DemonstrationTable(self.path / DEMONSTRATIONS)
+        """Return its rows, and how many tokens each is."""
+        tokenizer = self.manifest.tokenizer
+        return DemonstrationTable(self.path / DEMONSTRATIONS, tokenizer.fingerprint if tokenizer else None)
 
 
 def open_version(root: Path) -> IndexVersion:

@@ -19,7 +19,7 @@ from udr.encoder import Encoder, SentenceEncoder
 from udr.errors import ModelError
 from udr.faiss_gpu import find_gpu
 from udr.files import sha256, sync, sync_tree, write_atomically
-from udr.manifest import FLAT, EncoderStamp, FileStamp, Partition
+from udr.manifest import FLAT, EncoderStamp, FileStamp, Partition, TokenizerStamp
 from udr.pool import Collection, open_collection
 from udr.search_settings import SEARCH, approximate, write_settings
 from udr.store import (
@@ -34,9 +34,11 @@ from udr.store import (
     version_path,
 )
 from udr.text import input_words
+from udr.tokenizer import LoadedTokenizer, load_tokenizer
 from udr.verification import refuse_damage
 from udr_index.config import BuildConfig
 from udr_index.contents import Contents
+from udr_index.counting import count_rows
 from udr_index.encoding import PoolEncoding
 from udr_index.ingest import ingest
 from udr_index.kinds import first_settings, resolve, rows_to_train
@@ -80,16 +82,17 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
         DataError: a task or a row is wrong.
         UnknownTaskError: a task that was named is not in the collection.
         ConfigError: faiss knows no such kind of partition; said before anything is read or encoded.
-        ModelError: the encoder cannot be loaded, or gives no usable vectors.
+        ModelError: the encoder or the tokenizer cannot be loaded, or the encoder gives no usable vectors.
         ArtifactError: another build is at work in the same folder.
         VerificationError: the version is there already, or the one to reuse is, but damaged.
     """
     collection = open_collection(config.tasks, config.names)
     if encoder is None:
         encoder = SentenceEncoder.load(config.model, device=config.device)
+    tokenizer = _tokenizer(config, encoder)
     refuse_unknown_kind(config.kind, encoder.dimension)
     with alone(config.out), _rows(config, collection, told) as (rows, sizes):
-        contents = _contents(config, collection, encoder, rows, sizes)
+        contents = _contents(config, collection, encoder, tokenizer, rows, sizes)
         folder = version_path(config.out, contents.version)
         encoded = 0
         if folder.exists():
@@ -97,9 +100,18 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
         else:
             earlier = open_earlier(config.reuse, contents) if config.reuse is not None else None
             with closing(earlier) if earlier is not None else nullcontext():
-                encoded = _Building(config, contents, encoder, earlier, told).run(rows, folder)
+                encoded = _Building(config, contents, encoder, tokenizer, earlier, told).run(rows, folder)
         publish(config.out, contents.version)
     return Built(version=contents.version, path=folder, sizes=sizes, encoded=encoded)
+
+
+def _tokenizer(config: BuildConfig, encoder: Encoder) -> LoadedTokenizer | None:
+    """Return the tokenizer whose tokens are counted: the one that is named, else the encoder's, where it has one."""
+    if config.tokenizer is not None:
+        return load_tokenizer(config.tokenizer)
+    if isinstance(encoder, SentenceEncoder) and (encoder.path / "tokenizer.json").is_file():
+        return load_tokenizer(str(encoder.path))
+    return None
 
 
 @contextmanager
@@ -114,7 +126,12 @@ def _rows(config: BuildConfig, collection: Collection, told: Told) -> Iterator[t
 
 
 def _contents(
-    config: BuildConfig, collection: Collection, encoder: Encoder, rows: Path, sizes: Mapping[str, int]
+    config: BuildConfig,
+    collection: Collection,
+    encoder: Encoder,
+    tokenizer: LoadedTokenizer | None,
+    rows: Path,
+    sizes: Mapping[str, int],
 ) -> Contents:
     kinds = {name: resolve(config.kind, count, encoder.dimension, config.flat_below) for name, count in sizes.items()}
     if few := [name for name, kind in kinds.items() if sizes[name] < rows_to_train(kind)]:
@@ -124,10 +141,14 @@ def _contents(
         name: Partition(task=collection.tasks[name].task, count=count, kind=kinds[name], lexical=config.bm25)
         for name, count in sizes.items()
     }
+    # Where the encoder's own is taken, its name is the encoder's: folders of packages differ between machines.
+    named = config.tokenizer or encoder.name
+    counted = TokenizerStamp(name=named, fingerprint=tokenizer.fingerprint) if tokenizer is not None else None
     with closing(DemonstrationTable(rows)) as table:
         return Contents.of(
             table,
             EncoderStamp.of(encoder),
+            counted,
             config.dtype,
             collection.families,
             partitions,
@@ -139,9 +160,16 @@ class _Building:
     """One version in the making, in its staging folder."""
 
     def __init__(
-        self, config: BuildConfig, contents: Contents, encoder: Encoder, earlier: Earlier | None, told: Told
+        self,
+        config: BuildConfig,
+        contents: Contents,
+        encoder: Encoder,
+        tokenizer: LoadedTokenizer | None,
+        earlier: Earlier | None,
+        told: Told,
     ) -> None:
-        self.config, self.contents, self.encoder, self.earlier, self.told = config, contents, encoder, earlier, told
+        self.config, self.contents, self.encoder, self.tokenizer = config, contents, encoder, tokenizer
+        self.earlier, self.told = earlier, told
         # Vectors that are taken over may differ in the last bits from those that are encoded again.
         ending = f"-reuse-{earlier.digest}" if earlier is not None else ""
         self.staging = config.out / f".building-{contents.vectors}{ending}"
@@ -150,6 +178,7 @@ class _Building:
         """Make what is missing, and rename the staging folder to ``folder``; return how many texts were encoded."""
         self.staging.mkdir(exist_ok=True)
         rows.replace(self.staging / DEMONSTRATIONS)
+        self.count_tokens()
         self.drop_other_indexes()
         encoded = self.encode()
         self.index()
@@ -178,6 +207,14 @@ class _Building:
             for path in self.staging.glob(pattern):
                 path.unlink()
         write_atomically(mark, version)
+
+    def count_tokens(self) -> None:
+        """Count the tokens of every task's rows; this begins anew with each build, and takes a small part of it."""
+        if self.tokenizer is not None:
+            parts = self.contents.partitions
+            stage = Stage("counted", sum(part.count for part in parts.values()), self.told)
+            for part in parts.values():
+                count_rows(self.staging / DEMONSTRATIONS, part, self.tokenizer, self.earlier, stage.advance)
 
     def encode(self) -> int:
         """Encode every task's rows, as far as an earlier build did not; return how many texts were."""

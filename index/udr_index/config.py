@@ -24,6 +24,8 @@ class BuildConfig:
         dtype: what vectors are kept as.
         kind: how partitions are searched; see ``udr_index.kinds.resolve``.
         flat_below: partitions of fewer demonstrations are flat; see there.
+        tokenizer: whose tokens are counted and kept beside the rows: a name for ``udr.tokenizer.load_tokenizer``; None
+            takes the encoder's own, where its folder holds one, and else counts none.
         bm25: whether to build a BM25 index of the inputs beside the vectors.
         threads: that add vectors to a graph (HNSW); more than one is faster, and its bytes differ each time.
         reuse: an index whose vectors of unchanged texts are taken over; None encodes all.
@@ -44,6 +46,7 @@ class BuildConfig:
     dtype: Dtype = "float32"
     kind: str = AUTO
     flat_below: int | None = None
+    tokenizer: str | None = None
     bm25: bool = False
     threads: int = 1
     reuse: Path | None = None

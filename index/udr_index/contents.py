@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from udr.demonstrations import DemonstrationTable
 from udr.files import canonical_json
-from udr.manifest import FORMAT, Dtype, EncoderStamp, FileStamp, Manifest, Partition
+from udr.manifest import FORMAT, Dtype, EncoderStamp, FileStamp, Manifest, Partition, TokenizerStamp
 from udr.tasks import TaskFamily
 from udr.text import ENCODER_WORDING
 from udr.types import Json
@@ -18,8 +18,10 @@ class Contents:
 
     Attributes:
         version: the version's name: 16 hex digits of a hash over all of this. Equal contents give equal names.
-        vectors: the same of what decides the vectors alone: contents that differ in how they are searched share it.
+        vectors: the same of what decides the vectors alone: contents that differ in how they are searched, or in whose
+            tokens are counted, share it.
         encoder: the encoder that makes the vectors.
+        tokenizer: the tokenizer whose tokens are counted; None where none are.
         carries_model: whether the version holds a copy of the encoder.
         dtype: what vectors are kept as.
         families: by name.
@@ -29,6 +31,7 @@ class Contents:
     version: str
     vectors: str
     encoder: EncoderStamp
+    tokenizer: TokenizerStamp | None
     carries_model: bool
     dtype: Dtype
     families: Mapping[str, TaskFamily]
@@ -38,6 +41,7 @@ class Contents:
     def of(
         table: DemonstrationTable,
         encoder: EncoderStamp,
+        tokenizer: TokenizerStamp | None,
         dtype: Dtype,
         families: Mapping[str, TaskFamily],
         partitions: Mapping[str, Partition],
@@ -56,6 +60,7 @@ class Contents:
         }
         for digest in (whole, vectors):
             digest.update(canonical_json(made_by))
+        whole.update(b"\n" + canonical_json([tokenizer.name, tokenizer.fingerprint] if tokenizer else None))
         for name, part in partitions.items():
             task = part.task.to_json()
             whole.update(b"\n" + canonical_json([part.kind, part.lexical, task]))
@@ -67,6 +72,7 @@ class Contents:
             version=whole.hexdigest()[:16],
             vectors=vectors.hexdigest()[:16],
             encoder=encoder,
+            tokenizer=tokenizer,
             carries_model=carries_model,
             dtype=dtype,
             families=families,
@@ -78,6 +84,7 @@ class Contents:
         return Manifest(
             version=self.version,
             encoder=self.encoder,
+            tokenizer=self.tokenizer,
             wording=ENCODER_WORDING,
             dtype=self.dtype,
             families=self.families,

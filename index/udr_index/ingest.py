@@ -51,13 +51,13 @@ def ingest(
     for old in (path, incoming):
         old.unlink(missing_ok=True)
     try:
-        with closing(_unsafe(incoming, _INCOMING)) as connection, connection:
+        with closing(unsafe(incoming, _INCOMING)) as connection, connection:
             connection.create_function("place", 1, lambda id: place(seed, id), deterministic=True)
             for folder in folders:
                 _read(connection, folder, read)
                 if size is not None:
                     connection.execute(_CUT, {"task": folder.task.name, "size": size})
-        with closing(_unsafe(path, SCHEMA)) as connection:
+        with closing(unsafe(path, SCHEMA)) as connection:
             connection.execute("ATTACH ? AS incoming", (str(incoming),))
             with connection:
                 connection.execute(_IN_ORDER)
@@ -88,8 +88,8 @@ def _read(connection: sqlite3.Connection, folder: TaskFolder, read: Callable[[in
     read(count % _TOLD_EVERY)
 
 
-def _unsafe(path: Path, schema: str) -> sqlite3.Connection:
-    """Open a new file that is of no use before it is whole, and so needs neither a journal nor a sync."""
+def unsafe(path: Path, schema: str = "") -> sqlite3.Connection:
+    """Open a file that is begun anew unless it becomes whole, and so needs neither a journal nor a sync."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")

@@ -11,7 +11,7 @@ class Progress:
     """How far a stage of a build is.
 
     Attributes:
-        stage: what is done: ``read``, ``encoded``, ``indexed``.
+        stage: what is done: ``read``, ``counted``, ``encoded``, ``indexed``.
         done: rows that it is done for.
         total: rows in all; None while that is not known.
         rate: rows a second, those that were there before left out; None before the first.

@@ -1,7 +1,8 @@
-"""Vectors of an earlier version of an index, taken over where an encoder would read the same text again."""
+"""What an earlier version of an index has already: vectors and token counts, taken over where texts are the same."""
 
 import hashlib
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from udr.errors import ArtifactError, VerificationError
 from udr.store import IndexVersion, open_version
+from udr.tasks import Task
 from udr.verification import verify_version
 from udr_index.contents import Contents
 
@@ -16,7 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Earlier:
-    """The vectors of an index version by the texts that were encoded.
+    """The vectors and token counts of an index version by the texts that were encoded.
 
     Args:
         version: the version.
@@ -41,6 +43,19 @@ class Earlier:
             self._vectors[task] = self._version.vectors(task)
         vector: NDArray[np.floating] = self._vectors[task][position]
         return vector
+
+    def token_counts(self, task: Task, keys: Iterable[bytes], tokenizer: str) -> Mapping[bytes, int]:
+        """Return how many tokens rows are, by the keys of what an encoder reads of them, without those not known.
+
+        Args:
+            task: the rows' task. With another instruction, equal texts for an encoder may be other demonstrations.
+            keys: of the texts.
+            tokenizer: the fingerprint of the one whose tokens are wanted.
+        """
+        made, part = self._version.manifest.tokenizer, self._version.manifest.partitions.get(task.name)
+        if made is None or made.fingerprint != tokenizer or part is None or part.task.instruction != task.instruction:
+            return {}
+        return self._table.token_counts(task.name, keys)
 
     def close(self) -> None:
         """Close its files."""

@@ -51,7 +51,7 @@ class VersionDiff:
     Attributes:
         old: the name of one.
         new: the name of the other.
-        differences: in encoder, wording, vectors, families, and the tasks that both have.
+        differences: in encoder, tokenizer, wording, vectors, families, and the tasks that both have.
         tasks: every task of either, by name.
     """
 

@@ -1,8 +1,11 @@
 """The rows of an index: they come out as they went in, and are never written to."""
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given
@@ -14,18 +17,20 @@ from udr.errors import ArtifactError
 from udr.pool import Pool
 from udr.tasks import parse_task
 from udr.text import encoder_demonstration
-from udr.types import Json, Row
+from udr.types import Json, RetrievedDemonstration, Row, TokenCount
 
 TASK = parse_task(QUESTIONS)
 
 
-def write_demonstrations(path: Path, pool: Pool) -> None:
-    """Write a table as a build does."""
+def write_demonstrations(path: Path, pool: Pool, counts: Mapping[int, int] = MappingProxyType({})) -> None:
+    """Write a table as a build does, with the token counts of some positions."""
     connection = sqlite3.connect(path)
     connection.executescript(SCHEMA)
     records = ((task, at, *rest) for at, (task, *rest) in enumerate(record(pool.task, row) for row in pool.rows))
     with connection:
         connection.executemany("INSERT INTO demonstrations VALUES (?, ?, ?, ?, ?, ?)", records)
+        tokens = ((pool.task.name, *count) for count in counts.items())
+        connection.executemany("INSERT INTO tokens VALUES (?, ?, ?)", tokens)
     connection.close()
 
 
@@ -93,6 +98,62 @@ def test_rows_are_found_by_what_an_encoder_reads_and_read_in_order(tmp_path: Pat
     assert table.first(keys[3], "questions") == ("questions", 3)
     assert table.first(keys[3], "other") is table.first(b"no such key") is None
     assert list(table.lines("questions")) == [b"\n" + row_text(row).encode() for row in (*pool.rows, *twins)]
+    table.close()
+
+
+def test_rows_come_with_their_token_counts_in_one_select(tmp_path: Path) -> None:
+    pool = rows(4)
+    write_demonstrations(tmp_path / "d", pool, {0: 5, 1: 1000, 3: 7})
+    table = DemonstrationTable(tmp_path / "d", "fingerprint")
+    statements = list[str]()
+    table._connection.set_trace_callback(statements.append)
+
+    found = table.counted_rows("questions", [3, 2, 0, 3])
+
+    assert len(statements) == 1
+    assert [row for row, _ in found] == [pool.rows[at] for at in (3, 2, 0, 3)]
+    seven = TokenCount(tokenizer="fingerprint", count=7)
+    assert [count for _, count in found] == [seven, None, TokenCount(tokenizer="fingerprint", count=5), seven]
+    keys = table.text_keys("questions", 0, 4)
+    assert table.token_counts("questions", [*keys, b"no such key"]) == {keys[0]: 5, keys[1]: 1000, keys[3]: 7}
+    assert table.token_counts("other", keys) == {}
+    table.close()
+
+
+def test_a_table_without_a_tokenizer_knows_no_counts(tmp_path: Path) -> None:
+    write_demonstrations(tmp_path / "d", rows(2))
+    table = DemonstrationTable(tmp_path / "d")
+
+    assert table.counted_rows("questions", [1, 0]) == [(rows(2).rows[1], None), (rows(2).rows[0], None)]
+    assert table.token_counts("questions", table.text_keys("questions", 0, 2)) == {}
+    table.close()
+
+
+def test_a_demonstration_shows_its_token_count_where_it_is_known() -> None:
+    plain = RetrievedDemonstration(
+        id="1", task="questions", similarity=0.5, rank=1, input={"question": "Q?"}, target="place", text="Q?\nplace"
+    )
+
+    assert "tokens" not in plain.to_json()
+    counted = replace(plain, tokens=TokenCount(tokenizer="fingerprint", count=3))
+    assert counted.to_json() == {**plain.to_json(), "tokens": {"tokenizer": "fingerprint", "count": 3}}
+
+
+@given(targets=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=25))
+def test_targets_are_those_of_all_rows_in_order(
+    tmp_path_factory: pytest.TempPathFactory, targets: Sequence[str]
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "demonstrations.sqlite"
+    decoy: dict[str, Json] = {"target": "not this"}
+    pool = [Row(id=f"{n:03}", input={"question": "Q?"}, target=one, metadata=decoy) for n, one in enumerate(targets)]
+    write_demonstrations(path, Pool(TASK, tuple(pool)))
+    table = DemonstrationTable(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Spans end in the middle, at the end, and one after it.
+        patch.setattr("udr.demonstrations._SPAN", 5)
+        assert table.targets("questions") == targets
+    assert table.targets("other") == []
     table.close()
 
 

@@ -78,9 +78,9 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[ArtifactError], str]] = 
         "is of version 0123456789abcdef, but lies in",
     ),
     "another format": (
-        lambda root: rewrite_manifest(root, format=2),
+        lambda root: rewrite_manifest(root, format=3),
         ArtifactError,
-        "has format 2, this udr reads format 3; run: udr index build",
+        "has format 3, this udr reads format 4; run: udr index build",
     ),
     "another wording": (
         lambda root: rewrite_manifest(root, wording="0123456789abcdef"),

@@ -412,6 +412,11 @@ BAD: dict[str, tuple[Mapping[str, Any], type[UdrError], str]] = {
     "shards of none": ({"shard_rows": 0}, ConfigError, "the shard rows must be at least 1, found 0"),
     "flat below nothing": ({"flat_below": -1}, ConfigError, "flat_below must be at least 0, found -1"),
     "unknown dtype": ({"dtype": "int8"}, ConfigError, "unknown dtype 'int8'; there are float32, float16"),
+    "unknown tokenizer": (
+        {"tokenizer": "package:no_such_package"},
+        ModelError,
+        "tokenizer 'package:no_such_package'|no installed package 'no_such_package'",
+    ),
     "unknown model": ({"model": "package:no_such_package"}, ModelError, "no installed package 'no_such_package'"),
 }
 

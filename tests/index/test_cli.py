@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.test_tokenizer import save_word_tokenizer
 from tests.tiny_models import save_encoder
 from udr import cli
 from udr.encoder import SentenceEncoder
 from udr.search_settings import SearchSettings
 from udr.store import read_current
+from udr.tokenizer import load_tokenizer
 from udr_index.bench import Measured
 
 NONE = SearchSettings()
@@ -45,10 +47,20 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
     info = json.loads(capsys.readouterr().out)
     assert info["version"] == built["version"]
     assert (info["encoder"]["name"], info["encoder"]["dimension"]) == (str(model), 32)
-    assert info["dtype"] == "float32"
+    tokenizer = {"name": str(model), "fingerprint": load_tokenizer(str(model)).fingerprint}
+    assert (info["tokenizer"], info["dtype"]) == (tokenizer, "float32")
     assert info["tasks"]["notes"] == {"family": "mood", "count": 10, "kind": "flat", "bm25": False, "search": None}
     assert cli.main(["index", "info", str(out)]) == 0
-    assert "10  mood/notes  flat" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"tokenizer {model} ({tokenizer['fingerprint']})\n" in shown
+    assert "10  mood/notes  flat" in shown
+
+
+def test_info_says_where_no_tokens_are_counted(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["index", "info", str(index)]) == 0
+    assert "\ntokenizer none\n" in capsys.readouterr().out
+    assert cli.main(["index", "info", str(index), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokenizer"] is None
 
 
 def test_every_option_of_a_build_reaches_it(
@@ -59,12 +71,15 @@ def test_every_option_of_a_build_reaches_it(
     assert cli.main([*build, "--pool", "10"]) == 0
     capsys.readouterr()
 
+    tokenizer = save_word_tokenizer(tmp_path / "words")
     options = ["--kind", "IVF2,Flat", "--flat-below", "19", "--bm25", "--threads", "2", "--reuse", str(out)]
+    options += ["--tokenizer", str(tokenizer)]
     assert cli.main([*build, *options]) == 0
     built = json.loads(capsys.readouterr().out)
     assert built["encoded"] < 62 - 3 * 9
     assert cli.main(["index", "info", str(out), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
+    assert info["tokenizer"]["name"] == str(tokenizer)
     assert info["tasks"]["reviews"]["kind"] == "flat"
     assert info["tasks"]["questions"] == {
         "family": "topic",
