@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from udr.demonstrations import copy_key
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
 from udr.manifest import Manifest, Partition
-from udr.tasks import Task
+from udr.tasks import Kind, Task
 from udr.text import Wording, check_input, encoder_query, plain_inputs
 from udr.types import MODES, Fields, RetrievalRequest
 
@@ -18,6 +18,7 @@ ALL = "all"
 """The scope that is every task."""
 
 _MOST_NAMES = 12
+_CANDIDATES_A_PLACE, _CANDIDATES = 4, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,14 @@ class Plan:
         """Whether the text is encoded: what words alone rank needs no encoder."""
         return self.request.mode != "bm25"
 
+    @property
+    def candidates(self) -> int:
+        """How many demonstrations are looked at, at least: where similarity alone chooses, k."""
+        asked = self.request
+        if asked.max_similarity is asked.distinct is asked.diversity is None and not asked.balance | asked.explain:
+            return asked.k
+        return asked.candidates or max(_CANDIDATES_A_PLACE * asked.k, _CANDIDATES)
+
 
 def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     """Return how to answer a request.
@@ -53,13 +62,18 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     tasks, wording = _scope(manifest, request)
     _check_k(request, sum(manifest.partitions[task.name].count for task in tasks))
     _check_exclude(request.exclude)
-    _check_min_similarity(request.min_similarity)
+    _check_numbers(request)
     _check_mode(request.mode, [manifest.partitions[task.name] for task in tasks])
+    _check_choice(request, tasks)
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {request.input!r}")
     text = wording.input(request.input)
     _check_text(text)
-    keys = {task.name: _copy_keys(task, request.input, plain=wording.task is None) for task in tasks}
+    plain = wording.task is None
+    keys = {
+        task.name: frozenset[bytes]() if request.keep_copies else _copy_keys(task, request.input, plain=plain)
+        for task in tasks
+    }
     return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys)
 
 
@@ -106,11 +120,32 @@ def _check_exclude(exclude: object) -> None:
         raise InvalidInputError(f"exclude must be a list of ids, found {exclude!r}")
 
 
-def _check_min_similarity(similarity: object) -> None:
-    if similarity is None:
-        return
-    if isinstance(similarity, bool) or not isinstance(similarity, int | float) or not math.isfinite(similarity):
-        raise InvalidInputError(f"min_similarity must be a number, found {similarity!r}")
+def _check_numbers(request: RetrievalRequest) -> None:
+    for name in ("min_similarity", "max_similarity", "distinct", "diversity"):
+        value = getattr(request, name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise InvalidInputError(f"{name} must be a number, found {value!r}")
+        if name in ("distinct", "diversity") and not 0 <= value <= 1:
+            raise InvalidInputError(f"{name} must be from 0 to 1, found {value!r}")
+    for name in ("keep_copies", "balance", "explain"):
+        if not isinstance(getattr(request, name), bool):
+            raise InvalidInputError(f"{name} must be true or false, found {getattr(request, name)!r}")
+    number = request.candidates
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < request.k):
+        raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {number!r}")
+
+
+def _check_choice(request: RetrievalRequest, tasks: Collection[Task]) -> None:
+    if request.diversity is not None and request.mode != "dense":
+        raise InvalidInputError(
+            f"diversity weighs the encoder's similarities; it goes with mode 'dense', found {request.mode!r}"
+        )
+    if request.balance:
+        others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
+        if others:
+            raise InvalidInputError(f"balance needs labels, and these are no classification tasks: {', '.join(others)}")
 
 
 def _check_mode(mode: object, partitions: Collection[Partition]) -> None:

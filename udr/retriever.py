@@ -1,23 +1,24 @@
 """The retriever: an encoder and an index, from a query to its nearest demonstrations."""
 
+import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 
+from udr.candidates import choices
 from udr.encoder import Encoder, SentenceEncoder, Vectors
 from udr.engines import open_lexical, open_searchers
-from udr.errors import InvalidInputError, ModelError, RequestError, UnknownTaskError, VerificationError
+from udr.errors import ModelError, RequestError, UnknownTaskError, VerificationError
 from udr.partitions import Partitions
 from udr.planning import MAX_CHARACTERS, Plan, plan, unknown
 from udr.search import Searcher
-from udr.selection import Hit, at_least, nearest
 from udr.store import IndexVersion, open_version
 from udr.tasks import Task, TaskFamily
-from udr.types import Fields, Mode, Retrieval, RetrievalRequest, Role, Row
+from udr.types import Fields, Retrieval, RetrievalOptions, RetrievalRequest, Role, Row
 from udr.verification import verify_version
 
 
@@ -113,12 +114,7 @@ class Retriever:
         task: str | None = None,
         input: Fields | str | None = None,
         k: int = 8,
-        *,
-        family: str | None = None,
-        scope: str | None = None,
-        exclude: Sequence[str] = (),
-        min_similarity: float | None = None,
-        mode: Mode = "dense",
+        **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return the k nearest demonstrations; ``RetrievalRequest`` says what the arguments mean.
 
@@ -129,22 +125,24 @@ class Retriever:
             InvalidInputError: the input does not fit the task, k is out of range, ...
             TooLongError: the input has more than ``max_characters`` characters.
         """
-        if input is None:
-            raise InvalidInputError("the input is missing; give fields by name, or plain text")
-        request = RetrievalRequest(
-            input=input,
-            task=task,
-            family=family,
-            scope=scope,
-            k=k,
-            exclude=exclude,
-            min_similarity=min_similarity,
-            mode=mode,
-        )
-        (answer,) = self.answer([request])
+        (answer,) = self.answer([RetrievalRequest.of(task, input, k, options)])
         if isinstance(answer, RequestError):
             raise answer
         return answer
+
+    async def aretrieve(
+        self,
+        task: str | None = None,
+        input: Fields | str | None = None,
+        k: int = 8,
+        **options: Unpack[RetrievalOptions],
+    ) -> Retrieval:
+        """Return the k nearest demonstrations, as ``retrieve``, from a thread: the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.retrieve, task, input, k, **options)
+
+    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+        """Answer several requests, as ``retrieve_batch``, from a thread: the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.retrieve_batch, requests)
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, encoded together.
@@ -206,8 +204,15 @@ class Retriever:
             plans: what this retriever planned.
             vectors: those of the queries that are encoded, float32 [dimension], by place in ``plans``.
         """
-        found = self._partitions.search(plans, vectors)
-        return [self._retrieval(one, hits) for one, hits in zip(plans, found, strict=True)]
+        return [
+            Retrieval(
+                demonstrations=self._partitions.demonstrations(choice.hits),
+                index_version=self.index_version,
+                model=self.model,
+                decisions=choice.decisions,
+            )
+            for choice in choices(self._partitions, plans, vectors)
+        ]
 
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row.
@@ -239,14 +244,6 @@ class Retriever:
             return self.plan(request)
         except RequestError as error:
             return error
-
-    def _retrieval(self, one: Plan, hits: Sequence[Hit]) -> Retrieval:
-        selected = nearest(at_least(hits, one.request.min_similarity), one.request.k)
-        return Retrieval(
-            demonstrations=self._partitions.demonstrations(selected),
-            index_version=self.index_version,
-            model=self.model,
-        )
 
 
 def refuse_damage(version: IndexVersion) -> None:

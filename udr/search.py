@@ -31,6 +31,10 @@ Proposer = Callable[[Vectors, int], tuple[NDArray[np.floating], Positions]]
 class Searcher(Protocol):
     """Finds the vectors nearest to queries."""
 
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """The vectors, float32 or float16 [num_vectors, dimension], in memory or mapped from a file."""
+
     def __len__(self) -> int:
         """Return how many vectors there are."""
 
@@ -68,6 +72,11 @@ class ExactProposals:
     ) -> None:
         self._propose, self._vectors, self._longest = propose, vectors, longest
         self._most, self._exact = min(most, len(vectors)), exact
+
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """See ``Searcher.vectors``."""
+        return self._vectors
 
     def __len__(self) -> int:
         return len(self._vectors)
@@ -154,6 +163,11 @@ class RankedProposals:
     ) -> None:
         self._propose, self._vectors, self._exact = propose, vectors, exact
         self._oversample, self._most = oversample, min(most, len(vectors))
+
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """See ``Searcher.vectors``."""
+        return self._vectors
 
     def __len__(self) -> int:
         return len(self._vectors)

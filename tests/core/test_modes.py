@@ -11,7 +11,7 @@ from udr.bm25 import BM25Search
 from udr.errors import ArtifactError, InvalidInputError
 from udr.pool import open_collection
 from udr.retriever import Retriever
-from udr.selection import Hit, at_least, fuse, nearest
+from udr.selection import Hit, fuse, nearest, select
 from udr.store import open_version
 from udr.text import input_words
 from udr.types import Mode, RetrievalRequest
@@ -72,9 +72,10 @@ def test_a_fusion_keeps_the_order_of_ranks_that_look_equal() -> None:
     # From rank 258 on, neighbours differ by less than what is shown; their ids run against their ranks.
     hits = [Hit("t", place, f"{999 - place:03}", 1 - place / 1000) for place in range(600)]
 
-    found = nearest(at_least(fuse([hits, []]), round(1 / 660, 5)), 600)
+    asked = RetrievalRequest(input="", k=600, min_similarity=round(1 / 660, 5))
+    selected = select(nearest(fuse([hits, []])), asked, candidates=600)
 
-    assert [hit.position for hit in found] == list(range(600))
+    assert [selected.hits[one.place].position for one in selected.chosen] == list(range(600))
 
 
 @pytest.mark.parametrize("mode", ["bm25", "hybrid"])
