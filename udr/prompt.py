@@ -1,89 +1,31 @@
-"""The prompt: the demonstrations that fit a token budget, and the query, as text or as chat messages."""
+"""The prompt: the demonstrations that fit a token budget, and the query, as text, as chat messages or as records."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 
-from udr import text
-from udr.budget import Draft, fit
+from udr import special_tokens, text
+from udr.budget import fit
+from udr.counters import TokenCounter
+from udr.drafting import Drafter
 from udr.errors import InvalidInputError, TooLongError
+from udr.explanation import down_to_the_prompt
+from udr.order import Order
+from udr.prompt_values import Format, Layout, Message, Prompt, PromptDemonstration, SpecialToken, Truncation
 from udr.tasks import Task
-from udr.tokenizer import TokenCounter
-from udr.types import Fields, Json, RetrievedDemonstration
+from udr.truncation import shortened
+from udr.types import Fields, Retrieval, RetrievedDemonstration, Value
 
-
-class Format(StrEnum):
-    """What a prompt is for."""
-
-    TEXT = "text"
-    """One text, that a language model continues with the target."""
-
-    MESSAGES = "messages"
-    """Chat messages: the instruction as system, demonstrations as user and assistant turns, the query as user."""
-
-
-class Message(TypedDict):
-    """One chat message, as OpenAI's interface has it."""
-
-    role: str
-    content: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromptDemonstration:
-    """A demonstration that the prompt shows.
-
-    Attributes:
-        id: the row's id, unique within its task.
-        task: the task it belongs to.
-        similarity: the encoder's number; higher is nearer.
-        rank: its rank among those retrieved, 1 for the nearest.
-        tokens: those that it adds to the prompt as it stands with all that are nearer.
-    """
-
-    id: str
-    task: str
-    similarity: float
-    rank: int
-    tokens: int
-
-    def to_json(self) -> dict[str, Json]:
-        """Return its attributes by name."""
-        return {
-            "id": self.id,
-            "task": self.task,
-            "similarity": self.similarity,
-            "rank": self.rank,
-            "tokens": self.tokens,
-        }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prompt:
-    """A prompt that fits its budget: either ``text`` or ``messages``, the other is None.
-
-    Attributes:
-        text: the whole prompt; it ends before the space and the target.
-        messages: the chat messages.
-        tokens: tokens of the text; of messages, those of their contents joined by blank lines. What a chat
-            template wraps around each message comes on top: leave room for it in the reserve.
-        demonstrations: those that it shows, in the order shown: the nearest last.
-    """
-
-    text: str | None = None
-    messages: tuple[Message, ...] | None = None
-    tokens: int
-    demonstrations: tuple[PromptDemonstration, ...]
-
-    def to_json(self) -> dict[str, Json]:
-        """Return ``prompt`` or ``messages``, ``tokens`` and ``demonstrations``."""
-        body: dict[str, Json] = (
-            {"prompt": self.text}
-            if self.messages is None
-            else {"messages": [{"role": m["role"], "content": m["content"]} for m in self.messages]}
-        )
-        return body | {"tokens": self.tokens, "demonstrations": [d.to_json() for d in self.demonstrations]}
+__all__ = [
+    "Format",
+    "Layout",
+    "Message",
+    "Order",
+    "Prompt",
+    "PromptBuilder",
+    "PromptDemonstration",
+    "SpecialToken",
+    "Truncation",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +33,54 @@ class PromptBuilder:
     """Builds prompts of at most ``budget - reserve`` tokens.
 
     Attributes:
-        tokenizer: counts tokens, as the language model that will read the prompt does.
+        tokenizer: counts tokens, as the language model that will read the prompt does: ``load_tokenizer(name)`` of
+            ``udr.tokenizer``, a ``TransformersTokenizer`` or a ``TiktokenTokenizer`` around an object, or any object
+            with ``count(text)``.
         budget: tokens of prompt and answer together.
         reserve: tokens of the budget that are kept for the answer.
+        order: in which order the demonstrations are shown; which of them are, the order of choice decides.
+        seed: of the order ``shuffle``.
+        layout: where chat messages show the demonstrations.
+        message_tokens: what each chat message costs on top of its content, where the tokenizer has no chat template
+            that would tell.
+        list_options: name the labels, or the query's choices, after the instruction.
+        truncate: the field of the query that may be cut, so that a query fits that else would not. Demonstrations are
+            never cut: in place of one that does not fit there is the next, and its target may follow from what
+            would be cut.
 
     Raises:
-        InvalidInputError: the budget is below 1, or the reserve is below 0 or leaves nothing of the budget.
+        InvalidInputError: the tokenizer can't count; the budget is below 1; the reserve is below 0 or leaves nothing
+            of the budget; a message's tokens are below 0.
     """
 
     tokenizer: TokenCounter
     budget: int
     reserve: int = 0
+    _: KW_ONLY
+    order: Order = Order.NEAREST_LAST
+    seed: int = 0
+    layout: Layout = Layout.TURNS
+    message_tokens: int = 0
+    list_options: bool = False
+    truncate: str | None = None
 
     def __post_init__(self) -> None:
+        # A text has a count, too, and it would say that everything fits.
+        if isinstance(self.tokenizer, str) or not callable(getattr(self.tokenizer, "count", None)):
+            raise InvalidInputError(
+                f"the tokenizer must be an object with count(text), found {type(self.tokenizer).__name__}; see "
+                "udr.tokenizer.load_tokenizer"
+            )
         if self.budget < 1:
             raise InvalidInputError(f"the budget must be at least 1 token, found {self.budget}")
         if not 0 <= self.reserve < self.budget:
             raise InvalidInputError(
                 f"the reserve must be at least 0 and below the budget of {self.budget} tokens, found {self.reserve}"
             )
+        if self.message_tokens < 0:
+            raise InvalidInputError(f"a message's tokens must be at least 0, found {self.message_tokens}")
+        object.__setattr__(self, "order", Order(self.order))
+        object.__setattr__(self, "layout", Layout(self.layout))
 
     def build(
         self,
@@ -117,40 +88,79 @@ class PromptBuilder:
         input: Fields | str,
         demonstrations: Sequence[RetrievedDemonstration],
         format: Format = Format.TEXT,
+        choices: Sequence[str] = (),
     ) -> Prompt:
-        """Return the prompt with the nearest demonstrations that fit; exactly ``budget - reserve`` tokens fits.
+        """Return the prompt with the best demonstrations that fit; exactly ``budget - reserve`` tokens fits.
 
-        From the nearest on, a demonstration is taken when the prompt with it and those taken before it fits;
+        From the first on, a demonstration is taken when the prompt with it and those taken before it fits;
         one that does not fit is passed over for the next. When none fits, the prompt has none.
 
         Args:
             task: words the query; its instruction stands at the top.
             input: the query's fields by name; plain text where the task has one field.
-            demonstrations: nearest first, as a retriever returns them; of this task or of others.
-            format: text or chat messages.
+            demonstrations: in the order of choice, as a retriever returns them; of this task or of others.
+            format: text, chat messages or records.
+            choices: the options of a multiple-choice query, where they are to be listed and its input holds none.
 
         Raises:
-            InvalidInputError: the input does not fit the task.
+            InvalidInputError: the input does not fit the task, or has no such field to cut; a multiple-choice query
+                has no choices to list; a record has no room for a field; the chat template does not take the messages.
             TooLongError: the query does not fit, even without demonstrations.
         """
-        format = Format(format)
-        query = text.query_prompt(task, text.check_input(task, input))
-        proposed = [_proposal(task, demonstration, format) for demonstration in demonstrations]
-        draft = Draft(self.tokenizer, task.instruction, proposed, query)
-        bare, limit = draft.count(()), self.budget - self.reserve
-        if bare > limit:
-            raise TooLongError(
-                f"the prompt needs {bare} tokens without any demonstration, but the budget of {self.budget} less "
-                f"the reserve of {self.reserve} allows {limit}; shorten the input or raise the budget"
-            )
-        taken = fit(draft, bare, limit)
-        shown = tuple(reversed(taken))
-        return Prompt(
-            text=draft.joined(tuple(taken)) if format is Format.TEXT else None,
-            messages=_messages(task, [proposed[n] for n in shown], query) if format is Format.MESSAGES else None,
-            tokens=bare + sum(taken.values()),
-            demonstrations=tuple(_listed(demonstrations[n], taken[n]) for n in shown),
+        drafter = Drafter(
+            tokenizer=self.tokenizer,
+            task=task,
+            format=Format(format),
+            layout=self.layout,
+            order=self.order,
+            seed=self.seed,
+            message_tokens=self.message_tokens,
+            choices=choices,
+            list_options=self.list_options,
         )
+        input, cut = self._fitted(drafter, text.check_input(task, input))
+        draft = drafter.draft(input, demonstrations)
+        taken = fit(draft, self.budget - self.reserve)
+        shown = draft.arranged(tuple(taken))
+        chosen = [demonstrations[n] for n in shown]
+        special = getattr(self.tokenizer, "special_tokens", ())
+        prompt = Prompt(
+            text=draft.joined(shown) if format == Format.TEXT else None,
+            messages=drafter.messages(draft, shown) if format == Format.MESSAGES else None,
+            records=tuple(map(_record, chosen)) if format == Format.RECORDS else None,
+            tokens=draft.bare + sum(taken.values()),
+            demonstrations=tuple(_listed(demonstrations[n], taken[n]) for n in shown),
+            special_tokens=tuple(special_tokens.find(special, chosen, task.name, drafter.asked(input))),
+            truncated=cut,
+        )
+        return _from(demonstrations, prompt) if isinstance(demonstrations, Retrieval) else prompt
+
+    def _fitted(self, drafter: Drafter, input: Fields) -> tuple[Fields, Truncation | None]:
+        """Return the input, its field cut where it would not fit and may be, and what was cut."""
+        task, field, limit = drafter.task, self.truncate, self.budget - self.reserve
+        if field is not None and field not in task.fields:
+            names = ", ".join(map(repr, task.fields))
+            raise InvalidInputError(f"task {task.name!r} has no field {field!r} to cut; it has {names}")
+        bare = drafter.draft(input).bare
+        if bare <= limit:
+            return input, None
+        if field is not None:
+            value = text.value_text(input[field])
+            cut = shortened(value, lambda beginning: drafter.draft({**input, field: beginning}).bare <= limit)
+            if cut is not None:
+                return {**input, field: cut[0]}, Truncation(field=field, kept=cut[1], length=len(value))
+        raise TooLongError(
+            f"the prompt needs {bare} tokens without any demonstration, but the budget of {self.budget} less "
+            f"the reserve of {self.reserve} allows {limit}; "
+            + (f"cutting the field {field!r} is not enough; " if field is not None else "")
+            + "shorten the input or raise the budget"
+        )
+
+
+def _from(retrieval: Retrieval, prompt: Prompt) -> Prompt:
+    """Return a prompt that says where its demonstrations came from, and what became of the others."""
+    decisions = down_to_the_prompt(retrieval.decisions, {(one.task, one.id) for one in prompt.demonstrations})
+    return replace(prompt, decisions=decisions, index_version=retrieval.index_version, model=retrieval.model)
 
 
 def _listed(demonstration: RetrievedDemonstration, tokens: int) -> PromptDemonstration:
@@ -163,30 +173,10 @@ def _listed(demonstration: RetrievedDemonstration, tokens: int) -> PromptDemonst
     )
 
 
-def _proposal(task: Task, demonstration: RetrievedDemonstration, format: Format) -> tuple[str, ...]:
-    """Return the parts that a demonstration would add: its text, or a user turn and an assistant turn."""
-    return (demonstration.text,) if format is Format.TEXT else _turns(task, demonstration)
-
-
-def _turns(task: Task, demonstration: RetrievedDemonstration) -> tuple[str, str]:
-    """Split a demonstration's text into what a user says and what the assistant answers.
-
-    The answer is the target as the text ends with it: verbalised, and with what follows it in the output
-    template, where the demonstration is of this task. Another task's output template is not known here; where
-    its text does not end with the bare target, the last line is the answer.
-    """
-    shown, answer = demonstration.text, demonstration.target
-    if demonstration.task == task.name:
-        answer = text.output_text(task, answer).removeprefix(task.output.source.partition("{target}")[0])
-    if not answer or not shown.endswith(answer):
-        answer = shown.rpartition("\n")[2]
-    return shown.removesuffix(answer).rstrip(" "), answer
-
-
-def _messages(task: Task, shown: Sequence[Sequence[str]], query: str) -> tuple[Message, ...]:
-    turns = [
-        Message(role=role, content=turn)
-        for turns in shown
-        for role, turn in zip(("user", "assistant"), turns, strict=True)
-    ]
-    return (Message(role="system", content=task.instruction), *turns, Message(role="user", content=query))
+def _record(demonstration: RetrievedDemonstration) -> Mapping[str, Value]:
+    if "target" in demonstration.input:
+        raise InvalidInputError(
+            f"task {demonstration.task!r} has an input field 'target', which a record has no room for beside the "
+            "target itself; ask for a text or messages"
+        )
+    return {**demonstration.input, "target": demonstration.target}

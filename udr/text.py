@@ -84,6 +84,15 @@ def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     return f"{input_text(task, input, choices)}\n{lead.rstrip(' ')}"
 
 
+def listing(task: Task, choices: Sequence[str] = ()) -> str:
+    """Return what tells the language model which answers there are: the labels as it reads them, or the choices.
+
+    Empty for a generation task.
+    """
+    answers = choices if task.kind is Kind.MULTIPLE_CHOICE else task.labels
+    return "\n".join(["Options:", *(f"- {task.verbalizer.get(one, one)}" for one in answers)]) if answers else ""
+
+
 def targets(task: Task, row: Row) -> tuple[str, ...]:
     """Return what may be answered: the labels, the row's choices, or for a generation task its target alone."""
     return {

@@ -1,13 +1,13 @@
 """What fits is what counts of whole prompts say; few such counts are needed to know."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from udr.budget import Draft, fit
+from udr.budget import Block, Draft, fit
 from udr.tokenizer import FileTokenizer, TokenCounter
 
 
@@ -51,8 +51,8 @@ PART = st.text(alphabet="ab. \n?", max_size=30)
 def greedy(draft: Draft, limit: int) -> tuple[int, ...]:
     """The definition: take what fits, by a count of the whole each time."""
     taken: tuple[int, ...] = ()
-    for position in range(len(draft.proposed)):
-        if draft.count((*taken, position)) <= limit:
+    for position in range(len(draft.blocks)):
+        if draft.count(draft.arranged((*taken, position))) <= limit:
             taken = (*taken, position)
     return taken
 
@@ -62,11 +62,11 @@ def greedy(draft: Draft, limit: int) -> tuple[int, ...]:
 def test_fit_is_greedy_by_counts_of_the_whole(
     counter: TokenCounter, instruction: str, parts: list[str], query: str, room: int
 ) -> None:
-    draft = Draft(counter, instruction, [(part,) for part in parts], query)
+    draft = Draft(counter, instruction, [Block((part,)) for part in parts], query)
     bare = draft.count(())
-    taken = fit(draft, bare, bare + room)
+    taken = fit(draft, bare + room)
     assert tuple(taken) == greedy(draft, bare + room)
-    assert bare + sum(taken.values()) == draft.count(tuple(taken)) <= bare + room
+    assert bare + sum(taken.values()) == draft.count(draft.arranged(tuple(taken))) <= bare + room
 
 
 class Whimsical:
@@ -78,25 +78,25 @@ class Whimsical:
 
 @given(parts=st.lists(PART, max_size=8), room=st.integers(0, 120))
 def test_fit_never_exceeds_the_limit_however_a_counter_counts(parts: list[str], room: int) -> None:
-    draft = Draft(Whimsical(), "a", [(part,) for part in parts], "b")
+    draft = Draft(Whimsical(), "a", [Block((part,)) for part in parts], "b")
     bare = draft.count(())
-    taken = fit(draft, bare, bare + room)
-    assert bare + sum(taken.values()) == draft.count(tuple(taken)) <= bare + room
+    taken = fit(draft, bare + room)
+    assert bare + sum(taken.values()) == draft.count(draft.arranged(tuple(taken))) <= bare + room
 
 
-def words(*numbers: int) -> list[Sequence[str]]:
-    return [("word " * number,) for number in numbers]
+def words(*numbers: int) -> list[Block]:
+    return [Block(("word " * number,)) for number in numbers]
 
 
 def test_exactly_the_limit_fits() -> None:
     draft = Draft(COUNTERS["words"], "say", words(5, 5, 5), "what ?")
-    assert dict(fit(draft, 3, 18)) == {0: 5, 1: 5, 2: 5}
-    assert dict(fit(draft, 3, 17)) == {0: 5, 1: 5}
+    assert dict(fit(draft, 18)) == {0: 5, 1: 5, 2: 5}
+    assert dict(fit(draft, 17)) == {0: 5, 1: 5}
 
 
 def test_what_does_not_fit_is_passed_over_for_the_next() -> None:
     draft = Draft(COUNTERS["words"], "say", words(100, 5, 100, 5), "what ?")
-    assert dict(fit(draft, 3, 13)) == {1: 5, 3: 5}
+    assert dict(fit(draft, 13)) == {1: 5, 3: 5}
 
 
 def test_counting_costs_a_few_times_the_text_and_not_its_square() -> None:
@@ -104,6 +104,6 @@ def test_counting_costs_a_few_times_the_text_and_not_its_square() -> None:
     for limit in (200, 4000, 100_000):
         counter = Counter(lambda text: len(text.split()))
         draft = Draft(counter, "say", words(*numbers), "what ?")
-        fit(draft, 3, limit)
-        proposed = sum(len(parts[0]) for parts in draft.proposed)
+        fit(draft, limit)
+        proposed = sum(len(block.parts[0]) for block in draft.blocks)
         assert counter.characters < 5 * proposed, f"{counter.characters / proposed:.1f} times, at limit {limit}"
