@@ -15,12 +15,14 @@ PACKAGES = {"udr": ".", "udr_index": "index", "udr_service": "service", "udr_tra
 # An engine, and the files that may import it: modules, or packages with a dot at the end.
 ADAPTERS = {
     "datasets": ["udr_training."],
+    "dspy": ["udr.integrations.dspy"],
     "faiss": ["udr.faiss_search", "udr.faiss_gpu"],
     "fastapi": ["udr_service."],
     "filelock": ["udr_index.lock"],
     "gguf": ["udr_training."],
     "httpx2": ["udr.http_protocol", "udr.client", "udr.async_client", "udr_training.feedback.completions"],
     "huggingface_hub": ["udr.models"],
+    "langchain_core": ["udr.integrations.langchain"],
     "onnxruntime": ["udr.onnx_encoder"],
     "peft": ["udr_training.towers"],
     "prometheus_client": ["udr_service.metrics"],
@@ -34,9 +36,11 @@ ADAPTERS = {
     "sentence_transformers": ["udr.encoder", "udr_training."],
     "sqlite3": ["udr.demonstrations", "udr.demonstration_diff", "udr_index.ingest", "udr_training.feedback.store"],
     "starlette": ["udr_service."],
+    "tiktoken": ["udr.tiktoken_tokenizer"],
+    "tiktoken_ext": ["udr.tiktoken_tokenizer"],
     "tokenizers": ["udr.tokenizer", "udr.query_tokens"],
     "torch": ["udr.encoder", "udr.machine", "udr.onnx_encoder", "udr.query_engines", "udr_training."],
-    "transformers": ["udr_training."],
+    "transformers": ["udr.transformers_tokenizer", "udr_training."],
     "uvicorn": ["udr_service."],
 }
 EVERYWHERE = {"numpy", "typer"}
