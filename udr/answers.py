@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from udr.problems import Problem
-from udr.prompt import Message, Prompt, PromptDemonstration
+from udr.prompt_values import Message, Prompt, PromptDemonstration, SpecialToken, Truncation
 from udr.tasks import Task, parse_task
-from udr.types import Json, Retrieval, RetrievedDemonstration, Row
+from udr.types import Decision, Json, Retrieval, RetrievedDemonstration, Row, TokenCount
 
 _TASK_KEYS = ("name", "family", "kind", "instruction", "input", "output", "labels", "metric", "normalise", "verbalizer")
 
@@ -22,10 +22,23 @@ def read_retrieval(body: Mapping[str, Any]) -> Retrieval:
         demonstrations=tuple(_demonstration(keys) for keys in body["demonstrations"]),
         index_version=body["index_version"],
         model=body["model"],
+        decisions=tuple(_decision(keys) for keys in body.get("decisions", ())),
+    )
+
+
+def _decision(keys: Mapping[str, Any]) -> Decision:
+    return Decision(
+        id=keys["id"],
+        task=keys["task"],
+        similarity=keys["similarity"],
+        stage=keys["stage"],
+        kept=keys["kept"],
+        reason=keys["reason"],
     )
 
 
 def _demonstration(keys: Mapping[str, Any]) -> RetrievedDemonstration:
+    tokens = keys.get("tokens")
     return RetrievedDemonstration(
         id=keys["id"],
         task=keys["task"],
@@ -35,6 +48,7 @@ def _demonstration(keys: Mapping[str, Any]) -> RetrievedDemonstration:
         target=keys["target"],
         text=keys["text"],
         metadata=keys["metadata"],
+        tokens=None if tokens is None else TokenCount(tokenizer=tokens["tokenizer"], count=tokens["count"]),
     )
 
 
@@ -63,10 +77,11 @@ def read_prompt(body: Mapping[str, Any]) -> Prompt:
         KeyError: a key is missing.
         TypeError: a part is of the wrong kind.
     """
-    messages = body.get("messages")
+    messages, records, cut = body.get("messages"), body.get("records"), body.get("truncated")
     return Prompt(
-        text=body["prompt"] if messages is None else None,
+        text=body.get("prompt"),
         messages=None if messages is None else tuple(Message(role=m["role"], content=m["content"]) for m in messages),
+        records=None if records is None else tuple(records),
         tokens=body["tokens"],
         demonstrations=tuple(
             PromptDemonstration(
@@ -78,6 +93,14 @@ def read_prompt(body: Mapping[str, Any]) -> Prompt:
             )
             for keys in body["demonstrations"]
         ),
+        special_tokens=tuple(
+            SpecialToken(token=keys["token"], task=keys["task"], id=keys["id"])
+            for keys in body.get("special_tokens", ())
+        ),
+        truncated=None if cut is None else Truncation(field=cut["field"], kept=cut["kept"], length=cut["length"]),
+        decisions=tuple(_decision(keys) for keys in body.get("decisions", ())),
+        index_version=body["index_version"],
+        model=body["model"],
     )
 
 

@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import httpx2
 
 from udr import calls
 from udr.calls import Answer, Call
 from udr.http_protocol import FAILURES, LIMITS, Exchange, Outcome, is_ready
-from udr.prompt import Format, Prompt
+from udr.prompt_values import Format, Prompt, PromptOptions
 from udr.tasks import Task
-from udr.types import Fields, Json, Mode, Retrieval, RetrievalRequest, Row
+from udr.types import Fields, Json, Retrieval, RetrievalOptions, RetrievalRequest, Row
 
 
 class AsyncClient:
@@ -75,26 +75,10 @@ class AsyncClient:
         task: str | None = None,
         input: Fields | str | None = None,
         k: int = 8,
-        *,
-        family: str | None = None,
-        scope: str | None = None,
-        exclude: Sequence[str] = (),
-        min_similarity: float | None = None,
-        mode: Mode = "dense",
+        **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return the k demonstrations nearest to an input, as ``Client.retrieve``."""
-        return await self._ask(
-            calls.retrieve(
-                task,
-                input,
-                k,
-                family=family,
-                scope=scope,
-                exclude=exclude,
-                min_similarity=min_similarity,
-                mode=mode,
-            )
-        )
+        return await self._ask(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
     async def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, as many at once as the service takes, as ``Client.retrieve_batch``."""
@@ -105,6 +89,10 @@ class AsyncClient:
             retrievals += self._exchange.retrievals(await self._ask(call), after=len(retrievals))
         return retrievals
 
+    # The names by which an index in process is asked from an event loop, so that either can take the other's place.
+    aretrieve = retrieve
+    aretrieve_batch = retrieve_batch
+
     async def prompt(
         self,
         task: str,
@@ -114,24 +102,10 @@ class AsyncClient:
         budget: int,
         reserve: int = 0,
         format: Format | str = Format.TEXT,
-        exclude: Sequence[str] = (),
-        min_similarity: float | None = None,
-        mode: Mode = "dense",
+        **options: Unpack[PromptOptions],
     ) -> Prompt:
         """Return a prompt with those of the k nearest demonstrations that fit, as ``Client.prompt``."""
-        return await self._ask(
-            calls.prompt(
-                task,
-                input,
-                k=k,
-                budget=budget,
-                reserve=reserve,
-                format=format,
-                exclude=exclude,
-                min_similarity=min_similarity,
-                mode=mode,
-            )
-        )
+        return await self._ask(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
 
     async def demonstration(self, task: str, id: str) -> Row:
         """Return one row, as ``Client.demonstration``."""

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
 from udr.answers import read_batch, read_info, read_max_batch, read_prompt, read_retrieval, read_row, read_tasks
 from udr.errors import InvalidInputError
 from udr.problems import Problem
-from udr.prompt import Format, Prompt
+from udr.prompt_values import BuildingOptions, Format, Prompt, PromptOptions
 from udr.tasks import Task
-from udr.types import Fields, Json, Mode, Retrieval, RetrievalRequest, Row
+from udr.types import Fields, Json, Retrieval, RetrievalRequest, Row, SelectionOptions
 
 SURE_BATCH = 64
 """The most requests that are sent in one batch before the service was asked for its limit."""
@@ -55,26 +55,13 @@ INFO: Call[Mapping[str, Json]] = Call("/v1/info", read_info)
 MAX_BATCH: Call[int] = Call("/v1/info", read_max_batch)
 
 
-def retrieve(
-    task: str | None,
-    input: Fields | str | None,
-    k: int,
-    *,
-    family: str | None,
-    scope: str | None,
-    exclude: Sequence[str],
-    min_similarity: float | None,
-    mode: Mode,
-) -> Call[Retrieval]:
+def retrieve(request: RetrievalRequest) -> Call[Retrieval]:
     """Return the call that asks for one retrieval.
 
     Raises:
-        InvalidInputError: there is no input, or JSON cannot say it.
+        InvalidInputError: JSON cannot say the request.
     """
-    if input is None:
-        raise InvalidInputError("the input is missing; give fields by name, or plain text")
-    places = {"task": task, "family": family, "scope": scope}
-    return Call("/v1/retrieve", read_retrieval, _encoded(places | _query(input, k, exclude, min_similarity, mode)))
+    return Call("/v1/retrieve", read_retrieval, _encoded(_asked(request)))
 
 
 def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[Sequence[Retrieval | Problem]]]:
@@ -94,22 +81,23 @@ def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[S
 def prompt(
     task: str,
     input: Fields | str,
-    *,
     k: int,
+    options: PromptOptions,
+    *,
     budget: int,
     reserve: int,
     format: Format | str,
-    exclude: Sequence[str],
-    min_similarity: float | None,
-    mode: Mode,
 ) -> Call[Prompt]:
     """Return the call that asks for a prompt.
 
     Raises:
-        InvalidInputError: JSON cannot say the input.
+        InvalidInputError: JSON cannot say the request.
     """
-    keys: dict[str, Json] = {"task": task, "budget": budget, "reserve": reserve, "format": str(format)}
-    return Call("/v1/prompt", read_prompt, _encoded(keys | _query(input, k, exclude, min_similarity, mode)))
+    building = {name: value for name, value in options.items() if name in BuildingOptions.__annotations__}
+    selection = {name: value for name, value in options.items() if name not in building}
+    request = RetrievalRequest.of(task, input, k, cast("SelectionOptions", selection))
+    keys = {"budget": budget, "reserve": reserve, "format": str(format), **building}
+    return Call("/v1/prompt", read_prompt, _encoded(cast("dict[str, Json]", keys) | _asked(request)))
 
 
 def demonstration(task: str, id: str) -> Call[Row]:
@@ -122,26 +110,22 @@ def demonstration(task: str, id: str) -> Call[Row]:
 
 
 def _request(request: RetrievalRequest, place: int) -> bytes:
-    places = {"task": request.task, "family": request.family, "scope": request.scope}
-    query = _query(request.input, request.k, request.exclude, request.min_similarity, request.mode)
     try:
-        return _encoded(places | query)
+        return _encoded(_asked(request))
     except InvalidInputError as error:
         raise InvalidInputError(f"request {place}: {error}") from error
 
 
-def _query(
-    input: Fields | str, k: int, exclude: Sequence[str], min_similarity: float | None, mode: Mode
-) -> dict[str, Json]:
+def _asked(request: RetrievalRequest) -> dict[str, Json]:
+    """Return what a request says; what it leaves as it is by default is left out."""
+    said = {field.name: getattr(request, field.name) for field in fields(request)}
+    asked = {field.name: said[field.name] for field in fields(request) if said[field.name] != field.default}
+    if isinstance(request.input, Mapping):
+        asked["input"] = dict(request.input)
     # A text is a sequence, too: of letters. As it is, the service refuses it.
-    listed = isinstance(exclude, Collection) and not isinstance(exclude, str)
-    return {
-        "input": dict(input) if isinstance(input, Mapping) else input,
-        "k": k,
-        "exclude": list(exclude) if listed else exclude,
-        "min_similarity": min_similarity,
-        "mode": mode if mode != "dense" else None,
-    }
+    if isinstance(request.exclude, Collection) and not isinstance(request.exclude, str):
+        asked["exclude"] = list(request.exclude)
+    return {**asked, "k": request.k}
 
 
 def _encoded(body: Mapping[str, Json]) -> bytes:

@@ -1,18 +1,19 @@
 """The client of a udr service."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import httpx2
 
 from udr import calls
 from udr.calls import Answer, Call
 from udr.http_protocol import FAILURES, LIMITS, Exchange, Outcome, is_ready
-from udr.prompt import Format, Prompt
+from udr.prompt_values import Format, Prompt, PromptOptions
 from udr.tasks import Task
-from udr.types import Fields, Json, Mode, Retrieval, RetrievalRequest, Row
+from udr.types import Fields, Json, Retrieval, RetrievalOptions, RetrievalRequest, Row
 
 
 class Client:
@@ -75,14 +76,9 @@ class Client:
         task: str | None = None,
         input: Fields | str | None = None,
         k: int = 8,
-        *,
-        family: str | None = None,
-        scope: str | None = None,
-        exclude: Sequence[str] = (),
-        min_similarity: float | None = None,
-        mode: Mode = "dense",
+        **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
-        """Return the k demonstrations nearest to an input; see ``udr.types.RetrievalRequest``.
+        """Return the k demonstrations nearest to an input; ``RetrievalRequest`` says what the arguments mean.
 
         Raises:
             UnknownTaskError: the task or family is not served.
@@ -93,18 +89,7 @@ class Client:
             AccessError: the service wants an API key, or one that may do more.
             ServiceError: there is no service, or it did not answer as one.
         """
-        return self._ask(
-            calls.retrieve(
-                task,
-                input,
-                k,
-                family=family,
-                scope=scope,
-                exclude=exclude,
-                min_similarity=min_similarity,
-                mode=mode,
-            )
-        )
+        return self._ask(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, as many at once as the service takes.
@@ -120,6 +105,20 @@ class Client:
             retrievals += self._exchange.retrievals(self._ask(call), after=len(retrievals))
         return retrievals
 
+    async def aretrieve(
+        self,
+        task: str | None = None,
+        input: Fields | str | None = None,
+        k: int = 8,
+        **options: Unpack[RetrievalOptions],
+    ) -> Retrieval:
+        """Return what ``retrieve`` does, from a thread; a program that asks much has an ``AsyncClient``."""
+        return await asyncio.to_thread(self.retrieve, task, input, k, **options)
+
+    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+        """Return what ``retrieve_batch`` does, from a thread."""
+        return await asyncio.to_thread(self.retrieve_batch, requests)
+
     def prompt(
         self,
         task: str,
@@ -129,9 +128,7 @@ class Client:
         budget: int,
         reserve: int = 0,
         format: Format | str = Format.TEXT,
-        exclude: Sequence[str] = (),
-        min_similarity: float | None = None,
-        mode: Mode = "dense",
+        **options: Unpack[PromptOptions],
     ) -> Prompt:
         """Return a prompt with those of the k nearest demonstrations that fit; see ``udr.prompt.PromptBuilder``.
 
@@ -142,27 +139,13 @@ class Client:
             budget: tokens of prompt and answer together, as the service's encoder counts tokens.
             reserve: tokens of the budget that are kept for the answer.
             format: ``text`` or ``messages``.
-            exclude: ids that must not be shown.
-            min_similarity: leave out what is less similar than this.
-            mode: what ranks: ``dense``, ``bm25`` or ``hybrid``.
+            options: how demonstrations are chosen (``udr.types.RetrievalRequest``), and how the prompt is built.
 
         Raises:
             TooLongError: the prompt does not fit, even without demonstrations.
             UdrError: as ``retrieve``.
         """
-        return self._ask(
-            calls.prompt(
-                task,
-                input,
-                k=k,
-                budget=budget,
-                reserve=reserve,
-                format=format,
-                exclude=exclude,
-                min_similarity=min_similarity,
-                mode=mode,
-            )
-        )
+        return self._ask(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
 
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from udr.cli import Fp16, command_group, names_of, print_json, print_text
+from udr.console import Fp16, command_group, names_of, print_json, print_text
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
@@ -46,6 +46,13 @@ def build(
         int | None,
         typer.Option(help="Smaller partitions are flat.", show_default="100000 for auto, else 0", metavar="N"),
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose tokens are counted and kept, so that prompts needn't: a tokenizer.json, or a model's name.",
+            show_default="the encoder's",
+        ),
+    ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Build a BM25 index of the inputs, too.")] = False,
     dtype: Annotated[str, typer.Option(help="What vectors are kept as: float32 or float16.")] = "float32",
     reuse: Annotated[
@@ -73,6 +80,7 @@ def build(
         device=device,
         kind=kind,
         flat_below=flat_below,
+        tokenizer=tokenizer,
         bm25=bm25,
         dtype=cast("Dtype", dtype),
         reuse=reuse,
@@ -159,13 +167,13 @@ def bench(
 
 @app.command()
 def info(index: _Index, as_json: _Json = False) -> None:
-    """Show what an index holds: version, encoder, tasks, their sizes, and how they are searched."""
+    """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and how they are searched."""
     from udr.search_settings import read_settings
     from udr.store import open_version
 
     version = open_version(index)
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)
-    encoder, partitions = manifest.encoder, manifest.partitions
+    encoder, tokenizer, partitions = manifest.encoder, manifest.tokenizer, manifest.partitions
     if as_json:
         keys: dict[str, Json] = {
             "version": manifest.version,
@@ -175,6 +183,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
                 "dimension": encoder.dimension,
                 "metric": encoder.metric,
             },
+            "tokenizer": asdict(tokenizer) if tokenizer else None,
             "dtype": manifest.dtype,
             "tasks": {
                 name: {
@@ -192,6 +201,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
     print_text(f"version {manifest.version}")
     measures = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
     print_text(f"encoder {encoder.name} ({measures}, {encoder.fingerprint})")
+    print_text(f"tokenizer {tokenizer.name} ({tokenizer.fingerprint})" if tokenizer else "tokenizer none")
     for name, part in partitions.items():
         searched = f"  {settings[name].parameters}".rstrip() if name in settings else ""
         words = "  bm25" if part.lexical else ""

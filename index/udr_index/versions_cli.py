@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import print_json, print_text
+from udr.console import print_json, print_text
 from udr.types import Json
 from udr_index.phrases import counted
 

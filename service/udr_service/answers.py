@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from udr import __version__
 from udr.retriever import Retriever
 from udr.tasks import Task
-from udr.types import Row
+from udr.types import Row, Stage
 from udr_service.settings import Settings
 
 
@@ -15,9 +15,20 @@ def _absent(value: object) -> bool:
     return value is None or value == []
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class _Answer(BaseModel):
     # Answers are made from the core's own objects, by their attributes.
     model_config = ConfigDict(from_attributes=True, frozen=True)
+
+
+class TokensAnswer(_Answer):
+    """How many tokens a text is, by one tokenizer."""
+
+    tokenizer: str = Field(description="Its fingerprint.")
+    count: int
 
 
 class DemonstrationAnswer(_Answer):
@@ -26,19 +37,36 @@ class DemonstrationAnswer(_Answer):
     id: str
     task: str
     similarity: float = Field(description="Higher is nearer.")
-    rank: int = Field(description="1 for the nearest.")
+    rank: int = Field(description="Its place in the order of the choice, from 1.")
     input: dict[str, JsonValue]
     target: str
     text: str = Field(description="Input and target as the prompt shows them.")
     metadata: dict[str, JsonValue]
+    tokens: TokensAnswer | None = Field(
+        default=None, exclude_if=_absent, description="Of the text, where the index has counted them."
+    )
+
+
+class DecisionAnswer(_Answer):
+    """What became of a candidate; see ``udr.types.Decision``."""
+
+    id: str
+    task: str
+    similarity: float
+    stage: Stage = Field(description="The stage that left it out, or the last one.")
+    kept: bool
+    reason: str
 
 
 class RetrieveAnswer(_Answer):
-    """The demonstrations, nearest first, and what they came from."""
+    """The demonstrations, the best first, and what they came from."""
 
     demonstrations: list[DemonstrationAnswer]
     index_version: str
     model: str
+    decisions: list[DecisionAnswer] = Field(
+        default=[], exclude_if=_absent, description="Of each candidate, where it was asked to explain."
+    )
 
 
 class Finding(_Answer):
@@ -82,13 +110,37 @@ class ShownAnswer(_Answer):
     tokens: int = Field(description="Those that it adds to the prompt.")
 
 
+class SpecialTokenAnswer(_Answer):
+    """A text in the data that the tokenizer reads as one of its special tokens."""
+
+    token: str
+    task: str
+    id: str | None = Field(description="The demonstration that holds it; null where the query does.")
+
+
+class TruncationAnswer(_Answer):
+    """What was cut from the query."""
+
+    field: str
+    kept: int = Field(description="Characters that the prompt shows.")
+    length: int = Field(description="Characters that there were.")
+
+
 class PromptAnswer(_Answer):
-    """A prompt that fits its budget: ``prompt`` or ``messages``, as asked for."""
+    """A prompt that fits its budget: ``prompt``, ``messages`` or ``records``, as asked for."""
 
     prompt: str | None = Field(default=None, exclude_if=_absent)
-    messages: list[MessageAnswer] | None = Field(default=None, exclude_if=_absent)
+    messages: list[MessageAnswer] | None = Field(default=None, exclude_if=_is_none)
+    records: list[dict[str, JsonValue]] | None = Field(default=None, exclude_if=_is_none)
     tokens: int
-    demonstrations: list[ShownAnswer] = Field(description="In the order shown, the nearest last.")
+    demonstrations: list[ShownAnswer] = Field(description="In the order shown.")
+    special_tokens: list[SpecialTokenAnswer] = Field(
+        default=[], exclude_if=_absent, description="Texts in the data that the tokenizer reads as special tokens."
+    )
+    truncated: TruncationAnswer | None = Field(default=None, exclude_if=_absent)
+    decisions: list[DecisionAnswer] = Field(
+        default=[], exclude_if=_absent, description="Of each candidate, where it was asked to explain."
+    )
     index_version: str
     model: str
 
@@ -211,6 +263,7 @@ class LimitsAnswer(_Answer):
     max_body_bytes: int
     max_batch: int
     max_k: int
+    max_candidates: int
     max_characters: int = Field(description="Of a query's worded input.")
     max_budget: int
     queue_size: int
@@ -259,6 +312,7 @@ class InfoAnswer(_Answer):
                 max_body_bytes=settings.max_body_bytes,
                 max_batch=settings.max_batch,
                 max_k=settings.max_k,
+                max_candidates=settings.max_candidates,
                 max_characters=retriever.max_characters,
                 max_budget=settings.max_budget,
                 queue_size=settings.queue_size,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, print_text
+from udr.console import command_group, print_text
 from udr_service.keys import Scope, append, new_key
 
 app = command_group("Make the API keys that a service takes.")

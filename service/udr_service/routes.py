@@ -7,7 +7,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from udr.errors import RequestError, UnknownTaskError
-from udr.prompt import Format
 from udr.types import Json
 from udr_service.answers import (
     BatchAnswer,
@@ -81,15 +80,13 @@ def _said(problem: Problem) -> Json:
 async def prompt(body: PromptBody, service: Served, request: Request) -> PromptAnswer:
     """Return a prompt with those of the k nearest demonstrations that fit the budget."""
     with service.asking(request) as asking:
-        builder = asking.builder(body.budget, body.reserve)
+        builder = asking.builder(body.budget, body.reserve, body.building())
         asked = body.to_request()
         retrieval = await asking.retrieve(asked)
         task = asking.served.retriever.tasks[body.task]
         # Counting tokens takes long enough to be felt by others on the event loop.
-        built = await run_in_threadpool(builder.build, task, asked.input, retrieval, Format(body.format))
-    return PromptAnswer.model_validate(
-        {**built.to_json(), "index_version": retrieval.index_version, "model": retrieval.model}
-    )
+        built = await run_in_threadpool(builder.build, task, asked.input, retrieval, body.format)
+    return PromptAnswer.model_validate(built.to_json())
 
 
 @router.get("/tasks")

@@ -2,11 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Strict,
+    Tag,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
+from udr.order import Order
+from udr.prompt_values import BuildingOptions, Format, Layout
 from udr.types import Fields, Mode, RetrievalRequest
 
 
@@ -14,6 +27,11 @@ class Body(BaseModel):
     """A request's body: no conversion between kinds, no unknown field, no number that JSON lacks."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+OneOf = Annotated[Choice, Strict(False)]
+"""A name among several: JSON has no kind for these, so a text is taken for one."""
 
 
 def _kind_of_input(value: object) -> str | None:
@@ -35,10 +53,23 @@ class _Query(Body):
     input: Input
     k: int = Field(default=8, ge=1)
     exclude: list[str] = Field(default=[], description="Ids that must not come back.")
+    keep_copies: bool = Field(default=False, description="Let the query itself come back, and copies of it.")
     min_similarity: float | None = Field(default=None, description="Leave out what is less similar than this.")
+    max_similarity: float | None = Field(default=None, description="Leave out what is more similar than this.")
     mode: Mode = Field(
         default="dense", description="What ranks: the encoder, the words shared with the input, or both."
     )
+    distinct: float | None = Field(
+        default=None, ge=0, le=1, description="Of demonstrations with at least this cosine, keep the best."
+    )
+    diversity: float | None = Field(
+        default=None, ge=0, le=1, description="The weight of being unlike what is chosen (maximal marginal relevance)."
+    )
+    balance: bool = Field(default=False, description="Choose in rounds, one of each label.")
+    candidates: int | None = Field(
+        default=None, ge=1, description="From how many diversity chooses, and how many are explained."
+    )
+    explain: bool = Field(default=False, description="Tell what became of each candidate.")
 
     def _request(self, task: str | None, family: str | None = None, scope: str | None = None) -> RetrievalRequest:
         return RetrievalRequest(
@@ -49,8 +80,15 @@ class _Query(Body):
             scope=scope,
             k=self.k,
             exclude=tuple(self.exclude),
+            keep_copies=self.keep_copies,
             min_similarity=self.min_similarity,
+            max_similarity=self.max_similarity,
             mode=self.mode,
+            distinct=self.distinct,
+            diversity=self.diversity,
+            balance=self.balance,
+            candidates=self.candidates,
+            explain=self.explain,
         )
 
 
@@ -72,7 +110,26 @@ class PromptBody(_Query):
     task: str
     budget: int = Field(ge=1, description="Tokens of prompt and answer together, as the encoder counts tokens.")
     reserve: int = Field(default=0, ge=0, description="Tokens of the budget that are kept for the answer.")
-    format: Literal["text", "messages"] = "text"
+    format: OneOf[Format] = Field(default=Format.TEXT, description="One text, chat messages, or records.")
+    order: OneOf[Order] = Field(default=Order.NEAREST_LAST, description="In which order demonstrations are shown.")
+    seed: int = Field(default=0, description="Of the order shuffle.")
+    layout: OneOf[Layout] = Field(default=Layout.TURNS, description="Where chat messages show the demonstrations.")
+    message_tokens: int = Field(
+        default=0, ge=0, description="What a message costs beside its content, where no chat template tells."
+    )
+    list_options: bool = Field(default=False, description="Name the labels after the instruction.")
+    truncate: str | None = Field(default=None, description="The field of the query that may be cut to fit.")
+
+    def building(self) -> BuildingOptions:
+        """Return how the prompt is to be built."""
+        return BuildingOptions(
+            order=self.order,
+            seed=self.seed,
+            layout=self.layout,
+            message_tokens=self.message_tokens,
+            list_options=self.list_options,
+            truncate=self.truncate,
+        )
 
     def to_request(self) -> RetrievalRequest:
         """Return what the core makes of it."""

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
         telemetry: whether FastAPI reports to OpenTelemetry.
         max_body_bytes: bytes of a request's body.
         max_k: demonstrations of one request.
+        max_candidates: demonstrations that one request may choose from, or have explained.
         max_batch: requests of one batch.
         max_budget: tokens of a prompt's budget.
         queue_size: requests that may wait to be encoded; more are refused with 429.
@@ -64,6 +65,7 @@ class Settings(BaseSettings):
     telemetry: bool = False
     max_body_bytes: Positive = 2 * 1024 * 1024
     max_k: Positive = 256
+    max_candidates: Positive = 1024
     max_batch: Positive = 64
     max_budget: Positive = 131_072
     queue_size: Positive = 512

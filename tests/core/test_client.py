@@ -43,6 +43,8 @@ PROMPT = Prompt(
     messages=({"role": "system", "content": "Say."}, {"role": "user", "content": "Q"}),
     tokens=5,
     demonstrations=(PromptDemonstration(id="1", task="trec", similarity=0.5, rank=1, tokens=3),),
+    index_version="v1",
+    model="m",
 )
 ROW = Row(id="a/b", input={"q": "x"}, target="y", choices=("y", "z"), references=("y",), metadata={"n": 2})
 
@@ -71,7 +73,7 @@ def test_retrieve_sends_what_is_asked_and_nothing_else(connect: Connect) -> None
 
 
 def test_prompt_sends_its_budget_and_reads_messages(connect: Connect) -> None:
-    service = Service(httpx2.Response(200, json={**PROMPT.to_json(), "index_version": "v1", "model": "m"}))
+    service = Service(httpx2.Response(200, json=PROMPT.to_json()))
     assert connect(service).prompt("trec", "Who ?", budget=64, reserve=8, format="messages") == PROMPT
     sent = json.loads(service.requests[0].content)
     assert sent["budget"] == 64 and sent["reserve"] == 8 and sent["format"] == "messages"

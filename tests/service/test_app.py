@@ -149,6 +149,7 @@ def test_info_says_what_is_served_within_which_limits(service: TestClient, retri
         "max_body_bytes": limits.max_body_bytes,
         "max_batch": limits.max_batch,
         "max_k": limits.max_k,
+        "max_candidates": limits.max_candidates,
         "max_characters": retriever.max_characters,
         "max_budget": limits.max_budget,
         "queue_size": limits.queue_size,

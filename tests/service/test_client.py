@@ -13,7 +13,9 @@ from tests.service.conftest import Words
 from udr.async_client import AsyncClient
 from udr.client import Client
 from udr.errors import RequestError, ServiceError
+from udr.order import Order
 from udr.prompt import Format, PromptBuilder
+from udr.prompt_values import BuildingOptions
 from udr.retriever import Retriever
 from udr.types import RetrievalRequest
 from udr_service.app import create_app
@@ -53,6 +55,9 @@ ASK: list[dict[str, Any]] = [
     {"task": "notes", "input": "a dull day"},
     {"family": "mood", "input": "a dull day", "k": 5, "exclude": ["n01"], "min_similarity": 0.2},
     {"scope": "all", "input": "who owns it", "k": 2},
+    {"task": "notes", "input": "a dull day", "k": 4, "balance": True, "explain": True},
+    {"task": "notes", "input": "a dull day", "k": 4, "diversity": 0.0, "distinct": 1, "candidates": 9},
+    {"family": "mood", "input": "a dull day", "diversity": 0.5, "max_similarity": 0.4, "keep_copies": True},
 ]
 
 
@@ -67,6 +72,7 @@ BAD: list[dict[str, Any]] = [
     {"task": "notes", "input": {"text": "x", "y": 1}},
     {"task": "notes", "input": "x", "k": 21},
     {"task": "notes", "input": "x", "mode": "hybrid"},
+    {"task": "notes", "input": "x", "candidates": 3},
     {"task": "notes", "input": "x" * 100_000},
     {"task": "notes", "input": "x \ud800"},
     {"task": "notes", "family": "mood", "input": "x"},
@@ -100,7 +106,7 @@ def test_a_batch_with_a_request_that_cannot_be_answered_raises_as_the_retriever(
     requests = [*REQUESTS, RetrievalRequest(**keys), RetrievalRequest(task="nowhere either", input="x")]
     ours = raised_by(client.retrieve_batch, requests)
     assert ours == raised_by(retriever.retrieve_batch, requests)
-    assert ours[1].startswith("request 5: ")
+    assert ours[1].startswith(f"request {len(REQUESTS) + 1}: ")
 
 
 def test_a_batch_above_the_service_s_limit_is_sent_in_pieces(connect: Connect, retriever: Retriever) -> None:
@@ -126,6 +132,30 @@ def test_prompt_is_the_builder_s(client: Client, retriever: Retriever, format: F
     prompt = client.prompt("reviews", REVIEW, k=6, budget=60, reserve=4, format=format)
     task, retrieval = retriever.tasks["reviews"], retriever.retrieve("reviews", REVIEW, 6)
     assert prompt == PromptBuilder(Words(), 60, 4).build(task, REVIEW, retrieval, format)
+
+
+BUILDING: list[dict[str, Any]] = [
+    {"order": Order.SHUFFLE, "seed": 3, "list_options": True},
+    {"order": "alternate_labels", "layout": "system", "format": "messages", "message_tokens": 2},
+    {"truncate": "text", "budget": 25, "reserve": 0},
+    {"format": "records", "balance": True, "explain": True, "k": 5},
+]
+
+
+@pytest.mark.parametrize("keys", BUILDING, ids=str)
+def test_a_prompt_is_built_as_it_is_asked_for(client: Client, retriever: Retriever, keys: dict[str, Any]) -> None:
+    asked = {"k": 6, "budget": 60, "reserve": 4, "format": "text", **keys}
+    chosen = {name: asked[name] for name in ("k", "balance", "explain") if name in asked}
+    built = {name: asked[name] for name in BuildingOptions.__annotations__ if name in asked}
+    review = {"thing": "chair", "text": "a word " * 20}
+
+    prompt = client.prompt("reviews", review, **asked)
+
+    builder = PromptBuilder(Words(), asked["budget"], asked["reserve"], **built)
+    retrieval = retriever.retrieve("reviews", review, **chosen)
+    assert prompt == builder.build(retriever.tasks["reviews"], review, retrieval, Format(asked["format"]))
+    assert prompt.index_version == retriever.index_version
+    assert bool(prompt.truncated) == ("truncate" in keys) and bool(prompt.decisions) == ("explain" in keys)
 
 
 def test_every_demonstration_is_the_retriever_s(client: Client, retriever: Retriever) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import names_of
+from udr.console import names_of
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of, print_json, print_text
+from udr.console import command_group, names_of, print_json, print_text
 from udr.errors import DataError, VerificationError
 from udr_index.care.config import SKEW, CheckConfig
 

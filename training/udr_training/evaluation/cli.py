@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import names_of
+from udr.console import names_of
 from udr.errors import ConfigError
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress

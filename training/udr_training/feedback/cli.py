@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of
+from udr.console import command_group, names_of
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
