@@ -72,6 +72,19 @@ def refuse_open_address(host: str, has_keys: bool, allowed_without: bool) -> Non
     )
 
 
+def is_own_name(host: str) -> bool:
+    """Say whether a request's ``Host`` names this machine as only it can be named from within.
+
+    A page of another site can have its own name lead to 127.0.0.1, and then read what is answered there; but its
+    requests carry that name.
+
+    Args:
+        host: the header: a name or an address, perhaps with a port.
+    """
+    bracketed = re.fullmatch(r"\[([^\]]+)\](?::\d+)?", host)
+    return _is_loopback(bracketed[1] if bracketed else host.partition(":")[0])
+
+
 def _only(headers: Mapping[str, str], name: str) -> str | None:
     """Return a header's value; None where it is absent, or sent with two: nobody could say which was meant."""
     values = {value for key, value in headers.items() if key.lower() == name}

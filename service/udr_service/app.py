@@ -18,7 +18,7 @@ from udr_service.current import Current, Served
 from udr_service.keys import KeyFile
 from udr_service.loading import Source
 from udr_service.metrics import Metrics
-from udr_service.middleware import Access, Recorder
+from udr_service.middleware import Access, OwnNames, Recorder
 from udr_service.probes import admin, probes
 from udr_service.reloading import Reloader
 from udr_service.service import Service
@@ -33,6 +33,8 @@ def create_app(
     settings: Settings | None = None,
     tokenizer: TokenCounter | None = None,
     counts: Counts | None = None,
+    *,
+    own_names_only: bool = False,
 ) -> FastAPI:
     """Return the application that serves an index.
 
@@ -43,6 +45,7 @@ def create_app(
         tokenizer: counts the tokens of prompts over an open retriever; None takes the one that the settings name, else
             the encoder's.
         counts: of the encoder's cache, for the metrics.
+        own_names_only: refuse requests that were sent to another name than this machine's for itself.
 
     Raises:
         ConfigError: the file of keys makes no sense.
@@ -82,6 +85,8 @@ def create_app(
     app.add_middleware(WholeBody, limit=settings.max_body_bytes)
     if keys is not None:
         app.add_middleware(Access, keys=keys)
+    if own_names_only:
+        app.add_middleware(OwnNames)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]

@@ -25,6 +25,10 @@ class ForbiddenError(AccessError):
     """The request's key may not do this."""
 
 
+class ForeignHostError(AccessError):
+    """The request was sent to a name that is not this machine's own."""
+
+
 class ReloadError(UdrError):
     """The version that is published now cannot be served; the one before still answers."""
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from udr_service.access import allowed, needed, presented
+from udr_service.access import allowed, is_own_name, needed, presented
 from udr_service.current import Current
-from udr_service.errors import ForbiddenError, UnauthorizedError
+from udr_service.errors import ForbiddenError, ForeignHostError, UnauthorizedError
 from udr_service.keys import KeyFile
 from udr_service.logs import request_id, request_line
 from udr_service.metrics import Metrics, Refusal, Stage
@@ -138,3 +138,25 @@ class Access:
         record_of(scope).key = entry.name
         if not allowed(entry.scope, path):
             raise ForbiddenError(f"the key {entry.name!r} may {entry.scope}; this takes a key that may {needed(path)}")
+
+
+class OwnNames:
+    """Lets through what was sent to a name that only this machine has for itself; for a service without keys.
+
+    Args:
+        app: what answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if not is_own_name(host):
+                raise ForeignHostError(
+                    f"without keys this service answers to localhost and 127.0.0.1 only, and was asked as "
+                    f"{host[:80]!r}; give it keys, or start it with --insecure-no-keys"
+                )
+        await self._app(scope, receive, send)

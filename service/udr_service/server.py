@@ -42,7 +42,8 @@ def run(index: Path, settings: Settings) -> None:
     source = IndexSource(index, settings, counts)
     with _told_to_end(), listening(settings.host, settings.port) as listener:
         source.current()
-        app = create_app(source, settings, counts=counts)
+        open_to_all = settings.keys is None and not settings.insecure_no_keys
+        app = create_app(source, settings, counts=counts, own_names_only=open_to_all)
         config = uvicorn.Config(
             app,
             lifespan="on",

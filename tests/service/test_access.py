@@ -1,13 +1,19 @@
 """Access: which key a request presents, what it may ask for with it, and where the service may listen without any."""
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
+from tests.service.conftest import Words
 from udr.errors import ConfigError
-from udr_service.access import allowed, needed, presented, refuse_open_address
+from udr.problems import PROBLEM
+from udr.retriever import Retriever
+from udr_service.access import allowed, is_own_name, needed, presented, refuse_open_address
+from udr_service.app import create_app
 from udr_service.keys import Scope
+from udr_service.settings import Settings
 
 PRESENTED = {
     "bearer": ({"Authorization": "Bearer abc"}, "abc"),
@@ -131,3 +137,29 @@ def test_elsewhere_it_takes_keys_or_the_user_s_word(host: str) -> None:
     assert (host or "any address") in str(raised.value)
     refuse_open_address(host, has_keys=True, allowed_without=False)
     refuse_open_address(host, has_keys=False, allowed_without=True)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:8000", "LOCALHOST:1"]
+)
+def test_a_machine_s_own_names_are_known_with_and_without_a_port(host: str) -> None:
+    assert is_own_name(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "::1"],
+)
+def test_names_that_others_could_have_are_not(host: str) -> None:
+    assert not is_own_name(host)
+
+
+def test_a_service_without_keys_answers_to_its_own_names_only(retriever: Retriever) -> None:
+    app = create_app(retriever, Settings(), Words(), own_names_only=True)
+    with TestClient(app, base_url="http://127.0.0.1:8000") as client:
+        assert client.get("/v1/info").status_code == 200
+        refused = client.get("/v1/info", headers={"Host": "evil.example:8000"})
+
+    assert refused.status_code == 421
+    assert refused.json()["type"] == f"{PROBLEM}foreign-host"
+    assert "asked as 'evil.example:8000'; give it keys" in refused.json()["detail"]

@@ -85,7 +85,7 @@ BAD_PROMPTS = {
     "reserve < 0": ({**PROMPT, "reserve": -1}, 422, "invalid-input", "/reserve"),
     "nothing left": ({**PROMPT, "reserve": 50}, 422, "invalid-input", "below the budget of 50 tokens, found 50"),
     "too small": ({**PROMPT, "budget": 3}, 413, "too-long", "needs 11 tokens without any demonstration"),
-    "unknown format": ({**PROMPT, "format": "xml"}, 422, "invalid-input", "/format: must be 'text' or 'messages'"),
+    "unknown format": ({**PROMPT, "format": "xml"}, 422, "invalid-input", "/format: must be 'text', 'messages' or"),
     "k above the pool": ({**PROMPT, "k": 21}, 422, "invalid-input", "k must be from 1 to 20"),
     "100,000 characters": ({**PROMPT, "input": "a" * 100_000}, 413, "too-long", "characters; the limit is 32768"),
     "plain text, two fields": ({**PROMPT, "task": "reviews"}, 422, "invalid-input", "but plain text was given"),
