@@ -11,6 +11,7 @@ from starlette.requests import Request
 from udr.calls import TIMEOUT
 from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompt import PromptBuilder
+from udr.prompt_values import BuildingOptions
 from udr.types import Retrieval, RetrievalRequest
 from udr_service.current import Current, Served
 from udr_service.errors import KTooLargeError
@@ -91,14 +92,15 @@ class Asking:
         """Have work done in the time that is left, in order.
 
         Raises:
-            OverloadedError: the queue is full.
+            OverloadedError: the queue is full, or too long for the time that is left.
             DeadlineError: the time was up; what was not begun was dropped.
         """
         worker = self.service.worker
         self.record.queue_size = worker.waiting
         try:
-            async with asyncio.timeout(self.expires - time.perf_counter()):
-                done = await worker.do(self.served.retriever, works)
+            left = self.expires - time.perf_counter()
+            async with asyncio.timeout(left):
+                done = await worker.do(self.served.retriever, works, left)
         except TimeoutError as error:
             raise DeadlineError(
                 f"no answer within {self.expires - self.record.started:g} seconds; "
@@ -139,7 +141,7 @@ class Asking:
         """
         await self.retrieve(CHECK)
 
-    def builder(self, budget: int, reserve: int) -> PromptBuilder:
+    def builder(self, budget: int, reserve: int, options: BuildingOptions) -> PromptBuilder:
         """Return a builder of prompts.
 
         Raises:
@@ -150,12 +152,16 @@ class Asking:
             raise InvalidInputError(
                 f"the budget must be at most {limit} tokens, the limit of this service; found {budget}"
             )
-        return PromptBuilder(self.served.tokenizer, budget, reserve)
+        return PromptBuilder(self.served.tokenizer, budget, reserve, **options)
 
     def _plan(self, request: RetrievalRequest) -> Work | RequestError:
-        limit = self.service.settings.max_k
-        if request.k > limit:
-            return KTooLargeError(f"k must be at most {limit}, the limit of this service; found {request.k}")
+        settings = self.service.settings
+        for name, asked, limit in (
+            ("k", request.k, settings.max_k),
+            ("candidates", request.candidates or 0, settings.max_candidates),
+        ):
+            if asked > limit:
+                return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {asked}")
         try:
             plan = self.served.retriever.plan(request)
         except RequestError as error:

@@ -1,6 +1,7 @@
 """The worker: one thread that encodes and searches, and the queue before it."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -10,6 +11,12 @@ from dataclasses import dataclass
 from udr.errors import OverloadedError
 from udr.retriever import Retriever
 from udr_service.work import Result, Stages, Work, carry_out, weight
+
+_PACES = 8
+"""Of how many of the last batches the pace is taken; before there were so many, nobody is refused by it."""
+
+_SURE = 2.0
+"""How much longer than foreseen work may take and still be in time: the pace of the last batches is not the next's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,8 @@ class Worker:
         self._told = told
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-worker")
         self._waiting: deque[_Job] = deque()
+        self._in_work = 0
+        self._paces: deque[tuple[float, int]] = deque(maxlen=_PACES)
         self._draining: asyncio.Task[None] | None = None
 
     @property
@@ -70,20 +79,22 @@ class Worker:
         """How many pieces of work wait."""
         return len(self._waiting)
 
-    async def do(self, retriever: Retriever, works: Sequence[Work]) -> list[Done]:
+    async def do(self, retriever: Retriever, works: Sequence[Work], within: float = math.inf) -> list[Done]:
         """Have work done, and return what came of it, in order.
 
         Whoever cancels this, or stops waiting for it, has what was not begun dropped.
 
+        Args:
+            retriever: does it.
+            works: the pieces of work.
+            within: how many seconds they may take; where those before them leave too little of it, they are refused
+                at once, and can be tried elsewhere.
+
         Raises:
-            OverloadedError: so much does not fit into the queue; none was taken.
+            OverloadedError: so much does not fit into the queue, or would hardly be done in time; none was taken.
             Exception: whatever a piece of work raised; it leaves those of others alone.
         """
-        if self.waiting + len(works) > self._queue_size:
-            raise OverloadedError(
-                f"{self.waiting} requests are waiting and {len(works)} more were sent; "
-                f"the limit is {self._queue_size}, try again later"
-            )
+        self._refuse_what_does_not_fit(len(works), within)
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
         jobs = [_Job(retriever, work, now, loop.create_future()) for work in works]
@@ -96,9 +107,33 @@ class Worker:
         """Wait for the batch in work, if there is one, and end the thread."""
         self._thread.shutdown(wait=True)
 
+    def _refuse_what_does_not_fit(self, count: int, within: float) -> None:
+        if self.waiting + count > self._queue_size:
+            raise OverloadedError(
+                f"{self.waiting} requests are waiting and {count} more were sent; "
+                f"the limit is {self._queue_size}, try again later"
+            )
+        before = self.waiting + self._in_work
+        seconds = self._foreseen(before + count)
+        if before and _SURE * seconds > within:
+            raise OverloadedError(
+                f"{before} requests come before this one, which would take about {seconds:.2g} seconds and has "
+                f"{within:.2g}; try again later"
+            )
+
     async def _drain(self) -> None:
         while batch := self._take():
+            begun, self._in_work = time.perf_counter(), len(batch)
             await self._settle(batch)
+            self._paces.append((time.perf_counter() - begun, len(batch)))
+            self._in_work = 0
+
+    def _foreseen(self, count: int) -> float:
+        """Return the seconds that so many pieces of work take, at the pace of the last batches."""
+        if len(self._paces) < _PACES:
+            return 0.0
+        seconds, sizes = zip(*self._paces, strict=True)
+        return count * sum(seconds) / sum(sizes)
 
     def _take(self) -> list[_Job]:
         """Return the next batch, all for one retriever; it is empty when nothing waits."""

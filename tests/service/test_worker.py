@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from typing import Any, cast
@@ -23,9 +24,10 @@ from udr_service.worker import Done, Worker
 
 
 class Held:
-    """A retriever that encodes when it is let go; remembers each batch that it was given."""
+    """A retriever that encodes when it is let go, and takes its time; remembers each batch that it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
         self.batches: list[list[str]] = []
         self.go = threading.Event()
         self.began = threading.Event()
@@ -37,6 +39,7 @@ class Held:
             self.batches.append(list(texts))
             self.began.set()
             assert self.go.wait(10)
+            time.sleep(self.seconds)
             if "poison" in texts:
                 raise RuntimeError("poison")
         return np.array([[len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 1)
@@ -237,3 +240,24 @@ def test_answers_under_load_are_those_of_requests_alone(index: Any) -> None:
             bodies = [{"family": "mood", "input": text, "k": 6} for text in texts]
             answers = list(threads.map(lambda body: client.post("/v1/retrieve", json=body).json(), bodies))
     assert answers == [alone[text] for text in texts]
+
+
+def test_work_that_would_hardly_be_done_in_time_is_refused_at_once() -> None:
+    held = Held(seconds=0.05)
+    held.go.set()
+
+    async def run() -> None:
+        one = worker()
+        for number in range(10):
+            await one.do(cast("Retriever", held), asked(f"{number}"))
+        # With nobody before it, it is tried however little time it has.
+        await one.do(cast("Retriever", held), asked("a"), within=0.01)
+        held.go.clear()
+        waiting = await send(one, held, "a", "bb", "ccc")
+        with pytest.raises(OverloadedError, match=r"3 requests come before this one, which would take about \S+ sec"):
+            await one.do(cast("Retriever", held), asked("dddd"), within=0.3)
+        patient = asyncio.ensure_future(one.do(cast("Retriever", held), asked("eeeee"), within=60))
+        held.go.set()
+        assert numbers([*await waiting, *await patient]) == [1, 2, 3, 5]
+
+    asyncio.run(run())
