@@ -1,0 +1,188 @@
+"""The load for ``service.py``: clients that cost little, in a process of their own.
+
+A client has one connection, and sends its next request when it has the answer to the last. Where a rate is asked for,
+requests are due at that rate instead, whether answers come or not, and a client that is free takes the next one.
+"""
+
+import asyncio
+import json
+import multiprocessing
+import re
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple, Self, cast
+
+import uvloop
+from service_made_up import HUNDRED, Words, asked
+
+LOST = 0
+"""In place of a status: the connection broke before the answer was whole."""
+
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent.
+
+    Attributes:
+        port: on this machine.
+        numbers: the requests; see ``service_made_up.asked``.
+        clients: how many ask at the same time.
+        rate: requests a second; None sends as answers come.
+        words: in each request.
+        keep: whether the answers' bodies are kept.
+    """
+
+    port: int
+    numbers: range
+    clients: int
+    rate: float | None = None
+    words: Words = HUNDRED
+    keep: bool = False
+
+
+class Answer(NamedTuple):
+    """What came of a request: its number, the status, seconds from sending to the whole answer, the body if kept."""
+
+    number: int
+    status: int
+    seconds: float
+    body: bytes
+
+    def read(self) -> Mapping[str, Any]:
+        """Return the body, which must be JSON."""
+        found: Mapping[str, Any] = json.loads(self.body)
+        return found
+
+
+class Sent(NamedTuple):
+    """What came of a load: the answers in the order of their numbers, and the seconds it all took."""
+
+    answers: list[Answer]
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return len(self.answers) / self.seconds
+
+    @property
+    def p50_ms(self) -> float:
+        """The median of the milliseconds from sending to the whole answer."""
+        return 1000 * statistics.median(answer.seconds for answer in self.answers)
+
+    def statuses(self) -> dict[str, int]:
+        """Return how often each status came."""
+        counts = Counter(answer.status for answer in self.answers)
+        return {str(status): count for status, count in sorted(counts.items())}
+
+    def whole(self) -> Self:
+        """Return itself, where every request was answered with 200."""
+        if (statuses := self.statuses()).keys() != {"200"}:
+            raise RuntimeError(f"every answer should be 200; found {statuses}")
+        return self
+
+
+class Clients:
+    """The process that sends."""
+
+    def __init__(self) -> None:
+        self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+    def begin(self, load: Load) -> "Future[Sent]":
+        """Send, and return at once."""
+        return self._process.submit(_run, load)
+
+    def send(self, load: Load) -> Sent:
+        """Send, and return when all is answered."""
+        return self.begin(load).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.shutdown()
+
+
+def _run(load: Load) -> Sent:
+    return uvloop.run(_send(load))
+
+
+async def _send(load: Load) -> Sent:
+    waiting = [(number, _request(asked(number, load.words))) for number in load.numbers]
+    answers: list[Answer] = []
+    started = time.perf_counter()
+    due = _due(started, load.rate)
+    requests = iter(waiting)
+    await asyncio.gather(*(_client(load, requests, due, answers) for _ in range(load.clients)))
+    return Sent(sorted(answers), time.perf_counter() - started)
+
+
+def _due(started: float, rate: float | None) -> Iterator[float]:
+    """Yield when the next request is due, by ``time.perf_counter``."""
+    place = 0
+    while True:
+        yield started + place / rate if rate else started
+        place += 1
+
+
+async def _client(
+    load: Load, requests: Iterator[tuple[int, bytes]], due: Iterator[float], answers: list[Answer]
+) -> None:
+    connection: _Connection | None = None
+    for number, request in requests:
+        early = next(due) - time.perf_counter()
+        if early > 0:
+            await asyncio.sleep(early)
+        if connection is None or connection.closed:
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(_Connection, "127.0.0.1", load.port)
+        began = time.perf_counter()
+        status, body = await connection.ask(request)
+        answers.append(Answer(number, status, time.perf_counter() - began, body if load.keep else b""))
+
+
+def _request(body: Mapping[str, str | int]) -> bytes:
+    content = json.dumps(body).encode()
+    headers = ("Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(content)}")
+    return "\r\n".join(("POST /v1/retrieve HTTP/1.1", *headers, "", "")).encode() + content
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, one request at a time."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self._received = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Uvloop's are of another class.
+        self._transport = cast("asyncio.Transport", transport)
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        """Return the status and the body of the answer."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, whole, body = self._received.partition(b"\r\n\r\n")
+        length = _LENGTH.search(head)
+        if whole and length and len(body) >= int(length[1]) and self._answer is not None:
+            self._received = b""
+            self._answer.set_result((int(head[9:12]), body))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result((LOST, b""))

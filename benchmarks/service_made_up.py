@@ -1,0 +1,107 @@
+"""Made-up tasks and requests for ``service.py``: sentences made from numbers, the same every time.
+
+Four tasks of one family; a sentence has about a hundred characters, unless others are asked for. No two requests are
+alike, so nothing is answered from a cache.
+"""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from udr.store import read_current
+from udr_index.build import build
+from udr_index.config import BuildConfig
+
+TASKS = ("letters", "notes", "reports", "reviews")
+K = 8
+
+_TASK = """
+name = "{name}"
+family = "made_up"
+kind = "classification"
+instruction = "Say what the text is about."
+input = "Text: {{text}}"
+output = "About: {{target}}"
+metric = "accuracy"
+labels = ["nature", "people"]
+"""
+_WORDS = """
+river lake harbour island valley castle bridge forest road mill tower field stone water light winter summer morning
+evening storm farmer sailor teacher doctor mother father sister brother child friend neighbour stranger king queen
+soldier painter singer writer dances sings reads writes walks runs sleeps waits listens remembers forgets builds breaks
+finds loses sells buys carries watches follows quiet loud old young tall small bright dark warm cold empty full near far
+""".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How many words a sentence has.
+
+    Attributes:
+        least: the fewest.
+        most: the most.
+    """
+
+    least: int = 17
+    most: int = 17
+
+
+HUNDRED = Words()
+"""About a hundred characters."""
+
+
+def sentence(seed: str, words: Words = HUNDRED) -> str:
+    """Return the sentence of a seed."""
+    generator = random.Random(seed)
+    return " ".join(generator.choices(_WORDS, k=generator.randint(words.least, words.most)))
+
+
+def asked(number: int, words: Words = HUNDRED) -> Mapping[str, str | int]:
+    """Return what request ``number`` asks for."""
+    text = f"{sentence(f'query {number}', words)} {number}"
+    return {"task": TASKS[number % len(TASKS)], "input": text, "k": K}
+
+
+@dataclass(frozen=True, slots=True)
+class MadeUp:
+    """An index of two versions.
+
+    Attributes:
+        index: its directory.
+        versions: their names; the second has other texts in a tenth of its rows.
+        rows: how many demonstrations each has.
+    """
+
+    index: Path
+    versions: tuple[str, str]
+    rows: int
+
+
+def made_up(folder: Path, rows: int) -> MadeUp:
+    """Return the index, built below ``folder`` unless it is there."""
+    index, kept = folder / "index", folder / "versions.json"
+    if not kept.exists():
+        names = []
+        for turn in range(2):
+            tasks = _write(folder / f"tasks-{turn}", rows, turn)
+            build(BuildConfig(tasks=tasks, out=index, device="cpu", reuse=index if turn else None))
+            names.append(read_current(index))
+        kept.write_text(json.dumps(names), "utf-8")
+    first, second = json.loads(kept.read_text("utf-8"))
+    return MadeUp(index, (first, second), rows)
+
+
+def _write(root: Path, rows: int, turn: int) -> Path:
+    for place, name in enumerate(TASKS):
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "task.toml").write_text(_TASK.format(name=name), "utf-8")
+        with (folder / "train.jsonl").open("w", encoding="utf-8") as lines:
+            for number in range(place, rows, len(TASKS)):
+                seed = f"row {number} {turn}" if number // len(TASKS) % 10 == 0 else f"row {number}"
+                target = ("nature", "people")[number % 3 % 2]
+                row = {"id": f"{number:06}", "input": {"text": sentence(seed)}, "target": target}
+                lines.write(json.dumps(row) + "\n")
+    return root
