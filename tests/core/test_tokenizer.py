@@ -1,5 +1,6 @@
 """Token counts are those of the whole text, whatever the tokenizer's file says about cutting and padding."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from udr.errors import InvalidInputError, MissingExtraError, ModelError
-from udr.tokenizer import load_tokenizer
+from udr.prompt_values import Message
+from udr.tokenizer import FileTokenizer, load_tokenizer
 
 
 def save_word_tokenizer(folder: Path) -> Path:
@@ -38,6 +40,34 @@ def test_count_neither_cuts_nor_pads_and_includes_special_tokens(folder: Path, t
 def test_a_folder_and_the_file_in_it_are_the_same_tokenizer(folder: Path) -> None:
     file = load_tokenizer(str(folder / "tokenizer.json"))
     assert file.count("one two three") == load_tokenizer(str(folder)).count("one two three") == 5
+
+
+def test_what_is_added_around_a_text_is_not_inside_it(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.counts_inside(["", "one", "one two"]) == [0, 1, 2]
+
+
+def test_the_fingerprint_is_of_the_file_s_bytes(folder: Path) -> None:
+    data = (folder / "tokenizer.json").read_bytes()
+    assert load_tokenizer(str(folder)).fingerprint == hashlib.sha256(data).hexdigest()[:16]
+    (folder / "tokenizer.json").write_bytes(data + b"\n")
+    assert load_tokenizer(str(folder)).fingerprint != hashlib.sha256(data).hexdigest()[:16]
+
+
+def test_special_tokens_are_those_that_the_file_adds_as_such(tmp_path: Path) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"one": 0}, unk_token="one"))
+    tokenizer.add_special_tokens(["[SEP]", "</s>"])
+    tokenizer.add_tokens(["plain"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert load_tokenizer(str(tmp_path)).special_tokens == ("[SEP]", "</s>")
+    assert FileTokenizer("made", tokenizer).special_tokens == ("[SEP]", "</s>")
+
+
+def test_a_chat_without_a_template_is_refused(folder: Path) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    assert not tokenizer.has_chat_template
+    with pytest.raises(ModelError, match="has no chat template"):
+        tokenizer.count_messages([Message(role="user", content="one")])
 
 
 def test_the_embedded_encoder_s_tokenizer_counts_beyond_its_window() -> None:
