@@ -22,7 +22,7 @@ COMMANDS = [
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("udr ")])
 def test_every_command_exists_with_its_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = shlex.split(command)[1:]
-    name = words[:2] if words[0] in ("index", "feedback", "tasks") else words[:1]
+    name = words[:2] if words[0] in ("index", "feedback", "tasks", "keys") else words[:1]
     assert main([*name, "--help"]) == 0
     shown = capsys.readouterr().out
     assert [option for option in words if option.startswith("--") and option not in shown] == []
@@ -42,12 +42,13 @@ def test_every_linked_file_exists() -> None:
 
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     encoder, lm = save_encoder(tmp_path / "encoder"), save_lm(tmp_path / "lm")
     monkeypatch.chdir(tmp_path)
     assert main(["index", "build", str(ROOT / "examples" / "tasks"), "--model", str(encoder), "--out", "my-index"]) == 0
     capsys.readouterr()
     # A byte a token, so the budget is larger than the README's.
-    exec(code.replace("path/to/your/lm", str(lm)).replace("budget=1024", "budget=4096"), {})
-    printed = capsys.readouterr().out
-    assert printed.rstrip().endswith("Request: wake me at six\nIntent:")
+    names: dict[str, object] = {}
+    for code in (first, second):
+        exec(code.replace("path/to/your/lm", str(lm)).replace("budget=1024", "budget=4096"), names)
+        assert capsys.readouterr().out.rstrip().endswith("Request: wake me at six\nIntent:")
