@@ -20,9 +20,10 @@ from tests.fakes import HashEncoder, write_collection, write_task
 from tests.service.conftest import Words
 from tests.service.test_app import HOSTILE, one_line
 from udr.client import Client
+from udr.order import Order
 from udr.prompt import PromptBuilder
 from udr.retriever import Retriever
-from udr.types import Json, Retrieval
+from udr.types import Json, Retrieval, SelectionOptions
 from udr_index.build import build
 from udr_index.config import BuildConfig
 from udr_service import keys
@@ -37,13 +38,19 @@ NAUGHTY = [*HOSTILE, "<img src=x onerror=alert(1)>", "`${alert(1)}`", 'it\'s "qu
 WAIT = 20_000
 
 
+class Marked(Words):
+    """Counts words, and reads two texts as special tokens."""
+
+    special_tokens = ("[SEP]", "<s>")
+
+
 @contextmanager
 def serving(
     index: Path, wrap: Callable[[ASGIApp], ASGIApp] = lambda app: app, **settings: Any
 ) -> Iterator[tuple[str, Retriever]]:
     """Serve an index until the block ends; yields the address, and a retriever over the same index."""
     with Retriever.open(index, encoder=HashEncoder()) as retriever, listening("127.0.0.1", 0) as listener:
-        app = create_app(retriever, Settings(**settings), Words())
+        app = create_app(retriever, Settings(**settings), Marked())
         server = uvicorn.Server(uvicorn.Config(wrap(app), lifespan="on", log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -243,13 +250,22 @@ def test_an_index_without_bm25_says_so_in_place_of_the_column(look: Look, index:
         assert 'mode="bm25"' not in texts(page, "#python")[0]
 
 
+def explained(page: Page) -> list[tuple[str, ...]]:
+    """Open what tells why; return its rows: outcome, id, similarity, stage, reason."""
+    page.locator("#why > summary").click()
+    expect(page.locator("#why-rows tr").first).to_be_visible()
+    done(page)
+    cells = "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
+    return [tuple(map(str, row)) for row in page.locator("#why-rows tr").evaluate_all(cells)]
+
+
 def test_what_is_left_out_says_why(look: Look, served: tuple[str, Retriever]) -> None:
     address, retriever = served
     page = look(address)
     query = {"thing": "chair", "text": "broke on monday morning"}
     every = retriever.retrieve("reviews", query, 18)
     least, budget = every[9].similarity, 38
-    near = retriever.retrieve("reviews", query, 18, min_similarity=least)
+    near = retriever.retrieve("reviews", query, 18, min_similarity=least, explain=True)
     prompt = PromptBuilder(Words(), budget, 4).build(retriever.tasks["reviews"], query, near)
     assert 0 < len(prompt.demonstrations) < len(near) < len(every) == 18
 
@@ -259,30 +275,197 @@ def test_what_is_left_out_says_why(look: Look, served: tuple[str, Retriever]) ->
     page.locator("#reserve").fill("4")
     # Changing the task makes k fit it; what was typed for it is kept.
     find(page, *query.values(), task="reviews")
-    assert texts(page, "#dense code") == ids(every)
+    assert texts(page, "#dense code") == ids(near)
     shown = {one.id: one.tokens for one in prompt.demonstrations}
     left = budget - 4 - prompt.tokens
-    for note, one in zip(texts(page, "#dense .note"), every, strict=True):
-        if one.similarity < least:
-            assert note == f"left out: less similar than {least}"
-        elif one.id in shown:
+    for note, one in zip(texts(page, "#dense .note"), near, strict=True):
+        if one.id in shown:
             assert note == f"in the prompt, {shown[one.id]} tokens"
         else:
             assert re.fullmatch(r"left out: (does not fit the \d+ tokens? left|no token is left)", note)
     assert [left] == sorted(
         {int(n) for n in re.findall(r"the (\d+) token", " ".join(texts(page, "#dense .out .note")))}
     )
-    faded = len(every) - len(shown)
-    expect(page.locator("#dense .out")).to_have_count(faded)
+    expect(page.locator("#dense .out")).to_have_count(len(near) - len(shown))
     assert texts(page, "#dropped li") == [
-        f"{len(every) - len(near)} of 18 left out: less similar than {least}.",
-        f"{len(near) - len(shown)} of 18 left out of the prompt: the budget has no room for them.",
+        f"{len(near) - len(shown)} of {len(near)} left out of the prompt: the budget has no room for them.",
+        f"18 were asked for, {len(near)} are there; “Why” below says what left the others out.",
     ]
     assert texts(page, "#prompt pre") == [prompt.text]
 
+    expect(page.locator("#why-table")).to_be_hidden()
+    rows = explained(page)
+    assert len(rows) == len(prompt.decisions) == 18
+    outcomes = {"min_similarity": "–not similar enough", "budget": "–over the budget", "choice": "✓in the prompt"}
+    for row, told in zip(rows, prompt.decisions, strict=True):
+        assert row == (outcomes[told.stage], told.id, f"{told.similarity:.3f}", told.stage, told.reason)
+    assert {row[1] for row in rows if row[0] == "✓in the prompt"} == set(shown)
+    expect(page.locator("#why-rows .kept")).to_have_count(len(shown))
+    expect(page.locator("#why-counts")).to_have_text(
+        f"18 candidates: in the prompt {len(shown)}, over the budget {len(near) - len(shown)}, "
+        f"not similar enough {18 - len(near)}."
+    )
+
+    # It stays open; without a prompt it tells of the choice.
     page.locator("#min_similarity").fill("")
+    page.locator("#budget").fill("5")
     find(page, "kettle", "works every day", task="reviews")
-    assert texts(page, "#dropped li")[-1] == "18 were asked for, 16 are there: copies of the input never come back."
+    decisions = retriever.retrieve(
+        "reviews", {"thing": "kettle", "text": "works every day"}, 18, explain=True
+    ).decisions
+    assert texts(page, "#why-rows .reason") == [one.reason for one in decisions]
+    expect(page.locator("#why-counts")).to_have_text("18 candidates: copy of the input 2, chosen 16.")
+
+
+def test_demonstrations_are_chosen_as_the_controls_say(look: Look, served: tuple[str, Retriever]) -> None:
+    address, retriever = served
+    page = look(address)
+    text = "Who owns the old harbour by the river?"
+    find(page, text, task="questions")
+    page.locator("#more-choice > summary").click()
+    for option, value in (("diversity", 0.4), ("distinct", 0.9), ("max_similarity", 0.8), ("candidates", 9)):
+        page.locator(f"#{option}").fill(str(value))
+        page.locator(f"#{option}").blur()
+        expect(page.locator("#python")).to_contain_text(f"{option}={value}")
+        done(page)
+        expected = ids(retriever.retrieve("questions", text, **{option: value}))  # type: ignore[arg-type]
+        assert texts(page, "#dense code") == expected
+        assert expected != ids(retriever.retrieve("questions", text)) or option == "candidates"
+        page.locator(f"#{option}").fill("")
+    page.locator("#balance").check()
+    expect(page.locator("#python")).to_contain_text("balance=True")
+    done(page)
+    assert texts(page, "#dense code") == ids(retriever.retrieve("questions", text, balance=True))
+    page.locator("#balance").uncheck()
+    page.locator("#keep_copies").check()
+    find(page, "Who owns the river?", task="questions")
+    found = retriever.retrieve("questions", "Who owns the river?", keep_copies=True)
+    assert texts(page, "#dense code") == ids(found) and found[0].input == {"question": "Who owns the river?"}
+    by_words = retriever.retrieve("questions", "Who owns the river?", keep_copies=True, mode="bm25")
+    assert texts(page, "#beside-list code") == ids(by_words)
+
+
+def test_an_option_that_does_not_apply_is_neither_shown_nor_asked_for(
+    look: Look, served: tuple[str, Retriever]
+) -> None:
+    page = look(served[0])
+    find(page, "a dull day", task="notes")
+    page.locator("#more-choice > summary").click()
+    page.locator("#more-building > summary").click()
+    page.locator("#balance").check()
+    page.locator("#list_options").check()
+    for control in ("seed", "layout"):
+        expect(page.locator(f"#{control}")).to_be_hidden()
+    page.locator("#order").select_option("shuffle")
+    page.locator("#seed").fill("7")
+    page.locator("#format").select_option("messages")
+    page.locator("#layout").select_option("system")
+    expect(page.locator("#python")).to_contain_text('layout="system"')
+    done(page)
+    for said in ("seed=7", "balance=True", "list_options=True"):
+        expect(page.locator("#python")).to_contain_text(said)
+    page.locator("#more-choice > summary").click()
+    expect(page.locator("#more-choice-said")).to_have_text("Balance the labels")
+    expect(page.locator("#more-building-said")).to_have_text(
+        "Order shuffled, Seed 7, Demonstrations in the system message, List the options"
+    )
+
+    page.locator("#order").select_option("nearest_last")
+    page.locator("#format").select_option("text")
+    find(page, "what", task="raw")
+    for control in ("balance", "list_options", "seed", "layout"):
+        expect(page.locator(f"#{control}")).to_be_hidden()
+        assert f"{control}=" not in texts(page, "#python")[0]
+    expect(page.locator("#more-choice-said")).to_have_text("")
+    # Every task of this family has labels.
+    find(page, "a dull day", family="mood")
+    assert "balance=True" in texts(page, "#python")[0]
+
+
+def test_a_prompt_is_built_as_the_controls_say(look: Look, served: tuple[str, Retriever]) -> None:
+    address, retriever = served
+    page = look(address)
+    task, text = retriever.tasks["questions"], "Who owns the old harbour?"
+    found = retriever.retrieve("questions", text)
+    find(page, text, task="questions")
+    page.locator("#more-building > summary").click()
+    page.locator("#list_options").check()
+    for order in Order:
+        page.locator("#order").select_option(order)
+        built = PromptBuilder(Words(), 1024, 16, order=order, list_options=True).build(task, text, found)
+        expect(page.locator("#prompt pre")).to_have_text(built.text or "", use_inner_text=False)
+        done(page)
+        texts_of = {one.id: one.text for one in found}
+        assert texts(page, "#prompt .shown") == [texts_of[one.id] for one in built.demonstrations]
+        assert texts(page, "#prompt .instruction") == [
+            f"{task.instruction}\nOptions:\n- place\n- person\n- number",
+        ]
+        assert texts(page, "#prompt .query") == [f"Question: {text}\nAnswer type:"]
+    page.locator("#format").select_option("messages")
+    page.locator("#layout").select_option("system")
+    expect(page.locator("#prompt .message")).to_have_count(2)
+    page.locator("#format").select_option("records")
+    expect(page.locator("#prompt .message")).to_have_count(0)
+    done(page)
+    records = json.loads(texts(page, "#prompt pre")[0])
+    assert sorted(one["question"] for one in records) == sorted(str(one.input["question"]) for one in found)
+    assert {one["target"] for one in records} <= set(task.labels)
+
+
+def test_what_was_cut_and_what_reads_as_special_tokens_is_said(look: Look, served: tuple[str, Retriever]) -> None:
+    address, retriever = served
+    page = look(address)
+    page.locator("#k").fill(str(len(NAUGHTY)))
+    page.locator("#k").blur()
+    find(page, "a <s> day", task="raw")
+    prompt = PromptBuilder(Marked(), 1024, 16).build(
+        retriever.tasks["raw"], "a <s> day", retriever.retrieve("raw", "a <s> day", len(NAUGHTY))
+    )
+    named: dict[str, list[str]] = {}
+    for one in prompt.special_tokens:
+        named.setdefault(one.token, []).append("the input" if one.id is None else one.id)
+    assert set(named) == {"<s>", "[SEP]"} and "the input" in named["<s>"]
+    assert texts(page, "#remarks li") == [
+        f"The tokenizer reads {token} as a special token; it was left as it is in {', '.join(places)}."
+        for token, places in named.items()
+    ]
+
+    long = "a dull grey day " * 20
+    page.locator("#budget").fill("50")
+    find(page, long, task="notes")
+    expect(page.locator("#budget-error")).to_contain_text("without any demonstration")
+    page.locator("#more-building > summary").click()
+    page.locator("#truncate").select_option("text")
+    expect(page.locator("#prompt-body")).to_be_visible()
+    done(page)
+    cut = PromptBuilder(Words(), 50, 16, truncate="text").build(
+        retriever.tasks["notes"], long, retriever.retrieve("notes", long)
+    )
+    assert cut.truncated is not None and texts(page, "#prompt pre") == [cut.text]
+    assert texts(page, "#remarks li") == [
+        f"The input was cut to fit: of text, the prompt shows the first {cut.truncated.kept} of its 320 characters."
+    ]
+
+
+def test_an_error_about_what_is_folded_unfolds_it(look: Look, served: tuple[str, Retriever]) -> None:
+    page = look(served[0])
+    for control, value, words in (
+        ("diversity", "1.5", "less than or equal to 1"),
+        ("distinct", "-1", "greater than or equal to 0"),
+        ("candidates", "3", "not below k (8)"),
+        ("candidates", "2000", "at most 1024, the limit"),
+        ("seed", "0.5", "valid integer"),
+    ):
+        fold = "more-building" if control == "seed" else "more-choice"
+        page.locator(f"#{fold}").evaluate("one => (one.open = true)")
+        page.locator("#order").evaluate("(one, value) => (one.value = value)", "shuffle")
+        page.locator("#order").dispatch_event("change")
+        page.locator(f"#{control}").fill(value)
+        page.locator(f"#{fold}").evaluate("one => (one.open = false)")
+        find(page, "a dull day", task="notes")
+        expect(page.locator(f"#{control}-error")).to_contain_text(words)
+        expect(page.locator(f"#{control}")).to_be_focused()
+        page.locator(f"#{control}").fill("")
 
 
 def test_an_error_stands_beside_what_it_is_about(look: Look, served: tuple[str, Retriever]) -> None:
@@ -385,7 +568,8 @@ def test_the_keyboard_is_enough(look: Look, served: tuple[str, Retriever]) -> No
     def press(*names: str) -> str:
         for name in names:
             page.keyboard.press(name)
-        return str(page.evaluate("document.activeElement.id"))
+        # A summary is known by what it folds.
+        return str(page.evaluate("document.activeElement.id || document.activeElement.parentElement.id"))
 
     assert press("Tab") == "scope"
     page.keyboard.type("questions")
@@ -397,8 +581,16 @@ def test_the_keyboard_is_enough(look: Look, served: tuple[str, Retriever]) -> No
     press("Control+Enter")
     done(page)
     assert texts(page, "#dense code") == ids(retriever.retrieve("questions", "Where is the boat?\nAnd why?"))
-    order = [press("Tab") for _ in range(8)]
-    assert order == ["ask", "example", "k", "min_similarity", "beside", "budget", "reserve", "format"]
+    order = [press("Tab") for _ in range(10)]
+    assert order[:6] == ["ask", "example", "k", "min_similarity", "beside", "more-choice"]
+    assert order[6:] == ["budget", "reserve", "format", "more-building"]
+    assert press("Tab") == "why"
+    press("Enter")
+    expect(page.locator("#why-rows tr").first).to_be_visible()
+    done(page)
+    assert press("Tab") == "why-table"
+    press("ArrowDown")
+    expect(page.locator("#why-table")).not_to_have_js_property("scrollTop", 0)
     assert [press("Tab") for _ in range(6)] == ["copy-prompt", "prompt", "copy-curl", "curl", "copy-python", "python"]
     assert press("Shift+Tab") == "copy-python"
     press("Enter")
@@ -448,8 +640,12 @@ def test_light_and_dark_can_be_read(look: Look, served: tuple[str, Retriever], s
     page.locator("#budget").fill("3")
     page.get_by_role("button", name="Find demonstrations").click()
     expect(page.locator("#reserve-error")).not_to_be_empty()
-    page.locator("#budget").fill("100")
-    seen = ["body", "#served", "#about", ".hint", "#reserve-error", "#ask", "#example", "#k", "#dense .rank", ".foot"]
+    page.locator("#budget").fill("40")
+    page.locator("#more-choice > summary").click()
+    assert {row[3] for row in explained(page)} >= {"choice", "budget"}
+    seen = [".more > summary", ".tip", ".check label", "thead th", "#why-counts", ".left .reason", ".kept .outcome"]
+    seen += [".kept .reason", ".budget .outcome"]
+    seen += ["body", "#served", "#about", ".hint", "#reserve-error", "#ask", "#example", "#k", "#dense .rank", ".foot"]
     for selector in [*seen, "#dense .badge.tone-0", "#dense .badge.tone-1", ".similarity", "#timing", "footer a"]:
         colours = page.locator(selector).first.evaluate(COLOURS)
         assert contrast(*colours) >= 4.5, (selector, colours)
@@ -471,6 +667,12 @@ def test_nothing_is_wider_than_the_screen(look: Look, served: tuple[str, Retriev
     find(page, "w" * 300, task="raw")
     expect(page.locator("#dense li")).to_have_count(len(NAUGHTY))
     assert widest(page) == [width, width]
+    page.locator("#more-choice > summary").click()
+    page.locator("#more-building > summary").click()
+    assert len(explained(page)) == len(NAUGHTY)
+    assert widest(page) == [width, width]
+    table = page.locator("#why-table").evaluate("one => [one.scrollWidth, one.clientWidth]")
+    assert table[0] <= table[1], "a table is not scrolled sideways"
     page.locator("#budget").fill("1")
     page.locator("#ask").click()
     expect(page.locator("#reserve-error")).not_to_be_empty()
@@ -501,6 +703,8 @@ def test_hostile_data_is_shown_as_it_is(look: Look, served: tuple[str, Retriever
         assert texts(page, "#prompt pre") == [prompt.text]
         expect(page.locator("#instruction")).to_have_text("Answer {nothing} & <b>everything</b>.")
         assert page.locator("script, img, iframe, b").count() == before
+    assert sorted(row[1] for row in explained(page)) == sorted(ids(found))
+    assert page.locator("script, img, iframe, b").count() == before
     page.locator("#format").select_option("messages")
     expect(page.locator("#prompt .message")).to_have_count(2 + 2 * len(prompt.demonstrations))
     assert set(NAUGHTY) >= set(texts(page, "#prompt .message.assistant pre"))
@@ -513,13 +717,24 @@ def test_the_lines_of_code_ask_for_what_is_on_the_screen(look: Look, served: tup
     page.locator("#min_similarity").fill("0.05")
     page.locator("#budget").fill("60")
     find(page, "lamp", text, task="reviews")
-    kept = texts(page, "#dense li:not(:has(.note:text-matches('less similar'))) code")
+    page.locator("#order").evaluate("one => (one.value = 'alternate_labels')")
+    page.locator("#diversity").evaluate("one => (one.value = '0.25')")
+    page.locator("#balance").evaluate("one => (one.checked = true)")
+    page.locator("#why > summary").click()
+    expect(page.locator("#python")).to_contain_text("explain=True")
+    done(page)
+    kept = texts(page, "#dense code")
     program = texts(page, "#python")[0]
     names: dict[str, Any] = {}
     exec(program, names)
     assert ids(names["found"]) == kept
     assert ids(names["by_words"]) == texts(page, "#beside-list code")
     assert [names["prompt"].text] == texts(page, "#prompt pre")
+    assert [one.reason for one in names["prompt"].decisions] == texts(page, "#why-rows .reason")
+    for said in ('order="alternate_labels"', "diversity=0.25", "balance=True"):
+        assert said in program
+    for default in ("distinct", "keep_copies", "candidates", "seed", "layout", "format", "truncate", "list_options"):
+        assert f"{default}=" not in program
     assert "\u202e" not in program, "text that is turned around would hide what is run"
 
     commands = [shlex.split(line) for line in texts(page, "#curl")[0].replace("\\\n", "").split("\n\n")]
@@ -530,9 +745,11 @@ def test_the_lines_of_code_ask_for_what_is_on_the_screen(look: Look, served: tup
     assert answers[0] == names["found"].to_json()
     assert answers[2]["prompt"] == names["prompt"].text
 
+    page.locator("#why > summary").click()
     find(page, text, family="mood")
     exec(texts(page, "#python")[0], names)
-    assert names["found"] == retriever.retrieve(family="mood", input=text, min_similarity=0.05)
+    options: SelectionOptions = {"min_similarity": 0.05, "diversity": 0.25, "balance": True}
+    assert names["found"] == retriever.retrieve(family="mood", input=text, **options)
 
 
 def test_an_example_is_a_demonstration_that_does_not_find_itself(look: Look, served: tuple[str, Retriever]) -> None:

@@ -1,39 +1,37 @@
 // The answers, shown: demonstrations in one column or two, the prompt, and the lines that ask for the same.
 
-import { at, served } from "./form.js";
+import { served } from "./form.js";
 import { curlLines, pythonLines } from "./lines.js";
+import { showPrompt } from "./prompt.js";
 import * as view from "./view.js";
+import { showWhy } from "./why.js";
 
-const { counted, make } = view;
+const { at, counted, make } = view;
 const BESIDE = { bm25: "BM25", hybrid: "Both, fused" };
-
-/** What the prompt's copy button copies. */
-export const copied = { prompt: "" };
 
 /** Show the answers to what was asked; the first has one, the others may have problems. */
 export function show(asked, dense, beside, prompt) {
   at("found").hidden = at("code").hidden = false;
   const found = dense.answer.demonstrations;
   const wide = !asked.query.task;
-  const limit = asked.prompt && asked.prompt.budget - asked.prompt.reserve;
-  const fates = view.fates(found, prompt?.answer, asked.least, limit);
+  const built = prompt?.answer;
+  const fates = view.fates(found, built, asked.prompt && asked.prompt.budget - (asked.prompt.reserve ?? 0));
   const fate = (one) => view.fate(fates, one);
   const full = served.info.metric === "cosine" ? 1 : most(found);
   list("dense", found, found.length ? "" : "No demonstration is left.", (one) => ({ task: served.tasks.get(one.task), full, wide, ...fate(one) }));
-  const kept = found.filter((one) => fate(one).out !== "cut");
-  at("votes").replaceChildren(...view.votes(kept, served.tasks, wide));
+  at("votes").replaceChildren(...view.votes(found, served.tasks, wide));
   at("dropped").replaceChildren(...reasons(asked, found, fate).map((words) => make("li", {}, words)));
   at("timing").textContent = timing(dense.timing);
   showBeside(asked, found, beside, wide);
-  showPrompt(asked, found, prompt);
-  const requests = [{ path: "v1/retrieve", body: asked.bounded }];
+  showWhy(built?.decisions ?? dense.answer.decisions ?? [], { wide, kept: built ? "in the prompt" : "chosen" });
+  showPrompt(asked.prompt, served.tasks.get(asked.query.task), found, prompt);
+  const requests = [{ path: "v1/retrieve", body: asked.chosen }];
   if (beside?.answer) requests.push({ path: "v1/retrieve", body: { ...asked.query, mode: asked.mode } });
   if (asked.prompt) requests.push({ path: "v1/prompt", body: asked.prompt });
   at("curl").textContent = curlLines(requests);
   at("python").textContent = pythonLines(requests);
-  const built = prompt?.answer;
   const shown = built ? `, ${built.demonstrations.length} of them in the prompt of ${counted(built.tokens, "token")}` : "";
-  at("status").textContent = `${counted(kept.length, "demonstration")}${shown}.`;
+  at("status").textContent = `${counted(found.length, "demonstration")}${shown}.`;
 }
 
 const most = (some) => Math.max(...some.map((one) => one.similarity), 0) || 1;
@@ -43,15 +41,12 @@ function list(id, some, end, of) {
   at(id).replaceChildren(...cards, ...(end ? [make("li", { className: "none" }, end)] : []));
 }
 
-function reasons({ query, least }, found, fate) {
-  const dropped = (why) => found.filter((one) => fate(one).out === why).length;
-  const cut = dropped("cut");
-  const budget = dropped("budget");
+function reasons({ query }, found, fate) {
+  const out = found.filter((one) => fate(one).out).length;
   const said = [];
-  if (cut) said.push(`${cut} of ${found.length} left out: less similar than ${least}.`);
-  if (budget) said.push(`${budget} of ${found.length} left out of the prompt: the budget has no room for them.`);
+  if (out) said.push(`${out} of ${found.length} left out of the prompt: the budget has no room for them.`);
   if (found.length < query.k) {
-    said.push(`${query.k} were asked for, ${found.length} are there: copies of the input never come back.`);
+    said.push(`${query.k} were asked for, ${found.length} are there; “Why” below says what left the others out.`);
   }
   return said;
 }
@@ -80,17 +75,4 @@ function showBeside(asked, found, beside, wide) {
     const note = rank ? `the retriever's number ${rank}` : "only here";
     return { task: served.tasks.get(one.task), full: most(others), wide, note };
   });
-}
-
-function showPrompt(asked, found, prompt) {
-  const { answer, problem } = prompt ?? {};
-  at("prompt-section").hidden = !prompt;
-  at("prompt-body").hidden = at("copy-prompt").hidden = !answer;
-  at("prompt-note").textContent = problem ? `No prompt. ${problem.title}: ${problem.detail}.` : "";
-  if (!answer) return;
-  const { budget, reserve, task } = asked.prompt;
-  copied.prompt = answer.prompt ?? JSON.stringify(answer.messages, null, 2);
-  at("tokens").replaceChildren(...view.tokenWords(answer, budget, reserve));
-  at("gauge").replaceChildren(...view.gauge(answer, budget, reserve));
-  at("prompt").replaceChildren(...view.promptBody(answer, served.tasks.get(task), found));
 }

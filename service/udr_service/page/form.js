@@ -1,17 +1,14 @@
 // The form: where to search, with which input, and what is wrong with it.
 
-import { badge, make, valueText } from "./view.js";
+import { building, choice, offerOptions, said } from "./options.js";
+import { at, badge, make, valueText } from "./view.js";
+import { isWanted } from "./why.js";
 
-export const at = (id) => document.getElementById(id);
-
-// Where a problem names no part of the body: what its words begin with, and the control that they are about.
+// Where a problem names neither a part of the body nor, at its beginning, a control: how it begins, and what it is about.
 const ABOUT = [
-  [/^k /, "k"],
-  [/^the (budget|prompt) /, "budget"],
-  [/^the reserve /, "reserve"],
-  [/^min_similarity /, "min_similarity"],
+  [/^the prompt /, "budget"],
   [/^unknown (task|family) /, "scope"],
-  [/^(the input|task|field) /, "input"],
+  [/^(task|field) /, "input"],
 ];
 const MOST_LABELS = 12;
 const typed = new Map();
@@ -66,7 +63,7 @@ export function showScope() {
   at("about").replaceChildren(task ? task.kind.replace("_", " ") : names, ...labels, ...more);
   at("k").max = Math.min(sizeOf(some), info.limits.max_k);
   at("k").value = Math.min(wanted, at("k").max);
-  at("prompt-controls").hidden = !task;
+  offerOptions(some, task);
   showFields(task?.fields ?? ["text"]);
 }
 
@@ -101,29 +98,22 @@ function worded(one, task) {
   return one.text.endsWith(output) ? one.text.slice(0, -output.length) : Object.values(one.input).map(valueText).join("\n");
 }
 
-/** Return a control's number; undefined where nothing is typed, and "", which the service refuses, for no number. */
-function number(id) {
-  const { value, validity } = at(id);
-  if (value === "") return validity.badInput ? "" : undefined;
-  return Number(value);
-}
-
 /** Return the requests that the form stands for, and what they have in common. */
 export function asked() {
   const scope = chosen();
   const fields = Object.fromEntries(boxes().map((box) => [box.name, box.value]));
-  const query = { ...scope, input: scope.task ? fields : boxes()[0].value, k: number("k") ?? "" };
-  const least = number("min_similarity");
-  const bounded = least === undefined ? query : { ...query, min_similarity: least };
-  const format = at("format").value === "text" ? {} : { format: at("format").value };
-  const prompt = { ...bounded, budget: number("budget") ?? "", reserve: number("reserve") ?? 0, ...format };
-  return { query, least, bounded, prompt: scope.task && prompt, mode: at("beside").value };
+  const copies = said("keep_copies") ? { keep_copies: true } : {};
+  const query = { ...scope, input: scope.task ? fields : boxes()[0].value, k: said("k") ?? "", ...copies };
+  const selected = { ...query, ...choice(), ...(isWanted() ? { explain: true } : {}) };
+  const prompt = { ...selected, budget: said("budget") ?? "", ...building() };
+  return { query, chosen: selected, prompt: scope.task && prompt, mode: at("beside").value };
 }
 
 /** Return what a problem says, each time with the control that it is about; nothing where it is about none. */
 export function placed({ errors, detail }) {
   const findings = (errors ?? []).map((one) => [one.pointer.split("/")[1], one.detail]);
-  const about = ABOUT.find(([begins]) => begins.test(detail))?.[1];
+  const named = detail.match(/^(?:the )?(\w+) /)?.[1];
+  const about = at(`${named}-error`) ? named : ABOUT.find(([begins]) => begins.test(detail))?.[1];
   return (findings.length ? findings : [[about, detail]]).filter(([name]) => at(`${name}-error`));
 }
 
@@ -132,11 +122,13 @@ export function mark(findings, go) {
   const marked = new Map(findings);
   for (const error of document.querySelectorAll("#form .error")) {
     const name = error.id.replace("-error", "");
-    const said = marked.get(name);
-    error.textContent = said ?? "";
+    const words = marked.get(name);
+    error.textContent = words ?? "";
     const controls = name === "input" ? boxes() : [at(name)];
-    for (const control of controls) control.ariaInvalid = said === undefined ? null : "true";
-    if (said !== undefined && go) controls[0].focus();
-    go &&= said === undefined;
+    for (const control of controls) control.ariaInvalid = words === undefined ? null : "true";
+    const folded = error.closest("details");
+    if (words !== undefined && folded) folded.open = true;
+    if (words !== undefined && go) controls[0].focus();
+    go &&= words === undefined;
   }
 }

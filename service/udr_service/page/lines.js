@@ -21,7 +21,7 @@ export function pythonLines(requests) {
   const calls = requests.map(({ path, body }) => {
     const { task, input, ...options } = body;
     const places = task === undefined ? ["input=query"] : [literal(task), "query"];
-    const named = Object.entries(options).map(([name, value]) => `${name}=${literal(value)}`);
+    const named = Object.entries(options).map(([name, value]) => `${name}=${value === true ? "True" : literal(value)}`);
     const method = path.split("/").at(-1);
     const variable = method === "prompt" ? method : VARIABLES[body.mode] ?? "found";
     return call(`${variable} = client.${method}`, [...places, ...named]);

@@ -1,9 +1,11 @@
 // The page: what is asked when, and what happens then.
 
-import { copied, show } from "./answers.js";
-import { asked, at, chosen, fill, inScope, isEmpty, mark, offer, placed, served, showScope } from "./form.js";
+import { show } from "./answers.js";
+import { asked, chosen, fill, inScope, isEmpty, mark, offer, placed, served, showScope } from "./form.js";
+import { showOptions } from "./options.js";
+import { copied } from "./prompt.js";
 import { ask, isKey, key } from "./service.js";
-import { counted } from "./view.js";
+import { at, counted } from "./view.js";
 
 const SECTIONS = ["found", "prompt-section", "code"];
 let asking = null;
@@ -39,13 +41,11 @@ async function run(byHand) {
   }
   const mine = (asking = new AbortController());
   const wanted = asked();
-  // What is too far away is asked for, too, and shown as left out; a bound that is no number goes to be refused.
-  const first = typeof wanted.least === "string" ? wanted.bounded : wanted.query;
   const send = (path, body) => (body ? ask(path, body, mine.signal) : null);
   at("results").ariaBusy = "true";
   try {
     const answers = await Promise.all([
-      send("v1/retrieve", first),
+      send("v1/retrieve", wanted.chosen),
       send("v1/retrieve", wanted.mode && { ...wanted.query, mode: wanted.mode }),
       send("v1/prompt", wanted.prompt),
     ]);
@@ -162,9 +162,12 @@ at("form").addEventListener("change", ({ target }) => {
     mark([]);
     if (isEmpty()) empty("Type an input, or take an example.");
   }
-  if (target.localName !== "textarea" && !isEmpty()) run(false);
+  if (target.localName === "textarea") return;
+  showOptions();
+  if (!isEmpty()) run(false);
 });
 at("fields").addEventListener("input", changed);
+at("why").addEventListener("toggle", () => run(false));
 at("example").addEventListener("click", example);
 at("forget").addEventListener("click", forget);
 at("key-form").addEventListener("submit", takeKey);
