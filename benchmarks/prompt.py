@@ -22,9 +22,10 @@ from udr import text
 from udr.errors import ModelError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 from udr.prompt import Format, Order, PromptBuilder
+from udr.retrieval import RetrievedDemonstration, TokenCount
 from udr.tasks import Kind, Metric, Task, Template
 from udr.tokenizer import LoadedTokenizer, load_tokenizer
-from udr.types import RetrievedDemonstration, Row, TokenCount
+from udr.types import Row
 
 CANDIDATES, BUDGET = 64, 4000
 LABELS = ("location", "human", "entity", "number", "description", "abbreviation")

@@ -21,9 +21,10 @@ from udr.encoder import SentenceEncoder
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 from udr.pool import Pool, TaskFolder, open_collection, sample
 from udr.prompt import PromptBuilder
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
 from udr.tasks import Kind
-from udr.types import RetrievalRequest, Row
+from udr.types import Row
 from udr_index.build import build
 from udr_index.config import BuildConfig
 from udr_training.evaluation.evaluate import task_estimate

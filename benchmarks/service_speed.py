@@ -10,8 +10,8 @@ from service_running import plain, serving
 
 from udr.models import DEFAULT_ENCODER
 from udr.query_engines import engine_of, load_encoder
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
-from udr.types import RetrievalRequest
 
 CLIENTS, BATCH = 64, 64
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from udr.client import Client
     from udr.errors import UdrError
     from udr.prompt import PromptBuilder
+    from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration
     from udr.retriever import Retriever
     from udr.tasks import Task
-    from udr.types import Retrieval, RetrievalRequest, RetrievedDemonstration, Row
+    from udr.types import Row
 
 __version__ = "0.1.0"
 
@@ -37,9 +38,9 @@ _HOMES = {
     "AsyncClient": "udr.async_client",
     "Client": "udr.client",
     "PromptBuilder": "udr.prompt",
-    "Retrieval": "udr.types",
-    "RetrievalRequest": "udr.types",
-    "RetrievedDemonstration": "udr.types",
+    "Retrieval": "udr.retrieval",
+    "RetrievalRequest": "udr.retrieval",
+    "RetrievedDemonstration": "udr.retrieval",
     "Retriever": "udr.retriever",
     "Row": "udr.types",
     "Task": "udr.tasks",

@@ -5,8 +5,9 @@ from typing import Any
 
 from udr.problems import Problem
 from udr.prompt_values import Message, Prompt, PromptDemonstration, SpecialToken, Truncation
+from udr.retrieval import Decision, Retrieval, RetrievedDemonstration, TokenCount
 from udr.tasks import Task, parse_task
-from udr.types import Decision, Json, Retrieval, RetrievedDemonstration, Row, TokenCount
+from udr.types import Json, Row
 
 _TASK_KEYS = ("name", "family", "kind", "instruction", "input", "output", "labels", "metric", "normalise", "verbalizer")
 

@@ -11,8 +11,9 @@ from udr import calls
 from udr.calls import Answer, Call
 from udr.http_protocol import FAILURES, LIMITS, Exchange, Outcome, is_ready
 from udr.prompt_values import Format, Prompt, PromptOptions
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
 from udr.tasks import Task
-from udr.types import Fields, Json, Retrieval, RetrievalOptions, RetrievalRequest, Row
+from udr.types import Fields, Json, Row
 
 
 class AsyncClient:

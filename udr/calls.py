@@ -11,8 +11,9 @@ from udr.answers import read_batch, read_info, read_max_batch, read_prompt, read
 from udr.errors import InvalidInputError
 from udr.problems import Problem
 from udr.prompt_values import BuildingOptions, Format, Prompt, PromptOptions
+from udr.retrieval import Retrieval, RetrievalRequest, SelectionOptions
 from udr.tasks import Task
-from udr.types import Fields, Json, Retrieval, RetrievalRequest, Row, SelectionOptions
+from udr.types import Fields, Json, Row
 
 SURE_BATCH = 64
 """The most requests that are sent in one batch before the service was asked for its limit."""

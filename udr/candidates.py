@@ -12,8 +12,8 @@ from udr.encoder import Vectors
 from udr.labels import rounds
 from udr.partitions import Found, Partitions
 from udr.planning import Plan
+from udr.retrieval import Decision, Stage
 from udr.selection import Hit, Selected, decision, nearest, select
-from udr.types import Decision, Stage
 
 _DEEPER = 4
 """By how much deeper a search goes each time."""

@@ -7,9 +7,9 @@ from udr.budget import Block, Draft, last_first
 from udr.counters import ChatCounter
 from udr.order import Arrange
 from udr.prompt_values import Layout, Message
+from udr.retrieval import RetrievedDemonstration
 from udr.seams import Once, outline
 from udr.tasks import Task
-from udr.types import RetrievedDemonstration
 
 # Characters of what is said that a template's own words may merge with; few, so that many turns have them in common.
 _EDGE = 8

@@ -12,8 +12,9 @@ from udr import calls
 from udr.calls import Answer, Call
 from udr.http_protocol import FAILURES, LIMITS, Exchange, Outcome, is_ready
 from udr.prompt_values import Format, Prompt, PromptOptions
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
 from udr.tasks import Task
-from udr.types import Fields, Json, Retrieval, RetrievalOptions, RetrievalRequest, Row
+from udr.types import Fields, Json, Row
 
 
 class Client:
@@ -139,7 +140,7 @@ class Client:
             budget: tokens of prompt and answer together, as the service's encoder counts tokens.
             reserve: tokens of the budget that are kept for the answer.
             format: ``text`` or ``messages``.
-            options: how demonstrations are chosen (``udr.types.RetrievalRequest``), and how the prompt is built.
+            options: how demonstrations are chosen (``udr.retrieval.RetrievalRequest``), and how the prompt is built.
 
         Raises:
             TooLongError: the prompt does not fit, even without demonstrations.

@@ -12,9 +12,10 @@ from typing import Any
 from udr.errors import ArtifactError
 from udr.files import canonical_json
 from udr.pool import Pool
+from udr.retrieval import TokenCount
 from udr.tasks import Task
 from udr.text import encoder_demonstration, input_copy_text
-from udr.types import Fields, Row, TokenCount
+from udr.types import Fields, Row
 
 # A row is kept as JSON, in the order of its own keys, so that it comes out as it went in. `copy_key` finds the
 # rows whose input is a copy of a query's without reading them, `text_key` those of which an encoder reads the same.

@@ -10,8 +10,9 @@ from udr.counters import ChatCounter, TokenCounter
 from udr.errors import InvalidInputError
 from udr.order import Order, arranged
 from udr.prompt_values import Format, Layout, Message
+from udr.retrieval import RetrievedDemonstration
 from udr.tasks import Kind, Task
-from udr.types import Fields, RetrievedDemonstration
+from udr.types import Fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

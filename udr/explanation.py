@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from udr.types import Decision
+from udr.retrieval import Decision
 
 
 def down_to_the_prompt(decisions: Sequence[Decision], shown: Collection[tuple[str, str]]) -> tuple[Decision, ...]:

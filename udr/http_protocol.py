@@ -13,7 +13,7 @@ from udr import __version__
 from udr.calls import TIMEOUT, Answer, Call
 from udr.errors import ConfigError, DataError, DeadlineError, ServiceError, reason
 from udr.problems import Problem
-from udr.types import Retrieval
+from udr.retrieval import Retrieval
 
 KEY = "UDR_API_KEY"
 """The environment variable that holds the API key of the service, where it wants one."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-from udr.types import RetrievedDemonstration
+from udr.retrieval import RetrievedDemonstration
 
 
 class Order(StrEnum):

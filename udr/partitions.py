@@ -12,11 +12,12 @@ from udr.demonstrations import DemonstrationTable
 from udr.encoder import Vectors
 from udr.labels import Labels
 from udr.planning import Plan
+from udr.retrieval import Mode, RetrievedDemonstration, TokenCount
 from udr.search import DECIMALS, Searcher, order
 from udr.selection import Hit, fuse, nearest
 from udr.tasks import Task
 from udr.text import demonstration_text
-from udr.types import Mode, RetrievedDemonstration, Row, TokenCount
+from udr.types import Row
 
 _FUSED = 100
 """Hits of each ranking that are fused, at least."""

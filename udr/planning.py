@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from udr.demonstrations import copy_key
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
 from udr.manifest import Manifest, Partition
+from udr.retrieval import MODES, RetrievalRequest
 from udr.tasks import Kind, Task
 from udr.text import Wording, check_input, encoder_query, plain_inputs
-from udr.types import MODES, Fields, RetrievalRequest
+from udr.types import Fields
 
 MAX_CHARACTERS = 32_768
 """How long a query's worded input may be. Encoders read far less; this keeps one request from blocking others."""

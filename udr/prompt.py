@@ -11,9 +11,10 @@ from udr.errors import InvalidInputError, TooLongError
 from udr.explanation import down_to_the_prompt
 from udr.order import Order
 from udr.prompt_values import Format, Layout, Message, Prompt, PromptDemonstration, SpecialToken, Truncation
+from udr.retrieval import Retrieval, RetrievedDemonstration
 from udr.tasks import Task
 from udr.truncation import shortened
-from udr.types import Fields, Retrieval, RetrievedDemonstration, Value
+from udr.types import Fields, Value
 
 __all__ = [
     "Format",

@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import TypedDict
 
 from udr.order import Order
-from udr.types import Decision, Json, SelectionOptions, Value
+from udr.retrieval import Decision, SelectionOptions
+from udr.types import Json, Value
 
 
 class Format(StrEnum):

@@ -13,8 +13,9 @@ from udr.explanation import table
 from udr.order import Order
 from udr.prompt import PromptBuilder
 from udr.prompt_values import BuildingOptions, Format, Layout
+from udr.retrieval import Mode, Retrieval, SelectionOptions
 from udr.tokenizer import load_tokenizer
-from udr.types import Fields, Mode, Retrieval, SelectionOptions
+from udr.types import Fields
 
 if TYPE_CHECKING:
     from udr.client import Client

@@ -15,10 +15,11 @@ from udr.engines import open_lexical, open_searchers
 from udr.errors import ModelError, RequestError, UnknownTaskError, VerificationError
 from udr.partitions import Partitions
 from udr.planning import MAX_CHARACTERS, Plan, plan, unknown
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
 from udr.search import Searcher
 from udr.store import IndexVersion, open_version
 from udr.tasks import Task, TaskFamily
-from udr.types import Fields, Retrieval, RetrievalOptions, RetrievalRequest, Role, Row
+from udr.types import Fields, Role, Row
 from udr.verification import verify_version
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.choice import Chosen, choose
+from udr.retrieval import Decision, RetrievalRequest, Stage
 from udr.search import DECIMALS
-from udr.types import Decision, RetrievalRequest, Stage
 
 Given = TypeVar("Given")
 

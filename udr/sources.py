@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol, Unpack
 
-from udr.types import Fields, Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
+from udr.types import Fields
 
 
 class AsyncDemonstrationSource(Protocol):

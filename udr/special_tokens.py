@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from udr.prompt_values import SpecialToken
-from udr.types import RetrievedDemonstration
+from udr.retrieval import RetrievedDemonstration
 
 
 def find(

@@ -5,9 +5,10 @@ from typing import Literal, Self, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from udr import __version__
+from udr.retrieval import Stage
 from udr.retriever import Retriever
 from udr.tasks import Task
-from udr.types import Row, Stage
+from udr.types import Row
 from udr_service.settings import Settings
 
 
@@ -32,7 +33,7 @@ class TokensAnswer(_Answer):
 
 
 class DemonstrationAnswer(_Answer):
-    """A demonstration that was found; see ``udr.types.RetrievedDemonstration``."""
+    """A demonstration that was found; see ``udr.retrieval.RetrievedDemonstration``."""
 
     id: str
     task: str
@@ -48,7 +49,7 @@ class DemonstrationAnswer(_Answer):
 
 
 class DecisionAnswer(_Answer):
-    """What became of a candidate; see ``udr.types.Decision``."""
+    """What became of a candidate; see ``udr.retrieval.Decision``."""
 
     id: str
     task: str

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from udr.encoder import Vectors
 from udr.errors import InvalidInputError, TooLongError
+from udr.retrieval import Retrieval
 from udr.retriever import Retriever
-from udr.types import Retrieval, Role
+from udr.types import Role
 from udr_service.answers import EmbeddingAnswer, EmbeddingsAnswer, EmbeddingsError, UsageAnswer
 from udr_service.errors import BatchTooLargeError
 from udr_service.problems import EMBEDDINGS

@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from udr.errors import UdrError
-from udr.types import RetrievalRequest
+from udr.retrieval import RetrievalRequest
 from udr_service.current import Current, Served
 from udr_service.errors import ReloadError
 from udr_service.keys import KeyFile

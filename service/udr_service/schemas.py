@@ -20,7 +20,8 @@ from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from udr.order import Order
 from udr.prompt_values import BuildingOptions, Format, Layout
-from udr.types import Fields, Mode, RetrievalRequest
+from udr.retrieval import Mode, RetrievalRequest
+from udr.types import Fields
 
 
 class Body(BaseModel):

@@ -12,7 +12,7 @@ from udr.calls import TIMEOUT
 from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompt import PromptBuilder
 from udr.prompt_values import BuildingOptions
-from udr.types import Retrieval, RetrievalRequest
+from udr.retrieval import Retrieval, RetrievalRequest
 from udr_service.current import Current, Served
 from udr_service.errors import KTooLargeError
 from udr_service.metrics import Metrics

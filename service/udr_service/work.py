@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from udr.encoder import Vectors
 from udr.planning import Plan
+from udr.retrieval import Retrieval
 from udr.retriever import Retriever
-from udr.types import Retrieval, Role
+from udr.types import Role
 
 # An encoder reads about this many characters as one token; to weigh batches by, nothing else.
 _CHARACTERS_A_TOKEN = 4

@@ -12,10 +12,11 @@ from tests.core.test_prompt import DATA, FRENCH, TREC, found, ids, make_task
 from tests.tiny_models import byte_tokenizer
 from udr.errors import InvalidInputError
 from udr.prompt import Format, Layout, Message, Order, PromptBuilder
+from udr.retrieval import RetrievedDemonstration, TokenCount
 from udr.tasks import Kind, Metric
 from udr.tokenizer import load_tokenizer
 from udr.transformers_tokenizer import TransformersTokenizer
-from udr.types import RetrievedDemonstration, Row, TokenCount
+from udr.types import Row
 
 ROLES = (
     "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"

@@ -27,8 +27,9 @@ from udr.errors import (
 )
 from udr.problems import PROBLEM
 from udr.prompt import Prompt, PromptDemonstration
+from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration
 from udr.retriever import Retriever
-from udr.types import Retrieval, RetrievalRequest, RetrievedDemonstration, Row
+from udr.types import Row
 
 RETRIEVAL = Retrieval(
     demonstrations=(

@@ -15,9 +15,10 @@ from tests.fakes import QUESTIONS
 from udr.demonstrations import SCHEMA, DemonstrationTable, copy_key, record, row_text, text_key
 from udr.errors import ArtifactError
 from udr.pool import Pool
+from udr.retrieval import RetrievedDemonstration, TokenCount
 from udr.tasks import parse_task
 from udr.text import encoder_demonstration
-from udr.types import Json, RetrievedDemonstration, Row, TokenCount
+from udr.types import Json, Row
 
 TASK = parse_task(QUESTIONS)
 

@@ -1,7 +1,7 @@
 """Explanations reach down to the prompt, and a person can read them."""
 
 from udr.explanation import down_to_the_prompt, table
-from udr.types import Decision
+from udr.retrieval import Decision
 
 
 def decision(id: str, kept: bool) -> Decision:

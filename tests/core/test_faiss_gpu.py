@@ -16,9 +16,9 @@ from tests.fakes import HashEncoder
 from udr.errors import ConfigError
 from udr.faiss_gpu import MOST, MOST_OF_GRAPH, FaissGpu, find_gpu
 from udr.faiss_search import make_index
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
 from udr.search import ExactProposals, ExactSearch, RankedProposals
-from udr.types import RetrievalRequest
 
 
 class FakeGpuFaiss:

@@ -10,11 +10,11 @@ from tests.fakes import NOTES, HashEncoder, write_task
 from udr.bm25 import BM25Search
 from udr.errors import ArtifactError, InvalidInputError
 from udr.pool import open_collection
+from udr.retrieval import Mode, RetrievalRequest
 from udr.retriever import Retriever
 from udr.selection import Hit, fuse, nearest, select
 from udr.store import open_version
 from udr.text import input_words
-from udr.types import Mode, RetrievalRequest
 from udr.verification import verify
 from udr_index.build import build
 from udr_index.config import BuildConfig

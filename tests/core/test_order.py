@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udr.order import Order, alternate, arranged
-from udr.types import RetrievedDemonstration
+from udr.retrieval import RetrievedDemonstration
 
 
 def found(*similarities: float, targets: str = "") -> list[RetrievedDemonstration]:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from udr import text
 from udr.errors import InvalidInputError, TooLongError
 from udr.prompt import Format, Layout, Order, Prompt, PromptBuilder, SpecialToken, Truncation
+from udr.retrieval import RetrievedDemonstration, TokenCount
 from udr.tasks import Kind, Metric, Task, Template
-from udr.types import RetrievedDemonstration, Row, TokenCount
+from udr.types import Row
 
 
 class Words:

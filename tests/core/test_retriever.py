@@ -25,10 +25,11 @@ from udr.errors import (
     VerificationError,
 )
 from udr.pool import open_collection
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
 from udr.tasks import Task
 from udr.text import ALL_INSTRUCTION, encoder_demonstration, encoder_query, input_text, normalised
-from udr.types import RetrievalRequest, Row
+from udr.types import Row
 from udr_index.build import build
 from udr_index.config import BuildConfig
 

@@ -20,10 +20,11 @@ from udr.choice import choose
 from udr.errors import InvalidInputError
 from udr.labels import Labels, rounds
 from udr.pool import open_collection
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
 from udr.selection import Hit, select
 from udr.text import encoder_demonstration, row_query
-from udr.types import RetrievalRequest, Row
+from udr.types import Row
 from udr_index.build import build
 from udr_index.config import BuildConfig
 

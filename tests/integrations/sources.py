@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Unpack
 
-from udr.types import Fields, Retrieval, RetrievalOptions, RetrievalRequest, RetrievedDemonstration
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest, RetrievedDemonstration
+from udr.types import Fields
 
 
 def found(input: Fields, target: str, rank: int = 1, id: str | None = None) -> RetrievedDemonstration:

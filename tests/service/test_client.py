@@ -16,8 +16,8 @@ from udr.errors import RequestError, ServiceError
 from udr.order import Order
 from udr.prompt import Format, PromptBuilder
 from udr.prompt_values import BuildingOptions
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
-from udr.types import RetrievalRequest
 from udr_service.app import create_app
 from udr_service.settings import Settings
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from udr.errors import ArtifactError, InvalidInputError
-from udr.types import RetrievalRequest
+from udr.retrieval import RetrievalRequest
 from udr_service.logs import LogFormat, LogLevel, configure, exception_text, request_id, request_line
 
 LOG = logging.getLogger("udr_service.test")

@@ -22,8 +22,9 @@ from tests.service.test_app import HOSTILE, one_line
 from udr.client import Client
 from udr.order import Order
 from udr.prompt import PromptBuilder
+from udr.retrieval import Retrieval, SelectionOptions
 from udr.retriever import Retriever
-from udr.types import Json, Retrieval, SelectionOptions
+from udr.types import Json
 from udr_index.build import build
 from udr_index.config import BuildConfig
 from udr_service import keys

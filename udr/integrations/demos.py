@@ -8,9 +8,10 @@ from udr.async_client import AsyncClient
 from udr.client import Client
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.integrations.selector import Selector
+from udr.retrieval import RetrievedDemonstration
 from udr.retriever import Retriever
 from udr.sources import AsyncDemonstrationSource
-from udr.types import Fields, Json, RetrievedDemonstration, Value
+from udr.types import Fields, Json, Value
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from udr.errors import ArtifactError, MissingExtraError
 from udr.integrations.demos import Demos
 from udr.integrations.selector import Selector
 from udr.order import Order
+from udr.retrieval import SelectionOptions
 from udr.sources import AsyncDemonstrationSource
-from udr.types import Fields, SelectionOptions
+from udr.types import Fields
 
 try:
     import dspy
@@ -37,7 +38,7 @@ class DemonstrationFewShot(Teleprompter):
         target: the output field that shows a demonstration's target; None for the last one of the last predictor.
         order: ``nearest_last``, beside the query, as udr's own prompts have it; ``nearest_first``, or another of
             ``udr.order.Order``.
-        options: how demonstrations are chosen, see ``udr.types.RetrievalRequest``.
+        options: how demonstrations are chosen, see ``udr.retrieval.RetrievalRequest``.
 
     Raises:
         ConfigError: there is no such order or option.

@@ -6,9 +6,9 @@ from typing import Any, NoReturn, Unpack
 from udr.errors import InvalidInputError, MissingExtraError
 from udr.integrations.selector import Selector
 from udr.order import Order
+from udr.retrieval import RetrievedDemonstration, SelectionOptions
 from udr.sources import AsyncDemonstrationSource
 from udr.text import value_text
-from udr.types import RetrievedDemonstration, SelectionOptions
 
 try:
     from langchain_core.example_selectors.base import BaseExampleSelector
@@ -35,7 +35,7 @@ class DemonstrationSelector(BaseExampleSelector):
         target_key: what an example calls its target.
         order: ``nearest_last``, beside the query, as udr's own prompts have it; ``nearest_first``, or another of
             ``udr.order.Order``.
-        options: how demonstrations are chosen, see ``udr.types.RetrievalRequest``.
+        options: how demonstrations are chosen, see ``udr.retrieval.RetrievalRequest``.
 
     Raises:
         ConfigError: there is no such order or option.

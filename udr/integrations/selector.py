@@ -7,9 +7,10 @@ from typing import cast
 
 from udr.errors import ConfigError
 from udr.order import Order, arranged
+from udr.retrieval import RetrievedDemonstration, SelectionOptions
 from udr.sources import AsyncDemonstrationSource, DemonstrationSource
 from udr.text import value_text
-from udr.types import Fields, RetrievedDemonstration, SelectionOptions
+from udr.types import Fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,7 @@ class Selector:
         task: the task whose demonstrations to take.
         k: how many.
         order: the order in which they come, see ``udr.order.Order``; a shuffle is one of the input alone.
-        options: how they are chosen, see ``udr.types.RetrievalRequest``.
+        options: how they are chosen, see ``udr.retrieval.RetrievalRequest``.
 
     Raises:
         ConfigError: there is no such order or option.
