@@ -1,6 +1,5 @@
 """The client of a udr service."""
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -13,11 +12,12 @@ from udr.calls import Answer, Call
 from udr.http_protocol import FAILURES, LIMITS, Exchange, Outcome, is_ready
 from udr.prompt_values import Format, Prompt, PromptOptions
 from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
+from udr.sources import DemonstrationSource
 from udr.tasks import Task
 from udr.types import Fields, Json, Row
 
 
-class Client:
+class Client(DemonstrationSource):
     """Speaks to a service as ``Retriever`` speaks to an index; may be shared between threads.
 
     Use it in a ``with`` block, or close it: it keeps its connections open from request to request, 100 at most.
@@ -105,20 +105,6 @@ class Client:
         for call in calls.batches(requests, self._max_batch or calls.SURE_BATCH):
             retrievals += self._exchange.retrievals(self._ask(call), after=len(retrievals))
         return retrievals
-
-    async def aretrieve(
-        self,
-        task: str | None = None,
-        input: Fields | str | None = None,
-        k: int = 8,
-        **options: Unpack[RetrievalOptions],
-    ) -> Retrieval:
-        """Return what ``retrieve`` does, from a thread; a program that asks much has an ``AsyncClient``."""
-        return await asyncio.to_thread(self.retrieve, task, input, k, **options)
-
-    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Return what ``retrieve_batch`` does, from a thread."""
-        return await asyncio.to_thread(self.retrieve_batch, requests)
 
     def prompt(
         self,

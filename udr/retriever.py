@@ -1,6 +1,5 @@
 """The retriever: an encoder and an index, from a query to its nearest demonstrations."""
 
-import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +16,14 @@ from udr.partitions import Partitions
 from udr.planning import MAX_CHARACTERS, Plan, plan, unknown
 from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
 from udr.search import Searcher
+from udr.sources import DemonstrationSource
 from udr.store import IndexVersion, open_version
 from udr.tasks import Task, TaskFamily
 from udr.types import Fields, Role, Row
 from udr.verification import verify_version
 
 
-class Retriever:
+class Retriever(DemonstrationSource):
     """Answers requests from one version of an index. May be used by several threads.
 
     ``Retriever.open`` makes one from an index directory; the constructor takes the parts.
@@ -130,20 +130,6 @@ class Retriever:
         if isinstance(answer, RequestError):
             raise answer
         return answer
-
-    async def aretrieve(
-        self,
-        task: str | None = None,
-        input: Fields | str | None = None,
-        k: int = 8,
-        **options: Unpack[RetrievalOptions],
-    ) -> Retrieval:
-        """Return the k nearest demonstrations, as ``retrieve``, from a thread: the event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.retrieve, task, input, k, **options)
-
-    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, as ``retrieve_batch``, from a thread: the event loop goes on meanwhile."""
-        return await asyncio.to_thread(self.retrieve_batch, requests)
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, encoded together.

@@ -1,5 +1,6 @@
 """Where demonstrations come from: one protocol for an index in process and for a service."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol, Unpack
 
@@ -32,7 +33,7 @@ class AsyncDemonstrationSource(Protocol):
 
 
 class DemonstrationSource(AsyncDemonstrationSource, Protocol):
-    """What ``Retriever`` and ``Client`` have in common."""
+    """What ``Retriever`` and ``Client`` have in common; as a base it asks from an event loop through a thread."""
 
     def retrieve(
         self,
@@ -45,3 +46,17 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, in their order, as ``aretrieve_batch``."""
+
+    async def aretrieve(
+        self,
+        task: str | None = None,
+        input: Fields | str | None = None,
+        k: int = 8,
+        **options: Unpack[RetrievalOptions],
+    ) -> Retrieval:
+        """Return what ``retrieve`` does, from a thread: the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.retrieve, task, input, k, **options)
+
+    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+        """Return what ``retrieve_batch`` does, from a thread: the event loop goes on meanwhile."""
+        return await asyncio.to_thread(self.retrieve_batch, requests)
