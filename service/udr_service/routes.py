@@ -24,8 +24,9 @@ from udr_service.schemas import BatchBody, PromptBody, Refused, RetrieveBody
 from udr_service.service import Answer, Service
 
 
-def served(request: Request) -> Service:
+async def served(request: Request) -> Service:
     """Return the service that the application was made with."""
+    # Were this no coroutine, FastAPI would send every request through a thread for it.
     return cast("Service", request.app.state.service)
 
 
