@@ -19,7 +19,7 @@ def overload(made: MadeUp, quick: bool) -> dict[str, object]:
     """What is answered, and how soon, when ten times as much is asked as can be; and once it is over."""
     lasting = 10 if quick else 60
     with serving(made.index) as server, Clients() as clients:
-        clients.send(Load(server.port, range(CLIENTS * 4), CLIENTS)).whole()
+        clients.send(Load(server.port, range(CLIENTS * 4), CLIENTS))
         sustainable = clients.send(Load(server.port, range(10**6, 10**6 + CLIENTS * 8), CLIENTS)).whole().rate
         before = clients.send(Load(server.port, range(2 * 10**6, 2 * 10**6 + 100), clients=1)).whole().p50_ms
         count = round(TIMES * sustainable * lasting)

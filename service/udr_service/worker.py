@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,10 +13,10 @@ from udr.errors import OverloadedError
 from udr.retriever import Retriever
 from udr_service.work import Result, Stages, Work, carry_out, weight
 
-_PACES = 8
+_PACES = 9
 """Of how many of the last batches the pace is taken; before there were so many, nobody is refused by it."""
 
-_SURE = 2.0
+_SURE = 1.5
 """How much longer than foreseen work may take and still be in time: the pace of the last batches is not the next's."""
 
 
@@ -71,7 +72,7 @@ class Worker:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-worker")
         self._waiting: deque[_Job] = deque()
         self._in_work = 0
-        self._paces: deque[tuple[float, int]] = deque(maxlen=_PACES)
+        self._paces: deque[float] = deque(maxlen=_PACES)
         self._draining: asyncio.Task[None] | None = None
 
     @property
@@ -125,15 +126,15 @@ class Worker:
         while batch := self._take():
             begun, self._in_work = time.perf_counter(), len(batch)
             await self._settle(batch)
-            self._paces.append((time.perf_counter() - begun, len(batch)))
+            self._paces.append((time.perf_counter() - begun) / len(batch))
             self._in_work = 0
 
     def _foreseen(self, count: int) -> float:
-        """Return the seconds that so many pieces of work take, at the pace of the last batches."""
-        if len(self._paces) < _PACES:
-            return 0.0
-        seconds, sizes = zip(*self._paces, strict=True)
-        return count * sum(seconds) / sum(sizes)
+        """Return the seconds that so many pieces of work take, at the pace of the last batches.
+
+        The median, so that one batch that was held up has nobody refused.
+        """
+        return count * statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
 
     def _take(self) -> list[_Job]:
         """Return the next batch, all for one retriever; it is empty when nothing waits."""

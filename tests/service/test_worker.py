@@ -255,7 +255,7 @@ def test_work_that_would_hardly_be_done_in_time_is_refused_at_once() -> None:
         held.go.clear()
         waiting = await send(one, held, "a", "bb", "ccc")
         with pytest.raises(OverloadedError, match=r"3 requests come before this one, which would take about \S+ sec"):
-            await one.do(cast("Retriever", held), asked("dddd"), within=0.3)
+            await one.do(cast("Retriever", held), asked("dddd"), within=0.2)
         patient = asyncio.ensure_future(one.do(cast("Retriever", held), asked("eeeee"), within=60))
         held.go.set()
         assert numbers([*await waiting, *await patient]) == [1, 2, 3, 5]
