@@ -36,7 +36,7 @@ def main() -> int:
     run, results = arguments.out / "run", arguments.out / "evaluation.json"
     udr = str(Path(sys.executable).with_name("udr"))
 
-    train = [udr, "train", str(arguments.tasks), "--tasks", TASKS, "--preset", "cpu"]
+    train = [udr, "train", str(arguments.tasks), "--tasks", TASKS, "--preset", "cpu", "--test-rows", "0"]
     train += [
         "--pool",
         "800",

@@ -45,7 +45,7 @@ def main() -> int:
 def _train(arguments: argparse.Namespace, optimizer: str, rate: str, folder: Path) -> dict[str, object]:
     what = ["train", str(arguments.tasks), "--tasks", arguments.names, "--preset", "cpu", "--iterations", "1"]
     sizes = ["--queries", str(QUERIES), "--candidates", str(CANDIDATES)]
-    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER]
+    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER, "--test-rows", "0"]
     dtypes = ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
     how = ["--set", f"train.optimizer={optimizer}", "--set", f"train.learning_rate={rate}"]
     places = ["--feedback", str(arguments.feedback), "--out", str(folder)]

@@ -90,7 +90,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str, command: Sequence[str] = UDR) -> None:
     sizes = ["--queries", str(QUERIES), "--candidates", str(CANDIDATES)]
-    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER]
+    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER, "--test-rows", "0"]
     dtypes = ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
     # All runs read one file of scores: what one has had scored, another need not.
     places = ["--feedback", str(arguments.out / "feedback.sqlite"), "--out", str(arguments.out / name)]

@@ -48,7 +48,7 @@ def test_a_plan_reads_as_lines(arguments: list[str], capsys: pytest.CaptureFixtu
     assert main([*arguments, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("reviews: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 scored before), then")
-    assert [line.split(":")[0] for line in lines[2:]] == ["feedback", "training", "disk"]
+    assert [line.split(":")[0] for line in lines[2:]] == ["feedback", "training", "disk", "evaluation"]
 
 
 def test_a_plan_changes_nothing_in_a_file_of_scores(arguments: list[str], tmp_path: Path) -> None:

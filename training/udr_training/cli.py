@@ -40,10 +40,16 @@ def train(
         typer.Option("--set", help="Any other setting, as in the file: train.lora_rank=8. May be repeated."),
     ] = None,
     feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
+    test_rows: Annotated[
+        int,
+        typer.Option(
+            "--test-rows", help="Test rows a task that the retriever is judged on at the end; 0: none.", min=0
+        ),
+    ] = 150,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the run would do and cost, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
-    """Train one encoder on many tasks from a language model's feedback."""
+    """Train one encoder on many tasks from a language model's feedback, and show what it is worth."""
     from udr.pool import open_collection
     from udr_training.config_file import load_config, settings_of
 
@@ -80,9 +86,25 @@ def train(
 
         plan = plan_run(out, collection, resolved, feedback)
         typer.echo(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
+        if test_rows and not as_json:
+            typer.echo(f"evaluation: up to {test_rows} test rows a task with each of 4 retrievers, not timed")
         return
 
+    from udr_training.evaluation.phrases import points
+    from udr_training.evaluation.proof import FOLDER, prove
+    from udr_training.evaluation.report import table
     from udr_training.run import Run
 
     run = Run(out, collection, resolved, feedback=feedback, report=show_progress)
-    typer.echo(str(run.finish()))
+    model = run.finish()
+    if test_rows:
+        evaluation = prove(
+            out,
+            collection,
+            resolved,
+            test_rows,
+            lambda found: typer.echo(f"udr: {found.task}, {found.retriever}: {points(found.estimate.value)}", err=True),
+        )
+        if evaluation is not None:
+            typer.echo(f"{table(evaluation)}\nudr: the report is {out / FOLDER / 'report.html'}", err=True)
+    typer.echo(str(model))
