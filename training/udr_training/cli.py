@@ -96,7 +96,7 @@ def train(
     from udr_training.run import Run
 
     run = Run(out, collection, resolved, feedback=feedback, report=show_progress)
-    model = run.finish()
+    trained = run.finish()
     if test_rows:
         evaluation = prove(
             out,
@@ -107,4 +107,4 @@ def train(
         )
         if evaluation is not None:
             typer.echo(f"{table(evaluation)}\nudr: the report is {out / FOLDER / 'report.html'}", err=True)
-    typer.echo(str(model))
+    typer.echo(str(trained))
