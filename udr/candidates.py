@@ -77,9 +77,9 @@ def _selected(
     needed = rounds(counts, asked.k + len(found.barred))
     hits = {(hit.task, hit.id): hit for hit in found.hits}
     proposed = Counter(partitions.labels_of(list(hits.values())))
-    for label, number in needed.items():
-        if vector is not None and asked.mode == "dense" and proposed[label] < number * step:
-            hits |= {(hit.task, hit.id): hit for hit in partitions.within(plan, vector, label, number * step)}
+    if vector is not None and asked.mode == "dense":
+        short = {label: number * step for label, number in needed.items() if proposed[label] < number * step}
+        hits |= {(hit.task, hit.id): hit for hit in partitions.within(plan, vector, short)}
     ordered = nearest(hits.values())
     labels = partitions.labels_of(ordered)
     selected = _among(partitions, plan, ordered, labels)

@@ -49,7 +49,7 @@ def choose(
     if vectors is None and labels is None:
         return [Chosen(place, f"number {number}, {_worth()}") for number, place in enumerate(left[:k], start=1)]
     places = np.asarray(left, dtype=np.int64)
-    relevance = similarities[places]
+    relevance, theirs = similarities[places], None if vectors is None else vectors[places]
     free, closest = np.ones(len(places), dtype=bool), np.full(len(places), -np.inf)
     # Without labels each candidate is the only one of its own, and all are taken in one round.
     names = [labels[place] for place in left] if labels is not None else [str(place) for place in left]
@@ -61,15 +61,15 @@ def choose(
         if not eligible.any():
             served[:], turn, eligible = False, turn + 1, free
         worth = relevance
-        if chosen and vectors is not None:
+        if chosen and theirs is not None:
             # Rounded, so that what is equal but for the last bits of a sum goes by the order of ties.
             worth = np.round((1 - diversity) * relevance - diversity * closest, DECIMALS)
         best = int(np.where(eligible, worth, -np.inf).argmax())
         reason = f"number {len(chosen) + 1}, " + _worth(worth[best], closest[best])
         chosen.append(Chosen(int(places[best]), reason + (f", in round {turn} of {names[best]!r}" if labels else "")))
         free[best], served[label[best]] = False, True
-        if vectors is not None:
-            closest = np.maximum(closest, np.einsum("vd,d->v", vectors[places], vectors[places[best]]))
+        if theirs is not None:
+            closest = np.maximum(closest, np.einsum("vd,d->v", theirs, theirs[best]))
     return chosen
 
 

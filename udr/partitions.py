@@ -110,21 +110,21 @@ class Partitions:
                     found[number].add(self._hits(task, positions, scores), ids)
         return found
 
-    def within(self, plan: Plan, vector: Vectors, label: str, depth: int) -> list[Hit]:
-        """Return the hits of one label that are nearest to a query, in no order, whatever others are nearer.
+    def within(self, plan: Plan, vector: Vectors, depths: Mapping[str, int]) -> list[Hit]:
+        """Return the hits of some labels that are nearest to a query, in no order, whatever others are nearer.
 
         Args:
             plan: the request.
             vector: its query, float32 [dimension].
-            label: the target that they have.
-            depth: how many of each partition are wanted.
+            depths: how many of each partition are wanted, by the target that they have.
         """
         found = Found()
-        for task in plan.copy_keys:
-            barred, positions = self._barred(plan, task), self._labels_of(task).positions(label)
-            rows, count = self._searchers[task].vectors, depth + len(barred)
-            (best,), (similarities,) = order(rows, vector[None], positions[None], count)
-            found.add(self._hits(task, best.tolist(), similarities.tolist()), barred)
+        for task in plan.copy_keys if depths else ():
+            barred, labels, rows = self._barred(plan, task), self._labels_of(task), self._searchers[task].vectors
+            for label, depth in depths.items():
+                positions = labels.positions(label)[None]
+                (best,), (similarities,) = order(rows, vector[None], positions, depth + len(barred))
+                found.add(self._hits(task, best.tolist(), similarities.tolist()), barred)
         return found.hits
 
     def label_counts(self, plan: Plan) -> Counter[str]:

@@ -12,8 +12,7 @@ from udr_training.evaluation.evaluate import evaluate
 from udr_training.evaluation.names import BM25, RANDOM
 from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.lm import is_remote
+from udr_training.feedback.lm import is_remote, load_local
 
 FOLDER = "report"
 """In a run directory, the evaluation of its retriever."""
@@ -52,11 +51,8 @@ def prove(
         pool=config.candidates.pool or None,
         seed=config.seed,
     )
-    lm = CausalLM.load(
-        config.feedback.lm, config.feedback.device, config.feedback.dtype, config.feedback.pack_tokens or None
-    )
     cut = replace(collection, tasks=tested)
-    found = evaluate(cut, lm, asked, output=run / FOLDER, report=report)
+    found = evaluate(cut, load_local(config.feedback), asked, output=run / FOLDER, report=report)
     best = max(untrained, key=lambda name: found.value(name, _SHOTS).value)
     found = replace(found, baseline=best)
     write_report(run / FOLDER, found, cut)

@@ -52,4 +52,9 @@ def load_lm(config: FeedbackConfig) -> FeedbackLM:
     """
     if is_remote(config.lm):
         return RemoteLM.connect(config.lm)
+    return load_local(config)
+
+
+def load_local(config: FeedbackConfig) -> CausalLM:
+    """Return the language model of this process, which also answers; errors as ``load_lm``."""
     return CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
