@@ -13,7 +13,7 @@ from udr.errors import InvalidInputError, TooLongError
 from udr.retrieval import Retrieval
 from udr.retriever import Retriever
 from udr.types import Role
-from udr_service.answers import EmbeddingAnswer, EmbeddingsAnswer, EmbeddingsError, UsageAnswer
+from udr_service.embedding_answers import EmbeddingAnswer, EmbeddingsAnswer, EmbeddingsError, UsageAnswer
 from udr_service.errors import BatchTooLargeError
 from udr_service.problems import EMBEDDINGS
 from udr_service.routes import Served

@@ -5,9 +5,9 @@ import logging
 from fastapi import APIRouter, Request, Response
 
 from udr.errors import OverloadedError
-from udr_service.answers import ReloadAnswer
 from udr_service.errors import NotReadyError
 from udr_service.routes import PROBLEM, Served
+from udr_service.served_answers import ReloadAnswer
 
 _LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 
 from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLongError, UnknownTaskError
 from udr.problems import PROBLEM
-from udr_service.answers import EmbeddingsError, EmbeddingsProblem, Finding, Problem
+from udr_service.answers import Finding, Problem
+from udr_service.embedding_answers import EmbeddingsError, EmbeddingsProblem
 from udr_service.errors import (
     BatchTooLargeError,
     BodyTooLargeError,

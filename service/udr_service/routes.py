@@ -8,19 +8,11 @@ from fastapi.responses import JSONResponse
 
 from udr.errors import RequestError, UnknownTaskError
 from udr.types import Json
-from udr_service.answers import (
-    BatchAnswer,
-    InfoAnswer,
-    Problem,
-    PromptAnswer,
-    RetrieveAnswer,
-    RowAnswer,
-    TaskAnswer,
-    TasksAnswer,
-)
+from udr_service.answers import BatchAnswer, Problem, PromptAnswer, RetrieveAnswer
 from udr_service.errors import BatchTooLargeError
 from udr_service.problems import MEDIA_TYPE, problem_of, schema_problem
 from udr_service.schemas import BatchBody, PromptBody, Refused, RetrieveBody
+from udr_service.served_answers import InfoAnswer, RowAnswer, TaskAnswer, TasksAnswer
 from udr_service.service import Answer, Service
 
 
