@@ -3,7 +3,9 @@
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from udr.errors import MissingExtraError, ModelError, reason
 from udr.files import first_to_finish
 from udr.models import cache_folder
 from udr.probes import PROBES, agreement
-from udr.query_tokens import CPU_PADDING, QueryTokens
+from udr.query_tokens import CPU_PADDING, QueryTokens, Tokens
 
 try:
     import onnxruntime
@@ -31,6 +33,26 @@ LEAST = 0.9999
 
 _FILE = "queries.onnx"
 
+_PIECE = 8
+"""The most texts that one thread computes at once; more gain nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sessions:
+    """Two ways to use the cores: ``narrow`` computes on the thread that calls it, ``wide`` on all of them together.
+
+    Threads that share a text wait for one another at every step of the model. A text alone gains by that; of many, a
+    thread each loses nothing, not even where the event loop takes one of the cores for a while.
+    """
+
+    narrow: onnxruntime.InferenceSession
+    wide: onnxruntime.InferenceSession
+
+    @classmethod
+    def open(cls, path: Path, num_threads: int) -> "_Sessions":
+        narrow = _session(path, 1)
+        return cls(narrow, _session(path, num_threads) if num_threads > 1 else narrow)
+
 
 class OnnxEncoder:
     """Encodes queries by ONNX Runtime on the CPU, and demonstrations by the torch model it was made from.
@@ -42,11 +64,12 @@ class OnnxEncoder:
         metric: how its vectors are compared.
     """
 
-    def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens, session: onnxruntime.InferenceSession) -> None:
+    def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens, sessions: _Sessions, num_threads: int) -> None:
         self.name, self.fingerprint = encoder.name, encoder.fingerprint
         self.dimension, self.metric = encoder.dimension, encoder.metric
-        self._encoder, self._tokens, self._session = encoder, tokens, session
-        self._read = {given.name for given in session.get_inputs()}
+        self._encoder, self._tokens, self._sessions, self._num_threads = encoder, tokens, sessions, num_threads
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="udr-onnx")
+        self._read = {given.name for given in sessions.narrow.get_inputs()}
 
     @classmethod
     def of(cls, encoder: SentenceEncoder, num_threads: int) -> "OnnxEncoder":
@@ -66,11 +89,11 @@ class OnnxEncoder:
             raise ModelError(f"model {encoder.name!r} does more to queries than its tokenizer, and cannot be exported")
         path = _exported(encoder, tokens)
         try:
-            session = onnxruntime.InferenceSession(path, _options(num_threads), providers=["CPUExecutionProvider"])
+            sessions = _Sessions.open(path, num_threads)
         except Exception as error:
             # The errors of onnxruntime have no other base.
             raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}; delete its folder") from error
-        found = cls(encoder, tokens, session)
+        found = cls(encoder, tokens, sessions, num_threads)
         least = agreement(encoder.encode_queries(PROBES), found.encode_queries(PROBES))
         if not least >= LEAST:
             raise ModelError(f"model {encoder.name!r} in ONNX Runtime agrees with torch to {least:.4f} only")
@@ -79,8 +102,18 @@ class OnnxEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of query texts, float32 [len(texts), dimension]."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for places, tokens in self._tokens.batches(texts, self._encoder.batch_size, CPU_PADDING):
-            (vectors[places],) = self._session.run(None, {name: tokens[name] for name in self._read})
+
+        def compute(session: onnxruntime.InferenceSession, places: Sequence[int], tokens: Tokens) -> None:
+            (vectors[places],) = session.run(None, {name: tokens[name] for name in self._read})
+
+        if len(texts) < self._num_threads:
+            for places, tokens in self._tokens.batches(texts, _PIECE, CPU_PADDING):
+                compute(self._sessions.wide, places, tokens)
+        else:
+            pieces = self._tokens.batches(texts, _PIECE, CPU_PADDING, self._num_threads)
+            begun = [self._threads.submit(compute, self._sessions.narrow, *piece) for piece in pieces]
+            for piece in begun:
+                piece.result()
         return vectors
 
     def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
@@ -88,15 +121,15 @@ class OnnxEncoder:
         return self._encoder.encode_demonstrations(texts)
 
 
-def _options(num_threads: int) -> onnxruntime.SessionOptions:
+def _session(path: Path, num_threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
-    # Threads that wait by spinning take the cores from whatever else the process does: from torch, the event loop.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait for one another by spinning are quicker; when a text is done, they must leave the cores alone.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # A pattern is kept for every shape of a batch, and there is no end of them.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
-    return options
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:

@@ -57,17 +57,20 @@ class QueryTokens:
         cut = self._tokenizer.truncation
         return int(cut["max_length"]) if cut else 0
 
-    def batches(self, texts: Sequence[str], size: int, padding: float) -> Iterator[tuple[list[int], Tokens]]:
+    def batches(
+        self, texts: Sequence[str], size: int, padding: float, threads: int = 1
+    ) -> Iterator[tuple[list[int], Tokens]]:
         """Yield the texts in batches of like length: their places in ``texts``, and their tokens.
 
         Args:
             texts: the queries, without the prompt.
             size: the most texts in a batch.
             padding: the most padding in a batch, for each token of its texts.
+            threads: how many take batches as they fall free; the last ones are small, so that all end together.
         """
         for start in range(0, len(texts), AT_ONCE):
             encodings = self._encodings(texts[start : start + AT_ONCE])
-            for places in _like([len(one) for one in encodings], size, padding):
+            for places in _like([len(one) for one in encodings], size, padding, threads):
                 yield [start + place for place in places], self._padded([encodings[place] for place in places])
 
     def together(self, texts: Sequence[str]) -> Tokens:
@@ -86,18 +89,26 @@ class QueryTokens:
         return tokens
 
 
-def _like(lengths: Sequence[int], size: int, padding: float) -> Iterator[list[int]]:
+def _like(lengths: Sequence[int], size: int, padding: float, threads: int) -> Iterator[list[int]]:
     """Yield the places of like lengths, shortest first."""
-    batch, tokens = list[int](), 0
-    for place in sorted(range(len(lengths)), key=lengths.__getitem__):
+    batch, tokens, most = list[int](), 0, _share(len(lengths), size, threads)
+    for number, place in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
         wide = lengths[place] * (len(batch) + 1) > (1 + padding) * (tokens + lengths[place])
-        if batch and (wide or len(batch) == size):
+        if batch and (wide or len(batch) >= most):
             yield batch
-            batch, tokens = [], 0
+            batch, tokens, most = [], 0, _share(len(lengths) - number, size, threads)
         batch.append(place)
         tokens += lengths[place]
     if batch:
         yield batch
+
+
+def _share(left: int, size: int, threads: int) -> int:
+    """Return how many of the texts that are left one thread takes: no more than half of its share (guided scheduling).
+
+    Never one alone where there are more, as each would cost more.
+    """
+    return size if threads == 1 else min(size, max(2, left // (2 * threads)))
 
 
 def query_tokens(

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -65,12 +67,57 @@ def test_queries_get_the_numbers_of_torch(in_torch: SentenceEncoder, in_onnx: On
     assert encoder.encode_queries([]).shape == (0, WIDTH)
 
 
-def test_more_texts_than_a_batch_come_back_in_their_order(
-    in_torch: SentenceEncoder, in_onnx: OnnxEncoder, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_more_texts_than_threads_are_shared_among_them_and_come_back_in_their_order(
+    in_torch: SentenceEncoder, cache: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(in_torch, "batch_size", 4)
+    encoder = OnnxEncoder.of(in_torch, threads)
+    on: list[str] = []
+    run = onnxruntime.InferenceSession.run
 
-    np.testing.assert_allclose(in_onnx.encode_queries(PROBES), own(in_torch, list(PROBES)), atol=1e-5)
+    def seen(session: onnxruntime.InferenceSession, *arguments: Any) -> Any:
+        on.append(threading.current_thread().name)
+        return run(session, *arguments)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", seen)
+    texts = [*PROBES, *TEXTS, *PROBES]
+
+    np.testing.assert_allclose(encoder.encode_queries(texts), own(in_torch, texts), atol=1e-5)
+    assert len(on) > threads and all(name.startswith("udr-onnx") for name in on)
+
+
+def test_fewer_texts_than_threads_are_computed_by_all_of_them_together(
+    in_torch: SentenceEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = OnnxEncoder.of(in_torch, 3)
+    by: list[int] = []
+    run = onnxruntime.InferenceSession.run
+
+    def seen(session: onnxruntime.InferenceSession, *arguments: Any) -> Any:
+        by.append(session.get_session_options().intra_op_num_threads)
+        return run(session, *arguments)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", seen)
+
+    np.testing.assert_allclose(encoder.encode_queries(TEXTS[:2]), own(in_torch, TEXTS[:2]), atol=1e-5)
+    assert set(by) == {3}
+    by.clear()
+    encoder.encode_queries(TEXTS)
+    assert set(by) == {1}
+
+
+def test_a_piece_that_fails_fails_the_call(
+    in_torch: SentenceEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = OnnxEncoder.of(in_torch, 2)
+
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        encoder.encode_queries(TEXTS)
 
 
 def test_it_stands_for_the_model_it_was_made_from(in_torch: SentenceEncoder, in_onnx: OnnxEncoder) -> None:

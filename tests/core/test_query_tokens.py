@@ -66,6 +66,27 @@ def test_batches_hold_texts_of_like_length_and_say_their_places(model: SentenceT
     assert list(tokens.batches([], 2, math.inf)) == []
 
 
+@pytest.mark.parametrize(
+    ("threads", "size", "sizes"),
+    [
+        (1, 8, [8, 8, 8, 3]),
+        (2, 8, [6, 5, 4, 3, 2, 2, 2, 2, 1]),
+        (2, 4, [4, 4, 4, 3, 3, 2, 2, 2, 2, 1]),
+        (3, 8, [4, 3, 3] + [2] * 8 + [1]),
+    ],
+)
+def test_threads_take_ever_less_so_that_all_end_together(
+    model: SentenceTransformer, threads: int, size: int, sizes: list[int]
+) -> None:
+    tokens = made(model)
+    assert tokens is not None
+
+    batches = [places for places, _ in tokens.batches(["some text"] * 27, size, math.inf, threads)]
+
+    assert [len(places) for places in batches] == sizes
+    assert sorted(place for places in batches for place in places) == list(range(27))
+
+
 def test_many_texts_are_tokenised_some_at_a_time(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("udr.query_tokens.AT_ONCE", 3)
     tokens = made(model)
