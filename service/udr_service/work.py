@@ -1,4 +1,4 @@
-"""Work: what one batch of the worker does, and how long each stage of it took."""
+"""Work: the two steps of a batch, encoding and searching, and how long each of them took."""
 
 import time
 from collections.abc import Sequence
@@ -56,27 +56,26 @@ def weight(work: Work) -> int:
     return 1 + len(work.text) // _CHARACTERS_A_TOKEN
 
 
-def carry_out(retriever: Retriever, works: Sequence[Work]) -> tuple[list[Result], Stages]:
-    """Encode once for all of them, search once a partition, and return the results, in order.
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch, encoded.
+
+    Attributes:
+        vectors: of each piece of work, float32 [dimension]; None for those that need none.
+        seconds: what that took.
+    """
+
+    vectors: Sequence[Vectors | None]
+    seconds: float
+
+
+def encode(retriever: Retriever, works: Sequence[Work]) -> Encoded:
+    """Encode all of them at once, queries and demonstrations each.
 
     Raises:
         ModelError: the encoder gave what no search could use.
     """
     started = time.perf_counter()
-    vectors = _encode(retriever, works)
-    encoded = time.perf_counter()
-    places = [place for place, work in enumerate(works) if isinstance(work, Plan)]
-    plans = [work for work in works if isinstance(work, Plan)]
-    asked = {number: vectors[place] for number, place in enumerate(places) if place in vectors}
-    retrievals = retriever.search(plans, asked) if plans else []
-    results: dict[int, Result] = {**vectors, **dict(zip(places, retrievals, strict=True))}
-    tokens = sum(weight(work) for work in works)
-    stages = Stages(encoded - started, time.perf_counter() - encoded, len(works), tokens)
-    return [results[place] for place in range(len(works))], stages
-
-
-def _encode(retriever: Retriever, works: Sequence[Work]) -> dict[int, Vectors]:
-    """Return the vector of each piece of work that has one, by its place."""
     places: dict[Role, list[int]] = {"query": [], "demonstration": []}
     for place, work in enumerate(works):
         if (role := _role(work)) is not None:
@@ -84,7 +83,26 @@ def _encode(retriever: Retriever, works: Sequence[Work]) -> dict[int, Vectors]:
     vectors: dict[int, Vectors] = {}
     for role, at in places.items():
         vectors |= zip(at, retriever.encode([works[place].text for place in at], role), strict=True)
-    return vectors
+    return Encoded([vectors.get(place) for place in range(len(works))], time.perf_counter() - started)
+
+
+def search(retriever: Retriever, works: Sequence[Work], encoded: Encoded) -> tuple[list[Result], Stages]:
+    """Search once a partition, and return what came of each piece of work, in order."""
+    started = time.perf_counter()
+    plans = [(work, vector) for work, vector in zip(works, encoded.vectors, strict=True) if isinstance(work, Plan)]
+    asked = {number: vector for number, (_, vector) in enumerate(plans) if vector is not None}
+    retrievals = iter(retriever.search([plan for plan, _ in plans], asked) if plans else [])
+    results = [
+        next(retrievals) if isinstance(work, Plan) else _present(vector)
+        for work, vector in zip(works, encoded.vectors, strict=True)
+    ]
+    tokens = sum(weight(work) for work in works)
+    return results, Stages(encoded.seconds, time.perf_counter() - started, len(works), tokens)
+
+
+def _present(vector: Vectors | None) -> Vectors:
+    assert vector is not None
+    return vector
 
 
 def _role(work: Work) -> Role | None:

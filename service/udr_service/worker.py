@@ -1,4 +1,4 @@
-"""The worker: one thread that encodes and searches, and the queue before it."""
+"""The worker: a thread that encodes, one that searches, and the queue before them."""
 
 import asyncio
 import math
@@ -6,12 +6,12 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from udr.errors import OverloadedError
 from udr.retriever import Retriever
-from udr_service.work import Result, Stages, Work, carry_out, weight
+from udr_service.work import Encoded, Result, Stages, Work, encode, search, weight
 
 _PACES = 9
 """Of how many of the last batches the pace is taken; before there were so many, nobody is refused by it."""
@@ -43,14 +43,56 @@ class _Job:
     done: asyncio.Future[Done]
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Jobs for one retriever, that are done together.
+
+    Attributes:
+        loop: where they are waited for.
+        jobs: one or more.
+        begun: when, by ``time.perf_counter``.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    jobs: Sequence[_Job]
+    begun: float
+
+    @property
+    def retriever(self) -> Retriever:
+        return self.jobs[0].retriever
+
+    @property
+    def works(self) -> list[Work]:
+        return [job.work for job in self.jobs]
+
+    def blame(self, error: Exception) -> "list[_Batch]":
+        """Return the jobs one by one, as one of them broke the batch, and alone breaks only itself.
+
+        There are none where there is only one: it is to blame, and fails.
+        """
+        if len(self.jobs) > 1:
+            return [_Batch(self.loop, [job], self.begun) for job in self.jobs]
+        self.loop.call_soon_threadsafe(_fail, self.jobs[0], error)
+        return []
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    if not job.done.done():
+        job.done.set_exception(error)
+
+
 def _nothing(done: Sequence[Done]) -> None:
     pass
 
 
 class Worker:
-    """Does work off the event loop. All but the work itself happens on the loop, so nothing is locked.
+    """Does work off the event loop, in two threads that hand it on: one encodes, one searches.
 
-    Whatever waits when the thread falls free is one batch. There is no timer: work that comes alone is begun at once.
+    Whatever waits when the encoder falls free is one batch. There is no timer: work that comes alone is begun at once.
+    While a batch is searched and answered, the next is encoded; the encoder takes it by itself, as an event loop that
+    is busy with answers would have it wait.
+
+    All else happens on the loop, so nothing is locked: the queue is filled there and emptied by the encoder.
 
     Args:
         queue_size: how many pieces of work may wait.
@@ -69,11 +111,13 @@ class Worker:
     ) -> None:
         self._queue_size, self._batch_size, self._batch_tokens = queue_size, batch_size, batch_tokens
         self._told = told
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-worker")
+        self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
+        self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
         self._waiting: deque[_Job] = deque()
-        self._in_work = 0
+        self._unanswered = 0
         self._paces: deque[float] = deque(maxlen=_PACES)
-        self._draining: asyncio.Task[None] | None = None
+        self._called = False
+        self._searching: Future[None] | None = None
 
     @property
     def waiting(self) -> int:
@@ -99,14 +143,20 @@ class Worker:
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
         jobs = [_Job(retriever, work, now, loop.create_future()) for work in works]
+        self._unanswered += len(jobs)
+        for job in jobs:
+            job.done.add_done_callback(self._answered)
         self._waiting.extend(jobs)
-        if self._draining is None or self._draining.done():
-            self._draining = loop.create_task(self._drain())
+        if not self._called:
+            # When the loop has read what else has come: that is one batch.
+            self._called = True
+            loop.call_soon(self._call, loop)
         return list(await asyncio.gather(*(job.done for job in jobs)))
 
     def close(self) -> None:
-        """Wait for the batch in work, if there is one, and end the thread."""
-        self._thread.shutdown(wait=True)
+        """Wait for what is being encoded and searched, if anything is, and end the threads."""
+        self._encoder.shutdown(wait=True)
+        self._searcher.shutdown(wait=True)
 
     def _refuse_what_does_not_fit(self, count: int, within: float) -> None:
         if self.waiting + count > self._queue_size:
@@ -114,7 +164,7 @@ class Worker:
                 f"{self.waiting} requests are waiting and {count} more were sent; "
                 f"the limit is {self._queue_size}, try again later"
             )
-        before = self.waiting + self._in_work
+        before = self._unanswered
         seconds = self._foreseen(before + count)
         if before and _SURE * seconds > within:
             raise OverloadedError(
@@ -122,12 +172,12 @@ class Worker:
                 f"{within:.2g}; try again later"
             )
 
-    async def _drain(self) -> None:
-        while batch := self._take():
-            begun, self._in_work = time.perf_counter(), len(batch)
-            await self._settle(batch)
-            self._paces.append((time.perf_counter() - begun) / len(batch))
-            self._in_work = 0
+    def _answered(self, _done: "asyncio.Future[Done]") -> None:
+        self._unanswered -= 1
+
+    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._called = False
+        self._encoder.submit(self._encode_what_waits, loop)
 
     def _foreseen(self, count: int) -> float:
         """Return the seconds that so many pieces of work take, at the pace of the last batches.
@@ -151,23 +201,39 @@ class Worker:
             self._waiting.popleft()
         return batch
 
-    async def _settle(self, jobs: Sequence[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        begun = time.perf_counter()
+    def _encode_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Encode, batch after batch, and hand them on; on the encoder's thread."""
+        while jobs := self._take():
+            self._encode(_Batch(loop, jobs, time.perf_counter()))
+
+    def _encode(self, batch: "_Batch") -> None:
         try:
-            results, stages = await loop.run_in_executor(
-                self._thread, carry_out, jobs[0].retriever, [job.work for job in jobs]
-            )
+            encoded = encode(batch.retriever, batch.works)
         except Exception as error:
-            if len(jobs) > 1:
-                # One of them broke the batch; alone, it breaks only itself.
-                for job in jobs:
-                    await self._settle([job])
-            elif not jobs[0].done.done():
-                jobs[0].done.set_exception(error)
+            for one in batch.blame(error):
+                self._encode(one)
             return
-        done = [Done(result, begun - job.since, stages) for job, result in zip(jobs, results, strict=True)]
-        for job, one in zip(jobs, done, strict=True):
+        if self._searching is not None:
+            # No more than one batch waits to be searched, however long that takes.
+            wait([self._searching])
+        pace = (time.perf_counter() - batch.begun) / len(batch.jobs)
+        self._searching = self._searcher.submit(self._search, batch, encoded, pace)
+
+    def _search(self, batch: "_Batch", encoded: Encoded, pace: float) -> None:
+        """Search for what was encoded, and have it answered; on the searcher's thread."""
+        try:
+            results, stages = search(batch.retriever, batch.works, encoded)
+        except Exception as error:
+            for one, vector in zip(batch.blame(error), encoded.vectors, strict=False):
+                self._search(one, Encoded([vector], encoded.seconds), pace)
+            return
+        batch.loop.call_soon_threadsafe(self._answer, batch, results, stages, pace)
+
+    def _answer(self, batch: "_Batch", results: Sequence[Result], stages: Stages, pace: float) -> None:
+        """Say what came of a batch to those who still wait; on the loop."""
+        self._paces.append(pace)
+        done = [Done(result, batch.begun - job.since, stages) for job, result in zip(batch.jobs, results, strict=True)]
+        for job, one in zip(batch.jobs, done, strict=True):
             if not job.done.done():
                 job.done.set_result(one)
         self._told(done)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +16,8 @@ from tests.fakes import HashEncoder
 from tests.service.conftest import Words
 from udr.encoder import Vectors
 from udr.errors import OverloadedError
+from udr.planning import Plan
+from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
 from udr.types import Role
 from udr_service.app import create_app
@@ -81,6 +84,69 @@ def test_whatever_waits_is_one_batch_and_a_request_alone_does_not_wait() -> None
     asyncio.run(run())
     assert held.batches == [["a"], ["bb", "ccc", "dddd", "eeeee"]]
     assert len(held.threads) == 1, "one thread owns the encoder"
+
+
+class Searched:
+    """A retriever that searches when it is let go, and says what it does meanwhile."""
+
+    def __init__(self) -> None:
+        self.go, self.encoded = threading.Event(), threading.Semaphore(0)
+        self.searched: list[int] = []
+
+    def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
+        if texts:
+            self.encoded.release()
+        return np.zeros((len(texts), 1), dtype=np.float32)
+
+    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[str]:
+        assert self.go.wait(10)
+        self.searched.append(len(plans))
+        if any(plan.text == "poison" for plan in plans):
+            raise RuntimeError("poison")
+        assert sorted(vectors) == list(range(len(plans)))
+        return [plan.text for plan in plans]
+
+
+def planned(retriever: Retriever, *texts: str) -> list[Work]:
+    """Return plans with these texts; what else a real one has is of no use here."""
+    plan = retriever.plan(RetrievalRequest(input="some text", scope="all", k=1))
+    return [replace(plan, text=text) for text in texts]
+
+
+def test_the_next_batch_is_encoded_while_one_is_searched_but_no_third(retriever: Retriever) -> None:
+    held = Searched()
+
+    async def run() -> list[Done]:
+        one = worker(batch_size=1)
+        works = planned(retriever, "a", "b", "c")
+        done = asyncio.ensure_future(one.do(cast("Retriever", held), works))
+        assert await asyncio.to_thread(held.encoded.acquire, True, 10), "the first"
+        assert await asyncio.to_thread(held.encoded.acquire, True, 10), "the second, while the first is searched"
+        assert not await asyncio.to_thread(held.encoded.acquire, True, 0.2), "the third has to wait"
+        held.go.set()
+        return await done
+
+    assert [piece.result for piece in asyncio.run(run())] == ["a", "b", "c"]
+    assert held.searched == [1, 1, 1]
+
+
+def test_a_search_that_breaks_the_batch_breaks_only_its_own_request(retriever: Retriever) -> None:
+    held = Searched()
+    held.go.set()
+
+    async def run() -> list[object]:
+        one = worker()
+        works = planned(retriever, "a", "poison", "bb")
+        return list(
+            await asyncio.gather(*(one.do(cast("Retriever", held), [work]) for work in works), return_exceptions=True)
+        )
+
+    first, poison, last = asyncio.run(run())
+    assert isinstance(poison, RuntimeError)
+    assert [cast("list[Done]", one)[0].result for one in (first, last)] == ["a", "bb"]
+    assert held.searched == [3, 1, 1, 1]
+    encodings = [held.encoded.acquire(blocking=False) for _ in range(2)]
+    assert encodings == [True, False], "what was encoded is not encoded again"
 
 
 @pytest.mark.parametrize(
