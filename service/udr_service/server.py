@@ -1,6 +1,7 @@
 """The server: a socket, a retriever and uvicorn, from the first moment to the last."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -77,6 +78,9 @@ class _Server(uvicorn.Server):
         """Look, ten times a second, how far loading has come; return whether to end."""
         if not self._announced and self._service.current.version is not None:
             self._announced = True
+            # Collecting garbage walks through all there is, while everything waits: a third of a second for the half
+            # million objects that torch and the model came with, which are none.
+            gc.freeze()
             with self._service.current.lease() as served:
                 sizes = served.retriever.sizes
             what = f"{len(sizes)} tasks, {sum(sizes.values())} demonstrations"
