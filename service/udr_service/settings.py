@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     max_budget: Positive = 131_072
     queue_size: Positive = 512
     encode_batch: Positive = 64
-    encode_tokens: Positive = 16_384
+    encode_tokens: Positive = 4096
     cache_size: Annotated[int, Field(ge=0)] = 4096
     timeout_seconds: Seconds = 10.0
     watch_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
