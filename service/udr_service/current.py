@@ -18,11 +18,13 @@ class Served:
         retriever: answers from it.
         tokenizer: counts the tokens of prompts.
         lent: whether somebody else closes the retriever.
+        engine: what encodes queries, see ``udr.query_engines``; None where whoever lent the retriever chose.
     """
 
     retriever: Retriever
     tokenizer: TokenCounter
     lent: bool = False
+    engine: str | None = None
 
     @property
     def version(self) -> str:

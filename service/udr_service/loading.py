@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from udr.errors import ArtifactError
-from udr.query_engines import load_encoder
+from udr.query_engines import engine_of, load_encoder
 from udr.retriever import Retriever, refuse_damage
 from udr.store import IndexVersion, open_version, read_current
 from udr.tokenizer import load_tokenizer
@@ -34,12 +34,14 @@ class IndexSource:
         settings: the device, the engine, the tokenizer, the size of the cache.
         counts: how often the cache helped.
         encoder: the last one that was loaded; it serves every version that it made.
+        engine: what computes its queries.
     """
 
     index: Path
     settings: Settings
     counts: Counts
     encoder: CachingEncoder | None = None
+    engine: str | None = None
 
     def current(self) -> str:
         """Return the name of the version that is published.
@@ -60,7 +62,8 @@ class IndexSource:
         refuse_damage(version)
         self.encoder = self._fitting(version)
         retriever = Retriever.of_version(version, device=self.settings.device, encoder=self.encoder, verify=False)
-        return Served(retriever, load_tokenizer(self.settings.tokenizer or retriever.tokenizer))
+        tokenizer = load_tokenizer(self.settings.tokenizer or retriever.tokenizer)
+        return Served(retriever, tokenizer, engine=self.engine)
 
     def _fitting(self, version: IndexVersion) -> CachingEncoder:
         """Return the encoder that made the version; the one that is loaded, where it is that."""
@@ -70,4 +73,5 @@ class IndexSource:
                 version.manifest.encoder.check(self.encoder)
                 return self.encoder
         loaded = load_encoder(version.model, self.settings.device, self.settings.engine)
+        self.engine = engine_of(loaded)
         return CachingEncoder(loaded, self.settings.cache_size, self.counts)

@@ -111,4 +111,4 @@ async def demonstration(task: str, id: str, service: Served, request: Request) -
 async def info(service: Served, request: Request) -> InfoAnswer:
     """Return what is served, by what, within which limits."""
     with service.asking(request) as asking:
-        return InfoAnswer.of(asking.served.retriever, service.settings)
+        return InfoAnswer.of(asking.served, service.settings)

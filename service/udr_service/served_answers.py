@@ -5,10 +5,10 @@ from typing import Self, cast
 from pydantic import Field, JsonValue
 
 from udr import __version__
-from udr.retriever import Retriever
 from udr.tasks import Task
 from udr.types import Row
 from udr_service.answers import AnswerBody
+from udr_service.current import Served
 from udr_service.settings import Settings
 
 
@@ -112,6 +112,7 @@ class InfoAnswer(AnswerBody):
     version: str = Field(description="Of udr.")
     index_version: str
     model: str
+    engine: str | None = Field(description="What encodes queries; null where the application brought an encoder.")
     dimension: int
     metric: str
     tokenizer: str = Field(description="The model whose tokenizer counts the tokens of prompts.")
@@ -121,12 +122,14 @@ class InfoAnswer(AnswerBody):
     limits: LimitsAnswer
 
     @classmethod
-    def of(cls, retriever: Retriever, settings: Settings) -> Self:
+    def of(cls, served: Served, settings: Settings) -> Self:
         """Return what is said of a service."""
+        retriever = served.retriever
         return cls(
             version=__version__,
             index_version=retriever.index_version,
             model=retriever.model,
+            engine=served.engine,
             dimension=retriever.encoder.dimension,
             metric=retriever.encoder.metric,
             tokenizer=settings.tokenizer or retriever.model,

@@ -135,6 +135,7 @@ def test_a_demonstration_is_shown_as_it_was_written(service: TestClient) -> None
 
 def test_info_says_what_is_served_within_which_limits(service: TestClient, retriever: Retriever) -> None:
     info = service.get("/v1/info").json()
+    assert info["engine"] is None, "the application was given an encoder"
     assert (info["version"], info["index_version"], info["model"]) == (
         __version__,
         retriever.index_version,
