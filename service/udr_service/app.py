@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from importlib.util import find_spec
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from udr import __version__
+from udr.errors import MissingExtraError
 from udr.retriever import Retriever
 from udr.tokenizer import TokenCounter, load_tokenizer
 from udr_service import embeddings, playground, problems, routes
@@ -49,9 +51,12 @@ def create_app(
 
     Raises:
         ConfigError: the file of keys makes no sense.
+        MissingExtraError: telemetry is asked for, and what exports it is not installed.
         ModelError: the tokenizer cannot be loaded.
     """
     settings = settings or Settings.read()
+    if settings.telemetry and find_spec("opentelemetry.sdk") is None:
+        raise MissingExtraError("OpenTelemetry's SDK", "telemetry")
     keys = KeyFile(settings.keys) if settings.keys else None
     current, metrics = Current(), Metrics(_templates())
     worker = Worker(
@@ -78,7 +83,12 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         # Its logs would hold the inputs of requests that do not fit their schema.
-        telemetry={"tracing": settings.telemetry, "metrics": settings.telemetry, "logs": False},
+        telemetry={
+            "tracing": settings.telemetry,
+            "metrics": settings.telemetry,
+            "logs": False,
+            "auto_configure": settings.telemetry,
+        },
     )
     app.state.service = service
     # The last one added is the first that a request passes.

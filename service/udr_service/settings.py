@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         tls_key: its private key, a PEM file.
         log_level: what is logged: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``json`` or ``text``.
-        telemetry: whether FastAPI reports to OpenTelemetry.
+        telemetry: whether FastAPI reports spans and metrics to OpenTelemetry, at ``OTEL_EXPORTER_OTLP_ENDPOINT``.
         max_body_bytes: bytes of a request's body.
         max_k: demonstrations of one request.
         max_candidates: demonstrations that one request may choose from, or have explained.

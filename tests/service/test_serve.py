@@ -2,74 +2,30 @@
 
 import itertools
 import json
-import os
-import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 
 import httpx2
 import pytest
 
-from tests.tiny_models import save_encoder
+from tests.service.process import serving
 from udr.client import Client
 from udr.errors import ConfigError, UdrError, VerificationError
 from udr.retriever import Retriever
-from udr_index.build import build
-from udr_index.config import BuildConfig
 from udr_service.errors import ListenError
 from udr_service.server import listening, run
 from udr_service.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def tiny(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index by a tiny random BERT, which it carries."""
-    root = tmp_path_factory.mktemp("tiny")
-    encoder = save_encoder(root / "encoder")
-    build(BuildConfig(tasks=collection, out=root / "index", model=str(encoder)))
-    return root / "index"
-
-
-@contextmanager
-def serving(
-    *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run ``udr serve`` until the block ends; yields the process, and the address that it printed."""
-    command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
-    # What exporting a model takes is no matter here.
-    command += ["--port", "0", "--device", "cpu", "--engine", "torch"]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    fixed = {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    variables = {**os.environ, **fixed, **environment}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
-    # A service that hangs must not hang the tests.
-    timer = threading.Timer(120, process.kill)
-    timer.start()
-    try:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        found = re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at (http://127\.0\.0\.1:\d+)\n", line)
-        assert found, line + process.stderr.read()
-        yield process, found.group(1)
-    finally:
-        timer.cancel()
-        process.kill()
-        process.communicate()
 
 
 def test_serve_answers_until_it_is_told_to_end(tiny: Path) -> None:
     with serving(str(tiny)) as (process, address):
         with Client(address) as client, Retriever.open(tiny, device="cpu") as retriever:
             assert client.ready()
+            assert httpx2.get(f"{address}/v1/info", timeout=30).json()["engine"] == "torch"
             query = {"thing": "chair", "text": 'fine "{thing}" 🙂 <s> [SEP]\n\t\\'}
             retrieval = client.retrieve("reviews", query, 4)
             assert retrieval == retriever.retrieve("reviews", query, 4)
