@@ -3,8 +3,8 @@
     python benchmarks/service.py --out FOLDER [--parts NAME,...] [--quick]
 
 Server and load generator run on this machine, each in a process of its own; what is compared takes turns. The encoder
-is the embedded MiniLM, with the engine that the service takes by itself; tasks, rows and requests are made up
-(``service_made_up.py``), no two requests alike. The parts:
+is the embedded MiniLM, with the engine that ``UDR_ENGINE`` names, or that the service takes by itself; tasks, rows and
+requests are made up (``service_made_up.py``), no two requests alike. The parts:
 
 - ``one``: one client, one connection, beside encoding and searching in this process;
 - ``many``: 64 clients, beside the rate at which the engine encodes the same texts in batches of 64 as they come, and

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-import uvloop
 from service_made_up import HUNDRED, Words, asked
 
 LOST = 0
@@ -113,7 +112,7 @@ class Clients:
 
 
 def _run(load: Load) -> Sent:
-    return uvloop.run(_send(load))
+    return asyncio.run(_send(load))
 
 
 async def _send(load: Load) -> Sent:
@@ -165,7 +164,6 @@ class _Connection(asyncio.Protocol):
         self._answer: asyncio.Future[tuple[int, bytes]] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Uvloop's are of another class.
         self._transport = cast("asyncio.Transport", transport)
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:

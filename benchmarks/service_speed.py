@@ -1,5 +1,6 @@
 """Two parts of ``service.py``: one client, beside the same work in this process; 64 clients, beside batches of 64."""
 
+import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def many(made: MadeUp, quick: bool) -> dict[str, object]:
 
 def opened(made: MadeUp) -> Retriever:
     """Return the published version, opened in this process with the engine that the service takes."""
-    return Retriever.open(made.index, encoder=load_encoder(DEFAULT_ENCODER, "cpu"))
+    return Retriever.open(made.index, encoder=load_encoder(DEFAULT_ENCODER, "cpu", os.environ.get("UDR_ENGINE")))
 
 
 def _in_process_p50_ms(retriever: Retriever, numbers: range) -> float:

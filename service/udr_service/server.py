@@ -47,6 +47,8 @@ def run(index: Path, settings: Settings) -> None:
         app = create_app(source, settings, counts=counts, own_names_only=open_to_all)
         config = uvicorn.Config(
             app,
+            # Of those who knock, uvloop lets in one a turn: where turns are long, the last wait for half a minute.
+            loop="asyncio",
             lifespan="on",
             log_config=None,
             access_log=False,
