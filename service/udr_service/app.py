@@ -14,6 +14,7 @@ from udr.errors import MissingExtraError
 from udr.retriever import Retriever
 from udr.tokenizer import TokenCounter, load_tokenizer
 from udr_service import embeddings, playground, problems, routes
+from udr_service.batch import Done
 from udr_service.body import WholeBody
 from udr_service.cache import Counts
 from udr_service.current import Current, Served
@@ -25,7 +26,7 @@ from udr_service.probes import admin, probes
 from udr_service.reloading import Reloader
 from udr_service.service import Service
 from udr_service.settings import Settings
-from udr_service.worker import Done, Worker
+from udr_service.worker import Worker
 
 _ROUTERS = (probes, routes.router, embeddings.router, admin, playground.router)
 

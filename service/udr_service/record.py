@@ -7,7 +7,7 @@ from typing import cast
 
 from starlette.types import Scope
 
-from udr_service.worker import Done
+from udr_service.batch import Done
 
 _KEY = "udr.record"
 

@@ -13,6 +13,7 @@ from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompt import PromptBuilder
 from udr.prompt_values import BuildingOptions
 from udr.retrieval import Retrieval, RetrievalRequest
+from udr_service.batch import Done
 from udr_service.current import Current, Served
 from udr_service.errors import KTooLargeError
 from udr_service.metrics import Metrics
@@ -20,7 +21,7 @@ from udr_service.record import Record, record_of
 from udr_service.reloading import CHECK, Reloader
 from udr_service.settings import Settings
 from udr_service.work import Work
-from udr_service.worker import Done, Worker
+from udr_service.worker import Worker
 
 Answer = Retrieval | RequestError
 """What a request of a batch gets; an error is returned, not raised, so that it stays with its request."""

@@ -7,10 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 from udr.errors import OverloadedError
 from udr.retriever import Retriever
+from udr_service.batch import Batch, Done, Job
 from udr_service.work import Encoded, Result, Stages, Work, encode, search, weight
 
 _PACES = 9
@@ -18,67 +18,6 @@ _PACES = 9
 
 _SURE = 1.5
 """How much longer than foreseen work may take and still be in time: the pace of the last batches is not the next's."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A piece of work, done.
-
-    Attributes:
-        result: what came of it.
-        waited: seconds in the queue.
-        stages: what its batch cost.
-    """
-
-    result: Result
-    waited: float
-    stages: Stages
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    retriever: Retriever
-    work: Work
-    since: float
-    done: asyncio.Future[Done]
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Jobs for one retriever, that are done together.
-
-    Attributes:
-        loop: where they are waited for.
-        jobs: one or more.
-        begun: when, by ``time.perf_counter``.
-    """
-
-    loop: asyncio.AbstractEventLoop
-    jobs: Sequence[_Job]
-    begun: float
-
-    @property
-    def retriever(self) -> Retriever:
-        return self.jobs[0].retriever
-
-    @property
-    def works(self) -> list[Work]:
-        return [job.work for job in self.jobs]
-
-    def blame(self, error: Exception) -> "list[_Batch]":
-        """Return the jobs one by one, as one of them broke the batch, and alone breaks only itself.
-
-        There are none where there is only one: it is to blame, and fails.
-        """
-        if len(self.jobs) > 1:
-            return [_Batch(self.loop, [job], self.begun) for job in self.jobs]
-        self.loop.call_soon_threadsafe(_fail, self.jobs[0], error)
-        return []
-
-
-def _fail(job: _Job, error: Exception) -> None:
-    if not job.done.done():
-        job.done.set_exception(error)
 
 
 def _nothing(done: Sequence[Done]) -> None:
@@ -113,7 +52,7 @@ class Worker:
         self._told = told
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
-        self._waiting: deque[_Job] = deque()
+        self._waiting: deque[Job] = deque()
         self._unanswered = 0
         self._paces: deque[float] = deque(maxlen=_PACES)
         self._called = False
@@ -142,7 +81,7 @@ class Worker:
         self._refuse_what_does_not_fit(len(works), within)
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
-        jobs = [_Job(retriever, work, now, loop.create_future()) for work in works]
+        jobs = [Job(retriever, work, now, loop.create_future()) for work in works]
         self._unanswered += len(jobs)
         for job in jobs:
             job.done.add_done_callback(self._answered)
@@ -186,9 +125,9 @@ class Worker:
         """
         return count * statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
 
-    def _take(self) -> list[_Job]:
+    def _take(self) -> list[Job]:
         """Return the next batch, all for one retriever; it is empty when nothing waits."""
-        batch: list[_Job] = []
+        batch: list[Job] = []
         tokens = 0
         while self._waiting and len(batch) < self._batch_size:
             job = self._waiting[0]
@@ -204,9 +143,9 @@ class Worker:
     def _encode_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         """Encode, batch after batch, and hand them on; on the encoder's thread."""
         while jobs := self._take():
-            self._encode(_Batch(loop, jobs, time.perf_counter()))
+            self._encode(Batch(loop, jobs, time.perf_counter()))
 
-    def _encode(self, batch: "_Batch") -> None:
+    def _encode(self, batch: Batch) -> None:
         try:
             encoded = encode(batch.retriever, batch.works)
         except Exception as error:
@@ -219,7 +158,7 @@ class Worker:
         pace = (time.perf_counter() - batch.begun) / len(batch.jobs)
         self._searching = self._searcher.submit(self._search, batch, encoded, pace)
 
-    def _search(self, batch: "_Batch", encoded: Encoded, pace: float) -> None:
+    def _search(self, batch: Batch, encoded: Encoded, pace: float) -> None:
         """Search for what was encoded, and have it answered; on the searcher's thread."""
         try:
             results, stages = search(batch.retriever, batch.works, encoded)
@@ -229,11 +168,6 @@ class Worker:
             return
         batch.loop.call_soon_threadsafe(self._answer, batch, results, stages, pace)
 
-    def _answer(self, batch: "_Batch", results: Sequence[Result], stages: Stages, pace: float) -> None:
-        """Say what came of a batch to those who still wait; on the loop."""
+    def _answer(self, batch: Batch, results: Sequence[Result], stages: Stages, pace: float) -> None:
         self._paces.append(pace)
-        done = [Done(result, batch.begun - job.since, stages) for job, result in zip(batch.jobs, results, strict=True)]
-        for job, one in zip(batch.jobs, done, strict=True):
-            if not job.done.done():
-                job.done.set_result(one)
-        self._told(done)
+        self._told(batch.answer(results, stages))

@@ -21,9 +21,10 @@ from udr.retrieval import RetrievalRequest
 from udr.retriever import Retriever
 from udr.types import Role
 from udr_service.app import create_app
+from udr_service.batch import Done
 from udr_service.settings import Settings
 from udr_service.work import Embedding, Work
-from udr_service.worker import Done, Worker
+from udr_service.worker import Worker
 
 
 class Held:

@@ -1,0 +1,88 @@
+"""A batch: pieces of work that are done together, and those who wait for them."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from udr.retriever import Retriever
+from udr_service.work import Result, Stages, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A piece of work, done.
+
+    Attributes:
+        result: what came of it.
+        waited: seconds in the queue.
+        stages: what its batch cost.
+    """
+
+    result: Result
+    waited: float
+    stages: Stages
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A piece of work that is waited for.
+
+    Attributes:
+        retriever: does it.
+        work: what is to be done.
+        since: when it came, by ``time.perf_counter``.
+        done: what is waited for.
+    """
+
+    retriever: Retriever
+    work: Work
+    since: float
+    done: asyncio.Future[Done]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Jobs for one retriever, that are done together.
+
+    Attributes:
+        loop: where they are waited for.
+        jobs: one or more.
+        begun: when, by ``time.perf_counter``.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    jobs: Sequence[Job]
+    begun: float
+
+    @property
+    def retriever(self) -> Retriever:
+        """What does them."""
+        return self.jobs[0].retriever
+
+    @property
+    def works(self) -> list[Work]:
+        """What is to be done."""
+        return [job.work for job in self.jobs]
+
+    def blame(self, error: Exception) -> "list[Batch]":
+        """Return the jobs one by one, as one of them broke the batch, and alone breaks only itself.
+
+        There are none where there is only one: it is to blame, and fails.
+        """
+        if len(self.jobs) > 1:
+            return [Batch(self.loop, [job], self.begun) for job in self.jobs]
+        self.loop.call_soon_threadsafe(_fail, self.jobs[0], error)
+        return []
+
+    def answer(self, results: Sequence[Result], stages: Stages) -> list[Done]:
+        """Say what came of the jobs to those who still wait, and return it; on the loop."""
+        done = [Done(result, self.begun - job.since, stages) for job, result in zip(self.jobs, results, strict=True)]
+        for job, one in zip(self.jobs, done, strict=True):
+            if not job.done.done():
+                job.done.set_result(one)
+        return done
+
+
+def _fail(job: Job, error: Exception) -> None:
+    if not job.done.done():
+        job.done.set_exception(error)
