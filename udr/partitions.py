@@ -1,5 +1,6 @@
 """The partitions of an opened index: searchers for each task, and the rows that their positions stand for."""
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,8 +93,9 @@ class Partitions:
         for (task, count), numbers in together.items():
             queries = np.stack([vectors[number] for number in numbers])
             positions, similarities = self._searchers[task].search(queries, count)
-            for number, places, values in zip(numbers, positions.tolist(), similarities.tolist(), strict=True):
-                found[number].add(self._hits(task, places, values), barred[number][task])
+            hits = iter(self._hits(task, positions.ravel().tolist(), similarities.ravel().tolist()))
+            for number in numbers:
+                found[number].add(itertools.islice(hits, positions.shape[1]), barred[number][task])
         return found
 
     def _by_words(
@@ -153,13 +155,17 @@ class Partitions:
         """Return how many demonstrations the largest partition has that a plan searches."""
         return max(len(self._searchers[task]) for task in plan.copy_keys)
 
-    def demonstrations(self, hits: Sequence[Hit]) -> tuple[RetrievedDemonstration, ...]:
-        """Return the demonstrations that these hits stand for, ranked in the order given."""
+    def demonstrations(self, answers: Sequence[Sequence[Hit]]) -> list[tuple[RetrievedDemonstration, ...]]:
+        """Return the demonstrations that the hits of each answer stand for, ranked in the order given."""
+        # Read at once for all answers: the table costs by the question more than by the row.
         positions: dict[str, list[int]] = {}
-        for hit in hits:
+        for hit in itertools.chain.from_iterable(answers):
             positions.setdefault(hit.task, []).append(hit.position)
         rows = {task: iter(self._table.counted_rows(task, at)) for task, at in positions.items()}
-        return tuple(self._demonstration(hit, rank, *next(rows[hit.task])) for rank, hit in enumerate(hits, start=1))
+        return [
+            tuple(self._demonstration(hit, rank, *next(rows[hit.task])) for rank, hit in enumerate(hits, start=1))
+            for hits in answers
+        ]
 
     def row(self, task: str, id: str) -> Row | None:
         """Return the row of that id, or None."""

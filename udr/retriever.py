@@ -191,14 +191,16 @@ class Retriever(DemonstrationSource):
             plans: what this retriever planned.
             vectors: those of the queries that are encoded, float32 [dimension], by place in ``plans``.
         """
+        chosen = choices(self._partitions, plans, vectors)
+        shown = self._partitions.demonstrations([choice.hits for choice in chosen])
         return [
             Retrieval(
-                demonstrations=self._partitions.demonstrations(choice.hits),
+                demonstrations=demonstrations,
                 index_version=self.index_version,
                 model=self.model,
                 decisions=choice.decisions,
             )
-            for choice in choices(self._partitions, plans, vectors)
+            for choice, demonstrations in zip(chosen, shown, strict=True)
         ]
 
     def demonstration(self, task: str, id: str) -> Row:

@@ -1,5 +1,6 @@
 """Access: the key that a request presents, what each path asks for, and the addresses that keys must guard."""
 
+import functools
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -91,6 +92,7 @@ def _only(headers: Mapping[str, str], name: str) -> str | None:
     return values.pop() if len(values) == 1 else None
 
 
+@functools.lru_cache(maxsize=64)
 def _is_loopback(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
