@@ -106,7 +106,7 @@ class OnnxEncoder:
         def compute(session: onnxruntime.InferenceSession, places: Sequence[int], tokens: Tokens) -> None:
             (vectors[places],) = session.run(None, {name: tokens[name] for name in self._read})
 
-        if len(texts) < self._num_threads:
+        if len(texts) <= self._num_threads:
             for places, tokens in self._tokens.batches(texts, _PIECE, CPU_PADDING):
                 compute(self._sessions.wide, places, tokens)
         else:

@@ -39,6 +39,17 @@ class Job:
     since: float
     done: asyncio.Future[Done]
 
+    def fail(self, error: BaseException) -> None:
+        """Raise an error where the work is waited for; on the loop."""
+        if self.done.done():
+            return
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):
+            # These would end the loop, or could not be raised there.
+            stopped = RuntimeError(f"the work was broken off by {type(error).__name__}")
+            stopped.__cause__ = error
+            error = stopped
+        self.done.set_exception(error)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -64,14 +75,14 @@ class Batch:
         """What is to be done."""
         return [job.work for job in self.jobs]
 
-    def blame(self, error: Exception) -> "list[Batch]":
+    def blame(self, error: BaseException) -> "list[Batch]":
         """Return the jobs one by one, as one of them broke the batch, and alone breaks only itself.
 
         There are none where there is only one: it is to blame, and fails.
         """
         if len(self.jobs) > 1:
             return [Batch(self.loop, [job], self.begun) for job in self.jobs]
-        self.loop.call_soon_threadsafe(_fail, self.jobs[0], error)
+        self.loop.call_soon_threadsafe(self.jobs[0].fail, error)
         return []
 
     def answer(self, results: Sequence[Result], stages: Stages) -> list[Done]:
@@ -81,8 +92,3 @@ class Batch:
             if not job.done.done():
                 job.done.set_result(one)
         return done
-
-
-def _fail(job: Job, error: Exception) -> None:
-    if not job.done.done():
-        job.done.set_exception(error)

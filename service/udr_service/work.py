@@ -89,20 +89,16 @@ def encode(retriever: Retriever, works: Sequence[Work]) -> Encoded:
 def search(retriever: Retriever, works: Sequence[Work], encoded: Encoded) -> tuple[list[Result], Stages]:
     """Search once a partition, and return what came of each piece of work, in order."""
     started = time.perf_counter()
-    plans = [(work, vector) for work, vector in zip(works, encoded.vectors, strict=True) if isinstance(work, Plan)]
-    asked = {number: vector for number, (_, vector) in enumerate(plans) if vector is not None}
-    retrievals = iter(retriever.search([plan for plan, _ in plans], asked) if plans else [])
-    results = [
-        next(retrievals) if isinstance(work, Plan) else _present(vector)
-        for work, vector in zip(works, encoded.vectors, strict=True)
-    ]
+    results: dict[int, Result] = {place: vector for place, vector in enumerate(encoded.vectors) if vector is not None}
+    plans = {place: work for place, work in enumerate(works) if isinstance(work, Plan)}
+    if plans:
+        asked = {number: encoded.vectors[place] for number, place in enumerate(plans)}
+        vectors = {number: vector for number, vector in asked.items() if vector is not None}
+        results |= zip(plans, retriever.search(list(plans.values()), vectors), strict=True)
     tokens = sum(weight(work) for work in works)
-    return results, Stages(encoded.seconds, time.perf_counter() - started, len(works), tokens)
-
-
-def _present(vector: Vectors | None) -> Vectors:
-    assert vector is not None
-    return vector
+    return [results[place] for place in range(len(works))], Stages(
+        encoded.seconds, time.perf_counter() - started, len(works), tokens
+    )
 
 
 def _role(work: Work) -> Role | None:

@@ -93,7 +93,8 @@ class Worker:
         return list(await asyncio.gather(*(job.done for job in jobs)))
 
     def close(self) -> None:
-        """Wait for what is being encoded and searched, if anything is, and end the threads."""
+        """Wait for what is being encoded and searched, if anything is, and end the threads; what waits is dropped."""
+        self._fail_what_waits(RuntimeError("the worker has been closed"))
         self._encoder.shutdown(wait=True)
         self._searcher.shutdown(wait=True)
 
@@ -115,8 +116,15 @@ class Worker:
         self._unanswered -= 1
 
     def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._encoder.submit(self._encode_what_waits, loop)
+        except RuntimeError as error:
+            self._fail_what_waits(error)
+
+    def _fail_what_waits(self, error: Exception) -> None:
         self._called = False
-        self._encoder.submit(self._encode_what_waits, loop)
+        while self._waiting:
+            self._waiting.popleft().fail(error)
 
     def _foreseen(self, count: int) -> float:
         """Return the seconds that so many pieces of work take, at the pace of the last batches.
@@ -142,27 +150,30 @@ class Worker:
 
     def _encode_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
         """Encode, batch after batch, and hand them on; on the encoder's thread."""
+        # Before it looks: what comes after the last look calls again, and what comes before does not.
+        self._called = False
         while jobs := self._take():
             self._encode(Batch(loop, jobs, time.perf_counter()))
 
     def _encode(self, batch: Batch) -> None:
+        started = time.perf_counter()
         try:
             encoded = encode(batch.retriever, batch.works)
-        except Exception as error:
+        except BaseException as error:  # A panic in a tokenizer is no Exception, and nobody would be told of it.
             for one in batch.blame(error):
                 self._encode(one)
             return
         if self._searching is not None:
             # No more than one batch waits to be searched, however long that takes.
             wait([self._searching])
-        pace = (time.perf_counter() - batch.begun) / len(batch.jobs)
+        pace = (time.perf_counter() - started) / len(batch.jobs)
         self._searching = self._searcher.submit(self._search, batch, encoded, pace)
 
     def _search(self, batch: Batch, encoded: Encoded, pace: float) -> None:
         """Search for what was encoded, and have it answered; on the searcher's thread."""
         try:
             results, stages = search(batch.retriever, batch.works, encoded)
-        except Exception as error:
+        except BaseException as error:
             for one, vector in zip(batch.blame(error), encoded.vectors, strict=False):
                 self._search(one, Encoded([vector], encoded.seconds), pace)
             return

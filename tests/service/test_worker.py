@@ -88,13 +88,14 @@ def test_whatever_waits_is_one_batch_and_a_request_alone_does_not_wait() -> None
 
 
 class Searched:
-    """A retriever that searches when it is let go, and says what it does meanwhile."""
+    """A retriever that encodes when it may begin, searches when it is let go, and says what it does meanwhile."""
 
     def __init__(self) -> None:
-        self.go, self.encoded = threading.Event(), threading.Semaphore(0)
+        self.begin, self.go, self.encoded = threading.Event(), threading.Event(), threading.Semaphore(0)
         self.searched: list[int] = []
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
+        assert self.begin.wait(10)
         if texts:
             self.encoded.release()
         return np.zeros((len(texts), 1), dtype=np.float32)
@@ -116,6 +117,7 @@ def planned(retriever: Retriever, *texts: str) -> list[Work]:
 
 def test_the_next_batch_is_encoded_while_one_is_searched_but_no_third(retriever: Retriever) -> None:
     held = Searched()
+    held.begin.set()
 
     async def run() -> list[Done]:
         one = worker(batch_size=1)
@@ -137,17 +139,20 @@ def test_a_search_that_breaks_the_batch_breaks_only_its_own_request(retriever: R
 
     async def run() -> list[object]:
         one = worker()
-        works = planned(retriever, "a", "poison", "bb")
-        return list(
-            await asyncio.gather(*(one.do(cast("Retriever", held), [work]) for work in works), return_exceptions=True)
-        )
+        works = planned(retriever, "before", "a", "poison", "bb")
+        tasks = [asyncio.ensure_future(one.do(cast("Retriever", held), [works[0]]))]
+        await asyncio.sleep(0.05)
+        tasks += [asyncio.ensure_future(one.do(cast("Retriever", held), [work])) for work in works[1:]]
+        await asyncio.sleep(0.05)
+        held.begin.set()
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
 
-    first, poison, last = asyncio.run(run())
+    before, first, poison, last = asyncio.run(run())
     assert isinstance(poison, RuntimeError)
-    assert [cast("list[Done]", one)[0].result for one in (first, last)] == ["a", "bb"]
-    assert held.searched == [3, 1, 1, 1]
-    encodings = [held.encoded.acquire(blocking=False) for _ in range(2)]
-    assert encodings == [True, False], "what was encoded is not encoded again"
+    assert [cast("list[Done]", one)[0].result for one in (before, first, last)] == ["before", "a", "bb"]
+    assert held.searched == [1, 3, 1, 1, 1]
+    encodings = [held.encoded.acquire(blocking=False) for _ in range(3)]
+    assert encodings == [True, True, False], "what was encoded is not encoded again"
 
 
 @pytest.mark.parametrize(
@@ -207,16 +212,104 @@ def test_a_full_queue_refuses_a_batch_whole_and_takes_what_fits() -> None:
 
 def test_work_that_breaks_the_batch_breaks_only_itself() -> None:
     held = Held()
-    held.go.set()
 
     async def run() -> list[object]:
         one = worker()
-        tasks = [await send(one, held, text) for text in ("a", "poison", "bb")]
+        tasks = [await send(one, held, "before")]
+        await asyncio.to_thread(held.began.wait, 10)
+        tasks += [await send(one, held, text) for text in ("a", "poison", "bb")]
+        held.go.set()
         return list(await asyncio.gather(*tasks, return_exceptions=True))
 
-    first, poison, last = asyncio.run(run())
+    _, first, poison, last = asyncio.run(run())
     assert isinstance(poison, RuntimeError)
     assert [numbers(cast("list[Done]", one)) for one in (first, last)] == [[1], [2]]
+    assert held.batches == [["before"], ["a", "poison", "bb"], ["a"], ["poison"], ["bb"]]
+
+
+def test_a_batch_that_broke_says_nothing_of_how_long_others_take() -> None:
+    held = Held(seconds=0.02)
+
+    async def run() -> list[Done]:
+        one = worker(queue_size=32, batch_size=32)
+        first = await send(one, held, "before")
+        await asyncio.to_thread(held.began.wait, 10)
+        rest = await send(one, held, *[str(number) for number in range(19)], "poison")
+        held.go.set()
+        await asyncio.gather(first, rest, return_exceptions=True)
+        while one.waiting or len(held.batches) < 22:
+            await asyncio.sleep(0.01)
+        # Each alone took 0.02 seconds; the last, 0.4 seconds after the batch had begun.
+        again = await send(one, held, "again")
+        done = await one.do(cast("Retriever", held), asked("in time"), within=0.2)
+        await again
+        return done
+
+    assert numbers(asyncio.run(run())) == [len("in time")]
+
+
+class Panic(BaseException):
+    """As those of libraries in Rust are."""
+
+
+@pytest.mark.parametrize("error", [Panic("at the disco"), StopIteration()], ids=["panic", "stop"])
+def test_whatever_is_raised_is_raised_where_it_is_waited_for(error: BaseException) -> None:
+    class Broken(Held):
+        def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
+            raise error
+
+    async def run() -> None:
+        one = worker()
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match=f"broken off by {type(error).__name__}") as raised:
+                await one.do(cast("Retriever", Broken()), asked("a", "b"))
+            assert raised.value.__cause__ is error
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+
+
+def test_however_many_come_the_encoder_is_called_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, calls = Held(), list[str]()
+    submit = ThreadPoolExecutor.submit
+
+    def counted(executor: ThreadPoolExecutor, work: Any, *arguments: Any) -> Any:
+        calls.append(work.__name__)
+        return submit(executor, work, *arguments)
+
+    async def run() -> None:
+        one = worker()
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
+        tasks = [await send(one, held, "a")]
+        while not held.began.is_set():
+            await asyncio.sleep(0.001)
+        for text in ("b", "c", "d", "e"):
+            tasks.append(await send(one, held, text))
+            await asyncio.sleep(0.001)
+        held.go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert calls.count("_encode_what_waits") == 2, "one in work, and one that comes after it"
+
+
+def test_closing_drops_what_waits() -> None:
+    held = Held()
+
+    async def run() -> list[object]:
+        one = worker()
+        tasks = [await send(one, held, "a")]
+        await asyncio.to_thread(held.began.wait, 10)
+        tasks.append(await send(one, held, "b"))
+        held.go.set()
+        one.close()
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            await one.do(cast("Retriever", held), asked("c"))
+        return list(await asyncio.gather(*tasks, return_exceptions=True))
+
+    done, dropped = asyncio.run(asyncio.wait_for(run(), 10))
+    assert numbers(cast("list[Done]", done)) == [1]
+    assert isinstance(dropped, RuntimeError) and str(dropped) == "the worker has been closed"
+    assert held.batches == [["a"]]
 
 
 def test_nobody_waiting_means_nothing_is_encoded() -> None:
