@@ -51,6 +51,11 @@ class Current:
         """The name of the version that answers, or None before there is one."""
         return None if self._served is None else self._served.version
 
+    @property
+    def alone(self) -> bool:
+        """Whether no version but the one that answers now is in use."""
+        return all(served is self._served for served in self._leases)
+
     @contextmanager
     def lease(self) -> Iterator[Served]:
         """Hold on to the version that answers now; it stays open, whatever is switched to meanwhile.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from udr.errors import UdrError
+from udr.errors import OverloadedError, UdrError
 from udr.retrieval import RetrievalRequest
 from udr_service.current import Current, Served
 from udr_service.errors import ReloadError
@@ -15,6 +15,8 @@ from udr_service.worker import Worker
 
 CHECK = RetrievalRequest(input="Is anybody there?", scope="all", k=1)
 """A request that every index can answer."""
+
+_AGAIN_SECONDS = 0.2
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +54,7 @@ class Reloader:
         self._source, self._current, self._worker = source, current, worker
         self._keys, self._metrics = keys, metrics
         self._alone = asyncio.Lock()
+        self._loading: set[asyncio.Future[Reloaded]] = set()
         self.failure: Exception | None = None
 
     async def start(self) -> None:
@@ -74,18 +77,40 @@ class Reloader:
         """
         if self._source is None:
             raise ReloadError("this service was given an open index; there is nothing to reload it from")
+        # Whoever asked may hang up; what loads goes on in its thread, and a second one must not load beside it.
+        loading = asyncio.ensure_future(self._load(self._source))
+        self._loading.add(loading)
+        loading.add_done_callback(self._loaded)
+        return await asyncio.shield(loading)
+
+    def _loaded(self, loading: "asyncio.Future[Reloaded]") -> None:
+        self._loading.discard(loading)
+        if not loading.cancelled():
+            # Raised where it is waited for; where nobody does any longer, asyncio would complain.
+            loading.exception()
+
+    async def _load(self, source: Source) -> Reloaded:
         async with self._alone:
             previous = self._current.version
-            if previous is not None and await asyncio.to_thread(self._source.current) == previous:
+            if previous is not None and await asyncio.to_thread(source.current) == previous:
                 return Reloaded(previous, previous)
-            served = await asyncio.to_thread(self._source.load)
+            served = await asyncio.to_thread(source.load)
             try:
-                await self._worker.do(served.retriever, [served.retriever.plan(CHECK)])
+                await self._check(served)
             except BaseException:
                 served.retriever.close()
                 raise
             self.switch(served)
             return Reloaded(served.version, previous)
+
+    async def _check(self, served: Served) -> None:
+        """Have a version answer, as soon as the queue has room: what took so long to load is not given up for that."""
+        while True:
+            try:
+                await self._worker.do(served.retriever, [served.retriever.plan(CHECK)])
+                return
+            except OverloadedError:
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def reload(self) -> Reloaded:
         """Read the keys again, then do as ``load``.

@@ -1,17 +1,19 @@
 """Another version takes over whole: each request is answered by one version, and a bad one is kept out."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.fakes import HashEncoder, write_collection
 from tests.service.conftest import Words
-from udr.errors import UdrError
+from udr.errors import OverloadedError, UdrError
 from udr.retriever import Retriever
 from udr.store import open_version, read_current, version_path
 from udr_index.build import build
@@ -20,7 +22,10 @@ from udr_index.versions import publish
 from udr_service.app import create_app
 from udr_service.current import Current, Served
 from udr_service.errors import NotReadyError
+from udr_service.metrics import Metrics
+from udr_service.reloading import Reloaded, Reloader
 from udr_service.settings import Settings
+from udr_service.worker import Worker
 
 BODY = {"task": "notes", "input": "a dull day", "k": 1}
 
@@ -128,6 +133,62 @@ def test_a_version_that_does_not_answer_is_kept_out_and_closed(
     assert "does not answer; see the log" in answer.json()["detail"] and "division" not in answer.text
     assert closed == [versions[0]]
     assert client.post("/v1/retrieve", json=BODY).json()["index_version"] == versions[1]
+
+
+def test_a_version_is_not_given_up_because_the_queue_is_full(
+    client: TestClient, source: Source, two: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(two, versions[0])
+    do, refused = Worker.do, list[str]()
+
+    async def full_at_first(worker: Worker, retriever: Retriever, *arguments: Any) -> Any:
+        if retriever.index_version == versions[0] and len(refused) < 2:
+            refused.append(retriever.index_version)
+            raise OverloadedError("the queue is full")
+        return await do(worker, retriever, *arguments)
+
+    monkeypatch.setattr(Worker, "do", full_at_first)
+
+    assert client.post("/v1/admin/reload").json() == {"index_version": versions[0], "previous": versions[1]}
+    assert len(refused) == 2 and len(source.opened) == 2
+
+
+def test_who_hangs_up_during_a_reload_leaves_it_to_be_finished_and_never_starts_another_beside_it(
+    source: Source, two: Path, versions: list[str]
+) -> None:
+    current, loads, most = Current(), list[int](), list[int]()
+    load = source.load
+
+    def counted() -> Served:
+        loads.append(1)
+        most.append(len(loads))
+        try:
+            return load()
+        finally:
+            loads.pop()
+
+    source.load = counted  # type: ignore[method-assign]
+    worker = Worker(queue_size=8, batch_size=8, batch_tokens=1000)
+    reloader = Reloader(source, current, worker, None, Metrics([]))
+
+    async def run() -> Reloaded:
+        await reloader.load()
+        publish(two, versions[0])
+        source.go.clear()
+        asking = [asyncio.ensure_future(reloader.reload()) for _ in range(3)]
+        await asyncio.sleep(0.1)
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+        last = asyncio.ensure_future(reloader.reload())
+        await asyncio.sleep(0.1)
+        source.go.set()
+        return await last
+
+    assert asyncio.run(run()).version == versions[0] == current.version
+    assert most == [1, 1]
+    worker.close()
+    current.switch(None)
 
 
 def test_an_open_retriever_cannot_be_reloaded(service: TestClient) -> None:
