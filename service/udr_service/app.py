@@ -28,6 +28,8 @@ from udr_service.service import Service
 from udr_service.settings import Settings
 from udr_service.worker import Worker
 
+# The second is there with any exporter; its own packages cannot be looked for where it is not.
+_EXPORTERS = ("opentelemetry.sdk", "opentelemetry.exporter")
 _ROUTERS = (probes, routes.router, embeddings.router, admin, playground.router)
 
 
@@ -56,8 +58,8 @@ def create_app(
         ModelError: the tokenizer cannot be loaded.
     """
     settings = settings or Settings.read()
-    if settings.telemetry and find_spec("opentelemetry.sdk") is None:
-        raise MissingExtraError("OpenTelemetry's SDK", "telemetry")
+    if settings.telemetry and not all(find_spec(name) for name in _EXPORTERS):
+        raise MissingExtraError("OpenTelemetry's exporter", "telemetry")
     keys = KeyFile(settings.keys) if settings.keys else None
     current, metrics = Current(), Metrics(_templates())
     worker = Worker(

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 
+from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -50,6 +51,7 @@ class Recorder:
             return
         record = Record(request_id(Headers(scope=scope).get(REQUEST_ID)))
         record.enter(scope)
+        _keep_url_from_traces()
         status = _GONE
 
         async def send_recorded(message: Message) -> None:
@@ -107,6 +109,13 @@ class Recorder:
             index_version=record.index_version,
             key_name=record.key,
         )
+
+
+def _keep_url_from_traces() -> None:
+    """Take out of the request's span what may hold a client's text or key: all of the URL but the route's template."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attributes({"url.path": "", "url.query": ""})
 
 
 class Access:

@@ -20,6 +20,7 @@ from udr_service.keys import Scope, append, new_key
 from udr_service.settings import Settings
 
 TEXT, OTHER = "wombat-in-the-text", "wombat-in-a-wrong-field"
+QUERY, PATH = "wombat-in-the-query", "wombat-in-the-path"
 
 
 @contextmanager
@@ -42,13 +43,15 @@ def collector() -> Iterator[tuple[str, dict[str, bytes]]]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", came
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", came
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def asked(address: str, key: str) -> list[int]:
-    """Return the statuses of a request that is answered, one that does not fit its schema, and one without a key."""
+    """Return the statuses of requests with texts and keys where these belong, and where they do not."""
     body = {"task": "reviews", "input": {"thing": "chair", "text": TEXT}, "k": 2}
     headers = {"Authorization": f"Bearer {key}"}
     with httpx2.Client(base_url=address, timeout=30) as client:
@@ -56,6 +59,9 @@ def asked(address: str, key: str) -> list[int]:
             client.post("/v1/retrieve", json=body, headers=headers),
             client.post("/v1/retrieve", json={**body, "k": OTHER}, headers=headers),
             client.post("/v1/retrieve", json=body),
+            client.get(f"/v1/tasks?q={QUERY}&api_key={key}", headers=headers),
+            client.get(f"/v1/tasks/reviews/demonstrations/{PATH}", headers=headers),
+            client.get(f"/{PATH}", headers=headers),
         ]
     return [answer.status_code for answer in answers]
 
@@ -67,14 +73,14 @@ def test_spans_and_metrics_are_exported_without_texts_and_keys(tiny: Path, tmp_p
     with collector() as (target, came):
         told = {"UDR_TELEMETRY": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": target, "UDR_KEYS": str(keys)}
         with serving(str(tiny), environment=told) as (process, address):
-            assert asked(address, key) == [200, 422, 401]
+            assert asked(address, key) == [200, 422, 401, 200, 404, 404]
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
     assert came.keys() == {"/v1/traces", "/v1/metrics"}
     spans = came["/v1/traces"]
     assert b"/v1/retrieve" in spans and b"http.response.status_code" in spans
     assert b"http.server.request.duration" in came["/v1/metrics"]
-    for secret in (TEXT, OTHER, key):
+    for secret in (TEXT, OTHER, QUERY, PATH, key):
         assert all(secret.encode() not in body for body in came.values())
 
 
@@ -91,5 +97,5 @@ def test_nothing_is_exported_unless_asked_for(tiny: Path) -> None:
 def test_what_exports_must_be_installed(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "find_spec", lambda _name: None)
 
-    with pytest.raises(MissingExtraError, match=r"OpenTelemetry's SDK is not installed; .*'udr-icl\[telemetry\]'"):
+    with pytest.raises(MissingExtraError, match=r"OpenTelemetry's exporter is not installed; .*'udr-icl\[telemetry\]'"):
         create_app(retriever, Settings(telemetry=True))
