@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from types import FrameType
 import typer
 import uvicorn
 
+from udr.encoder import Encoder
 from udr_service.access import refuse_open_address
 from udr_service.app import create_app
 from udr_service.cache import Counts
@@ -23,6 +25,15 @@ from udr_service.service import Service
 from udr_service.settings import Settings
 
 _ON_THE_WAY_SECONDS = 0.2
+_GREETING_SECONDS = 1.0
+_EXPORT_SECONDS = "2"
+_ENDPOINTS = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(index: Path, settings: Settings) -> None:
@@ -39,6 +50,11 @@ def run(index: Path, settings: Settings) -> None:
     """
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
     configure(settings.log_level, settings.log_format)
+    if settings.telemetry:
+        # A collector that is gone would hold up the end of the process by its default, 10 seconds for each export.
+        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _EXPORT_SECONDS)
+        if not any(os.environ.get(name) for name in _ENDPOINTS):
+            _LOG.warning("telemetry is on, but nothing is exported: %s is not set", _ENDPOINTS[0])
     counts = Counts()
     source = IndexSource(index, settings, counts)
     with _told_to_end(), listening(settings.host, settings.port) as listener:
@@ -75,19 +91,35 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
         super().__init__(config)
         self._service, self._address, self._announced = service, address, False
+        self._kept: Encoder | None = None
 
     async def on_tick(self, counter: int) -> bool:
         """Look, ten times a second, how far loading has come; return whether to end."""
         if not self._announced and self._service.current.version is not None:
             self._announced = True
-            # Collecting garbage walks through all there is, while everything waits: a third of a second for the half
-            # million objects that torch and the model came with, which are none.
-            gc.freeze()
             with self._service.current.lease() as served:
                 sizes = served.retriever.sizes
             what = f"{len(sizes)} tasks, {sum(sizes.values())} demonstrations"
             typer.echo(f"udr: serving {what} at {self._address}", err=True)
+        self._keep_from_collection()
         return await super().on_tick(counter) or self._service.reloader.failure is not None
+
+    def _keep_from_collection(self) -> None:
+        """Have garbage looked for among what comes from now on, once for each encoder.
+
+        Python looks through all there is, while everything waits: a third of a second for the half million objects that
+        torch and a model come with, which are no garbage until another encoder takes over.
+        """
+        current = self._service.current
+        if current.version is None or not current.alone:
+            return
+        with current.lease() as served:
+            encoder = served.retriever.encoder
+        if encoder is not self._kept:
+            self._kept = encoder
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Be ready no longer, answer on for a while, then end; told twice, end at once."""
@@ -95,7 +127,9 @@ class _Server(uvicorn.Server):
         if self._service.current.draining or not linger:
             super().handle_exit(sig, frame)
         else:
-            asyncio.get_running_loop().call_later(linger, super().handle_exit, sig, frame)
+            loop = asyncio.get_running_loop()
+            # A signal may fall into the loop's own work on its timers.
+            loop.call_soon_threadsafe(loop.call_later, linger, super().handle_exit, sig, frame)
         self._service.current.draining = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -118,12 +152,16 @@ class _Server(uvicorn.Server):
             # As uvicorn makes them, which has these arguments and no type for them.
             return config.http_protocol_class(config=config, server_state=self.server_state, app_state=state)  # type: ignore[call-arg]
 
-        while True:
-            try:
+        connecting = []
+        with suppress(OSError):
+            # Until nobody waits, or the system refuses.
+            while True:
                 accepted, _ = listener.accept()
-            except BlockingIOError:
-                return
-            await loop.connect_accepted_socket(protocol, accepted, ssl=config.ssl)
+                connecting.append(loop.connect_accepted_socket(protocol, accepted, ssl=config.ssl))
+        # With TLS, some may never greet, or not rightly; they must not hold up the others' end.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GREETING_SECONDS):
+                await asyncio.gather(*connecting, return_exceptions=True)
 
 
 @contextmanager
