@@ -26,6 +26,7 @@ ADAPTERS = {
     "onnxruntime": ["udr.onnx_encoder"],
     "peft": ["udr_training.towers"],
     "prometheus_client": ["udr_service.metrics"],
+    "opentelemetry": ["udr_service.telemetry"],
     "pyarrow": ["udr.parquet"],
     "pydantic": ["udr_service."],
     "pydantic_core": ["udr_service."],

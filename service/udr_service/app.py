@@ -3,14 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from importlib.util import find_spec
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from udr import __version__
-from udr.errors import MissingExtraError
 from udr.retriever import Retriever
 from udr.tokenizer import TokenCounter, load_tokenizer
 from udr_service import embeddings, playground, problems, routes
@@ -26,10 +24,9 @@ from udr_service.probes import admin, probes
 from udr_service.reloading import Reloader
 from udr_service.service import Service
 from udr_service.settings import Settings
+from udr_service.telemetry import telemetry
 from udr_service.worker import Worker
 
-# The second is there with any exporter; its own packages cannot be looked for where it is not.
-_EXPORTERS = ("opentelemetry.sdk", "opentelemetry.exporter")
 _ROUTERS = (probes, routes.router, embeddings.router, admin, playground.router)
 
 
@@ -58,8 +55,6 @@ def create_app(
         ModelError: the tokenizer cannot be loaded.
     """
     settings = settings or Settings.read()
-    if settings.telemetry and not all(find_spec(name) for name in _EXPORTERS):
-        raise MissingExtraError("OpenTelemetry's exporter", "telemetry")
     keys = KeyFile(settings.keys) if settings.keys else None
     current, metrics = Current(), Metrics(_templates())
     worker = Worker(
@@ -85,13 +80,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Its logs would hold the inputs of requests that do not fit their schema.
-        telemetry={
-            "tracing": settings.telemetry,
-            "metrics": settings.telemetry,
-            "logs": False,
-            "auto_configure": settings.telemetry,
-        },
+        telemetry=telemetry(settings.telemetry),
     )
     app.state.service = service
     # The last one added is the first that a request passes.

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator
 
-from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -15,6 +14,7 @@ from udr_service.logs import request_id, request_line
 from udr_service.metrics import Metrics, Refusal, Stage
 from udr_service.problems import answer, problem_of
 from udr_service.record import Record, record_of
+from udr_service.telemetry import keep_url_from_trace
 
 INDEX_VERSION = "X-Udr-Index-Version"
 REQUEST_ID = "X-Request-Id"
@@ -51,7 +51,7 @@ class Recorder:
             return
         record = Record(request_id(Headers(scope=scope).get(REQUEST_ID)))
         record.enter(scope)
-        _keep_url_from_traces()
+        keep_url_from_trace()
         status = _GONE
 
         async def send_recorded(message: Message) -> None:
@@ -109,13 +109,6 @@ class Recorder:
             index_version=record.index_version,
             key_name=record.key,
         )
-
-
-def _keep_url_from_traces() -> None:
-    """Take out of the request's span what may hold a client's text or key: all of the URL but the route's template."""
-    span = trace.get_current_span()
-    if span.is_recording():
-        span.set_attributes({"url.path": "", "url.query": ""})
 
 
 class Access:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import socket
@@ -23,17 +22,10 @@ from udr_service.loading import IndexSource
 from udr_service.logs import configure
 from udr_service.service import Service
 from udr_service.settings import Settings
+from udr_service.telemetry import prepare_export
 
 _ON_THE_WAY_SECONDS = 0.2
 _GREETING_SECONDS = 1.0
-_EXPORT_SECONDS = "2"
-_ENDPOINTS = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-)
-
-_LOG = logging.getLogger(__name__)
 
 
 def run(index: Path, settings: Settings) -> None:
@@ -51,10 +43,7 @@ def run(index: Path, settings: Settings) -> None:
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
-        # A collector that is gone would hold up the end of the process by its default, 10 seconds for each export.
-        os.environ.setdefault("OTEL_EXPORTER_OTLP_TIMEOUT", _EXPORT_SECONDS)
-        if not any(os.environ.get(name) for name in _ENDPOINTS):
-            _LOG.warning("telemetry is on, but nothing is exported: %s is not set", _ENDPOINTS[0])
+        prepare_export()
     counts = Counts()
     source = IndexSource(index, settings, counts)
     with _told_to_end(), listening(settings.host, settings.port) as listener:

@@ -11,10 +11,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.service.conftest import Words
 from tests.service.process import serving
 from udr.errors import MissingExtraError
 from udr.retriever import Retriever
-from udr_service import app
+from udr_service import telemetry
 from udr_service.app import create_app
 from udr_service.keys import Scope, append, new_key
 from udr_service.settings import Settings
@@ -95,7 +96,7 @@ def test_nothing_is_exported_unless_asked_for(tiny: Path) -> None:
 
 
 def test_what_exports_must_be_installed(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "find_spec", lambda _name: None)
+    monkeypatch.setattr(telemetry, "find_spec", lambda _name: None)
 
     with pytest.raises(MissingExtraError, match=r"OpenTelemetry's exporter is not installed; .*'udr-icl\[telemetry\]'"):
-        create_app(retriever, Settings(telemetry=True))
+        create_app(retriever, Settings(telemetry=True), Words())
