@@ -45,7 +45,7 @@ def prepare_export() -> None:
 
 
 def keep_url_from_trace() -> None:
-    """Take out of the span of the request in hand what may hold a client's text or key: all of its URL but the route."""
+    """Take out of a request's span what may hold a client's text or key: all of its URL but the route."""
     span = trace.get_current_span()
     if span.is_recording():
         span.set_attributes({"url.path": "", "url.query": ""})
