@@ -56,14 +56,17 @@ class Batch:
     """Jobs for one retriever, that are done together.
 
     Attributes:
-        loop: where they are waited for.
         jobs: one or more.
         begun: when, by ``time.perf_counter``.
     """
 
-    loop: asyncio.AbstractEventLoop
     jobs: Sequence[Job]
     begun: float
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Where they are waited for."""
+        return self.jobs[0].done.get_loop()
 
     @property
     def retriever(self) -> Retriever:
@@ -81,7 +84,7 @@ class Batch:
         There are none where there is only one: it is to blame, and fails.
         """
         if len(self.jobs) > 1:
-            return [Batch(self.loop, [job], self.begun) for job in self.jobs]
+            return [Batch([job], self.begun) for job in self.jobs]
         self.loop.call_soon_threadsafe(self.jobs[0].fail, error)
         return []
 

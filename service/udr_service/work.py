@@ -92,8 +92,8 @@ def search(retriever: Retriever, works: Sequence[Work], encoded: Encoded) -> tup
     results: dict[int, Result] = {place: vector for place, vector in enumerate(encoded.vectors) if vector is not None}
     plans = {place: work for place, work in enumerate(works) if isinstance(work, Plan)}
     if plans:
-        asked = {number: encoded.vectors[place] for number, place in enumerate(plans)}
-        vectors = {number: vector for number, vector in asked.items() if vector is not None}
+        own = (encoded.vectors[place] for place in plans)
+        vectors = {number: vector for number, vector in enumerate(own) if vector is not None}
         results |= zip(plans, retriever.search(list(plans.values()), vectors), strict=True)
     tokens = sum(weight(work) for work in works)
     return [results[place] for place in range(len(works))], Stages(

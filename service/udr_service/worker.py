@@ -89,7 +89,7 @@ class Worker:
         if not self._called:
             # When the loop has read what else has come: that is one batch.
             self._called = True
-            loop.call_soon(self._call, loop)
+            loop.call_soon(self._call)
         return list(await asyncio.gather(*(job.done for job in jobs)))
 
     def close(self) -> None:
@@ -115,9 +115,9 @@ class Worker:
     def _answered(self, _done: "asyncio.Future[Done]") -> None:
         self._unanswered -= 1
 
-    def _call(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _call(self) -> None:
         try:
-            self._encoder.submit(self._encode_what_waits, loop)
+            self._encoder.submit(self._encode_what_waits)
         except RuntimeError as error:
             self._fail_what_waits(error)
 
@@ -148,12 +148,12 @@ class Worker:
             self._waiting.popleft()
         return batch
 
-    def _encode_what_waits(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _encode_what_waits(self) -> None:
         """Encode, batch after batch, and hand them on; on the encoder's thread."""
         # Before it looks: what comes after the last look calls again, and what comes before does not.
         self._called = False
         while jobs := self._take():
-            self._encode(Batch(loop, jobs, time.perf_counter()))
+            self._encode(Batch(jobs, time.perf_counter()))
 
     def _encode(self, batch: Batch) -> None:
         started = time.perf_counter()
