@@ -45,6 +45,20 @@ def in_onnx(in_torch: SentenceEncoder, cache: Path) -> OnnxEncoder:
     return OnnxEncoder.of(in_torch, 1)
 
 
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """For each run of a session: the thread that called it, and how many threads the session has."""
+    seen: list[tuple[str, int]] = []
+    run = onnxruntime.InferenceSession.run
+
+    def recorded(session: onnxruntime.InferenceSession, *arguments: Any) -> Any:
+        seen.append((threading.current_thread().name, session.get_session_options().intra_op_num_threads))
+        return run(session, *arguments)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", recorded)
+    return seen
+
+
 def own(encoder: SentenceEncoder, texts: list[str]) -> np.ndarray[Any, Any]:
     """Return what Sentence-Transformers itself makes of queries."""
     unit = encoder.metric == "cosine"
@@ -69,41 +83,27 @@ def test_queries_get_the_numbers_of_torch(in_torch: SentenceEncoder, in_onnx: On
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_more_texts_than_threads_are_shared_among_them_and_come_back_in_their_order(
-    in_torch: SentenceEncoder, cache: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+    in_torch: SentenceEncoder, cache: Path, threads: int, runs: list[tuple[str, int]]
 ) -> None:
     encoder = OnnxEncoder.of(in_torch, threads)
-    on: list[str] = []
-    run = onnxruntime.InferenceSession.run
-
-    def seen(session: onnxruntime.InferenceSession, *arguments: Any) -> Any:
-        on.append(threading.current_thread().name)
-        return run(session, *arguments)
-
-    monkeypatch.setattr(onnxruntime.InferenceSession, "run", seen)
+    runs.clear()
     texts = [*PROBES, *TEXTS, *PROBES]
 
     np.testing.assert_allclose(encoder.encode_queries(texts), own(in_torch, texts), atol=1e-5)
-    assert len(on) > threads and all(name.startswith("udr-onnx") for name in on)
+    assert len(runs) > threads and all(name.startswith("udr-onnx") for name, _ in runs)
 
 
 def test_fewer_texts_than_threads_are_computed_by_all_of_them_together(
-    in_torch: SentenceEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch
+    in_torch: SentenceEncoder, cache: Path, runs: list[tuple[str, int]]
 ) -> None:
     encoder = OnnxEncoder.of(in_torch, 3)
-    by: list[int] = []
-    run = onnxruntime.InferenceSession.run
-
-    def seen(session: onnxruntime.InferenceSession, *arguments: Any) -> Any:
-        by.append(session.get_session_options().intra_op_num_threads)
-        return run(session, *arguments)
-
-    monkeypatch.setattr(onnxruntime.InferenceSession, "run", seen)
+    runs.clear()
 
     np.testing.assert_allclose(encoder.encode_queries(TEXTS[:2]), own(in_torch, TEXTS[:2]), atol=1e-5)
-    assert set(by) == {3}
-    by.clear()
+    assert {threads for _, threads in runs} == {3}
+    runs.clear()
     encoder.encode_queries(TEXTS)
-    assert set(by) == {1}
+    assert {threads for _, threads in runs} == {1}
 
 
 def test_a_piece_that_fails_fails_the_call(
