@@ -22,12 +22,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from udr.encoder import SentenceEncoder, Vectors
-from udr.machine import best_device, cpu_has_bf16
-from udr.models import DEFAULT_ENCODER
-from udr.pool import Collection, Pool, open_collection, sample
-from udr.query_engines import Engine, engine_of, load_encoder
-from udr.text import encoder_demonstration, row_query
+from udr.data import Collection, Pool, encoder_demonstration, open_collection, row_query, sample
+from udr.models import DEFAULT_ENCODER, Engine, SentenceEncoder, best_device, cpu_has_bf16, engine_of, load_encoder
+from udr.search import Vectors
 
 K, BATCH, PLAIN = 8, 64, "encode_query"
 Encode = Callable[[Sequence[str]], Vectors]

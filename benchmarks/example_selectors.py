@@ -31,15 +31,13 @@ from langchain_core.prompts import FewShotPromptTemplate, PromptTemplate
 from langchain_core.vectorstores import InMemoryVectorStore
 
 from udr import PromptBuilder, Retriever
-from udr.encoder import Metric, Vectors
-from udr.integrations.langchain import DemonstrationSelector, VerbatimFewShotPromptTemplate
-from udr.models import DEFAULT_ENCODER
-from udr.text import normalised
-from udr.tokenizer import TokenCounter, load_tokenizer
-from udr_index.build import build
-from udr_index.config import BuildConfig
+from udr.data import normalised
+from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
+from udr.models import DEFAULT_ENCODER, TokenCounter, load_tokenizer
+from udr.search import Metric, Vectors
+from udr_index.build import BuildConfig, build
 
-DATA = Path(__file__).parents[1] / "tests" / "integrations" / "twenty_questions.jsonl"
+DATA = Path(__file__).parents[1] / "tests" / "udr" / "integrations" / "twenty_questions.jsonl"
 K, BUDGET = 8, 220
 """Examples asked for, and the tokens that a prompt may have: each question without examples fits, eight do not."""
 

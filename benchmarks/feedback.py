@@ -25,14 +25,12 @@ from feedback_child import in_child
 from feedback_pairs import ROUNDS, groups, load, pool_of
 from feedback_sides import matrix_rate, packed_cost, padded, padded_cost, seconds
 
+from udr.data import Pool, sample
 from udr.models import DEFAULT_LM
-from udr.pool import Pool, sample
 from udr_training.candidates import Others, first_neighbours, propose
-from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback import FeedbackStore, Pair, PairKey, Work, pair_prompt, pair_score
+from udr_training.feedback.local import CausalLM
 from udr_training.feedback.packing import Likelihoods, Prompt
-from udr_training.feedback.pairs import Pair, pair_prompt
-from udr_training.feedback.scoring import pair_score
-from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 QUICK = {"5 labels": "sst5", "2 labels": "sst2", "generation": "commongen"}
 WORKLOAD = ("sst5", "trec", "mnli", "banking77", "commongen", "copa")

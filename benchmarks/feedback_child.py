@@ -15,8 +15,8 @@ import torch
 from feedback_pairs import groups, load, pool_of
 from feedback_sides import seconds
 
+from udr_training.feedback import pair_prompt
 from udr_training.feedback.packing import Prompt
-from udr_training.feedback.pairs import pair_prompt
 
 
 def in_child(arguments: argparse.Namespace, part: str, task: str, environment: Mapping[str, str] = {}) -> dict:

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Iterator
 
-from udr.pool import Pool, open_collection, sample
-from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.pairs import Pair
+from udr.data import Pool, open_collection, sample
+from udr_training.feedback import Pair
+from udr_training.feedback.local import CausalLM
 
 QUERIES = 16
 ROUNDS = 5

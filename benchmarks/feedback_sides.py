@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from udr_training.feedback.causal_lm import CausalLM
+from udr_training.feedback.local import CausalLM
 from udr_training.feedback.packing import Prompt, pack
 
 ROWS = 8

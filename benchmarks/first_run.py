@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from udr.data import open_collection
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
-from udr.pool import open_collection
-from udr_training.feedback.export import exported
+from udr_training.feedback import exported
 
 TASKS = "sst2,cr,subj,trec,sst5"
 NAMES = ("random", "BM25", "base encoder", "iteration 0", "iteration 1")

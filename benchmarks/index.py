@@ -29,18 +29,12 @@ import faiss
 import numpy as np
 from index_made_up import MadeUpEncoder, write_numbers, write_sentences
 
-from udr.encoder import SentenceEncoder
-from udr.engines import open_searcher
-from udr.faiss_search import FaissSearch, open_index
-from udr.models import DEFAULT_ENCODER
-from udr.pool import open_collection
-from udr.search_settings import SearchSettings, write_settings
-from udr.store import index_path, open_version
-from udr.text import encoder_demonstration
-from udr_index.bench import exact_values, measure, tune
-from udr_index.build import build
-from udr_index.config import BuildConfig
-from udr_index.progress import Progress
+from udr.data import encoder_demonstration, open_collection
+from udr.models import DEFAULT_ENCODER, SentenceEncoder
+from udr.search import FaissSearch, open_index
+from udr.store import SearchSettings, index_path, open_searcher, open_version, write_settings
+from udr_index import exact_values, measure, tune
+from udr_index.build import BuildConfig, Progress, build
 
 TASK, RECALL, K = "made_up", 0.95, 10
 QUERIES = 200

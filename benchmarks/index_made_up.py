@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udr.encoder import Metric, Vectors
+from udr.search import Metric, Vectors
 
 _TASK = """
 name = "made_up"

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udr.pool import Collection, open_collection
+from udr.data import Collection, open_collection
 
 
 def main() -> int:

@@ -11,9 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from udr.pool import TaskFolder, open_collection, sample
-from udr_training.evaluation.evaluate import task_estimate
-from udr_training.evaluation.intervals import Estimate, mean
+from udr.data import TaskFolder, open_collection, sample
+from udr_training.evaluation import Estimate, mean, task_estimate
 
 TASKS = "sst5,trec,snli,comv,commongen"
 

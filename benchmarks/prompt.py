@@ -18,14 +18,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from udr import text
+from udr.data import Kind, Metric, Task, Template, formatting
 from udr.errors import ModelError
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
-from udr.prompt import Format, Order, PromptBuilder
-from udr.retrieval import RetrievedDemonstration, TokenCount
-from udr.tasks import Kind, Metric, Task, Template
-from udr.tokenizer import LoadedTokenizer, load_tokenizer
-from udr.types import Row
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM, LoadedTokenizer, load_tokenizer
+from udr.prompts import Format, Order, PromptBuilder
+from udr.retrieval import RetrievedDemonstration
+from udr.types import Row, TokenCount
 
 CANDIDATES, BUDGET = 64, 4000
 LABELS = ("location", "human", "entity", "number", "description", "abbreviation")
@@ -78,7 +76,7 @@ def candidates(tokenizer: LoadedTokenizer, chance: random.Random) -> list[Retrie
             rank=rank,
             input=row.input,
             target=row.target,
-            text=text.demonstration_text(TASK, row),
+            text=formatting.demonstration_text(TASK, row),
         )
         for rank, row in enumerate(rows, start=1)
     ]

@@ -17,20 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from udr.encoder import SentenceEncoder
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
-from udr.pool import Pool, TaskFolder, open_collection, sample
-from udr.prompt import PromptBuilder
-from udr.retrieval import RetrievalRequest
-from udr.retriever import Retriever
-from udr.tasks import Kind
+from udr.data import Kind, Pool, TaskFolder, open_collection, sample
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
+from udr.prompts import PromptBuilder
+from udr.retrieval import RetrievalRequest, Retriever
 from udr.types import Row
-from udr_index.build import build
-from udr_index.config import BuildConfig
-from udr_training.evaluation.evaluate import task_estimate
-from udr_training.evaluation.intervals import Estimate, mean
-from udr_training.evaluation.predict import predict
-from udr_training.feedback.causal_lm import CausalLM
+from udr_index.build import BuildConfig, build
+from udr_training.evaluation import Estimate, mean, predict, task_estimate
+from udr_training.feedback.local import CausalLM
 
 TASKS = "sst5,trec,snli,mtop"
 POOL, ROWS, MOST, SEED = 800, 150, 32, 0

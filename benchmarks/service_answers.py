@@ -8,9 +8,8 @@ from service_load import Answer, Clients, Load
 from service_made_up import MadeUp, Words, asked
 from service_running import Server, serving
 
-from udr.models import DEFAULT_ENCODER
-from udr.query_engines import load_encoder
-from udr.retriever import Retriever
+from udr.models import DEFAULT_ENCODER, load_encoder
+from udr.retrieval import Retriever
 from udr_index.versions import publish
 
 CLIENTS = 64

@@ -21,7 +21,7 @@ from pathlib import Path
 from service_made_up import MadeUp
 from service_running import serving
 
-_SERVICE, _MODELS = "import udr_service.server", "import faiss, sentence_transformers, udr.query_engines"
+_SERVICE, _MODELS = "import udr_service.server", "import faiss, sentence_transformers, udr.models.encoder_backends"
 _IMPORTED = re.compile(r"import time: +(\d+) \| +\d+ \| +(\w+)")
 
 
@@ -84,7 +84,7 @@ def _serve() -> int:
     with stages.stage("imports: faiss, models"):
         exec(_MODELS)
     from udr.cli import main
-    from udr_service import loading
+    from udr_service.serving import version_loader as loading
 
     for name in ("refuse_damage", "load_encoder", "load_tokenizer"):
         setattr(loading, name, stages.timed(name.replace("_", " "), getattr(loading, name)))

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr.store import read_current
-from udr_index.build import build
-from udr_index.config import BuildConfig
+from udr_index.build import BuildConfig, build
 
 TASKS = ("letters", "notes", "reports", "reviews")
 K = 8

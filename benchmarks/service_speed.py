@@ -9,10 +9,8 @@ from service_load import Clients, Load
 from service_made_up import MadeUp, asked
 from service_running import plain, serving
 
-from udr.models import DEFAULT_ENCODER
-from udr.query_engines import engine_of, load_encoder
-from udr.retrieval import RetrievalRequest
-from udr.retriever import Retriever
+from udr.models import DEFAULT_ENCODER, engine_of, load_encoder
+from udr.retrieval import RetrievalRequest, Retriever
 
 CLIENTS, BATCH = 64, 64
 

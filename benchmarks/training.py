@@ -25,12 +25,11 @@ from sentence_transformers.sentence_transformer.losses import (
     MultipleNegativesRankingLoss,
 )
 
-from udr import text
+from udr.data import formatting, open_collection, sample
 from udr.models import DEFAULT_ENCODER
-from udr.pool import open_collection, sample
 from udr_training.config import TrainConfig
-from udr_training.loss_modules import CandidateLoss
-from udr_training.towers import starting_model
+from udr_training.losses import CandidateLoss
+from udr_training.trainer import starting_model
 
 MINI_BATCH = 32
 
@@ -50,10 +49,10 @@ def main() -> int:
 
     pool = open_collection(arguments.tasks, [arguments.task]).tasks[arguments.task].pool()
     rows = sample(pool.rows, batch * (1 + length), 0)
-    texts = [[text.row_query(pool.task, row) for row in rows[:batch]]]
+    texts = [[formatting.row_query(pool.task, row) for row in rows[:batch]]]
     for number in range(1, length + 1):
         own = rows[number * batch : (number + 1) * batch]
-        texts.append([text.encoder_demonstration(pool.task, row) for row in own])
+        texts.append([formatting.encoder_demonstration(pool.task, row) for row in own])
     keys = torch.arange(batch * length, dtype=torch.float32).view(batch, length)
     label = torch.cat([torch.rand(batch, length), keys, keys.numel() + torch.arange(batch)[:, None]], dim=1)
     ours = CandidateLoss.of(model, config)

@@ -7,9 +7,9 @@ What it trains has a wording of its own, so no other ``udr`` opens it by mistake
 
 import sys
 
-from udr import encoder, text
 from udr.cli import main
-from udr.tasks import Task
+from udr.data import Task, formatting
+from udr.models import encoder
 from udr.types import Row
 
 
@@ -18,10 +18,10 @@ def query(_instruction: str, worded: str) -> str:
 
 
 def demonstration(task: Task, row: Row) -> str:
-    return text.demonstration_text(task, row)
+    return formatting.demonstration_text(task, row)
 
 
 if __name__ == "__main__":
-    text.encoder_query, text.encoder_demonstration = query, demonstration
-    text.ENCODER_WORDING = encoder.ENCODER_WORDING = "no-instruction"
+    formatting.encoder_query, formatting.encoder_demonstration = query, demonstration
+    formatting.ENCODER_WORDING = encoder.ENCODER_WORDING = "no-instruction"
     sys.exit(main())

@@ -15,10 +15,9 @@ import dspy
 from dspy.utils import DummyLM
 
 from udr import Retriever
-from udr.integrations.dspy import DemonstrationFewShot, open_program
+from udr.integrations import DemonstrationFewShot, open_program
 from udr.models import DEFAULT_ENCODER
-from udr_index.build import build
-from udr_index.config import BuildConfig
+from udr_index.build import BuildConfig, build
 
 HERE = Path(__file__).parent
 

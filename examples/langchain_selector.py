@@ -17,10 +17,9 @@ from langchain_core.prompts import ChatPromptTemplate, FewShotChatMessagePromptT
 from langchain_core.runnables import RunnableLambda
 
 from udr import Retriever
-from udr.integrations.langchain import DemonstrationSelector, VerbatimFewShotPromptTemplate
+from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
 from udr.models import DEFAULT_ENCODER
-from udr_index.build import build
-from udr_index.config import BuildConfig
+from udr_index.build import BuildConfig, build
 
 HERE = Path(__file__).parent
 

@@ -7,9 +7,7 @@ from typing import Any, cast
 
 import httpx2
 
-from udr.async_client import AsyncClient
-from udr.client import Client
-from udr.problems import PROBLEM
+from udr.client import PROBLEM, AsyncClient, Client
 
 URL = "http://service:8000"
 KINDS = ("Client", "AsyncClient")

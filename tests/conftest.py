@@ -9,9 +9,8 @@ import pytest
 from hypothesis import settings
 
 from tests.fakes import HashEncoder, write_collection
-from udr.retriever import Retriever
-from udr_index.build import build
-from udr_index.config import BuildConfig
+from udr.retrieval import Retriever
+from udr_index.build import BuildConfig, build
 
 # No test reaches for a hub. Both are read when huggingface_hub is first imported, so no fixture could set them.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udr.encoder import Metric, Vectors
+from udr.search import Metric, Vectors
 from udr.types import Json
 
 

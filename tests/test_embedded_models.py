@@ -5,13 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from udr.encoder import SentenceEncoder
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
-from udr.pool import open_collection
-from udr_training.evaluation.retrievers import NamedRetriever
-from udr_training.feedback.causal_lm import CausalLM
-from udr_training.feedback.forward import plain_log_likelihoods
-from udr_training.feedback.pairs import prompt_of
+from udr.data import open_collection
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
+from udr_training.evaluation import NamedRetriever
+from udr_training.feedback import prompt_of
+from udr_training.feedback.local import CausalLM, plain_log_likelihoods
 
 pytestmark = pytest.mark.slow
 

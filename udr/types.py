@@ -49,3 +49,16 @@ class Row:
         if self.metadata:
             keys["metadata"] = dict(self.metadata)
         return keys
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenCount:
+    """How many tokens a demonstration's text is, by one tokenizer.
+
+    Attributes:
+        tokenizer: its fingerprint.
+        count: tokens of ``text`` alone, without those that are added around a text ([CLS], BOS).
+    """
+
+    tokenizer: str
+    count: int

@@ -9,18 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.encoder import Encoder, Vectors
-from udr.engines import open_searcher
+from udr.data import row_query, sample_by
 from udr.errors import ConfigError, VerificationError
-from udr.faiss_gpu import FaissGpu, find_gpu
-from udr.faiss_search import FaissSearch
-from udr.manifest import FLAT
-from udr.pool import sample_by
-from udr.search import Searcher, Similarities
-from udr.search_settings import SearchSettings, approximate, read_settings, write_settings
-from udr.store import IndexVersion
-from udr.text import row_query
-from udr_index.kinds import GRAPH, first_settings, lists_of
+from udr.models import Encoder
+from udr.search import FaissGpu, FaissSearch, Searcher, Similarities, Vectors, find_gpu
+from udr.store import FLAT, IndexVersion, SearchSettings, approximate, open_searcher, read_settings, write_settings
+from udr_index.build import GRAPH, first_settings, lists_of
 from udr_index.lock import alone
 
 _EFFORTS = (16, 32, 64, 128, 256, 512, 1024)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from udr.console import Fp16, command_group, names_of, print_json, print_text
+from udr.cli import Fp16, command_group, names_of, print_json, print_text
 from udr.errors import VerificationError
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
-from udr_index.phrases import counted
-from udr_index.versions_cli import add_commands
+from udr_index.plural import counted
+from udr_index.versions import add_commands
 
 if TYPE_CHECKING:
-    from udr.manifest import Dtype
+    from udr.store import Dtype
 
 app = command_group("Build indexes of demonstrations, and look after them.")
 
@@ -66,9 +66,8 @@ def build(
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
     # Imported here, so that `udr --help` stays light.
+    from udr_index.build import BuildConfig, Shown
     from udr_index.build import build as run
-    from udr_index.config import BuildConfig
-    from udr_index.progress import Shown
 
     config = BuildConfig(
         tasks=tasks_folder,
@@ -108,14 +107,14 @@ def verify(
 
     Prints one line a finding; exit status 3 when there is any.
     """
-    from udr.verification import verify as check
+    from udr.store import verify as check
 
     findings = check(index)
     # Where files are damaged, rows and vectors cannot be relied on.
     if sample and not findings:
-        from udr.encoder import SentenceEncoder
+        from udr.models import SentenceEncoder
         from udr.store import open_version
-        from udr_index.sampling import compare_vectors
+        from udr_index.versions import compare_vectors
 
         version = open_version(index)
         findings = list(compare_vectors(version, SentenceEncoder.load(version.model), sample))
@@ -145,7 +144,7 @@ def bench(
 
     Exit status 3 when one reaches it with none; the best settings are kept then.
     """
-    from udr.encoder import SentenceEncoder
+    from udr.models import SentenceEncoder
     from udr.store import open_version
     from udr_index.bench import bench as run
     from udr_index.bench import not_reached
@@ -168,8 +167,7 @@ def bench(
 @app.command()
 def info(index: _Index, as_json: _Json = False) -> None:
     """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and how they are searched."""
-    from udr.search_settings import read_settings
-    from udr.store import open_version
+    from udr.store import open_version, read_settings
 
     version = open_version(index)
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)

@@ -1,1 +1,5 @@
 """udr as a service: nearest demonstrations and prompts over REST."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,25 +9,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from udr import __version__
-from udr.retriever import Retriever
-from udr.tokenizer import TokenCounter, load_tokenizer
-from udr_service import embeddings, playground, problems, routes
-from udr_service.batch import Done
-from udr_service.body import WholeBody
-from udr_service.cache import Counts
-from udr_service.current import Current, Served
-from udr_service.keys import KeyFile
-from udr_service.loading import Source
-from udr_service.metrics import Metrics
-from udr_service.middleware import Access, OwnNames, Recorder
-from udr_service.probes import admin, probes
-from udr_service.reloading import Reloader
-from udr_service.service import Service
+from udr.models import TokenCounter, load_tokenizer
+from udr.retrieval import Retriever
+from udr_service.api import admin, embeddings, playground, probes, problems, retrieval
+from udr_service.auth import KeyFile
+from udr_service.middleware import Access, OwnNames, Recorder, WholeBody
+from udr_service.observability import Metrics, telemetry
+from udr_service.serving import Counts, Current, Done, Reloader, Served, Service, Source, Worker
 from udr_service.settings import Settings
-from udr_service.telemetry import telemetry
-from udr_service.worker import Worker
 
-_ROUTERS = (probes, routes.router, embeddings.router, admin, playground.router)
+_ROUTERS = (probes, retrieval.router, embeddings.router, admin, playground.router)
 
 
 def create_app(

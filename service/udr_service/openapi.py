@@ -4,8 +4,7 @@ import json
 from pathlib import Path
 
 from udr_service.app import create_app
-from udr_service.cache import Counts
-from udr_service.loading import IndexSource
+from udr_service.serving import Counts, IndexSource
 from udr_service.settings import Settings
 
 

@@ -13,16 +13,13 @@ from types import FrameType
 import typer
 import uvicorn
 
-from udr.encoder import Encoder
-from udr_service.access import refuse_open_address
+from udr.models import Encoder
 from udr_service.app import create_app
-from udr_service.cache import Counts
+from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError
-from udr_service.loading import IndexSource
-from udr_service.logs import configure
-from udr_service.service import Service
+from udr_service.observability import configure, prepare_export
+from udr_service.serving import Counts, IndexSource, Service
 from udr_service.settings import Settings
-from udr_service.telemetry import prepare_export
 
 _ON_THE_WAY_SECONDS = 0.2
 _GREETING_SECONDS = 1.0

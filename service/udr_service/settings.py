@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from udr.errors import ConfigError
-from udr_service.logs import LogFormat, LogLevel
+from udr_service.observability import LogFormat, LogLevel
 
 _PREFIX = "UDR_"
 

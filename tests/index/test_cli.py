@@ -2,18 +2,17 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.core.test_tokenizer import save_word_tokenizer
 from tests.tiny_models import save_encoder
-from udr import cli
-from udr.encoder import SentenceEncoder
-from udr.search_settings import SearchSettings
-from udr.store import read_current
-from udr.tokenizer import load_tokenizer
-from udr_index.bench import Measured
+from tests.udr.models.test_tokenizer import save_word_tokenizer
+from udr.cli import main
+from udr.models import SentenceEncoder, load_tokenizer
+from udr.store import SearchSettings, read_current
+from udr_index import Measured
 
 NONE = SearchSettings()
 
@@ -27,7 +26,7 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
     out = tmp_path / "index"
     build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--tasks", "notes, questions"]
 
-    assert cli.main([*build, "--pool", "10", "--seed", "3", "--device", "cpu", "--json"]) == 0
+    assert main([*build, "--pool", "10", "--seed", "3", "--device", "cpu", "--json"]) == 0
     built = json.loads(capsys.readouterr().out)
     assert built == {
         "version": read_current(out),
@@ -35,31 +34,31 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
         "tasks": {"notes": 10, "questions": 10},
         "encoded": 20,
     }
-    assert cli.main([*build, "--pool", "10", "--seed", "3", "--device", "cpu"]) == 0
+    assert main([*build, "--pool", "10", "--seed", "3", "--device", "cpu"]) == 0
     assert capsys.readouterr().out.endswith(f"version {built['version']}, 20 demonstrations of 2 tasks, 0 encoded\n")
 
-    assert cli.main(["index", "verify", str(out)]) == 0
+    assert main(["index", "verify", str(out)]) == 0
     assert capsys.readouterr().out == f"{out}: whole\n"
-    assert cli.main(["index", "verify", str(out), "--json"]) == 0
+    assert main(["index", "verify", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"whole": True, "findings": []}
 
-    assert cli.main(["index", "info", str(out), "--json"]) == 0
+    assert main(["index", "info", str(out), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["version"] == built["version"]
     assert (info["encoder"]["name"], info["encoder"]["dimension"]) == (str(model), 32)
     tokenizer = {"name": str(model), "fingerprint": load_tokenizer(str(model)).fingerprint}
     assert (info["tokenizer"], info["dtype"]) == (tokenizer, "float32")
     assert info["tasks"]["notes"] == {"family": "mood", "count": 10, "kind": "flat", "bm25": False, "search": None}
-    assert cli.main(["index", "info", str(out)]) == 0
+    assert main(["index", "info", str(out)]) == 0
     shown = capsys.readouterr().out
     assert f"tokenizer {model} ({tokenizer['fingerprint']})\n" in shown
     assert "10  mood/notes  flat" in shown
 
 
 def test_info_says_where_no_tokens_are_counted(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["index", "info", str(index)]) == 0
+    assert main(["index", "info", str(index)]) == 0
     assert "\ntokenizer none\n" in capsys.readouterr().out
-    assert cli.main(["index", "info", str(index), "--json"]) == 0
+    assert main(["index", "info", str(index), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tokenizer"] is None
 
 
@@ -68,16 +67,16 @@ def test_every_option_of_a_build_reaches_it(
 ) -> None:
     out = tmp_path / "index"
     build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--device", "cpu", "--json"]
-    assert cli.main([*build, "--pool", "10"]) == 0
+    assert main([*build, "--pool", "10"]) == 0
     capsys.readouterr()
 
     tokenizer = save_word_tokenizer(tmp_path / "words")
     options = ["--kind", "IVF2,Flat", "--flat-below", "19", "--bm25", "--threads", "2", "--reuse", str(out)]
     options += ["--tokenizer", str(tokenizer)]
-    assert cli.main([*build, *options]) == 0
+    assert main([*build, *options]) == 0
     built = json.loads(capsys.readouterr().out)
     assert built["encoded"] < 62 - 3 * 9
-    assert cli.main(["index", "info", str(out), "--json"]) == 0
+    assert main(["index", "info", str(out), "--json"]) == 0
     info = json.loads(capsys.readouterr().out)
     assert info["tokenizer"]["name"] == str(tokenizer)
     assert info["tasks"]["reviews"]["kind"] == "flat"
@@ -88,9 +87,9 @@ def test_every_option_of_a_build_reaches_it(
         "bm25": True,
         "search": {"parameters": "nprobe=1", "oversample": 4},
     }
-    assert cli.main([*build, "--dtype", "float16"]) == 0
+    assert main([*build, "--dtype", "float16"]) == 0
     capsys.readouterr()
-    assert cli.main(["index", "info", str(out)]) == 0
+    assert main(["index", "info", str(out)]) == 0
     assert "(32 dimensions, cosine, float16, " in capsys.readouterr().out
 
 
@@ -99,23 +98,24 @@ def test_bench_keeps_what_reaches_a_recall_and_exits_with_3_where_nothing_does(
 ) -> None:
     out = tmp_path / "index"
     build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--device", "cpu"]
-    assert cli.main([*build, "--kind", "IVF2,Flat", "--flat-below", "19"]) == 0
+    assert main([*build, "--kind", "IVF2,Flat", "--flat-below", "19"]) == 0
     capsys.readouterr()
 
-    assert cli.main(["index", "bench", str(out), "--recall", "1", "--k", "5", "--fp16", "--json"]) == 0
+    assert main(["index", "bench", str(out), "--recall", "1", "--k", "5", "--fp16", "--json"]) == 0
     measured = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["task"], one["recall"]) for one in measured] == [("notes", 1), ("questions", 1), ("reviews", 1)]
     assert measured[2]["settings"] is None
-    assert cli.main(["index", "info", str(out), "--json"]) == 0
+    assert main(["index", "info", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["tasks"]["notes"]["search"] == measured[0]["settings"]
 
     monkeypatch.setattr(
-        "udr_index.bench.measure",
+        sys.modules["udr_index.bench"],
+        "measure",
         lambda *_: Measured(task="notes", kind="x", settings=NONE, recall=0.5, milliseconds=1),
     )
-    assert cli.main(["index", "bench", str(out), "--tasks", "notes"]) == 2
+    assert main(["index", "bench", str(out), "--tasks", "notes"]) == 2
     capsys.readouterr()
-    assert cli.main(["index", "bench", str(out)]) == 3
+    assert main(["index", "bench", str(out)]) == 3
     shown, err = capsys.readouterr()
     assert "notes  x  recall@10 0.500  1.00 ms" in shown
     assert err == f"udr: error: {out}: recall 0.95 is not reached for notes, notes, notes\n"
@@ -126,17 +126,17 @@ def test_verify_compares_vectors_with_the_encoder(
 ) -> None:
     out = tmp_path / "index"
     build = ["index", "build", str(collection), "--model", str(model), "--out", str(out), "--device", "cpu"]
-    assert cli.main(build) == 0
+    assert main(build) == 0
     encode = SentenceEncoder.encode_demonstrations
     monkeypatch.setattr(SentenceEncoder, "encode_demonstrations", lambda self, texts: -encode(self, texts))
     capsys.readouterr()
 
-    assert cli.main(["index", "verify", str(out)]) == 3
+    assert main(["index", "verify", str(out)]) == 3
     shown, err = capsys.readouterr()
     assert "partitions/notes/vectors.npy: 16 of 16 vectors are not what the encoder gives now" in shown
     assert err == f"udr: error: {out}: is not whole, 3 findings\n"
-    assert cli.main(["index", "verify", str(out), "--sample", "0"]) == 0
-    assert cli.main(["index", "verify", str(out), "--sample", "-5"]) == 2
+    assert main(["index", "verify", str(out), "--sample", "0"]) == 0
+    assert main(["index", "verify", str(out), "--sample", "-5"]) == 2
 
 
 def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +144,7 @@ def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, caps
     (version / "demonstrations.sqlite").unlink()
     (version / "extra").write_bytes(b"")
 
-    assert cli.main(["index", "verify", str(copy)]) == 3
+    assert main(["index", "verify", str(copy)]) == 3
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         f"versions/{version.name}/demonstrations.sqlite: is missing",
@@ -152,7 +152,7 @@ def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, caps
     ]
     assert err == f"udr: error: {copy}: is not whole, 2 findings\n"
 
-    assert cli.main(["index", "verify", str(copy), "--json"]) == 3
+    assert main(["index", "verify", str(copy), "--json"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["whole"], len(found["findings"])) == (False, 2)
     assert found["findings"][0] == {"path": f"versions/{version.name}/demonstrations.sqlite", "problem": "is missing"}
@@ -161,14 +161,14 @@ def test_verify_prints_a_line_for_each_finding_and_exits_with_3(copy: Path, caps
 def test_a_file_s_name_that_is_no_text_is_printed_escaped(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path(os.fsdecode(os.fsencode(copy) + b"/extra\xff")).write_bytes(b"")
 
-    assert cli.main(["index", "verify", str(copy)]) == 3
+    assert main(["index", "verify", str(copy)]) == 3
     assert capsys.readouterr().out == "extra\\udcff: does not belong to the index\n"
-    assert cli.main(["index", "verify", str(copy), "--json"]) == 3
+    assert main(["index", "verify", str(copy), "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["findings"][0]["path"] == "extra\udcff"
 
 
 def test_verify_of_no_folder_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["index", "verify", str(tmp_path / "none")]) == 3
+    assert main(["index", "verify", str(tmp_path / "none")]) == 3
     assert "no such folder" in capsys.readouterr().out
 
 
@@ -197,7 +197,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(
 ) -> None:
     names = {"TASKS": str(collection), "OUT": str(tmp_path / "out")}
 
-    assert cli.main(["index", *(names.get(argument, argument) for argument in arguments)]) == status
+    assert main(["index", *(names.get(argument, argument) for argument in arguments)]) == status
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("udr: error: ") and message in err

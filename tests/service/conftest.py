@@ -7,11 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.tiny_models import save_encoder
-from udr.retriever import Retriever
-from udr_index.build import build
-from udr_index.config import BuildConfig
-from udr_service.app import create_app
-from udr_service.settings import Settings
+from udr.retrieval import Retriever
+from udr_index.build import BuildConfig, build
+from udr_service import Settings, create_app
 
 
 class Words:

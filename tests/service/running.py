@@ -9,7 +9,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from udr_service.server import listening
+from udr_service import listening
 
 
 @contextmanager

@@ -8,9 +8,8 @@ import pytest
 from tests.service.conftest import Words
 from tests.service.running import running
 from udr.cli import main
-from udr.retriever import Retriever
-from udr_service.app import create_app
-from udr_service.settings import Settings
+from udr.retrieval import Retriever
+from udr_service import Settings, create_app
 
 Run = Callable[..., tuple[int, str, str]]
 

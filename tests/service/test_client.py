@@ -10,16 +10,11 @@ from fastapi.testclient import TestClient
 
 from tests.clients import KINDS, Connect, Handler, connecting
 from tests.service.conftest import Words
-from udr.async_client import AsyncClient
-from udr.client import Client
+from udr.client import AsyncClient, Client
 from udr.errors import RequestError, ServiceError
-from udr.order import Order
-from udr.prompt import Format, PromptBuilder
-from udr.prompt_values import BuildingOptions
-from udr.retrieval import RetrievalRequest
-from udr.retriever import Retriever
-from udr_service.app import create_app
-from udr_service.settings import Settings
+from udr.prompts import BuildingOptions, Format, Order, PromptBuilder
+from udr.retrieval import RetrievalRequest, Retriever
+from udr_service import Settings, create_app
 
 URL = "http://testserver"
 

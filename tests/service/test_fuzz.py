@@ -20,12 +20,10 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.fakes import HashEncoder
 from tests.service.running import running
-from tests.service.test_reload import Source
-from udr_index.build import build
-from udr_index.config import BuildConfig
-from udr_service.app import create_app
-from udr_service.problems import EMBEDDINGS
-from udr_service.settings import Settings
+from tests.service.serving.test_reloader import Source
+from udr_index.build import BuildConfig, build
+from udr_service import Settings, create_app
+from udr_service.api import EMBEDDINGS
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 TEXTS = st.text(min_size=1, max_size=99).filter(str.strip)

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from udr_service.openapi import description
+from udr_service import description
 
 COMMITTED = Path(__file__).parents[2] / "docs" / "openapi.json"
 

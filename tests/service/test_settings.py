@@ -3,7 +3,7 @@
 import pytest
 
 from udr.errors import ConfigError
-from udr_service.settings import Settings
+from udr_service import Settings
 
 
 def test_a_flag_goes_before_the_environment_before_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

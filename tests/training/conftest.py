@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from tests.tiny_models import save_encoder, save_lm
-from udr.pool import Pool, open_collection
+from udr.data import Pool, open_collection
+from udr_training.candidates import rank_candidates
 from udr_training.config import TrainConfig
-from udr_training.examples import TaskExamples, split
-from udr_training.feedback.causal_lm import CausalLM
-from udr_training.ranking import rank_candidates
+from udr_training.feedback.local import CausalLM
+from udr_training.trainer import TaskExamples, split
 
 # Tiny models gain nothing from a second thread, and lose a lot where the cores are shared.
 torch.set_num_threads(1)

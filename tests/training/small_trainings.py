@@ -10,10 +10,8 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from udr_training.config import TrainConfig
-from udr_training.examples import TaskExamples
-from udr_training.loss_modules import CandidateLoss
-from udr_training.train import train_encoder
-from udr_training.validation import RankValidation
+from udr_training.losses import CandidateLoss
+from udr_training.trainer import RankValidation, TaskExamples, train_encoder
 
 TEXTS = ["a text", "another, longer one"]
 

@@ -10,14 +10,13 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from udr import models
-from udr.encoder import SentenceEncoder
+from udr.data import open_collection
 from udr.errors import ConfigError, ModelError
-from udr.pool import open_collection
+from udr.models import SentenceEncoder, hub
+from udr_training import Run
 from udr_training.config import CandidateConfig, FeedbackConfig, RunConfig, TrainConfig
-from udr_training.feedback.scoring import Progress
-from udr_training.loss_modules import CandidateLoss
-from udr_training.run import Run
+from udr_training.feedback import Progress
+from udr_training.losses import CandidateLoss
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ def test_the_result_opens_as_a_plain_sentence_transformer_and_was_trained(finish
 
 def test_the_manifest_is_written_last_and_names_what_was_made(finished: Path) -> None:
     manifest = json.loads((finished / "manifest.json").read_text("utf-8"))
-    assert manifest["model_fingerprint"] == models.fingerprint(finished / "model")
+    assert manifest["model_fingerprint"] == hub.fingerprint(finished / "model")
     assert manifest["queries"] == {"colours": 10, "reverse": 10, "reviews": 10}
     assert all(set(seconds) == {"candidates", "feedback", "training"} for seconds in manifest["seconds"])
 
@@ -63,12 +62,12 @@ def test_two_runs_with_one_seed_give_the_same_model(
     finished: Path, tasks: Path, config: RunConfig, tmp_path: Path
 ) -> None:
     again = Run(tmp_path / "run", open_collection(tasks), config).finish()
-    assert models.fingerprint(again) == models.fingerprint(finished / "model")
+    assert hub.fingerprint(again) == hub.fingerprint(finished / "model")
 
 
 def test_another_seed_gives_another_model(finished: Path, tasks: Path, config: RunConfig, tmp_path: Path) -> None:
     other = Run(tmp_path / "run", open_collection(tasks), replace(config, seed=1)).finish()
-    assert models.fingerprint(other) != models.fingerprint(finished / "model")
+    assert hub.fingerprint(other) != hub.fingerprint(finished / "model")
 
 
 def test_later_iterations_mine_with_the_trained_encoder_and_reuse_scores(finished: Path) -> None:
@@ -101,7 +100,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     result = Run(folder, open_collection(tasks), config, report=lambda _, progress: seen.append(progress)).finish()
     # All pairs were scored before, and the same model comes out.
     assert seen == []
-    assert models.fingerprint(result) == models.fingerprint(finished / "model")
+    assert hub.fingerprint(result) == hub.fingerprint(finished / "model")
 
 
 def test_two_towers_are_trained_and_open_as_one_model(tasks: Path, config: RunConfig, tmp_path: Path) -> None:
@@ -152,7 +151,7 @@ def test_a_run_goes_on_in_the_order_of_tasks_that_it_began_with(
         shutil.rmtree(folder / part)
     turned = tuple(reversed(config.tasks))
     result = Run(folder, open_collection(tasks, turned), replace(config, tasks=turned)).finish()
-    assert models.fingerprint(result) == models.fingerprint(finished / "model")
+    assert hub.fingerprint(result) == hub.fingerprint(finished / "model")
 
 
 def test_a_pool_too_small_for_a_list_is_refused_before_anything_is_written(
@@ -219,4 +218,4 @@ def test_a_training_cut_short_goes_on_at_its_last_checkpoint(
     result = Run(tmp_path / "run", open_collection(tasks), config).finish()
     # Two iterations of six steps each; the checkpoint after the fourth step, so that only the fifth came twice.
     assert len(steps) == 13
-    assert models.fingerprint(result) == models.fingerprint(finished / "model")
+    assert hub.fingerprint(result) == hub.fingerprint(finished / "model")

@@ -1,1 +1,5 @@
 """Training: candidates, a language model's feedback, ranks, losses, mining; and the evaluation of retrievers."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from udr_training.feedback.scoring import Progress
+    from udr_training.feedback import Progress
 
 TasksFolder = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
 TaskNames = Annotated[str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")]

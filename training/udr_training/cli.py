@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from udr.console import names_of
+from udr.cli import names_of
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 
@@ -50,8 +50,8 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and show what it is worth."""
-    from udr.pool import open_collection
-    from udr_training.config_file import load_config, settings_of
+    from udr.data import open_collection
+    from udr_training.config import load_config, settings_of
 
     overrides = {
         "tasks": names_of(tasks),
@@ -82,7 +82,7 @@ def train(
     # Only now: the checks above answer at once, these imports take seconds.
     quiet()
     if dry_run:
-        from udr_training.plan import plan_run
+        from udr_training.planning import plan_run
 
         plan = plan_run(out, collection, resolved, feedback)
         typer.echo(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
@@ -90,9 +90,8 @@ def train(
             typer.echo(f"evaluation: up to {test_rows} test rows a task with each of 4 retrievers, not timed")
         return
 
-    from udr_training.evaluation.phrases import points
-    from udr_training.evaluation.proof import FOLDER, prove
-    from udr_training.evaluation.report import table
+    from udr_training.evaluation import FOLDER, prove
+    from udr_training.evaluation.report import points, table
     from udr_training.run import Run
 
     run = Run(out, collection, resolved, feedback=feedback, report=show_progress)

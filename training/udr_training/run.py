@@ -11,18 +11,14 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from udr import models, text
-from udr.encoder import SentenceEncoder
+from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, whole_folder, write_atomically
-from udr.pool import Collection, Pool
+from udr.models import SentenceEncoder, hub
 from udr.types import Json
-from udr_training.candidates import Neighbours, encoder_neighbours, first_neighbours
+from udr_training.candidates import Neighbours, RankedExample, encoder_neighbours, first_neighbours, rank_candidates
 from udr_training.config import RunConfig
-from udr_training.examples import split
-from udr_training.feedback.run import FeedbackRun, Report, Scores
-from udr_training.ranking import RankedExample, rank_candidates
-from udr_training.towers import starting_model
-from udr_training.train import check_optimizer, train_encoder
+from udr_training.feedback import FeedbackRun, Report, Scores
+from udr_training.trainer import check_optimizer, split, starting_model, train_encoder
 
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +51,7 @@ class Run:
         # What is wrong is an error now, before the directory belongs to a run that asked for it.
         check_optimizer(config.train.optimizer)
         starting_model(config.train, config.train.model)
-        encoder = models.fingerprint(models.locate(config.train.model))
+        encoder = hub.fingerprint(hub.locate(config.train.model))
         self._feedback = FeedbackRun(
             path,
             collection,
@@ -63,7 +59,7 @@ class Run:
             feedback=feedback,
             report=report,
             fewest=config.train.list_length,
-            sources={"encoder": encoder, "encoder_wording": text.ENCODER_WORDING},
+            sources={"encoder": encoder, "encoder_wording": formatting.ENCODER_WORDING},
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
 
@@ -104,7 +100,7 @@ class Run:
         manifest: dict[str, Json] = {
             "format": 1,
             **self.folder.sources,
-            "model_fingerprint": models.fingerprint(self.folder.path / "model"),
+            "model_fingerprint": hub.fingerprint(self.folder.path / "model"),
             "queries": {name: len(task.queries) for name, task in self.tasks.items()},
             "pool": {name: len(task.pool) for name, task in self.tasks.items()},
             "seconds": timings,

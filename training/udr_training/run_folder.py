@@ -14,8 +14,7 @@ from udr.errors import ArtifactError, ConfigError
 from udr.files import canonical_json, write_atomically
 from udr.types import Json
 from udr_training.candidates import Candidates
-from udr_training.config import ScoringConfig
-from udr_training.config_file import from_toml, to_toml
+from udr_training.config import ScoringConfig, from_toml, to_toml
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,13 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, cast
 
-from udr.async_client import AsyncClient
-from udr.client import Client
+from udr.client import AsyncClient, Client
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.integrations.selector import Selector
-from udr.retrieval import RetrievedDemonstration
-from udr.retriever import Retriever
-from udr.sources import AsyncDemonstrationSource
+from udr.retrieval import AsyncDemonstrationSource, RetrievedDemonstration, Retriever
 from udr.types import Fields, Json, Value
 
 

@@ -9,9 +9,8 @@ from typing import Any, Unpack
 from udr.errors import ArtifactError, MissingExtraError
 from udr.integrations.demos import Demos
 from udr.integrations.selector import Selector
-from udr.order import Order
-from udr.retrieval import SelectionOptions
-from udr.sources import AsyncDemonstrationSource
+from udr.prompts import Order
+from udr.retrieval import AsyncDemonstrationSource, SelectionOptions
 from udr.types import Fields
 
 try:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Unpack
 
+from udr.data import value_text
 from udr.errors import InvalidInputError, MissingExtraError
 from udr.integrations.selector import Selector
-from udr.order import Order
-from udr.retrieval import RetrievedDemonstration, SelectionOptions
-from udr.sources import AsyncDemonstrationSource
-from udr.text import value_text
+from udr.prompts import Order
+from udr.retrieval import AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
 
 try:
     from langchain_core.example_selectors.base import BaseExampleSelector

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from udr.data import value_text
 from udr.errors import ConfigError
-from udr.order import Order, arranged
-from udr.retrieval import RetrievedDemonstration, SelectionOptions
-from udr.sources import AsyncDemonstrationSource, DemonstrationSource
-from udr.text import value_text
+from udr.prompts import Order, arranged
+from udr.retrieval import AsyncDemonstrationSource, DemonstrationSource, RetrievedDemonstration, SelectionOptions
 from udr.types import Fields
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.console import names_of
+from udr.cli import names_of
 from udr.errors import ConfigError
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
@@ -37,7 +37,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout; the table goes to stderr.")] = False,
 ) -> None:
     """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
-    from udr.pool import open_collection
+    from udr.data import open_collection
     from udr_training.evaluation.config import EvaluationConfig
 
     config = EvaluationConfig(
@@ -54,10 +54,9 @@ def evaluate(
 
     # Only now: the checks above answer at once, these imports take seconds.
     from udr_training.evaluation.evaluate import evaluate
-    from udr_training.evaluation.phrases import points, with_shots
-    from udr_training.evaluation.report import table, write_report
+    from udr_training.evaluation.report import points, table, with_shots, write_report
     from udr_training.evaluation.results import TaskResult
-    from udr_training.feedback.causal_lm import CausalLM
+    from udr_training.feedback.local import CausalLM
 
     quiet()
 

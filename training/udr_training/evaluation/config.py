@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from udr.errors import ConfigError
-from udr_training.evaluation.names import BM25, ORACLE, short_names
+from udr_training.evaluation.retriever_names import BM25, ORACLE, short_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,19 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from udr import __version__, text
-from udr.demonstrations import pool_digest, rows_digest
-from udr.pool import Collection, Pool, TaskFolder, sample
-from udr.tasks import Kind, Task
+from udr import __version__
+from udr.data import Collection, Kind, Pool, Task, TaskFolder, formatting, pool_digest, rows_digest, sample
 from udr.types import Json, Row
+from udr_training.evaluation.bootstrap import RESAMPLES, Estimate, estimate
 from udr_training.evaluation.config import EvaluationConfig
-from udr_training.evaluation.intervals import RESAMPLES, Estimate, estimate
 from udr_training.evaluation.metrics import judge
 from udr_training.evaluation.predict import AnsweringLM, predict
+from udr_training.evaluation.predictions import NO_RETRIEVER, Answer, AnswerStore, Cell, claim
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import ComparedRetriever, load_retrievers
-from udr_training.evaluation.store import NO_RETRIEVER, Answer, AnswerStore, Cell, claim
-from udr_training.feedback.scoring import Progress
+from udr_training.feedback import Progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ def _settings(lm: AnsweringLM, config: EvaluationConfig) -> dict[str, Json]:
     return {
         "lm": lm.fingerprint,
         "lm_dtype": lm.dtype,
-        "lm_wording": text.LM_WORDING,
+        "lm_wording": formatting.LM_WORDING,
         "limit": config.limit,
         "pool": config.pool,
         "seed": config.seed,
@@ -168,7 +166,7 @@ def task_estimate(task: Task, queries: Sequence[Row], predictions: Sequence[str]
         seed: of the bootstrap.
     """
     judged = judge(task.metric)
-    sources = [text.input_words(task, row.input, row.choices) for row in queries]
+    sources = [formatting.input_words(task, row.input, row.choices) for row in queries]
     golds = [row.references or (row.target,) for row in queries]
     statistics = np.stack([judged.statistics(*answer) for answer in zip(predictions, golds, sources, strict=True)])
     return estimate(judged, statistics, task.name, seed)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from udr.data import Metric
 from udr.errors import MissingExtraError
-from udr.tasks import Metric
 
 Statistics = NDArray[np.float64]
 

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from udr import text
-from udr.pool import Pool
-from udr.tasks import Kind
+from udr.data import Kind, Pool, formatting
 from udr.types import Row
+from udr_training.feedback import FeedbackLM, option_values, prompt_of
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
-from udr_training.feedback.pairs import prompt_of
-from udr_training.feedback.scoring import FeedbackLM, option_values
 
 # No answer is longer than the longest target of the pool, by much.
 _EXTRA_TOKENS = 8
@@ -46,7 +43,7 @@ def _chosen(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], shown: Sequence
     prompts = [prompt_of(lm, task, query, rows) for query, rows in zip(queries, shown, strict=True)]
     answers = []
     for query, likelihoods in zip(queries, lm.likelihoods(prompts), strict=True):
-        answers.append(text.targets(task, query)[int(option_values(task, likelihoods).argmax())])
+        answers.append(formatting.targets(task, query)[int(option_values(task, likelihoods).argmax())])
     return answers
 
 
@@ -55,7 +52,7 @@ def _generated(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], shown: Seque
     room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
     prompts = [prompt_of(lm, task, query, rows, answer_tokens=room) for query, rows in zip(queries, shown, strict=True)]
     # A target of several paragraphs ends at a blank line like any other part; a line ends one-line targets.
-    stop = [text.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
+    stop = [formatting.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
     tail = task.output.source.partition("{target}")[2].rstrip()
     texts = lm.generate([sum(prompt.parts, ()) for prompt in prompts], stop, room)
     return [answer.removesuffix(tail).rstrip() for answer in texts]

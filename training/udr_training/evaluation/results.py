@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from udr.types import Json
-from udr_training.evaluation.intervals import Estimate, mean
-from udr_training.evaluation.names import ORACLE
+from udr_training.evaluation.bootstrap import Estimate, mean
+from udr_training.evaluation.retriever_names import ORACLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from udr.encoder import SentenceEncoder
-from udr.pool import Pool
-from udr.text import ENCODER_WORDING
+from udr.data import ENCODER_WORDING, Pool, formatting
+from udr.models import SentenceEncoder
 from udr.types import Json, Row
-from udr_training.candidates import Neighbours, Others, bm25_neighbours, encoder_neighbours
+from udr_training.candidates import (
+    Neighbours,
+    Others,
+    bm25_neighbours,
+    encoder_neighbours,
+    first_neighbours,
+    propose,
+    rank_candidates,
+)
 from udr_training.evaluation.config import EvaluationConfig
-from udr_training.evaluation.names import BM25, ORACLE, RANDOM, model_of
-from udr_training.evaluation.oracle import Oracle
-from udr_training.feedback.scoring import FeedbackLM, Progress
+from udr_training.evaluation.retriever_names import BM25, ORACLE, RANDOM, model_of
+from udr_training.feedback import FeedbackLM, FeedbackStore, Progress, candidate_pairs, score_pairs
 
 
 class ComparedRetriever(Protocol):
@@ -88,3 +94,59 @@ def load_retrievers(
         Oracle(lm, config, scores, progress) if name == ORACLE else NamedRetriever(name, config.seed)
         for name in config.retrievers
     ]
+
+
+_RANDOM_SHARE = 0.5
+"""Of its candidates, as in training: where all are alike, none can be better than the others."""
+
+# SQLite's own name for a database that is kept nowhere.
+_NOWHERE = Path(":memory:")
+
+
+class Oracle:
+    """Shows the candidates with the highest scores, by the feedback that training learns from.
+
+    Args:
+        lm: scores them; the language model that answers.
+        config: how many candidates, and what stands before them.
+        scores: where their scores are kept; None keeps them nowhere.
+        progress: told about the scoring, by task.
+    """
+
+    name = ORACLE
+
+    def __init__(
+        self,
+        lm: FeedbackLM,
+        config: EvaluationConfig,
+        scores: Path | None = None,
+        progress: Callable[[str, Progress], None] = lambda *_: None,
+    ) -> None:
+        self._lm, self._config, self._scores, self._progress = lm, config, scores or _NOWHERE, progress
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """What its choice depends on, beside the task, the language model and the seed."""
+        config = self._config
+        return {
+            "candidates": config.oracle_candidates,
+            "random_share": _RANDOM_SHARE,
+            "context": config.oracle_context,
+        }
+
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[list[Row]]:
+        """Return at most ``count`` demonstrations for each query, best first, ties by id."""
+        others = Others(pool, self._config.seed)
+        neighbours = first_neighbours(pool)
+        candidates = propose(others, queries, neighbours, self._config.oracle_candidates, _RANDOM_SHARE)
+        rows = {row.id: row for row in pool.rows}
+        pairs = candidate_pairs(others, queries, candidates, self._config.oracle_context)
+        lm = self._lm
+        with FeedbackStore(self._scores, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
+            scores = score_pairs(
+                lm, store, pairs, lambda progress: self._progress(f"{pool.task.name}, {ORACLE}", progress)
+            )
+        ranked = [
+            rank_candidates(query.id, {id: scores[query.id, id] for id in candidates[query.id]}) for query in queries
+        ]
+        return [[rows[id] for id in best_first.candidates[:count]] for best_first in ranked]

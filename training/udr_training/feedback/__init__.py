@@ -1,1 +1,5 @@
 """Feedback: what a language model says of a target, given one demonstration and a query."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.console import command_group, names_of
+from udr.cli import command_group, names_of
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
@@ -35,7 +35,7 @@ def score(
     feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
-    from udr.pool import open_collection
+    from udr.data import open_collection
     from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
 
     listed = names_of(tasks)

@@ -5,18 +5,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr import models, text
+from udr.data import formatting, open_collection
 from udr.errors import ArtifactError
-from udr.pool import open_collection
+from udr.models import hub
 from udr.types import Json
 from udr_training.config import ScoringConfig
 from udr_training.feedback.lm import is_remote
-from udr_training.feedback.lm_tokenizer import LMTokenizer
+from udr_training.feedback.local import LMTokenizer
 from udr_training.feedback.pairs import Pair, pair_prompt, pair_text
 from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore
+from udr_training.feedback.task import TrainingTask
 from udr_training.run_folder import RunFolder
-from udr_training.training_task import TrainingTask
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
                     "demonstration_id": pair.demonstration.id,
                     "prompt": prompt,
                     "prompt_tokens": prompt_tokens,
-                    "options": list(text.options(pair.task, pair.query)),
+                    "options": list(formatting.options(pair.task, pair.query)),
                     "log_likelihoods": [float(value) for value in said.sums],
                     "score": pair_score(pair, said),
                 }
@@ -74,17 +74,17 @@ def _words(folder: RunFolder) -> LMTokenizer | None:
         return None
     # A path may have been given from another folder than this one.
     name = str(folder.places.get("lm", name))
-    if models.fingerprint(models.locate(name)) != folder.sources["lm"]:
+    if hub.fingerprint(hub.locate(name)) != folder.sources["lm"]:
         raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since it scored; restore it")
     return LMTokenizer.load(name)
 
 
 def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
     config, made_from = folder.config(ScoringConfig), folder.sources
-    if made_from["lm_wording"] != text.LM_WORDING:
+    if made_from["lm_wording"] != formatting.LM_WORDING:
         raise ArtifactError(
             f"{folder.path}: scored with the wording {made_from['lm_wording']}, but this version of udr has "
-            f"{text.LM_WORDING}; score again into another folder"
+            f"{formatting.LM_WORDING}; score again into another folder"
         )
     collection = open_collection(folder.places["tasks"], config.tasks or None)
     tasks = {name: TrainingTask.cut(task, config) for name, task in collection.tasks.items()}

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from udr import models
+from udr.models import hub
 from udr_training.config import FeedbackConfig
-from udr_training.feedback.causal_lm import CausalLM, check_device
-from udr_training.feedback.openai import RemoteLM
+from udr_training.feedback.local import CausalLM, check_device
+from udr_training.feedback.remote import RemoteLM
 from udr_training.feedback.scoring import FeedbackLM
 
 
@@ -39,7 +39,7 @@ def identify(config: FeedbackConfig) -> Identity:
         lm = RemoteLM.connect(config.lm)
         return Identity(lm.fingerprint, lm.dtype)
     check_device(config.device)
-    return Identity(models.fingerprint(models.locate(config.lm)), config.dtype)
+    return Identity(hub.fingerprint(hub.locate(config.lm)), config.dtype)
 
 
 def load_lm(config: FeedbackConfig) -> FeedbackLM:

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from udr import text
+from udr.data import Task, formatting
 from udr.errors import FeedbackError
-from udr.tasks import Task
 from udr.types import Row
 from udr_training.candidates import Candidates, Others
 from udr_training.feedback.packing import Prompt, Tokens
@@ -48,14 +47,14 @@ class Pair:
     @property
     def texts(self) -> tuple[list[str], str]:
         """The demonstrations and the query, as the language model reads them."""
-        shown = [text.demonstration_text(self.task, row) for row in self.shown]
-        return shown, text.query_prompt(self.task, self.query.input, self.query.choices)
+        shown = [formatting.demonstration_text(self.task, row) for row in self.shown]
+        return shown, formatting.query_prompt(self.task, self.query.input, self.query.choices)
 
     @property
     def key(self) -> PairKey:
         """What the pair's score is stored under."""
         shown, query = self.texts
-        return PairKey.of((self.task.instruction, *shown), query, text.options(self.task, self.query))
+        return PairKey.of((self.task.instruction, *shown), query, formatting.options(self.task, self.query))
 
 
 def candidate_pairs(others: Others, queries: Sequence[Row], candidates: Candidates, context: int) -> list[Pair]:
@@ -78,7 +77,7 @@ def candidate_pairs(others: Others, queries: Sequence[Row], candidates: Candidat
 
 def pair_text(pair: Pair) -> str:
     """Return the text that a pair's options follow."""
-    return text.prompt(pair.task.instruction, *pair.texts)
+    return formatting.prompt(pair.task.instruction, *pair.texts)
 
 
 def prompt_of(
@@ -109,16 +108,16 @@ def prompt_of(
     Raises:
         FeedbackError: even without the demonstrations' inputs it is too long.
     """
-    instruction = lm.tokens(task.instruction + text.SEPARATOR, start=True)
+    instruction = lm.tokens(task.instruction + formatting.SEPARATOR, start=True)
     parts = [
         (
-            lm.tokens(text.input_text(task, row.input, row.choices)),
-            lm.tokens(f"\n{text.output_text(task, row.target)}{text.SEPARATOR}"),
+            lm.tokens(formatting.input_text(task, row.input, row.choices)),
+            lm.tokens(f"\n{formatting.output_text(task, row.target)}{formatting.SEPARATOR}"),
         )
         for row in demonstrations
     ]
-    last = lm.tokens(text.query_prompt(task, query.input, query.choices))
-    options = tuple(lm.tokens(option) for option in text.options(task, query))
+    last = lm.tokens(formatting.query_prompt(task, query.input, query.choices))
+    options = tuple(lm.tokens(option) for option in formatting.options(task, query))
     answer = max(map(len, options)) - 1 if answer_tokens is None else answer_tokens
     outputs = [len(output) for _, output in parts]
     fixed = len(instruction) + len(last) + answer + sum(outputs)

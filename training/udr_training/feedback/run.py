@@ -4,16 +4,16 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from udr import models, text
-from udr.pool import Collection, Pool
+from udr.data import Collection, Pool, formatting
+from udr.models import hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, first_neighbours
 from udr_training.config import ScoringConfig
 from udr_training.feedback.lm import identify, load_lm
 from udr_training.feedback.scoring import Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
+from udr_training.feedback.task import TrainingTask
 from udr_training.run_folder import RunFolder
-from udr_training.training_task import TrainingTask
 
 Report = Callable[[str, Progress], None]
 """Told a task's name and how far its scoring is."""
@@ -64,13 +64,13 @@ class FeedbackRun:
         return {
             "lm": lm.fingerprint,
             "lm_dtype": lm.dtype,
-            "lm_wording": text.LM_WORDING,
+            "lm_wording": formatting.LM_WORDING,
             "pools": {name: task.digest for name, task in tasks.items()},
         }
 
     def _places(self, collection: Collection) -> dict[str, Path]:
         """Return where what the scores need lies on this machine."""
-        lm = {"lm": Path(self._config.lm).expanduser()} if models.is_local(self._config.lm) else {}
+        lm = {"lm": Path(self._config.lm).expanduser()} if hub.is_local(self._config.lm) else {}
         return {"tasks": collection.root, "feedback": self._store, **lm}
 
     def finish(self) -> dict[str, Scores]:
@@ -96,7 +96,7 @@ class FeedbackRun:
             candidates = self.folder.candidates(number + 1)
             # Loaded anew each time: what follows the feedback should have the memory to itself.
             lm = load_lm(self._config)
-            with FeedbackStore(self._store, lm.fingerprint, lm.dtype, text.LM_WORDING) as opened:
+            with FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as opened:
                 return {
                     name: score_pairs(lm, opened, task.pairs(candidates[name]), partial(self._report, name))
                     for name, task in self.tasks.items()

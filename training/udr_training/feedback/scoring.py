@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from udr import text
-from udr.tasks import Kind, Normalise, Task
+from udr.data import Kind, Normalise, Task, formatting
 from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.pairs import Pair, Words, pair_prompt
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
@@ -118,7 +117,11 @@ def score_pairs(
 
 def _place(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
     """Return a pair's place in the order of work: long beginnings first, and together what begins alike."""
-    return -len(text.demonstration_text(pair.task, pair.shown[0])), [row.id for row in pair.context], key.demonstration
+    return (
+        -len(formatting.demonstration_text(pair.task, pair.shown[0])),
+        [row.id for row in pair.context],
+        key.demonstration,
+    )
 
 
 def _score_block(
@@ -146,4 +149,4 @@ def _score_block(
 
 def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
     """Return a pair's score from what the model says of its options."""
-    return score(pair.task, option_values(pair.task, likelihoods), text.gold(pair.task, pair.query))
+    return score(pair.task, option_values(pair.task, likelihoods), formatting.gold(pair.task, pair.query))

@@ -1,0 +1,58 @@
+"""What the rows of a split hold: fields without text, labels that few rows have or none."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from udr.data import Kind as TaskKind
+from udr_index.plural import counted
+from udr_index.quality.findings import Finding, Kind
+from udr_index.quality.splits import Split
+
+
+def empty_fields(split: Split) -> Iterator[Finding]:
+    """Yield the fields of the input template that are blank in some rows, and the rows in which all are."""
+    blank: dict[str, list[str]] = {}
+    wholly: list[tuple[str, ...]] = []
+    for row in split.rows:
+        empty = split.blank_fields(row)
+        if len(empty) == len(split.task.fields):
+            wholly.append((row.id,))
+        else:
+            for name in empty:
+                blank.setdefault(name, []).append(row.id)
+    if wholly:
+        message = f"{split.part(len(wholly))} no text in any input field; fill them in or remove them"
+        yield split.finding(Kind.EMPTY_INPUT, len(wholly), message, wholly)
+    for name in split.task.fields:
+        if ids := blank.get(name):
+            message = f"{split.part(len(ids))} no text in the field {name!r}; fill it in, or leave it if that is meant"
+            yield split.finding(Kind.EMPTY_FIELD, len(ids), message, [(id,) for id in ids])
+
+
+def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:
+    """Yield the labels that no row has, and those that too few have.
+
+    Args:
+        split: rows of any task; only a classification task has labels.
+        skew: the least part of its even share that a label should have: with 0.1 and four labels, 2.5 % of the rows.
+    """
+    if split.task.kind is not TaskKind.CLASSIFICATION:
+        return
+    rows = Counter(row.target for row in split.rows)
+    labels = split.task.labels
+    missing = [label for label in labels if not rows[label]]
+    even = len(split.rows) / len(labels)
+    rare = sorted((rows[label], label) for label in labels if 0 < rows[label] < skew * even)
+    if missing:
+        message = (
+            f"{counted(len(missing), 'label has no row', 'labels have no row')}, so that none can be shown; "
+            f"add rows, or take out of task.toml: {', '.join(map(repr, missing))}"
+        )
+        yield split.finding(Kind.MISSING_LABEL, len(missing), message, labels=missing)
+    if rare:
+        named = ", ".join(f"{label!r} ({number})" for number, label in rare)
+        message = (
+            f"{counted(len(rare), 'label has', 'labels have')} fewer than {skew * even:.1f} rows, {skew:g} of an even "
+            f"share; add rows if the task needs them: {named}"
+        )
+        yield split.finding(Kind.LABEL_SKEW, len(rare), message, labels=[label for _, label in rare])

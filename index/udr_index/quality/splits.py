@@ -1,0 +1,154 @@
+"""Reading a collection task by task and split by split, so that one that is wrong does not hide the others."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from udr.data import Task, TaskFolder, copy_key, input_text, open_collection, task_files, value_text
+from udr.errors import DataError, UnknownTaskError
+from udr.types import Row
+from udr_index.quality.findings import Finding, Kind
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """The tasks of a collection that can be opened, and what is wrong with the others.
+
+    Attributes:
+        folders: by name, in the order of the names.
+        errors: by name, or by the folder's where the name cannot be read; in that order.
+    """
+
+    folders: Mapping[str, TaskFolder]
+    errors: Mapping[str, DataError]
+
+
+def open_tasks(root: Path, names: Sequence[str] | None = None) -> Tasks:
+    """Open each task below ``root`` by itself.
+
+    Args:
+        root: a collection, a family's folder or a task's folder.
+        names: the tasks wanted; None for all.
+
+    Raises:
+        UnknownTaskError: a name is not among the tasks.
+        ConfigError: there is no task at all.
+    """
+    try:
+        collection = open_collection(root, names)
+    except DataError:
+        folders, errors = _open_one_by_one(root)
+    else:
+        folders, errors = dict(collection.tasks), {}
+    known = sorted({*folders, *errors})
+    for name in names or ():
+        if name not in known:
+            raise UnknownTaskError(f"unknown task {name!r}; there are {', '.join(known)}")
+    wanted = known if names is None else sorted(set(names))
+    return Tasks(
+        {name: folders[name] for name in wanted if name in folders},
+        {name: errors[name] for name in wanted if name in errors},
+    )
+
+
+def _open_one_by_one(root: Path) -> tuple[dict[str, TaskFolder], dict[str, DataError]]:
+    folders: dict[str, TaskFolder] = {}
+    errors: dict[str, DataError] = {}
+    for path in task_files(root):
+        name = path.parent.resolve().name
+        try:
+            folder = open_collection(path.parent, [name]).tasks[name]
+        except DataError as error:
+            errors.setdefault(name, error)
+        else:
+            if name in folders:
+                message = f"{name!r} is also in {folders[name].path}; give one of them another name"
+                errors[name] = DataError(message, path=path, field="name")
+            else:
+                folders[name] = folder
+    return folders, errors
+
+
+def splits_of(folder: TaskFolder) -> Iterator[str]:
+    """Yield the splits that a task's folder holds a file of; ``train``, which it must hold, always."""
+    for split in SPLITS:
+        if split == "train" or folder.files(split):
+            yield split
+
+
+def read_split(folder: TaskFolder, split: str) -> list[Row] | DataError:
+    """Return the rows of a split, in the file's order, or the error that reading them ended with."""
+    try:
+        return folder.rows(split)
+    except DataError as error:
+        return error
+
+
+@dataclass(frozen=True)
+class Split:
+    """A task's rows of one split, in the file's order.
+
+    Attributes:
+        task: the task.
+        name: ``train``, ``validation`` or ``test``.
+        rows: at least one.
+    """
+
+    task: Task
+    name: str
+    rows: Sequence[Row]
+
+    @cached_property
+    def inputs(self) -> list[str]:
+        """The rows' inputs as models read them, without the instruction."""
+        return [input_text(self.task, row.input, row.choices) for row in self.rows]
+
+    @cached_property
+    def copies(self) -> Mapping[bytes, Sequence[int]]:
+        """The positions of the rows that have one input, in letters and digits; by what stands for that input.
+
+        Retrieval takes rows for copies by the same rule: none comes back for a query with that input. Rows whose
+        fields are all blank are left out: they have no input.
+        """
+        copies: dict[bytes, list[int]] = {}
+        for position, row in enumerate(self.rows):
+            if len(self.blank_fields(row)) < len(self.task.fields):
+                copies.setdefault(copy_key(self.task, row.input, row.choices), []).append(position)
+        return copies
+
+    def blank_fields(self, row: Row) -> list[str]:
+        """Return the fields of the input template that have no text in this row."""
+        return [name for name in self.task.fields if name in row.input and not value_text(row.input[name]).strip()]
+
+    def ids(self, positions: Sequence[int]) -> tuple[str, ...]:
+        """Return the ids of the rows at these positions."""
+        return tuple(self.rows[position].id for position in positions)
+
+    def part(self, number: int, verbs: str = "has/have") -> str:
+        """Return how many of the rows: ``1 of 9 rows has``, ``2 of 9 rows have``."""
+        one, several = verbs.split("/")
+        return f"{number} of {len(self.rows)} rows {one if number == 1 else several}"
+
+    def finding(
+        self,
+        kind: Kind,
+        count: int,
+        message: str,
+        groups: Sequence[tuple[str, ...]] = (),
+        against: str | None = None,
+        labels: Sequence[str] = (),
+    ) -> Finding:
+        """Return a finding about this split."""
+        return Finding(
+            task=self.task.name,
+            split=self.name,
+            kind=kind,
+            count=count,
+            message=message,
+            groups=tuple(groups),
+            against=against,
+            labels=tuple(labels),
+        )

@@ -1,0 +1,59 @@
+"""The playground: a page at ``/`` to try the service in a browser. Its files ask nothing of any other host."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from udr_service.auth import PLAYGROUND
+
+_PAGE = "page.html"
+_TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # Kept, but asked for again each time: with another version of udr, its page.
+    "Cache-Control": "no-cache",
+}
+"""What the page and each of its files are sent with: nothing is loaded from elsewhere, and nothing inline is run."""
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page(request: Request) -> Response:
+    """Return the page."""
+    return _answer(request, _PAGE)
+
+
+@router.get(PLAYGROUND + "{file}")
+async def page_file(request: Request, file: str) -> Response:
+    """Return one of the files that the page needs."""
+    if file == _PAGE or file not in _contents():
+        raise HTTPException(404, "the playground has no such file")
+    return _answer(request, file)
+
+
+def _answer(request: Request, file: str) -> Response:
+    content, tag = _contents()[file]
+    headers = {**HEADERS, "ETag": tag}
+    if request.headers.get("If-None-Match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=_TYPES[Path(file).suffix])
+
+
+@cache
+def _contents() -> Mapping[str, tuple[bytes, str]]:
+    """Return the page's files and their tags, by name. Only these are served, so no name leads anywhere else."""
+    entries = files("udr_service").joinpath("static").iterdir()
+    contents = {entry.name: entry.read_bytes() for entry in entries if Path(entry.name).suffix in _TYPES}
+    return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:16]}"') for name, content in contents.items()}

@@ -1,0 +1,5 @@
+"""What every request passes through: its record, host, key and body limit."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

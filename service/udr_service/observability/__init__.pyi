@@ -1,0 +1,12 @@
+from . import tracing as tracing
+from .logs import (
+    LogFormat as LogFormat, LogLevel as LogLevel, configure as configure, exception_text as exception_text,
+    request_id as request_id, request_line as request_line,
+)
+from .metrics import (
+    BATCH_SIZES as BATCH_SIZES, BATCH_TOKENS as BATCH_TOKENS, MOST_TASKS as MOST_TASKS, Metrics as Metrics,
+    Refusal as Refusal, Reload as Reload, SECONDS as SECONDS, Stage as Stage,
+)
+from .tracing import (
+    keep_url_from_trace as keep_url_from_trace, prepare_export as prepare_export, telemetry as telemetry,
+)

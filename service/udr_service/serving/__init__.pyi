@@ -1,0 +1,9 @@
+from . import version_loader as version_loader
+from .active_version import Current as Current, Served as Served
+from .embedding_cache import CachingEncoder as CachingEncoder, Counts as Counts
+from .jobs import Done as Done, Embedding as Embedding, Work as Work
+from .reloader import Reloaded as Reloaded, Reloader as Reloader
+from .request_record import Record as Record, record_of as record_of
+from .service import Answer as Answer, Service as Service
+from .version_loader import IndexSource as IndexSource, Source as Source
+from .worker import Worker as Worker

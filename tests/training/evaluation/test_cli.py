@@ -1,0 +1,77 @@
+"""``udr evaluate``: what it writes where, and every wrong argument is one line on stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from udr.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--retrievers", "random", "--tasks", "nope"], 1, "unknown task 'nope'"),
+        (["--retrievers", "random,./nowhere"], 1, "model './nowhere': no such file or folder"),
+        (["--retrievers", ""], 2, "a list of names, separated by commas, was expected; found ''"),
+        (["--retrievers", "random", "--lm", "./nowhere"], 1, "model './nowhere'"),
+        (["--retrievers", "random,bm25", "--baseline", "bm52"], 2, "'bm52' is not among the retrievers"),
+        (["--retrievers", "random", "--shots", "4,x"], 2, "--shots must be whole numbers, separated by commas"),
+        (["--retrievers", "random", "--shots", "-1"], 2, "shots must be one or several numbers from 0 on"),
+        (["--retrievers", "oracle", "--shots", "13"], 2, "the best of 12 candidates, but 13 demonstrations"),
+        (["--retrievers", "random", "--output", "TASKS"], 2, "holds something else than an evaluation"),
+    ],
+)
+def test_evaluate_refuses_what_makes_no_sense(
+    tasks: Path, lm_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+) -> None:
+    arguments = [str(tasks) if argument == "TASKS" else argument for argument in arguments]
+    assert main(["evaluate", str(tasks), "--lm", str(lm_folder), *arguments]) == status
+    captured = capsys.readouterr()
+    last = captured.err.strip().splitlines()[-1]
+    assert captured.out == ""
+    assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
+
+
+def test_json_goes_to_stdout_and_the_report_to_a_folder_that_serves_the_next_call(
+    tasks: Path,
+    lm_folder: Path,
+    encoder_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    retrievers = f"random,bm25,{encoder_folder},oracle"
+    command = ["evaluate", str(tasks), "--lm", str(lm_folder), "--retrievers", retrievers, "--shots", "0,2"]
+    command += ["--limit", "3", "--oracle-candidates", "4", "--output", str(tmp_path / "out")]
+    assert main([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == answer
+    assert (tmp_path / "out" / "report.html").is_file() and (tmp_path / "out" / "report.md").is_file()
+    assert "gain over bm25" in captured.err and f"the report is {tmp_path}/out/report.html" in captured.err
+    assert [(mean["label"], mean["shots"]) for mean in answer["means"]] == [
+        (label, shots) for shots in (0, 2) for label in ("random", "bm25", "encoder", "oracle")
+    ]
+
+    # All answers are there: the language model is not asked again.
+    from udr_training.feedback.local import CausalLM
+
+    monkeypatch.setattr(CausalLM, "likelihoods", None)
+    monkeypatch.setattr(CausalLM, "generate", None)
+    monkeypatch.setattr(CausalLM, "score", None)
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("no demonstration:\ntask") and "\n\n2 demonstrations:\ntask" in shown
+    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == answer
+
+
+def test_without_an_output_nothing_is_written(
+    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", str(tasks), "--lm", str(lm_folder), "--retrievers", "random,oracle", "--shots", "1"]
+    assert main([*command, "--limit", "2", "--baseline", "random", "--oracle-candidates", "2"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["task", "random", "oracle"] and shown[-1].startswith("gain over random")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,101 @@
+"""Pools, and the folders that tasks lie in."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import NOTES, QUESTIONS, write_task
+from udr.data import Pool, TaskFamily, open_collection, parse_task, sample
+from udr.errors import ConfigError, DataError, UnknownTaskError
+from udr.types import Row
+
+ROWS = [Row(id=f"{number}", input={"question": "?"}, target="place") for number in (3, 1, 20, 2)]
+
+
+def test_a_pool_is_in_the_order_of_ids() -> None:
+    assert [row.id for row in Pool(parse_task(QUESTIONS), tuple(ROWS)).rows] == ["1", "2", "20", "3"]
+
+
+def test_an_empty_pool_and_an_id_twice_are_refused() -> None:
+    with pytest.raises(DataError, match=r"the pool of task 'questions' is empty"):
+        Pool(parse_task(QUESTIONS), ())
+    with pytest.raises(DataError, match=r"the pool of task 'questions' has the id '1' twice"):
+        Pool(parse_task(QUESTIONS), (*ROWS, ROWS[1]))
+
+
+def test_a_sample_depends_on_seed_and_ids_alone() -> None:
+    rows = [Row(id=f"{number}", input={}, target="x") for number in range(50)]
+
+    ten = sample(rows, 10, seed=1)
+
+    assert sample(reversed(rows), 10, seed=1) == ten == sample(rows, 20, seed=1)[:10]
+    assert sample(rows, 10, seed=2) != ten
+    assert len(sample(rows, None, 0)) == len(sample(rows, 99, 0)) == 50
+
+
+@pytest.mark.parametrize("below", ["", "topic", "topic/questions"])
+def test_a_collection_a_family_or_a_task_may_be_opened(collection: Path, below: str) -> None:
+    opened = open_collection(collection / below)
+
+    assert list(opened.tasks) == (["notes", "questions", "reviews"] if below == "" else ["questions"])
+    assert opened.families["topic"] == TaskFamily("topic", "topic")
+    assert len(opened.tasks["questions"].pool()) == 24
+    assert [row.id for row in opened.tasks["questions"].rows("test")] == ["t-q00", "t-q01", "t-q02", "t-q03"]
+
+
+def test_tasks_come_in_the_order_asked_for(collection: Path) -> None:
+    opened = open_collection(collection, ["reviews", "notes"])
+
+    assert list(opened.tasks) == ["reviews", "notes"]
+    assert opened.families == {"mood": TaskFamily("mood", "Give the mood of the text.")}
+
+
+def test_unknown_tasks_and_folders_without_any_are_named(collection: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownTaskError, match=r"unknown task 'nope'; there are notes, questions, reviews"):
+        open_collection(collection, ["notes", "nope"])
+    with pytest.raises(ConfigError, match=r"holds no task.toml"):
+        open_collection(tmp_path)
+    with pytest.raises(ConfigError, match=r"no such folder of tasks"):
+        open_collection(tmp_path / "none")
+
+
+def test_a_task_name_used_twice_is_refused(tmp_path: Path) -> None:
+    write_task(tmp_path, NOTES)
+    write_task(tmp_path, {**NOTES, "family": "other"})
+
+    with pytest.raises(DataError, match=r"other/notes/task.toml: field 'name': 'notes' is also in .*mood/notes"):
+        open_collection(tmp_path)
+
+
+def test_a_folder_that_is_not_called_by_its_task_is_refused(tmp_path: Path) -> None:
+    write_task(tmp_path, NOTES).rename(tmp_path / "mood" / "memos")
+
+    with pytest.raises(DataError, match=r"field 'name': is 'notes', but the folder is called 'memos'"):
+        open_collection(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"name = ", "task.toml: not TOML"), (b'name = "\xff"', r"task.toml: not UTF-8: byte 8 \(invalid start byte\)")],
+)
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    (write_task(tmp_path, NOTES) / "task.toml").write_bytes(content)
+
+    with pytest.raises(DataError, match=message):
+        open_collection(tmp_path)
+
+
+def test_a_split_is_one_file_with_rows(tmp_path: Path) -> None:
+    row: Mapping[str, Any] = {"id": "1", "input": {"text": "a"}, "target": "glad"}
+    folder = write_task(tmp_path, NOTES, train=[row], test=[])
+    notes = open_collection(tmp_path).tasks["notes"]
+
+    with pytest.raises(DataError, match=r"test.jsonl: holds no row; task 'notes' needs at least one"):
+        notes.rows("test")
+    with pytest.raises(DataError, match=r"needs one of validation.jsonl, validation.csv, .*; found none"):
+        notes.rows("validation")
+    (folder / "train.csv").write_text("id,text,target\n", "utf-8")
+    with pytest.raises(DataError, match=r"found train.jsonl and train.csv"):
+        notes.rows("train")

@@ -1,0 +1,2 @@
+from .run import Run as Run
+from .run_folder import RunFolder as RunFolder

@@ -1,0 +1,8 @@
+from .proposal import (
+    Candidates as Candidates, Neighbours as Neighbours, Others as Others, bm25_neighbours as bm25_neighbours,
+    encoder_neighbours as encoder_neighbours, first_neighbours as first_neighbours, propose as propose,
+)
+from .ranking import (
+    RankedExample as RankedExample, ndcg as ndcg, rank_candidates as rank_candidates, ranks as ranks,
+    reciprocal_rank as reciprocal_rank,
+)

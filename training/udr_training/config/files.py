@@ -1,0 +1,118 @@
+"""Configurations as TOML: a preset, changed by a file, changed by flags; and what a run keeps of its own."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from udr.errors import ConfigError
+from udr_training.config.schema import CandidateConfig, FeedbackConfig, RunConfig, ScoringConfig, TrainConfig
+
+_Config = TypeVar("_Config", bound=ScoringConfig)
+
+PRESETS = ("cpu", "default", "paper")
+
+
+def load_config(preset: str, overrides: Mapping[str, object], file: Path | None = None) -> RunConfig:
+    """Return the preset's configuration, changed by a file's values, changed by ``overrides``.
+
+    Args:
+        preset: ``cpu``, ``default`` or ``paper``.
+        overrides: by dotted name, ``train.epochs``; None values are ignored.
+        file: a TOML file with the tables ``candidates``, ``feedback`` and ``train``.
+
+    Raises:
+        ConfigError: a name is unknown, a value is of the wrong type or makes no sense.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+    values = tomllib.loads(files("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
+    if file is not None:
+        try:
+            values = _merged(values, tomllib.loads(file.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read: {error}") from error
+    for name, value in overrides.items():
+        if value is not None:
+            stage, _, key = name.rpartition(".")
+            values = _merged(values, {stage: {key: value}} if stage else {key: value})
+    # At once: two values may make sense together that make none one by one.
+    return _apply(RunConfig(), values)
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``old`` with the values of ``new``, table by table."""
+    both = [name for name, value in new.items() if isinstance(value, Mapping) and isinstance(old.get(name), Mapping)]
+    return {**old, **new, **{name: _merged(old[name], new[name]) for name in both}}
+
+
+def settings_of(lines: Sequence[str]) -> dict[str, object]:
+    """Return what ``NAME=VALUE`` lines say, by dotted name; a value is TOML, or a bare word.
+
+    Raises:
+        ConfigError: a line is none.
+    """
+    settings: dict[str, object] = {}
+    for line in lines:
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"a setting is NAME=VALUE, such as train.epochs=4; found {line!r}")
+        try:
+            settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[name.strip()] = value.strip()
+    return settings
+
+
+def to_toml(config: ScoringConfig) -> str:
+    """Return the configuration as TOML; ``from_toml`` reads it back."""
+    values = asdict(config)
+    lines = [f"{name} = {_literal(value)}" for name, value in values.items() if not isinstance(value, dict)]
+    for stage, table in values.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{stage}]", *(f"{name} = {_literal(value)}" for name, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def from_toml(text: str, kind: type[_Config]) -> _Config:
+    """Return the configuration that ``to_toml`` wrote, as much of it as ``kind`` has."""
+    known = get_type_hints(kind)
+    return _apply(kind(), {name: value for name, value in tomllib.loads(text).items() if name in known})
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+_Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfig | TrainConfig)
+
+
+def _apply(stage: _Stage, values: Mapping[str, Any]) -> _Stage:
+    kinds = get_type_hints(type(stage))
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in kinds:
+            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(kinds)}")
+        old: Any = getattr(stage, name)
+        is_table = isinstance(value, Mapping) and is_dataclass(old)
+        changes[name] = _apply(old, dict(value)) if is_table else _checked(name, value, kinds[name])
+    return replace(stage, **changes)
+
+
+def _checked(name: str, value: object, kind: type) -> object:
+    if name == "tasks":
+        if not isinstance(value, list | tuple) or not all(isinstance(task, str) for task in value):
+            raise ConfigError(f"setting 'tasks' must be a list of names, found {value!r}")
+        return tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        raise ConfigError(f"setting {name!r} must be of type {kind.__name__}, found {value!r}")
+    return value

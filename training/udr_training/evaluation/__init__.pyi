@@ -1,0 +1,15 @@
+from .after_training import FOLDER as FOLDER, prove as prove
+from .bootstrap import Estimate as Estimate, RESAMPLES as RESAMPLES, draws as draws, estimate as estimate, mean as mean
+from .config import EvaluationConfig as EvaluationConfig
+from .evaluate import evaluate as evaluate, task_estimate as task_estimate
+from .metrics import (
+    exact_match as exact_match, final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,
+)
+from .predict import predict as predict
+from .predictions import Answer as Answer, AnswerStore as AnswerStore, Cell as Cell
+from .results import Evaluation as Evaluation, TaskResult as TaskResult
+from .retriever_names import (
+    BM25 as BM25, ORACLE as ORACLE, RANDOM as RANDOM, model_of as model_of, run_of as run_of,
+    short_names as short_names,
+)
+from .retrievers import NamedRetriever as NamedRetriever, Oracle as Oracle

@@ -1,0 +1,59 @@
+"""What a run proves at its end: its retriever beside those that need no training, answered by the feedback LM."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from udr.data import Collection
+from udr_training.config import RunConfig
+from udr_training.evaluation.config import EvaluationConfig
+from udr_training.evaluation.evaluate import evaluate
+from udr_training.evaluation.report import write_report
+from udr_training.evaluation.results import Evaluation, TaskResult
+from udr_training.evaluation.retriever_names import BM25, RANDOM
+from udr_training.feedback import is_remote, load_local
+
+FOLDER = "report"
+"""In a run directory, the evaluation of its retriever."""
+
+_LOG = logging.getLogger(__name__)
+_SHOTS = 4
+
+
+def prove(
+    run: Path, collection: Collection, config: RunConfig, rows: int, report: Callable[[TaskResult], None]
+) -> Evaluation | None:
+    """Compare a finished run's retriever with random, BM25 and the encoder it started from; write the report.
+
+    Gains are counted from the best of those three, by their mean. What was answered before is not asked again.
+
+    Args:
+        run: the run directory; the evaluation goes into its folder ``report``.
+        collection: the tasks it was trained on.
+        config: the run's.
+        rows: test rows a task, by seed.
+        report: told each result as it comes.
+
+    Returns:
+        What was found; None, with a notice, where no task has test rows or the language model cannot answer.
+    """
+    tested = {name: folder for name, folder in collection.tasks.items() if folder.files("test")}
+    if not tested or is_remote(config.feedback.lm):
+        why = "a remote language model scores, and does not answer" if tested else "no task has test rows"
+        _LOG.warning("the run is not evaluated: %s; see udr evaluate", why)
+        return None
+    untrained = (RANDOM, BM25, config.train.model)
+    asked = EvaluationConfig(
+        retrievers=(*untrained, str(run)),
+        shots=(_SHOTS,),
+        limit=rows,
+        pool=config.candidates.pool or None,
+        seed=config.seed,
+    )
+    cut = replace(collection, tasks=tested)
+    found = evaluate(cut, load_local(config.feedback), asked, output=run / FOLDER, report=report)
+    best = max(untrained, key=lambda name: found.value(name, _SHOTS).value)
+    found = replace(found, baseline=best)
+    write_report(run / FOLDER, found, cut)
+    return found

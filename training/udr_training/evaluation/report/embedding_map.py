@@ -1,0 +1,126 @@
+"""A map of one pool's demonstrations, by label, before and after training: principal components of their vectors."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.data import Collection, Kind, Pool, formatting
+from udr.errors import UdrError
+from udr.models import Encoder, SentenceEncoder
+from udr_training.config import RunConfig
+from udr_training.evaluation.results import Evaluation
+from udr_training.evaluation.retriever_names import model_of, run_of
+from udr_training.run_folder import RunFolder
+
+_LOG = logging.getLogger(__name__)
+
+_ROWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One encoder's view of the rows.
+
+    Attributes:
+        title: the encoder's name.
+        points: [rows, 2].
+        shares: of the variance, that each of the two directions shows.
+        neighbours: the share of rows whose nearest other row has the same label, in all dimensions.
+    """
+
+    title: str
+    points: NDArray[np.float64]
+    shares: tuple[float, float]
+    neighbours: float
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMap:
+    """The same rows as encoders see them.
+
+    Attributes:
+        task: the task's name.
+        labels: of the rows.
+        panels: the encoder that training started from, and the trained one.
+        problem: why there is nothing to draw; empty where there is.
+    """
+
+    task: str = ""
+    labels: tuple[str, ...] = ()
+    panels: tuple[Panel, ...] = ()
+    problem: str = ""
+
+
+def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
+    """Return the map of the first classification task, by the best run that was compared and the encoder it came from.
+
+    Args:
+        evaluation: says which retrievers and tasks were compared.
+        collection: the tasks.
+    """
+    tasks = [folder for folder in collection.tasks.values() if folder.task.kind is Kind.CLASSIFICATION]
+    runs = [name for name in evaluation.labels if run_of(name) is not None]
+    if not tasks or not runs:
+        lacking = "no classification task was evaluated" if runs else "no run was compared"
+        return LabelMap(problem=f"{lacking}, so there is no before and after to draw")
+    run = max(runs, key=lambda name: evaluation.value(name, evaluation.main_shots).value)
+    size, seed = evaluation.config["pool"], int(str(evaluation.config["seed"]))
+    try:
+        pool = tasks[0].pool(min(_ROWS, int(str(size))) if size else _ROWS, seed)
+        if len(pool) < 2:
+            return LabelMap(problem=f"the pool of {pool.task.name} has one row alone")
+        folder = run_of(run)
+        assert folder is not None
+        start = RunFolder(folder).config(RunConfig).train.model
+        panels = [("before: " + start, start), ("after: " + evaluation.labels[run], model_of(run))]
+        drawn = tuple(_panel(title, pool, SentenceEncoder.load(model)) for title, model in panels)
+    except (UdrError, OSError) as error:
+        # A report without a map is worth more than none.
+        _LOG.warning("the map is left out: %s", error)
+        return LabelMap(problem=str(error))
+    return LabelMap(pool.task.name, tuple(row.target for row in pool.rows), drawn)
+
+
+def _panel(title: str, pool: Pool, encoder: Encoder) -> Panel:
+    vectors = encoder.encode_demonstrations([formatting.encoder_demonstration(pool.task, row) for row in pool.rows])
+    points, shares = project(vectors.astype(np.float64))
+    return Panel(title, points, shares, same_label([row.target for row in pool.rows], vectors))
+
+
+def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Return vectors along their two directions of largest variance, and the share of it that each shows.
+
+    Args:
+        vectors: [rows, dimension].
+
+    Returns:
+        Points [rows, 2], and two shares from 0 to 1. A direction's largest entry is positive, so that the same
+        vectors give the same map.
+    """
+    centred = vectors - vectors.mean(axis=0)
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])
+    points = np.zeros((len(vectors), 2))
+    shares = np.zeros(2)
+    known = min(2, len(lengths))
+    points[:, :known] = centred @ (directions * signs[:, None])[:known].T
+    variances = lengths**2
+    if variances.sum() > 0:
+        shares[:known] = variances[:known] / variances.sum()
+    return points, (float(shares[0]), float(shares[1]))
+
+
+def same_label(labels: Sequence[str], vectors: NDArray[np.float32]) -> float:
+    """Return the share of rows whose nearest other row, by dot product, has the same label.
+
+    Args:
+        labels: of the rows; two rows at least.
+        vectors: [rows, dimension].
+    """
+    similarities = vectors @ vectors.T
+    np.fill_diagonal(similarities, -np.inf)
+    named = np.array(labels)
+    return float(np.mean(named == named[similarities.argmax(axis=1)]))

@@ -1,0 +1,90 @@
+"""How an evaluation's numbers read, in every report."""
+
+from udr_training.evaluation.bootstrap import Estimate
+from udr_training.evaluation.results import Evaluation
+from udr_training.evaluation.retriever_names import ORACLE
+
+
+def points(value: float) -> str:
+    """Return a value with one decimal."""
+    # Rounded first: what rounds to nothing has no sign.
+    return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """Return a gain with its sign; none where it rounds to nothing."""
+    return f"+{points(value)}" if round(value, 1) > 0 else points(value)
+
+
+def interval(estimate: Estimate, *, gain: bool = False) -> str:
+    """Return the ends of an estimate's interval in brackets."""
+    low, high = map(signed if gain else points, estimate.interval)
+    return f"[{low}, {high}]"
+
+
+def with_shots(shots: int) -> str:
+    """Return a number of demonstrations in words."""
+    return {0: "no demonstration", 1: "1 demonstration"}.get(shots, f"{shots} demonstrations")
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, their noun in the plural where there are several."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def is_clear(gain: Estimate) -> bool:
+    """Say whether a gain's interval leaves out 0."""
+    low, high = gain.interval
+    return low > 0 or high < 0
+
+
+def summary(evaluation: Evaluation) -> str:
+    """Return what came out, in a few sentences: the best retriever, what it gains, and how sure that is."""
+    shots = evaluation.main_shots
+    best = evaluation.best(shots)
+    value = evaluation.value(best, shots)
+    tasks = evaluation.tasks
+    where = f"on {tasks[0]}" if len(tasks) == 1 else f"on average over {len(tasks)} tasks"
+    reached = (
+        f"With {with_shots(shots)} a prompt, {evaluation.labels[best]} reaches {points(value.value)} points {where}"
+    )
+    if best == evaluation.baseline:
+        low, high = map(points, value.interval)
+        sentences = [f"{reached} (95 % interval {low} to {high})."]
+    else:
+        gain = evaluation.gain(best, shots)
+        amount, direction = points(abs(gain.value)), "less" if gain.value < 0 else "more"
+        low, high = map(signed, gain.interval)
+        base = evaluation.labels[evaluation.baseline]
+        sentences = [f"{reached}, {amount} {direction} than {base} (95 % interval of the difference {low} to {high})."]
+        if not is_clear(gain):
+            sentences.append("That interval includes 0: the difference may be chance.")
+    if ORACLE in evaluation.labels and shots:
+        reached = points(evaluation.value(ORACLE, shots).value)
+        sentences.append(
+            f"The oracle, which reads the gold answers and is no retriever, reaches {reached}: the headroom."
+        )
+    return " ".join(sentences)
+
+
+def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return what was run, as titles and texts."""
+    config, labels = evaluation.config, evaluation.labels
+    candidates, context = config["oracle_candidates"], int(str(config["oracle_context"]))
+    oracle = f"the best of {candidates} candidates, half of them random, scored after {with_shots(context)}"
+    return [
+        ("retrievers", ", ".join(labels.values())),
+        *((label, name) for name, label in labels.items() if label != name),
+        *([("oracle", oracle)] if ORACLE in labels else []),
+        ("gains are over", labels[evaluation.baseline]),
+        ("language model", f"{config['lm_name']} in {config['lm_dtype']}, fingerprint {config['lm']}"),
+        ("tasks", f"{counted(len(evaluation.tasks), 'task')} of {counted(len(evaluation.families), 'family')}"),
+        ("in", str(config["task_folder"])),
+        ("test rows", f"{evaluation.num_rows:,}" + (f", at most {config['limit']} a task" if config["limit"] else "")),
+        ("pools", f"at most {config['pool']} rows each" if config["pool"] else "whole"),
+        ("demonstrations a prompt", ", ".join(map(str, evaluation.shots))),
+        ("seed", f"{config['seed']}, of cuts, random demonstrations and the bootstrap"),
+        ("intervals", f"95 %, {config['resamples']} resamples of the test rows, the same rows for every retriever"),
+        ("udr", str(config["udr"])),
+    ]

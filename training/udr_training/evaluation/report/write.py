@@ -1,0 +1,94 @@
+"""The report of an evaluation: a table for the terminal, Markdown, JSON, and a page to look at."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from udr.data import Collection
+from udr.files import canonical_json, write_atomically
+from udr_training.evaluation.bootstrap import Estimate
+from udr_training.evaluation.report.embedding_map import label_map
+from udr_training.evaluation.report.format import counted, facts, interval, points, signed, summary, with_shots
+from udr_training.evaluation.report.metrics_log import histories
+from udr_training.evaluation.report.page import page
+from udr_training.evaluation.results import Evaluation
+
+
+def write_report(folder: Path, evaluation: Evaluation, collection: Collection) -> None:
+    """Write ``report.json``, ``report.md`` and ``report.html``; the page alone needs the runs and encoders.
+
+    Args:
+        folder: the evaluation's.
+        evaluation: what it found.
+        collection: the tasks, for the map of a pool.
+    """
+    write_atomically(folder / "report.json", canonical_json(evaluation.to_json(), indent=1) + b"\n")
+    write_atomically(folder / "report.md", markdown(evaluation).encode())
+    drawn = page(evaluation, histories(evaluation.labels), label_map(evaluation, collection))
+    write_atomically(folder / "report.html", drawn.encode())
+
+
+def table(evaluation: Evaluation) -> str:
+    """Return the values as a table for people: a row a task, a column a retriever, means and gains last."""
+    names, tables = list(evaluation.labels), []
+    for shots in evaluation.shots:
+        rows = [["task", *evaluation.labels.values()]]
+        for task in evaluation.tasks:
+            rows.append([task, *(points(evaluation.value(name, shots, [task]).value) for name in names)])
+        rows.append(["mean", *(_value(evaluation.value(name, shots)) for name in names)])
+        if evaluation.others:
+            heading = f"gain over {evaluation.labels[evaluation.baseline]}"
+            rows.append([heading, *_gains(evaluation, shots, evaluation.tasks)])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(names) + 1)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        tables.append("\n".join([f"{with_shots(shots)}:", *lines] if len(evaluation.shots) > 1 else lines))
+    return "\n\n".join(tables)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Return the report as Markdown: values and gains of all tasks together, of families and of tasks."""
+    parts = ["# Retriever evaluation", summary(evaluation)]
+    head = ["", *evaluation.labels.values()]
+    for shots in evaluation.shots:
+        parts.append(f"## With {with_shots(shots)}")
+        values = [
+            [title, *(_value(evaluation.value(name, shots, tasks)) for name in evaluation.labels)]
+            for title, tasks in _groups(evaluation)
+        ]
+        parts += ["### Points, with 95 % intervals", _piped([head, *values])]
+        if evaluation.others:
+            gains = [[title, *_gains(evaluation, shots, tasks)] for title, tasks in _groups(evaluation)]
+            parts += [f"### Gains over {_plain(evaluation.labels[evaluation.baseline])}", _piped([head, *gains])]
+    run = "\n".join(f"- {title}: {_plain(text)}" for title, text in facts(evaluation))
+    return "\n\n".join([*parts, "## What was run", run]) + "\n"
+
+
+def _groups(evaluation: Evaluation) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the rows of a table: all tasks, and each family before its tasks."""
+    yield f"mean of {counted(len(evaluation.tasks), 'task')}", evaluation.tasks
+    for family, tasks in evaluation.families.items():
+        if len(evaluation.families) > 1:
+            yield f"family {family}", tasks
+        yield from ((task, [task]) for task in tasks)
+
+
+def _gains(evaluation: Evaluation, shots: int, tasks: Sequence[str]) -> list[str]:
+    """Return the gains of all retrievers as a row says them; nothing for the baseline itself."""
+    gains = {name: evaluation.gain(name, shots, tasks) for name in evaluation.others}
+    texts = {name: f"{signed(gain.value)} {interval(gain, gain=True)}" for name, gain in gains.items()}
+    return [texts.get(name, "") for name in evaluation.labels]
+
+
+def _value(estimate: Estimate) -> str:
+    return f"{points(estimate.value)} {interval(estimate)}"
+
+
+def _piped(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = [[_plain(cell) for cell in row] for row in rows]
+    ruler = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ruler, *body])
+
+
+def _plain(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
+    return re.sub(r"([\\`*<|])", r"\\\1", text)

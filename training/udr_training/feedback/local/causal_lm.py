@@ -1,0 +1,177 @@
+"""A causal language model of Transformers, in process: option log-likelihoods of packed prompts, and greedy text."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from udr.errors import ConfigError, FeedbackError, ModelError, reason
+from udr_training.config import DTYPES
+from udr_training.feedback.local.forward import packed_log_likelihoods, plain_log_likelihoods
+from udr_training.feedback.local.generation import BATCH_TOKENS, answer_text, greedy_tokens, has_ended
+from udr_training.feedback.local.self_check import exact_packing
+from udr_training.feedback.local.tokenizer import LMTokenizer, longest_sequence, model_folder
+from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, plan
+
+_LOG = logging.getLogger(__name__)
+
+PACK_TOKENS = {"cpu": 512, "cuda": 4096}
+"""Tokens a pack, by device; attention over a pack grows with its square, small packs leave the cores idle."""
+
+_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
+
+
+class CausalLM:
+    """Scores options after prompts, packed where the model allows it, and continues prompts greedily.
+
+    Attributes:
+        name: the model's name, as it was asked for.
+        fingerprint: of its files.
+        dtype: of its weights, as text.
+        model: the Transformers model.
+        packed: whether packing passed the self-check; else every prompt and option is a padded row of its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fingerprint: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        pack_tokens: int | None = None,
+    ) -> None:
+        self.name, self.fingerprint = name, fingerprint
+        # Transformers types its models' calls and its tokenizers' too loosely to be checked.
+        self.model: Any = model
+        torch.nn.Module.eval(model)
+        self._device = next(model.parameters()).device
+        self._dtype: torch.dtype = next(model.parameters()).dtype
+        self.dtype = str(self._dtype).removeprefix("torch.")
+        self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
+        self._words = LMTokenizer(tokenizer, longest_sequence(model.config))
+        self._packing = exact_packing(
+            model, name, self._pack_tokens, self.context, try_blocks=self._device.type == "cuda"
+        )
+        self.packed = self._packing is not None
+
+    @classmethod
+    def load(cls, name: str, device: str = "cpu", dtype: str = "float32", pack_tokens: int | None = None) -> "CausalLM":
+        """Load the language model that ``name`` stands for (see ``udr.models``), GGUF included.
+
+        Args:
+            name: a hub name, a path, or ``package:NAME``.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ...
+            dtype: ``float32``, ``bfloat16`` or ``float16``; the weights', log-probabilities are always float32.
+            pack_tokens: tokens a pack; None takes what was measured to be best on the device.
+
+        Raises:
+            ModelError: the name leads nowhere, or not to a causal language model.
+            ConfigError: there is no such type of weights, or no such device.
+        """
+        check_device(device)
+        if dtype not in _DTYPES:
+            raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
+        folder, fingerprint = model_folder(name)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(str(folder))
+            model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"model {name!r} is no causal language model that can be loaded: {reason(error)}"
+            ) from error
+        return cls(name, fingerprint, model.to(device), tokenizer, pack_tokens)
+
+    @property
+    def context(self) -> int:
+        """The longest sequence the model takes, in tokens."""
+        return self._words.context
+
+    def tokens(self, text: str, *, start: bool = False) -> Tokens:
+        """Return the tokens of one segment of a prompt; see ``LMTokenizer``."""
+        return self._words.tokens(text, start=start)
+
+    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        """Return what the model says of each prompt's options, planned and scored."""
+        results: dict[int, Likelihoods] = {}
+        for numbers in self.plan(prompts):
+            scored = self.score([prompts[number] for number in numbers])
+            results |= dict(zip(numbers, scored, strict=True))
+        return [results[number] for number in range(len(prompts))]
+
+    def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Say which prompts to score together, longest first: positions in ``prompts``."""
+        return plan(prompts, self._pack_tokens)
+
+    def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+        """Return what the model says of the options of prompts that were planned together.
+
+        Where memory runs out, they are scored in halves, and later plans have smaller packs.
+
+        Raises:
+            FeedbackError: the model answers with numbers that are none, or memory holds not even one prompt.
+        """
+        results = self._log_likelihoods(prompts)
+        if not all(np.isfinite(result).all() for result in results):
+            raise FeedbackError(f"model {self.name!r} in {self.dtype} gives log-likelihoods that are not finite")
+        return [
+            Likelihoods(sums, tuple(map(len, prompt.options))) for prompt, sums in zip(prompts, results, strict=True)
+        ]
+
+    def _log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
+        try:
+            if self._packing is not None and max(prompt.length for prompt in prompts) <= self._packing.longest:
+                return packed_log_likelihoods(self.model, pack(prompts), self._packing)
+            return plain_log_likelihoods(self.model, prompts)
+        except torch.OutOfMemoryError as error:
+            return self._in_halves(prompts, error)
+
+    def _in_halves(self, prompts: Sequence[Prompt], error: Exception) -> list[NDArray[np.float64]]:
+        if len(prompts) == 1:
+            raise self._no_memory(prompts[0].length) from error
+        size = len(pack(prompts))
+        self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
+        _LOG.warning("out of memory with a pack of %d tokens; packs have %d from now on", size, self._pack_tokens)
+        middle = len(prompts) // 2
+        return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
+
+    def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
+        """Return each prompt's greedy continuation, cut before the first of the stop texts.
+
+        Args:
+            prompts: tokens, each fewer than the context; together where the model heeds a mask, else one by one.
+            stop: the texts that end an answer, one list for all.
+            max_new_tokens: the most tokens an answer may have.
+
+        Raises:
+            FeedbackError: memory holds not even one prompt.
+        """
+        limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
+        room = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packed else 0
+        words = self._words
+        answers = greedy_tokens(
+            self.model, prompts, limits, lambda answer: has_ended(words, answer, stop), room, self._no_memory
+        )
+        return [answer_text(words, answer, stop) for answer in answers]
+
+    def _no_memory(self, tokens: int) -> FeedbackError:
+        return FeedbackError(
+            f"model {self.name!r}: no memory for one prompt of {tokens} tokens on {self._device}; "
+            "take a smaller model, another dtype or another device"
+        )
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine, or this build of torch, does not have.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {device!r} cannot be used: {reason(error)}") from error

@@ -1,0 +1,5 @@
+"""Tree packing: many prompts with shared beginnings as one sequence."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

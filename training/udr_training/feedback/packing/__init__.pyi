@@ -1,0 +1,2 @@
+from .pack import Likelihoods as Likelihoods, Pack as Pack, Prompt as Prompt, Tokens as Tokens, pack as pack
+from .scheduler import plan as plan

@@ -1,0 +1,68 @@
+"""One task of a run: its pool, cut by seed, and from it the queries to learn from."""
+
+from dataclasses import dataclass
+
+from udr.data import Pool, TaskFolder, pool_digest, sample
+from udr.errors import ConfigError
+from udr.types import Row
+from udr_training.candidates import Candidates, Neighbours, Others, propose
+from udr_training.config import ScoringConfig
+from udr_training.feedback.pairs import Pair, candidate_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """A task's pool, and from it the queries to learn from.
+
+    Attributes:
+        others: the pool without a query and its copies.
+        queries: members of the pool.
+        config: how candidates are proposed, and what stands before them.
+    """
+
+    others: Others
+    queries: tuple[Row, ...]
+    config: ScoringConfig
+
+    @staticmethod
+    def cut(folder: TaskFolder, config: ScoringConfig, fewest: int = 1) -> "TrainingTask":
+        """Draw a task's share of a run.
+
+        Args:
+            folder: the task.
+            config: sizes and seed.
+            fewest: the least number of candidates that a query must have.
+
+        Raises:
+            ConfigError: the pool is too small.
+        """
+        pool = folder.pool(config.candidates.pool or None, config.seed)
+        others = Others(pool, config.seed)
+        context = config.feedback.context
+        if others.fewest < max(fewest, context):
+            raise ConfigError(
+                f"the pool of task {folder.task.name!r} has {len(pool)} rows, {others.fewest} without a query and its "
+                f"copies; a step sees {fewest} candidates of a query, and the language model a context of {context}"
+            )
+        return TrainingTask(others, tuple(sample(pool.rows, config.candidates.queries or None, config.seed)), config)
+
+    @property
+    def pool(self) -> Pool:
+        """The demonstrations."""
+        return self.others.pool
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that the pool holds."""
+        return pool_digest(self.pool)
+
+    def propose(self, neighbours: Neighbours) -> Candidates:
+        """Return candidates for every query: its neighbours, and a share drawn at random."""
+        cut = self.config.candidates
+        return propose(self.others, self.queries, neighbours, cut.num_candidates, cut.random_share)
+
+    def pairs(self, candidates: Candidates) -> list[Pair]:
+        """Return what the language model is to score."""
+        rows = {row.id: row for row in self.pool.rows}
+        queries = [rows[query] for query in candidates]
+        return candidate_pairs(self.others, queries, candidates, self.config.feedback.context)

@@ -1,0 +1,166 @@
+"""The losses as a module for ``SentenceTransformerTrainer``: here, or in a training of your own (docs/losses.md)."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from udr_training.config import LOSSES, TrainConfig
+from udr_training.losses.functional import (
+    hardest_only,
+    in_batch_loss,
+    kl_loss,
+    lambda_loss,
+    listwise_loss,
+    near_best,
+    not_negatives,
+    ranks_of,
+)
+from udr_training.losses.gradient_cache import embed_twice
+from udr_training.losses.length_batching import Features, embed
+
+_LARGEST_KEY = 1 << 24
+"""Labels are float32; a larger whole number may not be itself."""
+
+
+class CandidateLoss(nn.Module):
+    """A loss over queries and their scored candidates.
+
+    ==============================================  =======================================================
+    Columns                                         Label
+    ==============================================  =======================================================
+    query, candidate 1, ..., candidate l            2 l + 1 numbers: the candidates' scores, higher is better;
+                                                    their keys; the query's key. Equal keys stand for equal
+                                                    texts; they are whole numbers below 2^24
+    ==============================================  =======================================================
+
+    ``kind`` is one of
+
+    - ``udr``: λ · list-wise loss + (1 - λ) · in-batch loss (the paper, equation 5; its λ is 0.8),
+    - ``lambda``: the same with the list-wise loss of the authors' code,
+    - ``kl``: the same with the divergence from the language model's choice,
+    - ``epr``: the best candidate against the worst, and against the best and worst of the batch's other queries.
+
+    Args:
+        model: the model to train.
+        kind: which loss.
+        temperature: cosines are divided by it; None takes the plain dot product, as the paper does.
+        ranking_weight: λ, 0 to 1; not of ``epr``.
+        score_margin: own candidates whose score is that close to the best are no negatives in the batch; 0 leaves all.
+        score_temperature: τ of ``kl``.
+        mini_batch: texts embedded at a time, with their gradients; the loss is that of the whole batch, and memory
+            grows with the mini-batch alone. 0 embeds all at once, which is faster.
+
+    Raises:
+        ValueError: a setting makes no sense.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        kind: str = "udr",
+        temperature: float | None = 0.05,
+        ranking_weight: float = 0.8,
+        score_margin: float = 0.0,
+        score_temperature: float = 0.1,
+        mini_batch: int = 0,
+    ) -> None:
+        super().__init__()
+        if kind not in LOSSES:
+            raise ValueError(f"unknown loss {kind!r}; there are {', '.join(LOSSES)}")
+        for name, value in {"temperature": temperature, "score_temperature": score_temperature}.items():
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, found {value}")
+        if not 0 <= ranking_weight <= 1:
+            raise ValueError(f"ranking_weight must be in [0, 1], found {ranking_weight}")
+        if not score_margin >= 0 or mini_batch < 0:
+            raise ValueError(f"score_margin and mini_batch must be at least 0, found {score_margin} and {mini_batch}")
+        self.model, self.kind, self.temperature, self.ranking_weight = model, kind, temperature, ranking_weight
+        self.score_margin, self.score_temperature, self.mini_batch = score_margin, score_temperature, mini_batch
+        # MatryoshkaLoss around a gradient cache that it does not know of would train on wrong gradients, silently.
+        self.uses_gradient_cache = mini_batch > 0
+
+    @classmethod
+    def of(cls, model: SentenceTransformer, config: TrainConfig) -> "CandidateLoss":
+        """Return the loss that a configuration asks for."""
+        return cls(
+            model,
+            config.loss,
+            temperature=config.temperature or None,
+            ranking_weight=config.ranking_weight,
+            score_margin=config.score_margin,
+            score_temperature=config.score_temperature,
+            mini_batch=config.mini_batch,
+        )
+
+    def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
+        """Embed the columns and return the loss."""
+        queries, *candidates = sentence_features
+
+        def of_vectors(vectors: Sequence[Tensor]) -> Tensor:
+            return self.compute_loss_from_embeddings(vectors[0].squeeze(1), vectors[1], labels)
+
+        if self.mini_batch and torch.is_grad_enabled():
+            return embed_twice(self.model, [[queries], candidates], of_vectors, self.mini_batch)
+        return of_vectors([embed(self.model, columns) for columns in ([queries], candidates)])
+
+    def compute_loss_from_embeddings(self, queries: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss from vectors.
+
+        Args:
+            queries: [B, dimension].
+            candidates: [B, l, dimension].
+            labels: [B, 2 l + 1].
+
+        Raises:
+            ValueError: the label's width is not 2 l + 1, it holds NaN or infinity, or a key is too large.
+        """
+        batch, length, _ = candidates.shape
+        if labels.shape != (batch, 2 * length + 1):
+            raise ValueError(
+                f"labels must be [{batch}, {2 * length + 1}] for {length} candidate columns: scores, candidate keys, "
+                f"query key; found {list(labels.shape)}"
+            )
+        # A score of NaN would be the best, and rank first.
+        if not bool(labels.isfinite().all()):
+            raise ValueError("labels must be finite, found NaN or infinity among scores or keys")
+        scores, keys = labels[:, :length], labels[:, length:]
+        if bool((keys >= _LARGEST_KEY).any()):
+            raise ValueError(f"keys must be below {_LARGEST_KEY}, found {int(keys.max())}")
+        similarities = self.similarities(queries, candidates.flatten(0, 1))
+        own_columns = torch.arange(batch * length, device=labels.device).view(batch, length)
+        # Among equal scores the first is the positive.
+        best = scores.argmax(dim=1, keepdim=True)
+        positives = own_columns.gather(1, best).squeeze(1)
+        masked = not_negatives(keys[:, :-1].flatten(), keys[:, -1], positives)
+        if self.score_margin:
+            too_good = near_best(scores, self.score_margin).scatter(1, best, False)
+            masked = masked.scatter(1, own_columns, masked.gather(1, own_columns) | too_good)
+        if self.kind == "epr":
+            return in_batch_loss(similarities, positives, masked | ~hardest_only(scores).flatten()[None])
+        contrast = in_batch_loss(similarities, positives, masked)
+        ranking = self._ranking(similarities.gather(1, own_columns), scores)
+        return self.ranking_weight * ranking + (1 - self.ranking_weight) * contrast
+
+    def _ranking(self, similarities: Tensor, scores: Tensor) -> Tensor:
+        if self.kind == "kl":
+            return kl_loss(similarities, scores, self.score_temperature)
+        return (listwise_loss if self.kind == "udr" else lambda_loss)(similarities, ranks_of(scores))
+
+    def similarities(self, queries: Tensor, candidates: Tensor) -> Tensor:
+        """Return the similarities [B, C] of queries [B, dimension] and candidates [C, dimension], in float32."""
+        # Under autocast they would come in bfloat16, whose steps of 0.004 between cosines are 0.08 at a temperature of
+        # 0.05: more than what sets many candidates apart.
+        with torch.autocast(queries.device.type, enabled=False):
+            queries, candidates = queries.float(), candidates.float()
+            if self.temperature is None:
+                return queries @ candidates.T
+            return functional.normalize(queries, dim=1) @ functional.normalize(candidates, dim=1).T / self.temperature
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """Return the settings for the model card."""
+        names = ("kind", "temperature", "ranking_weight", "score_margin", "score_temperature", "mini_batch")
+        return {name: getattr(self, name) for name in names}

@@ -1,0 +1,1 @@
+from .plan import plan_run as plan_run

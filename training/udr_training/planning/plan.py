@@ -1,0 +1,166 @@
+"""What a run would do and cost, before it is started: ``udr train --dry-run``.
+
+Nothing of the run is written. The rates are measured (``rates``).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from udr.data import Collection, formatting
+from udr.types import Json
+from udr_training.candidates import Candidates, first_neighbours
+from udr_training.config import RunConfig
+from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask, load_lm
+from udr_training.planning.throughput import pairs_per_second, seconds_per_step
+from udr_training.run_folder import RunFolder
+from udr_training.trainer import check_optimizer, num_learned, num_steps, starting_model
+
+_BYTES_A_PAIR = 40
+"""What a stored pair takes; measured in ``docs/results/feedback.md``."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlan:
+    """One task's share of a run.
+
+    Attributes:
+        task: its name.
+        pool: demonstrations.
+        queries: training queries, those that are watched among them.
+        candidates: of each query, in each iteration.
+        pairs: to score in the first iteration.
+        stored: of these, how many scores are there already.
+        later_pairs: to score in all later iterations, at most.
+        pairs_per_second: as measured.
+    """
+
+    task: str
+    pool: int
+    queries: int
+    candidates: int
+    pairs: int
+    stored: int
+    later_pairs: int
+    pairs_per_second: float
+
+    @property
+    def seconds(self) -> float:
+        """The feedback's time, at most."""
+        return (self.pairs - self.stored + self.later_pairs) / self.pairs_per_second
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run would do.
+
+    Attributes:
+        tasks: by task.
+        iterations: trainings.
+        steps: of each training.
+        seconds_per_step: as measured.
+        disk_bytes: what the run directory holds at most: scores, models, checkpoints.
+    """
+
+    tasks: tuple[TaskPlan, ...]
+    iterations: int
+    steps: int
+    seconds_per_step: float
+    disk_bytes: int
+
+    @property
+    def feedback_seconds(self) -> float:
+        """The feedback's time, at most."""
+        return sum(task.seconds for task in self.tasks)
+
+    @property
+    def training_seconds(self) -> float:
+        """The trainings' time, without mining and validation."""
+        return self.iterations * self.steps * self.seconds_per_step
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the plan as JSON."""
+        return {**asdict(self), "feedback_seconds": self.feedback_seconds, "training_seconds": self.training_seconds}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the plan as lines for people."""
+        for task in self.tasks:
+            yield (
+                f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
+                f"{task.pairs} pairs ({task.stored} scored before), then at most {task.later_pairs} more; "
+                f"{task.pairs_per_second:.1f} pairs/s, {_clock(task.seconds)}"
+            )
+        yield f"feedback: {_clock(self.feedback_seconds)} at most"
+        yield (
+            f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
+            f"{_clock(self.training_seconds)}; mining and validation come on top"
+        )
+        yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"
+
+
+def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Path | None = None) -> RunPlan:
+    """Measure what a run would take.
+
+    Args:
+        path: the run directory; it need not exist, and nothing is written there.
+        collection: the tasks.
+        config: of the run.
+        feedback: where scores would be kept; those that are there already cost nothing.
+
+    Raises:
+        ConfigError: the directory belongs to a run with another configuration, a pool is too small, or there is no such
+            device.
+        ModelError: a model's name leads nowhere.
+        FeedbackError: a remote language model gives no usable numbers.
+    """
+    check_optimizer(config.train.optimizer)
+    folder = RunFolder(path)
+    if (path / "config.toml").exists():
+        folder.check(config)
+    cut = {name: TrainingTask.cut(task, config, config.train.list_length) for name, task in collection.tasks.items()}
+    proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in cut.items()}
+    model = starting_model(config.train, config.train.model)
+    step = seconds_per_step(model, cut, proposed, config)
+    lm, store = load_lm(config.feedback), folder.scores(feedback)
+    tasks = tuple(_task_plan(cut[name], proposed[name], lm, store, config) for name in cut)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    iterations = config.train.iterations
+    learned = {name: num_learned(len(task.queries), config.train) for name, task in cut.items()}
+    return RunPlan(
+        tasks=tasks,
+        iterations=iterations,
+        steps=num_steps(config.train, learned),
+        seconds_per_step=step,
+        # A model an iteration and the last one again; three checkpoints with an optimizer's two moments.
+        disk_bytes=_BYTES_A_PAIR * sum(task.pairs + task.later_pairs for task in tasks)
+        + weights * (iterations + 1 + 3 * 3),
+    )
+
+
+def _num_stored(store: Path, lm: FeedbackLM, pairs: Sequence[Pair]) -> int:
+    if not store.exists():
+        return 0
+    with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as opened:
+        return len(opened.get({pair.key for pair in pairs}))
+
+
+def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig) -> TaskPlan:
+    pairs = task.pairs(proposed)
+    later = config.train.iterations - 1
+    # What is drawn at random is the same in every iteration, and scored once; all else may be new.
+    drawn = round(config.candidates.num_candidates * config.candidates.random_share)
+    return TaskPlan(
+        task=task.pool.task.name,
+        pool=len(task.pool),
+        queries=len(task.queries),
+        candidates=config.candidates.num_candidates,
+        pairs=len(pairs),
+        stored=_num_stored(store, lm, pairs),
+        later_pairs=later * len(task.queries) * (config.candidates.num_candidates - drawn),
+        pairs_per_second=pairs_per_second(lm, pairs),
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,9 @@
+from . import evaluator as evaluator
+from .checkpoints import last_whole as last_whole
+from .dataset import TaskExamples as TaskExamples, dataset as dataset, num_learned as num_learned, split as split
+from .evaluator import RankValidation as RankValidation
+from .model import has_two_towers as has_two_towers, merge_adapters as merge_adapters, starting_model as starting_model
+from .sampler import (
+    TaskBatchSampler as TaskBatchSampler, draw_candidates as draw_candidates, task_probabilities as task_probabilities,
+)
+from .train import check_optimizer as check_optimizer, num_steps as num_steps, train_encoder as train_encoder

@@ -1,0 +1,102 @@
+"""The command ``udr``. Its own commands retrieve and build prompts; other packages add theirs by entry point."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated
+
+import typer
+
+from udr import __version__
+from udr.cli.console import command_group
+from udr.cli.retrieve import prompt, retrieve
+from udr.errors import ConfigError, UdrError, VerificationError
+
+GROUP = "udr.commands"
+"""The entry-point group of commands: a Typer instance becomes a group of commands, a function one command."""
+
+_EXIT_CODES: Mapping[type[UdrError], int] = {ConfigError: 2, VerificationError: 3}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 failure, 2 usage, 3 verification failed, 130 interrupted.
+
+    Args:
+        arguments: what follows ``udr`` on the command line; None takes the process's own.
+    """
+    _log_to_stderr()
+    try:
+        application()(args=arguments, prog_name="udr")
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except (UdrError, OSError) as error:
+        if os.environ.get("UDR_DEBUG"):
+            traceback.print_exc()
+        typer.echo(f"udr: error: {_one_line(error)}", err=True)
+        return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
+    return 0
+
+
+def application() -> typer.Typer:
+    """Return the command ``udr`` with every command that is installed."""
+    app = command_group("Retrieve the demonstrations that help your language model most.")
+    app.callback()(_options)
+    app.command()(retrieve)
+    app.command()(prompt)
+    for entry in _commands():
+        _add(app, entry)
+    return app
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"udr {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Take what stands before the command's name."""
+
+
+def _commands() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+
+
+def _add(app: typer.Typer, entry: EntryPoint) -> None:
+    """Add a command of another package; where that cannot be imported, one that says so when it is run."""
+    try:
+        command = entry.load()
+    except ImportError as error:
+        failure = ConfigError(f"the command {entry.name!r} cannot be loaded from {entry.value}: {error}")
+        failure.__cause__ = error
+
+        def unavailable() -> None:
+            raise failure
+
+        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
+        app.command(entry.name, help=f"(cannot be loaded: {error})", context_settings=anything)(unavailable)
+        return
+    if isinstance(command, typer.Typer):
+        app.add_typer(command, name=entry.name)
+    else:
+        app.command(entry.name)(command)
+
+
+def _log_to_stderr() -> None:
+    """Show our own packages' logs from INFO on, others' from WARNING on, and progress bars on a terminal only."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.basicConfig(level=logging.WARNING, format="udr: %(message)s", stream=sys.stderr)
+    for package in {"udr", *(entry.module.partition(".")[0] for entry in _commands())}:
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")) or type(error).__name__

@@ -1,0 +1,22 @@
+from . import formatting as formatting
+from .collection import (
+    Collection as Collection, TaskFolder as TaskFolder, no_row as no_row, open_collection as open_collection,
+    task_files as task_files,
+)
+from .duplicates import (
+    copy_key as copy_key, copy_text as copy_text, input_copy_text as input_copy_text, normalised as normalised,
+    plain_inputs as plain_inputs, text_key as text_key,
+)
+from .formatting import (
+    ALL_INSTRUCTION as ALL_INSTRUCTION, ENCODER_WORDING as ENCODER_WORDING, Wording as Wording,
+    check_input as check_input, demonstration_text as demonstration_text,
+    encoder_demonstration as encoder_demonstration, encoder_query as encoder_query, input_text as input_text,
+    input_words as input_words, prompt as prompt, row_query as row_query, value_text as value_text,
+)
+from .pool import Pool as Pool, pool_digest as pool_digest, row_text as row_text, rows_digest as rows_digest
+from .rows import numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows
+from .sampling import place as place, sample as sample, sample_by as sample_by
+from .task import (
+    Kind as Kind, Metric as Metric, Normalise as Normalise, Task as Task, TaskFamily as TaskFamily,
+    Template as Template, parse_family as parse_family, parse_task as parse_task,
+)

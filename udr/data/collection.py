@@ -1,0 +1,131 @@
+"""Pools: a task's demonstrations; and the folders that tasks and their rows lie in."""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from udr.data.pool import Pool
+from udr.data.rows import SUFFIXES, read_rows
+from udr.data.sampling import sample
+from udr.data.task import Task, TaskFamily, parse_family, parse_task
+from udr.errors import ConfigError, DataError, UnknownTaskError
+from udr.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFolder:
+    """A task and the folder that holds its splits."""
+
+    task: Task
+    path: Path
+
+    def files(self, split: str) -> list[Path]:
+        """Return what there is of a split; one file, where nothing is wrong."""
+        return [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
+
+    def file(self, split: str) -> Path:
+        """Return the file that holds ``train``, ``validation`` or ``test``.
+
+        Raises:
+            DataError: no file holds that split, or two do.
+        """
+        files = self.files(split)
+        if len(files) != 1:
+            found = " and ".join(path.name for path in files) or "none"
+            raise DataError(f"needs one of {', '.join(split + s for s in SUFFIXES)}; found {found}", path=self.path)
+        return files[0]
+
+    def rows(self, split: str) -> list[Row]:
+        """Return the rows of ``train``, ``validation`` or ``test``, in the file's order.
+
+        Raises:
+            DataError: no file holds that split, two do, it is empty, or a row is wrong.
+        """
+        path = self.file(split)
+        rows = list(read_rows(self.task, path))
+        if not rows:
+            raise no_row(self.task, path)
+        return rows
+
+    def pool(self, size: int | None = None, seed: int = 0) -> Pool:
+        """Return the training rows as a pool, cut by seed to at most ``size``."""
+        return Pool(self.task, tuple(sample(self.rows("train"), size, seed)))
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The tasks under one folder, and their families.
+
+    Attributes:
+        root: the folder.
+        tasks: by name, in the order asked for, else sorted by name.
+        families: by name; one for each family that a task names.
+    """
+
+    root: Path
+    tasks: Mapping[str, TaskFolder]
+    families: Mapping[str, TaskFamily]
+
+
+def open_collection(root: Path, names: Sequence[str] | None = None) -> Collection:
+    """Read the ``task.toml`` files at most two folders below ``root``, and the ``family.toml`` files beside them.
+
+    Args:
+        root: a collection, a family's folder or a task's folder.
+        names: the tasks wanted; None for all.
+
+    Raises:
+        DataError: a file is wrong, a task's folder is not called by its name, or two tasks share one.
+        UnknownTaskError: a name is not among the tasks.
+        ConfigError: there is no task at all.
+    """
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no such folder of tasks")
+    found: dict[str, TaskFolder] = {}
+    for path in task_files(root):
+        task = parse_task(_read_toml(path), path)
+        folder = path.parent.resolve().name
+        if folder != task.name:
+            raise DataError(f"is {task.name!r}, but the folder is called {folder!r}", path=path, field="name")
+        if task.name in found:
+            raise DataError(f"{task.name!r} is also in {found[task.name].path}", path=path, field="name")
+        found[task.name] = TaskFolder(task, path.parent)
+    if not found:
+        raise ConfigError(f"{root}: holds no task.toml, neither itself nor up to two folders below")
+    tasks = {name: _get(found, name) for name in (names if names is not None else sorted(found))}
+    return Collection(root, tasks, {f.task.family: _family(f) for f in tasks.values()})
+
+
+def task_files(root: Path) -> Iterator[Path]:
+    """Yield the ``task.toml`` files at most two folders below ``root``, the nearest first."""
+    for depth in ("", "*/", "*/*/"):
+        yield from sorted(root.glob(f"{depth}task.toml"))
+
+
+def _get(found: Mapping[str, TaskFolder], name: str) -> TaskFolder:
+    if name not in found:
+        raise UnknownTaskError(f"unknown task {name!r}; there are {', '.join(sorted(found))}")
+    return found[name]
+
+
+def _family(folder: TaskFolder) -> TaskFamily:
+    name = folder.task.family
+    path = folder.path.parent / "family.toml"
+    if path.is_file():
+        return parse_family(_read_toml(path), name, path)
+    return TaskFamily(name, name.replace("_", " ").replace("-", " "))
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: byte {error.start} ({error.reason})", path=path) from error
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"not TOML: {error}", path=path) from error
+
+
+def no_row(task: Task, path: Path) -> DataError:
+    """Return the error of a file without a row."""
+    return DataError(f"holds no row; task {task.name!r} needs at least one", path=path)

@@ -1,0 +1,69 @@
+"""A pool: a task's demonstrations in the order of their ids, and the hashes that stand for rows."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from udr.data.task import Task
+from udr.errors import DataError
+from udr.files import canonical_json
+from udr.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A task and its demonstrations, in the order of their ids.
+
+    Raises:
+        DataError: there is no row, or two share an id.
+    """
+
+    task: Task
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise DataError(f"the pool of task {self.task.name!r} is empty; it needs at least one row")
+        rows = tuple(sorted(self.rows, key=lambda row: row.id))
+        for one, other in pairwise(rows):
+            if one.id == other.id:
+                raise DataError(f"the pool of task {self.task.name!r} has the id {one.id!r} twice", field="id")
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def row_text(row: Row) -> str:
+    """Return a row as the table keeps it; equal rows give equal texts."""
+    return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def pool_lines(pool: Pool) -> Iterator[bytes]:
+    """Yield all that a pool holds, its task and then its rows, for hashing; equal pools yield equal lines."""
+    yield b"\n" + canonical_json(pool.task.to_json())
+    yield from _row_lines(pool.rows)
+
+
+def _row_lines(rows: Iterable[Row]) -> Iterator[bytes]:
+    for row in rows:
+        yield b"\n" + row_text(row).encode()
+
+
+def pool_digest(pool: Pool) -> str:
+    """Return a hash of all that a pool holds: 16 hex digits."""
+    return _digest(pool_lines(pool))
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """Return a hash of rows in their order: 16 hex digits."""
+    return _digest(_row_lines(rows))
+
+
+def _digest(lines: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,5 @@
+"""Encoders, their inference backends, and the tokenizers that count prompt tokens."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

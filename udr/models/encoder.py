@@ -1,0 +1,230 @@
+"""The encoder: texts to vectors. The one file that imports sentence_transformers for inference."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+
+import numpy as np
+
+from udr.data import ENCODER_WORDING
+from udr.errors import MissingExtraError, ModelError, reason
+from udr.models import hub
+from udr.models.device import best_device
+from udr.search import Metric, Vectors
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from torch import Tensor, nn
+
+    from udr.models.query_tokenizer import QueryTokens
+
+RECORD = "udr.json"
+"""The file in the folder of a model that udr trained: the wording it was trained with."""
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class Encoder(Protocol):
+    """What an encoder is to the rest of udr."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as it was asked for."""
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands for its weights, tokenizer, pooling and prompts."""
+
+    @property
+    def dimension(self) -> int:
+        """The width of its vectors."""
+
+    @property
+    def metric(self) -> Metric:
+        """How its vectors are compared; cosine vectors have unit length, so the dot product serves both."""
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of query texts, float32 [len(texts), dimension]."""
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+
+
+class SentenceEncoder:
+    """A Sentence-Transformers model: pooling, prompts and towers come from the model's own folder.
+
+    Attributes:
+        name: the model's name, as it was asked for.
+        path: the folder it was loaded from.
+        fingerprint: of the files in that folder.
+        model: the Sentence-Transformers model.
+        batch_size: texts a forward pass.
+        dtype: what its transformers compute in.
+    """
+
+    def __init__(
+        self, name: str, path: Path, model: "SentenceTransformer", batch_size: int = 32, dtype: DType = "float32"
+    ) -> None:
+        self.name, self.path, self.model, self.batch_size, self.dtype = name, path, model, batch_size, dtype
+        self.fingerprint = hub.fingerprint(path)
+
+    @classmethod
+    def load(
+        cls, name: str, device: str | None = None, batch_size: int = 32, dtype: DType = "float32"
+    ) -> "SentenceEncoder":
+        """Load the model that ``name`` stands for (see ``udr.models``).
+
+        Args:
+            name: a hub name, a path, or ``package:NAME``.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is, and where there is no GPU the
+                CPU stands in for one, with a notice.
+            batch_size: texts a forward pass.
+            dtype: what the transformers compute in. Indexes are built in float32; half the bits are for queries,
+                and what follows the transformers, pooling first, stays in float32.
+
+        Raises:
+            ModelError: the name leads nowhere, or not to an encoder.
+            MissingExtraError: sentence-transformers is not installed.
+        """
+        path = hub.locate(name)
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+        except ImportError as error:
+            raise MissingExtraError("sentence-transformers", "index") from error
+        if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
+            raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
+        _check_wording(name, path)
+        device = best_device(device)
+        try:
+            # Said even for float32: without it, Transformers takes what the weights were saved in.
+            model = SentenceTransformer(str(path), device=device, model_kwargs={"dtype": getattr(torch, dtype)})
+        except Exception as error:
+            # Weights that are cut short, a device that torch does not know, a configuration of another kind:
+            # each library below has its own errors for these.
+            raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason(error)}") from error
+        if dtype == "float32":
+            model.float()
+        else:
+            _float32_after_transformers(model)
+        return cls(name, path, model, batch_size, dtype)
+
+    @property
+    def dimension(self) -> int:
+        """The width of its vectors."""
+        width = self.model.get_embedding_dimension()
+        if width is None:
+            raise ModelError(f"model {self.name!r} does not tell the width of its vectors")
+        return int(width)
+
+    @property
+    def metric(self) -> Metric:
+        """How its vectors are compared."""
+        metric = str(self.model.similarity_fn_name)
+        if metric not in ("cosine", "dot"):
+            raise ModelError(f"model {self.name!r} compares by {metric}; udr searches by cosine or dot product")
+        return cast("Metric", metric)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of query texts, float32 [len(texts), dimension]."""
+        tokenised = self.query_tokens
+        if tokenised is None or not texts:
+            return self._encode(self.model.encode_query, texts)
+        import torch
+
+        from udr.models.query_tokenizer import CPU_PADDING
+
+        device = self.model.device
+        # A GPU computes the padding of a batch in less time than it takes to start another.
+        padding = CPU_PADDING if device.type == "cpu" else math.inf
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        with torch.inference_mode():
+            for places, tokens in tokenised.batches(texts, self.batch_size, padding):
+                features = {name: torch.from_numpy(rows).to(device) for name, rows in tokens.items()}
+                vectors[places] = self.embed(features, tokenised).cpu().numpy()
+        return vectors
+
+    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+        return self._encode(self.model.encode_document, texts)
+
+    @cached_property
+    def query_tokens(self) -> "QueryTokens | None":
+        """What tokenises queries directly, or None where only the model's own way does it right.
+
+        ``SentenceTransformer.encode`` inspects texts, arguments and modules anew in every call. For one short text
+        that would be a tenth of the time in torch, and a fifth of it in ONNX Runtime.
+        """
+        from udr.models.query_tokenizer import query_tokens
+
+        first, prompts = self.model[0], self.model.prompts
+        # Of two towers, the queries'.
+        towers = getattr(first, "sub_modules", {})
+        tokenizer = getattr(towers["query"][0] if "query" in towers else first, "tokenizer", None)
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            return None
+        prompt = prompts["query"] if "query" in prompts else prompts.get(self.model.default_prompt_name or "")
+        return query_tokens(fast, prompt or "", lambda texts: self.model.preprocess(texts, prompt=prompt, task="query"))
+
+    def embed(self, features: "dict[str, Tensor]", tokens: "QueryTokens") -> "Tensor":
+        """Return the vectors of queries, float32 [count, dimension], on the model's device.
+
+        Args:
+            features: their tokens, by the names that the model knows them by.
+            tokens: what tokenised them.
+        """
+        from torch.nn.functional import normalize
+
+        if self.model.training:
+            self.model.eval()
+        vectors = self.model({**features, **tokens.constants}, task="query")["sentence_embedding"]
+        if self.model.truncate_dim is not None:
+            vectors = vectors[:, : self.model.truncate_dim]
+        return normalize(vectors, p=2, dim=1) if self.metric == "cosine" else cast("Tensor", vectors)
+
+    def _encode(self, encode: Callable[..., Any], texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        vectors = encode(
+            list(texts),
+            batch_size=self.batch_size,
+            normalize_embeddings=self.metric == "cosine",
+            show_progress_bar=False,
+            convert_to_numpy=True,
+        )
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _float32_after_transformers(model: "SentenceTransformer") -> None:
+    from sentence_transformers.base.modules import Module, Router, Transformer
+
+    for module in model.modules():
+        if isinstance(module, Transformer):
+            module.register_forward_hook(_float32)
+        elif isinstance(module, Module) and not isinstance(module, Router):
+            module.float()
+
+
+def _float32(_module: "nn.Module", _arguments: object, features: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.float() if getattr(value, "is_floating_point", bool)() else value
+        for name, value in features.items()
+    }
+
+
+def _check_wording(name: str, path: Path) -> None:
+    record = path / RECORD
+    if not record.is_file():
+        return
+    try:
+        found = json.loads(record.read_bytes()).get("encoder_wording")
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
+    if found != ENCODER_WORDING:
+        raise ModelError(
+            f"model {name!r} was trained with the encoder wording {found}, this version of udr uses {ENCODER_WORDING}; "
+            "train it again, or use the version of udr that trained it"
+        )

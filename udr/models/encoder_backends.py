@@ -1,0 +1,127 @@
+"""Which engine encodes queries: by a table of the device, of what is installed, and of what the processor knows."""
+
+import logging
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from udr.errors import ConfigError, ModelError, reason
+from udr.models.device import best_device, cpu_has_bf16, num_threads
+from udr.models.encoder import DType, SentenceEncoder
+from udr.models.probe_texts import PROBES
+
+if TYPE_CHECKING:
+    from udr.models.onnx_encoder import OnnxEncoder
+
+_LOG = logging.getLogger(__name__)
+
+
+class Engine(StrEnum):
+    """What computes the vectors of queries."""
+
+    TORCH = "torch"
+    TORCH_BF16 = "torch-bf16"
+    TORCH_FP16 = "torch-fp16"
+    ONNX = "onnx"
+
+
+_TABLE: tuple[tuple[str, bool | None, bool | None, Engine], ...] = (
+    # device, onnxruntime is installed, the processor has bfloat16 (None: either way), engine
+    # Every CUDA device has float16, which rounds eight times as finely; what overflows in it falls back.
+    ("cuda", None, None, Engine.TORCH_FP16),
+    ("cpu", True, None, Engine.ONNX),
+    ("cpu", False, True, Engine.TORCH_BF16),
+)
+_DTYPES: dict[Engine, DType] = {
+    Engine.TORCH: "float32",
+    Engine.TORCH_BF16: "bfloat16",
+    Engine.TORCH_FP16: "float16",
+}
+
+
+def choose(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
+    """Return the engine for queries.
+
+    Args:
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...
+        has_onnx: whether onnxruntime is installed.
+        cpu_bf16: whether the processor has bfloat16.
+    """
+    kind = device.partition(":")[0]
+    for for_device, for_onnx, for_bf16, engine in _TABLE:
+        if for_device == kind and for_onnx in (None, has_onnx) and for_bf16 in (None, cpu_bf16):
+            return engine
+    return Engine.TORCH
+
+
+def load_encoder(name: str, device: str | None = None, engine: str | None = None) -> "SentenceEncoder | OnnxEncoder":
+    """Load a model as an encoder of queries.
+
+    An engine that cannot compute this model, or not rightly, gives way to torch in float32, with a notice.
+
+    Args:
+        name: a hub name, a path, or ``package:NAME``.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is.
+        engine: one of ``Engine``; None takes what ``choose`` says.
+
+    Raises:
+        ConfigError: there is no such engine, or not on this device.
+        MissingExtraError: what the engine needs is not installed.
+        ModelError: the name leads nowhere, or not to an encoder.
+    """
+    wanted = None if engine is None else _engine(engine)
+    device = "cpu" if device is None and wanted is Engine.ONNX else best_device(device)
+    if wanted is None:
+        wanted = choose(device, find_spec("onnxruntime") is not None, cpu_has_bf16())
+    if wanted is Engine.ONNX and device != "cpu":
+        raise ConfigError(f"engine 'onnx' encodes on the CPU, not on {device!r}; take another engine or device 'cpu'")
+    if device == "cpu":
+        import torch
+
+        torch.set_num_threads(num_threads())
+    return _onnx(name) if wanted is Engine.ONNX else _torch(name, device, _DTYPES[wanted])
+
+
+def engine_of(encoder: "SentenceEncoder | OnnxEncoder") -> Engine:
+    """Return what computes an encoder's queries: torch, where another engine was asked for and gave way."""
+    if isinstance(encoder, SentenceEncoder):
+        return next(engine for engine, dtype in _DTYPES.items() if dtype == encoder.dtype)
+    return Engine.ONNX
+
+
+def _engine(name: str) -> Engine:
+    try:
+        return Engine(name)
+    except ValueError:
+        raise ConfigError(f"engine {name!r} is none of {', '.join(Engine)}") from None
+
+
+def _onnx(name: str) -> "SentenceEncoder | OnnxEncoder":
+    # Imported here because onnxruntime is an extra.
+    from udr.models.onnx_encoder import OnnxEncoder
+
+    encoder = SentenceEncoder.load(name, "cpu")
+    try:
+        return OnnxEncoder.of(encoder, num_threads())
+    except ModelError as error:
+        _LOG.warning("%s; encoding queries by torch", error)
+        return encoder
+
+
+def _torch(name: str, device: str, dtype: DType) -> SentenceEncoder:
+    encoder = SentenceEncoder.load(name, device, dtype=dtype)
+    if dtype == "float32" or (problem := _problem(encoder)) is None:
+        return encoder
+    _LOG.warning("model %r in %s %s; encoding queries in float32", name, dtype, problem)
+    return SentenceEncoder.load(name, device)
+
+
+def _problem(encoder: SentenceEncoder) -> str | None:
+    """Return what is wrong with an encoder of half the bits: some models have numbers beyond float16, or no code."""
+    try:
+        vectors = encoder.encode_queries(PROBES)
+    except RuntimeError as error:
+        return f"cannot compute: {reason(error)}"
+    return None if np.isfinite(vectors).all() else "gives numbers that are not finite"

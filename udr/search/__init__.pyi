@@ -1,0 +1,13 @@
+from .approximate import RankedProposals as RankedProposals
+from .base import (
+    DECIMALS as DECIMALS, Metric as Metric, Positions as Positions, Searcher as Searcher, Similarities as Similarities,
+    Vectors as Vectors, order as order,
+)
+from .bm25 import BM25Search as BM25Search, weigh as weigh
+from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
+from .faiss_cpu import (
+    FaissSearch as FaissSearch, empty_index as empty_index, in_halves as in_halves, make_index as make_index,
+    open_index as open_index, proposer as proposer, set_parameters as set_parameters, write_index as write_index,
+)
+from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
+from .fusion import Hit as Hit, fuse as fuse, nearest as nearest

@@ -1,0 +1,100 @@
+"""Search among vectors: the protocol, and the one order of results.
+
+The order is our own: similarity rounded to 5 decimals, then position. An engine's order among equals is
+arbitrary, and its sums differ from another's in the last bits; so engines only propose, a little more than
+was asked for, and ``order`` computes the similarities of what they proposed in one way for all of them.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Metric = Literal["cosine", "dot"]
+Vectors = NDArray[np.float32]
+"""Vectors, float32 [count, dimension]; of unit length where the metric is cosine."""
+
+Positions = NDArray[np.int64]
+Similarities = NDArray[np.float64]
+
+DECIMALS = 5
+_MARGIN = 16
+_BLOCK = 1 << 20
+"""Numbers of vectors that are converted at once."""
+
+Proposer = Callable[[Vectors, int], tuple[NDArray[np.floating], Positions]]
+"""From queries and a count to similarities and positions, both [num_queries, count], best first."""
+
+
+class Searcher(Protocol):
+    """Finds the vectors nearest to queries."""
+
+    @property
+    def vectors(self) -> NDArray[np.floating]:
+        """The vectors, float32 or float16 [num_vectors, dimension], in memory or mapped from a file."""
+
+    def __len__(self) -> int:
+        """Return how many vectors there are."""
+
+    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+        """Return the k nearest vectors of each query.
+
+        Args:
+            queries: float32 [num_queries, dimension].
+            k: how many, at least 1; fewer come back when there are fewer vectors.
+
+        Returns:
+            Positions and similarities, both [num_queries, min(k, len(self))]; the similarity is the dot product
+            rounded to 5 decimals, higher is nearer; best first, ties by position.
+        """
+
+
+def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
+    """Return how many vectors a search for k gives.
+
+    Raises:
+        ValueError: the shapes do not fit, or k is below 1.
+    """
+    if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
+        raise ValueError(f"queries must be [num_queries, {vectors.shape[1]}], found {list(queries.shape)}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, found {k}")
+    return min(k, len(vectors))
+
+
+def order(
+    vectors: NDArray[np.floating], queries: Vectors, positions: Positions, k: int
+) -> tuple[Positions, Similarities]:
+    """Return the k best of the proposed positions of each query, in the order of this module.
+
+    Args:
+        vectors: float32 or float16 [num_vectors, dimension].
+        queries: float32 [num_queries, dimension].
+        positions: [num_queries, proposed], in any order, none twice; below 0 where nothing was proposed, which comes
+            last.
+        k: how many to keep.
+
+    Returns:
+        Positions and similarities, both [num_queries, k].
+    """
+    ascending = np.sort(positions, axis=1)
+    # Adding zero turns -0.0 into 0.0.
+    rounded = np.where(ascending < 0, -np.inf, np.round(_products(vectors, queries, ascending), DECIMALS) + 0.0)
+    best = np.argsort(-rounded, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(ascending, best, axis=1), np.take_along_axis(rounded, best, axis=1)
+
+
+def _products(vectors: NDArray[np.floating], queries: Vectors, positions: Positions) -> Similarities:
+    """Return the dot products of queries with the vectors at their positions, [num_queries, proposed]."""
+    # In float64, so that rounding to 5 decimals does not depend on the order of a sum; in blocks, as ties across the
+    # cut can make very many of them.
+    products, exact = np.empty(positions.shape), queries.astype(np.float64)
+    columns = max(1, _BLOCK // queries.shape[1])
+    rows = max(1, columns // max(1, positions.shape[1]))
+    for row in range(0, positions.shape[0], rows):
+        for column in range(0, positions.shape[1], columns):
+            block = slice(row, row + rows), slice(column, column + columns)
+            proposed = vectors[np.maximum(positions[block], 0)].astype(np.float64)
+            products[block] = np.einsum("qpd,qd->qp", proposed, exact[row : row + rows])
+    return products

@@ -1,0 +1,180 @@
+"""Faiss on GPUs, in one file. Each device has one worker: faiss' GPU resources are not made for threads."""
+
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.errors import ConfigError, MissingExtraError, reason
+from udr.search.base import Positions, Proposer, Vectors
+from udr.search.faiss_cpu import BLOCK, proposer
+
+try:
+    import faiss
+except ImportError as error:
+    raise MissingExtraError("faiss", "gpu") from error
+
+_LOG = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+MOST = 2048
+"""The most that faiss proposes at once on a GPU, and without cuVS the most lists it looks into."""
+
+MOST_OF_GRAPH = 512
+"""The most that cuVS proposes at once from a graph."""
+
+_WARP = 32
+"""What cuVS counts the candidates of a graph's search in."""
+
+
+class FaissGpu:
+    """A GPU that faiss searches on.
+
+    Args:
+        device: its number.
+        library: faiss, with its GPU part.
+
+    Attributes:
+        name: as torch calls the device.
+    """
+
+    def __init__(self, device: int, library: ModuleType | Any = faiss) -> None:  # noqa: ANN401
+        self.name, self._device, self._faiss = f"cuda:{device}", device, library
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"udr-{self.name}")
+        self._resources = self._do(library.StandardGpuResources)
+
+    def flat(self, vectors: NDArray[np.floating], *, fp16: bool) -> Proposer:
+        """Copy vectors to the device, and return what comparing with every one of them proposes.
+
+        Raises:
+            ConfigError: they do not fit its memory.
+        """
+        config = self._faiss.GpuIndexFlatConfig()
+        config.device, config.useFloat16 = self._device, fp16
+
+        def place() -> Any:  # noqa: ANN401
+            index = self._faiss.GpuIndexFlatIP(self._resources, vectors.shape[1], config)
+            for start in range(0, len(vectors), BLOCK):
+                index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
+            return index
+
+        return self._in_turn(proposer(self._do(place, "faiss cannot place the vectors")))
+
+    def index(self, index: Any, parameters: str, *, fp16: bool) -> tuple[Proposer, int]:  # noqa: ANN401
+        """Copy an index to the device, and return what it proposes with these search parameters, and the most at once.
+
+        Raises:
+            ConfigError: faiss has no such index on GPUs, or it does not take the parameters.
+        """
+        if not self.takes(parameters):
+            raise ConfigError(f"without cuVS, faiss looks into at most {MOST} lists on {self.name}: {parameters}")
+        placed = self.to_device(index, fp16=fp16)
+        graph = getattr(self._faiss, "GpuIndexCagra", None)
+        if graph is not None and isinstance(placed, graph):
+            return self._in_turn(self._of_graph(placed, parameters)), MOST_OF_GRAPH
+        self._do(
+            lambda: self._faiss.GpuParameterSpace().set_index_parameters(placed, parameters),
+            f"faiss does not take the search parameters {parameters!r}",
+        )
+        return self._in_turn(proposer(placed)), MOST
+
+    def takes(self, parameters: str) -> bool:
+        """Return whether faiss goes as deep on the device as search parameters say."""
+        lists = re.search(r"\bnprobe=(\d+)", parameters)
+        return hasattr(self._faiss, "GpuIndexCagra") or lists is None or int(lists[1]) <= MOST
+
+    def to_device(self, index: Any, *, fp16: bool = False) -> Any:  # noqa: ANN401
+        """Return an index's copy on the device.
+
+        Raises:
+            ConfigError: faiss has no such index on GPUs, or it does not fit the device's memory.
+        """
+        options = self._faiss.GpuClonerOptions()
+        options.useFloat16 = fp16
+        return self._do(
+            lambda: self._faiss.index_cpu_to_gpu(self._resources, self._device, index, options),
+            "faiss cannot place an index of this kind",
+        )
+
+    def from_device(self, index: Any) -> Any:  # noqa: ANN401
+        """Return the copy of an index that a file can hold and a CPU can search."""
+        return self._do(lambda: self._faiss.index_gpu_to_cpu(index))
+
+    def graph(self, vectors: NDArray[np.floating]) -> Any:  # noqa: ANN401
+        """Build a graph (CAGRA) of vectors on the device, and return it as one that a CPU can search.
+
+        Raises:
+            ConfigError: this faiss was built without cuVS.
+        """
+        if not hasattr(self._faiss, "GpuIndexCagra"):
+            raise ConfigError("kind 'cagra' needs faiss with cuVS; install faiss-gpu-cuvs, or take kind 'hnsw'")
+        config = self._faiss.GpuIndexCagraConfig()
+        config.device = self._device
+
+        def build() -> Any:  # noqa: ANN401
+            graph = self._faiss.GpuIndexCagra(
+                self._resources, vectors.shape[1], self._faiss.METRIC_INNER_PRODUCT, config
+            )
+            # The graph keeps an address, and not the vectors: they must be there until they are copied.
+            kept = np.ascontiguousarray(vectors, dtype=np.float32)
+            graph.train(kept)
+            on_cpu = self._faiss.IndexHNSWCagra()
+            graph.copyTo(on_cpu)
+            return on_cpu
+
+        return self._do(build)
+
+    def _of_graph(self, graph: Any, parameters: str) -> Proposer:  # noqa: ANN401
+        # What HNSW calls its effort is called otherwise here, must be no less than what is asked for, and goes with
+        # each search.
+        effort = int(parameters.removeprefix("efSearch=") or self._faiss.SearchParametersCagra().itopk_size)
+
+        def propose(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+            options = self._faiss.SearchParametersCagra()
+            options.itopk_size = -(-max(effort, count) // _WARP) * _WARP
+            return proposer(graph, params=options)(queries, count)
+
+        return propose
+
+    def _do(self, work: Callable[[], _Result], failure: str = "faiss failed") -> _Result:
+        try:
+            return self._worker.submit(work).result()
+        except RuntimeError as error:
+            raise ConfigError(f"{failure} on {self.name}: {reason(error)}") from error
+
+    def _in_turn(self, propose: Proposer) -> Proposer:
+        def proposed(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+            return self._do(lambda: propose(queries, count))
+
+        return proposed
+
+
+def find_gpu(device: str | None, library: ModuleType | Any = faiss) -> FaissGpu | None:  # noqa: ANN401
+    """Return the GPU that ``device`` names; None where it names none, and with a notice where there is no such one.
+
+    Args:
+        device: ``cuda``, ``cuda:1``, ...; anything else stands for no GPU.
+        library: faiss.
+    """
+    kind, _, number = (device or "").partition(":")
+    if kind != "cuda":
+        return None
+    if not hasattr(library, "StandardGpuResources"):
+        _LOG.warning("this faiss is built without GPUs; searching on the CPU (install udr-icl[gpu] for %s)", device)
+        return None
+    count = library.get_num_gpus()
+    if (number and not number.isdecimal()) or int(number or 0) >= count:
+        _LOG.warning("%s: faiss finds %d GPUs; searching on the CPU", device, count)
+        return None
+    return _gpu(int(number or 0), library)
+
+
+@cache
+def _gpu(number: int, library: ModuleType) -> FaissGpu:
+    return FaissGpu(number, library)

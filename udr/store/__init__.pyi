@@ -1,0 +1,24 @@
+from . import version as version
+from .demonstrations import (
+    DemonstrationTable as DemonstrationTable, SCHEMA as SCHEMA, read_only_uri as read_only_uri, record as record,
+)
+from .manifest import (
+    DTYPES as DTYPES, Dtype as Dtype, EncoderStamp as EncoderStamp, FLAT as FLAT, FORMAT as FORMAT,
+    FileStamp as FileStamp, Manifest as Manifest, Partition as Partition, TokenizerStamp as TokenizerStamp,
+    parse_manifest as parse_manifest, seal as seal,
+)
+from .search_settings import (
+    SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
+    approximate as approximate, read_settings as read_settings, write_settings as write_settings,
+)
+from .searchers import open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers
+from .verification import (
+    Finding as Finding, LEFTOVER as LEFTOVER, refuse_damage as refuse_damage, verify as verify,
+    verify_version as verify_version,
+)
+from .version import (
+    CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, IndexVersion as IndexVersion, MANIFEST as MANIFEST,
+    MODEL as MODEL, VERSIONS as VERSIONS, bm25_path as bm25_path, index_path as index_path,
+    open_version as open_version, publish as publish, read_current as read_current, read_manifest as read_manifest,
+    vectors_path as vectors_path, version_path as version_path,
+)
