@@ -27,7 +27,7 @@ from feedback_sides import matrix_rate, packed_cost, padded, padded_cost, second
 
 from udr.data import Pool, sample
 from udr.models import DEFAULT_LM
-from udr_training.candidates import Others, first_neighbours, propose
+from udr_training.candidates import CandidatePool, first_neighbours, propose
 from udr_training.feedback import FeedbackStore, Pair, PairKey, Work, pair_prompt, pair_score
 from udr_training.feedback.local import CausalLM
 from udr_training.feedback.packing import Likelihoods, Prompt
@@ -82,7 +82,7 @@ def workload(arguments: argparse.Namespace) -> Iterator[dict]:
 def worked(lm: CausalLM, pool: Pool) -> dict:
     """Score one task's workload, and 60 of its pairs the padded way."""
     queries = sample(pool.rows, 100, 0)
-    proposed = propose(Others(pool, 0), queries, first_neighbours(pool), 50, 0.0)
+    proposed = propose(CandidatePool(pool, 0), queries, first_neighbours(pool), 50, 0.0)
     rows = {row.id: row for row in pool.rows}
     prompts = words(lm, [Pair(pool.task, rows[query], rows[id]) for query, ids in proposed.items() for id in ids])
     some = [prompts[place] for place in np.random.default_rng(0).permutation(len(prompts))[:60]]

@@ -85,7 +85,7 @@ def build(
         reuse=reuse,
         threads=threads,
     )
-    built = run(config, told=Shown())
+    built = run(config, on_progress=Shown())
     if as_json:
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})

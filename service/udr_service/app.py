@@ -13,9 +13,9 @@ from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
 from udr_service.api import admin, embeddings, playground, probes, problems, retrieval
 from udr_service.auth import KeyFile
-from udr_service.middleware import Access, OwnNames, Recorder, WholeBody
+from udr_service.middleware import Access, BodyLimit, Recorder, TrustedHosts
 from udr_service.observability import Metrics, telemetry
-from udr_service.serving import Counts, Current, Done, Reloader, Served, Service, Source, Worker
+from udr_service.serving import ActiveVersion, Counts, Current, JobResult, Reloader, Service, Source, Worker
 from udr_service.settings import Settings
 
 _ROUTERS = (probes, retrieval.router, embeddings.router, admin, playground.router)
@@ -58,7 +58,7 @@ def create_app(
     reloader = Reloader(source, current, worker, keys, metrics)
     if isinstance(served, Retriever):
         tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
-        reloader.switch(Served(served, tokenizer, lent=True))
+        reloader.switch(ActiveVersion(served, tokenizer, lent=True))
     service = Service(settings, current, worker, reloader, metrics)
 
     app = FastAPI(
@@ -75,11 +75,11 @@ def create_app(
     )
     app.state.service = service
     # The last one added is the first that a request passes.
-    app.add_middleware(WholeBody, limit=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     if keys is not None:
         app.add_middleware(Access, keys=keys)
     if own_names_only:
-        app.add_middleware(OwnNames)
+        app.add_middleware(TrustedHosts)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
@@ -102,7 +102,7 @@ class _Teller:
     def __init__(self, metrics: Metrics, counts: Counts) -> None:
         self._metrics, self._counts, self._told = metrics, counts, Counts()
 
-    def __call__(self, done: Sequence[Done]) -> None:
+    def __call__(self, done: Sequence[JobResult]) -> None:
         stages, told = done[0].stages, self._told
         self._metrics.batch_encoded(stages.size, stages.tokens)
         now = Counts(self._counts.hits, self._counts.shared, self._counts.misses)

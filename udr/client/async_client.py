@@ -9,7 +9,7 @@ import httpx2
 
 from udr.client import requests as calls
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, LIMITS, Exchange, Outcome, is_ready
+from udr.client.transport import FAILURES, LIMITS, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
@@ -45,7 +45,7 @@ class AsyncClient:
         api_key: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._exchange = Exchange(url, timeout, retries)
+        self._exchange = ClientProtocol(url, timeout, retries)
         self.url = self._exchange.url
         self._max_batch: int | None = None
         self._http = httpx2.AsyncClient(
@@ -132,7 +132,7 @@ class AsyncClient:
             outcome, attempt = await self._send(call), attempt + 1
         return self._exchange.answer(call, outcome)
 
-    async def _send(self, call: Call[Answer]) -> Outcome:
+    async def _send(self, call: Call[Answer]) -> TransportResult:
         try:
             return await self._http.request(call.method, call.path, content=call.content, headers=call.headers)
         except FAILURES as error:

@@ -9,7 +9,7 @@ import httpx2
 
 from udr.client import requests as calls
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, LIMITS, Exchange, Outcome, is_ready
+from udr.client.transport import FAILURES, LIMITS, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
@@ -45,7 +45,7 @@ class Client(DemonstrationSource):
         api_key: str | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._exchange = Exchange(url, timeout, retries)
+        self._exchange = ClientProtocol(url, timeout, retries)
         self.url = self._exchange.url
         self._max_batch: int | None = None
         self._http = httpx2.Client(
@@ -170,7 +170,7 @@ class Client(DemonstrationSource):
             outcome, attempt = self._send(call), attempt + 1
         return self._exchange.answer(call, outcome)
 
-    def _send(self, call: Call[Answer]) -> Outcome:
+    def _send(self, call: Call[Answer]) -> TransportResult:
         try:
             return self._http.request(call.method, call.path, content=call.content, headers=call.headers)
         except FAILURES as error:

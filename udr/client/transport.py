@@ -21,7 +21,7 @@ KEY = "UDR_API_KEY"
 FAILURES = (httpx2.RequestError, httpx2.InvalidURL)
 """What httpx2 raises where there is no response."""
 
-Outcome = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
+TransportResult = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
 """What came of sending a request."""
 
 # Every connection may be kept, so that the next burst finds it; for less long than uvicorn keeps an idle one (5 s),
@@ -35,7 +35,7 @@ _BROKEN = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.Remote
 _PAUSE = 0.5
 
 
-class Exchange:
+class ClientProtocol:
     """What is sent with every request, what is made of the outcome, and when to ask again.
 
     Args:
@@ -76,7 +76,7 @@ class Exchange:
             raise ConfigError("the API key must be ASCII without spaces; is there a line break at its end?")
         return {**headers, "Authorization": f"Bearer {key}"}
 
-    def pause(self, outcome: Outcome, attempt: int) -> float | None:
+    def pause(self, outcome: TransportResult, attempt: int) -> float | None:
         """Return the seconds to wait before the request is sent again, or None where it is not.
 
         Args:
@@ -91,7 +91,7 @@ class Exchange:
         pause = _PAUSE * 2**attempt if asked is None else asked
         return pause if pause <= self._timeout else None
 
-    def answer(self, call: Call[Answer], outcome: Outcome) -> Answer:
+    def answer(self, call: Call[Answer], outcome: TransportResult) -> Answer:
         """Return the answer to a call.
 
         Raises:
@@ -133,7 +133,7 @@ class Exchange:
         return retrievals
 
 
-def is_ready(outcome: Outcome) -> bool:
+def is_ready(outcome: TransportResult) -> bool:
     """Say whether a service answered that it is ready."""
     return isinstance(outcome, httpx2.Response) and outcome.status_code == httpx2.codes.OK
 

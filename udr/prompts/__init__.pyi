@@ -1,4 +1,4 @@
-from .budget import Block as Block, Draft as Draft, fit as fit
+from .budget import Block as Block, PromptLayout as PromptLayout, fit as fit
 from .builder import PromptBuilder as PromptBuilder
 from .explanation import down_to_the_prompt as down_to_the_prompt
 from .ordering import Order as Order, alternate as alternate, arranged as arranged

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from udr.data import Kind, Task, formatting
 from udr.errors import InvalidInputError
 from udr.models import ChatCounter, Message, TokenCounter
-from udr.prompts.budget import Block, Draft
-from udr.prompts.chat import ChatDraft, messages, turns
+from udr.prompts.budget import Block, PromptLayout
+from udr.prompts.chat import ChatLayout, messages, turns
 from udr.prompts.ordering import Order, arranged
 from udr.prompts.types import Format, Layout
 from udr.retrieval import RetrievedDemonstration
@@ -15,7 +15,7 @@ from udr.types import Fields
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drafter:
+class Assembler:
     """Makes drafts of one format; ``PromptBuilder`` says what its attributes mean."""
 
     tokenizer: TokenCounter
@@ -28,7 +28,7 @@ class Drafter:
     choices: Sequence[str]
     list_options: bool
 
-    def draft(self, input: Fields, demonstrations: Sequence[RetrievedDemonstration] = ()) -> Draft:
+    def draft(self, input: Fields, demonstrations: Sequence[RetrievedDemonstration] = ()) -> PromptLayout:
         """Return the draft of a prompt that may show these demonstrations.
 
         Raises:
@@ -40,13 +40,13 @@ class Drafter:
         blocks = [self._block(demonstration) for demonstration in demonstrations]
         order = arranged(self.order, demonstrations, query, self.seed)
         if self.format is not Format.MESSAGES:
-            return Draft(self.tokenizer, instruction, blocks, query, order)
+            return PromptLayout(self.tokenizer, instruction, blocks, query, order)
         if isinstance(self.tokenizer, ChatCounter) and self.tokenizer.has_chat_template:
-            return ChatDraft(self.tokenizer, instruction, blocks, query, order, self.layout)
+            return ChatLayout(self.tokenizer, instruction, blocks, query, order, self.layout)
         pair = 2 * self.message_tokens
-        return Draft(self.tokenizer, instruction, blocks, query, order, pair, pair if self._in_turns else 0)
+        return PromptLayout(self.tokenizer, instruction, blocks, query, order, pair, pair if self._in_turns else 0)
 
-    def messages(self, draft: Draft, shown: Sequence[int]) -> tuple[Message, ...]:
+    def messages(self, draft: PromptLayout, shown: Sequence[int]) -> tuple[Message, ...]:
         """Return the chat that a draft makes with the demonstrations at these positions, in this order."""
         return messages(self.layout, draft.instruction, [draft.blocks[n] for n in shown], draft.query)
 

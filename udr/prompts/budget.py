@@ -14,7 +14,7 @@ from itertools import pairwise
 from udr.data import formatting
 from udr.models import TokenCounter
 from udr.prompts.ordering import Arrange
-from udr.prompts.token_counts import Once, Seams
+from udr.prompts.token_counts import Memo, TokenCounts
 
 # Tokens by which a demonstration may miss the limit and still be counted on the whole prompt: a count that
 # rounds, as one of characters by four does, adds up to within one or two.
@@ -41,7 +41,7 @@ def last_first(taken: Sequence[int]) -> Sequence[int]:
     return sorted(taken, reverse=True)
 
 
-class Draft:
+class PromptLayout:
     """A prompt whose demonstrations are yet to be chosen: instruction, demonstrations and query, joined by blank lines.
 
     Attributes:
@@ -74,8 +74,8 @@ class Draft:
         """
         self.instruction, self.blocks, self.query, self.arranged = instruction, blocks, query, arranged
         self._counter, self._frame_tokens, self._block_tokens = counter, frame_tokens, block_tokens
-        self._weights = Once[int, int](lambda position: self.weight(self.blocks[position]))
-        self._joins = Once[tuple[int | None, int | None], int](lambda pair: self.join(*pair))
+        self._weights = Memo[int, int](lambda position: self.weight(self.blocks[position]))
+        self._joins = Memo[tuple[int | None, int | None], int](lambda pair: self.join(*pair))
 
     @cached_property
     def bare(self) -> int:
@@ -97,8 +97,8 @@ class Draft:
         return self.bare + sum(map(self._weights.__getitem__, shown)) + seams - self._joins[None, None]
 
     @cached_property
-    def _seams(self) -> Seams:
-        return Seams(self._counter)
+    def _seams(self) -> TokenCounts:
+        return TokenCounts(self._counter)
 
     def join(self, before: int | None, after: int | None) -> int:
         """Return what the seam of two neighbours adds; None stands for the instruction, and for the query."""
@@ -119,7 +119,7 @@ class Draft:
         return block.tokens - within
 
 
-def fit(draft: Draft, limit: int) -> Mapping[int, int]:
+def fit(draft: PromptLayout, limit: int) -> Mapping[int, int]:
     """Return the positions that fit, in the order taken, and the tokens that each adds.
 
     From the first on, a position is taken when the prompt with it and those taken before it fits, all of them arranged;
@@ -137,7 +137,9 @@ def fit(draft: Draft, limit: int) -> Mapping[int, int]:
     return taken
 
 
-def _greedy(draft: Draft, total: Callable[[Sequence[int]], int], limit: int, doubt: int) -> dict[int, int] | None:
+def _greedy(
+    draft: PromptLayout, total: Callable[[Sequence[int]], int], limit: int, doubt: int
+) -> dict[int, int] | None:
     """Return what fits by these totals; None where one is in doubt, and a count shows it to be wrong."""
     taken: dict[int, int] = {}
     before = draft.bare

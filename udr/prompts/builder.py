@@ -7,7 +7,7 @@ from udr.data import Task, formatting
 from udr.errors import InvalidInputError, TooLongError
 from udr.models import Message, TokenCounter
 from udr.prompts import special_tokens
-from udr.prompts.assembler import Drafter
+from udr.prompts.assembler import Assembler
 from udr.prompts.budget import fit
 from udr.prompts.explanation import down_to_the_prompt
 from udr.prompts.ordering import Order
@@ -108,7 +108,7 @@ class PromptBuilder:
                 has no choices to list; a record has no room for a field; the chat template does not take the messages.
             TooLongError: the query does not fit, even without demonstrations.
         """
-        drafter = Drafter(
+        drafter = Assembler(
             tokenizer=self.tokenizer,
             task=task,
             format=Format(format),
@@ -136,7 +136,7 @@ class PromptBuilder:
         )
         return _from(demonstrations, prompt) if isinstance(demonstrations, Retrieval) else prompt
 
-    def _fitted(self, drafter: Drafter, input: Fields) -> tuple[Fields, Truncation | None]:
+    def _fitted(self, drafter: Assembler, input: Fields) -> tuple[Fields, Truncation | None]:
         """Return the input, its field cut where it would not fit and may be, and what was cut."""
         task, field, limit = drafter.task, self.truncate, self.budget - self.reserve
         if field is not None and field not in task.fields:

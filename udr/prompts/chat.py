@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from udr.data import Task, formatting
 from udr.models import ChatCounter, Message
-from udr.prompts.budget import Block, Draft, last_first
+from udr.prompts.budget import Block, PromptLayout, last_first
 from udr.prompts.ordering import Arrange
-from udr.prompts.token_counts import Once, outline
+from udr.prompts.token_counts import Memo, outline
 from udr.prompts.types import Layout
 from udr.retrieval import RetrievedDemonstration
 
@@ -42,7 +42,7 @@ def messages(layout: Layout, instruction: str, shown: Sequence[Block], query: st
     return (Message(role="system", content=instruction), *said, Message(role="user", content=query))
 
 
-class ChatDraft(Draft):
+class ChatLayout(PromptLayout):
     """A draft that is counted as the tokenizer's chat template words it, up to where the answer begins."""
 
     def __init__(
@@ -54,7 +54,7 @@ class ChatDraft(Draft):
         arranged: Arrange = last_first,
         layout: Layout = Layout.TURNS,
     ) -> None:
-        """Prepare a draft; see ``Draft``.
+        """Prepare a draft; see ``PromptLayout``.
 
         Args:
             counter: counts texts and chats.
@@ -66,7 +66,7 @@ class ChatDraft(Draft):
         """
         super().__init__(counter, instruction, blocks, query, arranged)
         self._chat, self._layout = counter, layout
-        self._wraps = Once(self._wrap)
+        self._wraps = Memo(self._wrap)
 
     def count(self, shown: Sequence[int]) -> int:
         """Return the tokens of the chat that shows these positions in this order, counted on the whole."""

@@ -21,7 +21,7 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class Once(dict[_Key, _Value]):
+class Memo(dict[_Key, _Value]):
     """Values that are worked out when they are first asked for, and then kept."""
 
     def __init__(self, work: Callable[[_Key], _Value]) -> None:
@@ -33,7 +33,7 @@ class Once(dict[_Key, _Value]):
         return value
 
 
-class Seams:
+class TokenCounts:
     """Counts texts without those tokens that are added around a whole prompt; not for several threads.
 
     Attributes:
@@ -44,7 +44,7 @@ class Seams:
     def __init__(self, counter: TokenCounter) -> None:
         self.counter = counter
         self._around = counter.count("")
-        self.edges = Once(self.alone)
+        self.edges = Memo(self.alone)
 
     def alone(self, part: str) -> int:
         """Return the tokens of a text alone."""

@@ -74,7 +74,7 @@ def _selected(
         return selected, len(selected.left) >= wanted or "min_similarity" in _stages(selected).values()
     counts = partitions.label_counts(plan)
     # What is barred may have been counted: as many more may be needed in its place.
-    needed = rounds(counts, asked.k + len(found.barred))
+    needed = rounds(counts, asked.k + len(found.excluded))
     hits = {(hit.task, hit.id): hit for hit in found.hits}
     proposed = Counter(partitions.labels_of(list(hits.values())))
     if vector is not None and asked.mode == "dense":
@@ -102,7 +102,7 @@ def _told(plan: Plan, selected: Selected, found: Found) -> tuple[Decision, ...]:
     """Return what became of the nearest candidates, and of all that were chosen."""
     asked = plan.request
     told = selected.decisions()
-    for hit in found.barred:
+    for hit in found.excluded:
         told[hit.task, hit.id] = (
             decision(hit, "exclude", False, "its id is excluded")
             if hit.id in asked.exclude

@@ -30,12 +30,12 @@ class Found:
     """
 
     hits: list[Hit] = field(default_factory=list)
-    barred: list[Hit] = field(default_factory=list)
+    excluded: list[Hit] = field(default_factory=list)
 
-    def add(self, hits: Iterable[Hit], barred: Collection[str]) -> None:
+    def add(self, hits: Iterable[Hit], excluded: Collection[str]) -> None:
         """Take hits of one partition in, of which those with these ids are barred."""
         for hit in hits:
-            (self.barred if hit.id in barred else self.hits).append(hit)
+            (self.excluded if hit.id in excluded else self.hits).append(hit)
 
 
 class Partitions:
@@ -67,23 +67,23 @@ class Partitions:
             vectors: the queries of those that are not of mode ``bm25``, float32 [dimension], by place in ``plans``.
             depths: how many of each partition are wanted, for each plan; what is barred comes on top.
         """
-        barred = [{task: self._barred(plan, task) for task in plan.copy_keys} for plan in plans]
+        excluded = [{task: self._excluded(plan, task) for task in plan.copy_keys} for plan in plans]
         deep = [_depth(plan, depth) for plan, depth in zip(plans, depths, strict=True)]
-        dense = self._dense(plans, vectors, barred, deep)
-        lexical = self._by_words(plans, barred, deep)
+        dense = self._dense(plans, vectors, excluded, deep)
+        lexical = self._by_words(plans, excluded, deep)
         return [_of_mode(plan, depth, *both) for plan, depth, *both in zip(plans, deep, dense, lexical, strict=True)]
 
     def _dense(
         self,
         plans: Sequence[Plan],
         vectors: Mapping[int, Vectors],
-        barred: Sequence[Mapping[str, set[str]]],
+        excluded: Sequence[Mapping[str, set[str]]],
         depths: Sequence[int],
     ) -> list[Found]:
         # Searches of one partition for equally many are one search; what is barred is fetched on top, and dropped.
         together: dict[tuple[str, int], list[int]] = {}
         for number in vectors:
-            for task, ids in barred[number].items():
+            for task, ids in excluded[number].items():
                 together.setdefault((task, depths[number] + len(ids)), []).append(number)
         found = [Found() for _ in plans]
         for (task, count), numbers in together.items():
@@ -91,18 +91,18 @@ class Partitions:
             positions, similarities = self._searchers[task].search(queries, count)
             hits = iter(self._hits(task, positions.ravel().tolist(), similarities.ravel().tolist()))
             for number in numbers:
-                found[number].add(itertools.islice(hits, positions.shape[1]), barred[number][task])
+                found[number].add(itertools.islice(hits, positions.shape[1]), excluded[number][task])
         return found
 
     def _by_words(
-        self, plans: Sequence[Plan], barred: Sequence[Mapping[str, set[str]]], depths: Sequence[int]
+        self, plans: Sequence[Plan], excluded: Sequence[Mapping[str, set[str]]], depths: Sequence[int]
     ) -> list[Found]:
         found = [Found() for _ in plans]
         for number, plan in enumerate(plans):
             if plan.request.mode != "dense":
                 # Weighed for all that is searched: scores of partitions that each knew only itself would not compare.
-                query = weigh(plan.words, [self._lexical[task] for task in barred[number]])
-                for task, ids in barred[number].items():
+                query = weigh(plan.words, [self._lexical[task] for task in excluded[number]])
+                for task, ids in excluded[number].items():
                     best = self._lexical[task].nearest(query, depths[number] + len(ids))
                     positions, scores = zip(*best, strict=True) if best else ((), ())
                     found[number].add(self._hits(task, positions, scores), ids)
@@ -118,11 +118,11 @@ class Partitions:
         """
         found = Found()
         for task in plan.copy_keys if depths else ():
-            barred, labels, rows = self._barred(plan, task), self._labels_of(task), self._searchers[task].vectors
+            excluded, labels, rows = self._excluded(plan, task), self._labels_of(task), self._searchers[task].vectors
             for label, depth in depths.items():
                 positions = labels.positions(label)[None]
-                (best,), (similarities,) = order(rows, vector[None], positions, depth + len(barred))
-                found.add(self._hits(task, best.tolist(), similarities.tolist()), barred)
+                (best,), (similarities,) = order(rows, vector[None], positions, depth + len(excluded))
+                found.add(self._hits(task, best.tolist(), similarities.tolist()), excluded)
         return found.hits
 
     def label_counts(self, plan: Plan) -> Counter[str]:
@@ -176,7 +176,7 @@ class Partitions:
         found = zip(positions, self._table.ids(task, positions), similarities, strict=True)
         return [Hit(task, position, id, similarity) for position, id, similarity in found]
 
-    def _barred(self, plan: Plan, task: str) -> set[str]:
+    def _excluded(self, plan: Plan, task: str) -> set[str]:
         return self._table.copies(task, plan.copy_keys[task]).union(plan.request.exclude)
 
     def _demonstration(self, hit: Hit, rank: int, row: Row, tokens: TokenCount | None) -> RetrievedDemonstration:
@@ -202,5 +202,5 @@ def _of_mode(plan: Plan, depth: int, dense: Found, lexical: Found) -> Found:
     mode: Mode = plan.request.mode
     if mode == "hybrid":
         hits = fuse(nearest(found.hits)[:depth] for found in (dense, lexical))
-        return Found(hits, dense.barred)
+        return Found(hits, dense.excluded)
     return dense if mode == "dense" else lexical

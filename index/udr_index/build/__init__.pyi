@@ -7,4 +7,4 @@ from .index_types import (
     rows_to_train as rows_to_train, sample_size as sample_size,
 )
 from .progress import Progress as Progress, Shown as Shown
-from .reuse import Earlier as Earlier
+from .reuse import PreviousVersion as PreviousVersion

@@ -41,11 +41,11 @@ from udr.store import (
 from udr_index.build.config import BuildConfig
 from udr_index.build.encoding import PoolEncoding
 from udr_index.build.faiss_index import build_partition, refuse_unknown_kind
-from udr_index.build.identity import Contents
+from udr_index.build.identity import BuildIdentity
 from udr_index.build.index_types import first_settings, resolve, rows_to_train
 from udr_index.build.ingest import ingest
-from udr_index.build.progress import Stage, Told
-from udr_index.build.reuse import Earlier, open_earlier
+from udr_index.build.progress import OnProgress, Stage
+from udr_index.build.reuse import PreviousVersion, open_previous
 from udr_index.build.token_counts import count_rows
 from udr_index.lock import alone
 
@@ -72,13 +72,13 @@ class Built:
     encoded: int
 
 
-def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lambda _: None) -> Built:
+def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnProgress = lambda _: None) -> Built:
     """Build the index that ``config`` describes, or go on with it, and publish it.
 
     Args:
         config: what to build, and where.
         encoder: an encoder that is loaded already, in place of ``config.model``.
-        told: is told as the work goes on.
+        on_progress: called as the work goes on.
 
     Raises:
         DataError: a task or a row is wrong.
@@ -93,16 +93,16 @@ def build(config: BuildConfig, encoder: Encoder | None = None, told: Told = lamb
         encoder = SentenceEncoder.load(config.model, device=config.device)
     tokenizer = _tokenizer(config, encoder)
     refuse_unknown_kind(config.kind, encoder.dimension)
-    with alone(config.out), _rows(config, collection, told) as (rows, sizes):
+    with alone(config.out), _rows(config, collection, on_progress) as (rows, sizes):
         contents = _contents(config, collection, encoder, tokenizer, rows, sizes)
         folder = version_path(config.out, contents.version)
         encoded = 0
         if folder.exists():
             refuse_damage(folder, "was built before, but is damaged", "remove that folder and build again")
         else:
-            earlier = open_earlier(config.reuse, contents) if config.reuse is not None else None
-            with closing(earlier) if earlier is not None else nullcontext():
-                encoded = _Building(config, contents, encoder, tokenizer, earlier, told).run(rows, folder)
+            previous = open_previous(config.reuse, contents) if config.reuse is not None else None
+            with closing(previous) if previous is not None else nullcontext():
+                encoded = _Building(config, contents, encoder, tokenizer, previous, on_progress).run(rows, folder)
         publish(config.out, contents.version)
     return Built(version=contents.version, path=folder, sizes=sizes, encoded=encoded)
 
@@ -117,11 +117,13 @@ def _tokenizer(config: BuildConfig, encoder: Encoder) -> LoadedTokenizer | None:
 
 
 @contextmanager
-def _rows(config: BuildConfig, collection: Collection, told: Told) -> Iterator[tuple[Path, dict[str, int]]]:
+def _rows(
+    config: BuildConfig, collection: Collection, on_progress: OnProgress
+) -> Iterator[tuple[Path, dict[str, int]]]:
     """Read the rows into a file beside the versions, which a build moves into its own; tell how many each task has."""
     path = config.out / ".rows.sqlite.tmp"
     try:
-        read = Stage("read", None, told).advance
+        read = Stage("read", None, on_progress).advance
         yield path, ingest(path, collection.tasks.values(), config.pool, config.seed, read)
     finally:
         path.unlink(missing_ok=True)
@@ -134,7 +136,7 @@ def _contents(
     tokenizer: LoadedTokenizer | None,
     rows: Path,
     sizes: Mapping[str, int],
-) -> Contents:
+) -> BuildIdentity:
     kinds = {name: resolve(config.kind, count, encoder.dimension, config.flat_below) for name, count in sizes.items()}
     if few := [name for name, kind in kinds.items() if sizes[name] < rows_to_train(kind)]:
         _LOG.warning("flat, with too few demonstrations to train %r on: %s", config.kind, ", ".join(few))
@@ -147,7 +149,7 @@ def _contents(
     named = config.tokenizer or encoder.name
     counted = TokenizerStamp(name=named, fingerprint=tokenizer.fingerprint) if tokenizer is not None else None
     with closing(DemonstrationTable(rows)) as table:
-        return Contents.of(
+        return BuildIdentity.of(
             table,
             EncoderStamp.of(encoder),
             counted,
@@ -164,16 +166,16 @@ class _Building:
     def __init__(
         self,
         config: BuildConfig,
-        contents: Contents,
+        contents: BuildIdentity,
         encoder: Encoder,
         tokenizer: LoadedTokenizer | None,
-        earlier: Earlier | None,
-        told: Told,
+        previous: PreviousVersion | None,
+        on_progress: OnProgress,
     ) -> None:
         self.config, self.contents, self.encoder, self.tokenizer = config, contents, encoder, tokenizer
-        self.earlier, self.told = earlier, told
+        self.previous, self.on_progress = previous, on_progress
         # Vectors that are taken over may differ in the last bits from those that are encoded again.
-        ending = f"-reuse-{earlier.digest}" if earlier is not None else ""
+        ending = f"-reuse-{previous.digest}" if previous is not None else ""
         self.staging = config.out / f".building-{contents.vectors}{ending}"
 
     def run(self, rows: Path, folder: Path) -> int:
@@ -214,13 +216,13 @@ class _Building:
         """Count the tokens of every task's rows; this begins anew with each build, and takes a small part of it."""
         if self.tokenizer is not None:
             parts = self.contents.partitions
-            stage = Stage("counted", sum(part.count for part in parts.values()), self.told)
+            stage = Stage("counted", sum(part.count for part in parts.values()), self.on_progress)
             for part in parts.values():
-                count_rows(self.staging / DEMONSTRATIONS, part, self.tokenizer, self.earlier, stage.advance)
+                count_rows(self.staging / DEMONSTRATIONS, part, self.tokenizer, self.previous, stage.advance)
 
     def encode(self) -> int:
         """Encode every task's rows, as far as an earlier build did not; return how many texts were."""
-        stage = Stage("encoded", sum(part.count for part in self.contents.partitions.values()), self.told)
+        stage = Stage("encoded", sum(part.count for part in self.contents.partitions.values()), self.on_progress)
         encoded = 0
 
         def advance(rows: int, texts: int) -> None:
@@ -239,14 +241,14 @@ class _Building:
                     dtype=self.config.dtype,
                     batch_size=self.config.batch_size,
                     shard_rows=self.config.shard_rows,
-                    earlier=self.earlier,
+                    previous=self.previous,
                 ).finish(advance)
         return encoded
 
     def index(self) -> None:
         """Make the faiss index of each partition that has one, unless an earlier build did."""
         parts = {name: part for name, part in self.contents.partitions.items() if part.kind != FLAT}
-        stage = Stage("indexed", sum(part.count for part in parts.values()), self.told)
+        stage = Stage("indexed", sum(part.count for part in parts.values()), self.on_progress)
         gpu = find_gpu(self.config.device) if parts else None
         version = IndexVersion(self.staging, self.contents.manifest({}))
         for name, part in parts.items():

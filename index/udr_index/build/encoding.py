@@ -15,7 +15,7 @@ from udr.files import write_atomically
 from udr.models import Encoder
 from udr.search import Vectors
 from udr.store import DemonstrationTable, Dtype, vectors_path
-from udr_index.build.reuse import Earlier
+from udr_index.build.reuse import PreviousVersion
 
 Advance = Callable[[int, int], None]
 """Is told how many more rows have vectors, and how many texts were encoded for them."""
@@ -36,7 +36,7 @@ class PoolEncoding:
         dtype: what they are kept as.
         batch_size: texts given to the encoder at once.
         shard_rows: rows a shard.
-        earlier: vectors that are taken over; None encodes everything.
+        previous: vectors that are taken over; None encodes everything.
     """
 
     staging: Path
@@ -47,7 +47,7 @@ class PoolEncoding:
     dtype: Dtype
     batch_size: int
     shard_rows: int
-    earlier: Earlier | None = None
+    previous: PreviousVersion | None = None
 
     def finish(self, advance: Advance) -> None:
         """Make what is missing of the task's ``vectors.npy``.
@@ -118,7 +118,7 @@ class PoolEncoding:
             if first is not None and first[1] < start:
                 place = first[1] % self.shard_rows
                 places[first[1] - place][key] = place
-            elif self.earlier is not None and (vector := self.earlier.vector(key)) is not None:
+            elif self.previous is not None and (vector := self.previous.vector(key)) is not None:
                 known[key] = vector
         for begin, wanted in places.items():
             # Copied, so that one file is open at a time: they may be thousands.

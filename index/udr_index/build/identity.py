@@ -11,7 +11,7 @@ from udr.types import Json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contents:
+class BuildIdentity:
     """All that decides what is in a version; known before anything is encoded.
 
     Attributes:
@@ -45,7 +45,7 @@ class Contents:
         partitions: Mapping[str, Partition],
         *,
         carries_model: bool,
-    ) -> "Contents":
+    ) -> "BuildIdentity":
         """Return the contents of a version with the rows in ``table``."""
         whole, vectors = hashlib.sha256(), hashlib.sha256()
         made_by: dict[str, Json] = {
@@ -66,7 +66,7 @@ class Contents:
             for line in table.lines(name):
                 for digest in (whole, vectors):
                     digest.update(line)
-        return Contents(
+        return BuildIdentity(
             version=whole.hexdigest()[:16],
             vectors=vectors.hexdigest()[:16],
             encoder=encoder,

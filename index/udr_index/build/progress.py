@@ -30,7 +30,7 @@ class Progress:
         return (self.total - self.done) / self.rate
 
 
-Told = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 """Is told how far a build is."""
 
 
@@ -40,11 +40,11 @@ class Stage:
     Args:
         name: of the stage.
         total: its rows; None where that is not known.
-        told: is told at every advance.
+        on_progress: called at every advance.
     """
 
-    def __init__(self, name: str, total: int | None, told: Told) -> None:
-        self._name, self._total, self._told = name, total, told
+    def __init__(self, name: str, total: int | None, on_progress: OnProgress) -> None:
+        self._name, self._total, self._told = name, total, on_progress
         self._done = self._worked = 0
         self._started = time.monotonic()
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from udr.data import Task
 from udr.errors import ArtifactError, VerificationError
 from udr.store import IndexVersion, open_version, verify_version
-from udr_index.build.identity import Contents
+from udr_index.build.identity import BuildIdentity
 
 _LOG = logging.getLogger(__name__)
 
 
-class Earlier:
+class PreviousVersion:
     """The vectors and token counts of an index version by the texts that were encoded.
 
     Args:
@@ -62,7 +62,7 @@ class Earlier:
         self._vectors.clear()
 
 
-def open_earlier(root: Path, contents: Contents) -> Earlier | None:
+def open_previous(root: Path, contents: BuildIdentity) -> PreviousVersion | None:
     """Open the version of an index that its ``CURRENT`` names, to take its vectors over; None where none can be.
 
     That there is no index yet, or one by another encoder, wording or format, is told and is no error: the same
@@ -88,4 +88,4 @@ def open_earlier(root: Path, contents: Contents) -> Earlier | None:
     findings = verify_version(version.path)
     if findings:
         raise VerificationError(f"{version.path / findings[0].path}: {findings[0].problem}; build without --reuse")
-    return Earlier(version)
+    return PreviousVersion(version)

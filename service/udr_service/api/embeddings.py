@@ -13,7 +13,7 @@ from udr.retrieval import Retrieval, Retriever
 from udr.search import Vectors
 from udr.types import Role
 from udr_service.api.problems import EMBEDDINGS
-from udr_service.api.retrieval import Served
+from udr_service.api.retrieval import ServiceDep
 from udr_service.errors import BatchTooLargeError
 from udr_service.schemas import Body, EmbeddingAnswer, EmbeddingsAnswer, EmbeddingsError, UsageAnswer
 from udr_service.serving import Embedding
@@ -38,7 +38,7 @@ class EmbeddingsBody(Body):
 
 
 @router.post(EMBEDDINGS)
-async def embeddings(body: EmbeddingsBody, service: Served, request: Request) -> EmbeddingsAnswer:
+async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request) -> EmbeddingsAnswer:
     """Return the vectors of texts, as the encoder gives them; nothing is put before a text."""
     texts, limit = body.texts(), service.settings.max_batch
     if len(texts) > limit:

@@ -5,7 +5,7 @@ import logging
 from fastapi import APIRouter, Request, Response
 
 from udr.errors import OverloadedError
-from udr_service.api.retrieval import PROBLEM, Served
+from udr_service.api.retrieval import PROBLEM, ServiceDep
 from udr_service.errors import NotReadyError
 from udr_service.schemas import ReloadAnswer
 
@@ -22,7 +22,7 @@ async def livez() -> dict[str, str]:
 
 
 @probes.get("/readyz")
-async def readyz(service: Served, request: Request) -> dict[str, str]:
+async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
     """Say that requests are answered, having answered one."""
     if service.current.draining:
         raise NotReadyError("the service is about to end; ask another")
@@ -39,7 +39,7 @@ async def readyz(service: Served, request: Request) -> dict[str, str]:
 
 
 @probes.get("/metrics")
-async def metrics(service: Served) -> Response:
+async def metrics(service: ServiceDep) -> Response:
     """Return the metrics, as Prometheus reads them."""
     service.metrics.queue_changed(service.worker.waiting)
     content, media_type = service.metrics.render()
@@ -47,7 +47,7 @@ async def metrics(service: Served) -> Response:
 
 
 @admin.post("/reload")
-async def reload(service: Served) -> ReloadAnswer:
+async def reload(service: ServiceDep) -> ReloadAnswer:
     """Switch to the version that is published, once it is verified and has answered; read the keys again."""
     reloaded = await service.reloader.reload()
     return ReloadAnswer(index_version=reloaded.version, previous=reloaded.previous)

@@ -33,7 +33,7 @@ async def served(request: Request) -> Service:
     return cast("Service", request.app.state.service)
 
 
-Served = Annotated[Service, Depends(served)]
+ServiceDep = Annotated[Service, Depends(served)]
 
 PROBLEM = {
     "description": "A problem (RFC 9457).",
@@ -44,7 +44,7 @@ router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM})
 
 
 @router.post("/retrieve", response_model=RetrieveAnswer)
-async def retrieve(body: RetrieveBody, service: Served, request: Request) -> JSONResponse:
+async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) -> JSONResponse:
     """Return the demonstrations nearest to one query."""
     with service.asking(request) as asking:
         retrieval = await asking.retrieve(body.to_request())
@@ -53,7 +53,7 @@ async def retrieve(body: RetrieveBody, service: Served, request: Request) -> JSO
 
 
 @router.post("/retrieve/batch", response_model=BatchAnswer)
-async def retrieve_batch(body: BatchBody, service: Served, request: Request) -> JSONResponse:
+async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request) -> JSONResponse:
     """Answer several requests, in order; each gets what it would get alone: an answer or a problem."""
     limit = service.settings.max_batch
     if len(body.requests) > limit:
@@ -81,7 +81,7 @@ def _said(problem: Problem) -> Json:
 
 
 @router.post("/prompt")
-async def prompt(body: PromptBody, service: Served, request: Request) -> PromptAnswer:
+async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> PromptAnswer:
     """Return a prompt with those of the k nearest demonstrations that fit the budget."""
     with service.asking(request) as asking:
         builder = asking.builder(body.budget, body.reserve, body.building())
@@ -94,7 +94,7 @@ async def prompt(body: PromptBody, service: Served, request: Request) -> PromptA
 
 
 @router.get("/tasks")
-async def tasks(service: Served, request: Request) -> TasksAnswer:
+async def tasks(service: ServiceDep, request: Request) -> TasksAnswer:
     """Return the tasks that are served."""
     with service.asking(request) as asking:
         retriever = asking.served.retriever
@@ -102,7 +102,7 @@ async def tasks(service: Served, request: Request) -> TasksAnswer:
 
 
 @router.get("/tasks/{task}")
-async def task(task: str, service: Served, request: Request) -> TaskAnswer:
+async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
     """Return one task."""
     with service.asking(request) as asking:
         retriever = asking.served.retriever
@@ -112,14 +112,14 @@ async def task(task: str, service: Served, request: Request) -> TaskAnswer:
 
 
 @router.get("/tasks/{task}/demonstrations/{id:path}")
-async def demonstration(task: str, id: str, service: Served, request: Request) -> RowAnswer:
+async def demonstration(task: str, id: str, service: ServiceDep, request: Request) -> RowAnswer:
     """Return one row of a task's pool, as it was written."""
     with service.asking(request) as asking:
         return RowAnswer.of(task, await run_in_threadpool(asking.served.retriever.demonstration, task, id))
 
 
 @router.get("/info")
-async def info(service: Served, request: Request) -> InfoAnswer:
+async def info(service: ServiceDep, request: Request) -> InfoAnswer:
     """Return what is served, by what, within which limits."""
     with service.asking(request) as asking:
         return InfoAnswer.of(asking.served, service.settings)

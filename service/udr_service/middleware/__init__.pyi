@@ -1,4 +1,4 @@
 from .auth import Access as Access
-from .body import WholeBody as WholeBody
-from .hosts import OwnNames as OwnNames
+from .body import BodyLimit as BodyLimit
+from .hosts import TrustedHosts as TrustedHosts
 from .recorder import Recorder as Recorder

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from udr_service.errors import BodyTooLargeError
 
 
-class WholeBody:
+class BodyLimit:
     """Reads a request's body before anything is done for it, and stops doing it when the client is gone.
 
     A body above the limit is refused by what it declares or, failing that, by what has come. FastAPI has

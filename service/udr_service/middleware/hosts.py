@@ -7,7 +7,7 @@ from udr_service.auth import is_own_name
 from udr_service.errors import ForeignHostError
 
 
-class OwnNames:
+class TrustedHosts:
     """Lets through what was sent to a name that only this machine has for itself; for a service without keys.
 
     Args:

@@ -8,7 +8,7 @@ from udr import __version__
 from udr.data import Task
 from udr.types import Row
 from udr_service.schemas.responses import AnswerBody
-from udr_service.serving import Served
+from udr_service.serving import ActiveVersion
 from udr_service.settings import Settings
 
 
@@ -122,7 +122,7 @@ class InfoAnswer(AnswerBody):
     limits: LimitsAnswer
 
     @classmethod
-    def of(cls, served: Served, settings: Settings) -> Self:
+    def of(cls, served: ActiveVersion, settings: Settings) -> Self:
         """Return what is said of a service."""
         retriever = served.retriever
         return cls(

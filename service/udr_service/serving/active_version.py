@@ -11,7 +11,7 @@ from udr_service.errors import NotReadyError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
+class ActiveVersion:
     """One version of an index, as it is served.
 
     Attributes:
@@ -42,8 +42,8 @@ class Current:
     """
 
     def __init__(self) -> None:
-        self._served: Served | None = None
-        self._leases: Counter[Served] = Counter()
+        self._served: ActiveVersion | None = None
+        self._leases: Counter[ActiveVersion] = Counter()
         self.draining = False
 
     @property
@@ -57,7 +57,7 @@ class Current:
         return all(served is self._served for served in self._leases)
 
     @contextmanager
-    def lease(self) -> Iterator[Served]:
+    def lease(self) -> Iterator[ActiveVersion]:
         """Hold on to the version that answers now; it stays open, whatever is switched to meanwhile.
 
         Raises:
@@ -72,13 +72,13 @@ class Current:
             self._leases[served] -= 1
             self._close_unused(served)
 
-    def switch(self, served: Served | None) -> None:
+    def switch(self, served: ActiveVersion | None) -> None:
         """Answer from another version from now on, or from none; the one before is closed after its last request."""
         before, self._served = self._served, served
         if before is not None:
             self._close_unused(before)
 
-    def _close_unused(self, served: Served) -> None:
+    def _close_unused(self, served: ActiveVersion) -> None:
         if self._leases[served] == 0:
             del self._leases[served]
             if served is not self._served and not served.lent:

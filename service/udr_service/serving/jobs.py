@@ -26,7 +26,7 @@ class Embedding:
     role: Role
 
 
-Work = Plan | Embedding
+EncodeJob = Plan | Embedding
 Result = Retrieval | Vectors
 """The answer to a plan, or the vector of an embedding, float32 [dimension]."""
 
@@ -48,7 +48,7 @@ class Stages:
     tokens: int
 
 
-def weight(work: Work) -> int:
+def weight(work: EncodeJob) -> int:
     """Return about how many tokens a piece of work has the encoder read; at least 1."""
     if isinstance(work, Plan) and not work.encoded:
         return 1
@@ -68,7 +68,7 @@ class Encoded:
     seconds: float
 
 
-def encode(retriever: Retriever, works: Sequence[Work]) -> Encoded:
+def encode(retriever: Retriever, works: Sequence[EncodeJob]) -> Encoded:
     """Encode all of them at once, queries and demonstrations each.
 
     Raises:
@@ -85,7 +85,7 @@ def encode(retriever: Retriever, works: Sequence[Work]) -> Encoded:
     return Encoded([vectors.get(place) for place in range(len(works))], time.perf_counter() - started)
 
 
-def search(retriever: Retriever, works: Sequence[Work], encoded: Encoded) -> tuple[list[Result], Stages]:
+def search(retriever: Retriever, works: Sequence[EncodeJob], encoded: Encoded) -> tuple[list[Result], Stages]:
     """Search once a partition, and return what came of each piece of work, in order."""
     started = time.perf_counter()
     results: dict[int, Result] = {place: vector for place, vector in enumerate(encoded.vectors) if vector is not None}
@@ -100,14 +100,14 @@ def search(retriever: Retriever, works: Sequence[Work], encoded: Encoded) -> tup
     )
 
 
-def _role(work: Work) -> Role | None:
+def _role(work: EncodeJob) -> Role | None:
     if isinstance(work, Plan):
         return "query" if work.encoded else None
     return work.role
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class JobResult:
     """A piece of work, done.
 
     Attributes:
@@ -133,9 +133,9 @@ class Job:
     """
 
     retriever: Retriever
-    work: Work
+    work: EncodeJob
     since: float
-    done: asyncio.Future[Done]
+    done: asyncio.Future[JobResult]
 
     def fail(self, error: BaseException) -> None:
         """Raise an error where the work is waited for; on the loop."""
@@ -172,7 +172,7 @@ class Batch:
         return self.jobs[0].retriever
 
     @property
-    def works(self) -> list[Work]:
+    def works(self) -> list[EncodeJob]:
         """What is to be done."""
         return [job.work for job in self.jobs]
 
@@ -186,9 +186,11 @@ class Batch:
         self.loop.call_soon_threadsafe(self.jobs[0].fail, error)
         return []
 
-    def answer(self, results: Sequence[Result], stages: Stages) -> list[Done]:
+    def answer(self, results: Sequence[Result], stages: Stages) -> list[JobResult]:
         """Say what came of the jobs to those who still wait, and return it; on the loop."""
-        done = [Done(result, self.begun - job.since, stages) for job, result in zip(self.jobs, results, strict=True)]
+        done = [
+            JobResult(result, self.begun - job.since, stages) for job, result in zip(self.jobs, results, strict=True)
+        ]
         for job, one in zip(self.jobs, done, strict=True):
             if not job.done.done():
                 job.done.set_result(one)

@@ -9,7 +9,7 @@ from udr.retrieval import RetrievalRequest
 from udr_service.auth import KeyFile
 from udr_service.errors import ReloadError
 from udr_service.observability import Metrics, Reload
-from udr_service.serving.active_version import Current, Served
+from udr_service.serving.active_version import ActiveVersion, Current
 from udr_service.serving.version_loader import Source
 from udr_service.serving.worker import Worker
 
@@ -103,7 +103,7 @@ class Reloader:
             self.switch(served)
             return Reloaded(served.version, previous)
 
-    async def _check(self, served: Served) -> None:
+    async def _check(self, served: ActiveVersion) -> None:
         """Have a version answer, as soon as the queue has room: what took so long to load is not given up for that."""
         while True:
             try:
@@ -134,7 +134,7 @@ class Reloader:
         self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)
         return reloaded
 
-    def switch(self, served: Served) -> None:
+    def switch(self, served: ActiveVersion) -> None:
         """Have a version answer from now on."""
         self._current.switch(served)
         self._metrics.index_switched(served.version, served.retriever.tasks)

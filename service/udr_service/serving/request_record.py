@@ -7,7 +7,7 @@ from typing import cast
 
 from starlette.types import Scope
 
-from udr_service.serving.jobs import Done
+from udr_service.serving.jobs import JobResult
 
 _KEY = "udr.record"
 
@@ -40,7 +40,7 @@ class Record:
         """Become the record of this request."""
         scope[_KEY] = self
 
-    def add(self, done: Sequence[Done]) -> None:
+    def add(self, done: Sequence[JobResult]) -> None:
         """Add what its work cost; of several pieces, done at the same time, the longest."""
         for one in done:
             self.batch_size = max(one.stages.size, self.batch_size or 0)

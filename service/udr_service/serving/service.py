@@ -14,8 +14,8 @@ from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import Retrieval, RetrievalRequest
 from udr_service.errors import KTooLargeError
 from udr_service.observability import Metrics
-from udr_service.serving.active_version import Current, Served
-from udr_service.serving.jobs import Done, Work
+from udr_service.serving.active_version import ActiveVersion, Current
+from udr_service.serving.jobs import EncodeJob, JobResult
 from udr_service.serving.reloader import CHECK, Reloader
 from udr_service.serving.request_record import Record, record_of
 from udr_service.serving.worker import Worker
@@ -44,7 +44,7 @@ class Service:
     metrics: Metrics
 
     @contextmanager
-    def asking(self, request: Request) -> Iterator["Asking"]:
+    def asking(self, request: Request) -> Iterator["RequestContext"]:
         """Answer a request by one version, from its beginning to its end.
 
         Raises:
@@ -54,7 +54,7 @@ class Service:
         record = record_of(request.scope)
         with self.current.lease() as served:
             record.index_version = served.version
-            yield Asking(self, served, record, self._expires(request, record))
+            yield RequestContext(self, served, record, self._expires(request, record))
 
     def _expires(self, request: Request, record: Record) -> float:
         limit = self.settings.timeout_seconds
@@ -72,7 +72,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class RequestContext:
     """One request, while it is answered.
 
     Attributes:
@@ -83,11 +83,11 @@ class Asking:
     """
 
     service: Service
-    served: Served
+    served: ActiveVersion
     record: Record
     expires: float
 
-    async def do(self, works: Sequence[Work]) -> list[Done]:
+    async def do(self, works: Sequence[EncodeJob]) -> list[JobResult]:
         """Have work done in the time that is left, in order.
 
         Raises:
@@ -153,7 +153,7 @@ class Asking:
             )
         return PromptBuilder(self.served.tokenizer, budget, reserve, **options)
 
-    def _plan(self, request: RetrievalRequest) -> Work | RequestError:
+    def _plan(self, request: RetrievalRequest) -> EncodeJob | RequestError:
         settings = self.service.settings
         for name, asked, limit in (
             ("k", request.k, settings.max_k),
@@ -169,6 +169,6 @@ class Asking:
         return plan
 
 
-def _retrieval(done: Done) -> Retrieval:
+def _retrieval(done: JobResult) -> Retrieval:
     assert isinstance(done.result, Retrieval)
     return done.result

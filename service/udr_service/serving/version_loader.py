@@ -9,7 +9,7 @@ from udr.errors import ArtifactError
 from udr.models import engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever, refuse_damage
 from udr.store import IndexVersion, open_version, read_current
-from udr_service.serving.active_version import Served
+from udr_service.serving.active_version import ActiveVersion
 from udr_service.serving.embedding_cache import CachingEncoder, Counts
 from udr_service.settings import Settings
 
@@ -20,7 +20,7 @@ class Source(Protocol):
     def current(self) -> str:
         """Return the name of the version that is published."""
 
-    def load(self) -> Served:
+    def load(self) -> ActiveVersion:
         """Return it, opened and verified; takes as long as it takes, on any thread."""
 
 
@@ -50,7 +50,7 @@ class IndexSource:
         """
         return read_current(self.index)
 
-    def load(self) -> Served:
+    def load(self) -> ActiveVersion:
         """Return the version that is published, opened and verified.
 
         Raises:
@@ -62,7 +62,7 @@ class IndexSource:
         self.encoder = self._fitting(version)
         retriever = Retriever.of_version(version, device=self.settings.device, encoder=self.encoder, verify=False)
         tokenizer = load_tokenizer(self.settings.tokenizer or retriever.tokenizer)
-        return Served(retriever, tokenizer, engine=self.engine)
+        return ActiveVersion(retriever, tokenizer, engine=self.engine)
 
     def _fitting(self, version: IndexVersion) -> CachingEncoder:
         """Return the encoder that made the version; the one that is loaded, where it is that."""

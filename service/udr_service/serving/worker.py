@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
-from udr_service.serving.jobs import Batch, Done, Encoded, Job, Result, Stages, Work, encode, search, weight
+from udr_service.serving.jobs import Batch, Encoded, EncodeJob, Job, JobResult, Result, Stages, encode, search, weight
 
 _PACES = 9
 """Of how many of the last batches the pace is taken; before there were so many, nobody is refused by it."""
@@ -19,7 +19,7 @@ _SURE = 1.5
 """How much longer than foreseen work may take and still be in time: the pace of the last batches is not the next's."""
 
 
-def _nothing(done: Sequence[Done]) -> None:
+def _nothing(done: Sequence[JobResult]) -> None:
     pass
 
 
@@ -45,7 +45,7 @@ class Worker:
         queue_size: int,
         batch_size: int,
         batch_tokens: int,
-        told: Callable[[Sequence[Done]], None] = _nothing,
+        told: Callable[[Sequence[JobResult]], None] = _nothing,
     ) -> None:
         self._queue_size, self._batch_size, self._batch_tokens = queue_size, batch_size, batch_tokens
         self._told = told
@@ -62,7 +62,7 @@ class Worker:
         """How many pieces of work wait."""
         return len(self._waiting)
 
-    async def do(self, retriever: Retriever, works: Sequence[Work], within: float = math.inf) -> list[Done]:
+    async def do(self, retriever: Retriever, works: Sequence[EncodeJob], within: float = math.inf) -> list[JobResult]:
         """Have work done, and return what came of it, in order.
 
         Whoever cancels this, or stops waiting for it, has what was not begun dropped.
@@ -111,7 +111,7 @@ class Worker:
                 f"{within:.2g}; try again later"
             )
 
-    def _answered(self, _done: "asyncio.Future[Done]") -> None:
+    def _answered(self, _done: "asyncio.Future[JobResult]") -> None:
         self._unanswered -= 1
 
     def _call(self) -> None:

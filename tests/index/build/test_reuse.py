@@ -14,7 +14,7 @@ from tests.index.build.test_builder import FailingEncoder, tree
 from udr.errors import VerificationError
 from udr.search import Vectors
 from udr.store import open_version, vectors_path, verify
-from udr_index.build import BuildConfig, Earlier, build
+from udr_index.build import BuildConfig, PreviousVersion, build
 from udr_index.versions import compare_vectors
 
 
@@ -82,10 +82,10 @@ class Noisy(HashEncoder):
 
 
 def test_vectors_of_two_earlier_versions_are_not_mixed(collection: Path, tmp_path: Path) -> None:
-    earlier = BuildConfig(tasks=collection, out=tmp_path / "a", names=("questions",), pool=12)
-    versions = {build(earlier, Noisy(0)).version, build(replace(earlier, out=tmp_path / "b"), Noisy(1e-3)).version}
+    previous = BuildConfig(tasks=collection, out=tmp_path / "a", names=("questions",), pool=12)
+    versions = {build(previous, Noisy(0)).version, build(replace(previous, out=tmp_path / "b"), Noisy(1e-3)).version}
     assert len(versions) == 1
-    config = replace(earlier, out=tmp_path / "out", pool=None, shard_rows=8, reuse=tmp_path / "a")
+    config = replace(previous, out=tmp_path / "out", pool=None, shard_rows=8, reuse=tmp_path / "a")
     with pytest.raises(MemoryError):
         build(config, FailingEncoder(2))
 
@@ -98,8 +98,8 @@ def test_vectors_of_two_earlier_versions_are_not_mixed(collection: Path, tmp_pat
 def test_the_earlier_version_is_closed_after_the_build(
     collection: Path, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = list[Earlier]()
-    monkeypatch.setattr(Earlier, "close", lambda earlier: closed.append(earlier))
+    closed = list[PreviousVersion]()
+    monkeypatch.setattr(PreviousVersion, "close", lambda previous: closed.append(previous))
 
     build(BuildConfig(tasks=collection, out=tmp_path, pool=3, reuse=index), HashEncoder())
 

@@ -20,7 +20,7 @@ from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import NotReadyError, Settings, create_app
 from udr_service.observability import Metrics
-from udr_service.serving import Current, Reloaded, Reloader, Served, Worker
+from udr_service.serving import ActiveVersion, Current, Reloaded, Reloader, Worker
 
 BODY = {"task": "notes", "input": "a dull day", "k": 1}
 
@@ -36,10 +36,10 @@ class Source:
     def current(self) -> str:
         return read_current(self.index)
 
-    def load(self) -> Served:
+    def load(self) -> ActiveVersion:
         assert self.go.wait(10)
         self.opened.append(Retriever.of_version(open_version(self.index), encoder=HashEncoder()))
-        return Served(self.opened[-1], Words())
+        return ActiveVersion(self.opened[-1], Words())
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_version_that_does_not_answer_is_kept_out_and_closed(
     publish(two, versions[0])
     load, closed = source.load, list[str]()
 
-    def broken() -> Served:
+    def broken() -> ActiveVersion:
         served = load()
         monkeypatch.setattr(served.retriever, "search", lambda plans, vectors: 1 / 0)
         monkeypatch.setattr(served.retriever, "close", lambda: closed.append(served.version))
@@ -154,7 +154,7 @@ def test_who_hangs_up_during_a_reload_leaves_it_to_be_finished_and_never_starts_
     current, loads, most = Current(), list[int](), list[int]()
     load = source.load
 
-    def counted() -> Served:
+    def counted() -> ActiveVersion:
         loads.append(1)
         most.append(len(loads))
         try:
@@ -252,8 +252,8 @@ class Closing:
         self.closed += 1
 
 
-def lent(retriever: Closing, lent: bool = False) -> Served:
-    return Served(retriever, Words(), lent)  # type: ignore[arg-type]
+def lent(retriever: Closing, lent: bool = False) -> ActiveVersion:
+    return ActiveVersion(retriever, Words(), lent)  # type: ignore[arg-type]
 
 
 def test_a_version_is_closed_after_its_last_request() -> None:

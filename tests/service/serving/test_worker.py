@@ -19,7 +19,7 @@ from udr.retrieval import Plan, RetrievalRequest, Retriever
 from udr.search import Vectors
 from udr.types import Role
 from udr_service import Settings, create_app
-from udr_service.serving import Done, Embedding, Work, Worker
+from udr_service.serving import Embedding, EncodeJob, JobResult, Worker
 
 
 class Held:
@@ -44,7 +44,7 @@ class Held:
         return np.array([[len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 1)
 
 
-def asked(*texts: str) -> list[Work]:
+def asked(*texts: str) -> list[EncodeJob]:
     return [Embedding(text, "query") for text in texts]
 
 
@@ -52,11 +52,11 @@ def worker(queue_size: int = 8, batch_size: int = 8, batch_tokens: int = 1000) -
     return Worker(queue_size=queue_size, batch_size=batch_size, batch_tokens=batch_tokens)
 
 
-def numbers(done: Sequence[Done]) -> list[float]:
+def numbers(done: Sequence[JobResult]) -> list[float]:
     return [float(cast("Vectors", one.result)[0]) for one in done]
 
 
-async def send(worker: Worker, held: Held, *texts: str) -> "asyncio.Task[list[Done]]":
+async def send(worker: Worker, held: Held, *texts: str) -> "asyncio.Task[list[JobResult]]":
     """Send work and return when the worker has it."""
     task = asyncio.ensure_future(worker.do(cast("Retriever", held), asked(*texts)))
     await asyncio.sleep(0)
@@ -104,7 +104,7 @@ class Searched:
         return [plan.text for plan in plans]
 
 
-def planned(retriever: Retriever, *texts: str) -> list[Work]:
+def planned(retriever: Retriever, *texts: str) -> list[EncodeJob]:
     """Return plans with these texts; what else a real one has is of no use here."""
     plan = retriever.plan(RetrievalRequest(input="some text", scope="all", k=1))
     return [replace(plan, text=text) for text in texts]
@@ -114,7 +114,7 @@ def test_the_next_batch_is_encoded_while_one_is_searched_but_no_third(retriever:
     held = Searched()
     held.begin.set()
 
-    async def run() -> list[Done]:
+    async def run() -> list[JobResult]:
         one = worker(batch_size=1)
         works = planned(retriever, "a", "b", "c")
         done = asyncio.ensure_future(one.do(cast("Retriever", held), works))
@@ -144,7 +144,7 @@ def test_a_search_that_breaks_the_batch_breaks_only_its_own_request(retriever: R
 
     before, first, poison, last = asyncio.run(run())
     assert isinstance(poison, RuntimeError)
-    assert [cast("list[Done]", one)[0].result for one in (before, first, last)] == ["before", "a", "bb"]
+    assert [cast("list[JobResult]", one)[0].result for one in (before, first, last)] == ["before", "a", "bb"]
     assert held.searched == [1, 3, 1, 1, 1]
     encodings = [held.encoded.acquire(blocking=False) for _ in range(3)]
     assert encodings == [True, True, False], "what was encoded is not encoded again"
@@ -218,14 +218,14 @@ def test_work_that_breaks_the_batch_breaks_only_itself() -> None:
 
     _, first, poison, last = asyncio.run(run())
     assert isinstance(poison, RuntimeError)
-    assert [numbers(cast("list[Done]", one)) for one in (first, last)] == [[1], [2]]
+    assert [numbers(cast("list[JobResult]", one)) for one in (first, last)] == [[1], [2]]
     assert held.batches == [["before"], ["a", "poison", "bb"], ["a"], ["poison"], ["bb"]]
 
 
 def test_a_batch_that_broke_says_nothing_of_how_long_others_take() -> None:
     held = Held(seconds=0.02)
 
-    async def run() -> list[Done]:
+    async def run() -> list[JobResult]:
         one = worker(queue_size=32, batch_size=32)
         first = await send(one, held, "before")
         await asyncio.to_thread(held.began.wait, 10)
@@ -302,7 +302,7 @@ def test_closing_drops_what_waits() -> None:
         return list(await asyncio.gather(*tasks, return_exceptions=True))
 
     done, dropped = asyncio.run(asyncio.wait_for(run(), 10))
-    assert numbers(cast("list[Done]", done)) == [1]
+    assert numbers(cast("list[JobResult]", done)) == [1]
     assert isinstance(dropped, RuntimeError) and str(dropped) == "the worker has been closed"
     assert held.batches == [["a"]]
 
@@ -326,7 +326,7 @@ def test_nobody_waiting_means_nothing_is_encoded() -> None:
 def test_the_time_in_the_queue_is_told() -> None:
     held = Held()
 
-    async def run() -> list[Done]:
+    async def run() -> list[JobResult]:
         one = worker()
         first = await send(one, held, "a")
         await asyncio.to_thread(held.began.wait, 10)

@@ -7,7 +7,7 @@ import pytest
 from tests.training.copy_lm import CopyLM
 from udr.data import Pool, open_collection
 from udr.types import Row
-from udr_training.candidates import Others, first_neighbours, propose
+from udr_training.candidates import CandidatePool, first_neighbours, propose
 from udr_training.evaluation import EvaluationConfig, Oracle, evaluate, predict
 
 CONFIG = EvaluationConfig(retrievers=("oracle",), shots=(2,), oracle_candidates=6)
@@ -20,7 +20,7 @@ def queries(pool: Pool) -> list[Row]:
 def test_best_candidates_come_first_and_are_those_that_training_would_propose(pools: dict[str, Pool]) -> None:
     pool = pools["reviews"]
     asked = queries(pool)
-    proposed = propose(Others(pool, 0), asked, first_neighbours(pool), 6, 0.5)
+    proposed = propose(CandidatePool(pool, 0), asked, first_neighbours(pool), 6, 0.5)
     for query, shown in zip(asked, Oracle(CopyLM(), CONFIG).demonstrations(pool, asked, 6), strict=True):
         assert {row.id for row in shown} == set(proposed[query.id]) and len(shown) == 6
         # The model copies the last target, so candidates with the gold one score 1, all others 0; ties by id.

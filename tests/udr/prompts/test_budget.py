@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from udr.models import FileTokenizer, TokenCounter
-from udr.prompts import Block, Draft, fit
+from udr.prompts import Block, PromptLayout, fit
 
 
 class Counter:
@@ -48,7 +48,7 @@ COUNTERS: dict[str, TokenCounter] = {
 PART = st.text(alphabet="ab. \n?", max_size=30)
 
 
-def greedy(draft: Draft, limit: int) -> tuple[int, ...]:
+def greedy(draft: PromptLayout, limit: int) -> tuple[int, ...]:
     """The definition: take what fits, by a count of the whole each time."""
     taken: tuple[int, ...] = ()
     for position in range(len(draft.blocks)):
@@ -62,7 +62,7 @@ def greedy(draft: Draft, limit: int) -> tuple[int, ...]:
 def test_fit_is_greedy_by_counts_of_the_whole(
     counter: TokenCounter, instruction: str, parts: list[str], query: str, room: int
 ) -> None:
-    draft = Draft(counter, instruction, [Block((part,)) for part in parts], query)
+    draft = PromptLayout(counter, instruction, [Block((part,)) for part in parts], query)
     bare = draft.count(())
     taken = fit(draft, bare + room)
     assert tuple(taken) == greedy(draft, bare + room)
@@ -78,7 +78,7 @@ class Whimsical:
 
 @given(parts=st.lists(PART, max_size=8), room=st.integers(0, 120))
 def test_fit_never_exceeds_the_limit_however_a_counter_counts(parts: list[str], room: int) -> None:
-    draft = Draft(Whimsical(), "a", [Block((part,)) for part in parts], "b")
+    draft = PromptLayout(Whimsical(), "a", [Block((part,)) for part in parts], "b")
     bare = draft.count(())
     taken = fit(draft, bare + room)
     assert bare + sum(taken.values()) == draft.count(draft.arranged(tuple(taken))) <= bare + room
@@ -89,13 +89,13 @@ def words(*numbers: int) -> list[Block]:
 
 
 def test_exactly_the_limit_fits() -> None:
-    draft = Draft(COUNTERS["words"], "say", words(5, 5, 5), "what ?")
+    draft = PromptLayout(COUNTERS["words"], "say", words(5, 5, 5), "what ?")
     assert dict(fit(draft, 18)) == {0: 5, 1: 5, 2: 5}
     assert dict(fit(draft, 17)) == {0: 5, 1: 5}
 
 
 def test_what_does_not_fit_is_passed_over_for_the_next() -> None:
-    draft = Draft(COUNTERS["words"], "say", words(100, 5, 100, 5), "what ?")
+    draft = PromptLayout(COUNTERS["words"], "say", words(100, 5, 100, 5), "what ?")
     assert dict(fit(draft, 13)) == {1: 5, 3: 5}
 
 
@@ -103,7 +103,7 @@ def test_counting_costs_a_few_times_the_text_and_not_its_square() -> None:
     numbers = [30 + position * 37 % 60 for position in range(256)]
     for limit in (200, 4000, 100_000):
         counter = Counter(lambda text: len(text.split()))
-        draft = Draft(counter, "say", words(*numbers), "what ?")
+        draft = PromptLayout(counter, "say", words(*numbers), "what ?")
         fit(draft, limit)
         proposed = sum(len(block.parts[0]) for block in draft.blocks)
         assert counter.characters < 5 * proposed, f"{counter.characters / proposed:.1f} times, at limit {limit}"

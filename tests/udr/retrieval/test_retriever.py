@@ -172,11 +172,11 @@ def test_worded_text_is_a_copy_in_a_wider_scope(retriever: Retriever) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "barred"),
+    ("query", "excluded"),
     [("🎉", set()), ("दीन", set()), ("if x > 3", set()), ("?", set()), ("😡 ", {"angry"}), ("If x<3!", {"less"})],
 )
 def test_inputs_that_differ_in_more_than_punctuation_are_no_copies(
-    tmp_path: Path, query: str, barred: set[str]
+    tmp_path: Path, query: str, excluded: set[str]
 ) -> None:
     texts = {"laugh": "😂😂", "angry": "😡", "dots": "...", "day": "दिन", "less": "if x < 3", "other": "bus"}
     rows: list[Mapping[str, Any]] = [
@@ -188,7 +188,7 @@ def test_inputs_that_differ_in_more_than_punctuation_are_no_copies(
     with Retriever.open(tmp_path / "index", encoder=HashEncoder()) as retriever:
         found = {one.id for one in retriever.retrieve("notes", query, 6)}
 
-    assert {*texts} - found == barred
+    assert {*texts} - found == excluded
 
 
 def open_files(folder: Path) -> list[str]:

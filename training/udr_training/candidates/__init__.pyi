@@ -1,5 +1,6 @@
 from .proposal import (
-    Candidates as Candidates, Neighbours as Neighbours, Others as Others, bm25_neighbours as bm25_neighbours,
+    Candidates as Candidates, Neighbours as Neighbours, CandidatePool as CandidatePool,
+    bm25_neighbours as bm25_neighbours,
     encoder_neighbours as encoder_neighbours, first_neighbours as first_neighbours, propose as propose,
 )
 from .ranking import (

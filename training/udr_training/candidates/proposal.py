@@ -18,7 +18,7 @@ Neighbours = Callable[[Sequence[Row], int], list[list[int]]]
 
 
 def propose(
-    others: "Others", queries: Sequence[Row], neighbours: Neighbours, num_candidates: int, random_share: float
+    others: "CandidatePool", queries: Sequence[Row], neighbours: Neighbours, num_candidates: int, random_share: float
 ) -> Candidates:
     """Return ``num_candidates`` demonstrations for each query: its neighbours, and a share drawn at random.
 
@@ -40,7 +40,7 @@ def propose(
     }
 
 
-class Others:
+class CandidatePool:
     """The rows of a pool that may be shown for a query: neither the query itself nor a copy of it.
 
     Args:

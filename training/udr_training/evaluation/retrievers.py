@@ -8,8 +8,8 @@ from udr.data import ENCODER_WORDING, Pool, formatting
 from udr.models import SentenceEncoder
 from udr.types import Json, Row
 from udr_training.candidates import (
+    CandidatePool,
     Neighbours,
-    Others,
     bm25_neighbours,
     encoder_neighbours,
     first_neighbours,
@@ -61,7 +61,7 @@ class NamedRetriever:
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[list[Row]]:
         """Return at most ``count`` demonstrations for each query, nearest first; never the query or a copy of it."""
-        others = Others(pool, self._seed)
+        others = CandidatePool(pool, self._seed)
         if self.name == RANDOM:
             return [others.drawn(query)[:count] for query in queries]
         found = others.nearest(queries, self._neighbours(pool), count)
@@ -136,7 +136,7 @@ class Oracle:
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[list[Row]]:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
-        others = Others(pool, self._config.seed)
+        others = CandidatePool(pool, self._config.seed)
         neighbours = first_neighbours(pool)
         candidates = propose(others, queries, neighbours, self._config.oracle_candidates, _RANDOM_SHARE)
         rows = {row.id: row for row in pool.rows}

@@ -11,7 +11,7 @@ from udr.models import hub
 from udr.types import Json
 from udr_training.config import ScoringConfig
 from udr_training.feedback.lm import is_remote
-from udr_training.feedback.local import LMTokenizer
+from udr_training.feedback.local import ModelTokenizer
 from udr_training.feedback.pairs import Pair, pair_prompt, pair_text
 from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore
@@ -58,7 +58,7 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
         _LOG.warning("%s: %d pairs are not scored yet; start it again with --out %s", path, missing, path)
 
 
-def _read(words: LMTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None]:
+def _read(words: ModelTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None]:
     """Return what the language model read before the option: text, and tokens where they are known."""
     if words is None:
         return pair_text(pair), None
@@ -67,7 +67,7 @@ def _read(words: LMTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None
     return words.text(prompt.context) if prompt.lost else pair_text(pair), list(prompt.context)
 
 
-def _words(folder: RunFolder) -> LMTokenizer | None:
+def _words(folder: RunFolder) -> ModelTokenizer | None:
     """Return the tokenizer that cut the prompts; None for a remote language model."""
     name = folder.config(ScoringConfig).feedback.lm
     if is_remote(name):
@@ -76,7 +76,7 @@ def _words(folder: RunFolder) -> LMTokenizer | None:
     name = str(folder.places.get("lm", name))
     if hub.fingerprint(hub.locate(name)) != folder.sources["lm"]:
         raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since it scored; restore it")
-    return LMTokenizer.load(name)
+    return ModelTokenizer.load(name)
 
 
 def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:

@@ -7,12 +7,12 @@ from typing import Protocol
 from udr.data import Task, formatting
 from udr.errors import FeedbackError
 from udr.types import Row
-from udr_training.candidates import Candidates, Others
+from udr_training.candidates import CandidatePool, Candidates
 from udr_training.feedback.packing import Prompt, Tokens
 from udr_training.feedback.store import PairKey
 
 
-class Words(Protocol):
+class LMTokenizer(Protocol):
     """How a language model cuts texts into tokens."""
 
     @property
@@ -57,7 +57,7 @@ class Pair:
         return PairKey.of((self.task.instruction, *shown), query, formatting.options(self.task, self.query))
 
 
-def candidate_pairs(others: Others, queries: Sequence[Row], candidates: Candidates, context: int) -> list[Pair]:
+def candidate_pairs(others: CandidatePool, queries: Sequence[Row], candidates: Candidates, context: int) -> list[Pair]:
     """Return the pairs of queries and their candidates, as they are scored.
 
     Args:
@@ -81,7 +81,7 @@ def pair_text(pair: Pair) -> str:
 
 
 def prompt_of(
-    lm: Words,
+    lm: LMTokenizer,
     task: Task,
     query: Row,
     demonstrations: Sequence[Row],
@@ -144,6 +144,6 @@ def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
     return [tokens[:limit] for tokens in texts]
 
 
-def pair_prompt(lm: Words, pair: Pair) -> Prompt:
+def pair_prompt(lm: LMTokenizer, pair: Pair) -> Prompt:
     """Return the prompt of a pair; those of one context share it."""
     return prompt_of(lm, pair.task, pair.query, pair.shown, num_common=len(pair.context))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from udr.data import Kind, Normalise, Task, formatting
 from udr_training.feedback.packing import Likelihoods, Prompt
-from udr_training.feedback.pairs import Pair, Words, pair_prompt
+from udr_training.feedback.pairs import LMTokenizer, Pair, pair_prompt
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 _LOG = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _BLOCK = 5_000
 """Pairs whose prompts are planned at a time: enough to fill packs, few enough to hold their tokens in memory."""
 
 
-class FeedbackLM(Words, Protocol):
+class FeedbackLM(LMTokenizer, Protocol):
     """What a feedback language model is to the rest of udr."""
 
     fingerprint: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from udr.data import Pool, TaskFolder, pool_digest, sample
 from udr.errors import ConfigError
 from udr.types import Row
-from udr_training.candidates import Candidates, Neighbours, Others, propose
+from udr_training.candidates import CandidatePool, Candidates, Neighbours, propose
 from udr_training.config import ScoringConfig
 from udr_training.feedback.pairs import Pair, candidate_pairs
 
@@ -20,7 +20,7 @@ class TrainingTask:
         config: how candidates are proposed, and what stands before them.
     """
 
-    others: Others
+    others: CandidatePool
     queries: tuple[Row, ...]
     config: ScoringConfig
 
@@ -37,7 +37,7 @@ class TrainingTask:
             ConfigError: the pool is too small.
         """
         pool = folder.pool(config.candidates.pool or None, config.seed)
-        others = Others(pool, config.seed)
+        others = CandidatePool(pool, config.seed)
         context = config.feedback.context
         if others.fewest < max(fewest, context):
             raise ConfigError(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from udr.errors import ConfigError, ModelError
-from udr_training.feedback.local import CausalLM, LMTokenizer
+from udr_training.feedback.local import CausalLM, ModelTokenizer
 
 
 def test_a_name_that_leads_to_no_language_model_is_refused(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_greedy_text_is_the_likeliest_token_each_time_and_ends_at_the_stop_text(
 
 
 def test_the_tokenizer_alone_cuts_as_the_model_does_and_says_its_window(lm_folder: Path, lm: CausalLM) -> None:
-    words = LMTokenizer.load(str(lm_folder))
+    words = ModelTokenizer.load(str(lm_folder))
     assert words.context == lm.context == 512
     for text in ("Review: good", "</s> {x}", "é\n"):
         assert words.tokens(text) == lm.tokens(text)
@@ -47,4 +47,4 @@ def test_the_tokenizer_alone_cuts_as_the_model_does_and_says_its_window(lm_folde
 
 def test_a_name_that_leads_to_no_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no tokenizer that can be loaded"):
-        LMTokenizer.load(str(tmp_path))
+        ModelTokenizer.load(str(tmp_path))

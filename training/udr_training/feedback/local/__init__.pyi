@@ -6,4 +6,4 @@ from .forward import Packing as Packing, plain_log_likelihoods as plain_log_like
 from .generation import (
     answer_text as answer_text, batches as batches, greedy_tokens as greedy_tokens, has_ended as has_ended,
 )
-from .tokenizer import LMTokenizer as LMTokenizer
+from .tokenizer import ModelTokenizer as ModelTokenizer

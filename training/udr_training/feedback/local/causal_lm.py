@@ -15,7 +15,7 @@ from udr_training.config import DTYPES
 from udr_training.feedback.local.forward import packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.local.generation import BATCH_TOKENS, answer_text, greedy_tokens, has_ended
 from udr_training.feedback.local.self_check import exact_packing
-from udr_training.feedback.local.tokenizer import LMTokenizer, longest_sequence, model_folder
+from udr_training.feedback.local.tokenizer import ModelTokenizer, longest_sequence, model_folder
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, plan
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class CausalLM:
         self._dtype: torch.dtype = next(model.parameters()).dtype
         self.dtype = str(self._dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
-        self._words = LMTokenizer(tokenizer, longest_sequence(model.config))
+        self._words = ModelTokenizer(tokenizer, longest_sequence(model.config))
         self._packing = exact_packing(
             model, name, self._pack_tokens, self.context, try_blocks=self._device.type == "cuda"
         )
@@ -92,7 +92,7 @@ class CausalLM:
         return self._words.context
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
-        """Return the tokens of one segment of a prompt; see ``LMTokenizer``."""
+        """Return the tokens of one segment of a prompt; see ``ModelTokenizer``."""
         return self._words.tokens(text, start=start)
 
     def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from udr_training.feedback.local.tokenizer import LMTokenizer
+from udr_training.feedback.local.tokenizer import ModelTokenizer
 from udr_training.feedback.packing import Tokens
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
@@ -111,12 +111,12 @@ def _continue_together(
         positions = positions[:, -1:] + 1
 
 
-def has_ended(words: LMTokenizer, answer: Tokens, stop: Sequence[str]) -> bool:
+def has_ended(words: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> bool:
     """Say whether an answer ends with the end of a text, or holds one of the stop texts."""
     return answer[-1] == words.end or any(ending in _text(words, answer) for ending in stop)
 
 
-def answer_text(words: LMTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
+def answer_text(words: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
     """Return an answer as text, cut before the first of the stop texts."""
     whole = _text(words, answer[:-1] if answer[-1:] == (words.end,) else answer)
     for ending in stop:
@@ -124,6 +124,6 @@ def answer_text(words: LMTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
     return whole.strip()
 
 
-def _text(words: LMTokenizer, answer: Tokens) -> str:
+def _text(words: ModelTokenizer, answer: Tokens) -> str:
     # Line breaks that an answer begins with end nothing.
     return words.text(answer).lstrip("\n")

@@ -14,7 +14,7 @@ _CACHED = 100_000
 """Segments whose tokens are remembered: the rows of a task come again and again."""
 
 
-class LMTokenizer:
+class ModelTokenizer:
     """A language model's tokenizer and window.
 
     Attributes:
@@ -30,7 +30,7 @@ class LMTokenizer:
         self._cache: dict[str, Tokens] = {}
 
     @classmethod
-    def load(cls, name: str) -> "LMTokenizer":
+    def load(cls, name: str) -> "ModelTokenizer":
         """Open the tokenizer of the language model that ``name`` stands for.
 
         Raises:
