@@ -1,0 +1,65 @@
+"""What an earlier release wrote, this one reads: wordings, an index, and a run that stopped in its second training."""
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import HashEncoder
+from udr import Retriever
+from udr.cli import main
+from udr.data import formatting
+from udr.store import verify
+from udr_index.build import BuildConfig, build
+
+KEPT = Path(__file__).parent / "fixtures" / "format_4"
+EXAMPLES = Path(__file__).parents[1] / "examples" / "tasks"
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the fixtures, as the working directory: the run names its models by relative paths."""
+    folder = Path(shutil.copytree(KEPT, tmp_path / "kept"))
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_the_wordings_are_those_of_every_index_and_score_so_far() -> None:
+    assert (formatting.LM_WORDING, formatting.ENCODER_WORDING) == ("aee2541cbf74ddc6", "4495a71b96bcc406")
+
+
+def test_the_example_index_has_the_version_it_always_had(tmp_path: Path) -> None:
+    assert build(BuildConfig(tasks=EXAMPLES, out=tmp_path), HashEncoder()).version == "45c4a485fae5c90b"
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_index_opens_and_is_rebuilt_byte_for_byte(kept: Path) -> None:
+    assert verify(kept / "index") == []
+    rebuilt = build(BuildConfig(tasks=kept / "tasks", out=kept / "again", bm25=True), HashEncoder())
+    assert files(rebuilt.path) == files(kept / "index" / "versions" / rebuilt.version)
+
+    with Retriever.open(kept / "index", encoder=HashEncoder()) as retriever:
+        retrieval = retriever.retrieve("questions", "Who owns the boat?", k=3, mode="hybrid")
+    assert retrieval.index_version == rebuilt.version and len(retrieval) == 3
+
+
+def scores(run: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(run / "feedback.sqlite") as connection:
+        rows = connection.execute("SELECT * FROM score ORDER BY 1, 2, 3").fetchall()
+    connection.close()
+    return rows
+
+
+def test_a_run_resumes_and_scores_nothing_again(kept: Path) -> None:
+    before = scores(kept / "run")
+    sizes = "--pool 0 --queries 8 --candidates 6 --iterations 2 --epochs 1 --batch-size 4 --test-rows 0".split()
+    models = "--model encoder --lm lm --device cpu --dtype float32".split()
+
+    assert main(["train", "tasks", "--tasks", "questions", *models, *sizes, "--out", "run"]) == 0
+
+    assert scores(kept / "run") == before
+    assert (kept / "run" / "model" / "modules.json").is_file()
