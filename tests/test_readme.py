@@ -33,7 +33,7 @@ def test_every_make_target_exists() -> None:
     targets = [command.split()[1] for command in COMMANDS if command.startswith("make ")]
     assert targets == ["demo", "test"]
     for target in targets:
-        assert re.search(rf"^{target}:.*install", makefile, re.MULTILINE)
+        assert re.search(rf"^{target}: \$\(VENV\)/.{target}", makefile, re.MULTILINE)
 
 
 def test_every_linked_file_exists() -> None:
