@@ -1,59 +1,59 @@
-"""Every error that udr raises on purpose.
+"""The errors that udr raises.
 
     UdrError
-    ├── RequestError              one request asked for something that cannot be had
+    ├── RequestError              a request cannot be answered
     │   ├── UnknownTaskError        no such task, family or demonstration
-    │   ├── InvalidInputError       a field is missing or unknown, k is out of range, ...
-    │   └── TooLongError            a text is over its limit
-    ├── ConfigError               a setting or a flag makes no sense
-    ├── DataError                 a task, row or file that people wrote is wrong: file, line, field
-    ├── ModelError                a model's name leads nowhere, or its files do not fit
-    ├── ArtifactError             an index or a run is missing, incomplete or made by other means
-    │   └── VerificationError       a file is not what its manifest says
-    ├── MissingExtraError         a package that an optional part needs is not installed
-    ├── FeedbackError             the feedback language model gave no usable numbers
-    └── ServiceError              what the client heard from a service, or did not hear
+    │   ├── InvalidInputError       a field is missing or unknown, a value is invalid or out of range
+    │   └── TooLongError            a text exceeds its limit
+    ├── ConfigError               a setting or an option is invalid
+    ├── DataError                 a task, row or data file is invalid: file, line, field
+    ├── ModelError                a model cannot be found or loaded
+    ├── ArtifactError             an index or a run is missing, incomplete or incompatible
+    │   └── VerificationError       a file does not match its manifest
+    ├── MissingExtraError         an optional package is not installed
+    ├── FeedbackError             the feedback language model returned no usable scores
+    └── ServiceError              a call to a service failed
         ├── OverloadedError         the service is full; try again later
-        ├── DeadlineError           no answer came in the time that was given
-        └── AccessError             the service wants an API key, or one that may do more
+        ├── DeadlineError           no answer before the deadline
+        └── AccessError             the API key is missing, unknown or lacks a scope
 
-Mistakes in a program (a wrong type, a shape that does not fit) stay ``TypeError`` and ``ValueError``.
-A message is one line: what was asked, what was found, what to do.
+Programming errors (a wrong type or shape) are ``TypeError`` and ``ValueError``. A message is one line: what was asked,
+what was found, what to do.
 """
 
 from pathlib import Path
 
 
 class UdrError(Exception):
-    """Base of every error that udr raises on purpose; its text is fit to be shown to a user."""
+    """Base of all errors that udr raises; its message can be shown to a user."""
 
 
 class RequestError(UdrError):
-    """One request asked for something that cannot be had; others are not affected."""
+    """A request cannot be answered; other requests are not affected."""
 
 
 class UnknownTaskError(RequestError):
-    """No such task, family or demonstration is served."""
+    """There is no such task, family or demonstration."""
 
 
 class InvalidInputError(RequestError):
-    """A value in the request is missing, unknown, of the wrong kind or out of range."""
+    """A value in the request is missing, unknown, of the wrong type or out of range."""
 
 
 class TooLongError(RequestError):
-    """A text in the request is longer than the limit that is in force."""
+    """A text in the request exceeds its limit."""
 
 
 class ConfigError(UdrError):
-    """A setting or a flag makes no sense, alone or beside another."""
+    """A setting or an option is invalid, alone or in combination."""
 
 
 class DataError(UdrError):
-    """A task, row or file that people wrote is wrong.
+    """A task, row or data file is invalid.
 
     Attributes:
-        path: the file, or None where there is none.
-        line: the line in it, counted from 1, or None.
+        path: the file, or None.
+        line: the line, counted from 1, or None.
         field: the field or key, or None.
     """
 
@@ -67,19 +67,19 @@ class DataError(UdrError):
 
 
 class ModelError(UdrError):
-    """A model's name leads nowhere, or its files do not make a model of the kind asked for."""
+    """A model cannot be found, or its files are not a model of the requested kind."""
 
 
 class ArtifactError(UdrError):
-    """An index or a run is missing, incomplete, or was made by another encoder or wording."""
+    """An index or a run is missing, incomplete, or made with another encoder or wording."""
 
 
 class VerificationError(ArtifactError):
-    """A file of an index or a run is not what the manifest says it is."""
+    """A file of an index or a run does not match its manifest."""
 
 
 class MissingExtraError(UdrError, ImportError):
-    """A package that an optional part of udr needs is not installed.
+    """An optional package is not installed.
 
     Attributes:
         extra: the name of the extra that installs it.
@@ -91,11 +91,11 @@ class MissingExtraError(UdrError, ImportError):
 
 
 class FeedbackError(UdrError):
-    """The feedback language model gave no usable numbers."""
+    """The feedback language model returned no usable scores."""
 
 
 class ServiceError(UdrError):
-    """What the client heard from a service, or did not hear.
+    """A call to a service failed.
 
     Attributes:
         status: the HTTP status, or None when no answer came.
@@ -108,17 +108,17 @@ class ServiceError(UdrError):
 
 
 class OverloadedError(ServiceError):
-    """The service is full or still loading; the same request may succeed later."""
+    """The service is overloaded or still loading; retry later."""
 
 
 class DeadlineError(ServiceError):
-    """No answer came in the time that was given: the service gave up, or the client stopped waiting."""
+    """The deadline expired before the service answered."""
 
 
 class AccessError(ServiceError):
-    """The service takes no request without a key that it knows (401), or not this one with this key (403)."""
+    """The API key is missing or unknown (401), or lacks the required scope (403)."""
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error that another library raised, or its type's name where it says nothing."""
+    """Return the first line of another library's error, or its type's name if it has no message."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""Durable files: written whole or not at all, and still there after a power cut."""
+"""Durable files: written completely or not at all, and synced to disk."""
 
 import hashlib
 import json
@@ -16,11 +16,11 @@ _DAY = 24 * 60 * 60
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
-    """Return the one way to write a value as JSON, in UTF-8: keys sorted, no NaN; equal values give equal bytes.
+    """Return a value as canonical JSON in UTF-8: sorted keys, no NaN; equal values give equal bytes.
 
     Args:
-        value: what to write.
-        indent: None writes it on one line; a number breaks and indents lines for people to read.
+        value: the value.
+        indent: spaces of indentation; None writes one line.
     """
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
@@ -28,13 +28,13 @@ def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
 
 
 def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a file so that others, now or after a crash, see the old one or the whole new one.
+    """Write a file so that readers, even after a crash, see the old content or the complete new content.
 
     Args:
         path: the file; its folder must exist.
         write: the content, or a function that writes it to a stream.
     """
-    # One name for every attempt: what a killed one left behind is overwritten by the next, and never piles up.
+    # A fixed name, so that the next attempt overwrites what a killed one left.
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as stream:
         if isinstance(write, bytes):
@@ -48,7 +48,7 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -57,7 +57,7 @@ def sync(path: Path) -> None:
 
 
 def sync_tree(root: Path) -> None:
-    """Wait until every file and folder under ``root`` is on the disk."""
+    """Flush every file and folder under ``root`` to disk."""
     for path in sorted(root.rglob("*")):
         sync(path)
     sync(root)
@@ -65,9 +65,9 @@ def sync_tree(root: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill that takes the name ``folder`` when the body ends, and never does when it fails.
+    """Yield a staging folder that becomes ``folder`` if the body succeeds.
 
-    What an attempt that was killed left behind is thrown away by the next.
+    The next attempt deletes what a killed one left.
     """
     staging = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
@@ -80,10 +80,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def first_to_finish(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill that takes the name ``folder`` when the body ends, unless another process was quicker.
+    """Yield a staging folder that becomes ``folder`` if the body succeeds, unless another process finished first.
 
-    Each process has one of its own. What attempts that were killed left behind is thrown away when it is a day old; one
-    that still runs is younger.
+    Each process has its own. Staging folders of killed processes are deleted after a day.
     """
     staging = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:

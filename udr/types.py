@@ -1,35 +1,35 @@
-"""The values that flow from stage to stage; all of them frozen."""
+"""The frozen values that flow from stage to stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | None"
-"""What an input field may hold: text, a number, a truth value, nothing, or a list of these."""
+"""The value of an input field: a string, a number, a boolean, None, or a list of these."""
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
-"""Anything that JSON can say."""
+"""Any JSON value."""
 
 Fields: TypeAlias = Mapping[str, Value]
 """A task's input: its fields by name."""
 
 Role = Literal["query", "demonstration"]
-"""What an encoder reads a text as."""
+"""The role of a text for an encoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """One labelled row of a task.
 
-    As a member of a pool it is a demonstration; with its target held back it is a query.
+    In a pool it is a demonstration; with its target held back it is a query.
 
     Attributes:
         id: unique within the task.
         input: the fields by name.
         target: the gold text or label.
         choices: the options of a multiple-choice row, else empty.
-        references: all gold texts, where there are several; else empty.
-        metadata: anything else, carried along untouched.
+        references: all gold texts if there are several, else empty.
+        metadata: any other data, passed through unchanged.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Row:
     metadata: Mapping[str, Json] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Json]:
-        """Return the keys of a line of JSONL that holds this row; empty ones are left out."""
+        """Return the row as a JSON object; empty keys are omitted."""
         keys: dict[str, Json] = {"id": self.id, "input": dict(self.input), "target": self.target}
         if self.choices:
             keys["choices"] = list(self.choices)
@@ -53,11 +53,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenCount:
-    """How many tokens a demonstration's text is, by one tokenizer.
+    """The number of tokens of a demonstration's text by one tokenizer.
 
     Attributes:
-        tokenizer: its fingerprint.
-        count: tokens of ``text`` alone, without those that are added around a text ([CLS], BOS).
+        tokenizer: the tokenizer's fingerprint.
+        count: tokens of the text, without added special tokens ([CLS], BOS).
     """
 
     tokenizer: str

@@ -1,4 +1,4 @@
-"""Pools: a task's demonstrations; and the folders that tasks and their rows lie in."""
+"""Collections: folders of tasks, and the files that hold their rows."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ class TaskFolder:
     path: Path
 
     def files(self, split: str) -> list[Path]:
-        """Return what there is of a split; one file, where nothing is wrong."""
+        """Return the files of a split; a valid task folder has one."""
         return [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
 
     def file(self, split: str) -> Path:
         """Return the file that holds ``train``, ``validation`` or ``test``.
 
         Raises:
-            DataError: no file holds that split, or two do.
+            DataError: there is no file for the split, or more than one.
         """
         files = self.files(split)
         if len(files) != 1:
@@ -40,7 +40,7 @@ class TaskFolder:
         """Return the rows of ``train``, ``validation`` or ``test``, in the file's order.
 
         Raises:
-            DataError: no file holds that split, two do, it is empty, or a row is wrong.
+            DataError: there is not exactly one file for the split, it is empty, or a row is invalid.
         """
         path = self.file(split)
         rows = list(read_rows(self.task, path))
@@ -49,7 +49,7 @@ class TaskFolder:
         return rows
 
     def pool(self, size: int | None = None, seed: int = 0) -> Pool:
-        """Return the training rows as a pool, cut by seed to at most ``size``."""
+        """Return the training rows as a pool; a seeded sample of ``size`` rows if there are more."""
         return Pool(self.task, tuple(sample(self.rows("train"), size, seed)))
 
 
@@ -59,8 +59,8 @@ class Collection:
 
     Attributes:
         root: the folder.
-        tasks: by name, in the order asked for, else sorted by name.
-        families: by name; one for each family that a task names.
+        tasks: by name, in the requested order, or sorted by name.
+        families: by name; the families of the tasks.
     """
 
     root: Path
@@ -73,28 +73,28 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
 
     Args:
         root: a collection, a family's folder or a task's folder.
-        names: the tasks wanted; None for all.
+        names: the tasks to open; None opens all.
 
     Raises:
-        DataError: a file is wrong, a task's folder is not called by its name, or two tasks share one.
-        UnknownTaskError: a name is not among the tasks.
-        ConfigError: there is no task at all.
+        DataError: a file is invalid, a task's folder has another name, or two tasks have the same name.
+        UnknownTaskError: there is no task with one of the names.
+        ConfigError: there is no task.
     """
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder of tasks")
-    found: dict[str, TaskFolder] = {}
+    folders: dict[str, TaskFolder] = {}
     for path in task_files(root):
         task = parse_task(_read_toml(path), path)
         folder = path.parent.resolve().name
         if folder != task.name:
-            raise DataError(f"is {task.name!r}, but the folder is called {folder!r}", path=path, field="name")
-        if task.name in found:
-            raise DataError(f"{task.name!r} is also in {found[task.name].path}", path=path, field="name")
-        found[task.name] = TaskFolder(task, path.parent)
-    if not found:
-        raise ConfigError(f"{root}: holds no task.toml, neither itself nor up to two folders below")
-    tasks = {name: _get(found, name) for name in (names if names is not None else sorted(found))}
-    return Collection(root, tasks, {f.task.family: _family(f) for f in tasks.values()})
+            raise DataError(f"is {task.name!r}, but the folder is named {folder!r}", path=path, field="name")
+        if task.name in folders:
+            raise DataError(f"{task.name!r} is also in {folders[task.name].path}", path=path, field="name")
+        folders[task.name] = TaskFolder(task, path.parent)
+    if not folders:
+        raise ConfigError(f"{root}: contains no task.toml, at most two folders deep")
+    tasks = {name: _get(folders, name) for name in (names if names is not None else sorted(folders))}
+    return Collection(root, tasks, {folder.task.family: _family(folder) for folder in tasks.values()})
 
 
 def task_files(root: Path) -> Iterator[Path]:
@@ -103,10 +103,10 @@ def task_files(root: Path) -> Iterator[Path]:
         yield from sorted(root.glob(f"{depth}task.toml"))
 
 
-def _get(found: Mapping[str, TaskFolder], name: str) -> TaskFolder:
-    if name not in found:
-        raise UnknownTaskError(f"unknown task {name!r}; there are {', '.join(sorted(found))}")
-    return found[name]
+def _get(folders: Mapping[str, TaskFolder], name: str) -> TaskFolder:
+    if name not in folders:
+        raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(folders))}")
+    return folders[name]
 
 
 def _family(folder: TaskFolder) -> TaskFamily:
@@ -127,5 +127,5 @@ def _read_toml(path: Path) -> dict[str, object]:
 
 
 def no_row(task: Task, path: Path) -> DataError:
-    """Return the error of a file without a row."""
-    return DataError(f"holds no row; task {task.name!r} needs at least one", path=path)
+    """Return the error for a file without rows."""
+    return DataError(f"contains no rows; task {task.name!r} needs at least one", path=path)

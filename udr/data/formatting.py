@@ -1,16 +1,15 @@
-r"""The one place that words a row, for the language model and for the encoder.
+r"""Formatting: the only code that turns rows into text, for the language model and for the encoder.
 
 The language model reads, for one demonstration and a query,
 
     instruction \n\n demonstration's input \n demonstration's output \n\n query's input \n output up to the target
 
 and continues with an option: the space before the target, the target, and what follows it in the output
-template. Where one option of a row begins another, all of them end with a newline, or the longer one could
+template. If one option of a row is a prefix of another, all options end with a newline; else the longer one could
 never win. The encoder reads ``instruction \n input`` as a query and ``instruction \n input \n output`` as a
 demonstration.
 
-Two fingerprints stand for these rules. They are hashes of what the rules make of a fixed task, so no change
-of the rules can leave them as they were.
+Two fingerprints identify these rules. They hash what the rules make of a fixed example, so they change with the rules.
 """
 
 import hashlib
@@ -24,11 +23,11 @@ from udr.errors import InvalidInputError
 from udr.types import Fields, Row, Value
 
 SEPARATOR = "\n\n"
-"""What stands between the parts of a prompt."""
+"""The separator between the parts of a prompt."""
 
 
 def value_text(value: Value) -> str:
-    """Return how a field's value reads: text as it is, null as nothing, a list joined by commas."""
+    """Return a field's value as text: strings unchanged, None empty, lists joined by commas."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -39,7 +38,7 @@ def value_text(value: Value) -> str:
 
 
 def input_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
-    """Return the input as the templates word it; ``{choices}`` reads the row's choices where no field does."""
+    """Return the formatted input; ``{choices}`` is the row's choices unless a field has that name."""
     values = {name: value_text(value) for name, value in input.items()}
     if choices and "choices" not in values:
         values["choices"] = value_text(choices)
@@ -47,7 +46,7 @@ def input_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
 
 
 def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
-    """Return the input's values without the template's own words, which all rows share: for lexical search."""
+    """Return the input's values without the template's words, which all rows share: the text for BM25."""
     return "\n".join(_field_texts(task, input, choices))
 
 
@@ -66,12 +65,12 @@ def demonstration_text(task: Task, row: Row) -> str:
 
 
 def encoder_query(instruction: str, text: str) -> str:
-    """Return what the encoder reads as a query: an instruction and a worded input."""
+    """Return the encoder's text of a query: an instruction and a formatted input."""
     return f"{instruction}\n{text}"
 
 
 def encoder_demonstration(task: Task, row: Row) -> str:
-    """Return what the encoder reads as a demonstration."""
+    """Return the encoder's text of a demonstration."""
     return f"{task.instruction}\n{demonstration_text(task, row)}"
 
 
@@ -82,16 +81,15 @@ def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
 
 
 def listing(task: Task, choices: Sequence[str] = ()) -> str:
-    """Return what tells the language model which answers there are: the labels as it reads them, or the choices.
-
-    Empty for a generation task.
-    """
+    """Return the list of possible answers for the prompt: labels or choices; empty for a generation task."""
     answers = choices if task.kind is Kind.MULTIPLE_CHOICE else task.labels
-    return "\n".join(["Options:", *(f"- {task.verbalizer.get(one, one)}" for one in answers)]) if answers else ""
+    return (
+        "\n".join(["Options:", *(f"- {task.verbalizer.get(answer, answer)}" for answer in answers)]) if answers else ""
+    )
 
 
 def targets(task: Task, row: Row) -> tuple[str, ...]:
-    """Return what may be answered: the labels, the row's choices, or for a generation task its target alone."""
+    """Return the possible answers: the labels, the row's choices, or a generation task's target."""
     return {
         Kind.CLASSIFICATION: task.labels,
         Kind.MULTIPLE_CHOICE: row.choices,
@@ -100,7 +98,7 @@ def targets(task: Task, row: Row) -> tuple[str, ...]:
 
 
 def options(task: Task, row: Row) -> tuple[str, ...]:
-    """Return the continuations to score for a row, one for each of its ``targets``, in their order."""
+    """Return the continuations to score, one for each of the row's ``targets``, in their order."""
     lead, tail = _around_target(task)
     space = lead[len(lead.rstrip(" ")) :]
     continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
@@ -120,20 +118,20 @@ def _around_target(task: Task) -> tuple[str, str]:
 
 
 def prompt(instruction: str, demonstrations: Sequence[str], query: str) -> str:
-    """Return a whole prompt: instruction once at the top, blank lines between the parts, the query last."""
+    """Return a prompt: the instruction, the demonstrations and the query, separated by blank lines."""
     return SEPARATOR.join([instruction, *demonstrations, query])
 
 
 def row_query(task: Task, row: Row) -> str:
-    """Return what the encoder reads of a row as a query."""
+    """Return the encoder's text of a row as a query."""
     return encoder_query(task.instruction, input_text(task, row.input, row.choices))
 
 
 def check_input(task: Task, input: Fields | str) -> Fields:
-    """Return the fields of a query, or say what is wrong with them.
+    """Return the validated fields of a query.
 
     Raises:
-        InvalidInputError: a field is missing or unknown, or plain text meets a template with several fields.
+        InvalidInputError: a field is missing, unknown or invalid, or plain text was given for several fields.
     """
     names = ", ".join(map(repr, task.fields))
     if isinstance(input, str):
@@ -144,8 +142,8 @@ def check_input(task: Task, input: Fields | str) -> Fields:
         input = {task.fields[0]: input}
     for name in task.fields:
         if name not in input:
-            found = ", ".join(map(repr, input)) or "no field"
-            raise InvalidInputError(f"field {name!r} of task {task.name!r} is missing; found {found}")
+            given = ", ".join(map(repr, input)) or "no fields"
+            raise InvalidInputError(f"field {name!r} of task {task.name!r} is missing; found {given}")
     for name, value in input.items():
         if name not in task.fields:
             raise InvalidInputError(f"task {task.name!r} has no field {name!r}; it has {names}")
@@ -156,14 +154,14 @@ def check_input(task: Task, input: Fields | str) -> Fields:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """What a query over a scope is worded with: one task's templates, or a wider scope's instruction."""
+    """How queries of a scope are formatted: by one task's templates, or by a wider scope's instruction."""
 
     instruction: str
     task: Task | None = None
 
     @staticmethod
     def of_task(task: Task) -> "Wording":
-        """Return the wording of queries to one task."""
+        """Return the wording of queries of one task."""
         return Wording(task.instruction, task)
 
     @staticmethod
@@ -172,23 +170,23 @@ class Wording:
         return Wording(" ".join(family.instruction for family in families) if len(families) == 1 else ALL_INSTRUCTION)
 
     def query(self, input: Fields | str) -> str:
-        """Return what the encoder reads.
+        """Return the encoder's text.
 
         Raises:
-            InvalidInputError: the input does not fit the task, or is not plain text where it must be.
+            InvalidInputError: the input is invalid for the task, or is not plain text in a wider scope.
         """
         return encoder_query(self.instruction, self.input(input))
 
     def input(self, input: Fields | str) -> str:
-        """Return the input, worded, without the instruction."""
+        """Return the formatted input without the instruction."""
         if self.task is not None:
             return input_text(self.task, check_input(self.task, input))
         if not isinstance(input, str):
-            raise InvalidInputError("a query over a family or over all is plain text; found fields")
+            raise InvalidInputError("a query over a family or over all tasks must be plain text; found fields")
         return input
 
     def words(self, input: Fields | str) -> str:
-        """Return what lexical search reads of an input that ``input`` accepts."""
+        """Return the text of an input for BM25."""
         if self.task is not None:
             return input_words(self.task, check_input(self.task, input))
         return str(input)
@@ -198,8 +196,8 @@ ALL_INSTRUCTION = "Find solved examples like this one."
 """The instruction of a query over all tasks."""
 
 
-def _probe() -> tuple[Task, Row]:
-    """A task and a row that touch every rule above."""
+def _example() -> tuple[Task, Row]:
+    """Return a task and a row that exercise every rule above."""
     task = Task(
         name="probe",
         family="probe",
@@ -219,21 +217,21 @@ def _fingerprint(*texts: str) -> str:
 
 
 def _lm_wording() -> str:
-    task, row = _probe()
+    task, row = _example()
     query = query_prompt(task, row.input, row.choices)
     whole = prompt(task.instruction, [demonstration_text(task, row)], query)
     return _fingerprint(whole, *options(task, row))
 
 
 def _encoder_wording() -> str:
-    task, row = _probe()
+    task, row = _example()
     query = encoder_query(task.instruction, input_text(task, row.input, row.choices))
     family = Wording.of_families([TaskFamily("probe", "Family.")]).query("text")
     return _fingerprint(query, encoder_demonstration(task, row), family, ALL_INSTRUCTION)
 
 
 LM_WORDING = _lm_wording()
-"""Fingerprint of what language models read; kept with scores."""
+"""Fingerprint of what language models read; stored with scores."""
 
 ENCODER_WORDING = _encoder_wording()
-"""Fingerprint of what encoders read; kept with models and indexes."""
+"""Fingerprint of what encoders read; stored with models and indexes."""

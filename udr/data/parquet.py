@@ -1,4 +1,4 @@
-"""The only file that imports pyarrow: the records of a Parquet file."""
+"""Records of a Parquet file; the only file that imports pyarrow."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from udr.errors import DataError, MissingExtraError, reason
 
 
 def read_records(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the records of a Parquet file as dictionaries, batch by batch, never all in memory.
+    """Yield the records of a Parquet file as dictionaries, one batch in memory at a time.
 
     Raises:
         DataError: the file is not Parquet.

@@ -1,4 +1,4 @@
-"""A pool: a task's demonstrations in the order of their ids, and the hashes that stand for rows."""
+"""Pools: a task's demonstrations in the order of their ids, and hashes of their rows."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ class Pool:
     """A task and its demonstrations, in the order of their ids.
 
     Raises:
-        DataError: there is no row, or two share an id.
+        DataError: the pool is empty, or two rows have the same id.
     """
 
     task: Task
@@ -27,9 +27,9 @@ class Pool:
         if not self.rows:
             raise DataError(f"the pool of task {self.task.name!r} is empty; it needs at least one row")
         rows = tuple(sorted(self.rows, key=lambda row: row.id))
-        for one, other in pairwise(rows):
-            if one.id == other.id:
-                raise DataError(f"the pool of task {self.task.name!r} has the id {one.id!r} twice", field="id")
+        for row, following in pairwise(rows):
+            if row.id == following.id:
+                raise DataError(f"two rows of the pool of task {self.task.name!r} have the id {row.id!r}", field="id")
         object.__setattr__(self, "rows", rows)
 
     def __len__(self) -> int:
@@ -37,12 +37,12 @@ class Pool:
 
 
 def row_text(row: Row) -> str:
-    """Return a row as the table keeps it; equal rows give equal texts."""
+    """Return a row as the index stores it; equal rows have equal texts."""
     return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def pool_lines(pool: Pool) -> Iterator[bytes]:
-    """Yield all that a pool holds, its task and then its rows, for hashing; equal pools yield equal lines."""
+    """Yield a pool's task and rows for hashing; equal pools yield equal lines."""
     yield b"\n" + canonical_json(pool.task.to_json())
     yield from _row_lines(pool.rows)
 
@@ -53,12 +53,12 @@ def _row_lines(rows: Iterable[Row]) -> Iterator[bytes]:
 
 
 def pool_digest(pool: Pool) -> str:
-    """Return a hash of all that a pool holds: 16 hex digits."""
+    """Return a hash of a pool's task and rows: 16 hex digits."""
     return _digest(pool_lines(pool))
 
 
 def rows_digest(rows: Iterable[Row]) -> str:
-    """Return a hash of rows in their order: 16 hex digits."""
+    """Return a hash of rows, which depends on their order: 16 hex digits."""
     return _digest(_row_lines(rows))
 
 

@@ -1,4 +1,4 @@
-"""Rows of a task, read from JSONL, CSV or Parquet and checked one by one."""
+"""Rows of a task, read from JSONL, CSV or Parquet and validated one by one."""
 
 import csv
 import json
@@ -14,39 +14,39 @@ from udr.errors import DataError
 from udr.types import Json, Row, Value
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
-"""The kinds of file that may hold a split."""
+"""The file types of a split."""
 
-VALUES = "text, number, true, false, null or a list"
-"""What an input field may hold, in words."""
+VALUES = "a string, number, true, false, null or a list"
+"""The types of an input field, in words."""
 
 _KEYS = ("id", "input", "target", "choices", "references", "metadata")
 
 
 def read_rows(task: Task, path: Path) -> Iterator[Row]:
-    """Yield the rows of a file, in its order, each checked against the task.
+    """Yield the rows of a file in its order, each validated against the task.
 
     Args:
         task: the task they belong to.
         path: a ``.jsonl``, ``.csv`` or ``.parquet`` file. In CSV, and in Parquet without a column ``input``,
-            every column other than ``id``, ``target``, ``choices``, ``references`` and ``metadata`` is an
-            input field; in CSV those three hold JSON.
+            each column other than ``id``, ``target``, ``choices``, ``references`` and ``metadata`` is an
+            input field; in CSV the last three hold JSON.
 
     Raises:
-        DataError: a row is wrong, or an id comes twice; the message names file, line and field.
+        DataError: a row is invalid or its id was used before; the message names the file, line and field.
     """
     seen: dict[str, int] = {}
     for line, row in numbered_rows(task, path):
         if row.id in seen:
-            raise DataError(f"{row.id!r} was used on line {seen[row.id]} already", path=path, line=line, field="id")
+            raise DataError(f"{row.id!r} was already used on line {seen[row.id]}", path=path, line=line, field="id")
         seen[row.id] = line
         yield row
 
 
 def numbered_rows(task: Task, path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield line and row as ``read_rows`` does, but let ids come twice: in the memory of one row, whatever the file.
+    """Yield line number and row as ``read_rows`` does, without checking for duplicate ids, in constant memory.
 
     Raises:
-        DataError: a row is wrong.
+        DataError: a row is invalid.
     """
     for line, keys in _READERS[path.suffix](path):
         yield line, parse_row(task, keys, path, line)
@@ -56,7 +56,7 @@ def parse_row(task: Task, keys: Mapping[str, object], path: Path | None = None, 
     """Return the row that these keys define.
 
     Raises:
-        DataError: a key or field is missing, unknown or of the wrong kind, or the target is no option.
+        DataError: a key or field is missing, unknown or has the wrong type, or the target is not an option.
     """
     return _RowReader(task, keys, path, line).row()
 
@@ -71,7 +71,7 @@ class _RowReader:
     def row(self) -> Row:
         for key in self.keys:
             if key not in _KEYS:
-                raise self.error(key, f"unknown key; known are {', '.join(_KEYS)}")
+                raise self.error(key, f"unknown key; the known keys are {', '.join(_KEYS)}")
         target = self.text("target")
         choices = self.texts("choices")
         self.check_target(target, choices)
@@ -79,7 +79,7 @@ class _RowReader:
         if metadata is None:
             metadata = {}
         if not isinstance(metadata, Mapping) or not _is_json(metadata):
-            raise self.error("metadata", f"must be an object that JSON can say, found {reprlib.repr(metadata)}")
+            raise self.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")
         return Row(
             id=self.text("id"),
             input=self.input(choices),
@@ -97,7 +97,7 @@ class _RowReader:
             raise self.error(key, "is missing")
         value = self.keys[key]
         if not isinstance(value, str) or not value.strip():
-            raise self.error(key, f"must be a text that is not empty, found {value!r}")
+            raise self.error(key, f"must be a non-empty string, found {value!r}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class _RowReader:
         if value is None:
             return ()
         if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-            raise self.error(key, f"must be a list of texts that are not empty, found {value!r}")
+            raise self.error(key, f"must be a list of non-empty strings, found {value!r}")
         return tuple(value)
 
     def input(self, choices: tuple[str, ...]) -> Mapping[str, Value]:
@@ -119,8 +119,8 @@ class _RowReader:
             if name not in fields and not (name == "choices" and choices):
                 raise self.error(
                     f"input.{name}",
-                    f"is missing, but the input template of task {self.task.name!r} names it; "
-                    f"found {', '.join(map(repr, fields)) or 'no field'}",
+                    f"is missing, but the input template of task {self.task.name!r} uses it; "
+                    f"found {', '.join(map(repr, fields)) or 'no fields'}",
                 )
         return cast("Mapping[str, Value]", fields)
 
@@ -129,13 +129,13 @@ class _RowReader:
             raise self.error("target", f"{target!r} is not one of the labels {', '.join(self.task.labels)}")
         if self.task.kind is Kind.MULTIPLE_CHOICE:
             if len(choices) < 2 or len(set(choices)) < len(choices):
-                raise self.error("choices", f"must be two or more, all different, found {list(choices)}")
+                raise self.error("choices", f"must be at least two different choices, found {list(choices)}")
             if target not in choices:
                 raise self.error("target", f"{target!r} is not one of the choices {list(choices)}")
 
 
 def is_value(value: object, depth: int = 16) -> bool:
-    """Say whether an input field may hold ``value``: one of ``VALUES``, lists in lists at most ``depth`` deep."""
+    """Return whether ``value`` is a valid input field: one of ``VALUES``, with lists nested at most ``depth`` deep."""
     if isinstance(value, list | tuple):
         return depth > 0 and all(is_value(item, depth - 1) for item in value)
     if isinstance(value, float):
@@ -144,7 +144,7 @@ def is_value(value: object, depth: int = 16) -> bool:
 
 
 def _is_json(value: object) -> bool:
-    # Parquet can hold more than JSON can say: dates, bytes, numbers that are none.
+    # Parquet has types that JSON lacks: dates, bytes, NaN.
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -166,7 +166,7 @@ def _parse_json(text: str, path: Path, line: int, field: str | None = None) -> o
     try:
         value: object = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
         if "\\u" in text:
-            # An escape can say half a surrogate pair, which is no character and cannot be written again.
+            # An escape can be a lone surrogate, which UTF-8 cannot encode.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON: {error}", path=path, line=line, field=field) from error
@@ -176,16 +176,16 @@ def _parse_json(text: str, path: Path, line: int, field: str | None = None) -> o
 def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     keys = dict(pairs)
     if len(keys) < len(pairs):
-        raise ValueError(f"an object has a key twice, among {', '.join(repr(key) for key, _ in pairs)}")
+        raise ValueError(f"an object has a duplicate key, among {', '.join(repr(key) for key, _ in pairs)}")
     return keys
 
 
 def _refuse(constant: str) -> object:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a UTF-8 file with their numbers; split at newlines only, as JSONL is."""
+    """Yield the numbered lines of a UTF-8 file, split at newlines only, as in JSONL."""
     with path.open("rb") as file:
         for line, raw in enumerate(file, start=1):
             try:
@@ -201,13 +201,13 @@ def _read_csv(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
     try:
         header = next(reader, None)
         if header is None:
-            raise DataError("is empty; the first line must name the columns", path=path)
+            raise DataError("is empty; the first line must hold the column names", path=path)
         if len(set(header)) < len(header):
             raise DataError(f"two columns have the same name: {header}", path=path, line=1)
         for cells in reader:
             line = reader.line_num
             if len(cells) != len(header):
-                raise DataError(f"has {len(cells)} cells, the header {len(header)}", path=path, line=line)
+                raise DataError(f"has {len(cells)} cells, but the header has {len(header)}", path=path, line=line)
             yield line, _from_columns({**dict(zip(header, cells, strict=True))}, path, line)
     except csv.Error as error:
         raise DataError(f"not CSV: {error}", path=path, line=reader.line_num) from error
@@ -225,7 +225,7 @@ def _from_columns(cells: dict[str, str], path: Path, line: int) -> dict[str, obj
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    # Imported here because pyarrow is an extra, and only Parquet needs it.
+    # pyarrow is an extra that only Parquet needs.
     from udr.data.parquet import read_records
 
     for line, record in enumerate(read_records(path), start=1):

@@ -1,4 +1,4 @@
-"""Samples of a pool, the same for the same seed."""
+"""Reproducible samples of rows."""
 
 import hashlib
 import heapq
@@ -11,7 +11,7 @@ _Item = TypeVar("_Item")
 
 
 def sample(rows: Iterable[Row], size: int | None, seed: int) -> list[Row]:
-    """Return at most ``size`` of the rows, chosen and ordered by seed and id, so the file's order has no say.
+    """Return at most ``size`` rows, selected and ordered by a hash of seed and id; the file's order does not matter.
 
     A smaller sample is a prefix of a larger one.
     """
@@ -24,10 +24,10 @@ def sample_by(items: Sequence[_Item], size: int | None, seed: int, key: Callable
     def order(item: _Item) -> tuple[bytes, str]:
         return place(seed, key(item)), key(item)
 
-    # A few of very many are found without sorting, or keeping a hash of, all.
+    # A small sample needs neither a sort nor the hashes of all items.
     return sorted(items, key=order) if size is None else heapq.nsmallest(size, items, key=order)
 
 
 def place(seed: int, key: str) -> bytes:
-    """Return what decides a sample: the items of the least values are in it."""
+    """Return the hash that orders a sample: the items with the smallest hashes are in it."""
     return hashlib.sha256(f"{seed}:{key}".encode()).digest()

@@ -1,4 +1,4 @@
-"""Tasks: what a ``task.toml`` says, read and checked."""
+"""Tasks: the contents of a ``task.toml``, parsed and validated."""
 
 import re
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 
 
 class Metric(StrEnum):
-    """How a task's answers are judged."""
+    """The metric of a task's answers."""
 
     ACCURACY = "accuracy"
     EXACT_MATCH = "exact_match"
@@ -34,7 +34,7 @@ class Metric(StrEnum):
 
 
 class Normalise(StrEnum):
-    """How an option's log-likelihood is formed from its tokens'."""
+    """How the log-likelihoods of an option's tokens are combined."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -42,9 +42,9 @@ class Normalise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with ``{field}`` in it. Values are inserted once and verbatim, and never read as a template.
+    """A text with ``{field}`` placeholders. Values are inserted once, verbatim, and never parsed as a template.
 
-    Braces that do not enclose a name are ordinary characters.
+    Braces that do not enclose a field name are ordinary characters.
 
     Attributes:
         source: the text as written.
@@ -54,7 +54,7 @@ class Template:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The fields it names, in order of first appearance."""
+        """The field names, in order of first appearance."""
         return tuple(dict.fromkeys(_FIELD.findall(self.source)))
 
     def render(self, values: Mapping[str, str]) -> str:
@@ -68,19 +68,19 @@ class Template:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What a ``task.toml`` says.
+    """A task, as a ``task.toml`` defines it.
 
     Attributes:
         name: unique; the folder's name.
         family: the task family it belongs to.
-        kind: how it is answered.
+        kind: how the task is answered.
         instruction: what to do, in one sentence.
         input: the template of a query.
-        output: the template of an answer; names ``{target}`` and nothing else, once.
+        output: the template of an answer; contains ``{target}`` once and no other field.
         labels: the labels of a classification task, else empty.
-        metric: how answers are judged.
-        normalise: how options' log-likelihoods are formed; None leaves it to the kind.
-        verbalizer: what the language model reads in place of a label.
+        metric: the metric of its answers.
+        normalise: how token log-likelihoods are combined; None selects the kind's default.
+        verbalizer: from a label to the text that the language model reads instead.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class TaskFamily:
-    """A task family and how a query over all of it is worded."""
+    """A task family, and the instruction of queries over the whole family."""
 
     name: str
     instruction: str
@@ -140,7 +140,7 @@ def parse_task(keys: Mapping[str, object], path: Path | None = None) -> Task:
         path: the file, for messages.
 
     Raises:
-        DataError: a key is missing, unknown or of the wrong kind; the message names file and key.
+        DataError: a key is missing, unknown or has the wrong type; the message names the file and the key.
     """
     return _Keys(keys, path).task()
 
@@ -149,7 +149,7 @@ def parse_family(keys: Mapping[str, object], name: str, path: Path | None = None
     """Return the family that the keys of a ``family.toml`` define; ``instruction`` is the only one.
 
     Raises:
-        DataError: a key is missing, unknown or of the wrong kind.
+        DataError: a key is missing, unknown or has the wrong type.
     """
     reader = _Keys(keys, path)
     reader.refuse_unknown(("instruction",))
@@ -158,7 +158,7 @@ def parse_family(keys: Mapping[str, object], name: str, path: Path | None = None
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The keys of one TOML file; every complaint names the file and the key."""
+    """The keys of one TOML file; every error names the file and the key."""
 
     keys: Mapping[str, object]
     path: Path | None
@@ -186,20 +186,20 @@ class _Keys:
     def refuse_unknown(self, known: tuple[str, ...]) -> None:
         for key in self.keys:
             if key not in known:
-                raise self.error(key, f"unknown key; known are {', '.join(known)}")
+                raise self.error(key, f"unknown key; the known keys are {', '.join(known)}")
 
     def text(self, key: str) -> str:
         if key not in self.keys:
             raise self.error(key, "is missing")
         value = self.keys[key]
         if not isinstance(value, str) or not value.strip():
-            raise self.error(key, f"must be a text that is not empty, found {value!r}")
+            raise self.error(key, f"must be a non-empty string, found {value!r}")
         return value
 
     def name(self, key: str) -> str:
         value = self.text(key)
         if not _NAME.fullmatch(value):
-            raise self.error(key, f"must be made of a-z, 0-9, _ and -, found {value!r}")
+            raise self.error(key, f"must contain only a-z, 0-9, _ and -, found {value!r}")
         return value
 
     def choice(self, key: str, kind: type[_Choice]) -> _Choice:
@@ -212,35 +212,35 @@ class _Keys:
     def input_template(self) -> Template:
         template = Template(self.text("input"))
         if not template.fields:
-            raise self.error("input", f"must name at least one {{field}}, found {template.source!r}")
+            raise self.error("input", f"must contain at least one {{field}}, found {template.source!r}")
         return template
 
     def output_template(self) -> Template:
         template = Template(self.text("output"))
         if _FIELD.findall(template.source) != ["target"]:
-            raise self.error("output", f"must name {{target}} once and no other field, found {template.source!r}")
+            raise self.error("output", f"must contain {{target}} once and no other field, found {template.source!r}")
         return template
 
     def labels(self, kind: Kind) -> tuple[str, ...]:
         value = self.keys.get("labels")
         if kind is not Kind.CLASSIFICATION:
             if value is not None:
-                raise self.error("labels", f"belong to a classification task, this one is {kind.value}")
+                raise self.error("labels", f"are only for classification tasks; this task is {kind.value}")
             return ()
         if not isinstance(value, list) or not all(isinstance(label, str) and label.strip() for label in value):
-            raise self.error("labels", f"must be a list of texts, found {value!r}")
+            raise self.error("labels", f"must be a list of non-empty strings, found {value!r}")
         if len(value) < 2 or len(set(value)) < len(value):
-            raise self.error("labels", f"must be two or more, all different, found {value!r}")
+            raise self.error("labels", f"must be at least two different labels, found {value!r}")
         return tuple(value)
 
     def verbalizer(self, labels: tuple[str, ...]) -> dict[str, str]:
         value = self.keys.get("verbalizer", {})
         if not isinstance(value, dict) or not all(isinstance(word, str) and word for word in value.values()):
-            raise self.error("verbalizer", f"must be a table from labels to texts, found {value!r}")
+            raise self.error("verbalizer", f"must be a table from labels to strings, found {value!r}")
         for label in value:
             if label not in labels:
                 raise self.error("verbalizer", f"{label!r} is not one of the labels {list(labels)}")
         words = [value.get(label, label) for label in labels]
         if len(set(words)) < len(words):
-            raise self.error("verbalizer", f"two labels would read the same: {words}")
+            raise self.error("verbalizer", f"two labels have the same text: {words}")
         return value

@@ -1,4 +1,4 @@
-"""Approximate search: an engine proposes, the exact similarities decide."""
+"""Approximate search: an engine proposes, exact similarities decide."""
 
 import sys
 
@@ -9,17 +9,17 @@ from udr.search.base import _MARGIN, Positions, Proposer, Searcher, Similarities
 
 
 class RankedProposals:
-    """Approximate search: an engine proposes, the best of the proposed by their exact similarity are kept.
+    """Approximate search: an engine proposes, and the proposals with the highest exact similarity are kept.
 
-    Similarities and order are exact; which demonstrations are found is up to the engine. A query for which it finds
-    too few is compared with every vector.
+    Similarities and order are exact; the engine decides which demonstrations are found. A query with fewer than k
+    proposals is compared with every vector.
 
     Args:
-        propose: the engine; -1 fills up where it found fewer.
+        propose: the engine; it fills missing positions with -1.
         vectors: float32 or float16 [num_vectors, dimension].
-        exact: search among the same vectors; answers what takes more than ``most``, too.
-        oversample: proposals for each demonstration that is wanted.
-        most: the most that it proposes at once.
+        exact: exact search of the same vectors, also used if k exceeds ``most``.
+        oversample: proposals per requested result.
+        most: the largest count that the engine can propose.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class RankedProposals:
         return len(self._vectors)
 
     def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
-        """See ``Searcher.search``; of what the engine proposes."""
+        """See ``Searcher.search``; among the engine's proposals."""
         k = check(self._vectors, queries, k)
         if k > self._most:
             return self._exact.search(queries, k)
-        _, positions = self._propose(queries, min(max(k * self._oversample, k + _MARGIN), self._most))
-        found, similarities = order(self._vectors, queries, positions, k)
-        few = (found < 0).any(axis=1)
-        if few.any():
-            found[few], similarities[few] = self._exact.search(queries[few], k)
-        return found, similarities
+        _, proposed = self._propose(queries, min(max(k * self._oversample, k + _MARGIN), self._most))
+        positions, similarities = order(self._vectors, queries, proposed, k)
+        too_few = (positions < 0).any(axis=1)
+        if too_few.any():
+            positions[too_few], similarities[too_few] = self._exact.search(queries[too_few], k)
+        return positions, similarities

@@ -1,8 +1,8 @@
 """Search among vectors: the protocol, and the one order of results.
 
-The order is our own: similarity rounded to 5 decimals, then position. An engine's order among equals is
-arbitrary, and its sums differ from another's in the last bits; so engines only propose, a little more than
-was asked for, and ``order`` computes the similarities of what they proposed in one way for all of them.
+Results are ordered by similarity rounded to 5 decimals, then by position. Engines order ties arbitrarily and differ
+in the last bits, so they only propose slightly more than k, and ``order`` computes the similarities of all proposals
+in one way.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 Metric = Literal["cosine", "dot"]
 Vectors = NDArray[np.float32]
-"""Vectors, float32 [count, dimension]; of unit length where the metric is cosine."""
+"""Vectors, float32 [count, dimension]; of unit length if the metric is cosine."""
 
 Positions = NDArray[np.int64]
 Similarities = NDArray[np.float64]
@@ -21,10 +21,10 @@ Similarities = NDArray[np.float64]
 DECIMALS = 5
 _MARGIN = 16
 _BLOCK = 1 << 20
-"""Numbers of vectors that are converted at once."""
+"""Numbers converted at once."""
 
 Proposer = Callable[[Vectors, int], tuple[NDArray[np.floating], Positions]]
-"""From queries and a count to similarities and positions, both [num_queries, count], best first."""
+"""Returns similarities and positions for queries and a count, both [num_queries, count], best first."""
 
 
 class Searcher(Protocol):
@@ -32,29 +32,29 @@ class Searcher(Protocol):
 
     @property
     def vectors(self) -> NDArray[np.floating]:
-        """The vectors, float32 or float16 [num_vectors, dimension], in memory or mapped from a file."""
+        """The vectors, float32 or float16 [num_vectors, dimension], in memory or memory-mapped."""
 
     def __len__(self) -> int:
-        """Return how many vectors there are."""
+        """Return the number of vectors."""
 
     def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
         """Return the k nearest vectors of each query.
 
         Args:
             queries: float32 [num_queries, dimension].
-            k: how many, at least 1; fewer come back when there are fewer vectors.
+            k: the number of results, at least 1; fewer are returned if there are fewer vectors.
 
         Returns:
-            Positions and similarities, both [num_queries, min(k, len(self))]; the similarity is the dot product
-            rounded to 5 decimals, higher is nearer; best first, ties by position.
+            Positions and similarities, both [num_queries, min(k, len(self))]; the similarity is the dot product,
+            rounded to 5 decimals; higher is nearer. Best first, ties by position.
         """
 
 
 def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
-    """Return how many vectors a search for k gives.
+    """Return the number of results of a search for k.
 
     Raises:
-        ValueError: the shapes do not fit, or k is below 1.
+        ValueError: the queries have the wrong shape, or k is below 1.
     """
     if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise ValueError(f"queries must be [num_queries, {vectors.shape[1]}], found {list(queries.shape)}")
@@ -66,29 +66,28 @@ def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
 def order(
     vectors: NDArray[np.floating], queries: Vectors, positions: Positions, k: int
 ) -> tuple[Positions, Similarities]:
-    """Return the k best of the proposed positions of each query, in the order of this module.
+    """Return the k best of each query's proposed positions, in the order of this module.
 
     Args:
         vectors: float32 or float16 [num_vectors, dimension].
         queries: float32 [num_queries, dimension].
-        positions: [num_queries, proposed], in any order, none twice; below 0 where nothing was proposed, which comes
-            last.
-        k: how many to keep.
+        positions: [num_queries, num_proposed], in any order, without duplicates; negative entries mean no proposal
+            and sort last.
+        k: the number of results.
 
     Returns:
         Positions and similarities, both [num_queries, k].
     """
     ascending = np.sort(positions, axis=1)
-    # Adding zero turns -0.0 into 0.0.
+    # Adding 0.0 turns -0.0 into 0.0.
     rounded = np.where(ascending < 0, -np.inf, np.round(_products(vectors, queries, ascending), DECIMALS) + 0.0)
     best = np.argsort(-rounded, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(ascending, best, axis=1), np.take_along_axis(rounded, best, axis=1)
 
 
 def _products(vectors: NDArray[np.floating], queries: Vectors, positions: Positions) -> Similarities:
-    """Return the dot products of queries with the vectors at their positions, [num_queries, proposed]."""
-    # In float64, so that rounding to 5 decimals does not depend on the order of a sum; in blocks, as ties across the
-    # cut can make very many of them.
+    """Return the dot products of queries with the vectors at their positions, [num_queries, num_proposed]."""
+    # float64, so that the rounded value does not depend on the summation order; in blocks, since ties can make many.
     products, exact = np.empty(positions.shape), queries.astype(np.float64)
     columns = max(1, _BLOCK // queries.shape[1])
     rows = max(1, columns // max(1, positions.shape[1]))

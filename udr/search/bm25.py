@@ -1,7 +1,7 @@
-"""BM25: search by words among the texts of one pool, or of several as if they were one.
+"""BM25 over the texts of one pool, or of several pools as if they were one.
 
-A word's rarity and the mean length of texts belong to all that is searched, which a request decides. So an index keeps
-how often words are in texts, and no scores; these are made from it at each search.
+Word rarity and mean length depend on the pools that a request searches. So the index stores word counts, and each
+search computes its scores from them; libraries that store scores cannot do this.
 """
 
 import json
@@ -20,20 +20,20 @@ from udr.errors import ArtifactError, reason
 from udr.search.base import DECIMALS
 
 K1, B = 1.5, 0.75
-"""How soon more of one word counts no more, and how far a long text is marked down."""
+"""Term-frequency saturation and length normalisation, as in Robertson and Zaragoza (2009)."""
 
-# One-letter words and digits count: labels, choices and code are full of them.
+# One-letter words and digits count: labels, choices and code contain many.
 _WORD = re.compile(r"\w+")
 _WORDS = "words.json"
 
 
 @dataclass(frozen=True, slots=True)
 class WordQuery:
-    """A query, weighed for the texts that it is put to.
+    """A query, weighted for the searched texts.
 
     Attributes:
-        weights: of its words, once for each time it has them; those that no text holds are left out.
-        mean_length: of the texts, in words.
+        weights: inverse document frequency times count in the query, by word; words of no text are omitted.
+        mean_length: mean length of the texts, in words.
     """
 
     weights: Mapping[str, float]
@@ -42,13 +42,13 @@ class WordQuery:
 
 @dataclass(frozen=True, slots=True)
 class _Postings:
-    """Which texts hold a word: of word ``n`` what lies from ``starts[n]`` to before ``starts[n + 1]``.
+    """The texts that contain each word: entries ``starts[n]`` to ``starts[n + 1]`` belong to word ``n``.
 
     Attributes:
-        lengths: of the texts, in words.
-        starts: one more than there are words.
+        lengths: lengths of the texts, in words.
+        starts: one more entry than there are words.
         texts: positions of texts, ascending for each word.
-        times: how often that text holds the word.
+        times: the word's count in that text.
     """
 
     lengths: NDArray[np.int32]
@@ -58,13 +58,13 @@ class _Postings:
 
 
 class BM25Search:
-    """BM25 over texts, in Lucene's form; texts that share no word with the query are left out.
+    """BM25 in Lucene's variant; texts that share no word with the query are not returned.
 
     Args:
-        texts: the texts to search, in the order of their positions; one of them is in memory at a time.
+        texts: the texts in the order of their positions; read one at a time.
 
     Attributes:
-        num_words: of all texts together.
+        num_words: the total length of all texts.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -83,14 +83,14 @@ class BM25Search:
 
     @classmethod
     def load(cls, folder: Path, size: int) -> "BM25Search":
-        """Open an index that was saved, its numbers mapped into memory.
+        """Open a saved index, memory-mapped.
 
         Args:
-            folder: where it was saved.
-            size: how many texts it was made of.
+            folder: the folder.
+            size: the expected number of texts.
 
         Raises:
-            ArtifactError: it holds something else.
+            ArtifactError: the folder cannot be read or has another number of texts.
         """
         search = cls(())
         try:
@@ -102,14 +102,14 @@ class BM25Search:
         except (OSError, ValueError, TypeError, EOFError) as error:
             raise ArtifactError(f"{folder}: cannot be read ({reason(error)}); run: udr index verify") from error
         if len(search) != size:
-            raise ArtifactError(f"{folder}: is of {len(search)} texts, {size} are expected; run: udr index verify")
+            raise ArtifactError(f"{folder}: holds {len(search)} texts, expected {size}; run: udr index verify")
         return search
 
     def __len__(self) -> int:
         return len(self._postings.lengths)
 
     def holding(self, word: str) -> int:
-        """Return how many texts hold a word."""
+        """Return the number of texts that contain a word."""
         start, stop = self._span(word)
         return stop - start
 
@@ -125,10 +125,10 @@ class BM25Search:
             texts, times = self._postings.texts[span], self._postings.times[span]
             lengths = self._postings.lengths[texts] / query.mean_length
             scores[texts] += weight * times / (times + K1 * (1 - B + B * lengths))
-        found = np.flatnonzero(scores)
-        rounded = np.round(scores[found], DECIMALS)
+        matches = np.flatnonzero(scores)
+        rounded = np.round(scores[matches], DECIMALS)
         best = np.argsort(-rounded, kind="stable")[:k]
-        return list(zip(found[best].tolist(), rounded[best].tolist(), strict=True))
+        return list(zip(matches[best].tolist(), rounded[best].tolist(), strict=True))
 
     def _span(self, word: str) -> tuple[int, int]:
         number = self._words.get(word)
@@ -138,7 +138,7 @@ class BM25Search:
 
 
 def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:
-    """Return a query weighed for the texts of these searches, taken together."""
+    """Return a query weighted for the texts of all these searches together."""
     num_texts, num_words = sum(map(len, searches)), sum(search.num_words for search in searches)
     weights: dict[str, float] = {}
     for word, times in Counter(_split(query)).items():
@@ -153,24 +153,24 @@ def _split(text: str) -> list[str]:
 
 
 def _postings(texts: Iterable[str]) -> tuple[list[str], _Postings]:
-    """Return the words of texts in their own order, so that equal texts give equal files, and which hold them."""
+    """Return the sorted words of texts, so that equal texts give equal files, and their postings."""
     numbers: dict[str, int] = {}
     lengths, sizes, held, times = (array("i") for _ in range(4))
     for text in texts:
-        said = Counter(_split(text))
-        lengths.append(said.total())
-        sizes.append(len(said))
-        held.extend(numbers.setdefault(word, len(numbers)) for word in said)
-        times.extend(said.values())
+        counts = Counter(_split(text))
+        lengths.append(counts.total())
+        sizes.append(len(counts))
+        held.extend(numbers.setdefault(word, len(numbers)) for word in counts)
+        times.extend(counts.values())
     words = sorted(numbers)
-    places = np.empty(len(words), np.int32)
-    places[[numbers[word] for word in words]] = np.arange(len(words))
-    placed = places[np.array(held, np.int32)]
-    # Stable, so that each word's texts stay in their order.
-    order = np.argsort(placed, kind="stable")
+    sorted_numbers = np.empty(len(words), np.int32)
+    sorted_numbers[[numbers[word] for word in words]] = np.arange(len(words))
+    entries = sorted_numbers[np.array(held, np.int32)]
+    # Stable, so that each word's texts stay in order.
+    order = np.argsort(entries, kind="stable")
     postings = _Postings(
         lengths=np.array(lengths, np.int32),
-        starts=np.concatenate([[0], np.cumsum(np.bincount(placed, minlength=len(words)))]),
+        starts=np.concatenate([[0], np.cumsum(np.bincount(entries, minlength=len(words)))]),
         texts=np.repeat(np.arange(len(lengths), dtype=np.int32), np.array(sizes, np.int32))[order],
         times=np.array(times, np.int32)[order],
     )

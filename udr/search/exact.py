@@ -1,9 +1,4 @@
-"""Search among vectors: the protocol, exact numpy search (the tests' oracle), and the order of results.
-
-The order is our own: similarity rounded to 5 decimals, then position. An engine's order among equals is
-arbitrary, and its sums differ from another's in the last bits; so engines only propose, a little more than
-was asked for, and ``order`` computes the similarities of what they proposed in one way for all of them.
-"""
+"""Exact search: by any engine that compares with every vector, and in numpy as the oracle of the tests."""
 
 import math
 import sys
@@ -27,14 +22,14 @@ from udr.search.base import (
 
 
 class ExactProposals:
-    """Exact search by an engine that compares with every vector, but may answer at most so many.
+    """Exact search by an engine that compares with every vector.
 
     Args:
         propose: the engine.
         vectors: float32 or float16 [num_vectors, dimension].
         longest: the length of the longest vector; None measures it at the first search.
-        most: the most that it proposes at once.
-        exact: answers what takes more than that; None compares in numpy.
+        most: the largest count that the engine can propose.
+        exact: searches if more is needed; None uses numpy.
     """
 
     def __init__(
@@ -59,35 +54,35 @@ class ExactProposals:
     def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
         """See ``Searcher.search``.
 
-        More than k are asked for, and twice as many again for the queries whose last one proposed is so near to the
-        k-th that a tie, or a difference in the last bits, could have kept a rightful one out.
+        Requests slightly more than k, and twice as many again for queries whose last proposal is so close to the k-th
+        that a tie or a rounding error could have excluded a better one.
         """
         k = check(self._vectors, queries, k)
-        found, values = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
+        positions, values = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
         slack, left, count = self._slack(queries), np.arange(len(queries)), min(k + _MARGIN, self._most)
         while len(left) and k <= count:
-            similarities, positions = self._propose(queries[left], count)
+            similarities, proposed = self._propose(queries[left], count)
             unsure = np.zeros(len(left), bool)
             if count < len(self._vectors):
                 unsure = similarities[:, -1] >= similarities[:, k - 1] - slack[left]
             sure = left[~unsure]
-            found[sure], values[sure] = order(self._vectors, queries[sure], positions[~unsure], k)
+            positions[sure], values[sure] = order(self._vectors, queries[sure], proposed[~unsure], k)
             left = left[unsure]
             if count == self._most:
                 break
             count = min(2 * count, self._most)
         if len(left):
-            # The engine cannot show enough of what is equally near.
+            # More ties than the engine can propose.
             exact = self._exact or ExactSearch(self._vectors)
-            found[left], values[left] = exact.search(queries[left], k)
-        return found, values
+            positions[left], values[left] = exact.search(queries[left], k)
+        return positions, values
 
     def _slack(self, queries: Vectors) -> Similarities:
-        """Return how far apart the engine must see two vectors to have them in the right order, for each query."""
+        """Return, per query, the difference of similarities above which the engine's order is right."""
         if self._longest is None:
             self._longest = _longest(self._vectors)
         lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-        # Each of the two sums of float32 is off by half of this at most, whatever its order; and each may be rounded.
+        # Each of the two float32 sums has at most half of this error, in any order; both are then rounded.
         slack: Similarities = 10.0**-DECIMALS + np.finfo(np.float32).eps * queries.shape[1] * self._longest * lengths
         return slack
 

@@ -1,4 +1,4 @@
-"""Faiss on CPUs, in one file. It owns contiguity, the metric, the meaning of faiss' answers, and its files."""
+"""Faiss on CPUs: the only file that knows faiss' memory layout, metric, results and index files."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -20,20 +20,20 @@ except ImportError as error:
     raise MissingExtraError("faiss", "cpu") from error
 
 BLOCK = 65_536
-"""Vectors that are converted, or added to an index, at once."""
+"""Vectors converted, or added to an index, at once."""
 
 
 class FaissSearch(ExactProposals):
     """Compares every query with every vector; equal to ``ExactSearch`` in ids, values and order.
 
     Args:
-        vectors: float32 or float16 [num_vectors, dimension]. Those of float32 are searched where they lie, in memory or
-            mapped from a file, and are never copied; those of float16 are converted block by block at each search.
+        vectors: float32 or float16 [num_vectors, dimension]. float32 is searched in place, in memory or
+            memory-mapped, without a copy; float16 is converted block by block at each search.
         longest: the length of the longest vector; None measures it at the first search.
     """
 
     def __init__(self, vectors: NDArray[np.floating], longest: float | None = None) -> None:
-        # A function of the vectors and no method of ours: a searcher that held itself would outlive its last user.
+        # A partial instead of a bound method: a reference cycle would keep the vectors alive.
         super().__init__(partial(_propose, np.ascontiguousarray(vectors)), vectors, longest)
 
 
@@ -43,9 +43,9 @@ def _propose(vectors: NDArray[np.floating], queries: Vectors, count: int) -> tup
     similarities, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for start in range(0, len(vectors), BLOCK):
         block = vectors[start : start + BLOCK].astype(np.float32)
-        values, places = _nearest(queries, block, min(count, len(block)))
-        similarities = np.concatenate([similarities, values], axis=1)
-        positions = np.concatenate([positions, places + start], axis=1)
+        block_similarities, block_positions = _nearest(queries, block, min(count, len(block)))
+        similarities = np.concatenate([similarities, block_similarities], axis=1)
+        positions = np.concatenate([positions, block_positions + start], axis=1)
         best = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
         similarities = np.take_along_axis(similarities, best, axis=1)
         positions = np.take_along_axis(positions, best, axis=1)
@@ -58,9 +58,9 @@ def _nearest(queries: Vectors, vectors: NDArray[np.floating], count: int) -> tup
 
 
 def in_halves(vectors: NDArray[np.floating]) -> Proposer:
-    """Return what comparing with every vector of float16 proposes.
+    """Return a proposer of exact float16 search.
 
-    They are copied into memory and stay of float16 there, which faiss compares as fast as float32.
+    It keeps a float16 copy in memory, which faiss compares as fast as float32.
     """
     index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     _add(index, vectors)
@@ -68,7 +68,7 @@ def in_halves(vectors: NDArray[np.floating]) -> Proposer:
 
 
 def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
-    """Return what a faiss index proposes; ``options`` go with each of its searches."""
+    """Return a proposer of a faiss index; ``options`` are passed to each search."""
 
     def propose(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
         similarities, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, **options)
@@ -78,28 +78,28 @@ def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
 
 
 def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
-    """Have an index searched with parameters, ``nprobe=16`` or ``efSearch=64``.
+    """Set an index's search parameters, such as ``nprobe=16`` or ``efSearch=64``.
 
     Raises:
-        ConfigError: it has no such parameter.
+        ConfigError: the index has no such parameter.
     """
     try:
-        # The types that come with faiss know only one of its two forms.
+        # faiss' type stubs know only one of the two overloads.
         faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
     except RuntimeError as error:
         raise ConfigError(f"faiss does not take the search parameters {parameters!r}: {reason(error)}") from error
 
 
 def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: ANN401
-    """Return the faiss index in a file.
+    """Open a faiss index file.
 
     Args:
         path: the file.
-        kind: the factory string it was made by.
-        mapped: map it into memory as far as faiss can, instead of reading it.
+        kind: its factory string.
+        mapped: memory-map as much as faiss can, instead of reading it.
 
     Raises:
-        ArtifactError: the file is no faiss index.
+        ArtifactError: the file is not a readable faiss index.
     """
     mapping = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in kind else faiss.IO_FLAG_MMAP_IFC
     try:
@@ -109,15 +109,15 @@ def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: A
 
 
 def empty_index(kind: str, dimension: int) -> Any:  # noqa: ANN401
-    """Return a faiss index without vectors, which may have to be trained.
+    """Return an empty, possibly untrained faiss index.
 
     Raises:
-        ConfigError: faiss knows no such kind, or not for vectors of so many numbers.
+        ConfigError: faiss does not know the kind, or not for this dimension.
     """
     try:
         return faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
-        raise ConfigError(f"kind {kind!r} of vectors of {dimension} numbers: {reason(error)}") from error
+        raise ConfigError(f"kind {kind!r} for vectors of dimension {dimension}: {reason(error)}") from error
 
 
 def make_index(
@@ -128,17 +128,17 @@ def make_index(
     threads: int,
     to_device: Callable[[Any], Any] = lambda index: index,
 ) -> Any:  # noqa: ANN401
-    """Train a faiss index on a sample, add all vectors to it, and return it, on the device where it was made.
+    """Train a faiss index on a sample, add all vectors, and return it on the device where it was built.
 
     Args:
         kind: a factory string of faiss.
-        vectors: float32 or float16 [num_vectors, dimension], mapped from their file; a block of them is read at once.
-        sample: the most vectors it is trained on, spread evenly over all.
-        threads: that add vectors; with more than one, graphs (HNSW) come out different each time.
-        to_device: moves the empty index to where it is to be made.
+        vectors: float32 or float16 [num_vectors, dimension], memory-mapped; read block by block.
+        sample: the largest number of training vectors, spread evenly.
+        threads: threads that add vectors; with more than one, graphs (HNSW) are not reproducible.
+        to_device: moves the empty index to the device that builds it.
 
     Raises:
-        ConfigError: faiss knows no such kind, or needs more vectors to train it.
+        ConfigError: faiss does not know the kind, or needs more vectors to train it.
     """
     size = min(sample, len(vectors))
     try:
@@ -149,7 +149,7 @@ def make_index(
             _add(index, vectors)
     except RuntimeError as error:
         raise ConfigError(
-            f"kind {kind!r} of {len(vectors)} vectors of {vectors.shape[1]} numbers: {reason(error)}"
+            f"kind {kind!r} for {len(vectors)} vectors of dimension {vectors.shape[1]}: {reason(error)}"
         ) from error
     return index
 

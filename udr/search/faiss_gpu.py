@@ -1,4 +1,4 @@
-"""Faiss on GPUs, in one file. Each device has one worker: faiss' GPU resources are not made for threads."""
+"""Faiss on GPUs. Each device has one worker thread, since faiss' GPU resources are not thread-safe."""
 
 import logging
 import re
@@ -24,13 +24,13 @@ _LOG = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
 MOST = 2048
-"""The most that faiss proposes at once on a GPU, and without cuVS the most lists it looks into."""
+"""The largest count that faiss proposes on a GPU, and without cuVS the largest ``nprobe``."""
 
 MOST_OF_GRAPH = 512
-"""The most that cuVS proposes at once from a graph."""
+"""The largest count that cuVS proposes from a graph."""
 
 _WARP = 32
-"""What cuVS counts the candidates of a graph's search in."""
+"""cuVS needs a multiple of this as the number of a graph search's candidates."""
 
 
 class FaissGpu:
@@ -50,10 +50,10 @@ class FaissGpu:
         self._resources = self._do(library.StandardGpuResources)
 
     def flat(self, vectors: NDArray[np.floating], *, fp16: bool) -> Proposer:
-        """Copy vectors to the device, and return what comparing with every one of them proposes.
+        """Copy vectors to the device and return a proposer of exact search.
 
         Raises:
-            ConfigError: they do not fit its memory.
+            ConfigError: the vectors do not fit into the device's memory.
         """
         config = self._faiss.GpuIndexFlatConfig()
         config.device, config.useFloat16 = self._device, fp16
@@ -67,13 +67,13 @@ class FaissGpu:
         return self._in_turn(proposer(self._do(place, "faiss cannot place the vectors")))
 
     def index(self, index: Any, parameters: str, *, fp16: bool) -> tuple[Proposer, int]:  # noqa: ANN401
-        """Copy an index to the device, and return what it proposes with these search parameters, and the most at once.
+        """Copy an index to the device; return its proposer with these search parameters, and its largest count.
 
         Raises:
-            ConfigError: faiss has no such index on GPUs, or it does not take the parameters.
+            ConfigError: faiss has no GPU version of the index, or rejects the parameters.
         """
         if not self.takes(parameters):
-            raise ConfigError(f"without cuVS, faiss looks into at most {MOST} lists on {self.name}: {parameters}")
+            raise ConfigError(f"without cuVS, faiss searches at most {MOST} lists on {self.name}, found {parameters}")
         placed = self.to_device(index, fp16=fp16)
         graph = getattr(self._faiss, "GpuIndexCagra", None)
         if graph is not None and isinstance(placed, graph):
@@ -85,15 +85,15 @@ class FaissGpu:
         return self._in_turn(proposer(placed)), MOST
 
     def takes(self, parameters: str) -> bool:
-        """Return whether faiss goes as deep on the device as search parameters say."""
+        """Return whether the device supports the search parameters."""
         lists = re.search(r"\bnprobe=(\d+)", parameters)
         return hasattr(self._faiss, "GpuIndexCagra") or lists is None or int(lists[1]) <= MOST
 
     def to_device(self, index: Any, *, fp16: bool = False) -> Any:  # noqa: ANN401
-        """Return an index's copy on the device.
+        """Copy an index to the device.
 
         Raises:
-            ConfigError: faiss has no such index on GPUs, or it does not fit the device's memory.
+            ConfigError: faiss has no GPU version of the index, or it does not fit into the device's memory.
         """
         options = self._faiss.GpuClonerOptions()
         options.useFloat16 = fp16
@@ -103,17 +103,17 @@ class FaissGpu:
         )
 
     def from_device(self, index: Any) -> Any:  # noqa: ANN401
-        """Return the copy of an index that a file can hold and a CPU can search."""
+        """Copy an index back to the CPU."""
         return self._do(lambda: self._faiss.index_gpu_to_cpu(index))
 
     def graph(self, vectors: NDArray[np.floating]) -> Any:  # noqa: ANN401
-        """Build a graph (CAGRA) of vectors on the device, and return it as one that a CPU can search.
+        """Build a CAGRA graph on the device and return it as a CPU index.
 
         Raises:
-            ConfigError: this faiss was built without cuVS.
+            ConfigError: faiss was built without cuVS.
         """
         if not hasattr(self._faiss, "GpuIndexCagra"):
-            raise ConfigError("kind 'cagra' needs faiss with cuVS; install faiss-gpu-cuvs, or take kind 'hnsw'")
+            raise ConfigError("kind 'cagra' needs faiss with cuVS; install faiss-gpu-cuvs, or use kind 'hnsw'")
         config = self._faiss.GpuIndexCagraConfig()
         config.device = self._device
 
@@ -121,7 +121,7 @@ class FaissGpu:
             graph = self._faiss.GpuIndexCagra(
                 self._resources, vectors.shape[1], self._faiss.METRIC_INNER_PRODUCT, config
             )
-            # The graph keeps an address, and not the vectors: they must be there until they are copied.
+            # The graph keeps only a pointer: the vectors must live until they are copied.
             kept = np.ascontiguousarray(vectors, dtype=np.float32)
             graph.train(kept)
             on_cpu = self._faiss.IndexHNSWCagra()
@@ -131,8 +131,7 @@ class FaissGpu:
         return self._do(build)
 
     def _of_graph(self, graph: Any, parameters: str) -> Proposer:  # noqa: ANN401
-        # What HNSW calls its effort is called otherwise here, must be no less than what is asked for, and goes with
-        # each search.
+        # CAGRA's counterpart of efSearch; it must be at least the count, and is passed to each search.
         effort = int(parameters.removeprefix("efSearch=") or self._faiss.SearchParametersCagra().itopk_size)
 
         def propose(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
@@ -156,17 +155,19 @@ class FaissGpu:
 
 
 def find_gpu(device: str | None, library: ModuleType | Any = faiss) -> FaissGpu | None:  # noqa: ANN401
-    """Return the GPU that ``device`` names; None where it names none, and with a notice where there is no such one.
+    """Return the GPU that ``device`` names, or None; a missing GPU is logged.
 
     Args:
-        device: ``cuda``, ``cuda:1``, ...; anything else stands for no GPU.
+        device: ``cuda``, ``cuda:1``, ...; anything else means no GPU.
         library: faiss.
     """
     kind, _, number = (device or "").partition(":")
     if kind != "cuda":
         return None
     if not hasattr(library, "StandardGpuResources"):
-        _LOG.warning("this faiss is built without GPUs; searching on the CPU (install udr-icl[gpu] for %s)", device)
+        _LOG.warning(
+            "this faiss was built without GPU support; searching on the CPU (install udr-icl[gpu] for %s)", device
+        )
         return None
     count = library.get_num_gpus()
     if (number and not number.isdecimal()) or int(number or 0) >= count:

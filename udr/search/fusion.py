@@ -1,4 +1,4 @@
-"""Hits of several rankings, fused and ordered."""
+"""Hits: search results, their order, and the fusion of several rankings."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A demonstration that a search proposed.
+    """A demonstration that a search found.
 
     Attributes:
-        task: the task whose partition it was found in.
-        position: its place there.
+        task: the task of its partition.
+        position: its position in the partition.
         id: the row's id, unique within the task.
-        similarity: what ranks it; higher is nearer. Rounded to 5 decimals, but for a sum of reciprocal ranks: these
-            are as near to one another as that from rank 258 on, and rounded only to be shown and bounded.
+        similarity: the number that ranks it; higher is nearer. Rounded to 5 decimals, except sums of reciprocal ranks:
+            from rank 258 on, rounding would create ties.
     """
 
     task: str
@@ -23,27 +23,27 @@ class Hit:
 
 
 RRF_CONSTANT = 60
-"""What is added to a rank before ranks are fused, so that the first few do not outweigh all others."""
+"""Added to each rank before fusion, so that the first ranks do not outweigh all others."""
 
 
 def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
-    """Return the hits of several rankings, in no order, with the sum of 1 / (60 + rank) as their similarity.
+    """Return the hits of several rankings, unordered, with the sum of 1 / (60 + rank) as their similarity.
 
     Reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009).
 
     Args:
-        rankings: each best first; a rank counts from 1.
+        rankings: each best first; ranks count from 1.
     """
-    scores: dict[tuple[str, int], float] = {}
+    sums: dict[tuple[str, int], float] = {}
     hits: dict[tuple[str, int], Hit] = {}
     for ranking in rankings:
         for rank, hit in enumerate(ranking, start=1):
-            place = hit.task, hit.position
-            scores[place] = scores.get(place, 0.0) + 1 / (RRF_CONSTANT + rank)
-            hits[place] = hit
-    return [replace(hit, similarity=scores[place]) for place, hit in hits.items()]
+            key = hit.task, hit.position
+            sums[key] = sums.get(key, 0.0) + 1 / (RRF_CONSTANT + rank)
+            hits[key] = hit
+    return [replace(hit, similarity=sums[key]) for key, hit in hits.items()]
 
 
 def nearest(hits: Iterable[Hit]) -> list[Hit]:
-    """Return hits in their order: best first, ties by id, then by task."""
+    """Return hits sorted: best first, ties by id, then by task."""
     return sorted(hits, key=lambda hit: (-hit.similarity, hit.id, hit.task))

@@ -21,7 +21,7 @@ def test_a_pool_is_in_the_order_of_ids() -> None:
 def test_an_empty_pool_and_an_id_twice_are_refused() -> None:
     with pytest.raises(DataError, match=r"the pool of task 'questions' is empty"):
         Pool(parse_task(QUESTIONS), ())
-    with pytest.raises(DataError, match=r"the pool of task 'questions' has the id '1' twice"):
+    with pytest.raises(DataError, match=r"two rows of the pool of task 'questions' have the id '1'"):
         Pool(parse_task(QUESTIONS), (*ROWS, ROWS[1]))
 
 
@@ -53,9 +53,9 @@ def test_tasks_come_in_the_order_asked_for(collection: Path) -> None:
 
 
 def test_unknown_tasks_and_folders_without_any_are_named(collection: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownTaskError, match=r"unknown task 'nope'; there are notes, questions, reviews"):
+    with pytest.raises(UnknownTaskError, match=r"unknown task 'nope'; the tasks are notes, questions, reviews"):
         open_collection(collection, ["notes", "nope"])
-    with pytest.raises(ConfigError, match=r"holds no task.toml"):
+    with pytest.raises(ConfigError, match=r"contains no task.toml"):
         open_collection(tmp_path)
     with pytest.raises(ConfigError, match=r"no such folder of tasks"):
         open_collection(tmp_path / "none")
@@ -72,7 +72,7 @@ def test_a_task_name_used_twice_is_refused(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_called_by_its_task_is_refused(tmp_path: Path) -> None:
     write_task(tmp_path, NOTES).rename(tmp_path / "mood" / "memos")
 
-    with pytest.raises(DataError, match=r"field 'name': is 'notes', but the folder is called 'memos'"):
+    with pytest.raises(DataError, match=r"field 'name': is 'notes', but the folder is named 'memos'"):
         open_collection(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_a_split_is_one_file_with_rows(tmp_path: Path) -> None:
     folder = write_task(tmp_path, NOTES, train=[row], test=[])
     notes = open_collection(tmp_path).tasks["notes"]
 
-    with pytest.raises(DataError, match=r"test.jsonl: holds no row; task 'notes' needs at least one"):
+    with pytest.raises(DataError, match=r"test.jsonl: contains no rows; task 'notes' needs at least one"):
         notes.rows("test")
     with pytest.raises(DataError, match=r"needs one of validation.jsonl, validation.csv, .*; found none"):
         notes.rows("validation")

@@ -167,7 +167,7 @@ BAD_INPUTS: dict[str, tuple[Any, str]] = {
     "missing field": ({}, "field 'question' of task 'choice' is missing; found no field"),
     "misspelt field": ({"Question": "", "choices": ""}, "field 'question' .* is missing; found 'Question', 'choices'"),
     "unknown field": ({"question": "", "choices": "", "x": ""}, "has no field 'x'; it has 'question', 'choices'"),
-    "an object": ({"question": {}, "choices": ""}, "field 'question' of task 'choice' must be text, number"),
+    "an object": ({"question": {}, "choices": ""}, "field 'question' of task 'choice' must be a string, number"),
     "plain text for two fields": ("Up?", "has the fields 'question', 'choices', but plain text was given"),
 }
 
@@ -182,5 +182,5 @@ def test_an_input_that_does_not_fit_is_refused(name: str) -> None:
 
 def test_plain_text_is_the_only_field() -> None:
     assert formatting.check_input(TREC, "Who?") == {"question": "Who?"}
-    with pytest.raises(InvalidInputError, match="over a family or over all is plain text; found fields"):
+    with pytest.raises(InvalidInputError, match="over a family or over all tasks must be plain text; found fields"):
         formatting.Wording.of_families([TaskFamily("a", "Do a.")]).query({"question": "Who?"})

@@ -118,9 +118,9 @@ def test_braces_json_latex_special_tokens_and_control_characters_are_data(tmp_pa
 BAD_ROWS: dict[str, tuple[str | Mapping[str, Any], str]] = {
     "not JSON": ("{", "not JSON"),
     "not an object": ("[1]", r"must be an object, found '\[1\]'"),
-    "a key twice": ('{"id": "1", "id": "2"}', "an object has a key twice, among 'id', 'id'"),
-    "NaN": ('{"id": "1", "input": {"question": NaN}, "target": "place"}', "NaN is no number"),
-    "Infinity in metadata": ({**GOOD, "metadata": {"a": float("inf")}}, "Infinity is no number"),
+    "a key twice": ('{"id": "1", "id": "2"}', "an object has a duplicate key, among 'id', 'id'"),
+    "NaN": ('{"id": "1", "input": {"question": NaN}, "target": "place"}', "NaN is not a JSON number"),
+    "Infinity in metadata": ({**GOOD, "metadata": {"a": float("inf")}}, "Infinity is not a JSON number"),
     "a number too large": ({**GOOD, "input": {"question": "X"}, "metadata": {}}, ""),
     "half a surrogate pair": ('{"id": "1", "input": {"question": "\\ud800"}, "target": "place"}', "surrogates"),
     "nested too deep to read": ("[" * 100_000, "not JSON: maximum recursion depth"),
@@ -129,24 +129,24 @@ BAD_ROWS: dict[str, tuple[str | Mapping[str, Any], str]] = {
         "'input.question'",
     ),
     "id missing": ({"input": {"question": "?"}, "target": "place"}, "field 'id': is missing"),
-    "id a number": ({**GOOD, "id": 7}, "field 'id': must be a text that is not empty, found 7"),
-    "id empty": ({**GOOD, "id": ""}, "field 'id': must be a text"),
+    "id a number": ({**GOOD, "id": 7}, "field 'id': must be a non-empty string, found 7"),
+    "id empty": ({**GOOD, "id": ""}, "field 'id': must be a non-empty string"),
     "input missing": ({"id": "1", "target": "place"}, "field 'input': must be an object of fields, found None"),
     "input a text": ({**GOOD, "input": "Where?"}, "field 'input': must be an object of fields"),
     "field missing": (
         {**GOOD, "input": {"q": "?"}},
-        "field 'input.question': is missing, but .* 'questions' names it; found 'q'",
+        "field 'input.question': is missing, but .* 'questions' uses it; found 'q'",
     ),
-    "field an object": ({**GOOD, "input": {"question": {}}}, "field 'input.question': must be text, number"),
+    "field an object": ({**GOOD, "input": {"question": {}}}, "field 'input.question': must be a string, number"),
     "target missing": ({"id": "1", "input": {"question": "?"}}, "field 'target': is missing"),
     "target no label": (
         {**GOOD, "target": "thing"},
         "field 'target': 'thing' is not one of the labels place, person, number",
     ),
     "target in capitals": ({**GOOD, "target": "Place"}, "field 'target': 'Place' is not one of the labels"),
-    "references a text": ({**GOOD, "references": "a"}, "field 'references': must be a list of texts"),
-    "metadata a list": ({**GOOD, "metadata": []}, "field 'metadata': must be an object"),
-    "key unknown": ({**GOOD, "label": "x"}, "field 'label': unknown key; known are id, input, target"),
+    "references a text": ({**GOOD, "references": "a"}, "field 'references': must be a list of non-empty strings"),
+    "metadata a list": ({**GOOD, "metadata": []}, "field 'metadata': must be a JSON object"),
+    "key unknown": ({**GOOD, "label": "x"}, "field 'label': unknown key; the known keys are id, input, target"),
 }
 BAD_ROWS["a number too large"] = (json.dumps(GOOD).replace('"Where?"', "1" * 5000), "not JSON: Exceeds the limit")
 
@@ -163,10 +163,10 @@ def test_a_bad_row_is_refused_with_file_and_line(tmp_path: Path, name: str) -> N
 
 
 BAD_CHOICES: dict[str, tuple[Mapping[str, Any], str]] = {
-    "no choices": ({}, "field 'choices': must be two or more"),
-    "one choice": ({"choices": ["a"]}, "field 'choices': must be two or more"),
-    "a choice twice": ({"choices": ["a", "a"]}, "field 'choices': .* all different"),
-    "an empty choice": ({"choices": ["a", " "]}, "field 'choices': must be a list of texts that are not empty"),
+    "no choices": ({}, "field 'choices': must be at least two different"),
+    "one choice": ({"choices": ["a"]}, "field 'choices': must be at least two different"),
+    "a choice twice": ({"choices": ["a", "a"]}, "field 'choices': .* different choices"),
+    "an empty choice": ({"choices": ["a", " "]}, "field 'choices': must be a list of non-empty strings"),
     "choice without target": ({"choices": ["b", "c"]}, r"field 'target': 'a' is not one of the choices \['b', 'c'\]"),
 }
 
@@ -182,7 +182,7 @@ def test_bad_choices_are_refused(name: str) -> None:
 
 
 def test_an_id_used_twice_is_refused_with_both_lines(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train.jsonl:3: field 'id': '1' was used on line 1 already"):
+    with pytest.raises(DataError, match=r"train.jsonl:3: field 'id': '1' was already used on line 1"):
         list(read_rows(TASK, jsonl(tmp_path, GOOD, {**GOOD, "id": "2"}, GOOD)))
 
 
@@ -197,11 +197,11 @@ def test_invalid_utf8_is_refused_with_its_line(tmp_path: Path, suffix: str) -> N
 
 
 BAD_CSV = {
-    "empty file": ("", "is empty; the first line must name the columns"),
+    "empty file": ("", "is empty; the first line must hold the column names"),
     "open quote in the header": ('"id,target\n', "not CSV: unexpected end of data"),
     "open quote": ('id,question,target\n1,"a,place\n', ":2: not CSV: unexpected end of data"),
     "column twice": ("id,id\n", ":1: two columns have the same name"),
-    "cell missing": ("id,question,target\n1,a\n", ":2: has 2 cells, the header 3"),
+    "cell missing": ("id,question,target\n1,a\n", ":2: has 2 cells, but the header has 3"),
     "choices not JSON": ("id,question,target,choices\n1,a,place,[\n", ":2: field 'choices': not JSON"),
     "column missing": ("id,target\n1,place\n", ":2: field 'input.question': is missing"),
 }
@@ -221,10 +221,10 @@ def test_bad_csv_is_refused(tmp_path: Path, name: str) -> None:
     [
         (
             {"metadata": [{"day": datetime.date(2020, 1, 1)}]},
-            "train.parquet:1: field 'metadata': must be an object that JSON",
+            "train.parquet:1: field 'metadata': must be a JSON object",
         ),
-        ({"question": [b"bytes"]}, "train.parquet:1: field 'input.question': must be text"),
-        ({"question": [float("nan")]}, "train.parquet:1: field 'input.question': must be text, .* found nan"),
+        ({"question": [b"bytes"]}, "train.parquet:1: field 'input.question': must be a string"),
+        ({"question": [float("nan")]}, "train.parquet:1: field 'input.question': must be a string, .* found nan"),
     ],
 )
 def test_parquet_values_that_json_cannot_say_are_refused(tmp_path: Path, column: dict[str, Any], message: str) -> None:

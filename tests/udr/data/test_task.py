@@ -44,28 +44,28 @@ def test_a_task_comes_back_from_its_json(keys: dict[str, Any]) -> None:
 MISSING = object()
 BAD_KEYS: dict[str, tuple[dict[str, Any], str]] = {
     "name missing": ({"name": MISSING}, "field 'name': is missing"),
-    "name in capitals": ({"name": "Questions"}, "field 'name': must be made of a-z, 0-9, _ and -, found 'Questions'"),
-    "name with a slash": ({"name": "../x"}, "field 'name': must be made of"),
-    "name with a newline": ({"name": "x\n"}, "field 'name': must be made of"),
-    "family empty": ({"family": " "}, "field 'family': must be a text that is not empty"),
+    "name in capitals": ({"name": "Questions"}, "field 'name': must contain only a-z, 0-9, _ and -, found 'Questions'"),
+    "name with a slash": ({"name": "../x"}, "field 'name': must contain only"),
+    "name with a newline": ({"name": "x\n"}, "field 'name': must contain only"),
+    "family empty": ({"family": " "}, "field 'family': must be a non-empty string"),
     "kind unknown": ({"kind": "ranking"}, "field 'kind': must be one of classification, multiple_choice, generation"),
     "instruction missing": ({"instruction": MISSING}, "field 'instruction': is missing"),
-    "instruction a number": ({"instruction": 3}, "field 'instruction': must be a text .* found 3"),
+    "instruction a number": ({"instruction": 3}, "field 'instruction': must be a non-empty string, found 3"),
     "metric unknown": ({"metric": "f1"}, "field 'metric': must be one of accuracy, .*, found 'f1'"),
-    "input without a field": ({"input": "Question:"}, "field 'input': must name at least one {field}"),
-    "output without target": ({"output": "Answer:"}, "field 'output': must name {target} once"),
-    "output with two targets": ({"output": "{target} {target}"}, "field 'output': must name {target} once"),
+    "input without a field": ({"input": "Question:"}, "field 'input': must contain at least one {field}"),
+    "output without target": ({"output": "Answer:"}, "field 'output': must contain {target} once"),
+    "output with two targets": ({"output": "{target} {target}"}, "field 'output': must contain {target} once"),
     "output with another field": ({"output": "{target} {question}"}, "field 'output': .* no other field"),
-    "labels missing": ({"labels": MISSING}, "field 'labels': must be a list of texts, found None"),
-    "labels not a list": ({"labels": "place"}, "field 'labels': must be a list of texts"),
-    "one label": ({"labels": ["place"]}, "field 'labels': must be two or more"),
-    "a label twice": ({"labels": ["place", "place"]}, "field 'labels': .* all different"),
-    "labels of a generation task": ({"kind": "generation"}, "field 'labels': belong to a classification task"),
+    "labels missing": ({"labels": MISSING}, "field 'labels': must be a list of non-empty strings, found None"),
+    "labels not a list": ({"labels": "place"}, "field 'labels': must be a list of non-empty strings"),
+    "one label": ({"labels": ["place"]}, "field 'labels': must be at least two different"),
+    "a label twice": ({"labels": ["place", "place"]}, "field 'labels': .* different labels"),
+    "labels of a generation task": ({"kind": "generation"}, "field 'labels': are only for classification tasks"),
     "normalise unknown": ({"normalise": "max"}, "field 'normalise': must be one of sum, mean, found 'max'"),
     "verbalizer for no label": ({"verbalizer": {"x": "y"}}, "field 'verbalizer': 'x' is not one of the labels"),
     "verbalizer of numbers": ({"verbalizer": {"place": 1}}, "field 'verbalizer': must be a table"),
-    "verbalizer making labels equal": ({"verbalizer": {"place": "person"}}, "two labels would read the same"),
-    "key unknown": ({"labelz": []}, "field 'labelz': unknown key; known are name, family"),
+    "verbalizer making labels equal": ({"verbalizer": {"place": "person"}}, "two labels have the same text"),
+    "key unknown": ({"labelz": []}, "field 'labelz': unknown key; the known keys are name, family"),
 }
 
 
@@ -83,7 +83,7 @@ def test_a_bad_key_is_refused_with_file_and_key(name: str) -> None:
 
 def test_a_family_is_its_instruction_and_nothing_else() -> None:
     assert parse_family({"instruction": "Do."}, "mood") == TaskFamily("mood", "Do.")
-    with pytest.raises(DataError, match="field 'name': unknown key; known are instruction"):
+    with pytest.raises(DataError, match="field 'name': unknown key; the known keys are instruction"):
         parse_family({"instruction": "Do.", "name": "mood"}, "mood")
     with pytest.raises(DataError, match="field 'instruction': is missing"):
         parse_family({}, "mood")

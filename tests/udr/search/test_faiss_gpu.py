@@ -116,7 +116,7 @@ def test_what_a_gpu_cannot_do_is_an_error_that_says_so() -> None:
     lists = make_index("IVF4,Flat", unit(300, 16, seed=0), sample=300, threads=1)
     with pytest.raises(ConfigError, match="search parameters 'efSearch=3' on cuda:0"):
         gpu.index(lists, "efSearch=3", fp16=False)
-    with pytest.raises(ConfigError, match="without cuVS, faiss looks into at most 2048 lists on cuda:0: nprobe=4096"):
+    with pytest.raises(ConfigError, match="without cuVS, faiss searches at most 2048 lists on cuda:0, found nprobe=4096"):
         gpu.index(lists, "nprobe=4096", fp16=False)
     with pytest.raises(ConfigError, match="kind 'cagra' needs faiss with cuVS; install faiss-gpu-cuvs"):
         gpu.graph(unit(300, 16, seed=0))
@@ -243,7 +243,7 @@ def test_each_device_has_one_worker_for_all_its_partitions() -> None:
 @pytest.mark.parametrize(
     ("device", "library", "notice"),
     [
-        ("cuda", SimpleNamespace(), "this faiss is built without GPUs; searching on the CPU"),
+        ("cuda", SimpleNamespace(), "this faiss was built without GPU support; searching on the CPU"),
         ("cuda", FakeGpuFaiss(gpus=0), "cuda: faiss finds 0 GPUs; searching on the CPU"),
         ("cuda:1", FakeGpuFaiss(), "cuda:1: faiss finds 1 GPUs; searching on the CPU"),
         ("cuda:x", FakeGpuFaiss(), "cuda:x: faiss finds 1 GPUs; searching on the CPU"),

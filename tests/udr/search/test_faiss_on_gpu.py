@@ -13,7 +13,7 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture(autouse=True)
 def _with_gpu() -> None:
     if not hasattr(faiss, "StandardGpuResources"):
-        pytest.skip("this faiss is built without GPUs")
+        pytest.skip("this faiss was built without GPU support")
 
 
 @pytest.mark.parametrize("fp16", [False, True])
