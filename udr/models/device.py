@@ -1,4 +1,4 @@
-"""What this machine computes with: the device, the cores that are ours, and whether the processor knows bfloat16."""
+"""This machine: its device, the cores that this process may use, and its support for bfloat16."""
 
 import logging
 import os
@@ -10,15 +10,15 @@ from udr.errors import MissingExtraError
 _LOG = logging.getLogger(__name__)
 
 _BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""Instructions as torch names them, of x86 and of ARM. Without them bfloat16 is emulated, and no faster."""
+"""torch's names of bfloat16 instructions on x86 and ARM; without them bfloat16 is emulated and slow."""
 
 
 def best_device(wanted: str | None) -> str:
-    """Return the device to encode on, as torch calls it.
+    """Return the torch device to encode on.
 
     Args:
-        wanted: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is, and where there is no GPU the CPU
-            stands in for one, with a notice.
+        wanted: ``cpu``, ``cuda``, ``cuda:1``, ...; None selects the best one. If there is no GPU, the CPU is used
+            instead, with a notice.
 
     Raises:
         MissingExtraError: torch is not installed.
@@ -28,35 +28,36 @@ def best_device(wanted: str | None) -> str:
     except ImportError as error:
         raise MissingExtraError("torch", "index") from error
     if wanted is None:
-        found = torch.accelerator.current_accelerator(check_available=True)
-        return "cpu" if found is None else found.type
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return "cpu" if accelerator is None else accelerator.type
     if wanted.startswith("cuda") and not torch.cuda.is_available():
-        _LOG.warning("%s: torch finds no GPU; encoding on the CPU", wanted)
+        _LOG.warning("%s: torch found no GPU; encoding on the CPU", wanted)
         return "cpu"
     return wanted
 
 
 def cpu_has_bf16() -> bool:
-    """Say whether the processor multiplies bfloat16 by instructions of its own."""
+    """Return whether the processor has bfloat16 instructions."""
     import torch.cpu
 
-    # torch's own question, whether oneDNN supports it, is answered yes wherever oneDNN can emulate it.
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in _BF16)
+    # torch's own check also accepts processors where oneDNN emulates bfloat16.
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in _BF16)
 
 
 def num_threads(root: Path = Path("/")) -> int:
-    """Return how many threads compute best in this process: one for each whole core that it may use.
+    """Return the best number of threads: one per physical core that this process may use.
 
-    ``OMP_NUM_THREADS`` overrules it. Two threads on one core wait for the same arithmetic, and threads beyond a
-    container's quota are stopped in the middle of their work, while the others wait for them.
+    ``OMP_NUM_THREADS`` overrides it. Two threads on one core share its arithmetic units, and threads beyond a
+    container's quota are paused while the others wait for them. joblib's count rounds quotas up, and
+    counts logical CPUs if there is a quota or an affinity, so this is our own.
 
     Args:
-        root: where ``/proc`` and ``/sys`` lie.
+        root: the folder of ``/proc`` and ``/sys``.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdecimal() and int(asked) > 0:
-        return int(asked)
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    if requested.isdecimal() and int(requested) > 0:
+        return int(requested)
     return max(1, min([_cores(root), *map(int, _quotas(root))]))
 
 
@@ -65,33 +66,33 @@ def _cores(root: Path) -> int:
         return os.cpu_count() or 1
     siblings = set()
     for cpu in os.sched_getaffinity(0):
-        listed = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-        # Where the kernel does not tell, each is a core.
-        siblings.add(listed.read_text("ascii") if listed.is_file() else str(cpu))
+        path = root / f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
+        # If the kernel does not list siblings, each CPU counts as a core.
+        siblings.add(path.read_text("ascii") if path.is_file() else str(cpu))
     return len(siblings)
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Yield the most cores that each control group above this process may use, in either version of them."""
-    listed = root / "proc/self/cgroup"
-    for line in listed.read_text("utf-8").splitlines() if listed.is_file() else []:
+    """Yield the CPU quotas, in cores, of this process's control groups, version 1 or 2."""
+    groups = root / "proc/self/cgroup"
+    for line in groups.read_text("utf-8").splitlines() if groups.is_file() else []:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
         mount = root / "sys/fs/cgroup" / controllers
         group = mount / path.lstrip("/")
-        # A container may see paths of the machine around it; its own group is then at the top.
+        # In a container the path can be the host's; the container's own group is then at the mount point.
         for folder in (group, *group.parents):
             if folder.is_relative_to(mount):
                 yield from _quota(folder)
 
 
 def _quota(group: Path) -> Iterator[float]:
-    whole, parts = group / "cpu.max", (group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
-    if whole.is_file():
-        quota, period = whole.read_text("ascii").split()
-    elif all(part.is_file() for part in parts):
-        quota, period = (part.read_text("ascii").strip() for part in parts)
+    version_2, version_1 = group / "cpu.max", (group / "cpu.cfs_quota_us", group / "cpu.cfs_period_us")
+    if version_2.is_file():
+        quota, period = version_2.read_text("ascii").split()
+    elif all(path.is_file() for path in version_1):
+        quota, period = (path.read_text("ascii").strip() for path in version_1)
     else:
         return
     if quota not in ("max", "-1"):

@@ -1,4 +1,4 @@
-"""The encoder: texts to vectors. The one file that imports sentence_transformers for inference."""
+"""The encoder: texts to vectors; the only file that imports sentence_transformers for inference."""
 
 import json
 import math
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
     from udr.models.query_tokenizer import QueryTokens
 
 RECORD = "udr.json"
-"""The file in the folder of a model that udr trained: the wording it was trained with."""
+"""The file in a trained model's folder that records its encoder wording."""
 DType = Literal["float32", "bfloat16", "float16"]
 
 
 class Encoder(Protocol):
-    """What an encoder is to the rest of udr."""
+    """An encoder, as the rest of udr uses it."""
 
     @property
     def name(self) -> str:
-        """The model's name, as it was asked for."""
+        """The model's name, as requested."""
 
     @property
     def fingerprint(self) -> str:
-        """What stands for its weights, tokenizer, pooling and prompts."""
+        """A hash of its weights, tokenizer, pooling and prompts."""
 
     @property
     def dimension(self) -> int:
-        """The width of its vectors."""
+        """The dimension of its vectors."""
 
     @property
     def metric(self) -> Metric:
-        """How its vectors are compared; cosine vectors have unit length, so the dot product serves both."""
+        """How its vectors are compared; cosine vectors have unit length, so both use the dot product."""
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of query texts, float32 [len(texts), dimension]."""
@@ -53,15 +53,15 @@ class Encoder(Protocol):
 
 
 class SentenceEncoder:
-    """A Sentence-Transformers model: pooling, prompts and towers come from the model's own folder.
+    """A Sentence-Transformers model; pooling, prompts and towers come from its folder.
 
     Attributes:
-        name: the model's name, as it was asked for.
-        path: the folder it was loaded from.
-        fingerprint: of the files in that folder.
+        name: the model's name, as requested.
+        path: its folder.
+        fingerprint: a hash of the folder's files.
         model: the Sentence-Transformers model.
-        batch_size: texts a forward pass.
-        dtype: what its transformers compute in.
+        batch_size: texts per forward pass.
+        dtype: the precision of its transformers.
     """
 
     def __init__(
@@ -74,18 +74,18 @@ class SentenceEncoder:
     def load(
         cls, name: str, device: str | None = None, batch_size: int = 32, dtype: DType = "float32"
     ) -> "SentenceEncoder":
-        """Load the model that ``name`` stands for (see ``udr.models``).
+        """Load a model by name (see ``hub.locate``).
 
         Args:
             name: a hub name, a path, or ``package:NAME``.
-            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is, and where there is no GPU the
-                CPU stands in for one, with a notice.
-            batch_size: texts a forward pass.
-            dtype: what the transformers compute in. Indexes are built in float32; half the bits are for queries,
-                and what follows the transformers, pooling first, stays in float32.
+            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None selects the best one. If there is no GPU, the CPU is used
+                instead, with a notice.
+            batch_size: texts per forward pass.
+            dtype: the precision of the transformers. Indexes are built in float32; half precision is for queries, and
+                the modules after the transformers (pooling, ...) stay in float32.
 
         Raises:
-            ModelError: the name leads nowhere, or not to an encoder.
+            ModelError: there is no such model, or it is not an encoder.
             MissingExtraError: sentence-transformers is not installed.
         """
         path = hub.locate(name)
@@ -99,11 +99,10 @@ class SentenceEncoder:
         _check_wording(name, path)
         device = best_device(device)
         try:
-            # Said even for float32: without it, Transformers takes what the weights were saved in.
+            # Explicit even for float32: the default is the precision of the saved weights.
             model = SentenceTransformer(str(path), device=device, model_kwargs={"dtype": getattr(torch, dtype)})
         except Exception as error:
-            # Weights that are cut short, a device that torch does not know, a configuration of another kind:
-            # each library below has its own errors for these.
+            # Truncated weights, an unknown device, another kind of configuration: each library has its own errors.
             raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason(error)}") from error
         if dtype == "float32":
             model.float()
@@ -113,10 +112,10 @@ class SentenceEncoder:
 
     @property
     def dimension(self) -> int:
-        """The width of its vectors."""
+        """The dimension of its vectors."""
         width = self.model.get_embedding_dimension()
         if width is None:
-            raise ModelError(f"model {self.name!r} does not tell the width of its vectors")
+            raise ModelError(f"model {self.name!r} does not report the dimension of its vectors")
         return int(width)
 
     @property
@@ -124,7 +123,7 @@ class SentenceEncoder:
         """How its vectors are compared."""
         metric = str(self.model.similarity_fn_name)
         if metric not in ("cosine", "dot"):
-            raise ModelError(f"model {self.name!r} compares by {metric}; udr searches by cosine or dot product")
+            raise ModelError(f"model {self.name!r} compares by {metric}; udr supports cosine and dot")
         return cast("Metric", metric)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
@@ -137,13 +136,13 @@ class SentenceEncoder:
         from udr.models.query_tokenizer import CPU_PADDING
 
         device = self.model.device
-        # A GPU computes the padding of a batch in less time than it takes to start another.
+        # On a GPU, padding costs less than another batch.
         padding = CPU_PADDING if device.type == "cpu" else math.inf
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         with torch.inference_mode():
-            for places, tokens in tokenised.batches(texts, self.batch_size, padding):
+            for positions, tokens in tokenised.batches(texts, self.batch_size, padding):
                 features = {name: torch.from_numpy(rows).to(device) for name, rows in tokens.items()}
-                vectors[places] = self.embed(features, tokenised).cpu().numpy()
+                vectors[positions] = self.embed(features, tokenised).cpu().numpy()
         return vectors
 
     def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
@@ -152,15 +151,15 @@ class SentenceEncoder:
 
     @cached_property
     def query_tokens(self) -> "QueryTokens | None":
-        """What tokenises queries directly, or None where only the model's own way does it right.
+        """The direct tokenizer of queries, or None if the model needs its own preprocessing.
 
-        ``SentenceTransformer.encode`` inspects texts, arguments and modules anew in every call. For one short text
-        that would be a tenth of the time in torch, and a fifth of it in ONNX Runtime.
+        ``SentenceTransformer.encode`` inspects texts, arguments and modules in every call, which takes a tenth of a
+        short text's time in torch, and a fifth in ONNX Runtime.
         """
         from udr.models.query_tokenizer import query_tokens
 
         first, prompts = self.model[0], self.model.prompts
-        # Of two towers, the queries'.
+        # With two towers, the queries' tower.
         towers = getattr(first, "sub_modules", {})
         tokenizer = getattr(towers["query"][0] if "query" in towers else first, "tokenizer", None)
         fast = getattr(tokenizer, "backend_tokenizer", None)
@@ -173,8 +172,8 @@ class SentenceEncoder:
         """Return the vectors of queries, float32 [count, dimension], on the model's device.
 
         Args:
-            features: their tokens, by the names that the model knows them by.
-            tokens: what tokenised them.
+            features: their tokens, by the model's input names.
+            tokens: the tokenizer that made them.
         """
         from torch.nn.functional import normalize
 
@@ -220,11 +219,11 @@ def _check_wording(name: str, path: Path) -> None:
     if not record.is_file():
         return
     try:
-        found = json.loads(record.read_bytes()).get("encoder_wording")
+        wording = json.loads(record.read_bytes()).get("encoder_wording")
     except (ValueError, AttributeError) as error:
         raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
-    if found != ENCODER_WORDING:
+    if wording != ENCODER_WORDING:
         raise ModelError(
-            f"model {name!r} was trained with the encoder wording {found}, this version of udr uses {ENCODER_WORDING}; "
-            "train it again, or use the version of udr that trained it"
+            f"model {name!r} was trained with the encoder wording {wording}, but this version of udr uses "
+            f"{ENCODER_WORDING}; train it again, or use the version of udr that trained it"
         )

@@ -1,4 +1,4 @@
-"""Which engine encodes queries: by a table of the device, of what is installed, and of what the processor knows."""
+"""Encoder backends: which engine encodes queries, by device, installed packages and processor."""
 
 import logging
 from enum import StrEnum
@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Engine(StrEnum):
-    """What computes the vectors of queries."""
+    """An engine that encodes queries."""
 
     TORCH = "torch"
     TORCH_BF16 = "torch-bf16"
@@ -29,7 +29,7 @@ class Engine(StrEnum):
 
 _TABLE: tuple[tuple[str, bool | None, bool | None, Engine], ...] = (
     # device, onnxruntime is installed, the processor has bfloat16 (None: either way), engine
-    # Every CUDA device has float16, which rounds eight times as finely; what overflows in it falls back.
+    # Every CUDA device has float16, which is eight times as precise as bfloat16; a model that overflows falls back.
     ("cuda", None, None, Engine.TORCH_FP16),
     ("cpu", True, None, Engine.ONNX),
     ("cpu", False, True, Engine.TORCH_BF16),
@@ -57,26 +57,26 @@ def choose(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
 
 
 def load_encoder(name: str, device: str | None = None, engine: str | None = None) -> "SentenceEncoder | OnnxEncoder":
-    """Load a model as an encoder of queries.
+    """Load a model to encode queries.
 
-    An engine that cannot compute this model, or not rightly, gives way to torch in float32, with a notice.
+    If the engine cannot compute this model correctly, torch in float32 is used instead, with a notice.
 
     Args:
         name: a hub name, a path, or ``package:NAME``.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ...; None takes the best there is.
-        engine: one of ``Engine``; None takes what ``choose`` says.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ...; None selects the best one.
+        engine: one of ``Engine``; None uses ``choose``.
 
     Raises:
-        ConfigError: there is no such engine, or not on this device.
-        MissingExtraError: what the engine needs is not installed.
-        ModelError: the name leads nowhere, or not to an encoder.
+        ConfigError: there is no such engine, or not for this device.
+        MissingExtraError: the engine's package is not installed.
+        ModelError: there is no such model, or it is not an encoder.
     """
     wanted = None if engine is None else _engine(engine)
     device = "cpu" if device is None and wanted is Engine.ONNX else best_device(device)
     if wanted is None:
         wanted = choose(device, find_spec("onnxruntime") is not None, cpu_has_bf16())
     if wanted is Engine.ONNX and device != "cpu":
-        raise ConfigError(f"engine 'onnx' encodes on the CPU, not on {device!r}; take another engine or device 'cpu'")
+        raise ConfigError(f"engine 'onnx' runs on the CPU, not on {device!r}; use another engine, or device 'cpu'")
     if device == "cpu":
         import torch
 
@@ -85,7 +85,7 @@ def load_encoder(name: str, device: str | None = None, engine: str | None = None
 
 
 def engine_of(encoder: "SentenceEncoder | OnnxEncoder") -> Engine:
-    """Return what computes an encoder's queries: torch, where another engine was asked for and gave way."""
+    """Return the engine that an encoder uses, which is torch after a fallback."""
     if isinstance(encoder, SentenceEncoder):
         return next(engine for engine, dtype in _DTYPES.items() if dtype == encoder.dtype)
     return Engine.ONNX
@@ -95,18 +95,18 @@ def _engine(name: str) -> Engine:
     try:
         return Engine(name)
     except ValueError:
-        raise ConfigError(f"engine {name!r} is none of {', '.join(Engine)}") from None
+        raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {name!r}") from None
 
 
 def _onnx(name: str) -> "SentenceEncoder | OnnxEncoder":
-    # Imported here because onnxruntime is an extra.
+    # onnxruntime is an extra.
     from udr.models.onnx_encoder import OnnxEncoder
 
     encoder = SentenceEncoder.load(name, "cpu")
     try:
         return OnnxEncoder.of(encoder, num_threads())
     except ModelError as error:
-        _LOG.warning("%s; encoding queries by torch", error)
+        _LOG.warning("%s; encoding queries with torch", error)
         return encoder
 
 
@@ -119,7 +119,7 @@ def _torch(name: str, device: str, dtype: DType) -> SentenceEncoder:
 
 
 def _problem(encoder: SentenceEncoder) -> str | None:
-    """Return what is wrong with an encoder of half the bits: some models have numbers beyond float16, or no code."""
+    """Return why an encoder fails in half precision, or None: some models overflow, or lack kernels."""
     try:
         vectors = encoder.encode_queries(PROBES)
     except RuntimeError as error:

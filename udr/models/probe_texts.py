@@ -1,6 +1,6 @@
-"""Probe texts: what another way of encoding is compared with the known one by, before it is used.
+"""Probe texts: fixed texts on which two ways to encode must agree.
 
-Short and long, of many languages and scripts, with spaces, capitals and signs where tokenizers have rules of their own.
+Short and long, in many languages and scripts, with the spaces, capitals and symbols that tokenizers treat specially.
 """
 
 import numpy as np
@@ -44,14 +44,14 @@ _LONG = tuple(" ".join(_SHORT[start : start + count]) for start, count in ((3, 2
 PROBES: tuple[str, ...] = (*_SHORT, *_LONG)
 
 
-def agreement(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Return how near the worst of the vectors is to the one expected: 1 where they are the same.
+def agreement(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> float:
+    """Return the agreement of the worst vector with its expectation; 1 if all are equal.
 
-    Between vectors of unit length it is their cosine; a difference in length counts like one in direction.
+    It is the cosine of vectors of unit length; a difference in length counts like one in direction.
 
     Args:
-        expected: float32 [count, dimension], none of them 0.
-        found: of the same shape; numbers that are not finite agree with nothing, and give NaN.
+        expected: float32 [count, dimension], not 0.
+        actual: of the same shape; values that are not finite give NaN.
     """
-    apart = ((found - expected) ** 2).sum(axis=1) / (expected**2).sum(axis=1)
+    apart = ((actual - expected) ** 2).sum(axis=1) / (expected**2).sum(axis=1)
     return float(1 - apart.max() / 2)

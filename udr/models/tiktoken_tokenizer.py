@@ -1,4 +1,4 @@
-"""Encodings of tiktoken, to count tokens, from local files: nothing is fetched. The one file that imports it."""
+"""Counts tokens with tiktoken encodings from local files; the only file that imports it."""
 
 import base64
 import hashlib
@@ -14,15 +14,15 @@ from udr.models.token_counter import Message
 if TYPE_CHECKING:
     from tiktoken import Encoding
 
-# The encodings whose tokens are one .tiktoken file of that name.
+# Encodings that have a .tiktoken file of the same name.
 ENCODINGS = ("o200k_base", "cl100k_base", "p50k_base", "r50k_base")
 
 
 class TiktokenTokenizer:
-    """An encoding of tiktoken. Special tokens in data count as OpenAI's interface reads them: as plain text.
+    """A tiktoken encoding; special tokens in data count as plain text, as in OpenAI's API.
 
     Attributes:
-        name: what it is called.
+        name: its name.
     """
 
     has_chat_template = False
@@ -31,17 +31,17 @@ class TiktokenTokenizer:
         """Wrap an encoding.
 
         Args:
-            encoding: the object.
-            name: what to call it; else its own name.
+            encoding: the encoding.
+            name: its name; None uses the encoding's own.
         """
         self.name, self._encoding = name or encoding.name, encoding
 
     @classmethod
     def open(cls, path: Path, name: str) -> "TiktokenTokenizer":
-        """Open the encoding whose tokens a ``.tiktoken`` file holds; the file's name says which encoding it is.
+        """Open the encoding in a ``.tiktoken`` file; the file's name selects the encoding.
 
         Raises:
-            ModelError: the name is none of ``ENCODINGS``, or the file is not the one that OpenAI publishes by it.
+            ModelError: the name is not one of ``ENCODINGS``, or the file differs from the published one.
             MissingExtraError: tiktoken is not installed.
         """
         try:
@@ -51,9 +51,9 @@ class TiktokenTokenizer:
             raise MissingExtraError("tiktoken", "tiktoken") from error
         if path.stem not in ENCODINGS:
             raise ModelError(
-                f"tokenizer {name!r}: the file's name must be that of an encoding, one of "
-                f"{', '.join(f'{one}.tiktoken' for one in ENCODINGS)}; found {path.name}. Of another encoding, give "
-                "the object: TiktokenTokenizer(encoding)"
+                f"tokenizer {name!r}: the file's name must be one of "
+                f"{', '.join(f'{encoding}.tiktoken' for encoding in ENCODINGS)}; found {path.name}; for another "
+                "encoding, use TiktokenTokenizer(encoding)"
             )
         try:
             return cls(tiktoken.Encoding(**_definition(getattr(published, path.stem), path)), name)
@@ -62,17 +62,17 @@ class TiktokenTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the sha256 of its name and its tokens."""
+        """A hash of its name and tokens: 16 hex digits."""
         tokens = b"".join(len(token).to_bytes(4, "big") + token for token in self._encoding.token_byte_values())
         return hashlib.sha256(self._encoding.name.encode() + b"\n" + tokens).hexdigest()[:16]
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
-        """The texts that stand for special tokens where a caller lets them."""
+        """The texts of its special tokens."""
         return tuple(sorted(self._encoding.special_tokens_set))
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of the text; nothing is added around it."""
+        """Return the number of tokens of a text; no special tokens are added."""
         return len(self._encoding.encode_ordinary(text))
 
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
@@ -80,7 +80,7 @@ class TiktokenTokenizer:
         return [self.count(text) for text in texts]
 
     def count_messages(self, messages: Sequence[Message]) -> int:
-        """Refuse to count a chat: OpenAI's template is not published.
+        """Raise, since OpenAI's chat template is not published.
 
         Raises:
             ModelError: always.
@@ -89,12 +89,12 @@ class TiktokenTokenizer:
 
 
 def _definition(published: Callable[[], dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Return tiktoken's own definition of an encoding, its tokens read from a file of ours instead of fetched."""
+    """Return tiktoken's definition of an encoding, with the tokens of a local file instead of a download."""
 
     def load(_address: str, expected_hash: str) -> dict[bytes, int]:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != expected_hash:
-            raise ValueError(f"it is not the {path.name} that is published; fetch it again")
+            raise ValueError(f"it is not the published {path.name}; download it again")
         tokens = (line.split() for line in data.splitlines() if line)
         return {base64.b64decode(token): int(rank) for token, rank in tokens}
 

@@ -1,56 +1,55 @@
-"""What counts tokens, whichever library it is from."""
+"""Protocols for counting tokens with any library."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypedDict, runtime_checkable
 
 
 class Message(TypedDict):
-    """One chat message, as OpenAI's interface has it."""
+    """A chat message in OpenAI's format."""
 
     role: str
     content: str
 
 
 Render = Callable[[Sequence[Message]], str]
-"""From chat messages to the text that a language model reads, up to where its answer begins."""
+"""Returns the text that a language model reads for chat messages, up to the start of its answer."""
 
 
 class TokenCounter(Protocol):
-    """Anything that can tell how many tokens a text is.
+    """Anything that counts the tokens of a text.
 
-    Two attributes are used where it has them. ``fingerprint``, a text: demonstrations that an index has counted by the
-    tokenizer of this fingerprint are not counted again. ``special_tokens``, a sequence of texts: what it reads as
-    special tokens, which a prompt reports where data holds it.
+    Two optional attributes: with ``fingerprint``, demonstrations that an index has counted with the same tokenizer are
+    not counted again; with ``special_tokens``, a prompt reports special tokens in its data.
     """
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of the whole text, with those that are added around it ([CLS], BOS)."""
+        """Return the number of tokens of a text, including added special tokens ([CLS], BOS)."""
 
 
 @runtime_checkable
 class ChatCounter(TokenCounter, Protocol):
-    """A counter that may know how its language model is shown chat messages."""
+    """A token counter that may have a chat template."""
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether it does."""
+        """Whether it has a chat template."""
 
     def count_messages(self, messages: Sequence[Message]) -> int:
-        """Return the number of tokens of a chat, with all that the template adds, up to where the answer begins."""
+        """Return the number of tokens of a chat, formatted by the template up to the start of the answer."""
 
 
 class LoadedTokenizer(ChatCounter, Protocol):
-    """What ``load_tokenizer`` returns, whichever library counts."""
+    """The type that ``load_tokenizer`` returns."""
 
     name: str
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that stand for the tokenizer."""
+        """A hash of the tokenizer: 16 hex digits."""
 
     @property
     def special_tokens(self) -> Sequence[str]:
-        """The texts that it reads as special tokens."""
+        """The texts of its special tokens."""
 
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text, without those that are added around it."""
+        """Return the number of tokens of each text, without added special tokens."""

@@ -1,4 +1,4 @@
-"""Counting tokens as a language model reads them. The one file that imports tokenizers, to count."""
+"""Counts tokens with the ``tokenizers`` library; the only file that imports it to count."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from udr.models.transformers_tokenizer import TransformersTokenizer
 
 _FILE = "tokenizer.json"
-# What Transformers makes a tokenizer of where there is no tokenizer.json.
+# Files from which Transformers can build a tokenizer without a tokenizer.json.
 _SLOW_FILES = ("tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
@@ -25,12 +25,12 @@ __all__ = ["ChatCounter", "FileTokenizer", "LoadedTokenizer", "TokenCounter", "l
 
 
 class FileTokenizer:
-    """The tokenizer of a ``tokenizer.json``; safe to share between threads.
+    """The tokenizer of a ``tokenizer.json``; thread-safe.
 
     Attributes:
-        name: the name it was asked for by.
-        fingerprint: 16 hex digits of the sha256 of its file, or of what its file would hold.
-        special_tokens: the texts that it reads as special tokens.
+        name: its name, as requested.
+        fingerprint: a hash of its file: 16 hex digits.
+        special_tokens: the texts of its special tokens.
     """
 
     def __init__(
@@ -39,49 +39,48 @@ class FileTokenizer:
         """Wrap a tokenizer.
 
         Args:
-            name: what to call it.
-            tokenizer: it no longer cuts or pads from now on.
-            fingerprint: that of its file.
-            render: its chat template, where it has one.
+            name: its name.
+            tokenizer: its truncation and padding are turned off.
+            fingerprint: the hash of its file.
+            render: its chat template, if it has one.
         """
         self.fingerprint = fingerprint or _fingerprint(tokenizer.to_str().encode())
-        # A sentence encoder's file cuts at its window and pads up to it (MiniLM's: 128 and 128): every text
-        # would count as 128 tokens.
+        # A sentence encoder's file truncates and pads to its window: every text would count as that many tokens.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.name, self._tokenizer, self._render = name, tokenizer, render
         self.special_tokens = tuple(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of the whole text, with those that are added around it ([CLS], BOS).
+        """Return the number of tokens of a text, including added special tokens ([CLS], BOS).
 
         Raises:
-            InvalidInputError: the text holds half a surrogate pair, which no UTF-8 can say.
+            InvalidInputError: the text contains a lone surrogate, which UTF-8 cannot encode.
         """
         return self._count(text, special=True)
 
     def count_inside(self, text: str) -> int:
-        """Return the number of tokens of a text alone, without those that are added around it; errors as ``count``."""
+        """Return the number of tokens of a text, without added special tokens; errors as ``count``."""
         return self._count(text, special=False)
 
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return ``count_inside`` of several texts, tokenised on all cores."""
+        """Return ``count_inside`` of several texts, on all cores."""
         try:
-            return [len(one) for one in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+            return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         except TypeError as error:
-            raise _half_a_pair() from error
+            raise _lone_surrogate() from error
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether it comes with a chat template."""
+        """Whether it has a chat template."""
         return self._render is not None
 
     def count_messages(self, messages: Sequence[Message]) -> int:
-        """Return the number of tokens of a chat, with all that the template adds, up to where the answer begins.
+        """Return the number of tokens of a chat, formatted by the template up to the start of the answer.
 
         Raises:
-            ModelError: there is no template.
-            InvalidInputError: the template does not take these messages, or a text is not valid Unicode.
+            ModelError: there is no chat template.
+            InvalidInputError: the template rejects these messages, or a text is not valid Unicode.
         """
         if self._render is None:
             raise ModelError(f"tokenizer {self.name!r} has no chat template")
@@ -91,19 +90,19 @@ class FileTokenizer:
         try:
             return len(self._tokenizer.encode(text, add_special_tokens=special))
         except TypeError as error:
-            raise _half_a_pair() from error
+            raise _lone_surrogate() from error
 
 
 def load_tokenizer(name: str) -> LoadedTokenizer:
-    """Load the tokenizer that ``name`` stands for (see ``udr.models``).
+    """Load a tokenizer by name.
 
     Args:
-        name: a folder with a ``tokenizer.json``, that file itself, ``package:NAME``, or a hub name; a folder with the
-            files of a tokenizer that only Transformers can read; or a tiktoken file, such as ``cl100k_base.tiktoken``.
+        name: a folder with a ``tokenizer.json``, that file, ``package:NAME`` or a hub name; a folder with a tokenizer
+            that only Transformers can read; or a tiktoken file, such as ``cl100k_base.tiktoken``.
 
     Raises:
-        ModelError: the name leads nowhere, or not to a tokenizer.
-        MissingExtraError: the library that reads it is not installed.
+        ModelError: there is no such tokenizer.
+        MissingExtraError: its library is not installed.
     """
     path = hub.locate(name)
     if path.suffix == ".tiktoken" and path.is_file():
@@ -126,14 +125,14 @@ def _open(path: Path, name: str) -> FileTokenizer:
         data = path.read_bytes()
         tokenizer = Tokenizer.from_buffer(data)
     except Exception as error:
-        # The library raises bare Exception for whatever is wrong with the file.
+        # The library raises bare Exception for an invalid file.
         raise ModelError(f"tokenizer {name!r}: {path} cannot be read: {reason(error)}") from error
     render = _renderer(path.parent, name) if path.name == _FILE and _has_template(path.parent) else None
     return FileTokenizer(name, tokenizer, _fingerprint(data), render)
 
 
 def _renderer(folder: Path, name: str) -> Render:
-    """Return the folder's chat template. Transformers, which takes seconds to import, is loaded at the first chat."""
+    """Return the folder's chat template; Transformers, which imports for seconds, is loaded at the first chat."""
 
     @cache
     def opened() -> "TransformersTokenizer":
@@ -158,14 +157,14 @@ def _fingerprint(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _half_a_pair() -> InvalidInputError:
-    return InvalidInputError("a text is not valid Unicode: it holds half of a surrogate pair")
+def _lone_surrogate() -> InvalidInputError:
+    return InvalidInputError("a text is not valid Unicode: it contains a lone surrogate")
 
 
 def _file(name: str, path: Path) -> Path:
     file = path / _FILE if path.is_dir() else path
     if not file.is_file():
-        raise ModelError(f"tokenizer {name!r}: {path} holds no {_FILE}; name a folder that does, or the file itself")
+        raise ModelError(f"tokenizer {name!r}: {path} contains no {_FILE}; name a folder that does, or the file itself")
     if file.suffix != ".json":
-        raise ModelError(f"tokenizer {name!r}: {file.name} is no {_FILE}; name a folder that holds one")
+        raise ModelError(f"tokenizer {name!r}: {file.name} is not a {_FILE}; name a folder that contains one")
     return file

@@ -1,4 +1,4 @@
-"""Tokenizers of Transformers, to count tokens and to word chats. The one file of the core that imports it."""
+"""Counts tokens and formats chats with Transformers; the only file of the core that imports it."""
 
 import copy
 import hashlib
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 class TransformersTokenizer:
-    """A tokenizer as Transformers has it, fast or slow.
+    """A tokenizer of Transformers, fast or slow.
 
     Attributes:
-        name: what it is called.
+        name: its name.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str = "transformers") -> None:
-        """Wrap a tokenizer, which stays as it is: that it may cut or pad has no say in a count.
+        """Wrap a tokenizer without changing it; its truncation and padding do not affect counts.
 
         Args:
-            tokenizer: the object.
-            name: what to call it.
+            tokenizer: the tokenizer.
+            name: its name.
         """
         self.name = name
-        # Transformers types its tokenizers too loosely to be checked.
+        # Transformers' types are too loose to check.
         self._tokenizer: Any = tokenizer
-        # Where there is one, the Rust tokenizer counts: Transformers' own call costs many times a short text. It is
-        # a copy, as the original cuts and pads as whoever used it last has asked.
+        # Count with the Rust tokenizer if there is one: Transformers' own call is many times slower for short texts.
+        # A copy, since each call sets the original's truncation and padding.
         self._fast: Any = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
         if self._fast is not None:
             self._fast.no_truncation()
@@ -59,27 +59,27 @@ class TransformersTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits of the sha256 of its class, its vocabulary and, where it is a fast one, all its rules."""
+        """A hash of its class, its vocabulary and, for a fast tokenizer, its rules: 16 hex digits."""
         rules = self._fast.to_str() if self._fast is not None else None
         parts = [type(self._tokenizer).__name__, sorted(self._tokenizer.get_vocab().items()), rules]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
-        """The texts that it reads as special tokens."""
+        """The texts of its special tokens."""
         added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special)
         return tuple(dict.fromkeys([*self._tokenizer.all_special_tokens, *added]))
 
     def count(self, text: str) -> int:
-        """Return the number of tokens of the whole text, with those that are added around it ([CLS], BOS).
+        """Return the number of tokens of a text, including added special tokens ([CLS], BOS).
 
         Raises:
-            InvalidInputError: the text holds half a surrogate pair, which no UTF-8 can say.
+            InvalidInputError: the text contains a lone surrogate, which UTF-8 cannot encode.
         """
         return self._count(text, special=True)
 
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text, without those that are added around it; errors as ``count``."""
+        """Return the number of tokens of each text, without added special tokens; errors as ``count``."""
         return [self._count(text, special=False) for text in texts]
 
     @property
@@ -88,28 +88,28 @@ class TransformersTokenizer:
         return bool(self._tokenizer.chat_template)
 
     def count_messages(self, messages: Sequence[Message]) -> int:
-        """Return the number of tokens of a chat, with all that the template adds, up to where the answer begins.
+        """Return the number of tokens of a chat, formatted by the template up to the start of the answer.
 
         Raises:
-            InvalidInputError: the template does not take these messages, or a text is not valid Unicode.
+            InvalidInputError: the template rejects these messages, or a text is not valid Unicode.
         """
         return self._count(self.render(messages), special=False)
 
     def render(self, messages: Sequence[Message]) -> str:
-        """Return the text that the chat template makes of messages, up to where the answer begins.
+        """Return messages formatted by the chat template, up to the start of the answer.
 
         Raises:
-            InvalidInputError: the template does not take these messages.
+            InvalidInputError: the template rejects these messages.
         """
         try:
-            said = [dict(message) for message in messages]
-            return str(self._tokenizer.apply_chat_template(said, tokenize=False, add_generation_prompt=True))
+            chat = [dict(message) for message in messages]
+            return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         except Exception as error:
-            # A template raises what it likes, such as that it knows no system role.
+            # A template can raise any error, for instance that it has no system role.
             roles = ", ".join(message["role"] for message in messages)
             raise InvalidInputError(
-                f"the chat template of tokenizer {self.name!r} does not take messages of the roles {roles}: "
-                f"{reason(error)}; ask for a text, or count by a tokenizer without a template"
+                f"the chat template of tokenizer {self.name!r} rejects messages with the roles {roles}: "
+                f"{reason(error)}; use format 'text', or a tokenizer without a chat template"
             ) from error
 
     def _count(self, text: str, *, special: bool) -> int:
@@ -118,4 +118,4 @@ class TransformersTokenizer:
                 return len(self._fast.encode(text, add_special_tokens=special))
             return len(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
         except (TypeError, UnicodeEncodeError) as error:
-            raise InvalidInputError("a text is not valid Unicode: it holds half of a surrogate pair") from error
+            raise InvalidInputError("a text is not valid Unicode: it contains a lone surrogate") from error

@@ -102,7 +102,7 @@ def test_the_cpu_stands_in_for_a_gpu_with_a_notice(
 
     with caplog.at_level(logging.WARNING):
         assert best_device("cuda:1") == "cpu"
-    assert caplog.messages == ["cuda:1: torch finds no GPU; encoding on the CPU"]
+    assert caplog.messages == ["cuda:1: torch found no GPU; encoding on the CPU"]
 
 
 def test_the_best_device_is_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:

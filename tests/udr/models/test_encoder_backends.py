@@ -98,7 +98,7 @@ def test_onnx_gives_way_to_torch_with_a_notice(
         encoder = load_encoder(str(model), "cpu", "onnx")
 
     assert engine_of(encoder) is Engine.TORCH
-    assert caplog.messages == ["model 'x' in ONNX Runtime agrees with torch to 0.5 only; encoding queries by torch"]
+    assert caplog.messages == ["model 'x' in ONNX Runtime agrees with torch to 0.5 only; encoding queries with torch"]
 
 
 def test_a_model_with_numbers_beyond_float16_gives_way_to_float32(
@@ -137,14 +137,14 @@ def test_a_model_that_has_no_code_for_half_the_bits_gives_way_to_float32(
 
 
 def test_an_unknown_engine_is_refused_before_anything_is_loaded() -> None:
-    with pytest.raises(ConfigError, match="engine 'tensorrt' is none of torch, torch-bf16, torch-fp16, onnx"):
+    with pytest.raises(ConfigError, match="engine must be one of torch, torch-bf16, torch-fp16, onnx; found 'tensorrt'"):
         load_encoder("/no/such/model", "cpu", "tensorrt")
 
 
 def test_onnx_elsewhere_than_on_the_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("udr.models.encoder_backends.best_device", lambda wanted: wanted)
 
-    with pytest.raises(ConfigError, match="engine 'onnx' encodes on the CPU, not on 'cuda:0'"):
+    with pytest.raises(ConfigError, match="engine 'onnx' runs on the CPU, not on 'cuda:0'"):
         load_encoder("/no/such/model", "cuda:0", "onnx")
 
 

@@ -42,16 +42,16 @@ def test_a_package_may_name_a_part(package: Path) -> None:
 
     assert locate("package:shipped_model/a/x.gguf") == one
     assert locate("package:shipped_model/b") == other.parent
-    with pytest.raises(ModelError, match=r"exactly one model, or name it after a /; found a/x.gguf, b/y.gguf"):
+    with pytest.raises(ModelError, match=r"exactly one model; found a/x.gguf, b/y.gguf"):
         locate("package:shipped_model")
-    with pytest.raises(ModelError, match="package 'shipped_model' holds no 'c'"):
+    with pytest.raises(ModelError, match="package 'shipped_model' contains no 'c'"):
         locate("package:shipped_model/c")
 
 
 def test_a_package_without_a_model_is_named(package: Path) -> None:
     write(package / "__init__.py")
 
-    with pytest.raises(ModelError, match=r"must ship exactly one model.*found none"):
+    with pytest.raises(ModelError, match=r"must contain exactly one model.*found none"):
         locate("package:shipped_model")
 
 
@@ -64,8 +64,8 @@ def test_a_package_without_a_model_is_named(package: Path) -> None:
         ("package:string", "no installed package 'string'"),
         ("./no/such/folder", "no such file or folder"),
         ("a/b/c", "no such file or folder"),
-        ("no-such-organisation/no-such-model", "neither a path on this machine nor to be had from the hub"),
-        ("not a name\0", "neither a path on this machine nor to be had from the hub"),
+        ("no-such-organisation/no-such-model", "not a path on this machine, and cannot be downloaded from the hub"),
+        ("not a name\0", "not a path on this machine, and cannot be downloaded from the hub"),
     ],
 )
 def test_a_name_that_leads_nowhere_gets_one_line(name: str, message: str) -> None:

@@ -73,7 +73,7 @@ def test_the_fingerprint_is_that_of_name_and_tokens(file: Path) -> None:
 
 def test_a_file_that_is_not_the_published_one_is_refused(file: Path) -> None:
     file.write_bytes(FILE[:-20])
-    with pytest.raises(ModelError, match=r"not the cl100k_base\.tiktoken that is published; fetch it again"):
+    with pytest.raises(ModelError, match=r"not the published cl100k_base\.tiktoken; download it again"):
         load_tokenizer(str(file))
 
 

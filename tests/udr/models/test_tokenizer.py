@@ -78,12 +78,12 @@ def test_the_embedded_encoder_s_tokenizer_counts_beyond_its_window() -> None:
 
 def test_a_gguf_is_refused_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelError, match=r"model\.gguf is no tokenizer\.json; name a folder that holds one"):
+    with pytest.raises(ModelError, match=r"model\.gguf is not a tokenizer\.json; name a folder that contains one"):
         load_tokenizer(str(tmp_path / "model.gguf"))
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"holds no tokenizer\.json"):
+    with pytest.raises(ModelError, match=r"contains no tokenizer\.json"):
         load_tokenizer(str(tmp_path))
 
 
