@@ -84,7 +84,7 @@ def _serve() -> int:
     with stages.stage("imports: faiss, models"):
         exec(_MODELS)
     from udr.cli import main
-    from udr_service.serving import version_loader as loading
+    from udr_service.serving import active_version as loading
 
     for name in ("refuse_damage", "load_encoder", "load_tokenizer"):
         setattr(loading, name, stages.timed(name.replace("_", " "), getattr(loading, name)))

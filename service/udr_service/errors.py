@@ -1,4 +1,4 @@
-"""What only a service can refuse."""
+"""Errors that only a service raises."""
 
 from starlette.exceptions import HTTPException
 
@@ -6,40 +6,40 @@ from udr.errors import AccessError, InvalidInputError, OverloadedError, RequestE
 
 
 class BatchTooLargeError(RequestError):
-    """A batch has more requests than the service takes at once."""
+    """A batch holds more requests than the service accepts."""
 
 
 class KTooLargeError(InvalidInputError):
-    """A request asks for more demonstrations than the service returns at once."""
+    """A request asks for more demonstrations than the service returns."""
 
 
 class NotReadyError(OverloadedError):
-    """The service is up, but cannot answer."""
+    """The service runs but cannot answer yet, or is about to stop."""
 
 
 class UnauthorizedError(AccessError):
-    """The request presents no key that this service knows."""
+    """The request has no API key, or an unknown one."""
 
 
 class ForbiddenError(AccessError):
-    """The request's key may not do this."""
+    """The request's API key does not allow this path."""
 
 
 class ForeignHostError(AccessError):
-    """The request was sent to a name that is not this machine's own."""
+    """The request's ``Host`` header does not name this machine."""
 
 
 class ReloadError(UdrError):
-    """The version that is published now cannot be served; the one before still answers."""
+    """The published version cannot be served; the previous one stays active."""
 
 
 class BodyTooLargeError(HTTPException):
-    """A request's body has more bytes than the service reads."""
+    """A request's body exceeds the limit."""
 
-    # FastAPI lets nothing but this kind of exception through from the reading of a body.
+    # FastAPI passes only this kind of exception through while it reads a body.
     def __init__(self, limit: int) -> None:
         super().__init__(413, f"the body is larger than {limit} bytes, the limit of this service")
 
 
 class ListenError(UdrError):
-    """The service cannot listen on the address that it was given."""
+    """The service cannot listen on its address."""

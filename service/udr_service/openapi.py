@@ -1,18 +1,18 @@
-"""The API's description: ``python -m udr_service.openapi`` prints what ``docs/openapi.json`` holds."""
+"""The OpenAPI description: ``python -m udr_service.openapi`` prints the content of ``docs/openapi.json``."""
 
 import json
 from pathlib import Path
 
 from udr_service.app import create_app
-from udr_service.serving import Counts, IndexSource
+from udr_service.serving import IndexSource
 from udr_service.settings import Settings
 
 
 def description() -> str:
-    """Return the API's description as OpenAPI 3.1 has it, in JSON."""
+    """Return the description of the API, OpenAPI 3.1 as JSON."""
     settings = Settings()
-    # The description is the same whatever is served, and an application that is not started opens nothing.
-    app = create_app(IndexSource(Path(), settings, Counts()), settings)
+    # It does not depend on the index, and an application that is not started opens none.
+    app = create_app(IndexSource(Path(), settings), settings)
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What a service can be told: by a flag, else by the environment, else a default."""
+"""Settings: command-line flags, then environment variables, then defaults."""
 
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -13,88 +13,56 @@ _PREFIX = "UDR_"
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
-    """The settings of a service; each may come from the environment, as ``UDR_`` and its name in capitals.
-
-    Attributes:
-        host: the address to listen on.
-        port: the port to listen on; 0 picks a free one.
-        device: where the encoder runs: ``cpu``, ``cuda``, ...; None takes the best there is.
-        tokenizer: the name of the tokenizer that counts the tokens of prompts, best that of the language model
-            that reads them; None takes the encoder's.
-        engine: what encodes queries; None takes the best for the device, see ``udr.query_engines``.
-        keys: the file of API keys; None asks for none, and is refused where others than this machine can ask.
-        insecure_no_keys: whether they may, all the same.
-        cors_origins: pages of these origins may ask from a browser; none by default.
-        tls_cert: the certificate that is shown, a PEM file; None speaks plain HTTP.
-        tls_key: its private key, a PEM file.
-        log_level: what is logged: ``debug``, ``info``, ``warning`` or ``error``.
-        log_format: ``json`` or ``text``.
-        telemetry: whether FastAPI reports spans and metrics to OpenTelemetry, at ``OTEL_EXPORTER_OTLP_ENDPOINT``.
-        max_body_bytes: bytes of a request's body.
-        max_k: demonstrations of one request.
-        max_candidates: demonstrations that one request may choose from, or have explained.
-        max_batch: requests of one batch.
-        max_budget: tokens of a prompt's budget.
-        queue_size: requests that may wait to be encoded; more are refused with 429.
-        encode_batch: requests that are encoded at once.
-        encode_tokens: about how many tokens are encoded at once.
-        cache_size: vectors of queries that are kept; 0 keeps none.
-        timeout_seconds: how long a request may take, unless it says so itself.
-        watch_seconds: how often to look whether another version is published; 0 waits to be told.
-        linger_seconds: how long the service, told to end, still takes requests while it is not ready.
-        drain_seconds: how long requests in flight may take after that.
-    """
+    """The settings of a service. The environment variable ``UDR_MAX_K`` sets ``max_k``, and so on."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
-    device: str | None = None
-    engine: str | None = None
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000  # 0 picks a free one
+    device: str | None = None  # cpu, cuda, ...; None picks the best available
+    engine: str | None = None  # what encodes queries, see udr.query_engines; None picks the best for the device
+    # The model whose tokenizer counts prompt tokens, ideally the one that reads the prompts; None uses the encoder's.
     tokenizer: str | None = None
-    keys: Path | None = None
-    insecure_no_keys: bool = False
-    cors_origins: tuple[str, ...] = ()
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
+    keys: Path | None = None  # the file of API keys; None serves without keys, and this machine only
+    insecure_no_keys: bool = False  # serve other machines without keys
+    cors_origins: tuple[str, ...] = ()  # origins whose pages may call the service from a browser
+    tls_cert: Path | None = None  # a PEM file; None serves plain HTTP
+    tls_key: Path | None = None  # the certificate's private key, a PEM file
     log_level: LogLevel = LogLevel.WARNING
     log_format: LogFormat = LogFormat.JSON
-    telemetry: bool = False
+    telemetry: bool = False  # report spans and metrics to OpenTelemetry, at OTEL_EXPORTER_OTLP_ENDPOINT
     max_body_bytes: Positive = 2 * 1024 * 1024
-    max_k: Positive = 256
-    max_candidates: Positive = 1024
-    max_batch: Positive = 64
-    max_budget: Positive = 131_072
-    queue_size: Positive = 512
-    encode_batch: Positive = 64
-    encode_tokens: Positive = 4096
-    cache_size: Annotated[int, Field(ge=0)] = 4096
-    timeout_seconds: Seconds = 10.0
-    watch_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    linger_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    drain_seconds: Positive = 10
+    max_k: Positive = 256  # demonstrations of a request
+    max_candidates: Positive = 1024  # candidates that a request may choose from, or have explained
+    max_batch: Positive = 64  # requests in a batch
+    max_budget: Positive = 131_072  # tokens of a prompt's budget
+    queue_size: Positive = 512  # requests that may wait for the encoder; the next is refused with status 429
+    encode_batch: Positive = 64  # requests that are encoded at once
+    encode_tokens: Positive = 4096  # about how many tokens are encoded at once
+    cache_size: Annotated[int, Field(ge=0)] = 4096  # query vectors that are cached; 0 turns the cache off
+    timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
+    watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
+    linger_seconds: SecondsOrZero = 0.0  # how long to answer, while not ready, after the signal to stop
+    drain_seconds: Positive = 10  # how long requests in flight may take after that
 
     @model_validator(mode="after")
-    def _batch_fits_queue(self) -> Self:
+    def _settings_fit_together(self) -> Self:
         if self.max_batch > self.queue_size:
             raise ValueError(f"max_batch ({self.max_batch}) must not be above queue_size ({self.queue_size})")
-        return self
-
-    @model_validator(mode="after")
-    def _certificate_has_key(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("tls_cert and tls_key go together")
         return self
 
     @classmethod
     def read(cls, **flags: str | int | float | Path | None) -> Self:
-        """Return the settings; a flag that is None was not given.
+        """Return the settings from flags (None is absent), environment and defaults.
 
         Raises:
-            ConfigError: a value makes no sense; the message names the first such setting.
+            ConfigError: a setting is invalid; the message names the first one.
         """
         given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
         try:

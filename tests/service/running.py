@@ -1,5 +1,9 @@
-"""A service that listens: the application, in a thread of this process, on a port of its own."""
+"""Services that listen: an application in a thread of this process, and ``udr serve`` in its own process."""
 
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,3 +31,27 @@ def running(app: FastAPI) -> Iterator[str]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run ``udr serve`` in a process until the block ends; yields the process, and the address that it printed."""
+    command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
+    command += ["--port", "0", "--device", "cpu", "--engine", "torch"]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    fixed = {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    variables = {**os.environ, **fixed, **environment}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+    # A service that hangs must not hang the tests.
+    timer = threading.Timer(120, process.kill)
+    timer.start()
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        match = re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at (http://127\.0\.0\.1:\d+)\n", line)
+        assert match, line + process.stderr.read()
+        yield process, match[1]
+    finally:
+        timer.cancel()
+        process.kill()
+        process.communicate()

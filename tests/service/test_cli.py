@@ -1,7 +1,6 @@
-"""``udr retrieve`` and ``udr prompt`` over a service say what they say over its index."""
+"""``udr retrieve`` and ``udr prompt`` give the same answers from a service as from its index."""
 
 import json
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,70 +10,46 @@ from udr.cli import main
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
 
-Run = Callable[..., tuple[int, str, str]]
+Captured = pytest.CaptureFixture[str]
 
 
-@pytest.fixture
-def url(retriever: Retriever) -> Iterator[str]:
-    with running(create_app(retriever, Settings(), Words())) as address:
-        yield address
+def run(capsys: Captured, *arguments: object) -> tuple[int, str, str]:
+    status = main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        status = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
+def test_retrieve_and_prompt_use_the_service(capsys: Captured, retriever: Retriever) -> None:
+    with running(create_app(retriever, Settings(), Words())) as url:
+        query = ("--url", url, "a dull day", "--task", "notes")
+        selection = ("--balance", "--diversity", "0.2", "--k", "4")
+        status, out, _ = run(capsys, "retrieve", *query, *selection, "--json")
+        expected = retriever.retrieve("notes", "a dull day", 4, balance=True, diversity=0.2)
+        assert (status, json.loads(out)) == (0, json.loads(json.dumps(expected.to_json())))
 
-    return run
+        review = ("--task", "reviews", "--input", "thing=lamp", "--input", "text=it glows", "--budget", "60", "--json")
+        status, out, _ = run(capsys, "prompt", "--url", url, *review, "--order", "nearest_first", "--format", "records")
+        answer = json.loads(out)
+        assert status == 0 and answer["records"] and answer["tokens"] <= 60
+        similarities = [demonstration["similarity"] for demonstration in answer["demonstrations"]]
+        assert similarities == sorted(similarities, reverse=True)
 
-
-def test_retrieve_asks_the_service(run: Run, url: str, retriever: Retriever) -> None:
-    choice = ("--balance", "--diversity", "0.2", "--k", "4", "--json")
-
-    status, out, _ = run("retrieve", "--url", url, "a dull day", "--task", "notes", *choice)
-
-    expected = retriever.retrieve("notes", "a dull day", 4, balance=True, diversity=0.2)
-    assert (status, json.loads(out)) == (0, json.loads(json.dumps(expected.to_json())))
-
-
-def test_prompt_is_counted_by_the_service(run: Run, url: str) -> None:
-    asked = ("--task", "reviews", "--input", "thing=lamp", "--input", "text=it glows", "--budget", "60", "--json")
-
-    status, out, _ = run("prompt", "--url", url, *asked, "--order", "nearest_first", "--format", "records")
-
-    answer = json.loads(out)
-    assert status == 0 and answer["records"] and answer["tokens"] <= 60
-    similarities = [one["similarity"] for one in answer["demonstrations"]]
-    assert similarities == sorted(similarities, reverse=True)
-
-
-def test_explain_is_a_table_beside_the_prompt(run: Run, url: str) -> None:
-    asked = ("--url", url, "a dull day", "--task", "notes", "--k", "3", "--explain")
-
-    _, out, err = run("prompt", *asked, "--budget", "30")
-    lines = [line for line in err.splitlines() if line[:3] in ("+  ", "-  ")]
-    assert out.endswith("Note: a dull day\nMood:\n") and len(lines) == 20
-    assert any("does not fit the budget" in line for line in lines)
-    _, out, _ = run("retrieve", *asked)
-    assert sum(line.startswith("+  ") for line in out.splitlines()) == 3
+        explained = (*query, "--k", "3", "--explain")
+        _, out, err = run(capsys, "prompt", *explained, "--budget", "30")
+        lines = [line for line in err.splitlines() if line[:3] in ("+  ", "-  ")]
+        assert out.endswith("Note: a dull day\nMood:\n") and len(lines) == 20
+        assert any("does not fit the budget" in line for line in lines)
+        _, out, _ = run(capsys, "retrieve", *explained)
+        assert sum(line.startswith("+  ") for line in out.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("DIR", "a day"), "with --url there is no index directory; found 'DIR'"),
-        ((), "give the query either as TEXT or as --input"),
+        (("--url", "http://127.0.0.1:9", "DIR", "a day"), "with --url there is no index directory; found 'DIR'"),
+        (("--input", "text=x"), "an index directory, DIR, or a service, --url; found neither"),
     ],
 )
-def test_an_index_beside_a_service_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:
-    status, out, err = run("retrieve", "--url", "http://127.0.0.1:9", *arguments, "--task", "notes")
+def test_exactly_one_of_index_and_service_is_needed(capsys: Captured, arguments: tuple[str, ...], message: str) -> None:
+    status, out, err = run(capsys, "retrieve", *arguments, "--task", "notes")
 
     assert (status, out) == (2, "") and message in err
-
-
-def test_nothing_to_ask_is_refused(run: Run) -> None:
-    status, _, err = run("retrieve", "--task", "notes", "--input", "text=x")
-
-    assert status == 2 and "an index directory, DIR, or a service, --url; found neither" in err

@@ -1,4 +1,4 @@
-"""What nobody thought of asking: requests made from the API's own description, right ones and wrong ones."""
+"""Requests generated from the OpenAPI description, valid and invalid ones."""
 
 import math
 from collections import Counter
@@ -19,8 +19,8 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.fakes import HashEncoder
+from tests.service.conftest import Source
 from tests.service.running import running
-from tests.service.serving.test_reloader import Source
 from udr_index.build import BuildConfig, build
 from udr_service import Settings, create_app
 from udr_service.api import EMBEDDINGS
@@ -34,52 +34,50 @@ FIXED = ["/v1/tasks", "/v1/info", "/v1/admin/reload"]
 
 @pytest.fixture(scope="module")
 def description(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BaseSchema]:
-    """The description of a running service, which can rank by words, too."""
+    """The description of a running service whose index has BM25."""
     index = tmp_path_factory.mktemp("fuzz") / "index"
     build(BuildConfig(tasks=collection, out=index, bm25=True), HashEncoder())
     with running(create_app(Source(index), Settings())) as address:
-        yield schemathesis.openapi.from_url(f"{address}/v1/openapi.json")
-
-
-def test_every_operation_is_tried(description: BaseSchema) -> None:
-    assert set(description) == {*BODIES, *PATHS, *FIXED}
+        description = schemathesis.openapi.from_url(f"{address}/v1/openapi.json")
+        assert set(description) == {*BODIES, *PATHS, *FIXED}
+        yield description
 
 
 @pytest.mark.parametrize("path", [*BODIES, *PATHS, *FIXED])
-def test_every_answer_is_as_described(description: BaseSchema, path: str) -> None:
-    # The same cases each time: who changes something else should not be the one to find them.
-    answered = fuzz(description, path, settings(max_examples=30, derandomize=True))
-    assert answered[200], "nothing that was asked could be answered"
+def test_answers_match_the_description(description: BaseSchema, path: str) -> None:
+    # The same cases in each run: a failure should be due to the change under test.
+    statuses = fuzz(description, path, settings(max_examples=30, derandomize=True))
+    assert statuses[200], "no request was valid"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", BODIES)
-def test_every_answer_to_thousands_is_as_described(description: BaseSchema, path: str) -> None:
+def test_thousands_of_answers_match_the_description(description: BaseSchema, path: str) -> None:
     count = math.ceil(5000 / len(BODIES))
-    answered = fuzz(description, path, settings(max_examples=count))
-    assert answered.total() >= count and answered[200] > count // 10
+    statuses = fuzz(description, path, settings(max_examples=count))
+    assert statuses.total() >= count and statuses[200] > count // 10
 
 
-def fuzz(description: BaseSchema, path: str, how: settings) -> Counter[int]:
-    """Send cases of one path, hold each answer against the description, and return how often each status came."""
+def fuzz(description: BaseSchema, path: str, profile: settings) -> Counter[int]:
+    """Send cases of one path, check each answer against the description, and count the statuses."""
     (operation,) = description[path].values()
-    answered: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
 
-    @settings(how, database=None, suppress_health_check=list(HealthCheck))
+    @settings(profile, database=None, suppress_health_check=list(HealthCheck))
     @given(cases(operation))
-    def ask(case: Case[Any]) -> None:
-        answered[case.call_and_validate(checks=CHECKS).status_code] += 1
+    def send(case: Case[Any]) -> None:
+        statuses[case.call_and_validate(checks=CHECKS).status_code] += 1
 
-    ask()
-    return answered
+    send()
+    return statuses
 
 
 @st.composite
 def cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Case[Any]:
-    """Cases that do not fit the description, and cases that do; many of these ask for what there is."""
-    wrong = bool(operation.body) and draw(st.booleans())
-    case = draw(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE if wrong else GenerationMode.POSITIVE))
-    if wrong or draw(st.booleans()):
+    """Cases that violate the description, and cases that follow it, many of them answerable."""
+    invalid = bool(operation.body) and draw(st.booleans())
+    case = draw(operation.as_strategy(generation_mode=GenerationMode.NEGATIVE if invalid else GenerationMode.POSITIVE))
+    if invalid or draw(st.booleans()):
         return case
     body: Any = case.body
     if operation.path == EMBEDDINGS:
@@ -93,10 +91,10 @@ def cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Case[
 
 
 def answerable(draw: st.DrawFn, body: dict[str, Any]) -> dict[str, Any]:
-    """A body as it was generated, but of a task that is served, and within the limits."""
+    """The generated body, changed to a task that is served and to values within the limits."""
     if "requests" in body:
-        return {"requests": [answerable(draw, one) for one in body["requests"]]}
+        return {"requests": [answerable(draw, item) for item in body["requests"]]}
     known = {"task": draw(st.sampled_from(["questions", "notes"])), "input": draw(TEXTS), "k": draw(st.integers(1, 9))}
     if "budget" in body:
         known["budget"] = draw(st.integers(99, 999))
-    return {name: one for name, one in body.items() if name not in ("family", "scope", "reserve")} | known
+    return {name: value for name, value in body.items() if name not in ("family", "scope", "reserve")} | known

@@ -1,142 +1,163 @@
-"""``udr serve`` as it is run: a process, a port, a real encoder, and signals."""
+"""``udr serve``: one run in a process of its own; signals and addresses in this one."""
 
+import gc
 import itertools
 import json
+import os
+import re
 import shutil
 import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 
-from tests.service.process import serving
+from tests.service.conftest import logging_restored
+from tests.service.observability.test_tracing import collector
+from tests.service.running import serving
 from udr.client import Client
 from udr.errors import ConfigError, UdrError, VerificationError
 from udr.retrieval import Retriever
 from udr_service import ListenError, Settings, listening, run
 
 
-def test_serve_answers_until_it_is_told_to_end(tiny: Path) -> None:
-    with serving(str(tiny)) as (process, address):
-        with Client(address) as client, Retriever.open(tiny, device="cpu") as retriever:
-            assert client.ready()
-            assert httpx2.get(f"{address}/v1/info", timeout=30).json()["engine"] == "torch"
-            query = {"thing": "chair", "text": 'fine "{thing}" 🙂 <s> [SEP]\n\t\\'}
-            retrieval = client.retrieve("reviews", query, 4)
-            assert retrieval == retriever.retrieve("reviews", query, 4)
-            prompt = client.prompt("reviews", query, k=4, budget=1000)
-            assert prompt.text is not None and prompt.text.endswith(f"\nReview: {query['text']}\nMood:")
-            # The encoder's tokenizer counts bytes, and a BOS before them; the <s> in the data is one token to it.
-            assert prompt.tokens == len(prompt.text.replace("<s>", "s").encode()) + 1
-        # More than any buffer of the kernel holds: the answer must arrive although the body is not read.
-        large = json.dumps({"task": "notes", "input": "a" * 20_000_000}).encode()
-        answer = httpx2.post(f"{address}/v1/retrieve", content=large, headers={"Content-Type": "application/json"})
-        assert answer.json()["type"] == "urn:udr:problem:body-too-large"
-        assert answer.headers.get("Server") is None
-        process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=30)
-    assert (process.returncode, output, errors) == (0, "", "")
+def test_serve_answers_until_sigterm_and_exports_nothing(tiny: Path) -> None:
+    with collector() as (endpoint, exports):
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
+        with serving(str(tiny), **environment) as (process, address):
+            with Client(address) as client, Retriever.open(tiny, device="cpu") as retriever:
+                assert client.ready()
+                assert client.info()["engine"] == "torch"
+                query = {"thing": "chair", "text": 'fine "{thing}" 🙂 <s> [SEP]\n\t\\'}
+                assert client.retrieve("reviews", query, 4) == retriever.retrieve("reviews", query, 4)
+                prompt = client.prompt("reviews", query, k=4, budget=1000)
+                assert prompt.text is not None and prompt.text.endswith(f"\nReview: {query['text']}\nMood:")
+                # The encoder's tokenizer counts bytes, and a BOS before them; the <s> in the data is one token to it.
+                assert prompt.tokens == len(prompt.text.replace("<s>", "s").encode()) + 1
+            # More than the kernel buffers: the answer must arrive although the body is not read.
+            large = json.dumps({"task": "notes", "input": "a" * 20_000_000}).encode()
+            answer = httpx2.post(f"{address}/v1/retrieve", content=large, headers={"Content-Type": "application/json"})
+            assert answer.json()["type"] == "urn:udr:problem:body-too-large"
+            assert answer.headers.get("Server") is None
+            process.send_signal(signal.SIGTERM)
+            output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors, exports) == (0, "", "", {})
 
 
-def test_ctrl_c_is_a_normal_end(tiny: Path) -> None:
-    with serving(str(tiny)) as (process, _):
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
-    assert (process.returncode, output, errors) == (0, "", "")
+def run_while(client: Callable[[httpx2.Client], None], index: Path, **settings: Any) -> None:
+    """Run the service in this process and a client in a thread, which ends the service by signals."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def call() -> None:
+        try:
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+                while not is_ready(http):
+                    time.sleep(0.01)
+                client(http)
+        except BaseException:
+            stop(signal.SIGINT)
+            raise
+
+    with logging_restored(), ThreadPoolExecutor(1) as thread:
+        future = thread.submit(call)
+        run(index, Settings(port=port, device="cpu", engine="torch", **settings))
+        future.result()
+    gc.unfreeze()
 
 
-def test_no_accepted_request_is_lost_at_the_end(tiny: Path) -> None:
-    """Clients that ask all the while get an answer to each request, or find no service; none breaks off in between."""
-    answered, lost = list[int](), list[Exception]()
-    ending = threading.Event()
+def stop(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+def is_ready(client: httpx2.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx2.ConnectError:
+        return False
+
+
+def test_no_accepted_request_is_lost_at_shutdown(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each request of busy clients is answered or finds no service; none is broken off."""
+    statuses, errors = list[int](), list[BaseException | None]()
+    stopping = threading.Event()
 
     def ask(address: str, number: int) -> None:
         with httpx2.Client(base_url=address, timeout=30) as client:
             for turn in itertools.count():
                 body = {"task": "notes", "input": f"{number} {turn}", "k": 2}
                 try:
-                    answered.append(client.post("/v1/retrieve", json=body).status_code)
+                    statuses.append(client.post("/v1/retrieve", json=body).status_code)
                 except httpx2.ConnectError:
                     return
-                except Exception as error:
-                    lost.append(error)
-                    return
                 if turn == 3:
-                    ending.wait(30)
+                    stopping.wait(30)
 
-    with serving(str(tiny), environment={"UDR_LINGER_SECONDS": "1"}) as (process, address):
-        threads = [threading.Thread(target=ask, args=(address, number)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        while len(answered) < 32:
-            time.sleep(0.01)
-        ending.set()
-        process.send_signal(signal.SIGTERM)
-        for thread in threads:
-            thread.join(30)
-        _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors, lost) == (0, "", [])
-    assert len(answered) > 32 and set(answered) == {200}
-
-
-def test_before_the_end_it_is_not_ready_and_still_answers(tiny: Path) -> None:
-    with serving(str(tiny), environment={"UDR_LINGER_SECONDS": "30"}) as (process, address):
-        with httpx2.Client(base_url=address) as client:
-            process.send_signal(signal.SIGTERM)
-            while client.get("/readyz").status_code == 200:
+    def clients(http: httpx2.Client) -> None:
+        with ThreadPoolExecutor(8) as threads:
+            asking = [threads.submit(ask, str(http.base_url), number) for number in range(8)]
+            while len(statuses) < 32:
                 time.sleep(0.01)
-            ready = client.get("/readyz")
-            assert (ready.status_code, ready.headers["Connection"]) == (503, "close")
-            assert client.post("/v1/retrieve", json={"scope": "all", "input": "x", "k": 1}).status_code == 200
-            assert client.get("/livez").status_code == 200
-        # Told twice, it does not wait.
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
-    assert process.returncode == 0
+            stopping.set()
+            stop(signal.SIGTERM)
+            errors.extend(future.exception() for future in asking)
+
+    run_while(clients, tiny, linger_seconds=0.3)
+    assert errors == [None] * 8 and len(statuses) > 32 and set(statuses) == {200}
+    assert re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at \S+\n", capsys.readouterr().err)
 
 
-def test_an_address_for_all_needs_keys_or_the_user_s_word(tmp_path: Path) -> None:
+def test_it_answers_but_is_not_ready_while_it_lingers(tiny: Path) -> None:
+    def client(http: httpx2.Client) -> None:
+        stop(signal.SIGINT)
+        while is_ready(http):
+            time.sleep(0.01)
+        ready = http.get("/readyz")
+        assert (ready.status_code, ready.headers["Connection"]) == (503, "close")
+        assert http.post("/v1/retrieve", json={"scope": "all", "input": "x", "k": 1}).status_code == 200
+        assert http.get("/livez").status_code == 200
+        # A second signal ends it at once.
+        stop(signal.SIGINT)
+
+    run_while(client, tiny, linger_seconds=30)
+
+
+def test_open_addresses_need_keys_or_permission(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no keys are given"):
         run(tmp_path, Settings(host="0.0.0.0", port=0))
-    with pytest.raises(UdrError, match="no index here"):
+    before = signal.getsignal(signal.SIGTERM)
+    with logging_restored(), pytest.raises(UdrError, match="no index here"):
         run(tmp_path, Settings(host="0.0.0.0", port=0, insecure_no_keys=True))
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_index_whose_encoder_is_gone_ends_the_service(tiny: Path, tmp_path: Path) -> None:
+def test_damaged_weights_end_the_service(tiny: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny, tmp_path / "index")
     (weights,) = copy.glob("versions/*/model/model.safetensors")
     weights.write_bytes(b"x" * weights.stat().st_size)
-    with pytest.raises(VerificationError, match=r"model\.safetensors"):
+    with logging_restored(), pytest.raises(VerificationError, match=r"model\.safetensors"):
         run(copy, Settings(port=0, engine="torch", device="cpu"))
 
 
-def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+def test_unavailable_addresses_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, logging_restored():
         port = taken.getsockname()[1]
-        with pytest.raises(
-            ListenError, match=f"cannot listen on 127.0.0.1, port {port}: Address already in use; choose"
-        ):
+        message = f"cannot listen on 127.0.0.1, port {port}: Address already in use; choose"
+        with pytest.raises(ListenError, match=message):
             run(tmp_path / "no index", Settings(port=port))
-
-
-def test_an_address_that_is_not_ours_is_told() -> None:
     with pytest.raises(ListenError, match=r"cannot listen on 192\.0\.2\.1, port 0"), listening("192.0.2.1", 0):
         pass
 
 
-def test_answers_do_not_wait_for_a_delayed_acknowledgement() -> None:
-    """Without this, each answer over an open connection took 44 ms; with it, /livez takes less than one."""
+def test_answers_do_not_wait_for_delayed_acknowledgements() -> None:
+    """Without TCP_NODELAY, each answer over an open connection took 44 ms; with it, /livez takes less than one."""
     with listening("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def test_a_folder_without_an_index_is_told(tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(UdrError, match="no index here"):
-        run(tmp_path, Settings(port=0))
-    assert signal.getsignal(signal.SIGTERM) is before

@@ -12,14 +12,14 @@ from udr.cli import main
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--tasks", "nope"], 1, "unknown task 'nope'; there are colours, reverse, reviews"),
-        (["--preset", "huge"], 2, "unknown preset 'huge'; there are cpu, default, paper"),
+        (["--tasks", "nope"], 1, "unknown task 'nope'; the tasks are colours, reverse, reviews"),
+        (["--preset", "huge"], 2, "preset must be one of cpu, default, paper; found 'huge'"),
         (["--epochs", "0"], 2, "train.epochs must be at least 1, found 0"),
         (["--candidates", "3"], 2, "train.list_length (6) must not exceed candidates.num_candidates (3)"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
         (["--dtype", "float8"], 2, "feedback.dtype must be one of float32, bfloat16, float16, found 'float8'"),
-        (["--pool", "5"], 2, "has 5 rows, 4 without a query and its copies; a step sees 6 candidates"),
-        (["--tasks", ","], 2, "a list of names, separated by commas, was expected; found ','"),
+        (["--pool", "5"], 2, "has 5 rows, 4 without a query and its copies; a step needs 6 candidates"),
+        (["--tasks", ","], 2, "expected a list of names, separated by commas; found ','"),
         (["--seed", "-1"], 2, "seed must be at least 0, found -1"),
         (["--learning-rate", "0"], 2, "train.learning_rate must be above 0, found 0.0"),
         (["--device", "nowhere"], 2, "device 'nowhere' cannot be used"),
@@ -48,7 +48,7 @@ def test_train_refuses_what_makes_no_sense(
 
 def test_a_folder_without_tasks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
-    assert "holds no task.toml" in capsys.readouterr().err
+    assert "contains no task.toml" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

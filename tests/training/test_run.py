@@ -98,7 +98,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
     (folder / "manifest.json").unlink()
     seen: list[Progress] = []
     result = Run(folder, open_collection(tasks), config, report=lambda _, progress: seen.append(progress)).finish()
-    # All pairs were scored before, and the same model comes out.
+    # All pairs were already scored, and the same model comes out.
     assert seen == []
     assert hub.fingerprint(result) == hub.fingerprint(finished / "model")
 
@@ -138,7 +138,7 @@ def test_runs_may_share_a_file_of_scores(finished: Path, tasks: Path, config: Ru
 
 
 def test_a_run_with_another_configuration_is_not_mixed_in(finished: Path, tasks: Path, config: RunConfig) -> None:
-    with pytest.raises(ConfigError, match="seed = 0 here, seed = 5 asked for"):
+    with pytest.raises(ConfigError, match="seed = 0 here, seed = 5 requested"):
         Run(finished, open_collection(tasks), replace(config, seed=5))
 
 

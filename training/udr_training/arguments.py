@@ -1,4 +1,4 @@
-"""What the commands of this package share: arguments, and how progress is shown."""
+"""Arguments and progress display that the commands of this package share."""
 
 import logging
 import sys
@@ -10,12 +10,12 @@ import typer
 if TYPE_CHECKING:
     from udr_training.feedback import Progress
 
-TasksFolder = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
-TaskNames = Annotated[str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")]
+TasksFolder = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
+TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, separated by commas; all by default.")]
 
 
 def show_progress(task: str, progress: "Progress") -> None:
-    """Write a task's progress to stderr: on a terminal as it goes, elsewhere when it is done."""
+    """Write a task's progress to stderr: continuously on a terminal, else once at the end."""
     if not sys.stderr.isatty() and progress.done < progress.total:
         return
     seconds = max(progress.seconds, 1e-9)
@@ -33,16 +33,16 @@ def show_progress(task: str, progress: "Progress") -> None:
 
 
 def quiet() -> None:
-    """Send our log to stderr, and keep the libraries' progress bars out of it."""
+    """Send the log to stderr, and turn off the libraries' progress bars."""
     from datasets import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
     for name in ("httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # A model card's examples are drawn with a progress bar of their own.
+    # Writing a model card shows another progress bar.
     disable_progress_bars()
-    # Transformers types its logging too loosely to be checked.
+    # Transformers' types are too loose to check.
     bars: Any = transformers_logging
     bars.disable_progress_bar()
     bars.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""The command ``udr train``: arguments to configuration to one call."""
+"""The command ``udr train``."""
 
 import json
 from dataclasses import replace
@@ -13,43 +13,47 @@ from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 def train(
     tasks_folder: TasksFolder,
-    out: Annotated[Path, typer.Option("--out", help="The run directory; a run that was cut short goes on.")],
+    out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
     tasks: TaskNames = None,
     preset: Annotated[str, typer.Option(help="cpu, default or paper.")] = "cpu",
     config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
     lm: Annotated[str | None, typer.Option("--lm", help="The feedback LM: hub name, path, package:NAME.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The encoder to start from.")] = None,
-    device: Annotated[str | None, typer.Option(help="Where the language model runs: cpu, cuda.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Its weights: float32, bfloat16, float16.")] = None,
-    context: Annotated[int | None, typer.Option(help="Demonstrations shown before the one that is scored.")] = None,
-    pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed; 0 for all.")] = None,
-    queries: Annotated[int | None, typer.Option(help="Training queries a task, by seed; 0 for all.")] = None,
-    candidates: Annotated[int | None, typer.Option(help="Candidates a query and iteration.")] = None,
-    random_share: Annotated[float | None, typer.Option(help="The share of them drawn at random.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Trainings.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Visits to each query in a training.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Queries a step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The schedule's peak.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="The encoder to train: hub name, path, package:NAME.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="The language model's device: cpu, cuda.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="The precision of its weights: float32, bfloat16, float16.")] = None,
+    context: Annotated[int | None, typer.Option(help="Demonstrations shown before the scored one.")] = None,
+    pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed; 0 for all.")] = None,
+    queries: Annotated[int | None, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="Candidates per query and iteration.")] = None,
+    random_share: Annotated[float | None, typer.Option(help="The share of random candidates, 0 to 1.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Mining iterations, one training each.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Visits to each query per training.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Queries per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The peak of the schedule.")] = None,
     loss: Annotated[str | None, typer.Option(help="udr, lambda, epr or kl.")] = None,
-    train_dtype: Annotated[str | None, typer.Option(help="What training computes in: float32, bfloat16.")] = None,
-    ranking_weight: Annotated[float | None, typer.Option(help="λ, the list-wise loss's share, 0 to 1.")] = None,
-    towers: Annotated[int | None, typer.Option(help="1 shares the encoder, 2 trains one for each side.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything that is drawn.")] = None,
+    train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,
+    ranking_weight: Annotated[float | None, typer.Option(help="λ, the weight of the ranking loss, 0 to 1.")] = None,
+    towers: Annotated[
+        int | None, typer.Option(help="1 shares one encoder, 2 trains one for queries and one for demonstrations.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of all random choices.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other setting, as in the file: train.lora_rank=8. May be repeated."),
+        typer.Option("--set", help="Any setting of the file, such as train.lora_rank=8; repeatable."),
     ] = None,
-    feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
+    feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
     test_rows: Annotated[
         int,
-        typer.Option(
-            "--test-rows", help="Test rows a task that the retriever is judged on at the end; 0: none.", min=0
-        ),
+        typer.Option("--test-rows", help="Test rows per task for the final evaluation; 0 skips it.", min=0),
     ] = 150,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what the run would do and cost, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Measure what the run would do and cost, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
-    """Train one encoder on many tasks from a language model's feedback, and show what it is worth."""
+    """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     from udr.data import open_collection
     from udr_training.config import load_config, settings_of
 
@@ -75,11 +79,11 @@ def train(
         "train.towers": towers,
         **settings_of(settings or []),
     }
-    asked = load_config(preset, overrides, config)
-    collection = open_collection(tasks_folder, asked.tasks or None)
-    resolved = replace(asked, tasks=tuple(collection.tasks))
+    requested = load_config(preset, overrides, config)
+    collection = open_collection(tasks_folder, requested.tasks or None)
+    resolved = replace(requested, tasks=tuple(collection.tasks))
 
-    # Only now: the checks above answer at once, these imports take seconds.
+    # After the checks above, since these imports take seconds.
     quiet()
     if dry_run:
         from udr_training.planning import plan_run
@@ -87,7 +91,7 @@ def train(
         plan = plan_run(out, collection, resolved, feedback)
         typer.echo(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
         if test_rows and not as_json:
-            typer.echo(f"evaluation: up to {test_rows} test rows a task with each of 4 retrievers, not timed")
+            typer.echo(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")
         return
 
     from udr_training.evaluation import FOLDER, prove
@@ -102,7 +106,9 @@ def train(
             collection,
             resolved,
             test_rows,
-            lambda found: typer.echo(f"udr: {found.task}, {found.retriever}: {points(found.estimate.value)}", err=True),
+            lambda result: typer.echo(
+                f"udr: {result.task}, {result.retriever}: {points(result.estimate.value)}", err=True
+            ),
         )
         if evaluation is not None:
             typer.echo(f"{table(evaluation)}\nudr: the report is {out / FOLDER / 'report.html'}", err=True)

@@ -1,8 +1,8 @@
-"""The whole of UDR in one resumable run: candidates, feedback, ranking, training; mine better candidates; again.
+"""A resumable UDR run: candidates, feedback, ranks, training; mine better candidates; repeat.
 
-A run directory holds ``config.toml`` (resolved), ``manifest.json``, ``feedback.sqlite``, a folder for each
-iteration, and ``model/``, the last iteration's encoder. A stage's result appears under its final name when it is
-whole; a run that is started again takes what is there and goes on.
+A run directory holds ``config.toml`` (resolved), ``manifest.json``, ``feedback.sqlite``, a folder per iteration, and
+``model/``, the last iteration's encoder. A stage's result gets its final name when it is complete; a restarted run
+resumes from the complete results.
 """
 
 import logging
@@ -24,19 +24,19 @@ _LOG = logging.getLogger(__name__)
 
 
 class Run:
-    """A run directory and what it was asked for.
+    """A run directory and its configuration.
 
     Args:
-        path: the run directory; made when it does not exist.
+        path: the run directory; created if missing.
         collection: the tasks to train on.
         config: everything that the result depends on.
-        feedback: where scores are kept; None keeps them in the run directory. Runs may share a file.
-        report: told about the progress of the feedback, by task.
+        feedback: the file of scores, which runs can share; None uses one in the run directory.
+        report: called with a task and the progress of its feedback.
 
     Raises:
-        ConfigError: the directory belongs to a run with another configuration, or that was started from other data
-            or models; a pool is too small; or there is no such device.
-        ModelError: the name of the language model leads nowhere, or the encoder's to none.
+        ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
+            too small; or the device does not exist.
+        ModelError: the language model or the encoder cannot be found or loaded.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Run:
         feedback: Path | None = None,
         report: Report = lambda *_: None,
     ) -> None:
-        # What is wrong is an error now, before the directory belongs to a run that asked for it.
+        # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
         starting_model(config.train, config.train.model)
         encoder = hub.fingerprint(hub.locate(config.train.model))
@@ -64,7 +64,7 @@ class Run:
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
 
     def finish(self) -> Path:
-        """Do what is not yet done, and return the folder of the final model."""
+        """Complete the run, and return the folder of the final model."""
         model: Path | None = None
         for number in range(self.config.train.iterations):
             model = self._iterate(number, model)
@@ -79,11 +79,11 @@ class Run:
         folder = self.folder.iteration(number)
         model = folder / "model"
         if model.exists():
-            _LOG.info("iteration %d: done before", number)
-            # A kill may have come between the model and this.
+            _LOG.info("iteration %d: already complete", number)
+            # The process may have been killed before it deleted these.
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             return model
-        # BM25's candidates in the first iteration, the last encoder's in all others.
+        # BM25 proposes in the first iteration, the previous encoder in later ones.
         neighbours = first_neighbours if previous is None else _nearest_by(previous)
         self._feedback.propose(number, neighbours)
         scores = self._feedback.scores(number)
@@ -95,7 +95,7 @@ class Run:
         return model
 
     def _write_manifest(self) -> None:
-        """Write what the run was made of and how long its stages took; its existence says the run is whole."""
+        """Write the run's inputs and stage times; the manifest exists only if the run is complete."""
         timings: list[Json] = [dict(self.folder.seconds(number)) for number in range(self.config.train.iterations)]
         manifest: dict[str, Json] = {
             "format": 1,
@@ -109,13 +109,13 @@ class Run:
 
 
 def _nearest_by(model: Path) -> Callable[[Pool], Neighbours]:
-    # Loaded when the first pool asks: a run that goes on has its candidates already.
+    # Loaded lazily: a resumed run may have its candidates already.
     encoder = cache(lambda: SentenceEncoder.load(str(model)))
     return lambda pool: encoder_neighbours(pool, encoder())
 
 
 def _ranked(scores: Scores) -> tuple[RankedExample, ...]:
-    """Return each query's candidates in the order of their scores."""
+    """Return each query's candidates, ordered by score."""
     by_query: dict[str, dict[str, float]] = {}
     for (query, demonstration), score in scores.items():
         by_query.setdefault(query, {})[demonstration] = score

@@ -1,4 +1,4 @@
-"""A run's directory: whose it is, what it was made from, and how long its stages took."""
+"""A run's directory: its configuration, its sources, its candidates and its stage times."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ _Config = TypeVar("_Config", bound=ScoringConfig)
 
 
 class RunFolder:
-    """What a run writes beside its models: ``config.toml``, ``sources.json``, ``places.json``, ``iteration-N/``.
+    """The files of a run apart from its models: ``config.toml``, ``sources.json``, ``places.json``, ``iteration-N/``.
 
     Args:
         path: the directory; it need not exist.
@@ -32,15 +32,15 @@ class RunFolder:
         self.path = path
 
     def claim(self, config: ScoringConfig, sources: Mapping[str, Json], places: Mapping[str, Path]) -> tuple[str, ...]:
-        """Make the directory this run's, or see that it is, and return its tasks in the order that it began with.
+        """Claim the directory for a run, or check that it belongs to it; return the tasks in their original order.
 
         Args:
-            config: what the run was asked for.
-            sources: hashes of all that it is made from.
-            places: where the tasks, the scores and a local language model lie; noted anew each time.
+            config: the run's configuration.
+            sources: hashes of the run's inputs.
+            places: the paths of the tasks, the scores and a local language model; rewritten each time.
 
         Raises:
-            ConfigError: it belongs to a run with another configuration, or that was started from other sources.
+            ConfigError: the directory belongs to a run with another configuration or other sources.
             ArtifactError: its files cannot be read.
         """
         path = self.path / "config.toml"
@@ -168,17 +168,17 @@ class RunFolder:
             _LOG.info("%s: %s took %.1f s", folder.name, stage, seconds[stage])
 
     def seconds(self, number: int) -> dict[str, float]:
-        """Return how long each stage of an iteration took."""
+        """Return the seconds of each stage of an iteration."""
         path = self.iteration(number) / "seconds.json"
         return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
 
 def _essence(config: ScoringConfig) -> ScoringConfig:
-    """Return what makes two configurations one run: not where a language model runs, nor what is named first."""
+    """Return a configuration without what does not affect the result: device, pack size, order of tasks."""
     feedback = replace(config.feedback, device="", pack_tokens=0)
     return replace(config, tasks=tuple(sorted(config.tasks)), feedback=feedback)
 
 
-def _changes(found: ScoringConfig, asked: ScoringConfig) -> str:
-    lines = zip(to_toml(_essence(found)).splitlines(), to_toml(_essence(asked)).splitlines(), strict=True)
-    return "; ".join(f"{old} here, {new} asked for" for old, new in lines if old != new)
+def _changes(existing: ScoringConfig, requested: ScoringConfig) -> str:
+    lines = zip(to_toml(_essence(existing)).splitlines(), to_toml(_essence(requested)).splitlines(), strict=True)
+    return "; ".join(f"{old} here, {new} requested" for old, new in lines if old != new)

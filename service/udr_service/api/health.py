@@ -1,4 +1,4 @@
-"""What those ask who look after a service: does it live, does it answer, how does it do; to take another version."""
+"""Operations: probes, metrics and the reload."""
 
 import logging
 
@@ -17,22 +17,22 @@ admin = APIRouter(prefix="/v1/admin", responses={"default": PROBLEM, 422: PROBLE
 
 @probes.get("/livez")
 async def livez() -> dict[str, str]:
-    """Say that the process is there."""
+    """Answer if the process is alive."""
     return {"status": "alive"}
 
 
 @probes.get("/readyz")
 async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
-    """Say that requests are answered, having answered one."""
+    """Answer if the service can encode and search, by doing so once."""
     if service.current.draining:
-        raise NotReadyError("the service is about to end; ask another")
+        raise NotReadyError("the service is about to stop; ask another")
     try:
-        with service.asking(request) as asking:
-            await asking.check()
+        with service.context(request) as context:
+            await context.check()
     except OverloadedError:
         raise
     except Exception as error:
-        # Whatever it is, the client needs to know no more than that; nothing of ours may show in an answer.
+        # The error may hold internals, which belong into the log only.
         _LOG.exception("not ready")
         raise NotReadyError("the service cannot encode and search; its log says why") from error
     return {"status": "ready"}
@@ -40,7 +40,7 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
 
 @probes.get("/metrics")
 async def metrics(service: ServiceDep) -> Response:
-    """Return the metrics, as Prometheus reads them."""
+    """Return the metrics in Prometheus's text format."""
     service.metrics.queue_changed(service.worker.waiting)
     content, media_type = service.metrics.render()
     return Response(content, headers={"Content-Type": media_type})
@@ -48,6 +48,6 @@ async def metrics(service: ServiceDep) -> Response:
 
 @admin.post("/reload")
 async def reload(service: ServiceDep) -> ReloadAnswer:
-    """Switch to the version that is published, once it is verified and has answered; read the keys again."""
+    """Read the keys again, and switch to the published version once it is verified and has answered a request."""
     reloaded = await service.reloader.reload()
     return ReloadAnswer(index_version=reloaded.version, previous=reloaded.previous)

@@ -1,4 +1,4 @@
-"""The playground: a page at ``/`` to try the service in a browser. Its files ask nothing of any other host."""
+"""The playground: a page at ``/`` to try the service in a browser. It loads nothing from other hosts."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ HEADERS: Mapping[str, str] = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    # Kept, but asked for again each time: with another version of udr, its page.
+    # Cached, but revalidated each time: an upgrade of udr shows at once.
     "Cache-Control": "no-cache",
 }
-"""What the page and each of its files are sent with: nothing is loaded from elsewhere, and nothing inline is run."""
+"""The headers of the page and its files: no foreign hosts, no inline scripts."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -37,7 +37,7 @@ async def page(request: Request) -> Response:
 
 @router.get(PLAYGROUND + "{file}")
 async def page_file(request: Request, file: str) -> Response:
-    """Return one of the files that the page needs."""
+    """Return a file of the page."""
     if file == _PAGE or file not in _contents():
         raise HTTPException(404, "the playground has no such file")
     return _answer(request, file)
@@ -46,14 +46,14 @@ async def page_file(request: Request, file: str) -> Response:
 def _answer(request: Request, file: str) -> Response:
     content, tag = _contents()[file]
     headers = {**HEADERS, "ETag": tag}
-    if request.headers.get("If-None-Match") == headers["ETag"]:
+    if request.headers.get("If-None-Match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=_TYPES[Path(file).suffix])
 
 
 @cache
 def _contents() -> Mapping[str, tuple[bytes, str]]:
-    """Return the page's files and their tags, by name. Only these are served, so no name leads anywhere else."""
+    """Return the page's files and ETags by name. Nothing else is served, so no name reaches another file."""
     entries = files("udr_service").joinpath("static").iterdir()
     contents = {entry.name: entry.read_bytes() for entry in entries if Path(entry.name).suffix in _TYPES}
     return {name: (content, f'"{hashlib.sha256(content).hexdigest()[:16]}"') for name, content in contents.items()}

@@ -1,8 +1,6 @@
 from . import keys as keys
 from .access import (
-    PLAYGROUND as PLAYGROUND, allowed as allowed, is_own_name as is_own_name, needed as needed, presented as presented,
-    refuse_open_address as refuse_open_address,
+    PLAYGROUND as PLAYGROUND, Scope as Scope, allowed as allowed, is_own_name as is_own_name, needed as needed,
+    presented as presented, refuse_open_address as refuse_open_address,
 )
-from .keys import (
-    KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, Scope as Scope, append as append, new_key as new_key,
-)
+from .keys import KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, append as append, new_key as new_key

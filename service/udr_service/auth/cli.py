@@ -6,23 +6,31 @@ from typing import Annotated
 import typer
 
 from udr.cli import command_group, print_text
-from udr_service.auth.keys import Scope, append, new_key
+from udr.errors import MissingExtraError
+from udr_service.auth.access import Scope
 
-app = command_group("Make the API keys that a service takes.")
+app = command_group("Make the API keys that a service accepts.")
 
 
 @app.command()
 def new(
     name: Annotated[str, typer.Option(help="Whose key it is; shown in logs.", show_default=False)],
-    scope: Annotated[Scope, typer.Option(help="To ask, or to reload and read metrics as well.", show_default=False)],
+    scope: Annotated[
+        Scope, typer.Option(help="read: send queries. admin: also reload and read metrics.", show_default=False)
+    ],
     file: Annotated[Path | None, typer.Option(help="Add the entry to this file, or begin one.", metavar="FILE")] = None,
 ) -> None:
-    """Make a key and print it, this once. Its entry, which has the key's SHA-256, goes to stderr, or into a file."""
+    """Make a key and print it, only once. Its entry, with the key's SHA-256, goes to stderr or into a file."""
+    # Imported here, so that no other command loads pydantic.
+    try:
+        from udr_service.auth.keys import append, new_key
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{error.name}, which API keys need,", "service") from error
     key, entry = new_key(name, scope)
     if file is None:
         typer.echo(entry.to_toml(), nl=False, err=True)
     else:
-        # Before the key is shown: one that was not added would open nothing.
+        # Before the key is printed: without its entry it would be useless.
         append(file, entry)
         typer.echo(f"udr: {file}: added {name}, {scope}; running services take it at their next reload", err=True)
     print_text(key)

@@ -1,4 +1,4 @@
-"""API keys: a TOML file lists their names, scopes and SHA-256, and never holds the keys themselves.
+"""API keys: a TOML file lists their names, scopes and SHA-256, never the keys themselves.
 
 Each is an entry ``[[keys]]`` with ``name = "…"``, ``scope = "read"`` or ``"admin"``, and ``sha256 = "…"``.
 """
@@ -9,178 +9,144 @@ import os
 import re
 import secrets
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Annotated, BinaryIO, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from udr.errors import ConfigError
 from udr.files import write_atomically
+from udr_service.auth.access import Scope
 
 PREFIX = "udr_"
-"""What every key that we make begins with, so that a key in the wrong place can be told from other text."""
+"""The start of every key, which tells a key in the wrong place from other text."""
 
-_FIELDS = ("name", "scope", "sha256")
-# Shorter than any key of ours: a key that was pasted as a name is none.
+# Shorter than any key: a key pasted as a name is invalid.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PLAIN_KEY = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{32,}}")
-_NEVER_PLAIN = "a key itself must not stand in the file, only its SHA-256; make a new key with: udr keys new"
+_NEVER_PLAIN = "the file must not hold a key, only its SHA-256; make a new key with: udr keys new"
+
+_REASONS = {
+    "missing": "is missing",
+    "extra_forbidden": f"is unknown; an entry of [[keys]] has name, scope and sha256; {_NEVER_PLAIN}",
+    "model_type": "must be a table",
+    "list_type": "must be entries, each below a line [[keys]]",
+}
 
 
-class Scope(StrEnum):
-    """What a key may be used for."""
-
-    READ = "read"
-    ADMIN = "admin"
-
-    def includes(self, needed: "Scope") -> bool:
-        """Say whether this scope does for what needs another; ``admin`` does for all."""
-        return self is needed or self is Scope.ADMIN
+def _check_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("must be 1 to 32 letters, digits, '.', '_' or '-'")
+    return name
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KeyEntry:
-    """What the file says of one key.
+def _check_digest(digest: str) -> str:
+    digest = digest.lower()
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"must be 64 hexadecimal digits; found {len(digest)} characters; {_NEVER_PLAIN}")
+    # The SHA-256 of an unset shell variable.
+    if digest == _sha256(""):
+        raise ValueError("is the SHA-256 of an empty text; make a key with: udr keys new")
+    return digest
 
-    Attributes:
-        name: tells whose key it is; shown in logs.
-        scope: what it may be used for.
-        sha256: of the key, in lowercase hex.
 
-    Raises:
-        ConfigError: a value makes no sense.
-    """
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
-    name: str
-    scope: Scope
-    sha256: str = field(repr=False)
 
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ConfigError(f"name must be 1 to 32 letters, digits, '.', '_' or '-'; found {_shown(self.name)}")
-        if not _DIGEST.fullmatch(self.sha256):
-            raise ConfigError(
-                f"sha256 must be 64 hexadecimal digits; found {len(self.sha256)} characters; {_NEVER_PLAIN}"
-            )
-        # What a shell makes of a variable that is not set.
-        if self.sha256 == _digest(""):
-            raise ConfigError("sha256 is that of an empty text, which is no key; make one with: udr keys new")
+class KeyEntry(_Model):
+    """One key in the file. Logs show its ``name``; ``sha256`` is in lowercase hex."""
+
+    name: Annotated[str, AfterValidator(_check_name)]
+    scope: Annotated[Scope, Strict(False)]
+    sha256: Annotated[str, AfterValidator(_check_digest)] = Field(repr=False)
 
     def to_toml(self) -> str:
-        """Return the entry as it stands in the file."""
+        """Return the entry as the file shows it."""
         return f'[[keys]]\nname = "{self.name}"\nscope = "{self.scope}"\nsha256 = "{self.sha256}"\n'
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRing:
-    """The keys that are taken.
+class KeyRing(_Model):
+    """The content of the file: one entry per key, at least one, with distinct names and hashes."""
 
-    Attributes:
-        entries: one for each key, at least one.
+    keys: list[KeyEntry] = []
 
-    Raises:
-        ConfigError: there is none, or two have the same name or hash.
-    """
-
-    entries: tuple[KeyEntry, ...]
-
-    def __post_init__(self) -> None:
-        if not self.entries:
-            raise ConfigError("holds no keys; add one with: udr keys new --name NAME --scope read --file FILE")
-        _refuse_twice("name", [entry.name for entry in self.entries])
-        _refuse_twice("sha256", [entry.sha256 for entry in self.entries])
+    @model_validator(mode="after")
+    def _keys_are_distinct(self) -> Self:
+        if not self.keys:
+            raise ValueError("holds no keys; add one with: udr keys new --name NAME --scope read --file FILE")
+        for field in ("name", "sha256"):
+            values = [getattr(entry, field) for entry in self.keys]
+            for number, value in enumerate(values, start=1):
+                if (first := values.index(value) + 1) != number:
+                    raise ValueError(f"entries {first} and {number} have the same {field}; change or remove one")
+        return self
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the keys that a file's text lists.
-
-        Raises:
-            ConfigError: it lists none, holds a key itself, or makes no sense otherwise; no message shows a key.
-        """
-        # First, and in comments too: what parsers say of a line may quote it.
-        if found := _PLAIN_KEY.search(text):
-            line = text.count("\n", 0, found.start()) + 1
+        """Return the keys that a file's text lists; raise a ``ConfigError``, which shows no key, if it is invalid."""
+        # First, and in comments too: the parser's messages may quote a line.
+        if match := _PLAIN_KEY.search(text):
+            line = text.count("\n", 0, match.start()) + 1
             raise ConfigError(f"line {line} holds what seems to be a key; {_NEVER_PLAIN}")
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"is not TOML: {error}") from error
-        tables = document.pop("keys", [])
-        if document:
-            raise ConfigError(f"unknown {', '.join(map(_shown, document))}; the file has only entries [[keys]]")
-        if not isinstance(tables, list):
-            raise ConfigError(f"'keys' must be entries, each below a line [[keys]]; found {_kind(tables)}")
-        return cls(tuple(_entry(number, table) for number, table in enumerate(tables, start=1)))
+        with _config_errors():
+            return cls.model_validate(document)
 
     def entry_of(self, presented: str) -> KeyEntry | None:
-        """Return the entry of a key, or None if it is not ours.
+        """Return the entry of a key, or None if it is unknown.
 
-        Every entry is compared, and each in constant time, so that the time taken tells nothing of them.
+        It compares every entry, each in constant time, so that its duration reveals nothing.
         """
-        digest, found = _digest(presented), None
-        for entry in self.entries:
+        digest, match = _sha256(presented), None
+        for entry in self.keys:
             if hmac.compare_digest(digest, entry.sha256):
-                found = entry
-        return found
+                match = entry
+        return match
 
 
 class KeyFile:
-    """A file of keys, and what it held when it was last read.
-
-    Args:
-        path: the file.
-
-    Attributes:
-        path: the file.
-        ring: the keys that are taken.
-
-    Raises:
-        ConfigError: see ``read``.
-    """
+    """A file of keys and its content, ``ring``, when it was last read. Raises what ``read`` raises."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.ring = path, self.read(path)
 
     @staticmethod
     def read(path: Path) -> KeyRing:
-        """Return the keys that a file lists.
-
-        Raises:
-            ConfigError: it cannot be read, lists no keys, or makes no sense.
-        """
+        """Return the keys that a file lists; raise a ``ConfigError`` that names the file if it is invalid."""
         with _naming(path):
             if not path.exists():
                 raise ConfigError(f"no such file; begin one with: udr keys new --name NAME --scope read --file {path}")
             return KeyRing.parse(path.read_text("utf-8"))
 
     def reload(self) -> KeyRing:
-        """Read the file again and take its keys from now on; when that fails, the old ones stay.
-
-        Raises:
-            ConfigError: see ``read``.
-        """
+        """Read the file again; if that raises, keep the previous keys."""
         self.ring = self.read(self.path)
         return self.ring
 
 
 def new_key(name: str, scope: Scope) -> tuple[str, KeyEntry]:
-    """Return a new key, which is kept nowhere, and its entry.
+    """Return a new key, which is stored nowhere, and its entry.
 
     Raises:
-        ConfigError: the name cannot be one.
+        ConfigError: the name is invalid.
     """
     key = PREFIX + secrets.token_urlsafe(32)
-    return key, KeyEntry(name=name, scope=scope, sha256=_digest(key))
+    with _config_errors():
+        return key, KeyEntry(name=name, scope=scope, sha256=_sha256(key))
 
 
 def append(path: Path, entry: KeyEntry) -> None:
-    """Add an entry to a file of keys, or begin one; none but its owner may read it then.
+    """Add an entry to a file of keys, or begin one; only its owner may read it then.
 
     Raises:
-        ConfigError: the file makes no sense, or has the name already; it is left as it was.
+        ConfigError: the file is invalid, or has the name already; it is left as it was.
     """
     with _naming(path):
         before = path.read_text("utf-8").rstrip() if path.exists() else ""
@@ -188,7 +154,7 @@ def append(path: Path, entry: KeyEntry) -> None:
         KeyRing.parse(text)
 
         def write(stream: BinaryIO) -> None:
-            # Before there is anything to read.
+            # Before the content is written.
             os.fchmod(stream.fileno(), 0o600)
             stream.write(text.encode())
 
@@ -197,7 +163,7 @@ def append(path: Path, entry: KeyEntry) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Put the file before whatever is wrong with it."""
+    """Put the file's name before errors."""
     try:
         yield
     except ConfigError as error:
@@ -208,41 +174,27 @@ def _naming(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
-def _entry(number: int, table: object) -> KeyEntry:
+@contextmanager
+def _config_errors() -> Iterator[None]:
+    """Report the first of pydantic's errors, and drop the chain: its own text may show a key."""
     try:
-        if not isinstance(table, dict):
-            raise ConfigError(f"must be a table; found {_kind(table)}")
-        if unknown := [name for name in table if name not in _FIELDS]:
-            known = ", ".join(_FIELDS)
-            raise ConfigError(f"unknown {', '.join(map(_shown, unknown))}; known are {known}; {_NEVER_PLAIN}")
-        for name in _FIELDS:
-            if not isinstance(table.get(name), str):
-                raise ConfigError(f"{name} must be text; found {_kind(table.get(name))}")
-        if table["scope"] not in list(Scope):
-            raise ConfigError(f"scope must be {' or '.join(Scope)}; found {_shown(table['scope'])}")
-        return KeyEntry(name=table["name"], scope=Scope(table["scope"]), sha256=table["sha256"].lower())
-    except ConfigError as error:
-        raise ConfigError(f"entry {number} of [[keys]]: {error}") from error
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ", ".join(f"entry {part + 1}" if isinstance(part, int) else _shown(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = _REASONS.get(first["type"], reason)
+        # Never the value of another field, which may be a key.
+        value = first["input"] if first["loc"][-1:] in (("name",), ("scope",)) else None
+        found = f"; found {_shown(value)}" if isinstance(value, str) else ""
+        raise ConfigError(f"{place}: {message}{found}" if place else message) from None
 
 
-def _refuse_twice(what: str, values: Sequence[str]) -> None:
-    for number, value in enumerate(values):
-        if value in values[:number]:
-            first = values.index(value) + 1
-            raise ConfigError(
-                f"entries {first} and {number + 1} of [[keys]] have the same {what}; change or remove one"
-            )
-
-
-def _digest(key: str) -> str:
-    # A text that is no Unicode is no key either, but must not fail otherwise than others.
+def _sha256(key: str) -> str:
+    # Lone surrogates are not part of any key, but must not raise.
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _shown(value: str) -> str:
-    # What is longer may be a key of somebody's, in the wrong place.
-    return repr(value) if len(value) <= 32 else f"{len(value)} characters"
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"
+def _shown(text: str) -> str:
+    """Return what an error shows of a text: a longer one may be a key in the wrong place."""
+    return repr(text) if len(text) <= 32 else f"{len(text)} characters"

@@ -1,4 +1,4 @@
-"""What every request passes through: its record, host, key and body limit."""
+"""What every request passes: its record, host and key checks, and its body's limit."""
 
 import lazy_loader
 

@@ -1,4 +1,3 @@
-from .auth import Access as Access
+from .access import Access as Access, TrustedHosts as TrustedHosts
 from .body import BodyLimit as BodyLimit
-from .hosts import TrustedHosts as TrustedHosts
 from .recorder import Recorder as Recorder

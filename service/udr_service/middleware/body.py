@@ -1,4 +1,4 @@
-"""Bodies and clients: a body is read whole, within its limit; a client that hangs up is not worked for."""
+"""Bodies and clients: read each body whole, within a limit; stop working for a client that hangs up."""
 
 import asyncio
 from contextlib import suppress
@@ -10,11 +10,10 @@ from udr_service.errors import BodyTooLargeError
 
 
 class BodyLimit:
-    """Reads a request's body before anything is done for it, and stops doing it when the client is gone.
+    """Reads a request's body before answering it, and cancels the answer when the client disconnects.
 
-    A body above the limit is refused by what it declares or, failing that, by what has come. FastAPI has
-    ``max_body_size`` for this, but its answer to a body that declares its length is plain text, whatever the exception
-    handlers say; here it is a problem as any other.
+    It refuses a body above the limit by its declared length or, without one, by the bytes received. FastAPI's
+    ``max_body_size`` would answer a declared length in plain text, past all exception handlers.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -28,35 +27,32 @@ class BodyLimit:
         body = await self._read(scope, receive)
         if body is None:
             return
-        answering = asyncio.ensure_future(self._app(scope, _replay(body, receive), send))
-        leaving = asyncio.ensure_future(_left(receive))
+        answer = asyncio.ensure_future(self._app(scope, _replay(body, receive), send))
+        disconnect = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            # Whichever is not done is of no use now: an answer to nobody, or a watch over an answered request.
-            for task in (answering, leaving):
+            for task in (answer, disconnect):
                 task.cancel()
         with suppress(asyncio.CancelledError):
-            await answering
+            await answer
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Return the body; None when the client left before it was whole."""
+        """Return the body; None if the client disconnects first."""
         declared = Headers(scope=scope).get("content-length", "")
-        # Eighteen digits are more than any limit, and few enough for int() whatever was sent.
+        # Eighteen digits exceed any limit, and keep int() cheap.
         if declared.isdecimal() and int(declared[:18]) > self._limit:
             raise BodyTooLargeError(self._limit)
-        parts: list[bytes] = []
-        received, more = 0, True
+        body, more = bytearray(), True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return None
-            parts.append(message.get("body", b""))
-            received += len(parts[-1])
-            if received > self._limit:
+            body += message.get("body", b"")
+            if len(body) > self._limit:
                 raise BodyTooLargeError(self._limit)
             more = message.get("more_body", False)
-        return b"".join(parts)
+        return bytes(body)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -68,6 +64,6 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""What every request and every answer passes: its record, its headers, its key."""
+"""The recorder: every request's id, timings, log line and metrics, and the answer to every unhandled error."""
 
 import logging
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from udr_service.api import answer, problem_of
-from udr_service.observability import Metrics, Refusal, Stage, keep_url_from_trace, request_id, request_line
+from udr_service.observability import Metrics, Refusal, Stage, keep_url_from_trace, request_id
 from udr_service.serving import Current, Record
 
 INDEX_VERSION = "X-Udr-Index-Version"
@@ -15,25 +15,21 @@ REQUEST_ID = "X-Request-Id"
 SERVER_TIMING = "Server-Timing"
 
 _LOG = logging.getLogger(__name__)
-_GONE = 499
+_REQUESTS = logging.getLogger("udr_service.requests")
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# The status to log if the client disconnects before the answer; nginx uses the same.
+_DISCONNECTED = 499
 _REFUSALS = {
     401: Refusal.KEYS,
     403: Refusal.KEYS,
     429: Refusal.QUEUE_FULL,
     504: Refusal.DEADLINE,
-    _GONE: Refusal.DISCONNECTED,
+    _DISCONNECTED: Refusal.DISCONNECTED,
 }
-"""What a request is logged with whose client hung up before it was answered; the number is nginx's."""
 
 
 class Recorder:
-    """Keeps the record of each request, and answers with a problem what nothing further in has answered.
-
-    Args:
-        app: what answers.
-        current: names the version that answers, and says whether the service is about to end.
-        metrics: hear of every request.
-    """
+    """Records each request, and turns unhandled errors into problems."""
 
     def __init__(self, app: ASGIApp, current: Current, metrics: Metrics) -> None:
         self._app, self._current, self._metrics = app, current, metrics
@@ -46,15 +42,13 @@ class Recorder:
         record = Record(request_id(Headers(scope=scope).get(REQUEST_ID)))
         record.enter(scope)
         keep_url_from_trace()
-        status = _GONE
+        status = _DISCONNECTED
 
         async def send_recorded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in self._headers(record, scope["path"]):
-                    headers[name] = value
+                MutableHeaders(scope=message).update(dict(self._headers(record, scope["path"])))
             await send(message)
 
         try:
@@ -63,43 +57,45 @@ class Recorder:
             problem = problem_of(error, scope["path"])
             if problem.status == 500:
                 _LOG.exception("request %s failed", record.request_id)
-            if status != _GONE:
-                # The answer has begun; all that is left is to break it off.
+            if status != _DISCONNECTED:
+                # The answer has started; it can only be broken off.
                 raise
             await answer(problem)(scope, receive, send_recorded)
         finally:
-            self._tell(record, scope, status)
+            self._report(record, scope, status)
 
     def _headers(self, record: Record, path: str) -> Iterator[tuple[str, str]]:
         yield REQUEST_ID, record.request_id
         if path.startswith("/v1/"):
             if version := record.index_version or self._current.version:
                 yield INDEX_VERSION, version
-            yield SERVER_TIMING, ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in record.timed())
+            timings = record.timings().items()
+            yield SERVER_TIMING, ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in timings)
         if self._current.draining:
-            # Whoever keeps this connection would send the next request into a closed one.
+            # A client that keeps the connection would send its next request into a closed one.
             yield "Connection", "close"
 
-    def _tell(self, record: Record, scope: Scope, status: int) -> None:
-        # The route's template, not the path: a path may hold what is the client's.
+    def _report(self, record: Record, scope: Scope, status: int) -> None:
+        # The route's template, not the path, which may hold anything that the client sent.
         route = getattr(scope.get("route"), "path", None)
-        stages = dict(record.timed())
+        timings = record.timings()
         self._metrics.request_answered(route, status)
-        for stage, seconds in stages.items():
+        for stage, seconds in timings.items():
             self._metrics.stage_took(Stage(stage), seconds)
         for task in record.tasks:
             self._metrics.task_answered(task)
         if status in _REFUSALS:
             self._metrics.refused(_REFUSALS[status])
-        request_line(
-            request_id=record.request_id,
-            method=scope["method"],
-            route=route,
-            status=status,
-            duration_ms=1000 * stages.pop("total"),
-            stages_ms={stage: 1000 * seconds for stage, seconds in stages.items()},
-            queue_size=record.queue_size,
-            batch_size=record.batch_size,
-            index_version=record.index_version,
-            key_name=record.key,
-        )
+        details = {
+            "request_id": record.request_id,
+            "method": scope["method"] if scope["method"] in _METHODS else "other",
+            "route": route,
+            "status": status,
+            "duration_ms": round(1000 * timings.pop("total"), 3),
+            "stages_ms": {stage: round(1000 * seconds, 3) for stage, seconds in timings.items()},
+            "queue_size": record.queue_size,
+            "batch_size": record.batch_size,
+            "index_version": record.index_version,
+            "key_name": record.key,
+        }
+        _REQUESTS.info("request", extra=details)

@@ -1,7 +1,7 @@
 from . import tracing as tracing
 from .logs import (
     LogFormat as LogFormat, LogLevel as LogLevel, configure as configure, exception_text as exception_text,
-    request_id as request_id, request_line as request_line,
+    request_id as request_id,
 )
 from .metrics import (
     BATCH_SIZES as BATCH_SIZES, BATCH_TOKENS as BATCH_TOKENS, MOST_TASKS as MOST_TASKS, Metrics as Metrics,

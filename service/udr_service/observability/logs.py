@@ -1,8 +1,8 @@
-"""Logs: one line for each request, as JSON or for people, and never a text, a key, a header or a body.
+"""Logs: one line per request, as JSON or text, and never a query, a key, a header or a body.
 
-Of our own records all is written, but values that are no plain data, and those whose name says that they must not be.
-Of other packages' records only the first line is: what follows may show what they worked on. Of exceptions the places
-are, and their messages only where these are known to speak of files, not of requests.
+Our own records are written whole, except values that are not plain data or whose name is in ``_WITHHELD``. Of other
+packages' records only the first line is written, since the rest may quote data. Of exceptions the tracebacks are
+written; their messages only if they are about files, not requests.
 """
 
 import json
@@ -25,21 +25,18 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 _WITHHELD = frozenset(
     {"api_key", "authorization", "body", "headers", "input", "inputs", "key", "prompt", "query", "text", "texts"}
 )
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-_requests = logging.getLogger("udr_service.requests")
 
 
 class LogFormat(StrEnum):
-    """What a line looks like."""
+    """The format of a log line."""
 
     JSON = "json"
     TEXT = "text"
 
 
 class LogLevel(StrEnum):
-    """What is written: this and what is worse."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -48,12 +45,12 @@ class LogLevel(StrEnum):
 
 
 def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) -> None:
-    """Write the logs of this process, in one way for all; to be called by a command, and by nothing else.
+    """Set up the logs of this process; only commands call this.
 
     Args:
-        level: of our own packages; others are never written below WARNING.
-        format: of a line.
-        stream: where to; None takes stderr.
+        level: the level of our packages; others log WARNING and above.
+        format: the format of a line.
+        stream: where to write; None is stderr.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
@@ -64,96 +61,50 @@ def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) 
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object on one line: time, level, logger, message, what was given as ``extra``, exception."""
+    """A record as one line of JSON: time, level, logger, message, the ``extra`` keys, exception."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line; ASCII, so that no character breaks the line or the stream's encoding."""
         fields = _fields(record)
-        if error := _error(record):
-            fields["exception"] = exception_text(error)
-        # In ASCII, so that no character ends the line or fails at the stream, whatever reads or writes it.
+        if record.exc_info and record.exc_info[1]:
+            fields["exception"] = exception_text(record.exc_info[1])
         return json.dumps(fields, allow_nan=False)
 
 
 class TextFormatter(logging.Formatter):
-    """A record as one line for people; the lines of an exception follow, indented."""
+    """A record as one line of text; the lines of an exception follow, indented."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the lines."""
         fields = _fields(record)
         head = [str(fields.pop(name)) for name in ("time", "level", "logger", "message")]
-        line = " ".join([*head, *(f"{name}={json.dumps(value)}" for name, value in fields.items())])
-        error = _error(record)
-        below = exception_text(error).splitlines() if error else []
-        return "\n    ".join(_printable(part) for part in (line, *below))
-
-
-def request_line(
-    *,
-    request_id: str,
-    method: str,
-    route: str | None,
-    status: int,
-    duration_ms: float,
-    stages_ms: Mapping[str, float],
-    queue_size: int | None = None,
-    batch_size: int | None = None,
-    index_version: str | None = None,
-    key_name: str | None = None,
-) -> None:
-    """Log a request that was answered.
-
-    Args:
-        request_id: see ``request_id``.
-        method: of HTTP; any that is not known is written as ``other``.
-        route: the template of its path, as the path itself may hold anything; None where no route took it.
-        status: of the answer.
-        duration_ms: milliseconds from the first byte to the last.
-        stages_ms: milliseconds by stage.
-        queue_size: texts that waited when it came.
-        batch_size: texts that were encoded with it, itself included.
-        index_version: of the index that answered.
-        key_name: the name of the key that it presented, never the key.
-    """
-    extra = {
-        "request_id": request_id,
-        "method": method if method in _METHODS else "other",
-        "route": route,
-        "status": status,
-        "duration_ms": round(duration_ms, 3),
-        "stages_ms": {stage: round(taken, 3) for stage, taken in stages_ms.items()},
-        "queue_size": queue_size,
-        "batch_size": batch_size,
-        "index_version": index_version,
-        "key_name": key_name,
-    }
-    _requests.info("request", extra=extra)
+        lines = [" ".join([*head, *(f"{name}={json.dumps(value)}" for name, value in fields.items())])]
+        if record.exc_info and record.exc_info[1]:
+            lines += exception_text(record.exc_info[1]).splitlines()
+        return "\n    ".join(_printable(line) for line in lines)
 
 
 def request_id(header: str | None) -> str:
-    """Return the id of a request: the client's own where it is fit to be shown, else a new one.
-
-    Args:
-        header: what the client sent as ``X-Request-Id``; 1 to 128 letters, digits, '.', '_' and '-' are fit.
-    """
+    """Return the id of a request: its ``X-Request-Id`` if that is 1 to 128 of ``A-Za-z0-9._-``, else a new one."""
     return header if header is not None and _REQUEST_ID.fullmatch(header) else uuid.uuid4().hex
 
 
 def exception_text(error: BaseException) -> str:
-    """Return an exception, its causes and where each was raised, innermost call last.
+    """Return an exception and its causes with their tracebacks, innermost call last.
 
-    A message is there only for errors of ours that are not about a request, and for the system's: those speak of files
-    and addresses. Any other may quote what was being worked on.
+    Only our errors that are not about a request, and the system's, keep their message: they are about files and
+    addresses. Any other may quote a query.
     """
-    return "\ncaused by ".join(_placed(one) for one in _with_causes(error, set()))
+    return "\ncaused by ".join(_traceback(error) for error in _with_causes(error, set()))
 
 
-def _placed(error: BaseException) -> str:
+def _traceback(error: BaseException) -> str:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    tells = isinstance(error, UdrError | OSError) and not isinstance(error, RequestError)
-    places = "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
-    return "\n".join(part for part in (f"{name}: {error}" if tells else name, places) if part)
+    if isinstance(error, UdrError | OSError) and not isinstance(error, RequestError):
+        name += f": {error}"
+    calls = "".join(traceback.format_tb(error.__traceback__)).rstrip("\n")
+    return f"{name}\n{calls}" if calls else name
 
 
 def _with_causes(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
@@ -164,10 +115,6 @@ def _with_causes(error: BaseException | None, seen: set[int]) -> Iterator[BaseEx
     for part in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
         yield from _with_causes(part, seen)
     yield from _with_causes(error.__cause__ or (None if error.__suppress_context__ else error.__context__), seen)
-
-
-def _error(record: logging.LogRecord) -> BaseException | None:
-    return record.exc_info[1] if record.exc_info else None
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Json]:
@@ -181,24 +128,22 @@ def _fields(record: logging.LogRecord) -> dict[str, Json]:
     }
     for name, value in vars(record).items() if ours else ():
         if name not in _STANDARD and name not in fields and value is not None:
-            fields[name] = _kept(name, value)
+            fields[name] = _loggable(name, value)
     return fields
 
 
-def _kept(name: str, value: object) -> Json:
-    return "<withheld>" if name.lower() in _WITHHELD else _plain(value)
-
-
-def _plain(value: object) -> Json:
-    """Return a value as JSON has it; of what JSON has not, no more than the kind, as the rest may hold anything."""
+def _loggable(name: str, value: object) -> Json:
+    """Return a value as JSON; only the type of what JSON lacks, since the rest may hold anything."""
+    if name.lower() in _WITHHELD:
+        return "<withheld>"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _kept(str(name), one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else f"<{type(value).__name__}>"
+        return {str(key): _loggable(str(key), inner) for key, inner in value.items()}
+    return [_loggable("", inner) for inner in value] if isinstance(value, list | tuple) else f"<{type(value).__name__}>"
 
 
 def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,4 +1,4 @@
-"""Metrics: what the service counts and times, for Prometheus. No label is ever made of what a client sent."""
+"""Metrics for Prometheus: what the service counts and times. No label holds anything that a client sent."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -20,10 +20,10 @@ BATCH_SIZES = tuple(2**power for power in range(10))
 BATCH_TOKENS = tuple(2**power for power in range(4, 17))
 
 OTHER = "other"
-"""The label of whatever has none of its own."""
+"""The label of routes and tasks without their own."""
 
 MOST_TASKS = 100
-"""Tasks that have a label of their own."""
+"""How many tasks have their own label."""
 
 
 class Stage(StrEnum):
@@ -37,7 +37,7 @@ class Stage(StrEnum):
 
 
 class Reload(StrEnum):
-    """How a reload ended: with another version, with the same, or with one that was kept out."""
+    """How a reload ended."""
 
     SWITCHED = "switched"
     UNCHANGED = "unchanged"
@@ -45,7 +45,7 @@ class Reload(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why a request got no answer."""
+    """Why a request was not answered."""
 
     QUEUE_FULL = "queue_full"
     DEADLINE = "deadline"
@@ -53,29 +53,22 @@ class Refusal(StrEnum):
     KEYS = "keys"
 
 
-class _Lookup(StrEnum):
-    HIT = "hit"
-    MISS = "miss"
-    DUPLICATE = "duplicate"
-
-
 class Metrics:
-    """The metrics of one service, in a registry of their own. Any thread may tell what happened.
+    """The metrics of one service, in their own registry. Thread-safe.
 
     Args:
-        routes: the templates of the paths that are served, ``/v1/tasks/{task}``; others are counted as ``other``.
+        routes: the served path templates, such as ``/v1/tasks/{task}``; other paths count as ``other``.
     """
 
     def __init__(self, routes: Iterable[str]) -> None:
         registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
-        GCCollector(registry=registry)
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
         self._registry, self._routes = registry, frozenset(routes)
         stages = Histogram(
             "udr_stage_seconds", "What the stages of requests took.", ["stage"], buckets=SECONDS, registry=registry
         )
-        # Children are made here, not when they are needed: a series that begins at 0 shows its first event.
+        # Made up front: a series that begins at 0 shows its first event.
         self._stages = {stage: stages.labels(stage) for stage in Stage}
         self._queue = Gauge("udr_queue_length", "Texts that wait to be encoded.", registry=registry)
         self._batch_sizes = Histogram(
@@ -93,7 +86,7 @@ class Metrics:
             ["result"],
             registry=registry,
         )
-        self._lookups = {lookup: lookups.labels(lookup) for lookup in _Lookup}
+        self._lookups = {result: lookups.labels(result) for result in ("hit", "miss", "duplicate")}
         self._tasks = Counter("udr_task_answers", "Answers from a task's pool.", ["task"], registry=registry)
         self._other_task = self._tasks.labels(OTHER)
         self._served_tasks: Mapping[str, Counter] = {}
@@ -104,12 +97,7 @@ class Metrics:
         self._refusals = {reason: refusals.labels(reason) for reason in Refusal}
 
     def request_answered(self, route: str | None, status: int) -> None:
-        """Count a request.
-
-        Args:
-            route: the template of its path; None where no route took it.
-            status: of the answer.
-        """
+        """Count a request by the template of its path (None if no route matched) and its status."""
         self._requests.labels(route if route in self._routes else OTHER, str(int(status))).inc()
 
     def stage_took(self, stage: Stage, seconds: float) -> None:
@@ -117,47 +105,36 @@ class Metrics:
         self._stages[stage].observe(seconds)
 
     def queue_changed(self, length: int) -> None:
-        """Take down how many texts wait now."""
+        """Set how many texts wait now."""
         self._queue.set(length)
 
     def batch_encoded(self, size: int, tokens: int) -> None:
-        """Count the texts and the tokens of a batch."""
+        """Count the texts and tokens of a batch."""
         self._batch_sizes.observe(size)
         self._batch_tokens.observe(tokens)
 
-    def cache_hit(self, count: int = 1) -> None:
-        """Count queries whose vector was known."""
-        self._lookups[_Lookup.HIT].inc(count)
-
-    def cache_missed(self, count: int = 1) -> None:
-        """Count queries that had to be encoded."""
-        self._lookups[_Lookup.MISS].inc(count)
-
-    def duplicate_joined(self, count: int = 1) -> None:
-        """Count queries that wait for the vector of an equal one in flight."""
-        self._lookups[_Lookup.DUPLICATE].inc(count)
+    def cache_looked_up(self, *, hit: int = 0, duplicate: int = 0, miss: int = 0) -> None:
+        """Count queries whose vector was cached, was computed for an equal query, or had to be encoded."""
+        for result, count in (("hit", hit), ("duplicate", duplicate), ("miss", miss)):
+            self._lookups[result].inc(count)
 
     def task_answered(self, task: str | None) -> None:
-        """Count an answer.
-
-        Args:
-            task: where it came from; None where that is a family, or everything.
-        """
+        """Count an answer from a task; None is a family, or all tasks."""
         self._served_tasks.get(task or OTHER, self._other_task).inc()
 
     def index_switched(self, version: str, tasks: Iterable[str]) -> None:
-        """Name another version, and none but its tasks; to be told of the first one, too.
+        """Set the version that answers, from the first one on, and label its tasks.
 
-        Those that have a label keep it and its count; of more than ``MOST_TASKS``, the first by name get one.
+        Tasks that have a label keep it and its count; of more than ``MOST_TASKS``, the first by name get one.
         """
         self._index.clear()
         self._index.labels(version).set(1)
-        before, served = self._served_tasks, set(tasks) - {OTHER}
-        kept = [task for task in before if task in served]
+        previous, served = self._served_tasks, set(tasks) - {OTHER}
+        kept = [task for task in previous if task in served]
         named = list(dict.fromkeys([*kept, *sorted(served)]))[:MOST_TASKS]
-        # Whoever counts a moment later with what was there before counts what is no longer shown.
+        # Replaced whole: a thread that still holds the old mapping counts in series that are no longer shown.
         self._served_tasks = {task: self._tasks.labels(task) for task in named}
-        for task in before:
+        for task in previous:
             if task not in served:
                 self._tasks.remove(task)
 
@@ -166,9 +143,9 @@ class Metrics:
         self._reloads[outcome].inc()
 
     def refused(self, reason: Refusal) -> None:
-        """Count a request that got no answer."""
+        """Count a request that was not answered."""
         self._refusals[reason].inc()
 
     def render(self) -> tuple[bytes, str]:
-        """Return the metrics as Prometheus reads them, and their content type."""
+        """Return the metrics in Prometheus's text format, and their content type."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4

@@ -1,4 +1,4 @@
-"""The wire types: request bodies and responses."""
+"""The wire types: request and response bodies."""
 
 import lazy_loader
 

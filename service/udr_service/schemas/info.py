@@ -1,6 +1,6 @@
-"""What is said of what is served: its tasks, their rows, its versions, its limits."""
+"""Descriptions of the service: its tasks and rows, the active version, the limits."""
 
-from typing import Self, cast
+from typing import Self
 
 from pydantic import Field, JsonValue
 
@@ -13,7 +13,7 @@ from udr_service.settings import Settings
 
 
 class TaskAnswer(AnswerBody):
-    """A task that is served: the keys of its ``task.toml``, its fields, and how many demonstrations it has."""
+    """A task: the keys of its ``task.toml``, its fields, and the number of its demonstrations."""
 
     name: str
     family: str
@@ -30,31 +30,19 @@ class TaskAnswer(AnswerBody):
 
     @classmethod
     def of(cls, task: Task, size: int) -> Self:
-        """Return what is said of a task that has ``size`` demonstrations."""
-        return cls(
-            name=task.name,
-            family=task.family,
-            kind=task.kind,
-            instruction=task.instruction,
-            input=task.input.source,
-            output=task.output.source,
-            fields=list(task.fields),
-            labels=list(task.labels),
-            metric=task.metric,
-            normalise=task.normalise,
-            verbalizer=dict(task.verbalizer),
-            demonstrations=size,
-        )
+        """Return the description of a task that has ``size`` demonstrations."""
+        keys = {"labels": [], "normalise": None, "verbalizer": {}, **task.to_json()}
+        return cls.model_validate({**keys, "fields": task.fields, "demonstrations": size})
 
 
 class TasksAnswer(AnswerBody):
-    """The tasks that are served, by name."""
+    """The tasks, by name."""
 
     tasks: list[TaskAnswer]
 
 
 class RowAnswer(AnswerBody):
-    """One row of a task, as it was written; see ``udr.types.Row``."""
+    """One row of a task, as written; see ``udr.types.Row``."""
 
     id: str
     task: str
@@ -66,40 +54,32 @@ class RowAnswer(AnswerBody):
 
     @classmethod
     def of(cls, task: str, row: Row) -> Self:
-        """Return what is said of a row of a task."""
-        return cls(
-            id=row.id,
-            task=task,
-            input=cast("dict[str, JsonValue]", row.input),
-            target=row.target,
-            choices=list(row.choices),
-            references=list(row.references),
-            metadata=cast("dict[str, JsonValue]", row.metadata),
-        )
+        """Return the description of a row."""
+        return cls.model_validate({"task": task, "choices": [], "references": [], "metadata": {}, **row.to_json()})
 
 
 class ReloadAnswer(AnswerBody):
-    """What a reload came to."""
+    """The result of a reload."""
 
     index_version: str = Field(description="The version that answers now.")
-    previous: str | None = Field(description="The version before; the same where no other is published.")
+    previous: str | None = Field(description="The version that answered before; the same if no other is published.")
 
 
 class LimitsAnswer(AnswerBody):
-    """Every limit that a request can meet."""
+    """The limits of requests."""
 
     max_body_bytes: int
     max_batch: int
     max_k: int
     max_candidates: int
-    max_characters: int = Field(description="Of a query's worded input.")
+    max_characters: int = Field(description="Characters of a query.")
     max_budget: int
     queue_size: int
-    timeout_seconds: float = Field(description="That an answer may take, at most.")
+    timeout_seconds: float = Field(description="The longest that an answer may take.")
 
 
 class ServedAnswer(AnswerBody):
-    """A task and how many demonstrations it has."""
+    """A task and the number of its demonstrations."""
 
     name: str
     family: str
@@ -107,29 +87,30 @@ class ServedAnswer(AnswerBody):
 
 
 class InfoAnswer(AnswerBody):
-    """What is served, by what, within which limits."""
+    """What is served, from which version, within which limits."""
 
-    version: str = Field(description="Of udr.")
+    version: str = Field(description="The version of udr.")
     index_version: str
     model: str
-    engine: str | None = Field(description="What encodes queries; null where the application brought an encoder.")
+    engine: str | None = Field(description="What encodes queries; null if the application brought its own encoder.")
     dimension: int
     metric: str
-    tokenizer: str = Field(description="The model whose tokenizer counts the tokens of prompts.")
+    tokenizer: str = Field(description="The model whose tokenizer counts prompt tokens.")
     tasks: list[ServedAnswer]
-    families: dict[str, str] = Field(description="The instruction that words queries over a family.")
+    families: dict[str, str] = Field(description="The instruction for queries over each family.")
     demonstrations: int
     limits: LimitsAnswer
 
     @classmethod
-    def of(cls, served: ActiveVersion, settings: Settings) -> Self:
-        """Return what is said of a service."""
-        retriever = served.retriever
+    def of(cls, active: ActiveVersion, settings: Settings) -> Self:
+        """Return the description of a service."""
+        retriever = active.retriever
+        limits = {**settings.model_dump(), "max_characters": retriever.max_characters}
         return cls(
             version=__version__,
             index_version=retriever.index_version,
             model=retriever.model,
-            engine=served.engine,
+            engine=active.engine,
             dimension=retriever.encoder.dimension,
             metric=retriever.encoder.metric,
             tokenizer=settings.tokenizer or retriever.model,
@@ -139,14 +120,5 @@ class InfoAnswer(AnswerBody):
             ],
             families={name: family.instruction for name, family in retriever.families.items()},
             demonstrations=sum(retriever.sizes.values()),
-            limits=LimitsAnswer(
-                max_body_bytes=settings.max_body_bytes,
-                max_batch=settings.max_batch,
-                max_k=settings.max_k,
-                max_candidates=settings.max_candidates,
-                max_characters=retriever.max_characters,
-                max_budget=settings.max_budget,
-                queue_size=settings.queue_size,
-                timeout_seconds=settings.timeout_seconds,
-            ),
+            limits=LimitsAnswer.model_validate(limits),
         )

@@ -1,6 +1,6 @@
-"""What is answered: the shapes that the API promises, made from the core's objects."""
+"""Response bodies: what the core's ``to_json`` methods return, problems, and OpenAI's embeddings."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -16,55 +16,57 @@ def _is_none(value: object) -> bool:
 
 
 class AnswerBody(BaseModel):
-    """The base of every shape."""
+    """The base of all response bodies."""
 
-    # Answers are made from the core's own objects, by their attributes.
-    model_config = ConfigDict(from_attributes=True, frozen=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class TokensAnswer(AnswerBody):
-    """How many tokens a text is, by one tokenizer."""
+    """The number of tokens of a text, by one tokenizer."""
 
-    tokenizer: str = Field(description="Its fingerprint.")
+    tokenizer: str = Field(description="The tokenizer's fingerprint.")
     count: int
 
 
-class DemonstrationAnswer(AnswerBody):
-    """A demonstration that was found; see ``udr.retrieval.RetrievedDemonstration``."""
-
+class _CandidateAnswer(AnswerBody):
     id: str
     task: str
     similarity: float = Field(description="Higher is nearer.")
-    rank: int = Field(description="Its place in the order of the choice, from 1.")
+
+
+class DemonstrationAnswer(_CandidateAnswer):
+    """A retrieved demonstration; see ``udr.retrieval.RetrievedDemonstration``."""
+
+    rank: int = Field(description="Its position in the order of choice, from 1.")
     input: dict[str, JsonValue]
     target: str
     text: str = Field(description="Input and target as the prompt shows them.")
     metadata: dict[str, JsonValue]
     tokens: TokensAnswer | None = Field(
-        default=None, exclude_if=_absent, description="Of the text, where the index has counted them."
+        default=None, exclude_if=_absent, description="Tokens of the text, if the index has counted them."
     )
 
 
-class DecisionAnswer(AnswerBody):
-    """What became of a candidate; see ``udr.retrieval.Decision``."""
+class DecisionAnswer(_CandidateAnswer):
+    """What happened to a candidate; see ``udr.retrieval.Decision``."""
 
-    id: str
-    task: str
-    similarity: float
-    stage: Stage = Field(description="The stage that left it out, or the last one.")
+    stage: Stage = Field(description="The stage that dropped it, or the last one.")
     kept: bool
     reason: str
 
 
+Decisions = Annotated[
+    list[DecisionAnswer], Field(exclude_if=_absent, description="One for each candidate, if explain was set.")
+]
+
+
 class RetrieveAnswer(AnswerBody):
-    """The demonstrations, the best first, and what they came from."""
+    """The demonstrations, best first, and the version that they come from."""
 
     demonstrations: list[DemonstrationAnswer]
     index_version: str
     model: str
-    decisions: list[DecisionAnswer] = Field(
-        default=[], exclude_if=_absent, description="Of each candidate, where it was asked to explain."
-    )
+    decisions: Decisions = []
 
 
 class Finding(AnswerBody):
@@ -75,14 +77,16 @@ class Finding(AnswerBody):
 
 
 class Problem(AnswerBody):
-    """Why there is no answer, as RFC 9457 has it."""
+    """An error, as RFC 9457 defines it."""
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    errors: list[Finding] = Field(default=[], exclude_if=_absent, description="Where a body does not fit its schema.")
+    errors: list[Finding] = Field(
+        default=[], exclude_if=_absent, description="Why the body does not match its schema, if it does not."
+    )
 
 
 class BatchAnswer(AnswerBody):
@@ -98,14 +102,11 @@ class MessageAnswer(AnswerBody):
     content: str
 
 
-class ShownAnswer(AnswerBody):
-    """A demonstration that the prompt shows."""
+class ShownAnswer(_CandidateAnswer):
+    """A demonstration in the prompt."""
 
-    id: str
-    task: str
-    similarity: float
     rank: int
-    tokens: int = Field(description="Those that it adds to the prompt.")
+    tokens: int = Field(description="Tokens that it adds to the prompt.")
 
 
 class SpecialTokenAnswer(AnswerBody):
@@ -113,7 +114,7 @@ class SpecialTokenAnswer(AnswerBody):
 
     token: str
     task: str
-    id: str | None = Field(description="The demonstration that holds it; null where the query does.")
+    id: str | None = Field(description="The demonstration that holds it; null if the query does.")
 
 
 class TruncationAnswer(AnswerBody):
@@ -121,11 +122,11 @@ class TruncationAnswer(AnswerBody):
 
     field: str
     kept: int = Field(description="Characters that the prompt shows.")
-    length: int = Field(description="Characters that there were.")
+    length: int = Field(description="Characters before the cut.")
 
 
 class PromptAnswer(AnswerBody):
-    """A prompt that fits its budget: ``prompt``, ``messages`` or ``records``, as asked for."""
+    """A prompt that fits its budget: ``prompt``, ``messages`` or ``records``, by the request's format."""
 
     prompt: str | None = Field(default=None, exclude_if=_absent)
     messages: list[MessageAnswer] | None = Field(default=None, exclude_if=_is_none)
@@ -136,8 +137,45 @@ class PromptAnswer(AnswerBody):
         default=[], exclude_if=_absent, description="Texts in the data that the tokenizer reads as special tokens."
     )
     truncated: TruncationAnswer | None = Field(default=None, exclude_if=_absent)
-    decisions: list[DecisionAnswer] = Field(
-        default=[], exclude_if=_absent, description="Of each candidate, where it was asked to explain."
-    )
+    decisions: Decisions = []
     index_version: str
     model: str
+
+
+class EmbeddingAnswer(AnswerBody):
+    """One vector, in OpenAI's shape."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian float32.")
+
+
+class UsageAnswer(AnswerBody):
+    """How many tokens were encoded."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(AnswerBody):
+    """Vectors in the order of the texts, in OpenAI's shape."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingAnswer]
+    model: str
+    usage: UsageAnswer
+
+
+class EmbeddingsProblem(AnswerBody):
+    """The details of an error, in OpenAI's shape."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+
+
+class EmbeddingsError(AnswerBody):
+    """An error, in OpenAI's shape."""
+
+    error: EmbeddingsProblem

@@ -1,4 +1,4 @@
-"""What answers requests: the worker, its jobs, and the index version that is active."""
+"""What answers requests: the service, its worker, and the active index version."""
 
 import lazy_loader
 

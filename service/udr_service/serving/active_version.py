@@ -1,30 +1,30 @@
-"""The version that is served, and those that still answer what came before a switch."""
+"""The index version that answers: how it is loaded, and how long it stays open after a switch."""
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
-from udr.models import TokenCounter
+from udr.errors import ArtifactError
+from udr.models import TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
+from udr.store import IndexVersion, open_version, read_current, refuse_damage
 from udr_service.errors import NotReadyError
+from udr_service.observability import Metrics
+from udr_service.serving.embedding_cache import CachingEncoder
+from udr_service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActiveVersion:
-    """One version of an index, as it is served.
-
-    Attributes:
-        retriever: answers from it.
-        tokenizer: counts the tokens of prompts.
-        lent: whether somebody else closes the retriever.
-        engine: what encodes queries, see ``udr.query_engines``; None where whoever lent the retriever chose.
-    """
+    """One version of an index, open; its tokenizer counts the tokens of prompts."""
 
     retriever: Retriever
     tokenizer: TokenCounter
-    lent: bool = False
-    engine: str | None = None
+    lent: bool = False  # the caller closes the retriever
+    engine: str | None = None  # what encodes queries, see udr.query_engines; None if the caller brought the encoder
 
     @property
     def version(self) -> str:
@@ -32,54 +32,102 @@ class ActiveVersion:
         return self.retriever.index_version
 
 
-class Current:
-    """Says which version answers. A request holds on to one version from its beginning to its end.
+class Source(Protocol):
+    """Where versions come from."""
 
-    Used on the event loop only, so nothing is locked: a switch falls between requests, never into one.
+    def current(self) -> str:
+        """Return the name of the published version."""
+
+    def load(self, metrics: Metrics) -> ActiveVersion:
+        """Open and verify the published version; slow, on any thread."""
+
+
+@dataclass(slots=True)
+class IndexSource:
+    """The versions of an index directory. All versions made by the last encoder share it."""
+
+    index: Path
+    settings: Settings
+    encoder: CachingEncoder | None = None
+    engine: str | None = None
+
+    def current(self) -> str:
+        """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
+        return read_current(self.index)
+
+    def load(self, metrics: Metrics) -> ActiveVersion:
+        """Open and verify the published version; ``metrics`` count the lookups in the encoder's cache.
+
+        Raises:
+            UdrError: as ``Retriever.open``.
+        """
+        version = open_version(self.index)
+        # Before the encoder loads, so that damaged weights are reported as damage.
+        refuse_damage(version.path)
+        self.encoder = self._encoder_of(version, metrics)
+        retriever = Retriever.of_version(version, device=self.settings.device, encoder=self.encoder, verify=False)
+        tokenizer = load_tokenizer(self.settings.tokenizer or retriever.tokenizer)
+        return ActiveVersion(retriever, tokenizer, engine=self.engine)
+
+    def _encoder_of(self, version: IndexVersion, metrics: Metrics) -> CachingEncoder:
+        """Return the encoder that made the version, reusing the loaded one if it did."""
+        if self.encoder is not None:
+            with suppress(ArtifactError):
+                version.manifest.encoder.check(self.encoder)
+                return self.encoder
+        loaded = load_encoder(version.model, self.settings.device, self.settings.engine)
+        self.engine = engine_of(loaded)
+        return CachingEncoder(loaded, self.settings.cache_size, metrics)
+
+
+class Current:
+    """The version that answers. Each request leases one version from beginning to end.
+
+    Used on the event loop only, so nothing is locked.
 
     Attributes:
-        draining: whether the service is about to end; it still answers, but is no longer ready.
+        draining: the service is about to stop; it still answers, but is not ready.
     """
 
     def __init__(self) -> None:
-        self._served: ActiveVersion | None = None
+        self._active: ActiveVersion | None = None
         self._leases: Counter[ActiveVersion] = Counter()
         self.draining = False
 
     @property
     def version(self) -> str | None:
-        """The name of the version that answers, or None before there is one."""
-        return None if self._served is None else self._served.version
+        """The name of the version that answers; None before the first."""
+        return None if self._active is None else self._active.version
 
     @property
     def alone(self) -> bool:
-        """Whether no version but the one that answers now is in use."""
-        return all(served is self._served for served in self._leases)
+        """Whether no earlier version is still in use."""
+        return all(leased is self._active for leased in self._leases)
 
     @contextmanager
     def lease(self) -> Iterator[ActiveVersion]:
-        """Hold on to the version that answers now; it stays open, whatever is switched to meanwhile.
+        """Keep the version that answers now open until the block ends, whatever ``switch`` does meanwhile.
 
         Raises:
             NotReadyError: no version is open yet.
         """
-        if (served := self._served) is None:
+        if (active := self._active) is None:
             raise NotReadyError("the service is loading its index; try again later")
-        self._leases[served] += 1
+        self._leases[active] += 1
         try:
-            yield served
+            yield active
         finally:
-            self._leases[served] -= 1
-            self._close_unused(served)
+            self._leases[active] -= 1
+            self._close_unused(active)
 
-    def switch(self, served: ActiveVersion | None) -> None:
-        """Answer from another version from now on, or from none; the one before is closed after its last request."""
-        before, self._served = self._served, served
-        if before is not None:
-            self._close_unused(before)
+    def switch(self, active: ActiveVersion | None) -> None:
+        """Answer from another version, or from none; the previous one closes after its last request."""
+        previous, self._active = self._active, active
+        if previous is not None:
+            self._close_unused(previous)
 
-    def _close_unused(self, served: ActiveVersion) -> None:
-        if self._leases[served] == 0:
-            del self._leases[served]
-            if served is not self._served and not served.lent:
-                served.retriever.close()
+    def _close_unused(self, version: ActiveVersion) -> None:
+        if self._leases[version] == 0:
+            del self._leases[version]
+            if version is not self._active and not version.lent:
+                version.retriever.close()

@@ -1,87 +1,52 @@
-"""The cache: vectors of queries that came before."""
+"""The cache of query vectors."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from udr.models import Encoder
-from udr.search import Metric, Vectors
-
-
-@dataclass(slots=True)
-class Counts:
-    """How often a query's vector was to be had without encoding.
-
-    Attributes:
-        hits: its text was encoded before, and is kept.
-        shared: the same text was in the same batch.
-        misses: it was encoded.
-    """
-
-    hits: int = 0
-    shared: int = 0
-    misses: int = 0
+from udr.search import Vectors
+from udr_service.observability import Metrics
 
 
 class CachingEncoder:
-    """An encoder that encodes a query's text once: within a batch, and as long as it is among the last ones.
+    """An encoder that encodes equal queries of a batch once, and keeps the vectors of recent queries.
 
-    The last batch's vectors are kept even where ``size`` is 0, so that of equal texts in flight, one that came while
-    another was being encoded is not encoded again.
-
-    Used by one thread at a time, as every encoder is.
+    Even with ``size`` 0 it keeps the last batch's vectors, so that a query that arrives while an equal one is being
+    encoded is not encoded again. Not thread-safe, like every encoder.
 
     Args:
-        encoder: encodes what is not kept.
-        size: how many vectors are kept; those that were used last.
-        counts: takes down how often that helped.
+        encoder: encodes what is not cached.
+        size: how many vectors to keep, those used last.
+        metrics: count hits, duplicates within a batch, and misses.
     """
 
-    def __init__(self, encoder: Encoder, size: int, counts: Counts) -> None:
-        self._encoder, self._size, self._counts = encoder, size, counts
-        self._kept: OrderedDict[str, Vectors] = OrderedDict()
-
-    @property
-    def name(self) -> str:
-        """The model's name, as it was asked for."""
-        return self._encoder.name
-
-    @property
-    def fingerprint(self) -> str:
-        """What stands for its weights, tokenizer, pooling and prompts."""
-        return self._encoder.fingerprint
-
-    @property
-    def dimension(self) -> int:
-        """The width of its vectors."""
-        return self._encoder.dimension
-
-    @property
-    def metric(self) -> Metric:
-        """How its vectors are compared."""
-        return self._encoder.metric
+    def __init__(self, encoder: Encoder, size: int, metrics: Metrics) -> None:
+        self._encoder, self._size, self._metrics = encoder, size, metrics
+        self._cache: OrderedDict[str, Vectors] = OrderedDict()
+        self.name, self.fingerprint = encoder.name, encoder.fingerprint
+        self.dimension, self.metric = encoder.dimension, encoder.metric
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of query texts, float32 [len(texts), dimension]."""
         distinct = dict.fromkeys(texts)
-        missing = [text for text in distinct if text not in self._kept]
-        self._counts.misses += len(missing)
-        self._counts.hits += len(distinct) - len(missing)
-        self._counts.shared += len(texts) - len(distinct)
+        missing = [text for text in distinct if text not in self._cache]
+        self._metrics.cache_looked_up(
+            hit=len(distinct) - len(missing), duplicate=len(texts) - len(distinct), miss=len(missing)
+        )
         if missing:
-            # Copied, so that a vector that is kept does not keep its whole batch.
+            # Copied, so that a cached vector does not keep its whole batch in memory.
             encoded = self._encoder.encode_queries(missing)
-            self._kept |= {text: vector.copy() for text, vector in zip(missing, encoded, strict=True)}
-        found = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for place, text in enumerate(texts):
-            found[place] = self._kept[text]
-            self._kept.move_to_end(text)
-        while len(self._kept) > max(self._size, len(distinct)):
-            self._kept.popitem(last=False)
-        return found
+            self._cache |= {text: vector.copy() for text, vector in zip(missing, encoded, strict=True)}
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        for position, text in enumerate(texts):
+            vectors[position] = self._cache[text]
+            self._cache.move_to_end(text)
+        while len(self._cache) > max(self._size, len(distinct)):
+            self._cache.popitem(last=False)
+        return vectors
 
     def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of demonstration texts, float32 [len(texts), dimension]; none is kept."""
+        """Return the vectors of demonstration texts, float32 [len(texts), dimension]; they are not cached."""
         return self._encoder.encode_demonstrations(texts)

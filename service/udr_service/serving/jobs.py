@@ -1,4 +1,4 @@
-"""Jobs: what is encoded and searched together in a batch, the two steps of it, and those who wait for them."""
+"""Jobs: what a batch encodes and searches, the two steps of it, and the futures that wait for the results."""
 
 import asyncio
 import time
@@ -9,18 +9,13 @@ from udr.retrieval import Plan, Retrieval, Retriever
 from udr.search import Vectors
 from udr.types import Role
 
-# An encoder reads about this many characters as one token; to weigh batches by, nothing else.
-_CHARACTERS_A_TOKEN = 4
+# Roughly, and only to weigh batches.
+_CHARACTERS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """A text whose vector is asked for.
-
-    Attributes:
-        text: what the encoder reads.
-        role: what it reads it as.
-    """
+    """A text to embed, in its role."""
 
     text: str
     role: Role
@@ -32,15 +27,8 @@ Result = Retrieval | Vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
-    """What a batch cost.
-
-    Attributes:
-        encode: seconds in the encoder.
-        search: seconds in the index.
-        size: how many pieces of work the batch had.
-        tokens: about how many tokens the encoder had to read.
-    """
+class BatchCost:
+    """The cost of a batch: seconds to encode and to search, jobs, and about how many tokens were encoded."""
 
     encode: float
     search: float
@@ -48,150 +36,117 @@ class Stages:
     tokens: int
 
 
-def weight(work: EncodeJob) -> int:
-    """Return about how many tokens a piece of work has the encoder read; at least 1."""
-    if isinstance(work, Plan) and not work.encoded:
-        return 1
-    return 1 + len(work.text) // _CHARACTERS_A_TOKEN
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """The result of a job, the seconds that it waited in the queue, and the cost of its batch."""
+
+    result: Result
+    waited: float
+    batch: BatchCost
+
+
+def weight(job: EncodeJob) -> int:
+    """Return about how many tokens a job encodes, at least 1."""
+    return 1 if _role(job) is None else 1 + len(job.text) // _CHARACTERS_PER_TOKEN
+
+
+def _role(job: EncodeJob) -> Role | None:
+    """Return the role to encode a job's text in; None if it needs no vector."""
+    if isinstance(job, Plan):
+        return "query" if job.encoded else None
+    return job.role
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch, encoded.
-
-    Attributes:
-        vectors: of each piece of work, float32 [dimension]; None for those that need none.
-        seconds: what that took.
-    """
+    """An encoded batch: a vector per job, float32 [dimension], or None if it needs none; and the seconds it took."""
 
     vectors: Sequence[Vectors | None]
     seconds: float
 
 
-def encode(retriever: Retriever, works: Sequence[EncodeJob]) -> Encoded:
-    """Encode all of them at once, queries and demonstrations each.
+def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
+    """Encode a batch: all queries at once, then all demonstrations.
 
     Raises:
-        ModelError: the encoder gave what no search could use.
+        ModelError: the encoder gave unusable vectors.
     """
     started = time.perf_counter()
-    places: dict[Role, list[int]] = {"query": [], "demonstration": []}
-    for place, work in enumerate(works):
-        if (role := _role(work)) is not None:
-            places[role].append(place)
+    positions: dict[Role, list[int]] = {"query": [], "demonstration": []}
+    for position, job in enumerate(jobs):
+        if (role := _role(job)) is not None:
+            positions[role].append(position)
     vectors: dict[int, Vectors] = {}
-    for role, at in places.items():
-        vectors |= zip(at, retriever.encode([works[place].text for place in at], role), strict=True)
-    return Encoded([vectors.get(place) for place in range(len(works))], time.perf_counter() - started)
+    for role, chosen in positions.items():
+        vectors |= zip(chosen, retriever.encode([jobs[position].text for position in chosen], role), strict=True)
+    return Encoded([vectors.get(position) for position in range(len(jobs))], time.perf_counter() - started)
 
 
-def search(retriever: Retriever, works: Sequence[EncodeJob], encoded: Encoded) -> tuple[list[Result], Stages]:
-    """Search once a partition, and return what came of each piece of work, in order."""
+def search(retriever: Retriever, jobs: Sequence[EncodeJob], encoded: Encoded) -> tuple[list[Result], BatchCost]:
+    """Search for all plans of a batch at once; return the result of each job, in order."""
     started = time.perf_counter()
-    results: dict[int, Result] = {place: vector for place, vector in enumerate(encoded.vectors) if vector is not None}
-    plans = {place: work for place, work in enumerate(works) if isinstance(work, Plan)}
+    results: dict[int, Result] = {n: vector for n, vector in enumerate(encoded.vectors) if vector is not None}
+    plans = {position: job for position, job in enumerate(jobs) if isinstance(job, Plan)}
     if plans:
-        own = (encoded.vectors[place] for place in plans)
-        vectors = {number: vector for number, vector in enumerate(own) if vector is not None}
+        own = (encoded.vectors[position] for position in plans)
+        vectors = {n: vector for n, vector in enumerate(own) if vector is not None}
         results |= zip(plans, retriever.search(list(plans.values()), vectors), strict=True)
-    tokens = sum(weight(work) for work in works)
-    return [results[place] for place in range(len(works))], Stages(
-        encoded.seconds, time.perf_counter() - started, len(works), tokens
-    )
-
-
-def _role(work: EncodeJob) -> Role | None:
-    if isinstance(work, Plan):
-        return "query" if work.encoded else None
-    return work.role
+    cost = BatchCost(encoded.seconds, time.perf_counter() - started, len(jobs), sum(map(weight, jobs)))
+    return [results[position] for position in range(len(jobs))], cost
 
 
 @dataclass(frozen=True, slots=True)
-class JobResult:
-    """A piece of work, done.
-
-    Attributes:
-        result: what came of it.
-        waited: seconds in the queue.
-        stages: what its batch cost.
-    """
-
-    result: Result
-    waited: float
-    stages: Stages
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A piece of work that is waited for.
-
-    Attributes:
-        retriever: does it.
-        work: what is to be done.
-        since: when it came, by ``time.perf_counter``.
-        done: what is waited for.
-    """
+class QueuedJob:
+    """A job in the queue since ``queued`` (by ``time.perf_counter``); ``future`` resolves to its result."""
 
     retriever: Retriever
-    work: EncodeJob
-    since: float
-    done: asyncio.Future[JobResult]
+    job: EncodeJob
+    queued: float
+    future: asyncio.Future[JobResult]
 
     def fail(self, error: BaseException) -> None:
-        """Raise an error where the work is waited for; on the loop."""
-        if self.done.done():
+        """Raise an error where the result is awaited; call this on the event loop."""
+        if self.future.done():
             return
         if not isinstance(error, Exception) or isinstance(error, StopIteration):
-            # These would end the loop, or could not be raised there.
+            # A future cannot raise these, or they would stop the loop.
             stopped = RuntimeError(f"the work was broken off by {type(error).__name__}")
             stopped.__cause__ = error
             error = stopped
-        self.done.set_exception(error)
+        self.future.set_exception(error)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Jobs for one retriever, that are done together.
+    """One or more queued jobs for one retriever, which run together from ``started`` on."""
 
-    Attributes:
-        jobs: one or more.
-        begun: when, by ``time.perf_counter``.
-    """
-
-    jobs: Sequence[Job]
-    begun: float
+    queue: Sequence[QueuedJob]
+    started: float
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Where they are waited for."""
-        return self.jobs[0].done.get_loop()
+        """The event loop that awaits the results."""
+        return self.queue[0].future.get_loop()
 
     @property
     def retriever(self) -> Retriever:
-        """What does them."""
-        return self.jobs[0].retriever
+        """The retriever that runs it."""
+        return self.queue[0].retriever
 
     @property
-    def works(self) -> list[EncodeJob]:
-        """What is to be done."""
-        return [job.work for job in self.jobs]
+    def jobs(self) -> list[EncodeJob]:
+        """The jobs."""
+        return [queued.job for queued in self.queue]
 
-    def blame(self, error: BaseException) -> "list[Batch]":
-        """Return the jobs one by one, as one of them broke the batch, and alone breaks only itself.
-
-        There are none where there is only one: it is to blame, and fails.
-        """
-        if len(self.jobs) > 1:
-            return [Batch([job], self.begun) for job in self.jobs]
-        self.loop.call_soon_threadsafe(self.jobs[0].fail, error)
+    def split(self, error: BaseException) -> "list[Batch]":
+        """Return a batch for each job, to find the one that raised the error; a single job fails with it."""
+        if len(self.queue) > 1:
+            return [Batch([queued], self.started) for queued in self.queue]
+        self.loop.call_soon_threadsafe(self.queue[0].fail, error)
         return []
 
-    def answer(self, results: Sequence[Result], stages: Stages) -> list[JobResult]:
-        """Say what came of the jobs to those who still wait, and return it; on the loop."""
-        done = [
-            JobResult(result, self.begun - job.since, stages) for job, result in zip(self.jobs, results, strict=True)
-        ]
-        for job, one in zip(self.jobs, done, strict=True):
-            if not job.done.done():
-                job.done.set_result(one)
-        return done
+    def resolve(self, results: Sequence[Result], cost: BatchCost) -> None:
+        """Set the results of the jobs that are still awaited; call this on the event loop."""
+        for queued, result in zip(self.queue, results, strict=True):
+            if not queued.future.done():
+                queued.future.set_result(JobResult(result, self.started - queued.queued, cost))

@@ -1,4 +1,4 @@
-"""The worker: a thread that encodes, one that searches, and the queue before them."""
+"""The worker: a queue, a thread that encodes and a thread that searches."""
 
 import asyncio
 import math
@@ -10,33 +10,39 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
-from udr_service.serving.jobs import Batch, Encoded, EncodeJob, Job, JobResult, Result, Stages, encode, search, weight
+from udr_service.serving.jobs import (
+    Batch,
+    BatchCost,
+    Encoded,
+    EncodeJob,
+    JobResult,
+    QueuedJob,
+    Result,
+    encode,
+    search,
+    weight,
+)
 
 _PACES = 9
-"""Of how many of the last batches the pace is taken; before there were so many, nobody is refused by it."""
+"""How many recent batches the pace is the median of; with fewer, no request is refused as too slow."""
 
-_SURE = 1.5
-"""How much longer than foreseen work may take and still be in time: the pace of the last batches is not the next's."""
-
-
-def _nothing(done: Sequence[JobResult]) -> None:
-    pass
+_MARGIN = 1.5
+"""How far the estimated time may exceed a deadline: the next batch may be faster than the last ones."""
 
 
 class Worker:
-    """Does work off the event loop, in two threads that hand it on: one encodes, one searches.
+    """Runs jobs off the event loop, in two threads: one encodes a batch while the other searches the one before.
 
-    Whatever waits when the encoder falls free is one batch. There is no timer: work that comes alone is begun at once.
-    While a batch is searched and answered, the next is encoded; the encoder takes it by itself, as an event loop that
-    is busy with answers would have it wait.
+    Whatever waits when the encoder is free becomes one batch. There is no timer: a single job starts at once. The
+    encoder takes the next batch itself, since an event loop busy with answers would delay it.
 
-    All else happens on the loop, so nothing is locked: the queue is filled there and emptied by the encoder.
+    All else happens on the event loop, so nothing is locked: it fills the queue, and the encoder empties it.
 
     Args:
-        queue_size: how many pieces of work may wait.
-        batch_size: how many are done at once.
-        batch_tokens: about how many tokens are encoded at once; a longer text goes alone.
-        told: hears of every batch that was done.
+        queue_size: how many jobs may wait.
+        batch_size: how many jobs run at once.
+        batch_tokens: about how many tokens are encoded at once; a longer text is encoded alone.
+        on_batch: called with the size and the tokens of each batch, on the event loop.
     """
 
     def __init__(
@@ -45,139 +51,133 @@ class Worker:
         queue_size: int,
         batch_size: int,
         batch_tokens: int,
-        told: Callable[[Sequence[JobResult]], None] = _nothing,
+        on_batch: Callable[[int, int], None] = lambda size, tokens: None,
     ) -> None:
         self._queue_size, self._batch_size, self._batch_tokens = queue_size, batch_size, batch_tokens
-        self._told = told
+        self._on_batch = on_batch
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
-        self._waiting: deque[Job] = deque()
-        self._unanswered = 0
+        self._queue: deque[QueuedJob] = deque()
+        self._unresolved = 0
         self._paces: deque[float] = deque(maxlen=_PACES)
-        self._called = False
-        self._searching: Future[None] | None = None
+        self._scheduled = False
+        self._search_in_progress: Future[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work wait."""
-        return len(self._waiting)
+        """How many jobs wait."""
+        return len(self._queue)
 
-    async def do(self, retriever: Retriever, works: Sequence[EncodeJob], within: float = math.inf) -> list[JobResult]:
-        """Have work done, and return what came of it, in order.
-
-        Whoever cancels this, or stops waiting for it, has what was not begun dropped.
+    async def do(self, retriever: Retriever, jobs: Sequence[EncodeJob], within: float = math.inf) -> list[JobResult]:
+        """Run jobs and return their results, in order. On cancellation, jobs that have not started are dropped.
 
         Args:
-            retriever: does it.
-            works: the pieces of work.
-            within: how many seconds they may take; where those before them leave too little of it, they are refused
-                at once, and can be tried elsewhere.
+            retriever: what runs them.
+            jobs: the jobs.
+            within: seconds until the deadline; if the jobs before leave too little of it, these are refused at once,
+                so that the client can try elsewhere.
 
         Raises:
-            OverloadedError: so much does not fit into the queue, or would hardly be done in time; none was taken.
-            Exception: whatever a piece of work raised; it leaves those of others alone.
+            OverloadedError: the queue is too full, or the deadline too near; no job was queued.
+            Exception: whatever a job raised; other calls are not affected.
         """
-        self._refuse_what_does_not_fit(len(works), within)
+        self._refuse_overload(len(jobs), within)
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
-        jobs = [Job(retriever, work, now, loop.create_future()) for work in works]
-        self._unanswered += len(jobs)
-        for job in jobs:
-            job.done.add_done_callback(self._answered)
-        self._waiting.extend(jobs)
-        if not self._called:
-            # When the loop has read what else has come: that is one batch.
-            self._called = True
-            loop.call_soon(self._call)
-        return list(await asyncio.gather(*(job.done for job in jobs)))
+        queued = [QueuedJob(retriever, job, now, loop.create_future()) for job in jobs]
+        self._unresolved += len(queued)
+        for job in queued:
+            job.future.add_done_callback(self._resolved)
+        self._queue.extend(queued)
+        if not self._scheduled:
+            # After the loop has read all that has arrived, which becomes one batch.
+            self._scheduled = True
+            loop.call_soon(self._schedule)
+        return list(await asyncio.gather(*(job.future for job in queued)))
 
     def close(self) -> None:
-        """Wait for what is being encoded and searched, if anything is, and end the threads; what waits is dropped."""
-        self._fail_what_waits(RuntimeError("the worker has been closed"))
+        """Drop what waits, wait for what runs, and end the threads."""
+        self._fail_queue(RuntimeError("the worker has been closed"))
         self._encoder.shutdown(wait=True)
         self._searcher.shutdown(wait=True)
 
-    def _refuse_what_does_not_fit(self, count: int, within: float) -> None:
+    def _refuse_overload(self, count: int, within: float) -> None:
         if self.waiting + count > self._queue_size:
             raise OverloadedError(
                 f"{self.waiting} requests are waiting and {count} more were sent; "
                 f"the limit is {self._queue_size}, try again later"
             )
-        before = self._unanswered
-        seconds = self._foreseen(before + count)
-        if before and _SURE * seconds > within:
+        before = self._unresolved
+        # The median, so that one slow batch does not refuse requests.
+        pace = statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
+        seconds = (before + count) * pace
+        if before and _MARGIN * seconds > within:
             raise OverloadedError(
                 f"{before} requests come before this one, which would take about {seconds:.2g} seconds and has "
                 f"{within:.2g}; try again later"
             )
 
-    def _answered(self, _done: "asyncio.Future[JobResult]") -> None:
-        self._unanswered -= 1
+    def _resolved(self, _future: "asyncio.Future[JobResult]") -> None:
+        self._unresolved -= 1
 
-    def _call(self) -> None:
+    def _schedule(self) -> None:
         try:
-            self._encoder.submit(self._encode_what_waits)
+            self._encoder.submit(self._encode_queue)
         except RuntimeError as error:
-            self._fail_what_waits(error)
+            self._fail_queue(error)
 
-    def _fail_what_waits(self, error: Exception) -> None:
-        self._called = False
-        while self._waiting:
-            self._waiting.popleft().fail(error)
+    def _fail_queue(self, error: Exception) -> None:
+        self._scheduled = False
+        while self._queue:
+            self._queue.popleft().fail(error)
 
-    def _foreseen(self, count: int) -> float:
-        """Return the seconds that so many pieces of work take, at the pace of the last batches.
-
-        The median, so that one batch that was held up has nobody refused.
-        """
-        return count * statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
-
-    def _take(self) -> list[Job]:
-        """Return the next batch, all for one retriever; it is empty when nothing waits."""
-        batch: list[Job] = []
+    def _next_batch(self) -> list[QueuedJob]:
+        """Return the next jobs for one retriever; empty if nothing waits."""
+        batch: list[QueuedJob] = []
         tokens = 0
-        while self._waiting and len(batch) < self._batch_size:
-            job = self._waiting[0]
-            # Whoever stopped waiting has cancelled the future; encoding for nobody would cost the others.
-            if not job.done.done():
-                tokens += weight(job.work)
-                if batch and (tokens > self._batch_tokens or job.retriever is not batch[0].retriever):
+        while self._queue and len(batch) < self._batch_size:
+            queued = self._queue[0]
+            # A done future was cancelled: its job is dropped.
+            if not queued.future.done():
+                tokens += weight(queued.job)
+                if batch and (tokens > self._batch_tokens or queued.retriever is not batch[0].retriever):
                     break
-                batch.append(job)
-            self._waiting.popleft()
+                batch.append(queued)
+            self._queue.popleft()
         return batch
 
-    def _encode_what_waits(self) -> None:
-        """Encode, batch after batch, and hand them on; on the encoder's thread."""
-        # Before it looks: what comes after the last look calls again, and what comes before does not.
-        self._called = False
-        while jobs := self._take():
-            self._encode(Batch(jobs, time.perf_counter()))
+    def _encode_queue(self) -> None:
+        """Encode batch after batch; on the encoder's thread."""
+        # Before the first look at the queue: whatever arrives after the last look schedules another run.
+        self._scheduled = False
+        while queue := self._next_batch():
+            self._encode(Batch(queue, time.perf_counter()))
 
     def _encode(self, batch: Batch) -> None:
         started = time.perf_counter()
         try:
-            encoded = encode(batch.retriever, batch.works)
-        except BaseException as error:  # A panic in a tokenizer is no Exception, and nobody would be told of it.
-            for one in batch.blame(error):
-                self._encode(one)
+            encoded = encode(batch.retriever, batch.jobs)
+        except BaseException as error:  # A panic in a tokenizer is not an Exception, and would be lost here.
+            for single in batch.split(error):
+                self._encode(single)
             return
-        if self._searching is not None:
-            # No more than one batch waits to be searched, however long that takes.
-            wait([self._searching])
-        pace = (time.perf_counter() - started) / len(batch.jobs)
-        self._searching = self._searcher.submit(self._search, batch, encoded, pace)
+        if self._search_in_progress is not None:
+            # At most one batch waits for the search.
+            wait([self._search_in_progress])
+        pace = (time.perf_counter() - started) / len(batch.queue)
+        self._search_in_progress = self._searcher.submit(self._search, batch, encoded, pace)
 
     def _search(self, batch: Batch, encoded: Encoded, pace: float) -> None:
-        """Search for what was encoded, and have it answered; on the searcher's thread."""
+        """Search for an encoded batch; on the searcher's thread."""
         try:
-            results, stages = search(batch.retriever, batch.works, encoded)
+            results, cost = search(batch.retriever, batch.jobs, encoded)
         except BaseException as error:
-            for one, vector in zip(batch.blame(error), encoded.vectors, strict=False):
-                self._search(one, Encoded([vector], encoded.seconds), pace)
+            for single, vector in zip(batch.split(error), encoded.vectors, strict=False):
+                self._search(single, Encoded([vector], encoded.seconds), pace)
             return
-        batch.loop.call_soon_threadsafe(self._answer, batch, results, stages, pace)
+        batch.loop.call_soon_threadsafe(self._resolve, batch, results, cost, pace)
 
-    def _answer(self, batch: Batch, results: Sequence[Result], stages: Stages, pace: float) -> None:
+    def _resolve(self, batch: Batch, results: Sequence[Result], cost: BatchCost, pace: float) -> None:
         self._paces.append(pace)
-        self._told(batch.answer(results, stages))
+        batch.resolve(results, cost)
+        self._on_batch(cost.size, cost.tokens)

@@ -1,10 +1,8 @@
-"""Another version takes over whole: each request is answered by one version, and a bad one is kept out."""
+"""Reloads: each request is answered by one version, and a version that does not work is refused."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,236 +10,173 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.fakes import HashEncoder, write_collection
-from tests.service.conftest import Words
+from tests.service.conftest import BODY, Source, Words, on_event_loop
 from udr.errors import OverloadedError, UdrError
 from udr.retrieval import Retriever
-from udr.store import open_version, read_current, version_path
+from udr.store import version_path
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import NotReadyError, Settings, create_app
 from udr_service.observability import Metrics
-from udr_service.serving import ActiveVersion, Current, Reloaded, Reloader, Worker
-
-BODY = {"task": "notes", "input": "a dull day", "k": 1}
-
-
-class Source:
-    """An index directory, opened with the hash encoder; remembers what it opened."""
-
-    def __init__(self, index: Path) -> None:
-        self.index, self.opened = index, list[Retriever]()
-        self.go = threading.Event()
-        self.go.set()
-
-    def current(self) -> str:
-        return read_current(self.index)
-
-    def load(self) -> ActiveVersion:
-        assert self.go.wait(10)
-        self.opened.append(Retriever.of_version(open_version(self.index), encoder=HashEncoder()))
-        return ActiveVersion(self.opened[-1], Words())
+from udr_service.serving import ActiveVersion, Current, Reloader, Worker
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Path:
-    """An index of two versions; the second one, of fewer tasks, is current."""
-    collection = write_collection(tmp_path / "tasks")
-    build(BuildConfig(tasks=collection, out=tmp_path / "out"), HashEncoder())
-    build(BuildConfig(tasks=collection, out=tmp_path / "out", names=("notes", "reviews")), HashEncoder())
-    return tmp_path / "out"
+def source(tmp_path: Path) -> Source:
+    """An index of two versions; the current one has fewer tasks."""
+    collection, out = write_collection(tmp_path / "tasks"), tmp_path / "out"
+    build(BuildConfig(tasks=collection, out=out), HashEncoder())
+    build(BuildConfig(tasks=collection, out=out, names=("notes", "reviews")), HashEncoder())
+    return Source(out)
 
 
 @pytest.fixture
-def versions(two: Path) -> list[str]:
-    """Their names, the current one last."""
-    now = read_current(two)
-    return [*(path.name for path in (two / "versions").iterdir() if path.name != now), now]
+def versions(source: Source) -> list[str]:
+    """The names of the versions, the current one last."""
+    current = source.current()
+    return [*(path.name for path in (source.index / "versions").iterdir() if path.name != current), current]
 
 
-def until(true: Callable[[], bool]) -> None:
+@pytest.fixture
+def client(source: Source, versions: list[str]) -> Iterator[TestClient]:
+    """A service of the current version, after the other one was published."""
+    with TestClient(create_app(source, Settings())) as client:
+        until(lambda: is_ready(client))
+        publish(source.index, versions[0])
+        yield client
+
+
+def until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-def ready(client: TestClient) -> bool:
-    return bool(client.get("/readyz").status_code == 200)
+def is_ready(client: TestClient) -> bool:
+    return client.get("/readyz").is_success
 
 
-@pytest.fixture
-def source(two: Path) -> Source:
-    return Source(two)
-
-
-@pytest.fixture
-def client(source: Source) -> Iterator[TestClient]:
-    with TestClient(create_app(source, Settings())) as client:
-        until(lambda: ready(client))
-        yield client
-
-
-def test_a_reload_switches_to_the_published_version(
-    client: TestClient, source: Source, two: Path, versions: list[str]
-) -> None:
-    publish(two, versions[0])
+def test_reload_switches_to_the_published_version(client: TestClient, source: Source, versions: list[str]) -> None:
     assert client.get("/v1/info").json()["index_version"] == versions[1]
 
     answer = client.post("/v1/admin/reload")
 
     assert answer.json() == {"index_version": versions[0], "previous": versions[1]}
-    assert client.post("/v1/retrieve", json=BODY).json()["index_version"] == versions[0]
-    assert client.post("/v1/retrieve", json=BODY).headers["X-Udr-Index-Version"] == versions[0]
+    answer = client.post("/v1/retrieve", json=BODY)
+    assert answer.json()["index_version"] == answer.headers["X-Udr-Index-Version"] == versions[0]
     assert client.post("/v1/admin/reload").json() == {"index_version": versions[0], "previous": versions[0]}
-    assert len(source.opened) == 2, "what is served already is not opened again"
+    assert len(source.opened) == 2, "the active version is not opened again"
     assert f'udr_index_info{{version="{versions[0]}"}} 1.0' in client.get("/metrics").text
 
 
-def test_a_damaged_version_is_kept_out(client: TestClient, two: Path, versions: list[str]) -> None:
-    publish(two, versions[0])
-    damaged = version_path(two, versions[0]) / "demonstrations.sqlite"
-    damaged.write_bytes(damaged.read_bytes()[:-1])
+@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "does not answer"])
+def test_a_version_that_does_not_work_is_refused_and_closed(
+    client: TestClient, source: Source, versions: list[str], monkeypatch: pytest.MonkeyPatch, damaged: bool
+) -> None:
+    load, closed = source.load, list[str]()
 
+    def broken(metrics: object) -> ActiveVersion:
+        version = load(metrics)
+        monkeypatch.setattr(version.retriever, "search", lambda plans, vectors: 1 / 0)
+        monkeypatch.setattr(version.retriever, "close", lambda: closed.append(version.version))
+        return version
+
+    if damaged:
+        file = version_path(source.index, versions[0]) / "demonstrations.sqlite"
+        file.write_bytes(file.read_bytes()[:-1])
+    else:
+        monkeypatch.setattr(source, "load", broken)
     answer = client.post("/v1/admin/reload")
 
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:udr:problem:reload-refused")
-    assert f"version {versions[1]} still answers" in answer.json()["detail"]
+    detail = answer.json()["detail"]
+    assert f"version {versions[1]} still answers" in detail and "division" not in detail
+    assert ("does not answer; see the log" not in detail) == damaged
+    assert closed == ([] if damaged else [versions[0]])
     assert client.post("/v1/retrieve", json=BODY).json()["index_version"] == versions[1]
     assert 'udr_reloads_total{outcome="refused"} 1.0' in client.get("/metrics").text
 
 
-def test_a_version_that_does_not_answer_is_kept_out_and_closed(
-    client: TestClient, source: Source, two: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_full_queue_delays_a_reload(
+    client: TestClient, source: Source, versions: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(two, versions[0])
-    load, closed = source.load, list[str]()
-
-    def broken() -> ActiveVersion:
-        served = load()
-        monkeypatch.setattr(served.retriever, "search", lambda plans, vectors: 1 / 0)
-        monkeypatch.setattr(served.retriever, "close", lambda: closed.append(served.version))
-        return served
-
-    monkeypatch.setattr(source, "load", broken)
-    answer = client.post("/v1/admin/reload")
-    assert answer.status_code == 409
-    assert "does not answer; see the log" in answer.json()["detail"] and "division" not in answer.text
-    assert closed == [versions[0]]
-    assert client.post("/v1/retrieve", json=BODY).json()["index_version"] == versions[1]
-
-
-def test_a_version_is_not_given_up_because_the_queue_is_full(
-    client: TestClient, source: Source, two: Path, versions: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    publish(two, versions[0])
     do, refused = Worker.do, list[str]()
 
     async def full_at_first(worker: Worker, retriever: Retriever, *arguments: Any) -> Any:
-        if retriever.index_version == versions[0] and len(refused) < 2:
+        if retriever.index_version == versions[0] and not refused:
             refused.append(retriever.index_version)
             raise OverloadedError("the queue is full")
         return await do(worker, retriever, *arguments)
 
     monkeypatch.setattr(Worker, "do", full_at_first)
-
     assert client.post("/v1/admin/reload").json() == {"index_version": versions[0], "previous": versions[1]}
-    assert len(refused) == 2 and len(source.opened) == 2
+    assert len(refused) == 1 and len(source.opened) == 2
 
 
-def test_who_hangs_up_during_a_reload_leaves_it_to_be_finished_and_never_starts_another_beside_it(
-    source: Source, two: Path, versions: list[str]
+@on_event_loop
+async def test_a_cancelled_reload_finishes_and_no_second_one_starts_beside_it(
+    source: Source, versions: list[str]
 ) -> None:
-    current, loads, most = Current(), list[int](), list[int]()
-    load = source.load
+    current, running, parallel, load = Current(), list[int](), list[int](), source.load
 
-    def counted() -> ActiveVersion:
-        loads.append(1)
-        most.append(len(loads))
+    def counted(metrics: object) -> ActiveVersion:
+        running.append(1)
+        parallel.append(len(running))
         try:
-            return load()
+            return load(metrics)
         finally:
-            loads.pop()
+            running.pop()
 
     source.load = counted  # type: ignore[method-assign]
     worker = Worker(queue_size=8, batch_size=8, batch_tokens=1000)
     reloader = Reloader(source, current, worker, None, Metrics([]))
-
-    async def run() -> Reloaded:
-        await reloader.load()
-        publish(two, versions[0])
-        source.go.clear()
-        asking = [asyncio.ensure_future(reloader.reload()) for _ in range(3)]
-        await asyncio.sleep(0.1)
-        for task in asking:
-            task.cancel()
-        await asyncio.wait(asking)
-        last = asyncio.ensure_future(reloader.reload())
-        await asyncio.sleep(0.1)
-        source.go.set()
-        return await last
-
-    assert asyncio.run(run()).version == versions[0] == current.version
-    assert most == [1, 1]
+    await reloader.load()
+    publish(source.index, versions[0])
+    source.go.clear()
+    reloads = [asyncio.ensure_future(reloader.reload()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for reload in reloads:
+        reload.cancel()
+    await asyncio.wait(reloads)
+    last = asyncio.ensure_future(reloader.reload())
+    await asyncio.sleep(0.05)
+    source.go.set()
+    assert (await last).version == versions[0] == current.version
+    assert parallel == [1, 1]
     worker.close()
     current.switch(None)
 
 
-def test_an_open_retriever_cannot_be_reloaded(service: TestClient) -> None:
-    answer = service.post("/v1/admin/reload")
-    assert answer.status_code == 409
-    assert "given an open index" in answer.json()["detail"]
-
-
-def test_a_watcher_takes_what_is_published(source: Source, two: Path, versions: list[str]) -> None:
+def test_a_watching_service_reloads_by_itself_and_survives_errors(source: Source, versions: list[str]) -> None:
+    current = source.index / "CURRENT"
     with TestClient(create_app(source, Settings(watch_seconds=0.01))) as client:
-        until(lambda: ready(client))
-        publish(two, versions[0])
+        until(lambda: is_ready(client))
+        current.rename(source.index / "moved")
+        time.sleep(0.05)
+        (source.index / "moved").rename(current)
+        publish(source.index, versions[0])
         until(lambda: client.get("/v1/info").json()["index_version"] == versions[0])
 
 
-def test_no_request_fails_and_each_has_one_version_while_versions_change(
-    client: TestClient, source: Source, two: Path, versions: list[str]
-) -> None:
-    def ask(number: int) -> tuple[str, set[str]]:
-        requests = [{**BODY, "input": f"{number} {place}"} for place in range(3)]
-        answer = client.post("/v1/retrieve/batch", json={"requests": requests})
-        assert answer.status_code == 200
-        named = {result["index_version"] for result in answer.json()["results"]}
-        return answer.headers["X-Udr-Index-Version"], named
-
-    with ThreadPoolExecutor(4) as threads:
-        answers = threads.map(ask, range(100))
-        for turn in range(6):
-            publish(two, versions[turn % 2])
-            assert client.post("/v1/admin/reload").status_code == 200
-        for header, named in answers:
-            assert named == {header}
-
-
-def test_it_lives_and_is_not_ready_while_it_loads(source: Source) -> None:
+def test_the_service_is_alive_but_not_ready_until_it_has_loaded(source: Source) -> None:
     source.go.clear()
-    with TestClient(create_app(source, Settings())) as client:
+    app = create_app(source, Settings())
+    with TestClient(app) as client:
         assert client.get("/livez").status_code == 200
         for answer in (client.get("/readyz"), client.post("/v1/retrieve", json=BODY), client.get("/v1/info")):
             assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:not-ready")
             assert answer.headers["Retry-After"] == "1"
+        (source.index / "CURRENT").unlink()
         source.go.set()
-        until(lambda: ready(client))
-
-
-def test_what_cannot_be_loaded_is_kept_as_the_failure(source: Source, two: Path) -> None:
-    (two / "CURRENT").unlink()
-    app = create_app(source, Settings())
-    with TestClient(app) as client:
-        reloader = app.state.service.reloader
-        until(lambda: reloader.failure is not None)
+        until(lambda: app.state.service.reloader.failure is not None)
         assert client.get("/readyz").status_code == 503
     with pytest.raises(UdrError, match="no index here"):
-        reloader.raise_failure()
+        raise app.state.service.reloader.failure
 
 
 class Closing:
-    """A retriever that knows whether it was closed."""
+    """A retriever that counts how often it was closed."""
 
     index_version = "v"
 
@@ -251,29 +186,23 @@ class Closing:
     def close(self) -> None:
         self.closed += 1
 
+    def active(self, lent: bool = False) -> ActiveVersion:
+        return ActiveVersion(self, Words(), lent)  # type: ignore[arg-type]
 
-def lent(retriever: Closing, lent: bool = False) -> ActiveVersion:
-    return ActiveVersion(retriever, Words(), lent)  # type: ignore[arg-type]
 
-
-def test_a_version_is_closed_after_its_last_request() -> None:
-    current, before, after = Current(), Closing(), Closing()
+def test_a_version_closes_after_its_last_request_unless_it_is_lent() -> None:
+    current, before, after, lent = Current(), Closing(), Closing(), Closing()
     with pytest.raises(NotReadyError, match="loading"), current.lease():
         pass
-    current.switch(lent(before))
+    current.switch(before.active())
     with current.lease() as outer:
+        assert current.alone
         with current.lease():
-            current.switch(lent(after))
+            current.switch(after.active())
             with current.lease() as newer:
-                assert newer is not outer
+                assert newer is not outer and not current.alone
         assert (before.closed, after.closed) == (0, 0)
     assert (before.closed, after.closed) == (1, 0)
+    current.switch(lent.active(lent=True))
     current.switch(None)
-    assert (before.closed, after.closed) == (1, 1)
-
-
-def test_what_is_lent_is_not_closed() -> None:
-    current, mine = Current(), Closing()
-    current.switch(lent(mine, lent=True))
-    current.switch(None)
-    assert mine.closed == 0
+    assert (before.closed, after.closed, lent.closed) == (1, 1, 0)

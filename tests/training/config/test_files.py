@@ -50,10 +50,10 @@ def test_the_paper_preset_has_the_papers_numbers() -> None:
         ({"train.draws": "best"}, "train.draws must be one of uniform, stratified, found 'best'"),
         ({"train.validation": 0.0, "train.patience": 1}, "train.patience needs train.validation above 0"),
         ({"train.lora_rank": 4, "train.towers": 2}, "train.lora_rank needs train.towers = 1"),
-        ({"train.mini_batch": 8, "train.optimizer": "lomo"}, "train.mini_batch needs train.optimizer to step after a"),
+        ({"train.mini_batch": 8, "train.optimizer": "lomo"}, "train.mini_batch needs a train.optimizer that steps after a"),
         (
             {"train.mini_batch": 8, "train.optimizer": "galore_adamw_layerwise"},
-            "train.mini_batch needs train.optimizer",
+            "train.mini_batch needs a train.optimizer",
         ),
         ({"train.validation": True}, "'validation' must be of type float, found True"),
         ({"train.epochs": {}}, "'epochs' must be of type int, found {}"),
@@ -77,7 +77,7 @@ def test_settings_come_as_lines_of_toml_or_bare_words() -> None:
     config = load_config("cpu", settings)
     assert (config.train.loss, config.train.warm_start) == ("kl", True)
     assert from_toml(to_toml(config), RunConfig) == config
-    with pytest.raises(ConfigError, match=r"a setting is NAME=VALUE, such as train\.epochs=4; found 'epochs'"):
+    with pytest.raises(ConfigError, match=r"a setting must be NAME=VALUE, such as train\.epochs=4; found 'epochs'"):
         settings_of(["epochs"])
 
 
@@ -89,7 +89,7 @@ def test_values_that_make_sense_together_need_no_order() -> None:
 
 
 def test_an_unknown_preset_and_an_unreadable_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown preset 'huge'; there are cpu, default, paper"):
+    with pytest.raises(ConfigError, match="preset must be one of cpu, default, paper; found 'huge'"):
         load_config("huge", {})
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config("cpu", {}, tmp_path / "none.toml")

@@ -23,7 +23,7 @@ from udr_training.evaluation import EvaluationConfig, model_of, run_of, short_na
         ({"oracle_context": -1}, "oracle_context must be at least 0, found -1"),
         ({"baseline": "bm52"}, "the baseline 'bm52' is not among the retrievers; there are random, bm25, oracle"),
         ({"baseline": "a/run"}, "the baseline 'a/run' is not among the retrievers"),
-        ({"shots": (1, 13)}, "the best of 12 candidates, but 13 demonstrations are asked for"),
+        ({"shots": (1, 13)}, "the best of 12 candidates, but 13 demonstrations are requested"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -75,9 +75,9 @@ def test_nothing_is_asked_again_and_what_is_new_is_asked_alone(tasks: Path, tmp_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seed": 1}, r"seed = 0 here, 1 asked for"),
-        ({"limit": 3}, r"limit = null here, 3 asked for"),
-        ({"pool": 20}, r"pool = null here, 20 asked for"),
+        ({"seed": 1}, r"seed = 0 here, 1 requested"),
+        ({"limit": 3}, r"limit = null here, 3 requested"),
+        ({"pool": 20}, r"pool = null here, 20 requested"),
     ],
 )
 def test_another_evaluation_is_refused_the_folder(

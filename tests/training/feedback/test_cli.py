@@ -97,7 +97,7 @@ def test_runs_may_share_a_file_of_scores(
     assert len(export(tmp_path / "other", capsys)) == 20
     (tmp_path / "shared.sqlite").unlink()
     assert main(["feedback", "export", str(tmp_path / "other")]) == 1
-    assert "its scores were kept in" in capsys.readouterr().err
+    assert "its scores were in" in capsys.readouterr().err
 
 
 def test_a_run_can_be_moved_and_keeps_its_scores(
@@ -109,7 +109,7 @@ def test_a_run_can_be_moved_and_keeps_its_scores(
     assert stats(tmp_path / "moved", capsys)["pairs"] == 60
     assert export(tmp_path / "moved", capsys) == export(scored, capsys)
     assert main(["feedback", "stats", str(tmp_path / "other")]) == 1
-    assert "and are no longer there" in capsys.readouterr().err
+    assert "which no longer exists" in capsys.readouterr().err
 
 
 def test_a_run_that_keeps_its_scores_elsewhere_remembers_where(
@@ -151,7 +151,7 @@ def test_a_language_model_that_changed_since_is_told(
     path = tmp_path / "lm" / "tokenizer.json"
     path.write_text(path.read_text("utf-8") + " ", "utf-8")
     assert main(["feedback", "export", str(tmp_path / "run")]) == 1
-    assert "has changed since it scored" in capsys.readouterr().err
+    assert "has changed since the scoring" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["config.toml", "sources.json", "places.json"])
@@ -180,7 +180,7 @@ def test_a_training_runs_feedback_can_be_exported(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--tasks", "nope"], 1, "unknown task 'nope'; there are colours, reverse, reviews"),
+        (["--tasks", "nope"], 1, "unknown task 'nope'; the tasks are colours, reverse, reviews"),
         (["--dtype", "float8"], 2, "feedback.dtype must be one of float32, bfloat16, float16, found 'float8'"),
         (["--candidates", "0"], 2, "candidates.num_candidates must be at least 1, found 0"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
@@ -209,7 +209,7 @@ def test_a_run_of_other_sizes_or_rows_is_not_mixed_in(
     scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert score(tasks, lm_folder, scored, "--seed", "5") == 2
-    assert "holds a run with another configuration (seed = 0 here, seed = 5 asked for)" in capsys.readouterr().err
+    assert "holds a run with another configuration (seed = 0 here, seed = 5 requested)" in capsys.readouterr().err
     shutil.copytree(tasks, tmp_path / "tasks")
     path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
     path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")

@@ -40,14 +40,14 @@ def test_a_plan_counts_what_the_run_then_does(
     pairs = json.loads(capsys.readouterr().out.splitlines()[-1])["pairs"]
     assert 120 < pairs <= 180
     assert main([*arguments, "--dry-run", "--seed", "3"]) == 2
-    assert "holds a run with another configuration (seed = 0 here, seed = 3 asked for)" in capsys.readouterr().err
+    assert "holds a run with another configuration (seed = 0 here, seed = 3 requested)" in capsys.readouterr().err
     assert [task["stored"] for task in planned(arguments, capsys)["tasks"]] == [60, 60]
 
 
 def test_a_plan_reads_as_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("reviews: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 scored before), then")
+    assert lines[0].startswith("reviews: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
     assert [line.split(":")[0] for line in lines[2:]] == ["feedback", "training", "disk", "evaluation"]
 
 

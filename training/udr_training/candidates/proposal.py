@@ -1,4 +1,4 @@
-"""Candidates: which demonstrations of a pool to have scored for each training query."""
+"""Candidates: the demonstrations to score for each training query."""
 
 import hashlib
 import random
@@ -14,38 +14,38 @@ Candidates = Mapping[str, tuple[str, ...]]
 """Demonstration ids by query id; never the query itself or a copy of it."""
 
 Neighbours = Callable[[Sequence[Row], int], list[list[int]]]
-"""From queries and a count to positions in the pool, nearest first."""
+"""Returns positions in the pool for queries and a count, nearest first."""
 
 
 def propose(
     others: "CandidatePool", queries: Sequence[Row], neighbours: Neighbours, num_candidates: int, random_share: float
 ) -> Candidates:
-    """Return ``num_candidates`` demonstrations for each query: its neighbours, and a share drawn at random.
+    """Return ``num_candidates`` demonstrations per query: its neighbours, and a random share.
 
-    Where there are too few neighbours (BM25 finds none for unknown words), more are drawn. The draw depends on
-    seed, task and query id alone, so a later iteration draws the same ones and their scores are there already.
+    If there are too few neighbours (BM25 finds none for unknown words), more are drawn. The draw depends only on seed,
+    task and query id, so later iterations draw the same demonstrations, which are scored already.
 
     Args:
-        others: the pool that demonstrations come from.
-        queries: rows of the same task, members of the pool or not.
-        neighbours: the nearest rows of the pool.
-        num_candidates: at most the pool's size less the query's copies.
+        others: the pool of demonstrations.
+        queries: rows of the same task, in the pool or not.
+        neighbours: the search for the nearest rows.
+        num_candidates: at most the pool's size minus the query's copies.
         random_share: the share of candidates drawn at random, 0 to 1.
     """
     near = num_candidates - round(num_candidates * random_share)
-    found = others.nearest(queries, neighbours, near)
+    nearest = others.nearest(queries, neighbours, near)
     return {
         query.id: tuple(row.id for row in others.filled(query, rows, num_candidates))
-        for query, rows in zip(queries, found, strict=True)
+        for query, rows in zip(queries, nearest, strict=True)
     }
 
 
 class CandidatePool:
-    """The rows of a pool that may be shown for a query: neither the query itself nor a copy of it.
+    """The rows of a pool that can be shown for a query: not the query itself or a copy of it.
 
     Args:
         pool: the pool.
-        seed: of what is drawn.
+        seed: the seed of random draws.
     """
 
     def __init__(self, pool: Pool, seed: int) -> None:
@@ -54,42 +54,41 @@ class CandidatePool:
 
     @property
     def fewest(self) -> int:
-        """How many rows are left for the query that has the most copies."""
+        """The number of rows for the query with the most copies."""
         return len(self.pool) - max(Counter(self._keys).values())
 
     def nearest(self, queries: Sequence[Row], neighbours: Neighbours, count: int) -> list[list[Row]]:
         """Return at most ``count`` neighbours of each query, nearest first."""
-        # Copies of the query take places among its neighbours: so many more are asked for.
-        asked = min(len(self.pool), count + len(self.pool) - self.fewest)
+        # Request as many more as a query can have copies among its neighbours.
+        requested = min(len(self.pool), count + len(self.pool) - self.fewest)
         return [
-            [self.pool.rows[place] for place in places if self._keys[place] != own][:count]
-            for own, places in zip(map(self._key, queries), neighbours(queries, asked), strict=True)
+            [self.pool.rows[position] for position in positions if self._keys[position] != own][:count]
+            for own, positions in zip(map(self._key, queries), neighbours(queries, requested), strict=True)
         ]
 
     def drawn(self, query: Row, purpose: str = "") -> list[Row]:
-        """Return all of them, in an order that seed, task, query id and purpose alone decide."""
+        """Return all rows for a query, in an order that depends only on seed, task, query id and purpose."""
         digest = hashlib.sha256(f"{self._seed}:{self.pool.task.name}:{query.id}{purpose}".encode()).digest()
-        places = random.Random(int.from_bytes(digest[:8])).sample(range(len(self.pool)), len(self.pool))
+        positions = random.Random(int.from_bytes(digest[:8])).sample(range(len(self.pool)), len(self.pool))
         own = self._key(query)
-        return [self.pool.rows[place] for place in places if self._keys[place] != own]
+        return [self.pool.rows[position] for position in positions if self._keys[position] != own]
 
     def context(self, query: Row, size: int) -> tuple[Row, ...]:
         """Return the demonstrations that the language model sees before each candidate of a query.
 
-        The paper shows a candidate alone. A small language model tells little by it: after a single example its
-        answer follows its habits more than the example, and some do the opposite of it. After two it compares the
-        query with both, as it does when it answers with several. The context is drawn for each query, so that what
-        one context favours is not learned; it is the same for all of a query's candidates, so that only they differ.
-        A candidate that was drawn for the context as well is shown twice.
+        The paper shows a candidate alone. After a single example, a small language model's answer follows its habits
+        more than the example; after two, it compares the query with both. The context is drawn per query, so that no
+        single context is learned, and is the same for all of a query's candidates, so that only they differ. A
+        candidate that is also in the context is shown twice.
 
         Args:
             query: the query.
-            size: how many; 0 for the paper's feedback.
+            size: the number of demonstrations; the paper has 0.
         """
         return tuple(self.drawn(query, ":context")[:size]) if size else ()
 
     def filled(self, query: Row, rows: Sequence[Row], count: int) -> list[Row]:
-        """Return ``rows`` and as many drawn ones as it takes to have ``count``."""
+        """Return ``rows``, filled up to ``count`` with drawn ones."""
         if len(rows) >= count:
             return list(rows)
         return list({row.id: row for row in [*rows, *self.drawn(query)]}.values())[:count]
@@ -99,10 +98,10 @@ class CandidatePool:
 
 
 def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:
-    """Return BM25 over a pool's inputs, or over its targets.
+    """Return BM25 search over a pool's inputs, or over its targets.
 
-    Searching by target needs the query's gold: right for proposing training candidates of generation tasks
-    (paper, appendix B), never for a retriever.
+    Search by target reads the query's gold: it is for training candidates of generation tasks (paper, appendix B),
+    never for a retriever.
     """
 
     def of(row: Row) -> str:
@@ -111,24 +110,24 @@ def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:
     index = BM25Search([of(row) for row in pool.rows])
 
     def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:
-        return [[place for place, _ in hits] for hits in index.search([of(row) for row in queries], count)]
+        return [[position for position, _ in hits] for hits in index.search([of(row) for row in queries], count)]
 
     return neighbours
 
 
 def first_neighbours(pool: Pool) -> Neighbours:
-    """Return the neighbours of the first iteration: BM25 over inputs, for generation over targets."""
+    """Return the search of the first iteration: BM25 over inputs, or over targets for generation."""
     return bm25_neighbours(pool, targets=pool.task.kind is Kind.GENERATION)
 
 
 def encoder_neighbours(pool: Pool, encoder: Encoder) -> Neighbours:
-    """Return the nearest demonstrations by an encoder."""
+    """Return an encoder's search over a pool."""
     demonstrations = [formatting.encoder_demonstration(pool.task, row) for row in pool.rows]
     index = FaissSearch(encoder.encode_demonstrations(demonstrations))
 
     def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:
-        wordings = [formatting.row_query(pool.task, row) for row in queries]
-        places, _ = index.search(encoder.encode_queries(wordings), count)
-        return [[int(place) for place in row] for row in places]
+        texts = [formatting.row_query(pool.task, row) for row in queries]
+        positions, _ = index.search(encoder.encode_queries(texts), count)
+        return [[int(position) for position in row] for row in positions]
 
     return neighbours

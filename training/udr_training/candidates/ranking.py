@@ -1,4 +1,4 @@
-"""From scores to ranks."""
+"""Ranks of scored candidates, and ranking metrics."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ class RankedExample:
     Attributes:
         query_id: the query's id.
         candidates: demonstration ids, by score, ties by id.
-        scores: the language model's numbers, in the same order.
+        scores: their scores, in the same order.
     """
 
     query_id: str
@@ -37,24 +37,23 @@ def ranks(scores: Sequence[float]) -> list[int]:
 
 
 def ndcg(retrieved: Sequence[int], cut: int = 8) -> float:
-    """Return the normalised discounted cumulative gain of an order of candidates, 0 to 1; 1 is the best order.
+    """Return the normalised discounted cumulative gain (NDCG) of an order of candidates; 1 is the best.
 
-    A candidate's gain is 1 / its rank by the language model, as in the list-wise loss; that of place p in the order
-    is discounted by log2(1 + p).
+    A candidate's gain is 1 / its rank by score, as in the list-wise loss; position p discounts it by log2(1 + p).
 
     Args:
-        retrieved: the candidates' ranks by the language model, in the order to be judged; equal scores share a rank.
-        cut: how many places count.
+        retrieved: the candidates' ranks by score, in the order to evaluate; equal scores share a rank.
+        cut: the number of positions that count.
     """
 
     def gain(order: Sequence[int]) -> float:
-        return sum(1 / rank / math.log2(1 + place) for place, rank in enumerate(order[:cut], start=1))
+        return sum(1 / rank / math.log2(1 + position) for position, rank in enumerate(order[:cut], start=1))
 
     return gain(retrieved) / gain(sorted(retrieved))
 
 
 def reciprocal_rank(retrieved: Sequence[int]) -> float:
-    """Return 1 / the place of the first candidate that none scores above; 1 is the best.
+    """Return 1 / the position of the first candidate with the highest score; 1 is the best.
 
     Args:
         retrieved: as for ``ndcg``.

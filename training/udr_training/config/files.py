@@ -1,4 +1,4 @@
-"""Configurations as TOML: a preset, changed by a file, changed by flags; and what a run keeps of its own."""
+"""Configurations as TOML: a preset, overridden by a file, overridden by options; and a run's own copy."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,18 +16,18 @@ PRESETS = ("cpu", "default", "paper")
 
 
 def load_config(preset: str, overrides: Mapping[str, object], file: Path | None = None) -> RunConfig:
-    """Return the preset's configuration, changed by a file's values, changed by ``overrides``.
+    """Return a preset's configuration, overridden by a file's values, overridden by ``overrides``.
 
     Args:
         preset: ``cpu``, ``default`` or ``paper``.
-        overrides: by dotted name, ``train.epochs``; None values are ignored.
+        overrides: by dotted name, such as ``train.epochs``; None is ignored.
         file: a TOML file with the tables ``candidates``, ``feedback`` and ``train``.
 
     Raises:
-        ConfigError: a name is unknown, a value is of the wrong type or makes no sense.
+        ConfigError: a name is unknown, or a value is invalid.
     """
     if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; there are {', '.join(PRESETS)}")
+        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; found {preset!r}")
     values = tomllib.loads(files("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
     if file is not None:
         try:
@@ -38,7 +38,7 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
         if value is not None:
             stage, _, key = name.rpartition(".")
             values = _merged(values, {stage: {key: value}} if stage else {key: value})
-    # At once: two values may make sense together that make none one by one.
+    # All at once: two values can be valid together but not one by one.
     return _apply(RunConfig(), values)
 
 
@@ -49,16 +49,16 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def settings_of(lines: Sequence[str]) -> dict[str, object]:
-    """Return what ``NAME=VALUE`` lines say, by dotted name; a value is TOML, or a bare word.
+    """Return the values of ``NAME=VALUE`` settings, by dotted name; a value is TOML or a bare word.
 
     Raises:
-        ConfigError: a line is none.
+        ConfigError: a setting has another form.
     """
     settings: dict[str, object] = {}
     for line in lines:
         name, equals, value = line.partition("=")
         if not equals or not name.strip():
-            raise ConfigError(f"a setting is NAME=VALUE, such as train.epochs=4; found {line!r}")
+            raise ConfigError(f"a setting must be NAME=VALUE, such as train.epochs=4; found {line!r}")
         try:
             settings[name.strip()] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:
@@ -77,7 +77,7 @@ def to_toml(config: ScoringConfig) -> str:
 
 
 def from_toml(text: str, kind: type[_Config]) -> _Config:
-    """Return the configuration that ``to_toml`` wrote, as much of it as ``kind`` has."""
+    """Return the configuration that ``to_toml`` wrote, limited to the fields of ``kind``."""
     known = get_type_hints(kind)
     return _apply(kind(), {name: value for name, value in tomllib.loads(text).items() if name in known})
 
@@ -99,7 +99,7 @@ def _apply(stage: _Stage, values: Mapping[str, Any]) -> _Stage:
     changes: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
-            raise ConfigError(f"unknown setting {name!r}; known are {', '.join(kinds)}")
+            raise ConfigError(f"unknown setting {name!r}; the known settings are {', '.join(kinds)}")
         old: Any = getattr(stage, name)
         is_table = isinstance(value, Mapping) and is_dataclass(old)
         changes[name] = _apply(old, dict(value)) if is_table else _checked(name, value, kinds[name])

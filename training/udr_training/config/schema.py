@@ -1,4 +1,4 @@
-"""Configuration: one frozen dataclass a stage."""
+"""Configuration: one frozen dataclass per stage."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -16,10 +16,10 @@ class CandidateConfig:
     """Which pairs are scored.
 
     Attributes:
-        pool: rows of a task's pool, chosen by seed; 0 for all.
-        queries: training queries a task, chosen by seed among the pool; 0 for all.
-        num_candidates: K, candidates a query and iteration.
-        random_share: the share of them drawn at random.
+        pool: rows per pool, sampled by seed; 0 for all.
+        queries: training queries per task, sampled from the pool by seed; 0 for all.
+        num_candidates: K, candidates per query and iteration.
+        random_share: the share of random candidates.
     """
 
     pool: int = 0
@@ -30,14 +30,14 @@ class CandidateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackConfig:
-    """Who scores them.
+    """The feedback language model.
 
     Attributes:
-        lm: the feedback language model's name.
-        dtype: of its weights.
-        device: where it runs.
-        context: demonstrations shown before the one that is scored, drawn for each query; the paper has 0.
-        pack_tokens: tokens a pack; 0 takes what was measured to be best on the device.
+        lm: its name.
+        dtype: the precision of its weights.
+        device: its device.
+        context: demonstrations shown before the scored one, drawn per query; the paper has 0.
+        pack_tokens: tokens per pack; 0 uses the measured optimum of the device.
     """
 
     lm: str = DEFAULT_LM
@@ -53,30 +53,30 @@ class TrainConfig:
 
     Attributes:
         model: the encoder to start from.
-        warm_start: start later iterations from the iteration before, instead of from ``model`` as the paper does.
+        warm_start: start later iterations from the previous one instead of from ``model``, as the paper does.
         towers: 1 shares one encoder between queries and demonstrations, 2 trains one for each.
-        pooling: ``mean`` or ``cls``; ``model`` leaves it to the encoder.
-        lora_rank: train adapters of that rank instead of all weights, and merge them at the end; 0 trains all.
-        max_tokens: the encoder's longest text; 0 leaves it to the model.
-        iterations: trainings; candidates are mined with the last trained encoder between them.
+        pooling: ``mean`` or ``cls``; ``model`` keeps the encoder's own.
+        lora_rank: train adapters of this rank and merge them at the end; 0 trains all weights.
+        max_tokens: the encoder's window; 0 keeps the model's own.
+        iterations: trainings; between them the last encoder mines candidates.
         epochs: visits to each training query, on average.
-        patience: stop an iteration after so many epochs without a better validation NDCG; 0 never does.
-        validation: the share of a task's queries that is not trained on but watched; 0 watches none.
-        batch_size: queries a step.
-        mini_batch: texts embedded at a time, so that memory is bounded (gradient cache); 0 embeds a step's at once.
-        list_length: l, candidates a query and step.
+        patience: stop an iteration after this many epochs without a better validation NDCG; 0 never stops.
+        validation: the share of a task's queries that is held out for validation; 0 turns it off.
+        batch_size: queries per step.
+        mini_batch: texts embedded at a time to bound memory (gradient cache); 0 embeds a step's texts at once.
+        list_length: l, candidates per query and step.
         draws: how they are drawn: ``uniform`` (the paper), or ``stratified`` (the authors' code).
         alpha: tasks are drawn with p ∝ q^α.
         loss: ``udr`` (the paper), ``lambda`` (the authors' code), ``epr`` or ``kl``.
         ranking_weight: λ of the losses; ``epr`` has none.
-        score_temperature: τ of the loss ``kl``: scores are divided by it.
-        score_margin: candidates whose score is that close to the best are no negatives.
-        temperature: divides cosines; 0 takes the plain dot product.
-        optimizer: a name that Transformers knows as ``optim``.
+        score_temperature: τ of the loss ``kl``, which divides scores.
+        score_margin: candidates with a score this close to the best are not negatives.
+        temperature: divides cosines; 0 uses the dot product.
+        optimizer: a value of Transformers' ``optim``.
         learning_rate: the peak of a linear schedule.
         warmup: the share of steps before the peak.
-        dtype: what is computed in; weights stay float32 (autocast).
-        tensorboard: write ``iteration-N/tensorboard`` too, for the program of that name.
+        dtype: the precision of computation (autocast); weights stay float32.
+        tensorboard: also write ``iteration-N/tensorboard``.
     """
 
     model: str = DEFAULT_ENCODER
@@ -108,10 +108,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    """Everything that scores depend on, beside the tasks' rows.
+    """Everything that scores depend on, apart from the rows.
 
     Raises:
-        ConfigError: a value makes no sense.
+        ConfigError: a value is invalid.
     """
 
     tasks: tuple[str, ...] = ()
@@ -137,10 +137,10 @@ class ScoringConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ScoringConfig):
-    """Everything that a training run's result depends on, beside the tasks' rows.
+    """Everything that a training run's result depends on, apart from the rows.
 
     Raises:
-        ConfigError: a value makes no sense, alone or beside another.
+        ConfigError: a value is invalid, alone or in combination.
     """
 
     train: TrainConfig = TrainConfig()
@@ -182,8 +182,8 @@ class RunConfig(ScoringConfig):
             raise ConfigError("train.patience needs train.validation above 0: it waits for a better validation NDCG")
         if train.mini_batch and updates_while_backward(train.optimizer):
             raise ConfigError(
-                f"train.mini_batch needs train.optimizer to step after a whole batch; {train.optimizer} changes the "
-                "weights as gradients come, between two mini-batches"
+                f"train.mini_batch needs a train.optimizer that steps after a whole batch; {train.optimizer} updates "
+                "the weights during the backward pass, between mini-batches"
             )
         if train.lora_rank and train.towers == 2:
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")
@@ -195,7 +195,7 @@ class RunConfig(ScoringConfig):
 
 
 def updates_while_backward(optimizer: str) -> bool:
-    """Say whether an optimizer of Transformers changes each weight as soon as its gradient is there, and drops it."""
+    """Return whether an optimizer updates each weight during the backward pass."""
     return optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")
 
 

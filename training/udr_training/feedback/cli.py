@@ -1,4 +1,4 @@
-"""The commands ``udr feedback score | export | stats``: arguments to configuration to one call."""
+"""The commands ``udr feedback score``, ``export`` and ``stats``."""
 
 import json
 from pathlib import Path
@@ -18,21 +18,21 @@ _Run = Annotated[Path, typer.Argument(help="The directory of `udr feedback score
 @app.command()
 def score(
     tasks_folder: TasksFolder,
-    out: Annotated[Path, typer.Option("--out", help="The run directory; a run that was cut short goes on.")],
+    out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
     tasks: TaskNames = None,
     lm: Annotated[
-        str, typer.Option("--lm", help="Hub name, path, package:NAME, or the address of a completions server.")
+        str, typer.Option("--lm", help="Hub name, path, package:NAME, or the URL of a completions server.")
     ] = DEFAULT_LM,
-    dtype: Annotated[str, typer.Option(help="Its weights: float32, bfloat16, float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="Where it runs: cpu, cuda.")] = "cpu",
-    pool: Annotated[int, typer.Option(help="Rows of a task's pool, by seed; 0 for all.")] = 0,
-    queries: Annotated[int, typer.Option(help="Training queries a task, by seed; 0 for all.")] = 0,
-    candidates: Annotated[int, typer.Option(help="K, BM25's best demonstrations for each query.")] = 50,
-    random_share: Annotated[float, typer.Option(help="The share of them drawn at random instead.")] = 0.0,
-    context: Annotated[int, typer.Option(help="Demonstrations shown before the one that is scored.")] = 0,
-    pack_tokens: Annotated[int, typer.Option(help="Tokens a pack; 0 takes what is best on the device.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    feedback: Annotated[Path | None, typer.Option(help="A file of scores to read and add to.")] = None,
+    dtype: Annotated[str, typer.Option(help="The precision of its weights: float32, bfloat16, float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="Its device: cpu, cuda.")] = "cpu",
+    pool: Annotated[int, typer.Option(help="Rows per pool, sampled by seed; 0 for all.")] = 0,
+    queries: Annotated[int, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = 0,
+    candidates: Annotated[int, typer.Option(help="K, candidates per query, proposed by BM25.")] = 50,
+    random_share: Annotated[float, typer.Option(help="The share of random candidates instead, 0 to 1.")] = 0.0,
+    context: Annotated[int, typer.Option(help="Demonstrations shown before the scored one.")] = 0,
+    pack_tokens: Annotated[int, typer.Option(help="Tokens per pack; 0 uses the device's optimum.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of all random choices.")] = 0,
+    feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
@@ -41,7 +41,7 @@ def score(
     listed = names_of(tasks)
     cut = CandidateConfig(pool=pool, queries=queries, num_candidates=candidates, random_share=random_share)
     who = FeedbackConfig(lm=lm, dtype=dtype, device=device, context=context, pack_tokens=pack_tokens)
-    # What makes no sense is told before the seconds that the imports below take.
+    # Validate before the imports below, which take seconds.
     ScoringConfig(seed=seed, candidates=cut, feedback=who)
     collection = open_collection(tasks_folder, listed)
     config = ScoringConfig(tasks=tuple(collection.tasks), seed=seed, candidates=cut, feedback=who)
@@ -65,7 +65,7 @@ def export(run: _Run) -> None:
 
 @app.command()
 def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print what the scores of a run have cost: pairs, tokens, seconds, bytes."""
+    """Print the cost of a run's scores: pairs, tokens, seconds, bytes."""
     from udr_training.feedback.export import statistics
 
     numbers = statistics(run).to_json()

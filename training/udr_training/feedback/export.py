@@ -1,4 +1,4 @@
-"""What a run's feedback says, pair by pair, and what it has cost."""
+"""A run's scored pairs, and their cost."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -22,28 +22,27 @@ _LOG = logging.getLogger(__name__)
 
 
 def exported(path: Path) -> Iterator[dict[str, Json]]:
-    """Yield a run's scored pairs, task by task, in the order they were proposed.
+    """Yield a run's scored pairs, task by task, in the order of their proposal.
 
-    Each holds ``task``, ``query_id``, ``demonstration_id``, the ``prompt`` before the option as the language model
-    read it, ``prompt_tokens`` (its token ids; null for a remote model, whose tokens are not ours to know), the
-    ``options`` as scored, their ``log_likelihoods`` (sums over tokens), and the pair's ``score``.
+    Keys: ``task``, ``query_id``, ``demonstration_id``, ``prompt`` (the text before the option), ``prompt_tokens`` (its
+    token ids; null for a remote model), ``options``, their ``log_likelihoods`` (sums over tokens), and ``score``.
 
     Args:
         path: the directory of ``udr feedback score`` or ``udr train``.
 
     Raises:
-        ArtifactError: it holds no run, or the tasks or the language model have changed since.
+        ArtifactError: there is no run, or its tasks or its language model have changed.
     """
     folder = RunFolder(path)
-    tasks, words, missing = _tasks(folder), _words(folder), 0
+    tasks, tokenizer, missing = _tasks(folder), _tokenizer(folder), 0
     with _store(folder) as store:
         for name, candidates in folder.candidates().items():
             for pair in tasks[name].pairs(candidates):
-                said = store.get([pair.key]).get(pair.key)
-                if said is None:
+                likelihoods = store.get([pair.key]).get(pair.key)
+                if likelihoods is None:
                     missing += 1
                     continue
-                prompt, prompt_tokens = _read(words, pair)
+                prompt, prompt_tokens = _prompt(tokenizer, pair)
                 yield {
                     "task": name,
                     "query_id": pair.query.id,
@@ -51,31 +50,31 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
                     "prompt": prompt,
                     "prompt_tokens": prompt_tokens,
                     "options": list(formatting.options(pair.task, pair.query)),
-                    "log_likelihoods": [float(value) for value in said.sums],
-                    "score": pair_score(pair, said),
+                    "log_likelihoods": [float(value) for value in likelihoods.sums],
+                    "score": pair_score(pair, likelihoods),
                 }
     if missing:
-        _LOG.warning("%s: %d pairs are not scored yet; start it again with --out %s", path, missing, path)
+        _LOG.warning("%s: %d pairs are not scored yet; resume with --out %s", path, missing, path)
 
 
-def _read(words: ModelTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None]:
-    """Return what the language model read before the option: text, and tokens where they are known."""
-    if words is None:
+def _prompt(tokenizer: ModelTokenizer | None, pair: Pair) -> tuple[str, list[Json] | None]:
+    """Return the text before the option, and its tokens if they are known."""
+    if tokenizer is None:
         return pair_text(pair), None
-    prompt = pair_prompt(words, pair)
-    # Tokens do not always spell their text again; they are asked only where text was cut.
-    return words.text(prompt.context) if prompt.lost else pair_text(pair), list(prompt.context)
+    prompt = pair_prompt(tokenizer, pair)
+    # Decoding does not always restore the text, so it is used only for truncated prompts.
+    return tokenizer.text(prompt.context) if prompt.lost else pair_text(pair), list(prompt.context)
 
 
-def _words(folder: RunFolder) -> ModelTokenizer | None:
-    """Return the tokenizer that cut the prompts; None for a remote language model."""
+def _tokenizer(folder: RunFolder) -> ModelTokenizer | None:
+    """Return the tokenizer of the prompts; None for a remote language model."""
     name = folder.config(ScoringConfig).feedback.lm
     if is_remote(name):
         return None
-    # A path may have been given from another folder than this one.
+    # A relative path may have been given from another working directory.
     name = str(folder.places.get("lm", name))
     if hub.fingerprint(hub.locate(name)) != folder.sources["lm"]:
-        raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since it scored; restore it")
+        raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since the scoring; restore it")
     return ModelTokenizer.load(name)
 
 
@@ -83,8 +82,8 @@ def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
     config, made_from = folder.config(ScoringConfig), folder.sources
     if made_from["lm_wording"] != formatting.LM_WORDING:
         raise ArtifactError(
-            f"{folder.path}: scored with the wording {made_from['lm_wording']}, but this version of udr has "
-            f"{formatting.LM_WORDING}; score again into another folder"
+            f"{folder.path}: scored with the wording {made_from['lm_wording']}, but this version of udr uses "
+            f"{formatting.LM_WORDING}; score again into another directory"
         )
     collection = open_collection(folder.places["tasks"], config.tasks or None)
     tasks = {name: TrainingTask.cut(task, config) for name, task in collection.tasks.items()}
@@ -93,8 +92,8 @@ def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
     changed = [name for name, task in tasks.items() if pools.get(name) != task.digest]
     if changed:
         raise ArtifactError(
-            f"{folder.path}: the rows of {', '.join(changed)} in {folder.places['tasks']} have changed since they "
-            "were scored; restore them, or score again into another folder"
+            f"{folder.path}: the rows of {', '.join(changed)} in {folder.places['tasks']} have changed since the "
+            "scoring; restore them, or score again into another directory"
         )
     return tasks
 
@@ -102,22 +101,24 @@ def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
 def _store(folder: RunFolder) -> FeedbackStore:
     made_from, path = folder.sources, folder.places["feedback"]
     if not path.is_file():
-        raise ArtifactError(f"{folder.path}: its scores were kept in {path}, and are no longer there")
+        raise ArtifactError(
+            f"{folder.path}: its scores were in {path}, which no longer exists; restore the file, or score again"
+        )
     return FeedbackStore(path, str(made_from["lm"]), str(made_from["lm_dtype"]), str(made_from["lm_wording"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a language model's scores have cost, all runs that share the file together.
+    """The cost of a language model's scores, over all runs with the same file.
 
     Attributes:
-        pairs: stored.
-        scored: computed; more than are stored where some were computed twice.
-        cut: computed of prompts that lost text to the model's window.
-        lost: tokens that demonstrations lost there.
-        tokens: of the prompts and options computed, each pair counted by itself.
-        seconds: in the language model.
-        bytes: of the file, other models' scores included.
+        pairs: stored pairs.
+        scored: computed pairs; more than are stored if some were computed twice.
+        cut: computed pairs whose demonstrations were truncated.
+        lost: the truncated tokens.
+        tokens: tokens of the computed prompts and options, without sharing.
+        seconds: seconds in the language model.
+        bytes: the size of the file, with other models' scores.
     """
 
     pairs: int
@@ -145,10 +146,10 @@ class Statistics:
 
 
 def statistics(path: Path) -> Statistics:
-    """Return what the scores of a run have cost.
+    """Return the cost of a run's scores.
 
     Raises:
-        ArtifactError: the directory holds no run.
+        ArtifactError: there is no run in the directory.
     """
     folder = RunFolder(path)
     with _store(folder) as store:

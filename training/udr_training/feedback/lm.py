@@ -1,4 +1,4 @@
-"""Which language model a name stands for: one in this process, or one behind a completions endpoint."""
+"""Language models by name: in this process, or behind a completions endpoint."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from udr_training.feedback.scoring import FeedbackLM
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose scores a language model's are.
+    """The identity of a language model's scores.
 
     Attributes:
-        fingerprint: of its files, or of its address and name.
-        dtype: of its weights, as text; ``remote`` where they are not ours to know.
+        fingerprint: a hash of its files, or of its URL and name.
+        dtype: the precision of its weights; ``remote`` if unknown.
     """
 
     fingerprint: str
@@ -23,17 +23,17 @@ class Identity:
 
 
 def is_remote(name: str) -> bool:
-    """Say whether a language model's name is the address of a server."""
+    """Return whether a language model's name is a server's URL."""
     return name.startswith(("http://", "https://"))
 
 
 def identify(config: FeedbackConfig) -> Identity:
-    """Return whose scores a language model's will be, without loading it; a remote one is asked.
+    """Return the identity of a language model without loading it; a remote one is queried.
 
     Raises:
-        ConfigError: there is no such device.
-        ModelError: the name leads nowhere.
-        FeedbackError: the server gives no usable numbers.
+        ConfigError: the device does not exist.
+        ModelError: there is no such model.
+        FeedbackError: the server returns no usable scores.
     """
     if is_remote(config.lm):
         lm = RemoteLM.connect(config.lm)
@@ -43,12 +43,12 @@ def identify(config: FeedbackConfig) -> Identity:
 
 
 def load_lm(config: FeedbackConfig) -> FeedbackLM:
-    """Return the language model, ready to score.
+    """Load a language model.
 
     Raises:
-        ConfigError: there is no such device.
-        ModelError: the name leads nowhere, or not to a causal language model.
-        FeedbackError: the server gives no usable numbers.
+        ConfigError: the device does not exist.
+        ModelError: there is no such model, or it is not a causal language model.
+        FeedbackError: the server returns no usable scores.
     """
     if is_remote(config.lm):
         return RemoteLM.connect(config.lm)
@@ -56,5 +56,5 @@ def load_lm(config: FeedbackConfig) -> FeedbackLM:
 
 
 def load_local(config: FeedbackConfig) -> CausalLM:
-    """Return the language model of this process, which also answers; errors as ``load_lm``."""
+    """Load a language model in this process, which can also generate; errors as ``load_lm``."""
     return CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)

@@ -1,4 +1,4 @@
-"""What a language model reads: a query's prompt with the demonstrations before it, in tokens."""
+"""Pairs: a query and a candidate, and the prompt that the language model reads for them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from udr_training.feedback.store import PairKey
 
 
 class LMTokenizer(Protocol):
-    """How a language model cuts texts into tokens."""
+    """A language model's tokenizer."""
 
     @property
     def context(self) -> int:
-        """The longest sequence the model takes, in tokens."""
+        """The longest sequence of the model, in tokens."""
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
         """Return the tokens of one segment of a prompt."""
@@ -25,13 +25,13 @@ class LMTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A training query and a candidate demonstration for it, of one task.
+    """A training query and a candidate demonstration of the same task.
 
     Attributes:
-        task: words them.
+        task: the task, which formats them.
         query: the query.
-        demonstration: the demonstration that is scored.
-        context: demonstrations shown before it, the same for all pairs that are compared.
+        demonstration: the demonstration to score.
+        context: demonstrations shown before it, the same for all candidates of a query.
     """
 
     task: Task
@@ -41,7 +41,7 @@ class Pair:
 
     @property
     def shown(self) -> tuple[Row, ...]:
-        """All demonstrations that the language model reads, in their order."""
+        """All demonstrations that the language model reads, in order."""
         return (*self.context, self.demonstration)
 
     @property
@@ -52,18 +52,18 @@ class Pair:
 
     @property
     def key(self) -> PairKey:
-        """What the pair's score is stored under."""
+        """The key of the pair's score."""
         shown, query = self.texts
         return PairKey.of((self.task.instruction, *shown), query, formatting.options(self.task, self.query))
 
 
 def candidate_pairs(others: CandidatePool, queries: Sequence[Row], candidates: Candidates, context: int) -> list[Pair]:
-    """Return the pairs of queries and their candidates, as they are scored.
+    """Return the pairs of queries and their candidates.
 
     Args:
-        others: the pool that the candidates come from.
-        queries: rows of the same task, members of the pool or not.
-        candidates: of each query.
+        others: the pool of the candidates.
+        queries: rows of the same task, in the pool or not.
+        candidates: demonstration ids by query id.
         context: demonstrations shown before each candidate.
     """
     rows = {row.id: row for row in others.pool.rows}
@@ -76,7 +76,7 @@ def candidate_pairs(others: CandidatePool, queries: Sequence[Row], candidates: C
 
 
 def pair_text(pair: Pair) -> str:
-    """Return the text that a pair's options follow."""
+    """Return the text before a pair's options."""
     return formatting.prompt(pair.task.instruction, *pair.texts)
 
 
@@ -91,22 +91,22 @@ def prompt_of(
 ) -> Prompt:
     """Return the prompt that shows ``demonstrations``, in this order, before the query, with the query's options.
 
-    Each part is tokenised on its own, so that token boundaries are the same whatever stands beside it. Where the
-    whole is longer than the model takes, the demonstrations' inputs lose their ends, the longest first; outputs,
-    query and options are never cut. Common demonstrations may take half of the room that is left, so that they are
-    the same whatever follows them (less only where the outputs that follow need it).
+    Each part is tokenised on its own, so that token boundaries do not depend on its neighbours. If the prompt exceeds
+    the model's window, the ends of the demonstrations' inputs are cut, the longest first; outputs, query and options
+    are never cut. Common demonstrations get at most half of the remaining room, so that they do not depend on the
+    following ones (less if the following outputs need it).
 
     Args:
-        lm: whose tokens they are.
-        task: words them.
+        lm: the tokenizer.
+        task: the task, which formats the rows.
         query: the row to answer.
         demonstrations: rows, in the order shown.
-        num_common: how many of them, from the first, all prompts that are scored together share; they are packed
-            with the instruction.
-        answer_tokens: room to leave for the answer; None leaves what the longest option needs.
+        num_common: how many of the first demonstrations are shared by all prompts scored together; they are packed with
+            the instruction.
+        answer_tokens: room for the answer; None reserves what the longest option needs.
 
     Raises:
-        FeedbackError: even without the demonstrations' inputs it is too long.
+        FeedbackError: the prompt is too long even without the demonstrations' inputs.
     """
     instruction = lm.tokens(task.instruction + formatting.SEPARATOR, start=True)
     parts = [
@@ -124,7 +124,7 @@ def prompt_of(
     if fixed > lm.context:
         raise FeedbackError(
             f"task {task.name!r}, row {query.id!r}: the prompt needs {fixed} tokens without any demonstration's input, "
-            f"but the language model takes {lm.context}; shorten the row or leave it out"
+            f"but the language model's window is {lm.context}; shorten the row or remove it"
         )
     room = lm.context - fixed
     common_room = min(room, (room + sum(outputs[num_common:])) // 2)
@@ -137,7 +137,7 @@ def prompt_of(
 
 
 def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
-    """Return the texts, the longest cut at their ends until all together fit ``room`` tokens, or are empty."""
+    """Return the texts, the longest ones truncated, so that together they have at most ``room`` tokens."""
     limit = max(map(len, texts), default=0)
     while limit > 0 and sum(min(len(tokens), limit) for tokens in texts) > room:
         limit -= 1
@@ -145,5 +145,5 @@ def cut_longest(texts: Sequence[Tokens], room: int) -> list[Tokens]:
 
 
 def pair_prompt(lm: LMTokenizer, pair: Pair) -> Prompt:
-    """Return the prompt of a pair; those of one context share it."""
+    """Return the prompt of a pair; pairs with the same context share its tokens."""
     return prompt_of(lm, pair.task, pair.query, pair.shown, num_common=len(pair.context))

@@ -1,4 +1,4 @@
-"""The feedback of a run: the candidates of its iterations, scored, or read where they were scored before."""
+"""The feedback of a run: the candidates of its iterations and their scores."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,29 +16,29 @@ from udr_training.feedback.task import TrainingTask
 from udr_training.run_folder import RunFolder
 
 Report = Callable[[str, Progress], None]
-"""Told a task's name and how far its scoring is."""
+"""Called with a task's name and the progress of its scoring."""
 
 Scores = Mapping[tuple[str, str], float]
-"""By query id and demonstration id; higher is better."""
+"""Scores by query id and demonstration id; higher is better."""
 
 
 class FeedbackRun:
     """A run's candidates and their scores: all of ``udr feedback score``, and the first half of ``udr train``.
 
     Args:
-        path: the run directory; made when it does not exist.
+        path: the run directory; created if missing.
         collection: the tasks.
         config: everything that the result depends on.
-        feedback: where scores are kept; None keeps them in the run directory. Runs may share a file.
-        report: told about the progress.
-        fewest: the least number of candidates that a query must have.
-        sources: hashes of what else the run is made from.
+        feedback: the file of scores, which runs can share; None uses one in the run directory.
+        report: called with the progress.
+        fewest: the smallest number of candidates that a query needs.
+        sources: hashes of the run's other inputs.
 
     Raises:
-        ConfigError: the directory belongs to a run with another configuration, or that was started from other data
-            or models; a pool is too small; or there is no such device.
-        ModelError: the language model's name leads nowhere.
-        FeedbackError: a remote language model gives no usable numbers.
+        ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
+            too small; or the device does not exist.
+        ModelError: the language model cannot be found.
+        FeedbackError: a remote language model returns no usable scores.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FeedbackRun:
         tasks = {name: TrainingTask.cut(task, config, fewest) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
         order = self.folder.claim(config, {**(sources or {}), **self._sources(tasks)}, self._places(collection))
-        # What is drawn depends on the order of the tasks: the one that the run began with.
+        # Random draws depend on the order of the tasks: keep the original one.
         self.tasks = {name: tasks[name] for name in order or tasks}
 
     def _sources(self, tasks: Mapping[str, TrainingTask]) -> dict[str, Json]:
@@ -69,21 +69,21 @@ class FeedbackRun:
         }
 
     def _places(self, collection: Collection) -> dict[str, Path]:
-        """Return where what the scores need lies on this machine."""
+        """Return the paths that the scores depend on."""
         lm = {"lm": Path(self._config.lm).expanduser()} if hub.is_local(self._config.lm) else {}
         return {"tasks": collection.root, "feedback": self._store, **lm}
 
     def finish(self) -> dict[str, Scores]:
-        """Score what is not scored yet, and return all scores by task."""
+        """Score all missing pairs, and return all scores by task."""
         self.propose(0, first_neighbours)
         return self.scores(0)
 
     def propose(self, number: int, neighbours: Callable[[Pool], Neighbours]) -> None:
-        """Propose the candidates of one iteration, unless that was done before.
+        """Propose the candidates of an iteration, unless they exist.
 
         Args:
-            number: of the iteration.
-            neighbours: makes a pool's search.
+            number: the iteration.
+            neighbours: returns a pool's search.
         """
         if not self.folder.is_proposed(number):
             with self.folder.timed(number, "candidates"):
@@ -91,10 +91,10 @@ class FeedbackRun:
                 self.folder.propose(number, proposed)
 
     def scores(self, number: int) -> dict[str, Scores]:
-        """Return the scores of all candidates proposed up to an iteration; what is missing is computed and stored."""
+        """Return the scores of all candidates up to an iteration; missing ones are computed and stored."""
         with self.folder.timed(number, "feedback"):
             candidates = self.folder.candidates(number + 1)
-            # Loaded anew each time: what follows the feedback should have the memory to itself.
+            # Loaded each time, so that training has the memory for itself.
             lm = load_lm(self._config)
             with FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as opened:
                 return {

@@ -1,4 +1,4 @@
-"""From pairs to scores: word them, look them up, compute what is missing, normalise."""
+"""From pairs to scores: look them up, compute and store the missing ones, normalise."""
 
 import logging
 import time
@@ -17,29 +17,29 @@ from udr_training.feedback.store import FeedbackStore, PairKey, Work
 _LOG = logging.getLogger(__name__)
 
 _BLOCK = 5_000
-"""Pairs whose prompts are planned at a time: enough to fill packs, few enough to hold their tokens in memory."""
+"""Pairs scheduled at a time: enough to fill packs, few enough for memory."""
 
 
 class FeedbackLM(LMTokenizer, Protocol):
-    """What a feedback language model is to the rest of udr."""
+    """A feedback language model, as the rest of udr uses it."""
 
     fingerprint: str
     dtype: str
 
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Say which prompts to score together."""
+        """Return which prompts to score together, as positions."""
 
     def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
-        """Return what the model says of the options of prompts that were planned together."""
+        """Return the likelihoods of the options of prompts that are scored together."""
 
 
 def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
-    """Return what a task compares its options by, [num_options]: their log-likelihoods, or these per token.
+    """Return the values by which a task compares its options, [num_options]: log-likelihoods, in total or per token.
 
     Args:
-        task: says which; where it does not, classification sums, since its labels are the same for every query,
-            and all else takes the mean.
-        likelihoods: of the options.
+        task: its ``normalise`` decides; by default classification uses sums, since its labels are the same for every
+            query, and other kinds use means.
+        likelihoods: the likelihoods of the options.
     """
     values = likelihoods.sums.astype(np.float64)
     default = Normalise.SUM if task.kind is Kind.CLASSIFICATION else Normalise.MEAN
@@ -47,15 +47,14 @@ def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
 
 
 def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
-    """Return a demonstration's score from its options' values; higher is better (paper, section 3.2).
+    """Return a demonstration's score; higher is better (paper, section 3.2).
 
-    Classification and multiple choice: the gold option's share, a softmax over the options. Generation: the
-    target's value.
+    Classification and multiple choice: the gold option's softmax share. Generation: the target's value.
 
     Args:
-        task: says which.
+        task: the task.
         values: [num_options], see ``option_values``.
-        gold: the position of the right option.
+        gold: the position of the gold option.
     """
     if task.kind is Kind.GENERATION:
         return float(values[gold])
@@ -65,13 +64,13 @@ def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a scoring run is.
+    """The progress of scoring.
 
     Attributes:
         done: pairs scored.
         total: pairs to score.
-        tokens: of the prompts and options scored.
-        seconds: since it began.
+        tokens: tokens of the scored prompts and options.
+        seconds: seconds since the start.
     """
 
     done: int
@@ -86,19 +85,19 @@ def score_pairs(
     pairs: Iterable[Pair],
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> dict[tuple[str, str], float]:
-    """Return the score of each pair by (query id, demonstration id), computing and storing what is missing.
+    """Return the score of each pair by (query id, demonstration id); missing ones are computed and stored.
 
     Args:
-        lm: the language model that ``store`` was opened for.
-        store: where log-likelihoods are kept; written after every pack, so a kill loses one pack at most.
-        pairs: of one task.
+        lm: the language model of ``store``.
+        store: the log-likelihoods; written after every pack, so a kill loses at most one pack.
+        pairs: pairs of one task.
         progress: called after every pack.
     """
     keyed = [(pair.key, pair) for pair in pairs]
-    # Copies under other ids share a key: they are scored once, and each has its place in the answer.
+    # Copies with other ids share a key and are scored once.
     distinct = dict(keyed)
     known = store.get(distinct)
-    missing = sorted((key for key in distinct if key not in known), key=lambda key: _place(key, distinct[key]))
+    missing = sorted((key for key in distinct if key not in known), key=lambda key: _work_order(key, distinct[key]))
     started = time.monotonic()
     done, total = 0, Work()
     for first in range(0, len(missing), _BLOCK):
@@ -110,13 +109,13 @@ def score_pairs(
     if total.cut:
         message = "%d of %d prompts were too long: demonstrations lost %d tokens"
         _LOG.warning(message, total.cut, total.pairs, total.lost)
-    # Read back, so that a run that goes on has the very numbers of one that was never cut short.
+    # Read back, so that a resumed run has exactly the numbers of an uninterrupted one.
     known |= store.get(missing)
     return {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for key, pair in keyed}
 
 
-def _place(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
-    """Return a pair's place in the order of work: long beginnings first, and together what begins alike."""
+def _work_order(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
+    """Return a pair's sort key: long prefixes first, equal prefixes together."""
     return (
         -len(formatting.demonstration_text(pair.task, pair.shown[0])),
         [row.id for row in pair.context],
@@ -127,16 +126,16 @@ def _place(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
 def _score_block(
     lm: FeedbackLM, store: FeedbackStore, pairs: Mapping[PairKey, Pair]
 ) -> Iterator[tuple[int, dict[PairKey, Likelihoods], Work]]:
-    """Yield, pack by pack, how many pairs were planned, what the model says of them, and what it has cost."""
+    """Yield, pack by pack, the number of pairs, their likelihoods and the cost."""
     keys = list(pairs)
     prompts = [pair_prompt(lm, pair) for pair in pairs.values()]
     for planned in lm.plan(prompts):
-        # Another run that shares the file may have scored some of them meanwhile.
+        # Another run with the same file may have scored some of them in the meantime.
         stored = store.get(keys[number] for number in planned)
         numbers = [number for number in planned if keys[number] not in stored]
         own = [prompts[number] for number in numbers]
         started = time.monotonic()
-        said = lm.score(own) if own else []
+        likelihoods = lm.score(own) if own else []
         work = Work(
             pairs=len(own),
             tokens=sum(prompt.num_tokens for prompt in own),
@@ -144,9 +143,9 @@ def _score_block(
             lost=sum(prompt.lost for prompt in own),
             seconds=time.monotonic() - started,
         )
-        yield len(planned), dict(zip((keys[number] for number in numbers), said, strict=True)), work
+        yield len(planned), dict(zip((keys[number] for number in numbers), likelihoods, strict=True)), work
 
 
 def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
-    """Return a pair's score from what the model says of its options."""
+    """Return a pair's score from the likelihoods of its options."""
     return score(pair.task, option_values(pair.task, likelihoods), formatting.gold(pair.task, pair.query))

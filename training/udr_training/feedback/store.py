@@ -1,4 +1,4 @@
-"""Scores on disk: SQLite, keyed by content, so nothing is computed twice and nobody else's score is served."""
+"""Scores on disk: SQLite, keyed by content and language model, so that nothing is computed twice."""
 
 import hashlib
 import sqlite3
@@ -24,19 +24,19 @@ CREATE TABLE IF NOT EXISTS work (lm INTEGER PRIMARY KEY, pairs INTEGER, tokens I
     seconds REAL);
 """
 _FORMAT = 2
-# Says that a file of SQLite is a store: "udrF".
+# SQLite's application id of a store: "udrF".
 _APPLICATION = 0x75647246
 _WAIT_SECONDS = 60.0
-"""How long runs that share a file wait for one another."""
+"""Seconds that runs with the same file wait for one another."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairKey:
-    """What a pair's score depends on, beside the language model: the texts as it reads them.
+    """The key of a pair's score: hashes of the texts that the language model reads.
 
     Attributes:
-        demonstration: everything before the query: instruction and demonstration.
-        query: the query and its options.
+        demonstration: a hash of everything before the query: instruction, context and demonstration.
+        query: a hash of the query and its options.
     """
 
     demonstration: bytes
@@ -50,14 +50,14 @@ class PairKey:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What scores have cost.
+    """The cost of scores.
 
     Attributes:
-        pairs: scored; more than are stored where some were scored twice.
-        tokens: of their prompts and options, each prompt counted by itself.
-        cut: pairs whose demonstrations lost text to the model's window.
-        lost: tokens that they lost.
-        seconds: in the language model.
+        pairs: scored pairs; more than are stored if some were scored twice.
+        tokens: tokens of their prompts and options, without sharing.
+        cut: pairs whose demonstrations were truncated to the model's window.
+        lost: the truncated tokens.
+        seconds: seconds in the language model.
     """
 
     pairs: int = 0
@@ -67,7 +67,7 @@ class Work:
     seconds: float = 0.0
 
     def __add__(self, other: "Work") -> "Work":
-        """Return what both have cost."""
+        """Return the sum of both costs."""
         return Work(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
@@ -182,14 +182,14 @@ class FeedbackStore:
             return int(counted.fetchone()[0])
 
     def get(self, keys: Iterable[PairKey]) -> dict[PairKey, Likelihoods]:
-        """Return what is stored of those pairs that have been scored.
+        """Return the stored likelihoods of those pairs that have been scored.
 
         Raises:
             FeedbackError: the file cannot be read.
         """
-        found: dict[PairKey, Likelihoods] = {}
+        stored: dict[PairKey, Likelihoods] = {}
         if self._lm is None:
-            return found
+            return stored
         with self._errors():
             for key in keys:
                 ids = self._id(key.demonstration), self._id(key.query)
@@ -200,21 +200,21 @@ class FeedbackStore:
                 ).fetchone()
                 if row is not None:
                     num_tokens = tuple(np.frombuffer(row[1], dtype="<u4").tolist())
-                    found[key] = Likelihoods(np.frombuffer(row[0], dtype="<f4"), num_tokens)
-        return found
+                    stored[key] = Likelihoods(np.frombuffer(row[0], dtype="<f4"), num_tokens)
+        return stored
 
     @property
     def work(self) -> Work:
-        """What this model's scores have cost, all runs that share the file together."""
+        """The cost of this model's scores, over all runs with the same file."""
         query = "SELECT pairs, tokens, cut, lost, seconds FROM work WHERE lm = ?"
         with self._errors():
             row = self._connection.execute(query, (self._lm,)).fetchone()
         return Work(*row) if row is not None else Work()
 
     def put(self, scores: Mapping[PairKey, Likelihoods], work: Work | None = None) -> None:
-        """Store what a model said and what it has cost, and commit: a kill after this loses none of them.
+        """Store likelihoods and their cost, and commit.
 
-        A pair that another run has stored meanwhile keeps its numbers: somebody may have read them.
+        A pair that another run has stored in the meantime keeps its numbers, which may already have been read.
 
         Raises:
             FeedbackError: the file cannot be written.
@@ -222,7 +222,7 @@ class FeedbackStore:
         try:
             self._put(scores, work)
         except FeedbackError:
-            # What was written is forgotten, and so are the numbers that texts were given.
+            # The rollback also removed the ids of new texts.
             self._ids.clear()
             raise
 
@@ -241,14 +241,14 @@ class FeedbackStore:
                 "INSERT OR IGNORE INTO options VALUES (?, ?, ?)",
                 [
                     (self._lm, self._id(query), np.array(num_tokens, dtype="<u4").tobytes())
-                    for query, num_tokens in {key.query: said.num_tokens for key, said in scores.items()}.items()
+                    for query, num_tokens in {key.query: item.num_tokens for key, item in scores.items()}.items()
                 ],
             )
             self._connection.executemany(
                 "INSERT OR IGNORE INTO score VALUES (?, ?, ?, ?)",
                 [
-                    (self._lm, self._id(key.demonstration), self._id(key.query), said.sums.astype("<f4").tobytes())
-                    for key, said in scores.items()
+                    (self._lm, self._id(key.demonstration), self._id(key.query), item.sums.astype("<f4").tobytes())
+                    for key, item in scores.items()
                 ],
             )
 

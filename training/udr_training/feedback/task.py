@@ -1,4 +1,4 @@
-"""One task of a run: its pool, cut by seed, and from it the queries to learn from."""
+"""One task of a run: its pool and its training queries, sampled by seed."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from udr_training.feedback.pairs import Pair, candidate_pairs
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """A task's pool, and from it the queries to learn from.
+    """A task's pool and training queries.
 
     Attributes:
-        others: the pool without a query and its copies.
-        queries: members of the pool.
-        config: how candidates are proposed, and what stands before them.
+        others: the pool, which excludes a query and its copies.
+        queries: rows of the pool.
+        config: how candidates are proposed and shown.
     """
 
     others: CandidatePool
@@ -26,12 +26,12 @@ class TrainingTask:
 
     @staticmethod
     def cut(folder: TaskFolder, config: ScoringConfig, fewest: int = 1) -> "TrainingTask":
-        """Draw a task's share of a run.
+        """Sample a task's pool and queries.
 
         Args:
             folder: the task.
             config: sizes and seed.
-            fewest: the least number of candidates that a query must have.
+            fewest: the smallest number of candidates that a query needs.
 
         Raises:
             ConfigError: the pool is too small.
@@ -42,7 +42,7 @@ class TrainingTask:
         if others.fewest < max(fewest, context):
             raise ConfigError(
                 f"the pool of task {folder.task.name!r} has {len(pool)} rows, {others.fewest} without a query and its "
-                f"copies; a step sees {fewest} candidates of a query, and the language model a context of {context}"
+                f"copies; a step needs {fewest} candidates per query, and the language model a context of {context}"
             )
         return TrainingTask(others, tuple(sample(pool.rows, config.candidates.queries or None, config.seed)), config)
 
@@ -53,16 +53,16 @@ class TrainingTask:
 
     @property
     def digest(self) -> str:
-        """A hash of all that the pool holds."""
+        """A hash of the pool."""
         return pool_digest(self.pool)
 
     def propose(self, neighbours: Neighbours) -> Candidates:
-        """Return candidates for every query: its neighbours, and a share drawn at random."""
+        """Return candidates for every query: its neighbours, and a random share."""
         cut = self.config.candidates
         return propose(self.others, self.queries, neighbours, cut.num_candidates, cut.random_share)
 
     def pairs(self, candidates: Candidates) -> list[Pair]:
-        """Return what the language model is to score."""
+        """Return the pairs to score."""
         rows = {row.id: row for row in self.pool.rows}
         queries = [rows[query] for query in candidates]
         return candidate_pairs(self.others, queries, candidates, self.config.feedback.context)

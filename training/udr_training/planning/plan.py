@@ -1,7 +1,4 @@
-"""What a run would do and cost, before it is started: ``udr train --dry-run``.
-
-Nothing of the run is written. The rates are measured (``rates``).
-"""
+"""The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +14,7 @@ from udr_training.run_folder import RunFolder
 from udr_training.trainer import check_optimizer, num_learned, num_steps, starting_model
 
 _BYTES_A_PAIR = 40
-"""What a stored pair takes; measured in ``docs/results/feedback.md``."""
+"""The size of a stored pair; measured in ``docs/results/feedback.md``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +24,12 @@ class TaskPlan:
     Attributes:
         task: its name.
         pool: demonstrations.
-        queries: training queries, those that are watched among them.
-        candidates: of each query, in each iteration.
-        pairs: to score in the first iteration.
-        stored: of these, how many scores are there already.
-        later_pairs: to score in all later iterations, at most.
-        pairs_per_second: as measured.
+        queries: training queries, including held-out ones.
+        candidates: candidates per query and iteration.
+        pairs: pairs to score in the first iteration.
+        stored: how many of them are already scored.
+        later_pairs: pairs to score in later iterations, at most.
+        pairs_per_second: the measured rate.
     """
 
     task: str
@@ -52,14 +49,14 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run would do.
+    """The plan of a run.
 
     Attributes:
-        tasks: by task.
+        tasks: the plan of each task.
         iterations: trainings.
-        steps: of each training.
-        seconds_per_step: as measured.
-        disk_bytes: what the run directory holds at most: scores, models, checkpoints.
+        steps: steps per training.
+        seconds_per_step: the measured time.
+        disk_bytes: the largest size of the run directory: scores, models, checkpoints.
     """
 
     tasks: tuple[TaskPlan, ...]
@@ -87,31 +84,31 @@ class RunPlan:
         for task in self.tasks:
             yield (
                 f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
-                f"{task.pairs} pairs ({task.stored} scored before), then at most {task.later_pairs} more; "
+                f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more; "
                 f"{task.pairs_per_second:.1f} pairs/s, {_clock(task.seconds)}"
             )
         yield f"feedback: {_clock(self.feedback_seconds)} at most"
         yield (
             f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
-            f"{_clock(self.training_seconds)}; mining and validation come on top"
+            f"{_clock(self.training_seconds)}, plus mining and validation"
         )
         yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"
 
 
 def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Path | None = None) -> RunPlan:
-    """Measure what a run would take.
+    """Measure the cost of a run.
 
     Args:
-        path: the run directory; it need not exist, and nothing is written there.
+        path: the run directory; it need not exist, and is not changed.
         collection: the tasks.
-        config: of the run.
-        feedback: where scores would be kept; those that are there already cost nothing.
+        config: the run's configuration.
+        feedback: the file of scores; existing scores cost nothing.
 
     Raises:
-        ConfigError: the directory belongs to a run with another configuration, a pool is too small, or there is no such
-            device.
-        ModelError: a model's name leads nowhere.
-        FeedbackError: a remote language model gives no usable numbers.
+        ConfigError: the directory belongs to a run with another configuration, a pool is too small, or the device does
+            not exist.
+        ModelError: a model cannot be found.
+        FeedbackError: a remote language model returns no usable scores.
     """
     check_optimizer(config.train.optimizer)
     folder = RunFolder(path)
@@ -131,7 +128,7 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
         iterations=iterations,
         steps=num_steps(config.train, learned),
         seconds_per_step=step,
-        # A model an iteration and the last one again; three checkpoints with an optimizer's two moments.
+        # A model per iteration and the final copy; three checkpoints with the optimizer's two moments.
         disk_bytes=_BYTES_A_PAIR * sum(task.pairs + task.later_pairs for task in tasks)
         + weights * (iterations + 1 + 3 * 3),
     )
@@ -147,7 +144,7 @@ def _num_stored(store: Path, lm: FeedbackLM, pairs: Sequence[Pair]) -> int:
 def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig) -> TaskPlan:
     pairs = task.pairs(proposed)
     later = config.train.iterations - 1
-    # What is drawn at random is the same in every iteration, and scored once; all else may be new.
+    # Random candidates are the same in every iteration; all others may be new.
     drawn = round(config.candidates.num_candidates * config.candidates.random_share)
     return TaskPlan(
         task=task.pool.task.name,

@@ -1,4 +1,4 @@
-"""How fast this machine is at a run's two stages: some of its very pairs are scored, some of its steps are taken."""
+"""Throughput of a run's two stages, measured on some of its own pairs and steps."""
 
 import tempfile
 import time
@@ -18,24 +18,24 @@ from udr_training.losses import CandidateLoss
 from udr_training.trainer import dataset, split
 
 _PAIRS = 32
-"""Pairs that are scored."""
+"""Pairs to score."""
 
 _STEPS = 3
-"""Steps that are taken; the first is not counted."""
+"""Steps to take; the first is not counted."""
 
 
 def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> float:
-    """Return the rate at which a language model scores pairs of one task, from some of them.
+    """Return a language model's rate of scoring pairs of one task.
 
     Args:
         lm: the language model.
-        pairs: of one task, in the order proposed; where few demonstrations come up often, the whole is faster.
+        pairs: pairs of one task; the whole task is faster if few demonstrations occur often.
     """
     some = pairs[:_PAIRS]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rate.sqlite"
         with FeedbackStore(path, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
-            # One before, so that what a first call costs is not counted.
+            # A warm-up.
             score_pairs(lm, store, some[:1])
             started = time.monotonic()
             score_pairs(lm, store, some)
@@ -48,17 +48,17 @@ def seconds_per_step(
     proposed: Mapping[str, Candidates],
     config: RunConfig,
 ) -> float:
-    """Return the time of a training step, on the task whose demonstrations are of middling length.
+    """Return the time of a training step, on the task with the median length of demonstrations.
 
     Args:
         model: the encoder to train.
         tasks: by name.
-        proposed: their candidates, which get made-up scores.
-        config: of the run.
+        proposed: their candidates, which get synthetic scores.
+        config: the run's configuration.
     """
     name = sorted(tasks, key=lambda name: _mean_length(tasks[name]))[len(tasks) // 2]
     examples = [
-        RankedExample(query, candidates, tuple(-float(place) for place in range(len(candidates))))
+        RankedExample(query, candidates, tuple(-float(position) for position in range(len(candidates))))
         for query, candidates in proposed[name].items()
     ]
     train = replace(config.train, validation=0.0)

@@ -46,5 +46,5 @@ def test_the_tokenizer_alone_cuts_as_the_model_does_and_says_its_window(lm_folde
 
 
 def test_a_name_that_leads_to_no_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="has no tokenizer that can be loaded"):
+    with pytest.raises(ModelError, match="has no loadable tokenizer"):
         ModelTokenizer.load(str(tmp_path))

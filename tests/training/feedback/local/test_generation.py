@@ -89,7 +89,7 @@ def test_a_batch_that_memory_does_not_hold_is_continued_in_halves(
     assert lm.generate(prompts, ["no such text"], 5) == expected
     assert asked == [7, 3, 1, 2, 4, 2, 2]
     most = 0
-    with pytest.raises(FeedbackError, match="no memory for one prompt of"):
+    with pytest.raises(FeedbackError, match="out of memory with one prompt of"):
         lm.generate(prompts, ["no such text"], 5)
 
 

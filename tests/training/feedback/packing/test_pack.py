@@ -200,7 +200,7 @@ def test_out_of_memory_halves_the_packs_and_loses_nothing(
     assert "out of memory with a pack of" in caplog.text
     assert all(len(pack([prompts[number] for number in numbers])) <= 60 for numbers in lm.plan(prompts))
     monkeypatch.setattr(causal_lm, "packed_log_likelihoods", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
-    with pytest.raises(FeedbackError, match="no memory for one prompt of 6 tokens on cpu"):
+    with pytest.raises(FeedbackError, match="out of memory with one prompt of 6 tokens on cpu"):
         lm.likelihoods(prompts)
 
 

@@ -1,4 +1,4 @@
-"""A causal language model of Transformers, in process: option log-likelihoods of packed prompts, and greedy text."""
+"""A causal language model of Transformers: log-likelihoods of packed options, and greedy generation."""
 
 import logging
 from collections.abc import Sequence
@@ -21,20 +21,20 @@ from udr_training.feedback.packing import Likelihoods, Prompt, Tokens, pack, pla
 _LOG = logging.getLogger(__name__)
 
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
-"""Tokens a pack, by device; attention over a pack grows with its square, small packs leave the cores idle."""
+"""Tokens per pack, by device: attention grows with the square of a pack's size, small packs leave cores idle."""
 
 _DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
 
 
 class CausalLM:
-    """Scores options after prompts, packed where the model allows it, and continues prompts greedily.
+    """Scores options after prompts, packed if the model allows it, and generates greedily.
 
     Attributes:
-        name: the model's name, as it was asked for.
-        fingerprint: of its files.
-        dtype: of its weights, as text.
+        name: the model's name, as requested.
+        fingerprint: a hash of its files.
+        dtype: the precision of its weights.
         model: the Transformers model.
-        packed: whether packing passed the self-check; else every prompt and option is a padded row of its own.
+        packed: whether packing passed the self-check; else every prompt and option is a padded row.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class CausalLM:
         pack_tokens: int | None = None,
     ) -> None:
         self.name, self.fingerprint = name, fingerprint
-        # Transformers types its models' calls and its tokenizers' too loosely to be checked.
+        # Transformers' types are too loose to check.
         self.model: Any = model
         torch.nn.Module.eval(model)
         self._device = next(model.parameters()).device
@@ -61,17 +61,17 @@ class CausalLM:
 
     @classmethod
     def load(cls, name: str, device: str = "cpu", dtype: str = "float32", pack_tokens: int | None = None) -> "CausalLM":
-        """Load the language model that ``name`` stands for (see ``udr.models``), GGUF included.
+        """Load a language model by name, including GGUF files.
 
         Args:
             name: a hub name, a path, or ``package:NAME``.
             device: ``cpu``, ``cuda``, ``cuda:1``, ...
-            dtype: ``float32``, ``bfloat16`` or ``float16``; the weights', log-probabilities are always float32.
-            pack_tokens: tokens a pack; None takes what was measured to be best on the device.
+            dtype: the weights' precision: ``float32``, ``bfloat16`` or ``float16``; log-probabilities are float32.
+            pack_tokens: tokens per pack; None uses the measured optimum of the device.
 
         Raises:
-            ModelError: the name leads nowhere, or not to a causal language model.
-            ConfigError: there is no such type of weights, or no such device.
+            ModelError: there is no such model, or it is not a causal language model.
+            ConfigError: the dtype or the device does not exist.
         """
         check_device(device)
         if dtype not in _DTYPES:
@@ -104,16 +104,16 @@ class CausalLM:
         return [results[number] for number in range(len(prompts))]
 
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Say which prompts to score together, longest first: positions in ``prompts``."""
+        """Return which prompts to score together, longest first, as positions in ``prompts``."""
         return plan(prompts, self._pack_tokens)
 
     def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
-        """Return what the model says of the options of prompts that were planned together.
+        """Return the likelihoods of the options of prompts that are scored together.
 
-        Where memory runs out, they are scored in halves, and later plans have smaller packs.
+        If memory runs out, the prompts are scored in halves, and later packs are smaller.
 
         Raises:
-            FeedbackError: the model answers with numbers that are none, or memory holds not even one prompt.
+            FeedbackError: a log-likelihood is not finite, or memory is too small for one prompt.
         """
         results = self._log_likelihoods(prompts)
         if not all(np.isfinite(result).all() for result in results):
@@ -135,20 +135,20 @@ class CausalLM:
             raise self._no_memory(prompts[0].length) from error
         size = len(pack(prompts))
         self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
-        _LOG.warning("out of memory with a pack of %d tokens; packs have %d from now on", size, self._pack_tokens)
+        _LOG.warning("out of memory with a pack of %d tokens; using packs of %d tokens", size, self._pack_tokens)
         middle = len(prompts) // 2
         return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
 
     def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
-        """Return each prompt's greedy continuation, cut before the first of the stop texts.
+        """Return each prompt's greedy continuation, up to the first stop text.
 
         Args:
-            prompts: tokens, each fewer than the context; together where the model heeds a mask, else one by one.
-            stop: the texts that end an answer, one list for all.
-            max_new_tokens: the most tokens an answer may have.
+            prompts: tokens, each shorter than the window; batched if the model respects masks.
+            stop: the texts that end an answer.
+            max_new_tokens: the longest answer, in tokens.
 
         Raises:
-            FeedbackError: memory holds not even one prompt.
+            FeedbackError: memory is too small for one prompt.
         """
         limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
         room = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packed else 0
@@ -160,16 +160,16 @@ class CausalLM:
 
     def _no_memory(self, tokens: int) -> FeedbackError:
         return FeedbackError(
-            f"model {self.name!r}: no memory for one prompt of {tokens} tokens on {self._device}; "
-            "take a smaller model, another dtype or another device"
+            f"model {self.name!r}: out of memory with one prompt of {tokens} tokens on {self._device}; "
+            "use a smaller model, another dtype or another device"
         )
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that this machine, or this build of torch, does not have.
+    """Check that this machine, and this build of torch, has a device.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: the device cannot be used.
     """
     try:
         torch.zeros(1, device=device)

@@ -1,4 +1,4 @@
-"""Greedy text: prompts of like length are continued together, and an answer that has ended leaves its batch."""
+"""Greedy generation: prompts of similar length share a batch, and finished answers leave it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from udr_training.feedback.local.tokenizer import ModelTokenizer
 from udr_training.feedback.packing import Tokens
 
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
-"""The most tokens a batch holds at its end, padding counted, by device."""
+"""The largest batch at its end, in tokens including padding, by device."""
 
 Ended = Callable[[Tokens], bool]
-"""Whether an answer, its last token new, is whole."""
+"""Returns whether an answer is complete after its newest token."""
 
 
 def greedy_tokens(
@@ -23,23 +23,23 @@ def greedy_tokens(
     batch_tokens: int,
     no_memory: Callable[[int], Exception],
 ) -> list[Tokens]:
-    """Return each prompt's likeliest next tokens, one at a time; what ends an answer is its last token.
+    """Return each prompt's greedy continuation, including the token that ends it.
 
     Args:
         model: a causal language model of Transformers.
         prompts: tokens.
-        limits: the most tokens of each answer; 0 and less leave it empty.
-        ended: tells when an answer is whole.
-        batch_tokens: the most tokens of a batch at its end; 0 continues each prompt alone, which a model that heeds
-            neither mask nor positions needs.
-        no_memory: what to raise where memory holds not even one prompt, by its length.
+        limits: the longest answer to each prompt, in tokens; 0 or less leaves it empty.
+        ended: whether an answer is complete.
+        batch_tokens: the largest batch at its end, in tokens; 0 generates one prompt at a time, for models that ignore
+            masks and positions.
+        no_memory: returns the error if memory is too small for one prompt of a length.
     """
     answers: list[Tokens] = [()] * len(prompts)
     waiting = list(batches(list(map(len, prompts)), limits, batch_tokens))[::-1]
     while waiting:
         batch = waiting.pop()
         try:
-            found = _continue_together(
+            results = _continue_together(
                 model, [prompts[number] for number in batch], [limits[number] for number in batch], ended
             )
         except torch.OutOfMemoryError as error:
@@ -48,18 +48,18 @@ def greedy_tokens(
             middle = len(batch) // 2
             waiting += [batch[middle:], batch[:middle]]
             continue
-        for number, answer in zip(batch, found, strict=True):
+        for number, answer in zip(batch, results, strict=True):
             answers[number] = answer
     return answers
 
 
 def batches(lengths: Sequence[int], limits: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Cut prompts into batches, longest first, so that those of one batch need little padding.
+    """Yield batches of prompts of similar length, longest first.
 
     Args:
-        lengths: of the prompts, in tokens.
-        limits: the most tokens of each answer; a prompt without room for one is in no batch.
-        batch_tokens: the most tokens of a batch at its end; a prompt of more is a batch of its own.
+        lengths: the prompts' lengths, in tokens.
+        limits: the longest answer to each prompt, in tokens; prompts with 0 or less are omitted.
+        batch_tokens: the largest batch at its end, in tokens; a longer prompt gets its own batch.
 
     Yields:
         Positions in ``lengths``.
@@ -93,37 +93,37 @@ def _continue_together(
     answers: list[Tokens] = [()] * len(prompts)
     rows, cache = list(range(len(prompts))), None
     while True:
-        # Without padding a model's own defaults are right, whether or not it can be told.
+        # Without padding the model's defaults are right, even if it ignores masks.
         layout = {"attention_mask": mask, "position_ids": positions} if any(padding) else {}
         output = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **layout)
         cache = output.past_key_values
         for row, token in zip(rows, output.logits[:, -1].argmax(-1).tolist(), strict=True):
             answers[row] += (token,)
-        more = [place for place, row in enumerate(rows) if len(answers[row]) < limits[row] and not ended(answers[row])]
+        more = [index for index, row in enumerate(rows) if len(answers[row]) < limits[row] and not ended(answers[row])]
         if not more:
             return answers
         if len(more) < len(rows):
-            places = torch.tensor(more, device=device)
-            cache.batch_select_indices(places)
-            mask, positions, rows = mask[places], positions[places], [rows[place] for place in more]
+            kept = torch.tensor(more, device=device)
+            cache.batch_select_indices(kept)
+            mask, positions, rows = mask[kept], positions[kept], [rows[index] for index in more]
         ids = torch.tensor([[answers[row][-1]] for row in rows], device=device)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         positions = positions[:, -1:] + 1
 
 
-def has_ended(words: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> bool:
-    """Say whether an answer ends with the end of a text, or holds one of the stop texts."""
-    return answer[-1] == words.end or any(ending in _text(words, answer) for ending in stop)
+def has_ended(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> bool:
+    """Return whether an answer ends with the end-of-text token or contains a stop text."""
+    return answer[-1] == tokenizer.end or any(ending in _text(tokenizer, answer) for ending in stop)
 
 
-def answer_text(words: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
-    """Return an answer as text, cut before the first of the stop texts."""
-    whole = _text(words, answer[:-1] if answer[-1:] == (words.end,) else answer)
+def answer_text(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
+    """Return an answer's text up to the first stop text."""
+    whole = _text(tokenizer, answer[:-1] if answer[-1:] == (tokenizer.end,) else answer)
     for ending in stop:
         whole = whole.partition(ending)[0]
     return whole.strip()
 
 
-def _text(words: ModelTokenizer, answer: Tokens) -> str:
-    # Line breaks that an answer begins with end nothing.
-    return words.text(answer).lstrip("\n")
+def _text(tokenizer: ModelTokenizer, answer: Tokens) -> str:
+    # Leading line breaks are not stop texts.
+    return tokenizer.text(answer).lstrip("\n")

@@ -1,4 +1,4 @@
-"""GGUF files: their weights as a Transformers folder in fp32, converted once and kept."""
+"""GGUF files, converted once to a cached fp32 Transformers folder."""
 
 import logging
 from pathlib import Path
@@ -15,10 +15,9 @@ _LOG = logging.getLogger(__name__)
 
 
 def converted(path: Path, fingerprint: str) -> Path:
-    """Return a folder with the file's weights in fp32 and its tokenizer.
+    """Return the folder with a file's fp32 weights and tokenizer.
 
-    The conversion takes seconds to minutes; it is kept under the file's ``fingerprint``; see
-    ``udr.models.cache_folder``.
+    The first call converts the file into ``cache_folder()``, which takes seconds to minutes.
 
     Raises:
         ModelError: Transformers cannot read the file.
@@ -42,7 +41,7 @@ def _convert(path: Path, folder: Path) -> None:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path}: Transformers cannot read this GGUF: {reason(error)}") from error
     build: Any = AutoModelForCausalLM.from_config
-    # A model that came from a GGUF refuses to be saved, though its weights are plain fp32 by now.
+    # Transformers refuses to save a model loaded from GGUF, although its weights are fp32.
     config = quantized.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config

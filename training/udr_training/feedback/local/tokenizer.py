@@ -1,4 +1,4 @@
-"""How a language model cuts texts into tokens, without the model itself."""
+"""A language model's tokenizer and window, without the model itself."""
 
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,19 @@ from udr_training.feedback.local.gguf import converted
 from udr_training.feedback.packing import Tokens
 
 _CACHED = 100_000
-"""Segments whose tokens are remembered: the rows of a task come again and again."""
+"""Segments whose tokens are cached, since a task's rows repeat."""
 
 
 class ModelTokenizer:
     """A language model's tokenizer and window.
 
     Attributes:
-        context: the longest sequence that the model takes, in tokens.
-        end: the token that ends a text, if there is one.
+        context: the longest sequence of the model, in tokens.
+        end: the end-of-text token, if there is one.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
-        # Transformers types its tokenizers too loosely to be checked.
+        # Transformers' types are too loose to check.
         self._tokenizer: Any = tokenizer
         self.context = context
         self.end: int | None = self._tokenizer.eos_token_id
@@ -31,24 +31,24 @@ class ModelTokenizer:
 
     @classmethod
     def load(cls, name: str) -> "ModelTokenizer":
-        """Open the tokenizer of the language model that ``name`` stands for.
+        """Load a language model's tokenizer by name.
 
         Raises:
-            ModelError: the name leads nowhere, or to no tokenizer.
+            ModelError: there is no such model, or it has no tokenizer.
         """
         folder, _ = model_folder(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
             return cls(tokenizer, longest_sequence(AutoConfig.from_pretrained(str(folder))))
         except (OSError, ValueError, KeyError) as error:
-            raise ModelError(f"model {name!r} has no tokenizer that can be loaded: {reason(error)}") from error
+            raise ModelError(f"model {name!r} has no loadable tokenizer: {reason(error)}") from error
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
-        """Return the tokens of one segment of a prompt; segments are tokenised apart.
+        """Return the tokens of a segment of a prompt; each segment is tokenised on its own.
 
         Args:
             text: the segment.
-            start: whether a prompt starts with it; then it begins with BOS where the tokenizer adds one.
+            start: whether it starts the prompt; then it begins with BOS if the tokenizer adds one.
         """
         key = f"{int(start)}{text}"
         if key not in self._cache:
@@ -59,7 +59,7 @@ class ModelTokenizer:
         return self._cache[key]
 
     def text(self, tokens: Tokens) -> str:
-        """Return the text of tokens, without the BOS that may stand at its beginning."""
+        """Return the text of tokens, without a leading BOS."""
         bos = self._bos()
         own = tokens[len(bos) :] if bos and tokens[:1] == bos else tokens
         return str(self._tokenizer.decode(own, clean_up_tokenization_spaces=False))
@@ -71,10 +71,10 @@ class ModelTokenizer:
 
 
 def model_folder(name: str) -> tuple[Path, str]:
-    """Return a language model's folder in the format of Transformers, GGUF converted, and its files' fingerprint.
+    """Return a language model's Transformers folder (a GGUF file is converted) and its fingerprint.
 
     Raises:
-        ModelError: the name leads nowhere, or to a GGUF that cannot be read.
+        ModelError: there is no such model, or its GGUF file cannot be read.
     """
     path = hub.locate(name)
     fingerprint = hub.fingerprint(path)
@@ -82,6 +82,6 @@ def model_folder(name: str) -> tuple[Path, str]:
 
 
 def longest_sequence(config: Any) -> int:  # noqa: ANN401
-    """Return the longest sequence, in tokens, that a model's configuration allows."""
+    """Return the longest sequence of a model, in tokens."""
     length = getattr(config, "max_position_embeddings", None)
     return int(length) if length else 1 << 20

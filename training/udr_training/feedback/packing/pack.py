@@ -1,16 +1,15 @@
-"""Tree packing: many prompts that begin alike, as one sequence that holds each shared part once.
+"""Tree packing: many prompts with common prefixes as one sequence that holds each shared part once.
 
-A score asks for the log-likelihood of an option after a prompt. Prompts share their beginnings: all of a task
-the instruction, all of a demonstration the demonstration, all options of a query everything before them. A
-forest says so, and ``pack`` lays it out as one sequence of tokens in which
+A score is the log-likelihood of an option after a prompt. Prompts share prefixes: a task's prompts share the
+instruction, a demonstration's prompts the demonstration, a query's options everything before them. ``pack`` lays this
+forest out as one sequence of tokens in which
 
-- every token's position is its depth in its own prompt,
+- a token's position is its depth in its own prompt,
 - a token sees its ancestors and itself, and nothing else,
-- an option's tokens form a trie under the query, without the last token of each: a token's probability is
-  read from the place before it, so the last one is never an input.
+- options form a trie under the query, without the last token of each: a token's probability is read one position
+  earlier, so the last token is never an input.
 
-What a model computes on the sequence is then, up to rounding, what it would compute on each prompt alone.
-This module is pure: tokens in, arrays out; it knows no model.
+Up to rounding, a model then computes the same as on each prompt alone. This module is pure: tokens in, arrays out.
 """
 
 from collections.abc import Sequence
@@ -24,12 +23,12 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt with its options, as tokens.
+    """A prompt with its options, as tokens.
 
     Attributes:
-        parts: the prompt, cut where others may go another way: instruction, demonstration, query. Not all empty.
-        options: the continuations; none of them empty.
-        lost: tokens that were cut from demonstrations because the model takes no longer prompt.
+        parts: the prompt, split where other prompts can branch: instruction, demonstration, query. Not all empty.
+        options: the continuations; none is empty.
+        lost: tokens truncated from demonstrations to fit the model's window.
     """
 
     parts: tuple[Tokens, ...]
@@ -38,27 +37,27 @@ class Prompt:
 
     @property
     def length(self) -> int:
-        """The tokens of the longest sequence that the model must see; its last token is no input."""
+        """The length of the longest input sequence; an option's last token is not an input."""
         return sum(map(len, self.parts)) + max(map(len, self.options)) - 1
 
     @property
     def context(self) -> Tokens:
-        """What stands before the option."""
+        """The tokens before the option."""
         return sum(self.parts, ())
 
     @property
     def num_tokens(self) -> int:
-        """The tokens of the prompt and of all its options."""
+        """The number of tokens of the prompt and all its options."""
         return sum(map(len, self.parts)) + sum(map(len, self.options))
 
 
 @dataclass(frozen=True, slots=True)
 class Likelihoods:
-    """What a language model says of a prompt's options.
+    """The likelihoods of a prompt's options.
 
     Attributes:
-        sums: [num_options], each option's log-likelihood, the sum over its tokens.
-        num_tokens: [num_options], how many those are.
+        sums: [num_options], each option's log-likelihood, summed over its tokens.
+        num_tokens: [num_options], each option's number of tokens.
     """
 
     sums: NDArray[np.floating]
@@ -67,17 +66,16 @@ class Likelihoods:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """One sequence for the model, and where to read the options' log-likelihoods.
+    """A packed sequence, and where to read the options' log-likelihoods.
 
     Attributes:
         tokens: int64 [length].
         positions: int64 [length], each token's depth in its own prompt.
-        enter: int64 [length], when a walk through the tree, parents first, comes to each token.
-        leave: int64 [length], when it has been to all below the token: i sees j where enter[j] <= enter[i] < leave[j].
-        sources: int64 [num_edges], where the prediction of an option's token is read.
-        targets: int64 [num_edges], the token predicted there.
-        paths: for each option of each prompt, in the order packed, the edges whose log-probabilities sum to its
-            log-likelihood.
+        enter: int64 [length], preorder number of each token in the forest.
+        leave: int64 [length], one past the last preorder number below it: i sees j if enter[j] <= enter[i] < leave[j].
+        sources: int64 [num_edges], the position whose prediction is read.
+        targets: int64 [num_edges], the predicted token.
+        paths: for each option of each packed prompt, the edges whose log-probabilities sum to its log-likelihood.
     """
 
     tokens: NDArray[np.int64]
@@ -92,10 +90,10 @@ class Pack:
         return len(self.tokens)
 
     def log_likelihoods(self, log_probabilities: NDArray[np.float32]) -> list[NDArray[np.float64]]:
-        """Return the options' log-likelihoods, one array [num_options] a prompt, in the order packed.
+        """Return the options' log-likelihoods, one array [num_options] per prompt, in the order packed.
 
         Args:
-            log_probabilities: [num_edges], of ``targets`` at ``sources``.
+            log_probabilities: [num_edges], log-probabilities of ``targets`` at ``sources``.
         """
         wide = log_probabilities.astype(np.float64)
         return [np.array([wide[list(edges)].sum() for edges in options]) for options in self.paths]
@@ -103,7 +101,7 @@ class Pack:
 
 @dataclass(slots=True)
 class _Layout:
-    """Grows one packed sequence; a place is an index into it."""
+    """A packed sequence under construction; a node is an index into it."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -111,24 +109,24 @@ class _Layout:
     edges: dict[tuple[int, int], int] = field(default_factory=dict)
     parts: dict[tuple[int, Tokens], int] = field(default_factory=dict)
 
-    def follow(self, place: int, part: Tokens) -> int:
-        """Return the place of the last token of ``part`` under ``place``, laying it out if it is new."""
+    def follow(self, node: int, part: Tokens) -> int:
+        """Return the last node of ``part`` under ``node``; a new part is appended."""
         if not part:
-            return place
-        if (place, part) not in self.parts:
-            last = place
+            return node
+        if (node, part) not in self.parts:
+            last = node
             for token in part:
                 last = self._append(last, token)
-            self.parts[place, part] = last
-        return self.parts[place, part]
+            self.parts[node, part] = last
+        return self.parts[node, part]
 
-    def option(self, place: int, tokens: Tokens) -> tuple[int, ...]:
-        """Return the edges of one option under ``place``; shared beginnings are laid out once."""
+    def option(self, node: int, tokens: Tokens) -> tuple[int, ...]:
+        """Return the edges of an option under ``node``; shared prefixes are appended once."""
         path = []
         for number, token in enumerate(tokens):
-            path.append(self.edges.setdefault((place, token), len(self.edges)))
+            path.append(self.edges.setdefault((node, token), len(self.edges)))
             if number + 1 < len(tokens):
-                place = self.follow(place, (token,))
+                node = self.follow(node, (token,))
         return tuple(path)
 
     def _append(self, parent: int, token: int) -> int:
@@ -138,37 +136,37 @@ class _Layout:
         return len(self.tokens) - 1
 
     def walk(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return when a walk through the tree, parents first, comes to each place, and when it leaves it."""
+        """Return ``Pack.enter`` and ``Pack.leave``."""
         sizes = np.ones(len(self.tokens), dtype=np.int64)
-        # A place stands behind its parent: backwards, its size is whole when it is added to its parent's.
-        for place in reversed(range(len(self.tokens))):
-            if self.parents[place] >= 0:
-                sizes[self.parents[place]] += sizes[place]
+        # Children come after their parents, so backwards each size is complete before it is added.
+        for node in reversed(range(len(self.tokens))):
+            if self.parents[node] >= 0:
+                sizes[self.parents[node]] += sizes[node]
         enter = np.zeros_like(sizes)
-        # When the next child of each place is come to; the last element is that of the trees' roots.
+        # The number of each node's next child; the last element counts roots.
         following = np.zeros(len(self.tokens) + 1, dtype=np.int64)
-        for place, parent in enumerate(self.parents):
-            enter[place] = following[parent]
-            following[parent] += sizes[place]
-            following[place] = enter[place] + 1
+        for node, parent in enumerate(self.parents):
+            enter[node] = following[parent]
+            following[parent] += sizes[node]
+            following[node] = enter[node] + 1
         return enter, enter + sizes
 
 
 def pack(prompts: Sequence[Prompt]) -> Pack:
-    """Lay prompts out as one sequence; equal beginnings, part by part, are laid out once.
+    """Pack prompts into one sequence; equal leading parts are stored once.
 
     Raises:
-        ValueError: a prompt has no token, or an option has none.
+        ValueError: a prompt or an option has no tokens.
     """
     layout = _Layout()
     paths = []
     for prompt in prompts:
-        place = -1
+        node = -1
         for part in prompt.parts:
-            place = layout.follow(place, part)
-        if place < 0 or not all(prompt.options) or not prompt.options:
+            node = layout.follow(node, part)
+        if node < 0 or not all(prompt.options) or not prompt.options:
             raise ValueError("a prompt needs at least one token and one option, and an option at least one token")
-        paths.append(tuple(layout.option(place, option) for option in prompt.options))
+        paths.append(tuple(layout.option(node, option) for option in prompt.options))
     edges = np.array(list(layout.edges), dtype=np.int64).reshape(-1, 2)
     enter, leave = layout.walk()
     return Pack(

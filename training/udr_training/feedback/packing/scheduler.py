@@ -1,7 +1,4 @@
-"""Which prompts share a pack: full packs, so that no core is idle, and not too large, since attention grows squarely.
-
-As ``packing``, it is pure, and knows no model.
-"""
+"""Which prompts share a pack: full packs keep all cores busy, but attention grows with the square of a pack's size."""
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,16 +8,16 @@ from udr_training.feedback.packing.pack import Prompt, Tokens
 
 
 def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
-    """Say which prompts share a pack: positions in ``prompts``, pack by pack, fullest first.
+    """Return which prompts share a pack: positions in ``prompts``, pack by pack, fullest first.
 
-    Prompts that share all parts but the last (one demonstration's queries) stay together; a group that is larger
-    than the budget is split evenly, and its shared parts repeated. Small groups fill packs up, longest first, each into
-    the first pack that has room: first beside groups with the same first part, which is laid out once, then those
-    packs beside one another. A prompt that is larger than the budget has a pack of its own.
+    Prompts that share all parts but the last (a demonstration's queries) stay together; a group larger than the budget
+    is split evenly, and repeats its shared parts. Smaller groups fill packs, longest first, each in the first pack with
+    room (first-fit decreasing): first with groups that share the first part, then those packs together. A prompt larger
+    than the budget gets its own pack.
 
     Args:
         prompts: the prompts.
-        budget: tokens a pack.
+        budget: tokens per pack.
     """
     groups: dict[tuple[Tokens, ...], list[int]] = {}
     for number, prompt in enumerate(prompts):
@@ -40,17 +37,17 @@ def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
 
 @dataclass(slots=True)
 class _Load:
-    """Prompts that stay together, and how many tokens they take."""
+    """Prompts that stay together, and their number of tokens."""
 
     size: int
     numbers: list[int]
 
 
 def _fill(loads: Sequence[_Load], room: int) -> list[_Load]:
-    """Put loads together, longest first, each into the first that has room for it."""
+    """Combine loads, first-fit decreasing."""
     smallest = min((load.size for load in loads), default=0)
     filled: list[_Load] = []
-    # Those with room for the smallest load, so that the search for the first fit walks over no full one.
+    # Loads with room for the smallest one, so that the search skips full ones.
     open_loads: list[_Load] = []
     for load in sorted(loads, key=lambda load: (-load.size, load.numbers)):
         home = next((home for home in open_loads if home.size + load.size <= room), None)
@@ -66,29 +63,29 @@ def _fill(loads: Sequence[_Load], room: int) -> list[_Load]:
 
 
 def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Load]:
-    """Cut a group into as few loads as hold it, all of like sizes.
+    """Split a group into the fewest loads, of similar sizes.
 
-    Attention over a pack grows with its square, so two halves cost less than a full pack and a rest.
+    Attention grows with the square of a pack's size, so two halves cost less than a full pack and a remainder.
     """
     root = sum(map(len, shared))
     own = {number: _own_tokens(prompts[number]) for number in numbers}
     longest_first = sorted(numbers, key=lambda number: (-own[number], number))
     fewest = min(len(numbers), max(1, -(-sum(own.values()) // max(1, budget - root))))
     for count in range(fewest, len(numbers) + 1):
-        loads = [(root, place, list[int]()) for place in range(count)]
+        loads = [(root, index, list[int]()) for index in range(count)]
         for number in longest_first:
-            size, place, held = heapq.heappop(loads)
-            heapq.heappush(loads, (size + own[number], place, [*held, number]))
+            size, index, held = heapq.heappop(loads)
+            heapq.heappush(loads, (size + own[number], index, [*held, number]))
         if all(size <= budget or len(held) == 1 for size, _, held in loads):
             break
     yield from (_Load(size, held) for size, _, held in sorted(loads, key=lambda load: load[1]))
 
 
 def _own_tokens(prompt: Prompt) -> int:
-    """Count the tokens that only this prompt lays out: its last part and its options' tries."""
+    """Return the tokens that only this prompt adds: its last part and its options' trie."""
     return len(prompt.parts[-1]) + len(_inner(prompt.options))
 
 
 def _inner(options: Iterable[Tokens]) -> set[Tokens]:
-    """Return the beginnings of options that something follows: each is one input token."""
+    """Return the proper prefixes of options: each is one input token."""
     return {option[:end] for option in options for end in range(1, len(option))}

@@ -1,20 +1,15 @@
-"""The key that a request presents, checked before it is answered."""
+"""Access: what a request needs before it is answered, a key or this machine's own host name."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from udr_service.auth import KeyFile, allowed, needed, presented
-from udr_service.errors import ForbiddenError, UnauthorizedError
+from udr_service.auth import KeyFile, allowed, is_own_name, needed, presented
+from udr_service.errors import ForbiddenError, ForeignHostError, UnauthorizedError
 from udr_service.serving import record_of
 
 
 class Access:
-    """Lets through what the request's key allows.
-
-    Args:
-        app: what answers.
-        keys: the keys that are taken, as they are now.
-    """
+    """Passes requests whose API key allows their path."""
 
     def __init__(self, app: ASGIApp, keys: KeyFile) -> None:
         self._app, self._keys = app, keys
@@ -37,3 +32,21 @@ class Access:
         record_of(scope).key = entry.name
         if not allowed(entry.scope, path):
             raise ForbiddenError(f"the key {entry.name!r} may {entry.scope}; this takes a key that may {needed(path)}")
+
+
+class TrustedHosts:
+    """Passes requests whose ``Host`` header names this machine; for a service without keys."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            if not is_own_name(host):
+                raise ForeignHostError(
+                    f"without keys this service answers to localhost and 127.0.0.1 only; found {host[:80]!r}; "
+                    "give it keys, or start it with --insecure-no-keys"
+                )
+        await self._app(scope, receive, send)
