@@ -1,6 +1,6 @@
-"""udr_index: builds indexes offline. Pools and an encoder go in, a verified and published index version comes out.
+"""udr_index: builds indexes offline, from pools and an encoder to a verified and published index version.
 
-``udr_index.build.build`` does it; ``udr index build`` is the same from a shell.
+``udr_index.build.build`` builds one; ``udr index build`` does the same from a shell.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
 from .bench import (
-    Measured as Measured, bench as bench, efforts as efforts, exact_values as exact_values, measure as measure,
-    not_reached as not_reached, tune as tune,
+    Measurement as Measurement, bench as bench, exact_values as exact_values, measure as measure,
+    settings_to_try as settings_to_try, tune as tune,
 )

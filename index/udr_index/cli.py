@@ -1,4 +1,4 @@
-"""The commands ``udr index build``, ``verify`` and ``info``: arguments to configuration to one call."""
+"""The commands ``udr index build``, ``verify``, ``bench`` and ``info``."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from udr_index.versions import add_commands
 if TYPE_CHECKING:
     from udr.store import Dtype
 
-app = command_group("Build indexes of demonstrations, and look after them.")
+app = command_group("Build indexes of demonstrations, and manage their versions.")
 
 _Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -24,23 +24,15 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def build(
-    tasks_folder: Annotated[
-        Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The index directory; a build that was cut short goes on.")],
-    model: Annotated[
-        str, typer.Option("--model", help="The encoder: a hub name, a path, or package:NAME.")
-    ] = DEFAULT_ENCODER,
-    tasks: Annotated[
-        str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")
-    ] = None,
-    pool: Annotated[int | None, typer.Option(help="At most so many demonstrations of a task, by seed.")] = None,
-    seed: Annotated[int, typer.Option(help="Of that choice.")] = 0,
-    device: Annotated[
-        str | None, typer.Option(help="Where the encoder runs, and indexes are trained: cpu, cuda, ...")
-    ] = None,
+    tasks_folder: Annotated[Path, typer.Argument(help="A collection of tasks and rows.", metavar="TASKS")],
+    out: Annotated[Path, typer.Option("--out", help="The index directory. An interrupted build resumes.")],
+    model: Annotated[str, typer.Option(help="The encoder: a hub name, a path, or package:NAME.")] = DEFAULT_ENCODER,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas; all by default.")] = None,
+    pool: Annotated[int | None, typer.Option(help="Demonstrations per task at most, sampled by seed.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed of that sample.")] = 0,
+    device: Annotated[str | None, typer.Option(help="Where to encode and train indexes: cpu, cuda, ...")] = None,
     kind: Annotated[
-        str, typer.Option(help="Of partitions: auto, flat, hnsw, ivf, ivfpq, cagra, or a factory string of faiss.")
+        str, typer.Option(help="Kind of partitions: auto, flat, hnsw, ivf, ivfpq, cagra, or a faiss factory string.")
     ] = "auto",
     flat_below: Annotated[
         int | None,
@@ -49,24 +41,21 @@ def build(
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="Whose tokens are counted and kept, so that prompts needn't: a tokenizer.json, or a model's name.",
-            show_default="the encoder's",
+            help="Count tokens in advance for prompts: a tokenizer.json, or a model.", show_default="the encoder's"
         ),
     ] = None,
-    bm25: Annotated[bool, typer.Option("--bm25", help="Build a BM25 index of the inputs, too.")] = False,
-    dtype: Annotated[str, typer.Option(help="What vectors are kept as: float32 or float16.")] = "float32",
+    bm25: Annotated[bool, typer.Option("--bm25", help="Also build a BM25 index of the inputs.")] = False,
+    dtype: Annotated[str, typer.Option(help="Type of the stored vectors: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
-        typer.Option(help="An index whose vectors of unchanged texts are taken over; may be --out.", metavar="DIR"),
+        typer.Option(help="Reuse the vectors of unchanged texts of this index; may be --out.", metavar="DIR"),
     ] = None,
-    threads: Annotated[
-        int, typer.Option(help="That build graphs (hnsw); with more than one, their bytes differ each time.")
-    ] = 1,
+    threads: Annotated[int, typer.Option(help="Threads per graph (hnsw); above 1, builds differ in bytes.")] = 1,
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
     # Imported here, so that `udr --help` stays light.
-    from udr_index.build import BuildConfig, Shown
+    from udr_index.build import BuildConfig, ProgressPrinter
     from udr_index.build import build as run
 
     config = BuildConfig(
@@ -85,7 +74,7 @@ def build(
         reuse=reuse,
         threads=threads,
     )
-    built = run(config, on_progress=Shown())
+    built = run(config, on_progress=ProgressPrinter())
     if as_json:
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})
@@ -98,19 +87,18 @@ def build(
 def verify(
     index: _Index,
     sample: Annotated[
-        int,
-        typer.Option(help="Rows of each task that are encoded again; 0 compares checksums only.", min=0, metavar="N"),
+        int, typer.Option(help="Rows per task to encode again; 0 compares checksums only.", min=0, metavar="N")
     ] = 16,
     as_json: _Json = False,
 ) -> None:
-    """Compare every file with its checksum, and a sample of the vectors with what the encoder gives.
+    """Compare every file with its checksum, and a sample of the vectors with the encoder's output.
 
-    Prints one line a finding; exit status 3 when there is any.
+    Prints one line per finding; exit status 3 if there is any.
     """
     from udr.store import verify as check
 
     findings = check(index)
-    # Where files are damaged, rows and vectors cannot be relied on.
+    # Rows and vectors of damaged files are not worth comparing.
     if sample and not findings:
         from udr.models import SentenceEncoder
         from udr.store import open_version
@@ -119,91 +107,88 @@ def verify(
         version = open_version(index)
         findings = list(compare_vectors(version, SentenceEncoder.load(version.model), sample))
     if as_json:
-        listed = [{"path": finding.path, "problem": finding.problem} for finding in findings]
-        print_json({"whole": not findings, "findings": listed})
+        print_json({"whole": not findings, "findings": [asdict(finding) for finding in findings]})
     else:
         for finding in findings:
             print_text(str(finding))
     if findings:
-        raise VerificationError(f"{index}: is not whole, {counted(len(findings), 'finding')}")
+        raise VerificationError(f"{index}: is damaged, {counted(len(findings), 'finding')}")
     if not as_json:
-        print_text(f"{index}: whole")
+        print_text(f"{index}: intact")
 
 
 @app.command()
 def bench(
     index: _Index,
-    recall: Annotated[float, typer.Option(help="To reach: of the nearest, the share that is found.")] = 0.95,
-    k: Annotated[int, typer.Option(help="Demonstrations of a query.")] = 10,
-    queries: Annotated[int, typer.Option(help="Rows of each task whose inputs are asked for.")] = 200,
+    recall: Annotated[float, typer.Option(help="Share of the nearest demonstrations to find.")] = 0.95,
+    k: Annotated[int, typer.Option(help="Demonstrations per query.")] = 10,
+    queries: Annotated[int, typer.Option(help="Rows of each task to use as queries.")] = 200,
     device: Annotated[str | None, typer.Option(help="Where to encode and search: cpu, cuda, ...")] = None,
     fp16: Fp16 = False,
     as_json: _Json = False,
 ) -> None:
-    """Measure every partition, and keep the cheapest search settings that reach a recall.
+    """Measure every partition, and store the cheapest search settings that reach a recall.
 
-    Exit status 3 when one reaches it with none; the best settings are kept then.
+    If none does, the best settings are stored, and the exit status is 3.
     """
     from udr.models import SentenceEncoder
     from udr.store import open_version
     from udr_index.bench import bench as run
-    from udr_index.bench import not_reached
 
     version = open_version(index)
     encoder = SentenceEncoder.load(version.model, device=device)
-    measured = []
-    for one in run(version, encoder, recall, k=k, queries=queries, device=device, fp16=fp16):
-        measured.append(one)
+    low = []
+    for measured in run(version, encoder, recall, k=k, queries=queries, device=device, fp16=fp16):
+        if measured.recall < recall:
+            low.append(measured.task)
         if as_json:
-            print_json(asdict(one))
-        else:
-            settings = f"  {one.settings.parameters} oversample={one.settings.oversample}" if one.settings else ""
-            line = f"{one.task}  {one.kind}  recall@{k} {one.recall:.3f}  {one.milliseconds:.2f} ms{settings}"
-            print_text(line)
-    if short := not_reached(measured, recall):
-        raise VerificationError(f"{index}: recall {recall} is not reached for {', '.join(short)}")
+            print_json(asdict(measured))
+            continue
+        line = f"{measured.task}  {measured.kind}  recall@{k} {measured.recall:.3f}  {measured.milliseconds:.2f} ms"
+        if measured.settings:
+            line += f"  {measured.settings.parameters} oversample={measured.settings.oversample}"
+        print_text(line)
+    if low:
+        raise VerificationError(f"{index}: recall {recall} is not reached for {', '.join(low)}")
 
 
 @app.command()
 def info(index: _Index, as_json: _Json = False) -> None:
-    """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and how they are searched."""
+    """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and their search settings."""
     from udr.store import open_version, read_settings
 
     version = open_version(index)
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)
-    encoder, tokenizer, partitions = manifest.encoder, manifest.tokenizer, manifest.partitions
+    encoder, tokenizer = manifest.encoder, manifest.tokenizer
     if as_json:
-        keys: dict[str, Json] = {
-            "version": manifest.version,
-            "encoder": {
-                "name": encoder.name,
-                "fingerprint": encoder.fingerprint,
-                "dimension": encoder.dimension,
-                "metric": encoder.metric,
-            },
-            "tokenizer": asdict(tokenizer) if tokenizer else None,
-            "dtype": manifest.dtype,
-            "tasks": {
-                name: {
-                    "family": part.task.family,
-                    "count": part.count,
-                    "kind": part.kind,
-                    "bm25": part.lexical,
-                    "search": asdict(settings[name]) if name in settings else None,
-                }
-                for name, part in partitions.items()
-            },
+        tasks: dict[str, Json] = {
+            name: {
+                "family": part.task.family,
+                "count": part.count,
+                "kind": part.kind,
+                "bm25": part.lexical,
+                "search": asdict(settings[name]) if name in settings else None,
+            }
+            for name, part in manifest.partitions.items()
         }
-        print_json(keys)
+        print_json(
+            {
+                "version": manifest.version,
+                "encoder": asdict(encoder),
+                "tokenizer": asdict(tokenizer) if tokenizer else None,
+                "dtype": manifest.dtype,
+                "tasks": tasks,
+            }
+        )
         return
     print_text(f"version {manifest.version}")
-    measures = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
-    print_text(f"encoder {encoder.name} ({measures}, {encoder.fingerprint})")
+    vectors = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
+    print_text(f"encoder {encoder.name} ({vectors}, {encoder.fingerprint})")
     print_text(f"tokenizer {tokenizer.name} ({tokenizer.fingerprint})" if tokenizer else "tokenizer none")
-    for name, part in partitions.items():
-        searched = f"  {settings[name].parameters}".rstrip() if name in settings else ""
-        words = "  bm25" if part.lexical else ""
-        print_text(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{searched}{words}")
+    for name, part in manifest.partitions.items():
+        parameters = f"  {settings[name].parameters}".rstrip() if name in settings else ""
+        bm25 = "  bm25" if part.lexical else ""
+        print_text(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{parameters}{bm25}")
 
 
 add_commands(app)

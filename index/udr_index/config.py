@@ -1,4 +1,4 @@
-"""Deprecated: import from ``udr_index.build``. This module goes with the next release."""
+"""Deprecated: import from ``udr_index.build``. The next release removes this module."""
 
 import warnings
 

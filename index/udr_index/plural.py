@@ -1,6 +1,6 @@
-"""Words of what people read."""
+"""Numbers with their nouns, for messages."""
 
 
-def counted(number: int, one: str, several: str | None = None) -> str:
+def counted(number: int, singular: str, plural: str | None = None) -> str:
     """Return a number with its noun: ``1 row``, ``2 rows``."""
-    return f"{number} {one if number == 1 else several or one + 's'}"
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"

@@ -1,4 +1,4 @@
-"""Building an index: rows and an encoder go in, a verified and published version comes out."""
+"""Building an index: from rows and an encoder to a verified and published version."""
 
 import lazy_loader
 

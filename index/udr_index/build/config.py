@@ -1,4 +1,4 @@
-"""What an index is built from."""
+"""The configuration of a build."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER
 from udr.store import DTYPES, Dtype
-from udr_index.build.index_types import AUTO
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,19 +18,19 @@ class BuildConfig:
         tasks: the folder of the task collection.
         out: the index directory.
         model: the encoder: a hub name, a path, or ``package:NAME``.
-        names: the tasks to take; None takes all.
-        pool: at most so many demonstrations of each task, chosen by seed; None takes all.
-        seed: of that choice.
-        device: where the encoder runs, and where indexes are trained; None takes the best there is for the encoder.
-        dtype: what vectors are kept as.
-        kind: how partitions are searched; see ``udr_index.kinds.resolve``.
-        flat_below: partitions of fewer demonstrations are flat; see there.
-        tokenizer: whose tokens are counted and kept beside the rows: a name for ``udr.tokenizer.load_tokenizer``; None
-            takes the encoder's own, where its folder holds one, and else counts none.
-        bm25: whether to build a BM25 index of the inputs beside the vectors.
-        threads: that add vectors to a graph (HNSW); more than one is faster, and its bytes differ each time.
-        reuse: an index whose vectors of unchanged texts are taken over; None encodes all.
-        batch_size: texts given to the encoder at once.
+        names: the tasks to index; None takes all.
+        pool: the maximum number of demonstrations per task, sampled by ``seed``; None takes all.
+        seed: of that sample.
+        device: where to run the encoder and to train indexes; None takes the best available for the encoder.
+        dtype: of the stored vectors.
+        kind: how partitions are searched; see ``udr_index.build.resolve``.
+        flat_below: partitions with fewer demonstrations are flat; see ``udr_index.build.resolve``.
+        tokenizer: whose tokens to count: a name for ``udr.models.load_tokenizer``; None takes the encoder's own, and
+            counts nothing if that has none.
+        bm25: whether to add a BM25 index of the inputs.
+        threads: that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
+        reuse: an index whose vectors of unchanged texts are reused; None encodes all.
+        batch_size: texts per call of the encoder or the tokenizer.
         shard_rows: rows that are encoded between two writes.
 
     Raises:
@@ -55,7 +56,7 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         if self.names is not None and not self.names:
-            raise ConfigError("no task is named; name one or more, or none of them at all to take all")
+            raise ConfigError("the list of tasks is empty; name at least one, or leave it out to take all")
         if self.pool is not None and self.pool < 1:
             raise ConfigError(f"the pool must be at least 1 demonstration a task, found {self.pool}")
         if self.dtype not in DTYPES:

@@ -1,7 +1,7 @@
-"""Encoding a task's demonstrations, shard by shard: a kill costs one shard of work, and memory holds one."""
+"""Encoding a task's demonstrations shard by shard, and counting their tokens. Memory holds one shard."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -9,138 +9,142 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import Task, encoder_demonstration
 from udr.errors import ModelError
 from udr.files import write_atomically
-from udr.models import Encoder
+from udr.models import Encoder, LoadedTokenizer
 from udr.search import Vectors
-from udr.store import DemonstrationTable, Dtype, vectors_path
+from udr.store import DemonstrationTable, Partition, vectors_path
+from udr_index.build.config import BuildConfig
+from udr_index.build.ingest import IngestedRows
 from udr_index.build.reuse import PreviousVersion
 
 Advance = Callable[[int, int], None]
-"""Is told how many more rows have vectors, and how many texts were encoded for them."""
+"""Called with the number of rows that are finished, and of those that were not reused."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PoolEncoding:
-    """The vectors of one task in the making: ``partitions/<task>/shards/*.npy``, joined when all are there.
+@dataclass(frozen=True)
+class TaskEncoding:
+    """Makes the vectors of one task: ``partitions/<task>/shards/*.npy``, joined when all are complete.
 
-    A shard's name says which rows it has, so that a build that goes on with other shards takes none for its own.
-
-    Attributes:
-        staging: the version's folder.
-        table: its rows.
-        task: the task.
-        count: how many rows it has.
-        encoder: makes the vectors.
-        dtype: what they are kept as.
-        batch_size: texts given to the encoder at once.
-        shard_rows: rows a shard.
-        previous: vectors that are taken over; None encodes everything.
+    A shard's name holds its rows, so that a build with other shard sizes does not reuse it; a kill loses one shard.
     """
 
     staging: Path
     table: DemonstrationTable
-    task: Task
-    count: int
+    rows: IngestedRows
+    part: Partition
     encoder: Encoder
-    dtype: Dtype
-    batch_size: int
-    shard_rows: int
-    previous: PreviousVersion | None = None
+    config: BuildConfig
+    previous: PreviousVersion | None
 
-    def finish(self, advance: Advance) -> None:
-        """Make what is missing of the task's ``vectors.npy``.
-
-        Raises:
-            ModelError: the encoder gave vectors of another shape, or numbers that are none.
-        """
-        path = self.staging / vectors_path(self.task.name)
+    def finish(self, advance: Advance) -> int:
+        """Make what is missing of the task's ``vectors.npy``, and return how many texts were encoded."""
+        path, encoded = self.staging / vectors_path(self._task), 0
         if path.is_file():
-            advance(self.count, 0)
+            advance(self.part.count, 0)
         else:
             self._shards.mkdir(parents=True, exist_ok=True)
-            for start in range(0, self.count, self.shard_rows):
-                self._finish_shard(start, advance)
+            encoded = sum(self._finish_shard(start, advance) for start in self._starts)
             write_atomically(path, self._join)
         if self._shards.is_dir():
             for shard in self._shards.iterdir():
                 shard.unlink()
             self._shards.rmdir()
+        return encoded
+
+    @property
+    def _task(self) -> str:
+        return self.part.task.name
 
     @property
     def _shards(self) -> Path:
-        return (self.staging / vectors_path(self.task.name)).with_name("shards")
+        return (self.staging / vectors_path(self._task)).with_name("shards")
+
+    @property
+    def _starts(self) -> range:
+        return range(0, self.part.count, self.config.shard_rows)
 
     def _stop(self, start: int) -> int:
-        return min(start + self.shard_rows, self.count)
+        return min(start + self.config.shard_rows, self.part.count)
 
     def _shard(self, start: int) -> Path:
-        """Return the file of the shard that begins at a position."""
         return self._shards / f"{start:09}-{self._stop(start):09}.npy"
 
-    def _finish_shard(self, start: int, advance: Advance) -> None:
+    def _finish_shard(self, start: int, advance: Advance) -> int:
         path, stop = self._shard(start), self._stop(start)
-        if self._is_there(path, stop - start):
+        if self._is_complete(path, stop - start):
             advance(stop - start, 0)
-            return
-        keys = self.table.text_keys(self.task.name, start, stop)
-        # Equal texts have one vector, wherever it comes from: so they tie.
+            return 0
+        keys = self.table.text_keys(self._task, start, stop)
+        # Equal texts share one vector, whichever build made it, so that they tie.
         known = self._known(set(keys), start)
-        new = {key: place for place, key in enumerate(keys) if key not in known}
-        encoded = self._encode(list(new), [start + place for place in new.values()], advance)
-        vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.dtype)
-        # What float16 cannot hold becomes infinite, which is refused below.
+        new, texts = self._new(keys, known, start)
+        encoded = encode_by_length(
+            self.encoder, texts, self._task, self.config.batch_size, lambda count: advance(count, count)
+        )
+        known |= zip(new, encoded, strict=True)
+        vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.config.dtype)
+        # Numbers that float16 cannot hold become infinite, which is checked below.
         with np.errstate(over="ignore"):
-            for place, key in enumerate(keys):
-                vectors[place] = known[key] if key in known else encoded[key]
+            for offset, key in enumerate(keys):
+                vectors[offset] = known[key]
         if not np.isfinite(vectors).all():
             raise ModelError(
-                f"encoder {self.encoder.name!r} gives numbers that {self.dtype} cannot hold; keep them as float32"
+                f"encoder {self.encoder.name!r} gives numbers that {self.config.dtype} cannot hold; use float32"
             )
         write_atomically(path, lambda stream: np.save(stream, vectors, allow_pickle=False))
         if len(new) < len(keys):
             advance(len(keys) - len(new), 0)
+        return len(new)
 
-    def _is_there(self, path: Path, rows: int) -> bool:
-        """Whether a shard was finished before, and is what its name says."""
+    def token_counts(self, tokenizer: LoadedTokenizer, advance: Advance) -> Iterator[int]:
+        """Yield the number of tokens of each row, as prompts show it."""
+        for start in range(0, self.part.count, self.config.batch_size):
+            keys, known = self.table.text_keys(self._task, start, start + self.config.batch_size), dict[bytes, int]()
+            if self.previous is not None:
+                known |= self.previous.token_counts(self.part.task, keys, tokenizer.fingerprint)
+            new, texts = self._new(keys, known, start)
+            # A prompt shows a demonstration without the instruction that the encoder reads before it.
+            shown = [text.removeprefix(f"{self.part.task.instruction}\n") for text in texts]
+            known |= zip(new, tokenizer.counts_inside(shown), strict=True)
+            advance(len(keys), len(new))
+            yield from (known[key] for key in keys)
+
+    def _new(
+        self, keys: Sequence[bytes], known: Collection[bytes], start: int
+    ) -> tuple[Sequence[bytes], Sequence[str]]:
+        """Return the keys from position ``start`` on that are not known, each once, and their texts."""
+        new = {key: start + offset for offset, key in enumerate(keys) if key not in known}
+        return list(new), self.rows.texts(self._task, self.table.ids(self._task, list(new.values())))
+
+    def _is_complete(self, path: Path, rows: int) -> bool:
         try:
             shard = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return False
-        return bool(shard.shape == (rows, self.encoder.dimension) and shard.dtype == self.dtype)
+        return bool(shard.shape == (rows, self.encoder.dimension) and shard.dtype == self.config.dtype)
 
     def _known(self, keys: Iterable[bytes], start: int) -> dict[bytes, NDArray[np.floating]]:
-        """Return the vectors that texts have already, in earlier shards or an earlier version."""
-        known, places = dict[bytes, NDArray[np.floating]](), defaultdict[int, dict[bytes, int]](dict)
+        """Return the vectors of texts that earlier shards or the previous version hold."""
+        known, offsets = dict[bytes, NDArray[np.floating]](), defaultdict[int, dict[bytes, int]](dict)
         for key in keys:
-            first = self.table.first(key, self.task.name)
+            first = self.table.first(key, self._task)
             if first is not None and first[1] < start:
-                place = first[1] % self.shard_rows
-                places[first[1] - place][key] = place
+                offset = first[1] % self.config.shard_rows
+                offsets[first[1] - offset][key] = offset
             elif self.previous is not None and (vector := self.previous.vector(key)) is not None:
                 known[key] = vector
-        for begin, wanted in places.items():
-            # Copied, so that one file is open at a time: they may be thousands.
-            shard: NDArray[np.floating] = np.load(self._shard(begin), mmap_mode="r", allow_pickle=False)
+        for shard_start, wanted in offsets.items():
+            # Copied, so that one file is open at a time: there may be thousands.
+            shard: NDArray[np.floating] = np.load(self._shard(shard_start), mmap_mode="r", allow_pickle=False)
             known |= zip(wanted, shard[list(wanted.values())], strict=True)
         return known
 
-    def _encode(
-        self, keys: Sequence[bytes], positions: Sequence[int], advance: Advance
-    ) -> dict[bytes, NDArray[np.floating]]:
-        """Return the vectors of the rows at these positions, whose texts all differ."""
-        rows = self.table.rows(self.task.name, positions)
-        texts = [encoder_demonstration(self.task, row) for row in rows]
-        vectors = encode_by_length(
-            self.encoder, texts, self.task.name, self.batch_size, lambda encoded: advance(encoded, encoded)
-        )
-        return dict(zip(keys, vectors, strict=True))
-
     def _join(self, stream: BinaryIO) -> None:
-        header = np.lib.format.header_data_from_array_1_0(np.empty((0, self.encoder.dimension), dtype=self.dtype))
-        np.lib.format.write_array_header_1_0(stream, {**header, "shape": (self.count, self.encoder.dimension)})
-        for start in range(0, self.count, self.shard_rows):
+        header = np.lib.format.header_data_from_array_1_0(np.empty(0, dtype=self.config.dtype))
+        shape = (self.part.count, self.encoder.dimension)
+        np.lib.format.write_array_header_1_0(stream, {**header, "shape": shape})
+        for start in self._starts:
             stream.write(np.load(self._shard(start), allow_pickle=False).tobytes())
 
 
@@ -151,29 +155,30 @@ def encode_by_length(
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Vectors:
-    """Return the vectors of texts, float32 [len(texts), dimension]; those of like length are encoded together.
+    """Return the vectors of texts, float32 [len(texts), dimension].
 
-    So little is padded. ``advance`` is told after every batch how many more there are. See ``checked`` for the errors.
+    Texts of similar length are encoded together, to pad little. ``advance`` is called with the size of every batch.
     """
     vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
-    order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
+    order = sorted(range(len(texts)), key=lambda position: (len(texts[position]), texts[position]))
     for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        vectors[places] = checked(encoder, [texts[place] for place in places], task)
-        advance(len(places))
+        batch = order[start : start + batch_size]
+        vectors[batch] = encode_checked(encoder, [texts[position] for position in batch], task)
+        advance(len(batch))
     return vectors
 
 
-def checked(encoder: Encoder, texts: Sequence[str], task: str) -> Vectors:
+def encode_checked(encoder: Encoder, texts: Sequence[str], task: str) -> Vectors:
     """Return the vectors of demonstration texts, float32 [len(texts), dimension].
 
     Raises:
-        ModelError: the encoder gave vectors of another shape, or numbers that are none.
+        ModelError: the encoder returned vectors of the wrong shape, or numbers that are not finite.
     """
     vectors = encoder.encode_demonstrations(texts)
-    if vectors.shape != (len(texts), encoder.dimension) or not np.isfinite(vectors).all():
+    expected = (len(texts), encoder.dimension)
+    if vectors.shape != expected or not np.isfinite(vectors).all():
         raise ModelError(
             f"encoder {encoder.name!r} gave {list(vectors.shape)} for {len(texts)} texts of task {task!r}, or numbers "
-            f"that are not finite; [{len(texts)}, {encoder.dimension}] was expected"
+            f"that are not finite; expected finite {list(expected)}"
         )
     return vectors

@@ -1,96 +1,111 @@
-"""Reading pools into the table of an index version, row by row: memory holds one row, whatever their number."""
+"""Reading training rows into the table of an index version. Memory holds one row, whatever their number."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from udr.data import TaskFolder, no_row, numbered_rows, place, read_rows
+from udr.data import TaskFolder, encoder_demonstration, no_row, numbered_rows, read_rows, sample_hash
 from udr.store import SCHEMA, record
 
-# Rows come in the order of their files and are wanted in that of their ids; SQLite sorts them as they come.
+# Rows are read in the order of their files and stored in the order of their ids, so SQLite sorts them. Each row is
+# rendered here, once: its key, its vector and its token count are all made from `text`.
 _INCOMING = """
     CREATE TABLE incoming (
         task TEXT NOT NULL, id TEXT NOT NULL, copy_key BLOB NOT NULL, text_key BLOB NOT NULL, row TEXT NOT NULL,
-        PRIMARY KEY (task, id)
+        text TEXT NOT NULL, PRIMARY KEY (task, id)
     ) WITHOUT ROWID;
 """
-_CUT = """
+_SAMPLE = """
     DELETE FROM incoming WHERE task = :task AND id NOT IN (
         SELECT id FROM incoming WHERE task = :task ORDER BY place(id), id LIMIT :size
     );
 """
-_IN_ORDER = """
+_SORT = """
     INSERT INTO demonstrations
     SELECT task, ROW_NUMBER() OVER (PARTITION BY task ORDER BY id) - 1, id, copy_key, text_key, row
     FROM incoming.incoming ORDER BY task, id;
 """
-_TOLD_EVERY = 1000
+_REPORT_EVERY = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class IngestedRows:
+    """The table of a build's rows, a file to be moved into the version, and the sorted tasks with their sizes."""
+
+    path: Path
+    sizes: Mapping[str, int]
+    _incoming: sqlite3.Connection
+
+    def texts(self, task: str, ids: Sequence[str]) -> list[str]:
+        """Return what the encoder reads of these rows."""
+        query = "SELECT text FROM incoming WHERE task = ? AND id = ?"
+        return [text for id in ids for (text,) in self._incoming.execute(query, (task, id))]
+
+
+@contextmanager
 def ingest(
-    path: Path, folders: Iterable[TaskFolder], size: int | None, seed: int, read: Callable[[int], None]
-) -> dict[str, int]:
-    """Write the training rows of these tasks to a new table; the same rows in any order give the same bytes.
+    path: Path, folders: Iterable[TaskFolder], size: int | None, seed: int, advance: Callable[[int], object]
+) -> Iterator[IngestedRows]:
+    """Write the training rows of tasks to a new table. The same rows in any order give the same bytes.
 
-    Args:
-        path: the file; what is there, or beside it under its name and ``.incoming``, is replaced.
-        folders: the tasks.
-        size: at most so many rows of each task, chosen by seed; None takes all.
-        seed: of that choice.
-        read: is told how many more rows are read.
-
-    Returns:
-        How many rows each task has, by name, in the order of the names.
+    The files ``path`` and ``<path>.incoming`` are replaced, and deleted at the end. At most ``size`` rows of each task
+    are taken, sampled by seed; None takes all. ``advance`` is called with the number of rows read since the last call.
 
     Raises:
-        DataError: a file is missing, holds no row, or one that is wrong.
+        DataError: a file is missing or empty, or a row is invalid.
     """
     incoming = path.with_name(f"{path.name}.incoming")
-    for old in (path, incoming):
-        old.unlink(missing_ok=True)
+    _delete(path, incoming)
     try:
-        with closing(unsafe(incoming, _INCOMING)) as connection, connection:
-            connection.create_function("place", 1, lambda id: place(seed, id), deterministic=True)
-            for folder in folders:
-                _read(connection, folder, read)
-                if size is not None:
-                    connection.execute(_CUT, {"task": folder.task.name, "size": size})
-        with closing(unsafe(path, SCHEMA)) as connection:
-            connection.execute("ATTACH ? AS incoming", (str(incoming),))
+        with closing(open_unsafe(incoming, _INCOMING)) as connection:
+            connection.create_function("place", 1, lambda id: sample_hash(seed, id), deterministic=True)
             with connection:
-                connection.execute(_IN_ORDER)
-            return dict(connection.execute("SELECT task, count(*) FROM demonstrations GROUP BY task ORDER BY task"))
+                for folder in folders:
+                    _read(connection, folder, advance)
+                    if size is not None:
+                        connection.execute(_SAMPLE, {"task": folder.task.name, "size": size})
+            with closing(open_unsafe(path, SCHEMA)) as table:
+                table.execute("ATTACH ? AS incoming", (str(incoming),))
+                with table:
+                    table.execute(_SORT)
+                sizes = dict(table.execute("SELECT task, count(*) FROM demonstrations GROUP BY task ORDER BY task"))
+            yield IngestedRows(path, sizes, connection)
     finally:
-        incoming.unlink(missing_ok=True)
+        _delete(path, incoming)
 
 
-def _read(connection: sqlite3.Connection, folder: TaskFolder, read: Callable[[int], None]) -> None:
-    path, count = folder.file("train"), 0
+def _read(connection: sqlite3.Connection, folder: TaskFolder, advance: Callable[[int], object]) -> None:
+    task, path, count = folder.task, folder.file("train"), 0
 
-    def records() -> Iterator[tuple[str, str, bytes, bytes, str]]:
+    def records() -> Iterator[tuple[str | bytes, ...]]:
         nonlocal count
-        for count, (_, row) in enumerate(numbered_rows(folder.task, path), start=1):
-            yield record(folder.task, row)
-            if count % _TOLD_EVERY == 0:
-                read(_TOLD_EVERY)
+        for count, (_, row) in enumerate(numbered_rows(task, path), start=1):
+            text = encoder_demonstration(task, row)
+            yield *record(task, row, text), text
+            if count % _REPORT_EVERY == 0:
+                advance(_REPORT_EVERY)
 
     try:
-        connection.executemany("INSERT INTO incoming VALUES (?, ?, ?, ?, ?)", records())
+        connection.executemany("INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)", records())
     except sqlite3.IntegrityError:
-        # An id came twice. This reads from the beginning, and says which, and on what lines.
-        for _ in read_rows(folder.task, path):
+        # An id is used twice. Reading the file again raises the error that names both lines.
+        for _ in read_rows(task, path):
             continue
         raise
     if not count:
-        raise no_row(folder.task, path)
-    read(count % _TOLD_EVERY)
+        raise no_row(task, path)
+    advance(count % _REPORT_EVERY)
 
 
-def unsafe(path: Path, schema: str = "") -> sqlite3.Connection:
-    """Open a file that is begun anew unless it becomes whole, and so needs neither a journal nor a sync."""
+def _delete(*paths: Path) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def open_unsafe(path: Path, schema: str = "") -> sqlite3.Connection:
+    """Open a file without journal and sync: a build that is killed writes it anew."""
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA journal_mode = OFF")
-    connection.execute("PRAGMA synchronous = OFF")
-    connection.executescript(schema)
+    connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {schema}")
     return connection

@@ -1,30 +1,22 @@
-"""The check of a collection: every task by itself, every split by itself, then each against those before it."""
+"""Checking a collection: each task and each split by itself, then each split against those before it."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from udr.data import TaskFolder
 from udr.errors import DataError
 from udr.models import DEFAULT_ENCODER, Encoder, SentenceEncoder
 from udr.types import Json
 from udr_index.quality.config import NEAR, CheckConfig
-from udr_index.quality.context_window import Window, load_window, too_long
+from udr_index.quality.context_window import load_window, too_long
 from udr_index.quality.coverage import empty_fields, skewed_labels
 from udr_index.quality.duplicates import copies_within, leaks
 from udr_index.quality.findings import Finding, Kind, Severity
 from udr_index.quality.near_duplicates import EncodedSplit, encode, near_duplicates, near_leaks
-from udr_index.quality.splits import SPLITS, Split, open_tasks, read_split, splits_of
+from udr_index.quality.splits import SPLITS, Split, open_tasks, read_splits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What a check found.
-
-    Attributes:
-        num_tasks: how many tasks were looked at, those that cannot be read included.
-        num_rows: how many rows were read.
-        findings: by task, split and kind.
-    """
+    """The number of tasks, unreadable ones included, of rows read, and the findings by task, split and kind."""
 
     num_tasks: int
     num_rows: int
@@ -32,20 +24,20 @@ class Report:
 
     @property
     def errors(self) -> int:
-        """How many findings are errors."""
+        """The number of errors."""
         return sum(finding.severity is Severity.ERROR for finding in self.findings)
 
     @property
     def warnings(self) -> int:
-        """How many findings are warnings."""
+        """The number of warnings."""
         return len(self.findings) - self.errors
 
     def passed(self, strict: bool = False) -> bool:
-        """Say whether there is no error; with ``strict``, no warning either."""
+        """Return whether there is no error and, if ``strict``, no warning."""
         return not (self.findings if strict else self.errors)
 
     def to_json(self) -> dict[str, Json]:
-        """Return it as ``udr tasks check --json`` shows it, but for ``passed``."""
+        """Return the JSON of ``udr tasks check --json``, without ``passed``."""
         return {
             "tasks": self.num_tasks,
             "rows": self.num_rows,
@@ -56,16 +48,16 @@ class Report:
 
 
 def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
-    """Look at the rows of every task and return what is wrong. What cannot be read is a finding.
+    """Check the rows of every task. What cannot be read is a finding.
 
     Args:
         config: what to check.
-        encoder: an encoder that is loaded already, in place of ``config.model``.
+        encoder: a loaded encoder, in place of ``config.model``.
 
     Raises:
-        UnknownTaskError: a task that was named is not in the collection.
+        UnknownTaskError: a named task is not in the collection.
         ModelError: the encoder or the tokenizer cannot be loaded.
-        ConfigError: there is no task at all, or nothing tells the window.
+        ConfigError: there is no task at all, or the size of the window is not known.
     """
     tasks = open_tasks(config.tasks, config.names)
     window = load_window(config.lm, config.window) if config.lm is not None else None
@@ -75,66 +67,34 @@ def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
     findings = [_unreadable(name, None, error) for name, error in tasks.errors.items()]
     num_rows = 0
     for folder in tasks.folders.values():
-        one = _TaskCheck(folder, config.skew, near, encoder, window)
-        findings += one.findings()
-        num_rows += one.num_rows
+        splits, encoded = list[Split](), list[EncodedSplit]()
+        for name, rows in read_splits(folder):
+            if isinstance(rows, DataError):
+                findings.append(_unreadable(folder.task.name, name, rows))
+                continue
+            num_rows += len(rows)
+            splits.append(split := Split(folder.task, name, rows))
+            findings += [*empty_fields(split), *copies_within(split)]
+            if name == "train":
+                findings += skewed_labels(split, config.skew)
+            if window is not None:
+                findings += too_long(split, window)
+            for earlier in splits[:-1]:
+                findings += leaks(split, earlier)
+            if encoder is not None:
+                encoded.append(vectors := encode(split, encoder))
+                findings += near_duplicates(vectors, near)
+                for before in encoded[:-1]:
+                    findings += near_leaks(vectors, before, near)
     names = {*tasks.folders, *tasks.errors}
     return Report(num_tasks=len(names), num_rows=num_rows, findings=tuple(sorted(findings, key=_order)))
 
 
-@dataclass
-class _TaskCheck:
-    """The check of one task."""
-
-    folder: TaskFolder
-    skew: float
-    near: float
-    encoder: Encoder | None
-    window: Window | None
-    num_rows: int = 0
-    splits: list[Split] = field(default_factory=list)
-    encoded: list[EncodedSplit] = field(default_factory=list)
-
-    def findings(self) -> Iterator[Finding]:
-        for name in splits_of(self.folder):
-            rows = read_split(self.folder, name)
-            if isinstance(rows, DataError):
-                yield _unreadable(self.folder.task.name, name, rows)
-                continue
-            self.num_rows += len(rows)
-            split = Split(self.folder.task, name, rows)
-            yield from self.within(split)
-            yield from self.across(split)
-            self.splits.append(split)
-
-    def within(self, split: Split) -> Iterator[Finding]:
-        yield from empty_fields(split)
-        yield from copies_within(split)
-        if split.name == "train":
-            yield from skewed_labels(split, self.skew)
-        if self.window is not None:
-            yield from too_long(split, self.window)
-
-    def across(self, split: Split) -> Iterator[Finding]:
-        for earlier in self.splits:
-            yield from leaks(split, earlier)
-        if self.encoder is not None:
-            encoded = encode(split, self.encoder)
-            yield from near_duplicates(encoded, self.near)
-            for before in self.encoded:
-                yield from near_leaks(encoded, before, self.near)
-            self.encoded.append(encoded)
-
-
 def _unreadable(task: str, split: str | None, error: DataError) -> Finding:
-    return Finding(task=task, split=split, kind=Kind.UNREADABLE, message=" ".join(str(error).split("\n")))
+    return Finding(task=task, split=split, kind=Kind.UNREADABLE, message=str(error).replace("\n", " "))
 
 
 def _order(finding: Finding) -> tuple[str, int, int, int]:
-    splits = ("", *SPLITS)
-    return (
-        finding.task,
-        splits.index(finding.split or ""),
-        list(Kind).index(finding.kind),
-        splits.index(finding.against or ""),
-    )
+    splits = (None, *SPLITS)
+    kind = list(Kind).index(finding.kind)
+    return finding.task, splits.index(finding.split), kind, splits.index(finding.against)

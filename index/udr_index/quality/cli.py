@@ -1,9 +1,8 @@
-"""The commands ``udr tasks check`` and ``stats``: arguments to configuration to one call.
+"""The commands ``udr tasks check`` and ``stats``.
 
-``check --json`` prints an object: ``passed``, ``tasks``, ``rows``, ``errors`` and ``warnings`` (numbers), and
-``findings``, each with the keys of ``udr_index.care.findings.Finding`` and its ``severity``. ``stats --json`` prints
-one with ``unit`` (``words`` or ``tokens``) and ``splits``, each with the keys of ``udr_index.care.stats.SplitStats``,
-``input`` and ``target`` for the lengths, and the share of each label.
+``check --json`` prints ``passed``, ``tasks``, ``rows``, ``errors``, ``warnings`` (numbers), and ``findings``, each with
+the keys of ``Finding`` and its ``severity``. ``stats --json`` prints ``unit`` (``words`` or ``tokens``) and ``splits``,
+each with the keys of ``SplitStats``, ``input`` and ``target`` for the lengths, and the share of each label.
 """
 
 from pathlib import Path
@@ -15,10 +14,10 @@ from udr.cli import command_group, names_of, print_json, print_text
 from udr.errors import DataError, VerificationError
 from udr_index.quality.config import SKEW, CheckConfig
 
-app = command_group("Look after tasks and their rows.")
+app = command_group("Check tasks and their rows.")
 
 _Tasks = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
-_Names = Annotated[str | None, typer.Option("--tasks", help="Tasks to take, separated by commas; all by default.")]
+_Names = Annotated[str | None, typer.Option("--tasks", help="Tasks, separated by commas; all by default.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -27,27 +26,27 @@ def check(
     tasks_folder: _Tasks,
     tasks: _Names = None,
     model: Annotated[
-        str | None, typer.Option(help="Look for near-duplicates by this encoder: a hub name, a path, package:NAME.")
+        str | None, typer.Option(help="Find near-duplicates with this encoder: a hub name, a path, package:NAME.")
     ] = None,
     near: Annotated[
-        float | None, typer.Option(help="The similarity from which inputs are near-duplicates; 0.98 with --model.")
+        float | None, typer.Option(help="Least similarity of near-duplicate inputs; 0.98 with --model.")
     ] = None,
     lm: Annotated[
         str | None, typer.Option(help="Count tokens as this language model does: a folder with a tokenizer.json.")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(help="The tokens that it reads at once; by default its config.json tells.")
+        int | None, typer.Option(help="Its context window in tokens; by default that of its config.json.")
     ] = None,
-    skew: Annotated[float, typer.Option(help="A label is rare below this part of its even share of the rows.")] = SKEW,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
-    device: Annotated[str | None, typer.Option(help="Where the encoder runs: cpu, cuda, ...")] = None,
+    skew: Annotated[float, typer.Option(help="A label is rare below this share of its even share of rows.")] = SKEW,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    device: Annotated[str | None, typer.Option(help="Where to run the encoder: cpu, cuda, ...")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Look for what is wrong with rows. Prints one line a finding; exit status 3 when there is an error.
+    """Look for problems in rows. Prints one line per finding; exit status 3 if there is an error.
 
-    Errors: what cannot be read, empty inputs, duplicates, conflicting targets, rows over the window, rows of
-    validation or test that are in train too. Warnings, which may be meant: empty fields, several right answers,
-    near-duplicates, labels that no row or few rows have.
+    Errors: what cannot be read, empty inputs, duplicates, conflicting targets, rows longer than the window, rows of
+    validation or test that are also in train. Warnings, which may be intended: empty fields, several right answers,
+    near-duplicates, labels with few rows or none.
     """
     # Imported here, so that `udr --help` stays light.
     from udr_index.plural import counted
@@ -69,12 +68,14 @@ def check(
     else:
         for finding in report.findings:
             print_text(str(finding))
-    looked_at = f"{counted(report.num_tasks, 'task')}, {counted(report.num_rows, 'row')}"
-    found = f"{counted(report.errors, 'error')}, {counted(report.warnings, 'warning')}"
+    summary = (
+        f"{tasks_folder}: {counted(report.errors, 'error')}, {counted(report.warnings, 'warning')} in "
+        f"{counted(report.num_tasks, 'task')}, {counted(report.num_rows, 'row')}"
+    )
     if not report.passed(strict):
-        raise VerificationError(f"{tasks_folder}: {found} in {looked_at}")
+        raise VerificationError(summary)
     if not as_json:
-        print_text(f"{tasks_folder}: {found} in {looked_at}")
+        print_text(summary)
 
 
 @app.command()
@@ -86,9 +87,8 @@ def stats(
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Show how many rows each task and split has, how long they are, their fields and labels."""
-    from udr_index.quality.stats import collect
-    from udr_index.quality.stats_table import table
+    """Show the number of rows of each task and split, their lengths, fields and labels."""
+    from udr_index.quality.stats import collect, table
 
     statistics = collect(tasks_folder, names_of(tasks), tokenizer)
     if as_json:
@@ -98,4 +98,4 @@ def stats(
     if statistics.errors:
         others = len(statistics.errors) - 1
         more = f" ({others} more like this; see: udr tasks check)" if others else ""
-        raise DataError(f"left out what cannot be read: {statistics.errors[0]}{more}")
+        raise DataError(f"excluded what cannot be read: {statistics.errors[0]}{more}")

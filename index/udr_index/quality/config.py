@@ -1,4 +1,4 @@
-"""What is checked, and how."""
+"""The configuration of a check."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 from udr.errors import ConfigError
 
 NEAR = 0.98
-"""The similarity from which inputs are near-duplicates where nothing else is said."""
+"""The default similarity of near-duplicates."""
 
 SKEW = 0.1
-"""The part of its even share below which a label is rare where nothing else is said."""
+"""The default share of its even share below which a label is rare."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,16 +18,16 @@ class CheckConfig:
 
     Attributes:
         tasks: the folder of the task collection.
-        names: the tasks to take; None takes all.
-        model: the encoder that near-duplicates are found by; None where ``near`` is None too looks for none.
-        near: the cosine from which two inputs are near-duplicates; None takes ``NEAR`` where a model is named.
-        lm: the language model whose window rows must fit; None counts nothing.
-        window: its window in tokens; None reads it in its ``config.json``.
-        skew: the part of its even share of the rows below which a label is rare; 0 takes none for rare.
-        device: where the encoder runs; None takes the best there is.
+        names: the tasks to check; None takes all.
+        model: the encoder that finds near-duplicates; if this and ``near`` are None, none are looked for.
+        near: the cosine from which two inputs are near-duplicates; None is ``NEAR`` if there is a model.
+        lm: the language model whose context window rows must fit; None counts nothing.
+        window: that window in tokens; None reads it from the model's ``config.json``.
+        skew: the share of its even share of rows below which a label is rare; 0 takes none as rare.
+        device: where to run the encoder; None takes the best available.
 
     Raises:
-        ConfigError: a number is out of range, or a window is given and no language model.
+        ConfigError: a number is out of range, or there is a window but no language model.
     """
 
     tasks: Path
@@ -43,7 +43,7 @@ class CheckConfig:
         if self.near is not None and not 0 < self.near <= 1:
             raise ConfigError(f"the similarity of near-duplicates must be above 0 and at most 1, found {self.near}")
         if not 0 <= self.skew <= 1:
-            raise ConfigError(f"the part of an even share must be from 0 to 1, found {self.skew}")
+            raise ConfigError(f"the share of an even share must be from 0 to 1, found {self.skew}")
         if self.window is not None and self.lm is None:
             raise ConfigError("a window is counted in a language model's tokens; give --lm beside --window")
         if self.window is not None and self.window < 1:

@@ -1,4 +1,4 @@
-"""Rows that a language model cannot read whole. Needs its tokenizer and its configuration, not the model."""
+"""Rows longer than a language model's context window. Needs its tokenizer and its configuration, not the model."""
 
 import json
 from collections.abc import Iterator
@@ -10,33 +10,26 @@ from udr.models import TokenCounter, hub, load_tokenizer
 from udr_index.quality.findings import Finding, Kind
 from udr_index.quality.splits import Split
 
-# What configurations call the longest sequence: most models; GPT-2; MPT.
+# The key of the longest sequence in configurations of most models, of GPT-2 and of MPT.
 _KEYS = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a language model reads at once.
-
-    Attributes:
-        counter: its tokenizer.
-        tokens: how many of its tokens.
-    """
+    """The context window of a language model: its size in tokens, and what counts them."""
 
     counter: TokenCounter
     tokens: int
 
 
 def load_window(lm: str, tokens: int | None = None) -> Window:
-    """Load a language model's tokenizer, and read in its ``config.json`` how many tokens it reads at once.
+    """Load the tokenizer of a language model (see ``udr.models``), and the size of its context window.
 
-    Args:
-        lm: its name (see ``udr.models``): a folder that holds a ``tokenizer.json``, or that file.
-        tokens: the window where it is known, or meant to be smaller; then no ``config.json`` is needed.
+    The size is read from ``config.json``, unless ``tokens`` gives it.
 
     Raises:
-        ModelError: the name leads nowhere, or not to a tokenizer.
-        ConfigError: neither the caller nor the configuration tells the window.
+        ModelError: the model or its tokenizer is not found.
+        ConfigError: the configuration does not give the size.
     """
     counter = load_tokenizer(lm)
     return Window(counter, tokens if tokens is not None else _configured(lm))
@@ -51,19 +44,16 @@ def _configured(lm: str) -> int:
         config = {}
     except ValueError as error:
         raise ModelError(f"model {lm!r}: {path} is not JSON; give the window by --window") from error
-    # Models that read more than text keep what concerns text apart.
+    # Multimodal models keep the settings of text apart.
     for keys in (config, config.get("text_config")) if isinstance(config, dict) else ():
         for name in _KEYS:
             if isinstance(keys, dict) and isinstance(keys.get(name), int) and keys[name] > 0:
                 return int(keys[name])
-    raise ConfigError(f"model {lm!r}: no config.json tells how many tokens it reads at once; give them by --window")
+    raise ConfigError(f"model {lm!r}: no config.json gives the size of its context window; set it by --window")
 
 
 def too_long(split: Split, window: Window) -> Iterator[Finding]:
-    """Yield the rows that are longer than the window when nothing but the instruction stands before them.
-
-    Each is counted with its target, as the only demonstration of a prompt that asks nothing yet.
-    """
+    """Yield the rows that exceed the window as the only demonstration after the instruction, without a query."""
     long: list[tuple[int, str]] = []
     for row in split.rows:
         tokens = window.counter.count(prompt(split.task.instruction, [], demonstration_text(split.task, row)))

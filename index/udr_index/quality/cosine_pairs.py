@@ -1,7 +1,7 @@
-"""Which vectors are alike: exact, block by block, so that memory holds no more than the vectors twice.
+"""Finding pairs of similar vectors, exactly, in blocks: memory holds at most the vectors twice.
 
-The searchers of ``udr.search`` answer for a number of nearest vectors, and where very many tie they compare very many
-at once. Here only the nearest is wanted, and ties are the rule: texts that an encoder cuts at the same place.
+Unlike the searchers of ``udr.search``, this wants only the nearest vector, and stays fast if very many tie, as texts do
+that an encoder truncates at the same position.
 """
 
 from dataclasses import dataclass
@@ -11,94 +11,75 @@ import numpy as np
 from udr.search import Vectors
 
 DECIMALS = 5
-"""Similarities are rounded so before anything is decided, so that the last bits of a sum decide nothing."""
+"""Similarities are rounded before they are compared, so that rounding errors of sums decide nothing."""
 
-_BLOCK = 1024
-_SEGMENT = 8192
-# More than what float32 sums may differ by from exact ones, and the rounding.
+# More than the errors of float32 sums and of the rounding.
 _SLACK = 2e-5
+
+_Nearest = tuple[int, float] | None
+"""The position and the similarity of the nearest vector, if it is near enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """Two vectors that are alike.
-
-    Attributes:
-        position: of one.
-        other: of the other: the nearest there is, the first of those that are equally near.
-        similarity: their cosine, rounded to 5 decimals.
-    """
+    """A vector, the first of those nearest to it, and their cosine, rounded to 5 decimals."""
 
     position: int
     other: int
     similarity: float
 
 
-def alike(vectors: Vectors, threshold: float) -> list[Alike]:
-    """Return the vectors that are as near as that to an earlier one that is not itself returned.
+def alike(vectors: Vectors, threshold: float, block_size: int = 1024) -> list[Alike]:
+    """Return the vectors that are similar to an earlier one that is not itself returned.
 
-    Without them, no two of the others are so near to each other; and each of them is near to one that stays.
-
-    Args:
-        vectors: float32 [num_vectors, dimension], of unit length.
-        threshold: the cosine from which two are alike.
+    No two of the others are similar, and each returned vector is similar to one of them. The vectors are float32
+    [num_vectors, dimension], of unit length; the threshold is the least cosine of similar ones.
     """
-    found: list[Alike] = []
+    pairs: list[Alike] = []
     kept = np.empty_like(vectors)
     positions: list[int] = []
-    for start in range(0, len(vectors), _BLOCK):
-        block, before = vectors[start : start + _BLOCK], len(positions)
-        nearest = _nearest(block, kept[:before], threshold)
-        for place, vector in enumerate(block):
-            within = _nearest(vector[None], kept[before : len(positions)], threshold, before)[0]
-            best = _better(nearest[place], within)
+    for start in range(0, len(vectors), block_size):
+        block, before = vectors[start : start + block_size], len(positions)
+        nearest = _nearest(block, kept[:before], threshold, block_size)
+        for position, vector in enumerate(block, start):
+            within = _nearest(vector[None], kept[before : len(positions)], threshold, block_size, before)[0]
+            best = _nearer(nearest[position - start], within)
             if best is None:
                 kept[len(positions)] = vector
-                positions.append(start + place)
+                positions.append(position)
             else:
-                found.append(Alike(start + place, positions[best[0]], best[1]))
-    return found
+                pairs.append(Alike(position, positions[best[0]], best[1]))
+    return pairs
 
 
-def alike_to(queries: Vectors, vectors: Vectors, threshold: float) -> list[Alike]:
-    """Return the queries that are as near as that to one of the vectors, each with the nearest.
-
-    Args:
-        queries: float32 [num_queries, dimension], of unit length.
-        vectors: float32 [num_vectors, dimension], of unit length.
-        threshold: the cosine from which two are alike.
-    """
+def alike_to(queries: Vectors, vectors: Vectors, threshold: float, block_size: int = 1024) -> list[Alike]:
+    """Return the queries that are similar to one of the vectors, each with the nearest; see ``alike``."""
     return [
-        Alike(start + place, *best)
-        for start in range(0, len(queries), _BLOCK)
-        for place, best in enumerate(_nearest(queries[start : start + _BLOCK], vectors, threshold))
-        if best is not None
+        Alike(position, *nearest)
+        for start in range(0, len(queries), block_size)
+        for position, nearest in enumerate(
+            _nearest(queries[start : start + block_size], vectors, threshold, block_size), start
+        )
+        if nearest is not None
     ]
 
 
-_Found = tuple[int, float] | None
-
-
-def _nearest(queries: Vectors, vectors: Vectors, threshold: float, first: int = 0) -> list[_Found]:
-    """Return position, counted from ``first``, and similarity of the vector nearest to each query.
-
-    None stands where none is near enough.
-    """
-    best: list[_Found] = [None] * len(queries)
-    for start in range(0, len(vectors), _SEGMENT):
-        segment = vectors[start : start + _SEGMENT]
+def _nearest(queries: Vectors, vectors: Vectors, threshold: float, block_size: int, first: int = 0) -> list[_Nearest]:
+    """Return the nearest vector of each query; positions begin at ``first``."""
+    best: list[_Nearest] = [None] * len(queries)
+    for start in range(0, len(vectors), 8 * block_size):
+        segment = vectors[start : start + 8 * block_size]
         rough = queries @ segment.T
         highest = rough.max(axis=1)
         for query in np.flatnonzero(highest >= threshold - _SLACK).tolist():
-            proposed = np.flatnonzero(rough[query] >= highest[query] - _SLACK)
-            exact = segment[proposed].astype(np.float64) @ queries[query].astype(np.float64)
-            rounded = np.round(exact, DECIMALS)
-            one = int(rounded.argmax())
-            if rounded[one] >= threshold:
-                best[query] = _better(best[query], (first + start + int(proposed[one]), float(rounded[one])))
+            close = np.flatnonzero(rough[query] >= highest[query] - _SLACK)
+            exact = segment[close].astype(np.float64) @ queries[query].astype(np.float64)
+            similarities = np.round(exact, DECIMALS)
+            top = int(similarities.argmax())
+            if similarities[top] >= threshold:
+                best[query] = _nearer(best[query], (first + start + int(close[top]), float(similarities[top])))
     return best
 
 
-def _better(one: _Found, later: _Found) -> _Found:
-    """Return the nearer of two; the first where they are equally near."""
-    return later if one is None or (later is not None and later[1] > one[1]) else one
+def _nearer(earlier: _Nearest, later: _Nearest) -> _Nearest:
+    return later if earlier is None or (later is not None and later[1] > earlier[1]) else earlier

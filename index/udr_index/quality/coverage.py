@@ -1,4 +1,4 @@
-"""What the rows of a split hold: fields without text, labels that few rows have or none."""
+"""Empty fields, and labels that few rows or none have."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,20 +12,20 @@ from udr_index.quality.splits import Split
 def empty_fields(split: Split) -> Iterator[Finding]:
     """Yield the fields of the input template that are blank in some rows, and the rows in which all are."""
     blank: dict[str, list[str]] = {}
-    wholly: list[tuple[str, ...]] = []
+    empty_rows: list[tuple[str, ...]] = []
     for row in split.rows:
         empty = split.blank_fields(row)
         if len(empty) == len(split.task.fields):
-            wholly.append((row.id,))
+            empty_rows.append((row.id,))
         else:
             for name in empty:
                 blank.setdefault(name, []).append(row.id)
-    if wholly:
-        message = f"{split.part(len(wholly))} no text in any input field; fill them in or remove them"
-        yield split.finding(Kind.EMPTY_INPUT, len(wholly), message, wholly)
+    if empty_rows:
+        message = f"{split.part(len(empty_rows))} no text in any input field; fill them in or remove them"
+        yield split.finding(Kind.EMPTY_INPUT, len(empty_rows), message, empty_rows)
     for name in split.task.fields:
         if ids := blank.get(name):
-            message = f"{split.part(len(ids))} no text in the field {name!r}; fill it in, or leave it if that is meant"
+            message = f"{split.part(len(ids))} no text in the field {name!r}; fill it in, unless that is intended"
             yield split.finding(Kind.EMPTY_FIELD, len(ids), message, [(id,) for id in ids])
 
 
@@ -34,7 +34,7 @@ def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:
 
     Args:
         split: rows of any task; only a classification task has labels.
-        skew: the least part of its even share that a label should have: with 0.1 and four labels, 2.5 % of the rows.
+        skew: the least share of its even share that a label should have: with 0.1 and four labels, 2.5 % of the rows.
     """
     if split.task.kind is not TaskKind.CLASSIFICATION:
         return
@@ -45,14 +45,14 @@ def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:
     rare = sorted((rows[label], label) for label in labels if 0 < rows[label] < skew * even)
     if missing:
         message = (
-            f"{counted(len(missing), 'label has no row', 'labels have no row')}, so that none can be shown; "
-            f"add rows, or take out of task.toml: {', '.join(map(repr, missing))}"
+            f"{counted(len(missing), 'label has no row', 'labels have no row')}, so no demonstration shows them; "
+            f"add rows, or remove from task.toml: {', '.join(map(repr, missing))}"
         )
         yield split.finding(Kind.MISSING_LABEL, len(missing), message, labels=missing)
     if rare:
-        named = ", ".join(f"{label!r} ({number})" for number, label in rare)
+        listed = ", ".join(f"{label!r} ({number})" for number, label in rare)
         message = (
             f"{counted(len(rare), 'label has', 'labels have')} fewer than {skew * even:.1f} rows, {skew:g} of an even "
-            f"share; add rows if the task needs them: {named}"
+            f"share; add rows if the task needs them: {listed}"
         )
         yield split.finding(Kind.LABEL_SKEW, len(rare), message, labels=[label for _, label in rare])

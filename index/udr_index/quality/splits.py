@@ -1,4 +1,4 @@
-"""Reading a collection task by task and split by split, so that one that is wrong does not hide the others."""
+"""Reading a collection task by task and split by split, so that an invalid one does not hide the others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,14 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """The tasks of a collection that can be opened, and what is wrong with the others.
-
-    Attributes:
-        folders: by name, in the order of the names.
-        errors: by name, or by the folder's where the name cannot be read; in that order.
-    """
+    """The tasks of a collection that can be opened, and the errors of the others; both sorted by folder name."""
 
     folders: Mapping[str, TaskFolder]
     errors: Mapping[str, DataError]
 
 
 def open_tasks(root: Path, names: Sequence[str] | None = None) -> Tasks:
-    """Open each task below ``root`` by itself.
-
-    Args:
-        root: a collection, a family's folder or a task's folder.
-        names: the tasks wanted; None for all.
+    """Open each task of a collection, a family's folder or a task's folder by itself; without names, all tasks.
 
     Raises:
         UnknownTaskError: a name is not among the tasks.
@@ -46,7 +37,7 @@ def open_tasks(root: Path, names: Sequence[str] | None = None) -> Tasks:
     known = sorted({*folders, *errors})
     for name in names or ():
         if name not in known:
-            raise UnknownTaskError(f"unknown task {name!r}; there are {', '.join(known)}")
+            raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(known)}")
     wanted = known if names is None else sorted(set(names))
     return Tasks(
         {name: folders[name] for name in wanted if name in folders},
@@ -65,37 +56,29 @@ def _open_one_by_one(root: Path) -> tuple[dict[str, TaskFolder], dict[str, DataE
             errors.setdefault(name, error)
         else:
             if name in folders:
-                message = f"{name!r} is also in {folders[name].path}; give one of them another name"
+                message = f"{name!r} is also in {folders[name].path}; rename one of them"
                 errors[name] = DataError(message, path=path, field="name")
             else:
                 folders[name] = folder
     return folders, errors
 
 
-def splits_of(folder: TaskFolder) -> Iterator[str]:
-    """Yield the splits that a task's folder holds a file of; ``train``, which it must hold, always."""
-    for split in SPLITS:
-        if split == "train" or folder.files(split):
-            yield split
+def read_splits(folder: TaskFolder) -> Iterator[tuple[str, list[Row] | DataError]]:
+    """Yield the name of each split that has a file, and its rows in the file's order, or the error of reading them.
 
-
-def read_split(folder: TaskFolder, split: str) -> list[Row] | DataError:
-    """Return the rows of a split, in the file's order, or the error that reading them ended with."""
-    try:
-        return folder.rows(split)
-    except DataError as error:
-        return error
+    Every task must have ``train``, so it is always among them.
+    """
+    for name in SPLITS:
+        if name == "train" or folder.files(name):
+            try:
+                yield name, folder.rows(name)
+            except DataError as error:
+                yield name, error
 
 
 @dataclass(frozen=True)
 class Split:
-    """A task's rows of one split, in the file's order.
-
-    Attributes:
-        task: the task.
-        name: ``train``, ``validation`` or ``test``.
-        rows: at least one.
-    """
+    """A task's rows of one split, in the file's order; at least one."""
 
     task: Task
     name: str
@@ -108,10 +91,9 @@ class Split:
 
     @cached_property
     def copies(self) -> Mapping[bytes, Sequence[int]]:
-        """The positions of the rows that have one input, in letters and digits; by what stands for that input.
+        """The positions of rows by the copy key of their inputs, as retrieval excludes copies.
 
-        Retrieval takes rows for copies by the same rule: none comes back for a query with that input. Rows whose
-        fields are all blank are left out: they have no input.
+        Rows whose fields are all blank are left out.
         """
         copies: dict[bytes, list[int]] = {}
         for position, row in enumerate(self.rows):
@@ -128,9 +110,9 @@ class Split:
         return tuple(self.rows[position].id for position in positions)
 
     def part(self, number: int, verbs: str = "has/have") -> str:
-        """Return how many of the rows: ``1 of 9 rows has``, ``2 of 9 rows have``."""
-        one, several = verbs.split("/")
-        return f"{number} of {len(self.rows)} rows {one if number == 1 else several}"
+        """Return a number of the rows: ``1 of 9 rows has``, ``2 of 9 rows have``."""
+        singular, plural = verbs.split("/")
+        return f"{number} of {len(self.rows)} rows {singular if number == 1 else plural}"
 
     def finding(
         self,
@@ -142,13 +124,4 @@ class Split:
         labels: Sequence[str] = (),
     ) -> Finding:
         """Return a finding about this split."""
-        return Finding(
-            task=self.task.name,
-            split=self.name,
-            kind=kind,
-            count=count,
-            message=message,
-            groups=tuple(groups),
-            against=against,
-            labels=tuple(labels),
-        )
+        return Finding(self.task.name, self.name, kind, message, count, tuple(groups), against, tuple(labels))

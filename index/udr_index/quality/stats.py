@@ -1,29 +1,25 @@
-"""What the rows of a collection are like: numbers, lengths, labels, fields; by task and split."""
+"""Statistics of a collection's rows: numbers, lengths, labels, fields; by task and split."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 from udr.data import Kind, TaskFolder, input_text, value_text
 from udr.errors import DataError
 from udr.models import load_tokenizer
 from udr.types import Json, Row
-from udr_index.quality.splits import open_tasks, read_split, splits_of
+from udr_index.quality.splits import open_tasks, read_splits
 
-Length = Callable[[str], int]
-"""How long a text is."""
+_MAX_LABELS = 5
+_HEAD = ("task", "split", "rows", *("median", "95 %", "longest") * 2, "fields", "labels or choices")
+_NUMBERS = range(2, 9)
+"""The columns of numbers, which are right-aligned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """How long some texts are. Each number is the length of one of them.
-
-    Attributes:
-        median: the least length that half of the texts do not exceed.
-        percentile_95: the least length that 95 % of the texts do not exceed.
-        longest: the greatest.
-    """
+    """The lengths of some texts: the least that 50, 95 and 100 % of them do not exceed."""
 
     median: int
     percentile_95: int
@@ -31,32 +27,19 @@ class Lengths:
 
     @classmethod
     def of(cls, lengths: Iterable[int]) -> "Lengths":
-        """Return how long texts of these lengths are; at least one."""
+        """Summarise lengths; at least one."""
         ordered = sorted(lengths)
-        # In whole numbers: 0.95 * 20 is more than 19.
-        at = [ordered[-(-len(ordered) * percent // 100) - 1] for percent in (50, 95, 100)]
-        return cls(median=at[0], percentile_95=at[1], longest=at[2])
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as ``udr tasks stats --json`` shows it."""
-        return {"median": self.median, "percentile_95": self.percentile_95, "longest": self.longest}
+        # In integers: 0.95 * 20 is more than 19.
+        median, percentile_95, longest = (ordered[-(-len(ordered) * percent // 100) - 1] for percent in (50, 95, 100))
+        return cls(median=median, percentile_95=percentile_95, longest=longest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitStats:
-    """What the rows of a split are like.
+    """Statistics of the rows of a split.
 
-    Attributes:
-        task: the task's name.
-        family: its family's.
-        kind: how it is answered.
-        split: ``train``, ``validation`` or ``test``.
-        rows: how many there are.
-        fields: how many rows have text in each input field; the template's first, in its order.
-        inputs: of the inputs as models read them, without the instruction.
-        targets: of the targets as models read them.
-        labels: how many rows have each label, in the task's order; empty where there are none.
-        choices: the fewest and the most choices of a row; None where there are none.
+    ``fields`` and ``labels`` hold how many rows have text in a field and have a label: the template's fields first, and
+    labels in the task's order. ``choices`` are the fewest and the most of a row in a multiple-choice task.
     """
 
     task: str
@@ -65,91 +48,68 @@ class SplitStats:
     split: str
     rows: int
     fields: Mapping[str, int]
-    inputs: Lengths
-    targets: Lengths
+    input: Lengths
+    target: Lengths
     labels: Mapping[str, int]
     choices: tuple[int, int] | None
 
     def to_json(self) -> dict[str, Json]:
-        """Return it as ``udr tasks stats --json`` shows it."""
-        return {
-            "task": self.task,
-            "family": self.family,
-            "kind": self.kind.value,
-            "split": self.split,
-            "rows": self.rows,
-            "fields": dict(self.fields),
-            "input": self.inputs.to_json(),
-            "target": self.targets.to_json(),
-            "labels": {
-                label: {"rows": number, "share": round(number / self.rows, 4)} for label, number in self.labels.items()
-            },
-            "choices": list(self.choices) if self.choices else None,
-        }
+        """Return the JSON of ``udr tasks stats --json``."""
+        shares = {label: {"rows": count, "share": round(count / self.rows, 4)} for label, count in self.labels.items()}
+        return asdict(self) | {"labels": shares}
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the rows of a collection are like.
-
-    Attributes:
-        unit: what lengths are counted in: ``words`` or ``tokens``.
-        splits: by task, train before validation before test.
-        errors: of the tasks and splits that cannot be read.
-    """
+    """Statistics by task and split, the unit of lengths, and the errors of what cannot be read."""
 
     unit: str
     splits: tuple[SplitStats, ...]
     errors: tuple[DataError, ...]
 
     def to_json(self) -> dict[str, Json]:
-        """Return it as ``udr tasks stats --json`` shows it."""
+        """Return the JSON of ``udr tasks stats --json``."""
         return {"unit": self.unit, "splits": [split.to_json() for split in self.splits]}
 
 
 def collect(tasks: Path, names: Sequence[str] | None = None, tokenizer: str | None = None) -> Statistics:
-    """Read every row of a collection and return what they are like.
+    """Read every row of a collection, or of some tasks in it, and return its statistics.
 
-    Args:
-        tasks: the folder of the task collection.
-        names: the tasks to take; None takes all.
-        tokenizer: counts lengths in its tokens, without those that it adds around a text; None counts words.
+    Lengths are counted in words, or in a tokenizer's tokens without those that it adds around a text.
 
     Raises:
-        UnknownTaskError: a task that was named is not in the collection.
+        UnknownTaskError: a named task is not in the collection.
         ModelError: the tokenizer cannot be loaded.
         ConfigError: there is no task at all.
     """
     opened = open_tasks(tasks, names)
-    length = _words if tokenizer is None else _tokens(tokenizer)
-    errors = list(opened.errors.values())
-    found: list[SplitStats] = []
+    length = _count_words if tokenizer is None else _token_counter(tokenizer)
+    errors, splits = list(opened.errors.values()), list[SplitStats]()
     for folder in opened.folders.values():
-        for split in splits_of(folder):
-            rows = read_split(folder, split)
+        for name, rows in read_splits(folder):
             if isinstance(rows, DataError):
                 errors.append(rows)
             else:
-                found.append(_of(folder, split, rows, length))
-    return Statistics("words" if tokenizer is None else "tokens", tuple(found), tuple(errors))
+                splits.append(_split_stats(folder, name, rows, length))
+    return Statistics("words" if tokenizer is None else "tokens", tuple(splits), tuple(errors))
 
 
-def _words(text: str) -> int:
+def _count_words(text: str) -> int:
     return len(text.split())
 
 
-def _tokens(name: str) -> Length:
+def _token_counter(name: str) -> Callable[[str], int]:
     counter = load_tokenizer(name)
     added = counter.count("")
     return lambda text: counter.count(text) - added
 
 
-def _of(folder: TaskFolder, split: str, rows: Sequence[Row], length: Length) -> SplitStats:
+def _split_stats(folder: TaskFolder, split: str, rows: Sequence[Row], length: Callable[[str], int]) -> SplitStats:
     task = folder.task
     targets = Counter(row.target for row in rows)
     filled = Counter(name for row in rows for name, value in row.input.items() if value_text(value).strip())
-    named = {name: None for name in task.fields if any(name in row.input for row in rows)}
-    others = sorted({name for row in rows for name in row.input} - named.keys())
+    present = {name for row in rows for name in row.input}
+    fields = [name for name in task.fields if name in present]
     num_choices = [len(row.choices) for row in rows]
     return SplitStats(
         task=task.name,
@@ -157,9 +117,60 @@ def _of(folder: TaskFolder, split: str, rows: Sequence[Row], length: Length) -> 
         kind=task.kind,
         split=split,
         rows=len(rows),
-        fields={name: filled[name] for name in (*named, *others)},
-        inputs=Lengths.of(length(input_text(task, row.input, row.choices)) for row in rows),
-        targets=Lengths.of(length(task.verbalizer.get(row.target, row.target)) for row in rows),
+        fields={name: filled[name] for name in (*fields, *sorted(present.difference(fields)))},
+        input=Lengths.of(length(input_text(task, row.input, row.choices)) for row in rows),
+        target=Lengths.of(length(task.verbalizer.get(row.target, row.target)) for row in rows),
         labels={label: targets[label] for label in task.labels},
         choices=(min(num_choices), max(num_choices)) if task.kind is Kind.MULTIPLE_CHOICE else None,
     )
+
+
+def table(statistics: Statistics) -> str:
+    """Return a line per split, below two heading lines; empty if there is no split."""
+    rows = [_row(split) for split in statistics.splits]
+    if not rows:
+        return ""
+    widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
+    start, inputs, targets = (sum(widths[part]) + 4 for part in (slice(3), slice(3, 6), slice(6, 9)))
+    groups = f"input, {statistics.unit}".center(inputs) + "  " + f"target, {statistics.unit}".center(targets)
+    lines = [" " * (start + 2) + groups]
+    for row in (_HEAD, *rows):
+        cells = (
+            cell.rjust(width) if column in _NUMBERS else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _row(split: SplitStats) -> tuple[str, ...]:
+    fields = ", ".join(
+        name if filled == split.rows else f"{name} ({_percent(filled, split.rows)} filled)"
+        for name, filled in split.fields.items()
+    )
+    numbers = (split.rows, *astuple(split.input), *astuple(split.target))
+    return (split.task, split.split, *map(str, numbers), fields, _answers(split))
+
+
+def _answers(split: SplitStats) -> str:
+    if split.choices is not None:
+        fewest, most = split.choices
+        return f"{most} choices" if fewest == most else f"{fewest} to {most} choices"
+    return _labels(split.labels, split.rows)
+
+
+def _labels(labels: Mapping[str, int], rows: int) -> str:
+    """Return the labels with their shares: all of a few, else the most frequent and the rarest."""
+    shares = {label: f"{label} {_percent(number, rows)}" for label, number in labels.items()}
+    if len(labels) <= _MAX_LABELS:
+        return ", ".join(shares.values())
+    if len(set(labels.values())) == 1:
+        return f"{len(labels)} labels, {_percent(rows // len(labels), rows)} each"
+    # Of equals, the first in the task's order.
+    most, fewest = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
+    return f"{len(labels)} labels, from {shares[most]} to {shares[fewest]}"
+
+
+def _percent(number: int, rows: int) -> str:
+    share = 100 * number / rows
+    return f"{share:.0f} %" if share >= 10 or number == 0 else f"{share:.1f} %"

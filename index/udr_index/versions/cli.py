@@ -1,7 +1,8 @@
-"""The commands ``udr index publish``, ``list``, ``diff`` and ``prune``: arguments to one call, and what it returns."""
+"""The commands ``udr index publish``, ``list``, ``diff`` and ``prune``."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +15,11 @@ from udr_index.plural import counted
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
-    from udr_index.versions.catalog import Pruned, VersionInfo
+    from udr_index.versions.catalog import VersionInfo
     from udr_index.versions.diff import TaskDiff, VersionDiff
-    from udr_index.versions.row_diff import Ids
+    from udr_index.versions.pruning import Pruned
 
-_SHOWN = 5
-"""Ids that a line of text names."""
+_MAX_IDS = 5  # in a line of text
 
 _Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -39,20 +39,20 @@ def publish(
     version: Annotated[str, typer.Argument(help=f"The version: {_NAMES}.", metavar="VERSION", show_default=False)],
     as_json: _Json = False,
 ) -> None:
-    """Have an index read at another version, a newer or an older one. A damaged one is refused with exit status 3."""
+    """Make a version, newer or older, the one that is read. A damaged one is refused with exit status 3."""
     from udr_index.versions.catalog import publish as run
 
     published = run(index, version)
     if as_json:
-        print_json({"version": published.version, "previous": published.previous})
+        print_json(asdict(published))
     elif published.version == published.previous:
-        print_text(f"{index}: version {published.version} is current already")
+        print_text(f"{index}: version {published.version} is already current")
     else:
         print_text(f"{index}: version {published.version} is current now, before it was {published.previous or 'none'}")
 
 
 def list_(index: _Index, as_json: _Json = False) -> None:
-    """Show the versions of an index, the newest first: * for the current one, size, and what each holds."""
+    """Show the versions of an index, newest first: * for the current one, time, size, contents."""
     from udr_index.versions.catalog import list_versions
 
     infos = list_versions(index)
@@ -68,20 +68,20 @@ def list_(index: _Index, as_json: _Json = False) -> None:
 def diff(
     index: _Index,
     old: Annotated[str, typer.Argument(help=f"One version: {_NAMES}.", metavar="A", show_default=False)],
-    new: Annotated[str, typer.Argument(help="The other.", metavar="B", show_default=False)],
+    new: Annotated[str, typer.Argument(help="The other version.", metavar="B", show_default=False)],
     as_json: _Json = False,
 ) -> None:
-    """Show what version B of an index has that A has not: settings, definitions of tasks, and rows by their ids.
+    """Show how version B of an index differs from A: settings, definitions of tasks, and rows by their ids.
 
-    JSON names all rows, text the first of them.
+    JSON names all rows, text the first ones.
     """
     from udr_index.versions.diff import diff_versions
 
-    found = diff_versions(index, old, new, None if as_json else _SHOWN)
+    result = diff_versions(index, old, new, None if as_json else _MAX_IDS)
     if as_json:
-        print_json(_diff(found))
+        print_json(_diff(result))
     else:
-        print_text("\n".join(_diff_lines(found)))
+        print_text("\n".join(_diff_lines(result)))
 
 
 def prune(
@@ -89,11 +89,11 @@ def prune(
     keep: Annotated[
         int, typer.Option("--keep", help="How many versions to keep: the current one, then the newest.", metavar="N")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, show what would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, and show what would be.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Delete the oldest versions of an index, and what killed builds left; such a build then begins anew."""
-    from udr_index.versions.catalog import prune as run
+    """Delete the oldest versions of an index, and what killed builds left, which then cannot resume."""
+    from udr_index.versions.pruning import prune as run
 
     pruned = run(index, keep, dry_run=dry_run)
     if as_json:
@@ -125,17 +125,17 @@ def _info(info: "VersionInfo") -> dict[str, Json]:
 
 def _line(info: "VersionInfo") -> str:
     changed = datetime.fromtimestamp(info.changed_seconds).strftime("%Y-%m-%d %H:%M")
-    place = f"{'*' if info.is_current else ' '} {info.name}  {changed}  {_megabytes(info.size_bytes):>12}"
+    start = f"{'*' if info.is_current else ' '} {info.name}  {changed}  {_megabytes(info.size_bytes):>12}"
     if info.problem is not None:
-        return f"{place}  unreadable: {info.problem}"
-    return f"{place}  {info.num_rows} demonstrations of {len(info.sizes)} tasks, {info.encoder}"
+        return f"{start}  unreadable: {info.problem}"
+    return f"{start}  {info.num_rows} demonstrations of {len(info.sizes)} tasks, {info.encoder}"
 
 
-def _diff(found: "VersionDiff") -> dict[str, Json]:
+def _diff(diff: "VersionDiff") -> dict[str, Json]:
     return {
-        "old": found.old,
-        "new": found.new,
-        "differences": [{"path": one.path, "old": one.old, "new": one.new} for one in found.differences],
+        "old": diff.old,
+        "new": diff.new,
+        "differences": [asdict(item) for item in diff.differences],
         "tasks": {
             name: {
                 "definition": task.definition,
@@ -143,42 +143,38 @@ def _diff(found: "VersionDiff") -> dict[str, Json]:
                 "changed": list(task.rows.changed.first),
                 "removed": list(task.rows.removed.first),
             }
-            for name, task in found.tasks.items()
+            for name, task in diff.tasks.items()
         },
     }
 
 
-def _diff_lines(found: "VersionDiff") -> Iterator[str]:
-    yield f"{found.old} -> {found.new}"
-    for one in found.differences:
-        yield f"{one.path}: {_value(one.old)} -> {_value(one.new)}"
-    for name, task in found.tasks.items():
-        yield from _task_lines(name, task)
-    if found.is_empty:
-        yield "nothing differs"
-
-
-def _task_lines(name: str, task: "TaskDiff") -> Iterator[str]:
-    if task.definition == "same" and task.rows.is_empty:
-        return
-    told = {"same": "", "changed": ", defined otherwise", "added": ", a new task", "removed": ", gone"}
-    rows = task.rows
-    yield (
-        f"{name}: {rows.added.count} added, {rows.changed.count} changed, {rows.removed.count} removed"
-        f"{told[task.definition]}"
-    )
-    for sign, ids in (("+", rows.added), ("~", rows.changed), ("-", rows.removed)):
-        if ids.count:
-            yield f"  {sign} {_ids(ids)}"
-
-
-def _ids(ids: "Ids") -> str:
-    more = ids.count - len(ids.first)
-    return ", ".join(ids.first) + (f" and {more} more" if more else "")
+def _diff_lines(diff: "VersionDiff") -> Iterator[str]:
+    yield f"{diff.old} -> {diff.new}"
+    for item in diff.differences:
+        old, new = (
+            "none" if value is None else json.dumps(value, ensure_ascii=False) for value in (item.old, item.new)
+        )
+        yield f"{item.path}: {old} -> {new}"
+    for name, task in diff.tasks.items():
+        if not task.is_empty:
+            yield from _task_lines(name, task)
+    if diff.is_empty:
+        yield "no differences"
 
 
 def _value(value: Json) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _task_lines(name: str, task: "TaskDiff") -> Iterator[str]:
+    notes = {"same": "", "changed": ", definition changed", "added": ", new task", "removed": ", task removed"}
+    added, changed, removed = task.rows.added, task.rows.changed, task.rows.removed
+    counts = f"{added.count} added, {changed.count} changed, {removed.count} removed"
+    yield f"{name}: {counts}{notes[task.definition]}"
+    for sign, ids in (("+", added), ("~", changed), ("-", removed)):
+        if ids.count:
+            more = ids.count - len(ids.first)
+            yield f"  {sign} {', '.join(ids.first)}{f' and {more} more' if more else ''}"
 
 
 def _pruned_lines(index: Path, pruned: "Pruned", dry_run: bool) -> Iterator[str]:
@@ -186,7 +182,7 @@ def _pruned_lines(index: Path, pruned: "Pruned", dry_run: bool) -> Iterator[str]
     for info in pruned.versions:
         yield f"{removed} version {info.name}, {_megabytes(info.size_bytes)}"
     for name in pruned.leftovers:
-        yield f"{removed} {name}, left by a command that was killed"
+        yield f"{removed} {name}, left by a killed command"
     yield (
         f"{index}: {counted(len(pruned.versions), 'version')} and {counted(len(pruned.leftovers), 'leftover')}, "
         f"{_megabytes(pruned.freed_bytes)} {freed}; {counted(len(pruned.kept), 'version')} kept"

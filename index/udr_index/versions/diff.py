@@ -1,29 +1,62 @@
-"""What differs between two versions of an index: how they were made, how tasks are defined, which rows they have."""
+"""Comparing two versions of an index: settings, definitions of tasks, and rows. Vectors are not read."""
 
+import itertools
 import json
-from collections.abc import Collection, Iterator, Mapping
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from udr.store import DEMONSTRATIONS, Manifest, read_manifest, version_path
+from udr.errors import ArtifactError
+from udr.store import DEMONSTRATIONS, Manifest, read_manifest, read_only_uri, version_path
 from udr.types import Json
 from udr_index.versions.catalog import find_version
-from udr_index.versions.row_diff import RowsDiff, diff_rows
 
 Definition = Literal["same", "changed", "added", "removed"]
-"""What became of a task from one version to another."""
+
+# All three look rows up in the index of (task, id), which returns ids in order.
+_MISSING = """
+    SELECT id FROM {here}.demonstrations AS here WHERE task = ? AND NOT EXISTS (
+        SELECT 1 FROM {there}.demonstrations AS there WHERE there.task = here.task AND there.id = here.id
+    ) ORDER BY id
+"""
+_QUERIES = {
+    "added": _MISSING.format(here="new", there="main"),
+    "changed": """
+        SELECT old.id FROM main.demonstrations AS old CROSS JOIN new.demonstrations AS new
+        WHERE old.task = ? AND new.task = old.task AND new.id = old.id AND new.row <> old.row ORDER BY old.id
+    """,
+    "removed": _MISSING.format(here="main", there="new"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """The number of some rows, and the first of their ids, or all of them, in order."""
+
+    count: int
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowsDiff:
+    """The rows of a task that only the new version has, that differ in any way, and that only the old version has."""
+
+    added: Ids
+    changed: Ids
+    removed: Ids
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether both versions have the same rows."""
+        return not (self.added.count or self.changed.count or self.removed.count)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """Something in the manifests of two versions that is not the same.
-
-    Attributes:
-        path: the keys that lead to it, with dots: ``encoder.fingerprint``, ``tasks.notes.task.instruction``.
-        old: what it is in the old version; None where that lacks it.
-        new: what it is in the new one; likewise.
-    """
+    """A difference between two manifests; the path is its keys, joined by dots, as ``encoder.fingerprint``."""
 
     path: str
     old: Json
@@ -32,27 +65,20 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskDiff:
-    """What became of a task.
-
-    Attributes:
-        definition: of its ``task.toml``; ``added`` or ``removed`` where only one version has the task.
-        rows: of its demonstrations.
-    """
+    """How a task's ``task.toml`` and its rows differ; it is added or removed if only one version has the task."""
 
     definition: Definition
     rows: RowsDiff
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        return self.definition == "same" and self.rows.is_empty
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VersionDiff:
-    """What differs between two versions.
-
-    Attributes:
-        old: the name of one.
-        new: the name of the other.
-        differences: in encoder, tokenizer, wording, vectors, families, and the tasks that both have.
-        tasks: every task of either, by name.
-    """
+    """The differences between two versions: in how they were made, and in every task of either, by name."""
 
     old: str
     new: str
@@ -62,18 +88,13 @@ class VersionDiff:
     @property
     def is_empty(self) -> bool:
         """Whether nothing differs."""
-        tasks = self.tasks.values()
-        return not self.differences and all(task.definition == "same" and task.rows.is_empty for task in tasks)
+        return not self.differences and all(task.is_empty for task in self.tasks.values())
 
 
 def diff_versions(root: Path, old: str, new: str, limit: int | None = None) -> VersionDiff:
-    """Compare two versions of the index at ``root``. Rows are the same where task and id are; vectors are not read.
+    """Compare two versions of the index at ``root`` (see ``find_version``). Rows are matched by task and id.
 
-    Args:
-        root: the index.
-        old: one version; see ``find_version``.
-        new: the other.
-        limit: the most ids to name of each task's added, changed and removed rows; None names all.
+    At most ``limit`` ids are named of each task's added, changed and removed rows; None names all.
 
     Raises:
         ArtifactError: there is no such version, or it cannot be read.
@@ -93,14 +114,13 @@ def diff_versions(root: Path, old: str, new: str, limit: int | None = None) -> V
 def _differences(old: Manifest, new: Manifest) -> Iterator[Difference]:
     shared = old.partitions.keys() & new.partitions.keys()
     before, after = (dict(_leaves(_settings(manifest, shared))) for manifest in (old, new))
-    for path in dict.fromkeys([*before, *after]):
+    for path in before | after:
         if before.get(path) != after.get(path):
             yield Difference(path=path, old=before.get(path), new=after.get(path))
 
 
 def _settings(manifest: Manifest, tasks: Collection[str]) -> dict[str, Json]:
-    """Return all that a manifest says of how its version was made; what follows from the rows is left out."""
-    # As it is written: whatever manifests come to say, none of it is overlooked.
+    """Return the manifest's keys, without what follows from the rows. New keys are compared without a change here."""
     keys = json.loads(manifest.to_bytes())
     for name in ("version", "files", "sha256"):
         del keys[name]
@@ -124,3 +144,27 @@ def _definition(old: Manifest, new: Manifest, task: str) -> Definition:
     if after is None:
         return "removed"
     return "same" if before.task == after.task else "changed"
+
+
+def diff_rows(old: Path, new: Path, tasks: Iterable[str], limit: int | None = None) -> dict[str, RowsDiff]:
+    """Compare the rows of tasks in two files with the tables of ``udr.store.SCHEMA``; see ``diff_versions``.
+
+    Raises:
+        ArtifactError: a file is missing or has no such tables.
+    """
+    try:
+        with closing(sqlite3.connect(read_only_uri(old), uri=True)) as connection:
+            connection.execute("ATTACH ? AS new", (read_only_uri(new),))
+            return {
+                task: RowsDiff(
+                    **{kind: _ids(connection.execute(query, (task,)), limit) for kind, query in _QUERIES.items()}
+                )
+                for task in tasks
+            }
+    except sqlite3.Error as error:
+        raise ArtifactError(f"{old} and {new}: cannot be compared ({error}); run: udr index verify") from error
+
+
+def _ids(rows: sqlite3.Cursor, limit: int | None) -> Ids:
+    first = tuple(str(id) for (id,) in itertools.islice(rows, limit))
+    return Ids(len(first) + sum(1 for _ in rows), first)

@@ -1,0 +1,148 @@
+"""The staging folder of an index version, where it is built, and renamed once it is complete.
+
+``DIR/.building-<vectors>/`` is named after all that decides the vectors. A build that resumes keeps the shards that are
+finished, and the faiss indexes if it is of the same version.
+"""
+
+import logging
+import shutil
+from array import array
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from udr import store
+from udr.data import input_words
+from udr.errors import ModelError
+from udr.files import sha256, sync, sync_tree, write_atomically
+from udr.models import Encoder, LoadedTokenizer, hub
+from udr.search import BM25Search, find_gpu
+from udr_index.build.config import BuildConfig
+from udr_index.build.encoding import TaskEncoding
+from udr_index.build.faiss_index import build_partition, first_settings
+from udr_index.build.ingest import IngestedRows, open_unsafe
+from udr_index.build.progress import OnProgress, Stage
+from udr_index.build.reuse import PreviousVersion
+
+_LOG = logging.getLogger(__name__)
+
+_MADE_FOR = "made-for"
+"""In a staging folder, the file that names the version of the faiss indexes there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagedVersion:
+    """A version that is being built in the folder ``path``; its manifest does not list the files yet."""
+
+    path: Path
+    config: BuildConfig
+    manifest: store.Manifest
+    encoder: Encoder
+    tokenizer: LoadedTokenizer | None
+    previous: PreviousVersion | None
+    on_progress: OnProgress
+
+    def finish(self, rows: IngestedRows, folder: Path) -> int:
+        """Make what is missing, rename the staging folder to ``folder``, and return how many texts were encoded."""
+        self.path.mkdir(exist_ok=True)
+        rows.path.replace(self.path / store.DEMONSTRATIONS)
+        # Tokens are counted and words are indexed anew by each build: both take a small part of its time.
+        self._count_tokens(rows)
+        self._drop_other_indexes()
+        encoded = self._encode(rows)
+        self._index_vectors()
+        self._index_words()
+        if hub.is_local(self.encoder.name):
+            self._copy_model()
+        manifest = replace(self.manifest, files=self._stamps())
+        settings = {name: first_settings(manifest.partitions[name].kind) for name in store.approximate(manifest)}
+        if settings:
+            store.write_settings(self.path, manifest, settings)
+        sync_tree(self.path)
+        (self.path / _MADE_FOR).unlink()
+        write_atomically(self.path / store.MANIFEST, manifest.to_bytes())
+        self.path.rename(folder)
+        sync(folder.parent)
+        _LOG.info("built %s: %d tasks, %d texts encoded", folder, len(manifest.partitions), encoded)
+        return encoded
+
+    def _count_tokens(self, rows: IngestedRows) -> None:
+        if self.tokenizer is None:
+            return
+        parts, path = self.manifest.partitions, self.path / store.DEMONSTRATIONS
+        stage = self._stage("counted", parts)
+        counts: dict[str, array[int]] = {}
+        with closing(store.DemonstrationTable(path)) as table:
+            for name, part in parts.items():
+                encoding = self._encoding(table, rows, part)
+                counts[name] = array("I", encoding.token_counts(self.tokenizer, stage.advance))
+        # The table is opened as a file that does not change, so it is closed before this.
+        for name, numbers in counts.items():
+            with closing(open_unsafe(path)) as connection, connection:
+                values = ((name, *item) for item in enumerate(numbers))
+                connection.executemany("INSERT INTO tokens VALUES (?, ?, ?)", values)
+
+    def _drop_other_indexes(self) -> None:
+        """Delete the indexes and settings of another version with the same vectors."""
+        mark, version = self.path / _MADE_FOR, self.manifest.version.encode()
+        if mark.is_file() and mark.read_bytes() == version:
+            return
+        # The stars match files that a killed build was writing.
+        for pattern in ("partitions/*/*index.faiss*", f"*{store.SEARCH}*"):
+            for path in self.path.glob(pattern):
+                path.unlink()
+        write_atomically(mark, version)
+
+    def _encode(self, rows: IngestedRows) -> int:
+        parts = self.manifest.partitions
+        advance = self._stage("encoded", parts).advance
+        with closing(store.DemonstrationTable(self.path / store.DEMONSTRATIONS)) as table:
+            return sum(self._encoding(table, rows, part).finish(advance) for part in parts.values())
+
+    def _encoding(self, table: store.DemonstrationTable, rows: IngestedRows, part: store.Partition) -> TaskEncoding:
+        return TaskEncoding(self.path, table, rows, part, self.encoder, self.config, self.previous)
+
+    def _index_vectors(self) -> None:
+        parts = {name: part for name, part in self.manifest.partitions.items() if part.kind != store.FLAT}
+        stage = self._stage("indexed", parts)
+        gpu = find_gpu(self.config.device) if parts else None
+        version = store.IndexVersion(self.path, self.manifest)
+        for name, part in parts.items():
+            path = self.path / store.index_path(name)
+            if not path.is_file():
+                build_partition(path, part.kind, version.vectors(name), self.config.threads, gpu)
+            stage.advance(part.count)
+
+    def _index_words(self) -> None:
+        with closing(store.DemonstrationTable(self.path / store.DEMONSTRATIONS)) as table:
+            for name, part in self.manifest.partitions.items():
+                folder = self.path / store.bm25_path(name)
+                shutil.rmtree(folder, ignore_errors=True)
+                if part.lexical:
+                    rows = table.every(name)
+                    BM25Search(input_words(part.task, row.input, row.choices) for row in rows).save(folder)
+
+    def _copy_model(self) -> None:
+        """Copy the encoder into the version, so that the index can move to another machine."""
+        copy = self.path / store.MODEL
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(hub.locate(self.encoder.name), copy)
+        if hub.fingerprint(copy) != self.encoder.fingerprint:
+            raise ModelError(f"model {self.encoder.name!r} changed while the index was built; run the build again")
+
+    def _stamps(self) -> dict[str, store.FileStamp]:
+        """Return size and sha256 of every file but the manifest and the search settings."""
+        parts = self.manifest.partitions
+        paths = [self.path / store.vectors_path(name) for name in parts]
+        paths += [self.path / store.index_path(name) for name, part in parts.items() if part.kind != store.FLAT]
+        paths += [path for name in parts for path in (self.path / store.bm25_path(name)).rglob("*")]
+        paths += [self.path / store.DEMONSTRATIONS, *(self.path / store.MODEL).rglob("*")]
+        return {
+            path.relative_to(self.path).as_posix(): store.FileStamp(size=path.stat().st_size, sha256=sha256(path))
+            for path in paths
+            if path.is_file()
+        }
+
+    def _stage(self, name: str, parts: Mapping[str, store.Partition]) -> Stage:
+        return Stage(name, sum(part.count for part in parts.values()), self.on_progress)
