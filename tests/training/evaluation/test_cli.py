@@ -15,11 +15,11 @@ from udr.cli import main
         (["--retrievers", "random,./nowhere"], 1, "model './nowhere': no such file or folder"),
         (["--retrievers", ""], 2, "expected a list of names, separated by commas; found ''"),
         (["--retrievers", "random", "--lm", "./nowhere"], 1, "model './nowhere'"),
-        (["--retrievers", "random,bm25", "--baseline", "bm52"], 2, "'bm52' is not among the retrievers"),
-        (["--retrievers", "random", "--shots", "4,x"], 2, "--shots must be whole numbers, separated by commas"),
-        (["--retrievers", "random", "--shots", "-1"], 2, "shots must be one or several numbers from 0 on"),
-        (["--retrievers", "oracle", "--shots", "13"], 2, "the best of 12 candidates, but 13 demonstrations"),
-        (["--retrievers", "random", "--output", "TASKS"], 2, "holds something else than an evaluation"),
+        (["--retrievers", "random,bm25", "--baseline", "bm52"], 2, "'bm52' is not one of the retrievers"),
+        (["--retrievers", "random", "--shots", "4,x"], 2, "--shots must be whole numbers separated by commas"),
+        (["--retrievers", "random", "--shots", "-1"], 2, "shots must be different numbers"),
+        (["--retrievers", "oracle", "--shots", "13"], 2, "the best of 12 candidates, but 13 shots"),
+        (["--retrievers", "random", "--output", "TASKS"], 2, "contains something other than an evaluation"),
     ],
 )
 def test_evaluate_refuses_what_makes_no_sense(

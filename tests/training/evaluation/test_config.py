@@ -12,18 +12,18 @@ from udr_training.evaluation import EvaluationConfig, model_of, run_of, short_na
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"retrievers": ()}, "no retriever is named"),
+        ({"retrievers": ()}, "there are no retrievers"),
         ({"retrievers": ("bm25", "random", "bm25")}, "the retriever 'bm25' is named twice"),
-        ({"shots": ()}, "all different; found none"),
-        ({"shots": (4, -1)}, "from 0 on, all different; found 4, -1"),
-        ({"shots": (4, 4)}, "all different; found 4, 4"),
+        ({"shots": ()}, "different numbers of at least 0, found none"),
+        ({"shots": (4, -1)}, "of at least 0, found 4, -1"),
+        ({"shots": (4, 4)}, "different numbers of at least 0, found 4, 4"),
         ({"limit": 0}, "limit must be at least 1, found 0"),
         ({"seed": -1}, "seed must be at least 0, found -1"),
         ({"oracle_candidates": 0}, "oracle_candidates must be at least 1, found 0"),
         ({"oracle_context": -1}, "oracle_context must be at least 0, found -1"),
-        ({"baseline": "bm52"}, "the baseline 'bm52' is not among the retrievers; there are random, bm25, oracle"),
-        ({"baseline": "a/run"}, "the baseline 'a/run' is not among the retrievers"),
-        ({"shots": (1, 13)}, "the best of 12 candidates, but 13 demonstrations are requested"),
+        ({"baseline": "bm52"}, "the baseline 'bm52' is not one of the retrievers random, bm25, oracle"),
+        ({"baseline": "a/run"}, "the baseline 'a/run' is not one of the retrievers"),
+        ({"shots": (1, 13)}, "the best of 12 candidates, but 13 shots are requested"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -82,7 +82,7 @@ def test_a_name_leads_to_the_run_it_is_part_of_and_to_the_model_that_it_means(tm
     (tmp_path / "run" / "config.toml").write_text("", "utf-8")
     assert run_of(run) == run_of(iteration) == tmp_path / "run"
     assert run_of(other) is None and run_of("oracle") is None and run_of("org/encoder") is None
-    with pytest.raises(ConfigError, match="is a run that is not finished"):
+    with pytest.raises(ConfigError, match="is an unfinished run"):
         model_of(run)
     (final,) = folders(tmp_path, "run/model")
     assert model_of(run) == final and run_of(final) == tmp_path / "run"

@@ -113,6 +113,6 @@ def test_a_wrong_name_or_row_is_an_error_before_anything_is_asked(tasks: Path, t
     with pytest.raises(DataError, match=r"needs one of test\.jsonl"):
         evaluate(open_collection(tmp_path / "tasks"), lm, EvaluationConfig(retrievers=("random",)))
     (tmp_path / "config.toml").write_text("", "utf-8")
-    with pytest.raises(ConfigError, match="not finished"):
+    with pytest.raises(ConfigError, match="is an unfinished run"):
         evaluate(open_collection(tasks), lm, EvaluationConfig(retrievers=(str(tmp_path),)))
     assert lm.asked == 0

@@ -85,7 +85,7 @@ def test_another_evaluation_is_refused_the_folder(
 ) -> None:
     run(tasks, tmp_path / "out", CopyLM())
     lm = CopyLM()
-    with pytest.raises(ConfigError, match=f"holds another evaluation .*{message}.*give another --output"):
+    with pytest.raises(ConfigError, match=f"contains another evaluation .*{message}.*give another --output"):
         run(tasks, tmp_path / "out", lm, EvaluationConfig(retrievers=("random",), **settings))
     assert lm.asked == 0
 
@@ -94,21 +94,21 @@ def test_another_language_model_is_refused_the_folder(tasks: Path, tmp_path: Pat
     run(tasks, tmp_path / "out", CopyLM())
     other = CopyLM()
     other.dtype = "bfloat16"
-    with pytest.raises(ConfigError, match='lm_dtype = "float32" here, "bfloat16" asked for'):
+    with pytest.raises(ConfigError, match='lm_dtype = "float32" here, "bfloat16" requested'):
         run(tasks, tmp_path / "out", other)
 
 
 def test_a_folder_that_holds_something_else_is_refused(tasks: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").write_bytes(b"")
-    with pytest.raises(ConfigError, match="holds something else than an evaluation"):
+    with pytest.raises(ConfigError, match="contains something other than an evaluation"):
         run(tasks, tmp_path / "photos", CopyLM())
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("[]", "utf-8")
-    with pytest.raises(ConfigError, match="holds another evaluation"):
+    with pytest.raises(ConfigError, match="contains another evaluation"):
         run(tasks, tmp_path / "model", CopyLM())
     (tmp_path / "model" / "config.json").write_text("nonsense", "utf-8")
-    with pytest.raises(ConfigError, match="is none of an evaluation"):
+    with pytest.raises(ConfigError, match="is not from an evaluation"):
         run(tasks, tmp_path / "model", CopyLM())
 
 
@@ -129,7 +129,7 @@ def test_answers_to_rows_that_have_changed_are_asked_again(
     lm = CopyLM()
     run(tmp_path / "tasks", tmp_path / "out", lm)
     assert lm.asked == 2 * 2 * 4
-    assert f"made from other {'pool' if split == 'train' else 'test'}_rows; answered again" in caplog.text
+    assert f"made from other {'pool' if split == 'train' else 'test'}_rows; answering again" in caplog.text
 
 
 def test_a_retriever_that_is_made_of_something_else_is_asked_again(tmp_path: Path) -> None:
@@ -154,5 +154,5 @@ def test_a_file_that_is_none_of_an_evaluation_is_an_error(tmp_path: Path, conten
     path = tmp_path / "predictions" / "reviews" / cell.file
     path.parent.mkdir(parents=True)
     path.write_text(content, "utf-8")
-    with pytest.raises(ArtifactError, match="holds no answers of an evaluation; remove it"):
+    with pytest.raises(ArtifactError, match="contains no answers of an evaluation; remove it"):
         AnswerStore(tmp_path).read(cell)

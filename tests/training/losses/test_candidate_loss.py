@@ -124,7 +124,7 @@ def test_matryoshka_loss_adds_up_the_dimensions(encoder_folder: Path) -> None:
     [
         ({"temperature": 0.0}, "temperature must be above 0, found 0.0"),
         ({"ranking_weight": 1.5}, r"ranking_weight must be in \[0, 1\], found 1.5"),
-        ({"kind": "none"}, "unknown loss 'none'; there are udr, lambda, epr, kl"),
+        ({"kind": "none"}, "loss must be one of udr, lambda, epr, kl; found 'none'"),
         ({"score_margin": -1.0}, "at least 0, found -1.0 and 0"),
     ],
 )

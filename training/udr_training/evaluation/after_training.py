@@ -1,4 +1,4 @@
-"""What a run proves at its end: its retriever beside those that need no training, answered by the feedback LM."""
+"""The evaluation after a training: the run's retriever against those that need no training."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from udr_training.evaluation.retriever_names import BM25, RANDOM
 from udr_training.feedback import is_remote, load_local
 
 FOLDER = "report"
-"""In a run directory, the evaluation of its retriever."""
+"""The evaluation's directory in a run directory."""
 
 _LOG = logging.getLogger(__name__)
 _SHOTS = 4

@@ -1,4 +1,4 @@
-"""Values with intervals: a bootstrap over test rows, paired between retrievers.
+"""Estimates with intervals: a bootstrap over test rows, paired between retrievers.
 
 A resample draws a task's test rows with repetition. All retrievers, at all numbers of demonstrations, are judged on
 the same rows of each resample, so the difference of two estimates is an estimate of the difference: what two

@@ -1,4 +1,4 @@
-"""The command ``udr evaluate``: arguments to configuration to one call."""
+"""The command ``udr evaluate``."""
 
 import json
 from pathlib import Path
@@ -15,28 +15,30 @@ from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 def evaluate(
     tasks_folder: TasksFolder,
     retrievers: Annotated[
-        str, typer.Option(help="random, bm25, oracle, encoders, run directories; separated by commas.")
+        str, typer.Option(help="random, bm25, oracle, encoders or run directories, separated by commas.")
     ],
     tasks: TaskNames = None,
-    lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,
-    shots: Annotated[str, typer.Option(help="Demonstrations a prompt; several numbers separated by commas.")] = "4",
+    lm: Annotated[str, typer.Option("--lm", help="The answering language model.")] = DEFAULT_LM,
+    shots: Annotated[
+        str, typer.Option(help="Demonstrations per prompt; one or more numbers, separated by commas.")
+    ] = "4",
     baseline: Annotated[
-        str | None, typer.Option(help="The retriever that gains are counted from; bm25, or else the first.")
+        str | None, typer.Option(help="The retriever that gains are relative to; by default bm25, else the first.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Test rows a task, by seed.", min=1)] = None,
-    pool: Annotated[int | None, typer.Option(help="Rows of a task's pool, by seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="Of cuts, random demonstrations and the bootstrap.", min=0)] = 0,
-    oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle has scored for a row.")] = 12,
-    oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each of them.")] = 0,
-    device: Annotated[str, typer.Option(help="Where the language model runs.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Its weights.")] = "float32",
+    limit: Annotated[int | None, typer.Option(help="Test rows per task, sampled by seed.", min=1)] = None,
+    pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="The seed of samples, random demonstrations and the bootstrap.", min=0)] = 0,
+    oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle scores per row.")] = 12,
+    oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each candidate.")] = 0,
+    device: Annotated[str, typer.Option(help="The language model's device.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="The precision of its weights.")] = "float32",
     output: Annotated[
         Path | None,
-        typer.Option(help="A folder for report.html, report.md, report.json and the answers; goes on if cut short."),
+        typer.Option(help="The directory of the report and the answers; an interrupted evaluation resumes."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout; the table goes to stderr.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
-    """Compare retrievers by what a language model reaches with their demonstrations, in points from 0 to 100."""
+    """Compare retrievers by a language model's task metric with their demonstrations, from 0 to 100."""
     from udr.data import open_collection
     from udr_training.evaluation.config import EvaluationConfig
 
@@ -84,4 +86,4 @@ def _numbers(listed: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in listed.split(","))
     except ValueError as error:
-        raise ConfigError(f"--shots must be whole numbers, separated by commas; found {listed!r}") from error
+        raise ConfigError(f"--shots must be whole numbers separated by commas, found {listed!r}") from error

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for."""
+"""The configuration of an evaluation."""
 
 from dataclasses import dataclass
 
@@ -36,13 +36,13 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if not self.retrievers:
-            raise ConfigError("no retriever is named; name random, bm25, oracle, an encoder or a run directory")
+            raise ConfigError("there are no retrievers; name random, bm25, oracle, an encoder or a run directory")
         for name in self.retrievers:
             if self.retrievers.count(name) > 1:
                 raise ConfigError(f"the retriever {name!r} is named twice")
         if not self.shots or min(self.shots) < 0 or len(set(self.shots)) < len(self.shots):
             found = ", ".join(map(str, self.shots)) or "none"
-            raise ConfigError(f"shots must be one or several numbers from 0 on, all different; found {found}")
+            raise ConfigError(f"shots must be different numbers of at least 0, found {found}")
         at_least = {"limit": 1, "pool": 1, "seed": 0, "oracle_candidates": 1, "oracle_context": 0}
         for setting, least in at_least.items():
             value = getattr(self, setting)
@@ -51,7 +51,7 @@ class EvaluationConfig:
         if ORACLE in self.retrievers and max(self.shots) > self.oracle_candidates:
             raise ConfigError(
                 f"the oracle shows the best of {self.oracle_candidates} candidates, but {max(self.shots)} "
-                "demonstrations are asked for; give more --oracle-candidates or fewer --shots"
+                "shots are requested; give more --oracle-candidates or fewer --shots"
             )
         self.compared_with()
 
@@ -72,5 +72,5 @@ class EvaluationConfig:
             if self.baseline in (name, label):
                 return name
         raise ConfigError(
-            f"the baseline {self.baseline!r} is not among the retrievers; there are {', '.join(self.labels.values())}"
+            f"the baseline {self.baseline!r} is not one of the retrievers {', '.join(self.labels.values())}"
         )

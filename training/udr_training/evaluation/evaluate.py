@@ -1,4 +1,4 @@
-"""Evaluation: the task metric that a language model reaches with each retriever's demonstrations."""
+"""Evaluation: a language model's task metric with each retriever's demonstrations."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ from udr_training.feedback import Progress
 _LOG = logging.getLogger(__name__)
 
 _BLOCK = {Kind.CLASSIFICATION: 128, Kind.MULTIPLE_CHOICE: 128, Kind.GENERATION: 64}
-"""Test rows that are answered between two writes: enough to fill packs, few enough to lose; a text takes longer."""
+"""Test rows answered between writes: enough to fill packs, few enough to lose; generation takes longer."""
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""What a language model answers when it is shown demonstrations."""
+"""A language model's answers to prompts with demonstrations."""
 
 from collections.abc import Sequence
 from typing import Protocol

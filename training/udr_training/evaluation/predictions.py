@@ -1,4 +1,4 @@
-"""The folder of an evaluation: whose it is, and the answers so far, so that one that was killed goes on."""
+"""The directory of an evaluation: its settings, and the answers so far, from which it resumes."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ class Cell:
 
 
 NO_RETRIEVER = "none"
-"""Stands for the retriever where no demonstration is shown: the answers are the same for all."""
+"""The retriever's name for prompts without demonstrations, whose answers all retrievers share."""
 
 
 class AnswerStore:
@@ -90,10 +90,10 @@ class AnswerStore:
             made_from = dict(header["made_from"])
             answers = tuple(Answer(line["query"], tuple(line["demonstrations"]), line["text"]) for line in lines)
         except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: holds no answers of an evaluation; remove it: {error}") from error
+            raise ArtifactError(f"{path}: contains no answers of an evaluation; remove it: {error}") from error
         changed = [name for name, value in cell.made_from.items() if made_from.get(name) != value]
         if changed:
-            _LOG.warning("%s: made from other %s; answered again", path, ", ".join(changed))
+            _LOG.warning("%s: made from other %s; answering again", path, ", ".join(changed))
             return ()
         return answers
 
@@ -141,21 +141,21 @@ def claim(folder: Path, settings: Mapping[str, Json]) -> None:
     if not path.exists():
         # What is left of an attempt that was killed while it claimed the folder is nobody's.
         if folder.exists() and (not folder.is_dir() or any(not _is_rest(found) for found in folder.iterdir())):
-            raise ConfigError(f"{folder} holds something else than an evaluation; give another --output")
+            raise ConfigError(f"{folder} contains something other than an evaluation; give another --output")
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, canonical_json(wanted, indent=1))
         return
     try:
         found = dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path} is none of an evaluation; give another --output: {error}") from error
+        raise ConfigError(f"{path} is not from an evaluation; give another --output: {error}") from error
     changes = [
-        f"{name} = {json.dumps(found.get(name))} here, {json.dumps(wanted.get(name))} asked for"
+        f"{name} = {json.dumps(found.get(name))} here, {json.dumps(wanted.get(name))} requested"
         for name in dict.fromkeys([*found, *wanted])
         if found.get(name) != wanted.get(name)
     ]
     if changes:
-        raise ConfigError(f"{folder} holds another evaluation ({'; '.join(changes)}); give another --output")
+        raise ConfigError(f"{folder} contains another evaluation ({'; '.join(changes)}); give another --output")
 
 
 def _is_rest(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What an evaluation found: values of tasks, families and all tasks, and what they gain over a baseline."""
+"""The results of an evaluation: values of tasks, families and all tasks, and gains over a baseline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

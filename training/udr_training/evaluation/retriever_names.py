@@ -1,4 +1,4 @@
-"""The names of retrievers: built-in ones, encoders, runs; and short ones for tables."""
+"""Names of retrievers (built-in, encoders, runs), and short names for tables."""
 
 import os
 import re
@@ -68,5 +68,5 @@ def model_of(name: str) -> str:
     if not (folder / "config.toml").is_file():
         return name
     if not (folder / "model").is_dir():
-        raise ConfigError(f"{name} is a run that is not finished; start `udr train` again with --out {name}")
+        raise ConfigError(f"{name} is an unfinished run; resume it with `udr train --out {name}`")
     return str(folder / "model")

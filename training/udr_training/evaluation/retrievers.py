@@ -97,7 +97,7 @@ def load_retrievers(
 
 
 _RANDOM_SHARE = 0.5
-"""Of its candidates, as in training: where all are alike, none can be better than the others."""
+"""The share of random candidates, as in training: if all were similar, none could be better."""
 
 # SQLite's own name for a database that is kept nowhere.
 _NOWHERE = Path(":memory:")

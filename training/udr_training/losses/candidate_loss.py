@@ -1,4 +1,4 @@
-"""The losses as a module for ``SentenceTransformerTrainer``: here, or in a training of your own (docs/losses.md)."""
+"""The losses as a module for ``SentenceTransformerTrainer``, here or in your own training (docs/losses.md)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ from udr_training.losses.gradient_cache import embed_twice
 from udr_training.losses.length_batching import Features, embed
 
 _LARGEST_KEY = 1 << 24
-"""Labels are float32; a larger whole number may not be itself."""
+"""float32 labels represent whole numbers exactly up to here."""
 
 
 class CandidateLoss(nn.Module):
@@ -70,7 +70,7 @@ class CandidateLoss(nn.Module):
     ) -> None:
         super().__init__()
         if kind not in LOSSES:
-            raise ValueError(f"unknown loss {kind!r}; there are {', '.join(LOSSES)}")
+            raise ValueError(f"loss must be one of {', '.join(LOSSES)}; found {kind!r}")
         for name, value in {"temperature": temperature, "score_temperature": score_temperature}.items():
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be above 0, found {value}")

@@ -16,7 +16,7 @@ from torch import Tensor
 from udr_training.losses.length_batching import Features, cut_by_length
 
 OfVectors = Callable[[Sequence[Tensor]], Tensor]
-"""From vectors [B, l, dimension], one a group of columns, to the loss."""
+"""Returns the loss of vectors [B, l, dimension], one array per group of columns."""
 
 
 def embed_twice(

@@ -1,4 +1,4 @@
-"""Embedding the columns of a training batch without computing on padding."""
+"""Embeds the columns of a training batch with little padding."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sentence_transformers.base.losses.merged_forward import merge_feature_batch
 from torch import Tensor
 
 CHUNK_TOKENS = {"cpu": 1024, "cuda": 65536}
-"""Tokens a forward pass, padding included, by device: enough to keep it busy, few enough to be of like lengths."""
+"""Tokens per forward pass including padding, by device: enough to keep it busy, few enough for similar lengths."""
 
 Features = dict[str, Any]
 

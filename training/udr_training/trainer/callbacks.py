@@ -1,4 +1,4 @@
-"""What a training tells while it runs: a line of ``metrics.jsonl`` for each report, and a progress bar."""
+"""Training callbacks: the log ``metrics.jsonl``, and a progress bar."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The checkpoints of a training: which are whole, and which one it goes on from."""
+"""The checkpoints of a training: which are complete, and which one it resumes from."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training reads: ranked examples of a task, cut into those to learn from and those to watch, as a dataset."""
+"""A training's data: a task's ranked examples, split into training and validation, as a dataset."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How near the encoder's order of candidates is to the language model's, on queries that are not trained on."""
+"""Validation: the encoder's order of held-out queries' candidates against the language model's scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from udr_training.candidates import RankedExample, ndcg, ranks, reciprocal_rank
 from udr_training.trainer.dataset import TaskExamples
 
 BEST = "ndcg_mean"
-"""The value by which the best checkpoint is chosen."""
+"""The metric that selects the best checkpoint."""
 
 
 class RankValidation(SentenceEvaluator):

@@ -1,4 +1,4 @@
-"""The model that a training starts from: one tower or two, its pooling, its adapters."""
+"""The starting model of a training: one or two towers, pooling, adapters."""
 
 from typing import Any, cast
 
@@ -66,7 +66,7 @@ def _load(config: TrainConfig, start: str) -> SentenceTransformer:
         try:
             model.max_seq_length = min(config.max_tokens, model.max_seq_length or config.max_tokens)
         except AttributeError as error:
-            raise ConfigError(f"{start!r} has no longest text that could be set; train.max_tokens must be 0") from error
+            raise ConfigError(f"{start!r} has no adjustable window; train.max_tokens must be 0") from error
     # An iteration that starts from the one before finds the pooling there.
     if config.pooling != "model" and start == config.model:
         _pool_by(model, config.pooling)

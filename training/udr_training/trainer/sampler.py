@@ -1,4 +1,4 @@
-"""Batches for many tasks: one task a batch, tasks drawn with p ∝ q^α; and the lists of candidates a step sees."""
+"""Batches of many tasks: one task per batch, drawn with p ∝ q^α; and the candidates of each step."""
 
 import hashlib
 import itertools
@@ -54,7 +54,7 @@ def draw_candidates(example: RankedExample, length: int, number: int, seed: int,
     """
     total = len(example.candidates)
     if total < length:
-        raise ValueError(f"query {example.query_id!r} has {total} candidates, fewer than the {length} a step sees")
+        raise ValueError(f"query {example.query_id!r} has {total} candidates, fewer than the {length} of a step")
     digest = hashlib.sha256(f"{seed}:{number}:{example.query_id}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
     if stratified and length > 1:

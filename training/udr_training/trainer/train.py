@@ -1,4 +1,4 @@
-"""One training of the encoder: examples of many tasks in, a model folder out."""
+"""One training of the encoder: from examples of many tasks to a model folder."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ from udr_training.trainer.sampler import TaskBatchSampler, task_probabilities
 _LOG = logging.getLogger(__name__)
 
 _SAVES = 5
-"""Checkpoints a training, at least: what a kill may cost."""
+"""The smallest number of checkpoints, which bounds what a kill loses."""
 
 
 def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: int, start: str, folder: Path) -> None:
@@ -85,7 +85,7 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
         validations = config.patience * num_batches / config.epochs / _between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
     if config.validation and not validation.tasks:
-        _LOG.warning("too few queries to watch a share of %g; the last model is taken", config.validation)
+        _LOG.warning("too few queries to hold out a share of %g; using the last model", config.validation)
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except ImportError as error:
@@ -111,7 +111,7 @@ def check_optimizer(name: str) -> None:
     """
     known = [one.value for one in OptimizerNames]
     if name not in known:
-        raise ConfigError(f"unknown train.optimizer {name!r}; Transformers has {', '.join(known)}")
+        raise ConfigError(f"train.optimizer must be one of {', '.join(known)}; found {name!r}")
 
 
 def num_steps(config: TrainConfig, num_queries: Mapping[str, int]) -> int:

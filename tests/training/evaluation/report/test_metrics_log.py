@@ -45,7 +45,7 @@ def test_iterations_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 )
 def test_a_line_of_something_else_is_named(tmp_path: Path, line: str) -> None:
     write(tmp_path, 3, f"{LINES[0]}\n{line}\n")
-    with pytest.raises(ArtifactError, match=r"iteration-3/metrics\.jsonl:2: no line of a training's metrics"):
+    with pytest.raises(ArtifactError, match=r"iteration-3/metrics\.jsonl:2: not a line of training metrics"):
         read_iterations(tmp_path)
 
 
@@ -60,4 +60,4 @@ def test_each_run_has_one_history_and_one_without_curves_says_why(tmp_path: Path
     whole, bare, broken = histories(short_names(names))
     assert (whole.run, whole.problem, len(whole.iterations)) == ("whole", "", 1)
     assert (bare.run, bare.problem) == ("bare", "its training wrote no metrics.jsonl")
-    assert broken.run == "broken" and "metrics.jsonl:1: no line of a training's metrics" in broken.problem
+    assert broken.run == "broken" and "metrics.jsonl:1: not a line of training metrics" in broken.problem

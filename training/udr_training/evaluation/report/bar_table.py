@@ -1,4 +1,4 @@
-"""Tables with a drawing in each row: a bar or a dot with its interval, over gridlines that all rows share.
+"""Tables with a chart in each row: a bar or a dot with its interval, over shared gridlines.
 
 Places along a row are percentages, so that a drawing takes whatever width its column has, and texts keep their size.
 """

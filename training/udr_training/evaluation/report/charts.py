@@ -1,4 +1,4 @@
-"""Drawings with two axes: lines over steps, and points on a map; and the legends beside them."""
+"""Charts with two axes: lines over steps, and points on a map; and their legends."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def label_looks(labels: Sequence[str]) -> dict[str, Look]:
 
 
 REST = "all others"
-"""What the legend calls the labels that have no mark of their own."""
+"""The legend's name of the labels without their own mark."""
 
 
 def scatter(points: NDArray[np.float64], labels: Sequence[str], title: str) -> str:

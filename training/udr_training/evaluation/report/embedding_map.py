@@ -1,4 +1,4 @@
-"""A map of one pool's demonstrations, by label, before and after training: principal components of their vectors."""
+"""A map of a pool's demonstrations by label, before and after training: principal components of their vectors."""
 
 import logging
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
         drawn = tuple(_panel(title, pool, SentenceEncoder.load(model)) for title, model in panels)
     except (UdrError, OSError) as error:
         # A report without a map is worth more than none.
-        _LOG.warning("the map is left out: %s", error)
+        _LOG.warning("omitting the map: %s", error)
         return LabelMap(problem=str(error))
     return LabelMap(pool.task.name, tuple(row.target for row in pool.rows), drawn)
 

@@ -1,4 +1,4 @@
-"""How an evaluation's numbers read, in every report."""
+"""Formatting of an evaluation's numbers, for all reports."""
 
 from udr_training.evaluation.bootstrap import Estimate
 from udr_training.evaluation.results import Evaluation

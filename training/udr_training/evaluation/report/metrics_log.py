@@ -1,4 +1,4 @@
-"""How runs were trained: what training wrote in ``iteration-N/metrics.jsonl`` of a run directory."""
+"""The training history of runs, read from ``iteration-N/metrics.jsonl``."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 _Key = TypeVar("_Key")
 
 MEAN = "mean"
-"""The key of the mean over tasks, beside the tasks' names."""
+"""The key of the mean over tasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _history(folder: Path, label: str) -> History:
         iterations = read_iterations(folder)
     except (ArtifactError, OSError) as error:
         # A report without a curve is worth more than none.
-        _LOG.warning("the curves of %s are left out: %s", label, error)
+        _LOG.warning("omitting the curves of %s: %s", label, error)
         return History(label, problem=str(error))
     return History(label, iterations, "" if iterations else "its training wrote no metrics.jsonl")
 
@@ -100,7 +100,7 @@ def _iteration(number: int, path: Path) -> Iteration:
             if values := _finite(said.get("ndcg", {}).items()):
                 ndcg[step] = values
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{path}:{place}: no line of a training's metrics: {error!r}") from error
+            raise ArtifactError(f"{path}:{place}: not a line of training metrics: {error!r}") from error
     return Iteration(number, dict(sorted(losses.items())), dict(sorted(ndcg.items())))
 
 

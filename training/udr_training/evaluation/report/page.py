@@ -1,4 +1,4 @@
-"""The page of an evaluation: one file without scripts or anything from elsewhere, for eyes in light and in dark."""
+"""The page of an evaluation: one file without scripts or external resources, with a light and a dark theme."""
 
 import re
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The page's sections on values: means by family, over shots, gains, and the table of all tasks."""
+"""The page's result sections: means by family and by shots, gains, and the table of all tasks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape

@@ -1,4 +1,4 @@
-"""The page's sections on training: learning curves, NDCG by iteration, and the map of a pool."""
+"""The page's training sections: learning curves, NDCG by iteration, and the map of a pool."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape

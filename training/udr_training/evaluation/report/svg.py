@@ -1,4 +1,4 @@
-"""What drawings are made of: elements, axes, marks. Colours are classes, so that a page has two themes."""
+"""SVG elements, axes and marks; colours are CSS classes, so that the page has two themes."""
 
 import math
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 SERIES = 8
-"""Colours that the page's style has, ``series-0`` to ``series-7``."""
+"""The number of series colours in the page's style, ``series-0`` to ``series-7``."""
 
 _DASHES = 4
 

@@ -1,4 +1,4 @@
-"""The report of an evaluation: a table for the terminal, Markdown, JSON, and a page to look at."""
+"""Writes the report of an evaluation: a table for the terminal, Markdown, JSON and a page."""
 
 import re
 from collections.abc import Iterator, Sequence
