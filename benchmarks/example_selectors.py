@@ -1,16 +1,15 @@
-"""What selectors of examples get wrong: the same 20 questions, the same pool and vectors, through each library.
+"""What selectors of examples get wrong: 20 questions, the same pool and the same vectors, through each library.
 
     python benchmarks/example_selectors.py
 
-Prints the table of docs/integrations.md; tests/integrations/test_what_each_gets_wrong.py runs it row by row. Each
-library is used as its documentation says. The pool has three rows for each question: the question itself, a related
-one, and a copy of that in other letters, as a pool that was exported twice has. A few seconds.
+Prints the table of docs/integrations.md in a few seconds; tests/udr/integrations/test_what_each_gets_wrong.py checks
+it. Each library is used as its documentation says. The pool has three rows per question: the question itself, a related
+one, and a copy of that in other letters, as in a pool that was exported twice.
 """
 
 import hashlib
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +38,7 @@ from udr_index.build import BuildConfig, build
 
 DATA = Path(__file__).parents[1] / "tests" / "udr" / "integrations" / "twenty_questions.jsonl"
 K, BUDGET = 8, 220
-"""Examples asked for, and the tokens that a prompt may have: each question without examples fits, eight do not."""
+"""How many examples, and the tokens of a prompt: every question fits without examples, but not with eight."""
 
 TASK = """
 name = "howto"
@@ -62,7 +61,7 @@ def questions() -> list[str]:
 
 
 def pool() -> list[Pair]:
-    """Return the 60 examples that are chosen from."""
+    """Return the 60 examples to select from."""
     rows = [json.loads(line) for line in DATA.read_text("utf-8").splitlines()]
     return [
         {"question": question, "target": target}
@@ -75,8 +74,8 @@ def pool() -> list[Pair]:
     ]
 
 
-class Words(Embeddings):
-    """Embeds a text by its words, each a place and a sign; an encoder of udr and embeddings of LangChain in one."""
+class WordEncoder(Embeddings):
+    """Encodes a text by its words, each a position and a sign; both a udr encoder and LangChain embeddings."""
 
     name, dimension, fingerprint = "words", 256, "5c0ffee5c0ffee00"
     metric: Metric = "cosine"
@@ -92,28 +91,26 @@ class Words(Embeddings):
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 
-    def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
-        """Return the same as ``encode_queries``."""
-        return self.encode_queries(texts)
+    encode_demonstrations = encode_queries
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Return the same as lists, for LangChain."""
+        """Return the vectors as lists, for LangChain."""
         return [[float(number) for number in vector] for vector in self.encode_queries(texts)]
 
     def embed_query(self, text: str) -> list[float]:
-        """Return the same of one text."""
+        """Return the vector of one text as a list."""
         return self.embed_documents([text])[0]
 
 
 @dataclass(frozen=True)
 class Library:
-    """One way to come from a question to a prompt.
+    """One way from a question to a prompt.
 
     Attributes:
-        name: what the table calls it.
-        select: the examples for a question.
-        prompt: the prompt, as the library's own templates make it; raises what they raise.
-        fitted: the prompt whose tokens are counted, made by templates that never fail.
+        name: its name in the table.
+        select: returns the examples for a question.
+        prompt: returns the prompt of the library's own templates, or raises their errors.
+        fitted: returns the prompt whose tokens are counted, from templates that never raise.
     """
 
     name: str
@@ -123,7 +120,7 @@ class Library:
 
 
 def of_langchain(name: str, selector: BaseExampleSelector) -> Library:
-    """Return a selector of LangChain's, in its ``FewShotPromptTemplate``."""
+    """Return a selector of LangChain in its ``FewShotPromptTemplate``."""
     parts: dict[str, Any] = {
         "example_selector": selector,
         "example_prompt": EXAMPLE,
@@ -140,20 +137,22 @@ def of_langchain(name: str, selector: BaseExampleSelector) -> Library:
 
 
 def of_dspy() -> Library:
-    """Return DSPy's KNN, its examples shown by its ``ChatAdapter``."""
+    """Return DSPy's KNN in its ``ChatAdapter``."""
     trainset = [dspy.Example(**pair).with_inputs("question") for pair in pool()]
-    knn = dspy.KNN(k=K, trainset=trainset, vectorizer=dspy.Embedder(Words().encode_queries, caching=False))
+    knn = dspy.KNN(k=K, trainset=trainset, vectorizer=dspy.Embedder(WordEncoder().encode_queries, caching=False))
     signature = dspy.Signature("question -> target", "Answer briefly.")
 
     def prompt(question: str) -> str:
         messages = dspy.ChatAdapter().format(signature, knn(question=question), {"question": question})
         return "\n\n".join(message["content"] for message in messages)
 
-    return Library("DSPy KNN", lambda question: [one.toDict() for one in knn(question=question)], prompt, prompt)
+    return Library(
+        "DSPy KNN", lambda question: [example.toDict() for example in knn(question=question)], prompt, prompt
+    )
 
 
 def of_udr(retriever: Retriever, tokenizer: TokenCounter, name: str = "udr", distinct: float | None = None) -> Library:
-    """Return udr's selector in LangChain's clothes, and its prompts built for the budget."""
+    """Return udr's LangChain selector, and its own prompts within the budget."""
     selector = DemonstrationSelector(retriever, "howto", K, distinct=distinct)
     builder = PromptBuilder(tokenizer, BUDGET)
 
@@ -161,8 +160,8 @@ def of_udr(retriever: Retriever, tokenizer: TokenCounter, name: str = "udr", dis
         retrieval = retriever.retrieve("howto", {"question": question}, K, distinct=distinct)
         return str(builder.build(retriever.tasks["howto"], {"question": question}, retrieval).text)
 
-    shown = of_langchain(name, selector)
-    return Library(name, shown.select, prompt=shown.fitted, fitted=fitted)
+    in_langchain = of_langchain(name, selector)
+    return Library(name, in_langchain.select, prompt=in_langchain.fitted, fitted=fitted)
 
 
 @contextmanager
@@ -170,7 +169,7 @@ def libraries(tokenizer: TokenCounter) -> Iterator[list[Library]]:
     """Yield every library over the same pool and vectors."""
     examples = [dict(pair) for pair in pool()]
     similar = SemanticSimilarityExampleSelector.from_examples(
-        examples, Words(), InMemoryVectorStore, k=K, input_keys=["question"]
+        examples, WordEncoder(), InMemoryVectorStore, k=K, input_keys=["question"]
     )
     lengths = partial(LengthBasedExampleSelector, examples=examples, example_prompt=EXAMPLE, max_length=BUDGET)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,8 +182,8 @@ def libraries(tokenizer: TokenCounter) -> Iterator[list[Library]]:
         ]
         (task / "train.jsonl").write_text("\n".join(rows), "utf-8")
         out = Path(folder) / "index"
-        build(BuildConfig(tasks=Path(folder) / "tasks", out=out), Words())
-        with Retriever.open(out, encoder=Words()) as retriever:
+        build(BuildConfig(tasks=Path(folder) / "tasks", out=out), WordEncoder())
+        with Retriever.open(out, encoder=WordEncoder()) as retriever:
             yield [
                 of_langchain("LangChain SemanticSimilarity", similar),
                 of_langchain("LangChain LengthBased", lengths()),
@@ -195,8 +194,8 @@ def libraries(tokenizer: TokenCounter) -> Iterator[list[Library]]:
             ]
 
 
-def braces(library: Library, question: str) -> bool:
-    """Whether the prompt fails, or does not hold its examples as they are."""
+def breaks_braces(library: Library, question: str) -> bool:
+    """Return whether the prompt raises, or changes its examples."""
     try:
         prompt = library.prompt(question)
     except (KeyError, ValueError, IndexError):
@@ -204,52 +203,36 @@ def braces(library: Library, question: str) -> bool:
     return any(text not in prompt for pair in library.select(question) for text in pair.values())
 
 
-def budget(library: Library, question: str, tokenizer: TokenCounter) -> bool:
-    """Whether the prompt has more tokens than it may."""
-    return tokenizer.count(library.fitted(question)) > BUDGET
-
-
-def itself(library: Library, question: str) -> bool:
-    """Whether the question is among its own examples, its answer with it."""
+def shows_itself(library: Library, question: str) -> bool:
+    """Return whether the question is one of its own examples."""
     return any(pair["question"] == question for pair in library.select(question))
 
 
 def duplicates(library: Library, question: str) -> bool:
-    """Whether two examples are the same question but for case, spaces and punctuation."""
+    """Return whether two examples are equal apart from case, spaces and punctuation."""
     texts = [normalised(pair["question"]) for pair in library.select(question)]
     return len(set(texts)) < len(texts)
 
 
-def wrong(chosen: Sequence[Library], tokenizer: TokenCounter) -> dict[str, list[int]]:
-    """Return, for each row of the table, at how many of the 20 questions each library is wrong."""
+def table(chosen: Sequence[Library], tokenizer: TokenCounter) -> str:
+    """Return the Markdown table of how many of the 20 questions each library gets wrong."""
     checks: dict[str, Callable[[Library, str], bool]] = {
-        "braces": braces,
-        "budget": partial(budget, tokenizer=tokenizer),
-        "self": itself,
+        "braces": breaks_braces,
+        "budget": lambda library, question: tokenizer.count(library.fitted(question)) > BUDGET,
+        "self": shows_itself,
         "duplicates": duplicates,
     }
-    return {
-        name: [sum(check(library, question) for question in questions()) for library in chosen]
-        for name, check in checks.items()
-    }
-
-
-def table(chosen: Sequence[Library], tokenizer: TokenCounter) -> str:
-    """Return the table in Markdown."""
     lines = [
         "| wrong at, of 20 | " + " | ".join(library.name for library in chosen) + " |",
         "|---" * (len(chosen) + 1) + "|",
     ]
-    lines += [f"| {name} | {' | '.join(map(str, counts))} |" for name, counts in wrong(chosen, tokenizer).items()]
+    for name, check in checks.items():
+        counts = [sum(check(library, question) for question in questions()) for library in chosen]
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
     return "\n".join(lines)
 
 
-def main() -> int:
-    tokenizer = load_tokenizer(DEFAULT_ENCODER)
-    with libraries(tokenizer) as chosen:
-        print(table(chosen, tokenizer))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    counter = load_tokenizer(DEFAULT_ENCODER)
+    with libraries(counter) as chosen:
+        print(table(chosen, counter))

@@ -1,33 +1,31 @@
-"""What building and searching an index costs, beside the libraries alone, and how good approximate search is.
+"""The cost of building and searching an index relative to the libraries alone, and the quality of approximate search.
 
     python benchmarks/index.py --out FOLDER [--parts NAME,...] [--rows N]
 
-The parts, each on made-up rows and vectors (``index_made_up.py``):
+The parts, on generated rows and vectors (``index_made_up.py``):
 
-- ``encode``: encoding 2,000 texts in a build, beside ``model.encode`` on the same texts sorted by length;
-- ``rebuild``: 20,000 rows from scratch, beside the same with 1 % changed and ``--reuse``;
-- ``flat``: search among 100,000 vectors of 384 numbers, one query and 64 at once, beside faiss alone;
-- ``million``: 1,000,000 vectors in the kind that ``auto`` takes: recall and time of a query beside comparing with every
-  vector, on one core; opening them mapped beside reading them; resident memory;
-- ``ivfpq``: 2,000,000 vectors as IVF-PQ in float16: peak memory of the build, bytes a row, recall and queries a second.
+- ``encode``: encoding 2,000 texts in a build, relative to ``model.encode`` on the same texts sorted by length;
+- ``rebuild``: 20,000 rows from scratch, relative to the same with 1 % changed and ``--reuse``;
+- ``flat``: search among 100,000 vectors of 384 numbers, one query and 64 at once, relative to faiss alone;
+- ``million``: 1,000,000 vectors in the kind that ``auto`` selects: recall and time of a query relative to exact
+  search, on one core; opening them mapped relative to reading them; resident memory;
+- ``ivfpq``: 2,000,000 vectors as IVF-PQ in float16: peak memory of the build, bytes per row, recall, queries a second.
 
-``--rows`` makes a part smaller, to try it. Prints a JSON line a part, and keeps it in FOLDER; what is there is not
-measured again. Times on shared cores are only good for their ratios, which are medians of turns.
+``--rows`` makes a part smaller, for a trial. Prints a JSON line per part and keeps it in FOLDER; existing results are
+not measured again. On shared cores only the ratios are reliable; they are medians of turns.
 """
 
-import argparse
-import json
 import multiprocessing
 import resource
-import statistics
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
 from index_made_up import MadeUpEncoder, write_numbers, write_sentences
+from measuring import in_turn, measured_once, median, parser, seconds
 
 from udr.data import encoder_demonstration, open_collection
 from udr.models import DEFAULT_ENCODER, SentenceEncoder
@@ -36,147 +34,136 @@ from udr.store import SearchSettings, index_path, open_searcher, open_version, w
 from udr_index import exact_values, measure, tune
 from udr_index.build import BuildConfig, Progress, build
 
-TASK, RECALL, K = "made_up", 0.95, 10
-QUERIES = 200
+TASK, RECALL, K, QUERIES = "made_up", 0.95, 10, 200
+Result = dict[str, object]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--rows", type=int)
-    arguments = parser.parse_args()
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--parts", default=",".join(PARTS))
+    options.add_argument("--rows", type=int)
+    arguments = options.parse_args()
     for name in arguments.parts.split(","):
-        measured, rows = PARTS[name]
-        folder = arguments.out / f"{name}-{arguments.rows or rows}"
+        part, default_rows = PARTS[name]
+        rows = arguments.rows or default_rows
+        folder = arguments.out / f"{name}-{rows}"
         folder.mkdir(parents=True, exist_ok=True)
-        kept = folder / "figures.json"
-        if not kept.exists():
-            figures = {"part": name, "rows": arguments.rows or rows, **measured(folder, arguments.rows or rows)}
-            kept.write_text(json.dumps(figures) + "\n", "utf-8")
-        print(kept.read_text("utf-8"), end="", flush=True)
-    return 0
+        measured_once(folder / "figures.json", lambda: {"part": name, "rows": rows, **part(folder, rows)})  # noqa: B023
 
 
-def encode(folder: Path, rows: int, rounds: int = 5) -> dict[str, object]:
+def encode(folder: Path, rows: int, rounds: int = 5) -> Result:
     tasks = write_sentences(folder / "tasks", rows)
     encoder = SentenceEncoder.load(DEFAULT_ENCODER)
     pool = open_collection(tasks).tasks[TASK].pool()
     texts = sorted((encoder_demonstration(pool.task, row) for row in pool.rows), key=len)
 
-    def ours(number: int) -> float:
-        told: list[Progress] = []
-        build(BuildConfig(tasks=tasks, out=folder / f"out-{time.time_ns()}"), encoder, told.append)
-        rate = [one.rate for one in told if one.stage == "encoded"][-1]
+    def build_rate() -> float:
+        progress: list[Progress] = []
+        build(BuildConfig(tasks=tasks, out=folder / f"out-{time.time_ns()}"), encoder, progress.append)
+        rate = [step.rate for step in progress if step.stage == "encoded"][-1]
         assert rate is not None
         return rate
 
-    def plain(number: int) -> float:
-        started = time.perf_counter()
-        encoder.model.encode_document(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False)
-        return len(texts) / (time.perf_counter() - started)
+    def plain_rate() -> float:
+        options = {"batch_size": 32, "normalize_embeddings": True, "show_progress_bar": False}
+        return len(texts) / seconds(lambda: encoder.model.encode_document(texts, **options))
 
-    ratios = [ours(number) / plain(number) for number in range(rounds)]
-    return {"rate_beside_plain": round(statistics.median(ratios), 3), "rounds": [round(one, 3) for one in ratios]}
+    rates = [build_rate() / plain_rate() for _ in range(rounds)]
+    return {"rate_beside_plain": median(rates), "rounds": [round(rate, 3) for rate in rates]}
 
 
-def rebuild(folder: Path, rows: int) -> dict[str, object]:
+def rebuild(folder: Path, rows: int) -> Result:
     encoder = SentenceEncoder.load(DEFAULT_ENCODER)
     old = write_sentences(folder / "old", rows)
     new = write_sentences(folder / "new", rows, changed=0.01)
-    first = _seconds(lambda: build(BuildConfig(tasks=old, out=folder / "out"), encoder))
-    again = []
-    for number in range(3):
-        config = BuildConfig(tasks=new, out=folder / f"again-{number}-{time.time_ns()}", reuse=folder / "out")
-        again.append(_seconds(lambda config=config: build(config, encoder)))
+    scratch = seconds(lambda: build(BuildConfig(tasks=old, out=folder / "out"), encoder))
+
+    def reuse() -> None:
+        build(BuildConfig(tasks=new, out=folder / f"again-{time.time_ns()}", reuse=folder / "out"), encoder)
+
+    reused = median([seconds(reuse) for _ in range(3)], 9)
     return {
-        "seconds_from_scratch": round(first, 1),
-        "seconds_with_reuse": round(statistics.median(again), 2),
-        "times_as_fast": round(first / statistics.median(again), 1),
+        "seconds_from_scratch": round(scratch, 1),
+        "seconds_with_reuse": round(reused, 2),
+        "times_as_fast": round(scratch / reused, 1),
     }
 
 
-def flat(folder: Path, rows: int, rounds: int = 61) -> dict[str, object]:
-    made_up = MadeUpEncoder()
-    vectors, queries = made_up.vectors(range(rows)), made_up.vectors(range(rows, rows + 64))
+def flat(folder: Path, rows: int, rounds: int = 61) -> Result:
+    encoder = MadeUpEncoder()
+    vectors, queries = encoder.vectors(range(rows)), encoder.vectors(range(rows, rows + 64))
     ours = FaissSearch(vectors)
-    raw = faiss.IndexFlatIP(vectors.shape[1])
-    raw.add(vectors)
-    figures: dict[str, object] = {}
+    plain = faiss.IndexFlatIP(vectors.shape[1])
+    plain.add(vectors)
+    result: Result = {}
     for count in (1, 64):
-        asked = queries[:count]
-        sides = {"ours": lambda: ours.search(asked, K), "raw": lambda: raw.search(asked, K)}  # noqa: B023
-        seconds = _in_turn(sides, rounds)
-        figures[f"queries_{count}_beside_faiss"] = round(seconds["ours"] / seconds["raw"], 3)
-        figures[f"queries_{count}_milliseconds"] = round(1000 * seconds["ours"], 2)
-    return figures
+        sides = {"ours": partial(ours.search, queries[:count], K), "plain": partial(plain.search, queries[:count], K)}
+        taken = {name: median(values, 9) for name, values in in_turn(sides, rounds).items()}
+        result[f"queries_{count}_beside_faiss"] = round(taken["ours"] / taken["plain"], 3)
+        result[f"queries_{count}_milliseconds"] = round(1000 * taken["ours"], 2)
+    return result
 
 
-def million(folder: Path, rows: int) -> dict[str, object]:
-    figures = _in_child(_build, folder, rows, {"kind": "auto"})
+def million(folder: Path, rows: int) -> Result:
+    result = _in_child(_build, folder, rows, {"kind": "auto"})
     version = open_version(folder / "out")
-    figures |= _in_child(_approximate, folder, rows)
+    result |= _in_child(_approximate, folder, rows)
     path, kind = version.path / index_path(TASK), version.manifest.partitions[TASK].kind
 
     def read() -> object:
         return np.load(version.path / f"partitions/{TASK}/vectors.npy"), open_index(path, kind, mapped=False)
 
-    sides = {"mapped": lambda: open_searcher(version, TASK, SearchSettings()), "read": read}
-    seconds = _in_turn(sides, 5)
-    figures["opening_mapped_beside_reading"] = round(seconds["mapped"] / seconds["read"], 4)
-    return figures
+    taken = in_turn({"mapped": lambda: open_searcher(version, TASK, SearchSettings()), "read": read}, 5)
+    result["opening_mapped_beside_reading"] = round(median(taken["mapped"], 9) / median(taken["read"], 9), 4)
+    return result
 
 
-def ivfpq(folder: Path, rows: int) -> dict[str, object]:
-    figures = _in_child(_build, folder, rows, {"kind": "ivfpq", "dtype": "float16"})
-    figures |= _in_child(_approximate, folder, rows)
-    version = open_version(folder / "out")
-    sizes = {name: stamp.size for name, stamp in version.manifest.files.items()}
-    figures["bytes_a_row"] = {Path(name).name: round(size / rows, 1) for name, size in sizes.items()}
-    return figures
+def ivfpq(folder: Path, rows: int) -> Result:
+    result = _in_child(_build, folder, rows, {"kind": "ivfpq", "dtype": "float16"})
+    result |= _in_child(_approximate, folder, rows)
+    sizes = {name: stamp.size for name, stamp in open_version(folder / "out").manifest.files.items()}
+    result["bytes_a_row"] = {Path(name).name: round(size / rows, 1) for name, size in sizes.items()}
+    return result
 
 
-def _build(folder: Path, rows: int, options: dict) -> dict[str, object]:
+def _build(folder: Path, rows: int, options: dict) -> Result:
     tasks = write_numbers(folder / "tasks", rows)
     config = BuildConfig(tasks=tasks, out=folder / "out", flat_below=0, **options)
-    times: dict[str, float] = {}
+    times: dict[str, int] = {}
     started = time.monotonic()
 
-    def told(progress: Progress) -> None:
-        times[progress.stage] = time.monotonic() - started
+    def on_progress(progress: Progress) -> None:
+        times[progress.stage] = round(time.monotonic() - started)
 
-    build(config, MadeUpEncoder(), told)
-    return {
-        "build_seconds_until": {stage: round(seconds) for stage, seconds in times.items()},
-        "build_peak_gib": round(_peak_gib(), 2),
-    }
+    build(config, MadeUpEncoder(), on_progress)
+    return {"build_seconds_until": times, "build_peak_gib": round(_peak_gib(), 2)}
 
 
-def _approximate(folder: Path, rows: int) -> dict[str, object]:
-    """Tune the partition, and compare it with comparing with every vector, both on one core."""
+def _approximate(folder: Path, rows: int) -> Result:
+    """Tune the partition, and compare it with exact search, both on one core."""
     faiss.omp_set_num_threads(1)
     version = open_version(folder / "out")
-    kind = version.manifest.partitions[TASK].kind
     queries = MadeUpEncoder().vectors(range(rows, rows + QUERIES))
     best = tune(version, TASK, queries, RECALL, K)[-1]
     assert best.settings is not None
     write_settings(version.path, version.manifest, {TASK: best.settings})
     searcher = open_searcher(version, TASK, best.settings)
     resident = _peak_gib()
-    # Float16 is compared as the float32 that a user who searches exactly would hold.
+    # Exact search converts float16 to float32, as a user would.
     exact = FaissSearch(np.ascontiguousarray(version.vectors(TASK), dtype=np.float32))
     turns = [
-        (_seconds(lambda query=query: searcher.search(query, K)), _seconds(lambda query=query: exact.search(query, K)))
+        (seconds(partial(searcher.search, query, K)), seconds(partial(exact.search, query, K)))
         for query in queries[:40, None]
     ]
-    approximate_s, exact_s = (statistics.median(side) for side in zip(*turns, strict=True))
+    ours, plain = (median(side, 9) for side in zip(*turns, strict=True))
     recall, _ = measure(searcher, queries, exact_values(version.vectors(TASK), queries, K))
     return {
-        "kind": kind,
+        "kind": version.manifest.partitions[TASK].kind,
         "settings": f"{best.settings.parameters} oversample={best.settings.oversample}",
         "recall_at_10": round(recall, 4),
-        "times_the_exact_rate": round(exact_s / approximate_s, 1),
-        "queries_a_second_on_one_core": round(1 / approximate_s),
+        "times_the_exact_rate": round(plain / ours, 1),
+        "queries_a_second_on_one_core": round(1 / ours),
         "resident_gib_with_pages_of_exact_search": round(resident, 2),
     }
 
@@ -186,28 +173,13 @@ def _peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _in_child(work: Callable[..., dict[str, object]], *arguments: object) -> dict[str, object]:
-    """Do it in a process of its own, so that its peak of memory is its own."""
+def _in_child(work: Callable[..., Result], *arguments: object) -> Result:
+    """Run work in its own process, so that its memory peak is its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, arguments)
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _in_turn(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return the median seconds of each side, measured in turn."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(rounds):
-        for name, work in sides.items():
-            taken[name].append(_seconds(work))
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
-
-
-PARTS: dict[str, tuple[Callable[[Path, int], dict[str, object]], int]] = {
+PARTS: dict[str, tuple[Callable[[Path, int], Result], int]] = {
     "encode": (encode, 2_000),
     "rebuild": (rebuild, 20_000),
     "flat": (flat, 100_000),
@@ -217,4 +189,4 @@ PARTS: dict[str, tuple[Callable[[Path, int], dict[str, object]], int]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

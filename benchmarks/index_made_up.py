@@ -1,12 +1,12 @@
-"""Rows and vectors for ``index.py``, made from numbers: as many as are asked for, the same every time.
+"""Rows and vectors for ``index.py``, generated from numbers: as many as needed, and the same every time.
 
-Row n has a text that tells n, and the encoder gives it vector n. Vectors lie in clusters of clusters, as those of texts
-do: 100 topics, in each of them 100 kinds of text, around each of them its own texts.
+The text of row n contains n, and the encoder returns vector n for it. As vectors of texts do, they form clusters of
+clusters: 100 topics, 100 kinds of text in each, and texts around each kind.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,23 +28,22 @@ _WORDS = "river lake harbour island valley castle bridge forest road mill tower 
 
 
 def write_numbers(root: Path, count: int) -> Path:
-    """Write a task of ``count`` rows, whose texts are numbers."""
+    """Write a task of ``count`` rows whose texts are numbers."""
     return _write(root, (f"text {number}" for number in range(count)))
 
 
 def write_sentences(root: Path, count: int, changed: float = 0.0) -> Path:
-    """Write a task of ``count`` rows, whose texts are 5 to 60 words; a share of them is changed."""
+    """Write a task of ``count`` rows whose texts have 5 to 60 words; a share of them is changed."""
     generator = np.random.default_rng(0)
-    lengths = generator.integers(5, 61, count)
     texts = [
-        f"{' '.join(_WORDS[place] for place in generator.integers(0, len(_WORDS), length))} {number}"
-        for number, length in enumerate(lengths)
+        f"{' '.join(_WORDS[n] for n in generator.integers(0, len(_WORDS), length))} {number}"
+        for number, length in enumerate(generator.integers(5, 61, count))
     ]
     step = round(1 / changed) if changed else count + 1
     return _write(root, (f"changed {text}" if number % step == 7 else text for number, text in enumerate(texts)))
 
 
-def _write(root: Path, texts: Iterator[str]) -> Path:
+def _write(root: Path, texts: Iterable[str]) -> Path:
     folder = root / "made_up"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "task.toml").write_text(_TASK, "utf-8")
@@ -56,10 +55,9 @@ def _write(root: Path, texts: Iterator[str]) -> Path:
 
 
 class MadeUpEncoder:
-    """Gives the text that tells n the vector n, of unit length."""
+    """Returns vector n, of unit length, for a text that ends with n."""
 
-    name = "made-up"
-    fingerprint = "made-up"
+    name = fingerprint = "made-up"
     metric: Metric = "cosine"
 
     def __init__(self, dimension: int = 384) -> None:
@@ -73,16 +71,14 @@ class MadeUpEncoder:
         """Return the vectors of texts that end with their numbers."""
         return self.vectors([int(re.findall(r"\d+", text)[-1]) for text in texts])
 
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return the same."""
-        return self.encode_demonstrations(texts)
+    encode_queries = encode_demonstrations
 
     def vectors(self, numbers: Sequence[int]) -> Vectors:
         """Return the vectors of these numbers, float32 [len(numbers), dimension]."""
         vectors = np.empty((len(numbers), self.dimension), np.float32)
-        for place, number in enumerate(numbers):
+        for vector, number in zip(vectors, numbers, strict=True):
             generator = np.random.default_rng([1, number])
-            vectors[place] = self._kinds[generator.integers(len(self._kinds))]
-            vectors[place] += _SPREAD * generator.standard_normal(self.dimension, np.float32)
+            vector[:] = self._kinds[generator.integers(len(self._kinds))]
+            vector += _SPREAD * generator.standard_normal(self.dimension, np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors

@@ -1,30 +1,28 @@
-"""How fast the service is, and whether it stays right and whole under load.
+"""How fast the service is, and whether its answers stay correct and its memory constant under load.
 
     python benchmarks/service.py --out FOLDER [--parts NAME,...] [--quick]
 
-Server and load generator run on this machine, each in a process of its own; what is compared takes turns. The encoder
-is the embedded MiniLM, with the engine that ``UDR_ENGINE`` names, or that the service takes by itself; tasks, rows and
-requests are made up (``service_made_up.py``), no two requests alike. The parts:
+Server and load generator run on this machine, each in its own process, and whatever is compared takes turns. The encoder
+is the embedded MiniLM, with the engine in ``UDR_ENGINE`` or the service's default; tasks, rows and requests are
+generated (``service_made_up.py``), and all requests differ. The parts:
 
-- ``one``: one client, one connection, beside encoding and searching in this process;
-- ``many``: 64 clients, beside the rate at which the engine encodes the same texts in batches of 64 as they come, and
-  beside the handler of ten lines in ``service_plain.py``;
+- ``one``: one client on one connection, relative to encoding and searching in this process;
+- ``many``: 64 clients, relative to the engine's rate on the same texts in batches of 64, and to the ten-line handler in
+  ``service_plain.py``;
 - ``overload``: ten times the sustainable load for a minute: statuses, times, and the latency before and after;
 - ``memory``: resident memory before and after 50,000 requests;
 - ``reload``: 10,000 requests while the published version changes 20 times;
-- ``equal``: each answer among those of 64 clients, beside the answer to the same request alone;
+- ``equal``: each answer to 64 concurrent clients, compared with the answer to the same request alone;
 - ``cold``: from the start of the process to the first answer, by stage.
 
-``--quick`` makes all of them small, to try them. Prints a JSON line a part, and keeps it in FOLDER; what is there is
-not measured again. Times on shared cores are only good for their ratios, which are medians of turns.
+``--quick`` makes all parts small, for a trial. Prints a JSON line per part and keeps it in FOLDER; existing results are
+not measured again. On shared cores only the ratios are reliable; they are medians of turns.
 """
 
-import argparse
-import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from measuring import measured_once, parser
 from service_answers import equal, reload
 from service_cold import cold
 from service_endurance import memory, overload
@@ -32,34 +30,25 @@ from service_made_up import MadeUp, made_up
 from service_speed import many, one
 
 ROWS, QUICK_ROWS = 10_000, 1_000
-PARTS: dict[str, Callable[[MadeUp, bool], dict[str, object]]] = {
-    "one": one,
-    "many": many,
-    "overload": overload,
-    "memory": memory,
-    "reload": reload,
-    "equal": equal,
-    "cold": cold,
-}
+FUNCTIONS = (one, many, overload, memory, reload, equal, cold)
+PARTS: dict[str, Callable[[MadeUp, bool], dict[str, object]]] = {part.__name__: part for part in FUNCTIONS}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--quick", action="store_true")
-    arguments = parser.parse_args()
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--parts", default=",".join(PARTS))
+    options.add_argument("--quick", action="store_true")
+    arguments = options.parse_args()
     folder = arguments.out / ("quick" if arguments.quick else "whole")
     folder.mkdir(parents=True, exist_ok=True)
-    made = made_up(folder, QUICK_ROWS if arguments.quick else ROWS)
+    index = made_up(folder, QUICK_ROWS if arguments.quick else ROWS)
     for name in arguments.parts.split(","):
-        kept = folder / f"{name}.json"
-        if not kept.exists():
-            figures = {"part": name, "rows": made.rows, **PARTS[name](made, arguments.quick)}
-            kept.write_text(json.dumps(figures) + "\n", "utf-8")
-        print(kept.read_text("utf-8"), end="", flush=True)
-    return 0
+        measured_once(
+            folder / f"{name}.json",
+            lambda name=name: {"part": name, "rows": index.rows, **PARTS[name](index, arguments.quick)},
+        )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,14 +2,12 @@
 
     STAGES=FILE python benchmarks/service_cold.py serve INDEX OPTIONS
 
-is ``udr serve``, but imports first what loading an index would import on its way, and leaves the seconds of each stage
-in FILE.
+runs ``udr serve``, but first imports what loading an index would import, and writes the seconds of each stage to FILE.
 """
 
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from measuring import median
 from service_made_up import MadeUp
 from service_running import serving
 
@@ -26,7 +25,7 @@ _IMPORTED = re.compile(r"import time: +(\d+) \| +\d+ \| +(\w+)")
 
 
 def cold(made: MadeUp, quick: bool) -> dict[str, object]:
-    """How long it takes until requests are answered, the files being in the system's cache."""
+    """Measure the time until the first answer, with the files in the system's cache."""
     totals: list[float] = []
     staged: list[dict[str, float]] = []
     file = made.index.parent / "stages.json"
@@ -37,38 +36,38 @@ def cold(made: MadeUp, quick: bool) -> dict[str, object]:
             stages: dict[str, float] = json.loads(file.read_text("utf-8"))
             staged.append({**stages, "the rest": server.cold_seconds - sum(stages.values())})
     return {
-        "ready_seconds": round(statistics.median(totals), 2),
-        "by_stage": {name: round(statistics.median(one[name] for one in staged), 2) for name in staged[0]},
+        "ready_seconds": median(totals, 2),
+        "by_stage": {name: median([stages[name] for stages in staged], 2) for name in staged[0]},
         "slowest_imports": _slowest_imports(),
     }
 
 
 def _slowest_imports(most: int = 12) -> dict[str, float]:
-    """Return the seconds that packages' own modules take, of those that take longest; being timed takes time, too."""
+    """Return the seconds in each package's own modules, for the slowest packages; the timing itself adds some."""
     command = [sys.executable, "-X", "importtime", "-c", f"{_SERVICE}; {_MODELS}"]
     seconds: Counter[str] = Counter()
     for line in subprocess.run(command, stderr=subprocess.PIPE, text=True, check=True).stderr.splitlines():
-        if found := _IMPORTED.match(line):
-            seconds[found[2]] += int(found[1]) / 1e6
+        if match := _IMPORTED.match(line):
+            seconds[match[2]] += int(match[1]) / 1e6
     return {name: round(value, 2) for name, value in seconds.most_common(most)}
 
 
 class _Stages:
-    """Takes down how long each stage takes, one after the other."""
+    """Writes the seconds of each stage to a file."""
 
     def __init__(self, file: Path) -> None:
         self._file, self._seconds = file, dict[str, float]()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what is done in the block."""
+        """Time the block."""
         started = time.perf_counter()
         yield
         self._seconds[name] = time.perf_counter() - started
         self._file.write_text(json.dumps(self._seconds), "utf-8")
 
     def timed(self, name: str, work: Callable[..., object]) -> Callable[..., object]:
-        """Return the same work, timed."""
+        """Return the function, timed."""
 
         def wrapped(*arguments: object, **keys: object) -> object:
             with self.stage(name):

@@ -1,4 +1,4 @@
-"""Two parts of ``service.py``: more than can be answered, and for long."""
+"""Two parts of ``service.py``: more load than the service can answer, and load for a long time."""
 
 import statistics
 import time
@@ -9,26 +9,26 @@ from service_running import serving
 
 CLIENTS = 64
 TIMES, WAITING_CLIENTS = 10, 1024
-"""How many times the sustainable load is sent, by how many clients: more than fit into the queue."""
+"""The multiple of the sustainable load, and the clients that send it: more than fit into the queue."""
 
 DEADLINE_SECONDS = 10.0
-"""The service's own, where a request names none."""
+"""The service's default."""
 
 
 def overload(made: MadeUp, quick: bool) -> dict[str, object]:
-    """What is answered, and how soon, when ten times as much is asked as can be; and once it is over."""
-    lasting = 10 if quick else 60
+    """Measure what is answered, and how fast, at ten times the sustainable load, and the latency afterwards."""
+    duration = 10 if quick else 60
     with serving(made.index) as server, Clients() as clients:
         clients.send(Load(server.port, range(CLIENTS * 4), CLIENTS))
-        sustainable = clients.send(Load(server.port, range(10**6, 10**6 + CLIENTS * 8), CLIENTS)).whole().rate
-        before = clients.send(Load(server.port, range(2 * 10**6, 2 * 10**6 + 100), clients=1)).whole().p50_ms
-        count = round(TIMES * sustainable * lasting)
-        numbers = range(3 * 10**6, 3 * 10**6 + count)
+        sustainable = clients.send(Load(server.port, range(10**6, 10**6 + CLIENTS * 8), CLIENTS)).all_ok().rate
+        before = clients.send(Load(server.port, range(2 * 10**6, 2 * 10**6 + 100), clients=1)).all_ok().p50_ms
+        numbers = range(3 * 10**6, 3 * 10**6 + round(TIMES * sustainable * duration))
         sent = clients.send(Load(server.port, numbers, WAITING_CLIENTS, rate=TIMES * sustainable))
         time.sleep(1)
-        after = clients.send(Load(server.port, range(10**7, 10**7 + 100), clients=1)).whole().p50_ms
-    accepted = [answer.seconds for answer in sent.answers if answer.status == 200]
-    refused = [answer.seconds for answer in sent.answers if answer.status == 429]
+        after = clients.send(Load(server.port, range(10**7, 10**7 + 100), clients=1)).all_ok().p50_ms
+    accepted, refused = (
+        [answer.seconds for answer in sent.answers if answer.status == status] for status in (200, 429)
+    )
     return {
         "sustainable_a_second": round(sustainable, 1),
         "sent_a_second": round(sent.rate, 1),
@@ -45,17 +45,17 @@ def overload(made: MadeUp, quick: bool) -> dict[str, object]:
 
 
 def memory(made: MadeUp, quick: bool) -> dict[str, object]:
-    """How much more memory the process has after many requests of all lengths."""
+    """Measure how much the process grows over many requests of all lengths."""
     warm, count, parts = (2_000, 2_000, 4) if quick else (5_000, 50_000, 10)
     size = count // parts
+    resident = []
     with serving(made.index) as server, Clients() as clients:
-        resident = []
         for numbers in (range(warm), *(range(start, start + size) for start in range(warm, warm + count, size))):
-            clients.send(Load(server.port, numbers, CLIENTS, words=Words(4, 60))).whole()
+            clients.send(Load(server.port, numbers, CLIENTS, words=Words(4, 60))).all_ok()
             resident.append(server.resident_mib)
     return {
         "requests": count,
-        "resident_mib": [round(one) for one in resident],
+        "resident_mib": [round(size) for size in resident],
         "grown_percent": round(100 * (resident[-1] / resident[0] - 1), 2),
     }
 
@@ -64,5 +64,4 @@ def _percentiles(seconds: list[float]) -> dict[str, float]:
     if len(seconds) < 2:
         return {}
     cuts = statistics.quantiles(seconds, n=100)
-    named = {"p50": cuts[49], "p99": cuts[98], "most": max(seconds)}
-    return {name: round(value, 3) for name, value in named.items()}
+    return {"p50": round(cuts[49], 3), "p99": round(cuts[98], 3), "most": round(max(seconds), 3)}

@@ -1,6 +1,6 @@
-"""The quick start: index the example tasks, serve them, ask for demonstrations and for a prompt.
+"""The quick start: index the example tasks, serve them, and request demonstrations and a prompt.
 
-Run by ``make demo``. Prints the two answers, one JSON a line, and the service's address.
+``make demo`` runs it. Prints the two answers as JSON lines, and the service's address.
 """
 
 import argparse
@@ -20,14 +20,14 @@ REQUEST = "turn the bedroom lamp on, please"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Index the example tasks, serve them, and ask twice.")
-    parser.add_argument("--port", default="0", help="0 takes a free one")
-    parser.add_argument("--once", action="store_true", help="end after the answers")
+    parser = argparse.ArgumentParser(description="Index the example tasks, serve them, and query the service twice.")
+    parser.add_argument("--port", default="0", help="0 uses a free one")
+    parser.add_argument("--once", action="store_true", help="exit after the answers")
     arguments = parser.parse_args()
 
     udr = str(Path(sys.executable).with_name("udr"))
     build = [udr, "index", "build", str(HERE / "tasks"), "--model", DEFAULT_ENCODER, "--out", str(INDEX)]
-    # The command's own result goes to stderr, so that stdout holds the two answers and the address alone.
+    # stdout holds only the two answers and the address.
     if subprocess.run(build, stdout=sys.stderr).returncode:
         return 1
     serve = [udr, "serve", str(INDEX), "--host", "127.0.0.1", "--port", arguments.port]
@@ -36,8 +36,8 @@ def main() -> int:
         address = _address(service)
         if address is None:
             return 1
-        # Whatever the service says from now on is passed on, or its pipe would fill up.
-        threading.Thread(target=_pass_on, args=(service,), daemon=True).start()
+        # Otherwise the service's pipe would fill up.
+        threading.Thread(target=_forward_log, args=(service,), daemon=True).start()
         with Client(address, timeout=60) as client:
             retrieval = client.retrieve("home_assistant", REQUEST, k=3)
             prompt = client.prompt("home_assistant", {"request": REQUEST}, k=8, budget=160, reserve=8)
@@ -56,16 +56,15 @@ def main() -> int:
 
 
 def _address(service: "subprocess.Popen[str]") -> str | None:
-    """Return the address that the service names once it is ready, or None when it ended before that."""
-    assert service.stderr is not None
-    for line in service.stderr:
+    """Return the address that the service logs once it is ready, or None if it exits first."""
+    for line in service.stderr or ():
         print(line, end="", file=sys.stderr)
         if " at http://" in line:
             return line.rpartition(" at ")[2].strip()
     return None
 
 
-def _pass_on(service: "subprocess.Popen[str]") -> None:
+def _forward_log(service: "subprocess.Popen[str]") -> None:
     for line in service.stderr or ():
         print(line, end="", file=sys.stderr)
 

@@ -3,12 +3,11 @@
     python examples/langchain_selector.py
 
 Indexes the example tasks, then answers two requests. The language models are stand-ins that need no network: one
-answers as the last example of its prompt does, one from a script. Put your own in their place.
+repeats the answer of the last example, the other answers from a script. Replace them with your own.
 """
 
 import argparse
 import asyncio
-import sys
 from pathlib import Path
 
 from langchain_core.language_models import FakeListChatModel
@@ -22,13 +21,14 @@ from udr.models import DEFAULT_ENCODER
 from udr_index.build import BuildConfig, build
 
 HERE = Path(__file__).parent
+INSTRUCTION = "Give the intent of the request to a home assistant."
 
 
-def as_the_last_example(prompt: PromptValue) -> str:
+def answer_of_the_last_example(prompt: PromptValue) -> str:
     return prompt.to_string().split("Intent: ")[-1].partition("\n")[0]
 
 
-async def main() -> int:
+async def main() -> None:
     parser = argparse.ArgumentParser(description="Answer two requests with demonstrations, by LangChain.")
     parser.add_argument("--index", type=Path, default=HERE.parent / "demo-index", help="where the index is built")
     index = parser.parse_args().index
@@ -40,26 +40,23 @@ async def main() -> int:
         text = VerbatimFewShotPromptTemplate(
             example_selector=selector,
             example_prompt=PromptTemplate.from_template("Request: {request}\nIntent: {target}"),
-            prefix="Give the intent of the request to a home assistant.",
+            prefix=INSTRUCTION,
             suffix="Request: {request}\nIntent:",
         )
         request = {"request": "turn the bedroom lamp on, please"}
         print(text.format(**request))
-        print("->", (text | RunnableLambda(as_the_last_example)).invoke(request), end="\n\n")
+        print("->", (text | RunnableLambda(answer_of_the_last_example)).invoke(request), end="\n\n")
 
-        few_shot = FewShotChatMessagePromptTemplate(
+        turns = FewShotChatMessagePromptTemplate(
             input_variables=["request"],
             example_selector=selector,
             example_prompt=ChatPromptTemplate.from_messages([("human", "{request}"), ("ai", "{target}")]),
         )
-        chat = ChatPromptTemplate.from_messages(
-            [("system", "Give the intent of the request to a home assistant."), few_shot, ("human", "{request}")]
-        )
+        chat = ChatPromptTemplate.from_messages([("system", INSTRUCTION), turns, ("human", "{request}")])
         request = {"request": "wake me at six"}
         print((await chat.ainvoke(request)).to_string())
         print("->", (await (chat | FakeListChatModel(responses=["set alarm"])).ainvoke(request)).content)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    asyncio.run(main())

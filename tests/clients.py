@@ -1,4 +1,4 @@
-"""Both clients in one shape, so that one test says what both do; and services that are not there."""
+"""Both clients behind one interface, so that one test covers both, and stand-ins for a service."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -14,18 +14,20 @@ KINDS = ("Client", "AsyncClient")
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 Connect = Callable[..., Client]
-"""Makes a client: of a handler in place of the network, or of a URL, and of a client's own keywords."""
+"""Makes a client from a handler in place of the network, or from a URL, and the client's own keywords."""
 
 
 class Awaited:
-    """An ``AsyncClient`` called as a ``Client``: each call runs an event loop until it is answered."""
+    """An ``AsyncClient`` with the interface of ``Client``: each call runs an event loop until it returns."""
 
     def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
         self._client, self._runner = client, runner
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        return found if not callable(found) else lambda *args, **keys: self._runner.run(found(*args, **keys))
+        attribute = getattr(self._client, name)
+        return (
+            attribute if not callable(attribute) else lambda *args, **keys: self._runner.run(attribute(*args, **keys))
+        )
 
     def __repr__(self) -> str:
         return repr(self._client)
@@ -33,16 +35,18 @@ class Awaited:
 
 @contextmanager
 def connecting(kind: str) -> Iterator[Connect]:
-    """Yield what makes clients of one kind; they are closed in the end."""
+    """Yield a factory of clients of one kind, and close them at the end."""
     with ExitStack() as stack:
         runner = stack.enter_context(asyncio.Runner())
 
         def connect(to: Handler | str, url: str = URL, **keys: Any) -> Client:
-            transport = None if isinstance(to, str) else httpx2.MockTransport(to)
-            address = to if isinstance(to, str) else url
+            if isinstance(to, str):
+                url = to
+            else:
+                keys["transport"] = httpx2.MockTransport(to)
             if kind == "Client":
-                return stack.enter_context(Client(address, transport=transport, **keys))
-            client = cast("Client", Awaited(AsyncClient(address, transport=transport, **keys), runner))
+                return stack.enter_context(Client(url, **keys))
+            client = cast("Client", Awaited(AsyncClient(url, **keys), runner))
             stack.callback(client.close)
             return client
 
@@ -50,22 +54,22 @@ def connecting(kind: str) -> Iterator[Connect]:
 
 
 class Service:
-    """Answers each request with the next of its answers, the last one for ever; remembers what it was sent."""
+    """Returns its responses in order, then repeats the last one; records the requests."""
 
-    def __init__(self, *answers: httpx2.Response) -> None:
-        self.answers, self.requests = list(answers), list[httpx2.Request]()
+    def __init__(self, *responses: httpx2.Response) -> None:
+        self.responses, self.requests = list(responses), list[httpx2.Request]()
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
-        return fresh(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        return fresh(self.responses.pop(0) if len(self.responses) > 1 else self.responses[0])
 
 
-def fresh(answer: httpx2.Response) -> httpx2.Response:
-    """The same answer in an object of its own: one that a client has read is of no use to another."""
-    return httpx2.Response(answer.status_code, content=answer.content, headers=answer.headers)
+def fresh(response: httpx2.Response) -> httpx2.Response:
+    """A copy of a response: once a client has read one, no other can."""
+    return httpx2.Response(response.status_code, content=response.content, headers=response.headers)
 
 
 def problem(status: int, name: str, detail: str, **headers: str) -> httpx2.Response:
-    """The answer that carries a problem."""
+    """A response with a problem."""
     body = {"type": f"{PROBLEM}{name}", "title": "T", "status": status, "detail": detail, "instance": "/"}
     return httpx2.Response(status, json=body, headers={"Content-Type": "application/problem+json", **headers})

@@ -1,4 +1,4 @@
-"""Fixtures that several packages' tests use."""
+"""Fixtures for the tests of several packages."""
 
 import os
 import shutil
@@ -12,12 +12,11 @@ from tests.fakes import HashEncoder, write_collection
 from udr.retrieval import Retriever
 from udr_index.build import BuildConfig, build
 
-# No test reaches for a hub. Both are read when huggingface_hub is first imported, so no fixture could set them.
+# No test uses the network. A fixture would be too late: huggingface_hub reads both when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
-
-# Time limits for an example fail on a busy machine, and say nothing of the code.
+# A time limit per example fails on a busy machine.
 settings.register_profile("udr", deadline=None)
 settings.load_profile("udr")
 
@@ -30,7 +29,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The index of that collection by ``HashEncoder()``. Do not write to it."""
+    """The collection's index by ``HashEncoder()``. Do not write to it."""
     out = tmp_path_factory.mktemp("index") / "out"
     build(BuildConfig(tasks=collection, out=out), HashEncoder())
     return out
@@ -38,25 +37,25 @@ def index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def copy(index: Path, tmp_path: Path) -> Path:
-    """A copy of the index that a test may spoil."""
+    """A copy of the index that a test may change."""
     return Path(shutil.copytree(index, tmp_path / "index"))
 
 
 @pytest.fixture
 def encoder() -> HashEncoder:
-    """An encoder that has encoded nothing yet."""
+    """A new encoder."""
     return HashEncoder()
 
 
 @pytest.fixture
 def retriever(index: Path, encoder: HashEncoder) -> Iterator[Retriever]:
-    """That index, opened with that encoder."""
+    """The index, opened with ``encoder``."""
     with Retriever.open(index, encoder=encoder) as opened:
         yield opened
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs CUDA where there is none."""
+    """Skip tests that need CUDA on machines without it."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked:
         import torch

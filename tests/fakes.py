@@ -1,9 +1,10 @@
-"""Stand-ins for what is slow or not ours: a deterministic encoder, and a small collection of tasks."""
+"""A deterministic encoder, and a small collection of tasks."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,11 @@ from udr.types import Json
 
 
 class HashEncoder:
-    """Encodes a text by its words: each adds or takes one at a place that its hash gives. Order does not matter.
+    """Encodes a text by its words, in any order: each word's hash gives a position and a sign.
 
     Attributes:
-        queries: every query text that was encoded, in the order of the calls.
-        demonstrations: every demonstration text.
+        queries: the encoded query texts, in the order of the calls.
+        demonstrations: the encoded demonstration texts.
     """
 
     def __init__(self, dimension: int = 48, metric: Metric = "cosine", salt: str = "", name: str = "fake-hash") -> None:
@@ -47,10 +48,10 @@ class HashEncoder:
 
 
 def write_task(root: Path, keys: Mapping[str, Json], **splits: Sequence[Mapping[str, Json]]) -> Path:
-    """Write a task's folder below its family's: ``task.toml`` of these keys, and a JSONL file for each split."""
+    """Write a task's folder below its family's: ``task.toml``, and a JSONL file for each split."""
     folder = root / str(keys["family"]) / str(keys["name"])
     folder.mkdir(parents=True, exist_ok=True)
-    # A text or a list of texts reads the same in JSON and in TOML.
+    # Strings and lists of strings are the same in JSON and TOML.
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in keys.items()]
     (folder / "task.toml").write_text("\n".join(lines) + "\n", "utf-8")
     for split, rows in splits.items():
@@ -69,57 +70,40 @@ QUESTIONS: Mapping[str, Json] = {
     "metric": "accuracy",
     "labels": ["place", "person", "number"],
 }
-NOTES: Mapping[str, Json] = {
-    "name": "notes",
-    "family": "mood",
-    "kind": "classification",
-    "instruction": "Give the mood of the note.",
-    "input": "Note: {text}",
-    "output": "Mood: {target}",
-    "metric": "accuracy",
-    "labels": ["glad", "sad"],
-}
-REVIEWS: Mapping[str, Json] = {
-    "name": "reviews",
-    "family": "mood",
-    "kind": "classification",
-    "instruction": "Give the mood of the review.",
+_MOOD: Mapping[str, Json] = {**QUESTIONS, "family": "mood", "output": "Mood: {target}", "labels": ["glad", "sad"]}
+NOTES = {**_MOOD, "name": "notes", "instruction": "Give the mood of the note.", "input": "Note: {text}"}
+REVIEWS = {
+    **{**_MOOD, "name": "reviews", "instruction": "Give the mood of the review."},
     "input": "Thing: {thing}\nReview: {text}",
-    "output": "Mood: {target}",
-    "metric": "accuracy",
-    "labels": ["glad", "sad"],
 }
+
+
+def _rows(prefix: str, field: str, words: str, texts: Mapping[str, str]) -> list[Mapping[str, Json]]:
+    """Every text (and its target) with every word in its braces."""
+    return [
+        {"id": f"{prefix}{number:02}", "input": {field: text.format(word)}, "target": target}
+        for number, (word, (text, target)) in enumerate(product(words.split(), texts.items()))
+    ]
 
 
 def write_collection(root: Path) -> Path:
     """Write three tasks of two families to ``root``: 24, 20 and 18 training rows, some of them equal."""
-    places = "river lake harbour island valley castle bridge forest".split()
-    asked = [("Where is the {}?", "place"), ("Who owns the {}?", "person"), ("How old is the {}?", "number")]
-    questions: list[Mapping[str, Json]] = [
-        {"id": f"q{number:02}", "input": {"question": question.format(place)}, "target": target}
-        for number, (place, (question, target)) in enumerate((place, one) for place in places for one in asked)
-    ]
-    days = "monday tuesday wednesday thursday friday".split()
-    said = [("what a fine {}", "glad"), ("a dull grey {}", "sad"), ("i sang on {}", "glad"), ("i lost it on {}", "sad")]
-    notes: list[Mapping[str, Json]] = [
-        {"id": f"n{number:02}", "input": {"text": note.format(day)}, "target": target}
-        for number, (day, (note, target)) in enumerate((day, one) for day in days for one in said)
-    ]
-    things = "kettle lamp chair".split()
-    # Every review is there twice: ties that only the id decides.
+    asked = {"Where is the {}?": "place", "Who owns the {}?": "person", "How old is the {}?": "number"}
+    questions = _rows("q", "question", "river lake harbour island valley castle bridge forest", asked)
+    moods = {"what a fine {}": "glad", "a dull grey {}": "sad", "i sang on {}": "glad", "i lost it on {}": "sad"}
+    notes = _rows("n", "text", "monday tuesday wednesday thursday friday", moods)
+    texts = {"works every day": "glad", "broke on monday": "sad", 'fine "{thing}" 🙂\n\t\\': "glad"}
+    pairs = list(product(["kettle", "lamp", "chair"], texts))
+    # Every review occurs twice: ties that only the id breaks.
     reviews: list[Mapping[str, Json]] = [
         {
-            "id": f"r{copy}{number:02}",
+            "id": f"r{copy}{n:02}",
             "input": {"thing": thing, "text": text},
-            "target": target,
-            "metadata": {"n": number},
+            "target": texts[text],
+            "metadata": {"n": n},
         }
         for copy in "ab"
-        for number, (thing, (text, target)) in enumerate(
-            (thing, one)
-            for thing in things
-            for one in [("works every day", "glad"), ("broke on monday", "sad"), ('fine "{thing}" 🙂\n\t\\', "glad")]
-        )
+        for n, (thing, text) in enumerate(pairs)
     ]
     write_task(root, QUESTIONS, train=questions, test=[{**row, "id": f"t-{row['id']}"} for row in questions[:4]])
     write_task(root, NOTES, train=notes)

@@ -1,4 +1,4 @@
-"""The embedded models, for real: the language model from its GGUF, and the encoder, on the example tasks."""
+"""The real embedded models on the example tasks: the language model from its GGUF, and the encoder."""
 
 from pathlib import Path
 
@@ -22,25 +22,21 @@ def lm() -> CausalLM:
 
 
 @pytest.mark.parametrize("task", ["home_assistant", "product_reviews", "everyday_physics", "shop_sql"])
-def test_packed_scores_of_the_embedded_model_equal_plain_ones(lm: CausalLM, task: str) -> None:
+def test_packed_scores_equal_plain_ones(lm: CausalLM, task: str) -> None:
     pool = open_collection(EXAMPLES, [task]).tasks[task].pool()
-    prompts = [
-        prompt_of(lm, pool.task, query, [demonstration])
-        for demonstration in pool.rows[:2]
-        for query in pool.rows[10:12]
-    ]
+    prompts = [prompt_of(lm, pool.task, query, [shown]) for shown in pool.rows[:2] for query in pool.rows[10:12]]
     assert lm.packed
-    packed, plain = [said.sums for said in lm.likelihoods(prompts)], plain_log_likelihoods(lm.model, prompts)
-    for one, other in zip(packed, plain, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
+    plain = plain_log_likelihoods(lm.model, prompts)
+    for packed, sums in zip(lm.likelihoods(prompts), plain, strict=True):
+        np.testing.assert_allclose(packed.sums, sums, atol=1e-4)
 
 
-def test_the_embedded_model_does_as_its_demonstrations_do(lm: CausalLM) -> None:
+def test_the_language_model_follows_its_demonstrations(lm: CausalLM) -> None:
     prompt = lm.tokens("Word: cat\nCopy: cat\n\nWord: house\nCopy: house\n\nWord: river\nCopy:", start=True)
     assert lm.generate([prompt], ["\n"], 5) == ["river"]
 
 
-def test_the_embedded_encoder_finds_demonstrations_of_the_same_intent() -> None:
+def test_the_encoder_finds_demonstrations_of_the_same_intent() -> None:
     folder = open_collection(EXAMPLES, ["home_assistant"]).tasks["home_assistant"]
     pool, queries = folder.pool(), folder.rows("test")
     shares = {}
@@ -52,7 +48,7 @@ def test_the_embedded_encoder_finds_demonstrations_of_the_same_intent() -> None:
     assert shares[DEFAULT_ENCODER] > 0.5 > 0.2 > shares["random"]
 
 
-def test_the_embedded_encoder_has_unit_vectors_of_384_dimensions() -> None:
+def test_the_encoder_has_unit_vectors_of_384_dimensions() -> None:
     encoder = SentenceEncoder.load(DEFAULT_ENCODER)
     vectors = encoder.encode_queries(["one", "another"])
     assert vectors.shape == (2, encoder.dimension) == (2, 384)

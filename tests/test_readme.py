@@ -1,4 +1,4 @@
-"""The README tells the truth: its commands exist with these options, and its Python runs."""
+"""The README's commands exist with their options, its links resolve, and its Python runs."""
 
 import re
 import shlex
@@ -28,27 +28,22 @@ def test_every_command_exists_with_its_options(command: str, capsys: pytest.Capt
     assert [option for option in words if option.startswith("--") and option not in shown] == []
 
 
-def test_every_make_target_exists() -> None:
+def test_every_make_target_and_linked_file_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = [command.split()[1] for command in COMMANDS if command.startswith("make ")]
     assert targets == ["demo", "test"]
-    for target in targets:
-        assert re.search(rf"^{target}: \$\(VENV\)/.{target}", makefile, re.MULTILINE)
-
-
-def test_every_linked_file_exists() -> None:
+    assert all(re.search(rf"^{target}: \$\(VENV\)/.{target}", makefile, re.MULTILINE) for target in targets)
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert links and [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     encoder, lm = save_encoder(tmp_path / "encoder"), save_lm(tmp_path / "lm")
     monkeypatch.chdir(tmp_path)
     assert main(["index", "build", str(ROOT / "examples" / "tasks"), "--model", str(encoder), "--out", "my-index"]) == 0
     capsys.readouterr()
-    # A byte a token, so the budget is larger than the README's.
     names: dict[str, object] = {}
-    for code in (first, second):
+    for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        # The tiny tokenizer counts bytes, so the budget is larger than the README's.
         exec(code.replace("path/to/your/lm", str(lm)).replace("budget=1024", "budget=4096"), names)
         assert capsys.readouterr().out.rstrip().endswith("Request: wake me at six\nIntent:")

@@ -30,7 +30,7 @@ from transformers import (
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer of single bytes, which begins every text with BOS."""
+    """A tokenizer of bytes, which starts every text with BOS."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<s>": 0, "</s>": 1, **{letter: number for number, letter in enumerate(alphabet, start=2)}}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -42,58 +42,46 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 WINDOW = 24
-"""How far the local layers of tiny models look back, in tokens."""
+"""The tokens that the local layers of tiny models look back."""
 
-_LLAMA_SIZES: dict[str, Any] = {
-    "vocab_size": 258,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": 0.5,
+_RANDOM: dict[str, Any] = {"vocab_size": 258, "initializer_range": 0.5}
+_NEOX: dict[str, Any] = {
+    **_RANDOM,
+    **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
 }
+_LLAMA: dict[str, Any] = {**_NEOX, "num_key_value_heads": 2}
+_WINDOWED: dict[str, Any] = {**_LLAMA, "max_position_embeddings": 512, "sliding_window": WINDOW}
+_GEMMA: dict[str, Any] = {**_WINDOWED, "head_dim": 8, "query_pre_attn_scalar": 8}
+_GPT2: dict[str, Any] = {**_RANDOM, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
+_GPT_NEO: dict[str, Any] = {
+    **{**_RANDOM, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 512},
+    **{"window_size": WINDOW, "attention_types": [[["global", "local"], 1]]},
+}
+_ARCHITECTURES: dict[str, PreTrainedConfig] = {
+    "llama": LlamaConfig(**_LLAMA),
+    # InternLM is Llama with biases.
+    "internlm": LlamaConfig(**_LLAMA, attention_bias=True, mlp_bias=True),
+    "mistral": MistralConfig(**_WINDOWED),
+    "qwen2": Qwen2Config(**_WINDOWED, use_sliding_window=True, max_window_layers=1),
+    "qwen3": Qwen3Config(**_LLAMA, head_dim=8),
+    "gemma2": Gemma2Config(**_GEMMA),
+    "gemma3": Gemma3TextConfig(**_GEMMA, layer_types=["sliding_attention", "full_attention"]),
+    "phi3": Phi3Config(**_WINDOWED, pad_token_id=0),
+    "gpt2": GPT2Config(**_GPT2),
+    "gpt_neo": GPTNeoConfig(**_GPT_NEO),
+    "gpt_neox": GPTNeoXConfig(**_NEOX),
+}
+ARCHITECTURES = sorted(_ARCHITECTURES)
 
 
 def tiny_llama(seed: int = 0, context: int = 512) -> PreTrainedModel:
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(max_position_embeddings=context, **_LLAMA_SIZES))
+    return LlamaForCausalLM(LlamaConfig(max_position_embeddings=context, **_LLAMA))
 
 
 def tiny_gpt2(seed: int = 0, context: int = 512) -> PreTrainedModel:
     torch.manual_seed(seed)
-    config = GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=context, initializer_range=0.5)
-    return GPT2LMHeadModel(config)
-
-
-_WINDOWED: dict[str, Any] = {**_LLAMA_SIZES, "max_position_embeddings": 512, "sliding_window": WINDOW}
-
-_ARCHITECTURES: dict[str, PreTrainedConfig] = {
-    "llama": LlamaConfig(**_LLAMA_SIZES),
-    # InternLM is Llama with biases.
-    "internlm": LlamaConfig(**_LLAMA_SIZES, attention_bias=True, mlp_bias=True),
-    "mistral": MistralConfig(**_WINDOWED),
-    "qwen2": Qwen2Config(**_WINDOWED, use_sliding_window=True, max_window_layers=1),
-    "qwen3": Qwen3Config(**_LLAMA_SIZES, head_dim=8),
-    "gemma2": Gemma2Config(**_WINDOWED, head_dim=8, query_pre_attn_scalar=8),
-    "gemma3": Gemma3TextConfig(
-        **_WINDOWED, head_dim=8, query_pre_attn_scalar=8, layer_types=["sliding_attention", "full_attention"]
-    ),
-    "phi3": Phi3Config(**_WINDOWED, pad_token_id=0),
-    "gpt2": GPT2Config(vocab_size=258, n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.5),
-    "gpt_neo": GPTNeoConfig(
-        vocab_size=258,
-        hidden_size=32,
-        num_layers=2,
-        num_heads=4,
-        max_position_embeddings=512,
-        window_size=WINDOW,
-        attention_types=[[["global", "local"], 1]],
-        initializer_range=0.5,
-    ),
-    "gpt_neox": GPTNeoXConfig(**{name: size for name, size in _LLAMA_SIZES.items() if name != "num_key_value_heads"}),
-}
-ARCHITECTURES = sorted(_ARCHITECTURES)
+    return GPT2LMHeadModel(GPT2Config(**{**_GPT2, "n_positions": context}))
 
 
 def tiny_lm(architecture: str, seed: int = 0) -> PreTrainedModel:
@@ -104,7 +92,7 @@ def tiny_lm(architecture: str, seed: int = 0) -> PreTrainedModel:
 
 
 def save_lm(folder: Path, model: PreTrainedModel | None = None) -> Path:
-    """Save a causal language model with the byte tokenizer; any tool of Transformers opens it."""
+    """Save a causal language model with the byte tokenizer, in the format of Transformers."""
     (model or tiny_llama()).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
@@ -114,21 +102,13 @@ def save_encoder(folder: Path, seed: int = 0) -> Path:
     """Save a random BERT with mean pooling as a Sentence-Transformers model."""
     torch.manual_seed(seed)
     bert = folder.with_name(f"{folder.name}-bert")
-    config = BertConfig(
-        vocab_size=258,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=256,
-    )
-    BertModel(config).save_pretrained(bert)
+    sizes: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 64, "max_position_embeddings": 256}
+    BertModel(BertConfig(vocab_size=258, num_hidden_layers=1, num_attention_heads=2, **sizes)).save_pretrained(bert)
     tokenizer = byte_tokenizer()
     tokenizer.pad_token = "</s>"
     tokenizer.model_max_length = 256
     tokenizer.save_pretrained(bert)
     transformer = Transformer(str(bert))
-    SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension(), "mean")]).save_pretrained(
-        str(folder)
-    )
+    pooling = Pooling(transformer.get_embedding_dimension(), "mean")
+    SentenceTransformer(modules=[transformer, pooling]).save_pretrained(str(folder))
     return folder

@@ -1,26 +1,21 @@
 """The errors that udr raises.
 
     UdrError
-    ├── RequestError              a request cannot be answered
-    │   ├── UnknownTaskError        no such task, family or demonstration
-    │   ├── InvalidInputError       a field is missing or unknown, a value is invalid or out of range
-    │   └── TooLongError            a text exceeds its limit
-    ├── ConfigError               a setting or an option is invalid
-    ├── DataError                 a task, row or data file is invalid: file, line, field
-    ├── ModelError                a model cannot be found or loaded
-    ├── ArtifactError             an index or a run is missing, incomplete or incompatible
-    │   └── VerificationError       a file does not match its manifest
-    ├── MissingExtraError         an optional package is not installed
-    ├── FeedbackError             the feedback language model returned no usable scores
-    └── ServiceError              a call to a service failed
-        ├── OverloadedError         the service is full; try again later
-        ├── DeadlineError           no answer before the deadline
-        └── AccessError             the API key is missing, unknown or lacks a scope
+    ├── RequestError ── UnknownTaskError, InvalidInputError, TooLongError
+    ├── ConfigError
+    ├── DataError
+    ├── ModelError
+    ├── ArtifactError ── VerificationError
+    ├── MissingExtraError
+    ├── FeedbackError
+    └── ServiceError ── OverloadedError, DeadlineError, AccessError
 
 Programming errors (a wrong type or shape) are ``TypeError`` and ``ValueError``. A message is one line: what was asked,
 what was found, what to do.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -60,9 +55,9 @@ class DataError(UdrError):
     def __init__(
         self, message: str, *, path: Path | None = None, line: int | None = None, field: str | None = None
     ) -> None:
-        place = ":".join(str(part) for part in (path, line) if part is not None)
-        named = f"field {field!r}: {message}" if field is not None else message
-        super().__init__(f"{place}: {named}" if place else named)
+        location = ":".join(str(part) for part in (path, line) if part is not None)
+        key = f"field {field!r}" if field is not None else ""
+        super().__init__(": ".join(filter(None, (location, key, message))))
         self.path, self.line, self.field = path, line, field
 
 
@@ -82,12 +77,21 @@ class MissingExtraError(UdrError, ImportError):
     """An optional package is not installed.
 
     Attributes:
-        extra: the name of the extra that installs it.
+        extra: the extra that installs it.
     """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed; run: pip install 'udr-icl[{extra}]'")
         self.extra = extra
+
+
+@contextmanager
+def optional_import(what: str, extra: str) -> Iterator[None]:
+    """Raise ``MissingExtraError`` if an import in the body fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(what, extra) from error
 
 
 class FeedbackError(UdrError):

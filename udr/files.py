@@ -16,12 +16,7 @@ _DAY = 24 * 60 * 60
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
-    """Return a value as canonical JSON in UTF-8: sorted keys, no NaN; equal values give equal bytes.
-
-    Args:
-        value: the value.
-        indent: spaces of indentation; None writes one line.
-    """
+    """Return a value as canonical JSON in UTF-8: sorted keys, no NaN; equal values give equal bytes."""
     separators = (",", ":") if indent is None else (",", ": ")
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
     return text.encode()
@@ -34,7 +29,7 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
         path: the file; its folder must exist.
         write: the content, or a function that writes it to a stream.
     """
-    # A fixed name, so that the next attempt overwrites what a killed one left.
+    # A fixed name, so that the next attempt overwrites the file of a killed one.
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as stream:
         if isinstance(write, bytes):
@@ -65,10 +60,7 @@ def sync_tree(root: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a staging folder that becomes ``folder`` if the body succeeds.
-
-    The next attempt deletes what a killed one left.
-    """
+    """Yield a staging folder that becomes ``folder`` if the body succeeds; the next attempt deletes a failed one's."""
     staging = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -80,9 +72,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def first_to_finish(folder: Path) -> Iterator[Path]:
-    """Yield a staging folder that becomes ``folder`` if the body succeeds, unless another process finished first.
+    """Yield this process's staging folder, which becomes ``folder`` if the body succeeds before another process's.
 
-    Each process has its own. Staging folders of killed processes are deleted after a day.
+    Staging folders of killed processes are deleted after a day.
     """
     staging = folder.with_name(f"{folder.name}.{os.getpid()}")
     try:

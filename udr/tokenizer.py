@@ -1,4 +1,4 @@
-"""Deprecated: import from ``udr.models``. This module goes with the next release."""
+"""Deprecated, and removed in the next release: import from ``udr.models``."""
 
 import warnings
 

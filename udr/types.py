@@ -19,9 +19,7 @@ Role = Literal["query", "demonstration"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One labelled row of a task.
-
-    In a pool it is a demonstration; with its target held back it is a query.
+    """One labelled row of a task: a demonstration in a pool, or a query if its target is hidden.
 
     Attributes:
         id: unique within the task.
@@ -42,12 +40,8 @@ class Row:
     def to_json(self) -> dict[str, Json]:
         """Return the row as a JSON object; empty keys are omitted."""
         keys: dict[str, Json] = {"id": self.id, "input": dict(self.input), "target": self.target}
-        if self.choices:
-            keys["choices"] = list(self.choices)
-        if self.references:
-            keys["references"] = list(self.references)
-        if self.metadata:
-            keys["metadata"] = dict(self.metadata)
+        optional = ("choices", list(self.choices)), ("references", list(self.references)), ("metadata", self.metadata)
+        keys.update((name, value) for name, value in optional if value)
         return keys
 
 

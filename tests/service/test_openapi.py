@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Union, cast, get_args, get_origin
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_wire_types_match_the_core(document: Mapping[str, Any], name: str) -> No
     for field, hint in core.items():
         options = wire[field].get("anyOf") or wire[field].get("oneOf") or [wire[field]]
         types = {option.get("type") for option in options}
-        members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        members: tuple[Any, ...] = get_args(hint) if cast("Any", get_origin(hint)) in (Union, UnionType) else (hint,)
         assert {PLAIN[plain] for plain in PLAIN if plain in members} <= types, field
 
 

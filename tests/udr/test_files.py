@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files and folders that are complete or absent."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from udr.files import canonical_json, sha256, whole_folder, write_atomically
 
 
-def test_write_atomically_leaves_the_old_file_when_writing_fails(tmp_path: Path) -> None:
+def test_write_atomically_keeps_the_old_file_if_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"old")
 
@@ -23,22 +23,21 @@ def test_write_atomically_leaves_the_old_file_when_writing_fails(tmp_path: Path)
     assert sha256(path) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
 
 
-def test_canonical_json_is_the_same_for_equal_values() -> None:
-    assert canonical_json({"b": [1, 0.5, None], "a": "é"}) == canonical_json({"a": "é", "b": [1, 0.5, None]})
-    assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
+def test_canonical_json_sorts_keys_and_rejects_nan() -> None:
+    assert canonical_json({"b": [1, 0.5, None], "a": "é"}) == '{"a":"é","b":[1,0.5,null]}'.encode()
     with pytest.raises(ValueError, match="JSON"):
         canonical_json(float("nan"))
 
 
-def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     with pytest.raises(KeyboardInterrupt), whole_folder(folder) as staging:
-        (staging / "half").write_text("half")
+        (staging / "half").touch()
         raise KeyboardInterrupt
     assert not folder.exists()
     with whole_folder(folder) as staging:
         assert list(staging.iterdir()) == []
-        (staging / "whole").write_text("whole")
+        (staging / "whole").touch()
         assert not folder.exists()
     assert [path.name for path in folder.iterdir()] == ["whole"]
     assert list(tmp_path.iterdir()) == [folder]

@@ -1,4 +1,4 @@
-"""``import udr``: the names it offers, each imported when it is first used."""
+"""``import udr``: its public names, each imported on first use."""
 
 import subprocess
 import sys
@@ -8,29 +8,21 @@ import pytest
 
 import udr
 
-REPOSITORY = Path(__file__).parents[2]
+NAMES = (
+    "AsyncClient Client Prompt PromptBuilder Retrieval RetrievalRequest RetrievedDemonstration Retriever Row Task "
+    "UdrError load_tokenizer"
+)
 
 
-@pytest.mark.parametrize("name", sorted(dir(udr)))
-def test_every_name_is_there_and_comes_from_its_module(name: str) -> None:
-    assert getattr(udr, name).__name__ == name
-    assert getattr(udr, name).__module__.startswith("udr.")
-
-
-def test_the_names_are_these_and_no_others() -> None:
-    assert dir(udr) == sorted(
-        [
-            *("AsyncClient", "Client", "Prompt", "PromptBuilder", "Retrieval", "RetrievalRequest"),
-            *("RetrievedDemonstration", "Retriever", "Row", "Task", "UdrError", "load_tokenizer"),
-        ]
-    )
-    assert [name for name in dir(udr) if name not in vars(udr)["__all__"]] == []
+def test_the_public_names_are_these() -> None:
+    assert dir(udr) == sorted(NAMES.split()) == sorted(vars(udr)["__all__"])
+    for name in dir(udr):
+        assert getattr(udr, name).__name__ == name and getattr(udr, name).__module__.startswith("udr.")
     with pytest.raises(AttributeError, match="No udr attribute nope"):
         udr.nope  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_importing_udr_imports_none_of_its_modules() -> None:
     code = "import sys, udr; print([name for name in sys.modules if name.startswith('udr.') or name == 'numpy'])"
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=REPOSITORY)
-
-    assert found.stdout == "[]\n"
+    command, cwd = [sys.executable, "-c", code], Path(__file__).parents[2]
+    assert subprocess.run(command, check=True, capture_output=True, text=True, cwd=cwd).stdout == "[]\n"

@@ -1,9 +1,8 @@
-"""The command ``udr``. Its own commands retrieve and build prompts; other packages add theirs by entry point."""
+"""The command ``udr``: ``retrieve``, ``prompt``, and the commands that other packages add by entry point."""
 
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated
@@ -25,23 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0, 1 failure, 2 usage, 3 verification failed, 130 interrupted.
 
     Args:
-        arguments: what follows ``udr`` on the command line; None takes the process's own.
+        arguments: the command line after ``udr``; None uses the process's own.
     """
     _log_to_stderr()
     try:
         application()(args=arguments, prog_name="udr")
-    except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 0
     except (UdrError, OSError) as error:
         if os.environ.get("UDR_DEBUG"):
+            import traceback
+
             traceback.print_exc()
-        typer.echo(f"udr: error: {_one_line(error)}", err=True)
+        message = " ".join(str(error).split("\n")) or type(error).__name__
+        typer.echo(f"udr: error: {message}", err=True)
         return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
     return 0
 
 
 def application() -> typer.Typer:
-    """Return the command ``udr`` with every command that is installed."""
+    """Return the command ``udr`` with every installed command."""
     app = command_group("Retrieve the demonstrations that help your language model most.")
     app.callback()(_options)
     app.command()(retrieve)
@@ -51,8 +53,8 @@ def application() -> typer.Typer:
     return app
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"udr {__version__}")
         raise typer.Exit
 
@@ -62,7 +64,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Take what stands before the command's name."""
+    """Take the options before the command's name."""
 
 
 def _commands() -> list[EntryPoint]:
@@ -70,7 +72,7 @@ def _commands() -> list[EntryPoint]:
 
 
 def _add(app: typer.Typer, entry: EntryPoint) -> None:
-    """Add a command of another package; where that cannot be imported, one that says so when it is run."""
+    """Add a command of another package; if it cannot be imported, add one that raises the reason."""
     try:
         command = entry.load()
     except ImportError as error:
@@ -80,8 +82,8 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
         def unavailable() -> None:
             raise failure
 
-        anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-        app.command(entry.name, help=f"(cannot be loaded: {error})", context_settings=anything)(unavailable)
+        any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
+        app.command(entry.name, help=f"(cannot be loaded: {error})", context_settings=any_arguments)(unavailable)
         return
     if isinstance(command, typer.Typer):
         app.add_typer(command, name=entry.name)
@@ -90,13 +92,9 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
 
 
 def _log_to_stderr() -> None:
-    """Show our own packages' logs from INFO on, others' from WARNING on, and progress bars on a terminal only."""
+    """Show our own packages' logs from INFO, others' from WARNING, and progress bars only on a terminal."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="udr: %(message)s", stream=sys.stderr)
     for package in {"udr", *(entry.module.partition(".")[0] for entry in _commands())}:
         logging.getLogger(package).setLevel(logging.INFO)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n")) or type(error).__name__

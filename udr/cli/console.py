@@ -1,19 +1,23 @@
-"""What commands share: how groups are made, how results are printed, how lists of names are read."""
+"""What commands share: groups of commands, options from dataclasses, printing, and lists of names."""
 
+import functools
+import inspect
 import json
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any
 
 import typer
 
 from udr.errors import ConfigError
 from udr.types import Json
 
-Fp16 = Annotated[bool, typer.Option("--fp16", help="Search a GPU's flat partitions in half the memory.")]
+Fp16 = Annotated[bool, typer.Option("--fp16", help="Search flat partitions on a GPU in half the memory.")]
 """An option of every command that searches on a device."""
 
 
 def command_group(help: str) -> typer.Typer:
-    """Return an empty group of commands with plain help and plain errors: the same everywhere, and light."""
+    """Return an empty group of commands with plain help and plain errors."""
     return typer.Typer(
         help=help,
         no_args_is_help=True,
@@ -23,25 +27,49 @@ def command_group(help: str) -> typer.Typer:
     )
 
 
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with every parameter that is a dataclass replaced by the dataclass's fields.
+
+    Commands with the same options share their dataclass: fields are annotated as Typer's parameters are.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+            parameters += inspect.signature(parameter.annotation, eval_str=True).parameters.values()
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def run(**values: object) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
 def print_text(text: str) -> None:
-    """Print a result, in UTF-8 whatever the terminal's encoding is; what is none, as in a file's name, is escaped."""
+    """Print a result as UTF-8, whatever the terminal's encoding; escape what is invalid, as in a file name."""
     typer.echo(text.encode(errors="backslashreplace"))
 
 
 def print_json(value: Json) -> None:
-    """Print a result as JSON on one line."""
+    """Print a result as one line of JSON."""
     print_text(json.dumps(value, ensure_ascii=False))
 
 
-def names_of(listed: str | None) -> tuple[str, ...] | None:
-    """Return the names in a list that commas separate; None where none was given.
+def names_of(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in a comma-separated list, or None for None.
 
     Raises:
-        ConfigError: the list holds no name.
+        ConfigError: the list has no name.
     """
-    if listed is None:
+    if text is None:
         return None
-    names = tuple(name.strip() for name in listed.split(",") if name.strip())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise ConfigError(f"a list of names, separated by commas, was expected; found {listed!r}")
+        raise ConfigError(f"expected a list of names, separated by commas; found {text!r}")
     return names

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Self, Unpack
 
 import httpx2
 
 from udr.client import requests as calls
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, LIMITS, ClientProtocol, TransportResult, is_ready
+from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
@@ -17,20 +16,19 @@ from udr.types import Fields, Json, Row
 
 
 class AsyncClient:
-    """A ``Client`` whose methods are awaited: the same names, arguments, answers and errors; belongs to one event loop.
+    """A ``Client`` with awaitable methods: the same names, arguments, results and errors; belongs to one event loop.
 
-    Use it in an ``async with`` block, or close it: it keeps its connections open from request to request, 100 at most;
-    of more calls at once, each waits for its turn.
+    Use it in an ``async with`` block, or close it: it keeps up to 100 connections open, and further calls wait for one.
 
     Args:
-        url: where the service is.
-        timeout: seconds, as ``Client`` counts them; waiting for a turn is not counted.
+        url: the service's URL.
+        timeout: seconds, as in ``Client``; the wait for one of the client's own connections does not count.
         retries: how often a request is sent again.
-        api_key: sent with every request; None takes what ``UDR_API_KEY`` holds.
+        api_key: sent with every request; None reads the environment variable ``UDR_API_KEY``.
         transport: an asynchronous httpx2 transport to use in place of the network.
 
     Attributes:
-        url: where the service is.
+        url: the service's URL.
 
     Raises:
         ConfigError: as ``Client``.
@@ -45,16 +43,10 @@ class AsyncClient:
         api_key: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._exchange = ClientProtocol(url, timeout, retries)
-        self.url = self._exchange.url
+        self._protocol = ClientProtocol(url, timeout, retries, api_key)
+        self.url = self._protocol.url
         self._max_batch: int | None = None
-        self._http = httpx2.AsyncClient(
-            base_url=self.url,
-            headers=self._exchange.headers(api_key),
-            timeout=self._exchange.timeouts,
-            limits=LIMITS,
-            transport=transport,
-        )
+        self._http = httpx2.AsyncClient(**self._protocol.settings, transport=transport)
 
     def __repr__(self) -> str:
         return f"AsyncClient({self.url!r})"
@@ -62,13 +54,11 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the client is of no use after that."""
+        """Close the connections; the client cannot be used after that."""
         await self._http.aclose()
 
     async def retrieve(
@@ -79,18 +69,18 @@ class AsyncClient:
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return the k demonstrations nearest to an input, as ``Client.retrieve``."""
-        return await self._ask(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
+        return await self._call(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
     async def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, as many at once as the service takes, as ``Client.retrieve_batch``."""
-        if self._max_batch is None and len(requests) > calls.SURE_BATCH:
-            self._max_batch = await self._ask(calls.MAX_BATCH)
+        """Answer several requests, as ``Client.retrieve_batch``."""
+        if self._max_batch is None and len(requests) > calls.SAFE_BATCH:
+            self._max_batch = await self._call(calls.MAX_BATCH)
         retrievals: list[Retrieval] = []
-        for call in calls.batches(requests, self._max_batch or calls.SURE_BATCH):
-            retrievals += self._exchange.retrievals(await self._ask(call), after=len(retrievals))
+        for call in calls.batches(requests, self._max_batch or calls.SAFE_BATCH):
+            retrievals += self._protocol.retrievals(await self._call(call), after=len(retrievals))
         return retrievals
 
-    # The names by which an index in process is asked from an event loop, so that either can take the other's place.
+    # The names in AsyncDemonstrationSource, so that a retriever can replace the client.
     aretrieve = retrieve
     aretrieve_batch = retrieve_batch
 
@@ -105,35 +95,34 @@ class AsyncClient:
         format: Format | str = Format.TEXT,
         **options: Unpack[PromptOptions],
     ) -> Prompt:
-        """Return a prompt with those of the k nearest demonstrations that fit, as ``Client.prompt``."""
-        return await self._ask(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
+        """Return a prompt with as many of the k nearest demonstrations as fit, as ``Client.prompt``."""
+        return await self._call(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
 
     async def demonstration(self, task: str, id: str) -> Row:
         """Return one row, as ``Client.demonstration``."""
-        return await self._ask(calls.demonstration(task, id))
+        return await self._call(calls.demonstration(task, id))
 
     async def tasks(self) -> Mapping[str, Task]:
-        """Return the tasks that are served, by name, as ``Client.tasks``."""
-        return await self._ask(calls.TASKS)
+        """Return the service's tasks by name, as ``Client.tasks``."""
+        return await self._call(calls.TASKS)
 
     async def info(self) -> Mapping[str, Json]:
-        """Return what ``/v1/info`` says, as ``Client.info``."""
-        return await self._ask(calls.INFO)
+        """Return ``/v1/info``, as ``Client.info``."""
+        return await self._call(calls.INFO)
 
     async def ready(self) -> bool:
-        """Say whether the service is there and answers; asks once."""
+        """Return whether the service is ready to answer; does not retry."""
         return is_ready(await self._send(calls.READY))
 
-    async def _ask(self, call: Call[Answer]) -> Answer:
-        """Send a call, and again as long as that may help."""
-        outcome, attempt = await self._send(call), 0
-        while (pause := self._exchange.pause(outcome, attempt)) is not None:
+    async def _call(self, call: Call[Answer]) -> Answer:
+        result, attempt = await self._send(call), 0
+        while (pause := self._protocol.pause(result, attempt)) is not None:
             await asyncio.sleep(pause)
-            outcome, attempt = await self._send(call), attempt + 1
-        return self._exchange.answer(call, outcome)
+            result, attempt = await self._send(call), attempt + 1
+        return self._protocol.answer(call, result)
 
     async def _send(self, call: Call[Answer]) -> TransportResult:
         try:
-            return await self._http.request(call.method, call.path, content=call.content, headers=call.headers)
+            return await self._http.request(**call.request)
         except FAILURES as error:
             return error

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Self, Unpack
 
 import httpx2
 
 from udr.client import requests as calls
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, LIMITS, ClientProtocol, TransportResult, is_ready
+from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
@@ -17,23 +16,23 @@ from udr.types import Fields, Json, Row
 
 
 class Client(DemonstrationSource):
-    """Speaks to a service as ``Retriever`` speaks to an index; may be shared between threads.
+    """Retrieves from a service as ``Retriever`` does from an index; threads can share it.
 
-    Use it in a ``with`` block, or close it: it keeps its connections open from request to request, 100 at most.
+    Use it in a ``with`` block, or close it: it keeps up to 100 connections open.
 
     Args:
-        url: where the service is, such as ``http://127.0.0.1:8000``.
-        timeout: seconds to wait for a connection or for an answer, and the longest pause before a retry. The service
-            is told, and drops what it has not begun by then.
-        retries: how often a request is sent again when the service is full or still loading, or a connection broke.
-        api_key: sent with every request; None takes what the environment variable ``UDR_API_KEY`` holds, if it does.
+        url: the service's URL, such as ``http://127.0.0.1:8000``.
+        timeout: seconds to wait for a connection or a response, and the longest pause before a retry. The service
+            receives it, and drops work that has not started by then.
+        retries: how often a request is sent again if the service is full or still loading, or a connection broke.
+        api_key: sent with every request; None reads the environment variable ``UDR_API_KEY``.
         transport: an httpx2 transport to use in place of the network.
 
     Attributes:
-        url: where the service is.
+        url: the service's URL.
 
     Raises:
-        ConfigError: the URL is none, a number makes no sense, or a header cannot hold the key.
+        ConfigError: the URL is invalid, a number is out of range, or a header cannot hold the key.
     """
 
     def __init__(
@@ -45,16 +44,10 @@ class Client(DemonstrationSource):
         api_key: str | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._exchange = ClientProtocol(url, timeout, retries)
-        self.url = self._exchange.url
+        self._protocol = ClientProtocol(url, timeout, retries, api_key)
+        self.url = self._protocol.url
         self._max_batch: int | None = None
-        self._http = httpx2.Client(
-            base_url=self.url,
-            headers=self._exchange.headers(api_key),
-            timeout=self._exchange.timeouts,
-            limits=LIMITS,
-            transport=transport,
-        )
+        self._http = httpx2.Client(**self._protocol.settings, transport=transport)
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -62,13 +55,11 @@ class Client(DemonstrationSource):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the client is of no use after that."""
+        """Close the connections; the client cannot be used after that."""
         self._http.close()
 
     def retrieve(
@@ -78,31 +69,31 @@ class Client(DemonstrationSource):
         k: int = 8,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
-        """Return the k demonstrations nearest to an input; ``RetrievalRequest`` says what the arguments mean.
+        """Return the k demonstrations nearest to an input; ``RetrievalRequest`` describes the arguments.
 
         Raises:
-            UnknownTaskError: the task or family is not served.
+            UnknownTaskError: the service has no such task or family.
             InvalidInputError: the input does not fit the task, or k is out of range.
-            TooLongError: the input is longer than the service takes.
-            OverloadedError: the service was full or loading, each time it was asked.
-            DeadlineError: no answer came within the timeout.
-            AccessError: the service wants an API key, or one that may do more.
-            ServiceError: there is no service, or it did not answer as one.
+            TooLongError: the input exceeds the service's limit.
+            OverloadedError: the service was full or loading at every attempt.
+            DeadlineError: no answer arrived within the timeout.
+            AccessError: the API key is missing or unknown, or lacks a scope.
+            ServiceError: there is no service at the URL, or the call failed.
         """
-        return self._ask(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
+        return self._call(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, as many at once as the service takes.
+        """Answer several requests, in batches as large as the service accepts.
 
         Raises:
-            RequestError: the first request that cannot be answered; the message gives its place, from 1.
+            RequestError: the first request that cannot be answered; the message gives its position, from 1.
             ServiceError: as ``retrieve``.
         """
-        if self._max_batch is None and len(requests) > calls.SURE_BATCH:
-            self._max_batch = self._ask(calls.MAX_BATCH)
+        if self._max_batch is None and len(requests) > calls.SAFE_BATCH:
+            self._max_batch = self._call(calls.MAX_BATCH)
         retrievals: list[Retrieval] = []
-        for call in calls.batches(requests, self._max_batch or calls.SURE_BATCH):
-            retrievals += self._exchange.retrievals(self._ask(call), after=len(retrievals))
+        for call in calls.batches(requests, self._max_batch or calls.SAFE_BATCH):
+            retrievals += self._protocol.retrievals(self._call(call), after=len(retrievals))
         return retrievals
 
     def prompt(
@@ -116,22 +107,22 @@ class Client(DemonstrationSource):
         format: Format | str = Format.TEXT,
         **options: Unpack[PromptOptions],
     ) -> Prompt:
-        """Return a prompt with those of the k nearest demonstrations that fit; see ``udr.prompt.PromptBuilder``.
+        """Return a prompt with as many of the k nearest demonstrations as fit; see ``udr.PromptBuilder``.
 
         Args:
-            task: the task that the input belongs to.
-            input: the fields by name; plain text where the task has one field.
+            task: the task of the input.
+            input: the fields by name; plain text if the task has one field.
             k: how many demonstrations to choose from.
-            budget: tokens of prompt and answer together, as the service's encoder counts tokens.
+            budget: tokens of prompt and answer together, counted by the service's encoder.
             reserve: tokens of the budget that are kept for the answer.
-            format: ``text`` or ``messages``.
-            options: how demonstrations are chosen (``udr.retrieval.RetrievalRequest``), and how the prompt is built.
+            format: ``text``, ``messages`` or ``records``.
+            options: how demonstrations are chosen (see ``RetrievalRequest``), and how the prompt is built.
 
         Raises:
             TooLongError: the prompt does not fit, even without demonstrations.
             UdrError: as ``retrieve``.
         """
-        return self._ask(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
+        return self._call(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
 
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row.
@@ -140,38 +131,29 @@ class Client(DemonstrationSource):
             UnknownTaskError: there is no such task, or it has no such row.
             UdrError: as ``retrieve``.
         """
-        return self._ask(calls.demonstration(task, id))
+        return self._call(calls.demonstration(task, id))
 
     def tasks(self) -> Mapping[str, Task]:
-        """Return the tasks that are served, by name.
-
-        Raises:
-            ServiceError: as ``retrieve``.
-        """
-        return self._ask(calls.TASKS)
+        """Return the service's tasks by name; raises as ``retrieve``."""
+        return self._call(calls.TASKS)
 
     def info(self) -> Mapping[str, Json]:
-        """Return what ``/v1/info`` says: versions, model, limits, and how many demonstrations each task has.
-
-        Raises:
-            ServiceError: as ``retrieve``.
-        """
-        return self._ask(calls.INFO)
+        """Return ``/v1/info``: versions, model, limits and the size of each task; raises as ``retrieve``."""
+        return self._call(calls.INFO)
 
     def ready(self) -> bool:
-        """Say whether the service is there and answers; asks once."""
+        """Return whether the service is ready to answer; does not retry."""
         return is_ready(self._send(calls.READY))
 
-    def _ask(self, call: Call[Answer]) -> Answer:
-        """Send a call, and again as long as that may help."""
-        outcome, attempt = self._send(call), 0
-        while (pause := self._exchange.pause(outcome, attempt)) is not None:
+    def _call(self, call: Call[Answer]) -> Answer:
+        result, attempt = self._send(call), 0
+        while (pause := self._protocol.pause(result, attempt)) is not None:
             time.sleep(pause)
-            outcome, attempt = self._send(call), attempt + 1
-        return self._exchange.answer(call, outcome)
+            result, attempt = self._send(call), attempt + 1
+        return self._protocol.answer(call, result)
 
     def _send(self, call: Call[Answer]) -> TransportResult:
         try:
-            return self._http.request(call.method, call.path, content=call.content, headers=call.headers)
+            return self._http.request(**call.request)
         except FAILURES as error:
             return error

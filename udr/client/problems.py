@@ -1,4 +1,4 @@
-"""Problems: what a service answers where it has no answer (RFC 9457), and the errors that the clients make of them."""
+"""Problems (RFC 9457): the body of an error response, and the errors that the clients raise for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from udr.errors import (
 )
 
 PROBLEM = "urn:udr:problem:"
-"""What the type of every problem of the service begins with."""
+"""The prefix of the type of every problem of a udr service."""
 
 PROBLEM_ERRORS: Mapping[str, type[RequestError]] = {
     f"{PROBLEM}unknown-task": UnknownTaskError,
@@ -23,44 +23,42 @@ PROBLEM_ERRORS: Mapping[str, type[RequestError]] = {
     f"{PROBLEM}k-too-large": InvalidInputError,
     f"{PROBLEM}too-long": TooLongError,
 }
-"""The problems that are the request's own, and raised as the retriever raises them."""
+"""The problems of the request itself, raised as a retriever raises them."""
 
-STATUS_ERRORS: Mapping[int, type[ServiceError]] = {
+# All other problems, by status: a proxy in front of the service keeps the status, but not the type.
+_STATUS_ERRORS: Mapping[int, type[ServiceError]] = {
     401: AccessError,
     403: AccessError,
     429: OverloadedError,
     503: OverloadedError,
     504: DeadlineError,
 }
-"""What every other problem is raised as, by its status: a proxy before the service has the status, but not the type."""
-
-_HINTS = {401: "; give the client an api_key, or set UDR_API_KEY"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Why there is no answer.
+    """Why a request failed.
 
     Attributes:
         status: the HTTP status.
         detail: what was asked, what was found, what to do.
-        type: a URN, or None where it was not a udr service that answered.
+        type: a URN, or None if the response is not from a udr service.
     """
 
     status: int
     detail: str
     type: str | None
 
-    def error(self, url: str, place: int | None = None) -> RequestError | ServiceError:
-        """Return the error that it is raised as.
+    def error(self, url: str, position: int | None = None) -> RequestError | ServiceError:
+        """Return the error to raise.
 
         Args:
             url: the service that answered.
-            place: the place of the request in its batch, from 1; None where it was alone.
+            position: the request's position in its batch, from 1; None outside a batch.
         """
-        detail = self.detail if place is None else f"request {place}: {self.detail}"
+        detail = self.detail if position is None else f"request {position}: {self.detail}"
         if self.type is not None and self.type in PROBLEM_ERRORS:
             return PROBLEM_ERRORS[self.type](detail)
-        kind = STATUS_ERRORS.get(self.status, ServiceError)
-        said = f"{url}: {detail} (HTTP {self.status}){_HINTS.get(self.status, '')}"
-        return kind(said, status=self.status, type=self.type)
+        hint = "; give the client an api_key, or set UDR_API_KEY" if self.status == 401 else ""
+        kind = _STATUS_ERRORS.get(self.status, ServiceError)
+        return kind(f"{url}: {detail} (HTTP {self.status}){hint}", status=self.status, type=self.type)

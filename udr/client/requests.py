@@ -1,4 +1,4 @@
-"""Calls: what the clients ask a service, each with the reader of its answer. Nothing here is sent."""
+"""Calls: the requests that the clients send, each with the reader of its response. This module sends nothing."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -7,40 +7,31 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
+from udr.client import responses
 from udr.client.problems import Problem
-from udr.client.responses import (
-    read_batch,
-    read_info,
-    read_max_batch,
-    read_prompt,
-    read_retrieval,
-    read_row,
-    read_tasks,
-)
 from udr.data import Task
 from udr.errors import InvalidInputError
 from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
 from udr.retrieval import Retrieval, RetrievalRequest, SelectionOptions
 from udr.types import Fields, Json, Row
 
-SURE_BATCH = 64
-"""The most requests that are sent in one batch before the service was asked for its limit."""
+SAFE_BATCH = 64
+"""The most requests sent in one batch without first asking the service for its limit."""
 
 TIMEOUT = "X-Udr-Timeout"
-"""The header that says for how many seconds the client waits, so that no work is done that nobody waits for."""
+"""The header with the client's timeout in seconds, so that the service can drop expired work."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[Answer]):
-    """One question to a service.
+    """A request to a service.
 
     Attributes:
-        path: below the service's URL.
-        read: makes the typed answer of the JSON object that came; raises KeyError, TypeError, ValueError,
-            AttributeError or DataError for what no udr service says.
-        content: the body, JSON; None where there is none.
+        path: relative to the service's URL.
+        read: turns the JSON object of the response into the answer; see ``udr.client.responses`` for its errors.
+        content: the body, JSON; None for a GET.
     """
 
     path: str
@@ -48,105 +39,87 @@ class Call(Generic[Answer]):
     content: bytes | None = None
 
     @property
-    def method(self) -> str:
-        """The HTTP method."""
-        return "GET" if self.content is None else "POST"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The headers that are this call's own."""
-        return {} if self.content is None else {"Content-Type": "application/json"}
+    def request(self) -> Mapping[str, Any]:
+        """The arguments of httpx2's ``request``."""
+        if self.content is None:
+            return {"method": "GET", "url": self.path}
+        headers = {"Content-Type": "application/json"}
+        return {"method": "POST", "url": self.path, "content": self.content, "headers": headers}
 
 
 READY: Call[object] = Call("/readyz", dict)
-TASKS: Call[Mapping[str, Task]] = Call("/v1/tasks", read_tasks)
-INFO: Call[Mapping[str, Json]] = Call("/v1/info", read_info)
-MAX_BATCH: Call[int] = Call("/v1/info", read_max_batch)
+TASKS: Call[Mapping[str, Task]] = Call("/v1/tasks", responses.read_tasks)
+INFO: Call[Mapping[str, Json]] = Call("/v1/info", responses.read_info)
+MAX_BATCH: Call[int] = Call("/v1/info", responses.read_max_batch)
 
 
 def retrieve(request: RetrievalRequest) -> Call[Retrieval]:
-    """Return the call that asks for one retrieval.
+    """Return the call for one retrieval.
 
     Raises:
-        InvalidInputError: JSON cannot say the request.
+        InvalidInputError: the request cannot be encoded as JSON.
     """
-    return Call("/v1/retrieve", read_retrieval, _encoded(_asked(request)))
+    return Call("/v1/retrieve", responses.read_retrieval, _encoded(_body(request)))
 
 
 def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[Sequence[Retrieval | Problem]]]:
-    """Return the calls that ask for several retrievals, in order, each with at most ``limit`` of the requests.
+    """Return the calls for several retrievals, in order, each of at most ``limit`` requests.
 
     Raises:
-        InvalidInputError: JSON cannot say a request; the message gives its place, from 1.
+        InvalidInputError: a request cannot be encoded as JSON; the message gives its position, from 1.
     """
-    bodies = [_request(request, place) for place, request in enumerate(requests, start=1)]
-    pieces = [bodies[start : start + limit] for start in range(0, len(bodies), limit)]
-    return (
-        Call("/v1/retrieve/batch", partial(read_batch, count=len(piece)), b'{"requests": [%b]}' % b", ".join(piece))
-        for piece in pieces
-    )
+    bodies = [_encoded(_body(request), f"request {n}: ") for n, request in enumerate(requests, start=1)]
+    for start in range(0, len(bodies), limit):
+        batch = bodies[start : start + limit]
+        read = partial(responses.read_batch, count=len(batch))
+        yield Call("/v1/retrieve/batch", read, b'{"requests": [%b]}' % b", ".join(batch))
 
 
 def prompt(
-    task: str,
-    input: Fields | str,
-    k: int,
-    options: PromptOptions,
-    *,
-    budget: int,
-    reserve: int,
-    format: Format | str,
+    task: str, input: Fields | str, k: int, options: PromptOptions, *, budget: int, reserve: int, format: Format | str
 ) -> Call[Prompt]:
-    """Return the call that asks for a prompt.
+    """Return the call for a prompt.
 
     Raises:
-        InvalidInputError: JSON cannot say the request.
+        InvalidInputError: the request cannot be encoded as JSON.
     """
     building = {name: value for name, value in options.items() if name in BuildingOptions.__annotations__}
     selection = {name: value for name, value in options.items() if name not in building}
     request = RetrievalRequest.of(task, input, k, cast("SelectionOptions", selection))
     keys = {"budget": budget, "reserve": reserve, "format": str(format), **building}
-    return Call("/v1/prompt", read_prompt, _encoded(cast("dict[str, Json]", keys) | _asked(request)))
+    return Call("/v1/prompt", responses.read_prompt, _encoded(cast("dict[str, Json]", keys) | _body(request)))
 
 
 def demonstration(task: str, id: str) -> Call[Row]:
-    """Return the call that asks for one row.
+    """Return the call for one row.
 
     Raises:
-        InvalidInputError: a URL cannot say the task or the id.
+        InvalidInputError: the task or the id cannot be encoded in a URL.
     """
-    return Call(f"/v1/tasks/{_segment(task)}/demonstrations/{_segment(id)}", read_row)
+    return Call(f"/v1/tasks/{_segment(task)}/demonstrations/{_segment(id)}", responses.read_row)
 
 
-def _request(request: RetrievalRequest, place: int) -> bytes:
-    try:
-        return _encoded(_asked(request))
-    except InvalidInputError as error:
-        raise InvalidInputError(f"request {place}: {error}") from error
-
-
-def _asked(request: RetrievalRequest) -> dict[str, Json]:
-    """Return what a request says; what it leaves as it is by default is left out."""
-    said = {field.name: getattr(request, field.name) for field in fields(request)}
-    asked = {field.name: said[field.name] for field in fields(request) if said[field.name] != field.default}
+def _body(request: RetrievalRequest) -> dict[str, Json]:
+    """Return a request's fields as JSON, without those that have their default."""
+    body = {f.name: value for f in fields(request) if (value := getattr(request, f.name)) != f.default}
     if isinstance(request.input, Mapping):
-        asked["input"] = dict(request.input)
-    # A text is a sequence, too: of letters. As it is, the service refuses it.
+        body["input"] = dict(request.input)
+    # A string is a collection too, of letters. It is sent as it is, and the service refuses it.
     if isinstance(request.exclude, Collection) and not isinstance(request.exclude, str):
-        asked["exclude"] = list(request.exclude)
-    return {**asked, "k": request.k}
+        body["exclude"] = list(request.exclude)
+    return {**body, "k": request.k}
 
 
-def _encoded(body: Mapping[str, Json]) -> bytes:
+def _encoded(body: Mapping[str, Json], label: str = "") -> bytes:
     try:
         return json.dumps({key: value for key, value in body.items() if value is not None}, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"the request cannot be said in JSON: {error}") from error
+        raise InvalidInputError(f"{label}the request cannot be encoded as JSON: {error}") from error
 
 
 def _segment(name: str) -> str:
     try:
-        # Whatever reads a path takes a segment of dots for a step up.
+        # Servers and proxies resolve a path segment of dots.
         return quote(name, safe="").replace(".", "%2E")
     except UnicodeEncodeError as error:
-        raise InvalidInputError(f"{name!r} cannot be said in a URL: {error.reason}") from error
+        raise InvalidInputError(f"{name!r} cannot be encoded in a URL: {error.reason}") from error

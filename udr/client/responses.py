@@ -1,67 +1,56 @@
-"""What a udr service answers, read back into the types that it was made from."""
+"""Readers: from a service's JSON back to the frozen types of the core. Unknown keys are ignored.
 
-from collections.abc import Mapping
-from typing import Any
+Each raises KeyError, TypeError, ValueError or DataError if the JSON is not the answer of a udr service.
+"""
 
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_origin, get_type_hints
+
+from udr import types
 from udr.client.problems import Problem
 from udr.data import Task, parse_task
 from udr.models import Message
-from udr.prompts import Prompt, PromptDemonstration, SpecialToken, Truncation
-from udr.retrieval import Decision, Retrieval, RetrievedDemonstration
-from udr.types import Json, Row, TokenCount
+from udr.prompts import Prompt
+from udr.retrieval import Retrieval
+from udr.types import Json, Row
 
-_TASK_KEYS = ("name", "family", "kind", "instruction", "input", "output", "labels", "metric", "normalise", "verbalizer")
+
+@cache
+def reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401  # any annotation
+    """Return the function that reads a value of a type from JSON.
+
+    Dataclasses are built from their fields, of which those with a default may be missing, and tuples from lists. Other
+    values stay as they are.
+    """
+    if is_dataclass(kind):
+        hints = get_type_hints(kind, localns=vars(types))
+        readers = {field.name: reader(hints[field.name]) for field in fields(kind)}
+        required = {field.name for field in fields(kind) if field.default is field.default_factory is MISSING}
+        build: Any = kind
+        return lambda keys: build(
+            **{name: read(keys[name]) for name, read in readers.items() if name in required or name in keys}
+        )
+    if kind is Message:
+        return lambda keys: Message(role=keys["role"], content=keys["content"])
+    if get_origin(kind) is tuple:
+        read_item = reader(get_args(kind)[0])
+        return lambda items: tuple(map(read_item, items))
+    if len(get_args(kind)) == 2 and type(None) in get_args(kind):
+        read_value = reader(get_args(kind)[0])
+        return lambda value: None if value is None else read_value(value)
+    return lambda value: value
 
 
 def read_retrieval(body: Mapping[str, Any]) -> Retrieval:
-    """Return the retrieval whose ``to_json`` is ``body``; keys that are not known are passed over.
-
-    Raises:
-        KeyError: a key is missing.
-        TypeError: a part is of the wrong kind.
-    """
-    return Retrieval(
-        demonstrations=tuple(_demonstration(keys) for keys in body["demonstrations"]),
-        index_version=body["index_version"],
-        model=body["model"],
-        decisions=tuple(_decision(keys) for keys in body.get("decisions", ())),
-    )
-
-
-def _decision(keys: Mapping[str, Any]) -> Decision:
-    return Decision(
-        id=keys["id"],
-        task=keys["task"],
-        similarity=keys["similarity"],
-        stage=keys["stage"],
-        kept=keys["kept"],
-        reason=keys["reason"],
-    )
-
-
-def _demonstration(keys: Mapping[str, Any]) -> RetrievedDemonstration:
-    tokens = keys.get("tokens")
-    return RetrievedDemonstration(
-        id=keys["id"],
-        task=keys["task"],
-        similarity=keys["similarity"],
-        rank=keys["rank"],
-        input=keys["input"],
-        target=keys["target"],
-        text=keys["text"],
-        metadata=keys["metadata"],
-        tokens=None if tokens is None else TokenCount(tokenizer=tokens["tokenizer"], count=tokens["count"]),
-    )
+    """Return the retrieval whose ``to_json`` is ``body``."""
+    retrieval: Retrieval = reader(Retrieval)(body)
+    return retrieval
 
 
 def read_batch(body: Mapping[str, Any], count: int) -> list[Retrieval | Problem]:
-    """Return what ``count`` requests of a batch got, in their order.
-
-    Raises:
-        KeyError: a key is missing.
-        TypeError: a part is of the wrong kind.
-        ValueError: there are more results or fewer, so that none can be said to belong to its request.
-    """
+    """Return the results of a batch of ``count`` requests, in their order."""
     results = body["results"]
     if len(results) != count:
         raise ValueError(f"{len(results)} results for {count} requests")
@@ -73,86 +62,33 @@ def _problem(keys: Mapping[str, Any]) -> Problem:
 
 
 def read_prompt(body: Mapping[str, Any]) -> Prompt:
-    """Return the prompt whose ``to_json`` is ``body``; keys that are not known are passed over.
-
-    Raises:
-        KeyError: a key is missing.
-        TypeError: a part is of the wrong kind.
-    """
-    messages, records, cut = body.get("messages"), body.get("records"), body.get("truncated")
-    return Prompt(
-        text=body.get("prompt"),
-        messages=None if messages is None else tuple(Message(role=m["role"], content=m["content"]) for m in messages),
-        records=None if records is None else tuple(records),
-        tokens=body["tokens"],
-        demonstrations=tuple(
-            PromptDemonstration(
-                id=keys["id"],
-                task=keys["task"],
-                similarity=keys["similarity"],
-                rank=keys["rank"],
-                tokens=keys["tokens"],
-            )
-            for keys in body["demonstrations"]
-        ),
-        special_tokens=tuple(
-            SpecialToken(token=keys["token"], task=keys["task"], id=keys["id"])
-            for keys in body.get("special_tokens", ())
-        ),
-        truncated=None if cut is None else Truncation(field=cut["field"], kept=cut["kept"], length=cut["length"]),
-        decisions=tuple(_decision(keys) for keys in body.get("decisions", ())),
-        index_version=body["index_version"],
-        model=body["model"],
-    )
+    """Return the prompt whose ``to_json`` is ``body``."""
+    required = {"index_version": body["index_version"], "model": body["model"]}
+    prompt: Prompt = reader(Prompt)({**body, **required, "text": body.get("prompt")})
+    return prompt
 
 
 def read_tasks(body: Mapping[str, Any]) -> Mapping[str, Task]:
-    """Return the tasks that ``/v1/tasks`` lists, by name.
-
-    Raises:
-        KeyError: a key is missing.
-        TypeError: a part is of the wrong kind.
-        DataError: a task is none.
-    """
-    # A ``task.toml`` leaves out what a task does not have; the service says null, or an empty list or object.
-    tasks = [parse_task({key: keys[key] for key in _TASK_KEYS if keys.get(key)}) for keys in body["tasks"]]
+    """Return the tasks that ``/v1/tasks`` lists, by name."""
+    # A ``task.toml`` omits what a task does not have; the service sends null, or an empty list or object.
+    known = [field.name for field in fields(Task)]
+    tasks = [parse_task({key: keys[key] for key in known if keys.get(key)}) for keys in body["tasks"]]
     return {task.name: task for task in tasks}
 
 
 def read_row(body: Mapping[str, Any]) -> Row:
-    """Return the row that ``/v1/tasks/{task}/demonstrations/{id}`` shows.
-
-    Raises:
-        KeyError: a key is missing.
-        TypeError: a part is of the wrong kind.
-    """
-    return Row(
-        id=body["id"],
-        input=body["input"],
-        target=body["target"],
-        choices=tuple(body["choices"]),
-        references=tuple(body["references"]),
-        metadata=body["metadata"],
-    )
+    """Return the row that ``/v1/tasks/{task}/demonstrations/{id}`` shows."""
+    row: Row = reader(Row)(body)
+    return row
 
 
 def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:
-    """Return what ``/v1/info`` says.
-
-    Raises:
-        KeyError: it does not name an index version, as every udr service does.
-    """
+    """Return the body of ``/v1/info``; every udr service names its index version."""
     return {**body, "index_version": body["index_version"]}
 
 
 def read_max_batch(body: Mapping[str, Any]) -> int:
-    """Return the most requests that the service takes in a batch, as ``/v1/info`` says.
-
-    Raises:
-        KeyError: a key is missing.
-        TypeError: a part is of the wrong kind.
-        ValueError: it is no number, or none that a batch could have.
-    """
+    """Return the most requests in a batch that the service accepts, from ``/v1/info``."""
     limit = int(body["limits"]["max_batch"])
     if limit < 1:
         raise ValueError(f"max_batch is {limit}")

@@ -15,7 +15,7 @@ from .formatting import (
 )
 from .pool import Pool as Pool, pool_digest as pool_digest, row_text as row_text, rows_digest as rows_digest
 from .rows import numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows
-from .sampling import place as place, sample as sample, sample_by as sample_by
+from .sampling import sample as sample, sample_by as sample_by, sample_hash as sample_hash
 from .task import (
     Kind as Kind, Metric as Metric, Normalise as Normalise, Task as Task, TaskFamily as TaskFamily,
     Template as Template, parse_family as parse_family, parse_task as parse_task,

@@ -25,15 +25,12 @@ class TaskFolder:
         return [path for suffix in SUFFIXES if (path := self.path / f"{split}{suffix}").is_file()]
 
     def file(self, split: str) -> Path:
-        """Return the file that holds ``train``, ``validation`` or ``test``.
-
-        Raises:
-            DataError: there is no file for the split, or more than one.
-        """
+        """Return the file of ``train``, ``validation`` or ``test``; ``DataError`` if there is not exactly one."""
         files = self.files(split)
         if len(files) != 1:
             found = " and ".join(path.name for path in files) or "none"
-            raise DataError(f"needs one of {', '.join(split + s for s in SUFFIXES)}; found {found}", path=self.path)
+            needed = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
+            raise DataError(f"needs one of {needed}; found {found}", path=self.path)
         return files[0]
 
     def rows(self, split: str) -> list[Row]:
@@ -55,13 +52,7 @@ class TaskFolder:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The tasks under one folder, and their families.
-
-    Attributes:
-        root: the folder.
-        tasks: by name, in the requested order, or sorted by name.
-        families: by name; the families of the tasks.
-    """
+    """The tasks under one folder, by name in the requested order or sorted, and their families, by name."""
 
     root: Path
     tasks: Mapping[str, TaskFolder]
@@ -93,7 +84,11 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
         folders[task.name] = TaskFolder(task, path.parent)
     if not folders:
         raise ConfigError(f"{root}: contains no task.toml, at most two folders deep")
-    tasks = {name: _get(folders, name) for name in (names if names is not None else sorted(folders))}
+    names = sorted(folders) if names is None else names
+    for name in names:
+        if name not in folders:
+            raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(folders))}")
+    tasks = {name: folders[name] for name in names}
     return Collection(root, tasks, {folder.task.family: _family(folder) for folder in tasks.values()})
 
 
@@ -101,12 +96,6 @@ def task_files(root: Path) -> Iterator[Path]:
     """Yield the ``task.toml`` files at most two folders below ``root``, the nearest first."""
     for depth in ("", "*/", "*/*/"):
         yield from sorted(root.glob(f"{depth}task.toml"))
-
-
-def _get(folders: Mapping[str, TaskFolder], name: str) -> TaskFolder:
-    if name not in folders:
-        raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(folders))}")
-    return folders[name]
 
 
 def _family(folder: TaskFolder) -> TaskFamily:

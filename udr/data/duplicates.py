@@ -12,21 +12,21 @@ from udr.types import Fields, Row
 
 
 def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
-    """Return the key that an input shares with its copies only: a 16-byte hash of ``input_copy_text``."""
-    return hashlib.sha256(input_copy_text(task, input, choices).encode()).digest()[:16]
+    """Return the key that an input shares only with its copies: a 16-byte hash of ``input_copy_text``."""
+    return text_key(input_copy_text(task, input, choices))
 
 
 def text_key(text: str) -> bytes:
-    """Return a 16-byte hash of the text that an encoder reads."""
+    """Return a 16-byte hash of a text."""
     return hashlib.sha256(text.encode()).digest()[:16]
 
 
 # A request over many tasks normalises the same text for each task.
 @lru_cache(maxsize=16)
 def normalised(text: str) -> str:
-    """Return a text without case, spaces and punctuation; texts that are then equal are copies.
+    """Return a text without case, spaces and punctuation; letters, marks, digits and symbols (emoji, operators) stay.
 
-    Letters with their marks, digits and symbols (emoji and operators too) stay.
+    Texts that are then equal are copies.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = "".join(character for character in folded if unicodedata.category(character)[0] not in "ZCP")
@@ -44,7 +44,7 @@ def copy_text(task: Task, row: Row) -> str:
 
 
 def plain_inputs(task: Task, text: str) -> list[Fields]:
-    """Return the inputs that a plain text can mean: the task's only field, or fields that its template formats so."""
+    """Return the inputs that a plain text can mean: the task's only field, or the fields of its template."""
     inputs: list[Fields] = [{task.fields[0]: text}] if len(task.fields) == 1 else []
     pattern = _pattern(task.input)
     match = pattern.fullmatch(text) if pattern is not None else None
@@ -57,7 +57,7 @@ def _pattern(template: Template) -> re.Pattern[str] | None:
     first, *parts = template.render(dict.fromkeys(template.fields, "\0")).split("\0")
     if len(parts) != len(template.fields):
         return None
-    # Each field ends at the first match of the template's next part, without backtracking, which would take time
-    # polynomial in the text's length.
+    # Without backtracking, whose time is polynomial in the text's length: each field ends at the first match of the
+    # template's next part.
     fields = [f"(?>(.*?){re.escape(part)})" for part in parts[:-1]] + [f"(.*){re.escape(parts[-1])}"]
     return re.compile(re.escape(first) + "".join(fields), re.DOTALL | re.IGNORECASE)

@@ -7,9 +7,7 @@ The language model reads, for one demonstration and a query,
 and continues with an option: the space before the target, the target, and what follows it in the output
 template. If one option of a row is a prefix of another, all options end with a newline; else the longer one could
 never win. The encoder reads ``instruction \n input`` as a query and ``instruction \n input \n output`` as a
-demonstration.
-
-Two fingerprints identify these rules. They hash what the rules make of a fixed example, so they change with the rules.
+demonstration. Two fingerprints change with these rules.
 """
 
 import hashlib
@@ -38,11 +36,9 @@ def value_text(value: Value) -> str:
 
 
 def input_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
-    """Return the formatted input; ``{choices}`` is the row's choices unless a field has that name."""
+    """Return the formatted input; ``{choices}`` means the row's choices unless a field has that name."""
     values = {name: value_text(value) for name, value in input.items()}
-    if choices and "choices" not in values:
-        values["choices"] = value_text(choices)
-    return task.input.render(values)
+    return task.input.render({"choices": value_text(choices), **values} if choices else values)
 
 
 def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
@@ -83,18 +79,13 @@ def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
 def listing(task: Task, choices: Sequence[str] = ()) -> str:
     """Return the list of possible answers for the prompt: labels or choices; empty for a generation task."""
     answers = choices if task.kind is Kind.MULTIPLE_CHOICE else task.labels
-    return (
-        "\n".join(["Options:", *(f"- {task.verbalizer.get(answer, answer)}" for answer in answers)]) if answers else ""
-    )
+    lines = [f"- {task.verbalizer.get(answer, answer)}" for answer in answers]
+    return "\n".join(["Options:", *lines]) if lines else ""
 
 
 def targets(task: Task, row: Row) -> tuple[str, ...]:
     """Return the possible answers: the labels, the row's choices, or a generation task's target."""
-    return {
-        Kind.CLASSIFICATION: task.labels,
-        Kind.MULTIPLE_CHOICE: row.choices,
-        Kind.GENERATION: (row.target,),
-    }[task.kind]
+    return (row.target,) if task.kind is Kind.GENERATION else task.labels or row.choices
 
 
 def options(task: Task, row: Row) -> tuple[str, ...]:
@@ -136,9 +127,8 @@ def check_input(task: Task, input: Fields | str) -> Fields:
     names = ", ".join(map(repr, task.fields))
     if isinstance(input, str):
         if len(task.fields) != 1:
-            raise InvalidInputError(
-                f"task {task.name!r} has the fields {names}, but plain text was given; give each field by name"
-            )
+            message = f"task {task.name!r} has the fields {names}, but plain text was given; give each field by name"
+            raise InvalidInputError(message)
         input = {task.fields[0]: input}
     for name in task.fields:
         if name not in input:
@@ -196,8 +186,8 @@ ALL_INSTRUCTION = "Find solved examples like this one."
 """The instruction of a query over all tasks."""
 
 
-def _example() -> tuple[Task, Row]:
-    """Return a task and a row that exercise every rule above."""
+def _fingerprints() -> tuple[str, ...]:
+    """Return hashes of what the rules above make of an example that exercises them all."""
     task = Task(
         name="probe",
         family="probe",
@@ -209,29 +199,13 @@ def _example() -> tuple[Task, Row]:
         verbalizer={"x": "word for x"},
     )
     row = Row(id="1", input={"a": "{b}", "b": [1, 0.5, True, None]}, target="x", choices=("x", "word for x.."))
-    return task, row
-
-
-def _fingerprint(*texts: str) -> str:
-    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
-
-
-def _lm_wording() -> str:
-    task, row = _example()
     query = query_prompt(task, row.input, row.choices)
-    whole = prompt(task.instruction, [demonstration_text(task, row)], query)
-    return _fingerprint(whole, *options(task, row))
+    lm_texts = prompt(task.instruction, [demonstration_text(task, row)], query), *options(task, row)
+    family_query = Wording.of_families([TaskFamily("probe", "Family.")]).query("text")
+    encoder_texts = row_query(task, row), encoder_demonstration(task, row), family_query, ALL_INSTRUCTION
+    return tuple(hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16] for texts in (lm_texts, encoder_texts))
 
 
-def _encoder_wording() -> str:
-    task, row = _example()
-    query = encoder_query(task.instruction, input_text(task, row.input, row.choices))
-    family = Wording.of_families([TaskFamily("probe", "Family.")]).query("text")
-    return _fingerprint(query, encoder_demonstration(task, row), family, ALL_INSTRUCTION)
-
-
-LM_WORDING = _lm_wording()
-"""Fingerprint of what language models read; stored with scores."""
-
-ENCODER_WORDING = _encoder_wording()
-"""Fingerprint of what encoders read; stored with models and indexes."""
+LM_WORDING, ENCODER_WORDING = _fingerprints()
+"""Fingerprints of what language models read, stored with scores, and of what encoders read, stored with models and
+indexes."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from udr.errors import DataError, MissingExtraError, reason
+from udr.errors import DataError, optional_import, reason
 
 
 def read_records(path: Path) -> Iterator[dict[str, object]]:
@@ -13,11 +13,9 @@ def read_records(path: Path) -> Iterator[dict[str, object]]:
         DataError: the file is not Parquet.
         MissingExtraError: pyarrow is not installed.
     """
-    try:
+    with optional_import("pyarrow, which reads Parquet,", "parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow, which reads Parquet,", "parquet") from error
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches():

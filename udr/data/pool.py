@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -37,33 +37,22 @@ class Pool:
 
 
 def row_text(row: Row) -> str:
-    """Return a row as the index stores it; equal rows have equal texts."""
+    """Return a row as the index stores it."""
     return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def pool_lines(pool: Pool) -> Iterator[bytes]:
-    """Yield a pool's task and rows for hashing; equal pools yield equal lines."""
-    yield b"\n" + canonical_json(pool.task.to_json())
-    yield from _row_lines(pool.rows)
-
-
-def _row_lines(rows: Iterable[Row]) -> Iterator[bytes]:
-    for row in rows:
-        yield b"\n" + row_text(row).encode()
 
 
 def pool_digest(pool: Pool) -> str:
     """Return a hash of a pool's task and rows: 16 hex digits."""
-    return _digest(pool_lines(pool))
+    return _digest(pool.rows, b"\n" + canonical_json(pool.task.to_json()))
 
 
 def rows_digest(rows: Iterable[Row]) -> str:
     """Return a hash of rows, which depends on their order: 16 hex digits."""
-    return _digest(_row_lines(rows))
+    return _digest(rows)
 
 
-def _digest(lines: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(line)
+def _digest(rows: Iterable[Row], start: bytes = b"") -> str:
+    digest = hashlib.sha256(start)
+    for row in rows:
+        digest.update(b"\n" + row_text(row).encode())
     return digest.hexdigest()[:16]

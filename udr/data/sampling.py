@@ -22,12 +22,12 @@ def sample_by(items: Sequence[_Item], size: int | None, seed: int, key: Callable
     """Return at most ``size`` items, ordered by a hash of seed and key; the same in every process."""
 
     def order(item: _Item) -> tuple[bytes, str]:
-        return place(seed, key(item)), key(item)
+        return sample_hash(seed, key(item)), key(item)
 
     # A small sample needs neither a sort nor the hashes of all items.
     return sorted(items, key=order) if size is None else heapq.nsmallest(size, items, key=order)
 
 
-def place(seed: int, key: str) -> bytes:
+def sample_hash(seed: int, key: str) -> bytes:
     """Return the hash that orders a sample: the items with the smallest hashes are in it."""
     return hashlib.sha256(f"{seed}:{key}".encode()).digest()

@@ -7,11 +7,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from udr.errors import DataError
+from udr.data.keys import Keys
 from udr.types import Json
 
 _NAME = re.compile(r"[a-z0-9_-]+")
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_KEYS = tuple("name family kind instruction input output metric labels normalise verbalizer source".split())
+_Choice = TypeVar("_Choice", bound=StrEnum)
 
 
 class Kind(StrEnum):
@@ -42,12 +44,9 @@ class Normalise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with ``{field}`` placeholders. Values are inserted once, verbatim, and never parsed as a template.
+    """A text with ``{field}`` placeholders; other braces are ordinary characters.
 
-    Braces that do not enclose a field name are ordinary characters.
-
-    Attributes:
-        source: the text as written.
+    Values are inserted once, verbatim, and never parsed as a template.
     """
 
     source: str
@@ -58,11 +57,7 @@ class Template:
         return tuple(dict.fromkeys(_FIELD.findall(self.source)))
 
     def render(self, values: Mapping[str, str]) -> str:
-        """Return the text with each ``{field}`` replaced by its value.
-
-        Raises:
-            KeyError: a field has no value.
-        """
+        """Return the text with each ``{field}`` replaced by its value; ``KeyError`` if it has none."""
         return _FIELD.sub(lambda match: values[match.group(1)], self.source)
 
 
@@ -109,14 +104,11 @@ class Task:
             "input": self.input.source,
             "output": self.output.source,
             "metric": self.metric.value,
+            "labels": list(self.labels),
+            "normalise": self.normalise and self.normalise.value,
+            "verbalizer": dict(self.verbalizer),
         }
-        if self.labels:
-            keys["labels"] = list(self.labels)
-        if self.normalise is not None:
-            keys["normalise"] = self.normalise.value
-        if self.verbalizer:
-            keys["verbalizer"] = dict(self.verbalizer)
-        return keys
+        return {key: value for key, value in keys.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,120 +119,87 @@ class TaskFamily:
     instruction: str
 
 
-_Choice = TypeVar("_Choice", bound=StrEnum)
-
-_KEYS = tuple("name family kind instruction input output metric labels normalise verbalizer source".split())
-
-
-def parse_task(keys: Mapping[str, object], path: Path | None = None) -> Task:
+def parse_task(values: Mapping[str, object], path: Path | None = None) -> Task:
     """Return the task that the keys of a ``task.toml`` define.
 
     Args:
-        keys: the parsed file.
+        values: the parsed file.
         path: the file, for messages.
 
     Raises:
         DataError: a key is missing, unknown or has the wrong type; the message names the file and the key.
     """
-    return _Keys(keys, path).task()
+    keys = Keys(values, path)
+    keys.refuse_unknown(_KEYS)
+    kind = _choice(keys, "kind", Kind)
+    labels = _labels(keys, kind)
+    return Task(
+        name=_name(keys, "name"),
+        family=_name(keys, "family"),
+        kind=kind,
+        instruction=keys.text("instruction"),
+        input=_input_template(keys),
+        output=_output_template(keys),
+        metric=_choice(keys, "metric", Metric),
+        labels=labels,
+        normalise=_choice(keys, "normalise", Normalise) if "normalise" in values else None,
+        verbalizer=_verbalizer(keys, labels),
+    )
 
 
-def parse_family(keys: Mapping[str, object], name: str, path: Path | None = None) -> TaskFamily:
-    """Return the family that the keys of a ``family.toml`` define; ``instruction`` is the only one.
-
-    Raises:
-        DataError: a key is missing, unknown or has the wrong type.
-    """
-    reader = _Keys(keys, path)
-    reader.refuse_unknown(("instruction",))
-    return TaskFamily(name, reader.text("instruction"))
+def parse_family(values: Mapping[str, object], name: str, path: Path | None = None) -> TaskFamily:
+    """Return the family that the keys of a ``family.toml`` define; errors as ``parse_task``."""
+    keys = Keys(values, path)
+    keys.refuse_unknown(("instruction",))
+    return TaskFamily(name, keys.text("instruction"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
-    """The keys of one TOML file; every error names the file and the key."""
+def _name(keys: Keys, key: str) -> str:
+    value = keys.text(key)
+    if not _NAME.fullmatch(value):
+        raise keys.error(key, f"must contain only a-z, 0-9, _ and -, found {value!r}")
+    return value
 
-    keys: Mapping[str, object]
-    path: Path | None
 
-    def task(self) -> Task:
-        self.refuse_unknown(_KEYS)
-        kind = self.choice("kind", Kind)
-        labels = self.labels(kind)
-        return Task(
-            name=self.name("name"),
-            family=self.name("family"),
-            kind=kind,
-            instruction=self.text("instruction"),
-            input=self.input_template(),
-            output=self.output_template(),
-            metric=self.choice("metric", Metric),
-            labels=labels,
-            normalise=self.choice("normalise", Normalise) if "normalise" in self.keys else None,
-            verbalizer=self.verbalizer(labels),
-        )
+def _choice(keys: Keys, key: str, kind: type[_Choice]) -> _Choice:
+    value = keys.text(key)
+    if value not in set(kind):
+        raise keys.error(key, f"must be one of {', '.join(kind)}, found {value!r}")
+    return kind(value)
 
-    def error(self, key: str, message: str) -> DataError:
-        return DataError(message, path=self.path, field=key)
 
-    def refuse_unknown(self, known: tuple[str, ...]) -> None:
-        for key in self.keys:
-            if key not in known:
-                raise self.error(key, f"unknown key; the known keys are {', '.join(known)}")
+def _input_template(keys: Keys) -> Template:
+    template = Template(keys.text("input"))
+    if not template.fields:
+        raise keys.error("input", f"must contain at least one {{field}}, found {template.source!r}")
+    return template
 
-    def text(self, key: str) -> str:
-        if key not in self.keys:
-            raise self.error(key, "is missing")
-        value = self.keys[key]
-        if not isinstance(value, str) or not value.strip():
-            raise self.error(key, f"must be a non-empty string, found {value!r}")
-        return value
 
-    def name(self, key: str) -> str:
-        value = self.text(key)
-        if not _NAME.fullmatch(value):
-            raise self.error(key, f"must contain only a-z, 0-9, _ and -, found {value!r}")
-        return value
+def _output_template(keys: Keys) -> Template:
+    template = Template(keys.text("output"))
+    if _FIELD.findall(template.source) != ["target"]:
+        raise keys.error("output", f"must contain {{target}} once and no other field, found {template.source!r}")
+    return template
 
-    def choice(self, key: str, kind: type[_Choice]) -> _Choice:
-        value = self.text(key)
-        known = [member.value for member in kind]
-        if value not in known:
-            raise self.error(key, f"must be one of {', '.join(known)}, found {value!r}")
-        return kind(value)
 
-    def input_template(self) -> Template:
-        template = Template(self.text("input"))
-        if not template.fields:
-            raise self.error("input", f"must contain at least one {{field}}, found {template.source!r}")
-        return template
+def _labels(keys: Keys, kind: Kind) -> tuple[str, ...]:
+    if kind is Kind.CLASSIFICATION:
+        labels = keys.texts("labels")
+        keys.check_distinct("labels", labels)
+        return labels
+    if keys.values.get("labels") is not None:
+        raise keys.error("labels", f"are only for classification tasks; this task is {kind.value}")
+    return ()
 
-    def output_template(self) -> Template:
-        template = Template(self.text("output"))
-        if _FIELD.findall(template.source) != ["target"]:
-            raise self.error("output", f"must contain {{target}} once and no other field, found {template.source!r}")
-        return template
 
-    def labels(self, kind: Kind) -> tuple[str, ...]:
-        value = self.keys.get("labels")
-        if kind is not Kind.CLASSIFICATION:
-            if value is not None:
-                raise self.error("labels", f"are only for classification tasks; this task is {kind.value}")
-            return ()
-        if not isinstance(value, list) or not all(isinstance(label, str) and label.strip() for label in value):
-            raise self.error("labels", f"must be a list of non-empty strings, found {value!r}")
-        if len(value) < 2 or len(set(value)) < len(value):
-            raise self.error("labels", f"must be at least two different labels, found {value!r}")
-        return tuple(value)
-
-    def verbalizer(self, labels: tuple[str, ...]) -> dict[str, str]:
-        value = self.keys.get("verbalizer", {})
-        if not isinstance(value, dict) or not all(isinstance(word, str) and word for word in value.values()):
-            raise self.error("verbalizer", f"must be a table from labels to strings, found {value!r}")
-        for label in value:
-            if label not in labels:
-                raise self.error("verbalizer", f"{label!r} is not one of the labels {list(labels)}")
-        words = [value.get(label, label) for label in labels]
-        if len(set(words)) < len(words):
-            raise self.error("verbalizer", f"two labels have the same text: {words}")
-        return value
+def _verbalizer(keys: Keys, labels: tuple[str, ...]) -> dict[str, str]:
+    value = keys.values.get("verbalizer", {})
+    if not isinstance(value, dict) or not all(isinstance(text, str) and text for text in value.values()):
+        raise keys.error("verbalizer", f"must be a table from labels to strings, found {value!r}")
+    for label in value:
+        if label not in labels:
+            raise keys.error("verbalizer", f"{label!r} is not one of the labels {list(labels)}")
+    texts = [value.get(label, label) for label in labels]
+    if len(set(texts)) < len(texts):
+        raise keys.error("verbalizer", f"two labels have the same text: {texts}")
+    return value

@@ -1,4 +1,4 @@
-"""DSPy: a teleprompter whose program shows each call the demonstrations that a source has for it."""
+"""DSPy: a teleprompter whose program shows each call the demonstrations that a source retrieves for it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -19,28 +19,27 @@ try:
 except ImportError as error:
     raise MissingExtraError("dspy", "dspy") from error
 
-# The setting that holds a call's demos. DSPy carries the settings of a context into coroutines and its own worker
-# threads, and no two calls share them.
+# The setting with a call's demos. DSPy carries the settings of a context into coroutines and its own worker threads,
+# and no two calls share them.
 _SETTING = "udr_demos"
 
 
 class DemonstrationFewShot(Teleprompter):
-    """Few-shot demonstrations from an index, chosen anew for each call; like DSPy's ``KNNFewShot``.
+    """Few-shot demonstrations from an index, retrieved for each call; like DSPy's ``KNNFewShot``.
 
-    Unlike there, the demonstrations are shown as they are: no language model is called but by the program itself.
+    Unlike there, only the program itself calls the language model: demonstrations are shown as they are.
 
     Args:
-        source: a ``Retriever`` or a ``Client``; with an ``AsyncClient`` the program answers ``acall`` alone.
-        task: the task whose demonstrations to take.
+        source: a ``Retriever`` or a ``Client``; with an ``AsyncClient`` the program supports only ``acall``.
+        task: the task of the demonstrations.
         k: how many.
-        fields: from the task's fields to the program's inputs; None for equal names, where all inputs are fields.
-        target: the output field that shows a demonstration's target; None for the last one of the last predictor.
-        order: ``nearest_last``, beside the query, as udr's own prompts have it; ``nearest_first``, or another of
-            ``udr.order.Order``.
-        options: how demonstrations are chosen, see ``udr.retrieval.RetrievalRequest``.
+        fields: from the task's fields to the program's inputs; None if the names are equal and all inputs are fields.
+        target: the output field that shows a demonstration's target; by default the last one of the last predictor.
+        order: ``nearest_last`` (next to the query, as in udr's own prompts), or another of ``udr.prompts.Order``.
+        options: how demonstrations are chosen, see ``udr.RetrievalRequest``.
 
     Raises:
-        ConfigError: there is no such order or option.
+        ConfigError: an unknown order or option.
     """
 
     def __init__(
@@ -59,75 +58,74 @@ class DemonstrationFewShot(Teleprompter):
         self._demos = Demos(selector, fields=fields, target=target)
 
     def compile(self, student: dspy.Module) -> "DemonstrationProgram":
-        """Return the program with demonstrations; the student stays as it is.
+        """Return the program with demonstrations; the student does not change.
 
-        Demos that its predictors had are dropped, as DSPy's teleprompters do; their language models are kept.
+        As in DSPy's teleprompters, the predictors lose their own demos; they keep their language models.
 
         Raises:
-            ConfigError: the program has no field of a name, or no predictor at all.
+            ConfigError: the program lacks a field, or has no predictor.
         """
         return DemonstrationProgram(student, self._demos)
 
 
 class DemonstrationProgram(dspy.Module):
-    """A program that asks for demonstrations once a call, by its inputs, and gives them to each of its predictors.
+    """A program that retrieves demonstrations once per call, from its inputs, for all of its predictors.
 
-    A predictor shows them where the target is one of its outputs, and a field of theirs one of its inputs; elsewhere
-    DSPy's adapters leave them out. May be called by several threads at once, and awaited.
+    A predictor shows them if the target is one of its outputs and one of their fields is one of its inputs; DSPy's
+    adapters omit them otherwise. Threads can share the program.
 
-    ``save`` to JSON keeps where the source is and how it is asked, beside the predictors' own state. ``load`` takes
-    over all of that but the source; ``open_program`` opens the source, too, and so does ``dspy.load`` of a program that
-    was saved as a whole.
+    ``save`` to JSON keeps the source's location and the options beside the predictors' state. ``load`` restores all of
+    it except the source; ``open_program``, and ``dspy.load`` of a program saved whole, also open the source.
 
     Args:
         student: the program to copy.
-        demos: what to show.
+        demos: the demonstrations to show.
 
     Attributes:
         program: the copy.
-        demos: what it is shown.
+        demos: the demonstrations it is shown.
 
     Raises:
-        ConfigError: the program has no field of a name, or no predictor at all.
+        ConfigError: the program lacks a field, or has no predictor.
     """
 
     def __init__(self, student: dspy.Module, demos: Demos) -> None:
         super().__init__()
         student = student.program if isinstance(student, DemonstrationProgram) else student
         self.program: dspy.Module = student.reset_copy()
-        # What is compiled already would be passed over when the predictors are looked for.
+        # DSPy does not look for predictors inside compiled programs.
         self.program._compiled = False
         self.demos = _checked(demos, self.program)
-        for own, given in zip(self.program.predictors(), student.predictors(), strict=True):
-            # The reset forgets the language model, too.
-            own.lm = given.lm
+        for copy, original in zip(self.program.predictors(), student.predictors(), strict=True):
+            # The reset also drops the language model.
+            copy.lm = original.lm
             for name in ("forward", "aforward"):
-                # Looked up past DSPy, which warns of whoever looks at a forward without calling it.
-                inner = object.__getattribute__(own, name)
-                setattr(own, name, inner if isinstance(inner, _Shown) else _Shown(inner))
+                # Bypasses DSPy's warning about access to ``forward`` without a call.
+                forward = object.__getattribute__(copy, name)
+                setattr(copy, name, forward if isinstance(forward, _Shown) else _Shown(forward))
         self._compiled = True
 
     def forward(self, **inputs: object) -> dspy.Prediction:
-        """Ask for demonstrations, and call the program."""
+        """Retrieve demonstrations and call the program."""
         with _showing(self.demos.select(inputs)):
             return self.program(**inputs)
 
     async def aforward(self, **inputs: object) -> dspy.Prediction:
-        """Ask for demonstrations, and await the program; the event loop goes on meanwhile."""
+        """Retrieve demonstrations and await the program, without blocking the event loop."""
         with _showing(await self.demos.aselect(inputs)):
             return await self.program.acall(**inputs)
 
     def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
-        """Return the predictors' state, and under ``demonstrations`` what they are shown."""
+        """Return the predictors' state, and the demonstrations' settings under ``demonstrations``."""
         return {**super().dump_state(json_mode=json_mode), "demonstrations": self.demos.to_json()}
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> None:
-        """Take over what ``dump_state`` returned; the source stays the one that this program has.
+        """Restore the result of ``dump_state``; the source stays this program's.
 
         Raises:
-            ArtifactError: the state is not that of such a program.
+            ArtifactError: the state is of another kind of program.
         """
-        demos = _checked(_saved(state, self.demos.selector.source), self.program)
+        demos = _checked(_saved_demos(state, self.demos.selector.source), self.program)
         super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
         self.demos = demos
 
@@ -138,23 +136,23 @@ def open_program(
     """Return the program that was saved to a JSON file.
 
     Args:
-        student: a program of the same make as the one that was compiled.
+        student: a program with the structure of the one that was compiled.
         path: the file that the compiled program's ``save`` wrote.
-        source: where the demonstrations come from; None opens the index, or the service's URL, that the file names.
-            Inputs are sent there, with the key in ``UDR_API_KEY``: give a source where the file is not your own.
+        source: None opens the index or URL in the file, which then receives the inputs and the key in ``UDR_API_KEY``:
+            pass a source if the file is not your own.
 
     Raises:
-        ArtifactError: the file is not that of such a program, or names no source.
+        ArtifactError: the file is of another kind of program, or has no source.
         UdrError: the index cannot be opened.
     """
-    program = DemonstrationProgram(student, _saved(json.loads(Path(path).read_text("utf-8")), source))
+    program = DemonstrationProgram(student, _saved_demos(json.loads(Path(path).read_text("utf-8")), source))
     program.load(path)
     return program
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """A predictor's ``forward`` or ``aforward``, which is given the demos of the call at hand."""
+    """A predictor's ``forward`` or ``aforward``, with the demos of the current call."""
 
     forward: Callable[..., object]
 
@@ -162,7 +160,7 @@ class _Shown:
         return self.forward(**{"demos": dspy.settings.get(_SETTING, []), **inputs})
 
 
-def _showing(demos: Sequence[Fields]) -> Any:  # noqa: ANN401  # DSPy's own context manager has no type
+def _showing(demos: Sequence[Fields]) -> Any:  # noqa: ANN401  # DSPy's context manager has no type
     return dspy.context(**{_SETTING: [dspy.Example(demo) for demo in demos]})
 
 
@@ -172,7 +170,7 @@ def _checked(demos: Demos, program: dspy.Module) -> Demos:
     return demos.checked(inputs, [name for signature in signatures for name in signature.output_fields])
 
 
-def _saved(state: Mapping[str, Any], source: AsyncDemonstrationSource | None) -> Demos:
+def _saved_demos(state: Mapping[str, Any], source: AsyncDemonstrationSource | None) -> Demos:
     if "demonstrations" not in state:
-        raise ArtifactError("the state holds no demonstrations; it is not that of a program of DemonstrationFewShot")
+        raise ArtifactError("the state has no demonstrations; it is not from a program of DemonstrationFewShot")
     return Demos.from_json(state["demonstrations"], source)

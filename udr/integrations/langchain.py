@@ -1,4 +1,4 @@
-"""LangChain: an example selector over an index, and a few-shot template that leaves data as it is."""
+"""LangChain: an example selector over an index, and a few-shot template that keeps braces in data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Unpack
@@ -20,24 +20,21 @@ except ImportError as error:
 class DemonstrationSelector(BaseExampleSelector):
     """Selects a task's demonstrations for each prompt: LangChain's ``BaseExampleSelector``.
 
-    An example is a dict of the demonstration's input fields and its target, all of them text, worded as udr words
-    them: nothing for null, commas between the items of a list. Both ``FewShotPromptTemplate`` and
-    ``FewShotChatMessagePromptTemplate`` take it; only the second, and ``VerbatimFewShotPromptTemplate``, show data
-    with braces as it is.
+    An example is a dict of the demonstration's input fields and its target, as text: empty for null, commas between
+    the items of a list. ``FewShotPromptTemplate`` and ``FewShotChatMessagePromptTemplate`` accept it; of these only the
+    second, and ``VerbatimFewShotPromptTemplate``, keep braces in data.
 
     Args:
-        source: a ``Retriever`` or a ``Client``; an ``AsyncClient`` answers ``aselect_examples`` alone.
-        task: the task whose demonstrations to take.
+        source: a ``Retriever`` or a ``Client``; an ``AsyncClient`` supports only ``aselect_examples``.
+        task: the task of the demonstrations.
         k: how many.
-        input_keys: the variables that make the query, named as the task's fields; None takes all that the template
-            passes, which must then be the task's fields.
-        target_key: what an example calls its target.
-        order: ``nearest_last``, beside the query, as udr's own prompts have it; ``nearest_first``, or another of
-            ``udr.order.Order``.
-        options: how demonstrations are chosen, see ``udr.retrieval.RetrievalRequest``.
+        input_keys: the variables of the query, named as the task's fields; None uses all variables of the template.
+        target_key: the key of the target in an example.
+        order: ``nearest_last`` (next to the query, as in udr's own prompts), or another of ``udr.prompts.Order``.
+        options: how demonstrations are chosen, see ``udr.RetrievalRequest``.
 
     Raises:
-        ConfigError: there is no such order or option.
+        ConfigError: an unknown order or option.
     """
 
     def __init__(
@@ -60,76 +57,65 @@ class DemonstrationSelector(BaseExampleSelector):
 
         Raises:
             InvalidInputError: a variable is missing, or the variables are not the task's fields.
-            TypeError: the source can only be awaited.
+            TypeError: the source is asynchronous.
             UdrError: the source cannot answer.
         """
-        return [self._example(found) for found in self._selector.select(self._query(input_variables))]
+        return list(map(self._example, self._selector.select(self._query(input_variables))))
 
     async def aselect_examples(self, input_variables: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return the examples for a prompt's variables; the event loop goes on meanwhile.
-
-        Raises:
-            InvalidInputError: as ``select_examples``.
-            UdrError: the source cannot answer.
-        """
-        return [self._example(found) for found in await self._selector.aselect(self._query(input_variables))]
+        """Return the examples for a prompt's variables, from any source, without blocking the event loop."""
+        return list(map(self._example, await self._selector.aselect(self._query(input_variables))))
 
     def add_example(self, example: Mapping[str, Any]) -> NoReturn:
-        """Refuse: an index is never changed.
-
-        Raises:
-            NotImplementedError: always; the message says how rows are added.
-        """
+        """Raise NotImplementedError: an index is immutable; the message says how to add rows."""
         raise NotImplementedError(
-            f"an index is never changed: add the row to the train.jsonl of task {self._selector.task!r}, "
-            "run: udr index build, then open the index again or let the service reload it"
+            f"an index is immutable: add the row to the train.jsonl of task {self._selector.task!r}, "
+            "run: udr index build, then reopen the index or let the service reload it"
         )
 
     async def aadd_example(self, example: Mapping[str, Any]) -> NoReturn:
-        """Refuse, as ``add_example``."""
+        """Raise NotImplementedError, as ``add_example``."""
         self.add_example(example)
 
     def _query(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        if self._input_keys is None:
-            return dict(variables)
-        missing = [name for name in self._input_keys if name not in variables]
-        if missing:
-            raise InvalidInputError(
-                f"variable {missing[0]!r} of input_keys is missing; found {', '.join(map(repr, variables)) or 'none'}"
-            )
-        return {name: variables[name] for name in self._input_keys}
+        names = variables if self._input_keys is None else self._input_keys
+        for name in names:
+            if name not in variables:
+                found = ", ".join(map(repr, variables)) or "none"
+                raise InvalidInputError(f"variable {name!r} of input_keys is missing; found {found}")
+        return {name: variables[name] for name in names}
 
-    def _example(self, found: RetrievedDemonstration) -> dict[str, str]:
-        if self._target_key in found.input:
+    def _example(self, demonstration: RetrievedDemonstration) -> dict[str, str]:
+        if self._target_key in demonstration.input:
             raise InvalidInputError(
-                f"task {found.task!r} has an input field {self._target_key!r}; name the target by another target_key"
+                f"task {demonstration.task!r} has an input field {self._target_key!r}; choose another target_key"
             )
-        return {name: value_text(value) for name, value in found.input.items()} | {self._target_key: found.target}
+        example = {name: value_text(value) for name, value in demonstration.input.items()}
+        return example | {self._target_key: demonstration.target}
 
 
 class VerbatimFewShotPromptTemplate(FewShotPromptTemplate):
-    """A ``FewShotPromptTemplate`` whose examples come out as they went in.
+    """A ``FewShotPromptTemplate``, with the same arguments, that shows examples unchanged.
 
-    LangChain's own joins prefix, formatted examples and suffix, and formats the result once more: braces in an
-    example are taken for variables there, and fail, vanish or are filled in. Here prefix and suffix are formatted each
-    by itself, and every example once, by ``example_prompt``. Arguments are those of ``FewShotPromptTemplate``.
+    LangChain's own formats the examples twice, so that braces in an example become variables: they raise, vanish or
+    are replaced. Here prefix, suffix and each example are formatted once, by themselves.
     """
 
-    # Else type checkers take the fields for the arguments, and ask for those that LangChain works out by itself.
+    # Without this, type checkers require arguments that LangChain derives by itself.
     def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
 
     def format(self, **kwargs: object) -> str:
         """Return the prompt for these variables."""
         variables = self._merge_partial_and_user_variables(**kwargs)
-        examples = self._get_examples(**variables)
-        return self._joined([self.example_prompt.format(**self._shown(one)) for one in examples], variables)
+        examples = [self.example_prompt.format(**self._shown(e)) for e in self._get_examples(**variables)]
+        return self._joined(examples, variables)
 
     async def aformat(self, **kwargs: object) -> str:
-        """Return the prompt for these variables; the event loop goes on while examples are selected."""
+        """Return the prompt for these variables, without blocking the event loop."""
         variables = self._merge_partial_and_user_variables(**kwargs)
         examples = await self._aget_examples(**variables)
-        return self._joined([await self.example_prompt.aformat(**self._shown(one)) for one in examples], variables)
+        return self._joined([await self.example_prompt.aformat(**self._shown(e)) for e in examples], variables)
 
     def _shown(self, example: Mapping[str, Any]) -> dict[str, Any]:
         return {name: example[name] for name in self.example_prompt.input_variables}

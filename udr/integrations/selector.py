@@ -1,4 +1,4 @@
-"""What the integrations share: asking a source for a call's demonstrations, in the order that a prompt shows them."""
+"""What the integrations share: the demonstrations of a source for one call, in the order of a prompt."""
 
 import inspect
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from udr.types import Fields
 
 @dataclass(frozen=True, kw_only=True)
 class Selector:
-    """Asks one source about one task, always in the same way.
+    """Retrieves a task's demonstrations from a source, with the same options for each call.
 
     Attributes:
         source: a retriever or a client.
-        task: the task whose demonstrations to take.
+        task: the task of the demonstrations.
         k: how many.
-        order: the order in which they come, see ``udr.order.Order``; a shuffle is one of the input alone.
-        options: how they are chosen, see ``udr.retrieval.RetrievalRequest``.
+        order: their order, see ``udr.prompts.Order``; a shuffle depends only on the input.
+        options: how they are chosen, see ``udr.RetrievalRequest``.
 
     Raises:
-        ConfigError: there is no such order or option.
+        ConfigError: an unknown order or option.
     """
 
     source: AsyncDemonstrationSource
@@ -39,31 +39,28 @@ class Selector:
         known = SelectionOptions.__annotations__
         for name in self.options:
             if name not in known:
-                raise ConfigError(f"a selection has no option {name!r}; it has {', '.join(known)}")
+                raise ConfigError(f"unknown option {name!r}; the options are {', '.join(known)}")
 
     def select(self, input: Fields) -> list[RetrievedDemonstration]:
         """Return the demonstrations for an input.
 
         Raises:
-            TypeError: the source can only be awaited.
+            TypeError: the source is asynchronous.
             UdrError: the source cannot answer.
         """
         retrieve = getattr(self.source, "retrieve", None)
         if retrieve is None or inspect.iscoroutinefunction(retrieve):
             raise TypeError(
-                f"{self.source!r} can only be awaited; call the asynchronous method, or give a Retriever or a Client"
+                f"{self.source!r} can only be awaited; call the asynchronous method, or pass a Retriever or a Client"
             )
         source = cast("DemonstrationSource", self.source)
         return self._arranged(source.retrieve(self.task, input, self.k, **self.options), input)
 
     async def aselect(self, input: Fields) -> list[RetrievedDemonstration]:
-        """Return what ``select`` does, from any source; the event loop goes on meanwhile.
-
-        Raises:
-            UdrError: the source cannot answer.
-        """
+        """Return the demonstrations for an input, from any source, without blocking the event loop."""
         return self._arranged(await self.source.aretrieve(self.task, input, self.k, **self.options), input)
 
-    def _arranged(self, found: Sequence[RetrievedDemonstration], input: Fields) -> list[RetrievedDemonstration]:
+    def _arranged(self, retrieval: Sequence[RetrievedDemonstration], input: Fields) -> list[RetrievedDemonstration]:
         query = "\n".join(map(value_text, input.values()))
-        return [found[n] for n in arranged(Order(self.order), found, query, seed=0)(range(len(found)))]
+        positions = arranged(Order(self.order), retrieval, query, seed=0)(range(len(retrieval)))
+        return [retrieval[position] for position in positions]

@@ -3,14 +3,14 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 
 from udr.data import ENCODER_WORDING
-from udr.errors import MissingExtraError, ModelError, reason
+from udr.errors import ModelError, optional_import, reason
 from udr.models import hub
 from udr.models.device import best_device
 from udr.search import Metric, Vectors
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor, nn
 
-    from udr.models.query_tokenizer import QueryTokens
+    from udr.models.query_tokenizer import QueryTokenizer
 
 RECORD = "udr.json"
 """The file in a trained model's folder that records its encoder wording."""
@@ -53,16 +53,7 @@ class Encoder(Protocol):
 
 
 class SentenceEncoder:
-    """A Sentence-Transformers model; pooling, prompts and towers come from its folder.
-
-    Attributes:
-        name: the model's name, as requested.
-        path: its folder.
-        fingerprint: a hash of the folder's files.
-        model: the Sentence-Transformers model.
-        batch_size: texts per forward pass.
-        dtype: the precision of its transformers.
-    """
+    """A Sentence-Transformers model; pooling, prompts and towers come from its folder; see ``load``."""
 
     def __init__(
         self, name: str, path: Path, model: "SentenceTransformer", batch_size: int = 32, dtype: DType = "float32"
@@ -74,26 +65,23 @@ class SentenceEncoder:
     def load(
         cls, name: str, device: str | None = None, batch_size: int = 32, dtype: DType = "float32"
     ) -> "SentenceEncoder":
-        """Load a model by name (see ``hub.locate``).
+        """Load a model by name.
 
         Args:
-            name: a hub name, a path, or ``package:NAME``.
-            device: ``cpu``, ``cuda``, ``cuda:1``, ...; None selects the best one. If there is no GPU, the CPU is used
-                instead, with a notice.
+            name: see ``hub.locate``.
+            device: see ``best_device``.
             batch_size: texts per forward pass.
-            dtype: the precision of the transformers. Indexes are built in float32; half precision is for queries, and
-                the modules after the transformers (pooling, ...) stay in float32.
+            dtype: the precision of the transformers; the modules after them (pooling, ...) stay in float32. Indexes
+                are built in float32; half precision is for queries.
 
         Raises:
             ModelError: there is no such model, or it is not an encoder.
             MissingExtraError: sentence-transformers is not installed.
         """
         path = hub.locate(name)
-        try:
+        with optional_import("sentence-transformers", "index"):
             import torch
             from sentence_transformers import SentenceTransformer
-        except ImportError as error:
-            raise MissingExtraError("sentence-transformers", "index") from error
         if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
             raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
         _check_wording(name, path)
@@ -102,7 +90,7 @@ class SentenceEncoder:
             # Explicit even for float32: the default is the precision of the saved weights.
             model = SentenceTransformer(str(path), device=device, model_kwargs={"dtype": getattr(torch, dtype)})
         except Exception as error:
-            # Truncated weights, an unknown device, another kind of configuration: each library has its own errors.
+            # Each library has its own errors: truncated weights, an unknown device, an invalid configuration, ...
             raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason(error)}") from error
         if dtype == "float32":
             model.float()
@@ -112,7 +100,7 @@ class SentenceEncoder:
 
     @property
     def dimension(self) -> int:
-        """The dimension of its vectors."""
+        """See ``Encoder.dimension``."""
         width = self.model.get_embedding_dimension()
         if width is None:
             raise ModelError(f"model {self.name!r} does not report the dimension of its vectors")
@@ -120,16 +108,16 @@ class SentenceEncoder:
 
     @property
     def metric(self) -> Metric:
-        """How its vectors are compared."""
+        """See ``Encoder.metric``."""
         metric = str(self.model.similarity_fn_name)
         if metric not in ("cosine", "dot"):
             raise ModelError(f"model {self.name!r} compares by {metric}; udr supports cosine and dot")
         return cast("Metric", metric)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of query texts, float32 [len(texts), dimension]."""
-        tokenised = self.query_tokens
-        if tokenised is None or not texts:
+        """See ``Encoder.encode_queries``."""
+        tokenizer = self.query_tokenizer
+        if tokenizer is None or not texts:
             return self._encode(self.model.encode_query, texts)
         import torch
 
@@ -140,23 +128,23 @@ class SentenceEncoder:
         padding = CPU_PADDING if device.type == "cpu" else math.inf
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         with torch.inference_mode():
-            for positions, tokens in tokenised.batches(texts, self.batch_size, padding):
+            for positions, tokens in tokenizer.batches(texts, self.batch_size, padding):
                 features = {name: torch.from_numpy(rows).to(device) for name, rows in tokens.items()}
-                vectors[positions] = self.embed(features, tokenised).cpu().numpy()
+                vectors[positions] = self.embed(features, tokenizer).cpu().numpy()
         return vectors
 
     def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+        """See ``Encoder.encode_demonstrations``."""
         return self._encode(self.model.encode_document, texts)
 
     @cached_property
-    def query_tokens(self) -> "QueryTokens | None":
+    def query_tokenizer(self) -> "QueryTokenizer | None":
         """The direct tokenizer of queries, or None if the model needs its own preprocessing.
 
         ``SentenceTransformer.encode`` inspects texts, arguments and modules in every call, which takes a tenth of a
         short text's time in torch, and a fifth in ONNX Runtime.
         """
-        from udr.models.query_tokenizer import query_tokens
+        from udr.models.query_tokenizer import direct_tokenizer
 
         first, prompts = self.model[0], self.model.prompts
         # With two towers, the queries' tower.
@@ -166,20 +154,16 @@ class SentenceEncoder:
         if fast is None:
             return None
         prompt = prompts["query"] if "query" in prompts else prompts.get(self.model.default_prompt_name or "")
-        return query_tokens(fast, prompt or "", lambda texts: self.model.preprocess(texts, prompt=prompt, task="query"))
+        prompted = partial(self.model.preprocess, prompt=prompt, task="query")
+        return direct_tokenizer(fast, prompt or "", prompted)
 
-    def embed(self, features: "dict[str, Tensor]", tokens: "QueryTokens") -> "Tensor":
-        """Return the vectors of queries, float32 [count, dimension], on the model's device.
-
-        Args:
-            features: their tokens, by the model's input names.
-            tokens: the tokenizer that made them.
-        """
+    def embed(self, features: "dict[str, Tensor]", tokenizer: "QueryTokenizer") -> "Tensor":
+        """Return the vectors of tokenised queries, float32 [count, dimension], on the model's device."""
         from torch.nn.functional import normalize
 
         if self.model.training:
             self.model.eval()
-        vectors = self.model({**features, **tokens.constants}, task="query")["sentence_embedding"]
+        vectors = self.model({**features, **tokenizer.constants}, task="query")["sentence_embedding"]
         if self.model.truncate_dim is not None:
             vectors = vectors[:, : self.model.truncate_dim]
         return normalize(vectors, p=2, dim=1) if self.metric == "cosine" else cast("Tensor", vectors)
@@ -216,10 +200,8 @@ def _float32(_module: "nn.Module", _arguments: object, features: dict[str, Any])
 
 def _check_wording(name: str, path: Path) -> None:
     record = path / RECORD
-    if not record.is_file():
-        return
     try:
-        wording = json.loads(record.read_bytes()).get("encoder_wording")
+        wording = json.loads(record.read_bytes()).get("encoder_wording") if record.is_file() else ENCODER_WORDING
     except (ValueError, AttributeError) as error:
         raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
     if wording != ENCODER_WORDING:

@@ -27,13 +27,6 @@ class Engine(StrEnum):
     ONNX = "onnx"
 
 
-_TABLE: tuple[tuple[str, bool | None, bool | None, Engine], ...] = (
-    # device, onnxruntime is installed, the processor has bfloat16 (None: either way), engine
-    # Every CUDA device has float16, which is eight times as precise as bfloat16; a model that overflows falls back.
-    ("cuda", None, None, Engine.TORCH_FP16),
-    ("cpu", True, None, Engine.ONNX),
-    ("cpu", False, True, Engine.TORCH_BF16),
-)
 _DTYPES: dict[Engine, DType] = {
     Engine.TORCH: "float32",
     Engine.TORCH_BF16: "bfloat16",
@@ -41,7 +34,7 @@ _DTYPES: dict[Engine, DType] = {
 }
 
 
-def choose(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
+def choose_engine(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
     """Return the engine for queries.
 
     Args:
@@ -50,38 +43,41 @@ def choose(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
         cpu_bf16: whether the processor has bfloat16.
     """
     kind = device.partition(":")[0]
-    for for_device, for_onnx, for_bf16, engine in _TABLE:
-        if for_device == kind and for_onnx in (None, has_onnx) and for_bf16 in (None, cpu_bf16):
-            return engine
-    return Engine.TORCH
+    if kind == "cuda":
+        # Every CUDA device has float16, which is eight times as precise as bfloat16; a model that overflows falls back.
+        return Engine.TORCH_FP16
+    if kind == "cpu" and has_onnx:
+        return Engine.ONNX
+    return Engine.TORCH_BF16 if kind == "cpu" and cpu_bf16 else Engine.TORCH
 
 
 def load_encoder(name: str, device: str | None = None, engine: str | None = None) -> "SentenceEncoder | OnnxEncoder":
     """Load a model to encode queries.
 
-    If the engine cannot compute this model correctly, torch in float32 is used instead, with a notice.
+    If the engine cannot compute this model correctly, a warning is logged and torch in float32 is used.
 
     Args:
         name: a hub name, a path, or ``package:NAME``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...; None selects the best one.
-        engine: one of ``Engine``; None uses ``choose``.
+        engine: one of ``Engine``; None uses ``choose_engine``.
 
     Raises:
         ConfigError: there is no such engine, or not for this device.
         MissingExtraError: the engine's package is not installed.
         ModelError: there is no such model, or it is not an encoder.
     """
-    wanted = None if engine is None else _engine(engine)
-    device = "cpu" if device is None and wanted is Engine.ONNX else best_device(device)
-    if wanted is None:
-        wanted = choose(device, find_spec("onnxruntime") is not None, cpu_has_bf16())
-    if wanted is Engine.ONNX and device != "cpu":
+    if engine is not None and engine not in set(Engine):
+        raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {engine!r}")
+    device = "cpu" if device is None and engine == Engine.ONNX else best_device(device)
+    if engine is None:
+        engine = choose_engine(device, find_spec("onnxruntime") is not None, cpu_has_bf16())
+    if engine == Engine.ONNX and device != "cpu":
         raise ConfigError(f"engine 'onnx' runs on the CPU, not on {device!r}; use another engine, or device 'cpu'")
     if device == "cpu":
         import torch
 
         torch.set_num_threads(num_threads())
-    return _onnx(name) if wanted is Engine.ONNX else _torch(name, device, _DTYPES[wanted])
+    return _onnx(name) if engine == Engine.ONNX else _torch(name, device, _DTYPES[Engine(engine)])
 
 
 def engine_of(encoder: "SentenceEncoder | OnnxEncoder") -> Engine:
@@ -89,13 +85,6 @@ def engine_of(encoder: "SentenceEncoder | OnnxEncoder") -> Engine:
     if isinstance(encoder, SentenceEncoder):
         return next(engine for engine, dtype in _DTYPES.items() if dtype == encoder.dtype)
     return Engine.ONNX
-
-
-def _engine(name: str) -> Engine:
-    try:
-        return Engine(name)
-    except ValueError:
-        raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {name!r}") from None
 
 
 def _onnx(name: str) -> "SentenceEncoder | OnnxEncoder":

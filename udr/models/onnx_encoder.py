@@ -5,23 +5,20 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from udr.errors import MissingExtraError, ModelError, reason
+from udr.errors import ModelError, optional_import, reason
 from udr.files import first_to_finish
 from udr.models.encoder import SentenceEncoder
 from udr.models.hub import cache_folder
 from udr.models.probe_texts import PROBES, agreement
-from udr.models.query_tokenizer import CPU_PADDING, QueryTokens, Tokens
+from udr.models.query_tokenizer import CPU_PADDING, QueryTokenizer, Tokens
 from udr.search import Vectors
 
-try:
+with optional_import("onnxruntime", "onnx"):
     import onnxruntime
-except ImportError as error:
-    raise MissingExtraError("onnxruntime", "onnx") from error
 import torch
 
 _LOG = logging.getLogger(__name__)
@@ -35,93 +32,75 @@ LEAST = 0.9999
 _FILE = "queries.onnx"
 
 _SLOWER = ["SkipLayerNormFusion"]
-"""Optimisations that are disabled: on a CPU, this fusion makes a text 9 % slower."""
+"""Disabled optimisations: on a CPU, this fusion makes a text 9 % slower."""
 
-_PIECE = 8
+_BATCH = 8
 """The largest batch of one thread; larger ones gain nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sessions:
-    """Two sessions: ``narrow`` computes on the calling thread, ``wide`` on all threads together.
-
-    Threads that share a text wait for one another at every step of the model. A single text gains from that; for many
-    texts, one thread per text is faster.
-    """
-
-    narrow: onnxruntime.InferenceSession
-    wide: onnxruntime.InferenceSession
-
-    @classmethod
-    def open(cls, path: Path, num_threads: int) -> "_Sessions":
-        narrow = _session(path, 1)
-        return cls(narrow, _session(path, num_threads) if num_threads > 1 else narrow)
 
 
 class OnnxEncoder:
     """Encodes queries with ONNX Runtime on the CPU, and demonstrations with the original torch model.
 
-    Attributes:
-        name: the model's name, as requested.
-        fingerprint: the original model's; the vectors are equal up to rounding.
-        dimension: the dimension of its vectors.
-        metric: how its vectors are compared.
+    It has the fingerprint of the original model, since the vectors are equal up to rounding.
+
+    Args:
+        encoder: a float32 encoder on the CPU.
+        tokenizer: its tokenizer of queries.
+        path: the exported model.
+        num_threads: threads that compute.
     """
 
-    def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens, sessions: _Sessions, num_threads: int) -> None:
+    def __init__(self, encoder: SentenceEncoder, tokenizer: QueryTokenizer, path: Path, num_threads: int) -> None:
         self.name, self.fingerprint = encoder.name, encoder.fingerprint
         self.dimension, self.metric = encoder.dimension, encoder.metric
-        self._encoder, self._tokens, self._sessions, self._num_threads = encoder, tokens, sessions, num_threads
+        self._encoder, self._tokenizer, self._num_threads = encoder, tokenizer, num_threads
+        # Threads that share a text wait for one another at every step of the model. A single text gains from that; for
+        # many texts, one thread per text is faster.
+        self._single = _session(path, 1)
+        self._shared = _session(path, num_threads) if num_threads > 1 else self._single
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="udr-onnx")
-        self._read = {given.name for given in sessions.narrow.get_inputs()}
+        self._inputs = [node.name for node in self._single.get_inputs()]
 
     @classmethod
     def of(cls, encoder: SentenceEncoder, num_threads: int) -> "OnnxEncoder":
         """Return an encoder's ONNX version; the first call exports it into ``cache_folder()``, which takes seconds.
 
-        Args:
-            encoder: a float32 encoder on the CPU.
-            num_threads: threads that compute.
-
         Raises:
             ModelError: the model cannot be exported, or the export disagrees with torch.
         """
-        tokens = encoder.query_tokens
-        if tokens is None:
-            raise ModelError(
-                f"model {encoder.name!r} preprocesses queries beyond its tokenizer, and cannot be exported"
-            )
-        path = _exported(encoder, tokens)
+        tokenizer = encoder.query_tokenizer
+        if tokenizer is None:
+            message = f"model {encoder.name!r} preprocesses queries beyond its tokenizer, and cannot be exported"
+            raise ModelError(message)
+        path = _exported(encoder, tokenizer)
         try:
-            sessions = _Sessions.open(path, num_threads)
+            exported = cls(encoder, tokenizer, path, num_threads)
         except Exception as error:
             # onnxruntime's errors have no common base.
             raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}; delete its folder") from error
-        exported = cls(encoder, tokens, sessions, num_threads)
         least = agreement(encoder.encode_queries(PROBES), exported.encode_queries(PROBES))
         if not least >= LEAST:
             raise ModelError(f"model {encoder.name!r} in ONNX Runtime agrees with torch only to {least:.4f}")
         return exported
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of query texts, float32 [len(texts), dimension]."""
+        """See ``Encoder.encode_queries``."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
 
         def compute(session: onnxruntime.InferenceSession, positions: Sequence[int], tokens: Tokens) -> None:
-            (vectors[positions],) = session.run(None, {name: tokens[name] for name in self._read})
+            (vectors[positions],) = session.run(None, {name: tokens[name] for name in self._inputs})
 
         if len(texts) <= self._num_threads:
-            for positions, tokens in self._tokens.batches(texts, _PIECE, CPU_PADDING):
-                compute(self._sessions.wide, positions, tokens)
+            for positions, tokens in self._tokenizer.batches(texts, _BATCH, CPU_PADDING):
+                compute(self._shared, positions, tokens)
         else:
-            pieces = self._tokens.batches(texts, _PIECE, CPU_PADDING, self._num_threads)
-            futures = [self._threads.submit(compute, self._sessions.narrow, *piece) for piece in pieces]
-            for future in futures:
+            batches = self._tokenizer.batches(texts, _BATCH, CPU_PADDING, self._num_threads)
+            for future in [self._threads.submit(compute, self._single, *batch) for batch in batches]:
                 future.result()
         return vectors
 
     def encode_demonstrations(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors of demonstration texts, float32 [len(texts), dimension]."""
+        """See ``Encoder.encode_demonstrations``."""
         return self._encoder.encode_demonstrations(texts)
 
 
@@ -136,14 +115,14 @@ def _session(path: Path, num_threads: int) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER)
 
 
-def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
+def _exported(encoder: SentenceEncoder, tokenizer: QueryTokenizer) -> Path:
     folder = cache_folder() / "onnx" / f"{encoder.fingerprint}-{VERSION}"
     if folder.is_dir():
         return folder / _FILE
     _LOG.info("model %r: exporting to ONNX in %s", encoder.name, folder)
     try:
         with first_to_finish(folder) as staging:
-            _export(encoder, tokens, staging / _FILE)
+            _export(encoder, tokenizer, staging / _FILE)
     except Exception as error:
         # Exporters raise many kinds of errors; the disk may be full or read-only.
         cause = reason(error.__cause__ or error)
@@ -154,21 +133,22 @@ def _exported(encoder: SentenceEncoder, tokens: QueryTokens) -> Path:
 class _Chain(torch.nn.Module):
     """The path from a query's tokens to its vector: transformer, pooling, further modules, normalisation."""
 
-    def __init__(self, encoder: SentenceEncoder, tokens: QueryTokens) -> None:
+    def __init__(self, encoder: SentenceEncoder, tokenizer: QueryTokenizer) -> None:
         super().__init__()
-        self.model, self._embed, self._tokens = encoder.model, encoder.embed, tokens
+        self.model, self._embed, self._tokenizer = encoder.model, encoder.embed, tokenizer
 
     def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
-        return self._embed(features, self._tokens)
+        return self._embed(features, self._tokenizer)
 
 
-def _export(encoder: SentenceEncoder, tokens: QueryTokens, path: Path) -> None:
+def _export(encoder: SentenceEncoder, tokenizer: QueryTokenizer, path: Path) -> None:
     # Two texts of different lengths, so that batch size and padding do not become constants of the graph.
-    sample = {name: torch.from_numpy(rows) for name, rows in tokens.together(["one text", "and a longer one"]).items()}
+    batch = tokenizer.batch(["one text", "and a longer one"])
+    sample = {name: torch.from_numpy(rows) for name, rows in batch.items()}
     dynamic = {name: {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC} for name in sample}
     with _quietly(), torch.no_grad():
         program = torch.onnx.export(
-            _Chain(encoder, tokens).eval(),
+            _Chain(encoder, tokenizer).eval(),
             kwargs={"features": sample},
             dynamo=True,
             dynamic_shapes={"features": dynamic},

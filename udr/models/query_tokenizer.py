@@ -16,10 +16,8 @@ Tokens = Mapping[str, NDArray[np.int64]]
 """A model's inputs for a batch, by name: each int64 [num_texts, longest text]."""
 
 CPU_PADDING = 0.1
-"""The largest share of padding per batch on a CPU, where padding costs as much as text and another batch little.
-
-Queries of several tasks differ so much in length that sorted batches of 32 take twice the time.
-"""
+"""The largest share of padding per batch on a CPU, where padding costs as much as text and another batch little: with
+queries of several tasks, sorted batches of 32 would take twice the time."""
 
 AT_ONCE = 4096
 """Texts tokenised and sorted by length at once; each encoding takes a few kilobytes until it is padded."""
@@ -28,7 +26,7 @@ _PARTS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "a
 """Attributes of an encoding, by the models' names of them."""
 
 
-class QueryTokens:
+class QueryTokenizer:
     """Tokenises queries exactly as a model's own preprocessing does; thread-safe.
 
     Args:
@@ -56,7 +54,7 @@ class QueryTokens:
         return int(truncation["max_length"]) if truncation else 0
 
     def batches(
-        self, texts: Sequence[str], size: int, padding: float, threads: int = 1
+        self, texts: Sequence[str], size: int, padding: float, threads: int = 1, *, at_once: int = AT_ONCE
     ) -> Iterator[tuple[list[int], Tokens]]:
         """Yield batches of similar lengths: positions in ``texts``, and tokens.
 
@@ -65,14 +63,15 @@ class QueryTokens:
             size: the largest batch.
             padding: the largest number of padding tokens per token of text.
             threads: threads that share the batches; the last batches are small, so that all threads finish together.
+            at_once: texts tokenised and sorted at once.
         """
-        for start in range(0, len(texts), AT_ONCE):
-            encodings = self._encodings(texts[start : start + AT_ONCE])
+        for start in range(0, len(texts), at_once):
+            encodings = self._encodings(texts[start : start + at_once])
             for positions in _by_length([len(encoding) for encoding in encodings], size, padding, threads):
                 batch = [encodings[position] for position in positions]
                 yield [start + position for position in positions], self._padded(batch)
 
-    def together(self, texts: Sequence[str]) -> Tokens:
+    def batch(self, texts: Sequence[str]) -> Tokens:
         """Return the tokens of texts as one batch."""
         return self._padded(self._encodings(texts))
 
@@ -90,12 +89,12 @@ class QueryTokens:
 
 def _by_length(lengths: Sequence[int], size: int, padding: float, threads: int) -> Iterator[list[int]]:
     """Yield positions of similar lengths, shortest first."""
-    batch, tokens, most = list[int](), 0, _share(len(lengths), size, threads)
+    batch, tokens, limit = list[int](), 0, _share(len(lengths), size, threads)
     for number, position in enumerate(sorted(range(len(lengths)), key=lengths.__getitem__)):
         wide = lengths[position] * (len(batch) + 1) > (1 + padding) * (tokens + lengths[position])
-        if batch and (wide or len(batch) >= most):
+        if batch and (wide or len(batch) >= limit):
             yield batch
-            batch, tokens, most = [], 0, _share(len(lengths) - number, size, threads)
+            batch, tokens, limit = [], 0, _share(len(lengths) - number, size, threads)
         batch.append(position)
         tokens += lengths[position]
     if batch:
@@ -107,28 +106,22 @@ def _share(left: int, size: int, threads: int) -> int:
     return size if threads == 1 else min(size, max(2, left // (2 * threads)))
 
 
-def query_tokens(
+def direct_tokenizer(
     tokenizer: "Tokenizer", prompt: str, preprocess: Callable[[list[str]], Mapping[str, Any]]
-) -> QueryTokens | None:
-    """Return a direct tokenizer of a model's queries, or None if it would differ from the model's own preprocessing.
+) -> QueryTokenizer | None:
+    """Return a direct tokenizer of a model's queries, or None if its tokens differ from the model's own on the probes.
 
-    Models may use chat templates, query expansion or packing without padding; the probe texts show whether this model
-    does not.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        prompt: the prefix of every query.
-        preprocess: the model's own preprocessing of queries.
+    They differ if ``preprocess``, the model's own preprocessing, uses a chat template, expands queries or does not pad.
     """
     inputs = preprocess(list(PROBES))
     names = [name for name, value in inputs.items() if hasattr(value, "numpy")]
-    # That call has set the tokenizer's truncation and padding.
+    # The call above has set the tokenizer's truncation and padding.
     if not names or not _PARTS.keys() >= set(names) or tokenizer.padding is None:
         return None
     constants = {name: value for name, value in inputs.items() if name not in names}
-    direct = QueryTokens(tokenizer, prompt, names, constants)
+    direct = QueryTokenizer(tokenizer, prompt, names, constants)
     for texts in (list(PROBES), ["one text"], ["one " * (direct.longest + 8), "longer and shorter than what is cut"]):
-        actual, expected = direct.together(texts), preprocess(texts)
+        actual, expected = direct.batch(texts), preprocess(texts)
         if not all(np.array_equal(actual[name], expected[name].numpy()) for name in names):
             return None
     return direct

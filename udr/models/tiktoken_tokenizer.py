@@ -2,14 +2,14 @@
 
 import base64
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from udr.errors import MissingExtraError, ModelError, reason
-from udr.models.token_counter import Message
+from udr.errors import ModelError, optional_import, reason
+from udr.models.token_counter import LoadedTokenizer
 
 if TYPE_CHECKING:
     from tiktoken import Encoding
@@ -18,22 +18,13 @@ if TYPE_CHECKING:
 ENCODINGS = ("o200k_base", "cl100k_base", "p50k_base", "r50k_base")
 
 
-class TiktokenTokenizer:
+class TiktokenTokenizer(LoadedTokenizer):
     """A tiktoken encoding; special tokens in data count as plain text, as in OpenAI's API.
 
-    Attributes:
-        name: its name.
+    It has no chat template, since OpenAI's is not published.
     """
 
-    has_chat_template = False
-
     def __init__(self, encoding: "Encoding", name: str | None = None) -> None:
-        """Wrap an encoding.
-
-        Args:
-            encoding: the encoding.
-            name: its name; None uses the encoding's own.
-        """
         self.name, self._encoding = name or encoding.name, encoding
 
     @classmethod
@@ -44,16 +35,14 @@ class TiktokenTokenizer:
             ModelError: the name is not one of ``ENCODINGS``, or the file differs from the published one.
             MissingExtraError: tiktoken is not installed.
         """
-        try:
+        with optional_import("tiktoken", "tiktoken"):
             import tiktoken
             import tiktoken_ext.openai_public as published
-        except ImportError as error:
-            raise MissingExtraError("tiktoken", "tiktoken") from error
         if path.stem not in ENCODINGS:
+            names = ", ".join(f"{encoding}.tiktoken" for encoding in ENCODINGS)
             raise ModelError(
-                f"tokenizer {name!r}: the file's name must be one of "
-                f"{', '.join(f'{encoding}.tiktoken' for encoding in ENCODINGS)}; found {path.name}; for another "
-                "encoding, use TiktokenTokenizer(encoding)"
+                f"tokenizer {name!r}: the file's name must be one of {names}; found {path.name}; "
+                "for another encoding, use TiktokenTokenizer(encoding)"
             )
         try:
             return cls(tiktoken.Encoding(**_definition(getattr(published, path.stem), path)), name)
@@ -71,21 +60,9 @@ class TiktokenTokenizer:
         """The texts of its special tokens."""
         return tuple(sorted(self._encoding.special_tokens_set))
 
-    def count(self, text: str) -> int:
-        """Return the number of tokens of a text; no special tokens are added."""
+    def _count(self, text: str, *, special: bool) -> int:
+        # An encoding adds no special tokens.
         return len(self._encoding.encode_ordinary(text))
-
-    def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text."""
-        return [self.count(text) for text in texts]
-
-    def count_messages(self, messages: Sequence[Message]) -> int:
-        """Raise, since OpenAI's chat template is not published.
-
-        Raises:
-            ModelError: always.
-        """
-        raise ModelError(f"tokenizer {self.name!r} has no chat template")
 
 
 def _definition(published: Callable[[], dict[str, Any]], path: Path) -> dict[str, Any]:

@@ -1,7 +1,10 @@
-"""Protocols for counting tokens with any library."""
+"""Counting tokens with any library: protocols, and what the package's own counters share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypedDict, runtime_checkable
+
+from udr.errors import InvalidInputError, ModelError
 
 
 class Message(TypedDict):
@@ -38,18 +41,59 @@ class ChatCounter(TokenCounter, Protocol):
         """Return the number of tokens of a chat, formatted by the template up to the start of the answer."""
 
 
-class LoadedTokenizer(ChatCounter, Protocol):
-    """The type that ``load_tokenizer`` returns."""
+class LoadedTokenizer(ABC):
+    """A tokenizer that ``load_tokenizer`` returns.
+
+    Attributes:
+        name: its name, as requested.
+    """
 
     name: str
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """A hash of the tokenizer: 16 hex digits."""
 
     @property
-    def special_tokens(self) -> Sequence[str]:
+    @abstractmethod
+    def special_tokens(self) -> tuple[str, ...]:
         """The texts of its special tokens."""
 
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether it has a chat template."""
+        return False
+
+    def count(self, text: str) -> int:
+        """Return the number of tokens of a text, including added special tokens ([CLS], BOS).
+
+        Raises:
+            InvalidInputError: the text contains a lone surrogate, which UTF-8 cannot encode.
+        """
+        return self._count(text, special=True)
+
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text, without added special tokens."""
+        """Return the number of tokens of each text, without added special tokens; errors as ``count``."""
+        return [self._count(text, special=False) for text in texts]
+
+    def count_messages(self, messages: Sequence[Message]) -> int:
+        """Return the number of tokens of a chat, formatted by the template up to the start of the answer.
+
+        Raises:
+            ModelError: there is no chat template.
+            InvalidInputError: the template rejects these messages, or a text is not valid Unicode.
+        """
+        return self._count(self.render(messages), special=False)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """Return messages formatted by the chat template; errors as ``count_messages``."""
+        raise ModelError(f"tokenizer {self.name!r} has no chat template")
+
+    @abstractmethod
+    def _count(self, text: str, *, special: bool) -> int: ...
+
+
+def lone_surrogate() -> InvalidInputError:
+    """Return the error for a text that UTF-8 cannot encode."""
+    return InvalidInputError("a text is not valid Unicode: it contains a lone surrogate")

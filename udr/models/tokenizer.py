@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udr.errors import InvalidInputError, MissingExtraError, ModelError, reason
+from udr.errors import ModelError, optional_import, reason
 from udr.models import hub
-from udr.models.token_counter import ChatCounter, LoadedTokenizer, Message, Render, TokenCounter
+from udr.models.token_counter import LoadedTokenizer, Message, Render, lone_surrogate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -17,80 +17,61 @@ if TYPE_CHECKING:
     from udr.models.transformers_tokenizer import TransformersTokenizer
 
 _FILE = "tokenizer.json"
-# Files from which Transformers can build a tokenizer without a tokenizer.json.
+# Transformers can build a tokenizer from these without a tokenizer.json.
 _SLOW_FILES = ("tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
-__all__ = ["ChatCounter", "FileTokenizer", "LoadedTokenizer", "TokenCounter", "load_tokenizer"]
 
-
-class FileTokenizer:
+class FileTokenizer(LoadedTokenizer):
     """The tokenizer of a ``tokenizer.json``; thread-safe.
 
-    Attributes:
-        name: its name, as requested.
-        fingerprint: a hash of its file: 16 hex digits.
-        special_tokens: the texts of its special tokens.
+    Args:
+        name: its name.
+        tokenizer: its truncation and padding are turned off.
+        fingerprint: the hash of its file.
+        render: its chat template, if it has one.
     """
 
     def __init__(
         self, name: str, tokenizer: "Tokenizer", fingerprint: str | None = None, render: Render | None = None
     ) -> None:
-        """Wrap a tokenizer.
-
-        Args:
-            name: its name.
-            tokenizer: its truncation and padding are turned off.
-            fingerprint: the hash of its file.
-            render: its chat template, if it has one.
-        """
-        self.fingerprint = fingerprint or _fingerprint(tokenizer.to_str().encode())
+        self._fingerprint = fingerprint or _fingerprint(tokenizer.to_str().encode())
         # A sentence encoder's file truncates and pads to its window: every text would count as that many tokens.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.name, self._tokenizer, self._render = name, tokenizer, render
-        self.special_tokens = tuple(t.content for t in tokenizer.get_added_tokens_decoder().values() if t.special)
 
-    def count(self, text: str) -> int:
-        """Return the number of tokens of a text, including added special tokens ([CLS], BOS).
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its file: 16 hex digits."""
+        return self._fingerprint
 
-        Raises:
-            InvalidInputError: the text contains a lone surrogate, which UTF-8 cannot encode.
-        """
-        return self._count(text, special=True)
-
-    def count_inside(self, text: str) -> int:
-        """Return the number of tokens of a text, without added special tokens; errors as ``count``."""
-        return self._count(text, special=False)
-
-    def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return ``count_inside`` of several texts, on all cores."""
-        try:
-            return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-        except TypeError as error:
-            raise _lone_surrogate() from error
+    @cached_property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The texts of its special tokens."""
+        return tuple(token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special)
 
     @property
     def has_chat_template(self) -> bool:
         """Whether it has a chat template."""
         return self._render is not None
 
-    def count_messages(self, messages: Sequence[Message]) -> int:
-        """Return the number of tokens of a chat, formatted by the template up to the start of the answer.
+    def counts_inside(self, texts: Sequence[str]) -> list[int]:
+        """See ``LoadedTokenizer.counts_inside``; on all cores."""
+        try:
+            return [len(encoding) for encoding in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        except TypeError as error:
+            raise lone_surrogate() from error
 
-        Raises:
-            ModelError: there is no chat template.
-            InvalidInputError: the template rejects these messages, or a text is not valid Unicode.
-        """
-        if self._render is None:
-            raise ModelError(f"tokenizer {self.name!r} has no chat template")
-        return self._count(self._render(messages), special=False)
+    def render(self, messages: Sequence[Message]) -> str:
+        """See ``LoadedTokenizer.render``."""
+        return super().render(messages) if self._render is None else self._render(messages)
 
     def _count(self, text: str, *, special: bool) -> int:
         try:
             return len(self._tokenizer.encode(text, add_special_tokens=special))
         except TypeError as error:
-            raise _lone_surrogate() from error
+            raise lone_surrogate() from error
 
 
 def load_tokenizer(name: str) -> LoadedTokenizer:
@@ -117,10 +98,8 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
 
 
 def _open(path: Path, name: str) -> FileTokenizer:
-    try:
+    with optional_import("tokenizers", "index"):
         from tokenizers import Tokenizer
-    except ImportError as error:
-        raise MissingExtraError("tokenizers", "index") from error
     try:
         data = path.read_bytes()
         tokenizer = Tokenizer.from_buffer(data)
@@ -155,10 +134,6 @@ def _has_template(folder: Path) -> bool:
 
 def _fingerprint(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def _lone_surrogate() -> InvalidInputError:
-    return InvalidInputError("a text is not valid Unicode: it contains a lone surrogate")
 
 
 def _file(name: str, path: Path) -> Path:

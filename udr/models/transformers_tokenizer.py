@@ -8,27 +8,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udr.errors import InvalidInputError, MissingExtraError, ModelError, reason
-from udr.models.token_counter import Message
+from udr.errors import InvalidInputError, ModelError, optional_import, reason
+from udr.models.token_counter import LoadedTokenizer, Message, lone_surrogate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class TransformersTokenizer:
+class TransformersTokenizer(LoadedTokenizer):
     """A tokenizer of Transformers, fast or slow.
 
-    Attributes:
+    Args:
+        tokenizer: the tokenizer; it is not changed, and its truncation and padding do not affect counts.
         name: its name.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str = "transformers") -> None:
-        """Wrap a tokenizer without changing it; its truncation and padding do not affect counts.
-
-        Args:
-            tokenizer: the tokenizer.
-            name: its name.
-        """
         self.name = name
         # Transformers' types are too loose to check.
         self._tokenizer: Any = tokenizer
@@ -47,10 +42,8 @@ class TransformersTokenizer:
             ModelError: Transformers cannot read it.
             MissingExtraError: Transformers, or a library that it needs for this tokenizer, is not installed.
         """
-        try:
+        with optional_import("transformers", "index"):
             from transformers import AutoTokenizer
-        except ImportError as error:
-            raise MissingExtraError("transformers", "index") from error
         try:
             return cls(AutoTokenizer.from_pretrained(str(folder), local_files_only=True), name)
         except Exception as error:
@@ -70,37 +63,13 @@ class TransformersTokenizer:
         added = (str(token) for token in self._tokenizer.added_tokens_decoder.values() if token.special)
         return tuple(dict.fromkeys([*self._tokenizer.all_special_tokens, *added]))
 
-    def count(self, text: str) -> int:
-        """Return the number of tokens of a text, including added special tokens ([CLS], BOS).
-
-        Raises:
-            InvalidInputError: the text contains a lone surrogate, which UTF-8 cannot encode.
-        """
-        return self._count(text, special=True)
-
-    def counts_inside(self, texts: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each text, without added special tokens; errors as ``count``."""
-        return [self._count(text, special=False) for text in texts]
-
     @property
     def has_chat_template(self) -> bool:
         """Whether it has a chat template."""
         return bool(self._tokenizer.chat_template)
 
-    def count_messages(self, messages: Sequence[Message]) -> int:
-        """Return the number of tokens of a chat, formatted by the template up to the start of the answer.
-
-        Raises:
-            InvalidInputError: the template rejects these messages, or a text is not valid Unicode.
-        """
-        return self._count(self.render(messages), special=False)
-
     def render(self, messages: Sequence[Message]) -> str:
-        """Return messages formatted by the chat template, up to the start of the answer.
-
-        Raises:
-            InvalidInputError: the template rejects these messages.
-        """
+        """See ``LoadedTokenizer.render``."""
         try:
             chat = [dict(message) for message in messages]
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
@@ -118,4 +87,4 @@ class TransformersTokenizer:
                 return len(self._fast.encode(text, add_special_tokens=special))
             return len(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
         except (TypeError, UnicodeEncodeError) as error:
-            raise InvalidInputError("a text is not valid Unicode: it contains a lone surrogate") from error
+            raise lone_surrogate() from error

@@ -1,24 +1,56 @@
 """Which demonstrations fit a token budget: decided by the tokens of the assembled prompt, at little cost.
 
-Counting a long prompt anew for each demonstration would cost many times what the prompt is worth. So each demonstration
-is counted once, or not at all where the index has its count, and so is each seam between two parts; whole prompts are
-counted only where a token or two decide. The finished prompt is counted once: if the sum is not that count, to the
-token, then the tokenizer looks farther than an edge, and whole prompts are counted from the start.
+Tokens do not add up: where two texts join, a newline may merge with the text before it. But the effect depends only on
+the edges of the two texts, so each demonstration is counted once (or not at all if the index has its count), and so is
+each pair of edges. Whole prompts are counted only if a token or two decide. The finished prompt is counted once; if the
+sum differs from that count, the tokenizer looks beyond an edge, and whole prompts are counted from the start.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cache, cached_property
+from itertools import pairwise, starmap
 
 from udr.data import formatting
 from udr.models import TokenCounter
 from udr.prompts.ordering import Arrange
-from udr.prompts.token_counts import Memo, TokenCounts
 
-# Tokens by which a demonstration may miss the limit and still be counted on the whole prompt: a count that
-# rounds, as one of characters by four does, adds up to within one or two.
+# If the sum exceeds the limit by at most this many tokens, the whole prompt is counted: sums of a counter that rounds,
+# such as characters divided by four, are off by one or two.
 _DOUBT = 2
+
+# An edge is a text's first or last word with the spaces around it, up to this many characters: no common tokenizer
+# looks farther. Many demonstrations share a short edge.
+_EDGE = 32
+_FIRST, _LAST = re.compile(r"\s*\S*"), re.compile(r"\S*\s*\Z")
+
+TRUNCATION_MARK = " […]"
+"""Replaces the end of a truncated text."""
+
+
+class TokenCounts:
+    """Counts texts without the tokens that surround a whole prompt; not thread-safe.
+
+    Attributes:
+        edge: the tokens of a short text alone, cached.
+    """
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self._counter = counter
+        self._around = counter.count("")
+        self.edge = cache(self.alone)
+
+    def alone(self, part: str) -> int:
+        """Return the tokens of a text alone."""
+        return self._counter.count(part) - self._around
+
+    def join(self, before: str, after: str, gap: str = formatting.SEPARATOR) -> int:
+        """Return how many more tokens two texts have with a gap between them than alone; may be negative."""
+        last, first = _LAST.search(before[-_EDGE:]), _FIRST.match(after[:_EDGE])
+        assert last is not None and first is not None, "both match an empty text"
+        tail, head = last.group(), first.group()
+        return self.edge(tail + gap + head) - self.edge(tail) - self.edge(head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +58,9 @@ class Block:
     """What a demonstration adds to a prompt.
 
     Attributes:
-        parts: its text, or what the user says and what the assistant answers.
-        gap: what stands between two parts in the demonstration's text.
-        tokens: of that text alone, without those that are added around a text; None where they are to be counted.
+        parts: its text, or the user's turn and the assistant's.
+        gap: the text between two parts in the demonstration's text.
+        tokens: the tokens of its text alone, without surrounding tokens; None if they must be counted.
     """
 
     parts: tuple[str, ...]
@@ -36,119 +68,130 @@ class Block:
     tokens: int | None = None
 
 
-def last_first(taken: Sequence[int]) -> Sequence[int]:
-    """Arrange positions so that the first stands last."""
-    return sorted(taken, reverse=True)
+def last_first(positions: Sequence[int]) -> Sequence[int]:
+    """Arrange positions so that the first is shown last."""
+    return sorted(positions, reverse=True)
 
 
+@dataclass(eq=False)
 class PromptLayout:
-    """A prompt whose demonstrations are yet to be chosen: instruction, demonstrations and query, joined by blank lines.
+    """Instruction, demonstrations to choose from and query, joined by blank lines.
 
     Attributes:
-        instruction: stands at the top.
-        blocks: the demonstrations that may be shown, in the order in which they are to be taken.
-        query: stands last.
-        arranged: brings those that are taken into the order in which they are shown.
+        counter: counts tokens.
+        instruction: the top of the prompt.
+        blocks: the demonstrations that the prompt may show, in the order of choice.
+        query: the end of the prompt.
+        arranged: brings the chosen positions into the order in which the prompt shows them.
+        frame_tokens: tokens of the prompt beside those that are counted.
+        block_tokens: tokens of each demonstration beside those that are counted.
     """
 
-    def __init__(
-        self,
-        counter: TokenCounter,
-        instruction: str,
-        blocks: Sequence[Block],
-        query: str,
-        arranged: Arrange = last_first,
-        frame_tokens: int = 0,
-        block_tokens: int = 0,
-    ) -> None:
-        """Prepare a draft.
+    counter: TokenCounter
+    instruction: str
+    blocks: Sequence[Block]
+    query: str
+    arranged: Arrange = last_first
+    frame_tokens: int = 0
+    block_tokens: int = 0
 
-        Args:
-            counter: counts the tokens.
-            instruction: stands at the top.
-            blocks: the demonstrations that may be shown, the one to be taken first at the front.
-            query: stands last.
-            arranged: from the positions that are taken to the order in which they are shown.
-            frame_tokens: what the prompt costs on top of the tokens that are counted.
-            block_tokens: what each demonstration does.
-        """
-        self.instruction, self.blocks, self.query, self.arranged = instruction, blocks, query, arranged
-        self._counter, self._frame_tokens, self._block_tokens = counter, frame_tokens, block_tokens
-        self._weights = Memo[int, int](lambda position: self.weight(self.blocks[position]))
-        self._joins = Memo[tuple[int | None, int | None], int](lambda pair: self.join(*pair))
+    def __post_init__(self) -> None:
+        self._weight = cache(lambda position: self.weight(self.blocks[position]))
+        self._join = cache(self.join)
 
     @cached_property
     def bare(self) -> int:
-        """Tokens of the prompt without any demonstration."""
+        """Tokens of the prompt without demonstrations."""
         return self.count(())
 
+    @cached_property
+    def token_counts(self) -> TokenCounts:
+        """The token counts of parts and their edges."""
+        return TokenCounts(self.counter)
+
     def joined(self, shown: Sequence[int]) -> str:
-        """Return the prompt as one text that shows the demonstrations at these positions, in this order."""
+        """Return the prompt that shows these positions, in this order, as one text."""
         return formatting.prompt(self.instruction, [part for n in shown for part in self.blocks[n].parts], self.query)
 
     def count(self, shown: Sequence[int]) -> int:
-        """Return the tokens of the prompt that shows these positions in this order, counted on the whole."""
-        return self._counter.count(self.joined(shown)) + self._frame_tokens + len(shown) * self._block_tokens
+        """Return the tokens of the whole prompt that shows these positions, in this order."""
+        return self.counter.count(self.joined(shown)) + self.frame_tokens + len(shown) * self.block_tokens
 
     def estimate(self, shown: Sequence[int]) -> int:
-        """Return the same as a sum over what stands there and the seams between, each counted once."""
-        chain = (None, *shown, None)
-        seams = sum(map(self._joins.__getitem__, pairwise(chain)))
-        return self.bare + sum(map(self._weights.__getitem__, shown)) + seams - self._joins[None, None]
-
-    @cached_property
-    def _seams(self) -> TokenCounts:
-        return TokenCounts(self._counter)
+        """Return the same as ``count``, as a sum over the demonstrations and the joins between them."""
+        joins = sum(starmap(self._join, pairwise((None, *shown, None))))
+        return self.bare + sum(map(self._weight, shown)) + joins - self._join(None, None)
 
     def join(self, before: int | None, after: int | None) -> int:
-        """Return what the seam of two neighbours adds; None stands for the instruction, and for the query."""
+        """Return the tokens that joining two neighbours adds; None is the instruction before, the query after."""
         first = self.instruction if before is None else self.blocks[before].parts[-1]
-        then = self.query if after is None else self.blocks[after].parts[0]
-        return self._seams.join(first, then)
+        second = self.query if after is None else self.blocks[after].parts[0]
+        return self.token_counts.join(first, second)
 
     def weight(self, block: Block) -> int:
-        """Return the tokens of a demonstration as the prompt shows it, without the seams around it."""
-        within = sum(self._seams.join(first, then) for first, then in pairwise(block.parts))
-        return self.contents(block) + within + self._block_tokens
+        """Return the tokens of a demonstration as the prompt shows it, without the joins around it."""
+        joins = sum(self.token_counts.join(first, second) for first, second in pairwise(block.parts))
+        return self.contents(block) + joins + self.block_tokens
 
     def contents(self, block: Block) -> int:
-        """Return the tokens of its parts, each alone."""
+        """Return the tokens of a demonstration's parts, each alone."""
         if block.tokens is None:
-            return sum(map(self._seams.alone, block.parts))
-        within = sum(self._seams.join(first, then, block.gap) for first, then in pairwise(block.parts))
-        return block.tokens - within
+            return sum(map(self.token_counts.alone, block.parts))
+        return block.tokens - sum(self.token_counts.join(*pair, block.gap) for pair in pairwise(block.parts))
 
 
-def fit(draft: PromptLayout, limit: int) -> Mapping[int, int]:
-    """Return the positions that fit, in the order taken, and the tokens that each adds.
+def fit(layout: PromptLayout, limit: int) -> Mapping[int, int]:
+    """Return the positions that fit, in the order of choice, and the tokens that each adds.
 
-    From the first on, a position is taken when the prompt with it and those taken before it fits, all of them arranged;
-    one that does not is passed over for the next. The tokens and the draft's ``bare`` add up to those of the prompt, to
-    the token.
+    A position is taken if the prompt with it and those taken before it fits, all arranged; else it is skipped. The
+    tokens and the layout's ``bare`` add up to those of the prompt, to the token.
 
     Args:
-        draft: what may be taken; without any, it fits.
-        limit: tokens that the prompt may have; exactly so many fit.
+        layout: the prompt, which fits without demonstrations.
+        limit: the most tokens the prompt may have.
     """
-    taken = _greedy(draft, draft.estimate, limit, _DOUBT)
-    if taken is None or draft.bare + sum(taken.values()) != draft.count(draft.arranged(tuple(taken))):
-        taken = _greedy(draft, draft.count, limit, 0)
-    assert taken is not None, "what is counted is beyond doubt"
+    taken = _greedy(layout, layout.estimate, limit, _DOUBT)
+    if taken is None or layout.bare + sum(taken.values()) != layout.count(layout.arranged(tuple(taken))):
+        taken = _greedy(layout, layout.count, limit, 0)
+    assert taken is not None, "a count of the whole prompt is never in doubt"
     return taken
 
 
 def _greedy(
-    draft: PromptLayout, total: Callable[[Sequence[int]], int], limit: int, doubt: int
+    layout: PromptLayout, total: Callable[[Sequence[int]], int], limit: int, doubt: int
 ) -> dict[int, int] | None:
-    """Return what fits by these totals; None where one is in doubt, and a count shows it to be wrong."""
+    """Return what fits by these totals; None if one within ``doubt`` of the limit is wrong."""
     taken: dict[int, int] = {}
-    before = draft.bare
-    for position in range(len(draft.blocks)):
-        shown = draft.arranged((*taken, position))
+    before = layout.bare
+    for position in range(len(layout.blocks)):
+        shown = layout.arranged((*taken, position))
         tokens = total(shown)
-        if limit < tokens <= limit + doubt and draft.count(shown) != tokens:
+        if limit < tokens <= limit + doubt and layout.count(shown) != tokens:
             return None
         if tokens <= limit:
             taken[position] = tokens - before
             before = tokens
     return taken
+
+
+def truncate(value: str, fits: Callable[[str], bool]) -> tuple[str, int] | None:
+    """Return the longest beginning of a text that fits, with a mark, and how many characters of the text it keeps.
+
+    Spaces before the mark are dropped. None if not even the mark alone fits.
+
+    Args:
+        value: the text.
+        fits: whether the prompt fits with this text instead. A longer text should take no fewer tokens; if a tokenizer
+            makes exceptions, the result still fits but may not be the longest that does.
+    """
+
+    def cut(length: int) -> str:
+        return value[:length].rstrip() + TRUNCATION_MARK
+
+    if not fits(cut(0)):
+        return None
+    low, high = 0, len(value)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(cut(middle)) else (low, middle)
+    return cut(low), len(value[:low].rstrip())

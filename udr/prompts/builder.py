@@ -1,32 +1,17 @@
 """The prompt: the demonstrations that fit a token budget, and the query, as text, as chat messages or as records."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
-from udr.data import Task, formatting
+from udr.data import Kind, Task, formatting
 from udr.errors import InvalidInputError, TooLongError
-from udr.models import Message, TokenCounter
-from udr.prompts import special_tokens
-from udr.prompts.assembler import Assembler
-from udr.prompts.budget import fit
-from udr.prompts.explanation import down_to_the_prompt
-from udr.prompts.ordering import Order
-from udr.prompts.truncation import shortened
+from udr.models import ChatCounter, TokenCounter
+from udr.prompts.budget import Block, PromptLayout, fit, truncate
+from udr.prompts.chat import ChatLayout, messages, turns
+from udr.prompts.ordering import Order, arranged
 from udr.prompts.types import Format, Layout, Prompt, PromptDemonstration, SpecialToken, Truncation
-from udr.retrieval import Retrieval, RetrievedDemonstration
+from udr.retrieval import Decision, Retrieval, RetrievedDemonstration
 from udr.types import Fields, Value
-
-__all__ = [
-    "Format",
-    "Layout",
-    "Message",
-    "Order",
-    "Prompt",
-    "PromptBuilder",
-    "PromptDemonstration",
-    "SpecialToken",
-    "Truncation",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +19,20 @@ class PromptBuilder:
     """Builds prompts of at most ``budget - reserve`` tokens.
 
     Attributes:
-        tokenizer: counts tokens, as the language model that will read the prompt does: ``load_tokenizer(name)`` of
-            ``udr``, a ``TransformersTokenizer`` or a ``TiktokenTokenizer`` around an object, or any object
-            with ``count(text)``.
+        tokenizer: counts tokens as the language model that reads the prompt does: ``udr.load_tokenizer(name)``, a
+            ``TransformersTokenizer`` or ``TiktokenTokenizer``, or any object with ``count(text)``.
         budget: tokens of prompt and answer together.
-        reserve: tokens of the budget that are kept for the answer.
-        order: in which order the demonstrations are shown; which of them are, the order of choice decides.
-        seed: of the order ``shuffle``.
+        reserve: tokens of the budget kept for the answer.
+        order: the order in which the prompt shows demonstrations; it does not affect which ones are chosen.
+        seed: the seed of the order ``shuffle``.
         layout: where chat messages show the demonstrations.
-        message_tokens: what each chat message costs on top of its content, where the tokenizer has no chat template
-            that would tell.
-        list_options: name the labels, or the query's choices, after the instruction.
-        truncate: the field of the query that may be cut, so that a query fits that else would not. Demonstrations are
-            never cut: in place of one that does not fit there is the next, and its target may follow from what
-            would be cut.
+        message_tokens: tokens of each chat message beside its content, if the tokenizer has no chat template.
+        list_options: list the labels, or the query's choices, after the instruction.
+        truncate: the query field that may be truncated if the query would not fit. Demonstrations are never truncated.
 
     Raises:
-        InvalidInputError: the tokenizer can't count; the budget is below 1; the reserve is below 0 or leaves nothing
-            of the budget; a message's tokens are below 0.
+        InvalidInputError: the tokenizer cannot count; the budget is below 1; the reserve is below 0 or not below the
+            budget; the tokens of a message are below 0.
     """
 
     tokenizer: TokenCounter
@@ -66,7 +47,7 @@ class PromptBuilder:
     truncate: str | None = None
 
     def __post_init__(self) -> None:
-        # A text has a count, too, and it would say that everything fits.
+        # A str has a count, too, by which every prompt would fit.
         if isinstance(self.tokenizer, str) or not callable(getattr(self.tokenizer, "count", None)):
             raise InvalidInputError(
                 f"the tokenizer must be an object with count(text), found {type(self.tokenizer).__name__}; see "
@@ -93,91 +74,146 @@ class PromptBuilder:
     ) -> Prompt:
         """Return the prompt with the best demonstrations that fit; exactly ``budget - reserve`` tokens fits.
 
-        From the first on, a demonstration is taken when the prompt with it and those taken before it fits;
-        one that does not fit is passed over for the next. When none fits, the prompt has none.
+        Each demonstration in turn is taken if the prompt with it and those taken before it fits; else it is skipped.
+        If none fits, the prompt has none.
 
         Args:
-            task: words the query; its instruction stands at the top.
-            input: the query's fields by name; plain text where the task has one field.
+            task: formats the query and gives the instruction.
+            input: the query's fields by name; plain text if the task has one field.
             demonstrations: in the order of choice, as a retriever returns them; of this task or of others.
             format: text, chat messages or records.
-            choices: the options of a multiple-choice query, where they are to be listed and its input holds none.
+            choices: the options of a multiple-choice query, if they are to be listed and its input has none.
 
         Raises:
-            InvalidInputError: the input does not fit the task, or has no such field to cut; a multiple-choice query
-                has no choices to list; a record has no room for a field; the chat template does not take the messages.
+            InvalidInputError: the input does not fit the task or lacks the field to truncate; a multiple-choice query
+                has no choices to list; a record would have two targets; the chat template rejects the messages.
             TooLongError: the query does not fit, even without demonstrations.
         """
-        drafter = Assembler(
-            tokenizer=self.tokenizer,
-            task=task,
-            format=Format(format),
-            layout=self.layout,
-            order=self.order,
-            seed=self.seed,
-            message_tokens=self.message_tokens,
-            choices=choices,
-            list_options=self.list_options,
-        )
-        input, cut = self._fitted(drafter, formatting.check_input(task, input))
-        draft = drafter.draft(input, demonstrations)
-        taken = fit(draft, self.budget - self.reserve)
-        shown = draft.arranged(tuple(taken))
-        chosen = [demonstrations[n] for n in shown]
-        special = getattr(self.tokenizer, "special_tokens", ())
+        format = Format(format)
+        input, truncated = self._truncated(task, formatting.check_input(task, input), format, choices)
+        layout = self._layout(task, input, format, choices, demonstrations)
+        tokens = fit(layout, self.budget - self.reserve)
+        positions = layout.arranged(tuple(tokens))
+        shown = [demonstrations[n] for n in positions]
+        query = formatting.SEPARATOR.join((self._options(task, input, choices), layout.query))
+        chat = None
+        if format is Format.MESSAGES:
+            chat = messages(self.layout, layout.instruction, [layout.blocks[n] for n in positions], layout.query)
         prompt = Prompt(
-            text=draft.joined(shown) if format == Format.TEXT else None,
-            messages=drafter.messages(draft, shown) if format == Format.MESSAGES else None,
-            records=tuple(map(_record, chosen)) if format == Format.RECORDS else None,
-            tokens=draft.bare + sum(taken.values()),
-            demonstrations=tuple(_listed(demonstrations[n], taken[n]) for n in shown),
-            special_tokens=tuple(special_tokens.find(special, chosen, task.name, drafter.asked(input))),
-            truncated=cut,
+            text=layout.joined(positions) if format is Format.TEXT else None,
+            messages=chat,
+            records=tuple(map(_record, shown)) if format is Format.RECORDS else None,
+            tokens=layout.bare + sum(tokens.values()),
+            demonstrations=tuple(
+                PromptDemonstration(id=d.id, task=d.task, similarity=d.similarity, rank=d.rank, tokens=tokens[n])
+                for n, d in zip(positions, shown, strict=True)
+            ),
+            special_tokens=tuple(self._special_tokens(shown, task, query)),
+            truncated=truncated,
         )
-        return _from(demonstrations, prompt) if isinstance(demonstrations, Retrieval) else prompt
+        if not isinstance(demonstrations, Retrieval):
+            return prompt
+        decisions = with_budget_stage(demonstrations.decisions, {(d.task, d.id) for d in shown})
+        return replace(
+            prompt, decisions=decisions, index_version=demonstrations.index_version, model=demonstrations.model
+        )
 
-    def _fitted(self, drafter: Assembler, input: Fields) -> tuple[Fields, Truncation | None]:
-        """Return the input, its field cut where it would not fit and may be, and what was cut."""
-        task, field, limit = drafter.task, self.truncate, self.budget - self.reserve
+    def _truncated(
+        self, task: Task, input: Fields, format: Format, choices: Sequence[str]
+    ) -> tuple[Fields, Truncation | None]:
+        """Return the input, its field truncated if necessary and allowed, and what was truncated."""
+        field, limit = self.truncate, self.budget - self.reserve
         if field is not None and field not in task.fields:
             names = ", ".join(map(repr, task.fields))
-            raise InvalidInputError(f"task {task.name!r} has no field {field!r} to cut; it has {names}")
-        bare = drafter.draft(input).bare
-        if bare <= limit:
+            raise InvalidInputError(f"task {task.name!r} has no field {field!r} to truncate; it has {names}")
+
+        def bare(fields: Fields) -> int:
+            return self._layout(task, fields, format, choices).bare
+
+        needed = bare(input)
+        if needed <= limit:
             return input, None
         if field is not None:
             value = formatting.value_text(input[field])
-            cut = shortened(value, lambda beginning: drafter.draft({**input, field: beginning}).bare <= limit)
-            if cut is not None:
-                return {**input, field: cut[0]}, Truncation(field=field, kept=cut[1], length=len(value))
+            result = truncate(value, lambda beginning: bare({**input, field: beginning}) <= limit)
+            if result is not None:
+                text, kept = result
+                return {**input, field: text}, Truncation(field=field, kept=kept, length=len(value))
         raise TooLongError(
-            f"the prompt needs {bare} tokens without any demonstration, but the budget of {self.budget} less "
+            f"the prompt needs {needed} tokens without any demonstration, but the budget of {self.budget} less "
             f"the reserve of {self.reserve} allows {limit}; "
-            + (f"cutting the field {field!r} is not enough; " if field is not None else "")
+            + (f"truncating the field {field!r} is not enough; " if field is not None else "")
             + "shorten the input or raise the budget"
         )
 
+    def _layout(
+        self,
+        task: Task,
+        input: Fields,
+        format: Format,
+        choices: Sequence[str],
+        demonstrations: Sequence[RetrievedDemonstration] = (),
+    ) -> PromptLayout:
+        query = formatting.query_prompt(task, input, choices)
+        options = self._options(task, input, choices)
+        instruction = f"{task.instruction}\n{options}" if options else task.instruction
+        in_turns = format is Format.MESSAGES and self.layout is Layout.TURNS
+        blocks = [self._block(task, demonstration, in_turns=in_turns) for demonstration in demonstrations]
+        order = arranged(self.order, demonstrations, query, self.seed)
+        if format is Format.MESSAGES and isinstance(self.tokenizer, ChatCounter) and self.tokenizer.has_chat_template:
+            return ChatLayout(self.tokenizer, instruction, blocks, query, order, layout=self.layout)
+        pair = 2 * self.message_tokens if format is Format.MESSAGES else 0
+        return PromptLayout(self.tokenizer, instruction, blocks, query, order, pair, pair if in_turns else 0)
 
-def _from(retrieval: Retrieval, prompt: Prompt) -> Prompt:
-    """Return a prompt that says where its demonstrations came from, and what became of the others."""
-    decisions = down_to_the_prompt(retrieval.decisions, {(one.task, one.id) for one in prompt.demonstrations})
-    return replace(prompt, decisions=decisions, index_version=retrieval.index_version, model=retrieval.model)
+    def _block(self, task: Task, demonstration: RetrievedDemonstration, *, in_turns: bool) -> Block:
+        counted, fingerprint = demonstration.tokens, getattr(self.tokenizer, "fingerprint", None)
+        tokens = counted.count if counted is not None and counted.tokenizer == fingerprint else None
+        text = demonstration.text
+        if not in_turns:
+            return Block((text,), tokens=tokens)
+        user, assistant = turns(task, demonstration)
+        return Block((user, assistant), text[len(user) : len(text) - len(assistant)], tokens)
+
+    def _options(self, task: Task, input: Fields, choices: Sequence[str]) -> str:
+        if not self.list_options:
+            return ""
+        if task.kind is Kind.MULTIPLE_CHOICE and not choices:
+            values = input.get("choices")
+            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+                raise InvalidInputError(
+                    f"cannot list the options of a query of task {task.name!r}: its input has no list 'choices'; "
+                    "give the query's choices"
+                )
+            choices = [formatting.value_text(value) for value in values]
+        return formatting.listing(task, choices)
+
+    def _special_tokens(
+        self, shown: Sequence[RetrievedDemonstration], task: Task, query: str
+    ) -> Iterator[SpecialToken]:
+        """Yield the tokenizer's special tokens in demonstrations, in the order shown, and in the query."""
+        texts = [(d.task, d.id, d.text) for d in shown]
+        parts: list[tuple[str, str | None, str]] = [*texts, (task.name, None, query)]
+        # Some tokenizers have hundreds of special tokens; data rarely has any.
+        whole = "\n".join(text for _, _, text in parts)
+        tokens = sorted(set(getattr(self.tokenizer, "special_tokens", ())))
+        present = [token for token in tokens if token and token in whole]
+        for name, id, text in parts:
+            yield from (SpecialToken(token=token, task=name, id=id) for token in present if token in text)
 
 
-def _listed(demonstration: RetrievedDemonstration, tokens: int) -> PromptDemonstration:
-    return PromptDemonstration(
-        id=demonstration.id,
-        task=demonstration.task,
-        similarity=demonstration.similarity,
-        rank=demonstration.rank,
-        tokens=tokens,
+def with_budget_stage(decisions: Sequence[Decision], shown: Collection[tuple[str, str]]) -> tuple[Decision, ...]:
+    """Return a retrieval's decisions, with demonstrations dropped by the budget unless their task and id are shown."""
+    reason = "chosen, but does not fit the budget after those before it"
+    return tuple(
+        replace(d, stage="budget", kept=False, reason=reason) if d.kept and (d.task, d.id) not in shown else d
+        for d in decisions
     )
 
 
 def _record(demonstration: RetrievedDemonstration) -> Mapping[str, Value]:
     if "target" in demonstration.input:
         raise InvalidInputError(
-            f"task {demonstration.task!r} has an input field 'target', which a record has no room for beside the "
-            "target itself; ask for a text or messages"
+            f"task {demonstration.task!r} has an input field 'target', which collides with the target in a record; "
+            "ask for text or messages"
         )
     return {**demonstration.input, "target": demonstration.target}

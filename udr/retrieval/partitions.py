@@ -1,4 +1,4 @@
-"""The partitions of an opened index: searchers for each task, and the rows that their positions stand for."""
+"""The partitions of an open index: searchers and rows for each task."""
 
 import itertools
 from collections import Counter
@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Task, demonstration_text
-from udr.retrieval.labels import Labels
 from udr.retrieval.plan import Plan
-from udr.retrieval.types import Mode, RetrievedDemonstration
-from udr.search import DECIMALS, BM25Search, Hit, Searcher, Vectors, fuse, nearest, order, weigh
+from udr.retrieval.types import RetrievedDemonstration
+from udr.search import DECIMALS, BM25Search, Hit, Positions, Searcher, Vectors, fuse, nearest, order, weigh
 from udr.store import DemonstrationTable
 from udr.types import Row, TokenCount
 
@@ -20,113 +19,135 @@ _FUSED = 100
 """Hits of each ranking that are fused, at least."""
 
 
-@dataclass(slots=True)
-class Found:
-    """What a search found for one request.
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The targets of a partition's rows.
 
     Attributes:
-        hits: in no order.
-        barred: those that must not come back.
+        names: the distinct targets, sorted.
+        codes: for each row, by position, the index of its target in ``names``.
     """
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, targets: Sequence[str]) -> "Labels":
+        """Return the labels of rows with these targets, by position."""
+        codes = {name: code for code, name in enumerate(sorted(set(targets)))}
+        return cls(tuple(codes), np.fromiter((codes[target] for target in targets), np.int32, len(targets)))
+
+    def at(self, position: int) -> str:
+        """Return the target of the row at a position."""
+        return self.names[int(self.codes[position])]
+
+    def positions(self, name: str) -> Positions:
+        """Return the positions of rows with a target, ascending."""
+        code = self.names.index(name) if name in self.names else -1
+        return np.flatnonzero(self.codes == code).astype(np.int64)
+
+    def counts(self) -> Counter[str]:
+        """Return how many rows have each target."""
+        return Counter(dict(zip(self.names, np.bincount(self.codes, minlength=len(self.names)).tolist(), strict=True)))
+
+
+@dataclass(slots=True)
+class SearchResult:
+    """The hits for one plan, in no order, and those that the request excludes."""
 
     hits: list[Hit] = field(default_factory=list)
     excluded: list[Hit] = field(default_factory=list)
 
     def add(self, hits: Iterable[Hit], excluded: Collection[str]) -> None:
-        """Take hits of one partition in, of which those with these ids are barred."""
+        """Add hits of one partition; those with the ids in ``excluded`` are excluded."""
         for hit in hits:
             (self.excluded if hit.id in excluded else self.hits).append(hit)
 
 
+@dataclass(eq=False)
 class Partitions:
-    """Searches partitions and reads rows. May be used by several threads.
+    """Searches partitions and reads rows; thread-safe.
 
-    Args:
+    Attributes:
         tasks: the tasks, by name.
         searchers: one for each task, over its vectors.
-        lexical: by task, over its inputs; for the tasks that have one.
+        lexical: BM25 over the inputs, for the tasks that have it.
         table: the rows.
     """
 
-    def __init__(
-        self,
-        tasks: Mapping[str, Task],
-        searchers: Mapping[str, Searcher],
-        lexical: Mapping[str, BM25Search],
-        table: DemonstrationTable,
-    ) -> None:
-        self._tasks, self._searchers, self._lexical, self._table = tasks, searchers, lexical, table
-        self._dimension = next(iter(searchers.values())).vectors.shape[1]
-        self._labels: dict[str, Labels] = {}
+    tasks: Mapping[str, Task]
+    searchers: Mapping[str, Searcher]
+    lexical: Mapping[str, BM25Search]
+    table: DemonstrationTable
+    _labels: dict[str, Labels] = field(default_factory=dict, init=False)
 
-    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], depths: Sequence[int]) -> list[Found]:
-        """Return hits for each plan, its best among them.
+    def search(
+        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], depths: Sequence[int]
+    ) -> list[SearchResult]:
+        """Return the nearest hits for each plan.
 
         Args:
-            plans: the requests.
-            vectors: the queries of those that are not of mode ``bm25``, float32 [dimension], by place in ``plans``.
-            depths: how many of each partition are wanted, for each plan; what is barred comes on top.
+            plans: the plans.
+            vectors: query vectors, float32 [dimension], by index in ``plans``; none for mode ``bm25``.
+            depths: for each plan, how many hits of each partition, besides excluded ones.
         """
         excluded = [{task: self._excluded(plan, task) for task in plan.copy_keys} for plan in plans]
-        deep = [_depth(plan, depth) for plan, depth in zip(plans, depths, strict=True)]
-        dense = self._dense(plans, vectors, excluded, deep)
-        lexical = self._by_words(plans, excluded, deep)
-        return [_of_mode(plan, depth, *both) for plan, depth, *both in zip(plans, deep, dense, lexical, strict=True)]
+        modes = [plan.request.mode for plan in plans]
+        deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]
+        dense = self._search_dense(vectors, excluded, deep)
+        lexical = self._search_lexical(plans, excluded, deep)
+        results = {"dense": dense, "bm25": lexical}
+        return [
+            SearchResult(fuse(nearest(result.hits)[: deep[n]] for result in (dense[n], lexical[n])), dense[n].excluded)
+            if mode == "hybrid"
+            else results[mode][n]
+            for n, mode in enumerate(modes)
+        ]
 
-    def _dense(
-        self,
-        plans: Sequence[Plan],
-        vectors: Mapping[int, Vectors],
-        excluded: Sequence[Mapping[str, set[str]]],
-        depths: Sequence[int],
-    ) -> list[Found]:
-        # Searches of one partition for equally many are one search; what is barred is fetched on top, and dropped.
-        together: dict[tuple[str, int], list[int]] = {}
+    def _search_dense(
+        self, vectors: Mapping[int, Vectors], excluded: Sequence[Mapping[str, set[str]]], depths: Sequence[int]
+    ) -> list[SearchResult]:
+        # Queries to one partition for the same number of hits, excluded ones included, are searched together.
+        batches: dict[tuple[str, int], list[int]] = {}
         for number in vectors:
             for task, ids in excluded[number].items():
-                together.setdefault((task, depths[number] + len(ids)), []).append(number)
-        found = [Found() for _ in plans]
-        for (task, count), numbers in together.items():
+                batches.setdefault((task, depths[number] + len(ids)), []).append(number)
+        results = [SearchResult() for _ in excluded]
+        for (task, count), numbers in batches.items():
             queries = np.stack([vectors[number] for number in numbers])
-            positions, similarities = self._searchers[task].search(queries, count)
+            positions, similarities = self.searchers[task].search(queries, count)
             hits = iter(self._hits(task, positions.ravel().tolist(), similarities.ravel().tolist()))
             for number in numbers:
-                found[number].add(itertools.islice(hits, positions.shape[1]), excluded[number][task])
-        return found
+                results[number].add(itertools.islice(hits, positions.shape[1]), excluded[number][task])
+        return results
 
-    def _by_words(
+    def _search_lexical(
         self, plans: Sequence[Plan], excluded: Sequence[Mapping[str, set[str]]], depths: Sequence[int]
-    ) -> list[Found]:
-        found = [Found() for _ in plans]
-        for number, plan in enumerate(plans):
+    ) -> list[SearchResult]:
+        results = [SearchResult() for _ in plans]
+        for plan, by_task, depth, result in zip(plans, excluded, depths, results, strict=True):
             if plan.request.mode != "dense":
-                # Weighed for all that is searched: scores of partitions that each knew only itself would not compare.
-                query = weigh(plan.words, [self._lexical[task] for task in excluded[number]])
-                for task, ids in excluded[number].items():
-                    best = self._lexical[task].nearest(query, depths[number] + len(ids))
+                # Weights over all tasks searched, so that the scores of partitions compare.
+                query = weigh(plan.words, [self.lexical[task] for task in by_task])
+                for task, ids in by_task.items():
+                    best = self.lexical[task].nearest(query, depth + len(ids))
                     positions, scores = zip(*best, strict=True) if best else ((), ())
-                    found[number].add(self._hits(task, positions, scores), ids)
-        return found
+                    result.add(self._hits(task, positions, scores), ids)
+        return results
 
     def within(self, plan: Plan, vector: Vectors, depths: Mapping[str, int]) -> list[Hit]:
-        """Return the hits of some labels that are nearest to a query, in no order, whatever others are nearer.
-
-        Args:
-            plan: the request.
-            vector: its query, float32 [dimension].
-            depths: how many of each partition are wanted, by the target that they have.
-        """
-        found = Found()
+        """Return the hits nearest to a vector, float32 [dimension], as many per label as ``depths``, in no order."""
+        result = SearchResult()
         for task in plan.copy_keys if depths else ():
-            excluded, labels, rows = self._excluded(plan, task), self._labels_of(task), self._searchers[task].vectors
+            excluded, labels, rows = self._excluded(plan, task), self._labels_of(task), self.searchers[task].vectors
             for label, depth in depths.items():
                 positions = labels.positions(label)[None]
                 (best,), (similarities,) = order(rows, vector[None], positions, depth + len(excluded))
-                found.add(self._hits(task, best.tolist(), similarities.tolist()), excluded)
-        return found.hits
+                result.add(self._hits(task, best.tolist(), similarities.tolist()), excluded)
+        return result.hits
 
     def label_counts(self, plan: Plan) -> Counter[str]:
-        """Return how many of what a plan searches have each label."""
+        """Return how many rows that a plan searches have each label."""
         return sum((self._labels_of(task).counts() for task in plan.copy_keys), Counter())
 
     def labels_of(self, hits: Sequence[Hit]) -> list[str]:
@@ -134,50 +155,50 @@ class Partitions:
         return [self._labels_of(hit.task).at(hit.position) for hit in hits]
 
     def _labels_of(self, task: str) -> Labels:
-        # Read when they are first asked for; two threads that both do come to the same.
+        # Two threads may both read them, with the same result.
         if task not in self._labels:
-            self._labels[task] = Labels.of(self._table.targets(task))
+            self._labels[task] = Labels.of(self.table.targets(task))
         return self._labels[task]
 
     def vectors(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
         """Return the vectors of hits, float64 [len(hits), dimension]."""
-        found = np.empty((len(hits), self._dimension))
+        result = np.empty((len(hits), next(iter(self.searchers.values())).vectors.shape[1]))
         for task in {hit.task for hit in hits}:
-            places = [place for place, hit in enumerate(hits) if hit.task == task]
-            found[places] = self._searchers[task].vectors[[hits[place].position for place in places]]
-        return found
+            indices = [index for index, hit in enumerate(hits) if hit.task == task]
+            result[indices] = self.searchers[task].vectors[[hits[index].position for index in indices]]
+        return result
 
     def size(self, plan: Plan) -> int:
-        """Return how many demonstrations the largest partition has that a plan searches."""
-        return max(len(self._searchers[task]) for task in plan.copy_keys)
+        """Return the size of the largest partition that a plan searches."""
+        return max(len(self.searchers[task]) for task in plan.copy_keys)
 
-    def demonstrations(self, answers: Sequence[Sequence[Hit]]) -> list[tuple[RetrievedDemonstration, ...]]:
-        """Return the demonstrations that the hits of each answer stand for, ranked in the order given."""
-        # Read at once for all answers: the table costs by the question more than by the row.
+    def demonstrations(self, results: Sequence[Sequence[Hit]]) -> list[tuple[RetrievedDemonstration, ...]]:
+        """Return the demonstrations for the hits of each result, ranked in their order."""
+        # One query a task for all results: the table costs more by the query than by the row.
         positions: dict[str, list[int]] = {}
-        for hit in itertools.chain.from_iterable(answers):
+        for hit in itertools.chain.from_iterable(results):
             positions.setdefault(hit.task, []).append(hit.position)
-        rows = {task: iter(self._table.counted_rows(task, at)) for task, at in positions.items()}
+        rows = {task: iter(self.table.counted_rows(task, at)) for task, at in positions.items()}
         return [
             tuple(self._demonstration(hit, rank, *next(rows[hit.task])) for rank, hit in enumerate(hits, start=1))
-            for hits in answers
+            for hits in results
         ]
 
     def row(self, task: str, id: str) -> Row | None:
-        """Return the row of that id, or None."""
-        return self._table.row(task, id)
+        """Return the row with that id, or None."""
+        return self.table.row(task, id)
 
     def close(self) -> None:
-        """Close the rows' file, and let go of the searchers: what they map is closed with the last search of it."""
-        self._table.close()
-        self._searchers, self._lexical = {}, {}
+        """Close the rows' file and drop the searchers, whose files close after their last search."""
+        self.table.close()
+        self.searchers, self.lexical = {}, {}
 
     def _hits(self, task: str, positions: Sequence[int], similarities: Iterable[float]) -> list[Hit]:
-        found = zip(positions, self._table.ids(task, positions), similarities, strict=True)
-        return [Hit(task, position, id, similarity) for position, id, similarity in found]
+        hits = zip(positions, self.table.ids(task, positions), similarities, strict=True)
+        return [Hit(task, position, id, similarity) for position, id, similarity in hits]
 
     def _excluded(self, plan: Plan, task: str) -> set[str]:
-        return self._table.copies(task, plan.copy_keys[task]).union(plan.request.exclude)
+        return self.table.copies(task, plan.copy_keys[task]).union(plan.request.exclude)
 
     def _demonstration(self, hit: Hit, rank: int, row: Row, tokens: TokenCount | None) -> RetrievedDemonstration:
         return RetrievedDemonstration(
@@ -187,20 +208,7 @@ class Partitions:
             rank=rank,
             input=row.input,
             target=row.target,
-            text=demonstration_text(self._tasks[hit.task], row),
+            text=demonstration_text(self.tasks[hit.task], row),
             metadata=row.metadata,
             tokens=tokens,
         )
-
-
-def _depth(plan: Plan, depth: int) -> int:
-    """Return how many hits of a partition a plan needs, to have so many of all."""
-    return max(depth, _FUSED) if plan.request.mode == "hybrid" else depth
-
-
-def _of_mode(plan: Plan, depth: int, dense: Found, lexical: Found) -> Found:
-    mode: Mode = plan.request.mode
-    if mode == "hybrid":
-        hits = fuse(nearest(found.hits)[:depth] for found in (dense, lexical))
-        return Found(hits, dense.excluded)
-    return dense if mode == "dense" else lexical

@@ -1,34 +1,33 @@
-"""Planning: what a request asks for, checked against what the index holds, before anything is computed."""
+"""Plans: requests checked against the contents of the index, before anything is computed."""
 
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from udr.data import Kind, Task, Wording, check_input, copy_key, encoder_query, plain_inputs
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
 from udr.retrieval.types import MODES, RetrievalRequest
-from udr.store import Manifest, Partition
-from udr.types import Fields
+from udr.store import Manifest
 
 MAX_CHARACTERS = 32_768
-"""How long a query's worded input may be. Encoders read far less; this keeps one request from blocking others."""
+"""The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
 
 ALL = "all"
-"""The scope that is every task."""
+"""The scope of all tasks."""
 
-_MOST_NAMES = 12
-_CANDIDATES_A_PLACE, _CANDIDATES = 4, 50
+_NAMES_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request that can be answered.
+    """A valid request.
 
     Attributes:
-        request: as it came.
+        request: the request.
         text: what the encoder reads.
         words: what BM25 reads.
-        copy_keys: for each task to search, the copy keys of rows that are the query itself.
+        copy_keys: for each task to search, the copy keys of rows that equal the query.
     """
 
     request: RetrievalRequest
@@ -38,49 +37,46 @@ class Plan:
 
     @property
     def encoded(self) -> bool:
-        """Whether the text is encoded: what words alone rank needs no encoder."""
+        """Whether the text must be encoded."""
         return self.request.mode != "bm25"
 
     @property
     def candidates(self) -> int:
-        """How many demonstrations are looked at, at least: where similarity alone chooses, k."""
-        asked = self.request
-        if asked.max_similarity is asked.distinct is asked.diversity is None and not asked.balance | asked.explain:
-            return asked.k
-        return asked.candidates or max(_CANDIDATES_A_PLACE * asked.k, _CANDIDATES)
+        """How many hits to search for at first: k if similarity alone chooses."""
+        request = self.request
+        if not (request.balance or request.explain) and (
+            request.max_similarity is request.distinct is request.diversity is None
+        ):
+            return request.k
+        return request.candidates or max(4 * request.k, 50)
 
 
 def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
-    """Return how to answer a request.
+    """Return the plan for a request.
 
     Raises:
         UnknownTaskError: the index has no such task or family.
-        InvalidInputError: the input does not fit the task, or another value makes no sense.
+        InvalidInputError: the input does not fit the task, or another value is invalid.
         TooLongError: the input has more than ``MAX_CHARACTERS`` characters.
     """
     tasks, wording = _scope(manifest, request)
     _check_k(request, sum(manifest.partitions[task.name].count for task in tasks))
-    _check_exclude(request.exclude)
-    _check_numbers(request)
-    _check_mode(request.mode, [manifest.partitions[task.name] for task in tasks])
-    _check_choice(request, tasks)
+    _check_options(request)
+    _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {request.input!r}")
     text = wording.input(request.input)
     _check_text(text)
-    plain = wording.task is None
-    keys = {
-        task.name: frozenset[bytes]() if request.keep_copies else _copy_keys(task, request.input, plain=plain)
-        for task in tasks
-    }
+    keys = {task.name: _copy_keys(task, request, plain=wording.task is None) for task in tasks}
     return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys)
 
 
-def unknown(what: str, name: str, known: Collection[str]) -> UnknownTaskError:
-    """Return the error for a name that is not among the known ones; it lists some of these."""
-    listed = ", ".join(sorted(known)[:_MOST_NAMES])
-    more = f" and {len(known) - _MOST_NAMES} more" if len(known) > _MOST_NAMES else ""
-    return UnknownTaskError(f"unknown {what} {name!r}; there are {listed}{more}")
+def unknown(kind: Literal["task", "family"], name: str, known: Collection[str]) -> UnknownTaskError:
+    """Return the error for an unknown name; it lists some of the known ones."""
+    kinds = "tasks" if kind == "task" else "families"
+    listed = ", ".join(sorted(known)[:_NAMES_LISTED])
+    more = f" and {len(known) - _NAMES_LISTED} more" if len(known) > _NAMES_LISTED else ""
+    return UnknownTaskError(f"unknown {kind} {name!r}; the {kinds} are {listed}{more}")
 
 
 def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], Wording]:
@@ -113,13 +109,11 @@ def _check_k(request: RetrievalRequest, size: int) -> None:
         )
 
 
-def _check_exclude(exclude: object) -> None:
+def _check_options(request: RetrievalRequest) -> None:
+    exclude: object = request.exclude
     ids = exclude if isinstance(exclude, Collection) and not isinstance(exclude, str) else [None]
     if not all(isinstance(id, str) for id in ids):
         raise InvalidInputError(f"exclude must be a list of ids, found {exclude!r}")
-
-
-def _check_numbers(request: RetrievalRequest) -> None:
     for name in ("min_similarity", "max_similarity", "distinct", "diversity"):
         value = getattr(request, name)
         if value is None:
@@ -136,22 +130,18 @@ def _check_numbers(request: RetrievalRequest) -> None:
         raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {number!r}")
 
 
-def _check_choice(request: RetrievalRequest, tasks: Collection[Task]) -> None:
-    if request.diversity is not None and request.mode != "dense":
-        raise InvalidInputError(
-            f"diversity weighs the encoder's similarities; it goes with mode 'dense', found {request.mode!r}"
-        )
-    if request.balance:
-        others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
-        if others:
-            raise InvalidInputError(f"balance needs labels, and these are no classification tasks: {', '.join(others)}")
-
-
-def _check_mode(mode: object, partitions: Collection[Partition]) -> None:
+def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
+    """Check that the tasks support the request's mode and selection."""
+    mode = request.mode
     if mode not in MODES:
         raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {mode!r}")
-    if mode != "dense" and not all(partition.lexical for partition in partitions):
+    if mode != "dense" and not lexical:
         raise InvalidInputError(f"mode {mode!r} needs an index with BM25; run: udr index build --bm25")
+    if request.diversity is not None and mode != "dense":
+        raise InvalidInputError(f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {mode!r}")
+    others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
+    if request.balance and others:
+        raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")
 
 
 def _check_text(text: str) -> None:
@@ -165,6 +155,8 @@ def _check_text(text: str) -> None:
         ) from error
 
 
-def _copy_keys(task: Task, input: Fields | str, *, plain: bool) -> frozenset[bytes]:
-    inputs = plain_inputs(task, str(input)) if plain else [check_input(task, input)]
+def _copy_keys(task: Task, request: RetrievalRequest, *, plain: bool) -> frozenset[bytes]:
+    if request.keep_copies:
+        return frozenset()
+    inputs = plain_inputs(task, str(request.input)) if plain else [check_input(task, request.input)]
     return frozenset(copy_key(task, fields) for fields in inputs)

@@ -3,13 +3,13 @@
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Self, Unpack
 
 import numpy as np
 
 from udr.data import Task, TaskFamily
-from udr.errors import ModelError, RequestError, UnknownTaskError, VerificationError
+from udr.errors import ModelError, RequestError, UnknownTaskError
 from udr.models import Encoder, SentenceEncoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
@@ -17,33 +17,33 @@ from udr.retrieval.plan import MAX_CHARACTERS, Plan, plan, unknown
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.types import Retrieval, RetrievalOptions, RetrievalRequest
 from udr.search import Searcher, Vectors
-from udr.store import IndexVersion, open_lexical, open_searchers, open_version, verify_version
+from udr.store import IndexVersion, open_lexical, open_searchers, open_version, refuse_damage
 from udr.types import Fields, Role, Row
 
 
 class Retriever(DemonstrationSource):
-    """Answers requests from one version of an index. May be used by several threads.
+    """Retrieves demonstrations from one version of an index; thread-safe.
 
-    ``Retriever.open`` makes one from an index directory; the constructor takes the parts.
+    ``Retriever.open`` opens an index directory; the constructor takes the parts.
 
     Args:
         version: the index version.
-        encoder: the encoder that made it.
-        searchers: one over each partition's vectors, by task.
+        encoder: the encoder that built it.
+        searchers: a searcher over each partition's vectors, by task.
 
     Attributes:
         encoder: the encoder.
         path: the folder of the index version.
         index_version: its name, 16 hex digits.
-        model: the encoder's name, as it was asked for when the index was built.
-        tokenizer: what ``udr.load_tokenizer`` loads the encoder's tokenizer by.
+        model: the encoder's name as given when the index was built.
+        tokenizer: the name that ``udr.load_tokenizer`` loads the encoder's tokenizer by.
         tasks: the tasks, by name.
         families: the task families, by name.
         sizes: how many demonstrations each task has.
-        max_characters: the most characters that a query's worded input may have.
+        max_characters: the maximum length of a query's formatted input.
 
     Raises:
-        ArtifactError: the encoder is not the one that made the index.
+        ArtifactError: the index was built by another encoder.
     """
 
     def __init__(self, version: IndexVersion, encoder: Encoder, searchers: Mapping[str, Searcher]) -> None:
@@ -60,7 +60,7 @@ class Retriever(DemonstrationSource):
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
         self._partitions = Partitions(self.tasks, searchers, open_lexical(version), version.demonstrations())
-        # Tokenizers refuse to be used by two threads at once.
+        # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()
 
     @classmethod
@@ -73,19 +73,19 @@ class Retriever(DemonstrationSource):
         fp16: bool = False,
         verify: bool = True,
     ) -> Self:
-        """Open the version of an index that its ``CURRENT`` names.
+        """Open the current version of an index.
 
         Args:
             path: the index directory.
-            device: where the encoder runs: ``cpu``, ``cuda``, ...; None takes the best there is. One that is named
-                ``cuda`` searches too.
-            encoder: an encoder that is loaded already; None loads the one that the index was built by.
-            fp16: search a GPU's flat partitions in half the memory.
-            verify: compare every file with its checksum first, about a second a gigabyte; False compares sizes.
+            device: where the encoder runs: ``cpu``, ``cuda``, ...; None chooses the best available. An explicit
+                ``cuda`` searches on the GPU, too.
+            encoder: a loaded encoder; None loads the one that built the index.
+            fp16: search flat partitions on a GPU in half the memory.
+            verify: check every file's checksum first, about a second per gigabyte; False checks only sizes.
 
         Raises:
-            ArtifactError: there is no index, or it was made by another format, wording or encoder.
-            VerificationError: a file is not what the manifest says.
+            ArtifactError: there is no index, or it has another format, wording or encoder.
+            VerificationError: a file differs from the manifest.
             ModelError: the index's encoder cannot be loaded.
             MissingExtraError: faiss or sentence-transformers is not installed.
         """
@@ -101,9 +101,9 @@ class Retriever(DemonstrationSource):
         fp16: bool = False,
         verify: bool = True,
     ) -> Self:
-        """Open a version of an index, whether ``CURRENT`` names it or not; see ``open``."""
+        """Open a version of an index, whether current or not; see ``open``."""
         if verify:
-            refuse_damage(version)
+            refuse_damage(version.path)
         if encoder is None:
             encoder = SentenceEncoder.load(version.model, device=device)
         return cls(version, encoder, open_searchers(version, device, fp16=fp16))
@@ -115,62 +115,65 @@ class Retriever(DemonstrationSource):
         k: int = 8,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
-        """Return the k nearest demonstrations; ``RetrievalRequest`` says what the arguments mean.
-
-        The query itself, and copies of it, never come back.
+        """Return the k nearest demonstrations; ``RetrievalRequest`` documents the arguments.
 
         Raises:
             UnknownTaskError: the index has no such task or family.
             InvalidInputError: the input does not fit the task, k is out of range, ...
             TooLongError: the input has more than ``max_characters`` characters.
         """
-        (answer,) = self.answer([RetrievalRequest.of(task, input, k, options)])
-        if isinstance(answer, RequestError):
-            raise answer
-        return answer
+        (result,) = self.answer([RetrievalRequest.of(task, input, k, options)])
+        if isinstance(result, RequestError):
+            raise result
+        return result
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, encoded together.
+        """Return the results of several requests, encoded together.
 
-        The answers are those of single calls, as far as the encoder gives a text the same vector in any company;
-        a real one differs in the last bits, which can show in a similarity's fifth decimal.
+        They equal those of single calls if the encoder's vectors do not depend on the batch. A real encoder's differ
+        in the last bits, which can affect the fifth decimal of a similarity.
 
         Raises:
-            RequestError: the first request that cannot be answered; the message gives its place, from 1.
+            RequestError: a request is invalid; the message gives the number of the first, from 1.
         """
         retrievals: list[Retrieval] = []
-        for place, answer in enumerate(self.answer(requests), start=1):
-            if isinstance(answer, RequestError):
-                raise type(answer)(f"request {place}: {answer}") from answer
-            retrievals.append(answer)
+        for number, result in enumerate(self.answer(requests), start=1):
+            if isinstance(result, RequestError):
+                raise type(result)(f"request {number}: {result}") from result
+            retrievals.append(result)
         return retrievals
 
     def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError]:
-        """Answer several requests, encoded together; one that cannot be answered leaves the others alone."""
-        plans = [self._plan(request) for request in requests]
-        fit = [one for one in plans if isinstance(one, Plan)]
-        encoded = [place for place, one in enumerate(fit) if one.encoded]
-        vectors = self.encode([fit[place].text for place in encoded])
-        retrievals = iter(self.search(fit, dict(zip(encoded, vectors, strict=True))))
-        return [next(retrievals) if isinstance(one, Plan) else one for one in plans]
+        """Return the results of several requests, encoded together; an invalid one gives its error."""
+        plans: list[Plan | RequestError] = []
+        for request in requests:
+            try:
+                plans.append(self.plan(request))
+            except RequestError as error:
+                plans.append(error)
+        valid = [result for result in plans if isinstance(result, Plan)]
+        encoded = [index for index, plan in enumerate(valid) if plan.encoded]
+        vectors = self.encode([valid[index].text for index in encoded])
+        retrievals = iter(self.search(valid, dict(zip(encoded, vectors, strict=True))))
+        return [next(retrievals) if isinstance(result, Plan) else result for result in plans]
 
     def plan(self, request: RetrievalRequest) -> Plan:
-        """Return what answering a request takes, checked against the index; the first of three steps.
+        """Return the plan for a request, checked against the index; the first of three steps.
 
         Raises:
-            RequestError: it cannot be answered.
+            RequestError: the request is invalid.
         """
         return plan(self._manifest, request)
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
-        """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the plans' texts.
+        """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the texts of plans.
 
         Args:
             texts: what the encoder reads.
-            role: what it reads them as.
+            role: whether they are queries or demonstrations.
 
         Raises:
-            ModelError: the encoder gave what no search could use.
+            ModelError: the encoder returned NaN or infinity.
         """
         if not texts:
             return np.zeros((0, self.encoder.dimension), dtype=np.float32)
@@ -178,19 +181,19 @@ class Retriever(DemonstrationSource):
         with self._encoding:
             vectors = encode(texts)
         if not np.isfinite(vectors).all():
-            # An engine would answer nonsense for these, without a word.
-            raise ModelError(f"encoder {self.model!r} gave numbers that are not finite")
+            # Search engines would silently return nonsense.
+            raise ModelError(f"encoder {self.model!r} returned numbers that are not finite")
         return vectors
 
     def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[Retrieval]:
-        """Return the answers, in order; the last step.
+        """Return the results of plans, in order; the last step.
 
         Args:
-            plans: what this retriever planned.
-            vectors: those of the queries that are encoded, float32 [dimension], by place in ``plans``.
+            plans: plans of this retriever.
+            vectors: query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
         """
         chosen = choices(self._partitions, plans, vectors)
-        shown = self._partitions.demonstrations([choice.hits for choice in chosen])
+        results = self._partitions.demonstrations([choice.hits for choice in chosen])
         return [
             Retrieval(
                 demonstrations=demonstrations,
@@ -198,7 +201,7 @@ class Retriever(DemonstrationSource):
                 model=self.model,
                 decisions=choice.decisions,
             )
-            for choice, demonstrations in zip(chosen, shown, strict=True)
+            for choice, demonstrations in zip(chosen, results, strict=True)
         ]
 
     def demonstration(self, task: str, id: str) -> Row:
@@ -215,31 +218,11 @@ class Retriever(DemonstrationSource):
         return row
 
     def close(self) -> None:
-        """Close the files; the retriever is of no use after that."""
+        """Close the files; the retriever cannot be used afterwards."""
         self._partitions.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
-
-    def _plan(self, request: RetrievalRequest) -> Plan | RequestError:
-        try:
-            return self.plan(request)
-        except RequestError as error:
-            return error
-
-
-def refuse_damage(version: IndexVersion) -> None:
-    """Compare every file of a version with its checksum.
-
-    Raises:
-        VerificationError: a file is not what the manifest says; the message names the first.
-    """
-    findings = verify_version(version.path)
-    if findings:
-        first, more = findings[0], f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-        raise VerificationError(f"{version.path / first.path}: {first.problem}{more}; run: udr index verify")

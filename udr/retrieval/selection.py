@@ -1,10 +1,11 @@
-"""Selection: what becomes of the demonstrations that a search proposed. Pure functions of similarities and vectors.
+"""Selection of demonstrations among hits: pure functions of similarities, vectors and labels.
 
-The stages, in their order: what is too similar to the query or not similar enough is left out; of demonstrations that
-are near copies of one another the best is kept; of the rest k are chosen, by similarity, by maximal marginal relevance,
-label by label, or both. Ties go to the nearer one, and among equally near ones to the smaller id.
+In order: hits too similar to the query or not similar enough are dropped; of near copies the best is kept; of the rest
+k are chosen, by similarity, by maximal marginal relevance, label by label, or both. Ties go to the nearer hit, then to
+the smaller id. An index here is that of a hit in the list of hits, nearest first.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,42 +13,40 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.retrieval.mmr import Chosen, choose
 from udr.retrieval.types import Decision, RetrievalRequest, Stage
 from udr.search import DECIMALS, Hit
 
-Given = TypeVar("Given")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """What a selection came to.
+    """The result of a selection.
 
     Attributes:
-        hits: those that it looked at, nearest first.
-        left: the places, in ``hits``, of those that came as far as the choice.
-        dropped: by place, the stage that left the others out, and why.
-        chosen: the places of those that were chosen, in the order of the choice, and why.
+        hits: all hits, nearest first.
+        left: indices of the hits that no stage before the choice dropped.
+        dropped: by index, the stage that dropped a hit, and why.
+        chosen: the indices of the chosen hits, in the order of choice, and why each was chosen.
     """
 
     hits: Sequence[Hit]
     left: Sequence[int]
     dropped: dict[int, tuple[Stage, str]]
-    chosen: Sequence[Chosen]
+    chosen: dict[int, str]
 
-    def decisions(self) -> dict[tuple[str, str], Decision]:
-        """Return what became of each hit, by its task and id, nearest first."""
-        kept = {one.place: one.reason for one in self.chosen}
-        told: dict[int, tuple[Stage, bool, str]] = {
-            **{place: (stage, False, reason) for place, (stage, reason) in self.dropped.items()},
-            **{place: ("choice", False, f"others came first, and {len(kept)} were wanted") for place in self.left},
-            **{place: ("choice", True, reason) for place, reason in kept.items()},
+    def decisions(self) -> list[Decision]:
+        """Return the outcome for each hit."""
+        outcomes: dict[int, tuple[Stage, bool, str]] = {
+            **{index: (stage, False, reason) for index, (stage, reason) in self.dropped.items()},
+            **{index: ("choice", False, f"not among the {len(self.chosen)} chosen") for index in self.left},
+            **{index: ("choice", True, reason) for index, reason in self.chosen.items()},
         }
-        return {(hit.task, hit.id): decision(hit, *told[place]) for place, hit in enumerate(self.hits) if place in told}
+        return [decision(self.hits[index], *outcome) for index, outcome in outcomes.items()]
 
 
 def decision(hit: Hit, stage: Stage, kept: bool, reason: str) -> Decision:
-    """Return what became of a hit."""
+    """Return the outcome for a hit."""
     return Decision(
         id=hit.id, task=hit.task, similarity=round(hit.similarity, DECIMALS), stage=stage, kept=kept, reason=reason
     )
@@ -61,32 +60,32 @@ def select(
     vectors: NDArray[np.float64] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Selected:
-    """Choose among hits what a request asks for.
+    """Choose the hits that a request asks for.
 
     Args:
-        hits: in their order (``nearest``); none that must not come back.
-        request: what it asks for; ``k`` and all that bears on selection.
-        candidates: among how many of the nearest that are left diversity chooses.
-        vectors: float64 [num_hits, dimension]; needed where ``distinct`` or ``diversity`` is asked for.
-        labels: a label for each hit; needed where ``balance`` is asked for.
+        hits: in their order (``nearest``), without excluded ones.
+        request: the request.
+        candidates: how many of the nearest that are left diversity chooses from.
+        vectors: float64 [num_hits, dimension]; required for ``distinct`` and ``diversity``.
+        labels: a label for each hit; required for ``balance``.
 
     Raises:
-        ValueError: vectors or labels are needed and not given.
+        ValueError: required vectors or labels are missing.
     """
     similarities = np.array([hit.similarity for hit in hits])
     dropped: dict[int, tuple[Stage, str]] = {}
     left = _within_bounds(similarities, request, dropped)
     if request.distinct is not None:
-        left = _distinct(hits, left, _needed(vectors, "distinct"), request.distinct, dropped)
-    # Rounds over labels have to look beyond the nearest, or a rare label would have no turn.
-    among = left[:candidates] if request.diversity and not request.balance else left
+        left = _distinct(hits, left, _required(vectors, "distinct"), request.distinct, dropped)
+    # Rounds look beyond the nearest, or a rare label would have no turn.
+    considered = left[:candidates] if request.diversity and not request.balance else left
     chosen = choose(
         similarities,
-        among,
+        considered,
         request.k,
         diversity=request.diversity or 0.0,
-        vectors=_needed(vectors, "diversity") if request.diversity else None,
-        labels=_needed(labels, "balance") if request.balance else None,
+        vectors=_required(vectors, "diversity") if request.diversity else None,
+        labels=_required(labels, "balance") if request.balance else None,
     )
     return Selected(hits, left, dropped, chosen)
 
@@ -94,16 +93,16 @@ def select(
 def _within_bounds(
     similarities: NDArray[np.float64], request: RetrievalRequest, dropped: dict[int, tuple[Stage, str]]
 ) -> list[int]:
-    """Return the places of hits that are shown as neither too similar nor too little."""
-    most, least = request.max_similarity, request.min_similarity
+    """Return the indices of hits whose similarity, as shown, is within the request's bounds."""
+    highest, lowest = request.max_similarity, request.min_similarity
     left: list[int] = []
-    for place, similarity in enumerate(np.round(similarities, DECIMALS).tolist()):
-        if most is not None and similarity > most:
-            dropped[place] = "max_similarity", f"{similarity:.5f} is above {most:g}"
-        elif least is not None and similarity < least:
-            dropped[place] = "min_similarity", f"{similarity:.5f} is below {least:g}"
+    for index, similarity in enumerate(np.round(similarities, DECIMALS).tolist()):
+        if highest is not None and similarity > highest:
+            dropped[index] = "max_similarity", f"{similarity:.5f} is above {highest:g}"
+        elif lowest is not None and similarity < lowest:
+            dropped[index] = "min_similarity", f"{similarity:.5f} is below {lowest:g}"
         else:
-            left.append(place)
+            left.append(index)
     return left
 
 
@@ -114,21 +113,86 @@ def _distinct(
     threshold: float,
     dropped: dict[int, tuple[Stage, str]],
 ) -> list[int]:
-    """Return the places of hits that are not near copies of one before them that is kept."""
+    """Return the indices of hits that are not near copies of a nearer one."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     units = vectors / np.where(lengths > 0, lengths, 1.0)
     kept: list[int] = []
-    for place in left:
-        cosines = np.round(np.einsum("vd,d->v", units[kept], units[place]), DECIMALS)
+    for index in left:
+        cosines = np.round(np.einsum("vd,d->v", units[kept], units[index]), DECIMALS)
         if kept and cosines.max() >= threshold:
-            twin = hits[kept[int(cosines.argmax())]]
-            dropped[place] = "distinct", f"its cosine with {twin.id!r}, which comes first, is {cosines.max():.5f}"
+            nearer = hits[kept[int(cosines.argmax())]]
+            dropped[index] = "distinct", f"its cosine with {nearer.id!r}, which is nearer, is {cosines.max():.5f}"
         else:
-            kept.append(place)
+            kept.append(index)
     return kept
 
 
-def _needed(given: Given | None, name: str) -> Given:
-    if given is None:
-        raise ValueError(f"{name} was asked for, but what it needs was not given")
-    return given
+def _required(value: _Value | None, name: str) -> _Value:
+    if value is None:
+        raise ValueError(f"{name} needs {'labels' if name == 'balance' else 'vectors'}; none were given")
+    return value
+
+
+def choose(
+    similarities: NDArray[np.float64],
+    left: Sequence[int],
+    k: int,
+    *,
+    diversity: float = 0.0,
+    vectors: NDArray[np.float64] | None = None,
+    labels: Sequence[str] | None = None,
+) -> dict[int, str]:
+    """Return the indices of up to k of the hits that are left, in the order of choice, and why each was chosen.
+
+    A hit's worth is (1 - diversity) times its similarity to the query, minus diversity times its highest similarity to
+    a hit already chosen: maximal marginal relevance (Carbonell and Goldstein, 1998). The first is the nearest. With
+    labels, each round takes the worthiest hit of each label that has any left.
+
+    Args:
+        similarities: to the query, float64 [num_hits], descending.
+        left: indices to choose from, ascending.
+        k: how many.
+        diversity: from 0, by similarity alone, to 1, by nothing but unlikeness to hits already chosen.
+        vectors: float64 [num_hits, dimension]; None chooses by similarity alone, whatever the diversity.
+        labels: one for each hit; None chooses without rounds.
+    """
+    if vectors is None and labels is None:
+        return {index: f"number {number}, {_reason()}" for number, index in enumerate(left[:k], start=1)}
+    indices = np.asarray(left, dtype=np.int64)
+    relevance, left_vectors = similarities[indices], None if vectors is None else vectors[indices]
+    free, closest = np.ones(len(indices), dtype=bool), np.full(len(indices), -np.inf)
+    # Without labels each hit has its own, and one round takes all.
+    names = [labels[index] for index in left] if labels is not None else [str(index) for index in left]
+    codes = np.unique(names, return_inverse=True)[1].reshape(-1)
+    served, turn = np.zeros(len(indices), dtype=bool), 1
+    chosen: dict[int, str] = {}
+    while len(chosen) < k and free.any():
+        eligible = free & ~served[codes]
+        if not eligible.any():
+            served[:], turn, eligible = False, turn + 1, free
+        worth = relevance
+        if chosen and left_vectors is not None:
+            # Rounded, so that sums equal but for their last bits are ties.
+            worth = np.round((1 - diversity) * relevance - diversity * closest, DECIMALS)
+        best = int(np.where(eligible, worth, -np.inf).argmax())
+        reason = f"number {len(chosen) + 1}, " + _reason(worth[best], closest[best])
+        chosen[int(indices[best])] = reason + (f", in round {turn} of {names[best]!r}" if labels else "")
+        free[best], served[codes[best]] = False, True
+        if left_vectors is not None:
+            closest = np.maximum(closest, np.einsum("vd,d->v", left_vectors, left_vectors[best]))
+    return chosen
+
+
+def _reason(worth: float = 0.0, closest: float = -np.inf) -> str:
+    if not np.isfinite(closest):
+        return "by its similarity"
+    return f"worth {worth:.5f}, with at most {closest:.5f} similarity to those chosen before"
+
+
+def rounds(counts: Counter[str], k: int) -> dict[str, int]:
+    """Return how many of each label a choice of k in rounds may take, one of each label per round."""
+    taken, turn = 0, 0
+    while taken < k and turn < max(counts.values(), default=0):
+        turn += 1
+        taken = sum(min(count, turn) for count in counts.values())
+    return {name: min(count, turn) for name, count in counts.items()}

@@ -1,4 +1,4 @@
-"""Where demonstrations come from: one protocol for an index in process and for a service."""
+"""Sources of demonstrations: one protocol for an index in process and for a service."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from udr.types import Fields
 
 
 class AsyncDemonstrationSource(Protocol):
-    """What ``Retriever``, ``Client`` and ``AsyncClient`` have in common: asked from an event loop, none blocks it."""
+    """What ``Retriever``, ``Client`` and ``AsyncClient`` have in common; neither method blocks the event loop."""
 
     async def aretrieve(
         self,
@@ -18,22 +18,22 @@ class AsyncDemonstrationSource(Protocol):
         k: int = 8,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
-        """Return k demonstrations for an input; ``RetrievalRequest`` says what the arguments mean.
+        """Return k demonstrations for an input; ``RetrievalRequest`` documents the arguments.
 
         Raises:
-            RequestError: the request cannot be answered.
+            RequestError: the request is invalid.
         """
 
     async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, in their order.
+        """Return the results of several requests, in their order.
 
         Raises:
-            RequestError: the first request that cannot be answered; the message gives its place, from 1.
+            RequestError: a request is invalid; the message gives the number of the first, from 1.
         """
 
 
 class DemonstrationSource(AsyncDemonstrationSource, Protocol):
-    """What ``Retriever`` and ``Client`` have in common; as a base it asks from an event loop through a thread."""
+    """What ``Retriever`` and ``Client`` have in common; a base class whose asynchronous methods use a thread."""
 
     def retrieve(
         self,
@@ -45,7 +45,7 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
         """Return k demonstrations for an input, as ``aretrieve``."""
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, in their order, as ``aretrieve_batch``."""
+        """Return the results of several requests, as ``aretrieve_batch``."""
 
     async def aretrieve(
         self,
@@ -54,9 +54,9 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
         k: int = 8,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
-        """Return what ``retrieve`` does, from a thread: the event loop goes on meanwhile."""
+        """Call ``retrieve`` in a thread."""
         return await asyncio.to_thread(self.retrieve, task, input, k, **options)
 
     async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Return what ``retrieve_batch`` does, from a thread: the event loop goes on meanwhile."""
+        """Call ``retrieve_batch`` in a thread."""
         return await asyncio.to_thread(self.retrieve_batch, requests)

@@ -1,8 +1,8 @@
-"""Retrieval: what a caller asks for, how it may be chosen, and what comes back; all of it frozen."""
+"""Retrieval requests, the options they take, and their results; all frozen."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, TypedDict, get_args, overload
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Literal, TypedDict, cast, get_args, overload
 
 from udr.errors import InvalidInputError
 from udr.types import Fields, Json, TokenCount
@@ -12,22 +12,47 @@ Mode = Literal["dense", "bm25", "hybrid"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+Stage = Literal["exclude", "copies", "max_similarity", "min_similarity", "distinct", "choice", "budget"]
+"""A stage between the index and a prompt, in their order."""
+
+
+class JsonObject:
+    """A dataclass that is a JSON object: its fields by name, in order, without those that equal their default."""
+
+    __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the object as the service and ``--json`` show it."""
+        return cast("dict[str, Json]", _json(self))
+
+
+def _json(value: object) -> Json:
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, (JsonObject, TokenCount)):
+        items = ((name, getattr(value, name), field.default) for name, field in value.__dataclass_fields__.items())
+        return {name: _json(item) for name, item, default in items if item != default}
+    return dict(cast("Mapping[str, Json]", value))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetrievedDemonstration:
-    """A demonstration that a retriever found for a query.
+class RetrievedDemonstration(JsonObject):
+    """A demonstration that a retriever returns for a query.
 
     Attributes:
         id: the row's id, unique within its task.
         task: the name of the task it belongs to.
-        similarity: the number that ranks it, the encoder's unless another mode was asked for; rounded to 5 decimals,
+        similarity: the number that ranks it, the encoder's unless the request has another mode; rounded to 5 decimals,
             higher is nearer.
-        rank: its place in the answer, from 1: the nearest first, unless diversity or balance chose in another order.
+        rank: its position in the result, from 1: the nearest first, unless diversity or balance reorder.
         input: its fields by name.
         target: its gold text or label.
-        text: input and target as the prompt shows them.
+        text: input and target as a prompt shows them.
         metadata: as in the row.
-        tokens: how many tokens ``text`` is, where the index keeps that.
+        tokens: how many tokens ``text`` has, if the index stores that.
     """
 
     id: str
@@ -40,47 +65,31 @@ class RetrievedDemonstration:
     metadata: Mapping[str, Json] = field(default_factory=dict)
     tokens: TokenCount | None = None
 
-    def to_json(self) -> dict[str, Json]:
-        """Return it as the service and ``udr retrieve --json`` show it."""
-        keys: dict[str, Json] = {
-            "id": self.id,
-            "task": self.task,
-            "similarity": self.similarity,
-            "rank": self.rank,
-            "input": dict(self.input),
-            "target": self.target,
-            "text": self.text,
-            "metadata": dict(self.metadata),
-        }
-        if self.tokens is not None:
-            keys["tokens"] = {"tokenizer": self.tokens.tokenizer, "count": self.tokens.count}
-        return keys
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrievalRequest:
-    """What a caller asks a retriever for: exactly one of ``task``, ``family`` and ``scope="all"``.
+    """A request for demonstrations, with exactly one of ``task``, ``family`` and ``scope="all"``.
 
     Attributes:
-        input: the fields by name; plain text where the task has one field, or the scope is wider than a task.
+        input: the fields by name; or plain text if the task has one field, or for a family or ``scope``.
         task: search this task's pool.
         family: search the pools of this family.
         scope: ``"all"`` searches every pool.
-        k: how many demonstrations; at least 1, at most the size of what is searched.
-        exclude: ids that must not come back.
-        keep_copies: let the query itself come back, and copies of it; else they never do.
-        min_similarity: leave out what is less similar than this; then fewer than k may come back, even none.
-        max_similarity: leave out what is more similar than this; the next ones take its place.
+        k: how many demonstrations; from 1 to the size of the pools searched.
+        exclude: ids to exclude.
+        keep_copies: allow the query itself and copies of it in the result; by default they are excluded.
+        min_similarity: exclude demonstrations less similar than this; the result may then have fewer than k, or none.
+        max_similarity: exclude demonstrations more similar than this; the next ones replace them.
         mode: what ranks: ``dense`` the encoder's similarity, ``bm25`` the words shared with the input, ``hybrid`` both,
             by reciprocal rank fusion. A demonstration's similarity is the number that ranks it.
-        distinct: from 0 to 1: of demonstrations whose vectors have at least this cosine, keep the best; the next ones
-            take the others' place.
-        diversity: from 0 to 1: choose by maximal marginal relevance, with this much weight on being unlike what is
-            chosen; 0 is the nearest, 1 looks at nothing else after the first. Only of mode ``dense``.
-        balance: choose in rounds, from each label its best that is left; only for classification tasks.
-        candidates: from how many of the nearest diversity chooses, at least k, and how many are explained; None is four
+        distinct: from 0 to 1: of demonstrations whose vectors have at least this cosine, keep only the best; the next
+            ones replace the others.
+        diversity: from 0 to 1: choose by maximal marginal relevance, with this weight on being unlike those already
+            chosen; 0 chooses the nearest. Only for mode ``dense``.
+        balance: choose in rounds, each taking the best one left of each label; only for classification tasks.
+        candidates: how many of the nearest diversity chooses from, and how many are explained; at least k. None is four
             times k, and at least 50.
-        explain: tell what became of each candidate, see ``Retrieval.decisions``.
+        explain: report the outcome for each candidate; see ``Retrieval.decisions``.
     """
 
     input: Fields | str
@@ -103,7 +112,7 @@ class RetrievalRequest:
     def of(
         cls, task: str | None, input: Fields | str | None, k: int, options: "SelectionOptions"
     ) -> "RetrievalRequest":
-        """Return the request that a call of ``retrieve`` makes.
+        """Return the request for the arguments of a call of ``retrieve``.
 
         Raises:
             InvalidInputError: there is no input.
@@ -114,7 +123,7 @@ class RetrievalRequest:
 
 
 class SelectionOptions(TypedDict, total=False):
-    """How demonstrations may be chosen, beside task, input and k; ``RetrievalRequest`` says what each means."""
+    """Options of ``RetrievalRequest`` that choose among the demonstrations of a scope; a test compares the two."""
 
     exclude: Sequence[str]
     keep_copies: bool
@@ -129,27 +138,23 @@ class SelectionOptions(TypedDict, total=False):
 
 
 class RetrievalOptions(SelectionOptions, total=False):
-    """What a call may say of a retrieval: how to choose, and where from if not from a task."""
+    """All options of ``RetrievalRequest``, besides task, input and k."""
 
     family: str | None
     scope: str | None
 
 
-Stage = Literal["exclude", "copies", "max_similarity", "min_similarity", "distinct", "choice", "budget"]
-"""A stage on the way from the index into a prompt, in their order."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
-    """What became of a candidate.
+class Decision(JsonObject):
+    """The outcome for a candidate.
 
     Attributes:
         id: the row's id.
         task: the task it belongs to.
         similarity: the number that ranks it.
-        stage: the stage that left it out, or the last one, where none did.
-        kept: whether none did.
-        reason: why, in words.
+        stage: the stage that dropped it, or the last stage.
+        kept: whether no stage dropped it.
+        reason: the reason, in words.
     """
 
     id: str
@@ -159,30 +164,16 @@ class Decision:
     kept: bool
     reason: str
 
-    def to_json(self) -> dict[str, Json]:
-        """Return its attributes by name."""
-        return {
-            "id": self.id,
-            "task": self.task,
-            "similarity": self.similarity,
-            "stage": self.stage,
-            "kept": self.kept,
-            "reason": self.reason,
-        }
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Retrieval(Sequence[RetrievedDemonstration]):
-    """The answer to one request: the demonstrations, the best first, and what they came from.
-
-    It is itself a sequence: ``for demonstration in retrieval`` and ``retrieval[0]`` work.
+class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
+    """The result of one request, a sequence of demonstrations, best first.
 
     Attributes:
-        demonstrations: in the order in which they were chosen: the nearest first, ties by id, unless diversity or
-            balance chose in another order.
-        index_version: the version of the index that answered.
+        demonstrations: in the order of choice: the nearest first, ties by id, unless diversity or balance reorder.
+        index_version: the version of the index they are from.
         model: the name of the encoder.
-        decisions: what became of each candidate, the nearest first; empty unless it was asked to explain.
+        decisions: the outcome for each candidate, nearest first; empty unless the request explains.
     """
 
     demonstrations: tuple[RetrievedDemonstration, ...]
@@ -195,24 +186,10 @@ class Retrieval(Sequence[RetrievedDemonstration]):
     @overload
     def __getitem__(self, position: slice) -> tuple[RetrievedDemonstration, ...]: ...
     def __getitem__(self, position: int | slice) -> RetrievedDemonstration | tuple[RetrievedDemonstration, ...]:
-        """Return the demonstration or demonstrations at ``position``."""
         return self.demonstrations[position]
 
     def __len__(self) -> int:
-        """Return how many demonstrations came back."""
         return len(self.demonstrations)
 
     def __iter__(self) -> Iterator[RetrievedDemonstration]:
-        """Iterate over the demonstrations, the best first."""
         return iter(self.demonstrations)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return it as the service and ``udr retrieve --json`` show it."""
-        body: dict[str, Json] = {
-            "demonstrations": [demonstration.to_json() for demonstration in self.demonstrations],
-            "index_version": self.index_version,
-            "model": self.model,
-        }
-        if self.decisions:
-            body["decisions"] = [decision.to_json() for decision in self.decisions]
-        return body

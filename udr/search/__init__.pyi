@@ -6,8 +6,9 @@ from .base import (
 from .bm25 import BM25Search as BM25Search, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
 from .faiss_cpu import (
-    FaissSearch as FaissSearch, empty_index as empty_index, in_halves as in_halves, make_index as make_index,
-    open_index as open_index, proposer as proposer, set_parameters as set_parameters, write_index as write_index,
+    FaissSearch as FaissSearch, empty_index as empty_index, float16_proposer as float16_proposer,
+    make_index as make_index, open_index as open_index, proposer as proposer, set_parameters as set_parameters,
+    write_index as write_index,
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
 from .fusion import Hit as Hit, fuse as fuse, nearest as nearest

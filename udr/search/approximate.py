@@ -5,11 +5,11 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search.base import _MARGIN, Positions, Proposer, Searcher, Similarities, Vectors, check, order
+from udr.search.base import MARGIN, Proposer, Results, Searcher, Vectors, check, order
 
 
 class RankedProposals:
-    """Approximate search: an engine proposes, and the proposals with the highest exact similarity are kept.
+    """Approximate search that keeps an engine's proposals with the highest exact similarity.
 
     Similarities and order are exact; the engine decides which demonstrations are found. A query with fewer than k
     proposals is compared with every vector.
@@ -17,9 +17,9 @@ class RankedProposals:
     Args:
         propose: the engine; it fills missing positions with -1.
         vectors: float32 or float16 [num_vectors, dimension].
-        exact: exact search of the same vectors, also used if k exceeds ``most``.
+        exact: exact search of the same vectors, also used if k exceeds ``limit``.
         oversample: proposals per requested result.
-        most: the largest count that the engine can propose.
+        limit: the largest count that the engine can propose.
     """
 
     def __init__(
@@ -28,26 +28,21 @@ class RankedProposals:
         vectors: NDArray[np.floating],
         exact: Searcher,
         oversample: int,
-        most: int = sys.maxsize,
+        limit: int = sys.maxsize,
     ) -> None:
-        self._propose, self._vectors, self._exact = propose, vectors, exact
-        self._oversample, self._most = oversample, min(most, len(vectors))
-
-    @property
-    def vectors(self) -> NDArray[np.floating]:
-        """See ``Searcher.vectors``."""
-        return self._vectors
+        self._propose, self.vectors, self._exact = propose, vectors, exact
+        self._oversample, self._limit = oversample, min(limit, len(vectors))
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self.vectors)
 
-    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+    def search(self, queries: Vectors, k: int) -> Results:
         """See ``Searcher.search``; among the engine's proposals."""
-        k = check(self._vectors, queries, k)
-        if k > self._most:
+        k = check(self.vectors, queries, k)
+        if k > self._limit:
             return self._exact.search(queries, k)
-        _, proposed = self._propose(queries, min(max(k * self._oversample, k + _MARGIN), self._most))
-        positions, similarities = order(self._vectors, queries, proposed, k)
+        _, proposed = self._propose(queries, min(max(k * self._oversample, k + MARGIN), self._limit))
+        positions, similarities = order(self.vectors, queries, proposed, k)
         too_few = (positions < 0).any(axis=1)
         if too_few.any():
             positions[too_few], similarities[too_few] = self._exact.search(queries[too_few], k)

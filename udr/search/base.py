@@ -19,25 +19,31 @@ Positions = NDArray[np.int64]
 Similarities = NDArray[np.float64]
 
 DECIMALS = 5
-_MARGIN = 16
-_BLOCK = 1 << 20
+MARGIN = 16
+"""Proposals requested in addition to k."""
+
+BLOCK = 1 << 20
 """Numbers converted at once."""
 
-Proposer = Callable[[Vectors, int], tuple[NDArray[np.floating], Positions]]
-"""Returns similarities and positions for queries and a count, both [num_queries, count], best first."""
+Results = tuple[Positions, Similarities]
+
+Proposals = tuple[NDArray[np.floating], Positions]
+"""Similarities and positions, both [num_queries, count], best first."""
+
+Proposer = Callable[[Vectors, int], Proposals]
+"""Returns the proposals for queries and a count."""
 
 
 class Searcher(Protocol):
     """Finds the vectors nearest to queries."""
 
-    @property
-    def vectors(self) -> NDArray[np.floating]:
-        """The vectors, float32 or float16 [num_vectors, dimension], in memory or memory-mapped."""
+    vectors: NDArray[np.floating]
+    """float32 or float16 [num_vectors, dimension], in memory or memory-mapped."""
 
     def __len__(self) -> int:
         """Return the number of vectors."""
 
-    def search(self, queries: Vectors, k: int) -> tuple[Positions, Similarities]:
+    def search(self, queries: Vectors, k: int) -> Results:
         """Return the k nearest vectors of each query.
 
         Args:
@@ -51,11 +57,7 @@ class Searcher(Protocol):
 
 
 def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
-    """Return the number of results of a search for k.
-
-    Raises:
-        ValueError: the queries have the wrong shape, or k is below 1.
-    """
+    """Return the number of results of a search for k; ``ValueError`` if k or the queries' shape is invalid."""
     if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise ValueError(f"queries must be [num_queries, {vectors.shape[1]}], found {list(queries.shape)}")
     if k < 1:
@@ -63,9 +65,7 @@ def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
     return min(k, len(vectors))
 
 
-def order(
-    vectors: NDArray[np.floating], queries: Vectors, positions: Positions, k: int
-) -> tuple[Positions, Similarities]:
+def order(vectors: NDArray[np.floating], queries: Vectors, positions: Positions, k: int) -> Results:
     """Return the k best of each query's proposed positions, in the order of this module.
 
     Args:
@@ -73,10 +73,7 @@ def order(
         queries: float32 [num_queries, dimension].
         positions: [num_queries, num_proposed], in any order, without duplicates; negative entries mean no proposal
             and sort last.
-        k: the number of results.
-
-    Returns:
-        Positions and similarities, both [num_queries, k].
+        k: the number of results per query.
     """
     ascending = np.sort(positions, axis=1)
     # Adding 0.0 turns -0.0 into 0.0.
@@ -86,10 +83,9 @@ def order(
 
 
 def _products(vectors: NDArray[np.floating], queries: Vectors, positions: Positions) -> Similarities:
-    """Return the dot products of queries with the vectors at their positions, [num_queries, num_proposed]."""
     # float64, so that the rounded value does not depend on the summation order; in blocks, since ties can make many.
     products, exact = np.empty(positions.shape), queries.astype(np.float64)
-    columns = max(1, _BLOCK // queries.shape[1])
+    columns = max(1, BLOCK // queries.shape[1])
     rows = max(1, columns // max(1, positions.shape[1]))
     for row in range(0, positions.shape[0], rows):
         for column in range(0, positions.shape[1], columns):

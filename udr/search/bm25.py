@@ -1,7 +1,7 @@
 """BM25 over the texts of one pool, or of several pools as if they were one.
 
-Word rarity and mean length depend on the pools that a request searches. So the index stores word counts, and each
-search computes its scores from them; libraries that store scores cannot do this.
+Word rarity and mean length depend on the pools that a request searches, so the index stores word counts and each search
+computes scores from them. Libraries that store scores cannot do this.
 """
 
 import json
@@ -24,37 +24,25 @@ K1, B = 1.5, 0.75
 
 # One-letter words and digits count: labels, choices and code contain many.
 _WORD = re.compile(r"\w+")
-_WORDS = "words.json"
+_FILE = "words.json"
 
 
 @dataclass(frozen=True, slots=True)
 class WordQuery:
-    """A query, weighted for the searched texts.
+    """A query, weighted for the searched texts."""
 
-    Attributes:
-        weights: inverse document frequency times count in the query, by word; words of no text are omitted.
-        mean_length: mean length of the texts, in words.
-    """
-
-    weights: Mapping[str, float]
-    mean_length: float
+    weights: Mapping[str, float]  # inverse document frequency times count in the query, of words in the texts
+    mean_length: float  # of the texts, in words
 
 
 @dataclass(frozen=True, slots=True)
 class _Postings:
-    """The texts that contain each word: entries ``starts[n]`` to ``starts[n + 1]`` belong to word ``n``.
+    """The texts that contain each word: entries ``starts[n]`` to ``starts[n + 1]`` belong to word ``n``."""
 
-    Attributes:
-        lengths: lengths of the texts, in words.
-        starts: one more entry than there are words.
-        texts: positions of texts, ascending for each word.
-        times: the word's count in that text.
-    """
-
-    lengths: NDArray[np.int32]
-    starts: NDArray[np.int64]
-    texts: NDArray[np.int32]
-    times: NDArray[np.int32]
+    lengths: NDArray[np.int32]  # of the texts, in words
+    starts: NDArray[np.int64]  # one more entry than there are words
+    texts: NDArray[np.int32]  # positions of texts, ascending for each word
+    times: NDArray[np.int32]  # the word's count in that text
 
 
 class BM25Search:
@@ -62,9 +50,6 @@ class BM25Search:
 
     Args:
         texts: the texts in the order of their positions; read one at a time.
-
-    Attributes:
-        num_words: the total length of all texts.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -77,28 +62,22 @@ class BM25Search:
     def save(self, folder: Path) -> None:
         """Write the index to a new folder."""
         folder.mkdir()
-        (folder / _WORDS).write_text(json.dumps(list(self._words), ensure_ascii=False), "utf-8")
+        (folder / _FILE).write_text(json.dumps(list(self._words), ensure_ascii=False), "utf-8")
         for field in fields(_Postings):
             np.save(folder / f"{field.name}.npy", getattr(self._postings, field.name))
 
     @classmethod
     def load(cls, folder: Path, size: int) -> "BM25Search":
-        """Open a saved index, memory-mapped.
-
-        Args:
-            folder: the folder.
-            size: the expected number of texts.
+        """Open a saved index of ``size`` texts, memory-mapped.
 
         Raises:
             ArtifactError: the folder cannot be read or has another number of texts.
         """
         search = cls(())
         try:
-            arrays = {
-                field.name: np.asarray(np.load(folder / f"{field.name}.npy", mmap_mode="r", allow_pickle=False))
-                for field in fields(_Postings)
-            }
-            search._open(json.loads((folder / _WORDS).read_text("utf-8")), _Postings(**arrays))
+            arrays = [np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(_Postings)]
+            words = json.loads((folder / _FILE).read_text("utf-8"))
+            search._open(words, _Postings(*map(np.asarray, arrays)))
         except (OSError, ValueError, TypeError, EOFError) as error:
             raise ArtifactError(f"{folder}: cannot be read ({reason(error)}); run: udr index verify") from error
         if len(search) != size:
@@ -108,7 +87,7 @@ class BM25Search:
     def __len__(self) -> int:
         return len(self._postings.lengths)
 
-    def holding(self, word: str) -> int:
+    def num_texts_with(self, word: str) -> int:
         """Return the number of texts that contain a word."""
         start, stop = self._span(word)
         return stop - start
@@ -132,9 +111,9 @@ class BM25Search:
 
     def _span(self, word: str) -> tuple[int, int]:
         number = self._words.get(word)
-        return (
-            (0, 0) if number is None else (int(self._postings.starts[number]), int(self._postings.starts[number + 1]))
-        )
+        if number is None:
+            return 0, 0
+        return int(self._postings.starts[number]), int(self._postings.starts[number + 1])
 
 
 def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:
@@ -142,9 +121,9 @@ def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:
     num_texts, num_words = sum(map(len, searches)), sum(search.num_words for search in searches)
     weights: dict[str, float] = {}
     for word, times in Counter(_split(query)).items():
-        holding = sum(search.holding(word) for search in searches)
-        if holding:
-            weights[word] = times * math.log(1 + (num_texts - holding + 0.5) / (holding + 0.5))
+        frequency = sum(search.num_texts_with(word) for search in searches)
+        if frequency:
+            weights[word] = times * math.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
     return WordQuery(weights, num_words / max(1, num_texts))
 
 
@@ -153,19 +132,19 @@ def _split(text: str) -> list[str]:
 
 
 def _postings(texts: Iterable[str]) -> tuple[list[str], _Postings]:
-    """Return the sorted words of texts, so that equal texts give equal files, and their postings."""
+    """Return the words of texts, sorted so that equal texts give equal files, and their postings."""
     numbers: dict[str, int] = {}
-    lengths, sizes, held, times = (array("i") for _ in range(4))
+    lengths, sizes, occurrences, times = (array("i") for _ in range(4))
     for text in texts:
         counts = Counter(_split(text))
         lengths.append(counts.total())
         sizes.append(len(counts))
-        held.extend(numbers.setdefault(word, len(numbers)) for word in counts)
+        occurrences.extend(numbers.setdefault(word, len(numbers)) for word in counts)
         times.extend(counts.values())
     words = sorted(numbers)
     sorted_numbers = np.empty(len(words), np.int32)
     sorted_numbers[[numbers[word] for word in words]] = np.arange(len(words))
-    entries = sorted_numbers[np.array(held, np.int32)]
+    entries = sorted_numbers[np.array(occurrences, np.int32)]
     # Stable, so that each word's texts stay in order.
     order = np.argsort(entries, kind="stable")
     postings = _Postings(

@@ -10,67 +10,70 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.errors import ArtifactError, ConfigError, MissingExtraError, reason
-from udr.search.base import Positions, Proposer, Vectors
+from udr.errors import ArtifactError, ConfigError, optional_import, reason
+from udr.search.base import Proposals, Proposer, Vectors
 from udr.search.exact import ExactProposals
 
-try:
+with optional_import("faiss", "cpu"):
     import faiss
-except ImportError as error:
-    raise MissingExtraError("faiss", "cpu") from error
 
 BLOCK = 65_536
 """Vectors converted, or added to an index, at once."""
 
 
 class FaissSearch(ExactProposals):
-    """Compares every query with every vector; equal to ``ExactSearch`` in ids, values and order.
+    """Compares every query with every vector; equal to ``ExactSearch`` in positions, similarities and order.
 
     Args:
         vectors: float32 or float16 [num_vectors, dimension]. float32 is searched in place, in memory or
             memory-mapped, without a copy; float16 is converted block by block at each search.
         longest: the length of the longest vector; None measures it at the first search.
+        block: float16 vectors converted at once.
     """
 
-    def __init__(self, vectors: NDArray[np.floating], longest: float | None = None) -> None:
+    def __init__(self, vectors: NDArray[np.floating], longest: float | None = None, *, block: int = BLOCK) -> None:
         # A partial instead of a bound method: a reference cycle would keep the vectors alive.
-        super().__init__(partial(_propose, np.ascontiguousarray(vectors)), vectors, longest)
+        super().__init__(partial(_propose, np.ascontiguousarray(vectors), block), vectors, longest)
 
 
-def _propose(vectors: NDArray[np.floating], queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+def _propose(vectors: NDArray[np.floating], block: int, queries: Vectors, count: int) -> Proposals:
     if vectors.dtype == np.float32:
         return _nearest(queries, vectors, count)
-    similarities, positions = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
-    for start in range(0, len(vectors), BLOCK):
-        block = vectors[start : start + BLOCK].astype(np.float32)
-        block_similarities, block_positions = _nearest(queries, block, min(count, len(block)))
-        similarities = np.concatenate([similarities, block_similarities], axis=1)
-        positions = np.concatenate([positions, block_positions + start], axis=1)
-        best = np.argsort(-similarities, axis=1, kind="stable")[:, :count]
-        similarities = np.take_along_axis(similarities, best, axis=1)
-        positions = np.take_along_axis(positions, best, axis=1)
-    return similarities, positions
+    best = faiss.ResultHeap(len(queries), count, keep_max=True)
+    for start, part in _blocks(vectors, block):
+        similarities, positions = _nearest(queries, part, min(count, len(part)))
+        best.add_result(similarities, positions + start)
+    best.finalize()
+    return best.D, best.I
 
 
-def _nearest(queries: Vectors, vectors: NDArray[np.floating], count: int) -> tuple[NDArray[np.floating], Positions]:
+def _nearest(queries: Vectors, vectors: NDArray[np.floating], count: int) -> Proposals:
     similarities, positions = faiss.knn(queries, vectors, count, faiss.METRIC_INNER_PRODUCT)
     return similarities, positions
 
 
-def in_halves(vectors: NDArray[np.floating]) -> Proposer:
-    """Return a proposer of exact float16 search.
+def _blocks(vectors: NDArray[np.floating], size: int) -> Iterator[tuple[int, Vectors]]:
+    for start in range(0, len(vectors), size):
+        yield start, np.ascontiguousarray(vectors[start : start + size], dtype=np.float32)
 
-    It keeps a float16 copy in memory, which faiss compares as fast as float32.
-    """
+
+def add(index: Any, vectors: NDArray[np.floating], block: int = BLOCK) -> Any:  # noqa: ANN401
+    """Add vectors to a faiss index, block by block, and return it."""
+    for _, part in _blocks(vectors, block):
+        index.add(part)
+    return index
+
+
+def float16_proposer(vectors: NDArray[np.floating], *, block: int = BLOCK) -> Proposer:
+    """Return a proposer of exact search in a float16 copy in memory, which faiss compares as fast as float32."""
     index = faiss.IndexScalarQuantizer(vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-    _add(index, vectors)
-    return proposer(index)
+    return proposer(add(index, vectors, block))
 
 
 def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
     """Return a proposer of a faiss index; ``options`` are passed to each search."""
 
-    def propose(queries: Vectors, count: int) -> tuple[NDArray[np.floating], Positions]:
+    def propose(queries: Vectors, count: int) -> Proposals:
         similarities, positions = index.search(np.ascontiguousarray(queries, dtype=np.float32), count, **options)
         return similarities, positions
 
@@ -78,11 +81,7 @@ def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
 
 
 def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
-    """Set an index's search parameters, such as ``nprobe=16`` or ``efSearch=64``.
-
-    Raises:
-        ConfigError: the index has no such parameter.
-    """
+    """Set search parameters, such as ``nprobe=16`` or ``efSearch=64``; ``ConfigError`` if the index lacks them."""
     try:
         # faiss' type stubs know only one of the two overloads.
         faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
@@ -91,12 +90,12 @@ def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
 
 
 def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: ANN401
-    """Open a faiss index file.
+    """Open the faiss index in a file.
 
     Args:
         path: the file.
         kind: its factory string.
-        mapped: memory-map as much as faiss can, instead of reading it.
+        mapped: memory-map as much as possible instead of reading it.
 
     Raises:
         ArtifactError: the file is not a readable faiss index.
@@ -109,11 +108,7 @@ def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: A
 
 
 def empty_index(kind: str, dimension: int) -> Any:  # noqa: ANN401
-    """Return an empty, possibly untrained faiss index.
-
-    Raises:
-        ConfigError: faiss does not know the kind, or not for this dimension.
-    """
+    """Return an empty, possibly untrained faiss index; ``ConfigError`` if faiss does not support the kind."""
     try:
         return faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
@@ -128,7 +123,7 @@ def make_index(
     threads: int,
     to_device: Callable[[Any], Any] = lambda index: index,
 ) -> Any:  # noqa: ANN401
-    """Train a faiss index on a sample, add all vectors, and return it on the device where it was built.
+    """Train a faiss index on a sample, add all vectors, and return the index on the device that built it.
 
     Args:
         kind: a factory string of faiss.
@@ -146,17 +141,11 @@ def make_index(
         if not index.is_trained:
             index.train(np.ascontiguousarray(vectors[np.arange(size) * len(vectors) // size], dtype=np.float32))
         with _threads(threads):
-            _add(index, vectors)
+            add(index, vectors)
     except RuntimeError as error:
-        raise ConfigError(
-            f"kind {kind!r} for {len(vectors)} vectors of dimension {vectors.shape[1]}: {reason(error)}"
-        ) from error
+        shape = f"{len(vectors)} vectors of dimension {vectors.shape[1]}"
+        raise ConfigError(f"kind {kind!r} for {shape}: {reason(error)}") from error
     return index
-
-
-def _add(index: Any, vectors: NDArray[np.floating]) -> None:  # noqa: ANN401
-    for start in range(0, len(vectors), BLOCK):
-        index.add(np.ascontiguousarray(vectors[start : start + BLOCK], dtype=np.float32))
 
 
 def write_index(stream: BinaryIO, index: Any) -> None:  # noqa: ANN401

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A demonstration that a search found.
+    """A demonstration in the results of a search.
 
     Attributes:
         task: the task of its partition.
@@ -27,12 +27,9 @@ RRF_CONSTANT = 60
 
 
 def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
-    """Return the hits of several rankings, unordered, with the sum of 1 / (60 + rank) as their similarity.
+    """Fuse rankings, each best first, by reciprocal ranks (Cormack, Clarke and Buettcher, 2009).
 
-    Reciprocal rank fusion (Cormack, Clarke and Buettcher, 2009).
-
-    Args:
-        rankings: each best first; ranks count from 1.
+    Returns the hits unordered, with the sum of 1 / (60 + rank) as their similarity; ranks count from 1.
     """
     sums: dict[tuple[str, int], float] = {}
     hits: dict[tuple[str, int], Hit] = {}

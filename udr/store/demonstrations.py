@@ -1,4 +1,4 @@
-"""The demonstrations of an index version: a SQLite file that is created once and only read from then on."""
+"""The demonstrations of an index version: a SQLite file that is written once and then only read."""
 
 import itertools
 import json
@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from udr.data import Task, copy_key, encoder_demonstration, row_text, text_key
+from udr.data import Task, copy_key, row_text, text_key
 from udr.errors import ArtifactError
 from udr.types import Row, TokenCount
 
-# A row is kept as JSON, in the order of its own keys, so that it comes out as it went in. `copy_key` finds the
-# rows whose input is a copy of a query's without reading them, `text_key` those of which an encoder reads the same.
+# A row is JSON in the order of its own keys, so that it round-trips. `copy_key` finds rows whose input is a copy of a
+# query's without reading them, `text_key` rows that are the same to an encoder.
 SCHEMA = """
     CREATE TABLE demonstrations (
         task TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
@@ -27,45 +27,41 @@ SCHEMA = """
         task TEXT NOT NULL, position INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (task, position)
     ) WITHOUT ROWID;
 """
-"""The tables of an index version; a row's position is its place among its task's, in the order of their ids.
+"""The tables of an index version; a row's position is its index among its task's rows, in the order of their ids.
 
-``tokens`` says how many tokens rows are as a prompt shows them. It is a table of its own because rows are counted
-last, when it is known which there are, and whose counts an earlier version has already.
+``tokens`` has the token counts of rows as a prompt shows them. It is a separate table because rows are counted last,
+when it is known which of them an earlier version has counted.
 """
-
-
-_SPAN = 10_000
-"""Rows that are read at once where all are."""
 
 _COUNT = (
     "SELECT count FROM tokens WHERE tokens.task = demonstrations.task AND tokens.position = demonstrations.position"
 )
 
 
-def record(task: Task, row: Row) -> tuple[str, str, bytes, bytes, str]:
-    """Return what the table keeps of a row, but its position: task, id, copy key, text key and row."""
-    copies = copy_key(task, row.input, row.choices)
-    return task.name, row.id, copies, text_key(encoder_demonstration(task, row)), row_text(row)
+def record(task: Task, row: Row, text: str) -> tuple[str, str, bytes, bytes, str]:
+    """Return a row's columns, except its position; ``text`` is what encoders read of it."""
+    return task.name, row.id, copy_key(task, row.input, row.choices), text_key(text), row_text(row)
 
 
 def read_only_uri(path: Path) -> str:
-    """Return what SQLite opens a file by that no one changes: it needs no lock, and may lie where none can be made."""
+    """Return the URI by which SQLite opens an immutable file without locking it, even on a read-only disk."""
     return f"{path.resolve().as_uri()}?mode=ro&immutable=1"
 
 
 class DemonstrationTable:
-    """Reads the rows of an index version; may be used by several threads.
+    """Reads the rows of an index version; thread-safe. Its methods return rows in the order of the positions given.
 
     Args:
         path: a file with the tables of ``SCHEMA``.
-        tokenizer: the fingerprint of the tokenizer whose counts it holds; None where it holds none.
+        tokenizer: the fingerprint of the tokenizer whose counts it has; None if it has none.
+        span: how many rows to read at once when reading all.
 
     Raises:
-        ArtifactError: the file is missing or not such a file; methods raise it for what they find broken.
+        ArtifactError: the file is missing or damaged; all methods may raise it.
     """
 
-    def __init__(self, path: Path, tokenizer: str | None = None) -> None:
-        self._path, self._tokenizer = path, tokenizer
+    def __init__(self, path: Path, tokenizer: str | None = None, *, span: int = 10_000) -> None:
+        self._path, self._tokenizer, self._span_size = path, tokenizer, span
         self._lock = threading.Lock()
         try:
             self._connection = sqlite3.connect(read_only_uri(path), uri=True, check_same_thread=False)
@@ -73,75 +69,74 @@ class DemonstrationTable:
             raise self._broken(error) from error
 
     def ids(self, task: str, positions: Sequence[int]) -> list[str]:
-        """Return the ids of the rows at these positions, in the order asked for."""
+        """Return the ids of the rows at these positions."""
         return [id for (id,) in self._at("id", task, positions)]
 
     def rows(self, task: str, positions: Sequence[int]) -> list[Row]:
-        """Return the rows at these positions, in the order asked for."""
+        """Return the rows at these positions."""
         return [_row(text) for (text,) in self._at("row", task, positions)]
 
     def counted_rows(self, task: str, positions: Sequence[int]) -> list[tuple[Row, TokenCount | None]]:
-        """Return what ``rows`` does, and beside each row how many tokens it is, where that is known."""
-        found = self._at(f"row, ({_COUNT})", task, positions)
-        return [(_row(text), self._token_count(count)) for text, count in found]
+        """Return the rows at these positions, each with its token count, if known."""
+        tokenizer = self._tokenizer
+        return [
+            (_row(text), None if tokenizer is None or count is None else TokenCount(tokenizer=tokenizer, count=count))
+            for text, count in self._at(f"row, ({_COUNT})", task, positions)
+        ]
 
     def token_counts(self, task: str, keys: Iterable[bytes]) -> dict[bytes, int]:
-        """Return how many tokens rows of a task are, by their text keys; without those that are not there."""
+        """Return the token counts of a task's rows with these text keys, as far as known."""
         query = f"SELECT ({_COUNT}) FROM demonstrations INDEXED BY by_text_key WHERE text_key = ? AND task = ? LIMIT 1"
-        found = {key: self._select(query, key, task) for key in keys}
-        return {key: int(rows[0][0]) for key, rows in found.items() if rows and rows[0][0] is not None}
+        counts = {key: self._first(query, key, task) for key in keys}
+        return {key: int(row[0]) for key, row in counts.items() if row and row[0] is not None}
 
     def row(self, task: str, id: str) -> Row | None:
-        """Return the row of that id, or None."""
-        found = self._select("SELECT row FROM demonstrations WHERE task = ? AND id = ?", task, id)
-        return _row(str(found[0][0])) if found else None
+        """Return the row with that id, or None."""
+        row = self._first("SELECT row FROM demonstrations WHERE task = ? AND id = ?", task, id)
+        return _row(row[0]) if row else None
 
     def copies(self, task: str, keys: Iterable[bytes]) -> set[str]:
         """Return the ids of the rows whose input has one of these copy keys."""
-        # Left to itself, SQLite reads the task's rows one after another.
+        # Without the hint, SQLite scans the task's rows.
         query = "SELECT id FROM demonstrations INDEXED BY by_copy_key WHERE task = ? AND copy_key = ?"
         return {str(id) for key in keys for (id,) in self._select(query, task, key)}
 
     def text_keys(self, task: str, start: int, stop: int) -> list[bytes]:
-        """Return the text keys of the rows from position ``start`` to before ``stop``."""
+        """Return the text keys of the rows at positions ``start`` to ``stop``, exclusive."""
         return [bytes(key) for key in self._span("text_key", task, start, stop)]
 
     def first(self, key: bytes, task: str | None = None) -> tuple[str, int] | None:
-        """Return task and position of the first row with this text key, of one task or of all, or None."""
-        query = "SELECT task, position FROM demonstrations INDEXED BY by_text_key WHERE text_key = ?"
-        found = (
-            self._select(f"{query} ORDER BY task, position LIMIT 1", key)
-            if task is None
-            else self._select(f"{query} AND task = ? ORDER BY position LIMIT 1", key, task)
+        """Return the task and position of the first row with this text key, of one task or of all, or None."""
+        query = (
+            "SELECT task, position FROM demonstrations INDEXED BY by_text_key WHERE text_key = ?"
+            f"{'' if task is None else ' AND task = ?'} ORDER BY task, position LIMIT 1"
         )
-        return (str(found[0][0]), int(found[0][1])) if found else None
+        row = self._first(query, key, *(() if task is None else (task,)))
+        return (str(row[0]), int(row[1])) if row else None
 
     def targets(self, task: str) -> list[str]:
-        """Return the targets of all rows of a task in their order."""
-        # Of one path, SQLite would give the text itself, up to the first NUL in it; of several, it gives JSON.
-        return [json.loads(one)[0] for one in self._values("json_extract(row, '$.target', '$.id')", task)]
+        """Return the targets of all rows of a task."""
+        # For one path, SQLite returns the text itself, up to the first NUL in it; for several, JSON.
+        return [json.loads(values)[0] for values in self._values("json_extract(row, '$.target', '$.id')", task)]
 
     def lines(self, task: str) -> Iterator[bytes]:
-        """Yield the rows of a task in their order, for hashing."""
+        """Yield the rows of a task as JSON lines, for hashing."""
         return (f"\n{text}".encode() for text in self._values("row", task))
 
     def every(self, task: str) -> Iterator[Row]:
-        """Yield the rows of a task in their order."""
+        """Yield the rows of a task."""
         return (_row(text) for text in self._values("row", task))
 
     def close(self) -> None:
-        """Close the file; the table is of no use after that."""
+        """Close the file; the table cannot be used afterwards."""
         with self._lock:
             self._connection.close()
 
-    def _token_count(self, count: int | None) -> TokenCount | None:
-        return None if self._tokenizer is None or count is None else TokenCount(tokenizer=self._tokenizer, count=count)
-
     def _values(self, column: str, task: str) -> Iterator[Any]:
-        for start in itertools.count(0, _SPAN):
-            span = self._span(column, task, start, start + _SPAN)
-            yield from span
-            if len(span) < _SPAN:
+        for start in itertools.count(0, self._span_size):
+            values = self._span(column, task, start, start + self._span_size)
+            yield from values
+            if len(values) < self._span_size:
                 return
 
     def _span(self, column: str, task: str, start: int, stop: int) -> list[Any]:
@@ -156,13 +151,16 @@ class DemonstrationTable:
             "WHERE task = ? AND position IN (SELECT value FROM json_each(?))"
         )
         wanted = [int(position) for position in positions]
-        found = {position: values for position, *values in self._select(query, task, json.dumps(wanted))}
+        rows = {position: tuple(values) for position, *values in self._select(query, task, json.dumps(wanted))}
         try:
-            return [tuple(found[position]) for position in wanted]
+            return [rows[position] for position in wanted]
         except KeyError as error:
             raise ArtifactError(
                 f"{self._path}: task {task!r} has no row at position {error}; run: udr index verify"
             ) from error
+
+    def _first(self, query: str, *values: str | bytes) -> tuple[Any, ...] | None:
+        return next(iter(self._select(query, *values)), None)
 
     def _select(self, query: str, *values: str | bytes | int) -> list[tuple[Any, ...]]:
         try:
@@ -177,11 +175,5 @@ class DemonstrationTable:
 
 def _row(text: str) -> Row:
     keys = json.loads(text)
-    return Row(
-        id=keys["id"],
-        input=keys["input"],
-        target=keys["target"],
-        choices=tuple(keys.get("choices", ())),
-        references=tuple(keys.get("references", ())),
-        metadata=keys.get("metadata", {}),
-    )
+    choices, references = (tuple(keys.pop(name, ())) for name in ("choices", "references"))
+    return Row(**keys, choices=choices, references=references)

@@ -1,9 +1,9 @@
-"""The manifest of an index version: what it holds, what it was made with, and the checksum of every file."""
+"""The manifest of an index version: its contents, how it was built, and the checksum of every file."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
 from udr.data import Task, TaskFamily, parse_task
@@ -13,11 +13,10 @@ from udr.models import Encoder
 from udr.types import Json
 
 FORMAT = 4
-"""The version of the index format that this code writes, and the only one it reads."""
-
+"""The version of the index format, the only one that this code writes and reads."""
 
 Dtype = Literal["float32", "float16"]
-"""What vectors are kept as."""
+"""The type of stored vectors."""
 
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
@@ -27,13 +26,13 @@ FLAT = "flat"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderStamp:
-    """Which encoder made an index.
+    """The encoder that built an index.
 
     Attributes:
-        name: the model's name, as it was asked for.
+        name: the model's name as given.
         fingerprint: of the model's files.
         dimension: the width of its vectors.
-        metric: how they are compared.
+        metric: how to compare them.
     """
 
     name: str
@@ -44,33 +43,26 @@ class EncoderStamp:
     @staticmethod
     def of(encoder: Encoder) -> "EncoderStamp":
         """Return the stamp of an encoder."""
-        return EncoderStamp(
-            name=encoder.name, fingerprint=encoder.fingerprint, dimension=encoder.dimension, metric=encoder.metric
-        )
+        return EncoderStamp(**{field.name: getattr(encoder, field.name) for field in fields(EncoderStamp)})
 
     def check(self, encoder: Encoder) -> None:
-        """Refuse any other encoder than the one that made the index; its name does not matter.
+        """Raise an error unless this encoder built the index, whatever its name.
 
         Raises:
-            ArtifactError: it is another one.
+            ArtifactError: another encoder did.
         """
-        for what in ("fingerprint", "dimension", "metric"):
-            built, found = getattr(self, what), getattr(encoder, what)
-            if built != found:
+        for name in ("fingerprint", "dimension", "metric"):
+            expected, actual = getattr(self, name), getattr(encoder, name)
+            if expected != actual:
                 raise ArtifactError(
-                    f"the index was built by encoder {self.name!r} with {what} {built}, but encoder {encoder.name!r} "
-                    f"has {what} {found}; use the encoder it was built by, or run: udr index build"
+                    f"the index was built by encoder {self.name!r} with {name} {expected}, but encoder "
+                    f"{encoder.name!r} has {name} {actual}; use the encoder it was built by, or run: udr index build"
                 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerStamp:
-    """Whose tokens are counted in an index.
-
-    Attributes:
-        name: the tokenizer's name, as it was asked for; the encoder's where its own was taken.
-        fingerprint: of its file.
-    """
+    """The tokenizer whose counts an index stores: its name as given, or the encoder's, and its file's fingerprint."""
 
     name: str
     fingerprint: str
@@ -81,10 +73,10 @@ class Partition:
     """One task's part of an index.
 
     Attributes:
-        task: the task, with the templates its rows were worded by.
-        count: how many demonstrations.
-        kind: how it is searched: ``FLAT``, or the faiss factory string of the index beside its vectors.
-        lexical: whether a BM25 index lies beside its vectors.
+        task: the task, with the templates that format its rows.
+        count: how many demonstrations it has.
+        kind: how it is searched: ``FLAT``, or the factory string of its faiss index.
+        lexical: whether it has a BM25 index.
     """
 
     task: Task
@@ -95,7 +87,7 @@ class Partition:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileStamp:
-    """What a file must be: its size in bytes and its sha256 in hex."""
+    """A file's size in bytes and its sha256 in hex."""
 
     size: int
     sha256: str
@@ -103,17 +95,17 @@ class FileStamp:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What an index version holds.
+    """The contents of an index version.
 
     Attributes:
-        version: the version's name, 16 hex digits that stand for all that went into it.
+        version: the version's name, 16 hex digits that identify everything it was built from.
         encoder: the encoder that made the vectors.
-        tokenizer: the tokenizer whose counts are kept beside the rows; None where there are none.
-        wording: the fingerprint of what encoders read when it was built.
-        dtype: what the vectors are kept as.
+        tokenizer: the tokenizer whose counts are stored; None if there are none.
+        wording: the fingerprint of how rows are formatted for encoders.
+        dtype: the type of the vectors.
         families: by name.
         partitions: by task.
-        files: every other file of the version, by its path in the version's folder, with ``/``.
+        files: every other file of the version, by its path relative to the version's folder, with ``/``.
     """
 
     version: str
@@ -130,12 +122,7 @@ class Manifest:
         keys: dict[str, Json] = {
             "format": FORMAT,
             "version": self.version,
-            "encoder": {
-                "name": self.encoder.name,
-                "fingerprint": self.encoder.fingerprint,
-                "dimension": self.encoder.dimension,
-                "metric": self.encoder.metric,
-            },
+            "encoder": asdict(self.encoder),
             "tokenizer": asdict(self.tokenizer) if self.tokenizer else None,
             "wording": self.wording,
             "dtype": self.dtype,
@@ -144,7 +131,7 @@ class Manifest:
                 name: {"count": part.count, "kind": part.kind, "lexical": part.lexical, "task": part.task.to_json()}
                 for name, part in self.partitions.items()
             },
-            "files": {path: {"size": stamp.size, "sha256": stamp.sha256} for path, stamp in self.files.items()},
+            "files": {path: asdict(stamp) for path, stamp in self.files.items()},
         }
         return seal(keys)
 
@@ -156,28 +143,28 @@ def seal(keys: Mapping[str, Json]) -> bytes:
 
 
 def unseal(data: bytes) -> tuple[dict[str, Any], bool]:
-    """Return the keys of a file that ``seal`` wrote, and whether they fit its checksum to the byte.
+    """Return the keys of a file that ``seal`` wrote, and whether the file is intact to the byte.
 
     Raises:
-        ValueError, AttributeError, RecursionError: it is no JSON object.
+        ValueError, AttributeError, RecursionError: it is not a JSON object.
     """
     keys: dict[str, Any] = json.loads(data)
     return keys, seal({name: value for name, value in keys.items() if name != "sha256"}) == data
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Return the manifest that a file's content holds.
+    """Return the manifest in a file's content.
 
     Raises:
-        VerificationError: it is not what was written: not JSON, or its own checksum does not fit.
-        ArtifactError: it has another format than this code reads.
+        VerificationError: the content is not JSON or does not match its own checksum.
+        ArtifactError: it has another format.
     """
     try:
         keys, intact = unseal(data)
     except (ValueError, AttributeError, RecursionError) as error:
         raise VerificationError("the manifest is altered: it is not a JSON object") from error
     if not intact:
-        raise VerificationError("the manifest is altered: it does not fit its own checksum")
+        raise VerificationError("the manifest is altered: it does not match its own checksum")
     if keys.get("format") != FORMAT:
         raise ArtifactError(
             f"the index has format {keys.get('format')!r}, this udr reads format {FORMAT}; run: udr index build"
@@ -185,36 +172,23 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         return _manifest(keys)
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-        raise ArtifactError(f"the manifest lacks a part, or has one of the wrong kind: {error!r}") from error
+        raise ArtifactError(f"the manifest has a missing or invalid part: {error!r}") from error
 
 
-def _manifest(keys: Mapping[str, Json]) -> Manifest:
+def _manifest(keys: Mapping[str, Any]) -> Manifest:
+    tokenizer = keys["tokenizer"]
     return Manifest(
-        version=cast("str", keys["version"]),
-        encoder=EncoderStamp(**_table(keys["encoder"])),  # type: ignore[arg-type]  # checked by its own seal
-        tokenizer=_tokenizer(keys["tokenizer"]),
-        wording=cast("str", keys["wording"]),
+        version=keys["version"],
+        encoder=EncoderStamp(**keys["encoder"]),
+        tokenizer=None if tokenizer is None else TokenizerStamp(**tokenizer),
+        wording=keys["wording"],
         dtype=cast("Dtype", keys["dtype"]),
-        families={name: TaskFamily(name, str(text)) for name, text in _table(keys["families"]).items()},
-        partitions={name: _partition(_table(part)) for name, part in _table(keys["tasks"]).items()},
-        files={path: FileStamp(**_table(stamp)) for path, stamp in _table(keys["files"]).items()},  # type: ignore[arg-type]
+        families={name: TaskFamily(name, str(text)) for name, text in keys["families"].items()},
+        partitions={
+            name: Partition(
+                task=parse_task(part["task"]), count=part["count"], kind=part["kind"], lexical=part["lexical"]
+            )
+            for name, part in keys["tasks"].items()
+        },
+        files={path: FileStamp(**stamp) for path, stamp in keys["files"].items()},
     )
-
-
-def _tokenizer(keys: Json) -> TokenizerStamp | None:
-    return None if keys is None else TokenizerStamp(**_table(keys))  # type: ignore[arg-type]
-
-
-def _partition(keys: Mapping[str, Json]) -> Partition:
-    return Partition(
-        task=parse_task(_table(keys["task"])),
-        count=cast("int", keys["count"]),
-        kind=cast("str", keys["kind"]),
-        lexical=cast("bool", keys["lexical"]),
-    )
-
-
-def _table(value: Json) -> Mapping[str, Json]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"must be an object, found {value!r}")
-    return value

@@ -1,6 +1,6 @@
-"""How the approximate partitions of an index version are searched: ``search.json``, the one file that may change.
+"""How to search the approximate partitions of an index version: ``search.json``, the only file that may change.
 
-It is chosen by measurement after the version was built, so the manifest cannot know its checksum; it bears its own.
+It is measured after the build, so it has its own checksum instead of one in the manifest.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,16 @@ from udr.store.manifest import FLAT, Manifest, seal, unseal
 
 SEARCH = "search.json"
 SEARCH_TEMPORARY = f".{SEARCH}.tmp"
-"""What is beside it while it is written, and stays there when that is killed."""
+"""The file while it is written; an interrupted write leaves it behind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSettings:
-    """How one partition is searched.
+    """How to search one partition.
 
     Attributes:
-        parameters: as faiss writes them: ``nprobe=16``, ``efSearch=64``; more than one is separated by commas.
-        oversample: for each demonstration that is wanted, so many are proposed by faiss, of which the best by their
-            exact similarity are kept.
+        parameters: in faiss's form: ``nprobe=16``, ``efSearch=64``, separated by commas.
+        oversample: how many proposals of faiss to rank by exact similarity, for each demonstration to return.
     """
 
     parameters: str = ""
@@ -31,7 +30,7 @@ class SearchSettings:
 
 
 def approximate(manifest: Manifest) -> list[str]:
-    """Return the tasks whose partitions have settings: all but the flat ones."""
+    """Return the tasks whose partitions are not flat, and so have settings."""
     return [name for name, part in manifest.partitions.items() if part.kind != FLAT]
 
 
@@ -39,7 +38,7 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
     """Return the settings of each approximate partition of the version in ``folder``.
 
     Raises:
-        VerificationError: the file is missing or altered, or does not fit the version.
+        VerificationError: the file is missing, altered, or of another version.
     """
     tasks = approximate(manifest)
     if not tasks:
@@ -47,17 +46,17 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
     path = folder / SEARCH
     try:
         keys, intact = unseal(path.read_bytes())
-        found = {name: SearchSettings(**keys["tasks"][name]) for name in tasks}
+        settings = {name: SearchSettings(**keys["tasks"][name]) for name in tasks}
     except OSError as error:
         raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise VerificationError(f"{path}: is altered: it holds no settings of each partition") from error
+        raise VerificationError(f"{path}: is altered: it lacks the settings of a partition") from error
     if not intact or keys["version"] != manifest.version or set(keys["tasks"]) != set(tasks):
         raise VerificationError(f"{path}: is altered, or of another version; run: udr index bench")
-    return found
+    return settings
 
 
 def write_settings(folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings]) -> None:
-    """Write the settings of each approximate partition of the version in ``folder``; readers see old ones or new."""
-    tasks = {name: asdict(one) for name, one in settings.items()}
+    """Write the settings of each approximate partition of the version in ``folder``, atomically."""
+    tasks = {name: asdict(setting) for name, setting in settings.items()}
     write_atomically(folder / SEARCH, seal({"version": manifest.version, "tasks": tasks}))

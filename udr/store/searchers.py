@@ -1,4 +1,4 @@
-"""Which engine searches a partition: by its kind, and by the device."""
+"""The search engine of each partition, by its kind and the device."""
 
 import logging
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 _GPU_OVERSAMPLE = 4
-"""Proposals for each demonstration wanted where vectors on the device are rounded to float16."""
+"""Proposals for each demonstration to return, if vectors on the device are rounded to float16."""
 
 
 def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bool = False) -> dict[str, Searcher]:
@@ -25,14 +25,14 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
 
     Args:
         version: the version.
-        device: ``cuda``, ``cuda:1``, ... search on that GPU, or where there is none on the CPU, with a notice.
-        fp16: keep the vectors of flat partitions on the GPU in half the memory; what they propose is compared exactly.
+        device: ``cuda``, ``cuda:1``, ... search on that GPU; without a GPU, on the CPU, with a warning.
+        fp16: store the vectors of flat partitions on the GPU in half the memory; their proposals are ranked exactly.
 
     Raises:
         ArtifactError: a file of the version cannot be read.
         MissingExtraError: faiss is not installed.
     """
-    # Imported here because faiss is an extra, and slow to import.
+    # faiss is an extra, and slow to import.
     from udr.search import find_gpu
 
     settings, gpu = read_settings(version.path, version.manifest), find_gpu(device)
@@ -43,7 +43,7 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
 
 
 def open_lexical(version: IndexVersion) -> dict[str, BM25Search]:
-    """Return the BM25 search of each partition of an index version that has one, by task.
+    """Return the BM25 search of each partition that has one, by task.
 
     Raises:
         ArtifactError: a file of the version cannot be read.
@@ -56,24 +56,24 @@ def open_searcher(
     version: IndexVersion, task: str, settings: SearchSettings, gpu: "FaissGpu | None" = None, *, fp16: bool = False
 ) -> Searcher:
     """Return a searcher for one partition, on a GPU or on the CPU; see ``open_searchers``."""
-    from udr.search import FaissSearch, in_halves, open_index, proposer, set_parameters
+    from udr.search import FaissSearch, float16_proposer, open_index, proposer, set_parameters
 
     if gpu is not None:
         try:
             return _on_gpu(version, task, settings, gpu, fp16=fp16)
         except ConfigError as error:
-            _LOG.warning("task %s: %s; searching it on the CPU", task, error)
+            _LOG.warning("task %s: %s; searching on the CPU", task, error)
     kind, vectors, longest = version.manifest.partitions[task].kind, version.vectors(task), _longest(version)
     if kind == FLAT and vectors.dtype == np.float16:
-        # In memory, where a map would do for float32: to convert them at each search takes ten times as long.
-        return ExactProposals(in_halves(vectors), vectors, longest)
+        # In memory and not mapped as float32 is: to convert vectors at each search takes ten times as long.
+        return ExactProposals(float16_proposer(vectors), vectors, longest)
     if kind == FLAT:
         return FaissSearch(vectors, longest)
     path = version.path / index_path(task)
     index = open_index(path, kind)
     if (index.ntotal, index.d) != vectors.shape:
         raise ArtifactError(
-            f"{path}: holds {index.ntotal} vectors of {index.d} numbers, its partition {len(vectors)} of "
+            f"{path}: has {index.ntotal} vectors of {index.d} numbers, but its partition has {len(vectors)} of "
             f"{vectors.shape[1]}; run: udr index verify"
         )
     set_parameters(index, settings.parameters)
@@ -96,5 +96,5 @@ def _on_gpu(version: IndexVersion, task: str, settings: SearchSettings, gpu: "Fa
 
 
 def _longest(version: IndexVersion) -> float | None:
-    """Return the length of the longest vector where it needs no measuring."""
+    """Return the length of the longest vector, if it is known without measuring."""
     return 1.0 if version.manifest.encoder.metric == "cosine" else None

@@ -1,4 +1,4 @@
-"""Verification: is every file of an index what it was when it was written?"""
+"""Verification: whether every file of an index still has the content that was written."""
 
 import re
 from collections.abc import Iterator
@@ -12,19 +12,14 @@ from udr.store.search_settings import SEARCH, SEARCH_TEMPORARY, approximate, rea
 from udr.store.version import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest
 
 LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse(-[0-9a-f]{16})?)?|\..+\.tmp(\.incoming)?")
-"""What a build or a prune has beside the versions while it works, and leaves there when it is killed."""
+"""Temporary files and folders beside the versions, which an interrupted build or prune leaves behind."""
 
 _LOCK = ".lock"
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Finding:
-    """Something about a file of an index that is not as it should be.
-
-    Attributes:
-        path: the file, relative to the index.
-        problem: what is wrong with it.
-    """
+    """A problem with a file of an index, by its path relative to the index."""
 
     path: str
     problem: str
@@ -34,31 +29,27 @@ class Finding:
 
 
 def verify(root: Path) -> list[Finding]:
-    """Read all of an index, every version of it, and return what is missing, altered, truncated or extra.
+    """Read all versions of an index and return what is missing, altered, truncated or extra.
 
-    Nothing that lies there makes this fail; what cannot be read is a finding.
+    Unreadable files are findings, not errors.
     """
     return sorted(_verify(root))
 
 
 def verify_version(folder: Path) -> list[Finding]:
-    """Read all of one version and return what is wrong with it; paths are relative to ``folder``."""
+    """Read all files of one version and return its findings; paths are relative to ``folder``."""
     return sorted(_verify_version(folder))
 
 
-def refuse_damage(folder: Path, said: str, remedy: str) -> None:
-    """Read all of one version, and refuse to go on with it where something is wrong.
-
-    Args:
-        folder: the version.
-        said: what is to be said of it, before the first finding.
-        remedy: what to do.
+def refuse_damage(folder: Path, problem: str = "is damaged", remedy: str = "run: udr index verify") -> None:
+    """Read all files of one version, and raise an error with this problem and remedy if any is damaged.
 
     Raises:
-        VerificationError: a file is not what the manifest says.
+        VerificationError: a file differs from the manifest; the message names the first.
     """
     if findings := verify_version(folder):
-        raise VerificationError(f"{folder}: {said}: {findings[0]}; {remedy}")
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise VerificationError(f"{folder}: {problem}: {findings[0]}{more}; {remedy}")
 
 
 def _verify(root: Path) -> Iterator[Finding]:
@@ -68,43 +59,37 @@ def _verify(root: Path) -> Iterator[Finding]:
     try:
         read_current(root)
     except ArtifactError as error:
-        yield Finding(CURRENT, _without_path(error, root / CURRENT))
-    for entry in _entries(root):
+        yield _finding(root, CURRENT, error)
+    for entry in root.iterdir():
         if entry.name == VERSIONS and entry.is_dir():
-            for version in _entries(entry):
-                yield from _of_version(version, f"{VERSIONS}/{version.name}")
+            for version in entry.iterdir():
+                name = f"{VERSIONS}/{version.name}"
+                if version.is_dir():
+                    yield from (Finding(f"{name}/{item.path}", item.problem) for item in _verify_version(version))
+                else:
+                    yield Finding(name, "does not belong to the index")
         elif entry.name not in (CURRENT, _LOCK) and not LEFTOVER.fullmatch(entry.name):
             yield Finding(entry.name, "does not belong to the index")
-
-
-def _of_version(folder: Path, name: str) -> Iterator[Finding]:
-    if not folder.is_dir():
-        yield Finding(name, "does not belong to the index")
-        return
-    for finding in _verify_version(folder):
-        yield Finding(f"{name}/{finding.path}", finding.problem)
 
 
 def _verify_version(folder: Path) -> Iterator[Finding]:
     try:
         manifest = read_manifest(folder)
     except ArtifactError as error:
-        # Without the manifest no other file can be judged.
-        yield Finding(MANIFEST, _without_path(error, folder / MANIFEST))
+        # No other file can be checked without the manifest.
+        yield _finding(folder, MANIFEST, error)
         return
-    expected = manifest.files
-    own = {MANIFEST, SEARCH, SEARCH_TEMPORARY} if approximate(manifest) else {MANIFEST}
     try:
         read_settings(folder, manifest)
     except VerificationError as error:
-        yield Finding(SEARCH, _without_path(error, folder / SEARCH))
-    for name, stamp in expected.items():
-        problem = _problem(folder / name, stamp)
-        if problem is not None:
+        yield _finding(folder, SEARCH, error)
+    for name, stamp in manifest.files.items():
+        if problem := _problem(folder / name, stamp):
             yield Finding(name, problem)
+    own = {MANIFEST, SEARCH, SEARCH_TEMPORARY} if approximate(manifest) else {MANIFEST}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if name not in own and name not in expected and (path.is_symlink() or not path.is_dir()):
+        if name not in own and name not in manifest.files and (path.is_symlink() or not path.is_dir()):
             yield Finding(name, "does not belong to the version")
 
 
@@ -115,17 +100,15 @@ def _problem(path: Path, stamp: FileStamp) -> str | None:
         size = path.stat().st_size
         if size < stamp.size:
             return f"is truncated: {size} bytes, the manifest says {stamp.size}"
-        found = sha256(path)
+        digest = sha256(path)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
-    if found == stamp.sha256:
+    if digest == stamp.sha256:
         return None
-    return f"is altered: sha256 {found[:12]}…, {size} bytes; the manifest says {stamp.sha256[:12]}…, {stamp.size} bytes"
+    return (
+        f"is altered: sha256 {digest[:12]}…, {size} bytes; the manifest says {stamp.sha256[:12]}…, {stamp.size} bytes"
+    )
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir())
-
-
-def _without_path(error: ArtifactError, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+def _finding(folder: Path, name: str, error: ArtifactError) -> Finding:
+    return Finding(name, str(error).removeprefix(f"{folder / name}: "))

@@ -1,14 +1,14 @@
-"""The index on disk: ``DIR/versions/<version>/``, never changed once written, and ``DIR/CURRENT``, which names one.
+"""The index on disk: ``DIR/versions/<version>/``, immutable once written, and ``DIR/CURRENT``, which names one.
 
-A version holds::
+A version contains::
 
     manifest.json                      written last; the checksum of every other file
-    model/                             the encoder, where it was named by a path of the machine that built the index
-    demonstrations.sqlite              the rows, and how many tokens each is
+    model/                             the encoder, if it was given as a local path
+    demonstrations.sqlite              the rows, and how many tokens each has
     partitions/<task>/vectors.npy      float32 or float16 [count, dimension], in the order of the rows' ids
-    partitions/<task>/index.faiss      the faiss index of those vectors, where the partition is not flat
-    partitions/<task>/bm25/            the BM25 index of the rows' inputs, where there is one
-    search.json                        how those indexes are searched; see ``udr.search_settings``
+    partitions/<task>/index.faiss      the faiss index of those vectors, unless the partition is flat
+    partitions/<task>/bm25/            the BM25 index of the rows' inputs, if any
+    search.json                        how to search those indexes; see ``SearchSettings``
 """
 
 import re
@@ -34,17 +34,17 @@ _CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
 
 
 def vectors_path(task: str) -> str:
-    """Return where a version keeps a task's vectors, relative to its folder."""
+    """Return the path of a task's vectors, relative to a version's folder."""
     return f"partitions/{task}/vectors.npy"
 
 
 def index_path(task: str) -> str:
-    """Return where a version keeps a task's faiss index, relative to its folder."""
+    """Return the path of a task's faiss index, relative to a version's folder."""
     return f"partitions/{task}/index.faiss"
 
 
 def bm25_path(task: str) -> str:
-    """Return where a version keeps a task's BM25 index, relative to its folder."""
+    """Return the path of a task's BM25 index, relative to a version's folder."""
     return f"partitions/{task}/bm25"
 
 
@@ -54,11 +54,11 @@ def version_path(root: Path, version: str) -> Path:
 
 
 def read_current(root: Path) -> str:
-    """Return the version that the index at ``root`` is to be read at.
+    """Return the current version of the index at ``root``.
 
     Raises:
-        ArtifactError: there is no index there, or the version is gone.
-        VerificationError: the file names no version.
+        ArtifactError: there is no index, or the version does not exist.
+        VerificationError: the file does not name a version.
     """
     path = root / CURRENT
     try:
@@ -69,17 +69,17 @@ def read_current(root: Path) -> str:
         ) from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
-    named = _CURRENT_CONTENT.fullmatch(content)
-    if named is None:
+    match = _CURRENT_CONTENT.fullmatch(content)
+    if match is None:
         raise VerificationError(f"{path}: is altered, it must hold 16 hex digits and a newline; found {content[:40]!r}")
-    version = named.group(1).decode()
+    version = match.group(1).decode()
     if not version_path(root, version).is_dir():
         raise ArtifactError(f"{path}: names version {version}, but {version_path(root, version)} does not exist")
     return version
 
 
 def publish(root: Path, version: str) -> None:
-    """Make ``version`` the one that the index at ``root`` is read at; readers see the old one or the new one."""
+    """Make a version of the index at ``root`` current, atomically."""
     write_atomically(root / CURRENT, f"{version}\n".encode())
 
 
@@ -87,7 +87,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of the version in ``folder``.
 
     Raises:
-        ArtifactError: it is missing, altered, of another format, or of another version.
+        ArtifactError: it is missing, altered, or of another format or version.
     """
     path = folder / MANIFEST
     try:
@@ -97,33 +97,28 @@ def read_manifest(folder: Path) -> Manifest:
     except ArtifactError as error:
         raise type(error)(f"{path}: {error}") from error
     if manifest.version != folder.name:
-        raise VerificationError(f"{path}: is of version {manifest.version}, but lies in folder {folder.name}")
+        raise VerificationError(f"{path}: is of version {manifest.version}, but is in folder {folder.name}")
     return manifest
 
 
 @dataclass(frozen=True, slots=True)
 class IndexVersion:
-    """A version that was found whole.
-
-    Attributes:
-        path: its folder.
-        manifest: what it holds.
-    """
+    """A complete version: its folder and its manifest."""
 
     path: Path
     manifest: Manifest
 
     @property
     def model(self) -> str:
-        """The name to load the encoder by: the copy in the version, else the name the index was built with."""
-        carried = any(path.startswith(f"{MODEL}/") for path in self.manifest.files)
-        return str(self.path / MODEL) if carried else self.manifest.encoder.name
+        """The name to load the encoder by: its copy in the version, else the name given when the index was built."""
+        copied = any(path.startswith(f"{MODEL}/") for path in self.manifest.files)
+        return str(self.path / MODEL) if copied else self.manifest.encoder.name
 
     def vectors(self, task: str) -> NDArray[np.floating]:
-        """Return a task's vectors, [count, dimension] of the manifest's dtype, mapped into memory and not writable.
+        """Return a task's vectors, [count, dimension] of the manifest's dtype, memory-mapped and read-only.
 
         Raises:
-            ArtifactError: the file is no array, or one of another shape.
+            ArtifactError: the file is not an array, or has another shape or dtype.
         """
         path = self.path / vectors_path(task)
         try:
@@ -139,33 +134,31 @@ class IndexVersion:
         return vectors
 
     def demonstrations(self) -> DemonstrationTable:
-        """Return its rows, and how many tokens each is."""
+        """Return the rows, and how many tokens each has."""
         tokenizer = self.manifest.tokenizer
         return DemonstrationTable(self.path / DEMONSTRATIONS, tokenizer.fingerprint if tokenizer else None)
 
 
 def open_version(root: Path) -> IndexVersion:
-    """Open the version that ``root/CURRENT`` names, when it is complete and worded as this udr words.
-
-    Sizes are compared here, checksums by ``udr.verification``.
+    """Open the current version of the index at ``root`` and check the size of every file.
 
     Raises:
-        ArtifactError: there is no index, a part is missing, or it was made with another format or wording.
-        VerificationError: a file is not what the manifest says.
+        ArtifactError: there is no index, a part is missing, or it has another format or wording.
+        VerificationError: a file differs from the manifest.
     """
     folder = version_path(root, read_current(root))
     manifest = read_manifest(folder)
     if manifest.wording != ENCODER_WORDING:
         raise ArtifactError(
-            f"{folder}: was built with wording {manifest.wording}, this udr words rows as {ENCODER_WORDING}; "
+            f"{folder}: was built with wording {manifest.wording}, this udr has wording {ENCODER_WORDING}; "
             "run: udr index build"
         )
     for name, stamp in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise VerificationError(f"{path}: is missing; run: udr index verify {root}")
-        if path.stat().st_size != stamp.size:
+        if (size := path.stat().st_size) != stamp.size:
             raise VerificationError(
-                f"{path}: has {path.stat().st_size} bytes, the manifest says {stamp.size}; run: udr index verify {root}"
+                f"{path}: has {size} bytes, the manifest says {stamp.size}; run: udr index verify {root}"
             )
     return IndexVersion(folder, manifest)

@@ -25,6 +25,7 @@ from udr.retrieval import Retrieval, Retriever, SelectionOptions
 from udr.types import Json
 from udr_index.build import BuildConfig, build
 from udr_service import Settings, create_app, listening
+from udr_service.auth import Scope as KeyScope
 from udr_service.auth import keys
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
@@ -775,7 +776,7 @@ def ids_of(retriever: Retriever, task: str) -> list[str]:
 
 
 def test_a_key_is_asked_for_kept_in_the_tab_and_never_shown(look: Look, index: Path, tmp_path: Path) -> None:
-    key, entry = keys.new_key("reader", keys.Scope.READ)
+    key, entry = keys.new_key("reader", KeyScope.READ)
     keys.append(tmp_path / "keys.toml", entry)
     with serving(index, keys=tmp_path / "keys.toml") as (address, _):
         page = look(address)

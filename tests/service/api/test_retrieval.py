@@ -62,7 +62,7 @@ def test_tasks_and_rows_are_described(service: TestClient) -> None:
     tasks = service.get("/v1/tasks").json()["tasks"]
     assert [task["name"] for task in tasks] == ["notes", "questions", "reviews"]
     assert tasks[2] == service.get("/v1/tasks/reviews").json()
-    defaults = {"normalise": None, "verbalizer": {}}
+    defaults: dict[str, object] = {"normalise": None, "verbalizer": {}}
     assert tasks[2] == {**REVIEWS, **defaults, "fields": ["thing", "text"], "demonstrations": 18}
     row = service.get("/v1/tasks/reviews/demonstrations/ra02").json()
     assert row.pop("input") == {"thing": "kettle", "text": 'fine "{thing}" 🙂\n\t\\'}

@@ -49,8 +49,8 @@ def test_metrics_count_answers(service: TestClient) -> None:
 
 def test_a_request_is_one_log_line_without_its_text(service: TestClient, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="udr_service.requests"):
-        retrieve = {"json": {**BODY, "input": "very secret"}, "headers": {"X-Request-Id": "r1"}}
-        kept = service.post("/v1/retrieve", **retrieve).headers["X-Request-Id"]
+        body, named = {**BODY, "input": "very secret"}, {"X-Request-Id": "r1"}
+        kept = service.post("/v1/retrieve", json=body, headers=named).headers["X-Request-Id"]
         new = service.request("SECRET", "/secret", headers={"X-Request-Id": "a b"}).headers["X-Request-Id"]
     assert kept == "r1" and re.fullmatch("[0-9a-f]{32}", new)
     first, second = (vars(record) for record in caplog.records if record.name == "udr_service.requests")

@@ -108,8 +108,8 @@ def failure(*errors: Exception) -> Exception:
     """Return the first of these, caused by the next, and so on, down to a foreign error that was raised."""
     try:
         failing(SECRET)
-    except ValueError as error:
-        cause: Exception = error
+    except ValueError as foreign:
+        cause: Exception = foreign
     for error in reversed(errors):
         error.__cause__ = cause
         cause = error

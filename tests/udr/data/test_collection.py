@@ -1,8 +1,6 @@
-"""Pools, and the folders that tasks lie in."""
+"""Pools, samples and collections of tasks."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -11,21 +9,24 @@ from udr.data import Pool, TaskFamily, open_collection, parse_task, sample
 from udr.errors import ConfigError, DataError, UnknownTaskError
 from udr.types import Row
 
-ROWS = [Row(id=f"{number}", input={"question": "?"}, target="place") for number in (3, 1, 20, 2)]
+TASK = parse_task(QUESTIONS)
+ROWS = tuple(Row(id=f"{number}", input={"question": "?"}, target="place") for number in (3, 1, 20, 2))
 
 
-def test_a_pool_is_in_the_order_of_ids() -> None:
-    assert [row.id for row in Pool(parse_task(QUESTIONS), tuple(ROWS)).rows] == ["1", "2", "20", "3"]
+def test_a_pool_is_sorted_by_id() -> None:
+    assert [row.id for row in Pool(TASK, ROWS).rows] == ["1", "2", "20", "3"]
 
 
-def test_an_empty_pool_and_an_id_twice_are_refused() -> None:
-    with pytest.raises(DataError, match=r"the pool of task 'questions' is empty"):
-        Pool(parse_task(QUESTIONS), ())
-    with pytest.raises(DataError, match=r"two rows of the pool of task 'questions' have the id '1'"):
-        Pool(parse_task(QUESTIONS), (*ROWS, ROWS[1]))
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [((), "the pool of task 'questions' is empty"), ((*ROWS, ROWS[1]), "two rows of the pool .* have the id '1'")],
+)
+def test_a_pool_must_have_rows_with_different_ids(rows: tuple[Row, ...], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Pool(TASK, rows)
 
 
-def test_a_sample_depends_on_seed_and_ids_alone() -> None:
+def test_a_sample_depends_only_on_seed_and_ids() -> None:
     rows = [Row(id=f"{number}", input={}, target="x") for number in range(50)]
 
     ten = sample(rows, 10, seed=1)
@@ -35,24 +36,24 @@ def test_a_sample_depends_on_seed_and_ids_alone() -> None:
     assert len(sample(rows, None, 0)) == len(sample(rows, 99, 0)) == 50
 
 
-@pytest.mark.parametrize("below", ["", "topic", "topic/questions"])
-def test_a_collection_a_family_or_a_task_may_be_opened(collection: Path, below: str) -> None:
-    opened = open_collection(collection / below)
+@pytest.mark.parametrize("folder", ["", "topic", "topic/questions"])
+def test_a_collection_a_family_or_a_task_can_be_opened(collection: Path, folder: str) -> None:
+    opened = open_collection(collection / folder)
 
-    assert list(opened.tasks) == (["notes", "questions", "reviews"] if below == "" else ["questions"])
+    assert list(opened.tasks) == (["notes", "questions", "reviews"] if folder == "" else ["questions"])
     assert opened.families["topic"] == TaskFamily("topic", "topic")
     assert len(opened.tasks["questions"].pool()) == 24
     assert [row.id for row in opened.tasks["questions"].rows("test")] == ["t-q00", "t-q01", "t-q02", "t-q03"]
 
 
-def test_tasks_come_in_the_order_asked_for(collection: Path) -> None:
+def test_tasks_are_in_the_requested_order(collection: Path) -> None:
     opened = open_collection(collection, ["reviews", "notes"])
 
     assert list(opened.tasks) == ["reviews", "notes"]
     assert opened.families == {"mood": TaskFamily("mood", "Give the mood of the text.")}
 
 
-def test_unknown_tasks_and_folders_without_any_are_named(collection: Path, tmp_path: Path) -> None:
+def test_unknown_tasks_and_folders_without_tasks_are_errors(collection: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownTaskError, match=r"unknown task 'nope'; the tasks are notes, questions, reviews"):
         open_collection(collection, ["notes", "nope"])
     with pytest.raises(ConfigError, match=r"contains no task.toml"):
@@ -61,17 +62,13 @@ def test_unknown_tasks_and_folders_without_any_are_named(collection: Path, tmp_p
         open_collection(tmp_path / "none")
 
 
-def test_a_task_name_used_twice_is_refused(tmp_path: Path) -> None:
+def test_task_names_must_be_unique_and_match_their_folders(tmp_path: Path) -> None:
     write_task(tmp_path, NOTES)
-    write_task(tmp_path, {**NOTES, "family": "other"})
-
+    other = write_task(tmp_path, {**NOTES, "family": "other"})
     with pytest.raises(DataError, match=r"other/notes/task.toml: field 'name': 'notes' is also in .*mood/notes"):
         open_collection(tmp_path)
 
-
-def test_a_folder_that_is_not_called_by_its_task_is_refused(tmp_path: Path) -> None:
-    write_task(tmp_path, NOTES).rename(tmp_path / "mood" / "memos")
-
+    other.rename(tmp_path / "mood" / "memos")
     with pytest.raises(DataError, match=r"field 'name': is 'notes', but the folder is named 'memos'"):
         open_collection(tmp_path)
 
@@ -80,7 +77,7 @@ def test_a_folder_that_is_not_called_by_its_task_is_refused(tmp_path: Path) -> N
     ("content", "message"),
     [(b"name = ", "task.toml: not TOML"), (b'name = "\xff"', r"task.toml: not UTF-8: byte 8 \(invalid start byte\)")],
 )
-def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_toml_file_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (write_task(tmp_path, NOTES) / "task.toml").write_bytes(content)
 
     with pytest.raises(DataError, match=message):
@@ -88,14 +85,14 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, messa
 
 
 def test_a_split_is_one_file_with_rows(tmp_path: Path) -> None:
-    row: Mapping[str, Any] = {"id": "1", "input": {"text": "a"}, "target": "glad"}
-    folder = write_task(tmp_path, NOTES, train=[row], test=[])
+    folder = write_task(tmp_path, NOTES, train=[{"id": "1", "input": {"text": "a"}, "target": "glad"}], test=[])
+    (folder / "train.csv").write_text("id,text,target\n", "utf-8")
     notes = open_collection(tmp_path).tasks["notes"]
 
-    with pytest.raises(DataError, match=r"test.jsonl: contains no rows; task 'notes' needs at least one"):
-        notes.rows("test")
-    with pytest.raises(DataError, match=r"needs one of validation.jsonl, validation.csv, .*; found none"):
-        notes.rows("validation")
-    (folder / "train.csv").write_text("id,text,target\n", "utf-8")
-    with pytest.raises(DataError, match=r"found train.jsonl and train.csv"):
-        notes.rows("train")
+    for split, message in {
+        "test": "test.jsonl: contains no rows; task 'notes' needs at least one",
+        "validation": "needs one of validation.jsonl, validation.csv, .*; found none",
+        "train": "found train.jsonl and train.csv",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            notes.rows(split)

@@ -1,60 +1,55 @@
-"""A source whose answers a test gives."""
+"""A source with fixed answers."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any
 
-from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest, RetrievedDemonstration
+import httpx2
+
+from tests.clients import Service
+from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration
 from udr.types import Fields
 
 
-def found(input: Fields, target: str, rank: int = 1, id: str | None = None) -> RetrievedDemonstration:
-    """A demonstration that was found, the nearer the smaller its rank."""
-    return RetrievedDemonstration(
-        id=id or f"d{rank}",
-        task="task",
-        similarity=1 - rank / 100,
-        rank=rank,
-        input=input,
-        target=target,
-        text=f"{input}\n{target}",
-    )
+def found(input: Fields, target: str) -> RetrievedDemonstration:
+    """A retrieved demonstration."""
+    text = f"{input}\n{target}"
+    return RetrievedDemonstration(id="d", task="task", similarity=0.9, rank=1, input=input, target=target, text=text)
+
+
+def retrieval_of(*demonstrations: RetrievedDemonstration) -> Retrieval:
+    return Retrieval(demonstrations=demonstrations, index_version="0" * 16, model="none")
 
 
 class Source:
-    """Answers every request with the same demonstrations, ``slow`` seconds later if it is awaited.
+    """Answers every request with the same demonstrations; awaited requests wait for ``release`` if it is set.
 
     Attributes:
-        asked: task, input, k and options of each call.
+        calls: task, input, k and options of each call.
     """
 
-    def __init__(self, *demonstrations: RetrievedDemonstration, slow: float = 0) -> None:
-        self.retrieval = Retrieval(demonstrations=demonstrations, index_version="0" * 16, model="none")
-        self._slow = slow
-        self.asked: list[tuple[str | None, Fields | str | None, int, RetrievalOptions]] = []
+    def __init__(self, *demonstrations: RetrievedDemonstration) -> None:
+        self.retrieval = retrieval_of(*demonstrations)
+        self.release: asyncio.Event | None = None
+        self.calls: list[tuple[str | None, Fields | str | None, int, Any]] = []
 
     def retrieve(
-        self,
-        task: str | None = None,
-        input: Fields | str | None = None,
-        k: int = 8,
-        **options: Unpack[RetrievalOptions],
+        self, task: str | None = None, input: Fields | str | None = None, k: int = 8, **options: Any
     ) -> Retrieval:
-        self.asked.append((task, input, k, options))
+        self.calls.append((task, input, k, options))
         return self.retrieval
 
     async def aretrieve(
-        self,
-        task: str | None = None,
-        input: Fields | str | None = None,
-        k: int = 8,
-        **options: Unpack[RetrievalOptions],
+        self, task: str | None = None, input: Fields | str | None = None, k: int = 8, **options: Any
     ) -> Retrieval:
-        await asyncio.sleep(self._slow)
+        if self.release is not None:
+            await self.release.wait()
         return self.retrieve(task, input, k, **options)
 
-    def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         return [self.retrieval for _ in requests]
 
-    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        return self.retrieve_batch(requests)
+
+def service_of(*demonstrations: RetrievedDemonstration) -> Service:
+    """A service with the same answer for every request."""
+    return Service(httpx2.Response(200, json=retrieval_of(*demonstrations).to_json()))

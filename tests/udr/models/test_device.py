@@ -1,4 +1,4 @@
-"""What the machine has: cores that are ours, by trees as Linux shows them; the device; bfloat16."""
+"""The device, the number of cores (from copies of Linux's files) and bfloat16."""
 
 import logging
 import os
@@ -9,84 +9,72 @@ import torch
 
 from udr.models import best_device, cpu_has_bf16, num_threads
 
+GROUP, CPU_1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"
+
 
 @pytest.fixture(autouse=True)
 def eight_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process may run on eight logical CPUs, and nobody asked for a number of threads."""
+    """Let the process run on eight logical CPUs, without a requested number of threads."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(8)), raising=False)
 
 
-def write(root: Path, path: str, text: str) -> None:
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text, "ascii")
+def write(root: Path, files: dict[str, str]) -> None:
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"{text}\n", "ascii")
 
 
-def write_cores(root: Path, siblings: int) -> None:
-    for cpu in range(8):
-        listed = ",".join(str(one) for one in range(8) if one % (8 // siblings) == cpu % (8 // siblings))
-        write(root, f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", f"{listed}\n")
-
-
-@pytest.mark.parametrize(("siblings", "cores"), [(1, 8), (2, 4)])
-def test_siblings_share_one_thread(tmp_path: Path, siblings: int, cores: int) -> None:
-    write_cores(tmp_path, siblings)
+@pytest.mark.parametrize(
+    ("siblings", "affinity", "cores"),
+    [(1, range(8), 8), (2, range(8), 4), (2, (0, 4, 5), 2), (None, range(8), 8)],
+)
+def test_each_available_physical_core_has_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siblings: int | None, affinity: range, cores: int
+) -> None:
+    for cpu in range(8) if siblings else ():
+        listed = ",".join(map(str, range(cpu % (8 // siblings), 8, 8 // siblings)))
+        write(tmp_path, {f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": listed})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(affinity), raising=False)
 
     assert num_threads(tmp_path) == cores
 
 
-def test_only_cores_that_the_process_may_use_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_cores(tmp_path, 2)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 4, 5})
-
-    assert num_threads(tmp_path) == 2
-
-
-def test_where_the_kernel_does_not_tell_each_cpu_is_a_core(tmp_path: Path) -> None:
-    assert num_threads(tmp_path) == 8
-
-
 @pytest.mark.parametrize(
-    ("files", "threads"),
+    ("group", "files", "threads"),
     [
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "300000 100000\n"}, 3),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}, 8),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "50000 100000\n"}, 1),
-        # The narrowest of the groups above the process counts.
+        ("0::/", {f"{GROUP}/cpu.max": "300000 100000"}, 3),
+        ("0::/", {f"{GROUP}/cpu.max": "max 100000"}, 8),
+        ("0::/", {f"{GROUP}/cpu.max": "50000 100000"}, 1),
+        # The smallest quota of the group and its parents applies.
+        ("0::/a/b", {f"{GROUP}/a/cpu.max": "250000 100000", f"{GROUP}/a/b/cpu.max": "max 100000"}, 2),
+        # The path is the host's, and the container's own group is the root.
+        ("0::/outside/x", {f"{GROUP}/cpu.max": "400000 100000"}, 4),
         (
+            "4:memory:/x\n3:cpu,cpuacct:/x",
             {
-                "proc/self/cgroup": "0::/a/b\n",
-                "sys/fs/cgroup/a/cpu.max": "250000 100000\n",
-                "sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
-            },
-            2,
-        ),
-        # A path of the machine around a container, whose own group is at the top.
-        ({"proc/self/cgroup": "0::/outside/x\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"}, 4),
-        (
-            {
-                "proc/self/cgroup": "4:memory:/x\n3:cpu,cpuacct:/x\n",
-                "sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us": "200000\n",
-                "sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us": "100000\n",
-                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+                f"{CPU_1}/x/cpu.cfs_quota_us": "200000",
+                f"{CPU_1}/x/cpu.cfs_period_us": "100000",
+                f"{CPU_1}/cpu.cfs_quota_us": "-1",
+                f"{CPU_1}/cpu.cfs_period_us": "100000",
             },
             2,
         ),
     ],
 )
-def test_the_control_groups_quota_counts(tmp_path: Path, files: dict[str, str], threads: int) -> None:
-    for path, text in files.items():
-        write(tmp_path, path, text)
+def test_quotas_of_control_groups_limit_threads(
+    tmp_path: Path, group: str, files: dict[str, str], threads: int
+) -> None:
+    write(tmp_path, {"proc/self/cgroup": group, **files})
 
     assert num_threads(tmp_path) == threads
 
 
-@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("0", 8), ("many", 8), ("", 8)])
-def test_who_asks_for_threads_gets_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, threads: int
+@pytest.mark.parametrize(("value", "threads"), [("3", 3), ("0", 8), ("many", 8), ("", 8)])
+def test_omp_num_threads_overrides_the_number_of_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, threads: int
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
 
     assert num_threads(tmp_path) == threads
 
@@ -95,7 +83,7 @@ def test_this_machine_has_a_core() -> None:
     assert num_threads() >= 1
 
 
-def test_the_cpu_stands_in_for_a_gpu_with_a_notice(
+def test_the_cpu_replaces_a_missing_gpu_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -106,14 +94,14 @@ def test_the_cpu_stands_in_for_a_gpu_with_a_notice(
 
 
 def test_the_best_device_is_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[torch.device | None] = [None, torch.device("mps")]
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found.pop(0))
+    accelerators: list[torch.device | None] = [None, torch.device("mps")]
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: accelerators.pop(0))
 
     assert [best_device(None), best_device(None), best_device("meta")] == ["cpu", "mps", "meta"]
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "has"),
+    ("capabilities", "expected"),
     [
         ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
         ({"avx512_f": True, "avx512_bf16": True}, True),
@@ -122,9 +110,9 @@ def test_the_best_device_is_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> 
         ({}, False),
     ],
 )
-def test_bfloat16_counts_where_the_processor_has_instructions_for_it(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], has: bool
+def test_bfloat16_needs_instructions_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
 
-    assert cpu_has_bf16() is has
+    assert cpu_has_bf16() is expected

@@ -1,4 +1,4 @@
-"""Model names: where each leads, and what a name that leads nowhere gets."""
+"""Model names: where each is found, and the error for each that is not."""
 
 import hashlib
 from io import BufferedReader
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from udr.errors import ModelError
-from udr.models import fingerprint, is_local, locate
+from udr.models import cache_folder, fingerprint, is_local, locate
 
 
 def write(path: Path, content: str = "") -> Path:
@@ -18,41 +18,36 @@ def write(path: Path, content: str = "") -> Path:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An importable package whose code must never run."""
+    """Return the folder of an importable package whose code must never run."""
     write(tmp_path / "shipped_model" / "__init__.py", "raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path / "shipped_model"
 
 
-def test_a_path_is_itself(tmp_path: Path) -> None:
+def test_a_path_is_a_name(tmp_path: Path) -> None:
     assert locate(str(tmp_path)) == tmp_path.resolve()
     assert is_local(str(tmp_path))
 
 
 @pytest.mark.parametrize("file", ["modules.json", "config.json", "lm.gguf"])
-def test_a_package_leads_to_the_model_it_ships_and_is_not_imported(package: Path, file: str) -> None:
+def test_the_model_of_a_package_is_found_without_importing_it(package: Path, file: str) -> None:
     model = write(package / "data" / file)
 
     assert locate("package:shipped_model") == (model if file.endswith("gguf") else model.parent)
     assert not is_local("package:shipped_model")
 
 
-def test_a_package_may_name_a_part(package: Path) -> None:
-    one, other = write(package / "a" / "x.gguf"), write(package / "b" / "y.gguf")
+def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
+    with pytest.raises(ModelError, match=r"must contain exactly one model.*found none"):
+        locate("package:shipped_model")
+    first, second = write(package / "a" / "x.gguf"), write(package / "b" / "y.gguf")
 
-    assert locate("package:shipped_model/a/x.gguf") == one
-    assert locate("package:shipped_model/b") == other.parent
+    assert locate("package:shipped_model/a/x.gguf") == first
+    assert locate("package:shipped_model/b") == second.parent
     with pytest.raises(ModelError, match=r"exactly one model; found a/x.gguf, b/y.gguf"):
         locate("package:shipped_model")
     with pytest.raises(ModelError, match="package 'shipped_model' contains no 'c'"):
         locate("package:shipped_model/c")
-
-
-def test_a_package_without_a_model_is_named(package: Path) -> None:
-    write(package / "__init__.py")
-
-    with pytest.raises(ModelError, match=r"must contain exactly one model.*found none"):
-        locate("package:shipped_model")
 
 
 @pytest.mark.parametrize(
@@ -68,19 +63,18 @@ def test_a_package_without_a_model_is_named(package: Path) -> None:
         ("not a name\0", "not a path on this machine, and cannot be downloaded from the hub"),
     ],
 )
-def test_a_name_that_leads_nowhere_gets_one_line(name: str, message: str) -> None:
+def test_an_unknown_name_is_an_error_of_one_line(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         locate(name)
     assert "\n" not in str(caught.value)
 
 
-def test_a_fingerprint_stands_for_what_the_model_computes(tmp_path: Path) -> None:
+def test_a_fingerprint_depends_on_the_files_that_define_the_model(tmp_path: Path) -> None:
     write(tmp_path / "a" / "model.safetensors", "weights")
     write(tmp_path / "a" / "1_Pooling" / "config.json", "pooling")
     first = fingerprint(tmp_path / "a")
 
-    write(tmp_path / "a" / "README.md", "a card says nothing")
-    assert fingerprint(tmp_path / "a") == first
+    write(tmp_path / "a" / "README.md", "a card")
     (tmp_path / "a").rename(tmp_path / "b")
     assert fingerprint(tmp_path / "b") == first
     write(tmp_path / "b" / "1_Pooling" / "config.json", "other pooling")
@@ -88,19 +82,36 @@ def test_a_fingerprint_stands_for_what_the_model_computes(tmp_path: Path) -> Non
     assert fingerprint(write(tmp_path / "x.gguf", "1")) != fingerprint(write(tmp_path / "x.gguf", "2"))
 
 
-def test_files_are_read_once_for_their_fingerprint_and_anew_when_they_change(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_hashed_again_only_if_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = write(tmp_path / "model.safetensors", "some")
-    digests: list[object] = []
-    real = hashlib.file_digest
+    files: list[object] = []
+    file_digest = hashlib.file_digest
 
-    def counted(stream: BufferedReader, name: str) -> object:
-        digests.append(stream.name)
-        return real(stream, name)
+    def record(stream: BufferedReader, name: str) -> object:
+        files.append(stream.name)
+        return file_digest(stream, name)
 
-    monkeypatch.setattr(hashlib, "file_digest", counted)
+    monkeypatch.setattr(hashlib, "file_digest", record)
     before = fingerprint(tmp_path)
-    assert fingerprint(tmp_path) == before and len(digests) == 1
+    assert fingerprint(tmp_path) == before and len(files) == 1
     write(weights, "more")
-    assert fingerprint(tmp_path) != before and len(digests) == 2
+    assert fingerprint(tmp_path) != before and len(files) == 2
+
+
+@pytest.mark.parametrize(
+    ("environment", "folder"),
+    [
+        ({}, "/home/x/.cache/udr"),
+        ({"XDG_CACHE_HOME": "/var/cache"}, "/var/cache/udr"),
+        ({"XDG_CACHE_HOME": "/var/cache", "UDR_CACHE": "/big"}, "/big"),
+    ],
+)
+def test_the_cache_folder_follows_the_environment(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], folder: str
+) -> None:
+    for name in ("UDR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/x", **environment}.items():
+        monkeypatch.setenv(name, value)
+
+    assert str(cache_folder()) == folder

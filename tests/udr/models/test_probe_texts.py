@@ -1,36 +1,29 @@
-"""Probe texts, and the number that two ways of encoding are compared by."""
+"""Probe texts, and the agreement of two ways to encode."""
 
 import unicodedata
 
 import numpy as np
 import pytest
 
+from tests.udr.search.test_exact import unit
 from udr.models import PROBES, agreement
 
 
-def test_agreement_is_the_worst_cosine_of_unit_vectors() -> None:
-    random = np.random.default_rng(0)
-    one, other = (random.standard_normal((5, 8)).astype(np.float32) for _ in range(2))
-    one /= np.linalg.norm(one, axis=1, keepdims=True)
-    other /= np.linalg.norm(other, axis=1, keepdims=True)
+def test_agreement_is_the_smallest_cosine_of_unit_vectors() -> None:
+    first, second = unit(5, 8, seed=0), unit(5, 8, seed=1)
 
-    assert agreement(one, other) == pytest.approx((one * other).sum(axis=1).min(), abs=1e-6)
-    assert agreement(one, one) == 1
+    assert agreement(first, second) == pytest.approx((first * second).sum(axis=1).min(), abs=1e-6)
+    assert agreement(first, first) == 1
 
 
-def test_another_length_is_no_agreement() -> None:
+def test_lengths_and_numbers_that_are_not_finite_lower_agreement() -> None:
     vectors = np.eye(3, dtype=np.float32)
 
     assert agreement(vectors, 1.1 * vectors) == pytest.approx(1 - 0.1**2 / 2, abs=1e-6)
+    assert np.isnan(agreement(vectors, np.where(vectors == 1, np.nan, vectors).astype(np.float32)))
 
 
-def test_what_is_not_finite_agrees_with_nothing() -> None:
-    vectors = np.eye(3, dtype=np.float32)
-
-    assert not agreement(vectors, np.where(vectors == 1, np.nan, vectors).astype(np.float32)) >= 0.5
-
-
-def test_probes_are_dozens_of_unlike_lengths_and_scripts() -> None:
+def test_probes_have_many_lengths_and_scripts() -> None:
     assert len(PROBES) == len(set(PROBES)) >= 30
     assert min(map(len, PROBES)) < 5 and max(map(len, PROBES)) > 1000
     scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in "".join(PROBES)}

@@ -1,4 +1,4 @@
-"""Direct tokenising: the tokens of the model's own preprocessing, or none of it."""
+"""The direct tokenizer: equal to the model's own preprocessing, or not used."""
 
 import math
 from collections.abc import Callable
@@ -9,61 +9,60 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from tests.tiny_models import save_encoder
-from udr.models import QueryTokens, query_tokens
+from udr.models import QueryTokenizer, direct_tokenizer
 
 TEXTS = ["Where?", "  Two  spaces, and ünïcödé 日本 👍🏽\n", "x" * 1000, "Where?"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_encoder(tmp_path_factory.mktemp("models") / "tiny")
+Change = Callable[[str], str]
 
 
 @pytest.fixture
-def model(folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(folder), device="cpu")
+def transformer(model: Path) -> SentenceTransformer:
+    return SentenceTransformer(str(model), device="cpu")
 
 
-def made(
-    model: SentenceTransformer, prompt: str = "", change: Callable[[str], str] = lambda text: text
-) -> QueryTokens | None:
+def tokenizer_of(transformer: SentenceTransformer, prompt: str = "", change: Change = str) -> QueryTokenizer | None:
     def preprocess(texts: list[str]) -> dict[str, Any]:
-        features: dict[str, Any] = model.preprocess([change(text) for text in texts], prompt=prompt, task="query")
+        features: dict[str, Any] = transformer.preprocess([change(text) for text in texts], prompt=prompt, task="query")
         return features
 
-    return query_tokens(model.tokenizer.backend_tokenizer, prompt, preprocess)
+    return direct_tokenizer(transformer.tokenizer.backend_tokenizer, prompt, preprocess)
+
+
+@pytest.fixture
+def tokenizer(transformer: SentenceTransformer) -> QueryTokenizer:
+    tokenizer = tokenizer_of(transformer)
+    assert tokenizer is not None
+    return tokenizer
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("prompt", ["", "ask: "])
-def test_tokens_are_those_of_the_models_own_preprocessing(model: SentenceTransformer, side: str, prompt: str) -> None:
-    model.tokenizer.padding_side = side
-    tokens = made(model, prompt)
-    assert tokens is not None and tokens.longest == 256
+def test_tokens_equal_those_of_the_models_own_preprocessing(
+    transformer: SentenceTransformer, side: str, prompt: str
+) -> None:
+    transformer.tokenizer.padding_side = side
+    tokenizer = tokenizer_of(transformer, prompt)
+    assert tokenizer is not None and tokenizer.longest == 256
 
-    found, expected = tokens.together(TEXTS), model.preprocess(TEXTS, prompt=prompt or None, task="query")
+    tokens, expected = tokenizer.batch(TEXTS), transformer.preprocess(TEXTS, prompt=prompt or None, task="query")
 
-    assert found.keys() == {"input_ids", "attention_mask"}
-    for name, rows in found.items():
+    assert tokens.keys() == {"input_ids", "attention_mask"}
+    for name, rows in tokens.items():
         np.testing.assert_array_equal(rows, expected[name].numpy())
-    # What else the model is given is the same for every text.
-    assert tokens.constants == {name: value for name, value in expected.items() if name not in found}
+    assert tokenizer.constants == {name: value for name, value in expected.items() if name not in tokens}
 
 
-def test_batches_hold_texts_of_like_length_and_say_their_places(model: SentenceTransformer) -> None:
-    tokens = made(model)
-    assert tokens is not None
+def test_batches_have_texts_of_similar_length_and_their_positions(tokenizer: QueryTokenizer) -> None:
     texts = ["a" * length for length in (9, 1, 5, 3, 7)]
 
-    batches = list(tokens.batches(texts, 2, math.inf))
+    batches = list(tokenizer.batches(texts, 2, math.inf))
 
-    assert [places for places, _ in batches] == [[1, 3], [2, 4], [0]]
+    assert [positions for positions, _ in batches] == [[1, 3], [2, 4], [0]]
     assert [batch["input_ids"].shape for _, batch in batches] == [(2, 4), (2, 8), (1, 10)]
-    for places, batch in batches:
-        together = tokens.together([texts[place] for place in places])
-        np.testing.assert_array_equal(batch["input_ids"], together["input_ids"])
-    assert list(tokens.batches([], 2, math.inf)) == []
+    for positions, batch in batches:
+        expected = tokenizer.batch([texts[position] for position in positions])
+        np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
+    assert list(tokenizer.batches([], 2, math.inf)) == []
 
 
 @pytest.mark.parametrize(
@@ -75,26 +74,19 @@ def test_batches_hold_texts_of_like_length_and_say_their_places(model: SentenceT
         (3, 8, [4, 3, 3] + [2] * 8 + [1]),
     ],
 )
-def test_threads_take_ever_less_so_that_all_end_together(
-    model: SentenceTransformer, threads: int, size: int, sizes: list[int]
+def test_batches_of_several_threads_become_smaller(
+    tokenizer: QueryTokenizer, threads: int, size: int, sizes: list[int]
 ) -> None:
-    tokens = made(model)
-    assert tokens is not None
+    batches = [positions for positions, _ in tokenizer.batches(["some text"] * 27, size, math.inf, threads)]
 
-    batches = [places for places, _ in tokens.batches(["some text"] * 27, size, math.inf, threads)]
-
-    assert [len(places) for places in batches] == sizes
-    assert sorted(place for places in batches for place in places) == list(range(27))
+    assert [len(positions) for positions in batches] == sizes
+    assert sorted(position for positions in batches for position in positions) == list(range(27))
 
 
-def test_many_texts_are_tokenised_some_at_a_time(model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("udr.models.query_tokenizer.AT_ONCE", 3)
-    tokens = made(model)
-    assert tokens is not None
+def test_a_limited_number_of_texts_is_tokenised_at_once(tokenizer: QueryTokenizer) -> None:
+    batches = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
 
-    batches = [places for places, _ in tokens.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf)]
-
-    assert batches == [[1, 0], [2], [3, 4]]
+    assert [positions for positions, _ in batches] == [[1, 0], [2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -106,55 +98,52 @@ def test_many_texts_are_tokenised_some_at_a_time(model: SentenceTransformer, mon
         (9, [[3, 3, 4, 8, 10]]),
     ],
 )
-def test_batches_hold_little_padding(model: SentenceTransformer, padding: float, lengths: list[list[int]]) -> None:
-    tokens = made(model)
-    assert tokens is not None
-    # A token begins every text.
+def test_batches_have_limited_padding(tokenizer: QueryTokenizer, padding: float, lengths: list[list[int]]) -> None:
+    # Each text starts with a special token.
     texts = ["a" * (length - 1) for length in (10, 3, 8, 3, 4)]
 
-    batches = [batch["attention_mask"] for _, batch in tokens.batches(texts, 32, padding)]
+    batches = [batch["attention_mask"] for _, batch in tokenizer.batches(texts, 32, padding)]
 
     assert [rows.sum(axis=1).tolist() for rows in batches] == lengths
     assert all(rows.size <= (1 + padding) * rows.sum() for rows in batches)
 
 
-def test_a_longer_limit_is_kept(model: SentenceTransformer) -> None:
-    model.max_seq_length = 12
-    tokens = made(model)
-    assert tokens is not None
+def test_the_models_limit_applies(transformer: SentenceTransformer) -> None:
+    transformer.max_seq_length = 12
+    tokenizer = tokenizer_of(transformer)
 
-    assert tokens.together(["x" * 1000])["input_ids"].shape == (1, 12)
-
-
-def test_the_models_own_tokenizer_is_left_alone(model: SentenceTransformer) -> None:
-    tokens = made(model)
-    assert tokens is not None
-    expected = model.preprocess(TEXTS, task="query")["input_ids"]
-
-    tokens.together(TEXTS)
-
-    assert model.tokenizer.backend_tokenizer.padding is not None
-    np.testing.assert_array_equal(model.preprocess(TEXTS, task="query")["input_ids"], expected)
+    assert tokenizer is not None and tokenizer.batch(["x" * 1000])["input_ids"].shape == (1, 12)
 
 
-@pytest.mark.parametrize("change", [str.lower, str.strip, lambda text: text.replace("é", "e"), lambda text: f"{text}."])
-def test_a_model_that_changes_texts_first_is_left_to_its_own_way(
-    model: SentenceTransformer, change: Callable[[str], str]
-) -> None:
-    assert made(model) is not None
-    assert made(model, change=change) is None
+def test_the_models_own_tokenizer_is_not_changed(transformer: SentenceTransformer, tokenizer: QueryTokenizer) -> None:
+    expected = transformer.preprocess(TEXTS, task="query")["input_ids"]
+
+    tokenizer.batch(TEXTS)
+
+    assert transformer.tokenizer.backend_tokenizer.padding is not None
+    np.testing.assert_array_equal(transformer.preprocess(TEXTS, task="query")["input_ids"], expected)
 
 
-def test_a_model_that_cuts_elsewhere_is_left_to_its_own_way(model: SentenceTransformer) -> None:
-    assert made(model, change=lambda text: text[-200:] if len(text) > 800 else text) is None
+@pytest.mark.parametrize(
+    "change",
+    [
+        str.lower,
+        str.strip,
+        lambda text: text.replace("é", "e"),
+        lambda text: f"{text}.",
+        lambda text: text[-200:] if len(text) > 800 else text,
+    ],
+)
+def test_a_model_that_changes_texts_has_no_direct_tokenizer(transformer: SentenceTransformer, change: Change) -> None:
+    assert tokenizer_of(transformer, change=change) is None
 
 
-def test_a_model_that_reads_something_else_is_left_to_its_own_way(model: SentenceTransformer) -> None:
-    backend = model.tokenizer.backend_tokenizer
+def test_a_model_with_other_inputs_has_no_direct_tokenizer(transformer: SentenceTransformer) -> None:
+    backend = transformer.tokenizer.backend_tokenizer
 
     def preprocess(texts: list[str]) -> dict[str, Any]:
-        features: dict[str, Any] = model.preprocess(texts, task="query")
+        features: dict[str, Any] = transformer.preprocess(texts, task="query")
         return {**features, "pixel_values": features["input_ids"]}
 
-    assert query_tokens(backend, "", preprocess) is None
-    assert query_tokens(backend, "", lambda texts: {"modality": "text"}) is None
+    assert direct_tokenizer(backend, "", preprocess) is None
+    assert direct_tokenizer(backend, "", lambda texts: {"modality": "text"}) is None

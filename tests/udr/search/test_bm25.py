@@ -1,97 +1,81 @@
-"""BM25 against its formula, of one pool and of several as one."""
+"""BM25 compared with its formula, over one pool and over several as one."""
 
 import math
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
+from udr.errors import ArtifactError
 from udr.search import BM25Search, weigh
 
 TEXTS = ["the cat sat on the mat", "the dog sat", "a cat and a cat", "dogs and birds", "the the the"]
 
 
-def by_hand(query: str, k1: float = 1.5, b: float = 0.75) -> dict[int, float]:
-    """BM25 as Lucene has it, for the texts that share a word with the query."""
+def expected_results(query: str, k1: float = 1.5, b: float = 0.75) -> list[tuple[int, float]]:
+    """Return the positions and scores of BM25 in Lucene's variant, for the texts that share a word with the query."""
     documents = [text.split() for text in TEXTS]
     mean = sum(map(len, documents)) / len(documents)
-    scores: dict[int, float] = dict.fromkeys(range(len(documents)), 0.0)
+    scores = dict.fromkeys(range(len(documents)), 0.0)
     for word in query.split():
-        having = sum(word in words for words in documents)
-        rarity = math.log(1 + (len(documents) - having + 0.5) / (having + 0.5))
+        frequency = sum(word in words for words in documents)
+        rarity = math.log(1 + (len(documents) - frequency + 0.5) / (frequency + 0.5))
         for position, words in enumerate(documents):
             times = words.count(word)
-            if times:
-                scores[position] += rarity * times / (times + k1 * (1 - b + b * len(words) / mean))
-    return {position: score for position, score in scores.items() if score}
+            scores[position] += rarity * times / (times + k1 * (1 - b + b * len(words) / mean))
+    return sorted(((p, round(score, 5)) for p, score in scores.items() if score), key=lambda hit: (-hit[1], hit[0]))
 
 
-def test_scores_and_order_are_those_of_the_formula() -> None:
-    for query in ("cat", "the cat", "sat dog the"):
-        (found,) = BM25Search(TEXTS).search([query], 5)
-        expected = by_hand(query)
-        assert found == sorted(
-            ((position, round(score, 5)) for position, score in expected.items()), key=lambda one: (-one[1], one[0])
-        )
+@pytest.mark.parametrize("query", ["cat", "the cat", "sat dog the the", "zebra", "", "?!"])
+def test_scores_and_order_follow_the_formula(query: str) -> None:
+    assert BM25Search(TEXTS).search([query], 100) == [expected_results(query)]
+    for cut in (0, 1, 3, 5):
+        parts = [BM25Search(TEXTS[:cut]), BM25Search(TEXTS[cut:])]
+        first, second = (part.nearest(weigh(query, parts), 5) for part in parts)
+        assert sorted([*first, *((cut + p, score) for p, score in second)]) == sorted(expected_results(query))
 
 
-@pytest.mark.parametrize("cut", [0, 1, 3, 5])
-def test_texts_in_several_searches_score_as_in_one(cut: int) -> None:
-    parts = [BM25Search(TEXTS[:cut]), BM25Search(TEXTS[cut:])]
-    for query in ("cat", "the cat", "sat dog the the", "zebra"):
-        weighed = weigh(query, parts)
-        found = parts[0].nearest(weighed, 5) + [(cut + place, score) for place, score in parts[1].nearest(weighed, 5)]
-        assert sorted(found) == sorted(BM25Search(TEXTS).search([query], 5)[0])
+def test_a_text_whose_score_rounds_to_zero_is_found() -> None:
+    # A word in all n texts weighs log(1 + 0.5 / (n + 0.5)).
+    assert BM25Search(["the"] * 60_000).search(["the"], 2) == [[(0, 0.0), (1, 0.0)]]
 
 
-def test_a_row_with_a_score_that_rounds_to_nothing_is_found() -> None:
-    # A word that all texts hold weighs log(1 + 0.5 / (n + 0.5)).
-    (found,) = BM25Search(["the"] * 60_000).search(["the"], 2)
-
-    assert found == [(0, 0.0), (1, 0.0)]
+def test_empty_queries_and_texts_without_words_give_no_results() -> None:
+    assert BM25Search(TEXTS).search([], 5) == []
+    assert BM25Search(["?", ""]).search(["a"], 1) == [[]]
 
 
-def test_rows_that_share_no_word_are_left_out() -> None:
-    search = BM25Search(TEXTS)
-
-    assert [[position for position, _ in found] for found in search.search(["birds", "zebra", "", "?!"], 5)] == [
-        [3],
-        [],
-        [],
-        [],
-    ]
-    assert search.search([], 5) == []
-    assert len(search) == 5
-
-
-def test_k_above_the_pool_gives_what_there_is() -> None:
-    assert len(BM25Search(TEXTS).search(["the"], 100)[0]) == 3
-
-
-def test_copies_tie_and_go_by_position() -> None:
+def test_copies_are_ordered_by_position() -> None:
     search = BM25Search(["x y", "same words here", "z", "same words here", "same words here"])
 
     assert [position for position, _ in search.search(["words here same"], 2)[0]] == [1, 3]
 
 
-def test_single_letters_and_numbers_are_words_and_case_does_not_count() -> None:
+def test_letters_and_digits_are_words_and_case_is_ignored() -> None:
     search = BM25Search(["Option A", "option B", "7"])
 
-    assert [found[0][0] for found in search.search(["a", "b", "7"], 1)] == [0, 1, 2]
+    assert [results[0][0] for results in search.search(["a", "b", "7"], 1)] == [0, 1, 2]
 
 
-def test_texts_without_any_word_are_searched_in_vain() -> None:
-    assert BM25Search(["?", ""]).search(["a"], 1) == [[]]
+def test_a_saved_index_gives_the_same_results(tmp_path: Path) -> None:
+    BM25Search(TEXTS).save(tmp_path / "bm25")
+
+    assert BM25Search.load(tmp_path / "bm25", 5).search(["the cat"], 5) == BM25Search(TEXTS).search(["the cat"], 5)
+    with pytest.raises(ArtifactError, match="holds 5 texts, expected 4; run: udr index verify"):
+        BM25Search.load(tmp_path / "bm25", 4)
+    (tmp_path / "bm25" / "words.json").unlink()
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        BM25Search.load(tmp_path / "bm25", 5)
 
 
-def test_a_build_holds_no_text_in_memory() -> None:
+def test_building_keeps_no_text_in_memory() -> None:
     words = [f"{'long' * 50}{number}" for number in range(100)]
     tracemalloc.start()
     try:
-        search = BM25Search(" ".join(words[place % 60 :][:40]) for place in range(1000))
+        search = BM25Search(" ".join(words[start % 60 :][:40]) for start in range(300))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
 
-    assert len(search) == 1000
     # A text has 8,000 letters.
-    assert peak < 1000 * 2000
+    assert len(search) == 300 and peak < 300 * 2000

@@ -1,4 +1,4 @@
-"""Search on a GPU: its whole code path, over a stand-in for the part of faiss that needs one."""
+"""Search on a GPU: the whole code path, with a replacement for the part of faiss that needs a GPU."""
 
 import re
 import threading
@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from tests.fakes import HashEncoder
-from tests.udr.search.test_exact import unit
+from tests.udr.search.test_exact import assert_equal, unit
 from udr.errors import ConfigError
 from udr.retrieval import RetrievalRequest, Retriever
 from udr.search import MOST, MOST_OF_GRAPH, ExactProposals, ExactSearch, FaissGpu, RankedProposals, find_gpu, make_index
 
 
 class FakeGpuFaiss:
-    """What udr uses of faiss on GPUs, with indexes of the CPU; notes what was asked for, and by which thread."""
+    """The part of faiss that udr uses on GPUs, with indexes on the CPU; records calls and their threads."""
 
     METRIC_INNER_PRODUCT = faiss.METRIC_INNER_PRODUCT
     ParameterSpace = GpuParameterSpace = faiss.ParameterSpace
@@ -27,35 +27,35 @@ class FakeGpuFaiss:
     IndexHNSWCagra = SimpleNamespace
 
     def __init__(self, gpus: int = 1) -> None:
-        self.gpus, self.asked, self.threads = gpus, list[Any](), set[str]()
+        self.gpus, self.calls, self.threads = gpus, list[Any](), set[str]()
 
     def get_num_gpus(self) -> int:
         return self.gpus
 
     def StandardGpuResources(self) -> str:
-        self.note("resources")
+        self.record("resources")
         return "resources"
 
     def GpuIndexFlatIP(self, resources: str, dimension: int, config: SimpleNamespace) -> Any:
-        self.note((resources, config.device, config.useFloat16))
+        self.record((resources, config.device, config.useFloat16))
         return faiss.IndexFlatIP(dimension)
 
     def index_cpu_to_gpu(self, resources: str, device: int, index: Any, options: SimpleNamespace) -> Any:
         if isinstance(index, faiss.IndexHNSW):
             raise RuntimeError("This index type is not implemented on GPU.")
-        self.note((resources, device, options.useFloat16))
+        self.record((resources, device, options.useFloat16))
         return faiss.clone_index(index)
 
     def index_gpu_to_cpu(self, index: Any) -> Any:
         return faiss.clone_index(index)
 
-    def note(self, what: Any) -> None:
-        self.asked.append(what)
+    def record(self, call: Any) -> None:
+        self.calls.append(call)
         self.threads.add(threading.current_thread().name)
 
 
 class FakeCuvsFaiss(FakeGpuFaiss):
-    """The same with graphs; a graph is a flat index, and keeps the effort of its searches."""
+    """The same with graphs; a graph is a flat index, and records the effort of its searches."""
 
     class SearchParametersCagra(SimpleNamespace):
         itopk_size = 64
@@ -66,12 +66,12 @@ class FakeCuvsFaiss(FakeGpuFaiss):
             self.flat, self.efforts = faiss.IndexFlatIP(dimension), list[int]()
 
         def train(self, vectors: Any) -> None:
-            # As faiss does, this keeps where the vectors are, and not the vectors.
-            self.there = weakref.ref(vectors)
+            # Like faiss, keep a pointer to the vectors, which does not keep them alive.
+            self.pointer = weakref.ref(vectors)
             self.flat.add(vectors)
 
         def copyTo(self, other: SimpleNamespace) -> None:
-            assert self.there() is not None, "reads vectors that are gone"
+            assert self.pointer() is not None, "reads freed vectors"
             other.flat = self.flat
 
         def search(self, queries: Any, count: int, *, params: SimpleNamespace) -> Any:
@@ -81,89 +81,84 @@ class FakeCuvsFaiss(FakeGpuFaiss):
             return self.flat.search(queries, count)
 
 
+class FullGpuFaiss(FakeGpuFaiss):
+    def GpuIndexFlatIP(self, *_: Any) -> Any:
+        raise RuntimeError("Error in allocMemory: cudaMalloc error out of memory [2]\nand more")
+
+
+VECTORS = unit(600, 16, seed=0)
+
+
 @pytest.mark.parametrize("fp16", [False, True])
-def test_flat_search_gives_the_ids_of_the_cpu_on_one_worker(monkeypatch: pytest.MonkeyPatch, fp16: bool) -> None:
-    monkeypatch.setattr("udr.search.faiss_gpu.BLOCK", 70)
-    vectors, queries, library = unit(300, 16, seed=0), unit(9, 16, seed=1), FakeGpuFaiss()
+def test_flat_search_equals_exact_search_and_uses_one_worker(fp16: bool) -> None:
+    queries, library = unit(9, 16, seed=1), FakeGpuFaiss()
     gpu = FaissGpu(0, library)
 
-    searcher = ExactProposals(gpu.flat(vectors, fp16=fp16), vectors, most=MOST)
-    found, exact = searcher.search(queries, 20), ExactSearch(vectors).search(queries, 20)
+    results = ExactProposals(gpu.flat(VECTORS, fp16=fp16), VECTORS, limit=MOST).search(queries, 20)
 
-    assert np.array_equal(found[0], exact[0]) and np.array_equal(found[1], exact[1])
-    assert library.asked == ["resources", ("resources", 0, fp16)]
+    assert_equal(results, ExactSearch(VECTORS).search(queries, 20))
+    assert library.calls == ["resources", ("resources", 0, fp16)]
     assert all(name.startswith("udr-cuda:0") for name in library.threads)
 
 
-def test_an_index_is_made_on_the_device_and_comes_back_to_be_written() -> None:
-    vectors, library = unit(300, 16, seed=0), FakeGpuFaiss()
+def test_an_index_is_built_on_the_device_and_copied_back() -> None:
+    library = FakeGpuFaiss()
     gpu = FaissGpu(0, library)
 
-    made = make_index("IVF4,Flat", vectors, sample=300, threads=1, to_device=gpu.to_device)
-    index = gpu.from_device(made)
-    propose, most = gpu.index(index, "nprobe=4", fp16=True)
+    index = gpu.from_device(make_index("IVF4,Flat", VECTORS, sample=300, threads=1, to_device=gpu.to_device))
+    propose, limit = gpu.index(index, "nprobe=4", fp16=True)
 
-    assert library.asked == ["resources", ("resources", 0, False), ("resources", 0, True)]
-    assert index.ntotal == 300 and index.nprobe == 1 and most == MOST
-    found = ExactProposals(propose, vectors, most=most).search(vectors[:5], 7)
-    assert np.array_equal(found[0], ExactSearch(vectors).search(vectors[:5], 7)[0])
+    assert library.calls == ["resources", ("resources", 0, False), ("resources", 0, True)]
+    assert index.ntotal == 600 and index.nprobe == 1 and limit == MOST
+    results = ExactProposals(propose, VECTORS, limit=limit).search(VECTORS[:5], 7)
+    assert_equal(results, ExactSearch(VECTORS).search(VECTORS[:5], 7))
 
 
-def test_what_a_gpu_cannot_do_is_an_error_that_says_so() -> None:
+def test_an_unsupported_index_or_parameter_is_an_error() -> None:
     gpu = FaissGpu(0, FakeGpuFaiss())
-    with pytest.raises(ConfigError, match=r"cannot place an index of this kind on cuda:0: .*not implemented on GPU"):
-        gpu.index(faiss.IndexHNSWFlat(16, 8, faiss.METRIC_INNER_PRODUCT), "", fp16=False)
-    lists = make_index("IVF4,Flat", unit(300, 16, seed=0), sample=300, threads=1)
-    with pytest.raises(ConfigError, match="search parameters 'efSearch=3' on cuda:0"):
-        gpu.index(lists, "efSearch=3", fp16=False)
-    with pytest.raises(ConfigError, match="without cuVS, faiss searches at most 2048 lists on cuda:0, found nprobe=4096"):
-        gpu.index(lists, "nprobe=4096", fp16=False)
+    lists = make_index("IVF4,Flat", VECTORS, sample=300, threads=1)
+    for index, parameters, message in (
+        (faiss.IndexHNSWFlat(16, 8), "", r"cannot place an index of this kind on cuda:0: .*not implemented on GPU"),
+        (lists, "efSearch=3", "search parameters 'efSearch=3' on cuda:0"),
+        (lists, "nprobe=4096", "without cuVS, faiss searches at most 2048 lists on cuda:0, found nprobe=4096"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            gpu.index(index, parameters, fp16=False)
     with pytest.raises(ConfigError, match="kind 'cagra' needs faiss with cuVS; install faiss-gpu-cuvs"):
-        gpu.graph(unit(300, 16, seed=0))
-
-
-def test_a_graph_is_built_on_the_device_and_searched_with_its_effort() -> None:
-    vectors, library = unit(300, 16, seed=0), FakeCuvsFaiss()
-    gpu = FaissGpu(0, library)
-
-    on_cpu = gpu.graph(vectors)
-    graph = library.GpuIndexCagra("resources", 16, faiss.METRIC_INNER_PRODUCT, SimpleNamespace(device=0))
-    graph.train(vectors)
-    library.index_cpu_to_gpu = lambda *_: graph  # type: ignore[method-assign]
-    for parameters in ("efSearch=128", ""):
-        propose, most = gpu.index(on_cpu, parameters, fp16=False)
-        _, positions = propose(vectors[:3], 1)
-        assert positions.tolist() == [[0], [1], [2]] and most == MOST_OF_GRAPH
-
-    assert on_cpu.flat.ntotal == 300
-    assert graph.efforts == [128, 64]
+        gpu.graph(VECTORS)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_a_graph_is_copied_while_its_vectors_are_there(dtype: type[np.floating]) -> None:
-    vectors = unit(300, 16, seed=0).astype(dtype)
-
-    assert FaissGpu(0, FakeCuvsFaiss()).graph(vectors).flat.ntotal == 300
+def test_a_graph_is_copied_before_its_vectors_are_freed(dtype: type[np.floating]) -> None:
+    assert FaissGpu(0, FakeCuvsFaiss()).graph(VECTORS.astype(dtype)).flat.ntotal == 600
 
 
 @pytest.mark.parametrize(
-    ("effort", "k", "deepest"), [(64, 8, 64), (64, 17, 96), (16, 10, 64), (100, 10, 128), (64, 300, 512)]
+    ("parameters", "k", "effort"),
+    [
+        ("efSearch=64", 8, 64),
+        ("efSearch=64", 17, 96),
+        ("efSearch=16", 10, 64),
+        ("efSearch=100", 10, 128),
+        ("efSearch=64", 300, 512),
+        ("", 8, 64),
+    ],
 )
-def test_a_graph_is_searched_as_deep_as_what_is_asked_for(effort: int, k: int, deepest: int) -> None:
-    vectors, library = unit(600, 16, seed=0), FakeCuvsFaiss()
+def test_the_effort_of_a_graph_search_is_at_least_the_number_of_proposals(parameters: str, k: int, effort: int) -> None:
+    library = FakeCuvsFaiss()
     graph = library.GpuIndexCagra("resources", 16, faiss.METRIC_INNER_PRODUCT, SimpleNamespace(device=0))
-    graph.train(vectors)
+    graph.train(VECTORS)
     library.index_cpu_to_gpu = lambda *_: graph  # type: ignore[method-assign]
-    propose, most = FaissGpu(0, library).index(None, f"efSearch={effort}", fp16=False)
+    propose, limit = FaissGpu(0, library).index(None, parameters, fp16=False)
 
-    found = RankedProposals(propose, vectors, ExactSearch(vectors), 4, most).search(vectors[:2], k)
+    results = RankedProposals(propose, VECTORS, ExactSearch(VECTORS), 4, limit).search(VECTORS[:2], k)
 
-    assert np.array_equal(found[0], ExactSearch(vectors).search(vectors[:2], k)[0])
-    assert graph.efforts == [deepest]
+    assert_equal(results, ExactSearch(VECTORS).search(VECTORS[:2], k))
+    assert graph.efforts == [effort] and limit == MOST_OF_GRAPH
 
 
 @pytest.mark.parametrize(
-    ("library", "parameters", "taken"),
+    ("library", "parameters", "supported"),
     [
         (FakeGpuFaiss(), "nprobe=2048", True),
         (FakeGpuFaiss(), "nprobe=4096", False),
@@ -171,66 +166,53 @@ def test_a_graph_is_searched_as_deep_as_what_is_asked_for(effort: int, k: int, d
         (FakeCuvsFaiss(), "nprobe=4096", True),
     ],
 )
-def test_only_cuvs_looks_into_more_than_2048_lists(library: Any, parameters: str, taken: bool) -> None:
-    assert FaissGpu(0, library).takes(parameters) is taken
+def test_only_cuvs_supports_more_than_2048_lists(library: Any, parameters: str, supported: bool) -> None:
+    assert FaissGpu(0, library).supports(parameters) is supported
 
 
-def test_what_fails_on_the_device_is_an_error_of_one_line() -> None:
-    class Full(FakeGpuFaiss):
+def test_a_failed_search_is_an_error_of_one_line() -> None:
+    class Failing(FakeGpuFaiss):
         def GpuIndexFlatIP(self, *_: Any) -> Any:
-            return SimpleNamespace(add=lambda vectors: None, search=self.fail)
+            return SimpleNamespace(add=lambda vectors: None, search=FullGpuFaiss().GpuIndexFlatIP)
 
-        def fail(self, *_: Any) -> Any:
-            raise RuntimeError("Error in allocMemory: cudaMalloc error out of memory [2]\nand more")
-
-    propose = FaissGpu(0, Full()).flat(unit(300, 16, seed=0), fp16=False)
+    propose = FaissGpu(0, Failing()).flat(VECTORS, fp16=False)
 
     with pytest.raises(ConfigError, match=r"^faiss failed on cuda:0: Error in allocMemory: .* memory \[2\]$"):
-        propose(unit(1, 16, seed=1), 5)
+        propose(VECTORS[:1], 5)
 
 
-def on_gpu(index: Path, monkeypatch: pytest.MonkeyPatch, library: FakeGpuFaiss, most: int = MOST) -> Retriever:
+def open_on_gpu(index: Path, monkeypatch: pytest.MonkeyPatch, library: FakeGpuFaiss) -> Retriever:
     gpu = FaissGpu(0, library)
     monkeypatch.setattr("udr.search.find_gpu", lambda device: gpu)
-    monkeypatch.setattr("udr.search.faiss_gpu.MOST", most)
     return Retriever.open(index, encoder=HashEncoder(), device="cuda")
 
 
-def test_what_does_not_fit_the_device_is_searched_on_the_cpu_with_a_notice(
+def test_a_partition_that_does_not_fit_the_device_is_searched_on_the_cpu(
     index: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Full(FakeGpuFaiss):
-        def GpuIndexFlatIP(self, *_: Any) -> Any:
-            raise RuntimeError("Error in allocMemory: cudaMalloc error out of memory [2]")
-
-    with on_gpu(index, monkeypatch, Full()) as opened:
+    with open_on_gpu(index, monkeypatch, FullGpuFaiss()) as opened:
         assert opened.retrieve("notes", "a dull monday", 5) == retriever.retrieve("notes", "a dull monday", 5)
 
     assert len(caplog.messages) == 3 and not any("\n" in message for message in caplog.messages)
     assert re.fullmatch(
-        r"task notes: faiss cannot place the vectors on cuda:0: .* out of memory \[2\]; searching it on the CPU",
+        r"task notes: faiss cannot place the vectors on cuda:0: .* out of memory \[2\]; searching on the CPU",
         caplog.messages[0],
     )
 
 
-def test_more_than_the_device_shows_is_found_and_spoils_no_other_request(
+def test_requests_beyond_the_limit_of_the_device_are_answered_together_with_others(
     index: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = [RetrievalRequest(input="a dull monday", task="notes", k=k) for k in (3, 8, 20)]
-    # Two copies of the query, which are fetched on top.
+    # The two copies of the query are requested in addition.
     requests.append(RetrievalRequest(input={"thing": "lamp", "text": "works every day"}, task="reviews", k=8))
+    monkeypatch.setattr("udr.search.faiss_gpu.MOST", 8)
 
-    with on_gpu(index, monkeypatch, FakeGpuFaiss(), most=8) as opened:
+    with open_on_gpu(index, monkeypatch, FakeGpuFaiss()) as opened:
         assert opened.answer(requests) == retriever.answer(requests)
 
 
-@pytest.mark.parametrize("device", [None, "cpu", "mps"])
-def test_other_devices_need_no_gpu(device: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    assert find_gpu(device, FakeGpuFaiss()) is None
-    assert caplog.messages == []
-
-
-def test_each_device_has_one_worker_for_all_its_partitions() -> None:
+def test_each_device_has_one_worker() -> None:
     library = FakeGpuFaiss(gpus=2)
 
     first, second = find_gpu("cuda", library), find_gpu("cuda:1", library)
@@ -241,17 +223,20 @@ def test_each_device_has_one_worker_for_all_its_partitions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "library", "notice"),
+    ("device", "library", "warning"),
     [
+        (None, FakeGpuFaiss(), None),
+        ("cpu", FakeGpuFaiss(), None),
+        ("mps", FakeGpuFaiss(), None),
         ("cuda", SimpleNamespace(), "this faiss was built without GPU support; searching on the CPU"),
         ("cuda", FakeGpuFaiss(gpus=0), "cuda: faiss finds 0 GPUs; searching on the CPU"),
         ("cuda:1", FakeGpuFaiss(), "cuda:1: faiss finds 1 GPUs; searching on the CPU"),
         ("cuda:x", FakeGpuFaiss(), "cuda:x: faiss finds 1 GPUs; searching on the CPU"),
     ],
 )
-def test_no_such_gpu_is_a_notice_of_one_line(
-    device: str, library: Any, notice: str, caplog: pytest.LogCaptureFixture
+def test_a_missing_gpu_is_a_warning(
+    device: str | None, library: Any, warning: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert find_gpu(device, library) is None
-    (message,) = caplog.messages
-    assert notice in message and "\n" not in message
+    assert len(caplog.messages) == (warning is not None)
+    assert (warning or "") in caplog.text and caplog.text.count("\n") <= 1

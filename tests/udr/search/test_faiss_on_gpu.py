@@ -1,61 +1,65 @@
-"""Search on a real GPU: the ids of the CPU, and what faiss does there with selectors."""
+"""Search on a real GPU: the results of the CPU."""
 
 import faiss
 import numpy as np
 import pytest
 
-from tests.udr.search.test_exact import unit
-from udr.search import MOST, ExactProposals, ExactSearch, RankedProposals, find_gpu, make_index, proposer
+from tests.udr.search.test_exact import assert_equal, unit
+from udr.search import (
+    MOST,
+    ExactProposals,
+    ExactSearch,
+    FaissGpu,
+    Positions,
+    RankedProposals,
+    find_gpu,
+    make_index,
+    proposer,
+)
 
 pytestmark = pytest.mark.gpu
+VECTORS, QUERIES = unit(20_000, 64, seed=0), unit(100, 64, seed=1)
 
 
-@pytest.fixture(autouse=True)
-def _with_gpu() -> None:
+@pytest.fixture
+def gpu() -> FaissGpu:
     if not hasattr(faiss, "StandardGpuResources"):
         pytest.skip("this faiss was built without GPU support")
+    found = find_gpu("cuda")
+    assert found is not None
+    return found
+
+
+def recall(positions: Positions) -> float:
+    expected, _ = ExactSearch(VECTORS).search(QUERIES, 10)
+    return float(np.mean([len({*row} & {*best}) / 10 for row, best in zip(positions, expected, strict=True)]))
 
 
 @pytest.mark.parametrize("fp16", [False, True])
 @pytest.mark.parametrize("copies", [1, 50])
-def test_flat_search_gives_the_ids_of_the_cpu(fp16: bool, copies: int) -> None:
-    vectors, queries = np.repeat(unit(20_000 // copies, 64, seed=0), copies, axis=0), unit(50, 64, seed=1)
-    gpu = find_gpu("cuda")
-    assert gpu is not None
-    propose = gpu.flat(vectors, fp16=fp16)
-    exact = ExactSearch(vectors)
-    searcher = (
-        RankedProposals(propose, vectors, exact, 8, MOST)
-        if fp16
-        else ExactProposals(propose, vectors, most=MOST, exact=exact)
-    )
+def test_flat_search_equals_exact_search(gpu: FaissGpu, fp16: bool, copies: int) -> None:
+    vectors, queries = np.repeat(VECTORS[: 20_000 // copies], copies, axis=0), QUERIES[:50]
+    propose, exact = gpu.flat(vectors, fp16=fp16), ExactSearch(vectors)
+    approximate = RankedProposals(propose, vectors, exact, 8, MOST)
+    searcher = approximate if fp16 else ExactProposals(propose, vectors, limit=MOST, exact=exact)
 
     for k in (1, 10, 300, MOST + 1):
-        found, expected = searcher.search(queries, k), exact.search(queries, k)
-        assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+        assert_equal(searcher.search(queries, k), exact.search(queries, k))
 
 
 @pytest.mark.parametrize("kind", ["IVF64,Flat", "IVF64,SQ8", "IVF64,PQ8x8"])
-def test_indexes_made_and_searched_there_find_what_those_of_the_cpu_find(kind: str) -> None:
-    vectors, queries = unit(20_000, 64, seed=0), unit(100, 64, seed=1)
-    gpu = find_gpu("cuda")
-    assert gpu is not None
-    exact = ExactSearch(vectors)
-    index = gpu.from_device(make_index(kind, vectors, sample=20_000, threads=4, to_device=gpu.to_device))
-    propose, most = gpu.index(index, "nprobe=64", fp16=False)
-    found = RankedProposals(propose, vectors, exact, 64, most).search(queries, 10)[0]
-    expected = exact.search(queries, 10)[0]
-    assert np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, expected, strict=True)]) > 0.95
+def test_indexes_built_and_searched_on_the_device_have_high_recall(gpu: FaissGpu, kind: str) -> None:
+    index = gpu.from_device(make_index(kind, VECTORS, sample=20_000, threads=4, to_device=gpu.to_device))
+    propose, limit = gpu.index(index, "nprobe=64", fp16=False)
+
+    searcher = RankedProposals(propose, VECTORS, ExactSearch(VECTORS), 64, limit)
+    assert recall(searcher.search(QUERIES, 10)[0]) > 0.95
 
 
-def test_a_graph_is_built_there_and_searched_on_both() -> None:
+def test_a_graph_built_on_the_device_has_high_recall_there_and_on_the_cpu(gpu: FaissGpu) -> None:
     if not hasattr(faiss, "GpuIndexCagra"):
         pytest.skip("this faiss is built without cuVS")
-    vectors, queries = unit(20_000, 64, seed=0), unit(100, 64, seed=1)
-    gpu = find_gpu("cuda")
-    assert gpu is not None
-    exact, on_cpu = ExactSearch(vectors), gpu.graph(vectors)
-    expected = exact.search(queries, 10)[0]
-    for propose, most in (gpu.index(on_cpu, "efSearch=128", fp16=False), (proposer(on_cpu), MOST)):
-        found = RankedProposals(propose, vectors, exact, 4, most).search(queries, 10)[0]
-        assert np.mean([len({*one} & {*other}) / 10 for one, other in zip(found, expected, strict=True)]) > 0.8
+    graph = gpu.graph(VECTORS)
+    for propose, limit in (gpu.index(graph, "efSearch=128", fp16=False), (proposer(graph), MOST)):
+        searcher = RankedProposals(propose, VECTORS, ExactSearch(VECTORS), 4, limit)
+        assert recall(searcher.search(QUERIES, 10)[0]) > 0.8

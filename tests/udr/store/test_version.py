@@ -1,7 +1,8 @@
-"""The index on disk: what is written comes back; what is missing, altered or foreign is refused by name."""
+"""The index on disk: it round-trips, and each missing, altered or foreign part is an error that names it."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,132 +14,112 @@ from udr.errors import ArtifactError, VerificationError
 from udr.store import open_version, parse_manifest, read_current, seal, verify
 from udr.types import Json
 
+Change = Callable[[Path], object]
+OTHER = "0123456789abcdef"
+
 
 def version(root: Path) -> Path:
     return root / "versions" / read_current(root)
 
 
 def rewrite_manifest(root: Path, **changes: Json) -> None:
-    """Change keys of the manifest and seal it again, as another udr would have written it."""
+    """Change keys of the manifest and seal it again, as another udr would write it."""
     path = version(root) / "manifest.json"
     keys = json.loads(path.read_bytes())
     del keys["sha256"]
     path.write_bytes(seal({**keys, **changes}))
 
 
-def test_a_version_gives_back_what_was_built(index: Path) -> None:
+def test_a_version_round_trips(index: Path) -> None:
     opened = open_version(index)
+    manifest = opened.manifest
 
-    assert parse_manifest(opened.manifest.to_bytes()) == opened.manifest
-    assert (opened.path / "manifest.json").read_bytes() == opened.manifest.to_bytes()
+    assert parse_manifest(manifest.to_bytes()) == manifest
+    assert (opened.path / "manifest.json").read_bytes() == manifest.to_bytes()
+    reordered = replace(manifest, partitions=dict(reversed(list(manifest.partitions.items()))))
+    assert reordered.to_bytes() == manifest.to_bytes()
     assert opened.model == "fake-hash"
-    assert opened.manifest.partitions["questions"].task == parse_task(QUESTIONS)
+    assert manifest.partitions["questions"].task == parse_task(QUESTIONS)
     vectors = opened.vectors("questions")
-    assert vectors.shape == (24, 48)
-    assert vectors.dtype == np.float32
-    assert not vectors.flags.writeable
+    assert (vectors.shape, vectors.dtype) == ((24, 48), np.dtype(np.float32)) and not vectors.flags.writeable
     assert verify(index) == []
 
 
-def spoil_current(content: bytes) -> Callable[[Path], object]:
+def current(content: bytes) -> Change:
     return lambda root: (root / "CURRENT").write_bytes(content)
 
 
-REFUSED: dict[str, tuple[Callable[[Path], object], type[ArtifactError], str]] = {
+def replaced(name: str, content: bytes) -> Change:
+    return lambda root: (version(root) / name).write_bytes(content)
+
+
+def removed(name: str) -> Change:
+    return lambda root: (version(root) / name).unlink()
+
+
+def manifest(**changes: Json) -> Change:
+    return lambda root: rewrite_manifest(root, **changes)
+
+
+NOT_JSON = "manifest.json: the manifest is altered: it is not a JSON object"
+INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
     "CURRENT missing": (lambda root: (root / "CURRENT").unlink(), ArtifactError, "there is no CURRENT file"),
-    "CURRENT empty": (spoil_current(b""), VerificationError, "CURRENT: is altered"),
-    "CURRENT without newline": (spoil_current(b"0123456789abcdef"), VerificationError, "CURRENT: is altered"),
-    "CURRENT leading elsewhere": (spoil_current(b"../../../../etc/\n"), VerificationError, "CURRENT: is altered"),
-    "CURRENT binary": (spoil_current(b"\xff\0"), VerificationError, "CURRENT: is altered"),
-    "CURRENT naming no version": (
-        spoil_current(b"0123456789abcdef\n"),
-        ArtifactError,
-        "names version 0123456789abcdef, but .* does not exist",
-    ),
-    "manifest missing": (
-        lambda root: (version(root) / "manifest.json").unlink(),
-        ArtifactError,
-        "manifest.json: cannot be read .*incomplete",
-    ),
-    "manifest not JSON": (
-        lambda root: (version(root) / "manifest.json").write_bytes(b"{\xff"),
-        VerificationError,
-        "manifest.json: the manifest is altered: it is not a JSON object",
-    ),
-    "manifest a list": (
-        lambda root: (version(root) / "manifest.json").write_bytes(b"[]"),
-        VerificationError,
-        "it is not a JSON object",
-    ),
-    "manifest of another version": (
-        lambda root: rewrite_manifest(root, version="0123456789abcdef"),
-        VerificationError,
-        "is of version 0123456789abcdef, but lies in",
-    ),
-    "another format": (
-        lambda root: rewrite_manifest(root, format=3),
-        ArtifactError,
-        "has format 3, this udr reads format 4; run: udr index build",
-    ),
-    "another wording": (
-        lambda root: rewrite_manifest(root, wording="0123456789abcdef"),
-        ArtifactError,
-        "built with wording 0123456789abcdef, this udr words .*run: udr index build",
-    ),
-    "a part missing": (
-        lambda root: rewrite_manifest(root, tasks={"questions": {"count": 1}}),
-        ArtifactError,
-        "manifest lacks a part",
-    ),
-    "a part of the wrong kind": (lambda root: rewrite_manifest(root, files=[]), ArtifactError, "wrong kind"),
-    "rows missing": (
-        lambda root: (version(root) / "demonstrations.sqlite").unlink(),
-        VerificationError,
-        "demonstrations.sqlite: is missing",
-    ),
-    "vectors truncated": (
-        lambda root: (version(root) / "partitions/notes/vectors.npy").write_bytes(b"x"),
-        VerificationError,
-        "vectors.npy: has 1 bytes, the manifest says",
-    ),
+    "CURRENT empty": (current(b""), VerificationError, "CURRENT: is altered"),
+    "CURRENT without newline": (current(OTHER.encode()), VerificationError, "CURRENT: is altered"),
+    "CURRENT outside": (current(b"../../../../etc/\n"), VerificationError, "CURRENT: is altered"),
+    "CURRENT binary": (current(b"\xff\0"), VerificationError, "CURRENT: is altered"),
+    "no such version": (current(f"{OTHER}\n".encode()), ArtifactError, f"names version {OTHER}, but .* does not exist"),
+    "manifest missing": (removed("manifest.json"), ArtifactError, "manifest.json: cannot be read .*incomplete"),
+    "manifest not JSON": (replaced("manifest.json", b"{\xff"), VerificationError, NOT_JSON),
+    "manifest a list": (replaced("manifest.json", b"[]"), VerificationError, NOT_JSON),
+    "another version": (manifest(version=OTHER), VerificationError, f"is of version {OTHER}, but is in"),
+    "another format": (manifest(format=3), ArtifactError, "format 3, this udr reads format 4; run: udr index build"),
+    "another wording": (manifest(wording=OTHER), ArtifactError, f"wording {OTHER}, this udr .*run: udr index build"),
+    "a missing part": (manifest(tasks={"questions": {"count": 1}}), ArtifactError, "has a missing or invalid part"),
+    "an invalid part": (manifest(files=[]), ArtifactError, "has a missing or invalid part"),
+    "rows missing": (removed("demonstrations.sqlite"), VerificationError, "demonstrations.sqlite: is missing"),
+    "truncated": (replaced("partitions/notes/vectors.npy", b"x"), VerificationError, "vectors.npy: has 1 bytes, the m"),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_open_refuses_and_verify_reports(copy: Path, name: str) -> None:
-    spoil, kind, message = REFUSED[name]
-    spoil(copy)
+@pytest.mark.parametrize("name", INVALID)
+def test_open_raises_and_verify_reports(copy: Path, name: str) -> None:
+    change, kind, message = INVALID[name]
+    change(copy)
 
     with pytest.raises(kind, match=message) as caught:
         open_version(copy)
     assert "\n" not in str(caught.value)
-    if name != "another wording":
-        # A version that another udr made is whole, though this one cannot use it.
-        assert len(verify(copy)) == 1
+    # A version with another wording is intact, only of no use here.
+    assert len(verify(copy)) == (name != "another wording")
 
 
-def test_a_byte_changed_anywhere_in_the_manifest_is_refused(copy: Path) -> None:
-    path = version(copy) / "manifest.json"
-    data = path.read_bytes()
-    for place in range(len(data)):
+def test_a_change_to_any_byte_of_the_manifest_is_an_error(index: Path) -> None:
+    data = (version(index) / "manifest.json").read_bytes()
+    for position in range(len(data)):
         with pytest.raises(VerificationError):
-            parse_manifest(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+            parse_manifest(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
     with pytest.raises(VerificationError):
         parse_manifest(data[:-1])
 
 
-def test_vectors_of_another_shape_or_with_objects_are_refused(copy: Path) -> None:
-    opened = open_version(copy)
-    path = opened.path / "partitions/notes/vectors.npy"
-
-    for array, message in (
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
         (np.zeros((3, 48), np.float32), r"must be float32 \[20, 48\], found float32 \[3, 48\]"),
         (np.zeros((20, 48)), "found float64"),
         (np.array([object()]), "cannot be read"),
-    ):
+        (None, "cannot be read"),
+    ],
+    ids=["another shape", "another type", "objects", "empty"],
+)
+def test_invalid_vectors_are_an_error(copy: Path, array: np.ndarray | None, message: str) -> None:
+    opened = open_version(copy)
+    path = opened.path / "partitions/notes/vectors.npy"
+    if array is None:
+        path.write_bytes(b"")
+    else:
         np.save(path, array, allow_pickle=True)
-        with pytest.raises(ArtifactError, match=message):
-            opened.vectors("notes")
-    path.write_bytes(b"")
-    with pytest.raises(ArtifactError, match="cannot be read"):
+
+    with pytest.raises(ArtifactError, match=message):
         opened.vectors("notes")

@@ -1,0 +1,49 @@
+"""What the benchmarks share: their arguments, timing in turns, ratios, and results that are measured once."""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+UDR = str(Path(sys.executable).with_name("udr"))
+Seconds = dict[str, list[float]]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser whose help is a module's docstring."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def measured_once(path: Path, measure: Callable[[], Mapping[str, object]]) -> None:
+    """Print a result as a JSON line, from the file if it exists; else measure it and write the file."""
+    if not path.exists():
+        path.write_text(json.dumps(measure()) + "\n", "utf-8")
+    print(path.read_text("utf-8"), end="", flush=True)
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the seconds that work takes."""
+    started = clock()
+    work()
+    return clock() - started
+
+
+def in_turn(
+    sides: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> Seconds:
+    """Return the seconds of each side in each round; the sides take turns."""
+    turns = [{name: seconds(work, clock) for name, work in sides.items()} for _ in range(rounds)]
+    return {name: [turn[name] for turn in turns] for name in sides}
+
+
+def ratios(over: Iterable[float], under: Iterable[float]) -> list[float]:
+    """Return the ratio of each turn."""
+    return [first / second for first, second in zip(over, under, strict=True)]
+
+
+def median(values: Sequence[float], digits: int = 3) -> float:
+    """Return the rounded median."""
+    return round(statistics.median(values), digits)
