@@ -2,8 +2,8 @@
 
     python benchmarks/engines.py TASKS [--tasks NAME,...] [--device DEVICE] [--engines NAME,...]
 
-Pools have at most ``--rows`` rows per task, encoded in float32; each engine encodes ``--queries`` test rows, spread over
-the tasks. The agreement is the share of the 8 nearest demonstrations in the query's task that float32 also finds.
+Pools have at most ``--rows`` rows per task, encoded in float32; each engine encodes ``--queries`` test rows, spread
+over the tasks. The agreement is the share of the 8 nearest demonstrations in the query's task that float32 also finds.
 The engines take turns on the same texts: single texts, and batches of 64. Relative times are medians of the turns'
 ratios. ``encode_query`` is Sentence-Transformers' own method in float32.
 

@@ -2,8 +2,8 @@
 
     python benchmarks/service.py --out FOLDER [--parts NAME,...] [--quick]
 
-Server and load generator run on this machine, each in its own process, and whatever is compared takes turns. The encoder
-is the embedded MiniLM, with the engine in ``UDR_ENGINE`` or the service's default; tasks, rows and requests are
+Server and load generator run on this machine, each in its own process, and whatever is compared takes turns. The
+encoder is the embedded MiniLM, with the engine in ``UDR_ENGINE`` or the service's default; tasks, rows and requests are
 generated (``service_made_up.py``), and all requests differ. The parts:
 
 - ``one``: one client on one connection, relative to encoding and searching in this process;

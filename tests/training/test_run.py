@@ -158,7 +158,7 @@ def test_a_pool_too_small_for_a_list_is_refused_before_anything_is_written(
     tasks: Path, config: RunConfig, tmp_path: Path
 ) -> None:
     few = replace(config, candidates=replace(config.candidates, pool=4))
-    with pytest.raises(ConfigError, match="has 4 rows, 3 without a query and its copies; a step sees 4 candidates"):
+    with pytest.raises(ConfigError, match="has 4 rows, 3 without a query and its copies; a step needs 4 candidates"):
         Run(tmp_path / "run", open_collection(tasks), few)
     assert not (tmp_path / "run").exists()
 

@@ -32,7 +32,9 @@ def write(root: Path, files: dict[str, str]) -> None:
 def test_each_available_physical_core_has_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, siblings: int | None, affinity: range, cores: int
 ) -> None:
-    for cpu in range(8) if siblings else ():
+    for cpu in range(8):
+        if siblings is None:
+            break
         listed = ",".join(map(str, range(cpu % (8 // siblings), 8, 8 // siblings)))
         write(tmp_path, {f"sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list": listed})
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(affinity), raising=False)
