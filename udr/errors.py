@@ -44,13 +44,7 @@ class ConfigError(UdrError):
 
 
 class DataError(UdrError):
-    """A task, row or data file is invalid.
-
-    Attributes:
-        path: the file, or None.
-        line: the line, counted from 1, or None.
-        field: the field or key, or None.
-    """
+    """A task, row or data file is invalid; ``path``, ``line`` (from 1) and ``field`` (a key) tell where, if known."""
 
     def __init__(
         self, message: str, *, path: Path | None = None, line: int | None = None, field: str | None = None
@@ -74,11 +68,7 @@ class VerificationError(ArtifactError):
 
 
 class MissingExtraError(UdrError, ImportError):
-    """An optional package is not installed.
-
-    Attributes:
-        extra: the extra that installs it.
-    """
+    """An optional package is not installed; ``extra`` installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} is not installed; run: pip install 'udr-icl[{extra}]'")
@@ -99,12 +89,7 @@ class FeedbackError(UdrError):
 
 
 class ServiceError(UdrError):
-    """A call to a service failed.
-
-    Attributes:
-        status: the HTTP status, or None when no answer came.
-        type: the problem's type (a URN), or None.
-    """
+    """A call to a service failed, with this HTTP status and problem type (a URN), or None without a response."""
 
     def __init__(self, message: str, *, status: int | None = None, type: str | None = None) -> None:
         super().__init__(message)

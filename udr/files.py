@@ -25,9 +25,7 @@ def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
 def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that readers, even after a crash, see the old content or the complete new content.
 
-    Args:
-        path: the file; its folder must exist.
-        write: the content, or a function that writes it to a stream.
+    ``write`` is the content, or a function that writes it to a stream.
     """
     # A fixed name, so that the next attempt overwrites the file of a killed one.
     temporary = path.with_name(f".{path.name}.tmp")

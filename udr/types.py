@@ -47,12 +47,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenCount:
-    """The number of tokens of a demonstration's text by one tokenizer.
-
-    Attributes:
-        tokenizer: the tokenizer's fingerprint.
-        count: tokens of the text, without added special tokens ([CLS], BOS).
-    """
+    """The tokens of a demonstration's text, without added special tokens ([CLS], BOS), by a tokenizer's fingerprint."""
 
     tokenizer: str
     count: int

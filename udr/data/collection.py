@@ -62,9 +62,7 @@ class Collection:
 def open_collection(root: Path, names: Sequence[str] | None = None) -> Collection:
     """Read the ``task.toml`` files at most two folders below ``root``, and the ``family.toml`` files beside them.
 
-    Args:
-        root: a collection, a family's folder or a task's folder.
-        names: the tasks to open; None opens all.
+    ``names`` selects tasks; None opens all.
 
     Raises:
         DataError: a file is invalid, a task's folder has another name, or two tasks have the same name.

@@ -7,12 +7,7 @@ from udr.errors import DataError, optional_import, reason
 
 
 def read_records(path: Path) -> Iterator[dict[str, object]]:
-    """Yield the records of a Parquet file as dictionaries, one batch in memory at a time.
-
-    Raises:
-        DataError: the file is not Parquet.
-        MissingExtraError: pyarrow is not installed.
-    """
+    """Yield the records of a Parquet file, one batch in memory at a time; ``DataError`` if it is not Parquet."""
     with optional_import("pyarrow, which reads Parquet,", "parquet"):
         import pyarrow
         import pyarrow.parquet

@@ -1,4 +1,4 @@
-"""Encoder backends: which engine encodes queries, by device, installed packages and processor."""
+"""Encoder backends: the engine that encodes queries."""
 
 import logging
 from enum import StrEnum
@@ -27,21 +27,11 @@ class Engine(StrEnum):
     ONNX = "onnx"
 
 
-_DTYPES: dict[Engine, DType] = {
-    Engine.TORCH: "float32",
-    Engine.TORCH_BF16: "bfloat16",
-    Engine.TORCH_FP16: "float16",
-}
+_DTYPES: dict[Engine, DType] = {Engine.TORCH: "float32", Engine.TORCH_BF16: "bfloat16", Engine.TORCH_FP16: "float16"}
 
 
 def choose_engine(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
-    """Return the engine for queries.
-
-    Args:
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ...
-        has_onnx: whether onnxruntime is installed.
-        cpu_bf16: whether the processor has bfloat16.
-    """
+    """Return the engine for queries, by device, installed packages and support for bfloat16."""
     kind = device.partition(":")[0]
     if kind == "cuda":
         # Every CUDA device has float16, which is eight times as precise as bfloat16; a model that overflows falls back.

@@ -39,15 +39,9 @@ _BATCH = 8
 
 
 class OnnxEncoder:
-    """Encodes queries with ONNX Runtime on the CPU, and demonstrations with the original torch model.
+    """Encodes queries with ONNX Runtime on the CPU, and demonstrations with the original float32 torch model.
 
     It has the fingerprint of the original model, since the vectors are equal up to rounding.
-
-    Args:
-        encoder: a float32 encoder on the CPU.
-        tokenizer: its tokenizer of queries.
-        path: the exported model.
-        num_threads: threads that compute.
     """
 
     def __init__(self, encoder: SentenceEncoder, tokenizer: QueryTokenizer, path: Path, num_threads: int) -> None:

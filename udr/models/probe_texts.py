@@ -45,13 +45,9 @@ PROBES: tuple[str, ...] = (*_SHORT, *_LONG)
 
 
 def agreement(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> float:
-    """Return the agreement of the worst vector with its expectation; 1 if all are equal.
+    """Return the agreement of the worst vector, [count, dimension], with its expectation; 1 if all are equal.
 
-    It is the cosine of vectors of unit length; a difference in length counts like one in direction.
-
-    Args:
-        expected: float32 [count, dimension], not 0.
-        actual: of the same shape; values that are not finite give NaN.
+    For unit vectors it is the cosine; a difference in length counts like one in direction. NaN if not all are finite.
     """
     apart = ((actual - expected) ** 2).sum(axis=1) / (expected**2).sum(axis=1)
     return float(1 - apart.max() / 2)

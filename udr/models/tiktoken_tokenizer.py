@@ -29,12 +29,7 @@ class TiktokenTokenizer(LoadedTokenizer):
 
     @classmethod
     def open(cls, path: Path, name: str) -> "TiktokenTokenizer":
-        """Open the encoding in a ``.tiktoken`` file; the file's name selects the encoding.
-
-        Raises:
-            ModelError: the name is not one of ``ENCODINGS``, or the file differs from the published one.
-            MissingExtraError: tiktoken is not installed.
-        """
+        """Open one of ``ENCODINGS`` by its file's name, if the file equals the published one."""
         with optional_import("tiktoken", "tiktoken"):
             import tiktoken
             import tiktoken_ext.openai_public as published

@@ -23,14 +23,7 @@ _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 class FileTokenizer(LoadedTokenizer):
-    """The tokenizer of a ``tokenizer.json``; thread-safe.
-
-    Args:
-        name: its name.
-        tokenizer: its truncation and padding are turned off.
-        fingerprint: the hash of its file.
-        render: its chat template, if it has one.
-    """
+    """The tokenizer of a ``tokenizer.json``, with its truncation and padding turned off; thread-safe."""
 
     def __init__(
         self, name: str, tokenizer: "Tokenizer", fingerprint: str | None = None, render: Render | None = None

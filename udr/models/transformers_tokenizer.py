@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 class TransformersTokenizer(LoadedTokenizer):
-    """A tokenizer of Transformers, fast or slow.
-
-    Args:
-        tokenizer: the tokenizer; it is not changed, and its truncation and padding do not affect counts.
-        name: its name.
-    """
+    """A tokenizer of Transformers, fast or slow; it is not changed, and its truncation and padding have no effect."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str = "transformers") -> None:
         self.name = name
@@ -36,12 +31,7 @@ class TransformersTokenizer(LoadedTokenizer):
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "TransformersTokenizer":
-        """Open the tokenizer in a folder.
-
-        Raises:
-            ModelError: Transformers cannot read it.
-            MissingExtraError: Transformers, or a library that it needs for this tokenizer, is not installed.
-        """
+        """Open the tokenizer in a folder; errors as ``load_tokenizer``."""
         with optional_import("transformers", "index"):
             from transformers import AutoTokenizer
         try:

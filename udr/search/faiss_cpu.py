@@ -90,15 +90,12 @@ def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
 
 
 def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: ANN401
-    """Open the faiss index in a file.
+    """Open a faiss index; ``ArtifactError`` if the file is not one.
 
     Args:
         path: the file.
         kind: its factory string.
         mapped: memory-map as much as possible instead of reading it.
-
-    Raises:
-        ArtifactError: the file is not a readable faiss index.
     """
     mapping = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in kind else faiss.IO_FLAG_MMAP_IFC
     try:

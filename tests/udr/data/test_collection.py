@@ -28,9 +28,7 @@ def test_a_pool_must_have_rows_with_different_ids(rows: tuple[Row, ...], message
 
 def test_a_sample_depends_only_on_seed_and_ids() -> None:
     rows = [Row(id=f"{number}", input={}, target="x") for number in range(50)]
-
     ten = sample(rows, 10, seed=1)
-
     assert sample(reversed(rows), 10, seed=1) == ten == sample(rows, 20, seed=1)[:10]
     assert sample(rows, 10, seed=2) != ten
     assert len(sample(rows, None, 0)) == len(sample(rows, 99, 0)) == 50
@@ -39,7 +37,6 @@ def test_a_sample_depends_only_on_seed_and_ids() -> None:
 @pytest.mark.parametrize("folder", ["", "topic", "topic/questions"])
 def test_a_collection_a_family_or_a_task_can_be_opened(collection: Path, folder: str) -> None:
     opened = open_collection(collection / folder)
-
     assert list(opened.tasks) == (["notes", "questions", "reviews"] if folder == "" else ["questions"])
     assert opened.families["topic"] == TaskFamily("topic", "topic")
     assert len(opened.tasks["questions"].pool()) == 24
@@ -48,7 +45,6 @@ def test_a_collection_a_family_or_a_task_can_be_opened(collection: Path, folder:
 
 def test_tasks_are_in_the_requested_order(collection: Path) -> None:
     opened = open_collection(collection, ["reviews", "notes"])
-
     assert list(opened.tasks) == ["reviews", "notes"]
     assert opened.families == {"mood": TaskFamily("mood", "Give the mood of the text.")}
 
@@ -79,7 +75,6 @@ def test_task_names_must_be_unique_and_match_their_folders(tmp_path: Path) -> No
 )
 def test_an_invalid_toml_file_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
     (write_task(tmp_path, NOTES) / "task.toml").write_bytes(content)
-
     with pytest.raises(DataError, match=message):
         open_collection(tmp_path)
 

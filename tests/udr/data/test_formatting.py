@@ -29,7 +29,6 @@ SHOWN = "Question: What is the capital of Burkina Faso ?\nAnswer type: location"
 
 def test_the_language_model_reads_exactly_this() -> None:
     query = formatting.query_prompt(TREC, {"question": "What French province is cognac produced in ?"})
-
     assert formatting.prompt(TREC.instruction, [formatting.demonstration_text(TREC, ROW)], query) == (
         f"Give the type of answer the question asks for.\n\n{SHOWN}\n\n"
         "Question: What French province is cognac produced in ?\nAnswer type:"
@@ -64,7 +63,6 @@ def test_options_of_a_multiple_choice_row_include_the_end_of_the_template() -> N
 
 def test_a_verbalizer_replaces_labels_in_options_and_demonstrations() -> None:
     task = parse_task({**TREC.to_json(), "labels": ["location", "human"], "verbalizer": {"location": "LOC"}})
-
     assert formatting.options(task, ROW) == (" LOC", " human")
     assert formatting.demonstration_text(task, ROW).endswith("Answer type: LOC")
 
@@ -80,7 +78,6 @@ def test_values_are_formatted_as_text(value: Any, text: str) -> None:
 @given(st.text())
 def test_data_is_inserted_verbatim(question: str) -> None:
     row = Row(id="1", input={"question": question}, target="location")
-
     assert formatting.demonstration_text(TREC, row) == f"Question: {question}\nAnswer type: location"
     assert formatting.query_prompt(TREC, row.input) == f"Question: {question}\nAnswer type:"
 

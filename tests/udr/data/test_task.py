@@ -17,7 +17,6 @@ FULL: dict[str, Any] = {**QUESTIONS, "normalise": "mean", "verbalizer": {"place"
 
 def test_a_task_has_the_values_of_its_file() -> None:
     task = parse_task({**FULL, "source": {"anything": ["goes", 1]}})
-
     assert (task.name, task.family) == ("questions", "topic")
     assert (task.kind, task.metric, task.normalise) == (Kind.CLASSIFICATION, Metric.ACCURACY, Normalise.MEAN)
     assert task.fields == ("question",)
@@ -28,7 +27,6 @@ def test_a_task_has_the_values_of_its_file() -> None:
 @pytest.mark.parametrize("keys", [FULL, QUESTIONS], ids=["full", "least"])
 def test_a_task_equals_the_task_of_its_json(keys: dict[str, Any]) -> None:
     task = parse_task(keys)
-
     assert parse_task(task.to_json()) == task
     assert task.to_json() == keys
 

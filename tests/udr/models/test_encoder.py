@@ -9,21 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.udr.models.tiny_encoders import load, own_vectors
 from udr.errors import ModelError
 from udr.models import PROBES, DType, Encoder, SentenceEncoder, agreement, fingerprint
-from udr.search import Vectors
 
 TEXTS = ["Where?", "A longer text, so that there is something to pad.", "Where?"]
-
-
-def load(folder: Path) -> SentenceEncoder:
-    return SentenceEncoder.load(str(folder), device="cpu")
-
-
-def own_vectors(encoder: SentenceEncoder, texts: list[str]) -> Vectors:
-    """Return the vectors of queries by the model's own method."""
-    vectors = encoder.model.encode_query(texts, normalize_embeddings=True, show_progress_bar=False)
-    return np.asarray(vectors)
 
 
 @pytest.fixture
@@ -59,7 +49,6 @@ def test_an_encoder_returns_a_unit_vector_for_each_text(encoder: SentenceEncoder
 def test_prompts_of_the_model_are_used(encoder: SentenceEncoder, copy: Path) -> None:
     configure(copy, prompts={"query": "ask: ", "document": "show: "})
     prompted = load(copy)
-
     np.testing.assert_allclose(prompted.encode_queries(["x"]), encoder.encode_queries(["ask: x"]), atol=1e-6)
     np.testing.assert_allclose(prompted.encode_demonstrations(["x"]), encoder.encode_queries(["show: x"]), atol=1e-6)
     assert prompted.fingerprint != encoder.fingerprint
@@ -68,14 +57,12 @@ def test_prompts_of_the_model_are_used(encoder: SentenceEncoder, copy: Path) -> 
 def test_vectors_of_a_dot_product_model_keep_their_lengths(copy: Path) -> None:
     configure(copy, similarity_fn_name="dot")
     encoder = load(copy)
-
     assert encoder.metric == "dot"
     assert not np.allclose(np.linalg.norm(encoder.encode_queries(TEXTS), axis=1), 1, atol=0.1)
 
 
 def test_an_unsupported_metric_is_an_error(copy: Path) -> None:
     configure(copy, similarity_fn_name="euclidean")
-
     with pytest.raises(ModelError, match=r"compares by euclidean; udr supports cosine and dot"):
         _ = load(copy).metric
 
@@ -97,7 +84,6 @@ def test_a_folder_without_an_encoder_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_model_trained_with_another_wording_is_an_error(copy: Path, record: str, message: str) -> None:
     (copy / "udr.json").write_text(record, "utf-8")
-
     with pytest.raises(ModelError, match=message):
         load(copy)
 
@@ -105,7 +91,6 @@ def test_a_model_trained_with_another_wording_is_an_error(copy: Path, record: st
 def test_queries_get_the_vectors_of_the_models_own_method(encoder: SentenceEncoder) -> None:
     assert encoder.query_tokenizer is not None
     texts = [*TEXTS, *PROBES]
-
     for text in texts:
         np.testing.assert_array_equal(encoder.encode_queries([text]), own_vectors(encoder, [text]))
     np.testing.assert_allclose(encoder.encode_queries(texts), own_vectors(encoder, texts), atol=1e-6)
@@ -116,22 +101,18 @@ def test_a_model_without_a_direct_tokenizer_encodes_queries_by_its_own_method(
 ) -> None:
     expected = encoder.encode_queries(TEXTS)
     monkeypatch.setitem(encoder.__dict__, "query_tokenizer", None)
-
     np.testing.assert_allclose(encoder.encode_queries(TEXTS), expected, atol=1e-6)
 
 
 def test_dropout_is_off_for_queries_of_a_model_in_training(encoder: SentenceEncoder) -> None:
     expected = encoder.encode_queries(TEXTS)
     encoder.model.train()
-
     np.testing.assert_array_equal(encoder.encode_queries(TEXTS), expected)
 
 
 def test_vectors_are_truncated_to_the_models_dimension(encoder: SentenceEncoder) -> None:
     encoder.model.truncate_dim = 8
-
     vectors = encoder.encode_queries(TEXTS)
-
     assert vectors.shape == (3, encoder.dimension) == (3, 8)
     np.testing.assert_allclose(vectors, own_vectors(encoder, TEXTS), atol=1e-6)
 
@@ -139,9 +120,7 @@ def test_vectors_are_truncated_to_the_models_dimension(encoder: SentenceEncoder)
 def test_queries_are_encoded_by_their_own_tower(towers: Path) -> None:
     encoder = load(towers)
     assert encoder.query_tokenizer is not None
-
     expected = own_vectors(encoder, TEXTS)
-
     np.testing.assert_allclose(encoder.encode_queries(TEXTS), expected, atol=1e-6)
     assert not np.allclose(encoder.encode_demonstrations(TEXTS), expected, atol=0.1)
 
@@ -162,5 +141,4 @@ def test_half_precision_gives_nearly_equal_unit_vectors(towers: Path, dtype: DTy
 
 def test_weights_saved_in_bfloat16_are_loaded_in_float32(encoder: SentenceEncoder, tmp_path: Path) -> None:
     encoder.model.bfloat16().save_pretrained(str(tmp_path))
-
     assert {parameter.dtype for parameter in load(tmp_path).model.parameters()} == {torch.float32}

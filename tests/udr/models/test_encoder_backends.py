@@ -56,7 +56,6 @@ def test_without_onnxruntime_the_processor_decides(
 ) -> None:
     monkeypatch.setattr("udr.models.encoder_backends.find_spec", lambda name: None)
     monkeypatch.setattr("udr.models.encoder_backends.cpu_has_bf16", lambda: bf16)
-
     assert engine_of(load_encoder(str(model), "cpu")) is engine
 
 
@@ -66,7 +65,6 @@ def test_a_requested_engine_is_used_with_one_thread_per_core(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     encoder = load_encoder(str(model), "cpu", engine)
-
     assert engine_of(encoder) == engine and torch.get_num_threads() == 3
     expected = SentenceEncoder.load(str(model), "cpu").encode_queries(PROBES)
     assert agreement(expected, encoder.encode_queries(PROBES)) >= least
@@ -135,7 +133,6 @@ def test_an_invalid_engine_is_an_error_before_a_model_is_loaded(
     monkeypatch: pytest.MonkeyPatch, device: str, engine: str, message: str
 ) -> None:
     monkeypatch.setattr("udr.models.encoder_backends.best_device", lambda wanted: wanted)
-
     with pytest.raises(ConfigError, match=message):
         load_encoder("/no/such/model", device, engine)
 
@@ -143,6 +140,5 @@ def test_an_invalid_engine_is_an_error_before_a_model_is_loaded(
 def test_onnx_without_its_extra_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "udr.models.onnx_encoder")
-
     with pytest.raises(MissingExtraError, match=r"onnxruntime is not installed; run: pip install 'udr-icl\[onnx\]'"):
         load_encoder(str(model), "cpu", "onnx")

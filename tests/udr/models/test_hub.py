@@ -32,7 +32,6 @@ def test_a_path_is_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["modules.json", "config.json", "lm.gguf"])
 def test_the_model_of_a_package_is_found_without_importing_it(package: Path, file: str) -> None:
     model = write(package / "data" / file)
-
     assert locate("package:shipped_model") == (model if file.endswith("gguf") else model.parent)
     assert not is_local("package:shipped_model")
 
@@ -113,5 +112,4 @@ def test_the_cache_folder_follows_the_environment(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/x", **environment}.items():
         monkeypatch.setenv(name, value)
-
     assert str(cache_folder()) == folder

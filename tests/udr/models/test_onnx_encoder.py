@@ -12,8 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from tests.tiny_models import save_encoder
-from tests.udr.models.tiny_encoders import WIDTH, save_architecture, save_towers
+from tests.udr.models.tiny_encoders import WIDTH, load, own_vectors, save_architecture, save_towers
 from udr.errors import ModelError
 from udr.models import (
     DEFAULT_ENCODER,
@@ -48,7 +47,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def in_torch(towers: Path) -> SentenceEncoder:
-    return SentenceEncoder.load(str(towers), device="cpu")
+    return load(towers)
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +69,13 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return runs
 
 
-def own_vectors(encoder: SentenceEncoder, texts: list[str]) -> np.ndarray[Any, Any]:
-    """Return the vectors of queries by Sentence-Transformers itself."""
-    unit = encoder.metric == "cosine"
-    return np.asarray(encoder.model.encode_query(texts, normalize_embeddings=unit, show_progress_bar=False))
-
-
 def fail(*_arguments: object, **_options: object) -> None:
     raise RuntimeError("step 1 of 3\nand more") from ValueError("a branch that depends on the text")
 
 
 def test_queries_get_the_numbers_of_torch(in_torch: SentenceEncoder, in_onnx: OnnxEncoder) -> None:
     encoder: Encoder = in_onnx
-
     vectors = encoder.encode_queries(TEXTS)
-
     assert vectors.dtype == np.float32 and vectors.shape == (5, WIDTH)
     np.testing.assert_allclose(vectors, own_vectors(in_torch, TEXTS), atol=1e-5)
     np.testing.assert_allclose(vectors, np.vstack([encoder.encode_queries([text]) for text in TEXTS]), atol=1e-5)
@@ -108,7 +99,6 @@ def test_threads_share_a_few_texts_and_divide_many(
 
 def test_a_failed_batch_fails_the_call(in_onnx: OnnxEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
-
     with pytest.raises(RuntimeError, match="step 1 of 3"):
         in_onnx.encode_queries(TEXTS)
 
@@ -123,7 +113,6 @@ def test_a_model_is_exported_once(
     in_torch: SentenceEncoder, in_onnx: OnnxEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_encoder, "_export", fail)
-
     np.testing.assert_array_equal(OnnxEncoder.of(in_torch, 1).encode_queries(TEXTS), in_onnx.encode_queries(TEXTS))
     assert [path.name for path in (cache / "onnx").iterdir()] == [f"{in_torch.fingerprint}-{VERSION}"]
 
@@ -136,16 +125,14 @@ def export(in_onnx: OnnxEncoder, cache: Path, own_cache: Path) -> Path:
 
 
 def test_an_export_that_disagrees_with_torch_is_an_error(export: Path, tmp_path: Path) -> None:
-    other = SentenceEncoder.load(str(save_towers(tmp_path / "other", seed=7)), device="cpu")
+    other = load(save_towers(tmp_path / "other", seed=7))
     export.rename(export.with_name(f"{other.fingerprint}-{VERSION}"))
-
     with pytest.raises(ModelError, match=r"in ONNX Runtime agrees with torch only to -?0\.\d+"):
         OnnxEncoder.of(other, 1)
 
 
 def test_a_damaged_export_is_an_error(export: Path, in_torch: SentenceEncoder) -> None:
     (export / "queries.onnx").write_bytes(b"no graph")
-
     with pytest.raises(ModelError, match=rf"{export}.*onnxruntime cannot open it: .*delete its folder"):
         OnnxEncoder.of(in_torch, 1)
 
@@ -183,7 +170,6 @@ def test_a_failed_export_leaves_no_files_and_deletes_those_of_killed_processes_a
 
 def test_a_cache_that_cannot_be_written_is_an_error(in_torch: SentenceEncoder, own_cache: Path) -> None:
     own_cache.write_text("", "utf-8")
-
     with pytest.raises(ModelError, match=r"cannot be exported to .*Not a directory"):
         OnnxEncoder.of(in_torch, 1)
 
@@ -192,36 +178,21 @@ def test_a_model_without_a_direct_tokenizer_is_an_error(
     in_torch: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(in_torch.__dict__, "query_tokenizer", None)
-
     with pytest.raises(ModelError, match="preprocesses queries beyond its tokenizer, and cannot be exported"):
         OnnxEncoder.of(in_torch, 1)
 
 
 @pytest.mark.slow
-def test_vectors_of_a_dot_product_model_keep_their_lengths(tmp_path: Path, own_cache: Path) -> None:
-    encoder = SentenceEncoder.load(str(save_encoder(tmp_path / "tiny")), device="cpu")
-    encoder.model.similarity_fn_name = "dot"
-
-    vectors = OnnxEncoder.of(encoder, 1).encode_queries(TEXTS)
-
-    np.testing.assert_allclose(vectors, own_vectors(encoder, TEXTS), atol=1e-4)
-    assert not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=0.1)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["xlm-roberta", "mpnet", "modernbert", "qwen3", "gemma3", "t5"])
 def test_encoders_of_many_architectures_agree(tmp_path: Path, own_cache: Path, architecture: str) -> None:
-    encoder = SentenceEncoder.load(str(save_architecture(tmp_path / "model", architecture)), device="cpu")
-
+    encoder = load(save_architecture(tmp_path / "model", architecture))
     vectors = OnnxEncoder.of(encoder, 1).encode_queries(PROBES)
-
-    assert agreement(own_vectors(encoder, list(PROBES)).astype(np.float32), vectors) > 0.999999
+    assert agreement(own_vectors(encoder, PROBES), vectors) > 0.999999
 
 
 @pytest.mark.slow
 def test_the_embedded_encoder_agrees(own_cache: Path) -> None:
     encoder = load_encoder(DEFAULT_ENCODER, "cpu", "onnx")
-
     assert isinstance(encoder, OnnxEncoder)
-    expected = own_vectors(SentenceEncoder.load(DEFAULT_ENCODER, device="cpu"), list(PROBES)).astype(np.float32)
+    expected = own_vectors(load(DEFAULT_ENCODER), PROBES)
     assert agreement(expected, encoder.encode_queries(PROBES)) > 0.99999

@@ -78,14 +78,12 @@ def test_batches_of_several_threads_become_smaller(
     tokenizer: QueryTokenizer, threads: int, size: int, sizes: list[int]
 ) -> None:
     batches = [positions for positions, _ in tokenizer.batches(["some text"] * 27, size, math.inf, threads)]
-
     assert [len(positions) for positions in batches] == sizes
     assert sorted(position for positions in batches for position in positions) == list(range(27))
 
 
 def test_a_limited_number_of_texts_is_tokenised_at_once(tokenizer: QueryTokenizer) -> None:
     batches = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
-
     assert [positions for positions, _ in batches] == [[1, 0], [2], [3, 4]]
 
 
@@ -101,9 +99,7 @@ def test_a_limited_number_of_texts_is_tokenised_at_once(tokenizer: QueryTokenize
 def test_batches_have_limited_padding(tokenizer: QueryTokenizer, padding: float, lengths: list[list[int]]) -> None:
     # Each text starts with a special token.
     texts = ["a" * (length - 1) for length in (10, 3, 8, 3, 4)]
-
     batches = [batch["attention_mask"] for _, batch in tokenizer.batches(texts, 32, padding)]
-
     assert [rows.sum(axis=1).tolist() for rows in batches] == lengths
     assert all(rows.size <= (1 + padding) * rows.sum() for rows in batches)
 
@@ -111,15 +107,12 @@ def test_batches_have_limited_padding(tokenizer: QueryTokenizer, padding: float,
 def test_the_models_limit_applies(transformer: SentenceTransformer) -> None:
     transformer.max_seq_length = 12
     tokenizer = tokenizer_of(transformer)
-
     assert tokenizer is not None and tokenizer.batch(["x" * 1000])["input_ids"].shape == (1, 12)
 
 
 def test_the_models_own_tokenizer_is_not_changed(transformer: SentenceTransformer, tokenizer: QueryTokenizer) -> None:
     expected = transformer.preprocess(TEXTS, task="query")["input_ids"]
-
     tokenizer.batch(TEXTS)
-
     assert transformer.tokenizer.backend_tokenizer.padding is not None
     np.testing.assert_array_equal(transformer.preprocess(TEXTS, task="query")["input_ids"], expected)
 

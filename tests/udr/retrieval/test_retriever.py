@@ -146,7 +146,7 @@ LAMPS = {"ra03", "rb03"}
         (RetrievalRequest(input="What a FINE friday!", family="mood", k=38), {"n16"}, 37),
         (RetrievalRequest(input="What a FINE friday!", scope="all", k=62), {"n16"}, 61),
     ],
-    ids=str,
+    ids=["fields", "family", "case", "family and case", "scope"],
 )
 def test_the_query_and_its_copies_are_excluded(
     retriever: Retriever, request_: RetrievalRequest, excluded: set[str], expected: int

@@ -47,13 +47,11 @@ def test_empty_queries_and_texts_without_words_give_no_results() -> None:
 
 def test_copies_are_ordered_by_position() -> None:
     search = BM25Search(["x y", "same words here", "z", "same words here", "same words here"])
-
     assert [position for position, _ in search.search(["words here same"], 2)[0]] == [1, 3]
 
 
 def test_letters_and_digits_are_words_and_case_is_ignored() -> None:
     search = BM25Search(["Option A", "option B", "7"])
-
     assert [results[0][0] for results in search.search(["a", "b", "7"], 1)] == [0, 1, 2]
 
 

@@ -52,9 +52,7 @@ def assert_equal(results: Sequence[Any], expected: Sequence[Any]) -> None:
 @pytest.mark.parametrize("k", [1, 7, 60, 200])
 def test_search_equals_plain_arithmetic(engine: Engine, k: int) -> None:
     vectors, queries = unit(60, 12, seed=0), unit(5, 12, seed=1)
-
     positions, similarities = engine(vectors).search(queries, k)
-
     assert positions.shape == similarities.shape == (5, min(k, 60))
     for query, *result in zip(queries, positions.tolist(), similarities.tolist(), strict=True):
         assert tuple(result) == expected_result(vectors, query, k)
@@ -102,9 +100,7 @@ def test_near_copies_of_any_length_are_ordered_exactly(engine: Engine, dimension
     # The errors of float32 sums exceed the differences of these vectors, and grow with their length.
     vectors = (scale * (unit(1, dimension, seed=0) + 1e-7 * unit(200, dimension, seed=1))).astype(np.float32)
     query = (scale * (unit(1, dimension, seed=0) + 0.3 * unit(1, dimension, seed=2))).astype(np.float32)
-
     positions, similarities = engine(vectors).search(query, 8)
-
     assert (positions[0].tolist(), similarities[0].tolist()) == expected_result(vectors, query[0], 8)
 
 
@@ -161,11 +157,7 @@ def test_many_proposals_are_ordered_in_little_memory() -> None:
 def test_float16_search_equals_exact_search_of_the_same_numbers() -> None:
     vectors, queries = unit(300, 16, seed=2).astype(np.float16), unit(9, 16, seed=3)
     expected = ExactSearch(vectors.astype(np.float32)).search(queries, 90)
-
-    for searcher in (
-        FaissSearch(vectors, block=70),
-        ExactProposals(float16_proposer(vectors, block=70), vectors),
-    ):
+    for searcher in (FaissSearch(vectors, block=70), ExactProposals(float16_proposer(vectors, block=70), vectors)):
         assert_equal(searcher.search(queries, 90), expected)
 
 
@@ -190,7 +182,6 @@ def test_approximate_search_orders_proposals_exactly_and_completes_missing_ones(
 def test_ties_are_ordered_by_position(engine: Engine) -> None:
     vectors = np.full((500, 4), 0.5, dtype=np.float32)
     vectors[137] = 0
-
     expected = [[position for position in range(301) if position != 137]], [[1.0] * 300]
     assert_equal(engine(vectors).search(vectors[:1], 300), expected)
 
@@ -198,9 +189,7 @@ def test_ties_are_ordered_by_position(engine: Engine) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_results_do_not_depend_on_the_batch(engine: Engine) -> None:
     searcher, queries = engine(unit(200, 16, seed=5)), unit(20, 16, seed=6)
-
     single = [searcher.search(query[None], 10) for query in queries]
-
     assert_equal(searcher.search(queries, 10), [np.concatenate(parts) for parts in zip(*single, strict=True)])
 
 

@@ -93,9 +93,7 @@ VECTORS = unit(600, 16, seed=0)
 def test_flat_search_equals_exact_search_and_uses_one_worker(fp16: bool) -> None:
     queries, library = unit(9, 16, seed=1), FakeGpuFaiss()
     gpu = FaissGpu(0, library)
-
     results = ExactProposals(gpu.flat(VECTORS, fp16=fp16), VECTORS, limit=MOST).search(queries, 20)
-
     assert_equal(results, ExactSearch(VECTORS).search(queries, 20))
     assert library.calls == ["resources", ("resources", 0, fp16)]
     assert all(name.startswith("udr-cuda:0") for name in library.threads)
@@ -207,16 +205,13 @@ def test_requests_beyond_the_limit_of_the_device_are_answered_together_with_othe
     # The two copies of the query are requested in addition.
     requests.append(RetrievalRequest(input={"thing": "lamp", "text": "works every day"}, task="reviews", k=8))
     monkeypatch.setattr("udr.search.faiss_gpu.MOST", 8)
-
     with open_on_gpu(index, monkeypatch, FakeGpuFaiss()) as opened:
         assert opened.answer(requests) == retriever.answer(requests)
 
 
 def test_each_device_has_one_worker() -> None:
     library = FakeGpuFaiss(gpus=2)
-
     first, second = find_gpu("cuda", library), find_gpu("cuda:1", library)
-
     assert first is not None and second is not None
     assert (first.name, second.name) == ("cuda:0", "cuda:1")
     assert find_gpu("cuda:0", library) is first and find_gpu("cuda:1", library) is second

@@ -42,7 +42,6 @@ def test_flat_search_equals_exact_search(gpu: FaissGpu, fp16: bool, copies: int)
     propose, exact = gpu.flat(vectors, fp16=fp16), ExactSearch(vectors)
     approximate = RankedProposals(propose, vectors, exact, 8, MOST)
     searcher = approximate if fp16 else ExactProposals(propose, vectors, limit=MOST, exact=exact)
-
     for k in (1, 10, 300, MOST + 1):
         assert_equal(searcher.search(queries, k), exact.search(queries, k))
 
@@ -51,7 +50,6 @@ def test_flat_search_equals_exact_search(gpu: FaissGpu, fp16: bool, copies: int)
 def test_indexes_built_and_searched_on_the_device_have_high_recall(gpu: FaissGpu, kind: str) -> None:
     index = gpu.from_device(make_index(kind, VECTORS, sample=20_000, threads=4, to_device=gpu.to_device))
     propose, limit = gpu.index(index, "nprobe=64", fp16=False)
-
     searcher = RankedProposals(propose, VECTORS, ExactSearch(VECTORS), 64, limit)
     assert recall(searcher.search(QUERIES, 10)[0]) > 0.95
 
