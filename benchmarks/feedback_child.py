@@ -1,4 +1,4 @@
-"""Parts of ``feedback.py`` that run in a process of their own, so that a peak of memory is theirs alone."""
+"""Parts of ``feedback.py`` that run in their own process, so that a peak of memory is theirs alone."""
 
 import argparse
 import ctypes
@@ -12,19 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from feedback_pairs import groups, load, pool_of
-from feedback_sides import seconds
+from feedback_sides import groups, load, pool_of
+from measuring import seconds
 
 from udr_training.feedback import pair_prompt
 from udr_training.feedback.packing import Prompt
 
 
 def in_child(arguments: argparse.Namespace, part: str, task: str, environment: Mapping[str, str] = {}) -> dict:
-    """Run one part in a fresh process, so that its peak of memory is its own."""
+    """Run one part in a new process."""
     settings = json.dumps(vars(arguments), default=str)
     command = [sys.executable, str(Path(__file__)), part, task, settings]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, **environment})
-    return json.loads(done.stdout)
+    result = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, **environment})
+    return json.loads(result.stdout)
 
 
 def child(part: str, task: str, settings: str) -> dict:
@@ -42,13 +42,17 @@ def child(part: str, task: str, settings: str) -> dict:
         lm.likelihoods([Prompt((long,), options)])
         return {"above_weights_bytes": peak() - weights}
     prompts = [pair_prompt(lm, pair) for group in groups(pool_of(arguments, task), task, 2) for pair in group]
-    took = seconds(lambda: lm.likelihoods(prompts))
+    duration = seconds(lambda: lm.likelihoods(prompts))
     labels = len(prompts[0].options)
-    return {"labels": labels, "peak_gib": round(peak() / 2**30, 2), "pairs_per_second": round(len(prompts) / took, 2)}
+    return {
+        "labels": labels,
+        "peak_gib": round(peak() / 2**30, 2),
+        "pairs_per_second": round(len(prompts) / duration, 2),
+    }
 
 
 def settle() -> int:
-    """Give free memory back to the system, begin a new peak, and return what is held, in bytes."""
+    """Return free memory to the system, reset the peak, and return the bytes in use."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -60,7 +64,7 @@ def settle() -> int:
 
 
 def peak() -> int:
-    """Return the most memory that this process has held since, in bytes; the GPU's where it uses one."""
+    """Return the peak since then, in bytes; the GPU's if the process uses one."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     return held("VmHWM")

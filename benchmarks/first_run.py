@@ -1,14 +1,13 @@
-"""The first real run: is a retriever trained from feedback better than what needs no training?
+"""The first real run: a retriever trained from feedback, compared with retrievers that need no training.
 
     python benchmarks/first_run.py TASKS --out FOLDER
 
-TASKS is a collection that holds sst2, cr, subj, trec and sst5. Trains a retriever on the five (two iterations, 250
-queries a task, pools of 800, 12 candidates of which half are random), then compares random, BM25, the encoder it
-started from and each iteration's encoder: 100 test rows a task, 4 shots. About an hour and a half on two cores. A run
-that was cut short goes on. Prints the table in Markdown; everything is kept in FOLDER.
+TASKS is a collection with sst2, cr, subj, trec and sst5. Trains a retriever on all five (two iterations, 250 queries a
+task, pools of 800, 12 candidates of which half are random), then compares random, BM25, the initial encoder and each
+iteration's encoder: 100 test rows per task, 4 shots. Takes about an hour and a half on two cores, and resumes after an
+interruption. Prints the table in Markdown and keeps everything in FOLDER.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from measuring import UDR, parser
 
 from udr.data import open_collection
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
@@ -25,48 +25,33 @@ TASKS = "sst2,cr,subj,trec,sst5"
 NAMES = ("random", "BM25", "base encoder", "iteration 0", "iteration 1")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--dtype", default="float32", help="of feedback and training; bfloat16 where the processor has it"
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("tasks", type=Path)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument(
+        "--dtype", default="float32", help="of feedback and training; bfloat16 if the processor supports it"
     )
-    arguments = parser.parse_args()
+    arguments = options.parse_args()
     run, results = arguments.out / "run", arguments.out / "evaluation.json"
-    udr = str(Path(sys.executable).with_name("udr"))
-
-    train = [udr, "train", str(arguments.tasks), "--tasks", TASKS, "--preset", "cpu", "--test-rows", "0"]
-    train += [
-        "--pool",
-        "800",
-        "--queries",
-        "250",
-        "--lm",
-        DEFAULT_LM,
-        "--dtype",
-        arguments.dtype,
-        "--train-dtype",
-        arguments.dtype,
-    ]
-    train += ["--model", DEFAULT_ENCODER, "--out", str(run)]
-    subprocess.run(train, check=True, stdout=sys.stderr)
+    train = f"--tasks {TASKS} --preset cpu --test-rows 0 --pool 800 --queries 250 --lm {DEFAULT_LM}".split()
+    train += ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype, "--model", DEFAULT_ENCODER]
+    subprocess.run([UDR, "train", arguments.tasks, *train, "--out", run], check=True, stdout=sys.stderr)
 
     if not results.exists():
         retrievers = ["random", "bm25", DEFAULT_ENCODER, f"{run}/iteration-0/model", f"{run}/iteration-1/model"]
-        evaluate = [udr, "evaluate", str(arguments.tasks), "--tasks", TASKS, "--lm", DEFAULT_LM, "--shots", "4"]
-        evaluate += ["--pool", "800", "--limit", "100", "--retrievers", ",".join(retrievers), "--json"]
+        evaluate = f"--tasks {TASKS} --lm {DEFAULT_LM} --shots 4 --pool 800 --limit 100 --json --retrievers".split()
         started = time.monotonic()
-        answer = subprocess.run(evaluate, check=True, stdout=subprocess.PIPE).stdout
-        seconds = time.monotonic() - started
-        results.write_text(json.dumps({**json.loads(answer), "seconds": round(seconds)}), "utf-8")
+        command = [UDR, "evaluate", arguments.tasks, *evaluate, ",".join(retrievers)]
+        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+        seconds = round(time.monotonic() - started)
+        results.write_text(json.dumps({**json.loads(answer), "seconds": seconds}), "utf-8")
     report(json.loads(results.read_text("utf-8")), json.loads((run / "manifest.json").read_text("utf-8")))
     print("\n" + separation(run, arguments.tasks))
-    return 0
 
 
 def separation(run: Path, folder: Path) -> str:
-    """Return, as a table, how clearly the feedback tells demonstrations with the query's label from others."""
+    """Return, as a table, how well the feedback separates demonstrations with the query's label from others."""
     targets = {
         row.id: row.target
         for task in open_collection(folder, TASKS.split(",")).tasks.values()
@@ -91,8 +76,8 @@ def report(evaluation: dict, manifest: dict) -> None:
     tasks = [row["task"] for row in evaluation["tasks"][:: len(NAMES)]]
     print(f"| task | {' | '.join(NAMES)} |")
     print(f"|---|{'---|' * len(NAMES)}")
-    for place, task in enumerate(tasks):
-        own = values[place * len(NAMES) : (place + 1) * len(NAMES)]
+    for number, task in enumerate(tasks):
+        own = values[number * len(NAMES) : (number + 1) * len(NAMES)]
         print(f"| {task} | {' | '.join(f'{value:.1f}' for value in own)} |")
     means = evaluation["means"]
     print(f"| **mean** | {' | '.join('**{mean:.1f}**'.format(**mean) for mean in means)} |")
@@ -107,4 +92,4 @@ def report(evaluation: dict, manifest: dict) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,47 +1,42 @@
-"""Why a retriever gains or does not, where answers are labels: what the feedback prefers, and what is shown.
+"""Why a retriever gains on classification tasks, or not: what the feedback prefers, and what prompts show.
 
     python benchmarks/labels.py TASKS --run RUN --evaluation FOLDER [--tasks sst5,...]
 
-From RUN, the folder of ``udr train``: the mean score of candidates with the query's target and of others, and how
-often one of the first scores above one of the second. From FOLDER, the output of ``udr evaluate``: for each retriever,
-the share of the demonstrations shown that have the gold label, the accuracy, and how often the language model says what
-the nearest demonstration says. Prints Markdown.
+From RUN, the folder of ``udr train``: the mean score of candidates with the query's target and of others, and how often
+one of the former scores above one of the latter. From FOLDER, the output of ``udr evaluate``: for each retriever, the
+share of shown demonstrations with the gold label, the accuracy, and how often the language model repeats the nearest
+demonstration's label. Prints Markdown.
 """
 
-import argparse
 import json
 import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from measuring import UDR, parser
 
 from udr.data import Collection, open_collection
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", type=Path)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--evaluation", type=Path, required=True)
-    parser.add_argument("--tasks", dest="names", default="sst5,cr,subj,trec,cola,snli")
-    arguments = parser.parse_args()
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("tasks", type=Path)
+    options.add_argument("--run", type=Path, required=True)
+    options.add_argument("--evaluation", type=Path, required=True)
+    options.add_argument("--tasks", dest="names", default="sst5,cr,subj,trec,cola,snli")
+    arguments = options.parse_args()
     collection = open_collection(arguments.tasks, arguments.names.split(","))
     _feedback(collection, arguments.run)
     print()
     _shown(collection, arguments.evaluation)
-    return 0
 
 
 def _feedback(collection: Collection, run: Path) -> None:
-    udr = str(Path(sys.executable).with_name("udr"))
-    lines = subprocess.run(
-        [udr, "feedback", "export", str(run)], check=True, stdout=subprocess.PIPE
-    ).stdout.splitlines()
+    export = subprocess.run([UDR, "feedback", "export", run], check=True, stdout=subprocess.PIPE)
     targets = {name: {row.id: row.target for row in folder.rows("train")} for name, folder in collection.tasks.items()}
     scores: dict[str, dict[tuple[str, bool], list[float]]] = defaultdict(lambda: defaultdict(list))
-    for pair in map(json.loads, lines):
+    for pair in map(json.loads, export.stdout.splitlines()):
         if (of := targets.get(pair["task"])) is not None:
             same = of[pair["query_id"]] == of[pair["demonstration_id"]]
             scores[pair["task"]][pair["query_id"], same].append(pair["score"])
@@ -52,17 +47,17 @@ def _feedback(collection: Collection, run: Path) -> None:
             for side in (True, False)
         }
         above = [
-            float(one > other) + float(one == other) / 2
+            float(score > other) + float(score == other) / 2
             for (query, same), own in by_query.items()
             if same
-            for one in own
+            for score in own
             for other in by_query.get((query, False), [])
         ]
         print(f"| {task} | {sides[True]:.2f} | {sides[False]:.2f} | {np.mean(above):.3f} |")
 
 
 def _shown(collection: Collection, evaluation: Path) -> None:
-    print("| task | retriever | gold's share of what is shown | accuracy | says what the nearest says |")
+    print("| task | retriever | share of gold labels shown | accuracy | repeats the nearest |")
     print("|---|---|---|---|---|")
     for name, folder in collection.tasks.items():
         target = {split: {row.id: row.target for row in folder.rows(split)} for split in ("train", "test")}
@@ -80,4 +75,4 @@ def _shown(collection: Collection, evaluation: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

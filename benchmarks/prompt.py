@@ -1,27 +1,28 @@
-"""What building a prompt costs beside the tokenizer alone on the same text.
+"""The cost of building a prompt relative to the tokenizer alone on the same text.
 
     python benchmarks/prompt.py [--tokenizer NAME] [--rounds N]
 
-A prompt of 4,000 tokens is built from 64 candidates of made-up words, with the demonstrations' token counts as an index
-keeps them, and without. The tokenizer alone counts the finished prompt once. Measured in turns; what is beside the
-tokenizer is the median of the turns' ratios. Without ``--tokenizer`` it is SmolLM2's, where its package comes with a
-``tokenizer.json``, else that of the default encoder.
+A prompt of 4,000 tokens is built from 64 candidates of made-up words, with the demonstrations' token counts from an
+index, and without. The tokenizer alone counts the finished prompt once. The sides take turns; the results are medians
+of the turns' ratios. The default tokenizer is SmolLM2's, if its package includes a ``tokenizer.json``, else the default
+encoder's.
 
-Prints a JSON line. Times are those that the thread had a core.
+Prints a JSON line. Times are the thread's processor time.
 """
 
-import argparse
 import json
 import random
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+
+from measuring import in_turn, median, parser, ratios
 
 from udr.data import Kind, Metric, Task, Template, formatting
 from udr.errors import ModelError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM, LoadedTokenizer, load_tokenizer
-from udr.prompts import Format, Order, PromptBuilder
+from udr.prompts import Order, PromptBuilder
 from udr.retrieval import RetrievedDemonstration
 from udr.types import Row, TokenCount
 
@@ -40,11 +41,11 @@ TASK = Task(
 SYLLABLES = "ba be co da de el fa ga in ka la le ma mo na ne or pa ra re sa se ta te ti to un va we zo".split()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokenizer")
-    parser.add_argument("--rounds", type=int, default=21)
-    arguments = parser.parse_args()
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--tokenizer")
+    options.add_argument("--rounds", type=int, default=21)
+    arguments = options.parse_args()
     tokenizer = load_tokenizer(arguments.tokenizer) if arguments.tokenizer else _default()
     plain = candidates(tokenizer, random.Random(0))
     counted = [_counted(tokenizer, demonstration) for demonstration in plain]
@@ -55,17 +56,16 @@ def main() -> int:
             f"{order}_{key}": value for key, value in measure(builder, plain, counted, arguments.rounds).items()
         }
     print(json.dumps(figures))
-    return 0
 
 
 def candidates(tokenizer: LoadedTokenizer, chance: random.Random) -> list[RetrievedDemonstration]:
-    """Return demonstrations that together are about a tenth more than fits."""
+    """Return demonstrations that together exceed the budget by about a tenth."""
     words = ["".join(chance.choices(SYLLABLES, k=chance.randint(1, 3))) for _ in range(2000)]
     share = BUDGET * 1.1 / CANDIDATES
     rows = []
     for number in range(CANDIDATES):
-        question, wanted = chance.choice(words), share * chance.uniform(0.4, 1.6)
-        while tokenizer.count(question) < wanted - 12:
+        question, length = chance.choice(words), share * chance.uniform(0.4, 1.6)
+        while tokenizer.count(question) < length - 12:
             question += " " + chance.choice(words)
         rows.append(Row(id=f"row-{number:02}", input={"question": f"{question} ?"}, target=chance.choice(LABELS)))
     return [
@@ -88,22 +88,23 @@ def measure(
     counted: Sequence[RetrievedDemonstration],
     rounds: int,
 ) -> dict[str, float]:
-    """Return tokens and demonstrations of the prompt, and how long building takes beside counting it once."""
+    """Return the size of the prompt, and the time of building it relative to counting it once."""
     query = {"question": "which word of these was made up last ?"}
     prompt = builder.build(TASK, query, counted)
     assert prompt == builder.build(TASK, query, plain)
     whole = prompt.text or ""
-    alone, with_counts, without = [], [], []
-    for _ in range(rounds):
-        alone.append(_seconds(lambda: builder.tokenizer.count(whole)))
-        with_counts.append(_seconds(lambda: builder.build(TASK, query, counted, Format.TEXT)))
-        without.append(_seconds(lambda: builder.build(TASK, query, plain, Format.TEXT)))
+    sides = {
+        "tokenizer": partial(builder.tokenizer.count, whole),
+        "with_counts": partial(builder.build, TASK, query, counted),
+        "without": partial(builder.build, TASK, query, plain),
+    }
+    taken = in_turn(sides, rounds, time.thread_time)
     return {
         "tokens": prompt.tokens,
         "demonstrations": len(prompt.demonstrations),
-        "tokenizer_milliseconds": round(1000 * statistics.median(alone), 2),
-        "times_with_counts": _ratio(with_counts, alone),
-        "times_without": _ratio(without, alone),
+        "tokenizer_milliseconds": median([1000 * value for value in taken["tokenizer"]], 2),
+        "times_with_counts": median(ratios(taken["with_counts"], taken["tokenizer"]), 2),
+        "times_without": median(ratios(taken["without"], taken["tokenizer"]), 2),
     }
 
 
@@ -119,15 +120,5 @@ def _counted(tokenizer: LoadedTokenizer, demonstration: RetrievedDemonstration) 
     return replace(demonstration, tokens=TokenCount(tokenizer=tokenizer.fingerprint, count=count))
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.thread_time()
-    work()
-    return time.thread_time() - start
-
-
-def _ratio(times: Sequence[float], beside: Sequence[float]) -> float:
-    return round(statistics.median(a / b for a, b in zip(times, beside, strict=True)), 2)
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -1,21 +1,21 @@
-"""Which way of choosing demonstrations helps a language model most, at equal budgets of tokens?
+"""Which way of choosing demonstrations helps a language model most, at equal token budgets?
 
     python benchmarks/selection.py TASKS --out FOLDER [--tasks sst5,...] [--model NAME] [--budget 512]
 
-TASKS is a collection. Of each task a pool of 800 rows is indexed, and for 150 test rows up to 32 demonstrations are
-retrieved in each way; a prompt shows those that fit the budget, the first chosen first, and the language model answers
-it. All ways get the same budget, counted by the language model's own tokenizer. Prints a Markdown table of values with
-95 % bootstrap intervals, and of gains over the nearest, paired. Answers are kept in FOLDER; what is there is not asked
-again.
+TASKS is a collection. For each task, a pool of 800 rows is indexed, and for 150 test rows up to 32 demonstrations are
+retrieved in each way; a prompt shows those that fit the budget, in the order of choice, and the language model answers
+it. All ways have the same budget, counted by the language model's own tokenizer. Prints a Markdown table of values with
+95 % bootstrap intervals, and of paired gains over the nearest. Answers are kept in FOLDER and not generated again.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from measuring import parser
 
 from udr.data import Kind, Pool, TaskFolder, open_collection, sample
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
@@ -38,15 +38,15 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", dest="names", default=TASKS)
-    parser.add_argument("--model", default=DEFAULT_ENCODER)
-    parser.add_argument("--budget", type=int, default=512)
-    parser.add_argument("--dtype", default="bfloat16", help="of the language model")
-    arguments = parser.parse_args()
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("tasks", type=Path)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--tasks", dest="names", default=TASKS)
+    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--budget", type=int, default=512)
+    options.add_argument("--dtype", default="bfloat16", help="of the language model")
+    arguments = options.parse_args()
     names = arguments.names.split(",")
     collection = open_collection(arguments.tasks, names)
     index = arguments.out / "index"
@@ -66,17 +66,16 @@ def main() -> int:
                     kept.write_text(json.dumps(_answers(folder, retriever, lm, way, arguments.budget)) + "\n", "utf-8")
                 answers = json.loads(kept.read_text("utf-8"))
                 queries = sample(folder.rows("test"), ROWS, SEED)
-                found = task_estimate(folder.task, queries, [answer["text"] for answer in answers], SEED)
-                results.setdefault(way, {})[name] = found
+                estimate = task_estimate(folder.task, queries, [answer["text"] for answer in answers], SEED)
+                results.setdefault(way, {})[name] = estimate
                 shown = sum(answer["shown"] for answer in answers) / len(answers)
-                print(f"{name}, {way}: {found.value:.1f}, {shown:.1f} shown", file=sys.stderr, flush=True)
+                print(f"{name}, {way}: {estimate.value:.1f}, {shown:.1f} shown", file=sys.stderr, flush=True)
     _print(results, names)
-    return 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Counter:
-    """Counts as the language model reads."""
+    """Counts tokens with the language model's tokenizer."""
 
     lm: CausalLM
 
@@ -85,7 +84,7 @@ class _Counter:
 
 
 def _answers(folder: TaskFolder, retriever: Retriever, lm: CausalLM, way: str, budget: int) -> list[dict[str, Any]]:
-    """Return what the language model answers to each test row, and how many demonstrations it was shown."""
+    """Return the language model's answer to each test row, and how many demonstrations it was shown."""
     pool: Pool = folder.pool(POOL, SEED)
     queries = sample(folder.rows("test"), ROWS, SEED)
     rows = {row.id: row for row in pool.rows}
@@ -95,16 +94,17 @@ def _answers(folder: TaskFolder, retriever: Retriever, lm: CausalLM, way: str, b
     shown: list[Sequence[Row]] = []
     for query, retrieval in zip(queries, retriever.retrieve_batch(requests), strict=True):
         prompt = builder.build(folder.task, query.input, retrieval)
-        # The nearest last, as the prompt has them: what predicts turns the order round.
-        shown.append([rows[one.id] for one in reversed(prompt.demonstrations)])
-    said = predict(lm, pool, queries, shown)
+        # From the nearest last, as in the prompt, to the nearest first, as ``predict`` expects.
+        shown.append([rows[item.id] for item in reversed(prompt.demonstrations)])
+    texts = predict(lm, pool, queries, shown)
     return [
-        {"id": query.id, "shown": len(own), "text": text} for query, own, text in zip(queries, shown, said, strict=True)
+        {"id": query.id, "shown": len(own), "text": text}
+        for query, own, text in zip(queries, shown, texts, strict=True)
     ]
 
 
 def _print(results: dict[str, dict[str, Estimate]], names: Sequence[str]) -> None:
-    print(f"| way | {' | '.join(names)} | mean of those |\n|---|{'---|' * (len(names) + 1)}")
+    print(f"| way | {' | '.join(names)} | mean of these |\n|---|{'---|' * (len(names) + 1)}")
     for way, values in results.items():
         cells = [_cell(values.get(name), results["nearest"][name]) for name in names]
         gain = mean([values[name] - results["nearest"][name] for name in values])
@@ -123,4 +123,4 @@ def _cell(value: Estimate | None, nearest: Estimate) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

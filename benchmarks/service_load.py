@@ -1,10 +1,11 @@
-"""The load for ``service.py``: clients that cost little, in a process of their own.
+"""The load for ``service.py``: clients with little overhead, in their own process.
 
-A client has one connection, and sends its next request when it has the answer to the last. Where a rate is asked for,
-requests are due at that rate instead, whether answers come or not, and a client that is free takes the next one.
+A client has one connection, and sends its next request when the last one is answered. With a rate, requests are due at
+that rate instead, and a free client takes the next one.
 """
 
 import asyncio
+import itertools
 import json
 import multiprocessing
 import re
@@ -14,28 +15,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, NamedTuple, Self, cast
 
-from service_made_up import HUNDRED, Words, asked
+from service_made_up import HUNDRED, Words, request_of
 
 LOST = 0
-"""In place of a status: the connection broke before the answer was whole."""
+"""The status of a request whose connection broke before the whole answer arrived."""
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent.
+    """The requests to send.
 
     Attributes:
         port: on this machine.
-        numbers: the requests; see ``service_made_up.asked``.
-        clients: how many ask at the same time.
-        rate: requests a second; None sends as answers come.
+        numbers: the requests; see ``service_made_up.request_of``.
+        clients: how many send at the same time.
+        rate: requests a second; None sends as fast as answers arrive.
         words: in each request.
-        keep: whether the answers' bodies are kept.
+        keep: keep the bodies of the answers.
     """
 
     port: int
@@ -47,7 +47,7 @@ class Load:
 
 
 class Answer(NamedTuple):
-    """What came of a request: its number, the status, seconds from sending to the whole answer, the body if kept."""
+    """The answer to a request, with the seconds from sending to the whole answer, and the body if kept."""
 
     number: int
     status: int
@@ -55,13 +55,13 @@ class Answer(NamedTuple):
     body: bytes
 
     def read(self) -> Mapping[str, Any]:
-        """Return the body, which must be JSON."""
-        found: Mapping[str, Any] = json.loads(self.body)
-        return found
+        """Return the body as JSON."""
+        body: Mapping[str, Any] = json.loads(self.body)
+        return body
 
 
 class Sent(NamedTuple):
-    """What came of a load: the answers in the order of their numbers, and the seconds it all took."""
+    """The result of a load: the answers by number, and the total seconds."""
 
     answers: list[Answer]
     seconds: float
@@ -73,41 +73,39 @@ class Sent(NamedTuple):
 
     @property
     def p50_ms(self) -> float:
-        """The median of the milliseconds from sending to the whole answer."""
+        """The median latency in milliseconds."""
         return 1000 * statistics.median(answer.seconds for answer in self.answers)
 
     def statuses(self) -> dict[str, int]:
-        """Return how often each status came."""
+        """Return the number of answers by status."""
         counts = Counter(answer.status for answer in self.answers)
         return {str(status): count for status, count in sorted(counts.items())}
 
-    def whole(self) -> Self:
-        """Return itself, where every request was answered with 200."""
+    def all_ok(self) -> Self:
+        """Return itself if every status is 200."""
         if (statuses := self.statuses()).keys() != {"200"}:
             raise RuntimeError(f"every answer should be 200; found {statuses}")
         return self
 
 
 class Clients:
-    """The process that sends."""
+    """The process that sends requests."""
 
     def __init__(self) -> None:
         self._process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
     def begin(self, load: Load) -> "Future[Sent]":
-        """Send, and return at once."""
+        """Start sending."""
         return self._process.submit(_run, load)
 
     def send(self, load: Load) -> Sent:
-        """Send, and return when all is answered."""
+        """Send, and return when everything is answered."""
         return self.begin(load).result()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._process.shutdown()
 
 
@@ -116,21 +114,17 @@ def _run(load: Load) -> Sent:
 
 
 async def _send(load: Load) -> Sent:
-    waiting = [(number, _request(asked(number, load.words))) for number in load.numbers]
+    requests = iter([(number, _request(request_of(number, load.words))) for number in load.numbers])
     answers: list[Answer] = []
     started = time.perf_counter()
     due = _due(started, load.rate)
-    requests = iter(waiting)
     await asyncio.gather(*(_client(load, requests, due, answers) for _ in range(load.clients)))
     return Sent(sorted(answers), time.perf_counter() - started)
 
 
 def _due(started: float, rate: float | None) -> Iterator[float]:
-    """Yield when the next request is due, by ``time.perf_counter``."""
-    place = 0
-    while True:
-        yield started + place / rate if rate else started
-        place += 1
+    """Return the times at which requests are due, by ``time.perf_counter``."""
+    return (started + number / rate if rate else started for number in itertools.count())
 
 
 async def _client(
@@ -145,7 +139,7 @@ async def _client(
             loop = asyncio.get_running_loop()
             _, connection = await loop.create_connection(_Connection, "127.0.0.1", load.port)
         began = time.perf_counter()
-        status, body = await connection.ask(request)
+        status, body = await connection.send(request)
         answers.append(Answer(number, status, time.perf_counter() - began, body if load.keep else b""))
 
 
@@ -156,7 +150,7 @@ def _request(body: Mapping[str, str | int]) -> bytes:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, one request at a time."""
+    """A connection for one request at a time."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -166,8 +160,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Return the status and the body of the answer."""
+    async def send(self, request: bytes) -> tuple[int, bytes]:
+        """Send a request, and return the status and body of the answer."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer

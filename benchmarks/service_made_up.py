@@ -1,7 +1,7 @@
-"""Made-up tasks and requests for ``service.py``: sentences made from numbers, the same every time.
+"""Generated tasks and requests for ``service.py``, the same every time.
 
-Four tasks of one family; a sentence has about a hundred characters, unless others are asked for. No two requests are
-alike, so nothing is answered from a cache.
+Four tasks of one family; by default a sentence has about a hundred characters. All requests differ, so that no cache
+answers them.
 """
 
 import json
@@ -36,12 +36,7 @@ finds loses sells buys carries watches follows quiet loud old young tall small b
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How many words a sentence has.
-
-    Attributes:
-        least: the fewest.
-        most: the most.
-    """
+    """The least and the largest number of words in a sentence."""
 
     least: int = 17
     most: int = 17
@@ -57,8 +52,8 @@ def sentence(seed: str, words: Words = HUNDRED) -> str:
     return " ".join(generator.choices(_WORDS, k=generator.randint(words.least, words.most)))
 
 
-def asked(number: int, words: Words = HUNDRED) -> Mapping[str, str | int]:
-    """Return what request ``number`` asks for."""
+def request_of(number: int, words: Words = HUNDRED) -> Mapping[str, str | int]:
+    """Return request ``number``."""
     text = f"{sentence(f'query {number}', words)} {number}"
     return {"task": TASKS[number % len(TASKS)], "input": text, "k": K}
 
@@ -69,8 +64,8 @@ class MadeUp:
 
     Attributes:
         index: its directory.
-        versions: their names; the second has other texts in a tenth of its rows.
-        rows: how many demonstrations each has.
+        versions: their names; a tenth of the rows differ.
+        rows: the number of demonstrations in each.
     """
 
     index: Path
@@ -79,7 +74,7 @@ class MadeUp:
 
 
 def made_up(folder: Path, rows: int) -> MadeUp:
-    """Return the index, built below ``folder`` unless it is there."""
+    """Return the index, built below ``folder`` unless it exists."""
     index, kept = folder / "index", folder / "versions.json"
     if not kept.exists():
         names = []
@@ -93,12 +88,12 @@ def made_up(folder: Path, rows: int) -> MadeUp:
 
 
 def _write(root: Path, rows: int, turn: int) -> Path:
-    for place, name in enumerate(TASKS):
+    for offset, name in enumerate(TASKS):
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "task.toml").write_text(_TASK.format(name=name), "utf-8")
         with (folder / "train.jsonl").open("w", encoding="utf-8") as lines:
-            for number in range(place, rows, len(TASKS)):
+            for number in range(offset, rows, len(TASKS)):
                 seed = f"row {number} {turn}" if number // len(TASKS) % 10 == 0 else f"row {number}"
                 target = ("nature", "people")[number % 3 % 2]
                 row = {"id": f"{number:06}", "input": {"text": sentence(seed)}, "target": target}

@@ -1,8 +1,8 @@
-"""What ``service.py`` is held against: the handler of ten lines that anybody would write first.
+"""The baseline of ``service.py``: the obvious handler in ten lines.
 
     python benchmarks/service_plain.py INDEX PORT
 
-FastAPI, Sentence-Transformers and faiss, as their introductions show them, over the rows and vectors of an index.
+FastAPI, Sentence-Transformers and faiss, as in their introductions, over the rows and vectors of an index.
 """
 
 import sys
@@ -28,7 +28,7 @@ app = FastAPI()
 
 
 class Query(BaseModel):
-    """What is asked."""
+    """The request."""
 
     task: str
     input: str
@@ -40,12 +40,12 @@ def retrieve(query: Query) -> dict:
     """Return the nearest rows."""
     text = f"{tasks[query.task].instruction}\nText: {query.input}"
     vector = model.encode([text], normalize_embeddings=True)
-    (similarities,), (places,) = indexes[query.task].search(vector, query.k)
-    found = [rows[query.task][place] for place in places]
+    (similarities,), (positions,) = indexes[query.task].search(vector, query.k)
+    nearest = [rows[query.task][position] for position in positions]
     return {
         "demonstrations": [
             {"id": row.id, "similarity": float(similarity), "input": row.input, "target": row.target}
-            for row, similarity in zip(found, similarities, strict=True)
+            for row, similarity in zip(nearest, similarities, strict=True)
         ]
     }
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service_made_up import asked
+from measuring import UDR
+from service_made_up import request_of
 
-UDR = str(Path(sys.executable).with_name("udr"))
-_PATIENCE_SECONDS = 600
+_TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Server:
     """A server on this machine.
 
     Attributes:
-        port: where it listens.
-        process: what it runs in.
+        port: its port.
+        process: its process.
         cold_seconds: from the start of the process until it was ready.
     """
 
@@ -36,17 +36,17 @@ class Server:
 
     @property
     def resident_mib(self) -> float:
-        """Its resident memory now."""
+        """Its current resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text("utf-8")
-        found = re.search(r"VmRSS:\s+(\d+) kB", status)
-        assert found is not None
-        return int(found[1]) / 1024
+        match = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert match is not None
+        return int(match[1]) / 1024
 
     def post(self, path: str, body: object = None) -> Any:  # noqa: ANN401
-        """Return the answer to a request, which must be 200."""
+        """Return the answer to a request, which must have status 200."""
         status, content = _ask(self.port, "POST", path, body)
         if status != 200:
-            raise RuntimeError(f"{path} was answered with {status}: {content.decode()}")
+            raise RuntimeError(f"{path} returned {status}: {content.decode()}")
         return json.loads(content)
 
 
@@ -56,8 +56,8 @@ def serving(index: Path, command: Sequence[str] = (UDR, "serve"), **settings: st
 
     Args:
         index: the index directory.
-        command: runs it, given the index and options.
-        settings: what else it is told, in its environment.
+        command: the command before the index and the options.
+        settings: more environment variables.
     """
     port = _free_port()
     options = [str(index), "--device", "cpu", "--port", str(port)]
@@ -70,7 +70,7 @@ def plain(index: Path) -> Iterator[Server]:
     """Run ``service_plain.py`` until the block ends."""
     port = _free_port()
     command = [sys.executable, str(Path(__file__).with_name("service_plain.py")), str(index), str(port)]
-    with _running(command, port, lambda: _ask(port, "POST", "/v1/retrieve", asked(0))[0] == 200, {}) as server:
+    with _running(command, port, lambda: _ask(port, "POST", "/v1/retrieve", request_of(0))[0] == 200, {}) as server:
         yield server
 
 
@@ -82,8 +82,8 @@ def _running(
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment)
     try:
-        while not _is_so(ready):
-            if process.poll() is not None or time.perf_counter() - started > _PATIENCE_SECONDS:
+        while not _succeeds(ready):
+            if process.poll() is not None or time.perf_counter() - started > _TIMEOUT_SECONDS:
                 raise RuntimeError(f"{' '.join(command)} did not start")
             time.sleep(0.02)
         yield Server(port, process, time.perf_counter() - started)
@@ -92,7 +92,7 @@ def _running(
         process.wait()
 
 
-def _is_so(ready: Callable[[], bool]) -> bool:
+def _succeeds(ready: Callable[[], bool]) -> bool:
     try:
         return ready()
     except ConnectionRefusedError:
@@ -100,7 +100,7 @@ def _is_so(ready: Callable[[], bool]) -> bool:
 
 
 def _ask(port: int, method: str, path: str, body: object = None) -> tuple[int, bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_PATIENCE_SECONDS)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)) as connection:
         connection.request(method, path, json.dumps(body), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, answer.read()

@@ -1,24 +1,22 @@
-"""What a training step costs, beside Sentence-Transformers' own loss on the same texts.
+"""The cost of a training step relative to Sentence-Transformers' own loss on the same texts.
 
     python benchmarks/training.py TASKS [--task sst5] [--batch 16] [--candidates 6] [--rounds 9]
 
-One step is forward and backward of MiniLM over a batch of queries and their candidates. Our loss is ``CandidateLoss``;
-the other is ``MultipleNegativesRankingLoss``, which takes the first candidate for the positive and all others for
-negatives. Both get the same tokenised columns, in turn; the ratio is the median of the rounds'. ``plain`` is our loss
-over columns that are embedded as Sentence-Transformers does it, padded to the longest text: what the loss itself costs,
-without the gain of embedding by length. ``cached`` is our loss in mini-batches, and ``cached_mnrl`` theirs. Prints one
-JSON line.
+A step is the forward and backward pass of MiniLM over a batch of queries and their candidates. Ours is
+``CandidateLoss``; the other is ``MultipleNegativesRankingLoss``, with the first candidate as the positive and all
+others as negatives. All losses take turns on the same tokenised columns; the ratio is the median of the rounds.
+``plain`` is our loss over columns that are embedded as Sentence-Transformers does it, padded to the longest text: the
+cost of the loss itself, without the gain of embedding by length. ``cached`` is our loss in mini-batches, and
+``cached_mnrl`` theirs. Prints a JSON line.
 """
 
-import argparse
 import json
-import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from measuring import median, parser
 from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.sentence_transformer.losses import (
     CachedMultipleNegativesRankingLoss,
@@ -34,15 +32,15 @@ from udr_training.trainer import starting_model
 MINI_BATCH = 32
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", type=Path)
-    parser.add_argument("--task", default="sst5")
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--candidates", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--dtype", default="float32", help="float32 or bfloat16")
-    arguments = parser.parse_args()
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("tasks", type=Path)
+    options.add_argument("--task", default="sst5")
+    options.add_argument("--batch", type=int, default=16)
+    options.add_argument("--candidates", type=int, default=6)
+    options.add_argument("--rounds", type=int, default=9)
+    options.add_argument("--dtype", default="float32", help="float32 or bfloat16")
+    arguments = options.parse_args()
     batch, length = arguments.batch, arguments.candidates
     config = TrainConfig(max_tokens=128)
     model = starting_model(config, DEFAULT_ENCODER).train()
@@ -86,12 +84,11 @@ def main() -> int:
     rounds = [{name: seconds(loss) for name, loss in sides.items()} for _ in range(arguments.rounds)]
     line = {"case": "step", "task": arguments.task, "batch": batch, "candidates": length, "dtype": arguments.dtype}
     for name, other in (("ours", "mnrl"), ("plain", "mnrl"), ("cached", "cached_mnrl")):
-        line[f"{name} / {other}"] = round(statistics.median(one[name] / one[other] for one in rounds), 3)
+        line[f"{name} / {other}"] = median([turn[name] / turn[other] for turn in rounds])
     for name in sides:
-        line[f"{name}_seconds"] = round(statistics.median(one[name] for one in rounds), 3)
+        line[f"{name}_seconds"] = median([turn[name] for turn in rounds])
     print(json.dumps(line))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,7 +2,7 @@
 
     python benchmarks/without_instruction.py train ...
 
-What it trains has a wording of its own, so no other ``udr`` opens it by mistake.
+Its runs have their own wording, so that no other ``udr`` opens them by mistake.
 """
 
 import sys

@@ -16,22 +16,10 @@ from udr.types import Fields, Json, Row
 
 
 class AsyncClient:
-    """A ``Client`` with awaitable methods: the same names, arguments, results and errors; belongs to one event loop.
+    """A ``Client`` with awaitable methods: the same arguments, attributes, results and errors; for one event loop.
 
     Use it in an ``async with`` block, or close it: it keeps up to 100 connections open, and further calls wait for one.
-
-    Args:
-        url: the service's URL.
-        timeout: seconds, as in ``Client``; the wait for one of the client's own connections does not count.
-        retries: how often a request is sent again.
-        api_key: sent with every request; None reads the environment variable ``UDR_API_KEY``.
-        transport: an asynchronous httpx2 transport to use in place of the network.
-
-    Attributes:
-        url: the service's URL.
-
-    Raises:
-        ConfigError: as ``Client``.
+    That wait does not count towards ``timeout``. ``transport`` is an asynchronous httpx2 transport.
     """
 
     def __init__(
