@@ -25,7 +25,7 @@ def lm() -> CausalLM:
 def test_packed_scores_equal_plain_ones(lm: CausalLM, task: str) -> None:
     pool = open_collection(EXAMPLES, [task]).tasks[task].pool()
     prompts = [prompt_of(lm, pool.task, query, [shown]) for shown in pool.rows[:2] for query in pool.rows[10:12]]
-    assert lm.packed
+    assert lm.packing is not None
     plain = plain_log_likelihoods(lm.model, prompts)
     for packed, sums in zip(lm.likelihoods(prompts), plain, strict=True):
         np.testing.assert_allclose(packed.sums, sums, atol=1e-4)

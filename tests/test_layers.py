@@ -43,6 +43,7 @@ ADAPTERS = {
     "tokenizers": "udr.models.tokenizer udr.models.query_tokenizer",
     "torch": "udr.models.encoder udr.models.device udr.models.onnx_encoder udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.transformers_tokenizer udr_training.",
+    "tqdm": "udr_training.",
     "uvicorn": "udr_service.",
 }
 EVERYWHERE = {"lazy_loader", "numpy", "typer"}

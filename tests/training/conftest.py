@@ -1,19 +1,25 @@
 """Fixtures of the training tests."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.tiny_models import save_encoder, save_lm
+from udr.cli import main
 from udr.data import Pool, open_collection
+from udr_training import Run
 from udr_training.candidates import rank_candidates
-from udr_training.config import TrainConfig
+from udr_training.config import CandidateConfig, FeedbackConfig, RunConfig, TrainConfig
 from udr_training.feedback.local import CausalLM
 from udr_training.trainer import TaskExamples, split
 
-# Tiny models gain nothing from a second thread, and lose a lot where the cores are shared.
+# Tiny models gain nothing from a second thread, and lose a lot if the cores are shared.
 torch.set_num_threads(1)
+
+Udr = Callable[..., tuple[int, str, str]]
 
 REVIEWS = """
 name = "reviews"
@@ -45,42 +51,46 @@ metric = "exact_match"
 """
 
 
+def _row(name: str, part: str, number: int) -> dict[str, object]:
+    thing = "grass sky blood snow coal lemon leaf sea rose milk soot sun".split()[number % 12]
+    row: dict[str, object] = {"id": f"{name}-{part}-{number:02}"}
+    if name == "reviews":
+        label = ("good", "bad")[number % 2]
+        return row | {"input": {"text": f"{part} {number} the {thing} is {label} indeed"}, "target": label}
+    if name == "colours":
+        choices = ["green", "blue", "red"]
+        thing = f"{thing} {part}{number}"
+        return row | {"input": {"thing": thing}, "target": choices[number % 3], "choices": choices}
+    return row | {"input": {"words": f"{thing} {part}{number}"}, "target": f"{part}{number} {thing}"}
+
+
 @pytest.fixture(scope="session")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A collection of three small tasks, one of each kind, 24 training and 4 test rows each."""
-    import json
-
     root = tmp_path_factory.mktemp("tasks")
-    things = "grass sky blood snow coal lemon leaf sea rose milk soot sun".split()
-    for family, name, definition in (
-        ("opinion", "reviews", REVIEWS),
-        ("choice", "colours", COLOURS),
-        ("words", "reverse", REVERSE),
-    ):
-        folder = root / family / name
-        folder.mkdir(parents=True)
-        (folder / "task.toml").write_text(definition, "utf-8")
+    for folder, definition in (("opinion/reviews", REVIEWS), ("choice/colours", COLOURS), ("words/reverse", REVERSE)):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "task.toml").write_text(definition, "utf-8")
         for part, count in (("train", 24), ("test", 4)):
-            rows = []
-            for number in range(count):
-                thing, label = things[number % 12], ("good", "bad")[number % 2]
-                row: dict[str, object] = {"id": f"{name}-{part}-{number:02}"}
-                if name == "reviews":
-                    row |= {"input": {"text": f"{part} {number} the {thing} is {label} indeed"}, "target": label}
-                elif name == "colours":
-                    choices = ["green", "blue", "red"]
-                    row |= {"input": {"thing": f"{thing} {part}{number}"}, "target": choices[number % 3]}
-                    row["choices"] = choices
-                else:
-                    row |= {"input": {"words": f"{thing} {part}{number}"}, "target": f"{part}{number} {thing}"}
-                rows.append(json.dumps(row))
-            (folder / f"{part}.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
+            rows = [json.dumps(_row(Path(folder).name, part, number)) for number in range(count)]
+            (root / folder / f"{part}.jsonl").write_text("\n".join(rows) + "\n", "utf-8")
     return root
 
 
 @pytest.fixture(scope="session")
 def pools(tasks: Path) -> dict[str, Pool]:
     return {name: folder.pool() for name, folder in open_collection(tasks).tasks.items()}
+
+
+@pytest.fixture
+def udr(capsys: pytest.CaptureFixture[str]) -> Udr:
+    """Runs a command of ``udr`` in this process; returns its status, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        return main(list(map(str, arguments))), *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -104,15 +114,11 @@ def brought(pools: dict[str, Pool]) -> dict[str, TaskExamples]:
 
     def examples(pool: Pool) -> TaskExamples:
         rows = pool.rows[:12]
-        scores = [
-            {other.id: 0.1 * number + (row.target == other.target) for number, other in enumerate(rows) if other != row}
+        scores = {
+            row.id: {item.id: 0.1 * n + (row.target == item.target) for n, item in enumerate(rows) if item != row}
             for row in rows
-        ]
-        return split(
-            pool,
-            [rank_candidates(row.id, own) for row, own in zip(rows, scores, strict=True)],
-            TrainConfig(validation=0.34),
-        )
+        }
+        return split(pool, [rank_candidates(*item) for item in scores.items()], TrainConfig(validation=0.34))
 
     return {name: examples(pools[name]) for name in ("reviews", "colours")}
 
@@ -120,3 +126,23 @@ def brought(pools: dict[str, Pool]) -> dict[str, TaskExamples]:
 @pytest.fixture
 def config(encoder_folder: Path) -> TrainConfig:
     return TrainConfig(model=str(encoder_folder), epochs=2, batch_size=4, list_length=4, learning_rate=1e-3)
+
+
+@pytest.fixture(scope="session")
+def run_config(lm_folder: Path, encoder_folder: Path) -> RunConfig:
+    sizes = {"iterations": 2, "epochs": 1, "batch_size": 4, "list_length": 4}
+    train = TrainConfig(model=str(encoder_folder), validation=0.2, learning_rate=1e-3, **sizes)  # type: ignore[arg-type]
+    return RunConfig(
+        tasks=("colours", "reverse", "reviews"),
+        candidates=CandidateConfig(queries=10, num_candidates=6, random_share=0.5),
+        feedback=FeedbackConfig(lm=str(lm_folder), context=1),
+        train=train,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(tasks: Path, run_config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run of two iterations; tests that change it copy it first."""
+    folder = tmp_path_factory.mktemp("runs") / "trained"
+    Run(folder, open_collection(tasks), run_config).finish()
+    return folder

@@ -8,7 +8,7 @@ from udr_training.feedback.packing import Likelihoods, Prompt
 
 
 class TableLM:
-    """A language model of characters: an option's log-likelihood is minus its length, times the first token."""
+    """A language model of characters: an option's log-likelihood depends on its and the demonstration's lengths."""
 
     fingerprint, dtype = "table", "float32"
 

@@ -1,5 +1,6 @@
-"""Killed again and again: ``udr feedback score`` scores nothing twice, ``udr train`` ends with the same model."""
+"""Killed again and again, ``udr feedback score`` scores nothing twice, and ``udr train`` ends with the same model."""
 
+import json
 import os
 import random
 import signal
@@ -7,135 +8,118 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.tiny_models import save_encoder, save_lm
+from tests.training.conftest import REVIEWS
 from udr.models import fingerprint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-KILLS = 20
-SIZES = ["--queries", "60", "--candidates", "16", "--pack-tokens", "64"]
+KILLS = 10
 
-Stored = dict[tuple[bytes, bytes], list[float]]
-
-
-def start(tasks: Path, lm: Path, run: Path) -> "subprocess.Popen[bytes]":
-    return udr("feedback", "score", str(tasks), "--lm", str(lm), *SIZES, "--out", str(run))
+Start = Callable[[str, Path], "subprocess.Popen[bytes]"]
 
 
-def udr(*arguments: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+@pytest.fixture
+def start(lm_folder: Path, encoder_folder: Path, tmp_path: Path) -> Start:
+    """Starts a command on 80 reviews and a run directory."""
+    folder = tmp_path / "tasks" / "opinion" / "reviews"
+    folder.mkdir(parents=True)
+    (folder / "task.toml").write_text(REVIEWS, "utf-8")
+    texts = [f"number {n} of {n % 7} is {n % 13}" for n in range(80)]
+    rows = [{"id": str(n), "input": {"text": text}, "target": "good"} for n, text in enumerate(texts)]
+    (folder / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+
+    def start(command: str, run: Path) -> "subprocess.Popen[bytes]":
+        sizes = {
+            "feedback score": "--queries 60 --candidates 16 --pack-tokens 64",
+            "train": f"--model {encoder_folder} --queries 40 --candidates 12 --iterations 2 --epochs 6 --batch-size 6 "
+            "--learning-rate 1e-3",
+        }
+        arguments = [*command.split(), tmp_path / "tasks", "--lm", lm_folder, *sizes[command].split(), "--out", run]
+        program = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen([*program, *map(str, arguments)], stdout=quiet, stderr=quiet, env=environment)
+
+    return start
 
 
-def stored(run: Path) -> Stored:
-    """What a store holds, by the digests of the texts, since the numbers of texts depend on the order of work."""
+def kill(process: "subprocess.Popen[bytes]") -> bool:
+    process.send_signal(signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def stored(run: Path) -> tuple[dict[tuple[bytes, bytes], list[float]], int]:
+    """Return the scores by the digests of their texts, and the number of computed pairs."""
     with sqlite3.connect(run / "feedback.sqlite") as connection:
         rows = connection.execute(
             "SELECT d.digest, q.digest, log_likelihoods FROM score "
             "JOIN text d ON d.id = demonstration JOIN text q ON q.id = query"
         ).fetchall()
+        (computed,) = connection.execute("SELECT sum(pairs) FROM work").fetchone()
     connection.close()
-    return {(demonstration, query): np.frombuffer(said, "<f4").tolist() for demonstration, query, said in rows}
+    return {
+        (demonstration, query): np.frombuffer(sums, "<f4").tolist() for demonstration, query, sums in rows
+    }, computed
 
 
-def computed(run: Path) -> int:
-    with sqlite3.connect(run / "feedback.sqlite") as connection:
-        (pairs,) = connection.execute("SELECT sum(pairs) FROM work").fetchone()
-    connection.close()
-    return int(pairs or 0)
+def test_killed_scoring_loses_nothing_and_computes_nothing_twice(start: Start, tmp_path: Path) -> None:
+    def start_scoring(run: Path) -> "subprocess.Popen[bytes]":
+        process = start("feedback score", run)
+        while not (run / "feedback.sqlite-wal").exists() and process.poll() is None:
+            time.sleep(0.01)
+        return process
 
-
-def scoring_begins(process: "subprocess.Popen[bytes]", run: Path) -> None:
-    while not (run / "feedback.sqlite-wal").exists() and process.poll() is None:
-        time.sleep(0.01)
-
-
-def write_task(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    (folder / "task.toml").write_text(
-        'name = "reviews"\nfamily = "opinion"\nkind = "classification"\ninstruction = "Good or bad?"\n'
-        'input = "Review: {text}"\noutput = "Verdict: {target}"\nmetric = "accuracy"\nlabels = ["good", "bad"]\n',
-        "utf-8",
-    )
-    (folder / "train.jsonl").write_text(
-        "".join(
-            f'{{"id": "{n}", "input": {{"text": "number {n} of {n % 7} is {n % 13}"}}, "target": "good"}}\n'
-            for n in range(80)
-        ),
-        "utf-8",
-    )
-
-
-def test_twenty_kills_lose_nothing_and_compute_nothing_twice(tmp_path: Path) -> None:
-    write_task(tmp_path / "tasks" / "opinion" / "reviews")
-    lm = save_lm(tmp_path / "lm")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(tmp_path / "tasks", lm, whole)
-    scoring_begins(process, whole)
-    began = time.monotonic()
+    process = start_scoring(whole)
+    started = time.monotonic()
     assert process.wait() == 0
-    lasted = time.monotonic() - began
-    assert len(stored(whole)) == computed(whole) == 60 * 16
+    seconds = time.monotonic() - started
+    expected, computed = stored(whole)
+    assert len(expected) == computed == 60 * 16
 
-    generator = random.Random(0)
-    kept = []
+    generator, kept = random.Random(0), []
     for _ in range(KILLS):
-        process = start(tmp_path / "tasks", lm, killed)
-        scoring_begins(process, killed)
-        time.sleep(generator.uniform(0, lasted / KILLS))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        kept.append(len(stored(killed)))
-    assert kept == sorted(kept) and 0 < kept[-1] < 60 * 16, f"the kills did not fall into the scoring: {kept}"
-    assert start(tmp_path / "tasks", lm, killed).wait() == 0
-    undisturbed, disturbed = stored(whole), stored(killed)
-    assert disturbed.keys() == undisturbed.keys()
-    assert computed(killed) == len(disturbed)
-    for key, said in undisturbed.items():
-        np.testing.assert_allclose(disturbed[key], said, atol=1e-4)
+        process = start_scoring(killed)
+        time.sleep(generator.uniform(0, seconds / KILLS))
+        assert kill(process)
+        kept.append(len(stored(killed)[0]))
+    assert kept == sorted(kept) and 0 < kept[-1] < 60 * 16, f"no kill hit the scoring: {kept}"
+    assert start("feedback score", killed).wait() == 0
+    scores, computed = stored(killed)
+    assert scores.keys() == expected.keys() and computed == len(scores)
+    for key, sums in expected.items():
+        np.testing.assert_allclose(scores[key], sums, atol=1e-4)
 
 
-def test_a_run_that_is_killed_in_every_stage_ends_with_the_same_model(tmp_path: Path) -> None:
-    write_task(tmp_path / "tasks" / "opinion" / "reviews")
-    lm, encoder = save_lm(tmp_path / "lm"), save_encoder(tmp_path / "encoder")
-    sizes = ["--queries", "40", "--candidates", "12", "--iterations", "2", "--epochs", "6", "--batch-size", "6"]
+def stage(run: Path) -> str:
+    """Return the stage of a run, by the files that it has written."""
+    for number in (1, 0):
+        for file, name in (("model", "after"), ("metrics.jsonl", "training"), ("candidates.json", "feedback")):
+            if (run / f"iteration-{number}" / file).exists():
+                return f"{name} {number}"
+    return "before"
 
-    def train(run: Path) -> "subprocess.Popen[bytes]":
-        models = ["--lm", str(lm), "--model", str(encoder), "--learning-rate", "1e-3"]
-        return udr("train", str(tmp_path / "tasks"), *sizes, *models, "--out", str(run))
 
-    def stage(run: Path) -> str:
-        """Which stage a run is in, by what it has written."""
-        for number in (1, 0):
-            folder = run / f"iteration-{number}"
-            if (folder / "model").exists():
-                return f"after {number}"
-            if (folder / "metrics.jsonl").exists():
-                return f"training {number}"
-            if (folder / "candidates.json").exists():
-                return f"feedback {number}"
-        return "before"
-
-    assert train(tmp_path / "whole").wait() == 0
-    seen = []
-    # One kill for each stage that can be told, as soon as it has begun and a little later; mining is "after 0".
+def test_run_killed_in_every_stage_ends_with_the_same_model(start: Start, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert start("train", whole).wait() == 0
+    hit = []
+    # Kill each stage soon after it begins; mining is "after 0".
     for wanted in ("feedback 0", "feedback 0", "training 0", "training 0", "after 0", "feedback 1", "training 1"):
-        process = train(tmp_path / "killed")
-        while stage(tmp_path / "killed") != wanted and process.poll() is None:
+        process = start("train", killed)
+        while stage(killed) != wanted and process.poll() is None:
             time.sleep(0.01)
         time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
-        if process.wait() == -signal.SIGKILL:
-            seen.append(wanted)
-    assert {"feedback 0", "training 0", "after 0"} <= set(seen), f"the kills did not fall into the run: {seen}"
-    assert train(tmp_path / "killed").wait() == 0
-    whole, killed = (fingerprint(tmp_path / name / "model") for name in ("whole", "killed"))
-    assert whole == killed
-    histories = [(tmp_path / name / "iteration-1" / "metrics.jsonl").read_text("utf-8") for name in ("whole", "killed")]
+        if kill(process):
+            hit.append(wanted)
+    assert {"feedback 0", "training 0", "after 0"} <= set(hit), f"the kills missed stages: {hit}"
+    assert start("train", killed).wait() == 0
+    assert fingerprint(whole / "model") == fingerprint(killed / "model")
+    histories = [(run / "iteration-1" / "metrics.jsonl").read_text("utf-8") for run in (whole, killed)]
     assert histories[0] == histories[1]

@@ -1,6 +1,7 @@
 """Arguments and progress display that the commands of this package share."""
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,20 +17,20 @@ TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, sepa
 
 def show_progress(task: str, progress: "Progress") -> None:
     """Write a task's progress to stderr: continuously on a terminal, else once at the end."""
-    if not sys.stderr.isatty() and progress.done < progress.total:
-        return
-    seconds = max(progress.seconds, 1e-9)
-    left = (progress.total - progress.done) * seconds / max(progress.done, 1)
-    share = progress.done / max(progress.total, 1)
-    bar = "#" * round(20 * share)
-    typer.echo(
-        f"udr: {task} [{bar:<20}] {progress.done}/{progress.total} pairs, {progress.done / seconds:.1f} pairs/s, "
-        f"{progress.tokens / seconds:.0f} tokens/s, {left:.0f} s left  {'' if share < 1 else chr(10)}",
-        err=True,
-        nl=False,
-    )
-    if share < 1:
-        typer.echo("\r", err=True, nl=False)
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    complete = progress.done == progress.total
+    if complete or sys.stderr.isatty():
+        bar = tqdm.format_meter(
+            progress.done,
+            progress.total,
+            progress.seconds,
+            ncols=shutil.get_terminal_size().columns,
+            prefix=f"udr: {task}",
+            unit=" pairs",
+            postfix=f"{progress.tokens / max(progress.seconds, 1e-9):.0f} tokens/s",
+        )
+        typer.echo(f"\r{bar}" if sys.stderr.isatty() else bar, err=True, nl=complete)
 
 
 def quiet() -> None:

@@ -40,13 +40,11 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random choices.")] = None,
     settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any setting of the file, such as train.lora_rank=8; repeatable."),
+        list[str] | None, typer.Option("--set", help="Any setting of the file, such as train.lora_rank=8; repeatable.")
     ] = None,
     feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
     test_rows: Annotated[
-        int,
-        typer.Option("--test-rows", help="Test rows per task for the final evaluation; 0 skips it.", min=0),
+        int, typer.Option("--test-rows", help="Test rows per task for the final evaluation; 0 skips it.", min=0)
     ] = 150,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure what the run would do and cost, and stop.")
@@ -98,7 +96,7 @@ def train(
     from udr_training.evaluation.report import points, table
     from udr_training.run import Run
 
-    run = Run(out, collection, resolved, feedback=feedback, report=show_progress)
+    run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress)
     trained = run.finish()
     if test_rows:
         evaluation = prove(

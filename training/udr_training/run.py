@@ -17,7 +17,7 @@ from udr.models import SentenceEncoder, hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, RankedExample, encoder_neighbours, first_neighbours, rank_candidates
 from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackRun, Report, Scores
+from udr_training.feedback import FeedbackRun, OnProgress, Scores
 from udr_training.trainer import check_optimizer, split, starting_model, train_encoder
 
 _LOG = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Run:
         collection: the tasks to train on.
         config: everything that the result depends on.
         feedback: the file of scores, which runs can share; None uses one in the run directory.
-        report: called with a task and the progress of its feedback.
+        on_progress: called with a task and the progress of its scoring.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -46,26 +46,28 @@ class Run:
         config: RunConfig,
         *,
         feedback: Path | None = None,
-        report: Report = lambda *_: None,
+        on_progress: OnProgress = lambda *_: None,
     ) -> None:
         # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
         starting_model(config.train, config.train.model)
-        encoder = hub.fingerprint(hub.locate(config.train.model))
         self._feedback = FeedbackRun(
             path,
             collection,
             config,
             feedback=feedback,
-            report=report,
-            fewest=config.train.list_length,
-            sources={"encoder": encoder, "encoder_wording": formatting.ENCODER_WORDING},
+            on_progress=on_progress,
+            min_candidates=config.train.list_length,
+            sources={
+                "encoder": hub.fingerprint(hub.locate(config.train.model)),
+                "encoder_wording": formatting.ENCODER_WORDING,
+            },
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
 
     def finish(self) -> Path:
         """Complete the run, and return the folder of the final model."""
-        model: Path | None = None
+        model = None
         for number in range(self.config.train.iterations):
             model = self._iterate(number, model)
         final = self.folder.path / "model"
@@ -84,8 +86,7 @@ class Run:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             return model
         # BM25 proposes in the first iteration, the previous encoder in later ones.
-        neighbours = first_neighbours if previous is None else _nearest_by(previous)
-        self._feedback.propose(number, neighbours)
+        self._feedback.propose(number, first_neighbours if previous is None else _nearest_by(previous))
         scores = self._feedback.scores(number)
         train = self.config.train
         examples = {name: split(task.pool, _ranked(scores[name]), train) for name, task in self.tasks.items()}
@@ -95,15 +96,14 @@ class Run:
         return model
 
     def _write_manifest(self) -> None:
-        """Write the run's inputs and stage times; the manifest exists only if the run is complete."""
-        timings: list[Json] = [dict(self.folder.seconds(number)) for number in range(self.config.train.iterations)]
+        # The manifest exists only if the run is complete.
         manifest: dict[str, Json] = {
             "format": 1,
             **self.folder.sources,
             "model_fingerprint": hub.fingerprint(self.folder.path / "model"),
             "queries": {name: len(task.queries) for name, task in self.tasks.items()},
             "pool": {name: len(task.pool) for name, task in self.tasks.items()},
-            "seconds": timings,
+            "seconds": [dict(self.folder.seconds(number)) for number in range(self.config.train.iterations)],
         }
         write_atomically(self.folder.path / "manifest.json", canonical_json(manifest, indent=2))
 
@@ -115,7 +115,6 @@ def _nearest_by(model: Path) -> Callable[[Pool], Neighbours]:
 
 
 def _ranked(scores: Scores) -> tuple[RankedExample, ...]:
-    """Return each query's candidates, ordered by score."""
     by_query: dict[str, dict[str, float]] = {}
     for (query, demonstration), score in scores.items():
         by_query.setdefault(query, {})[demonstration] = score

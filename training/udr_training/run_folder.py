@@ -6,7 +6,7 @@ import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,96 +26,89 @@ class RunFolder:
 
     Args:
         path: the directory; it need not exist.
+
+    Raises:
+        ArtifactError: in all methods that read: a file is missing or invalid.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def claim(self, config: ScoringConfig, sources: Mapping[str, Json], places: Mapping[str, Path]) -> tuple[str, ...]:
+    def claim(self, config: ScoringConfig, sources: Mapping[str, Json], paths: Mapping[str, Path]) -> tuple[str, ...]:
         """Claim the directory for a run, or check that it belongs to it; return the tasks in their original order.
 
         Args:
             config: the run's configuration.
             sources: hashes of the run's inputs.
-            places: the paths of the tasks, the scores and a local language model; rewritten each time.
+            paths: the paths of the tasks, the scores and a local language model; rewritten each time.
 
         Raises:
             ConfigError: the directory belongs to a run with another configuration or other sources.
-            ArtifactError: its files cannot be read.
         """
         path = self.path / "config.toml"
         if not path.exists():
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
             write_atomically(path, to_toml(config).encode())
-        found = self.check(config)
-        made_from = self.sources
-        changed = [name for name in sources if made_from.get(name) != sources[name]]
+        existing, own_sources = self.check(config), self.sources
+        changed = [name for name in sources if own_sources.get(name) != sources[name]]
         if changed:
             raise ConfigError(
                 f"{self.path} holds a run that was started from other {', '.join(changed)}; give another --out"
             )
-        noted: dict[str, Json] = {name: self._noted(place) for name, place in places.items()}
-        write_atomically(self.path / "places.json", canonical_json(noted, indent=1))
-        return found.tasks
+        relative: dict[str, Json] = {name: self._relative(each) for name, each in paths.items()}
+        write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
+        return existing.tasks
 
     def check(self, config: _Config) -> _Config:
-        """Return the run's own configuration, which differs from one asked for in nothing that matters.
+        """Return the run's configuration, or raise a ConfigError if its result would differ from that of ``config``."""
+        existing = self.config(type(config))
+        old, new = _settings(existing), _settings(config)
+        changed = [name for name in new if old[name] != new[name]]
+        if changed:
+            changes = "; ".join(f"{name} = {old[name]} here, {name} = {new[name]} requested" for name in changed)
+            raise ConfigError(f"{self.path} holds a run with another configuration ({changes}); give another --out")
+        return existing
 
-        Raises:
-            ConfigError: it differs.
-            ArtifactError: the directory holds no run.
-        """
-        found = self.config(type(config))
-        if _essence(found) != _essence(config):
-            raise ConfigError(
-                f"{self.path} holds a run with another configuration ({_changes(found, config)}); give another --out"
-            )
-        return found
-
-    def _noted(self, place: Path) -> str:
-        # What lies in the directory moves with it.
-        place, own = place.resolve(), self.path.resolve()
-        return str(place.relative_to(own) if place.is_relative_to(own) else place)
+    def _relative(self, path: Path) -> str:
+        # Files in the directory move with it.
+        path, own = path.resolve(), self.path.resolve()
+        return str(path.relative_to(own) if path.is_relative_to(own) else path)
 
     def config(self, kind: type[_Config]) -> _Config:
-        """Return the configuration, as much of it as ``kind`` has.
-
-        Raises:
-            ArtifactError: the directory holds no run.
-        """
+        """Return the configuration, limited to the fields of ``kind``."""
         try:
             return from_toml(self._read("config.toml"), kind)
         except (tomllib.TOMLDecodeError, ConfigError) as error:
-            raise ArtifactError(f"{self.path}: config.toml is none of a run: {error}") from error
+            raise ArtifactError(f"{self.path}: config.toml is invalid: {error}") from error
 
     @property
     def sources(self) -> dict[str, Json]:
-        """Hashes of all that the run is made from."""
+        """Hashes of the run's inputs."""
         return self._json("sources.json")
 
     @property
-    def places(self) -> dict[str, Path]:
-        """Where the run's tasks, scores and local language model lie."""
-        return {name: self.path / str(place) for name, place in self._json("places.json").items()}
+    def paths(self) -> dict[str, Path]:
+        """The paths of the run's tasks, scores and local language model."""
+        return {name: self.path / str(path) for name, path in self._json("places.json").items()}
 
-    def scores(self, asked: Path | None) -> Path:
-        """Return the file that holds the run's scores: the one asked for, or noted before, or in the directory.
+    def scores(self, requested: Path | None) -> Path:
+        """Return the file of the run's scores: the requested one, the one used before, or one in the directory.
 
         Raises:
-            ConfigError: another file than the one that holds them is asked for.
+            ConfigError: the run has its scores in another file than the requested one.
         """
-        own = self.path / "feedback.sqlite"
-        noted = self.places.get("feedback", own) if (self.path / "places.json").exists() else None
-        if asked is not None and noted is not None and noted.exists() and noted.resolve() != asked.resolve():
-            raise ConfigError(f"{self.path} keeps its scores in {noted}, not in {asked}; leave --feedback out")
-        return asked or noted or own
+        default = self.path / "feedback.sqlite"
+        known = self.paths.get("feedback", default) if (self.path / "places.json").exists() else None
+        if requested is not None and known is not None and known.exists() and known.resolve() != requested.resolve():
+            raise ConfigError(f"{self.path} keeps its scores in {known}, not in {requested}; omit --feedback")
+        return requested or known or default
 
     def _json(self, name: str) -> dict[str, Json]:
         try:
             return dict(json.loads(self._read(name)))
         except ValueError as error:
-            raise ArtifactError(f"{self.path}: {name} is none of a run: {error}") from error
+            raise ArtifactError(f"{self.path}: {name} is invalid: {error}") from error
 
     def _read(self, name: str) -> str:
         path = self.path / name
@@ -124,7 +117,7 @@ class RunFolder:
         return path.read_text("utf-8")
 
     def iteration(self, number: int) -> Path:
-        """Return the folder of one mining iteration."""
+        """Return the folder of an iteration."""
         return self.path / f"iteration-{number}"
 
     def propose(self, number: int, proposed: Mapping[str, Candidates]) -> None:
@@ -133,15 +126,11 @@ class RunFolder:
         write_atomically(self.iteration(number) / "candidates.json", json.dumps(proposed).encode())
 
     def is_proposed(self, number: int) -> bool:
-        """Say whether an iteration has its candidates."""
+        """Return whether an iteration has its candidates."""
         return (self.iteration(number) / "candidates.json").exists()
 
     def candidates(self, iterations: int | None = None) -> dict[str, Candidates]:
-        """Return the candidates of the first iterations together, by task, each query's in the order proposed.
-
-        Args:
-            iterations: how many; None for all there are.
-        """
+        """Return the union of the first (or all) iterations' candidates, by task, in the order proposed."""
         union: dict[str, dict[str, dict[str, None]]] = {}
         number = 0
         while number != iterations and self.is_proposed(number):
@@ -154,7 +143,7 @@ class RunFolder:
 
     @contextmanager
     def timed(self, number: int, stage: str) -> Iterator[None]:
-        """Add the seconds that the body takes to the stage's, also when it is interrupted by an error."""
+        """Add the body's seconds to a stage's, even if an error interrupts it."""
         folder = self.iteration(number)
         folder.mkdir(exist_ok=True)
         started = time.monotonic()
@@ -173,12 +162,9 @@ class RunFolder:
         return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
 
-def _essence(config: ScoringConfig) -> ScoringConfig:
-    """Return a configuration without what does not affect the result: device, pack size, order of tasks."""
-    feedback = replace(config.feedback, device="", pack_tokens=0)
-    return replace(config, tasks=tuple(sorted(config.tasks)), feedback=feedback)
-
-
-def _changes(existing: ScoringConfig, requested: ScoringConfig) -> str:
-    lines = zip(to_toml(_essence(existing)).splitlines(), to_toml(_essence(requested)).splitlines(), strict=True)
-    return "; ".join(f"{old} here, {new} requested" for old, new in lines if old != new)
+def _settings(config: ScoringConfig) -> dict[str, object]:
+    """Return the settings that affect the result, by dotted name."""
+    settings: dict[str, object] = {}
+    for name, value in (asdict(config) | {"tasks": sorted(config.tasks)}).items():
+        settings |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    return {name: value for name, value in settings.items() if name not in ("feedback.device", "feedback.pack_tokens")}

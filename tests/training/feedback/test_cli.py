@@ -1,4 +1,4 @@
-"""``udr feedback score | export | stats``: what is exported is what the model says, and nothing is scored twice."""
+"""``udr feedback score | export | stats``: the export holds the model's own numbers, and nothing is scored twice."""
 
 import json
 import shutil
@@ -9,172 +9,142 @@ from typing import Any
 import pytest
 import torch
 
-from udr.cli import main
-from udr.data import Pool, formatting
+from tests.training.conftest import Udr
+from udr.data import Pool, formatting, open_collection
+from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
+from udr_training.feedback import FeedbackRun
 from udr_training.feedback.local import CausalLM
 
-Pairs = list[dict[str, Any]]
+SIZES = ["--queries", 4, "--candidates", 5, "--out"]
 
 
-def score(tasks: Path, lm_folder: Path, run: Path, *arguments: str) -> int:
-    sizes = ["--queries", "4", "--candidates", "5"]
-    return main(["feedback", "score", str(tasks), "--lm", str(lm_folder), *sizes, "--out", str(run), *arguments])
+def export(udr: Udr, run: Path) -> list[dict[str, Any]]:
+    status, out, _ = udr("feedback", "export", run)
+    assert status == 0
+    return [json.loads(line) for line in out.splitlines()]
 
 
-def export(run: Path, capsys: pytest.CaptureFixture[str]) -> Pairs:
-    capsys.readouterr()
-    assert main(["feedback", "export", str(run)]) == 0
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def stats(udr: Udr, run: Path) -> dict[str, Any]:
+    return dict(json.loads(udr("feedback", "stats", run, "--json")[1]))
 
 
-def stats(run: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    capsys.readouterr()
-    assert main(["feedback", "stats", str(run), "--json"]) == 0
-    return dict(json.loads(capsys.readouterr().out))
+def error_of(udr: Udr, command: str, run: Path) -> str:
+    status, _, err = udr("feedback", command, run)
+    assert status == 1
+    return err
+
+
+def change_a_row(tasks: Path, copy: Path) -> Path:
+    shutil.copytree(tasks, copy, dirs_exist_ok=True)
+    path = copy / "opinion" / "reviews" / "train.jsonl"
+    path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")
+    return copy
 
 
 @pytest.fixture(scope="module")
 def scored(tasks: Path, lm_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "run"
-    assert score(tasks, lm_folder, run) == 0
+    """A run of ``udr feedback score`` with ``SIZES``."""
+    run, collection = tmp_path_factory.mktemp("runs") / "run", open_collection(tasks)
+    candidates, feedback = CandidateConfig(queries=4, num_candidates=5), FeedbackConfig(lm=str(lm_folder))
+    config = ScoringConfig(tasks=tuple(collection.tasks), candidates=candidates, feedback=feedback)
+    FeedbackRun(run, collection, config).finish()
     return run
 
 
-def test_every_pair_is_exported_with_what_the_model_read_and_said(
-    scored: Path, pools: dict[str, Pool], lm: CausalLM, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def copied(scored: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(scored, tmp_path / "copied"))
+
+
+def test_export_holds_what_the_model_read_and_its_likelihoods(
+    udr: Udr, scored: Path, pools: dict[str, Pool], lm: CausalLM
 ) -> None:
-    pairs = export(scored, capsys)
+    pairs = export(udr, scored)
     assert [pair["task"] for pair in pairs] == [name for name in ("colours", "reverse", "reviews") for _ in range(20)]
     for pair in pairs:
-        pool = pools[pair["task"]]
-        rows = {row.id: row for row in pool.rows}
+        task, rows = pools[pair["task"]].task, {row.id: row for row in pools[pair["task"]].rows}
         query, demonstration = rows[pair["query_id"]], rows[pair["demonstration_id"]]
-        shown = [formatting.demonstration_text(pool.task, demonstration)]
-        query_prompt = formatting.query_prompt(pool.task, query.input, query.choices)
-        assert pair["prompt"] == formatting.prompt(pool.task.instruction, shown, query_prompt)
-        assert pair["options"] == list(formatting.options(pool.task, query))
+        shown = [formatting.demonstration_text(task, demonstration)]
+        query_prompt = formatting.query_prompt(task, query.input, query.choices)
+        assert pair["prompt"] == formatting.prompt(task.instruction, shown, query_prompt)
+        assert pair["options"] == list(formatting.options(task, query))
         assert pair["prompt_tokens"] == list(lm.tokens(pair["prompt"], start=True))
-        for option, said in zip(pair["options"], pair["log_likelihoods"], strict=True):
+        for option, likelihood in zip(pair["options"], pair["log_likelihoods"], strict=True):
             tokens = lm.tokens(option)
             with torch.inference_mode():
                 logits = lm.model(input_ids=torch.tensor([[*pair["prompt_tokens"], *tokens]])).logits[0].double()
             logs = torch.log_softmax(logits[-1 - len(tokens) : -1], dim=-1)
-            assert said == pytest.approx(float(logs[range(len(tokens)), tokens].sum()), abs=1e-4)
+            assert likelihood == pytest.approx(float(logs[range(len(tokens)), tokens].sum()), abs=1e-4)
+        if pair["task"] == "reviews":
+            shares = torch.softmax(torch.tensor(pair["log_likelihoods"], dtype=torch.float64), dim=0)
+            assert pair["score"] == pytest.approx(float(shares[task.labels.index(query.target)]), abs=1e-6)
 
 
-def test_a_classification_score_is_the_golds_share_of_the_exported_likelihoods(
-    scored: Path, pools: dict[str, Pool], capsys: pytest.CaptureFixture[str]
+def test_resumed_run_scores_nothing_twice(udr: Udr, scored: Path, copied: Path, tasks: Path, lm_folder: Path) -> None:
+    costs = stats(udr, scored)
+    assert costs["pairs"] == costs["scored"] == 60 and costs["bytes"] > 0 and costs["seconds"] > 0
+    assert costs["pairs_per_second"] == pytest.approx(60 / costs["seconds"], rel=0.1)
+    # Neither the order of tasks nor the size of packs makes another run.
+    options = ["--tasks", "reviews,reverse,colours", "--pack-tokens", 99]
+    assert udr("feedback", "score", tasks, "--lm", lm_folder, *SIZES, copied, *options)[:2] == (0, f"{copied}\n")
+    assert stats(udr, copied)["scored"] == 60
+    assert export(udr, copied) == export(udr, scored)
+
+
+def test_runs_share_a_file_of_scores_and_remember_it(
+    udr: Udr, scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path
 ) -> None:
-    pool = pools["reviews"]
-    golds = {row.id: pool.task.labels.index(row.target) for row in pool.rows}
-    pairs = [pair for pair in export(scored, capsys) if pair["task"] == "reviews"]
-    for pair in pairs:
-        shares = torch.softmax(torch.tensor(pair["log_likelihoods"], dtype=torch.float64), dim=0)
-        assert pair["score"] == pytest.approx(float(shares[golds[pair["query_id"]]]), abs=1e-6)
-    assert len(pairs) == 20
+    shared, run = Path(shutil.copy(scored / "feedback.sqlite", tmp_path / "shared.sqlite")), tmp_path / "run"
+    command = ["feedback", "score", tasks, "--lm", lm_folder, *SIZES, run, "--tasks", "reviews"]
+    for feedback in (["--feedback", shared], []):
+        assert udr(*command, *feedback)[0] == 0
+    assert not (run / "feedback.sqlite").exists()
+    assert stats(udr, run)["scored"] == 60 and len(export(udr, run)) == 20
+    status, _, err = udr(*command, "--feedback", tmp_path / "other.sqlite")
+    assert status == 2 and "keeps its scores in" in err
+    shared.unlink()
+    for name in ("export", "stats"):
+        assert "its scores were in" in error_of(udr, name, run)
 
 
-def test_a_run_goes_on_where_it_was_and_scores_nothing_twice(
-    scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_export_refuses_changed_rows_and_a_changed_model(
+    udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path
 ) -> None:
-    whole = stats(scored, capsys)
-    assert whole["pairs"] == whole["scored"] == 60 and whole["bytes"] > 0 and whole["seconds"] > 0
-    assert whole["pairs_per_second"] == pytest.approx(60 / whole["seconds"], rel=0.1)
-    (tmp_path / "run").mkdir()
-    for _ in range(2):
-        assert score(tasks, lm_folder, tmp_path / "run") == 0
-        assert stats(tmp_path / "run", capsys)["scored"] == 60
-    assert export(tmp_path / "run", capsys) == export(scored, capsys)
+    copy, lm, run = tmp_path / "tasks", tmp_path / "lm", tmp_path / "run"
+    shutil.copytree(tasks, copy)
+    shutil.copytree(lm_folder, lm)
+    assert udr("feedback", "score", copy, "--lm", lm, *SIZES, run, "--tasks", "reviews")[0] == 0
+    change_a_row(tasks, copy)
+    assert "the rows of reviews" in error_of(udr, "export", run)
+    shutil.copytree(tasks, copy, dirs_exist_ok=True)
+    with (lm / "tokenizer.json").open("a") as file:
+        file.write(" ")
+    assert "has changed since the scoring" in error_of(udr, "export", run)
 
 
-def test_runs_may_share_a_file_of_scores(
-    scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shared = ("--feedback", str(tmp_path / "shared.sqlite"))
-    assert score(tasks, lm_folder, tmp_path / "one", *shared) == 0
-    assert score(tasks, lm_folder, tmp_path / "other", *shared, "--tasks", "reviews") == 0
-    assert stats(tmp_path / "other", capsys)["scored"] == 60
-    assert len(export(tmp_path / "other", capsys)) == 20
-    (tmp_path / "shared.sqlite").unlink()
-    assert main(["feedback", "export", str(tmp_path / "other")]) == 1
-    assert "its scores were in" in capsys.readouterr().err
-
-
-def test_a_run_can_be_moved_and_keeps_its_scores(
-    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(scored, tmp_path / "moved")
-    shutil.copytree(scored, tmp_path / "other")
-    (tmp_path / "other" / "feedback.sqlite").unlink()
-    assert stats(tmp_path / "moved", capsys)["pairs"] == 60
-    assert export(tmp_path / "moved", capsys) == export(scored, capsys)
-    assert main(["feedback", "stats", str(tmp_path / "other")]) == 1
-    assert "which no longer exists" in capsys.readouterr().err
-
-
-def test_a_run_that_keeps_its_scores_elsewhere_remembers_where(
-    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shared = str(tmp_path / "shared.sqlite")
-    assert score(tasks, lm_folder, tmp_path / "run", "--feedback", shared) == 0
-    assert score(tasks, lm_folder, tmp_path / "run") == 0
-    assert not (tmp_path / "run" / "feedback.sqlite").exists()
-    assert stats(tmp_path / "run", capsys)["scored"] == 60
-    assert score(tasks, lm_folder, tmp_path / "run", "--feedback", str(tmp_path / "other.sqlite")) == 2
-    assert "keeps its scores in" in capsys.readouterr().err
-
-
-def test_the_order_of_tasks_and_the_size_of_packs_make_no_other_run(
-    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert score(tasks, lm_folder, tmp_path / "run", "--tasks", "reviews,colours") == 0
-    assert score(tasks, lm_folder, tmp_path / "run", "--tasks", "colours,reviews", "--pack-tokens", "99") == 0
-    assert stats(tmp_path / "run", capsys)["scored"] == 40
-
-
-def test_a_run_that_is_not_finished_says_so_when_it_is_exported(
-    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
-    assert score(tasks, lm_folder, tmp_path / "run", "--tasks", "reviews") == 0
-    with sqlite3.connect(tmp_path / "run" / "feedback.sqlite") as connection:
+def test_export_of_an_incomplete_run_warns(udr: Udr, copied: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with sqlite3.connect(copied / "feedback.sqlite") as connection:
         connection.execute("DELETE FROM score WHERE query = (SELECT min(query) FROM score)")
     connection.close()
-    left = len(export(tmp_path / "run", capsys))
-    assert left < 20 and f"{20 - left} pairs are not scored yet" in caplog.text
-
-
-def test_a_language_model_that_changed_since_is_told(
-    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(lm_folder, tmp_path / "lm")
-    assert score(tasks, tmp_path / "lm", tmp_path / "run", "--tasks", "reviews") == 0
-    path = tmp_path / "lm" / "tokenizer.json"
-    path.write_text(path.read_text("utf-8") + " ", "utf-8")
-    assert main(["feedback", "export", str(tmp_path / "run")]) == 1
-    assert "has changed since the scoring" in capsys.readouterr().err
+    num_left = len(export(udr, copied))
+    assert num_left < 60 and f"{60 - num_left} pairs are not scored yet" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["config.toml", "sources.json", "places.json"])
-def test_a_damaged_run_is_refused_by_the_name_of_the_file(
-    scored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    shutil.copytree(scored, tmp_path / "run")
-    (tmp_path / "run" / name).write_text("{", "utf-8")
-    assert main(["feedback", "export", str(tmp_path / "run")]) == 1
-    assert f"{name} is none of a run" in capsys.readouterr().err
+def test_damaged_or_missing_file_is_named(udr: Udr, copied: Path, name: str) -> None:
+    (copied / name).write_text("{", "utf-8")
+    assert f"{name} is invalid" in error_of(udr, "export", copied)
+    (copied / name).unlink()
+    assert f"holds no run; {name} is missing" in error_of(udr, "export", copied)
 
 
-def test_a_training_runs_feedback_can_be_exported(
-    tasks: Path, lm_folder: Path, encoder_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    models = ["--lm", str(lm_folder), "--model", str(encoder_folder)]
-    sizes = ["--queries", "8", "--epochs", "1", "--batch-size", "8"]
-    assert main(["train", str(tasks), "--tasks", "reviews", *models, *sizes, "--out", str(tmp_path / "run")]) == 0
-    pairs = export(tmp_path / "run", capsys)
-    asked = {(pair["query_id"], pair["demonstration_id"]) for pair in pairs}
-    proposed = [json.loads((tmp_path / "run" / f"iteration-{n}" / "candidates.json").read_text()) for n in (0, 1)]
-    assert asked == {(q, d) for part in proposed for q, ids in part["reviews"].items() for d in ids}
-    assert len(asked) == len(pairs) > 8 * 12
+def test_training_runs_feedback_is_exported(udr: Udr, trained_run: Path) -> None:
+    pairs = export(udr, trained_run)
+    paths = [trained_run / f"iteration-{number}" / "candidates.json" for number in (0, 1)]
+    proposed = [json.loads(path.read_text("utf-8")) for path in paths]
+    expected = {(q, d) for tasks in proposed for part in tasks.values() for q, ids in part.items() for d in ids}
+    assert {(pair["query_id"], pair["demonstration_id"]) for pair in pairs} == expected
+    assert len(expected) == len(pairs) > 3 * 10 * 6
 
 
 @pytest.mark.parametrize(
@@ -185,50 +155,23 @@ def test_a_training_runs_feedback_can_be_exported(
         (["--candidates", "0"], 2, "candidates.num_candidates must be at least 1, found 0"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
         (["--device", "nowhere"], 2, "device 'nowhere' cannot be used"),
-        (["--pack-tokens", "-1"], 2, "feedback.pack_tokens must be at least 0, found -1"),
-        (["--lm", "http://127.0.0.1:9/v1?model=x"], 1, "127.0.0.1:9"),
+        (["--lm", "http://127.0.0.1:9/v1?model=x&characters=0"], 2, "characters= must be a number above 0"),
     ],
 )
-def test_score_refuses_what_makes_no_sense(
-    tasks: Path,
-    lm_folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    status: int,
-    message: str,
+def test_invalid_arguments_are_refused(
+    udr: Udr, tasks: Path, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
-    assert score(tasks, lm_folder, tmp_path / "run", *arguments) == status
-    captured = capsys.readouterr()
-    last = captured.err.strip().splitlines()[-1]
-    assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
-    assert captured.out == "" and not (tmp_path / "run").exists()
+    found, out, err = udr("feedback", "score", tasks, *SIZES, tmp_path / "run", *arguments)
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("udr: error: ") and message in last and "Traceback" not in err
+    assert (found, out) == (status, "") and not (tmp_path / "run").exists()
 
 
-def test_a_run_of_other_sizes_or_rows_is_not_mixed_in(
-    scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_run_of_another_configuration_or_other_rows_is_refused(
+    udr: Udr, scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path
 ) -> None:
-    assert score(tasks, lm_folder, scored, "--seed", "5") == 2
-    assert "holds a run with another configuration (seed = 0 here, seed = 5 requested)" in capsys.readouterr().err
-    shutil.copytree(tasks, tmp_path / "tasks")
-    path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
-    path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")
-    assert score(tmp_path / "tasks", lm_folder, scored) == 2
-    assert "started from other pools" in capsys.readouterr().err
-
-
-def test_rows_that_changed_since_are_not_exported(
-    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    shutil.copytree(tasks, tmp_path / "tasks")
-    assert score(tmp_path / "tasks", lm_folder, tmp_path / "run", "--tasks", "reviews") == 0
-    path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
-    path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")
-    assert main(["feedback", "export", str(tmp_path / "run")]) == 1
-    assert "the rows of reviews" in capsys.readouterr().err
-
-
-def test_a_folder_that_holds_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("export", "stats"):
-        assert main(["feedback", command, str(tmp_path)]) == 1
-        assert "holds no run" in capsys.readouterr().err
+    command = ["--lm", lm_folder, *SIZES, scored]
+    status, _, err = udr("feedback", "score", tasks, *command, "--seed", 5)
+    assert status == 2 and "holds a run with another configuration (seed = 0 here, seed = 5 requested)" in err
+    status, _, err = udr("feedback", "score", change_a_row(tasks, tmp_path / "tasks"), *command)
+    assert status == 2 and "started from other pools" in err

@@ -1,4 +1,4 @@
-"""Scores on disk: whose they are, and what is no store."""
+"""Scores on disk: separate for each model, durable, and refused in files that are not stores."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -12,107 +12,94 @@ from udr_training.feedback import FeedbackStore, PairKey, Work
 from udr_training.feedback.packing import Likelihoods
 
 
-def store(path: Path, lm: str = "table", dtype: str = "float32", wording: str = "w") -> FeedbackStore:
-    return FeedbackStore(path / "feedback.sqlite", lm, dtype, wording)
+def open_store(folder: Path, lm: str = "table", dtype: str = "float32", wording: str = "w") -> FeedbackStore:
+    return FeedbackStore(folder / "feedback.sqlite", lm, dtype, wording)
 
 
-def said(*sums: float) -> Likelihoods:
+def likelihoods(*sums: float) -> Likelihoods:
     return Likelihoods(np.array(sums), (1,) * len(sums))
+
+
+def change(path: Path, statement: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
 
 
 KEYS = [PairKey.of((str(number),), "query", ()) for number in range(3)]
 
 
 @pytest.mark.parametrize("other", [{"lm": "another"}, {"dtype": "bfloat16"}, {"wording": "v"}], ids=str)
-def test_another_models_dtypes_or_wordings_scores_are_never_read(tmp_path: Path, other: dict[str, str]) -> None:
-    with store(tmp_path) as opened:
-        opened.put(dict.fromkeys(KEYS, said(-1.0)), Work(pairs=3, tokens=30, seconds=1.0))
-    with store(tmp_path, **other) as opened:
-        assert len(opened) == 0
-        assert opened.get(KEYS) == {}
-        assert opened.work == Work()
+def test_scores_of_another_model_dtype_or_wording_are_not_read(tmp_path: Path, other: dict[str, str]) -> None:
+    with open_store(tmp_path) as store:
+        store.put(dict.fromkeys(KEYS, likelihoods(-1.0)), Work(pairs=3, tokens=30, seconds=1.0))
+    with open_store(tmp_path, **other) as store:
+        assert (len(store), store.get(KEYS), store.work) == (0, {}, Work())
 
 
-def test_log_likelihoods_come_back_as_they_were_put(tmp_path: Path) -> None:
+def test_likelihoods_and_costs_are_read_back(tmp_path: Path) -> None:
     values = {key: Likelihoods(np.array([-1.5, -2.25 - number]), (1, 300)) for number, key in enumerate(KEYS)}
-    with store(tmp_path) as opened:
-        opened.put(values)
-    with store(tmp_path) as opened:
-        found = opened.get([*KEYS, PairKey.of(("unknown",), "query", ())])
-    assert found.keys() == values.keys()
-    assert all(found[key].sums.tolist() == values[key].sums.tolist() for key in KEYS)
-    assert all(found[key].num_tokens == (1, 300) for key in KEYS)
-
-
-def test_what_scores_cost_is_added_up_over_runs(tmp_path: Path) -> None:
     for seconds in (1.5, 2.0):
-        with store(tmp_path) as opened:
-            opened.put({KEYS[0]: said(-1.0)}, Work(pairs=1, tokens=20, cut=1, seconds=seconds))
-    with store(tmp_path) as opened:
-        assert opened.work == Work(pairs=2, tokens=40, cut=2, seconds=3.5)
-        assert len(opened) == 1
+        with open_store(tmp_path) as store:
+            store.put(values, Work(pairs=1, tokens=20, cut=1, seconds=seconds))
+    with open_store(tmp_path) as store:
+        results = store.get([*KEYS, PairKey.of(("unknown",), "query", ())])
+        assert store.work == Work(pairs=2, tokens=40, cut=2, seconds=3.5)
+        assert len(store) == 3
+    assert results.keys() == values.keys()
+    assert all(results[key].sums.tolist() == values[key].sums.tolist() for key in KEYS)
+    assert all(results[key].num_tokens == (1, 300) for key in KEYS)
 
 
-def test_keys_tell_texts_apart_that_join_alike() -> None:
+def test_keys_separate_texts_that_join_alike() -> None:
     assert PairKey.of(("ab", "c"), "q", ()) != PairKey.of(("a", "bc"), "q", ())
     assert PairKey.of(("a",), "q", ("x", "y")) != PairKey.of(("a",), "q", ("xy",))
 
 
-def test_a_pair_that_is_stored_keeps_its_numbers(tmp_path: Path) -> None:
-    with store(tmp_path) as one, store(tmp_path) as other:
-        one.put({KEYS[0]: said(-1.0)})
-        other.put({KEYS[0]: said(-2.0)})
+def test_stored_pair_keeps_its_numbers(tmp_path: Path) -> None:
+    with open_store(tmp_path) as one, open_store(tmp_path) as other:
+        one.put({KEYS[0]: likelihoods(-1.0)})
+        other.put({KEYS[0]: likelihoods(-2.0)})
         assert one.get(KEYS)[KEYS[0]].sums.tolist() == other.get(KEYS)[KEYS[0]].sums.tolist() == [-1.0]
 
 
-def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
-    for number in range(10):
+def test_new_file_can_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    def open_and_count(folder: Path) -> int:
+        with open_store(folder) as store:
+            return len(store)
+
+    for number in range(5):
         with ThreadPoolExecutor(8) as pool:
-            folder = tmp_path / str(number)
-            assert list(pool.map(lambda _, folder=folder: opened_and_closed(folder), range(8))) == [0] * 8
+            assert list(pool.map(open_and_count, [tmp_path / str(number)] * 8)) == [0] * 8
 
 
-def opened_and_closed(folder: Path) -> int:
-    with store(folder) as opened:
-        return len(opened)
-
-
-def test_another_format_and_somebody_elses_file_are_refused_and_left_alone(tmp_path: Path) -> None:
-    with store(tmp_path):
-        pass
-    with sqlite3.connect(tmp_path / "feedback.sqlite") as connection:
-        connection.execute("PRAGMA user_version=99")
-    connection.close()
-    with pytest.raises(FeedbackError, match="feedback of format 99; this version of udr reads"):
-        store(tmp_path)
-    (tmp_path / "theirs").mkdir()
-    with sqlite3.connect(tmp_path / "theirs" / "feedback.sqlite") as connection:
-        connection.execute("CREATE TABLE lm (mine TEXT)")
-    connection.close()
-    before = (tmp_path / "theirs" / "feedback.sqlite").read_bytes()
-    with pytest.raises(FeedbackError, match="somebody else's"):
-        store(tmp_path / "theirs")
-    assert (tmp_path / "theirs" / "feedback.sqlite").read_bytes() == before
-
-
-def test_a_file_that_cannot_be_written_is_one_error_and_loses_nothing(tmp_path: Path) -> None:
-    with store(tmp_path) as opened:
-        opened.put({KEYS[0]: said(-1.0)})
-        opened._connection.execute("PRAGMA query_only=ON")
+def test_failed_write_is_one_error_and_loses_nothing(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        store.put({KEYS[0]: likelihoods(-1.0)})
+        store._connection.execute("PRAGMA query_only=ON")
         with pytest.raises(FeedbackError, match="cannot be used"):
-            opened.put({KEYS[1]: said(-2.0)})
-        opened._connection.execute("PRAGMA query_only=OFF")
-        opened.put({KEYS[2]: said(-3.0)})
-        assert {key: found.sums[0] for key, found in opened.get(KEYS).items()} == {KEYS[0]: -1.0, KEYS[2]: -3.0}
+            store.put({KEYS[1]: likelihoods(-2.0)})
+        store._connection.execute("PRAGMA query_only=OFF")
+        store.put({KEYS[2]: likelihoods(-3.0)})
+        assert {key: result.sums[0] for key, result in store.get(KEYS).items()} == {KEYS[0]: -1.0, KEYS[2]: -3.0}
 
 
-def test_a_folder_is_no_store(tmp_path: Path) -> None:
+def test_file_that_is_not_a_store_is_refused_and_unchanged(tmp_path: Path) -> None:
+    open_store(tmp_path / "format").close()
+    change(tmp_path / "format" / "feedback.sqlite", "PRAGMA user_version=99")
+    change(tmp_path / "database" / "feedback.sqlite", "CREATE TABLE lm (mine TEXT)")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "feedback.sqlite").write_text("not scores, but a text that is long enough" * 50)
+    for name, message in (
+        ("format", "feedback of format 99; this version of udr reads"),
+        ("database", "another application's SQLite database"),
+        ("text", "not a feedback store"),
+    ):
+        before = (tmp_path / name / "feedback.sqlite").read_bytes()
+        with pytest.raises(FeedbackError, match=message):
+            open_store(tmp_path / name)
+        assert (tmp_path / name / "feedback.sqlite").read_bytes() == before
     (tmp_path / "feedback.sqlite").mkdir()
     with pytest.raises(FeedbackError, match="cannot be used"):
-        store(tmp_path)
-
-
-def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "feedback.sqlite").write_text("these are not scores, but a text that is long enough" * 50)
-    with pytest.raises(FeedbackError, match="not a feedback store"):
-        store(tmp_path)
+        open_store(tmp_path)

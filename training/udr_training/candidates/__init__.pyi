@@ -1,7 +1,7 @@
 from .proposal import (
-    Candidates as Candidates, Neighbours as Neighbours, CandidatePool as CandidatePool,
-    bm25_neighbours as bm25_neighbours,
-    encoder_neighbours as encoder_neighbours, first_neighbours as first_neighbours, propose as propose,
+    CandidatePool as CandidatePool, Candidates as Candidates, Neighbours as Neighbours,
+    bm25_neighbours as bm25_neighbours, encoder_neighbours as encoder_neighbours, first_neighbours as first_neighbours,
+    propose as propose,
 )
 from .ranking import (
     RankedExample as RankedExample, ndcg as ndcg, rank_candidates as rank_candidates, ranks as ranks,

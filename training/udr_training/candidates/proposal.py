@@ -18,7 +18,11 @@ Neighbours = Callable[[Sequence[Row], int], list[list[int]]]
 
 
 def propose(
-    others: "CandidatePool", queries: Sequence[Row], neighbours: Neighbours, num_candidates: int, random_share: float
+    candidate_pool: "CandidatePool",
+    queries: Sequence[Row],
+    neighbours: Neighbours,
+    num_candidates: int,
+    random_share: float,
 ) -> Candidates:
     """Return ``num_candidates`` demonstrations per query: its neighbours, and a random share.
 
@@ -26,27 +30,21 @@ def propose(
     task and query id, so later iterations draw the same demonstrations, which are scored already.
 
     Args:
-        others: the pool of demonstrations.
+        candidate_pool: the demonstrations.
         queries: rows of the same task, in the pool or not.
         neighbours: the search for the nearest rows.
-        num_candidates: at most the pool's size minus the query's copies.
+        num_candidates: if the pool is smaller, all of it.
         random_share: the share of candidates drawn at random, 0 to 1.
     """
-    near = num_candidates - round(num_candidates * random_share)
-    nearest = others.nearest(queries, neighbours, near)
+    nearest = candidate_pool.nearest(queries, neighbours, num_candidates - round(num_candidates * random_share))
     return {
-        query.id: tuple(row.id for row in others.filled(query, rows, num_candidates))
+        query.id: tuple(row.id for row in candidate_pool.filled(query, rows, num_candidates))
         for query, rows in zip(queries, nearest, strict=True)
     }
 
 
 class CandidatePool:
-    """The rows of a pool that can be shown for a query: not the query itself or a copy of it.
-
-    Args:
-        pool: the pool.
-        seed: the seed of random draws.
-    """
+    """The rows of a pool that can be shown for a query: not the query itself or a copy of it; random draws by seed."""
 
     def __init__(self, pool: Pool, seed: int) -> None:
         self.pool, self._seed = pool, seed
@@ -61,17 +59,14 @@ class CandidatePool:
         """Return at most ``count`` neighbours of each query, nearest first."""
         # Request as many more as a query can have copies among its neighbours.
         requested = min(len(self.pool), count + len(self.pool) - self.fewest)
-        return [
-            [self.pool.rows[position] for position in positions if self._keys[position] != own][:count]
-            for own, positions in zip(map(self._key, queries), neighbours(queries, requested), strict=True)
-        ]
+        found = neighbours(queries, requested)
+        return [self._others(query, positions)[:count] for query, positions in zip(queries, found, strict=True)]
 
     def drawn(self, query: Row, purpose: str = "") -> list[Row]:
         """Return all rows for a query, in an order that depends only on seed, task, query id and purpose."""
         digest = hashlib.sha256(f"{self._seed}:{self.pool.task.name}:{query.id}{purpose}".encode()).digest()
         positions = random.Random(int.from_bytes(digest[:8])).sample(range(len(self.pool)), len(self.pool))
-        own = self._key(query)
-        return [self.pool.rows[position] for position in positions if self._keys[position] != own]
+        return self._others(query, positions)
 
     def context(self, query: Row, size: int) -> tuple[Row, ...]:
         """Return the demonstrations that the language model sees before each candidate of a query.
@@ -80,10 +75,6 @@ class CandidatePool:
         more than the example; after two, it compares the query with both. The context is drawn per query, so that no
         single context is learned, and is the same for all of a query's candidates, so that only they differ. A
         candidate that is also in the context is shown twice.
-
-        Args:
-            query: the query.
-            size: the number of demonstrations; the paper has 0.
         """
         return tuple(self.drawn(query, ":context")[:size]) if size else ()
 
@@ -93,8 +84,9 @@ class CandidatePool:
             return list(rows)
         return list({row.id: row for row in [*rows, *self.drawn(query)]}.values())[:count]
 
-    def _key(self, query: Row) -> str:
-        return copy_text(self.pool.task, query)
+    def _others(self, query: Row, positions: Sequence[int]) -> list[Row]:
+        own = copy_text(self.pool.task, query)
+        return [self.pool.rows[position] for position in positions if self._keys[position] != own]
 
 
 def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:
@@ -104,15 +96,13 @@ def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:
     never for a retriever.
     """
 
-    def of(row: Row) -> str:
+    def text(row: Row) -> str:
         return row.target if targets else formatting.input_words(pool.task, row.input, row.choices)
 
-    index = BM25Search([of(row) for row in pool.rows])
-
-    def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:
-        return [[position for position, _ in hits] for hits in index.search([of(row) for row in queries], count)]
-
-    return neighbours
+    index = BM25Search(list(map(text, pool.rows)))
+    return lambda queries, count: [
+        [position for position, _ in hits] for hits in index.search(list(map(text, queries)), count)
+    ]
 
 
 def first_neighbours(pool: Pool) -> Neighbours:

@@ -21,12 +21,7 @@ class RankedExample:
 
 
 def rank_candidates(query_id: str, scores: Mapping[str, float]) -> RankedExample:
-    """Return the candidates of a query in the order of their scores.
-
-    Args:
-        query_id: the query's id.
-        scores: by demonstration id; higher is better.
-    """
+    """Return a query's candidates in the order of their scores, which are by demonstration id."""
     best_first = sorted(scores, key=lambda candidate: (-scores[candidate], candidate))
     return RankedExample(query_id, tuple(best_first), tuple(scores[candidate] for candidate in best_first))
 
@@ -53,9 +48,5 @@ def ndcg(retrieved: Sequence[int], cut: int = 8) -> float:
 
 
 def reciprocal_rank(retrieved: Sequence[int]) -> float:
-    """Return 1 / the position of the first candidate with the highest score; 1 is the best.
-
-    Args:
-        retrieved: as for ``ndcg``.
-    """
+    """Return 1 / the position of the first candidate with the highest score; 1 is the best; see ``ndcg``."""
     return 1 / (1 + retrieved.index(min(retrieved)))

@@ -16,12 +16,12 @@ PRESETS = ("cpu", "default", "paper")
 
 
 def load_config(preset: str, overrides: Mapping[str, object], file: Path | None = None) -> RunConfig:
-    """Return a preset's configuration, overridden by a file's values, overridden by ``overrides``.
+    """Return a preset's configuration, overridden by a TOML file's values, overridden by ``overrides``.
 
     Args:
-        preset: ``cpu``, ``default`` or ``paper``.
+        preset: one of ``PRESETS``.
         overrides: by dotted name, such as ``train.epochs``; None is ignored.
-        file: a TOML file with the tables ``candidates``, ``feedback`` and ``train``.
+        file: with the tables ``candidates``, ``feedback`` and ``train``.
 
     Raises:
         ConfigError: a name is unknown, or a value is invalid.
@@ -43,7 +43,6 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``old`` with the values of ``new``, table by table."""
     both = [name for name, value in new.items() if isinstance(value, Mapping) and isinstance(old.get(name), Mapping)]
     return {**old, **new, **{name: _merged(old[name], new[name]) for name in both}}
 
@@ -95,14 +94,14 @@ _Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfi
 
 
 def _apply(stage: _Stage, values: Mapping[str, Any]) -> _Stage:
-    kinds = get_type_hints(type(stage))
+    types = get_type_hints(type(stage))
     changes: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in kinds:
-            raise ConfigError(f"unknown setting {name!r}; the known settings are {', '.join(kinds)}")
+        if name not in types:
+            raise ConfigError(f"unknown setting {name!r}; the known settings are {', '.join(types)}")
         old: Any = getattr(stage, name)
         is_table = isinstance(value, Mapping) and is_dataclass(old)
-        changes[name] = _apply(old, dict(value)) if is_table else _checked(name, value, kinds[name])
+        changes[name] = _apply(old, value) if is_table else _checked(name, value, types[name])
     return replace(stage, **changes)
 
 

@@ -1,8 +1,9 @@
 """Configuration: one frozen dataclass per stage."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
+from operator import attrgetter
 
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
@@ -120,19 +121,10 @@ class ScoringConfig:
     feedback: FeedbackConfig = FeedbackConfig()
 
     def __post_init__(self) -> None:
-        candidates, feedback = self.candidates, self.feedback
-        _check_least(
-            {
-                "seed": (self.seed, 0),
-                "candidates.pool": (candidates.pool, 0),
-                "candidates.queries": (candidates.queries, 0),
-                "candidates.num_candidates": (candidates.num_candidates, 1),
-                "feedback.context": (feedback.context, 0),
-                "feedback.pack_tokens": (feedback.pack_tokens, 0),
-            }
-        )
-        _check_shares({"candidates.random_share": candidates.random_share})
-        _check_among("feedback.dtype", feedback.dtype, DTYPES)
+        _check_at_least(self, 0, "seed candidates.pool candidates.queries feedback.context feedback.pack_tokens")
+        _check_at_least(self, 1, "candidates.num_candidates")
+        _check_shares(self, "candidates.random_share")
+        _check_among(self, "feedback.dtype", DTYPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,33 +140,16 @@ class RunConfig(ScoringConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         train = self.train
-        _check_least(
-            {
-                "train.iterations": (train.iterations, 1),
-                "train.epochs": (train.epochs, 1),
-                "train.patience": (train.patience, 0),
-                "train.batch_size": (train.batch_size, 1),
-                "train.mini_batch": (train.mini_batch, 0),
-                "train.list_length": (train.list_length, 2),
-                "train.lora_rank": (train.lora_rank, 0),
-                "train.score_margin": (train.score_margin, 0),
-                "train.temperature": (train.temperature, 0),
-                "train.max_tokens": (train.max_tokens, 0),
-                "train.alpha": (train.alpha, 0),
-            }
-        )
-        _check_shares(
-            {
-                "train.warmup": train.warmup,
-                "train.ranking_weight": train.ranking_weight,
-                "train.validation": train.validation,
-            }
-        )
-        _check_among("train.dtype", train.dtype, ("float32", "bfloat16"))
-        _check_among("train.towers", train.towers, (1, 2))
-        _check_among("train.pooling", train.pooling, ("model", "mean", "cls"))
-        _check_among("train.draws", train.draws, ("uniform", "stratified"))
-        _check_among("train.loss", train.loss, LOSSES)
+        _check_at_least(self, 2, "train.list_length")
+        _check_at_least(self, 1, "train.iterations train.epochs train.batch_size")
+        _check_at_least(self, 0, "train.patience train.mini_batch train.lora_rank train.max_tokens train.alpha")
+        _check_at_least(self, 0, "train.score_margin train.temperature")
+        _check_shares(self, "train.warmup train.ranking_weight train.validation")
+        _check_among(self, "train.dtype", ("float32", "bfloat16"))
+        _check_among(self, "train.towers", (1, 2))
+        _check_among(self, "train.pooling", ("model", "mean", "cls"))
+        _check_among(self, "train.draws", ("uniform", "stratified"))
+        _check_among(self, "train.loss", LOSSES)
         for name in ("learning_rate", "score_temperature"):
             if not 0 < getattr(train, name) < math.inf:
                 raise ConfigError(f"train.{name} must be above 0, found {getattr(train, name)}")
@@ -199,18 +174,21 @@ def updates_while_backward(optimizer: str) -> bool:
     return optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")
 
 
-def _check_among(name: str, value: object, known: Collection[object]) -> None:
+def _check_among(config: ScoringConfig, name: str, known: Collection[object]) -> None:
+    value = attrgetter(name)(config)
     if value not in known:
         raise ConfigError(f"{name} must be one of {', '.join(map(str, known))}, found {value!r}")
 
 
-def _check_least(values: Mapping[str, tuple[float, float]]) -> None:
-    for name, (value, least) in values.items():
-        if not value >= least or value == math.inf:
+def _check_at_least(config: ScoringConfig, least: int, names: str) -> None:
+    for name in names.split():
+        value = attrgetter(name)(config)
+        if not least <= value < math.inf:
             raise ConfigError(f"{name} must be at least {least}, found {value}")
 
 
-def _check_shares(values: Mapping[str, float]) -> None:
-    for name, share in values.items():
-        if not 0 <= share <= 1:
-            raise ConfigError(f"{name} must be between 0 and 1, found {share}")
+def _check_shares(config: ScoringConfig, names: str) -> None:
+    for name in names.split():
+        value = attrgetter(name)(config)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{name} must be between 0 and 1, found {value}")

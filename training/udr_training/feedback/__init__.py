@@ -1,4 +1,4 @@
-"""Feedback: what a language model says of a target, given one demonstration and a query."""
+"""Feedback: how likely a language model finds each answer to a query after a demonstration."""
 
 import lazy_loader
 

@@ -1,6 +1,7 @@
 """The commands ``udr feedback score``, ``export`` and ``stats``."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,18 +39,20 @@ def score(
     from udr.data import open_collection
     from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
 
-    listed = names_of(tasks)
-    cut = CandidateConfig(pool=pool, queries=queries, num_candidates=candidates, random_share=random_share)
-    who = FeedbackConfig(lm=lm, dtype=dtype, device=device, context=context, pack_tokens=pack_tokens)
-    # Validate before the imports below, which take seconds.
-    ScoringConfig(seed=seed, candidates=cut, feedback=who)
-    collection = open_collection(tasks_folder, listed)
-    config = ScoringConfig(tasks=tuple(collection.tasks), seed=seed, candidates=cut, feedback=who)
+    names = names_of(tasks)
+    requested = ScoringConfig(
+        seed=seed,
+        candidates=CandidateConfig(pool=pool, queries=queries, num_candidates=candidates, random_share=random_share),
+        feedback=FeedbackConfig(lm=lm, dtype=dtype, device=device, context=context, pack_tokens=pack_tokens),
+    )
+    collection = open_collection(tasks_folder, names)
 
+    # After the checks above, since this import takes seconds.
     from udr_training.feedback.run import FeedbackRun
 
     quiet()
-    FeedbackRun(out, collection, config, feedback=feedback, report=show_progress).finish()
+    config = replace(requested, tasks=tuple(collection.tasks))
+    FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress).finish()
     typer.echo(str(out))
 
 
@@ -68,5 +71,5 @@ def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print
     """Print the cost of a run's scores: pairs, tokens, seconds, bytes."""
     from udr_training.feedback.export import statistics
 
-    numbers = statistics(run).to_json()
+    numbers = statistics(run)
     typer.echo(json.dumps(numbers) if as_json else "\n".join(f"{name}: {value}" for name, value in numbers.items()))

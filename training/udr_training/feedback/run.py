@@ -1,25 +1,50 @@
-"""The feedback of a run: the candidates of its iterations and their scores."""
+"""The feedback of a run: its language model, the candidates of its iterations, and their scores."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from udr.data import Collection, Pool, formatting
+from udr.data import Collection, Pool, formatting, pool_digest
 from udr.models import hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, first_neighbours
-from udr_training.config import ScoringConfig
-from udr_training.feedback.lm import identify, load_lm
-from udr_training.feedback.scoring import Progress, score_pairs
+from udr_training.config import FeedbackConfig, ScoringConfig
+from udr_training.feedback.local import CausalLM, check_device
+from udr_training.feedback.pairs import TrainingTask
+from udr_training.feedback.remote import RemoteLM
+from udr_training.feedback.scoring import FeedbackLM, Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
-from udr_training.feedback.task import TrainingTask
 from udr_training.run_folder import RunFolder
 
-Report = Callable[[str, Progress], None]
+OnProgress = Callable[[str, Progress], None]
 """Called with a task's name and the progress of its scoring."""
 
 Scores = Mapping[tuple[str, str], float]
 """Scores by query id and demonstration id; higher is better."""
+
+
+def is_remote(name: str) -> bool:
+    """Return whether a language model's name is a server's URL."""
+    return name.startswith(("http://", "https://"))
+
+
+def load_lm(config: FeedbackConfig) -> FeedbackLM:
+    """Load a language model, or connect to its server; errors as ``CausalLM.load`` and ``RemoteLM.connect``."""
+    return RemoteLM.connect(config.lm) if is_remote(config.lm) else load_local(config)
+
+
+def load_local(config: FeedbackConfig) -> CausalLM:
+    """Load a language model in this process, which can also generate; errors as ``CausalLM.load``."""
+    return CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
+
+
+def _identify(config: FeedbackConfig) -> tuple[str, str]:
+    """Return a language model's fingerprint and dtype without loading it; a remote one is queried."""
+    if is_remote(config.lm):
+        lm = RemoteLM.connect(config.lm)
+        return lm.fingerprint, lm.dtype
+    check_device(config.device)
+    return hub.fingerprint(hub.locate(config.lm)), config.dtype
 
 
 class FeedbackRun:
@@ -30,8 +55,8 @@ class FeedbackRun:
         collection: the tasks.
         config: everything that the result depends on.
         feedback: the file of scores, which runs can share; None uses one in the run directory.
-        report: called with the progress.
-        fewest: the smallest number of candidates that a query needs.
+        on_progress: called after every pack.
+        min_candidates: the smallest number of candidates that a query needs.
         sources: hashes of the run's other inputs.
 
     Raises:
@@ -48,30 +73,25 @@ class FeedbackRun:
         config: ScoringConfig,
         *,
         feedback: Path | None = None,
-        report: Report = lambda *_: None,
-        fewest: int = 1,
+        on_progress: OnProgress = lambda *_: None,
+        min_candidates: int = 1,
         sources: Mapping[str, Json] | None = None,
     ) -> None:
-        self.folder, self._config, self._report = RunFolder(path), config.feedback, report
-        tasks = {name: TrainingTask.cut(task, config, fewest) for name, task in collection.tasks.items()}
+        self.folder, self._config, self._on_progress = RunFolder(path), config.feedback, on_progress
+        tasks = {name: TrainingTask.sample(task, config, min_candidates) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
-        order = self.folder.claim(config, {**(sources or {}), **self._sources(tasks)}, self._places(collection))
+        lm, dtype = _identify(self._config)
+        own: dict[str, Json] = {
+            "lm": lm,
+            "lm_dtype": dtype,
+            "lm_wording": formatting.LM_WORDING,
+            "pools": {name: pool_digest(task.pool) for name, task in tasks.items()},
+        }
+        local = {"lm": Path(self._config.lm).expanduser()} if hub.is_local(self._config.lm) else {}
+        paths = {"tasks": collection.root, "feedback": self._store, **local}
+        order = self.folder.claim(config, {**(sources or {}), **own}, paths)
         # Random draws depend on the order of the tasks: keep the original one.
         self.tasks = {name: tasks[name] for name in order or tasks}
-
-    def _sources(self, tasks: Mapping[str, TrainingTask]) -> dict[str, Json]:
-        lm = identify(self._config)
-        return {
-            "lm": lm.fingerprint,
-            "lm_dtype": lm.dtype,
-            "lm_wording": formatting.LM_WORDING,
-            "pools": {name: task.digest for name, task in tasks.items()},
-        }
-
-    def _places(self, collection: Collection) -> dict[str, Path]:
-        """Return the paths that the scores depend on."""
-        lm = {"lm": Path(self._config.lm).expanduser()} if hub.is_local(self._config.lm) else {}
-        return {"tasks": collection.root, "feedback": self._store, **lm}
 
     def finish(self) -> dict[str, Scores]:
         """Score all missing pairs, and return all scores by task."""
@@ -79,12 +99,7 @@ class FeedbackRun:
         return self.scores(0)
 
     def propose(self, number: int, neighbours: Callable[[Pool], Neighbours]) -> None:
-        """Propose the candidates of an iteration, unless they exist.
-
-        Args:
-            number: the iteration.
-            neighbours: returns a pool's search.
-        """
+        """Propose the candidates of an iteration by each pool's search, unless they exist."""
         if not self.folder.is_proposed(number):
             with self.folder.timed(number, "candidates"):
                 proposed = {name: task.propose(neighbours(task.pool)) for name, task in self.tasks.items()}
@@ -96,8 +111,8 @@ class FeedbackRun:
             candidates = self.folder.candidates(number + 1)
             # Loaded each time, so that training has the memory for itself.
             lm = load_lm(self._config)
-            with FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as opened:
+            with FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
                 return {
-                    name: score_pairs(lm, opened, task.pairs(candidates[name]), partial(self._report, name))
+                    name: score_pairs(lm, store, task.pairs(candidates[name]), partial(self._on_progress, name))
                     for name, task in self.tasks.items()
                 }

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from udr.data import Kind, Normalise, Task, formatting
 from udr_training.feedback.packing import Likelihoods, Prompt
-from udr_training.feedback.pairs import LMTokenizer, Pair, pair_prompt
+from udr_training.feedback.pairs import Pair
+from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptText
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 _LOG = logging.getLogger(__name__)
-
-_BLOCK = 5_000
-"""Pairs scheduled at a time: enough to fill packs, few enough for memory."""
 
 
 class FeedbackLM(LMTokenizer, Protocol):
@@ -36,10 +34,8 @@ class FeedbackLM(LMTokenizer, Protocol):
 def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
     """Return the values by which a task compares its options, [num_options]: log-likelihoods, in total or per token.
 
-    Args:
-        task: its ``normalise`` decides; by default classification uses sums, since its labels are the same for every
-            query, and other kinds use means.
-        likelihoods: the likelihoods of the options.
+    The task's ``normalise`` decides; by default classification uses sums, since its labels are the same for every
+    query, and other kinds use means.
     """
     values = likelihoods.sums.astype(np.float64)
     default = Normalise.SUM if task.kind is Kind.CLASSIFICATION else Normalise.MEAN
@@ -47,14 +43,9 @@ def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
 
 
 def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
-    """Return a demonstration's score; higher is better (paper, section 3.2).
+    """Return a demonstration's score from its ``option_values``; higher is better (paper, section 3.2).
 
     Classification and multiple choice: the gold option's softmax share. Generation: the target's value.
-
-    Args:
-        task: the task.
-        values: [num_options], see ``option_values``.
-        gold: the position of the gold option.
     """
     if task.kind is Kind.GENERATION:
         return float(values[gold])
@@ -62,16 +53,14 @@ def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
     return float(shares[gold] / shares.sum())
 
 
+def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
+    """Return a pair's score from the likelihoods of its options."""
+    return score(pair.task, option_values(pair.task, likelihoods), formatting.gold(pair.task, pair.query))
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of scoring.
-
-    Attributes:
-        done: pairs scored.
-        total: pairs to score.
-        tokens: tokens of the scored prompts and options.
-        seconds: seconds since the start.
-    """
+    """The progress of scoring: pairs, tokens of their prompts and options, and seconds since the start."""
 
     done: int
     total: int
@@ -83,7 +72,9 @@ def score_pairs(
     lm: FeedbackLM,
     store: FeedbackStore,
     pairs: Iterable[Pair],
-    progress: Callable[[Progress], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    block: int = 5_000,
 ) -> dict[tuple[str, str], float]:
     """Return the score of each pair by (query id, demonstration id); missing ones are computed and stored.
 
@@ -91,44 +82,47 @@ def score_pairs(
         lm: the language model of ``store``.
         store: the log-likelihoods; written after every pack, so a kill loses at most one pack.
         pairs: pairs of one task.
-        progress: called after every pack.
+        on_progress: called after every pack.
+        block: pairs tokenised and planned at a time: enough to fill packs, few enough for memory.
     """
-    keyed = [(pair.key, pair) for pair in pairs]
+    renderer = PromptRenderer()
+    rendered = [(pair, pair.text(renderer)) for pair in pairs]
+    keys = [text.key for _, text in rendered]
     # Copies with other ids share a key and are scored once.
-    distinct = dict(keyed)
+    distinct = dict(zip(keys, rendered, strict=True))
     known = store.get(distinct)
-    missing = sorted((key for key in distinct if key not in known), key=lambda key: _work_order(key, distinct[key]))
+    missing = sorted((key for key in distinct if key not in known), key=lambda key: _work_order(key, *distinct[key]))
     started = time.monotonic()
     done, total = 0, Work()
-    for first in range(0, len(missing), _BLOCK):
-        block = {key: distinct[key] for key in missing[first : first + _BLOCK]}
-        for planned, scored, work in _score_block(lm, store, block):
+    for first in range(0, len(missing), block):
+        for planned, scored, work in _score_block(
+            lm, store, {key: distinct[key] for key in missing[first : first + block]}
+        ):
             store.put(scored, work)
             done, total = done + planned, total + work
-            progress(Progress(done, len(missing), total.tokens, time.monotonic() - started))
+            on_progress(Progress(done, len(missing), total.tokens, time.monotonic() - started))
     if total.cut:
         message = "%d of %d prompts were too long: demonstrations lost %d tokens"
         _LOG.warning(message, total.cut, total.pairs, total.lost)
     # Read back, so that a resumed run has exactly the numbers of an uninterrupted one.
     known |= store.get(missing)
-    return {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for key, pair in keyed}
+    return {
+        (pair.query.id, pair.demonstration.id): pair_score(pair, known[key])
+        for key, (pair, _) in zip(keys, rendered, strict=True)
+    }
 
 
-def _work_order(key: PairKey, pair: Pair) -> tuple[int, list[str], bytes]:
-    """Return a pair's sort key: long prefixes first, equal prefixes together."""
-    return (
-        -len(formatting.demonstration_text(pair.task, pair.shown[0])),
-        [row.id for row in pair.context],
-        key.demonstration,
-    )
+def _work_order(key: PairKey, pair: Pair, text: PromptText) -> tuple[int, list[str], bytes]:
+    # Long prefixes first, equal prefixes together.
+    return -sum(map(len, text.demonstrations[0])), [row.id for row in pair.context], key.demonstration
 
 
 def _score_block(
-    lm: FeedbackLM, store: FeedbackStore, pairs: Mapping[PairKey, Pair]
+    lm: FeedbackLM, store: FeedbackStore, pairs: Mapping[PairKey, tuple[Pair, PromptText]]
 ) -> Iterator[tuple[int, dict[PairKey, Likelihoods], Work]]:
     """Yield, pack by pack, the number of pairs, their likelihoods and the cost."""
     keys = list(pairs)
-    prompts = [pair_prompt(lm, pair) for pair in pairs.values()]
+    prompts = [text.tokenize(lm, num_common=len(pair.context)) for pair, text in pairs.values()]
     for planned in lm.plan(prompts):
         # Another run with the same file may have scored some of them in the meantime.
         stored = store.get(keys[number] for number in planned)
@@ -144,8 +138,3 @@ def _score_block(
             seconds=time.monotonic() - started,
         )
         yield len(planned), dict(zip((keys[number] for number in numbers), likelihoods, strict=True)), work
-
-
-def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
-    """Return a pair's score from the likelihoods of its options."""
-    return score(pair.task, option_values(pair.task, likelihoods), formatting.gold(pair.task, pair.query))

@@ -1,6 +1,6 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,28 +8,24 @@ from udr.data import Collection, formatting
 from udr.types import Json
 from udr_training.candidates import Candidates, first_neighbours
 from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask, load_lm
+from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm
 from udr_training.planning.throughput import pairs_per_second, seconds_per_step
 from udr_training.run_folder import RunFolder
 from udr_training.trainer import check_optimizer, num_learned, num_steps, starting_model
 
-_BYTES_A_PAIR = 40
-"""The size of a stored pair; measured in ``docs/results/feedback.md``."""
+# Measured in docs/results/feedback.md.
+_BYTES_PER_PAIR = 40
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """One task's share of a run.
+    """One task's share of a run; ``queries`` include held-out ones, and ``candidates`` are per query and iteration.
 
     Attributes:
-        task: its name.
-        pool: demonstrations.
-        queries: training queries, including held-out ones.
-        candidates: candidates per query and iteration.
-        pairs: pairs to score in the first iteration.
-        stored: how many of them are already scored.
-        later_pairs: pairs to score in later iterations, at most.
-        pairs_per_second: the measured rate.
+        pairs: to score in the first iteration.
+        stored: those of them that are already scored.
+        later_pairs: to score in later iterations, at most.
+        pairs_per_second: measured.
     """
 
     task: str
@@ -49,13 +45,10 @@ class TaskPlan:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """The plan of a run.
+    """The plan of a run: ``iterations`` trainings of ``steps`` steps each.
 
     Attributes:
-        tasks: the plan of each task.
-        iterations: trainings.
-        steps: steps per training.
-        seconds_per_step: the measured time.
+        seconds_per_step: measured.
         disk_bytes: the largest size of the run directory: scores, models, checkpoints.
     """
 
@@ -96,64 +89,55 @@ class RunPlan:
 
 
 def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Path | None = None) -> RunPlan:
-    """Measure the cost of a run.
+    """Measure the cost of a run; nothing is written.
 
     Args:
-        path: the run directory; it need not exist, and is not changed.
+        path: the run directory; it need not exist.
         collection: the tasks.
         config: the run's configuration.
         feedback: the file of scores; existing scores cost nothing.
 
     Raises:
-        ConfigError: the directory belongs to a run with another configuration, a pool is too small, or the device does
-            not exist.
-        ModelError: a model cannot be found.
-        FeedbackError: a remote language model returns no usable scores.
+        UdrError: as for ``Run``.
     """
     check_optimizer(config.train.optimizer)
-    folder = RunFolder(path)
+    train, folder = config.train, RunFolder(path)
     if (path / "config.toml").exists():
         folder.check(config)
-    cut = {name: TrainingTask.cut(task, config, config.train.list_length) for name, task in collection.tasks.items()}
-    proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in cut.items()}
-    model = starting_model(config.train, config.train.model)
-    step = seconds_per_step(model, cut, proposed, config)
+    tasks = {name: TrainingTask.sample(task, config, train.list_length) for name, task in collection.tasks.items()}
+    proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in tasks.items()}
+    model = starting_model(train, train.model)
+    step = seconds_per_step(model, tasks, proposed, config)
     lm, store = load_lm(config.feedback), folder.scores(feedback)
-    tasks = tuple(_task_plan(cut[name], proposed[name], lm, store, config) for name in cut)
+    plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config) for name in tasks)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    iterations = config.train.iterations
-    learned = {name: num_learned(len(task.queries), config.train) for name, task in cut.items()}
+    # A model per iteration and the final copy; three checkpoints with the optimizer's two moments.
+    models = train.iterations + 1 + 3 * 3
     return RunPlan(
-        tasks=tasks,
-        iterations=iterations,
-        steps=num_steps(config.train, learned),
+        tasks=plans,
+        iterations=train.iterations,
+        steps=num_steps(train, {name: num_learned(len(task.queries), train) for name, task in tasks.items()}),
         seconds_per_step=step,
-        # A model per iteration and the final copy; three checkpoints with the optimizer's two moments.
-        disk_bytes=_BYTES_A_PAIR * sum(task.pairs + task.later_pairs for task in tasks)
-        + weights * (iterations + 1 + 3 * 3),
+        disk_bytes=_BYTES_PER_PAIR * sum(plan.pairs + plan.later_pairs for plan in plans) + weights * models,
     )
 
 
-def _num_stored(store: Path, lm: FeedbackLM, pairs: Sequence[Pair]) -> int:
-    if not store.exists():
-        return 0
-    with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as opened:
-        return len(opened.get({pair.key for pair in pairs}))
-
-
 def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig) -> TaskPlan:
-    pairs = task.pairs(proposed)
-    later = config.train.iterations - 1
+    pairs, stored = task.pairs(proposed), 0
+    if store.exists():
+        with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
+            stored = len(scores.get({pair.key for pair in pairs}))
+    candidates = config.candidates
     # Random candidates are the same in every iteration; all others may be new.
-    drawn = round(config.candidates.num_candidates * config.candidates.random_share)
+    num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
     return TaskPlan(
         task=task.pool.task.name,
         pool=len(task.pool),
         queries=len(task.queries),
-        candidates=config.candidates.num_candidates,
+        candidates=candidates.num_candidates,
         pairs=len(pairs),
-        stored=_num_stored(store, lm, pairs),
-        later_pairs=later * len(task.queries) * (config.candidates.num_candidates - drawn),
+        stored=stored,
+        later_pairs=(config.train.iterations - 1) * len(task.queries) * num_new,
         pairs_per_second=pairs_per_second(lm, pairs),
     )
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
@@ -17,24 +16,15 @@ from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask,
 from udr_training.losses import CandidateLoss
 from udr_training.trainer import dataset, split
 
-_PAIRS = 32
-"""Pairs to score."""
-
-_STEPS = 3
-"""Steps to take; the first is not counted."""
+# Pairs to score, and steps to take, of which the first is not counted.
+_PAIRS, _STEPS = 32, 3
 
 
 def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> float:
-    """Return a language model's rate of scoring pairs of one task.
-
-    Args:
-        lm: the language model.
-        pairs: pairs of one task; the whole task is faster if few demonstrations occur often.
-    """
+    """Return a language model's rate on pairs of one task; the whole task is faster if demonstrations recur often."""
     some = pairs[:_PAIRS]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "rate.sqlite"
-        with FeedbackStore(path, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
+        with FeedbackStore(Path(folder) / "rate.sqlite", lm.fingerprint, lm.dtype, "") as store:
             # A warm-up.
             score_pairs(lm, store, some[:1])
             started = time.monotonic()
@@ -43,22 +33,17 @@ def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> float:
 
 
 def seconds_per_step(
-    model: SentenceTransformer,
-    tasks: Mapping[str, TrainingTask],
-    proposed: Mapping[str, Candidates],
-    config: RunConfig,
+    model: SentenceTransformer, tasks: Mapping[str, TrainingTask], proposed: Mapping[str, Candidates], config: RunConfig
 ) -> float:
-    """Return the time of a training step, on the task with the median length of demonstrations.
+    """Return the time of a training step on synthetic scores, on the task with the median length of demonstrations."""
 
-    Args:
-        model: the encoder to train.
-        tasks: by name.
-        proposed: their candidates, which get synthetic scores.
-        config: the run's configuration.
-    """
-    name = sorted(tasks, key=lambda name: _mean_length(tasks[name]))[len(tasks) // 2]
+    def mean_length(name: str) -> float:
+        pool = tasks[name].pool
+        return sum(len(formatting.encoder_demonstration(pool.task, row)) for row in pool.rows) / len(pool)
+
+    name = sorted(tasks, key=mean_length)[len(tasks) // 2]
     examples = [
-        RankedExample(query, candidates, tuple(-float(position) for position in range(len(candidates))))
+        RankedExample(query, candidates, tuple(-float(position) for position, _ in enumerate(candidates)))
         for query, candidates in proposed[name].items()
     ]
     train = replace(config.train, validation=0.0)
@@ -78,7 +63,3 @@ def seconds_per_step(
         value.backward()
         times.append(time.monotonic() - started)
     return min(times[1:])
-
-
-def _mean_length(task: TrainingTask) -> float:
-    return float(np.mean([len(formatting.encoder_demonstration(task.pool.task, row)) for row in task.pool.rows]))

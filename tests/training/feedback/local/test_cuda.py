@@ -1,4 +1,4 @@
-"""The same scores on a GPU."""
+"""Scores on a GPU equal those on the CPU."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def test_packed_scores_on_cuda_equal_plain_ones_on_the_cpu(
 ) -> None:
     folder = save_lm(tmp_path / "lm", tiny_lm(architecture))
     lm = CausalLM.load(str(folder), "cuda", dtype)
-    assert lm.packed and next(lm.model.parameters()).device.type == "cuda"
+    assert lm.packing is not None and next(lm.model.parameters()).device.type == "cuda"
     expected = plain_log_likelihoods(CausalLM.load(str(folder)).model, PROMPTS)
-    for said, values in zip(lm.likelihoods(PROMPTS), expected, strict=True):
-        np.testing.assert_allclose(said.sums, values, atol=tolerance)
+    for result, values in zip(lm.likelihoods(PROMPTS), expected, strict=True):
+        np.testing.assert_allclose(result.sums, values, atol=tolerance)

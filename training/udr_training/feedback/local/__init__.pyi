@@ -1,9 +1,11 @@
-from . import (
-    causal_lm as causal_lm, forward as forward, generation as generation, masks as masks, self_check as self_check,
-)
+from . import causal_lm as causal_lm, generation as generation, masks as masks, self_check as self_check
 from .causal_lm import CausalLM as CausalLM, check_device as check_device
-from .forward import Packing as Packing, plain_log_likelihoods as plain_log_likelihoods
+from .forward import (
+    Packing as Packing, packed_log_likelihoods as packed_log_likelihoods,
+    plain_log_likelihoods as plain_log_likelihoods, read_by_head as read_by_head, read_by_model as read_by_model,
+)
 from .generation import (
     answer_text as answer_text, batches as batches, greedy_tokens as greedy_tokens, has_ended as has_ended,
 )
+from .self_check import exact_packing as exact_packing
 from .tokenizer import ModelTokenizer as ModelTokenizer

@@ -23,8 +23,6 @@ _LOG = logging.getLogger(__name__)
 PACK_TOKENS = {"cpu": 512, "cuda": 4096}
 """Tokens per pack, by device: attention grows with the square of a pack's size, small packs leave cores idle."""
 
-_DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in DTYPES}
-
 
 class CausalLM:
     """Scores options after prompts, packed if the model allows it, and generates greedily.
@@ -34,7 +32,9 @@ class CausalLM:
         fingerprint: a hash of its files.
         dtype: the precision of its weights.
         model: the Transformers model.
-        packed: whether packing passed the self-check; else every prompt and option is a padded row.
+        tokenizer: its tokenizer.
+        packing: how the model takes packs; None if no way passed the self-check, then every prompt and option is a
+            padded row.
     """
 
     def __init__(
@@ -49,15 +49,13 @@ class CausalLM:
         # Transformers' types are too loose to check.
         self.model: Any = model
         torch.nn.Module.eval(model)
-        self._device = next(model.parameters()).device
-        self._dtype: torch.dtype = next(model.parameters()).dtype
-        self.dtype = str(self._dtype).removeprefix("torch.")
+        parameter = next(model.parameters())
+        self._device = parameter.device
+        self.dtype = str(parameter.dtype).removeprefix("torch.")
         self._pack_tokens = pack_tokens or PACK_TOKENS.get(self._device.type, PACK_TOKENS["cpu"])
-        self._words = ModelTokenizer(tokenizer, longest_sequence(model.config))
-        self._packing = exact_packing(
-            model, name, self._pack_tokens, self.context, try_blocks=self._device.type == "cuda"
-        )
-        self.packed = self._packing is not None
+        self.tokenizer = ModelTokenizer(tokenizer, longest_sequence(model.config))
+        try_blocks = self._device.type == "cuda"
+        self.packing = exact_packing(model, name, self._pack_tokens, self.context, try_blocks=try_blocks)
 
     @classmethod
     def load(cls, name: str, device: str = "cpu", dtype: str = "float32", pack_tokens: int | None = None) -> "CausalLM":
@@ -74,29 +72,27 @@ class CausalLM:
             ConfigError: the dtype or the device does not exist.
         """
         check_device(device)
-        if dtype not in _DTYPES:
-            raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(_DTYPES)}")
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
         folder, fingerprint = model_folder(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=_DTYPES[dtype])
+            model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype))
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"model {name!r} is no causal language model that can be loaded: {reason(error)}"
-            ) from error
+            raise ModelError(f"model {name!r} is not a loadable causal language model: {reason(error)}") from error
         return cls(name, fingerprint, model.to(device), tokenizer, pack_tokens)
 
     @property
     def context(self) -> int:
-        """The longest sequence the model takes, in tokens."""
-        return self._words.context
+        """The longest sequence of the model, in tokens."""
+        return self.tokenizer.context
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
         """Return the tokens of one segment of a prompt; see ``ModelTokenizer``."""
-        return self._words.tokens(text, start=start)
+        return self.tokenizer.tokens(text, start=start)
 
     def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
-        """Return what the model says of each prompt's options, planned and scored."""
+        """Return the likelihoods of each prompt's options, planned and scored."""
         results: dict[int, Likelihoods] = {}
         for numbers in self.plan(prompts):
             scored = self.score([prompts[number] for number in numbers])
@@ -104,7 +100,7 @@ class CausalLM:
         return [results[number] for number in range(len(prompts))]
 
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Return which prompts to score together, longest first, as positions in ``prompts``."""
+        """Return which prompts to score together, as positions."""
         return plan(prompts, self._pack_tokens)
 
     def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
@@ -117,44 +113,35 @@ class CausalLM:
         """
         results = self._log_likelihoods(prompts)
         if not all(np.isfinite(result).all() for result in results):
-            raise FeedbackError(f"model {self.name!r} in {self.dtype} gives log-likelihoods that are not finite")
+            raise FeedbackError(f"model {self.name!r} in {self.dtype} returns log-likelihoods that are not finite")
         return [
             Likelihoods(sums, tuple(map(len, prompt.options))) for prompt, sums in zip(prompts, results, strict=True)
         ]
 
     def _log_likelihoods(self, prompts: Sequence[Prompt]) -> list[NDArray[np.float64]]:
         try:
-            if self._packing is not None and max(prompt.length for prompt in prompts) <= self._packing.longest:
-                return packed_log_likelihoods(self.model, pack(prompts), self._packing)
+            if self.packing is not None and max(prompt.length for prompt in prompts) <= self.packing.longest:
+                return packed_log_likelihoods(self.model, pack(prompts), self.packing)
             return plain_log_likelihoods(self.model, prompts)
         except torch.OutOfMemoryError as error:
-            return self._in_halves(prompts, error)
-
-    def _in_halves(self, prompts: Sequence[Prompt], error: Exception) -> list[NDArray[np.float64]]:
-        if len(prompts) == 1:
-            raise self._no_memory(prompts[0].length) from error
-        size = len(pack(prompts))
-        self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
-        _LOG.warning("out of memory with a pack of %d tokens; using packs of %d tokens", size, self._pack_tokens)
-        middle = len(prompts) // 2
+            if len(prompts) == 1:
+                raise self._no_memory(prompts[0].length) from error
+            size, middle = len(pack(prompts)), len(prompts) // 2
+            self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
+            _LOG.warning("out of memory with a pack of %d tokens; using packs of %d tokens", size, self._pack_tokens)
         return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
 
     def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
-        """Return each prompt's greedy continuation, up to the first stop text.
-
-        Args:
-            prompts: tokens, each shorter than the window; batched if the model respects masks.
-            stop: the texts that end an answer.
-            max_new_tokens: the longest answer, in tokens.
+        """Return each prompt's greedy continuation, up to the first stop text; batched if the model respects masks.
 
         Raises:
             FeedbackError: memory is too small for one prompt.
         """
         limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
-        room = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packed else 0
-        words = self._words
+        batch_tokens = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packing is not None else 0
+        words = self.tokenizer
         answers = greedy_tokens(
-            self.model, prompts, limits, lambda answer: has_ended(words, answer, stop), room, self._no_memory
+            self.model, prompts, limits, lambda answer: has_ended(words, answer, stop), batch_tokens, self._no_memory
         )
         return [answer_text(words, answer, stop) for answer in answers]
 
@@ -166,11 +153,7 @@ class CausalLM:
 
 
 def check_device(device: str) -> None:
-    """Check that this machine, and this build of torch, has a device.
-
-    Raises:
-        ConfigError: the device cannot be used.
-    """
+    """Raise a ConfigError if this machine, or this build of torch, lacks a device."""
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

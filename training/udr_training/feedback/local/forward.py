@@ -8,51 +8,39 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from udr_training.feedback.local.masks import Model, Style
+from udr_training.feedback.local.masks import MaskStyle, Model
 from udr_training.feedback.packing import Pack, Prompt, Tokens
-
-_ROWS = 8
-"""Sequences a forward pass, unpacked."""
-
-_PLACES = 64
-"""Predictions whose logits are held at a time; each is as wide as the vocabulary."""
 
 Inputs = Mapping[str, object]
 
-Reading = Callable[[Model, Inputs, Tensor], Iterator[Tensor]]
-"""Runs the model on its inputs and yields the logits [at most ``_PLACES``, vocabulary] at the places asked for."""
+LogitReader = Callable[[Model, Inputs, Tensor], Iterator[Tensor]]
+"""Runs the model on its inputs and yields the logits at the given positions, chunk by chunk: [chunk, vocabulary]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How a model takes packs.
+    """How a model takes masks, how its logits are read, and the longest prompt that can be packed, in tokens."""
 
-    Attributes:
-        style: how it takes its masks.
-        reading: how its logits are read.
-        longest: the longest prompt that may be packed, in tokens.
-    """
-
-    style: Style
-    reading: Reading
+    style: MaskStyle
+    read_logits: LogitReader
     longest: int
 
 
 @torch.inference_mode()
 def packed_log_likelihoods(model: Model, packed: Pack, packing: Packing) -> list[NDArray[np.float64]]:
-    """Return the options' log-likelihoods of a pack's prompts, one array [num_options] a prompt.
+    """Return the options' log-likelihoods of a pack's prompts, one array [num_options] per prompt.
 
-    Logits are computed only where an option's token is predicted, a few places at a time, so that memory grows with
+    Logits are computed only where an option's token is predicted, a few positions at a time, so that memory grows with
     neither the prompt nor the number of options times the vocabulary.
     """
     device = next(model.parameters()).device
-    # An edge is a token predicted at a place; edges in the order of their places go by with the places' logits.
+    # Edges sorted by their sources, so that each chunk of logits serves a contiguous range of them.
     order = np.argsort(packed.sources, kind="stable")
-    places, counts = np.unique(packed.sources, return_counts=True)
+    positions, counts = np.unique(packed.sources, return_counts=True)
     targets = torch.from_numpy(packed.targets[order]).to(device)
-    rows = torch.from_numpy(np.repeat(np.arange(len(places)), counts)).to(device)
+    rows = torch.from_numpy(np.repeat(np.arange(len(positions)), counts)).to(device)
     ends = np.cumsum(counts)
-    chosen = np.empty(len(order), dtype=np.float32)
+    log_probabilities = np.empty(len(order), dtype=np.float32)
     with packing.style(model, packed) as mask:
         inputs = {
             "input_ids": torch.from_numpy(packed.tokens)[None].to(device),
@@ -60,46 +48,44 @@ def packed_log_likelihoods(model: Model, packed: Pack, packing: Packing) -> list
             "attention_mask": mask,
             "use_cache": False,
         }
-        chunks = packing.reading(model, inputs, torch.from_numpy(places).to(device))
         first, edge = 0, 0
-        for logits in chunks:
+        for logits in packing.read_logits(model, inputs, torch.from_numpy(positions).to(device)):
             last = int(ends[first + len(logits) - 1])
             own = slice(edge, last)
-            # Not logsumexp: in fp32 it is off by 6e-6 a token over a large vocabulary, always the same way.
+            # Not logsumexp: in fp32 it is off by 6e-6 per token over a large vocabulary, always in the same direction.
             logs = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
-            values = logs[rows[own] - first, targets[own]]
-            chosen[order[own]] = values.cpu().numpy()
+            log_probabilities[order[own]] = logs[rows[own] - first, targets[own]].cpu().numpy()
             first, edge = first + len(logits), last
-    return packed.log_likelihoods(chosen)
+    return packed.log_likelihoods(log_probabilities)
 
 
-def by_head(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
-    """The model's body first, then its head where it is needed: right where nothing follows the head."""
-    hidden: Tensor = model.base_model(**inputs).last_hidden_state[0, places]
-    for chunk in torch.split(hidden, _PLACES):
-        yield model.get_output_embeddings()(chunk)
+def read_by_head(model: Model, inputs: Inputs, positions: Tensor, chunk: int = 64) -> Iterator[Tensor]:
+    """Run the model's body, then its head at the positions: correct if nothing follows the head."""
+    hidden: Tensor = model.base_model(**inputs).last_hidden_state[0, positions]
+    for part in torch.split(hidden, chunk):
+        yield model.get_output_embeddings()(part)
 
 
-def by_model(model: Model, inputs: Inputs, places: Tensor) -> Iterator[Tensor]:
-    """As the model itself forms its logits, scaled or capped: right for all, all places at once."""
-    logits = model(**inputs, logits_to_keep=places).logits[0]
-    if len(logits) != len(places):
-        raise ValueError(f"asked for the logits of {len(places)} places, it gives {len(logits)}")
-    yield from torch.split(logits, _PLACES)
+def read_by_model(model: Model, inputs: Inputs, positions: Tensor, chunk: int = 64) -> Iterator[Tensor]:
+    """Take the model's own logits, which may be scaled or capped, at all positions at once: correct for all models."""
+    logits = model(**inputs, logits_to_keep=positions).logits[0]
+    if len(logits) != len(positions):
+        raise ValueError(f"requested the logits of {len(positions)} positions, found {len(logits)}")
+    yield from torch.split(logits, chunk)
 
 
 @torch.inference_mode()
-def plain_log_likelihoods(model: Model, prompts: Sequence[Prompt], rows: int = _ROWS) -> list[NDArray[np.float64]]:
-    """Return the same, from a padded row for each prompt and option: slow, and right for every model."""
-    sequences = [(sum(prompt.parts, ()), option) for prompt in prompts for option in prompt.options]
+def plain_log_likelihoods(model: Model, prompts: Sequence[Prompt], rows: int = 8) -> list[NDArray[np.float64]]:
+    """Return the same from padded sequences, ``rows`` at a time: slow, and correct for every model."""
+    sequences = [(prompt.context, option) for prompt in prompts for option in prompt.options]
     sums: list[float] = []
     for first in range(0, len(sequences), rows):
-        sums += _rows(model, sequences[first : first + rows])
+        sums += _plain_sums(model, sequences[first : first + rows])
     flat = iter(sums)
     return [np.array([next(flat) for _ in prompt.options]) for prompt in prompts]
 
 
-def _rows(model: Model, sequences: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
+def _plain_sums(model: Model, sequences: Sequence[tuple[Tokens, Tokens]]) -> list[float]:
     device = next(model.parameters()).device
     width = max(len(context) + len(option) - 1 for context, option in sequences)
     ids = torch.zeros((len(sequences), width), dtype=torch.long)

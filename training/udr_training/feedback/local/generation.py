@@ -11,17 +11,14 @@ from udr_training.feedback.packing import Tokens
 BATCH_TOKENS = {"cpu": 8192, "cuda": 65536}
 """The largest batch at its end, in tokens including padding, by device."""
 
-Ended = Callable[[Tokens], bool]
-"""Returns whether an answer is complete after its newest token."""
-
 
 def greedy_tokens(
     model: Any,  # noqa: ANN401
     prompts: Sequence[Tokens],
     limits: Sequence[int],
-    ended: Ended,
+    has_ended: Callable[[Tokens], bool],
     batch_tokens: int,
-    no_memory: Callable[[int], Exception],
+    memory_error: Callable[[int], Exception],
 ) -> list[Tokens]:
     """Return each prompt's greedy continuation, including the token that ends it.
 
@@ -29,10 +26,10 @@ def greedy_tokens(
         model: a causal language model of Transformers.
         prompts: tokens.
         limits: the longest answer to each prompt, in tokens; 0 or less leaves it empty.
-        ended: whether an answer is complete.
+        has_ended: whether an answer is complete after its newest token.
         batch_tokens: the largest batch at its end, in tokens; 0 generates one prompt at a time, for models that ignore
             masks and positions.
-        no_memory: returns the error if memory is too small for one prompt of a length.
+        memory_error: returns the error if memory is too small for one prompt of a length.
     """
     answers: list[Tokens] = [()] * len(prompts)
     waiting = list(batches(list(map(len, prompts)), limits, batch_tokens))[::-1]
@@ -40,11 +37,11 @@ def greedy_tokens(
         batch = waiting.pop()
         try:
             results = _continue_together(
-                model, [prompts[number] for number in batch], [limits[number] for number in batch], ended
+                model, [prompts[number] for number in batch], [limits[number] for number in batch], has_ended
             )
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
-                raise no_memory(len(prompts[batch[0]])) from error
+                raise memory_error(len(prompts[batch[0]])) from error
             middle = len(batch) // 2
             waiting += [batch[middle:], batch[:middle]]
             continue
@@ -54,15 +51,9 @@ def greedy_tokens(
 
 
 def batches(lengths: Sequence[int], limits: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield batches of prompts of similar length, longest first.
+    """Yield batches of prompts of similar length, longest first, as positions in ``lengths``; see ``greedy_tokens``.
 
-    Args:
-        lengths: the prompts' lengths, in tokens.
-        limits: the longest answer to each prompt, in tokens; prompts with 0 or less are omitted.
-        batch_tokens: the largest batch at its end, in tokens; a longer prompt gets its own batch.
-
-    Yields:
-        Positions in ``lengths``.
+    Prompts with a limit of 0 or less are omitted; a prompt longer than a batch gets its own.
     """
     batch: list[int] = []
     limit = 0
@@ -83,7 +74,7 @@ def _continue_together(
     model: Any,  # noqa: ANN401
     prompts: Sequence[Tokens],
     limits: Sequence[int],
-    ended: Ended,
+    has_ended: Callable[[Tokens], bool],
 ) -> list[Tokens]:
     device, longest = model.device, max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
@@ -99,13 +90,15 @@ def _continue_together(
         cache = output.past_key_values
         for row, token in zip(rows, output.logits[:, -1].argmax(-1).tolist(), strict=True):
             answers[row] += (token,)
-        more = [index for index, row in enumerate(rows) if len(answers[row]) < limits[row] and not ended(answers[row])]
-        if not more:
+        open_rows = [
+            index for index, row in enumerate(rows) if len(answers[row]) < limits[row] and not has_ended(answers[row])
+        ]
+        if not open_rows:
             return answers
-        if len(more) < len(rows):
-            kept = torch.tensor(more, device=device)
+        if len(open_rows) < len(rows):
+            kept = torch.tensor(open_rows, device=device)
             cache.batch_select_indices(kept)
-            mask, positions, rows = mask[kept], positions[kept], [rows[index] for index in more]
+            mask, positions, rows = mask[kept], positions[kept], [rows[index] for index in open_rows]
         ids = torch.tensor([[answers[row][-1]] for row in rows], device=device)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         positions = positions[:, -1:] + 1
@@ -118,10 +111,10 @@ def has_ended(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str]) ->
 
 def answer_text(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
     """Return an answer's text up to the first stop text."""
-    whole = _text(tokenizer, answer[:-1] if answer[-1:] == (tokenizer.end,) else answer)
+    text = _text(tokenizer, answer[:-1] if answer[-1:] == (tokenizer.end,) else answer)
     for ending in stop:
-        whole = whole.partition(ending)[0]
-    return whole.strip()
+        text = text.partition(ending)[0]
+    return text.strip()
 
 
 def _text(tokenizer: ModelTokenizer, answer: Tokens) -> str:

@@ -1,12 +1,12 @@
-"""What each layer of a Transformers model may see of a pack, in the form that the model takes it.
+"""What each layer of a Transformers model may attend to in a pack, in the form that the model takes.
 
 A pack says which tokens are ancestors. Layers with local attention see fewer of them: those within a window, or
-within the same chunk. In a pack both are a matter of depth, not of place: a query stands far behind its instruction
-when other queries lie between them, and yet close to it.
+within the same chunk. In a pack both depend on depth, not on position: a query is far from its instruction if other
+queries lie between them, but its depth is close.
 
-What a layer sees is one ``Rule``. It is drawn in one of two forms: ``dense``, a number for each pair of tokens, which
-every model takes, or ``blocks`` for FlexAttention, which passes over the blocks that no token sees. Models take masks
-in one of three ways, their ``Style``; which one is right is tried, not known (see ``self_check``).
+What a layer sees is a ``Rule``. It takes one of two forms: ``dense``, a number per pair of tokens, which every model
+takes, or ``blocks`` for FlexAttention, which skips the blocks that no token sees. Models take masks in one of three
+ways, their ``MaskStyle``; ``self_check`` finds out which one is exact.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,17 +25,17 @@ from udr_training.feedback.packing import Pack
 Model = Any
 
 Rule = Callable[[Tensor, Tensor], Tensor]
-"""Says whether tokens see others: places, and places of shapes that broadcast to theirs, to bool."""
+"""Returns whether tokens at some positions see tokens at others; the shapes broadcast, to bool."""
 
 Form = Callable[[Model, Pack], AbstractContextManager[Callable[[Rule], object]]]
-"""While the context is open, the model takes the masks that what it gives draws from rules."""
+"""A context in which the model takes the masks that the yielded function makes from rules."""
 
-Style = Callable[[Model, Pack], AbstractContextManager[object]]
-"""While the context is open, the model may run on the pack, with what it gives as ``attention_mask``."""
+MaskStyle = Callable[[Model, Pack], AbstractContextManager[object]]
+"""A context in which the model may run on the pack, with the yielded value as ``attention_mask``."""
 
 
-def styles(model: Model, form: Form) -> list[Style]:
-    """Return the ways in which a model may take masks of a form, the likelier first; none where it takes no such."""
+def styles(model: Model, form: Form) -> list[MaskStyle]:
+    """Return the ways in which a model may take masks of a form, the likeliest first; empty if it takes none."""
     config = text_config(model)
     if form is blocks and not getattr(model, "_supports_flex_attn", False):
         return []
@@ -46,7 +46,7 @@ def styles(model: Model, form: Form) -> list[Style]:
 
 
 def smallest_window(model: Model) -> int | None:
-    """Return how far the model's most short-sighted layer looks back, in tokens; None: to the beginning."""
+    """Return the smallest attention window of the model's layers, in tokens; None if all layers see everything."""
     config = text_config(model)
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     if config.model_type == "gpt_neo":
@@ -61,15 +61,15 @@ def text_config(model: Model) -> Any:  # noqa: ANN401
 
 @contextmanager
 def dense(model: Model, packed: Pack) -> Iterator[Callable[[Rule], Tensor]]:
-    """A number for each pair of tokens, added to their attention: [1, 1, length, length] in the model's dtype."""
+    """A number per pair of tokens, added to their attention: [1, 1, length, length] in the model's dtype."""
     parameter = next(model.parameters())
 
-    def draw(rule: Rule) -> Tensor:
-        hidden = _seen(model, packed, rule).logical_not_()
+    def mask_of(rule: Rule) -> Tensor:
+        hidden = _visible(model, packed, rule).logical_not_()
         mask = torch.zeros(hidden.shape, dtype=parameter.dtype, device=parameter.device)
         return mask.masked_fill_(hidden, torch.finfo(parameter.dtype).min)[None, None]
 
-    yield draw
+    yield mask_of
 
 
 @contextmanager
@@ -78,14 +78,14 @@ def blocks(model: Model, packed: Pack) -> Iterator[Callable[[Rule], object]]:
     before = text_config(model)._attn_implementation
     device = next(model.parameters()).device
 
-    def draw(rule: Rule) -> object:
+    def mask_of(rule: Rule) -> object:
         return create_block_mask(
-            lambda _batch, _head, of, other: rule(of, other), None, None, len(packed), len(packed), device=device
+            lambda _batch, _head, query, key: rule(query, key), None, None, len(packed), len(packed), device=device
         )
 
     model.set_attn_implementation("flex_attention")
     try:
-        yield draw
+        yield mask_of
     finally:
         model.set_attn_implementation(before)
 
@@ -93,8 +93,8 @@ def blocks(model: Model, packed: Pack) -> Iterator[Callable[[Rule], object]]:
 @contextmanager
 def _alike(model: Model, packed: Pack, form: Form) -> Iterator[object]:
     """One mask for all layers: Llama, GPT-2, and Mistral with its window."""
-    with form(model, packed) as draw:
-        yield draw(_within(model, packed, getattr(text_config(model), "sliding_window", None)))
+    with form(model, packed) as mask_of:
+        yield mask_of(_within(model, packed, getattr(text_config(model), "sliding_window", None)))
 
 
 @contextmanager
@@ -109,51 +109,51 @@ def _by_layer_type(model: Model, packed: Pack, form: Form) -> Iterator[dict[str,
             return _within(model, packed, config.sliding_window)
         if layer_type == "chunked_attention":
             return _in_same_chunk(model, packed, config.attention_chunk_size)
-        raise ValueError(f"layers of type {layer_type!r} know no mask")
+        raise ValueError(f"no mask is known for layers of type {layer_type!r}")
 
-    with form(model, packed) as draw:
-        yield {name: draw(rule(name)) for name in sorted(set(config.layer_types))}
+    with form(model, packed) as mask_of:
+        yield {name: mask_of(rule(name)) for name in sorted(set(config.layer_types))}
 
 
 @contextmanager
 def _in_buffers(model: Model, packed: Pack) -> Iterator[Tensor]:
-    """GPT-Neo: each layer keeps its own mask in a buffer, local layers one of places instead of depths."""
+    """GPT-Neo: each layer keeps its own mask in a buffer; those of local layers go by position, not by depth."""
     config, parameter = text_config(model), next(model.parameters())
     layers = [module for module in model.modules() if hasattr(module, "attention_type") and hasattr(module, "bias")]
     before = [layer.bias for layer in layers]
     rules = {"global": _ancestors(model, packed), "local": _within(model, packed, config.window_size)}
-    seen = {name: _seen(model, packed, rule)[None, None] for name, rule in rules.items()}
+    visible = {name: _visible(model, packed, rule)[None, None] for name, rule in rules.items()}
     try:
         for layer in layers:
-            layer.bias = seen[layer.attention_type]
-        # Without any mask the model would add its own, of places.
+            layer.bias = visible[layer.attention_type]
+        # Without any mask the model would add its own, by position.
         yield torch.zeros((1, 1, len(packed), len(packed)), dtype=parameter.dtype, device=parameter.device)
     finally:
         for layer, bias in zip(layers, before, strict=True):
             layer.bias = bias
 
 
-def _seen(model: Model, packed: Pack, rule: Rule) -> Tensor:
-    """Return what a rule says of all pairs of tokens: bool [length, length]; row i says what token i sees."""
-    places = torch.arange(len(packed), device=next(model.parameters()).device)
-    return rule(places[:, None], places[None])
+def _visible(model: Model, packed: Pack, rule: Rule) -> Tensor:
+    """Return a rule's value for all pairs of tokens: bool [length, length]; row i is what token i sees."""
+    positions = torch.arange(len(packed), device=next(model.parameters()).device)
+    return rule(positions[:, None], positions[None])
 
 
 def _ancestors(model: Model, packed: Pack) -> Rule:
-    enter, leave = _beside(model, packed.enter), _beside(model, packed.leave)
-    return lambda of, other: (enter[other] <= enter[of]) & (enter[of] < leave[other])
+    enter, leave = _on_device(model, packed.enter), _on_device(model, packed.leave)
+    return lambda query, key: (enter[key] <= enter[query]) & (enter[query] < leave[key])
 
 
 def _within(model: Model, packed: Pack, window: int | None) -> Rule:
-    """Ancestors that are fewer than ``window`` positions away; None: all."""
-    ancestors, depths = _ancestors(model, packed), _beside(model, packed.positions)
-    return (lambda of, other: ancestors(of, other) & (depths[of] - depths[other] < window)) if window else ancestors
+    """Ancestors less than ``window`` deep away; None: all."""
+    ancestors, depths = _ancestors(model, packed), _on_device(model, packed.positions)
+    return (lambda query, key: ancestors(query, key) & (depths[query] - depths[key] < window)) if window else ancestors
 
 
 def _in_same_chunk(model: Model, packed: Pack, size: int) -> Rule:
-    ancestors, chunks = _ancestors(model, packed), _beside(model, packed.positions // size)
-    return lambda of, other: ancestors(of, other) & (chunks[of] == chunks[other])
+    ancestors, chunks = _ancestors(model, packed), _on_device(model, packed.positions // size)
+    return lambda query, key: ancestors(query, key) & (chunks[query] == chunks[key])
 
 
-def _beside(model: Model, values: NDArray[Any]) -> Tensor:
+def _on_device(model: Model, values: NDArray[Any]) -> Tensor:
     return torch.from_numpy(values).to(next(model.parameters()).device)

@@ -1,16 +1,20 @@
-"""A language model's tokenizer and window, without the model itself."""
+"""A language model's tokenizer and window, without the model itself, and the conversion of GGUF files."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from udr.errors import ModelError, reason
-from udr.models import hub
-from udr_training.feedback.local.gguf import converted
+from udr.errors import MissingExtraError, ModelError, reason
+from udr.files import first_to_finish
+from udr.models import cache_folder, hub
 from udr_training.feedback.packing import Tokens
 
-_CACHED = 100_000
+_LOG = logging.getLogger(__name__)
+
+_CACHE_SIZE = 100_000
 """Segments whose tokens are cached, since a task's rows repeat."""
 
 
@@ -44,15 +48,10 @@ class ModelTokenizer:
             raise ModelError(f"model {name!r} has no loadable tokenizer: {reason(error)}") from error
 
     def tokens(self, text: str, *, start: bool = False) -> Tokens:
-        """Return the tokens of a segment of a prompt; each segment is tokenised on its own.
-
-        Args:
-            text: the segment.
-            start: whether it starts the prompt; then it begins with BOS if the tokenizer adds one.
-        """
+        """Return the tokens of one segment of a prompt; the first begins with BOS if the tokenizer adds one."""
         key = f"{int(start)}{text}"
         if key not in self._cache:
-            if len(self._cache) >= _CACHED:
+            if len(self._cache) >= _CACHE_SIZE:
                 self._cache.clear()
             ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             self._cache[key] = (*(self._bos() if start else ()), *ids)
@@ -71,14 +70,43 @@ class ModelTokenizer:
 
 
 def model_folder(name: str) -> tuple[Path, str]:
-    """Return a language model's Transformers folder (a GGUF file is converted) and its fingerprint.
+    """Return a language model's Transformers folder and its fingerprint.
+
+    The first call for a GGUF file converts it to fp32 in ``cache_folder()``, which takes seconds to minutes.
 
     Raises:
-        ModelError: there is no such model, or its GGUF file cannot be read.
+        ModelError: there is no such model, or Transformers cannot read its GGUF file.
+        MissingExtraError: the model is a GGUF file, and the package gguf is not installed.
     """
     path = hub.locate(name)
     fingerprint = hub.fingerprint(path)
-    return (converted(path, fingerprint) if path.suffix == ".gguf" else path), fingerprint
+    if path.suffix != ".gguf":
+        return path, fingerprint
+    folder = cache_folder() / "gguf" / fingerprint
+    if not folder.is_dir():
+        _LOG.info("%s: converting to fp32 in %s", path.name, folder)
+        with first_to_finish(folder) as staging:
+            _convert_gguf(path, staging)
+    return folder, fingerprint
+
+
+def _convert_gguf(path: Path, folder: Path) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        quantized = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+    except ImportError as error:
+        raise MissingExtraError("gguf", "training") from error
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{path}: Transformers cannot read this GGUF: {reason(error)}") from error
+    # Transformers refuses to save a model loaded from GGUF, although its weights are fp32.
+    config: Any = quantized.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    build: Any = AutoModelForCausalLM.from_config
+    plain = build(config, dtype=torch.float32)
+    plain.load_state_dict(quantized.state_dict())
+    tokenizer.save_pretrained(str(folder))
+    plain.save_pretrained(str(folder))
 
 
 def longest_sequence(config: Any) -> int:  # noqa: ANN401

@@ -1,2 +1,3 @@
-from .pack import Likelihoods as Likelihoods, Pack as Pack, Prompt as Prompt, Tokens as Tokens, pack as pack
-from .scheduler import plan as plan
+from .pack import (
+    Likelihoods as Likelihoods, Pack as Pack, Prompt as Prompt, Tokens as Tokens, pack as pack, plan as plan,
+)

@@ -12,7 +12,8 @@ forest out as one sequence of tokens in which
 Up to rounding, a model then computes the same as on each prompt alone. This module is pure: tokens in, arrays out.
 """
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +29,7 @@ class Prompt:
     Attributes:
         parts: the prompt, split where other prompts can branch: instruction, demonstration, query. Not all empty.
         options: the continuations; none is empty.
-        lost: tokens truncated from demonstrations to fit the model's window.
+        lost: the number of tokens truncated from demonstrations.
     """
 
     parts: tuple[Tokens, ...]
@@ -53,12 +54,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Likelihoods:
-    """The likelihoods of a prompt's options.
-
-    Attributes:
-        sums: [num_options], each option's log-likelihood, summed over its tokens.
-        num_tokens: [num_options], each option's number of tokens.
-    """
+    """The log-likelihoods of a prompt's options, summed over their tokens, and their numbers of tokens."""
 
     sums: NDArray[np.floating]
     num_tokens: tuple[int, ...]
@@ -90,18 +86,14 @@ class Pack:
         return len(self.tokens)
 
     def log_likelihoods(self, log_probabilities: NDArray[np.float32]) -> list[NDArray[np.float64]]:
-        """Return the options' log-likelihoods, one array [num_options] per prompt, in the order packed.
-
-        Args:
-            log_probabilities: [num_edges], log-probabilities of ``targets`` at ``sources``.
-        """
+        """Return each prompt's options' log-likelihoods, [num_options], from the edges' log-probabilities."""
         wide = log_probabilities.astype(np.float64)
         return [np.array([wide[list(edges)].sum() for edges in options]) for options in self.paths]
 
 
 @dataclass(slots=True)
 class _Layout:
-    """A packed sequence under construction; a node is an index into it."""
+    """A packed sequence under construction; a node is a position in it."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -116,7 +108,10 @@ class _Layout:
         if (node, part) not in self.parts:
             last = node
             for token in part:
-                last = self._append(last, token)
+                self.depths.append(self.depths[last] + 1 if last >= 0 else 0)
+                self.tokens.append(token)
+                self.parents.append(last)
+                last = len(self.tokens) - 1
             self.parts[node, part] = last
         return self.parts[node, part]
 
@@ -128,12 +123,6 @@ class _Layout:
             if number + 1 < len(tokens):
                 node = self.follow(node, (token,))
         return tuple(path)
-
-    def _append(self, parent: int, token: int) -> int:
-        self.tokens.append(token)
-        self.parents.append(parent)
-        self.depths.append(self.depths[parent] + 1 if parent >= 0 else 0)
-        return len(self.tokens) - 1
 
     def walk(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return ``Pack.enter`` and ``Pack.leave``."""
@@ -178,3 +167,76 @@ def pack(prompts: Sequence[Prompt]) -> Pack:
         targets=edges[:, 1],
         paths=tuple(paths),
     )
+
+
+def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
+    """Return which prompts share a pack: positions in ``prompts``, pack by pack, fullest first.
+
+    Full packs keep all cores busy, but attention grows with the square of a pack's size. Prompts that share all parts
+    but the last (a demonstration's queries) stay together; a group larger than the budget is split evenly, and repeats
+    its shared parts. Smaller groups fill packs, longest first, each in the first pack with room (first-fit decreasing):
+    first with groups that share the first part, then those packs together. A prompt larger than the budget (tokens per
+    pack) gets its own pack.
+    """
+    groups: dict[tuple[Tokens, ...], list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        groups.setdefault(prompt.parts[:-1], []).append(number)
+    by_root: dict[Tokens, list[_Load]] = {}
+    for shared, numbers in groups.items():
+        root = shared[0] if shared else ()
+        own = (_Load(load.size - len(root), load.numbers) for load in _split(prompts, shared, numbers, budget))
+        by_root.setdefault(root, []).extend(own)
+    loads = [
+        _Load(load.size + len(root), load.numbers)
+        for root, own in by_root.items()
+        for load in _fill(own, budget - len(root))
+    ]
+    return [load.numbers for load in sorted(_fill(loads, budget), key=lambda load: -load.size)]
+
+
+@dataclass(slots=True)
+class _Load:
+    """Prompts that stay together, and their number of tokens."""
+
+    size: int
+    numbers: list[int]
+
+
+def _fill(loads: Sequence[_Load], room: int) -> list[_Load]:
+    smallest = min((load.size for load in loads), default=0)
+    filled: list[_Load] = []
+    # Loads with room for the smallest one, so that the search skips full ones.
+    open_loads: list[_Load] = []
+    for load in sorted(loads, key=lambda load: (-load.size, load.numbers)):
+        home = next((home for home in open_loads if home.size + load.size <= room), None)
+        if home is None:
+            home = _Load(0, [])
+            filled.append(home)
+            open_loads.append(home)
+        home.size += load.size
+        home.numbers.extend(load.numbers)
+        if home.size + smallest > room:
+            open_loads.remove(home)
+    return filled
+
+
+def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Load]:
+    """Split a group into the fewest loads, of similar sizes: two halves cost less than a full pack and a remainder."""
+    root = sum(map(len, shared))
+    own = {number: _num_own_tokens(prompts[number]) for number in numbers}
+    longest_first = sorted(numbers, key=lambda number: (-own[number], number))
+    fewest = min(len(numbers), max(1, -(-sum(own.values()) // max(1, budget - root))))
+    for count in range(fewest, len(numbers) + 1):
+        loads = [(root, index, list[int]()) for index in range(count)]
+        for number in longest_first:
+            size, index, held = heapq.heappop(loads)
+            heapq.heappush(loads, (size + own[number], index, [*held, number]))
+        if all(size <= budget or len(held) == 1 for size, _, held in loads):
+            break
+    yield from (_Load(size, held) for size, _, held in sorted(loads, key=lambda load: load[1]))
+
+
+def _num_own_tokens(prompt: Prompt) -> int:
+    """Return the number of tokens that only this prompt adds: its last part and its options' trie."""
+    trie = {option[:end] for option in prompt.options for end in range(1, len(option))}
+    return len(prompt.parts[-1]) + len(trie)

@@ -1,4 +1,4 @@
-"""Requests to an OpenAI-compatible server: bounded, patient, and in one place. The one file of training with httpx2."""
+"""Requests to an OpenAI-compatible server, with bounded concurrency and retries; the only file here with httpx2."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -13,30 +13,22 @@ import httpx2
 from udr.errors import ConfigError, FeedbackError
 
 KEY = "UDR_LM_KEY"
-"""The environment variable that holds the server's API key, where it wants one."""
+"""The environment variable of the server's API key."""
 
-Ask = Callable[[str, Mapping[str, Any] | None], Awaitable[object]]
-"""Sends a body to a path, or reads it where there is none, and returns the parsed answer."""
+Send = Callable[[str, Mapping[str, Any] | None], Awaitable[object]]
+"""Posts a body to a path, or reads the path if the body is None, and returns the parsed response."""
 
-# Seconds before the first retry, doubled each time; and the longest that a server may ask to wait.
+# Seconds before the first retry, doubled each time; and the longest pause that a server may request.
 _PAUSE, _LONGEST_PAUSE = 0.5, 300.0
-_TOO_MANY, _FAILING = 429, 500
-# How servers say that a prompt is too long; they have no code for it.
+_TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
+# Servers report a prompt that is too long in words, without a code.
 _TOO_LONG = ("context length", "context size", "context window", "maximum context", "too long", "longer than")
-# Characters of a server's message that are shown.
-_SHOWN = 300
+_MAX_MESSAGE = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How a server is asked.
-
-    Attributes:
-        concurrency: the most requests under way at once.
-        timeout_seconds: how long to wait for a connection or for an answer.
-        attempts: how often a request is sent before it counts as failed.
-        sleep: waits before a retry; takes seconds.
-    """
+class RequestPolicy:
+    """How requests are sent: ``concurrency`` is the largest number of open ones; ``sleep`` waits before a retry."""
 
     concurrency: int = 8
     timeout_seconds: float = 120.0
@@ -45,149 +37,119 @@ class Patience:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1 or self.attempts < 1:
-            raise ValueError("a server is asked at least once, and one request at a time at least")
-
-
-PATIENCE = Patience()
-"""How a server is asked unless told otherwise."""
+            raise ValueError("concurrency and attempts must be at least 1")
 
 
 class Server:
-    """Sends requests to a server, a few at a time, and again where that may help.
+    """A server, by its URL up to and including ``/v1``, with its API key if it needs one."""
 
-    Args:
-        url: where the server is, up to and including ``/v1``.
-        key: its API key, if it wants one.
-        patience: how it is asked.
-    """
-
-    def __init__(self, url: str, key: str | None, patience: Patience) -> None:
-        self.url, self._patience = url, patience
+    def __init__(self, url: str, key: str | None, policy: RequestPolicy) -> None:
+        self.url, self._policy = url, policy
         self._headers = {"Authorization": f"Bearer {key}"} if key is not None else {}
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Ask]:
-        """Keep connections open for requests, which wait for their turns, first come, first served.
+    async def open(self) -> AsyncIterator[Send]:
+        """Keep connections open, and yield a function that sends requests in order of arrival.
 
-        What it yields raises a FeedbackError where the server cannot be reached, or refuses a request.
+        The function raises a FeedbackError if the server cannot be reached or refuses a request.
         """
-        turns = asyncio.Semaphore(self._patience.concurrency)
-        # The pool has no bound of its own: time spent waiting there would count as the server's.
+        slots = asyncio.Semaphore(self._policy.concurrency)
+        # No limit of its own: time spent waiting for a connection would count as the server's.
         limits = httpx2.Limits()
         async with httpx2.AsyncClient(
-            base_url=self.url, headers=self._headers, timeout=self._patience.timeout_seconds, limits=limits
+            base_url=self.url, headers=self._headers, timeout=self._policy.timeout_seconds, limits=limits
         ) as http:
 
-            async def ask(path: str, body: Mapping[str, Any] | None = None) -> object:
-                async with turns:
+            async def send(path: str, body: Mapping[str, Any] | None = None) -> object:
+                async with slots:
                     return await self._send(http, path, body)
 
-            yield ask
+            yield send
 
     async def _send(self, http: httpx2.AsyncClient, path: str, body: Mapping[str, Any] | None) -> object:
-        for attempt in range(1, self._patience.attempts + 1):
-            asked = 0.0
+        for attempt in range(1, self._policy.attempts + 1):
+            requested = 0.0
             try:
                 response = await http.request("GET" if body is None else "POST", path, json=body)
             except httpx2.TimeoutException:
-                found = f"no answer within {self._patience.timeout_seconds:g} seconds"
+                problem = f"no response within {self._policy.timeout_seconds:g} seconds"
             except httpx2.RequestError as error:
-                found = f"cannot be reached ({error or type(error).__name__})"
+                problem = f"cannot be reached ({error or type(error).__name__})"
             else:
                 if response.is_success:
-                    return self._parsed(response)
-                found = f"HTTP {response.status_code}: {_message(response)}"
-                if response.status_code != _TOO_MANY and response.status_code < _FAILING:
-                    raise self._refusal(path, body, found)
-                asked = asked_pause(response.headers.get("Retry-After"), datetime.now(UTC))
-            if attempt == self._patience.attempts or asked > _LONGEST_PAUSE:
+                    return _parsed(response)
+                problem = f"HTTP {response.status_code}: {_message(response)}"
+                if response.status_code != _TOO_MANY_REQUESTS and response.status_code < _SERVER_ERROR:
+                    raise self._refusal(path, body, problem)
+                requested = retry_after_seconds(response.headers.get("Retry-After"), datetime.now(UTC))
+            if attempt == self._policy.attempts or requested > _LONGEST_PAUSE:
                 break
-            await self._patience.sleep(max(asked, _PAUSE * 2 ** (attempt - 1)))
-        later = f", which wants to be asked again in {asked:.0f} seconds" if asked > _LONGEST_PAUSE else ""
+            await self._policy.sleep(max(requested, _PAUSE * 2 ** (attempt - 1)))
+        later = f", which requests a pause of {requested:.0f} seconds" if requested > _LONGEST_PAUSE else ""
         raise FeedbackError(
-            f"{self.url}{path}: {found}, at attempt {attempt}{later}; see to the server, then start again: what "
-            "is scored is kept"
+            f"{self.url}{path}: {problem}, at attempt {attempt}{later}; check the server, then resume: existing scores "
+            "are kept"
         )
 
-    def _parsed(self, response: httpx2.Response) -> object:
-        try:
-            return response.json()
-        except ValueError as error:
-            raise FeedbackError(
-                f"{response.url}: the answer is no JSON, it begins {response.text[:40]!r}; check the address"
-            ) from error
-
-    def _refusal(self, path: str, body: Mapping[str, Any] | None, found: str) -> FeedbackError:
-        if body is not None and any(words in found.lower() for words in _TOO_LONG):
+    def _refusal(self, path: str, body: Mapping[str, Any] | None, problem: str) -> FeedbackError:
+        if body is not None and any(words in problem.lower() for words in _TOO_LONG):
             return FeedbackError(
-                f"{self.url}{path}: a prompt of {len(body['prompt'])} characters is too long for the model ({found}); "
-                "add &characters=N to the model's address, and demonstrations lose what is beyond N characters"
+                f"{self.url}{path}: a prompt of {len(body['prompt'])} characters is too long for the model ({problem});"
+                " add &characters=N to the model's address to cut demonstrations so that no prompt exceeds N characters"
             )
-        return FeedbackError(f"{self.url}{path}: refused ({found}); check the address, the model's name and {KEY}")
+        return FeedbackError(f"{self.url}{path}: refused ({problem}); check the address, the model's name and {KEY}")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What a remote language model's name says.
-
-    Attributes:
-        url: where the server is, up to and including ``/v1``.
-        model: the model's name, where it is given.
-        characters: the longest text that the model takes, where it is given.
-    """
-
-    url: str
-    model: str | None
-    characters: int | None
-
-
-def read_address(name: str) -> Address:
-    """Return what a name such as ``http://127.0.0.1:8000/v1?model=NAME&characters=8000`` says.
+def read_address(name: str) -> tuple[str, str | None, int | None]:
+    """Return URL, model and characters of an address, ``http://127.0.0.1:8000/v1?model=NAME&characters=8000``.
 
     Raises:
-        ConfigError: it is no such address.
+        ConfigError: the address is invalid.
     """
-    wanted = f"a remote language model is named like http://127.0.0.1:8000/v1?model=NAME, found {name!r}"
+    expected = f"a remote language model must be named like http://127.0.0.1:8000/v1?model=NAME, found {name!r}"
     try:
         url = httpx2.URL(name)
     except (httpx2.InvalidURL, TypeError) as error:
-        raise ConfigError(f"{wanted}: {error}") from error
+        raise ConfigError(f"{expected}: {error}") from error
     if url.userinfo:
-        raise ConfigError(f"the address of a language model must hold no password; put the key into {KEY}")
+        raise ConfigError(f"the address of a language model must not contain a password; put the key into {KEY}")
     if url.scheme not in ("http", "https") or not url.host or set(url.params) - {"model", "characters"}:
-        raise ConfigError(wanted)
+        raise ConfigError(expected)
     characters = url.params.get("characters")
     if characters is not None and not (characters.isdecimal() and int(characters)):
         raise ConfigError(f"characters= must be a number above 0, the longest text the model takes; found {name!r}")
-    return Address(
-        url=str(url.copy_with(query=None, fragment=None)).rstrip("/"),
-        model=url.params.get("model") or None,
-        characters=int(characters) if characters else None,
-    )
+    base = str(url.copy_with(query=None, fragment=None)).rstrip("/")
+    return base, url.params.get("model") or None, int(characters) if characters else None
 
 
-def asked_pause(header: str | None, now: datetime) -> float:
-    """Return the seconds that a ``Retry-After`` asks for, which is a number of them or a date; else 0."""
-    if header is None:
-        return 0.0
+def retry_after_seconds(header: str | None, now: datetime) -> float:
+    """Return the pause that a ``Retry-After`` header requests in seconds or by date; 0 if missing or invalid."""
     try:
-        seconds = float(header)
+        seconds = float(header or 0)
     except ValueError:
         try:
-            when = parsedate_to_datetime(header)
+            when = parsedate_to_datetime(header or "")
         except ValueError:
             return 0.0
         seconds = (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds()
-    # Not a number compares as false, too.
+    # NaN compares as false, too.
     return seconds if seconds > 0 else 0.0
 
 
-def _message(response: httpx2.Response) -> str:
-    """Return what a server says of an error, in one line."""
+def _parsed(response: httpx2.Response) -> object:
     try:
-        said: Any = response.json()
+        return response.json()
+    except ValueError as error:
+        raise FeedbackError(
+            f"{response.url}: the response is not JSON, it begins with {response.text[:40]!r}; check the address"
+        ) from error
+
+
+def _message(response: httpx2.Response) -> str:
+    try:
+        message: Any = response.json()
     except ValueError:
-        said = response.text
-    while isinstance(said, Mapping):
-        said = next((said[name] for name in ("error", "message", "detail") if said.get(name)), "")
-    return " ".join(str(said).split())[:_SHOWN] or response.reason_phrase
+        message = response.text
+    while isinstance(message, Mapping):
+        message = next((message[name] for name in ("error", "message", "detail") if message.get(name)), "")
+    return " ".join(str(message).split())[:_MAX_MESSAGE] or response.reason_phrase
