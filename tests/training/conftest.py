@@ -11,10 +11,8 @@ from tests.tiny_models import save_encoder, save_lm
 from udr.cli import main
 from udr.data import Pool, open_collection
 from udr_training import Run
-from udr_training.candidates import rank_candidates
 from udr_training.config import CandidateConfig, FeedbackConfig, RunConfig, TrainConfig
 from udr_training.feedback.local import CausalLM
-from udr_training.trainer import TaskExamples, split
 
 # Tiny models gain nothing from a second thread, and lose a lot if the cores are shared.
 torch.set_num_threads(1)
@@ -106,26 +104,6 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lm(lm_folder: Path) -> CausalLM:
     return CausalLM.load(str(lm_folder))
-
-
-@pytest.fixture
-def brought(pools: dict[str, Pool]) -> dict[str, TaskExamples]:
-    """Each task's queries, with scores that favour demonstrations of the same target."""
-
-    def examples(pool: Pool) -> TaskExamples:
-        rows = pool.rows[:12]
-        scores = {
-            row.id: {item.id: 0.1 * n + (row.target == item.target) for n, item in enumerate(rows) if item != row}
-            for row in rows
-        }
-        return split(pool, [rank_candidates(*item) for item in scores.items()], TrainConfig(validation=0.34))
-
-    return {name: examples(pools[name]) for name in ("reviews", "colours")}
-
-
-@pytest.fixture
-def config(encoder_folder: Path) -> TrainConfig:
-    return TrainConfig(model=str(encoder_folder), epochs=2, batch_size=4, list_length=4, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""``udr evaluate``: what it writes where, and every wrong argument is one line on stderr."""
+"""``udr evaluate``: what it writes where, and invalid arguments are one line on stderr."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from udr.cli import main
         (["--retrievers", "random", "--output", "TASKS"], 2, "contains something other than an evaluation"),
     ],
 )
-def test_evaluate_refuses_what_makes_no_sense(
+def test_invalid_arguments_are_rejected(
     tasks: Path, lm_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
 ) -> None:
     arguments = [str(tasks) if argument == "TASKS" else argument for argument in arguments]
@@ -33,7 +33,7 @@ def test_evaluate_refuses_what_makes_no_sense(
     assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
 
 
-def test_json_goes_to_stdout_and_the_report_to_a_folder_that_serves_the_next_call(
+def test_json_is_on_stdout_and_the_next_call_reuses_the_answers(
     tasks: Path,
     lm_folder: Path,
     encoder_folder: Path,
@@ -41,32 +41,30 @@ def test_json_goes_to_stdout_and_the_report_to_a_folder_that_serves_the_next_cal
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    retrievers = f"random,bm25,{encoder_folder},oracle"
-    command = ["evaluate", str(tasks), "--lm", str(lm_folder), "--retrievers", retrievers, "--shots", "0,2"]
-    command += ["--limit", "3", "--oracle-candidates", "4", "--output", str(tmp_path / "out")]
+    command = ["evaluate", str(tasks), "--lm", str(lm_folder), "--shots", "0,2", "--output", str(tmp_path)]
+    command += ["--retrievers", f"random,bm25,{encoder_folder},oracle", "--limit", "2", "--oracle-candidates", "3"]
     assert main([*command, "--json"]) == 0
     captured = capsys.readouterr()
     answer = json.loads(captured.out)
-    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == answer
-    assert (tmp_path / "out" / "report.html").is_file() and (tmp_path / "out" / "report.md").is_file()
-    assert "gain over bm25" in captured.err and f"the report is {tmp_path}/out/report.html" in captured.err
+    assert json.loads((tmp_path / "report.json").read_text("utf-8")) == answer
+    assert (tmp_path / "report.html").is_file() and (tmp_path / "report.md").is_file()
+    assert "gain over bm25" in captured.err and f"the report is {tmp_path}/report.html" in captured.err
     assert [(mean["label"], mean["shots"]) for mean in answer["means"]] == [
         (label, shots) for shots in (0, 2) for label in ("random", "bm25", "encoder", "oracle")
     ]
 
-    # All answers are there: the language model is not asked again.
+    # The language model answers nothing again.
     from udr_training.feedback.local import CausalLM
 
-    monkeypatch.setattr(CausalLM, "likelihoods", None)
-    monkeypatch.setattr(CausalLM, "generate", None)
-    monkeypatch.setattr(CausalLM, "score", None)
+    for method in ("likelihoods", "generate", "score"):
+        monkeypatch.setattr(CausalLM, method, None)
     assert main(command) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("no demonstration:\ntask") and "\n\n2 demonstrations:\ntask" in shown
-    assert json.loads((tmp_path / "out" / "report.json").read_text("utf-8")) == answer
+    assert json.loads((tmp_path / "report.json").read_text("utf-8")) == answer
 
 
-def test_without_an_output_nothing_is_written(
+def test_nothing_is_written_without_an_output(
     tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

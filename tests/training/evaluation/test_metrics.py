@@ -6,8 +6,10 @@ import pytest
 from udr.data import Metric
 from udr_training.evaluation import exact_match, final_answer, judge, rouge_l, sari
 
+Answers = list[tuple[str, list[str], str]]
 
-def value(metric: Metric, answers: list[tuple[str, list[str], str]]) -> float:
+
+def value(metric: Metric, answers: Answers) -> float:
     judged = judge(metric)
     return judged.value(np.sum([judged.statistics(*answer) for answer in answers], axis=0))
 
@@ -16,20 +18,19 @@ def test_accuracy_is_the_share_of_right_answers() -> None:
     assert value(Metric.ACCURACY, [("a", ["a"], ""), ("b", ["a"], ""), ("c", ["c"], ""), ("d", ["c"], "")]) == 50.0
 
 
-def test_exact_match_forgives_white_space_only() -> None:
-    assert exact_match(" SELECT  x ", ["SELECT x"]) == 1
-    assert exact_match("select x", ["SELECT x"]) == 0
+def test_exact_match_ignores_only_white_space() -> None:
+    assert (exact_match(" SELECT  x ", ["SELECT x"]), exact_match("select x", ["SELECT x"])) == (1, 0)
 
 
 @pytest.mark.parametrize(
     ("prediction", "right"),
     [("so 2 + 2 = 4\n#### 4", 1), ("#### 4.0", 1), ("#### $4.", 1), ("#### 5", 0), ("4", 1), ("", 0)],
 )
-def test_final_answer_is_what_follows_the_hashes(prediction: str, right: float) -> None:
+def test_final_answer_follows_the_hashes(prediction: str, right: float) -> None:
     assert final_answer(prediction, ["We add.\n#### 4"]) == right
 
 
-def test_rouge_l_takes_the_best_reference() -> None:
+def test_rouge_l_uses_the_best_reference() -> None:
     # The longest common subsequence is "the cat": recall 2/3, precision 2/2.
     assert rouge_l("the cat", ["the black cat", "a dog"]) == pytest.approx(0.8)
 
@@ -37,27 +38,15 @@ def test_rouge_l_takes_the_best_reference() -> None:
 def test_bleu_is_corpus_bleu() -> None:
     from sacrebleu.metrics.bleu import BLEU
 
-    answers = [
-        ("the cat sat on the mat", ["the cat sat on a mat"], ""),
-        ("hello there my friend", ["hello my friend"], ""),
-    ]
-    expected = BLEU().corpus_score([a[0] for a in answers], [[a[1][0] for a in answers]]).score
+    pairs = {"the cat sat on the mat": "the cat sat on a mat", "hello there my friend": "hello my friend"}
+    expected = BLEU().corpus_score(list(pairs), [list(pairs.values())]).score
+    answers: Answers = [(prediction, [reference], "") for prediction, reference in pairs.items()]
     assert value(Metric.BLEU, answers) == pytest.approx(expected, abs=1e-6)
 
 
-def test_bleu_of_nothing_right_is_zero() -> None:
-    assert value(Metric.BLEU, [("x", ["completely different words here"], "")]) == pytest.approx(0.0, abs=1e-6)
-
-
-def test_sari_of_a_perfect_answer_is_100_and_a_copy_scores_less() -> None:
-    source, reference = "about 95 species are currently accepted", "about 95 species are accepted"
-    assert value(Metric.SARI, [(reference, [reference], source)]) == pytest.approx(100.0)
-    assert sari(source, [reference], source) < 0.75
-
-
 def test_sari_of_one_word_by_hand() -> None:
-    # 1-grams: nothing kept or deserved to be (1), "a" deleted rightly (1), "b" added for "c" (0): two thirds. Longer
-    # n-grams: there are none, so nothing is wrong (1).
+    # 1-grams: nothing kept or to keep (1), "a" deleted rightly (1), "b" added, not "c" (0): two thirds. There are
+    # no longer n-grams, so they have no errors (1).
     assert sari("b", ["c"], "a") == pytest.approx((2 / 3 + 1 + 1 + 1) / 4)
 
 
@@ -69,7 +58,7 @@ def test_sari_of_one_word_by_hand() -> None:
         ("About 95 species are currently agreed .", 50.71608864657479),
     ],
 )
-def test_sari_is_what_the_authors_script_prints(prediction: str, expected: float) -> None:
+def test_sari_equals_the_authors_script(prediction: str, expected: float) -> None:
     # The example in SARI.py of github.com/cocoxu/simplification.
     references = [
         "About 95 species are currently known .",

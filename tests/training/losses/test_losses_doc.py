@@ -1,4 +1,4 @@
-"""docs/losses.md tells the truth: its example trains a model, and what it names exists."""
+"""docs/losses.md: its example trains a model, and what it names exists."""
 
 import inspect
 import math
@@ -15,6 +15,7 @@ from udr_training.config import LOSSES
 from udr_training.losses import CandidateLoss
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "losses.md").read_text("utf-8")
+JAZZ = "play some jazz"
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
@@ -26,30 +27,21 @@ def test_the_example_trains_a_model(encoder_folder: Path, tmp_path: Path, monkey
     exec(code.replace("sentence-transformers/all-MiniLM-L6-v2", str(encoder_folder)), names)
 
     # The labels are of three candidates; copies of a text share a key.
-    jazz = [
-        label[3 + place]
-        for candidates, label in zip(names["ROWS"], names["columns"]["label"], strict=True)
-        for place, text in enumerate(candidates[1])
-        if text == "play some jazz"
-    ]
-    assert len(jazz) == 3 and len(set(jazz)) == 1
-    assert {len(label) for label in names["columns"]["label"]} == {7}
+    labels = names["columns"]["label"]
+    rows = zip(names["ROWS"], labels, strict=True)
+    keys = [label[3 + list(row).index(JAZZ)] for (_, row), label in rows if JAZZ in row]
+    assert len(keys) == 3 and len(set(keys)) == 1 and {len(label) for label in labels} == {7}
     # Three epochs of one step; the trainer logs the mean loss.
     state = names["trainer"].state
     assert state.global_step == 3 and math.isfinite(state.log_history[-1]["train_loss"])
     before, after = (SentenceTransformer(str(folder), device="cpu") for folder in (encoder_folder, "my-encoder"))
-    changed = [not torch.equal(one, other) for one, other in zip(before.parameters(), after.parameters(), strict=True)]
-    assert any(changed)
+    assert any(not torch.equal(*pair) for pair in zip(before.parameters(), after.parameters(), strict=True))
 
 
-def test_every_loss_and_setting_is_described() -> None:
+def test_every_loss_setting_and_function_is_described() -> None:
     assert re.findall(r"^\| `(\w+)` \|", DOCUMENT, re.MULTILINE) == ["udr", "lambda", "kl", "epr"]
     assert set(LOSSES) == {"udr", "lambda", "kl", "epr"}
     settings = set(inspect.signature(CandidateLoss).parameters) - {"model"}
     assert {name for name in settings if f"`{name}`" not in DOCUMENT} == set()
-
-
-def test_every_function_named_exists() -> None:
     named = re.findall(r"`(\w+_loss)`", DOCUMENT)
-    assert named and [name for name in named if not callable(getattr(udr_training.losses, name, None))] == []
-    assert callable(CandidateLoss.compute_loss_from_embeddings)
+    assert named and all(callable(getattr(udr_training.losses, name, None)) for name in named)

@@ -1,4 +1,4 @@
-"""A training that was cut short goes on as if it had not been."""
+"""A training that was interrupted resumes as if it had not been."""
 
 import shutil
 from dataclasses import replace
@@ -7,75 +7,58 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.small_trainings import TEXTS, interrupted_at, metrics, never_better, trained, unwatched
+from tests.training.trainer.small_trainings import (
+    TEXTS,
+    Tasks,
+    interrupted,
+    metrics,
+    never_better,
+    trained,
+    without_validation,
+)
 from udr_training.config import TrainConfig
-from udr_training.losses import CandidateLoss
-from udr_training.trainer import TaskExamples, last_whole
+from udr_training.trainer import last_complete
 
 
-def test_a_training_that_is_cut_short_keeps_its_patience(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_training_keeps_its_patience(
+    examples: Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never_better(monkeypatch)
-    patient = replace(config, epochs=20, patience=2)
-    trained(brought, patient, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(10))
-        with pytest.raises(KeyboardInterrupt):
-            trained(brought, patient, tmp_path / "cut")
-    trained(brought, patient, tmp_path / "cut")
+    patient = replace(config, epochs=20, patience=1)
+    trained(examples, patient, tmp_path / "whole")
+    interrupted(examples, patient, tmp_path / "cut", 6, monkeypatch)
+    trained(examples, patient, tmp_path / "cut")
     assert metrics(tmp_path / "cut") == metrics(tmp_path / "whole")
 
 
-def test_a_checkpoint_that_is_not_whole_is_passed_over(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_incomplete_checkpoints_are_skipped(
+    examples: Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoints = tmp_path / "run" / "checkpoints"
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
-        with pytest.raises(KeyboardInterrupt):
-            trained(unwatched(brought), config, tmp_path / "run")
-    found = sorted(int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*"))
-    assert len(found) == 2
-    last = last_whole(checkpoints, config.model)
-    assert last is not None and last.name == f"checkpoint-{found[1]}"
-    # As if a kill had come while it was deleted, or before it was marked.
+    interrupted(without_validation(examples), replace(config, epochs=1), tmp_path, 4, monkeypatch)
+    checkpoints = tmp_path / "checkpoints"
+    before, last = sorted(checkpoints.glob("checkpoint-*"))
+    assert last_complete(checkpoints, config.model) == last
+    # As if a kill had come while the last one was deleted, or before the files of the other were listed.
     (last / "1_Pooling" / "config.json").unlink()
-    before = last_whole(checkpoints, config.model)
-    assert before is not None and before.name == f"checkpoint-{found[0]}"
+    assert last_complete(checkpoints, config.model) == before
     (before / "files.json").unlink()
-    assert last_whole(checkpoints, config.model) is None
+    assert last_complete(checkpoints, config.model) is None
 
 
-def test_adapters_go_on_where_the_run_was_moved(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_a_moved_run_resumes_to_the_same_model_and_log(
+    examples: Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lora_rank: int
 ) -> None:
-    pytest.importorskip("peft")
-    adapted = replace(config, lora_rank=2)
+    if lora_rank:
+        pytest.importorskip("peft")
+    config = replace(config, lora_rank=lora_rank, epochs=1)
     shutil.copytree(config.model, tmp_path / "before" / "start")
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
-        with pytest.raises(KeyboardInterrupt):
-            trained(brought, adapted, tmp_path / "before" / "run", str(tmp_path / "before" / "start"))
+    interrupted(examples, config, tmp_path / "before" / "run", 4, monkeypatch, str(tmp_path / "before" / "start"))
     (tmp_path / "before").rename(tmp_path / "after")
+    # The kill left half a line.
+    with (tmp_path / "after" / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
     start = str(tmp_path / "after" / "start")
-    model = trained(brought, adapted, tmp_path / "after" / "run", start)
-    whole = trained(brought, adapted, tmp_path / "whole", start)
-    np.testing.assert_array_equal(model.encode(TEXTS), whole.encode(TEXTS))
-
-
-def test_what_was_told_after_the_last_checkpoint_is_told_again(
-    brought: dict[str, TaskExamples], config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", interrupted_at(7))
-        with pytest.raises(KeyboardInterrupt):
-            trained(brought, config, tmp_path / "run")
-    # The run is moved, and the log has half a line.
-    (tmp_path / "run").rename(tmp_path / "moved")
-    with (tmp_path / "moved" / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 7, "lo')
-    model = trained(brought, config, tmp_path / "moved")
-    whole = trained(brought, config, tmp_path / "whole")
-    assert metrics(tmp_path / "moved") == metrics(tmp_path / "whole")
-    np.testing.assert_array_equal(model.encode(TEXTS), whole.encode(TEXTS))
+    resumed, whole = (trained(examples, config, tmp_path / name, start) for name in ("after/run", "whole"))
+    assert metrics(tmp_path / "after" / "run") == metrics(tmp_path / "whole")
+    np.testing.assert_array_equal(resumed.encode(TEXTS), whole.encode(TEXTS))

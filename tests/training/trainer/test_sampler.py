@@ -1,4 +1,4 @@
-"""Batches: tasks by probability, no query twice in a batch, lists drawn by seed."""
+"""Batches: tasks by probability, no query twice in a batch, draws by seed."""
 
 from collections import Counter
 
@@ -13,16 +13,18 @@ EXAMPLE = RankedExample("q", tuple("abcdef"), (0.9, 0.7, 0.7, 0.4, 0.2, 0.1))
 
 
 class Inner:
-    """Stands for the samplers that the trainer makes for each dataset."""
+    """In place of the samplers that the trainer makes for each dataset."""
 
     batch_size, drop_last = 4, False
 
 
-def sampler(sizes: dict[str, int], num_draws: int = 2, num_batches: int = 2000, seed: int = 0) -> TaskBatchSampler:
-    datasets: ConcatDataset[object] = ConcatDataset([list(range(size * num_draws)) for size in sizes.values()])  # type: ignore[misc]
+def sampler(
+    sizes: dict[str, int], num_draws: int = 2, num_batches: int = 2000, seed: int = 0, num_datasets: int | None = None
+) -> TaskBatchSampler:
+    datasets = [list(range(size * num_draws)) for size in sizes.values()][:num_datasets]
     return TaskBatchSampler(
-        datasets,
-        [Inner() for _ in sizes],  # type: ignore[misc]
+        ConcatDataset(datasets),  # type: ignore[arg-type]
+        [Inner() for _ in datasets],  # type: ignore[misc]
         seed=seed,
         probabilities=task_probabilities(sizes, 0.5),
         num_draws=num_draws,
@@ -30,12 +32,12 @@ def sampler(sizes: dict[str, int], num_draws: int = 2, num_batches: int = 2000, 
     )
 
 
-def test_probabilities_go_by_the_root_of_the_number_of_queries() -> None:
+def test_task_probabilities_follow_the_number_of_queries_to_the_power_alpha() -> None:
     assert task_probabilities({"a": 100, "b": 400}, 0.5) == pytest.approx({"a": 1 / 3, "b": 2 / 3})
     assert task_probabilities({"a": 100, "b": 400}, 0.0) == pytest.approx({"a": 0.5, "b": 0.5})
 
 
-def test_empirical_rates_match_the_probabilities_by_name() -> None:
+def test_tasks_are_drawn_with_their_probabilities() -> None:
     sizes = {"large": 400, "small": 16, "middle": 100}
     ends = np.cumsum([2 * size for size in sizes.values()])
     drawn = Counter(list(sizes)[int(np.searchsorted(ends, batch[0], side="right"))] for batch in sampler(sizes))
@@ -44,83 +46,59 @@ def test_empirical_rates_match_the_probabilities_by_name() -> None:
         assert drawn[name] / 2000 == pytest.approx(probability, abs=4 * np.sqrt(probability * (1 - probability) / 2000))
 
 
-def test_a_batch_is_of_one_task_and_holds_no_query_twice() -> None:
-    sizes = {"a": 10, "b": 7}
-    for batch in sampler(sizes, num_batches=300):
+def test_a_batch_has_one_task_and_no_query_twice() -> None:
+    for batch in sampler({"a": 10, "b": 7}, num_batches=300):
         assert len({row < 20 for row in batch}) == 1
         start, size = (0, 10) if batch[0] < 20 else (20, 7)
         assert len({(row - start) % size for row in batch}) == len(batch) == 4
+    # A task smaller than a batch has smaller batches.
+    assert {len(batch) for batch in sampler({"a": 3}, num_batches=5)} == {3}
 
 
-def test_every_query_comes_before_any_comes_again() -> None:
-    # Ten queries in batches of four: the third batch holds the last two of one pass and the first two of the next.
+def test_every_query_comes_once_before_any_repeats() -> None:
+    # Ten queries in batches of four: the third batch has the last two of one pass and the first two of the next.
     rows = [row for batch in sampler({"a": 10}, num_draws=3, num_batches=15) for row in batch]
     assert len(rows) == 60
     counts = [Counter(row % 10 for row in rows[:end]) for end in (10, 20, 30)]
     assert counts == [Counter({query: passes for query in range(10)}) for passes in (1, 2, 3)]
-    # The passes show the draws in turn, and begin anew after the last.
+    # The passes use the draws in turn, and start over after the last.
     assert [row // 10 for row in rows[:10:9]] == [0, 0] and rows[15] // 10 == 1 and rows[35] // 10 == 0
 
 
-def test_a_task_smaller_than_a_batch_still_trains() -> None:
-    assert {len(batch) for batch in sampler({"a": 3}, num_batches=5)} == {3}
-
-
-def test_the_seed_and_the_epoch_decide_the_order() -> None:
-    one, same, other, later = (sampler({"a": 40, "b": 9}, num_batches=20, seed=seed) for seed in (1, 1, 2, 1))
+def test_seed_and_epoch_determine_the_order() -> None:
+    first, same, other, later = (sampler({"a": 40, "b": 9}, num_batches=20, seed=seed) for seed in (1, 1, 2, 1))
     later.set_epoch(1)
-    assert list(one) == list(same) != list(other)
-    assert list(one) != list(later)
+    assert list(first) == list(same) != list(other)
+    assert list(first) != list(later)
 
 
-def test_probabilities_for_another_number_of_tasks_are_refused() -> None:
+def test_probabilities_for_another_number_of_tasks_are_rejected() -> None:
     with pytest.raises(ValueError, match="2 probabilities for 1 tasks"):
-        TaskBatchSampler(
-            ConcatDataset([[1]]),  # type: ignore[list-item]
-            [Inner()],  # type: ignore[list-item]
-            probabilities={"a": 0.5, "b": 0.5},
-            num_draws=1,
-            num_batches=1,
-        )
+        sampler({"a": 1, "b": 1}, num_datasets=1)
 
 
-def test_a_draw_has_its_candidates_scores() -> None:
-    draw = draw_candidates(EXAMPLE, 4, number=0, seed=0)
-    assert len(set(draw.chosen)) == 4
-    assert list(draw.scores) == [EXAMPLE.scores[place] for place in draw.chosen]
-
-
-def test_a_stratified_draw_has_one_of_the_best_and_one_of_the_worst_tenth() -> None:
-    ids = tuple(f"d{number:02}" for number in range(40))
-    example = RankedExample("q", ids, tuple(-float(number) for number in range(40)))
-    seen = [draw_candidates(example, 6, number, seed=0, stratified=True).chosen for number in range(60)]
-    for chosen in seen:
-        assert len(set(chosen)) == 6
-        assert sum(place < 4 for place in chosen) == sum(place >= 36 for place in chosen) == 1
-    assert {place for chosen in seen for place in chosen} == set(range(40))
-
-
-def test_a_stratified_draw_of_a_short_list_has_its_best_and_worst() -> None:
-    for number in range(9):
-        chosen = draw_candidates(EXAMPLE, 5, number, seed=0, stratified=True).chosen
-        assert len(set(chosen)) == 5 and {0, 5} <= set(chosen)
-
-
-def test_draws_differ_by_number_and_repeat_by_seed() -> None:
-    draws = [draw_candidates(EXAMPLE, 3, number, seed=0).chosen for number in range(20)]
-    assert len(set(draws)) > 5
-    assert draws == [draw_candidates(EXAMPLE, 3, number, seed=0).chosen for number in range(20)]
-
-
-def test_a_draw_of_more_than_there_are_is_refused() -> None:
+def test_draws_repeat_by_seed_and_differ_by_number() -> None:
+    first, again = ([draw_candidates(EXAMPLE, 4, number, seed=0) for number in range(20)] for _ in range(2))
+    assert first == again and len(set(first)) > 5
+    assert all(len(set(chosen)) == 4 and set(chosen) <= set(range(6)) for chosen in first)
     with pytest.raises(ValueError, match="'q' has 6 candidates, fewer than the 7"):
         draw_candidates(EXAMPLE, 7, 0, 0)
 
 
-def test_equal_scores_share_a_rank() -> None:
+def test_a_stratified_draw_has_one_of_the_best_and_one_of_the_worst_tenth() -> None:
+    example = RankedExample("q", tuple(map(str, range(40))), tuple(-float(number) for number in range(40)))
+    seen = [draw_candidates(example, 6, number, seed=0, stratified=True) for number in range(60)]
+    for chosen in seen:
+        assert len(set(chosen)) == 6
+        assert sum(position < 4 for position in chosen) == sum(position >= 36 for position in chosen) == 1
+    assert {position for chosen in seen for position in chosen} == set(range(40))
+    # A short list has too few in between.
+    for number in range(9):
+        chosen = draw_candidates(EXAMPLE, 5, number, seed=0, stratified=True)
+        assert len(set(chosen)) == 5 and {0, 5} <= set(chosen)
+
+
+def test_candidates_are_ranked_by_score_then_id() -> None:
     assert ranks([0.5, 0.9, 0.5, 0.1]) == [2, 1, 2, 4]
-
-
-def test_candidates_are_ordered_by_score_then_id() -> None:
     example = rank_candidates("q", {"b": 0.5, "a": 0.5, "c": 0.9})
     assert example.candidates == ("c", "a", "b") and example.scores == (0.9, 0.5, 0.5)

@@ -26,17 +26,17 @@ def prove(
 ) -> Evaluation | None:
     """Compare a finished run's retriever with random, BM25 and the encoder it started from; write the report.
 
-    Gains are counted from the best of those three, by their mean. What was answered before is not asked again.
+    Gains are relative to the best of those three by their mean. Existing answers are reused.
 
     Args:
-        run: the run directory; the evaluation goes into its folder ``report``.
+        run: the run directory; the evaluation is written to its directory ``report``.
         collection: the tasks it was trained on.
         config: the run's.
-        rows: test rows a task, by seed.
-        report: told each result as it comes.
+        rows: test rows per task, sampled by seed.
+        report: called with each result.
 
     Returns:
-        What was found; None, with a notice, where no task has test rows or the language model cannot answer.
+        The results; None, with a warning, if no task has test rows or the language model cannot answer.
     """
     tested = {name: folder for name, folder in collection.tasks.items() if folder.files("test")}
     if not tested or is_remote(config.feedback.lm):
@@ -44,16 +44,17 @@ def prove(
         _LOG.warning("the run is not evaluated: %s; see udr evaluate", why)
         return None
     untrained = (RANDOM, BM25, config.train.model)
-    asked = EvaluationConfig(
+    evaluation_config = EvaluationConfig(
         retrievers=(*untrained, str(run)),
         shots=(_SHOTS,),
         limit=rows,
         pool=config.candidates.pool or None,
         seed=config.seed,
     )
-    cut = replace(collection, tasks=tested)
-    found = evaluate(cut, load_local(config.feedback), asked, output=run / FOLDER, report=report)
-    best = max(untrained, key=lambda name: found.value(name, _SHOTS).value)
-    found = replace(found, baseline=best)
-    write_report(run / FOLDER, found, cut)
-    return found
+    collection = replace(collection, tasks=tested)
+    lm = load_local(config.feedback)
+    evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report)
+    best = max(untrained, key=lambda name: evaluation.value(name, _SHOTS).value)
+    evaluation = replace(evaluation, baseline=best)
+    write_report(run / FOLDER, evaluation, collection)
+    return evaluation

@@ -1,9 +1,8 @@
 """Estimates with intervals: a bootstrap over test rows, paired between retrievers.
 
-A resample draws a task's test rows with repetition. All retrievers, at all numbers of demonstrations, are judged on
-the same rows of each resample, so the difference of two estimates is an estimate of the difference: what two
-retrievers have in common cancels out. Tasks are drawn independently; with common draws they would rise and fall
-together, and the mean's interval would be too wide.
+A resample draws a task's test rows with replacement. All retrievers and numbers of demonstrations share the rows of a
+resample, so the difference of two estimates is an estimate of the difference, without the variance they have in common.
+Tasks are drawn independently: shared draws would correlate their estimates, and the mean's interval would be too wide.
 """
 
 import hashlib
@@ -21,10 +20,10 @@ _INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value, and what it would have been on other draws of the test rows.
+    """A value, and its distribution over resamples of the test rows.
 
     Attributes:
-        value: on the test rows as they are.
+        value: on the test rows.
         samples: [resamples].
     """
 
@@ -43,7 +42,7 @@ class Estimate:
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the mean of some tasks' estimates; each task counts the same."""
+    """Return the mean of several tasks' estimates; each task counts the same."""
     value = float(np.mean([estimate.value for estimate in estimates]))
     return Estimate(value, np.mean([estimate.samples for estimate in estimates], axis=0))
 
@@ -54,7 +53,7 @@ def estimate(judged: Judge, statistics: Statistics, task: str, seed: int) -> Est
     Args:
         judged: the metric.
         statistics: [rows, width], of each answer.
-        task: the task's name; with the seed and the number of rows it decides what is drawn.
+        task: the task's name; with the seed and the number of rows it determines the draws.
         seed: of the draws.
     """
     samples = [judged.value(statistics[rows].sum(axis=0)) for rows in draws(task, len(statistics), seed)]
@@ -62,7 +61,7 @@ def estimate(judged: Judge, statistics: Statistics, task: str, seed: int) -> Est
 
 
 def draws(task: str, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of each resample, [size] positions drawn with repetition."""
+    """Yield the rows of each resample: [size] positions, drawn with replacement."""
     generator = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}:{task}".encode()).digest()[:8]))
     for _ in range(RESAMPLES):
         yield generator.integers(size, size=size)

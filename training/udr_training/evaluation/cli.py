@@ -54,7 +54,7 @@ def evaluate(
     )
     collection = open_collection(tasks_folder, names_of(tasks))
 
-    # Only now: the checks above answer at once, these imports take seconds.
+    # Imported late: the checks above are immediate, these imports take seconds.
     from udr_training.evaluation.evaluate import evaluate
     from udr_training.evaluation.report import points, table, with_shots, write_report
     from udr_training.evaluation.results import TaskResult
@@ -78,11 +78,6 @@ def evaluate(
 
 
 def _numbers(listed: str) -> tuple[int, ...]:
-    """Return the numbers in a list that commas separate.
-
-    Raises:
-        ConfigError: something in it is no whole number.
-    """
     try:
         return tuple(int(number) for number in listed.split(","))
     except ValueError as error:

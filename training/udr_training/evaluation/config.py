@@ -12,17 +12,17 @@ class EvaluationConfig:
 
     Attributes:
         retrievers: ``random``, ``bm25``, ``oracle``, names of encoders, run directories.
-        shots: numbers of demonstrations a prompt; each is an evaluation of its own.
-        baseline: the retriever that gains are counted from, by its full or short name; None takes BM25, or the
-            first where BM25 is not compared.
-        limit: test rows a task, by seed; None for all.
-        pool: rows of a task's pool, by seed; None for all.
-        seed: of these cuts, of random demonstrations, and of the bootstrap.
-        oracle_candidates: K, candidates that the oracle has scored for each test row.
-        oracle_context: demonstrations shown before each of them while it is scored.
+        shots: numbers of demonstrations per prompt; each is a separate evaluation.
+        baseline: the retriever that gains are relative to, by its full or short name; None means BM25, or the first
+            retriever if BM25 is not compared.
+        limit: test rows per task, sampled by seed; None for all.
+        pool: rows per pool, sampled by seed; None for all.
+        seed: of samples, random demonstrations and the bootstrap.
+        oracle_candidates: K, candidates that the oracle scores per test row.
+        oracle_context: demonstrations shown before each candidate while it is scored.
 
     Raises:
-        ConfigError: a value makes no sense, alone or beside another.
+        ConfigError: a value is invalid, or does not fit another.
     """
 
     retrievers: tuple[str, ...]
@@ -43,11 +43,11 @@ class EvaluationConfig:
         if not self.shots or min(self.shots) < 0 or len(set(self.shots)) < len(self.shots):
             found = ", ".join(map(str, self.shots)) or "none"
             raise ConfigError(f"shots must be different numbers of at least 0, found {found}")
-        at_least = {"limit": 1, "pool": 1, "seed": 0, "oracle_candidates": 1, "oracle_context": 0}
-        for setting, least in at_least.items():
+        minima = {"limit": 1, "pool": 1, "seed": 0, "oracle_candidates": 1, "oracle_context": 0}
+        for setting, minimum in minima.items():
             value = getattr(self, setting)
-            if value is not None and value < least:
-                raise ConfigError(f"{setting} must be at least {least}, found {value}")
+            if value is not None and value < minimum:
+                raise ConfigError(f"{setting} must be at least {minimum}, found {value}")
         if ORACLE in self.retrievers and max(self.shots) > self.oracle_candidates:
             raise ConfigError(
                 f"the oracle shows the best of {self.oracle_candidates} candidates, but {max(self.shots)} "
@@ -57,14 +57,14 @@ class EvaluationConfig:
 
     @property
     def labels(self) -> dict[str, str]:
-        """The retrievers' short names by their full ones, in the order asked for."""
+        """The retrievers' short names by their full names, in the order given."""
         return short_names(self.retrievers)
 
     def compared_with(self) -> str:
-        """Return the full name of the retriever that gains are counted from.
+        """Return the baseline's full name.
 
         Raises:
-            ConfigError: the baseline is none of the retrievers.
+            ConfigError: the baseline is not one of the retrievers.
         """
         if self.baseline is None:
             return BM25 if BM25 in self.retrievers else self.retrievers[0]

@@ -1,7 +1,7 @@
 """Task metrics, from 0 to 100, each as statistics of single answers that add up.
 
-A metric maps one answer to a vector of statistics, and the sum of many answers' vectors to a value. Means and
-corpus BLEU both have that shape, so one bootstrap serves all of them.
+A metric maps an answer to a vector of statistics, and the sum of many answers' vectors to a value. Means and corpus
+BLEU both have that form, so one bootstrap serves all metrics.
 """
 
 import re
@@ -32,7 +32,7 @@ class Judge:
 
 
 def judge(metric: Metric) -> Judge:
-    """Return how answers are judged by a metric; all of them range from 0 to 100, higher is better."""
+    """Return the functions of a metric; its values range from 0 to 100, higher is better."""
     if metric is Metric.BLEU:
         return Judge(_bleu_statistics, _bleu_value)
     answer_value = _ANSWERS[metric]
@@ -40,12 +40,12 @@ def judge(metric: Metric) -> Judge:
 
 
 def exact_match(prediction: str, references: Sequence[str], _: str = "") -> float:
-    """Return 1 where the prediction is one of the references, white space aside."""
+    """Return 1 if the prediction is one of the references, up to white space."""
     return float(" ".join(prediction.split()) in {" ".join(reference.split()) for reference in references})
 
 
 def final_answer(prediction: str, references: Sequence[str], _: str = "") -> float:
-    """Return 1 where what follows the last ``####`` is the same number or text as in a reference."""
+    """Return 1 if the number or text after the last ``####`` is that of a reference."""
     return float(_final(prediction) in {_final(reference) for reference in references})
 
 
@@ -65,7 +65,7 @@ def rouge_l(prediction: str, references: Sequence[str], _: str = "") -> float:
 
 
 def sari(prediction: str, references: Sequence[str], source: str) -> float:
-    """Return SARI (Xu et al. 2016), 0 to 1: how well words were added, kept and deleted, over 1- to 4-grams."""
+    """Return SARI (Xu et al. 2016), 0 to 1: how well 1- to 4-grams were added, kept and deleted."""
     return float(np.mean([_sari_order(prediction, references, source, order) for order in range(1, 5)]))
 
 
@@ -74,24 +74,22 @@ def _sari_order(prediction: str, references: Sequence[str], source: str, order: 
         words = text.lower().split()
         return Counter(zip(*(words[start:] for start in range(order)), strict=False))
 
-    before, after = grams(source), grams(prediction)
-    number = len(references)
-    golds: Counter[tuple[str, ...]] = Counter()
-    for reference in references:
-        golds += grams(reference)
+    golds = sum((grams(reference) for reference in references), Counter())
     # Counts of source and prediction are scaled by the number of references, as in the paper.
-    before, after = (Counter({gram: count * number for gram, count in c.items()}) for c in (before, after))
-    kept, deserved = before & after, before & golds
-    right = kept & golds
-    keep_precision = _ratio(sum(right[gram] / kept[gram] for gram in right), len(kept))
-    keep = _f1(keep_precision, _ratio(sum(right[gram] / deserved[gram] for gram in right), len(deserved)))
-    deleted = before - after
-    rightly = deleted - golds
-    delete = _ratio(sum(rightly[gram] / deleted[gram] for gram in rightly), len(deleted))
-    added, wanted = set(after) - set(before), set(golds) - set(before)
-    both = len(added & set(golds))
-    add = _f1(_ratio(both, len(added)), _ratio(both, len(wanted)))
+    before, after = (
+        Counter({gram: count * len(references) for gram, count in grams(text).items()}) for text in (source, prediction)
+    )
+    kept, to_keep, deleted = before & after, before & golds, before - after
+    keep = _f1(_mean_share(kept & golds, kept), _mean_share(kept & golds, to_keep))
+    delete = _mean_share(deleted - golds, deleted)
+    added, to_add = set(after) - set(before), set(golds) - set(before)
+    right = len(added & set(golds))
+    add = _f1(_ratio(right, len(added)), _ratio(right, len(to_add)))
     return (keep + delete + add) / 3
+
+
+def _mean_share(part: Counter[tuple[str, ...]], whole: Counter[tuple[str, ...]]) -> float:
+    return _ratio(sum(part[gram] / whole[gram] for gram in part), len(whole))
 
 
 def _ratio(part: float, whole: float) -> float:
@@ -116,12 +114,12 @@ def _bleu_statistics(prediction: str, references: Sequence[str], _: str) -> Stat
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise MissingExtraError("sacrebleu", "training") from error
-    one = BLEU(effective_order=True).sentence_score(prediction, list(references))
-    return np.array([*one.counts, *one.totals, one.sys_len, one.ref_len], dtype=np.float64)
+    score = BLEU(effective_order=True).sentence_score(prediction, list(references))
+    return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], dtype=np.float64)
 
 
 def _bleu_value(sums: Statistics) -> float:
     from sacrebleu.metrics.bleu import BLEU
 
-    whole = [int(value) for value in sums]
-    return float(BLEU.compute_bleu(whole[:4], whole[4:8], whole[8], whole[9]).score)
+    counts = [int(value) for value in sums]
+    return float(BLEU.compute_bleu(counts[:4], counts[4:8], counts[8], counts[9]).score)

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from udr.errors import ArtifactError, ConfigError
@@ -17,14 +17,17 @@ _LOG = logging.getLogger(__name__)
 
 _FORMAT = 1
 
+NO_RETRIEVER = "none"
+"""The retriever's name for prompts without demonstrations, whose answers all retrievers share."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the language model said to one test row.
+    """The language model's answer to one test row.
 
     Attributes:
         query: the row's id.
-        demonstrations: ids, in the order shown.
+        demonstrations: ids, in the order of the prompt.
         text: the answer.
     """
 
@@ -35,12 +38,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Answers that belong together: a task's test rows, one retriever, one number of demonstrations.
+    """The answers of one task, one retriever and one number of demonstrations.
 
     Attributes:
         task: the task's name.
         retriever: the retriever's full name.
-        shots: demonstrations a prompt.
+        shots: demonstrations per prompt.
         made_from: everything that the answers depend on.
     """
 
@@ -51,7 +54,7 @@ class Cell:
 
     @property
     def file(self) -> str:
-        """The file's name, below the task's folder: readable, and another for every retriever."""
+        """The file's name in the task's directory: readable, and different for every retriever."""
         name = self.retriever
         if name not in (*BUILT_IN, NO_RETRIEVER):
             readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-40:]
@@ -59,30 +62,26 @@ class Cell:
         return f"{name}.{self.shots}-shot.jsonl"
 
 
-NO_RETRIEVER = "none"
-"""The retriever's name for prompts without demonstrations, whose answers all retrievers share."""
-
-
 class AnswerStore:
-    """Keeps answers, in a folder or in memory. A file is replaced as a whole, so that a kill leaves no half of one.
+    """Stores answers, in a directory or in memory. Files are replaced as a whole, so a kill leaves none incomplete.
 
     Args:
-        folder: the evaluation's folder; None keeps them in memory.
+        folder: the evaluation's directory; None stores in memory.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._memory: dict[str, tuple[Answer, ...]] = {}
+        self._memory: dict[bytes, tuple[Answer, ...]] = {}
 
     def read(self, cell: Cell) -> tuple[Answer, ...]:
-        """Return what is kept of a cell, in the order written; nothing where it was made from something else.
+        """Return a cell's answers in the order written, or none if they were made from something else.
 
         Raises:
-            ArtifactError: the file is none of an evaluation.
+            ArtifactError: the file is not from an evaluation.
         """
         if self._folder is None:
-            return self._memory.get(_key(cell), ())
-        path = self._path(cell)
+            return self._memory.get(canonical_json(asdict(cell)), ())
+        path = self._folder / "predictions" / cell.task / cell.file
         if not path.exists():
             return ()
         try:
@@ -98,65 +97,46 @@ class AnswerStore:
         return answers
 
     def write(self, cell: Cell, answers: Sequence[Answer]) -> None:
-        """Keep all answers so far of a cell; they are on the disk when this returns."""
+        """Replace a cell's answers; they are on disk when this returns."""
         if self._folder is None:
-            self._memory[_key(cell)] = tuple(answers)
+            self._memory[canonical_json(asdict(cell))] = tuple(answers)
             return
-        path = self._path(cell)
+        path = self._folder / "predictions" / cell.task / cell.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        header: dict[str, Json] = {
-            "task": cell.task,
-            "retriever": cell.retriever,
-            "shots": cell.shots,
-            "made_from": cell.made_from,
-        }
-        lines: list[Json] = [
-            {"query": answer.query, "demonstrations": answer.demonstrations, "text": answer.text} for answer in answers
-        ]
-        write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in [header, *lines]))
-
-    def _path(self, cell: Cell) -> Path:
-        assert self._folder is not None
-        return self._folder / "predictions" / cell.task / cell.file
-
-
-def _key(cell: Cell) -> str:
-    return canonical_json([cell.task, cell.retriever, cell.shots, cell.made_from]).decode()
+        lines = [asdict(cell), *map(asdict, answers)]
+        write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in lines))
 
 
 def claim(folder: Path, settings: Mapping[str, Json]) -> None:
-    """Make a folder this evaluation's, or see that it is.
+    """Make a directory this evaluation's, or check that it is.
 
-    Retrievers, tasks and numbers of demonstrations may change from call to call: each has answers of its own.
+    Retrievers, tasks and numbers of demonstrations may change from call to call; each has its own answers.
 
     Args:
-        folder: made when it does not exist.
+        folder: created if it does not exist.
         settings: what all answers in it have in common.
 
     Raises:
-        ConfigError: the folder holds something else, or an evaluation with other settings.
+        ConfigError: the directory contains something else, or an evaluation with other settings.
     """
     path = folder / "config.json"
-    wanted = {"format": _FORMAT, **settings}
+    settings = {"format": _FORMAT, **settings}
     if not path.exists():
-        # What is left of an attempt that was killed while it claimed the folder is nobody's.
-        if folder.exists() and (not folder.is_dir() or any(not _is_rest(found) for found in folder.iterdir())):
+        # A kill during an earlier claim leaves a temporary file.
+        other = not folder.is_dir() or any(found.name != ".config.json.tmp" for found in folder.iterdir())
+        if folder.exists() and other:
             raise ConfigError(f"{folder} contains something other than an evaluation; give another --output")
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, canonical_json(wanted, indent=1))
+        write_atomically(path, canonical_json(settings, indent=1))
         return
     try:
         found = dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is not from an evaluation; give another --output: {error}") from error
     changes = [
-        f"{name} = {json.dumps(found.get(name))} here, {json.dumps(wanted.get(name))} requested"
-        for name in dict.fromkeys([*found, *wanted])
-        if found.get(name) != wanted.get(name)
+        f"{name} = {json.dumps(found.get(name))} here, {json.dumps(settings.get(name))} requested"
+        for name in dict.fromkeys([*found, *settings])
+        if found.get(name) != settings.get(name)
     ]
     if changes:
         raise ConfigError(f"{folder} contains another evaluation ({'; '.join(changes)}); give another --output")
-
-
-def _is_rest(path: Path) -> bool:
-    return path.name == ".config.json.tmp"

@@ -10,14 +10,14 @@ from udr_training.evaluation.retriever_names import ORACLE
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What one retriever reached on one task.
+    """The result of one retriever on one task.
 
     Attributes:
         task: the task's name.
-        family: the family's.
+        family: the family's name.
         metric: the task's metric, 0 to 100.
         retriever: the retriever's full name.
-        shots: demonstrations a prompt.
+        shots: demonstrations per prompt.
         num_rows: test rows.
         estimate: of the metric.
     """
@@ -36,10 +36,10 @@ class Evaluation:
     """The results of every retriever on every task.
 
     Attributes:
-        labels: short names by full ones, in the order asked for.
-        shots: in the order asked for.
-        baseline: the full name of the retriever that gains are counted from.
-        results: task by task, in the order they came.
+        labels: short names by full names, in the order of the configuration.
+        shots: in the order of the configuration.
+        baseline: the full name of the retriever that gains are relative to.
+        results: task by task.
         config: what was run.
     """
 
@@ -51,7 +51,7 @@ class Evaluation:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks, in the order asked for."""
+        """The tasks, in the order of the results."""
         return tuple(dict.fromkeys(result.task for result in self.results))
 
     @property
@@ -64,7 +64,7 @@ class Evaluation:
 
     @property
     def num_rows(self) -> int:
-        """Test rows of all tasks together."""
+        """The test rows of all tasks."""
         return sum({result.task: result.num_rows for result in self.results}.values())
 
     @property
@@ -74,56 +74,54 @@ class Evaluation:
 
     @property
     def main_shots(self) -> int:
-        """The number of demonstrations that a summary speaks of: the largest."""
+        """The number of demonstrations in the summary: the largest."""
         return max(self.shots)
 
     def result(self, task: str, retriever: str, shots: int) -> TaskResult:
         """Return one result."""
-        wanted = (task, retriever, shots)
-        return next(result for result in self.results if (result.task, result.retriever, result.shots) == wanted)
+        key = (task, retriever, shots)
+        return next(result for result in self.results if (result.task, result.retriever, result.shots) == key)
 
     def value(self, retriever: str, shots: int, tasks: Sequence[str] | None = None) -> Estimate:
-        """Return a retriever's mean over some tasks, each counted once; None for all."""
+        """Return a retriever's mean over some tasks, or over all; each counts the same."""
         return mean([self.result(task, retriever, shots).estimate for task in tasks or self.tasks])
 
     def gain(self, retriever: str, shots: int, tasks: Sequence[str] | None = None) -> Estimate:
-        """Return how much higher that is than the baseline's, on the same resamples."""
+        """Return that mean minus the baseline's, on the same resamples."""
         return self.value(retriever, shots, tasks) - self.value(self.baseline, shots, tasks)
 
     def best(self, shots: int) -> str:
-        """Return the retriever with the highest mean, the baseline and the oracle aside where there are others."""
+        """Return the retriever with the highest mean, except the oracle and, if there are others, the baseline."""
         candidates = [name for name in self.others if name != ORACLE] or [self.baseline]
         return max(candidates, key=lambda name: self.value(name, shots).value)
 
     def to_json(self) -> dict[str, Json]:
         """Return means, values and gains, rounded to 2 decimals, and what was run."""
-        groups = [(name, self.labels[name], shots) for shots in self.shots for name in self.labels]
-        gains = [group for group in groups if group[0] != self.baseline]
 
-        def who(name: str, label: str, shots: int) -> dict[str, Json]:
-            return {"retriever": name, "label": label, "shots": shots}
+        def rows(kind: str, groups: Mapping[str, Sequence[str]] | None = None, group: str = "") -> list[Json]:
+            """Return each group's value or gain, by number of demonstrations and retriever."""
+            of, names = (self.gain, self.others) if kind == "gain" else (self.value, tuple(self.labels))
+            return [
+                {
+                    **({group: key} if group else {}),
+                    **{"retriever": name, "label": self.labels[name], "shots": shots},
+                    **_rounded(of(name, shots, tasks), kind),
+                }
+                for key, tasks in (groups or {"": self.tasks}).items()
+                for shots in self.shots
+                for name in names
+            ]
 
+        families, tasks = self.families, {task: (task,) for task in self.tasks}
         return {
-            "means": [{**who(*group), **_rounded(self.value(group[0], group[2]), "mean")} for group in groups],
-            "families": [
-                {"family": family, **who(*group), **_rounded(self.value(group[0], group[2], tasks), "mean")}
-                for family, tasks in self.families.items()
-                for group in groups
-            ],
+            "means": rows("mean"),
+            "families": rows("mean", families, "family"),
             "tasks": [self._task_json(result) for result in self.results],
             "gains": {
                 "baseline": self.baseline,
-                "means": [{**who(*group), **_rounded(self.gain(group[0], group[2]), "gain")} for group in gains],
-                "families": [
-                    {"family": family, **who(*group), **_rounded(self.gain(group[0], group[2], tasks), "gain")}
-                    for family, tasks in self.families.items()
-                    for group in gains
-                ],
-                "tasks": [
-                    {"task": task, **who(*group), **_rounded(self.gain(group[0], group[2], [task]), "gain")}
-                    for task in self.tasks
-                    for group in gains
-                ],
+                "means": rows("gain"),
+                "families": rows("gain", families, "family"),
+                "tasks": rows("gain", tasks, "task"),
             },
             "config": dict(self.config),
         }

@@ -16,39 +16,39 @@ _ITERATION = re.compile(r"iteration-\d+")
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return a short name for each, all different: as few last parts of a path or name as tell them apart.
+    """Return a different short name for each: as few last parts of the path or name as make it unique.
 
-    A run is called by its folder, and one of its iterations by run and iteration.
+    A run has the name of its directory, an iteration those of run and iteration.
 
     Args:
         names: all different.
     """
     parts = {name: _parts(name) for name in names}
-    # An iteration says nothing without its run.
+    # An iteration is always shown with its run.
     shown = {name: 2 if _ITERATION.fullmatch(own[-1]) else 1 for name, own in parts.items()}
     while True:
         short = {name: "/".join(own[-shown[name] :]) for name, own in parts.items()}
         counts = Counter(short.values())
-        alike = [name for name in names if counts[short[name]] > 1]
-        growing = [name for name in alike if shown[name] < len(parts[name])]
-        if not growing:
-            # Two ways to write one path have no parts that differ.
-            return {name: name if name in alike else short[name] for name in names}
-        for name in growing:
+        ambiguous = [name for name in names if counts[short[name]] > 1]
+        extendable = [name for name in ambiguous if shown[name] < len(parts[name])]
+        if not extendable:
+            # Two spellings of one path have the same parts.
+            return {name: name if name in ambiguous else short[name] for name in names}
+        for name in extendable:
             shown[name] += 1
 
 
 def _parts(name: str) -> list[str]:
     if name in BUILT_IN:
         return [name]
-    whole = os.path.abspath(Path(name).expanduser()) if is_local(name) else name.removeprefix(PACKAGE)
-    parts = [part for part in whole.split("/") if part not in ("", ".")]
-    # The model of a run or of an iteration: what matters is whose it is.
+    path = os.path.abspath(Path(name).expanduser()) if is_local(name) else name.removeprefix(PACKAGE)
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    # The model of a run or of an iteration has the name of its owner.
     return parts[:-1] if len(parts) > 1 and parts[-1] == "model" else parts or [name]
 
 
 def run_of(name: str) -> Path | None:
-    """Return the run directory that a name leads to or into, ``RUN/iteration-0/model`` included; None if to none."""
+    """Return the run directory that a name is, or is inside of (``RUN/iteration-0/model``); None if there is none."""
     if name in BUILT_IN:
         return None
     folder = Path(name).expanduser()
@@ -59,7 +59,7 @@ def run_of(name: str) -> Path | None:
 
 
 def model_of(name: str) -> str:
-    """Return the model that a run ended with, or the name itself where it is no run directory.
+    """Return the final model of a run directory, or the name itself if it is not one.
 
     Raises:
         ConfigError: the run is not finished.

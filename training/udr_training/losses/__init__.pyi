@@ -1,4 +1,3 @@
-from . import functional as functional, length_batching as length_batching
 from .candidate_loss import CandidateLoss as CandidateLoss
 from .functional import (
     hardest_only as hardest_only, in_batch_loss as in_batch_loss, kl_loss as kl_loss, lambda_loss as lambda_loss,

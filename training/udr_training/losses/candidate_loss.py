@@ -22,8 +22,8 @@ from udr_training.losses.functional import (
 from udr_training.losses.gradient_cache import embed_twice
 from udr_training.losses.length_batching import Features, embed
 
-_LARGEST_KEY = 1 << 24
-"""float32 labels represent whole numbers exactly up to here."""
+# The labels are float32, which represents whole numbers exactly up to here.
+_MAX_KEY = 1 << 24
 
 
 class CandidateLoss(nn.Module):
@@ -33,29 +33,30 @@ class CandidateLoss(nn.Module):
     Columns                                         Label
     ==============================================  =======================================================
     query, candidate 1, ..., candidate l            2 l + 1 numbers: the candidates' scores, higher is better;
-                                                    their keys; the query's key. Equal keys stand for equal
-                                                    texts; they are whole numbers below 2^24
+                                                    their keys; the query's key. Keys are whole numbers below
+                                                    2^24; equal texts have equal keys
     ==============================================  =======================================================
 
     ``kind`` is one of
 
     - ``udr``: λ · list-wise loss + (1 - λ) · in-batch loss (the paper, equation 5; its λ is 0.8),
     - ``lambda``: the same with the list-wise loss of the authors' code,
-    - ``kl``: the same with the divergence from the language model's choice,
+    - ``kl``: the same with the divergence from the language model's distribution,
     - ``epr``: the best candidate against the worst, and against the best and worst of the batch's other queries.
 
     Args:
         model: the model to train.
-        kind: which loss.
-        temperature: cosines are divided by it; None takes the plain dot product, as the paper does.
-        ranking_weight: λ, 0 to 1; not of ``epr``.
-        score_margin: own candidates whose score is that close to the best are no negatives in the batch; 0 leaves all.
+        kind: the loss.
+        temperature: divides the cosines; None uses the plain dot product, as the paper does.
+        ranking_weight: λ, 0 to 1; ``epr`` has none.
+        score_margin: a query's own candidates that score within this margin of the best are not negatives of the query;
+            0 masks none.
         score_temperature: τ of ``kl``.
-        mini_batch: texts embedded at a time, with their gradients; the loss is that of the whole batch, and memory
-            grows with the mini-batch alone. 0 embeds all at once, which is faster.
+        mini_batch: texts that are embedded at a time, with their gradients. The loss is that of the whole batch, and
+            memory grows only with the mini-batch. 0 embeds all at once, which is faster.
 
     Raises:
-        ValueError: a setting makes no sense.
+        ValueError: a setting is invalid.
     """
 
     def __init__(
@@ -80,35 +81,29 @@ class CandidateLoss(nn.Module):
             raise ValueError(f"score_margin and mini_batch must be at least 0, found {score_margin} and {mini_batch}")
         self.model, self.kind, self.temperature, self.ranking_weight = model, kind, temperature, ranking_weight
         self.score_margin, self.score_temperature, self.mini_batch = score_margin, score_temperature, mini_batch
-        # MatryoshkaLoss around a gradient cache that it does not know of would train on wrong gradients, silently.
+        # Makes losses that wrap others refuse this one: they would train on wrong gradients.
         self.uses_gradient_cache = mini_batch > 0
 
     @classmethod
     def of(cls, model: SentenceTransformer, config: TrainConfig) -> "CandidateLoss":
-        """Return the loss that a configuration asks for."""
-        return cls(
-            model,
-            config.loss,
-            temperature=config.temperature or None,
-            ranking_weight=config.ranking_weight,
-            score_margin=config.score_margin,
-            score_temperature=config.score_temperature,
-            mini_batch=config.mini_batch,
-        )
+        """Return the loss of a training configuration."""
+        names = ("ranking_weight", "score_margin", "score_temperature", "mini_batch")
+        settings: dict[str, Any] = {name: getattr(config, name) for name in names}
+        return cls(model, config.loss, config.temperature or None, **settings)
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
         """Embed the columns and return the loss."""
         queries, *candidates = sentence_features
 
-        def of_vectors(vectors: Sequence[Tensor]) -> Tensor:
+        def loss_of_vectors(vectors: Sequence[Tensor]) -> Tensor:
             return self.compute_loss_from_embeddings(vectors[0].squeeze(1), vectors[1], labels)
 
         if self.mini_batch and torch.is_grad_enabled():
-            return embed_twice(self.model, [[queries], candidates], of_vectors, self.mini_batch)
-        return of_vectors([embed(self.model, columns) for columns in ([queries], candidates)])
+            return embed_twice(self.model, [[queries], candidates], loss_of_vectors, self.mini_batch)
+        return loss_of_vectors([embed(self.model, columns) for columns in ([queries], candidates)])
 
     def compute_loss_from_embeddings(self, queries: Tensor, candidates: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss from vectors.
+        """Return the loss of vectors.
 
         Args:
             queries: [B, dimension].
@@ -116,7 +111,7 @@ class CandidateLoss(nn.Module):
             labels: [B, 2 l + 1].
 
         Raises:
-            ValueError: the label's width is not 2 l + 1, it holds NaN or infinity, or a key is too large.
+            ValueError: the label's width is not 2 l + 1, it contains NaN or infinity, or a key is too large.
         """
         batch, length, _ = candidates.shape
         if labels.shape != (batch, 2 * length + 1):
@@ -124,15 +119,15 @@ class CandidateLoss(nn.Module):
                 f"labels must be [{batch}, {2 * length + 1}] for {length} candidate columns: scores, candidate keys, "
                 f"query key; found {list(labels.shape)}"
             )
-        # A score of NaN would be the best, and rank first.
+        # NaN would count as the best score.
         if not bool(labels.isfinite().all()):
             raise ValueError("labels must be finite, found NaN or infinity among scores or keys")
         scores, keys = labels[:, :length], labels[:, length:]
-        if bool((keys >= _LARGEST_KEY).any()):
-            raise ValueError(f"keys must be below {_LARGEST_KEY}, found {int(keys.max())}")
+        if bool((keys >= _MAX_KEY).any()):
+            raise ValueError(f"keys must be below {_MAX_KEY}, found {int(keys.max())}")
         similarities = self.similarities(queries, candidates.flatten(0, 1))
         own_columns = torch.arange(batch * length, device=labels.device).view(batch, length)
-        # Among equal scores the first is the positive.
+        # The first of equal scores is the positive.
         best = scores.argmax(dim=1, keepdim=True)
         positives = own_columns.gather(1, best).squeeze(1)
         masked = not_negatives(keys[:, :-1].flatten(), keys[:, -1], positives)
@@ -142,18 +137,17 @@ class CandidateLoss(nn.Module):
         if self.kind == "epr":
             return in_batch_loss(similarities, positives, masked | ~hardest_only(scores).flatten()[None])
         contrast = in_batch_loss(similarities, positives, masked)
-        ranking = self._ranking(similarities.gather(1, own_columns), scores)
-        return self.ranking_weight * ranking + (1 - self.ranking_weight) * contrast
-
-    def _ranking(self, similarities: Tensor, scores: Tensor) -> Tensor:
+        own = similarities.gather(1, own_columns)
         if self.kind == "kl":
-            return kl_loss(similarities, scores, self.score_temperature)
-        return (listwise_loss if self.kind == "udr" else lambda_loss)(similarities, ranks_of(scores))
+            ranking = kl_loss(own, scores, self.score_temperature)
+        else:
+            ranking = (listwise_loss if self.kind == "udr" else lambda_loss)(own, ranks_of(scores))
+        return self.ranking_weight * ranking + (1 - self.ranking_weight) * contrast
 
     def similarities(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Return the similarities [B, C] of queries [B, dimension] and candidates [C, dimension], in float32."""
-        # Under autocast they would come in bfloat16, whose steps of 0.004 between cosines are 0.08 at a temperature of
-        # 0.05: more than what sets many candidates apart.
+        # bfloat16, which autocast would use, has steps of 0.004 between cosines: 0.08 at a temperature of 0.05, more
+        # than the difference of many candidates.
         with torch.autocast(queries.device.type, enabled=False):
             queries, candidates = queries.float(), candidates.float()
             if self.temperature is None:

@@ -1,8 +1,9 @@
-r"""The losses, as pure functions of similarities, scores and ranks; ``loss_modules`` makes modules of them.
+r"""The losses as pure functions of similarities, scores and ranks; ``CandidateLoss`` turns them into a module.
 
-Shapes: B queries a batch, l candidates a query, C candidates a batch. Similarities are dot products, or cosines
-divided by a temperature; a higher one is nearer. Scores are the language model's; a higher one is better. Rank 1 is the
-candidate with the best score; equal scores share a rank.
+Shapes: B queries a batch, l candidates a query, C candidates a batch. Similarities are the encoder's: dot products, or
+cosines divided by a temperature. Scores are the language model's. For both, higher is better. Rank 1 is the best
+score; equal scores share a rank. List losses raise ValueError if their shapes differ or l is 1, for which they would
+silently be zero.
 """
 
 import torch
@@ -11,13 +12,10 @@ from torch.nn import functional
 
 
 def ranks_of(scores: Tensor) -> Tensor:
-    """Return the rank of each score in its row, 1 for the highest; equal ones share a rank: 1, 2, 2, 4.
+    """Return the rank of each score in its row, int64 [B, l]; equal scores share a rank: 1, 2, 2, 4.
 
     Args:
         scores: [B, l].
-
-    Returns:
-        int64 [B, l].
     """
     return 1 + (scores[:, None, :] > scores[:, :, None]).sum(dim=2)
 
@@ -27,20 +25,16 @@ def listwise_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
 
     .. math:: \sum_{i,j} \max(0, 1/r_i - 1/r_j) \log(1 + e^{s_j - s_i})
 
-    A pair counts the more, the better its better candidate and the further apart the two are ranked.
+    A pair weighs more if its better candidate ranks higher, and if the two ranks are further apart.
 
     Args:
         similarities: [B, l].
-        ranks: [B, l], 1 for the best.
-
-    Raises:
-        ValueError: the shapes differ, or l is 1: the loss would be zero, and look fine.
+        ranks: [B, l].
     """
     _check_lists(similarities, ranks, "ranks")
     gains = 1.0 / ranks.to(similarities.dtype)
-    weights = (gains[:, :, None] - gains[:, None, :]).clamp(min=0)
-    costs = functional.softplus(similarities[:, None, :] - similarities[:, :, None])
-    return (weights * costs).sum(dim=(1, 2)).mean()
+    weights = _differences(gains).clamp(min=0)
+    return (weights * functional.softplus(-_differences(similarities))).sum(dim=(1, 2)).mean()
 
 
 def lambda_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
@@ -48,44 +42,42 @@ def lambda_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
 
     .. math:: |1/\pi_i - 1/\pi_j| \log(1 + e^{s_j - s_i}) \quad \text{for } r_i < r_j
 
-    Unlike equation 5, a pair is weighed by where the encoder has the two now (its order is π), not by their ranks; and
-    the pairs are averaged where the paper sums them, 28 of them in a list of 8.
+    Unlike in equation 5, a pair's weight depends on its positions π in the encoder's order, not on its ranks; and pairs
+    are averaged, not summed (28 of them in a list of 8).
 
     Args:
         similarities: [B, l].
-        ranks: [B, l], 1 for the best.
-
-    Raises:
-        ValueError: the shapes differ, or l is 1.
+        ranks: [B, l].
     """
     _check_lists(similarities, ranks, "ranks")
-    # Where the encoder has two candidates at the same place, the first counts as nearer: places are all different.
-    order = similarities.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    gains = 1.0 / (1 + order).to(similarities.dtype)
+    # Stable, so that equal similarities have different positions too.
+    positions = similarities.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    gains = 1.0 / (1 + positions).to(similarities.dtype)
     counted = ranks[:, :, None] < ranks[:, None, :]
-    weights = (gains[:, :, None] - gains[:, None, :]).abs() * counted
-    costs = functional.softplus(similarities[:, None, :] - similarities[:, :, None])
-    return (weights * costs).sum() / counted.sum().clamp(min=1)
+    costs = functional.softplus(-_differences(similarities))
+    return (_differences(gains).abs() * counted * costs).sum() / counted.sum().clamp(min=1)
 
 
 def kl_loss(similarities: Tensor, scores: Tensor, score_temperature: float) -> Tensor:
-    r"""Return the divergence of the encoder's choice among a query's candidates from the language model's.
+    r"""Return the divergence of the encoder's distribution over a query's candidates from the language model's.
 
     .. math:: KL(\mathrm{softmax}(scores / \tau) \,\|\, \mathrm{softmax}(similarities))
 
-    Mean over queries; 0 where both choose alike. LLM-R (Wang et al. 2023) distils its retriever so.
+    Mean over queries; 0 if the distributions are equal. LLM-R (Wang et al. 2023) distils its retriever this way.
 
     Args:
         similarities: [B, l].
-        scores: [B, l], higher is better.
-        score_temperature: τ, above 0; the lower, the more the best candidate counts.
-
-    Raises:
-        ValueError: the shapes differ, or l is 1.
+        scores: [B, l].
+        score_temperature: τ, above 0; the lower, the more weight the best candidate has.
     """
     _check_lists(similarities, scores, "scores")
-    wanted = functional.log_softmax(scores.to(similarities.dtype) / score_temperature, dim=1)
-    return functional.kl_div(similarities.log_softmax(dim=1), wanted, reduction="batchmean", log_target=True)
+    target = functional.log_softmax(scores.to(similarities.dtype) / score_temperature, dim=1)
+    return functional.kl_div(similarities.log_softmax(dim=1), target, reduction="batchmean", log_target=True)
+
+
+def _differences(values: Tensor) -> Tensor:
+    """Return v_i - v_j of all pairs of a row: [B, l, l]."""
+    return values[:, :, None] - values[:, None, :]
 
 
 def _check_lists(similarities: Tensor, others: Tensor, name: str) -> None:
@@ -100,8 +92,8 @@ def in_batch_loss(similarities: Tensor, positives: Tensor, masked: Tensor) -> Te
 
     Args:
         similarities: [B, C], of each query to each candidate in the batch.
-        positives: int64 [B], the column of the query's best candidate.
-        masked: bool [B, C], columns that are no negative for the query: itself, or copies of its positive.
+        positives: int64 [B], the column of each query's best candidate.
+        masked: bool [B, C], columns that are not negatives of the query.
 
     Raises:
         ValueError: a positive is masked.
@@ -112,15 +104,14 @@ def in_batch_loss(similarities: Tensor, positives: Tensor, masked: Tensor) -> Te
 
 
 def not_negatives(candidate_keys: Tensor, query_keys: Tensor, positives: Tensor) -> Tensor:
-    """Return which columns are no negative for a query: copies of the query, or of its positive.
+    """Return which columns are not negatives of a query: copies of the query or of its positive; bool [B, C].
+
+    The positive's own column is never marked.
 
     Args:
-        candidate_keys: int64 [C]; equal keys stand for equal texts.
+        candidate_keys: int64 [C]; equal keys mean equal texts.
         query_keys: int64 [B].
-        positives: int64 [B], the column of the query's best candidate.
-
-    Returns:
-        bool [B, C]; the positive's own column is never marked.
+        positives: int64 [B], the column of each query's best candidate.
     """
     own = candidate_keys[None, :] == query_keys[:, None]
     copies = candidate_keys[None, :] == candidate_keys[positives][:, None]
@@ -128,20 +119,20 @@ def not_negatives(candidate_keys: Tensor, query_keys: Tensor, positives: Tensor)
 
 
 def near_best(scores: Tensor, margin: float) -> Tensor:
-    """Return which of a query's candidates score so close to its best that they may be as good: bool [B, l].
+    """Return which of a query's candidates score within ``margin`` of its best, the best included: bool [B, l].
 
     Args:
         scores: [B, l].
-        margin: ε; the best itself is always marked.
+        margin: ε, at least 0.
     """
     return scores >= scores.max(dim=1, keepdim=True).values - margin
 
 
 def hardest_only(scores: Tensor) -> Tensor:
-    """Return which candidates EPR (Rubin et al. 2022) looks at: each query's best, and its worst: bool [B, l].
+    """Return each query's best and worst candidate, the two that EPR (Rubin et al. 2022) uses: bool [B, l].
 
     Args:
-        scores: [B, l]; among equal ones, the first counts.
+        scores: [B, l]; the first of equal scores counts.
     """
     kept = torch.zeros_like(scores, dtype=torch.bool)
     kept.scatter_(1, scores.argmax(dim=1, keepdim=True), True)

@@ -9,20 +9,20 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import merge_feature_batches
 from torch import Tensor
 
-CHUNK_TOKENS = {"cpu": 1024, "cuda": 65536}
-"""Tokens per forward pass including padding, by device: enough to keep it busy, few enough for similar lengths."""
-
 Features = dict[str, Any]
+
+# Tokens of a forward pass, padding included: enough to keep the device busy, few enough for similar lengths.
+_CHUNK_TOKENS = {"cpu": 1024, "cuda": 65536}
 
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """A batch's columns, cut into what goes through the model together.
+    """The columns of a batch, split into forward passes.
 
     Attributes:
         features: of each forward pass.
-        order: int64 [l B], for each text of column 1, then of column 2, ..., its place in the order of the passes; None
-            where the columns go through the model one by one.
+        order: int64 [l B], the position in the passes' output of each text, column by column; None if each column is a
+            pass of its own.
         columns: l.
     """
 
@@ -38,57 +38,58 @@ class Chunks:
         return restored.view(self.columns, -1, restored.shape[-1]).transpose(0, 1)
 
 
-def embed(model: SentenceTransformer, columns: Sequence[Features]) -> Tensor:
-    """Return the vectors of a batch's columns, which go the same way through the model: [B, l, dimension].
+def embed(model: SentenceTransformer, columns: Sequence[Features], *, chunk_tokens: int | None = None) -> Tensor:
+    """Return the vectors of columns that take the same route through the model: [B, l, dimension].
 
-    Candidates differ in length a lot, and one long text would widen all of a batch; so the rows of all columns
-    are sorted by length and go through the model in chunks, each as wide as its longest row.
+    Candidates differ a lot in length, and one long text would widen a whole batch. So the rows of all columns are
+    sorted by length and embedded in chunks, each as wide as its longest row.
 
     Args:
-        model: the model; its forward pass takes features to ``sentence_embedding``.
-        columns: l columns of B tokenised rows each, as ``SentenceTransformerTrainer`` hands them to a loss.
+        model: the model; its forward pass adds ``sentence_embedding``.
+        columns: l columns of B tokenised rows each, as ``SentenceTransformerTrainer`` passes them to a loss.
+        chunk_tokens: tokens of a chunk, padding included; by default what keeps the device busy.
     """
-    chunks = cut_by_length(columns)
+    chunks = split_by_length(columns, chunk_tokens=chunk_tokens)
     return chunks.restore([model(features)["sentence_embedding"] for features in chunks.features])
 
 
-def cut_by_length(columns: Sequence[Features], most: int | None = None) -> Chunks:
-    """Cut columns into chunks of texts of like lengths.
+def split_by_length(
+    columns: Sequence[Features], *, max_texts: int | None = None, chunk_tokens: int | None = None
+) -> Chunks:
+    """Split columns into chunks of texts of similar length.
 
     Args:
         columns: l columns of B tokenised rows each.
-        most: texts a chunk, at most; None for as many as make a pass worth while.
+        max_texts: texts of a chunk; None limits the tokens instead.
+        chunk_tokens: tokens of a chunk, padding included; by default what keeps the device busy.
     """
     merged = merge_feature_batches(list(columns))
     if merged is None or "input_ids" not in merged:
-        # Columns of unlike kinds, and features that are not a row a text (static embeddings, packed texts, images).
+        # Columns of different kinds, or features that do not have a row per text (static embeddings, images).
         return Chunks(tuple(columns), None, len(columns))
-    width = merged["input_ids"].shape[1]
-    if _is_padded_right(merged):
-        lengths = merged["attention_mask"].sum(dim=1)
+    ids, mask = merged["input_ids"], merged.get("attention_mask")
+    if isinstance(mask, Tensor) and mask.ndim == 2 and bool((mask[:, 1:] <= mask[:, :-1]).all()):
+        lengths = mask.sum(dim=1)
     else:
-        lengths = torch.full((len(merged["input_ids"]),), width, device=merged["input_ids"].device)
+        # Not padded on the right: no column can be dropped.
+        lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
+    budget = chunk_tokens or _CHUNK_TOKENS.get(ids.device.type, _CHUNK_TOKENS["cuda"])
     order = lengths.argsort(descending=True, stable=True)
-    features = tuple(_cut(merged, rows, int(lengths[rows[0]])) for rows in _passes(lengths, order, most))
+    passes = _passes(lengths, order, max_texts, budget)
+    features = tuple(_select(merged, rows, int(lengths[rows[0]])) for rows in passes)
     return Chunks(features, order.argsort(), len(columns))
 
 
-def _is_padded_right(features: Features) -> bool:
-    mask = features.get("attention_mask")
-    return isinstance(mask, Tensor) and mask.ndim == 2 and bool((mask[:, 1:] <= mask[:, :-1]).all())
-
-
-def _passes(lengths: Tensor, order: Tensor, most: int | None) -> Iterator[Tensor]:
-    budget = CHUNK_TOKENS.get(lengths.device.type, CHUNK_TOKENS["cuda"])
+def _passes(lengths: Tensor, order: Tensor, max_texts: int | None, budget: int) -> Iterator[Tensor]:
     first = 0
     while first < len(order):
-        count = most or max(1, budget // max(1, int(lengths[order[first]])))
+        count = max_texts or max(1, budget // max(1, int(lengths[order[first]])))
         yield order[first : first + count]
         first += count
 
 
-def _cut(features: Features, rows: Tensor, width: int) -> Features:
-    """Return some rows of a batch, without the columns that are padding in all of them."""
+def _select(features: Features, rows: Tensor, width: int) -> Features:
+    """Return some rows of a batch, without the token positions that are padding in all of them."""
     return {
         name: (value[rows][:, :width] if value.ndim >= 2 else value[rows])
         if isinstance(value, Tensor) and value.ndim and name != "prompt_length"

@@ -1,5 +1,4 @@
-from . import evaluator as evaluator
-from .checkpoints import last_whole as last_whole
+from .checkpoints import last_complete as last_complete
 from .dataset import TaskExamples as TaskExamples, dataset as dataset, num_learned as num_learned, split as split
 from .evaluator import RankValidation as RankValidation
 from .model import has_two_towers as has_two_towers, merge_adapters as merge_adapters, starting_model as starting_model

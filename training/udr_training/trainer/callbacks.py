@@ -1,4 +1,4 @@
-"""Training callbacks: the log ``metrics.jsonl``, and a progress bar."""
+"""Training callbacks: the log ``metrics.jsonl``, TensorBoard and a progress bar."""
 
 import json
 import logging
@@ -14,18 +14,16 @@ from udr.files import write_atomically
 
 _LOG = logging.getLogger(__name__)
 
-Numbers = Mapping[str, float]
-
 
 class MetricsLog(TrainerCallback):
-    """Appends what the trainer reports to a file, one JSON object a line, and tells our log.
+    """Appends what the trainer reports to a file, one JSON object per line, and to our log.
 
     ===========================================  =========================================================
     After some steps                             ``step``, ``epoch``, ``loss``, ``learning_rate``
     After a validation                           ``step``, ``epoch``, ``ndcg``, ``mrr``: by task, and ``mean``
     ===========================================  =========================================================
 
-    A training that goes on from a checkpoint first drops what was reported after it.
+    A training that resumes from a checkpoint first drops the lines written after that checkpoint.
 
     Args:
         path: the file.
@@ -38,9 +36,9 @@ class MetricsLog(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Keep what was reported before this step."""
+        """Drop the lines after the step that the training resumes from, or all of them."""
         lines = self._path.read_text("utf-8").splitlines(keepends=True) if self._path.exists() else []
-        # One that begins anew tells what it was worth before its first step once more.
+        # From step 0 the training validates the untrained encoder again, so the line of step 0 goes too.
         last = state.global_step or -1
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= last]
         write_atomically(self._path, "".join(kept).encode())
@@ -50,18 +48,19 @@ class MetricsLog(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: Numbers | None = None,
+        logs: Mapping[str, float] | None = None,
         **_: object,
     ) -> None:
         """Write one line."""
-        report = _report(logs or {})
-        if not report:
+        values, summary = _report(logs or {})
+        if not values:
             return
         epoch = round(self._visits * state.global_step / max(1, state.max_steps), 3)
-        line = json.dumps({"step": state.global_step, "epoch": epoch, **report})
+        line = json.dumps({"step": state.global_step, "epoch": epoch, **values})
         with self._path.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
-        _LOG.info("step %d of %d: %s", state.global_step, state.max_steps, _said(report))
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in summary.items())
+        _LOG.info("step %d of %d: %s", state.global_step, state.max_steps, numbers)
 
 
 def tensorboard(folder: Path) -> TensorBoardCallback:
@@ -76,33 +75,28 @@ def tensorboard(folder: Path) -> TensorBoardCallback:
         raise MissingExtraError("tensorboard, which train.tensorboard needs,", "training") from error
     # Neither is typed.
     writer: Any = SummaryWriter
-    callback: Any = TensorBoardCallback
-    made: TensorBoardCallback = callback(writer(str(folder)))
-    return made
+    new_callback: Any = TensorBoardCallback
+    callback: TensorBoardCallback = new_callback(writer(str(folder)))
+    return callback
 
 
-def _report(logs: Numbers) -> dict[str, object]:
+def _report(logs: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what to write of the trainer's values, and what to log."""
     if "loss" in logs:
-        return {name: float(logs[name]) for name in ("loss", "learning_rate") if name in logs}
-    measured = {
-        measure: {
-            name.removeprefix(f"eval_{measure}_"): round(float(value), 5)
-            for name, value in logs.items()
-            if name.startswith(f"eval_{measure}_")
-        }
-        for measure in ("ndcg", "mrr")
-    }
-    return dict(measured) if measured["ndcg"] else {}
-
-
-def _said(report: Mapping[str, object]) -> str:
-    means = {name: values["mean"] for name, values in report.items() if isinstance(values, dict)}
-    numbers = means or {"loss": report.get("loss")}
-    return ", ".join(f"{name} {value:.4f}" for name, value in numbers.items())
+        values = {name: float(logs[name]) for name in ("loss", "learning_rate") if name in logs}
+        return values, {"loss": values["loss"]}
+    metrics: dict[str, dict[str, float]] = {"ndcg": {}, "mrr": {}}
+    for name, value in logs.items():
+        metric, _, task = name.removeprefix("eval_").partition("_")
+        if metric in metrics:
+            metrics[metric][task] = round(float(value), 5)
+    if not metrics["ndcg"]:
+        return {}, {}
+    return metrics, {metric: by_task["mean"] for metric, by_task in metrics.items()}
 
 
 class ProgressBar(ProgressCallback):
-    """The trainer's progress bar, on stderr, without the numbers that it writes to stdout."""
+    """The trainer's progress bar, on stderr, without the metrics that it writes to stdout."""
 
     def on_log(self, *_: object, **__: object) -> None:
-        """Leave them to ``MetricsLog``."""
+        """Leave the metrics to ``MetricsLog``."""

@@ -8,42 +8,38 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from udr.files import write_atomically
 from udr.models import hub
 
-_MARK = "files.json"
+_FILES = "files.json"
 
 
-class MarkWhole(TrainerCallback):
-    """Lists a checkpoint's files in it when all are written; one that was cut short, or half deleted, is told by it."""
+class ListFiles(TrainerCallback):
+    """Lists a checkpoint's files in it once all are written, so that an incomplete checkpoint can be recognised."""
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Mark the checkpoint that was just saved."""
+        """List the files of the checkpoint that was just saved."""
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        write_atomically(folder / _MARK, json.dumps(names).encode())
+        write_atomically(folder / _FILES, json.dumps(names).encode())
 
 
-def last_whole(checkpoints: Path, start: str) -> Path | None:
-    """Return the last checkpoint that is whole, fit to be gone on from; None where there is none.
+def last_complete(checkpoints: Path, start: str) -> Path | None:
+    """Return the last complete checkpoint, ready to resume from; None if there is none.
 
     Args:
         checkpoints: their folder.
         start: the model that the training started from.
     """
-    whole = [path.parent for path in checkpoints.glob(f"checkpoint-*/{_MARK}") if _is_whole(path)]
-    for folder in whole:
-        _mend_paths(folder, start)
-    return max(whole, key=_step, default=None)
+    complete = [path.parent for path in checkpoints.glob(f"checkpoint-*/{_FILES}") if _is_complete(path)]
+    for folder in complete:
+        _update_paths(folder, start)
+    return max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
-def _is_whole(mark: Path) -> bool:
-    return all((mark.parent / name).is_file() for name in json.loads(mark.read_text("utf-8")))
+def _is_complete(files: Path) -> bool:
+    return all((files.parent / name).is_file() for name in json.loads(files.read_text("utf-8")))
 
 
-def _step(folder: Path) -> int:
-    return int(folder.name.rpartition("-")[2])
-
-
-def _mend_paths(folder: Path, start: str) -> None:
-    """Point a checkpoint to where things lie now: whole paths are written into it, and the run may have been moved."""
+def _update_paths(folder: Path, start: str) -> None:
+    """Update the absolute paths in a checkpoint, since the run may have been moved."""
     path = folder / "trainer_state.json"
     state = json.loads(path.read_text("utf-8"))
     if state.get("best_model_checkpoint"):

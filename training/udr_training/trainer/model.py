@@ -14,45 +14,38 @@ from udr_training.config import TrainConfig
 def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
     """Return the encoder to train.
 
-    With two towers, both start from the same weights, and ``encode_query`` and ``encode_document`` go through
-    their own; plain ``encode`` takes the demonstrations'. A model that has two towers already keeps them.
+    With two towers, both start from the same weights; ``encode_query`` and ``encode_document`` use one each, and
+    ``encode`` uses that of the demonstrations. A model that already has two towers keeps them.
 
     Args:
-        config: how it is trained.
+        config: the training's.
         start: the model's name.
 
     Raises:
-        ModelError: the name leads to no encoder.
-        ConfigError: the encoder cannot be trained that way.
-        MissingExtraError: adapters are asked for, and peft is not installed.
+        ModelError: there is no encoder of that name.
+        ConfigError: the encoder does not support a setting.
+        MissingExtraError: adapters are configured, and peft is not installed.
     """
     model = _load(config, start)
     if config.towers == 2 and not has_two_towers(model):
-        model = _in_two(model, _load(config, start))
+        router = Router.for_query_document(
+            query_modules=_modules(model),
+            document_modules=_modules(_load(config, start)),
+            default_route="document",
+        )
+        prompts = {name: prompt for name, prompt in model.prompts.items() if prompt is not None}
+        model = SentenceTransformer(modules=[router], device=str(model.device), prompts=prompts)
     if config.lora_rank:
         if has_two_towers(model):
             raise ConfigError(f"train.lora_rank trains one encoder, but {start!r} has two towers; leave it at 0")
         _add_adapters(model, config.lora_rank)
-    # As it is trained, so it is to be searched, whatever it started from.
+    # Search uses the similarity of the training, whatever the starting model used.
     model.similarity_fn_name = "cosine" if config.temperature else "dot"
     return model
 
 
-def _in_two(queries: SentenceTransformer, demonstrations: SentenceTransformer) -> SentenceTransformer:
-    router = Router.for_query_document(
-        query_modules=_modules(queries),
-        document_modules=_modules(demonstrations),
-        default_route="document",
-    )
-    return SentenceTransformer(
-        modules=[router],
-        device=str(demonstrations.device),
-        prompts={name: prompt for name, prompt in demonstrations.prompts.items() if prompt is not None},
-    )
-
-
 def has_two_towers(model: SentenceTransformer) -> bool:
-    """Say whether queries and demonstrations go separate ways through a model."""
+    """Return whether queries and demonstrations take separate routes through a model."""
     return isinstance(model[0], Router)
 
 
@@ -67,22 +60,22 @@ def _load(config: TrainConfig, start: str) -> SentenceTransformer:
             model.max_seq_length = min(config.max_tokens, model.max_seq_length or config.max_tokens)
         except AttributeError as error:
             raise ConfigError(f"{start!r} has no adjustable window; train.max_tokens must be 0") from error
-    # An iteration that starts from the one before finds the pooling there.
+    # A later iteration starts from a model that already has the pooling.
     if config.pooling != "model" and start == config.model:
-        _pool_by(model, config.pooling)
+        _set_pooling(model, config.pooling)
     return model
 
 
-def _pool_by(model: SentenceTransformer, pooling: str) -> None:
+def _set_pooling(model: SentenceTransformer, pooling: str) -> None:
     found = [number for number, module in enumerate(_modules(model)) if isinstance(module, Pooling)]
     if len(found) != 1:
         raise ConfigError(
-            f"train.pooling is {pooling!r}, but the encoder has {len(found)} pooling modules of its own where it "
-            "should have one; leave it at 'model'"
+            f"train.pooling is {pooling!r}, which needs an encoder with one pooling module; this one has {len(found)}; "
+            "leave it at 'model'"
         )
     old: Any = model[found[0]]
-    pooled: Any = Pooling(old.embedding_dimension, pooling, include_prompt=old.include_prompt)
-    model[found[0]] = pooled
+    new: Any = Pooling(old.embedding_dimension, pooling, include_prompt=old.include_prompt)
+    model[found[0]] = new
 
 
 def _add_adapters(model: SentenceTransformer, rank: int) -> None:
@@ -90,13 +83,13 @@ def _add_adapters(model: SentenceTransformer, rank: int) -> None:
         from peft import LoraConfig
     except ImportError as error:
         raise MissingExtraError("peft, which train.lora_rank needs,", "training") from error
-    # Twice the rank, the usual scale: a larger rank then needs no other learning rate.
+    # Alpha is twice the rank, as usual, so that the learning rate does not depend on the rank.
     adapters: Any = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
     model.add_adapter(adapters)
 
 
 def merge_adapters(model: SentenceTransformer) -> None:
-    """Add what adapters have learned to the weights they stand beside, and take them off."""
+    """Merge adapters into the weights, and remove them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     adapted = [(name, module) for name, module in model.named_modules() if isinstance(module, BaseTunerLayer)]

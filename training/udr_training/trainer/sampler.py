@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,78 +13,64 @@ from udr_training.candidates import RankedExample
 
 
 def task_probabilities(num_queries: Mapping[str, int], alpha: float) -> dict[str, float]:
-    """Return the chance of each task to be the next batch's: p_i ∝ q_i^α (paper, section 3.4).
+    """Return each task's probability to give the next batch: p_i ∝ q_i^α (paper, section 3.4).
 
     Args:
         num_queries: training queries, by task.
-        alpha: 1 draws by size, 0 draws all tasks alike; the paper has 0.5.
+        alpha: 1 draws by size, 0 uniformly; the paper has 0.5.
     """
     weights = {task: count**alpha for task, count in num_queries.items()}
     total = sum(weights.values())
     return {task: weight / total for task, weight in weights.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """The candidates of one query that one step sees.
-
-    Attributes:
-        chosen: positions among the query's candidates.
-        scores: of the chosen.
-    """
-
-    chosen: tuple[int, ...]
-    scores: tuple[float, ...]
-
-
-def draw_candidates(example: RankedExample, length: int, number: int, seed: int, *, stratified: bool = False) -> Draw:
-    """Return the ``number``-th draw of ``length`` of a query's candidates, without repetition.
+def draw_candidates(
+    example: RankedExample, length: int, number: int, seed: int, *, stratified: bool = False
+) -> tuple[int, ...]:
+    """Return the ``number``-th draw of ``length`` of a query's candidates: their positions, without replacement.
 
     Args:
         example: the query.
         length: l.
         number: of the draw.
         seed: of all draws.
-        stratified: as the authors' code draws: one of the best tenth, one of the worst tenth, the rest in between (of
-            50 candidates: the best 5, the worst 5). Else uniformly, as the paper has it.
+        stratified: draw as the authors' code does, one of the best tenth, one of the worst tenth and the rest from
+            between (with 50 candidates: the best 5, the worst 5); else uniformly, as the paper does.
 
     Raises:
-        ValueError: the query has fewer candidates than that.
+        ValueError: the query has fewer candidates.
     """
     total = len(example.candidates)
     if total < length:
         raise ValueError(f"query {example.query_id!r} has {total} candidates, fewer than the {length} of a step")
     digest = hashlib.sha256(f"{seed}:{number}:{example.query_id}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
-    if stratified and length > 1:
-        # Candidates stand best first.
-        edge = max(1, total // 10)
-        best, worst = generator.integers(edge), total - 1 - generator.integers(edge)
-        rest = [place for place in range(total) if place not in (best, worst)]
-        between = [place for place in rest if edge <= place < total - edge]
-        # A short list has too few in between.
-        among = between if len(between) >= length - 2 else rest
-        chosen = [best, *generator.choice(among, size=length - 2, replace=False), worst]
-    else:
-        chosen = list(generator.choice(total, size=length, replace=False))
-    places = tuple(map(int, chosen))
-    return Draw(places, tuple(example.scores[place] for place in places))
+    if not stratified or length == 1:
+        return tuple(map(int, generator.choice(total, size=length, replace=False)))
+    # Candidates are ordered best first.
+    edge = max(1, total // 10)
+    best, worst = int(generator.integers(edge)), total - 1 - int(generator.integers(edge))
+    rest = [position for position in range(total) if position not in (best, worst)]
+    between = [position for position in rest if edge <= position < total - edge]
+    # A short list has too few in between.
+    source = between if len(between) >= length - 2 else rest
+    return (best, *map(int, generator.choice(source, size=length - 2, replace=False)), worst)
 
 
 class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
-    """Yields batches of one task each, tasks drawn by probability, every query of a task before any comes again.
+    """Yields batches of one task each, tasks drawn by probability, every query of a task once before any repeats.
 
-    Each task's dataset holds its queries several times over, once a draw of candidates, draw after draw; a task that
-    comes up more often than that begins anew. A batch never holds a query twice.
+    Each task's dataset has all its queries once for each draw of candidates. A task that needs more draws starts over.
+    A batch never contains a query twice.
 
     Args:
         dataset: the tasks' datasets, in the order of ``probabilities``.
-        batch_samplers: as ``SentenceTransformerTrainer`` makes them; only their batch size is used.
-        generator: unused; the order depends on the seed and the epoch alone.
+        batch_samplers: those of ``SentenceTransformerTrainer``; only their batch size is used.
+        generator: unused; the order depends only on the seed and the epoch.
         seed: of the order.
         probabilities: by task.
-        num_draws: how often each dataset holds its queries.
-        num_batches: how many batches to yield.
+        num_draws: draws of candidates in each dataset.
+        num_batches: batches to yield.
     """
 
     def __init__(
@@ -110,26 +95,24 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng((self.seed, self.epoch))
-        ends = self.dataset.cumulative_sizes
-        streams = [
-            self._stream(start, end - start, generator) for start, end in zip([0, *ends[:-1]], ends, strict=True)
-        ]
-        for task in generator.choice(len(streams), size=self._num_batches, p=self._probabilities):
-            yield next(streams[task])
+        bounds = itertools.pairwise([0, *self.dataset.cumulative_sizes])
+        batches = [self._batches(start, end - start, generator) for start, end in bounds]
+        for task in generator.choice(len(batches), size=self._num_batches, p=self._probabilities):
+            yield next(batches[task])
 
-    def _stream(self, start: int, length: int, generator: np.random.Generator) -> Iterator[list[int]]:
+    def _batches(self, start: int, length: int, generator: np.random.Generator) -> Iterator[list[int]]:
         """Yield batches of one task without end: all its queries in one draw, then in the next."""
         num_queries = length // self._num_draws
-        # A task with fewer queries than a batch still trains, in smaller batches.
+        # A task with fewer queries than a batch has smaller batches.
         size = min(self.batch_size, num_queries)
         rest: list[int] = []
         for draw in itertools.count():
             offset = start + num_queries * (draw % self._num_draws)
-            # What is left of one pass begins the next one's first batch; a query that is in it already goes later.
-            fresh = [int(query) for query in generator.permutation(num_queries)]
-            fresh.sort(key={(row - start) % num_queries for row in rest}.__contains__)
-            rows = [*rest, *(offset + query for query in fresh)]
-            whole = len(rows) // size * size
-            for first in range(0, whole, size):
+            # The rest of one pass starts the first batch of the next, whose own copies of these queries come last.
+            order = [int(query) for query in generator.permutation(num_queries)]
+            order.sort(key={(row - start) % num_queries for row in rest}.__contains__)
+            rows = [*rest, *(offset + query for query in order)]
+            complete = len(rows) // size * size
+            for first in range(0, complete, size):
                 yield rows[first : first + size]
-            rest = rows[whole:]
+            rest = rows[complete:]

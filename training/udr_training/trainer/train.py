@@ -26,7 +26,7 @@ from udr.models import RECORD
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss
 from udr_training.trainer.callbacks import MetricsLog, ProgressBar, tensorboard
-from udr_training.trainer.checkpoints import MarkWhole, last_whole
+from udr_training.trainer.checkpoints import ListFiles, last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
 from udr_training.trainer.model import has_two_towers, merge_adapters, starting_model
@@ -34,36 +34,36 @@ from udr_training.trainer.sampler import TaskBatchSampler, task_probabilities
 
 _LOG = logging.getLogger(__name__)
 
-_SAVES = 5
-"""The smallest number of checkpoints, which bounds what a kill loses."""
+_MIN_CHECKPOINTS = 5
+"""Limits what an interruption loses."""
 
 
 def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: int, start: str, folder: Path) -> None:
-    """Train an encoder and save it as ``folder/model``, which appears when it is whole.
+    """Train an encoder and save it as ``folder/model``, which appears only when complete.
 
-    Beside it ``folder/metrics.jsonl`` grows (see ``MetricsLog``), and meanwhile ``folder/checkpoints``, from where it
-    goes on after a kill. Where queries are watched, the model is that of the best validation NDCG, else the last.
+    The training writes ``folder/metrics.jsonl`` (see ``MetricsLog``) and, until it ends, ``folder/checkpoints``, from
+    which it resumes. The model is the one with the best validation NDCG, or the last without validation queries.
 
     Args:
         tasks: by name.
-        config: how.
+        config: the training's.
         seed: of initialisation, order, draws and dropout; on a CPU, the same seed gives the same model.
         start: the model to start from.
-        folder: the iteration's; the model opens with plain ``SentenceTransformer(folder / "model")``.
+        folder: the iteration's; ``SentenceTransformer(folder / "model")`` opens the model.
 
     Raises:
-        ConfigError: the optimizer is unknown, or its package is missing; the encoder cannot be trained that way.
+        ConfigError: the optimizer is unknown or its package is missing, or the encoder does not support a setting.
     """
     check_optimizer(config.optimizer)
     torch.manual_seed(seed)
     model = starting_model(config, start)
-    num_queries = {name: len(task.learned) for name, task in tasks.items()}
+    num_queries = {name: len(task.training) for name, task in tasks.items()}
     num_batches = num_steps(config, num_queries)
     validation = RankValidation(tasks)
     checkpoints = folder / "checkpoints"
-    last = last_whole(checkpoints, start)
-    arguments = _arguments(model, config, seed, checkpoints, num_batches, num_queries, watches=bool(validation.tasks))
-    # What the encoder is worth untrained is told too, once.
+    last = last_complete(checkpoints, start)
+    arguments = _arguments(model, config, seed, checkpoints, num_batches, num_queries, validates=bool(validation.tasks))
+    # The untrained encoder is evaluated once, before the first step.
     arguments.eval_on_start = bool(validation.tasks) and last is None
     trainer = _Trainer(
         model=model,
@@ -72,17 +72,17 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
         evaluator=validation if validation.tasks else None,
         loss=CandidateLoss.of(model, config),
     )
-    # The trainer's own printers write to stdout, which is for results.
+    # Both write to stdout, which is for results.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(MarkWhole)
+    trainer.add_callback(ListFiles)
     trainer.add_callback(MetricsLog(folder / "metrics.jsonl", config.epochs))
     if config.tensorboard:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBar)
     if config.patience and validation.tasks:
-        validations = config.patience * num_batches / config.epochs / _between_saves(config, num_batches)
+        validations = config.patience * num_batches / config.epochs / _steps_between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
     if config.validation and not validation.tasks:
         _LOG.warning("too few queries to hold out a share of %g; using the last model", config.validation)
@@ -92,30 +92,28 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
         raise ConfigError(f"train.optimizer {config.optimizer!r} cannot be used: {reason(error)}") from error
     if config.lora_rank:
         merge_adapters(model)
-    _save(model, folder / "model")
+    with whole_folder(folder / "model") as staging:
+        model.save_pretrained(str(staging))
+        (staging / RECORD).write_text(json.dumps({"encoder_wording": formatting.ENCODER_WORDING}) + "\n", "utf-8")
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """The trainer, but a best model that cannot be loaded is an error, and not the last model instead."""
+    """The trainer, which raises an error if the best model cannot be loaded instead of keeping the last one."""
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
 
 def check_optimizer(name: str) -> None:
-    """Refuse an optimizer that Transformers does not know.
-
-    Raises:
-        ConfigError: it is unknown.
-    """
-    known = [one.value for one in OptimizerNames]
+    """Raise ConfigError if Transformers has no optimizer of that name."""
+    known = [optimizer.value for optimizer in OptimizerNames]
     if name not in known:
         raise ConfigError(f"train.optimizer must be one of {', '.join(known)}; found {name!r}")
 
 
 def num_steps(config: TrainConfig, num_queries: Mapping[str, int]) -> int:
-    """Return the steps of a training: as many as it takes to visit each query ``epochs`` times on average."""
+    """Return the steps of a training: enough to visit each query ``epochs`` times on average."""
     return config.epochs * sum(max(1, count // config.batch_size) for count in num_queries.values())
 
 
@@ -127,12 +125,12 @@ def _arguments(
     num_batches: int,
     num_queries: Mapping[str, int],
     *,
-    watches: bool,
+    validates: bool,
 ) -> SentenceTransformerTrainingArguments:
-    # Which way each column goes through the model, and the prompts that `encode_query` and `encode_document` add.
+    # Each column's route through the model, and the prompts that `encode_query` and `encode_document` add.
     routes = {"query": "query"} | {f"candidate_{n}": "document" for n in range(1, config.list_length + 1)}
     prompts = {column: prompt for column, route in routes.items() if (prompt := model.prompts.get(route))}
-    between_saves = _between_saves(config, num_batches)
+    between_saves = _steps_between_saves(config, num_batches)
     return SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=1,
@@ -154,28 +152,22 @@ def _arguments(
         prompts=prompts or None,
         router_mapping=routes if has_two_towers(model) else {},
         logging_steps=max(1, num_batches // 50),
-        eval_strategy="steps" if watches else "no",
+        eval_strategy="steps" if validates else "no",
         eval_steps=between_saves,
         save_strategy="steps",
         save_steps=between_saves,
-        # The one before stays until the last is known to be whole.
+        # The previous checkpoint stays until the last one is complete.
         save_total_limit=2,
         restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=watches,
-        metric_for_best_model=f"eval_{BEST}" if watches else None,
-        greater_is_better=True if watches else None,
+        load_best_model_at_end=validates,
+        metric_for_best_model=f"eval_{BEST}" if validates else None,
+        greater_is_better=True if validates else None,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=0,
     )
 
 
-def _between_saves(config: TrainConfig, num_batches: int) -> int:
-    """Return the steps from one checkpoint, and validation, to the next: an epoch, or less where epochs are few."""
-    return max(1, num_batches // (config.epochs * math.ceil(_SAVES / config.epochs)))
-
-
-def _save(model: SentenceTransformer, folder: Path) -> None:
-    with whole_folder(folder) as staging:
-        model.save_pretrained(str(staging))
-        (staging / RECORD).write_text(json.dumps({"encoder_wording": formatting.ENCODER_WORDING}) + "\n", "utf-8")
+def _steps_between_saves(config: TrainConfig, num_batches: int) -> int:
+    """Return the steps from one checkpoint and validation to the next: an epoch, or less if there are few epochs."""
+    return max(1, num_batches // (config.epochs * math.ceil(_MIN_CHECKPOINTS / config.epochs)))

@@ -1,4 +1,4 @@
-"""An evaluation of invented numbers, to look at reports without a language model."""
+"""An evaluation of invented numbers, for reports without a language model."""
 
 from collections.abc import Mapping, Sequence
 

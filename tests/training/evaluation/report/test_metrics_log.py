@@ -1,4 +1,4 @@
-"""What training wrote is read as it was written, and what a kill cut short is left out."""
+"""Training logs are read as they were written, without what a kill left incomplete."""
 
 import json
 from pathlib import Path
@@ -18,23 +18,19 @@ LINES = (
 )
 
 
-def write(run: Path, number: int, text: str) -> None:
+def write(run: Path, number: int, text: str) -> Path:
     folder = run / f"iteration-{number}"
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text(text, "utf-8")
+    return folder
 
 
-def test_losses_and_ndcg_by_step_the_later_line_counts(tmp_path: Path) -> None:
-    write(tmp_path, 0, "\n".join(LINES) + "\n")
+def test_the_later_of_two_lines_counts_and_an_incomplete_one_does_not(tmp_path: Path) -> None:
+    write(tmp_path, 0, "\n".join(LINES) + "\n" + LINES[0][:40])
     assert read_iterations(tmp_path) == (Iteration(0, {10: 2.25}, {20: {"trec": 0.5, "mean": 0.5}}),)
 
 
-def test_a_last_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
-    write(tmp_path, 0, LINES[0] + "\n" + LINES[1][:40])
-    assert read_iterations(tmp_path) == (Iteration(0, {10: 2.5}, {}),)
-
-
-def test_iterations_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+def test_iterations_are_ordered_by_number(tmp_path: Path) -> None:
     for number in (10, 2, 0):
         write(tmp_path, number, json.dumps({"step": 1, "loss": float(number)}) + "\n")
     assert [iteration.losses[1] for iteration in read_iterations(tmp_path)] == [0, 2, 10]
@@ -43,21 +39,20 @@ def test_iterations_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["nonsense", "[]", '{"loss": 1}', '{"step": 1, "loss": "x"}', '{"step": 1, "ndcg": 1}']
 )
-def test_a_line_of_something_else_is_named(tmp_path: Path, line: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: str) -> None:
     write(tmp_path, 3, f"{LINES[0]}\n{line}\n")
     with pytest.raises(ArtifactError, match=r"iteration-3/metrics\.jsonl:2: not a line of training metrics"):
         read_iterations(tmp_path)
 
 
-def test_each_run_has_one_history_and_one_without_curves_says_why(tmp_path: Path) -> None:
-    for name in ("whole", "bare", "broken"):
-        (tmp_path / name / "iteration-0" / "model").mkdir(parents=True)
-        (tmp_path / name / "config.toml").write_text("", "utf-8")
-    (tmp_path / "whole/iteration-0/metrics.jsonl").write_text(LINES[0] + "\n", "utf-8")
-    (tmp_path / "broken/iteration-0/metrics.jsonl").write_text("nonsense\n", "utf-8")
-    iteration = str(tmp_path / "whole" / "iteration-0" / "model")
-    names = ["bm25", iteration, *(str(tmp_path / name) for name in ("whole", "bare", "broken"))]
-    whole, bare, broken = histories(short_names(names))
+def test_each_run_has_one_history_which_says_why_it_is_empty(tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("whole", "bare", "broken")]
+    for run in runs:
+        run.mkdir()
+        (run / "config.toml").write_text("", "utf-8")
+    iteration = write(runs[0], 0, LINES[0] + "\n") / "model"
+    write(runs[2], 0, "nonsense\n")
+    whole, bare, broken = histories(short_names(["bm25", str(iteration), *map(str, runs)]))
     assert (whole.run, whole.problem, len(whole.iterations)) == ("whole", "", 1)
     assert (bare.run, bare.problem) == ("bare", "its training wrote no metrics.jsonl")
     assert broken.run == "broken" and "metrics.jsonl:1: not a line of training metrics" in broken.problem

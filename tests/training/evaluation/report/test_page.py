@@ -1,7 +1,6 @@
-"""The page: whole, self-contained, readable without colour, for one task as for many, and drawn where it should be."""
+"""The page: valid, self-contained, readable without colour, for one task as for many; and the charts' coordinates."""
 
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import numpy as np
@@ -32,7 +31,7 @@ VOID = {"meta", "link", "wbr"}
 
 
 class Reader(HTMLParser):
-    """Reads a page, and refuses one whose elements do not close in order."""
+    """Reads a page, and fails if its elements do not close in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -72,13 +71,13 @@ MANY = page(
 
 
 @pytest.mark.parametrize("text", [FULL, ONE, MANY], ids=["full", "one task", "49 tasks"])
-def test_a_page_is_whole_and_needs_nothing_from_elsewhere(text: str) -> None:
+def test_a_page_is_valid_and_loads_nothing(text: str) -> None:
     read = Reader(text)
     assert text.startswith("<!DOCTYPE html>") and len(read.all("h1")) == 1
     assert not read.all("script") and "@import" not in text and "url(" not in text
     links = [value for _, own in read.elements for name, value in own.items() if name in ("src", "href")]
     assert links == ["data:,"] and "http" not in text.replace("http-equiv", "")
-    # No number went wrong on its way into a drawing.
+    # All coordinates are numbers.
     assert not re.search(r"\b(nan|inf|None)\b", re.sub(r"<style>.*?</style>", "", text))
     numbers = [
         value for tag, own in read.elements for key, value in own.items() if key in ("x", "y", "cx", "x1", "width")
@@ -86,7 +85,7 @@ def test_a_page_is_whole_and_needs_nothing_from_elsewhere(text: str) -> None:
     assert numbers and all(re.fullmatch(r"-?[\d.]+%?", str(number)) for number in numbers)
 
 
-def test_a_page_has_two_themes_and_tells_each_drawing_in_words() -> None:
+def test_a_page_has_two_themes_and_every_chart_a_title() -> None:
     read = Reader(FULL)
     assert "@media (prefers-color-scheme: dark)" in FULL and "color-scheme: light dark" in FULL
     described = FULL.count('role="img"')
@@ -95,31 +94,18 @@ def test_a_page_has_two_themes_and_tells_each_drawing_in_words() -> None:
     assert all(own.get("role") == "img" or own.get("aria-hidden") == "true" for own in drawings)
 
 
-def test_a_page_says_everything_that_is_asked_of_it() -> None:
-    text = " ".join(Reader(FULL).texts)
-    for part in (
-        "my-first-run reaches",
-        "Means by family",
-        "How many demonstrations",
-        "Gain over bm25 by task",
-        "Values by task",
-        "Learning curve",
-        "NDCG by iteration",
-        "A pool as the encoder sees it",
-        "What was run",
-        "a_task_whose_name_is_longer_than_any_that_people_would_choose",
-    ):
-        assert part in text.replace("_ ", "_"), part
+def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
+    full, one, many = (" ".join(Reader(text).texts).replace("_ ", "_") for text in (FULL, ONE, MANY))
+    sections = ("Means by family", "How many demonstrations", "Gain over bm25 by task", "Values by task")
+    sections += ("Learning curve", "NDCG by iteration", "A pool as the encoder sees it", "What was run")
+    for part in (*sections, "my-first-run reaches", "a_task_whose_name_is_longer_than_any_that_people_would_choose"):
+        assert part in full
+    assert "No curves: its training wrote no metrics.jsonl." in one and "No map: no run was compared." in one
+    assert "How many demonstrations" not in one and "Means by family" not in one
+    assert "No run was compared, so there is no training to show." in many
 
 
-def test_what_there_is_nothing_of_is_said_or_left_out() -> None:
-    text = " ".join(Reader(ONE).texts)
-    assert "No curves: its training wrote no metrics.jsonl." in text and "No map: no run was compared." in text
-    assert "How many demonstrations" not in text and "Means by family" not in text
-    assert "No run was compared, so there is no training to show." in " ".join(Reader(MANY).texts)
-
-
-def test_gains_stand_in_order_with_all_tasks_and_families_first() -> None:
+def test_gains_are_ordered_after_all_tasks_and_families() -> None:
     table = FULL[FULL.index("Gain over bm25") :].partition("</table>")[0]
     rows = re.findall(r'<tr( class="[^"]*")?><th scope="row" class="name">(.*?)</th>.*?<b>(.*?)</b>', table)
     groups = [name for kind, name, _ in rows if kind]
@@ -128,15 +114,12 @@ def test_gains_stand_in_order_with_all_tasks_and_families_first() -> None:
     assert len(gains) == 12 and gains == sorted(gains, reverse=True)
 
 
-def test_names_cannot_break_the_page() -> None:
+def test_names_are_escaped() -> None:
     name = '<script>alert("&")</script>'
     text = page(invented({"<b>": ("trec",)}, ("bm25", name), (4,)), [History(name)], LabelMap(problem=name))
     assert not Reader(text).all("script") and "&lt;script&gt;" in text
-
-
-def test_attributes_are_escaped_and_numbers_short() -> None:
-    made = element("rect", "in", class_='a"b', stroke_width=1.2345, rx=None, y=-0.001)
-    assert made == '<rect class="a&quot;b" stroke-width="1.23" y="0">in</rect>'
+    drawn = element("rect", "<in>", class_='a"b', stroke_width=1.2345, rx=None, y=-0.001)
+    assert drawn == '<rect class="a&#34;b" stroke-width="1.23" y="0">&lt;in&gt;</rect>'
     assert breakable("a_b/<c>") == "a_<wbr>b/<wbr>&lt;c&gt;"
 
 
@@ -150,19 +133,15 @@ def test_attributes_are_escaped_and_numbers_short() -> None:
         ([7], (2, 4, 6, 8, 10, 12)),
     ],
 )
-def test_ticks_are_round_and_hold_all_values(values: list[float], ticks: tuple[float, ...]) -> None:
+def test_ticks_are_round_and_cover_all_values(values: list[float], ticks: tuple[float, ...]) -> None:
     assert Axis.over(values).ticks == pytest.approx(ticks)
+    assert Axis.over([0, 1, 2], whole=True).ticks == Axis.over([1], whole=True).ticks == (0, 1, 2)
 
 
-def test_labels_of_ticks_have_the_decimals_of_the_step() -> None:
+def test_tick_labels_have_the_decimals_of_the_step() -> None:
     assert [Axis((0, 0.05, 0.1)).label(tick) for tick in (0, 0.05, 0.1)] == ["0.00", "0.05", "0.10"]
     assert [Axis((-10, 0, 10)).label(tick) for tick in (-10, 0)] == ["−10", "0"]
     assert Axis((0, 500, 1000)).label(1000) == "1,000"
-
-
-def test_whole_axes_have_whole_ticks() -> None:
-    assert Axis.over([0, 1, 2], whole=True).ticks == (0, 1, 2)
-    assert Axis.over([1], whole=True).ticks == (0, 1, 2)
 
 
 ESTIMATE = Estimate(50.0, np.linspace(40, 60, 1001))
@@ -178,37 +157,37 @@ def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
 @pytest.mark.parametrize(
     ("shift", "tone", "text"), [(0, "up", "+50.0"), (-100, "down", "−50.0"), (-45, "unclear", "+5.0")]
 )
-def test_a_gain_is_filled_where_its_interval_leaves_out_zero(shift: float, tone: str, text: str) -> None:
+def test_a_gains_dot_is_filled_if_its_interval_excludes_zero(shift: float, tone: str, text: str) -> None:
     gain = Estimate(50.0 + shift, ESTIMATE.samples + shift)
     row = gain_row(Axis((-100, 0, 100)), "trec", gain)
     assert f'class="dot {tone}"' in row and f"<b>{text}</b>" in row
     assert f'cx="{(150 + shift) / 2:g}%"' in row and '<line x1="50%" x2="50%" y1="0" y2="100%" class="zero">' in row
 
 
-def places(drawn: str) -> Iterator[tuple[float, float]]:
-    for x, y in re.findall(r'transform="translate\(([-\d.]+) ([-\d.]+)\)', drawn):
-        yield float(x), float(y)
+def positions(chart: str) -> list[tuple[float, float]]:
+    found = re.findall(r'transform="translate\(([-\d.]+) ([-\d.]+)\)', chart)
+    return [(float(x), float(y)) for x, y in found]
 
 
-def test_higher_values_are_drawn_higher_and_later_ones_further_right() -> None:
+def test_line_charts_have_higher_values_above_and_later_ones_to_the_right() -> None:
     drawn = line_chart([Line("run", ((0, 1.0), (5, 3.0), (10, 2.0)), Look.of(0))], "step", "loss", "Loss")
-    first, second, third = places(drawn)
+    first, second, third = positions(drawn)
     assert first[0] < second[0] < third[0] and third[0] - second[0] == pytest.approx(second[0] - first[0], abs=0.02)
     assert second[1] < third[1] < first[1]
     assert "<desc>Loss. run: from 1 at 0 to 2 at 10</desc>" in drawn
 
 
-def test_series_differ_by_shape_and_dashes_as_well_as_by_colour() -> None:
-    swatches = legend({str(place): Look.of(place) for place in range(8)})
+def test_series_differ_by_shape_and_dashes_as_by_colour() -> None:
+    swatches = legend({str(index): Look.of(index) for index in range(8)})
     shapes = re.findall(r' d="([^"]*)" transform="translate\(13 7\)([^"]*)"', swatches)
     assert len(shapes) == len(set(shapes)) == 8
-    assert len({Look.of(place).line for place in range(8)}) == 8
+    assert len({Look.of(index).line for index in range(8)}) == 8
 
 
-def test_a_map_has_one_scale_for_both_directions_and_up_is_up() -> None:
+def test_a_map_has_the_same_scale_in_both_directions() -> None:
     drawn = scatter(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0]]), ["a", "b", "b"], "Map")
-    # The most frequent label comes first, and the points keep their order.
-    (x0, y0), (x1, y1), (x2, y2) = places(drawn)
+    # Labels are ordered by frequency, points are not.
+    (x0, y0), (x1, y1), (x2, y2) = positions(drawn)
     assert (x1 - x0) == pytest.approx(2 * (y0 - y2)) and x2 == x0 and y1 == y0
     assert re.findall(r'class="mark (series-\d)"', drawn) == ["series-1", "series-0", "series-0"]
 
@@ -220,7 +199,7 @@ def test_many_labels_share_the_last_mark() -> None:
     assert "all others" in MANY and "all others" not in FULL
 
 
-def test_ndcg_by_iteration_begins_before_training_and_takes_that_of_the_model_that_was_kept() -> None:
+def test_ndcg_by_iteration_starts_untrained_and_is_that_of_the_kept_model() -> None:
     first = Iteration(0, {}, {0: {"trec": 0.9}, 10: {"trec": 0.6}, 20: {"trec": 0.7}, 30: {"trec": 0.65}})
     second = Iteration(1, {}, {10: {"trec": 0.9, "mean": 0.8}})
     text = page(invented(), [History("my-first-run", (first, second))], LabelMap(problem="none"))

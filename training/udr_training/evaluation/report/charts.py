@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from udr_training.evaluation.report.svg import SERIES, Axis, Look, element, mark, number
@@ -14,8 +14,8 @@ _WIDTH, _HEIGHT = 380, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 28, 42
 _INSET = 16
 _MOST_MARKS = 25
-# Intervals of series that share a place stand side by side.
-_APART = 6
+# The offset between the intervals of series at the same x.
+_OFFSET = 6
 _MAP = 360
 _EDGE = 14
 
@@ -25,10 +25,10 @@ class Line:
     """One line of a chart.
 
     Attributes:
-        label: what the legend calls it.
-        points: (x, y), by rising x.
-        intervals: (low, high) at each point, or none.
-        look: how it looks; None for a thin line without marks, behind the others.
+        label: its name in the legend.
+        points: (x, y), by ascending x.
+        look: its look; None for a thin line without marks.
+        intervals: (low, high) at each point, or empty.
     """
 
     label: str
@@ -37,27 +37,36 @@ class Line:
     intervals: tuple[tuple[float, float], ...] = ()
 
 
-def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str) -> str:
-    """Return lines over a whole-numbered axis, with gridlines, the axes' titles and the intervals.
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A chart with its title, legend and note; each of these may be empty."""
+
+    title: str
+    chart: Markup
+    legend: str = ""
+    note: str = ""
+
+
+def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str) -> Markup:
+    """Return lines over an axis of whole numbers, with gridlines, the axes' titles and the intervals.
 
     Args:
-        lines: each with a point at least; later ones lie above.
-        x_title: what x counts.
-        y_title: what y counts.
-        title: what the whole shows, for those who cannot see it.
+        lines: each with at least one point; later ones are drawn on top.
+        x_title: the x axis's title.
+        y_title: the y axis's title.
+        title: the chart's title, for screen readers.
     """
     x_axis = Axis.over([x for line in lines for x, _ in line.points], whole=True)
     heights = [y for line in lines for _, y in line.points]
     y_axis = Axis.over([*heights, *(end for line in lines for ends in line.intervals for end in ends)])
     bold = [line for line in lines if line.look is not None]
     drawn = [_grid(x_axis, y_axis, x_title, y_title)]
-    for place, line in enumerate(lines):
-        apart = _APART * (place - (len(lines) - 1) / 2) if line.intervals else 0.0
-        drawn.append(_line(line, apart, x_axis, y_axis))
-    box = f"0 0 {_WIDTH} {_HEIGHT}"
-    described = f"{title}. " + "; ".join(_in_words(line) for line in bold)
-    titles = element("title", escape(title)) + element("desc", escape(described))
-    return element("svg", titles, *drawn, class_="chart", viewBox=box, role="img")
+    for index, line in enumerate(lines):
+        offset = _OFFSET * (index - (len(lines) - 1) / 2) if line.intervals else 0.0
+        drawn.append(_line(line, offset, x_axis, y_axis))
+    description = f"{title}. " + "; ".join(_in_words(line) for line in bold)
+    titles = element("title", title), element("desc", description)
+    return element("svg", *titles, *drawn, class_="chart", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img")
 
 
 def _in_words(line: Line) -> str:
@@ -75,8 +84,8 @@ def _y(axis: Axis, value: float) -> float:
     return _HEIGHT - _BOTTOM - axis.share(value) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _grid(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> str:
-    drawn = [element("text", escape(y_title), x=0, y=12, class_="axis-title")]
+def _grid(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> Markup:
+    drawn = [element("text", y_title, x=0, y=12, class_="axis-title")]
     for tick in y_axis.ticks:
         y = _y(y_axis, tick)
         drawn.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"))
@@ -86,60 +95,60 @@ def _grid(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> str:
             element("text", x_axis.label(tick), x=_x(x_axis, tick), y=_HEIGHT - _BOTTOM + 18, text_anchor="middle")
         )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    drawn.append(element("text", escape(x_title), x=middle, y=_HEIGHT - 6, text_anchor="middle", class_="axis-title"))
-    return "".join(drawn)
+    drawn.append(element("text", x_title, x=middle, y=_HEIGHT - 6, text_anchor="middle", class_="axis-title"))
+    return Markup().join(drawn)
 
 
-def _line(line: Line, apart: float, x_axis: Axis, y_axis: Axis) -> str:
-    look, places = line.look, [(_x(x_axis, x) + apart, _y(y_axis, y)) for x, y in line.points]
+def _line(line: Line, offset: float, x_axis: Axis, y_axis: Axis) -> Markup:
+    look, places = line.look, [(_x(x_axis, x) + offset, _y(y_axis, y)) for x, y in line.points]
     path = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in places)
     if look is None:
-        return element("path", element("title", escape(line.label)), d=path, class_="line faint")
+        return element("path", element("title", line.label), d=path, class_="line faint")
     drawn = [element("path", d=path, class_=look.line)]
     for (x, _), (low, high) in zip(places, line.intervals, strict=False):
         ends = _y(y_axis, low), _y(y_axis, high)
         drawn.append(element("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_=f"line {look.kind}"))
     drawn += [mark(look, x, y) for x, y in (places if len(places) <= _MOST_MARKS else places[-1:])]
-    return element("g", element("title", escape(_in_words(line))), *drawn)
+    return element("g", element("title", _in_words(line)), *drawn)
 
 
-def legend(looks: Mapping[str, Look], *, lines: bool = True) -> str:
-    """Return the list of what the marks stand for.
+def legend(looks: Mapping[str, Look], *, lines: bool = True) -> Markup:
+    """Return the legend.
 
     Args:
         looks: by label.
-        lines: whether the marks lie on lines.
+        lines: draw the marks on lines.
     """
     items = []
     for label, look in looks.items():
         drawn = element("path", d="M0 7H26", class_=look.line) if lines else ""
         swatch = element("svg", drawn, mark(look, 13, 7), class_="swatch", width=26, height=14, aria_hidden="true")
-        items.append(element("li", swatch, element("span", escape(label))))
+        items.append(element("li", swatch, element("span", label)))
     return element("ul", *items, class_="legend")
 
 
 def label_looks(labels: Sequence[str]) -> dict[str, Look]:
-    """Return the looks of labels, the most frequent first; where there are many, the rest share one, ``REST``.
+    """Return the looks of labels, the most frequent first; if there are too many, the rest share the look of ``REST``.
 
     Args:
         labels: of all points.
     """
     known = [label for label, _ in sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))]
     shown = known if len(known) <= SERIES else [*known[: SERIES - 1], REST]
-    return {label: Look.of(place) for place, label in enumerate(shown)}
+    return {label: Look.of(index) for index, label in enumerate(shown)}
 
 
 REST = "all others"
-"""The legend's name of the labels without their own mark."""
+"""The name of the labels without their own mark in the legend."""
 
 
-def scatter(points: NDArray[np.float64], labels: Sequence[str], title: str) -> str:
-    """Return points on a map, marked by label; both directions have one scale.
+def scatter(points: NDArray[np.float64], labels: Sequence[str], title: str) -> Markup:
+    """Return points on a map, marked by label; both directions have the same scale.
 
     Args:
         points: [count, 2].
-        labels: one a point.
-        title: what the whole shows, for those who cannot see it.
+        labels: of the points.
+        title: the map's title, for screen readers.
     """
     looks = label_looks(labels)
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
@@ -148,5 +157,4 @@ def scatter(points: NDArray[np.float64], labels: Sequence[str], title: str) -> s
     drawn = [element("rect", x=0.5, y=0.5, width=_MAP - 1, height=_MAP - 1, rx=6, class_="frame")]
     for (x, y), label in zip(places.tolist(), labels, strict=True):
         drawn.append(mark(looks[label if label in looks else REST], x, y, 3.0))
-    titles = element("title", escape(title))
-    return element("svg", titles, *drawn, class_="chart map", viewBox=f"0 0 {_MAP} {_MAP}", role="img")
+    return element("svg", element("title", title), *drawn, class_="chart map", viewBox=f"0 0 {_MAP} {_MAP}", role="img")

@@ -27,8 +27,8 @@ class Panel:
     Attributes:
         title: the encoder's name.
         points: [rows, 2].
-        shares: of the variance, that each of the two directions shows.
-        neighbours: the share of rows whose nearest other row has the same label, in all dimensions.
+        shares: each direction's share of the variance.
+        neighbours: the share of rows whose nearest other row, in all dimensions, has the same label.
     """
 
     title: str
@@ -39,13 +39,13 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class LabelMap:
-    """The same rows as encoders see them.
+    """The same rows by several encoders.
 
     Attributes:
         task: the task's name.
         labels: of the rows.
         panels: the encoder that training started from, and the trained one.
-        problem: why there is nothing to draw; empty where there is.
+        problem: why there is no map, or empty.
     """
 
     task: str = ""
@@ -58,14 +58,14 @@ def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
     """Return the map of the first classification task, by the best run that was compared and the encoder it came from.
 
     Args:
-        evaluation: says which retrievers and tasks were compared.
+        evaluation: has the retrievers and tasks.
         collection: the tasks.
     """
     tasks = [folder for folder in collection.tasks.values() if folder.task.kind is Kind.CLASSIFICATION]
     runs = [name for name in evaluation.labels if run_of(name) is not None]
     if not tasks or not runs:
-        lacking = "no classification task was evaluated" if runs else "no run was compared"
-        return LabelMap(problem=f"{lacking}, so there is no before and after to draw")
+        reason = "no classification task was evaluated" if runs else "no run was compared"
+        return LabelMap(problem=f"{reason}, so there is no before and after to draw")
     run = max(runs, key=lambda name: evaluation.value(name, evaluation.main_shots).value)
     size, seed = evaluation.config["pool"], int(str(evaluation.config["seed"]))
     try:
@@ -75,13 +75,13 @@ def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
         folder = run_of(run)
         assert folder is not None
         start = RunFolder(folder).config(RunConfig).train.model
-        panels = [("before: " + start, start), ("after: " + evaluation.labels[run], model_of(run))]
-        drawn = tuple(_panel(title, pool, SentenceEncoder.load(model)) for title, model in panels)
+        models = {f"before: {start}": start, f"after: {evaluation.labels[run]}": model_of(run)}
+        panels = tuple(_panel(title, pool, SentenceEncoder.load(model)) for title, model in models.items())
     except (UdrError, OSError) as error:
-        # A report without a map is worth more than none.
+        # The report is useful without a map, too.
         _LOG.warning("omitting the map: %s", error)
         return LabelMap(problem=str(error))
-    return LabelMap(pool.task.name, tuple(row.target for row in pool.rows), drawn)
+    return LabelMap(pool.task.name, tuple(row.target for row in pool.rows), panels)
 
 
 def _panel(title: str, pool: Pool, encoder: Encoder) -> Panel:
@@ -91,7 +91,7 @@ def _panel(title: str, pool: Pool, encoder: Encoder) -> Panel:
 
 
 def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return vectors along their two directions of largest variance, and the share of it that each shows.
+    """Return vectors along their two directions of largest variance, and each direction's share of it.
 
     Args:
         vectors: [rows, dimension].
@@ -103,13 +103,12 @@ def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[fl
     centred = vectors - vectors.mean(axis=0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
     signs = np.sign(directions[np.arange(len(directions)), np.abs(directions).argmax(axis=1)])
-    points = np.zeros((len(vectors), 2))
-    shares = np.zeros(2)
-    known = min(2, len(lengths))
-    points[:, :known] = centred @ (directions * signs[:, None])[:known].T
+    points, shares = np.zeros((len(vectors), 2)), np.zeros(2)
+    rank = min(2, len(lengths))
+    points[:, :rank] = centred @ (directions * signs[:, None])[:rank].T
     variances = lengths**2
     if variances.sum() > 0:
-        shares[:known] = variances[:known] / variances.sum()
+        shares[:rank] = variances[:rank] / variances.sum()
     return points, (float(shares[0]), float(shares[1]))
 
 
@@ -117,10 +116,10 @@ def same_label(labels: Sequence[str], vectors: NDArray[np.float32]) -> float:
     """Return the share of rows whose nearest other row, by dot product, has the same label.
 
     Args:
-        labels: of the rows; two rows at least.
+        labels: of the rows, at least two.
         vectors: [rows, dimension].
     """
     similarities = vectors @ vectors.T
     np.fill_diagonal(similarities, -np.inf)
-    named = np.array(labels)
-    return float(np.mean(named == named[similarities.argmax(axis=1)]))
+    array = np.array(labels)
+    return float(np.mean(array == array[similarities.argmax(axis=1)]))

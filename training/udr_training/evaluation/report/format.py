@@ -7,12 +7,12 @@ from udr_training.evaluation.retriever_names import ORACLE
 
 def points(value: float) -> str:
     """Return a value with one decimal."""
-    # Rounded first: what rounds to nothing has no sign.
+    # Rounded first, so that zero has no sign.
     return f"{round(value, 1) + 0.0:.1f}".replace("-", "−")
 
 
 def signed(value: float) -> str:
-    """Return a gain with its sign; none where it rounds to nothing."""
+    """Return a gain with its sign, or without one if it rounds to zero."""
     return f"+{points(value)}" if round(value, 1) > 0 else points(value)
 
 
@@ -28,42 +28,40 @@ def with_shots(shots: int) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """Return a number of things, their noun in the plural where there are several."""
+    """Return a number with its noun, in the plural unless the number is 1."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 
 def is_clear(gain: Estimate) -> bool:
-    """Say whether a gain's interval leaves out 0."""
+    """Return whether a gain's interval excludes 0."""
     low, high = gain.interval
     return low > 0 or high < 0
 
 
 def summary(evaluation: Evaluation) -> str:
-    """Return what came out, in a few sentences: the best retriever, what it gains, and how sure that is."""
+    """Return the result in a few sentences: the best retriever, its gain, and how certain that is."""
     shots = evaluation.main_shots
     best = evaluation.best(shots)
     value = evaluation.value(best, shots)
     tasks = evaluation.tasks
-    where = f"on {tasks[0]}" if len(tasks) == 1 else f"on average over {len(tasks)} tasks"
-    reached = (
-        f"With {with_shots(shots)} a prompt, {evaluation.labels[best]} reaches {points(value.value)} points {where}"
-    )
+    scope = f"on {tasks[0]}" if len(tasks) == 1 else f"on average over {len(tasks)} tasks"
+    start = f"With {with_shots(shots)} a prompt, {evaluation.labels[best]} reaches {points(value.value)} points {scope}"
     if best == evaluation.baseline:
         low, high = map(points, value.interval)
-        sentences = [f"{reached} (95 % interval {low} to {high})."]
+        sentences = [f"{start} (95 % interval {low} to {high})."]
     else:
         gain = evaluation.gain(best, shots)
         amount, direction = points(abs(gain.value)), "less" if gain.value < 0 else "more"
         low, high = map(signed, gain.interval)
         base = evaluation.labels[evaluation.baseline]
-        sentences = [f"{reached}, {amount} {direction} than {base} (95 % interval of the difference {low} to {high})."]
+        sentences = [f"{start}, {amount} {direction} than {base} (95 % interval of the difference {low} to {high})."]
         if not is_clear(gain):
             sentences.append("That interval includes 0: the difference may be chance.")
     if ORACLE in evaluation.labels and shots:
-        reached = points(evaluation.value(ORACLE, shots).value)
+        headroom = points(evaluation.value(ORACLE, shots).value)
         sentences.append(
-            f"The oracle, which reads the gold answers and is no retriever, reaches {reached}: the headroom."
+            f"The oracle, which reads the gold answers and is no retriever, reaches {headroom}: the headroom."
         )
     return " ".join(sentences)
 

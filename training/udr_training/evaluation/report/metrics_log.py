@@ -3,8 +3,8 @@
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,21 +39,21 @@ class History:
     """The trainings of a run.
 
     Attributes:
-        run: the run's name, as the report has it.
-        iterations: those that wrote something, in order.
-        problem: why there are none; empty where there are.
+        run: the run's name in the report.
+        iterations: those with a log, in order.
+        problem: why there are none, or empty.
     """
 
     run: str
-    iterations: tuple[Iteration, ...] = field(default=())
+    iterations: tuple[Iteration, ...] = ()
     problem: str = ""
 
 
 def histories(labels: Mapping[str, str]) -> list[History]:
-    """Return the history of each run among the retrievers; several models of one run share one.
+    """Return the history of each run among the retrievers; models of the same run share it.
 
     Args:
-        labels: short names by full ones.
+        labels: short names by full names.
     """
     folders: dict[Path, str] = {}
     for name in labels:
@@ -67,17 +67,17 @@ def _history(folder: Path, label: str) -> History:
     try:
         iterations = read_iterations(folder)
     except (ArtifactError, OSError) as error:
-        # A report without a curve is worth more than none.
+        # The report is useful without curves, too.
         _LOG.warning("omitting the curves of %s: %s", label, error)
         return History(label, problem=str(error))
     return History(label, iterations, "" if iterations else "its training wrote no metrics.jsonl")
 
 
 def read_iterations(folder: Path) -> tuple[Iteration, ...]:
-    """Return what a run's trainings wrote, in the order of the iterations.
+    """Return the logs of a run's trainings, in the order of the iterations.
 
     Raises:
-        ArtifactError: a line is none of a training's; the message names file and line.
+        ArtifactError: a line is not from a training; the message names file and line.
     """
     paths = {
         int(path.parent.name.removeprefix("iteration-")): path for path in folder.glob("iteration-[0-9]*/metrics.jsonl")
@@ -88,22 +88,22 @@ def read_iterations(folder: Path) -> tuple[Iteration, ...]:
 def _iteration(number: int, path: Path) -> Iteration:
     losses: dict[int, float] = {}
     ndcg: dict[int, dict[str, float]] = {}
-    whole, _, _ = path.read_text("utf-8").rpartition("\n")
-    # What follows the last end of a line was cut short by a kill. A training that went on from a checkpoint wrote
-    # some steps twice; the later line counts.
-    for place, line in enumerate(filter(str.strip, whole.splitlines()), start=1):
+    # A kill may leave an incomplete last line. A resumed training logs some steps twice; the later line counts.
+    complete, _, _ = path.read_text("utf-8").rpartition("\n")
+    for line_number, line in enumerate(filter(str.strip, complete.splitlines()), start=1):
         try:
-            said = json.loads(line)
-            step = int(said["step"])
-            if "loss" in said:
-                losses |= _finite({step: said["loss"]}.items())
-            if values := _finite(said.get("ndcg", {}).items()):
+            entry = json.loads(line)
+            step = int(entry["step"])
+            if "loss" in entry:
+                losses |= _finite({step: entry["loss"]})
+            if values := _finite(entry.get("ndcg", {})):
                 ndcg[step] = values
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtifactError(f"{path}:{place}: not a line of training metrics: {error!r}") from error
+            raise ArtifactError(f"{path}:{line_number}: not a line of training metrics: {error!r}") from error
     return Iteration(number, dict(sorted(losses.items())), dict(sorted(ndcg.items())))
 
 
-def _finite(values: Iterable[tuple[_Key, object]]) -> dict[_Key, float]:
-    """Return the values that can be drawn; a loss that has gone out of range is left out."""
-    return {key: number for key, value in values if value is not None and math.isfinite(number := float(str(value)))}
+def _finite(values: Mapping[_Key, object]) -> dict[_Key, float]:
+    """Return the values that a chart can show, without NaN and infinite ones."""
+    numbers = {key: float(str(value)) for key, value in values.items() if value is not None}
+    return {key: number for key, number in numbers.items() if math.isfinite(number)}

@@ -4,7 +4,8 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup, escape
 
 SERIES = 8
 """The number of series colours in the page's style, ``series-0`` to ``series-7``."""
@@ -12,49 +13,49 @@ SERIES = 8
 _DASHES = 4
 
 
-def element(tag: str, *content: str, **attributes: str | float | None) -> str:
-    """Return one element; ``class_`` is the attribute class, an underscore in other names a hyphen.
+def element(tag: str, *content: str, **attributes: str | float | None) -> Markup:
+    """Return one element; ``class_`` is the attribute class, underscores in other names are hyphens.
 
     Args:
         tag: the element's name.
-        content: what is inside, as markup.
-        attributes: texts are escaped, numbers have two decimals at most, None is left out.
+        content: texts, which are escaped, and markup, which is not.
+        attributes: texts are escaped, numbers have at most two decimals, None is left out.
     """
-    parts = [tag]
+    opening = [tag]
     for key, value in attributes.items():
         if value is not None:
             text = value if isinstance(value, str) else number(value)
-            parts.append(f'{key.rstrip("_").replace("_", "-")}="{escape(text)}"')
-    return f"<{' '.join(parts)}>{''.join(content)}</{tag}>"
+            opening.append(f'{key.rstrip("_").replace("_", "-")}="{escape(text)}"')
+    return Markup(f"<{' '.join(opening)}>{Markup().join(content)}</{tag}>")
 
 
-def breakable(text: str) -> str:
-    """Return a name as markup that breaks where people would break it, if it must."""
-    return re.sub(r"([_/])", r"\1<wbr>", escape(text))
+def breakable(text: str) -> Markup:
+    """Return a name that may break after underscores and slashes."""
+    return Markup(re.sub(r"([_/])", r"\1<wbr>", str(escape(text))))
 
 
 def number(value: float) -> str:
-    """Return a coordinate as short as it can be written."""
+    """Return a coordinate in its shortest form."""
     return f"{round(value, 2) + 0.0:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A scale with round numbers at its ticks.
+    """A scale with ticks at round numbers.
 
     Attributes:
-        ticks: rising; the first and the last are the axis's ends.
+        ticks: ascending; the first and the last are the axis's ends.
     """
 
     ticks: tuple[float, ...]
 
     @staticmethod
     def over(values: Iterable[float], *, num_ticks: int = 5, whole: bool = False) -> "Axis":
-        """Return an axis that all values lie on, with about so many ticks, 1, 2 or 5 times a power of ten apart.
+        """Return an axis that covers all values, with ticks 1, 2 or 5 times a power of ten apart.
 
         Args:
             values: at least one.
-            num_ticks: roughly.
+            num_ticks: approximate number of ticks.
             whole: ticks are whole numbers.
         """
         known = list(values)
@@ -67,15 +68,15 @@ class Axis:
         if whole:
             step = max(1.0, step)
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        return Axis(tuple(place * step for place in range(first, last + 1)))
+        return Axis(tuple(index * step for index in range(first, last + 1)))
 
     def share(self, value: float) -> float:
-        """Return where a value lies between the ends, from 0 to 1; what lies outside is moved to the end."""
+        """Return the position of a value between the ends, 0 to 1; values outside are clipped."""
         low, high = self.ticks[0], self.ticks[-1]
         return min(1.0, max(0.0, (value - low) / (high - low)))
 
     def label(self, tick: float) -> str:
-        """Return a tick as text, all with the decimals that the step needs."""
+        """Return a tick as text, with the decimals that the step needs."""
         step = self.ticks[1] - self.ticks[0]
         decimals = max(0, -math.floor(math.log10(step) + 1e-9))
         return f"{tick + 0.0:,.{decimals}f}".replace("-", "−")
@@ -83,20 +84,20 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a series is told from the others: by colour, and by shape, since colour is not for everybody.
+    """The look of a series: a colour and, for readers who do not see colours, a shape.
 
     Attributes:
         kind: the class of its colour.
-        shape: a number; the shapes of marks and the dashes of lines come in turn.
+        shape: an index; the shapes of marks and the dashes of lines repeat.
     """
 
     kind: str
     shape: int
 
     @staticmethod
-    def of(place: int) -> "Look":
-        """Return the look of a series by its place among them."""
-        return Look(f"series-{place % SERIES}", place)
+    def of(index: int) -> "Look":
+        """Return the look of a series by its index."""
+        return Look(f"series-{index % SERIES}", index)
 
     @property
     def line(self) -> str:
@@ -104,8 +105,8 @@ class Look:
         return f"line {self.kind} dash-{self.shape % _DASHES}"
 
 
-def mark(look: Look, x: float, y: float, size: float = 4.0) -> str:
-    """Return a series' mark around a point; there are as many shapes as colours."""
+def mark(look: Look, x: float, y: float, size: float = 4.0) -> Markup:
+    """Return a series' mark at a point; there are as many shapes as colours."""
     s, long, short = number(size), number(1.3 * size), number(0.4 * size)
     plus = f"M-{short} -{s}H{short}V-{short}H{s}V{short}H{short}V{s}H-{short}V{short}H-{s}V-{short}H-{short}Z"
     shapes = (
@@ -118,8 +119,8 @@ def mark(look: Look, x: float, y: float, size: float = 4.0) -> str:
         f"M-{long} -{short}H{long}V{short}H-{long}Z",
         plus,
     )
-    place = look.shape % len(shapes)
-    # The last shape is the plus, turned.
-    turned = " rotate(45)" if place == len(shapes) - 1 else ""
-    moved = f"translate({number(x)} {number(y)}){turned}"
-    return element("path", d=shapes[place], transform=moved, class_=f"mark {look.kind}")
+    shape = look.shape % len(shapes)
+    # The last shape is the plus, rotated.
+    rotation = " rotate(45)" if shape == len(shapes) - 1 else ""
+    transform = f"translate({number(x)} {number(y)}){rotation}"
+    return element("path", d=shapes[shape], transform=transform, class_=f"mark {look.kind}")

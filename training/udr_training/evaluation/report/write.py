@@ -15,21 +15,21 @@ from udr_training.evaluation.results import Evaluation
 
 
 def write_report(folder: Path, evaluation: Evaluation, collection: Collection) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html``; the page alone needs the runs and encoders.
+    """Write ``report.json``, ``report.md`` and ``report.html``; only the page needs the runs and encoders.
 
     Args:
-        folder: the evaluation's.
-        evaluation: what it found.
+        folder: the evaluation's directory.
+        evaluation: the results.
         collection: the tasks, for the map of a pool.
     """
     write_atomically(folder / "report.json", canonical_json(evaluation.to_json(), indent=1) + b"\n")
     write_atomically(folder / "report.md", markdown(evaluation).encode())
-    drawn = page(evaluation, histories(evaluation.labels), label_map(evaluation, collection))
-    write_atomically(folder / "report.html", drawn.encode())
+    html = page(evaluation, histories(evaluation.labels), label_map(evaluation, collection))
+    write_atomically(folder / "report.html", html.encode())
 
 
 def table(evaluation: Evaluation) -> str:
-    """Return the values as a table for people: a row a task, a column a retriever, means and gains last."""
+    """Return the values as plain text: a row per task, a column per retriever, means and gains last."""
     names, tables = list(evaluation.labels), []
     for shots in evaluation.shots:
         rows = [["task", *evaluation.labels.values()]]
@@ -46,7 +46,7 @@ def table(evaluation: Evaluation) -> str:
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Return the report as Markdown: values and gains of all tasks together, of families and of tasks."""
+    """Return the report as Markdown: values and gains over all tasks, by family and by task."""
     parts = ["# Retriever evaluation", summary(evaluation)]
     head = ["", *evaluation.labels.values()]
     for shots in evaluation.shots:
@@ -73,7 +73,7 @@ def _groups(evaluation: Evaluation) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _gains(evaluation: Evaluation, shots: int, tasks: Sequence[str]) -> list[str]:
-    """Return the gains of all retrievers as a row says them; nothing for the baseline itself."""
+    """Return the cells of a row of gains; the baseline's is empty."""
     gains = {name: evaluation.gain(name, shots, tasks) for name in evaluation.others}
     texts = {name: f"{signed(gain.value)} {interval(gain, gain=True)}" for name, gain in gains.items()}
     return [texts.get(name, "") for name in evaluation.labels]
@@ -90,5 +90,5 @@ def _piped(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return a text that Markdown shows as it is."""
+    """Return a text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*<|])", r"\\\1", text)

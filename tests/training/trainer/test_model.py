@@ -1,0 +1,80 @@
+"""The starting model: towers, pooling and adapters."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from tests.training.trainer.small_trainings import TEXTS, Tasks, trained, without_validation
+from udr.errors import ConfigError
+from udr.models import SentenceEncoder
+from udr_training.config import TrainConfig
+from udr_training.trainer import has_two_towers, merge_adapters, starting_model
+
+
+def test_two_towers_start_equal_and_train_apart(config: TrainConfig, tmp_path: Path) -> None:
+    config = replace(config, towers=2)
+    model = starting_model(config, config.model)
+    assert has_two_towers(model) and not has_two_towers(starting_model(replace(config, towers=1), config.model))
+    np.testing.assert_allclose(model.encode_query(["a b"]), model.encode_document(["a b"]), atol=1e-6)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "sub_modules.query" in name:
+                parameter.add_(0.1)
+    assert np.abs(model.encode_query(["a b"]) - model.encode_document(["a b"])).max() > 1e-3
+
+    model.save_pretrained(str(tmp_path / "model"))
+    opened = SentenceEncoder.load(str(tmp_path / "model"), device="cpu")
+    expected = SentenceEncoder("x", tmp_path / "model", model)
+    np.testing.assert_allclose(opened.encode_queries(["a b"]), expected.encode_queries(["a b"]), atol=1e-6)
+    np.testing.assert_allclose(opened.encode_demonstrations(["c"]), expected.encode_demonstrations(["c"]), atol=1e-6)
+    # A model that already has two towers keeps them.
+    again = starting_model(config, str(tmp_path / "model"))
+    np.testing.assert_allclose(again.encode_query(["a b"]), model.encode_query(["a b"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("towers", [1, 2])
+def test_pooling_can_be_set(config: TrainConfig, tmp_path: Path, towers: int) -> None:
+    starting_model(replace(config, pooling="cls", towers=towers), config.model).save_pretrained(str(tmp_path / "cls"))
+    opened = SentenceTransformer(str(tmp_path / "cls"), device="cpu")
+    tokens: Any = opened.encode_document(["a text"], output_value="token_embeddings")
+    np.testing.assert_allclose(opened.encode_document(["a text"])[0], tokens[0][0].detach().numpy(), atol=1e-6)
+
+
+def test_settings_that_two_towers_do_not_support_are_rejected(config: TrainConfig, tmp_path: Path) -> None:
+    path = str(tmp_path / "two")
+    starting_model(replace(config, towers=2), config.model).save_pretrained(path)
+    with pytest.raises(ConfigError, match="needs an encoder with one pooling module; this one has 0"):
+        starting_model(replace(config, pooling="cls", model=path), path)
+    with pytest.raises(ConfigError, match="has two towers; leave it at 0"):
+        starting_model(replace(config, lora_rank=2, model=path), path)
+    # A later iteration starts from a model that already has the pooling.
+    starting_model(replace(config, pooling="cls", towers=2), path)
+
+
+def test_adapters_are_trained_and_merged(examples: Tasks, config: TrainConfig, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    model = trained(without_validation(examples), replace(config, lora_rank=2, epochs=1), tmp_path).state_dict()
+    base = SentenceTransformer(config.model, device="cpu").state_dict()
+    assert model.keys() == base.keys()
+    changed = {name for name, value in model.items() if not torch.equal(value, base[name])}
+    # Only linear layers have adapters.
+    assert changed and all("embeddings" not in name and "LayerNorm" not in name for name in changed)
+
+
+def test_merging_adapters_keeps_the_vectors(config: TrainConfig) -> None:
+    pytest.importorskip("peft")
+    model = starting_model(replace(config, lora_rank=2), config.model).eval()
+    assert sum(parameter.requires_grad for parameter in model.parameters()) == 14
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    before = model.encode(TEXTS)
+    merge_adapters(model)
+    np.testing.assert_allclose(model.encode(TEXTS), before, atol=1e-5)
+    assert not any("lora" in name for name, _ in model.named_parameters())
