@@ -1,16 +1,15 @@
-// The options: how demonstrations are chosen, and how a prompt is built of them, as the controls say it.
+// The options: how to choose demonstrations, and how to build a prompt of them.
 
 import { at, make } from "./view.js";
 
-const CHOICE = ["min_similarity", "max_similarity", "distinct", "diversity", "candidates", "balance"];
+const SELECTION = ["min_similarity", "max_similarity", "distinct", "diversity", "candidates", "balance"];
 const BUILDING = ["reserve", "format", "order", "seed", "layout", "truncate", "list_options"];
-const FOLDED = ["more-choice", "more-building"];
 
 /**
- * Return what a control says: undefined where that is what the service does anyhow, or where the control does not
- * apply, and "", which the service refuses, for what is no number.
+ * Return a control's value: undefined if it is the service's default or the control is hidden, and "" for text that
+ * is not a number, which the service refuses.
  */
-export function said(id) {
+export function valueOf(id) {
   const control = at(id);
   if (control.closest("[hidden]")) return undefined;
   if (control.type === "checkbox") return control.checked || undefined;
@@ -19,37 +18,36 @@ export function said(id) {
   return control.value === control.placeholder ? undefined : Number(control.value);
 }
 
-/** Return an object of what these controls say, without those that say nothing. */
-function saidBy(ids) {
-  return Object.fromEntries(ids.map((id) => [id, said(id)]).filter(([, value]) => value !== undefined));
-}
+/** Return the controls' values by id, without undefined ones. */
+const valuesOf = (ids) => Object.fromEntries(ids.map((id) => [id, valueOf(id)]).filter(([, value]) => value !== undefined));
 
-export const choice = () => saidBy(CHOICE);
-export const building = () => saidBy(BUILDING);
+export const selectionOptions = () => valuesOf(SELECTION);
+export const buildingOptions = () => valuesOf(BUILDING);
 
-/** Offer the options that apply to these tasks; `task` is the only one, where a prompt is built. */
+const showIf = (id, condition) => (at(id).closest("label").hidden = !condition);
+
+/** Offer the options that apply to these tasks. Only a single `task` gets a prompt. */
 export function offerOptions(tasks, task) {
-  const labelled = (one) => one.kind === "classification";
-  at("balance-control").hidden = !tasks.every(labelled);
-  at("list_options-control").hidden = !task || !labelled(task);
-  const before = at("truncate").value;
+  const hasLabels = ({ kind }) => kind === "classification";
+  showIf("balance", tasks.every(hasLabels));
+  showIf("list_options", task && hasLabels(task));
+  const field = at("truncate").value;
   at("truncate").replaceChildren(...["", ...(task?.fields ?? [])].map((value) => make("option", { value }, value || "nothing")));
-  at("truncate").value = task?.fields.includes(before) ? before : "";
+  at("truncate").value = task?.fields.includes(field) ? field : "";
   at("prompt-controls").hidden = !task;
-  showOptions();
+  updateOptions();
 }
 
-/** Show the options that apply to what others say, and, beside those that are folded away, what they say. */
-export function showOptions() {
-  at("seed-control").hidden = at("order").value !== "shuffle";
-  at("layout-control").hidden = at("format").value !== "messages";
-  for (const id of FOLDED) {
-    const controls = [...at(id).querySelectorAll("input, select")];
-    const words = controls.map((control) => {
-      const value = said(control.id);
-      const shown = control.selectedOptions?.[0].text ?? value;
-      return value === undefined ? "" : [control.labels[0].firstChild.data.trim(), value === true ? "" : shown].join(" ").trim();
+/** Show the options that apply to the values of others, and list the values of folded ones beside their heading. */
+export function updateOptions() {
+  showIf("seed", at("order").value === "shuffle");
+  showIf("layout", at("format").value === "messages");
+  for (const folded of document.querySelectorAll("details.more")) {
+    const changed = [...folded.querySelectorAll("input, select")].filter(({ id }) => valueOf(id) !== undefined);
+    const texts = changed.map((control) => {
+      const value = control.type === "checkbox" ? "" : (control.selectedOptions?.[0].text ?? control.value);
+      return `${control.labels[0].firstChild.data.trim()} ${value}`.trim();
     });
-    at(`${id}-said`).textContent = words.filter(Boolean).join(", ");
+    folded.querySelector("small").textContent = texts.join(", ");
   }
 }

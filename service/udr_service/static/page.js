@@ -1,96 +1,93 @@
-// The page: what is asked when, and what happens then.
+// The page: when it sends requests, and what it does with the responses.
 
-import { show } from "./answers.js";
-import { asked, chosen, fill, inScope, isEmpty, mark, offer, placed, served, showScope } from "./form.js";
-import { showOptions } from "./options.js";
-import { copied } from "./prompt.js";
-import { ask, isKey, key } from "./service.js";
-import { at, counted } from "./view.js";
+import { isKey, key, send } from "./api.js";
+import { fill, isEmpty, mark, messagesOf, offer, readRequests, scope, served, showScope, tasksIn } from "./form.js";
+import { updateOptions } from "./options.js";
+import { show } from "./results.js";
+import { at, counted, make } from "./view.js";
 
-const SECTIONS = ["found", "prompt-section", "code"];
-let asking = null;
-let unlocked = load;
+const NO_INPUT = "Enter an input, or take an example.";
+let running = null;
+let onKey = load;
+
+const textOf = (problem) => `${problem.title}: ${problem.detail}`;
+const setStatus = (text) => (at("status").textContent = text);
 
 async function load() {
-  const [said, listed] = await Promise.all([ask("v1/info"), ask("v1/tasks")]);
-  const problem = said.problem ?? listed.problem;
+  const [info, tasks] = await Promise.all([send("v1/info"), send("v1/tasks")]);
+  const problem = info.problem ?? tasks.problem;
   at("load-error").hidden = !problem || problem.status === 401;
   if (problem) {
-    at("load-error").textContent = `${problem.title}: ${problem.detail}`;
-    if (problem.status === 401) needKey(problem, load);
-    // It is loading, or full.
+    at("load-error").textContent = textOf(problem);
+    if (problem.status === 401) askForKey(problem, load);
+    // The service is loading, or its queue is full.
     else if ([429, 503].includes(problem.status)) setTimeout(load, 2000);
     return;
   }
-  const info = said.answer;
-  at("served").textContent = `${counted(info.tasks.length, "task")}, ${counted(info.demonstrations, "demonstration")}`;
+  const { version, index_version, model, dimension, metric, tokenizer, demonstrations } = info.answer;
+  at("served").textContent = `${counted(info.answer.tasks.length, "task")}, ${counted(demonstrations, "demonstration")}`;
   at("versions").textContent =
-    `udr ${info.version} · index ${info.index_version} · encoder ${info.model}, ${info.dimension} dimensions, ` +
-    `${info.metric} · tokens counted as by ${info.tokenizer}`;
+    `udr ${version} · index ${index_version} · encoder ${model}, ${dimension} dimensions, ${metric} · ` +
+    `tokens counted by the tokenizer of ${tokenizer}`;
   at("main").hidden = false;
   at("forget").hidden = key.get() === null;
-  offer(info, listed.answer.tasks);
+  offer(info.answer, tasks.answer.tasks);
 }
 
-/** Ask, and show what comes; `byHand` moves the focus to what is wrong. */
-async function run(byHand) {
-  asking?.abort();
-  if (isEmpty()) {
-    mark([["input", "Type an input, or take an example."]], byHand);
-    return;
-  }
-  const mine = (asking = new AbortController());
-  const wanted = asked();
-  const send = (path, body) => (body ? ask(path, body, mine.signal) : null);
+/** Send the form's requests and show the responses; `byUser` moves the focus to an invalid control. */
+async function search(byUser) {
+  running?.abort();
+  if (isEmpty()) return mark([["input", NO_INPUT]], byUser);
+  const controller = (running = new AbortController());
+  const requests = readRequests({ explain: at("candidate-details").open });
+  const post = (path, body) => body && send(path, body, controller.signal);
   at("results").ariaBusy = "true";
   try {
-    const answers = await Promise.all([
-      send("v1/retrieve", wanted.chosen),
-      send("v1/retrieve", wanted.mode && { ...wanted.query, mode: wanted.mode }),
-      send("v1/prompt", wanted.prompt),
+    const responses = await Promise.all([
+      post("v1/retrieve", requests.retrieve),
+      post("v1/retrieve", requests.beside),
+      post("v1/prompt", requests.prompt),
     ]);
-    if (asking === mine) take(wanted, answers, byHand);
+    if (running === controller) finish(requests, responses, byUser);
   } catch (error) {
-    if (!mine.signal.aborted) throw error;
+    if (!controller.signal.aborted) throw error;
   } finally {
-    if (asking === mine) at("results").ariaBusy = "false";
+    if (running === controller) at("results").ariaBusy = "false";
   }
 }
 
-function take(wanted, [dense, beside, prompt], byHand) {
+function finish(requests, [dense, beside, prompt], byUser) {
   const { problem } = dense;
   const first = problem ?? prompt?.problem;
-  mark(first ? placed(first) : [], byHand);
+  mark(first ? messagesOf(first) : [], byUser);
   at("status").classList.toggle("error", Boolean(problem));
-  if (problem) empty(`${problem.title}: ${problem.detail}`);
-  else show(wanted, dense, beside, prompt);
+  if (problem) clear(textOf(problem));
+  else show(requests, dense, beside, prompt);
+  // On a phone, the results are below the form.
   const { top } = at("results").getBoundingClientRect();
-  // On a phone, the answers are below the form.
-  if (!problem && byHand && top > 0.8 * innerHeight) at("results").scrollIntoView();
-  if (problem?.status === 401) needKey(problem, () => run(true));
+  if (!problem && byUser && top > 0.8 * innerHeight) at("results").scrollIntoView();
+  if (problem?.status === 401) askForKey(problem, () => search(true));
 }
 
-/** Fill in the input of a demonstration that is near to some word of its task; then ask. */
+/** Fill in the input of a demonstration that is similar to a random word of its task, and search. */
 async function example() {
-  const pick = (some) => some[Math.floor(Math.random() * some.length)];
-  const task = pick(inScope(chosen()));
+  const pick = (items) => items[Math.floor(Math.random() * items.length)];
+  const task = pick(tasksIn(scope()));
   const words = `${task.instruction} ${task.labels.join(" ")}`.match(/\p{L}{3,}/gu) ?? [task.name];
   const input = Object.fromEntries(task.fields.map((field) => [field, pick(words)]));
   const k = Math.min(task.demonstrations, served.info.limits.max_k, 64);
-  const { answer, problem } = await ask("v1/retrieve", { task: task.name, input, k });
-  if (problem?.status === 401) needKey(problem, example);
-  if (!answer?.demonstrations.length) {
-    at("status").textContent = problem ? `${problem.title}: ${problem.detail}` : `No example in ${task.name}.`;
-    return;
-  }
+  const { answer, problem } = await send("v1/retrieve", { task: task.name, input, k });
+  if (problem?.status === 401) askForKey(problem, example);
+  if (!answer?.demonstrations.length) return setStatus(problem ? textOf(problem) : `No example in ${task.name}.`);
   fill(pick(answer.demonstrations));
-  await run(false);
+  await search(false);
 }
 
-function needKey(problem, next) {
-  unlocked = next;
+/** Show the form for the key; once there is one, call `next`. */
+function askForKey(problem, next) {
+  onKey = next;
   at("key-form").hidden = false;
-  at("key-error").textContent = `${problem.title}: ${problem.detail}.`;
+  at("key-error").textContent = `${textOf(problem)}.`;
   at("key").focus();
 }
 
@@ -98,38 +95,35 @@ function takeKey(event) {
   event.preventDefault();
   const text = at("key").value.trim();
   if (!isKey(text)) {
-    at("key-error").textContent = "A key has letters, digits and signs of ASCII, and no blanks.";
-    at("key").focus();
-    return;
+    at("key-error").textContent = "A key has only ASCII letters, digits and signs, and no spaces.";
+    return at("key").focus();
   }
   key.set(text);
   at("key").value = "";
   at("key-form").hidden = true;
   at("forget").hidden = false;
-  unlocked();
+  onKey();
 }
 
-function forget() {
-  key.set(null);
+function forgetKey() {
+  key.forget();
   at("forget").hidden = true;
-  empty("The key is forgotten.");
+  clear("The key is forgotten.");
 }
 
-/** Take all answers away, and say why. */
-function empty(words) {
-  asking?.abort();
-  for (const id of SECTIONS) at(id).hidden = true;
-  at("status").textContent = words;
+/** Remove all results, and say why. */
+function clear(reason) {
+  running?.abort();
+  for (const section of document.querySelectorAll("#results > section")) section.hidden = true;
+  setStatus(reason);
 }
 
-/** Copy a text; where a page may not, as over plain HTTP, the old way. */
-async function copy(button, text) {
+/** Copy the text that a button holds as its value. Without the clipboard API, as over plain HTTP, select it in a temporary box and copy that. */
+async function copy(button) {
   try {
-    await navigator.clipboard.writeText(text);
+    await navigator.clipboard.writeText(button.value);
   } catch {
-    const box = document.createElement("textarea");
-    box.value = text;
-    box.className = "unseen";
+    const box = make("textarea", { value: button.value, className: "unseen" });
     document.body.append(box);
     box.select();
     document.execCommand("copy");
@@ -140,38 +134,33 @@ async function copy(button, text) {
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }
 
-function changed() {
-  at("gold").replaceChildren();
-  if (!at("found").hidden) at("status").textContent = "The input has changed since; ask again.";
-}
-
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  run(true);
+  search(true);
 });
 at("form").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    run(true);
-  }
+  if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+  event.preventDefault();
+  search(true);
 });
 at("form").addEventListener("change", ({ target }) => {
   if (target.id === "scope") {
     showScope();
     at("gold").replaceChildren();
     mark([]);
-    if (isEmpty()) empty("Type an input, or take an example.");
+    if (isEmpty()) clear(NO_INPUT);
   }
   if (target.localName === "textarea") return;
-  showOptions();
-  if (!isEmpty()) run(false);
+  updateOptions();
+  if (!isEmpty()) search(false);
 });
-at("fields").addEventListener("input", changed);
-at("why").addEventListener("toggle", () => run(false));
+at("fields").addEventListener("input", () => {
+  at("gold").replaceChildren();
+  if (!at("retrieval").hidden) setStatus("The input has changed; search again.");
+});
+at("candidate-details").addEventListener("toggle", () => search(false));
 at("example").addEventListener("click", example);
-at("forget").addEventListener("click", forget);
+at("forget").addEventListener("click", forgetKey);
 at("key-form").addEventListener("submit", takeKey);
-at("copy-prompt").addEventListener("click", ({ target }) => copy(target, copied.prompt));
-at("copy-curl").addEventListener("click", ({ target }) => copy(target, at("curl").textContent));
-at("copy-python").addEventListener("click", ({ target }) => copy(target, at("python").textContent));
+for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
 load();

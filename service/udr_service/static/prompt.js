@@ -1,81 +1,72 @@
-// The prompt, shown: its tokens, what is to be known of it, and itself.
+// The prompt: its tokens, remarks on it, and its text, messages or records.
 
-import { at, counted, identity, make } from "./view.js";
+import { at, code, counted, grouped, keyOf, make, sumOf } from "./view.js";
 
 const GAP = "\n\n";
 
-/** What the prompt's copy button copies. */
-export const copied = { prompt: "" };
-
-/** Show the prompt that was asked for, or why there is none; `found` are the demonstrations that it was to show. */
-export function showPrompt(asked, task, found, prompt) {
-  const { answer, problem } = prompt ?? {};
-  at("prompt-section").hidden = !prompt;
+/** Show the prompt for a request, or why there is none; `demonstrations` are those retrieved for it. */
+export function showPrompt(request, task, demonstrations, response) {
+  const { answer, problem } = response ?? {};
+  at("prompt-section").hidden = !response;
   at("prompt-body").hidden = at("copy-prompt").hidden = !answer;
-  at("prompt-note").textContent = problem ? `No prompt. ${problem.title}: ${problem.detail}.` : "";
+  at("prompt-error").textContent = problem ? `No prompt. ${problem.title}: ${problem.detail}.` : "";
   if (!answer) return;
-  const { budget, reserve = 0 } = asked;
-  copied.prompt = answer.prompt ?? JSON.stringify(answer.messages ?? answer.records, null, 2);
-  at("tokens").replaceChildren(...tokenWords(answer, budget, reserve));
-  at("gauge").replaceChildren(...gauge(answer, budget, reserve));
+  at("copy-prompt").value = answer.prompt ?? JSON.stringify(answer.messages ?? answer.records, null, 2);
+  showTokens(answer, request);
   at("remarks").replaceChildren(...remarks(answer));
-  at("prompt").replaceChildren(...body(answer, task, found));
+  at("prompt").replaceChildren(...body(answer, task, demonstrations));
 }
 
-function tokenWords(prompt, budget, reserve) {
-  const shown = prompt.demonstrations.reduce((sum, one) => sum + one.tokens, 0);
-  const parts = `${prompt.tokens - shown} for instruction and input, ${shown} for ${counted(prompt.demonstrations.length, "demonstration")}`;
-  const kept = reserve ? `; ${counted(reserve, "token")} of ${budget.toLocaleString("en")} are kept for the answer` : "";
-  return [make("strong", {}, counted(prompt.tokens, "token")), ` of ${(budget - reserve).toLocaleString("en")}: ${parts}${kept}.`];
-}
-
-/** Return the prompt's tokens as the parts of a bar, the demonstrations in the order shown. */
-function gauge(prompt, budget, reserve) {
-  const shown = prompt.demonstrations.map((one) => ["shown", one.tokens]);
-  const bare = prompt.tokens - shown.reduce((sum, [, tokens]) => sum + tokens, 0);
-  const parts = [["bare", bare], ...shown, ["free", budget - reserve - prompt.tokens], ["reserve", reserve]];
-  return parts.filter(([, tokens]) => tokens > 0).map(([kind, tokens]) => {
-    const part = make("span", { className: kind, title: `${kind}: ${tokens}` });
-    part.style.flexGrow = tokens;
-    return part;
+/** Show the tokens in words, and as the parts of a bar: the demonstrations in the order shown. */
+function showTokens({ tokens, demonstrations }, { budget, reserve = 0 }) {
+  const shown = sumOf(demonstrations, "tokens");
+  const parts = `${tokens - shown} for instruction and input, ${shown} for ${counted(demonstrations.length, "demonstration")}`;
+  const kept = reserve ? `; ${counted(reserve, "token")} of ${grouped(budget)} are reserved for the answer` : "";
+  const total = make("strong", {}, counted(tokens, "token"));
+  at("tokens").replaceChildren(total, ` of ${grouped(budget - reserve)}: ${parts}${kept}.`);
+  const bars = [["bare", tokens - shown], ...demonstrations.map((item) => ["shown", item.tokens])];
+  bars.push(["free", budget - reserve - tokens], ["reserve", reserve]);
+  const spans = bars.filter(([, size]) => size > 0).map(([className, size]) => {
+    const span = make("span", { className, title: `${className}: ${size}` });
+    span.style.flexGrow = size;
+    return span;
   });
+  at("gauge").replaceChildren(...spans);
 }
 
-/** Return what was cut from the input, and which texts in the data the tokenizer takes for more than text. */
+/** Return how the input was truncated, and which texts in the data the tokenizer reads as special tokens. */
 function remarks({ truncated, special_tokens: special = [] }) {
-  const code = (text) => make("code", {}, make("bdi", {}, text));
-  const said = [];
+  const lines = [];
   if (truncated) {
     const { field, kept, length } = truncated;
-    const count = `${kept.toLocaleString("en")} of its ${counted(length, "character")}`;
-    said.push(["The input was cut to fit: of ", code(field), `, the prompt shows the first ${count}.`]);
+    const count = `${grouped(kept)} of its ${counted(length, "character")}`;
+    lines.push(["The input is truncated: of ", code(field), `, the prompt shows the first ${count}.`]);
   }
-  for (const [token, places] of Map.groupBy(special, (one) => one.token)) {
-    const named = places.flatMap(({ id }) => [", ", id === null ? "the input" : code(id)]).slice(1);
-    said.push(["The tokenizer reads ", code(token), " as a special token; it was left as it is in ", ...named, "."]);
+  for (const [token, places] of Map.groupBy(special, (place) => place.token)) {
+    const names = places.flatMap(({ id }) => [", ", id === null ? "the input" : code(id)]).slice(1);
+    lines.push(["The tokenizer reads ", code(token), " as a special token. It is unchanged in ", ...names, "."]);
   }
-  return said.map((parts) => make("li", {}, ...parts));
+  return lines.map((parts) => make("li", {}, ...parts));
 }
 
-/** Return the prompt: as one text whose parts are marked, as messages, or as records. */
-function body(prompt, task, found) {
+/** Return the prompt as messages, as records, or as one text with marked parts. */
+function body(prompt, task, demonstrations) {
   if (prompt.messages) {
     return prompt.messages.map(({ role, content }) =>
       make("div", { className: `message ${role}` }, make("b", {}, role), make("pre", { dir: "auto" }, content)),
     );
   }
-  if (prompt.records) return [make("pre", {}, copied.prompt)];
-  const texts = new Map(found.map((one) => [identity(one), one.text]));
-  const shown = prompt.demonstrations.map((one) => texts.get(identity(one)));
+  if (prompt.records) return [make("pre", {}, at("copy-prompt").value)];
+  const texts = new Map(demonstrations.map((item) => [keyOf(item), item.text]));
+  const shown = prompt.demonstrations.map((item) => texts.get(keyOf(item)));
   const text = prompt.prompt;
-  const between = GAP + shown.map((one) => one + GAP).join("");
-  // The options may be listed after the instruction.
-  const start = text.startsWith(task.instruction) ? text.indexOf(between, task.instruction.length) : -1;
-  // It is the service's text that is shown, whatever we take its parts for.
+  const middle = GAP + shown.map((item) => item + GAP).join("");
+  // The list of labels may follow the instruction.
+  const start = text.startsWith(task.instruction) ? text.indexOf(middle, task.instruction.length) : -1;
   if (start < 0) return [make("pre", { dir: "auto" }, text)];
-  const part = (className, words) => make("span", { className }, words);
+  const part = (className, content) => make("span", { className }, content);
   const gap = () => part("gap", GAP);
-  const parts = shown.flatMap((one) => [part("shown", one), gap()]);
-  const query = part("query", text.slice(start + between.length));
+  const parts = shown.flatMap((item) => [part("shown", item), gap()]);
+  const query = part("query", text.slice(start + middle.length));
   return [make("pre", { dir: "auto" }, part("instruction", text.slice(0, start)), gap(), ...parts, query)];
 }

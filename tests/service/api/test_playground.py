@@ -1,4 +1,4 @@
-"""The playground's files: what they are sent with, and that they ask nothing of anyone else."""
+"""The playground's files: their headers, labels and colors, and that they name no other host."""
 
 import re
 from html.parser import HTMLParser
@@ -22,9 +22,7 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.mark.parametrize(("path", "name"), PATHS.items())
-def test_each_file_is_sent_as_it_is_with_headers_that_keep_others_out(
-    service: TestClient, path: str, name: str
-) -> None:
+def test_each_file_has_headers_that_block_other_hosts(service: TestClient, path: str, name: str) -> None:
     answer = service.get(path)
     assert answer.status_code == 200
     assert answer.content == (FOLDER / name).read_bytes()
@@ -44,7 +42,7 @@ def test_each_file_is_sent_as_it_is_with_headers_that_keep_others_out(
     assert (HEADERS["X-Content-Type-Options"], HEADERS["Referrer-Policy"]) == ("nosniff", "no-referrer")
 
 
-def test_what_a_browser_has_is_not_sent_again(service: TestClient) -> None:
+def test_unchanged_files_are_not_sent_again(service: TestClient) -> None:
     tags = {path: service.get(path).headers["ETag"] for path in PATHS}
     assert len(set(tags.values())) == len(tags)
     for path, tag in tags.items():
@@ -57,12 +55,12 @@ def test_what_a_browser_has_is_not_sent_again(service: TestClient) -> None:
 @pytest.mark.parametrize(
     "file", ["", "nothing.js", "page.html", "page.js/", "..%2Fapp.py", "%2E%2E/app.py", "py.typed"]
 )
-def test_another_file_is_a_problem(service: TestClient, file: str) -> None:
+def test_unknown_file_is_a_problem(service: TestClient, file: str) -> None:
     answer = service.get(f"/playground/{file}")
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, PROBLEM)
 
 
-def test_the_page_is_open_where_the_service_wants_a_key(retriever: Retriever, tmp_path: Path) -> None:
+def test_the_page_needs_no_key(retriever: Retriever, tmp_path: Path) -> None:
     append(tmp_path / "keys.toml", new_key("reader", Scope.READ)[1])
     with TestClient(create_app(retriever, Settings(keys=tmp_path / "keys.toml"), Words())) as service:
         assert {service.get(path).status_code for path in PATHS} == {200}
@@ -70,18 +68,27 @@ def test_the_page_is_open_where_the_service_wants_a_key(retriever: Retriever, tm
 
 
 class Elements(HTMLParser):
-    """Every element of a page: its tag and its attributes."""
+    """The elements of a page, each with its attributes and, for controls, whether a label contains it."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.labelled: list[bool] = []
+        self._in_label = False
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
+        self._in_label |= tag == "label"
+        if tag in ("input", "select", "textarea"):
+            self.labelled.append(self._in_label)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_label &= tag != "label"
 
 
-ELEMENTS = Elements((FOLDER / "page.html").read_text("utf-8")).found
+PAGE = Elements((FOLDER / "page.html").read_text("utf-8"))
+ELEMENTS = PAGE.elements
 
 
 def test_nothing_in_the_page_is_inline() -> None:
@@ -91,7 +98,7 @@ def test_nothing_in_the_page_is_inline() -> None:
         assert not [name for name in attributes if name.startswith("on")], tag
 
 
-def test_the_page_leads_nowhere_else_and_works_below_any_path() -> None:
+def test_links_are_relative() -> None:
     links = [attributes[name] for _, attributes in ELEMENTS for name in ("src", "href", "action") if name in attributes]
     assert len(links) >= 4
     for link in links:
@@ -110,12 +117,42 @@ def test_no_file_names_another_host_or_makes_html_of_data(name: str) -> None:
         assert len(content.splitlines()) <= 200
 
 
-def test_every_control_has_a_label() -> None:
-    labelled = {attributes["for"] for tag, attributes in ELEMENTS if tag == "label"}
-    controls = {attributes["id"] for tag, attributes in ELEMENTS if tag in ("input", "select", "textarea")}
-    assert labelled == controls
+def test_every_control_has_a_label_and_references_exist() -> None:
+    assert PAGE.labelled and all(PAGE.labelled)
     ids = [attributes["id"] for _, attributes in ELEMENTS if "id" in attributes]
     assert len(ids) == len(set(ids))
     for _, attributes in ELEMENTS:
         for name in ("aria-describedby", "aria-labelledby"):
             assert set((attributes.get(name) or "").split()) <= set(ids)
+    for path in FOLDER.glob("*.js"):
+        assert set(re.findall(r"\bat\(\"([\w-]+)\"\)", path.read_text("utf-8"))) <= set(ids), path.name
+
+
+def luminance(color: str) -> float:
+    """The relative luminance of WCAG."""
+    parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def mixed(color: str, back: str) -> str:
+    """A badge's background: 11 % of its color over the page's."""
+    pairs = [(int(color[start : start + 2], 16), int(back[start : start + 2], 16)) for start in (1, 3, 5)]
+    return "#" + "".join(f"{round(0.11 * part + 0.89 * below):02x}" for part, below in pairs)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(scheme: str) -> None:
+    css = (FOLDER / "page.css").read_text("utf-8")
+    pairs = re.findall(r"(--[\w-]+): light-dark\((#\w{6}), (#\w{6})\)", css)
+    colors = [(name, pair[scheme == "dark"]) for name, *pair in pairs]
+    named = dict(colors)
+    backs = {"--ink": ("--back", "--raised"), "--soft": ("--back", "--raised"), "--accent": ("--back",)}
+    backs |= {"--bad": ("--back", "--bad-back"), "--on-accent": ("--accent",)}
+    checks = [(named[text], named[back]) for text, behind in backs.items() for back in behind]
+    tones = [color for name, color in colors if name == "--tone"]
+    assert len(tones) == 8
+    checks += [(tone, mixed(tone, named["--back"])) for tone in tones]
+    for pair in checks:
+        low, high = sorted(map(luminance, pair))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, pair

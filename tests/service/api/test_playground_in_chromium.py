@@ -3,12 +3,12 @@
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.fakes import QUESTIONS, HashEncoder, write_collection, write_task
 from tests.service.api.test_retrieval import HOSTILE, one_line
@@ -40,7 +40,9 @@ class Marked(Words):
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service with BM25 over the small collection and a task of hostile data; its address and retriever."""
     root = tmp_path_factory.mktemp("playground")
-    rows = [{"id": f"{n}/{one_line(t)}", "input": {"question": t}, "target": t} for n, t in enumerate(NAUGHTY)]
+    rows: list[Mapping[str, Json]] = [
+        {"id": f"{n}/{one_line(text)}", "input": {"question": text}, "target": text} for n, text in enumerate(NAUGHTY)
+    ]
     task: dict[str, Json] = {"name": "raw", "family": "raw", "kind": "generation", "metric": "exact_match"}
     task |= {"instruction": "Answer {nothing}.", "input": QUESTIONS["input"], "output": "Answer: {target}"}
     write_task(write_collection(root / "tasks"), task, train=rows)
@@ -63,7 +65,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def look(browser: Browser) -> Iterator[Look]:
     """Open the page; at the end, check that no script failed and that no other host was asked."""
-    contexts, failures, hosts = [], list[str](), set[str]()
+    contexts, failures, hosts = list[BrowserContext](), list[str](), set[str]()
 
     def look(address: str, width: int = 1280, **options: Any) -> Page:
         contexts.append(browser.new_context(viewport={"width": width, "height": 740}, **options))
@@ -95,7 +97,7 @@ def find(page: Page, *inputs: str, **scope: str) -> None:
     select(page, **scope)
     for number, text in enumerate(inputs):
         page.locator(f"#field-{number}").fill(text)
-    page.get_by_role("button", name="Find demonstrations").click()
+    page.locator("#search").click()
     wait(page)
 
 
@@ -131,12 +133,6 @@ def ids(retrieval: Retrieval) -> list[str]:
 def bodies(page: Page) -> list[Any]:
     """The bodies of the requests that the page sent last, as its curl commands show them."""
     return [json.loads(shlex.split(line)[-1]) for line in texts(page, "#curl")[0].replace("\\\n", "").split("\n\n")]
-
-
-def run_python(page: Page) -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    exec(texts(page, "#python")[0], names)
-    return names
 
 
 def test_search_shows_demonstrations_and_prompt(look: Look, served: Served) -> None:
@@ -190,13 +186,13 @@ def test_candidates_explain_what_is_left_out(look: Look, served: Served) -> None
     expected = retriever.retrieve("reviews", REVIEW, 18, min_similarity=near, explain=True)
     prompt = PromptBuilder(Words(), 38, 4).build(retriever.tasks["reviews"], REVIEW, expected)
     shown = {item.id: f"in the prompt, {item.tokens} tokens" for item in prompt.demonstrations}
+    left = 34 - prompt.tokens
+    out = f"left out: does not fit the {left} token{'s' * (left != 1)} left" if left else "left out: no tokens left"
     assert 0 < len(shown) < len(expected) < 18
     # The task limits k, but what was typed is kept.
     fill(page, k=18, min_similarity=near, budget=38, reserve=4)
     find(page, *REVIEW.values(), task="reviews")
-    notes = texts(page, "#dense .note")
-    assert [note for note in notes if note.startswith("in")] == [shown[id] for id in ids(expected) if id in shown]
-    assert {note for note in notes if note.startswith("left out: ")} == {*notes} - {*shown.values()}
+    assert texts(page, "#dense .note") == [shown.get(id, out) for id in ids(expected)]
     expect(page.locator("#shortfalls li")).to_have_count(2)
     unfold(page)
     outcomes = {"min_similarity": "–not similar enough", "budget": "–over the budget", "choice": "✓in the prompt"}
@@ -224,8 +220,9 @@ def test_the_code_repeats_what_the_controls_request(look: Look, served: Served) 
     assert beside == {**query, "mode": "bm25", "keep_copies": True}
     assert retrieve == {**query, **SELECTION, "explain": True}
     assert prompt == {**retrieve, "budget": 1024, "reserve": 16, **BUILDING}
-    assert "\u202e" not in texts(page, "#python")[0], "reversed text would hide what runs"
-    names = run_python(page)
+    program, names = texts(page, "#python")[0], dict[str, Any]()
+    assert "\u202e" not in program, "reversed text would hide what runs"
+    exec(program, names)
     assert ids(names["retrieval"]) == texts(page, "#dense code")
     assert ids(names["bm25"]) == texts(page, "#beside code")
     assert [item["content"] for item in names["prompt"].messages] == texts(page, "#prompt .message pre")
@@ -242,21 +239,21 @@ def test_the_code_repeats_what_the_controls_request(look: Look, served: Served) 
 
 def test_messages_are_shown_beside_the_controls(look: Look, served: Served) -> None:
     page = look(served[0])
-    page.get_by_role("button", name="Find demonstrations").click()
+    page.locator("#search").click()
     expect(page.locator("#input-error")).to_have_text("Enter an input, or take an example.")
     expect(page.locator("#field-0")).to_be_focused()
     find(page, "a dull day", task="notes")
+    # Candidates is in details, which open.
     for control, value, message in (
         ("k", "21", "k must be from 1 to 20"),
         ("k", "", "must be a valid integer"),
         ("budget", "18", "the prompt needs"),
         ("reserve", "9999", "below the budget"),
-        # In details that it opens.
         ("candidates", "3", "not below k (8)"),
     ):
         box, before = page.locator(f"#{control}"), page.locator(f"#{control}").input_value()
         box.evaluate("(box, value) => { box.value = value }", value)
-        page.get_by_role("button", name="Find demonstrations").click()
+        page.locator("#search").click()
         expect(page.locator(f"#{control}-error")).to_contain_text(message)
         expect(box).to_have_attribute("aria-invalid", "true")
         expect(box).to_be_focused()
@@ -277,7 +274,7 @@ def test_the_page_recovers_from_failures(look: Look, served: Served) -> None:
     page.route("**/v1/*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
     page.locator("#search").click()
     expect(page.locator("#status")).to_contain_text("HTTP 502: the answer is not from udr")
-    # A response that comes after the next request is dropped.
+    # The next request cancels one that is not answered yet.
     page.unroute_all()
     page.route("**/v1/*", lambda route: None, times=3)
     page.locator("#search").click()
@@ -290,8 +287,11 @@ def test_the_keyboard_reaches_everything(look: Look, served: Served) -> None:
     expect(page.locator("#main")).to_be_visible()
 
     def tab(times: int) -> str:
-        active = "document.activeElement.id || document.activeElement.parentElement.id"
-        return " ".join([str(page.evaluate(active)) for _ in range(times) if page.keyboard.press("Tab") is None])
+        names = []
+        for _ in range(times):
+            page.keyboard.press("Tab")
+            names.append(page.evaluate("document.activeElement.id || document.activeElement.parentElement.id"))
+        return " ".join(names)
 
     assert tab(2) == "scope field-0"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
@@ -346,11 +346,11 @@ def test_hostile_data_is_shown_as_text(look: Look, served: Served) -> None:
     prompt = PromptBuilder(Words(), 1024, 16).build(retriever.tasks["raw"], query, expected)
     assert texts(page, "#prompt pre") == [prompt.text]
     assert page.locator("script, img, iframe, b").count() == elements
-    remark = "The tokenizer reads <s> as a special token. It is unchanged in "
-    expect(page.locator("#remarks")).to_contain_text(remark)
+    remarks = page.locator("#remarks")
+    expect(remarks).to_contain_text("The tokenizer reads <s> as a special token. It is unchanged in ")
     find(page, f"{query} " * 50, task="raw")
     fill(page, budget=80, truncate="question")
-    expect(page.locator("#remarks")).to_contain_text("The input is truncated: of question, the prompt shows the first ")
+    expect(remarks).to_contain_text("The input is truncated: of question, the prompt shows the first ")
 
 
 @pytest.mark.parametrize("scope", [{"task": "reviews"}, {"scope": "all"}])
@@ -379,9 +379,7 @@ def test_a_key_stays_in_the_tab(look: Look, retriever: Retriever, tmp_path: Path
         page.locator("#key").fill(f" {key} ")
         page.keyboard.press("Enter")
         find(page, "a dull day", task="notes")
-        expect(page.locator("#beside-note")).to_contain_text(
-            "No results for BM25: mode 'bm25' needs an index with BM25"
-        )
+        expect(page.locator("#beside-note")).to_contain_text("No results for BM25: mode 'bm25' needs an index")
         assert key not in page.content() and "$UDR_API_KEY" in texts(page, "#curl")[0]
         stored = page.evaluate("[{...sessionStorage}, {...localStorage}, document.cookie, location.href]")
         assert stored == [{"udr-api-key": key}, {}, "", f"{address}/"]

@@ -1,0 +1,59 @@
+// Requests to the service, and the API key that they carry.
+
+export const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
+
+const STORED = "udr-api-key";
+
+/** Storage that lasts as long as the tab, or only as long as the page if the browser blocks storage. */
+function openStorage() {
+  try {
+    return sessionStorage;
+  } catch {
+    const items = new Map();
+    const getItem = (name) => items.get(name) ?? null;
+    return { getItem, setItem: (name, value) => items.set(name, value), removeItem: (name) => items.delete(name) };
+  }
+}
+
+const storage = openStorage();
+
+export const key = {
+  get: () => storage.getItem(STORED),
+  set: (value) => storage.setItem(STORED, value),
+  forget: () => storage.removeItem(STORED),
+};
+
+/** Return whether a header can carry this key. */
+export const isKey = (text) => /^[!-~]+$/.test(text);
+
+/**
+ * Send a request; return `{answer, timing}`, or `{problem}` in the shape of RFC 9457.
+ * Without a body it is a GET. Throws only if `signal` aborts it.
+ */
+export async function send(path, body, signal) {
+  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+  // Not as Authorization: a proxy may need that header for itself.
+  if (key.get() !== null) headers["X-Api-Key"] = key.get();
+  const method = body === undefined ? "GET" : "POST";
+  try {
+    const response = await fetch(path, { method, headers, body: JSON.stringify(body), signal, cache: "no-store" });
+    const content = await response.json().catch((error) => {
+      // A body that is not JSON.
+      if (error instanceof SyntaxError) return null;
+      throw error;
+    });
+    if (response.ok && content !== null) return { answer: content, timing: timing(response.headers.get("Server-Timing")) };
+    if (typeof content?.detail === "string" && typeof content.title === "string") return { problem: content };
+    const detail = "the answer is not from udr; is there a proxy in front of the service?";
+    return { problem: { status: response.status, title: `HTTP ${response.status}`, detail } };
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    return { problem: { status: 0, title: "No answer", detail: `cannot reach ${base}; is the service running?` } };
+  }
+}
+
+/** Return the milliseconds of each stage, by name. */
+function timing(header) {
+  const stages = (header ?? "").matchAll(/(\w+);dur=([\d.]+)/g);
+  return Object.fromEntries([...stages].map(([, stage, milliseconds]) => [stage, Number(milliseconds)]));
+}
