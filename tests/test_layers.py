@@ -45,6 +45,7 @@ ADAPTERS = {
     "tokenizers": "udr.models.tokenizer udr.models.query_tokenizer",
     "torch": "udr.models.encoder udr.models.device udr.models.onnx_encoder udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.transformers_tokenizer udr_training.",
+    "tomli_w": "udr_training.config.files",
     "tqdm": "udr_training.",
     "uvicorn": "udr_service.",
 }

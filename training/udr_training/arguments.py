@@ -17,7 +17,7 @@ TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, sepa
 
 def show_progress(task: str, progress: "Progress") -> None:
     """Write a task's progress to stderr: continuously on a terminal, else once at the end."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+    from tqdm import tqdm
 
     complete = progress.done == progress.total
     if complete or sys.stderr.isatty():

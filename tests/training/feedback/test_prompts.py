@@ -25,7 +25,9 @@ def test_model_reads_exactly_the_wording(pool: Pool, lm: CausalLM) -> None:
         formatting.query_prompt(pool.task, pool.rows[0].input),
     )
     assert bos == 0
-    assert lm.tokenizer.text(tuple(read)) == expected == Pair(pool.task, *pool.rows[:2]).text().before_options
+    assert (
+        lm.tokenizer.text(tuple(read)) == expected == Pair(pool.task, pool.rows[0], pool.rows[1]).text().before_options
+    )
     assert [lm.tokenizer.text(option) for option in prompt.options] == [" good", " bad"]
 
 

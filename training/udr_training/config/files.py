@@ -7,6 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
+import tomli_w
+
 from udr.errors import ConfigError
 from udr_training.config.schema import CandidateConfig, FeedbackConfig, RunConfig, ScoringConfig, TrainConfig
 
@@ -67,27 +69,13 @@ def settings_of(lines: Sequence[str]) -> dict[str, object]:
 
 def to_toml(config: ScoringConfig) -> str:
     """Return the configuration as TOML; ``from_toml`` reads it back."""
-    values = asdict(config)
-    lines = [f"{name} = {_literal(value)}" for name, value in values.items() if not isinstance(value, dict)]
-    for stage, table in values.items():
-        if isinstance(table, dict):
-            lines += ["", f"[{stage}]", *(f"{name} = {_literal(value)}" for name, value in table.items())]
-    return "\n".join(lines) + "\n"
+    return tomli_w.dumps(asdict(config))
 
 
 def from_toml(text: str, kind: type[_Config]) -> _Config:
     """Return the configuration that ``to_toml`` wrote, limited to the fields of ``kind``."""
     known = get_type_hints(kind)
     return _apply(kind(), {name: value for name, value in tomllib.loads(text).items() if name in known})
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(map(_literal, value))}]"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 _Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfig | TrainConfig)

@@ -96,8 +96,8 @@ def test_a_page_has_two_themes_and_every_chart_a_title() -> None:
 
 def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
     full, one, many = (" ".join(Reader(text).texts).replace("_ ", "_") for text in (FULL, ONE, MANY))
-    sections = ("Means by family", "How many demonstrations", "Gain over bm25 by task", "Values by task")
-    sections += ("Learning curve", "NDCG by iteration", "A pool as the encoder sees it", "What was run")
+    sections = ["Means by family", "How many demonstrations", "Gain over bm25 by task", "Values by task"]
+    sections += ["Learning curve", "NDCG by iteration", "A pool as the encoder sees it", "What was run"]
     for part in (*sections, "my-first-run reaches", "a_task_whose_name_is_longer_than_any_that_people_would_choose"):
         assert part in full
     assert "No curves: its training wrote no metrics.jsonl." in one and "No map: no run was compared." in one

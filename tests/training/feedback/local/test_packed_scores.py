@@ -98,7 +98,8 @@ def test_every_architecture_scores_as_alone_beyond_its_window_and_over_several_p
 def test_logits_are_read_by_the_head_only_if_nothing_follows_it(dtype: torch.dtype) -> None:
     # Gemma 2 caps its logits.
     for architecture, expected in (("llama", read_by_head), ("gemma2", read_by_model)):
-        model: Any = torch.nn.Module.eval(tiny_lm(architecture)).to(dtype)
+        model: Any = tiny_lm(architecture)
+        model.eval().to(dtype)
         with torch.no_grad():
             model.get_output_embeddings().weight *= 0.5
         packing = exact_packing(model, architecture, 128, 512, try_blocks=False)

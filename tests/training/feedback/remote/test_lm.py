@@ -65,7 +65,10 @@ def one_at_a_time(server: CompletionsServer, **more: Any) -> RemoteLM:
 
 
 def prompt(parts: list[str], options: list[str]) -> Prompt:
-    return Prompt(*(tuple(tuple(map(ord, text)) for text in texts) for texts in (parts, options)))
+    def tokens(texts: list[str]) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(map(ord, text)) for text in texts)
+
+    return Prompt(tokens(parts), tokens(options))
 
 
 A_B = prompt(["a"], [" b"])
