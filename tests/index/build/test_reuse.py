@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes import NOTES, HashEncoder, write_collection, write_task
 from tests.index.builds import FailingEncoder, build_index, replace_once, tree
+from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import VerificationError
 from udr.search import Vectors
 from udr.store import open_version, vectors_path, verify
@@ -51,6 +52,15 @@ def test_vectors_that_do_not_fit_are_encoded_with_a_warning(
 ) -> None:
     assert build_index(collection, tmp_path, reuse=index, **changes).encoded == 53
     assert f"nothing to reuse: {index} {reason}" in caplog.text
+
+
+def test_index_of_an_older_format_is_not_reused(
+    collection: Path, copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewrite_manifest(copy, format=3)
+
+    assert build_index(collection, tmp_path, reuse=copy).encoded == 53
+    assert "the index has format 3, this udr reads format 4; run: udr index build" in caplog.text
 
 
 class NoisyEncoder(HashEncoder):

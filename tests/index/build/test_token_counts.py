@@ -116,6 +116,27 @@ def test_only_changed_rows_are_counted(words: str, tmp_path: Path, tokenised: li
     assert tree(built.path) == tree(build_index(tasks, tmp_path / "fresh", tokenizer=words).path)
 
 
+def test_build_resumes_after_counting_fails(
+    collection: Path, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts_inside, calls = FileTokenizer.counts_inside, list[int]()
+
+    def failing(self: FileTokenizer, texts: Sequence[str]) -> list[int]:
+        calls.append(len(texts))
+        if len(calls) == 3:
+            raise MemoryError
+        return counts_inside(self, texts)
+
+    monkeypatch.setattr(FileTokenizer, "counts_inside", failing)
+    with pytest.raises(MemoryError):
+        build_index(collection, tmp_path / "out", tokenizer=words)
+
+    built = build_index(collection, tmp_path / "out", tokenizer=words)
+
+    assert tree(built.path) == tree(build_index(collection, tmp_path / "fresh", tokenizer=words).path)
+    assert verify(tmp_path / "out") == []
+
+
 def test_counts_are_not_reused_if_instructions_differ(words: str, tmp_path: Path) -> None:
     tasks, out = tmp_path / "tasks", tmp_path / "out"
     for instruction, template in (("Give it.\nNote:", "{text}"), ("Give it.", "Note:\n{text}")):

@@ -13,8 +13,8 @@ from udr.models import fingerprint
 from udr.retrieval import Retriever
 from udr.store import open_version, verify
 
-DAMAGES = 400
-OPENED_EVERY = 5
+DAMAGES = 1000
+OPENED_EVERY = 10
 
 RANDOM = random.Random(0)
 
