@@ -127,7 +127,7 @@ class RealGpuFaiss(FakeGpuFaiss):
         return super().index_cpu_to_gpu(resources, device, index, options)
 
 
-@pytest.mark.parametrize("kind", ["SQ8", "HNSW8", "cagra", "IVF8,SQ8"])
+@pytest.mark.parametrize("kind", ["SQ8", "PQ8x4", "IVF8,PQ8x4fs", "HNSW8", "cagra", "IVF8,SQ8"])
 def test_kinds_that_a_gpu_does_not_support_are_built_on_the_cpu(
     places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
