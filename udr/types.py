@@ -1,11 +1,15 @@
 """The frozen values that flow from stage to stage."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | None"
 """The value of an input field: a string, a number, a boolean, None, or a list of these."""
+
+VALUES = "a string, number, true, false, null or a list"
+"""The types of an input field, in words."""
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 """Any JSON value."""
@@ -15,6 +19,15 @@ Fields: TypeAlias = Mapping[str, Value]
 
 Role = Literal["query", "demonstration"]
 """The role of a text for an encoder."""
+
+
+def is_value(value: object, depth: int = 16) -> bool:
+    """Return whether ``value`` is a valid input field: one of ``VALUES``, with lists nested at most ``depth`` deep."""
+    if isinstance(value, list | tuple):
+        return depth > 0 and all(is_value(item, depth - 1) for item in value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | int | bool)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 from . import formatting as formatting
 from .collection import (
-    Collection as Collection, TaskFolder as TaskFolder, no_row as no_row, open_collection as open_collection,
+    Collection as Collection, Pool as Pool, TaskFolder as TaskFolder, no_row as no_row,
+    open_collection as open_collection, pool_digest as pool_digest, row_text as row_text, rows_digest as rows_digest,
     task_files as task_files,
 )
 from .duplicates import (
@@ -13,7 +14,6 @@ from .formatting import (
     encoder_demonstration as encoder_demonstration, encoder_query as encoder_query, input_text as input_text,
     input_words as input_words, prompt as prompt, row_query as row_query, value_text as value_text,
 )
-from .pool import Pool as Pool, pool_digest as pool_digest, row_text as row_text, rows_digest as rows_digest
 from .rows import numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows
 from .sampling import sample as sample, sample_by as sample_by, sample_hash as sample_hash
 from .task import (

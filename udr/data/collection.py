@@ -1,16 +1,65 @@
-"""Collections: folders of tasks, and the files that hold their rows."""
+"""Collections: folders of tasks, the files of their rows, and their pools."""
 
+import hashlib
+import json
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-from udr.data.pool import Pool
 from udr.data.rows import SUFFIXES, read_rows
 from udr.data.sampling import sample
 from udr.data.task import Task, TaskFamily, parse_family, parse_task
 from udr.errors import ConfigError, DataError, UnknownTaskError
+from udr.files import canonical_json
 from udr.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A task and its demonstrations, in the order of their ids.
+
+    Raises:
+        DataError: the pool is empty, or two rows have the same id.
+    """
+
+    task: Task
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise DataError(f"the pool of task {self.task.name!r} is empty; it needs at least one row")
+        rows = tuple(sorted(self.rows, key=lambda row: row.id))
+        for row, following in pairwise(rows):
+            if row.id == following.id:
+                raise DataError(f"two rows of the pool of task {self.task.name!r} have the id {row.id!r}", field="id")
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def row_text(row: Row) -> str:
+    """Return a row as the index stores it."""
+    return json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def pool_digest(pool: Pool) -> str:
+    """Return a hash of a pool's task and rows: 16 hex digits."""
+    return _digest(pool.rows, b"\n" + canonical_json(pool.task.to_json()))
+
+
+def rows_digest(rows: Iterable[Row]) -> str:
+    """Return a hash of rows, which depends on their order: 16 hex digits."""
+    return _digest(rows)
+
+
+def _digest(rows: Iterable[Row], start: bytes = b"") -> str:
+    digest = hashlib.sha256(start)
+    for row in rows:
+        digest.update(b"\n" + row_text(row).encode())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from udr.data.rows import VALUES, is_value
 from udr.data.task import Kind, Metric, Task, TaskFamily, Template
 from udr.errors import InvalidInputError
-from udr.types import Fields, Row, Value
+from udr.types import VALUES, Fields, Row, Value, is_value
 
 SEPARATOR = "\n\n"
 """The separator between the parts of a prompt."""

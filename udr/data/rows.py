@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import cast
 from udr.data.keys import Keys
 from udr.data.task import Kind, Task
 from udr.errors import DataError
-from udr.types import Json, Row, Value
+from udr.types import VALUES, Json, Row, Value, is_value
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 """The file types of a split."""
-
-VALUES = "a string, number, true, false, null or a list"
-"""The types of an input field, in words."""
 
 _KEYS = ("id", "input", "target", "choices", "references", "metadata")
 
@@ -108,15 +104,6 @@ def _metadata(keys: Keys) -> Mapping[str, Json]:
     if not valid:
         raise keys.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")
     return cast("Mapping[str, Json]", metadata)
-
-
-def is_value(value: object, depth: int = 16) -> bool:
-    """Return whether ``value`` is a valid input field: one of ``VALUES``, with lists nested at most ``depth`` deep."""
-    if isinstance(value, list | tuple):
-        return depth > 0 and all(is_value(item, depth - 1) for item in value)
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | int | bool)
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:

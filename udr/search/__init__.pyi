@@ -1,7 +1,7 @@
 from .approximate import RankedProposals as RankedProposals
 from .base import (
-    DECIMALS as DECIMALS, Metric as Metric, Positions as Positions, Searcher as Searcher, Similarities as Similarities,
-    Vectors as Vectors, order as order,
+    DECIMALS as DECIMALS, Hit as Hit, Metric as Metric, Positions as Positions, Searcher as Searcher,
+    Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest, order as order,
 )
 from .bm25 import BM25Search as BM25Search, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
@@ -11,4 +11,3 @@ from .faiss_cpu import (
     write_index as write_index,
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
-from .fusion import Hit as Hit, fuse as fuse, nearest as nearest

@@ -1,11 +1,12 @@
-"""Search among vectors: the protocol, and the one order of results.
+"""Search: the protocol, the one order of results, and hits, which rankings share.
 
 Results are ordered by similarity rounded to 5 decimals, then by position. Engines order ties arbitrarily and differ
 in the last bits, so they only propose slightly more than k, and ``order`` computes the similarities of all proposals
 in one way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -93,3 +94,45 @@ def _products(vectors: NDArray[np.floating], queries: Vectors, positions: Positi
             proposed = vectors[np.maximum(positions[block], 0)].astype(np.float64)
             products[block] = np.einsum("qpd,qd->qp", proposed, exact[row : row + rows])
     return products
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A demonstration in the results of a search.
+
+    Attributes:
+        task: the task of its partition.
+        position: its position in the partition.
+        id: the row's id, unique within the task.
+        similarity: the number that ranks it; higher is nearer. Rounded to 5 decimals, except sums of reciprocal ranks:
+            from rank 258 on, rounding would create ties.
+    """
+
+    task: str
+    position: int
+    id: str
+    similarity: float
+
+
+RRF_CONSTANT = 60
+"""Added to each rank before fusion, so that the first ranks do not outweigh all others."""
+
+
+def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
+    """Fuse rankings, each best first, by reciprocal ranks (Cormack, Clarke and Buettcher, 2009).
+
+    Returns the hits unordered, with the sum of 1 / (60 + rank) as their similarity; ranks count from 1.
+    """
+    sums: dict[tuple[str, int], float] = {}
+    hits: dict[tuple[str, int], Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            key = hit.task, hit.position
+            sums[key] = sums.get(key, 0.0) + 1 / (RRF_CONSTANT + rank)
+            hits[key] = hit
+    return [replace(hit, similarity=sums[key]) for key, hit in hits.items()]
+
+
+def nearest(hits: Iterable[Hit]) -> list[Hit]:
+    """Return hits sorted: best first, ties by id, then by task."""
+    return sorted(hits, key=lambda hit: (-hit.similarity, hit.id, hit.task))
