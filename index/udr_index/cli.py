@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from udr.models import DEFAULT_ENCODER
 from udr.types import Json
 from udr_index.plural import counted
 from udr_index.versions import add_commands
-
-if TYPE_CHECKING:
-    from udr.store import Dtype
 
 app = command_group("Build indexes of demonstrations, and manage their versions.")
 
@@ -54,27 +51,12 @@ def build(
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
+    settings = {name: value for name, value in locals().items() if name not in ("tasks_folder", "tasks", "as_json")}
     # Imported here, so that `udr --help` stays light.
     from udr_index.build import BuildConfig, ProgressPrinter
     from udr_index.build import build as run
 
-    config = BuildConfig(
-        tasks=tasks_folder,
-        out=out,
-        model=model,
-        names=names_of(tasks),
-        pool=pool,
-        seed=seed,
-        device=device,
-        kind=kind,
-        flat_below=flat_below,
-        tokenizer=tokenizer,
-        bm25=bm25,
-        dtype=cast("Dtype", dtype),
-        reuse=reuse,
-        threads=threads,
-    )
-    built = run(config, on_progress=ProgressPrinter())
+    built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=ProgressPrinter())
     if as_json:
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})

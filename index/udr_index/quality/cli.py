@@ -48,21 +48,14 @@ def check(
     validation or test that are also in train. Warnings, which may be intended: empty fields, several right answers,
     near-duplicates, labels with few rows or none.
     """
+    settings = {
+        name: value for name, value in locals().items() if name in ("model", "near", "lm", "window", "skew", "device")
+    }
     # Imported here, so that `udr --help` stays light.
     from udr_index.plural import counted
     from udr_index.quality.check import check as run
 
-    config = CheckConfig(
-        tasks=tasks_folder,
-        names=names_of(tasks),
-        model=model,
-        near=near,
-        lm=lm,
-        window=window,
-        skew=skew,
-        device=device,
-    )
-    report = run(config)
+    report = run(CheckConfig(**settings, tasks=tasks_folder, names=names_of(tasks)))
     if as_json:
         print_json({"passed": report.passed(strict), **report.to_json()})
     else:

@@ -151,10 +151,7 @@ def _diff(diff: "VersionDiff") -> dict[str, Json]:
 def _diff_lines(diff: "VersionDiff") -> Iterator[str]:
     yield f"{diff.old} -> {diff.new}"
     for item in diff.differences:
-        old, new = (
-            "none" if value is None else json.dumps(value, ensure_ascii=False) for value in (item.old, item.new)
-        )
-        yield f"{item.path}: {old} -> {new}"
+        yield f"{item.path}: {_value(item.old)} -> {_value(item.new)}"
     for name, task in diff.tasks.items():
         if not task.is_empty:
             yield from _task_lines(name, task)
