@@ -1,6 +1,7 @@
 """The retrievers that an evaluation compares: random, BM25, an encoder, a run, the oracle."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +18,7 @@ from udr_training.candidates import (
 )
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.retriever_names import BM25, ORACLE, RANDOM, model_of
-from udr_training.feedback import FeedbackLM, FeedbackStore, Progress, candidate_pairs, score_pairs
-
-TaskProgress = Callable[[str, Progress], None]
+from udr_training.feedback import FeedbackLM, FeedbackStore, OnProgress, candidate_pairs, score_pairs
 
 # As in training: random candidates can be better than similar ones.
 _RANDOM_SHARE = 0.5
@@ -77,21 +76,6 @@ class NamedRetriever:
         return [candidates.filled(query, rows, count) for query, rows in zip(queries, nearest, strict=True)]
 
 
-def load_retrievers(
-    config: EvaluationConfig, lm: FeedbackLM, scores: Path | None = None, progress: TaskProgress = lambda *_: None
-) -> list[ComparedRetriever]:
-    """Return the configured retrievers in order; the arguments are those of ``Oracle``.
-
-    Raises:
-        ConfigError: a run is not finished.
-        ModelError: there is no encoder of a name.
-    """
-    return [
-        Oracle(lm, config, scores, progress) if name == ORACLE else NamedRetriever(name, config.seed)
-        for name in config.retrievers
-    ]
-
-
 class Oracle:
     """Shows the candidates with the highest scores, by the feedback that training uses.
 
@@ -109,7 +93,7 @@ class Oracle:
         lm: FeedbackLM,
         config: EvaluationConfig,
         scores: Path | None = None,
-        progress: TaskProgress = lambda *_: None,
+        progress: OnProgress = lambda *_: None,
     ) -> None:
         self._lm, self._config, self._scores, self._progress = lm, config, scores or _IN_MEMORY, progress
 
@@ -125,14 +109,14 @@ class Oracle:
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[list[Row]]:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
         candidate_pool, lm = CandidatePool(pool, self._config.seed), self._lm
-        number = self._config.oracle_candidates
-        candidates = propose(candidate_pool, queries, first_neighbours(pool), number, _RANDOM_SHARE)
+        neighbours, num_candidates = first_neighbours(pool), self._config.oracle_candidates
+        candidates = propose(candidate_pool, queries, neighbours, num_candidates, _RANDOM_SHARE)
         pairs = candidate_pairs(candidate_pool, queries, candidates, self._config.oracle_context)
+        on_progress = partial(self._progress, f"{pool.task.name}, {ORACLE}")
         with FeedbackStore(self._scores, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
-            label = f"{pool.task.name}, {ORACLE}"
-            scores = score_pairs(lm, store, pairs, lambda progress: self._progress(label, progress))
+            scores = score_pairs(lm, store, pairs, on_progress)
         rows = {row.id: row for row in pool.rows}
         ranked = [
             rank_candidates(query.id, {id: scores[query.id, id] for id in candidates[query.id]}) for query in queries
         ]
-        return [[rows[id] for id in best_first.candidates[:count]] for best_first in ranked]
+        return [[rows[id] for id in example.candidates[:count]] for example in ranked]
