@@ -55,12 +55,7 @@ class LabelMap:
 
 
 def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
-    """Return the map of the first classification task, by the best run that was compared and the encoder it came from.
-
-    Args:
-        evaluation: has the retrievers and tasks.
-        collection: the tasks.
-    """
+    """Return the map of the first classification task, by the best run and the encoder that it started from."""
     tasks = [folder for folder in collection.tasks.values() if folder.task.kind is Kind.CLASSIFICATION]
     runs = [name for name in evaluation.labels if run_of(name) is not None]
     if not tasks or not runs:
@@ -113,12 +108,7 @@ def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[fl
 
 
 def same_label(labels: Sequence[str], vectors: NDArray[np.float32]) -> float:
-    """Return the share of rows whose nearest other row, by dot product, has the same label.
-
-    Args:
-        labels: of the rows, at least two.
-        vectors: [rows, dimension].
-    """
+    """Return the share of at least two rows, [rows, dimension], whose nearest other by dot product has their label."""
     similarities = vectors @ vectors.T
     np.fill_diagonal(similarities, -np.inf)
     array = np.array(labels)
