@@ -128,8 +128,8 @@ class RemoteLM:
         values = iter(asyncio.run(self._options(texts)))
         results = []
         for prompt in prompts:
-            own = [next(values) for _ in prompt.options]
-            results.append(Likelihoods(np.array([sum(option) for option in own]), tuple(map(len, own))))
+            options = [next(values) for _ in prompt.options]
+            results.append(Likelihoods(np.array(list(map(sum, options))), tuple(map(len, options))))
         return results
 
     async def _echoes(self, texts: Sequence[str]) -> list[Echo]:
