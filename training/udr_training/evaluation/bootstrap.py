@@ -20,12 +20,7 @@ _INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value, and its distribution over resamples of the test rows.
-
-    Attributes:
-        value: on the test rows.
-        samples: [resamples].
-    """
+    """A value on the test rows, and its values on resamples of them, [resamples]."""
 
     value: float
     samples: NDArray[np.float64]

@@ -27,11 +27,8 @@ class AnsweringLM(FeedbackLM, Protocol):
 def predict(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], demonstrations: Sequence[Sequence[Row]]) -> list[str]:
     """Return the language model's answer to each query: the likeliest option, or greedy text.
 
-    Args:
-        lm: the language model.
-        pool: the task's demonstrations; for generation, its targets determine when an answer ends.
-        queries: rows of the task.
-        demonstrations: for each query, nearest first; the prompt shows the nearest last.
+    Each query's demonstrations are given nearest first, and the prompt shows the nearest last. For generation, the
+    targets of the pool determine when an answer ends.
     """
     task = pool.task
     shown = [(query, list(reversed(nearest))) for query, nearest in zip(queries, demonstrations, strict=True)]

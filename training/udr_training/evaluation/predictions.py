@@ -56,10 +56,9 @@ class Cell:
 
 
 class AnswerStore:
-    """Stores answers, in a directory or in memory. Files are replaced as a whole, so a kill leaves none incomplete.
+    """Stores answers in an evaluation's directory, or in memory if it is None.
 
-    Args:
-        folder: the evaluation's directory; None stores in memory.
+    Files are replaced as a whole, so a kill leaves none incomplete.
     """
 
     def __init__(self, folder: Path | None) -> None:

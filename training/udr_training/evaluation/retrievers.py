@@ -1,9 +1,10 @@
 """The retrievers that an evaluation compares: random, BM25, an encoder, a run, the oracle."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from udr.data import ENCODER_WORDING, Pool, formatting
 from udr.models import SentenceEncoder
@@ -43,11 +44,7 @@ class ComparedRetriever(Protocol):
 
 
 class NamedRetriever:
-    """A retriever by its name: ``random``, ``bm25``, an encoder, or a run directory.
-
-    Args:
-        name: the name.
-        seed: of random choices.
+    """A retriever by its name: ``random``, ``bm25``, an encoder, or a run directory; with a seed of random choices.
 
     Raises:
         ConfigError: the run is not finished.
@@ -76,44 +73,40 @@ class NamedRetriever:
         return [candidates.filled(query, rows, count) for query, rows in zip(queries, nearest, strict=True)]
 
 
+@dataclass(frozen=True)
 class Oracle:
     """Shows the candidates with the highest scores, by the feedback that training uses.
 
-    Args:
+    Attributes:
         lm: the language model, which scores and answers.
         config: has the number of candidates and of demonstrations before each.
         scores: the file of scores; None keeps them in memory.
         progress: called with the progress of scoring, by task.
     """
 
-    name = ORACLE
-
-    def __init__(
-        self,
-        lm: FeedbackLM,
-        config: EvaluationConfig,
-        scores: Path | None = None,
-        progress: OnProgress = lambda *_: None,
-    ) -> None:
-        self._lm, self._config, self._scores, self._progress = lm, config, scores or _IN_MEMORY, progress
+    lm: FeedbackLM
+    config: EvaluationConfig
+    scores: Path | None = None
+    progress: OnProgress = lambda *_: None
+    name: ClassVar[str] = ORACLE
 
     @property
     def identity(self) -> dict[str, Json]:
         """What its demonstrations depend on, beside the task, the language model and the seed."""
         return {
-            "candidates": self._config.oracle_candidates,
+            "candidates": self.config.oracle_candidates,
             "random_share": _RANDOM_SHARE,
-            "context": self._config.oracle_context,
+            "context": self.config.oracle_context,
         }
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[list[Row]]:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
-        candidate_pool, lm = CandidatePool(pool, self._config.seed), self._lm
-        neighbours, num_candidates = first_neighbours(pool), self._config.oracle_candidates
-        candidates = propose(candidate_pool, queries, neighbours, num_candidates, _RANDOM_SHARE)
-        pairs = candidate_pairs(candidate_pool, queries, candidates, self._config.oracle_context)
-        on_progress = partial(self._progress, f"{pool.task.name}, {ORACLE}")
-        with FeedbackStore(self._scores, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
+        config, lm, candidate_pool = self.config, self.lm, CandidatePool(pool, self.config.seed)
+        neighbours = first_neighbours(pool)
+        candidates = propose(candidate_pool, queries, neighbours, config.oracle_candidates, _RANDOM_SHARE)
+        pairs = candidate_pairs(candidate_pool, queries, candidates, config.oracle_context)
+        on_progress = partial(self.progress, f"{pool.task.name}, {ORACLE}")
+        with FeedbackStore(self.scores or _IN_MEMORY, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
             scores = score_pairs(lm, store, pairs, on_progress)
         rows = {row.id: row for row in pool.rows}
         ranked = [

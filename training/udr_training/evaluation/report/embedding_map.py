@@ -86,14 +86,10 @@ def _panel(title: str, pool: Pool, encoder: Encoder) -> Panel:
 
 
 def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return vectors along their two directions of largest variance, and each direction's share of it.
+    """Return vectors [rows, dimension] along their two directions of largest variance, and each one's share of it.
 
-    Args:
-        vectors: [rows, dimension].
-
-    Returns:
-        Points [rows, 2], and two shares from 0 to 1. A direction's largest entry is positive, so that the same
-        vectors give the same map.
+    Points are [rows, 2], shares from 0 to 1. The largest entry of a direction is positive, so that the same vectors
+    give the same map.
     """
     centred = vectors - vectors.mean(axis=0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
