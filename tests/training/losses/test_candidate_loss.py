@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,11 +114,6 @@ CANDIDATE_TEXTS = [
 TEXT_LABELS = torch.cat(
     [torch.rand(4, 3, generator=RANDOM), torch.arange(12).view(4, 3), torch.arange(100, 104)[:, None]], dim=1
 )
-
-
-@pytest.fixture
-def model(encoder_folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(encoder_folder), device="cpu").eval()
 
 
 def loss_of_texts(model: SentenceTransformer, mini_batch: int, kind: str = "udr") -> Tensor:

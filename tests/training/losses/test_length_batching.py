@@ -1,7 +1,5 @@
 """Embedding by length gives the vectors and gradients of the plain way."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -12,11 +10,6 @@ from tests.tiny_models import byte_tokenizer
 from udr_training.losses import embed
 
 TEXTS = [["a", "a much longer text than the others are", "bc"], ["x y z", "k", "some more words here, and more"]]
-
-
-@pytest.fixture
-def model(encoder_folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(encoder_folder), device="cpu").eval()
 
 
 def expected_vectors(model: SentenceTransformer, columns: list[dict[str, torch.Tensor]]) -> torch.Tensor:

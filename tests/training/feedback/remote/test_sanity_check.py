@@ -55,7 +55,7 @@ def test_problem_is_named(answer: str, parts: list[str]) -> None:
     assert problem is not None and all(part in problem for part in parts)
 
 
-@pytest.mark.parametrize("answer", ["not a number", "infinite", "vLLM's infinite", "above one", "null", "text", "late"])
+@pytest.mark.parametrize("answer", ["not a number", "late"])
 def test_invalid_number_is_refused(answer: str) -> None:
     with pytest.raises(EchoError, match="has the log-probability"):
         find_problem(*map(ANSWERS[answer], sanity_check.TEXTS))
