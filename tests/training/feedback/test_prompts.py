@@ -12,19 +12,13 @@ from udr_training.feedback.local import CausalLM
 
 
 def test_model_reads_exactly_the_wording(reviews: Pool, lm: CausalLM) -> None:
-    prompt = prompt_of(lm, reviews.task, reviews.rows[0], [reviews.rows[1]])
+    task, query, demonstration = reviews.task, *reviews.rows[:2]
+    prompt = prompt_of(lm, task, query, [demonstration])
     bos, *read = prompt.context
-    expected = formatting.prompt(
-        reviews.task.instruction,
-        [formatting.demonstration_text(reviews.task, reviews.rows[1])],
-        formatting.query_prompt(reviews.task, reviews.rows[0].input),
-    )
+    shown = [formatting.demonstration_text(task, demonstration)]
+    expected = formatting.prompt(task.instruction, shown, formatting.query_prompt(task, query.input))
     assert bos == 0
-    assert (
-        lm.tokenizer.text(tuple(read))
-        == expected
-        == Pair(reviews.task, reviews.rows[0], reviews.rows[1]).text().before_options
-    )
+    assert lm.tokenizer.text(tuple(read)) == expected == Pair(task, query, demonstration).text().before_options
     assert [lm.tokenizer.text(option) for option in prompt.options] == [" good", " bad"]
 
 

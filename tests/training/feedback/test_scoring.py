@@ -74,7 +74,7 @@ def test_interrupted_scoring_keeps_its_scores_and_computes_only_the_rest(
         assert feedback.score_pairs(TableLM(), store, pairs) == resumed
 
 
-def test_copies_with_other_ids_are_scored_once(tmp_path: Path, reviews: Pool) -> None:
+def test_copies_with_other_ids_are_scored_once_and_each_target_of_an_input(tmp_path: Path, reviews: Pool) -> None:
     queries, demonstrations = ([row, replace(row, id=f"copy-{row.id}")] for row in (reviews.rows[0], reviews.rows[5]))
     lm = TableLM()
     with open_store(tmp_path) as store:
@@ -84,9 +84,6 @@ def test_copies_with_other_ids_are_scored_once(tmp_path: Path, reviews: Pool) ->
     assert lm.scored == 1
     assert set(scores) == {(q.id, d.id) for q in queries for d in demonstrations}
     assert len(set(scores.values())) == 1
-
-
-def test_input_with_two_targets_has_a_score_for_each(tmp_path: Path, reviews: Pool) -> None:
     queries = [replace(reviews.rows[0], id=target, target=target) for target in ("good", "bad")]
     with open_store(tmp_path) as store:
         scores = feedback.score_pairs(

@@ -107,34 +107,20 @@ def test_every_number_of_demonstrations_has_its_tables() -> None:
 
 
 def test_facts_have_models_samples_seeds_and_versions() -> None:
-    found = dict(report.facts(invented()))
-    assert found["my-first-run"] == NAMES[4] and found["my-first-run/iteration-0"] == NAMES[3]
-    assert found["oracle"] == "the best of 12 candidates, half of them random, scored after no demonstration"
-    assert found["test rows"] == "3,000, at most 250 a task" and found["pools"] == "whole"
-    assert found["udr"] == "0.1.0" and found["seed"].startswith("0,") and "2000 resamples" in found["intervals"]
+    titles = dict(report.facts(invented()))
+    assert titles["my-first-run"] == NAMES[4] and titles["my-first-run/iteration-0"] == NAMES[3]
+    assert titles["oracle"] == "the best of 12 candidates, half of them random, scored after no demonstration"
+    assert titles["test rows"] == "3,000, at most 250 a task" and titles["pools"] == "whole"
+    assert titles["udr"] == "0.1.0" and titles["seed"].startswith("0,") and "2000 resamples" in titles["intervals"]
     assert "oracle" not in dict(report.facts(invented(retrievers=("bm25", "random"))))
 
 
-@pytest.mark.parametrize(
-    ("value", "plain", "gain"),
-    [
-        (9.44, "9.4", "+9.4"),
-        (-1.26, "−1.3", "−1.3"),
-        (0.04, "0.0", "0.0"),
-        (-0.04, "0.0", "0.0"),
-        (100, "100.0", "+100.0"),
-    ],
-)
-def test_numbers_have_one_decimal_and_zero_has_no_sign(value: float, plain: str, gain: str) -> None:
-    assert (report.points(value), report.signed(value)) == (plain, gain)
-
-
-def test_numbers_in_words_and_intervals() -> None:
-    assert [report.with_shots(number) for number in (0, 1, 2)] == [
-        "no demonstration",
-        "1 demonstration",
-        "2 demonstrations",
-    ]
+def test_numbers_have_one_decimal_and_zero_has_no_sign_and_nouns_a_plural() -> None:
+    numbers = (9.44, -1.26, 0.04, -0.04, 100)
+    assert [report.points(value) for value in numbers] == ["9.4", "−1.3", "0.0", "0.0", "100.0"]
+    assert [report.signed(value) for value in numbers] == ["+9.4", "−1.3", "0.0", "0.0", "+100.0"]
+    shots = [report.with_shots(number) for number in (0, 1, 2)]
+    assert shots == ["no demonstration", "1 demonstration", "2 demonstrations"]
     nouns = [report.counted(1, "family"), report.counted(2, "family"), report.counted(1200, "task")]
     assert nouns == ["1 family", "2 families", "1,200 tasks"]
     assert report.interval(estimate(10)) == "[8.1, 11.9]" and report.interval(estimate(1), gain=True) == "[−0.9, +2.9]"

@@ -121,16 +121,13 @@ class Failure:
 
 
 class CompletionsServer(ThreadingHTTPServer):
-    """Answers on 127.0.0.1, in threads, and counts.
+    """Answers on 127.0.0.1, in threads, and keeps the bodies and the keys (authorization headers) of all requests.
 
     Attributes:
         answer: how it answers, one of ``ANSWERS``.
         failures: the responses to the next requests, in this order.
         always: the response to every request, if not None.
-        models: the names that it lists.
         seconds: how long a response takes.
-        bodies: the bodies of the requests, in the order received.
-        keys: their authorization headers.
         busiest: the largest number of open requests.
     """
 

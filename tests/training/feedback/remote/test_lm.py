@@ -292,7 +292,9 @@ def test_retry_after_is_read(header: str | None, seconds: float) -> None:
     assert retry_after_seconds(header, datetime(2026, 2, 3, 10, tzinfo=UTC)) == seconds
 
 
-def test_silent_server_is_retried_and_then_fails(server: CompletionsServer, policy: RequestPolicy) -> None:
+def test_silent_server_is_retried_and_then_fails_and_a_closed_port_is_named(
+    server: CompletionsServer, policy: RequestPolicy
+) -> None:
     brief = RequestPolicy(attempts=2, timeout_seconds=0.1, sleep=policy.sleep)
     server.failures = [Failure(-1)]
     (likelihoods,) = RemoteLM(server.url, "words", policy=brief).score([A_B])
@@ -300,9 +302,6 @@ def test_silent_server_is_retried_and_then_fails(server: CompletionsServer, poli
     server.always = Failure(-1)
     with pytest.raises(FeedbackError, match=r"no response within 0.1 seconds, at attempt 2"):
         RemoteLM(server.url, "words", policy=brief).score([A_B])
-
-
-def test_closed_port_is_named(policy: RequestPolicy) -> None:
     with fake.running() as stopped:
         url = stopped.url
     with pytest.raises(FeedbackError, match=f"{url}/models: cannot be reached"):

@@ -127,11 +127,8 @@ class RemoteLM:
         pairs = [(prompt.context, option) for prompt in prompts for option in prompt.options]
         texts = [("".join(map(chr, context)), "".join(map(chr, option))) for context, option in pairs]
         values = iter(_send_all(self._server, self._option, texts))
-        results = []
-        for prompt in prompts:
-            options = [next(values) for _ in prompt.options]
-            results.append(Likelihoods(np.array(list(map(sum, options))), tuple(map(len, options))))
-        return results
+        by_prompt = [[next(values) for _ in prompt.options] for prompt in prompts]
+        return [Likelihoods(np.array(list(map(sum, options))), tuple(map(len, options))) for options in by_prompt]
 
     async def _option(self, send: Send, texts: tuple[str, str]) -> list[float]:
         context, option = texts
