@@ -1,11 +1,13 @@
 """Fixtures of the training tests."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from tests.tiny_models import save_encoder, save_lm
 from udr.cli import main
@@ -80,6 +82,27 @@ def pools(tasks: Path) -> dict[str, Pool]:
     return {name: folder.pool() for name, folder in open_collection(tasks).tasks.items()}
 
 
+@pytest.fixture(scope="session")
+def reviews(pools: dict[str, Pool]) -> Pool:
+    return pools["reviews"]
+
+
+def changed_copy(tasks: Path, folder: Path, old: str, new: str, part: str = "train") -> Path:
+    """Copy the tasks into a folder, with a change in the rows of the reviews."""
+    shutil.copytree(tasks, folder, dirs_exist_ok=True)
+    path = folder / "opinion" / "reviews" / f"{part}.jsonl"
+    path.write_text(path.read_text("utf-8").replace(old, new), "utf-8")
+    return folder
+
+
+def assert_refused(result: tuple[int, str, str], status: int, message: str) -> None:
+    """Assert that a command printed one line of error, and nothing on stdout."""
+    returned, out, err = result
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("udr: error: ") and message in last and "Traceback" not in err
+    assert (returned, out) == (status, "")
+
+
 @pytest.fixture
 def udr(capsys: pytest.CaptureFixture[str]) -> Udr:
     """Runs a command of ``udr`` in this process; returns its status, stdout and stderr."""
@@ -99,6 +122,11 @@ def lm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder(tmp_path_factory.mktemp("models") / "encoder")
+
+
+@pytest.fixture
+def model(encoder_folder: Path) -> SentenceTransformer:
+    return SentenceTransformer(str(encoder_folder), device="cpu").eval()
 
 
 @pytest.fixture(scope="session")

@@ -8,14 +8,9 @@ from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 
 
 class CopyLM:
-    """Answers with the target of the last demonstration it is shown; characters are tokens.
+    """Answers with the target of the last demonstration it is shown, and is interrupted after ``fail_after`` answers.
 
-    Attributes:
-        asked: prompts it was asked for an answer.
-        scored: prompts it scored for the oracle.
-
-    Args:
-        fail_after: answers after which it is interrupted.
+    Characters are its tokens. It counts the prompts that it was asked to answer and those that it scored.
     """
 
     name, fingerprint, dtype, context = "copy", "copy-1", "float32", 100_000

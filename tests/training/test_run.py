@@ -10,6 +10,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from tests.training.conftest import changed_copy
 from udr.data import open_collection
 from udr.errors import ConfigError, ModelError
 from udr.models import SentenceEncoder, hub
@@ -38,14 +39,11 @@ def largest_difference(one: SentenceTransformer, other: SentenceTransformer) -> 
     return max((one - other).abs().max().item() for one, other in pairs)
 
 
-def test_trained_model_opens_as_sentence_transformer_and_differs_from_start(
+def test_trained_model_differs_from_the_start_and_the_manifest_names_it(
     trained_run: Path, encoder_folder: Path
 ) -> None:
     trained, start = (SentenceTransformer(str(path), device="cpu") for path in (trained_run / "model", encoder_folder))
     assert largest_difference(trained, start) > 1e-4
-
-
-def test_manifest_names_inputs_and_result(trained_run: Path) -> None:
     manifest = json.loads((trained_run / "manifest.json").read_text("utf-8"))
     assert manifest["model_fingerprint"] == hub.fingerprint(trained_run / "model")
     assert manifest["queries"] == {"colours": 10, "reverse": 10, "reviews": 10}
@@ -152,11 +150,9 @@ def test_run_with_another_configuration_or_other_rows_is_refused(
         resume(trained_run, tasks, replace(run_config, seed=5))
     with pytest.raises(ConfigError, match=r"\(train.loss = udr here, train.loss = kl requested\)"):
         resume(trained_run, tasks, replace(run_config, train=replace(run_config.train, loss="kl")))
-    shutil.copytree(tasks, tmp_path / "tasks")
-    path = tmp_path / "tasks" / "opinion" / "reviews" / "train.jsonl"
-    path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")
+    changed = changed_copy(tasks, tmp_path / "tasks", "train 3", "train three")
     with pytest.raises(ConfigError, match="started from other pools; give another --out"):
-        resume(trained_run, tmp_path / "tasks", run_config)
+        resume(trained_run, changed, run_config)
 
 
 def test_pool_too_small_for_a_list_is_refused_before_anything_is_written(

@@ -118,4 +118,4 @@ def _ranked(scores: Scores) -> tuple[RankedExample, ...]:
     by_query: dict[str, dict[str, float]] = {}
     for (query, demonstration), score in scores.items():
         by_query.setdefault(query, {})[demonstration] = score
-    return tuple(rank_candidates(query, own) for query, own in by_query.items())
+    return tuple(rank_candidates(query, by_demonstration) for query, by_demonstration in by_query.items())

@@ -50,13 +50,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
             write_atomically(path, to_toml(config).encode())
-        existing, own_sources = self.check(config), self.sources
-        changed = [name for name in sources if own_sources.get(name) != sources[name]]
+        existing, existing_sources = self.check(config), self.sources
+        changed = [name for name in sources if existing_sources.get(name) != sources[name]]
         if changed:
             raise ConfigError(
                 f"{self.path} holds a run that was started from other {', '.join(changed)}; give another --out"
             )
-        relative: dict[str, Json] = {name: self._relative(each) for name, each in paths.items()}
+        relative: dict[str, Json] = {name: self._relative(target) for name, target in paths.items()}
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
         return existing.tasks
 
@@ -72,8 +72,8 @@ class RunFolder:
 
     def _relative(self, path: Path) -> str:
         # Files in the directory move with it.
-        path, own = path.resolve(), self.path.resolve()
-        return str(path.relative_to(own) if path.is_relative_to(own) else path)
+        path, root = path.resolve(), self.path.resolve()
+        return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
     def config(self, kind: type[_Config]) -> _Config:
         """Return the configuration, limited to the fields of ``kind``."""
@@ -166,5 +166,5 @@ def _settings(config: ScoringConfig) -> dict[str, object]:
     """Return the settings that affect the result, by dotted name."""
     settings: dict[str, object] = {}
     for name, value in (asdict(config) | {"tasks": sorted(config.tasks)}).items():
-        settings |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+        settings |= {f"{name}.{key}": value[key] for key in value} if isinstance(value, dict) else {name: value}
     return {name: value for name, value in settings.items() if name not in ("feedback.device", "feedback.pack_tokens")}

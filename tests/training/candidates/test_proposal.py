@@ -43,13 +43,10 @@ def test_random_candidates_depend_only_on_seed_and_query(pool: Pool) -> None:
     assert first != propose(CandidatePool(pool, 4), [pool.rows[1]], lambda *_: [[]], 4, 1.0)
 
 
-def test_unknown_words_are_filled_up_with_random_candidates(pool: Pool) -> None:
+def test_unknown_words_are_filled_up_with_random_candidates_as_far_as_the_pool_goes(pool: Pool) -> None:
     unknown = row(99, "nothing like it")
     assert bm25_neighbours(pool)([unknown], 5) == [[]]
     assert len(propose(CandidatePool(pool, 0), [unknown], bm25_neighbours(pool), 5, 0.0)["r99"]) == 5
-
-
-def test_small_pool_gives_all_other_rows(pool: Pool) -> None:
     assert len(propose(CandidatePool(pool, 0), [pool.rows[3]], first_neighbours(pool), 50, 0.2)["r03"]) == 10
 
 

@@ -11,16 +11,13 @@ def accuracy(*right: int, task: str = "task", seed: int = 0) -> Estimate:
     return estimate(judge(Metric.ACCURACY), np.array([[float(value), 1.0] for value in right]), task, seed)
 
 
-def test_two_rows_have_the_binomial_distribution() -> None:
+def test_two_rows_have_the_binomial_distribution_and_its_middle_95_percent() -> None:
     # One of two rows is right: a resample has it never, once or twice, with probability 1/4, 1/2 and 1/4.
     result = accuracy(1, 0)
     values, counts = np.unique(result.samples, return_counts=True)
     assert (result.value, result.interval, values.tolist()) == (50, (0, 100), [0, 50, 100])
     assert counts / RESAMPLES == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
     assert (accuracy(1).value, accuracy(1).interval) == (100, (100, 100))
-
-
-def test_interval_is_the_middle_95_percent() -> None:
     assert Estimate(500.0, np.arange(0, 1001, dtype=float)).interval == (25, 975)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from udr.cli import main
+from tests.training.conftest import Udr, assert_refused
 
 
 @pytest.mark.parametrize(
@@ -23,32 +23,23 @@ from udr.cli import main
     ],
 )
 def test_invalid_arguments_are_rejected(
-    tasks: Path, lm_folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, message: str
+    udr: Udr, tasks: Path, lm_folder: Path, arguments: list[str], status: int, message: str
 ) -> None:
     arguments = [str(tasks) if argument == "TASKS" else argument for argument in arguments]
-    assert main(["evaluate", str(tasks), "--lm", str(lm_folder), *arguments]) == status
-    captured = capsys.readouterr()
-    last = captured.err.strip().splitlines()[-1]
-    assert captured.out == ""
-    assert last.startswith("udr: error: ") and message in last and "Traceback" not in captured.err
+    assert_refused(udr("evaluate", tasks, "--lm", lm_folder, *arguments), status, message)
 
 
 def test_json_is_on_stdout_and_the_next_call_reuses_the_answers(
-    tasks: Path,
-    lm_folder: Path,
-    encoder_folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    udr: Udr, tasks: Path, lm_folder: Path, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["evaluate", str(tasks), "--lm", str(lm_folder), "--shots", "0,2", "--output", str(tmp_path)]
-    command += ["--retrievers", f"random,bm25,{encoder_folder},oracle", "--limit", "2", "--oracle-candidates", "3"]
-    assert main([*command, "--json"]) == 0
-    captured = capsys.readouterr()
-    answer = json.loads(captured.out)
+    command: list[object] = ["evaluate", tasks, "--lm", lm_folder, "--shots", "0,2", "--output", tmp_path]
+    command += ["--retrievers", f"random,bm25,{encoder_folder},oracle", "--limit", 2, "--oracle-candidates", 3]
+    status, out, err = udr(*command, "--json")
+    answer = json.loads(out)
+    assert status == 0
     assert json.loads((tmp_path / "report.json").read_text("utf-8")) == answer
     assert (tmp_path / "report.html").is_file() and (tmp_path / "report.md").is_file()
-    assert "gain over bm25" in captured.err and f"the report is {tmp_path}/report.html" in captured.err
+    assert "gain over bm25" in err and f"the report is {tmp_path}/report.html" in err
     assert [(mean["label"], mean["shots"]) for mean in answer["means"]] == [
         (label, shots) for shots in (0, 2) for label in ("random", "bm25", "encoder", "oracle")
     ]
@@ -58,18 +49,17 @@ def test_json_is_on_stdout_and_the_next_call_reuses_the_answers(
 
     for method in ("likelihoods", "generate", "score"):
         monkeypatch.setattr(CausalLM, method, None)
-    assert main(command) == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith("no demonstration:\ntask") and "\n\n2 demonstrations:\ntask" in shown
+    status, out, _ = udr(*command)
+    assert status == 0 and out.startswith("no demonstration:\ntask") and "\n\n2 demonstrations:\ntask" in out
     assert json.loads((tmp_path / "report.json").read_text("utf-8")) == answer
 
 
 def test_nothing_is_written_without_an_output(
-    tasks: Path, lm_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    command = ["evaluate", str(tasks), "--lm", str(lm_folder), "--retrievers", "random,oracle", "--shots", "1"]
-    assert main([*command, "--limit", "2", "--baseline", "random", "--oracle-candidates", "2"]) == 0
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0].split() == ["task", "random", "oracle"] and shown[-1].startswith("gain over random")
-    assert list(tmp_path.iterdir()) == []
+    command = ["evaluate", tasks, "--lm", lm_folder, "--retrievers", "random,oracle", "--shots", 1, "--limit", 2]
+    status, out, _ = udr(*command, "--baseline", "random", "--oracle-candidates", 2)
+    lines = out.splitlines()
+    assert status == 0 and lines[0].split() == ["task", "random", "oracle"]
+    assert lines[-1].startswith("gain over random") and list(tmp_path.iterdir()) == []

@@ -14,11 +14,8 @@ def value(metric: Metric, answers: Answers) -> float:
     return judged.value(np.sum([judged.statistics(*answer) for answer in answers], axis=0))
 
 
-def test_accuracy_is_the_share_of_right_answers() -> None:
+def test_accuracy_is_the_share_of_answers_that_match_up_to_white_space() -> None:
     assert value(Metric.ACCURACY, [("a", ["a"], ""), ("b", ["a"], ""), ("c", ["c"], ""), ("d", ["c"], "")]) == 50.0
-
-
-def test_exact_match_ignores_only_white_space() -> None:
     assert (exact_match(" SELECT  x ", ["SELECT x"]), exact_match("select x", ["SELECT x"])) == (1, 0)
 
 

@@ -17,8 +17,8 @@ def copies(pool: Pool) -> list[Row]:
     return [Row(id=f"q{number}", input=row.input, target=row.target) for number, row in enumerate(pool.rows[:8])]
 
 
-def test_best_candidates_come_first_and_are_those_of_training(pools: dict[str, Pool]) -> None:
-    pool = pools["reviews"]
+def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> None:
+    pool = reviews
     queries = copies(pool)
     proposed = propose(CandidatePool(pool, 0), queries, first_neighbours(pool), 6, 0.5)
     for query, shown in zip(queries, Oracle(CopyLM(), CONFIG).demonstrations(pool, queries, 6), strict=True):

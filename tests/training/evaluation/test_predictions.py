@@ -1,13 +1,13 @@
 """An interrupted evaluation resumes, and never uses answers that were made from something else."""
 
 import json
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.training.conftest import changed_copy
 from tests.training.copy_lm import CopyLM
 from udr.data import open_collection
 from udr.errors import ArtifactError, ConfigError
@@ -104,12 +104,9 @@ def test_a_directory_whose_claim_was_interrupted_is_free(tasks: Path, tmp_path: 
 def test_changed_rows_are_answered_again(
     tasks: Path, tmp_path: Path, split: str, changed: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shutil.copytree(tasks, tmp_path / "tasks")
-    run(tmp_path / "tasks", tmp_path / "out")
-    file = tmp_path / "tasks" / "opinion" / "reviews" / f"{split}.jsonl"
-    file.write_text(file.read_text("utf-8").replace("grass", "glass"), "utf-8")
+    run(tasks, tmp_path / "out")
     lm = CopyLM()
-    run(tmp_path / "tasks", tmp_path / "out", lm)
+    run(changed_copy(tasks, tmp_path / "tasks", "grass", "glass", split), tmp_path / "out", lm)
     assert lm.asked == 2 * 2 * 4
     assert f"made from other {changed}_rows; answering again" in caplog.text
 

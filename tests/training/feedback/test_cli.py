@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.conftest import Udr
+from tests.training.conftest import Udr, assert_refused, changed_copy
 from udr.data import Pool, formatting, open_collection
 from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
 from udr_training.feedback import FeedbackRun
@@ -32,13 +32,6 @@ def error_of(udr: Udr, command: str, run: Path) -> str:
     status, _, err = udr("feedback", command, run)
     assert status == 1
     return err
-
-
-def change_a_row(tasks: Path, copy: Path) -> Path:
-    shutil.copytree(tasks, copy, dirs_exist_ok=True)
-    path = copy / "opinion" / "reviews" / "train.jsonl"
-    path.write_text(path.read_text("utf-8").replace("train 3", "train three"), "utf-8")
-    return copy
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +107,7 @@ def test_export_refuses_changed_rows_and_a_changed_model(
     shutil.copytree(tasks, copy)
     shutil.copytree(lm_folder, lm)
     assert udr("feedback", "score", copy, "--lm", lm, *SIZES, run, "--tasks", "reviews")[0] == 0
-    change_a_row(tasks, copy)
+    changed_copy(tasks, copy, "train 3", "train three")
     assert "the rows of reviews" in error_of(udr, "export", run)
     shutil.copytree(tasks, copy, dirs_exist_ok=True)
     with (lm / "tokenizer.json").open("a") as file:
@@ -161,17 +154,5 @@ def test_training_runs_feedback_is_exported(udr: Udr, trained_run: Path) -> None
 def test_invalid_arguments_are_refused(
     udr: Udr, tasks: Path, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
-    found, out, err = udr("feedback", "score", tasks, *SIZES, tmp_path / "run", *arguments)
-    last = err.strip().splitlines()[-1]
-    assert last.startswith("udr: error: ") and message in last and "Traceback" not in err
-    assert (found, out) == (status, "") and not (tmp_path / "run").exists()
-
-
-def test_run_of_another_configuration_or_other_rows_is_refused(
-    udr: Udr, scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path
-) -> None:
-    command = ["--lm", lm_folder, *SIZES, scored]
-    status, _, err = udr("feedback", "score", tasks, *command, "--seed", 5)
-    assert status == 2 and "holds a run with another configuration (seed = 0 here, seed = 5 requested)" in err
-    status, _, err = udr("feedback", "score", change_a_row(tasks, tmp_path / "tasks"), *command)
-    assert status == 2 and "started from other pools" in err
+    assert_refused(udr("feedback", "score", tasks, *SIZES, tmp_path / "run", *arguments), status, message)
+    assert not (tmp_path / "run").exists()

@@ -53,12 +53,9 @@ def _sizes(prompts: list[Prompt], budget: int) -> list[tuple[int, int]]:
     return [(len(numbers), len(pack([prompts[number] for number in numbers]))) for numbers in plan(prompts, budget)]
 
 
-def test_small_groups_fill_packs() -> None:
+def test_small_groups_fill_packs_first_with_groups_of_the_same_root() -> None:
     # One instruction token, then three tokens per group: 16 tokens hold five groups.
     assert _sizes([Prompt(((0,), (number,), (1, 2)), ((3,),)) for number in range(30)], 16) == [(5, 16)] * 6
-
-
-def test_groups_of_different_roots_fill_packs() -> None:
     # Two root tokens, then two per group: 8 tokens hold three groups of one root, 16 two such packs.
     prompts = [Prompt(((root, root), (number,), (1,)), ((3,),)) for root in range(4) for number in range(3)]
     assert _sizes(prompts, 8) == [(3, 8)] * 4

@@ -8,32 +8,18 @@ import pytest
 
 from tests.training.table_lm import TableLM
 from udr.data import Normalise, Pool, formatting
-from udr_training.feedback import (
-    FeedbackStore,
-    Pair,
-    Progress,
-    option_values,
-    pair_prompt,
-    prompt_of,
-    score,
-    score_pairs,
-)
+from udr_training import feedback
 from udr_training.feedback.local import CausalLM
 from udr_training.feedback.packing import Likelihoods
 
 
-def open_store(folder: Path, lm: str = "table") -> FeedbackStore:
-    return FeedbackStore(folder / "feedback.sqlite", lm, "float32", "w")
+def open_store(folder: Path, lm: str = "table") -> feedback.FeedbackStore:
+    return feedback.FeedbackStore(folder / "feedback.sqlite", lm, "float32", "w")
 
 
 @pytest.fixture
-def pool(pools: dict[str, Pool]) -> Pool:
-    return pools["reviews"]
-
-
-@pytest.fixture
-def pairs(pool: Pool) -> list[Pair]:
-    return [Pair(pool.task, pool.rows[number % 5], pool.rows[5 + number]) for number in range(10)]
+def pairs(reviews: Pool) -> list[feedback.Pair]:
+    return [feedback.Pair(reviews.task, reviews.rows[number % 5], reviews.rows[5 + number]) for number in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -55,59 +41,66 @@ def test_score_is_the_golds_share_or_the_mean_log_likelihood_of_a_generated_toke
     expected: float,
 ) -> None:
     configured = replace(pools[task].task, normalise=normalise)
-    compared = option_values(configured, Likelihoods(np.array(sums), num_tokens))
+    compared = feedback.option_values(configured, Likelihoods(np.array(sums), num_tokens))
     assert compared.tolist() == pytest.approx(list(values))
-    assert score(configured, compared, gold=0) == pytest.approx(expected)
+    assert feedback.score(configured, compared, gold=0) == pytest.approx(expected)
 
 
-def test_pair_in_context_scores_as_the_whole_prompt(tmp_path: Path, pool: Pool, lm: CausalLM) -> None:
-    pairs = [Pair(pool.task, pool.rows[0], row, (pool.rows[9],)) for row in pool.rows[1:6]]
+def test_pair_in_context_scores_as_the_whole_prompt(tmp_path: Path, reviews: Pool, lm: CausalLM) -> None:
+    pairs = [feedback.Pair(reviews.task, reviews.rows[0], row, (reviews.rows[9],)) for row in reviews.rows[1:6]]
     with open_store(tmp_path, lm.fingerprint) as store:
-        scores = score_pairs(lm, store, pairs)
+        scores = feedback.score_pairs(lm, store, pairs)
     for pair in pairs:
-        (alone,) = lm.likelihoods([prompt_of(lm, pool.task, pair.query, [pool.rows[9], pair.demonstration])])
-        expected = score(pool.task, option_values(pool.task, alone), formatting.gold(pool.task, pair.query))
+        (alone,) = lm.likelihoods(
+            [feedback.prompt_of(lm, reviews.task, pair.query, [reviews.rows[9], pair.demonstration])]
+        )
+        expected = feedback.score(
+            reviews.task, feedback.option_values(reviews.task, alone), formatting.gold(reviews.task, pair.query)
+        )
         assert scores[pair.query.id, pair.demonstration.id] == pytest.approx(expected, abs=1e-4)
 
 
-def test_interrupted_scoring_keeps_its_scores_and_computes_only_the_rest(tmp_path: Path, pairs: list[Pair]) -> None:
+def test_interrupted_scoring_keeps_its_scores_and_computes_only_the_rest(
+    tmp_path: Path, pairs: list[feedback.Pair]
+) -> None:
     with open_store(tmp_path) as store, pytest.raises(KeyboardInterrupt):
-        score_pairs(TableLM(fail_after=4), store, pairs)
+        feedback.score_pairs(TableLM(fail_after=4), store, pairs)
     lm = TableLM()
     with open_store(tmp_path) as store:
-        resumed = score_pairs(lm, store, pairs)
-        assert score_pairs(lm, store, pairs) == resumed
+        resumed = feedback.score_pairs(lm, store, pairs)
+        assert feedback.score_pairs(lm, store, pairs) == resumed
         assert (lm.scored, len(store)) == (6, 10)
     with open_store(tmp_path / "other") as store:
-        assert score_pairs(TableLM(), store, pairs) == resumed
+        assert feedback.score_pairs(TableLM(), store, pairs) == resumed
 
 
-def test_copies_with_other_ids_are_scored_once(tmp_path: Path, pool: Pool) -> None:
-    queries, demonstrations = ([row, replace(row, id=f"copy-{row.id}")] for row in (pool.rows[0], pool.rows[5]))
+def test_copies_with_other_ids_are_scored_once_and_each_target_of_an_input(tmp_path: Path, reviews: Pool) -> None:
+    queries, demonstrations = ([row, replace(row, id=f"copy-{row.id}")] for row in (reviews.rows[0], reviews.rows[5]))
     lm = TableLM()
     with open_store(tmp_path) as store:
-        scores = score_pairs(lm, store, [Pair(pool.task, q, d) for q in queries for d in demonstrations])
+        scores = feedback.score_pairs(
+            lm, store, [feedback.Pair(reviews.task, q, d) for q in queries for d in demonstrations]
+        )
     assert lm.scored == 1
     assert set(scores) == {(q.id, d.id) for q in queries for d in demonstrations}
     assert len(set(scores.values())) == 1
-
-
-def test_input_with_two_targets_has_a_score_for_each(tmp_path: Path, pool: Pool) -> None:
-    queries = [replace(pool.rows[0], id=target, target=target) for target in ("good", "bad")]
+    queries = [replace(reviews.rows[0], id=target, target=target) for target in ("good", "bad")]
     with open_store(tmp_path) as store:
-        scores = score_pairs(TableLM(), store, [Pair(pool.task, query, pool.rows[5]) for query in queries])
+        scores = feedback.score_pairs(
+            TableLM(), store, [feedback.Pair(reviews.task, query, reviews.rows[5]) for query in queries]
+        )
     assert sum(scores.values()) == pytest.approx(1)
 
 
 def test_progress_and_store_count_pairs_tokens_and_truncated_prompts(
-    tmp_path: Path, pairs: list[Pair], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, pairs: list[feedback.Pair], caplog: pytest.LogCaptureFixture
 ) -> None:
-    seen = list[Progress]()
-    longest = max(pair_prompt(TableLM(), pair).length for pair in pairs)
+    seen = list[feedback.Progress]()
+    longest = max(feedback.pair_prompt(TableLM(), pair).length for pair in pairs)
     lm = TableLM(context=longest - 3)
-    prompts = [pair_prompt(lm, pair) for pair in pairs]
+    prompts = [feedback.pair_prompt(lm, pair) for pair in pairs]
     with open_store(tmp_path) as store:
-        score_pairs(lm, store, pairs, seen.append)
+        feedback.score_pairs(lm, store, pairs, seen.append)
         work = store.work
     assert [(progress.done, progress.total) for progress in seen] == [(number, 10) for number in range(1, 11)]
     assert seen[-1].tokens == work.tokens == sum(prompt.num_tokens for prompt in prompts)
@@ -116,9 +109,9 @@ def test_progress_and_store_count_pairs_tokens_and_truncated_prompts(
     assert lost > 0 and f"prompts were too long: demonstrations lost {lost} tokens" in caplog.text
 
 
-def test_blocks_give_the_same_scores(tmp_path: Path, pairs: list[Pair], lm: CausalLM) -> None:
+def test_blocks_give_the_same_scores(tmp_path: Path, pairs: list[feedback.Pair], lm: CausalLM) -> None:
     scores = []
     for block in (3, 5_000):
         with open_store(tmp_path / str(block), lm.fingerprint) as store:
-            scores.append(score_pairs(lm, store, pairs, block=block))
+            scores.append(feedback.score_pairs(lm, store, pairs, block=block))
     assert scores[0] == pytest.approx(scores[1], abs=1e-5)

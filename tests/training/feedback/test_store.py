@@ -38,7 +38,7 @@ def test_scores_of_another_model_dtype_or_wording_are_not_read(tmp_path: Path, o
         assert (len(store), store.get(KEYS), store.work) == (0, {}, Work())
 
 
-def test_likelihoods_and_costs_are_read_back(tmp_path: Path) -> None:
+def test_likelihoods_and_costs_are_read_back_by_keys_that_separate_texts(tmp_path: Path) -> None:
     values = {key: Likelihoods(np.array([-1.5, -2.25 - number]), (1, 300)) for number, key in enumerate(KEYS)}
     for seconds in (1.5, 2.0):
         with open_store(tmp_path) as store:
@@ -50,9 +50,6 @@ def test_likelihoods_and_costs_are_read_back(tmp_path: Path) -> None:
     assert results.keys() == values.keys()
     assert all(results[key].sums.tolist() == values[key].sums.tolist() for key in KEYS)
     assert all(results[key].num_tokens == (1, 300) for key in KEYS)
-
-
-def test_keys_separate_texts_that_join_alike() -> None:
     assert PairKey.of(("ab", "c"), "q", ()) != PairKey.of(("a", "bc"), "q", ())
     assert PairKey.of(("a",), "q", ("x", "y")) != PairKey.of(("a",), "q", ("xy",))
 

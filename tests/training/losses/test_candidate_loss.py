@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,11 +116,6 @@ TEXT_LABELS = torch.cat(
 )
 
 
-@pytest.fixture
-def model(encoder_folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(encoder_folder), device="cpu").eval()
-
-
 def loss_of_texts(model: SentenceTransformer, mini_batch: int, kind: str = "udr") -> Tensor:
     columns = [model.preprocess(texts) for texts in (QUERY_TEXTS, *CANDIDATE_TEXTS)]
     return CandidateLoss(model, kind, mini_batch=mini_batch).forward(columns, TEXT_LABELS)
@@ -159,16 +153,15 @@ def test_both_passes_have_the_same_dropout_and_no_more_than_the_mini_batch(model
     assert not torch.equal(vectors[0], model.eval()(model.preprocess(QUERY_TEXTS))["sentence_embedding"])
 
 
-def test_both_passes_have_the_same_precision(model: SentenceTransformer) -> None:
+def test_both_passes_have_the_same_precision_and_gradients_the_accuracy_of_those_at_once(
+    model: SentenceTransformer,
+) -> None:
     seen: list[torch.dtype] = []
     layer = next(module for module in model.modules() if isinstance(module, torch.nn.Linear))
     handle = layer.register_forward_hook(lambda _m, _i, out: seen.append(out.dtype))
     loss_and_gradient(model, 4, autocast=True)
     handle.remove()
     assert seen == [torch.bfloat16] * 8
-
-
-def test_autocast_gradients_are_as_accurate_in_mini_batches_as_at_once(model: SentenceTransformer) -> None:
     exact = loss_and_gradient(model, 0)[1]
     at_once, cached = (
         1 - float(torch.cosine_similarity(exact, loss_and_gradient(model, size, autocast=True)[1], dim=0))

@@ -1,7 +1,5 @@
 """Embedding by length gives the vectors and gradients of the plain way."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -12,11 +10,6 @@ from tests.tiny_models import byte_tokenizer
 from udr_training.losses import embed
 
 TEXTS = [["a", "a much longer text than the others are", "bc"], ["x y z", "k", "some more words here, and more"]]
-
-
-@pytest.fixture
-def model(encoder_folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(encoder_folder), device="cpu").eval()
 
 
 def expected_vectors(model: SentenceTransformer, columns: list[dict[str, torch.Tensor]]) -> torch.Tensor:
@@ -36,15 +29,12 @@ def test_vectors_and_gradients_equal_those_of_padded_columns(model: SentenceTran
     torch.testing.assert_close(gradients, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_each_pass_is_as_wide_as_its_longest_text(model: SentenceTransformer) -> None:
+def test_each_pass_is_as_wide_as_its_longest_text_unless_padded_on_the_left(model: SentenceTransformer) -> None:
     masks: list[torch.Tensor] = []
     handle = model.register_forward_pre_hook(lambda _, inputs: masks.append(inputs[0]["attention_mask"]))
     embed(model, [model.preprocess(texts) for texts in TEXTS], chunk_tokens=60)
     handle.remove()
     assert len(masks) > 1 and all(mask.shape[1] == int(mask.sum(dim=1).max()) for mask in masks)
-
-
-def test_columns_padded_on_the_left_keep_their_width(model: SentenceTransformer) -> None:
     columns = [model.preprocess(texts) for texts in TEXTS]
     for column in columns:
         column |= {name: column[name].flip(1) for name in ("input_ids", "attention_mask")}

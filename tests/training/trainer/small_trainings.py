@@ -23,16 +23,11 @@ def trained(tasks: Tasks, config: TrainConfig, folder: Path, start: str | None =
 
 
 def interrupted(
-    tasks: Tasks,
-    config: TrainConfig,
-    folder: Path,
-    step: int,
-    monkeypatch: pytest.MonkeyPatch,
-    start: str | None = None,
+    tasks: Tasks, config: TrainConfig, folder: Path, step: int, patch: pytest.MonkeyPatch, start: str | None = None
 ) -> None:
     """Train until an interruption in the forward pass of a step."""
-    with monkeypatch.context() as patch:
-        patch.setattr(CandidateLoss, "forward", _interrupted_at(step))
+    with patch.context() as context:
+        context.setattr(CandidateLoss, "forward", _interrupted_at(step))
         with pytest.raises(KeyboardInterrupt):
             trained(tasks, config, folder, start)
 

@@ -1,7 +1,6 @@
 """Ranking metrics by hand, and the validation of an encoder."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,26 +12,18 @@ from udr_training.config import TrainConfig
 from udr_training.trainer import RankValidation, TaskExamples, split
 
 
-@pytest.fixture
-def model(encoder_folder: Path) -> SentenceTransformer:
-    return SentenceTransformer(str(encoder_folder), device="cpu")
-
-
 def validation(pool: Pool, scores: dict[str, float]) -> RankValidation:
     """Validation by the candidates of the pool's first row."""
     return RankValidation({"reviews": TaskExamples(pool, (), (rank_candidates(pool.rows[0].id, scores),))})
 
 
-def test_ndcg_by_hand() -> None:
+def test_ndcg_and_reciprocal_rank_by_hand() -> None:
     # Gains 1/2, 1, 1/3 at positions 1, 2, 3; the best order has 1, 1/2, 1/3.
     dcg = 1 / 2 + 1 / math.log2(3) + 1 / 3 / 2
     best = 1 + 1 / 2 / math.log2(3) + 1 / 3 / 2
     assert ndcg([2, 1, 3]) == pytest.approx(dcg / best)
     assert ndcg([1, 2, 3]) == ndcg([1, 1, 1]) == ndcg([1, 2, 9, 8], cut=2) == 1
     assert ndcg([9, 8, 1, 2], cut=2) == pytest.approx((1 / 9 + 1 / 8 / math.log2(3)) / (1 + 1 / 2 / math.log2(3)))
-
-
-def test_reciprocal_rank_is_of_the_first_with_the_best_score() -> None:
     assert (reciprocal_rank([3, 1, 1, 4]), reciprocal_rank([1, 2])) == (1 / 2, 1)
 
 
@@ -50,11 +41,11 @@ def test_validation_compares_the_encoders_order_with_the_scores(
     query = model.encode_query([formatting.row_query(pool.task, pool.rows[0])])
     texts = [formatting.encoder_demonstration(pool.task, row) for row in pool.rows[1:]]
     similarities = model.similarity(query, model.encode_document(texts))[0]
-    own = {row.id: float(value) for row, value in zip(pool.rows[1:], similarities, strict=True)}
-    assert validation(pool, own)(model) == {"ndcg_reviews": 1, "ndcg_mean": 1, "mrr_reviews": 1, "mrr_mean": 1}
+    scores = {row.id: float(value) for row, value in zip(pool.rows[1:], similarities, strict=True)}
+    assert validation(pool, scores)(model) == {"ndcg_reviews": 1, "ndcg_mean": 1, "mrr_reviews": 1, "mrr_mean": 1}
     # Reversed, the best comes last.
-    values = validation(pool, {id: -value for id, value in own.items()})(model)
-    assert values["mrr_reviews"] == pytest.approx(1 / len(own)) and values["ndcg_mean"] < 0.5
+    values = validation(pool, {id: -value for id, value in scores.items()})(model)
+    assert values["mrr_reviews"] == pytest.approx(1 / len(scores)) and values["ndcg_mean"] < 0.5
     assert RankValidation({"reviews": TaskExamples(pool, ())}).tasks == {}
 
 

@@ -32,12 +32,9 @@ def sampler(
     )
 
 
-def test_task_probabilities_follow_the_number_of_queries_to_the_power_alpha() -> None:
+def test_tasks_are_drawn_with_their_number_of_queries_to_the_power_alpha() -> None:
     assert task_probabilities({"a": 100, "b": 400}, 0.5) == pytest.approx({"a": 1 / 3, "b": 2 / 3})
     assert task_probabilities({"a": 100, "b": 400}, 0.0) == pytest.approx({"a": 0.5, "b": 0.5})
-
-
-def test_tasks_are_drawn_with_their_probabilities() -> None:
     sizes = {"large": 400, "small": 16, "middle": 100}
     ends = np.cumsum([2 * size for size in sizes.values()])
     drawn = Counter(list(sizes)[int(np.searchsorted(ends, batch[0], side="right"))] for batch in sampler(sizes))
@@ -65,14 +62,11 @@ def test_every_query_comes_once_before_any_repeats() -> None:
     assert [row // 10 for row in rows[:10:9]] == [0, 0] and rows[15] // 10 == 1 and rows[35] // 10 == 0
 
 
-def test_seed_and_epoch_determine_the_order() -> None:
+def test_seed_and_epoch_determine_the_order_of_as_many_tasks_as_probabilities() -> None:
     first, same, other, later = (sampler({"a": 40, "b": 9}, num_batches=20, seed=seed) for seed in (1, 1, 2, 1))
     later.set_epoch(1)
     assert list(first) == list(same) != list(other)
     assert list(first) != list(later)
-
-
-def test_probabilities_for_another_number_of_tasks_are_rejected() -> None:
     with pytest.raises(ValueError, match="2 probabilities for 1 tasks"):
         sampler({"a": 1, "b": 1}, num_datasets=1)
 

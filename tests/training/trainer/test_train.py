@@ -60,9 +60,9 @@ def test_every_loss_trains_the_same_in_mini_batches_as_at_once(
     inner.config.hidden_dropout_prob = inner.config.attention_probs_dropout_prob = 0.0
     model.save_pretrained(str(tmp_path / "start"))
     tasks = without_validation({"reviews": examples["reviews"]})
-    own = replace(config, model=str(tmp_path / "start"), loss=loss, draws="stratified", epochs=1)
+    config = replace(config, model=str(tmp_path / "start"), loss=loss, draws="stratified", epochs=1)
     at_once, parts = (
-        trained(tasks, replace(own, mini_batch=size), tmp_path / str(size)).encode(TEXTS) for size in (0, 3)
+        trained(tasks, replace(config, mini_batch=size), tmp_path / str(size)).encode(TEXTS) for size in (0, 3)
     )
     assert np.abs(at_once - model.encode(TEXTS)).max() > 1e-3
     np.testing.assert_allclose(parts, at_once, atol=1e-2)

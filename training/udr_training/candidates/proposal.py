@@ -59,8 +59,8 @@ class CandidatePool:
         """Return at most ``count`` neighbours of each query, nearest first."""
         # Request as many more as a query can have copies among its neighbours.
         requested = min(len(self.pool), count + len(self.pool) - self.fewest)
-        found = neighbours(queries, requested)
-        return [self._others(query, positions)[:count] for query, positions in zip(queries, found, strict=True)]
+        nearest = neighbours(queries, requested)
+        return [self._others(query, positions)[:count] for query, positions in zip(queries, nearest, strict=True)]
 
     def drawn(self, query: Row, purpose: str = "") -> list[Row]:
         """Return all rows for a query, in an order that depends only on seed, task, query id and purpose."""
@@ -85,8 +85,8 @@ class CandidatePool:
         return list({row.id: row for row in [*rows, *self.drawn(query)]}.values())[:count]
 
     def _others(self, query: Row, positions: Sequence[int]) -> list[Row]:
-        own = copy_text(self.pool.task, query)
-        return [self.pool.rows[position] for position in positions if self._keys[position] != own]
+        key = copy_text(self.pool.task, query)
+        return [self.pool.rows[position] for position in positions if self._keys[position] != key]
 
 
 def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:

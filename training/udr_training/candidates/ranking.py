@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RankedExample:
-    """A training query and its scored candidates, best first.
-
-    Attributes:
-        query_id: the query's id.
-        candidates: demonstration ids, by score, ties by id.
-        scores: their scores, in the same order.
-    """
+    """The ids of a training query and of its candidates, best first (ties by id), and the candidates' scores."""
 
     query_id: str
     candidates: tuple[str, ...]

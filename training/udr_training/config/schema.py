@@ -1,9 +1,10 @@
 """Configuration: one frozen dataclass per stage."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
@@ -121,10 +122,25 @@ class ScoringConfig:
     feedback: FeedbackConfig = FeedbackConfig()
 
     def __post_init__(self) -> None:
-        _check_at_least(self, 0, "seed candidates.pool candidates.queries feedback.context feedback.pack_tokens")
-        _check_at_least(self, 1, "candidates.num_candidates")
-        _check_shares(self, "candidates.random_share")
-        _check_among(self, "feedback.dtype", DTYPES)
+        self._check_at_least(0, "seed candidates.pool candidates.queries feedback.context feedback.pack_tokens")
+        self._check_at_least(1, "candidates.num_candidates")
+        self._check_shares("candidates.random_share")
+        self._check_among("feedback.dtype", DTYPES)
+
+    def _check_at_least(self, minimum: int, names: str) -> None:
+        self._check(names, lambda value: minimum <= value < math.inf, f"at least {minimum}")
+
+    def _check_shares(self, names: str) -> None:
+        self._check(names, lambda value: 0 <= value <= 1, "between 0 and 1")
+
+    def _check_among(self, name: str, choices: Collection[object]) -> None:
+        self._check(name, lambda value: value in choices, f"one of {', '.join(map(str, choices))}")
+
+    def _check(self, names: str, is_valid: Callable[[Any], bool], expected: str) -> None:
+        for name in names.split():
+            value = attrgetter(name)(self)
+            if not is_valid(value):
+                raise ConfigError(f"{name} must be {expected}, found {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +156,17 @@ class RunConfig(ScoringConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         train = self.train
-        _check_at_least(self, 2, "train.list_length")
-        _check_at_least(self, 1, "train.iterations train.epochs train.batch_size")
-        _check_at_least(self, 0, "train.patience train.mini_batch train.lora_rank train.max_tokens train.alpha")
-        _check_at_least(self, 0, "train.score_margin train.temperature")
-        _check_shares(self, "train.warmup train.ranking_weight train.validation")
-        _check_among(self, "train.dtype", ("float32", "bfloat16"))
-        _check_among(self, "train.towers", (1, 2))
-        _check_among(self, "train.pooling", ("model", "mean", "cls"))
-        _check_among(self, "train.draws", ("uniform", "stratified"))
-        _check_among(self, "train.loss", LOSSES)
-        for name in ("learning_rate", "score_temperature"):
-            if not 0 < getattr(train, name) < math.inf:
-                raise ConfigError(f"train.{name} must be above 0, found {getattr(train, name)}")
+        self._check_at_least(2, "train.list_length")
+        self._check_at_least(1, "train.iterations train.epochs train.batch_size")
+        self._check_at_least(0, "train.patience train.mini_batch train.lora_rank train.max_tokens train.alpha")
+        self._check_at_least(0, "train.score_margin train.temperature")
+        self._check_shares("train.warmup train.ranking_weight train.validation")
+        self._check_among("train.dtype", ("float32", "bfloat16"))
+        self._check_among("train.towers", (1, 2))
+        self._check_among("train.pooling", ("model", "mean", "cls"))
+        self._check_among("train.draws", ("uniform", "stratified"))
+        self._check_among("train.loss", LOSSES)
+        self._check("train.learning_rate train.score_temperature", lambda value: 0 < value < math.inf, "above 0")
         if train.patience and not train.validation:
             raise ConfigError("train.patience needs train.validation above 0: it waits for a better validation NDCG")
         if train.mini_batch and updates_while_backward(train.optimizer):
@@ -172,23 +186,3 @@ class RunConfig(ScoringConfig):
 def updates_while_backward(optimizer: str) -> bool:
     """Return whether an optimizer updates each weight during the backward pass."""
     return optimizer in ("lomo", "adalomo") or optimizer.endswith("_layerwise")
-
-
-def _check_among(config: ScoringConfig, name: str, known: Collection[object]) -> None:
-    value = attrgetter(name)(config)
-    if value not in known:
-        raise ConfigError(f"{name} must be one of {', '.join(map(str, known))}, found {value!r}")
-
-
-def _check_at_least(config: ScoringConfig, least: int, names: str) -> None:
-    for name in names.split():
-        value = attrgetter(name)(config)
-        if not least <= value < math.inf:
-            raise ConfigError(f"{name} must be at least {least}, found {value}")
-
-
-def _check_shares(config: ScoringConfig, names: str) -> None:
-    for name in names.split():
-        value = attrgetter(name)(config)
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name} must be between 0 and 1, found {value}")

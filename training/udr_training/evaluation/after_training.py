@@ -40,8 +40,8 @@ def prove(
     """
     tested = {name: folder for name, folder in collection.tasks.items() if folder.files("test")}
     if not tested or is_remote(config.feedback.lm):
-        why = "a remote language model scores, and does not answer" if tested else "no task has test rows"
-        _LOG.warning("the run is not evaluated: %s; see udr evaluate", why)
+        problem = "a remote language model scores, and does not answer" if tested else "no task has test rows"
+        _LOG.warning("the run is not evaluated: %s; see udr evaluate", problem)
         return None
     untrained = (RANDOM, BM25, config.train.model)
     evaluation_config = EvaluationConfig(

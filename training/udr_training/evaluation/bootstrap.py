@@ -20,12 +20,7 @@ _INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value, and its distribution over resamples of the test rows.
-
-    Attributes:
-        value: on the test rows.
-        samples: [resamples].
-    """
+    """A value on the test rows, and its values on resamples of them, [resamples]."""
 
     value: float
     samples: NDArray[np.float64]
@@ -48,13 +43,9 @@ def mean(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def estimate(judged: Judge, statistics: Statistics, task: str, seed: int) -> Estimate:
-    """Return a task's value with its resamples.
+    """Return a task's value and its resamples from the statistics of its answers, [rows, width].
 
-    Args:
-        judged: the metric.
-        statistics: [rows, width], of each answer.
-        task: the task's name; with the seed and the number of rows it determines the draws.
-        seed: of the draws.
+    The draws depend only on the task's name, the number of rows and the seed.
     """
     samples = [judged.value(statistics[rows].sum(axis=0)) for rows in draws(task, len(statistics), seed)]
     return Estimate(judged.value(statistics.sum(axis=0)), np.array(samples))

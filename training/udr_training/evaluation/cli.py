@@ -64,8 +64,8 @@ def evaluate(
 
     def show(result: TaskResult) -> None:
         label = config.labels[result.retriever]
-        shown = f", {with_shots(result.shots)}" if len(config.shots) > 1 else ""
-        typer.echo(f"udr: {result.task}, {label}{shown}: {points(result.estimate.value)}", err=True)
+        shots = f", {with_shots(result.shots)}" if len(config.shots) > 1 else ""
+        typer.echo(f"udr: {result.task}, {label}{shots}: {points(result.estimate.value)}", err=True)
 
     model = CausalLM.load(lm, device, dtype)
     evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)

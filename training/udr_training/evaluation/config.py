@@ -41,8 +41,8 @@ class EvaluationConfig:
             if self.retrievers.count(name) > 1:
                 raise ConfigError(f"the retriever {name!r} is named twice")
         if not self.shots or min(self.shots) < 0 or len(set(self.shots)) < len(self.shots):
-            found = ", ".join(map(str, self.shots)) or "none"
-            raise ConfigError(f"shots must be different numbers of at least 0, found {found}")
+            listed = ", ".join(map(str, self.shots)) or "none"
+            raise ConfigError(f"shots must be different numbers of at least 0, found {listed}")
         minima = {"limit": 1, "pool": 1, "seed": 0, "oracle_candidates": 1, "oracle_context": 0}
         for setting, minimum in minima.items():
             value = getattr(self, setting)

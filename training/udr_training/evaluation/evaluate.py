@@ -17,7 +17,9 @@ from udr_training.evaluation.metrics import judge
 from udr_training.evaluation.predict import AnsweringLM, predict
 from udr_training.evaluation.predictions import NO_RETRIEVER, Answer, AnswerStore, Cell, claim
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retrievers import ComparedRetriever, TaskProgress, load_retrievers
+from udr_training.evaluation.retriever_names import ORACLE
+from udr_training.evaluation.retrievers import ComparedRetriever, NamedRetriever, Oracle
+from udr_training.feedback import OnProgress
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ def evaluate(
     *,
     output: Path | None = None,
     report: Callable[[TaskResult], None] = lambda _: None,
-    progress: TaskProgress = lambda *_: None,
+    progress: OnProgress = lambda *_: None,
     block: int | None = None,
 ) -> Evaluation:
     """Compare retrievers on the same test rows with the same language model.
@@ -52,7 +54,11 @@ def evaluate(
         DataError: a task has no test rows.
     """
     # Everything is loaded first, so that an error in a name or row comes before hours of work.
-    retrievers = load_retrievers(config, lm, output / "oracle.sqlite" if output is not None else None, progress)
+    scores = output / "oracle.sqlite" if output is not None else None
+    retrievers: list[ComparedRetriever] = [
+        Oracle(lm, config, scores, progress) if name == ORACLE else NamedRetriever(name, config.seed)
+        for name in config.retrievers
+    ]
     settings: dict[str, Json] = {
         "lm": lm.fingerprint,
         "lm_dtype": lm.dtype,
@@ -92,7 +98,7 @@ class _Test:
     """A task and its test rows.
 
     Attributes:
-        made_from: what the answers depend on, whatever the demonstrations.
+        made_from: what the answers depend on, apart from the retriever.
     """
 
     pool: Pool
@@ -119,7 +125,7 @@ class _Answers:
     block: int | None
 
     def result(self, shots: int, seed: int) -> TaskResult:
-        """Return the result with a number of demonstrations; the seed is the bootstrap's."""
+        """Return the result with a number of demonstrations; ``seed`` is the bootstrap's."""
         task, queries = self.test.pool.task, self.test.queries
         value = task_estimate(task, queries, [answer.text for answer in self._answers(shots)], seed)
         return TaskResult(task.name, task.family, task.metric.value, self.retriever.name, shots, len(queries), value)
@@ -145,18 +151,11 @@ class _Answers:
     @cached_property
     def _demonstrations(self) -> dict[str, list[Row]]:
         rows = self.retriever.demonstrations(self.test.pool, self.test.queries, self.max_shots)
-        return {query.id: own for query, own in zip(self.test.queries, rows, strict=True)}
+        return dict(zip((query.id for query in self.test.queries), rows, strict=True))
 
 
 def task_estimate(task: Task, queries: Sequence[Row], predictions: Sequence[str], seed: int) -> Estimate:
-    """Return the value of answers by the task's metric, with its bootstrap.
-
-    Args:
-        task: the task.
-        queries: the test rows.
-        predictions: the answer to each.
-        seed: of the bootstrap.
-    """
+    """Return the value by the task's metric of the answers to its test rows, with a bootstrap by seed."""
     judged = judge(task.metric)
     sources = [formatting.input_words(task, row.input, row.choices) for row in queries]
     golds = [row.references or (row.target,) for row in queries]

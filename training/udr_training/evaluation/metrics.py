@@ -35,8 +35,8 @@ def judge(metric: Metric) -> Judge:
     """Return the functions of a metric; its values range from 0 to 100, higher is better."""
     if metric is Metric.BLEU:
         return Judge(_bleu_statistics, _bleu_value)
-    answer_value = _ANSWERS[metric]
-    return Judge(lambda *answer: np.array([answer_value(*answer), 1.0]), lambda sums: 100 * float(sums[0] / sums[1]))
+    value_of = _ANSWER_VALUES[metric]
+    return Judge(lambda *answer: np.array([value_of(*answer), 1.0]), lambda sums: 100 * float(sums[0] / sums[1]))
 
 
 def exact_match(prediction: str, references: Sequence[str], _: str = "") -> float:
@@ -82,8 +82,8 @@ def _sari_order(prediction: str, references: Sequence[str], source: str, order: 
     kept, to_keep, deleted = before & after, before & golds, before - after
     keep = _f1(_mean_share(kept & golds, kept), _mean_share(kept & golds, to_keep))
     delete = _mean_share(deleted - golds, deleted)
-    added, to_add = set(after) - set(before), set(golds) - set(before)
-    right = len(added & set(golds))
+    added, to_add = after.keys() - before.keys(), golds.keys() - before.keys()
+    right = len(added & golds.keys())
     add = _f1(_ratio(right, len(added)), _ratio(right, len(to_add)))
     return (keep + delete + add) / 3
 
@@ -100,7 +100,7 @@ def _f1(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-_ANSWERS: dict[Metric, Callable[[str, Sequence[str], str], float]] = {
+_ANSWER_VALUES: dict[Metric, Callable[[str, Sequence[str], str], float]] = {
     Metric.ACCURACY: exact_match,
     Metric.EXACT_MATCH: exact_match,
     Metric.FINAL_ANSWER: final_answer,

@@ -27,22 +27,19 @@ class AnsweringLM(FeedbackLM, Protocol):
 def predict(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], demonstrations: Sequence[Sequence[Row]]) -> list[str]:
     """Return the language model's answer to each query: the likeliest option, or greedy text.
 
-    Args:
-        lm: the language model.
-        pool: the task's demonstrations; for generation, its targets determine when an answer ends.
-        queries: rows of the task.
-        demonstrations: for each query, nearest first; the prompt shows the nearest last.
+    Each query's demonstrations are given nearest first, and the prompt shows the nearest last. For generation, the
+    targets of the pool determine when an answer ends.
     """
     task = pool.task
     shown = [(query, list(reversed(nearest))) for query, nearest in zip(queries, demonstrations, strict=True)]
     if task.kind is not Kind.GENERATION:
         likelihoods = lm.likelihoods([prompt_of(lm, task, query, rows) for query, rows in shown])
-        best = [int(option_values(task, each).argmax()) for each in likelihoods]
-        return [formatting.targets(task, query)[option] for query, option in zip(queries, best, strict=True)]
+        likeliest = [int(option_values(task, item).argmax()) for item in likelihoods]
+        return [formatting.targets(task, query)[option] for query, option in zip(queries, likeliest, strict=True)]
     room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
     prompts = [prompt_of(lm, task, query, rows, answer_tokens=room) for query, rows in shown]
     # A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
     stop = [formatting.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
     tail = task.output.source.partition("{target}")[2].rstrip()
-    texts = lm.generate([sum(prompt.parts, ()) for prompt in prompts], stop, room)
-    return [answer.removesuffix(tail).rstrip() for answer in texts]
+    texts = lm.generate([prompt.context for prompt in prompts], stop, room)
+    return [text.removesuffix(tail).rstrip() for text in texts]

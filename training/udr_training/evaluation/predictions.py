@@ -16,6 +16,8 @@ from udr_training.evaluation.retriever_names import BUILT_IN
 _LOG = logging.getLogger(__name__)
 
 _FORMAT = 1
+# What a kill during a claim leaves.
+_CLAIM_STARTED = ".config.json.tmp"
 
 NO_RETRIEVER = "none"
 """The retriever's name for prompts without demonstrations, whose answers all retrievers share."""
@@ -23,13 +25,7 @@ NO_RETRIEVER = "none"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The language model's answer to one test row.
-
-    Attributes:
-        query: the row's id.
-        demonstrations: ids, in the order of the prompt.
-        text: the answer.
-    """
+    """The language model's answer to a test row, and the ids of the demonstrations, in the order of the prompt."""
 
     query: str
     demonstrations: tuple[str, ...]
@@ -38,12 +34,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The answers of one task, one retriever and one number of demonstrations.
+    """The answers of one task, one retriever, by its full name, and one number of demonstrations.
 
     Attributes:
-        task: the task's name.
-        retriever: the retriever's full name.
-        shots: demonstrations per prompt.
         made_from: everything that the answers depend on.
     """
 
@@ -54,7 +47,7 @@ class Cell:
 
     @property
     def file(self) -> str:
-        """The file's name in the task's directory: readable, and different for every retriever."""
+        """The name of the file in the task's directory: readable, and different for every retriever."""
         name = self.retriever
         if name not in (*BUILT_IN, NO_RETRIEVER):
             readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-40:]
@@ -63,10 +56,9 @@ class Cell:
 
 
 class AnswerStore:
-    """Stores answers, in a directory or in memory. Files are replaced as a whole, so a kill leaves none incomplete.
+    """Stores answers in an evaluation's directory, or in memory if it is None.
 
-    Args:
-        folder: the evaluation's directory; None stores in memory.
+    Files are replaced as a whole, so a kill leaves none incomplete.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -74,14 +66,14 @@ class AnswerStore:
         self._memory: dict[bytes, tuple[Answer, ...]] = {}
 
     def read(self, cell: Cell) -> tuple[Answer, ...]:
-        """Return a cell's answers in the order written, or none if they were made from something else.
+        """Return a cell's answers in the order written; none if they were made from something else.
 
         Raises:
             ArtifactError: the file is not from an evaluation.
         """
         if self._folder is None:
             return self._memory.get(canonical_json(asdict(cell)), ())
-        path = self._folder / "predictions" / cell.task / cell.file
+        path = _path(self._folder, cell)
         if not path.exists():
             return ()
         try:
@@ -101,10 +93,14 @@ class AnswerStore:
         if self._folder is None:
             self._memory[canonical_json(asdict(cell))] = tuple(answers)
             return
-        path = self._folder / "predictions" / cell.task / cell.file
+        path = _path(self._folder, cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [asdict(cell), *map(asdict, answers)]
         write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in lines))
+
+
+def _path(folder: Path, cell: Cell) -> Path:
+    return folder / "predictions" / cell.task / cell.file
 
 
 def claim(folder: Path, settings: Mapping[str, Json]) -> None:
@@ -113,7 +109,7 @@ def claim(folder: Path, settings: Mapping[str, Json]) -> None:
     Retrievers, tasks and numbers of demonstrations may change from call to call; each has its own answers.
 
     Args:
-        folder: created if it does not exist.
+        folder: the directory; created if missing.
         settings: what all answers in it have in common.
 
     Raises:
@@ -122,21 +118,19 @@ def claim(folder: Path, settings: Mapping[str, Json]) -> None:
     path = folder / "config.json"
     settings = {"format": _FORMAT, **settings}
     if not path.exists():
-        # A kill during an earlier claim leaves a temporary file.
-        other = not folder.is_dir() or any(found.name != ".config.json.tmp" for found in folder.iterdir())
-        if folder.exists() and other:
+        if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {_CLAIM_STARTED}):
             raise ConfigError(f"{folder} contains something other than an evaluation; give another --output")
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, canonical_json(settings, indent=1))
         return
     try:
-        found = dict(json.loads(path.read_text("utf-8")))
+        existing = dict(json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is not from an evaluation; give another --output: {error}") from error
     changes = [
-        f"{name} = {json.dumps(found.get(name))} here, {json.dumps(settings.get(name))} requested"
-        for name in dict.fromkeys([*found, *settings])
-        if found.get(name) != settings.get(name)
+        f"{name} = {json.dumps(existing.get(name))} here, {json.dumps(settings.get(name))} requested"
+        for name in dict.fromkeys([*existing, *settings])
+        if existing.get(name) != settings.get(name)
     ]
     if changes:
         raise ConfigError(f"{folder} contains another evaluation ({'; '.join(changes)}); give another --output")

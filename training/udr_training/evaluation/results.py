@@ -10,17 +10,7 @@ from udr_training.evaluation.retriever_names import ORACLE
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """The result of one retriever on one task.
-
-    Attributes:
-        task: the task's name.
-        family: the family's name.
-        metric: the task's metric, 0 to 100.
-        retriever: the retriever's full name.
-        shots: demonstrations per prompt.
-        num_rows: test rows.
-        estimate: of the metric.
-    """
+    """The result of one retriever, by its full name, on one task: an estimate of the task's metric, 0 to 100."""
 
     task: str
     family: str
@@ -57,10 +47,9 @@ class Evaluation:
     @property
     def families(self) -> dict[str, tuple[str, ...]]:
         """The tasks by family."""
-        families: dict[str, dict[str, None]] = {}
-        for result in self.results:
-            families.setdefault(result.family, {})[result.task] = None
-        return {family: tuple(tasks) for family, tasks in families.items()}
+        family_of = {result.task: result.family for result in self.results}
+        families = dict.fromkeys(family_of.values())
+        return {family: tuple(task for task in family_of if family_of[task] == family) for family in families}
 
     @property
     def num_rows(self) -> int:
@@ -98,16 +87,15 @@ class Evaluation:
     def to_json(self) -> dict[str, Json]:
         """Return means, values and gains, rounded to 2 decimals, and what was run."""
 
-        def rows(kind: str, groups: Mapping[str, Sequence[str]] | None = None, group: str = "") -> list[Json]:
-            """Return each group's value or gain, by number of demonstrations and retriever."""
-            of, names = (self.gain, self.others) if kind == "gain" else (self.value, tuple(self.labels))
+        def named(retriever: str, shots: int) -> dict[str, Json]:
+            return {"retriever": retriever, "label": self.labels[retriever], "shots": shots}
+
+        def rows(kind: str, groups: Mapping[str, Sequence[str]] | None = None, column: str = "") -> list[Json]:
+            """Return each group's mean or gain, by number of demonstrations and retriever."""
+            estimate, names = (self.gain, self.others) if kind == "gain" else (self.value, tuple(self.labels))
             return [
-                {
-                    **({group: key} if group else {}),
-                    **{"retriever": name, "label": self.labels[name], "shots": shots},
-                    **_rounded(of(name, shots, tasks), kind),
-                }
-                for key, tasks in (groups or {"": self.tasks}).items()
+                ({column: group} if groups else {}) | named(name, shots) | _rounded(kind, estimate(name, shots, tasks))
+                for group, tasks in (groups or {"": self.tasks}).items()
                 for shots in self.shots
                 for name in names
             ]
@@ -116,7 +104,17 @@ class Evaluation:
         return {
             "means": rows("mean"),
             "families": rows("mean", families, "family"),
-            "tasks": [self._task_json(result) for result in self.results],
+            "tasks": [
+                {
+                    "task": result.task,
+                    "family": result.family,
+                    **named(result.retriever, result.shots),
+                    "metric": result.metric,
+                    **_rounded("value", result.estimate),
+                    "rows": result.num_rows,
+                }
+                for result in self.results
+            ],
             "gains": {
                 "baseline": self.baseline,
                 "means": rows("gain"),
@@ -126,19 +124,7 @@ class Evaluation:
             "config": dict(self.config),
         }
 
-    def _task_json(self, result: TaskResult) -> dict[str, Json]:
-        return {
-            "task": result.task,
-            "family": result.family,
-            "retriever": result.retriever,
-            "label": self.labels[result.retriever],
-            "shots": result.shots,
-            "metric": result.metric,
-            **_rounded(result.estimate, "value"),
-            "rows": result.num_rows,
-        }
 
-
-def _rounded(estimate: Estimate, name: str) -> dict[str, Json]:
+def _rounded(name: str, estimate: Estimate) -> dict[str, Json]:
     low, high = estimate.interval
     return {name: round(estimate.value, 2), "low": round(low, 2), "high": round(high, 2)}

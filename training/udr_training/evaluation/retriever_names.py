@@ -16,26 +16,23 @@ _ITERATION = re.compile(r"iteration-\d+")
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Return a different short name for each: as few last parts of the path or name as make it unique.
+    """Return a unique short name for each of several different names: as few last parts of it as are unique.
 
     A run has the name of its directory, an iteration those of run and iteration.
-
-    Args:
-        names: all different.
     """
     parts = {name: _parts(name) for name in names}
     # An iteration is always shown with its run.
-    shown = {name: 2 if _ITERATION.fullmatch(own[-1]) else 1 for name, own in parts.items()}
+    num_parts = {name: 2 if _ITERATION.fullmatch(parts[name][-1]) else 1 for name in names}
     while True:
-        short = {name: "/".join(own[-shown[name] :]) for name, own in parts.items()}
+        short = {name: "/".join(parts[name][-num_parts[name] :]) for name in names}
         counts = Counter(short.values())
         ambiguous = [name for name in names if counts[short[name]] > 1]
-        extendable = [name for name in ambiguous if shown[name] < len(parts[name])]
+        extendable = [name for name in ambiguous if num_parts[name] < len(parts[name])]
         if not extendable:
             # Two spellings of one path have the same parts.
             return {name: name if name in ambiguous else short[name] for name in names}
         for name in extendable:
-            shown[name] += 1
+            num_parts[name] += 1
 
 
 def _parts(name: str) -> list[str]:
@@ -43,12 +40,12 @@ def _parts(name: str) -> list[str]:
         return [name]
     path = os.path.abspath(Path(name).expanduser()) if is_local(name) else name.removeprefix(PACKAGE)
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    # The model of a run or of an iteration has the name of its owner.
+    # The model of a run or an iteration is named by it.
     return parts[:-1] if len(parts) > 1 and parts[-1] == "model" else parts or [name]
 
 
 def run_of(name: str) -> Path | None:
-    """Return the run directory that a name is, or is inside of (``RUN/iteration-0/model``); None if there is none."""
+    """Return the run directory that a name is or lies in (``RUN/iteration-0/model``); None if there is none."""
     if name in BUILT_IN:
         return None
     folder = Path(name).expanduser()

@@ -1,8 +1,10 @@
 """The retrievers that an evaluation compares: random, BM25, an encoder, a run, the oracle."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from udr.data import ENCODER_WORDING, Pool, formatting
 from udr.models import SentenceEncoder
@@ -17,9 +19,7 @@ from udr_training.candidates import (
 )
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.retriever_names import BM25, ORACLE, RANDOM, model_of
-from udr_training.feedback import FeedbackLM, FeedbackStore, Progress, candidate_pairs, score_pairs
-
-TaskProgress = Callable[[str, Progress], None]
+from udr_training.feedback import FeedbackLM, FeedbackStore, OnProgress, candidate_pairs, score_pairs
 
 # As in training: random candidates can be better than similar ones.
 _RANDOM_SHARE = 0.5
@@ -44,11 +44,7 @@ class ComparedRetriever(Protocol):
 
 
 class NamedRetriever:
-    """A retriever by its name: ``random``, ``bm25``, an encoder, or a run directory.
-
-    Args:
-        name: the name.
-        seed: of random choices.
+    """A retriever by its name: ``random``, ``bm25``, an encoder, or a run directory; with a seed of random choices.
 
     Raises:
         ConfigError: the run is not finished.
@@ -77,62 +73,43 @@ class NamedRetriever:
         return [candidates.filled(query, rows, count) for query, rows in zip(queries, nearest, strict=True)]
 
 
-def load_retrievers(
-    config: EvaluationConfig, lm: FeedbackLM, scores: Path | None = None, progress: TaskProgress = lambda *_: None
-) -> list[ComparedRetriever]:
-    """Return the configured retrievers in order; the arguments are those of ``Oracle``.
-
-    Raises:
-        ConfigError: a run is not finished.
-        ModelError: there is no encoder of a name.
-    """
-    return [
-        Oracle(lm, config, scores, progress) if name == ORACLE else NamedRetriever(name, config.seed)
-        for name in config.retrievers
-    ]
-
-
+@dataclass(frozen=True)
 class Oracle:
     """Shows the candidates with the highest scores, by the feedback that training uses.
 
-    Args:
+    Attributes:
         lm: the language model, which scores and answers.
         config: has the number of candidates and of demonstrations before each.
         scores: the file of scores; None keeps them in memory.
         progress: called with the progress of scoring, by task.
     """
 
-    name = ORACLE
-
-    def __init__(
-        self,
-        lm: FeedbackLM,
-        config: EvaluationConfig,
-        scores: Path | None = None,
-        progress: TaskProgress = lambda *_: None,
-    ) -> None:
-        self._lm, self._config, self._scores, self._progress = lm, config, scores or _IN_MEMORY, progress
+    lm: FeedbackLM
+    config: EvaluationConfig
+    scores: Path | None = None
+    progress: OnProgress = lambda *_: None
+    name: ClassVar[str] = ORACLE
 
     @property
     def identity(self) -> dict[str, Json]:
         """What its demonstrations depend on, beside the task, the language model and the seed."""
         return {
-            "candidates": self._config.oracle_candidates,
+            "candidates": self.config.oracle_candidates,
             "random_share": _RANDOM_SHARE,
-            "context": self._config.oracle_context,
+            "context": self.config.oracle_context,
         }
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[list[Row]]:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
-        candidate_pool, lm = CandidatePool(pool, self._config.seed), self._lm
-        number = self._config.oracle_candidates
-        candidates = propose(candidate_pool, queries, first_neighbours(pool), number, _RANDOM_SHARE)
-        pairs = candidate_pairs(candidate_pool, queries, candidates, self._config.oracle_context)
-        with FeedbackStore(self._scores, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
-            label = f"{pool.task.name}, {ORACLE}"
-            scores = score_pairs(lm, store, pairs, lambda progress: self._progress(label, progress))
+        config, lm, candidate_pool = self.config, self.lm, CandidatePool(pool, self.config.seed)
+        neighbours = first_neighbours(pool)
+        candidates = propose(candidate_pool, queries, neighbours, config.oracle_candidates, _RANDOM_SHARE)
+        pairs = candidate_pairs(candidate_pool, queries, candidates, config.oracle_context)
+        on_progress = partial(self.progress, f"{pool.task.name}, {ORACLE}")
+        with FeedbackStore(self.scores or _IN_MEMORY, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
+            scores = score_pairs(lm, store, pairs, on_progress)
         rows = {row.id: row for row in pool.rows}
         ranked = [
             rank_candidates(query.id, {id: scores[query.id, id] for id in candidates[query.id]}) for query in queries
         ]
-        return [[rows[id] for id in best_first.candidates[:count]] for best_first in ranked]
+        return [[rows[id] for id in example.candidates[:count]] for example in ranked]

@@ -21,13 +21,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def exported(path: Path) -> Iterator[dict[str, Json]]:
-    """Yield a run's scored pairs, task by task, in the order of their proposal.
+    """Yield the scored pairs of the run in a directory, task by task, in the order of their proposal.
 
     Keys: ``task``, ``query_id``, ``demonstration_id``, ``prompt`` (the text before the option), ``prompt_tokens`` (its
     token ids; null for a remote model), ``options``, their ``log_likelihoods`` (sums over tokens), and ``score``.
-
-    Args:
-        path: the directory of ``udr feedback score`` or ``udr train``.
 
     Raises:
         ArtifactError: there is no run, or its tasks or its language model have changed.

@@ -81,15 +81,17 @@ class FeedbackRun:
         tasks = {name: TrainingTask.sample(task, config, min_candidates) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
         lm, dtype = _identify(self._config)
-        own: dict[str, Json] = {
+        all_sources: dict[str, Json] = {
+            **(sources or {}),
             "lm": lm,
             "lm_dtype": dtype,
             "lm_wording": formatting.LM_WORDING,
             "pools": {name: pool_digest(task.pool) for name, task in tasks.items()},
         }
-        local = {"lm": Path(self._config.lm).expanduser()} if hub.is_local(self._config.lm) else {}
-        paths = {"tasks": collection.root, "feedback": self._store, **local}
-        order = self.folder.claim(config, {**(sources or {}), **own}, paths)
+        paths = {"tasks": collection.root, "feedback": self._store}
+        if hub.is_local(self._config.lm):
+            paths["lm"] = Path(self._config.lm).expanduser()
+        order = self.folder.claim(config, all_sources, paths)
         # Random draws depend on the order of the tasks: keep the original one.
         self.tasks = {name: tasks[name] for name in order or tasks}
 

@@ -90,24 +90,23 @@ def score_pairs(
     keys = [text.key for _, text in rendered]
     # Copies with other ids share a key and are scored once.
     distinct = dict(zip(keys, rendered, strict=True))
-    known = store.get(distinct)
-    missing = sorted((key for key in distinct if key not in known), key=lambda key: _work_order(key, *distinct[key]))
+    stored = store.get(distinct)
+    missing = sorted((key for key in distinct if key not in stored), key=lambda key: _work_order(key, *distinct[key]))
     started = time.monotonic()
     done, total = 0, Work()
     for first in range(0, len(missing), block):
-        for planned, scored, work in _score_block(
-            lm, store, {key: distinct[key] for key in missing[first : first + block]}
-        ):
-            store.put(scored, work)
-            done, total = done + planned, total + work
+        planned = {key: distinct[key] for key in missing[first : first + block]}
+        for num_pairs, likelihoods, work in _score_block(lm, store, planned):
+            store.put(likelihoods, work)
+            done, total = done + num_pairs, total + work
             on_progress(Progress(done, len(missing), total.tokens, time.monotonic() - started))
     if total.cut:
         message = "%d of %d prompts were too long: demonstrations lost %d tokens"
         _LOG.warning(message, total.cut, total.pairs, total.lost)
     # Read back, so that a resumed run has exactly the numbers of an uninterrupted one.
-    known |= store.get(missing)
+    stored |= store.get(missing)
     return {
-        (pair.query.id, pair.demonstration.id): pair_score(pair, known[key])
+        (pair.query.id, pair.demonstration.id): pair_score(pair, stored[key])
         for key, (pair, _) in zip(keys, rendered, strict=True)
     }
 
@@ -126,15 +125,15 @@ def _score_block(
     for planned in lm.plan(prompts):
         # Another run with the same file may have scored some of them in the meantime.
         stored = store.get(keys[number] for number in planned)
-        numbers = [number for number in planned if keys[number] not in stored]
-        own = [prompts[number] for number in numbers]
+        missing = {keys[number]: prompts[number] for number in planned if keys[number] not in stored}
+        packed = list(missing.values())
         started = time.monotonic()
-        likelihoods = lm.score(own) if own else []
+        likelihoods = lm.score(packed) if packed else []
         work = Work(
-            pairs=len(own),
-            tokens=sum(prompt.num_tokens for prompt in own),
-            cut=sum(prompt.lost > 0 for prompt in own),
-            lost=sum(prompt.lost for prompt in own),
+            pairs=len(packed),
+            tokens=sum(prompt.num_tokens for prompt in packed),
+            cut=sum(prompt.lost > 0 for prompt in packed),
+            lost=sum(prompt.lost for prompt in packed),
             seconds=time.monotonic() - started,
         )
-        yield len(planned), dict(zip((keys[number] for number in numbers), likelihoods, strict=True)), work
+        yield len(planned), dict(zip(missing, likelihoods, strict=True)), work

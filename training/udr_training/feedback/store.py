@@ -23,6 +23,8 @@ CREATE TABLE IF NOT EXISTS score (lm INTEGER, demonstration INTEGER, query INTEG
 CREATE TABLE IF NOT EXISTS work (lm INTEGER PRIMARY KEY, pairs INTEGER, tokens INTEGER, cut INTEGER, lost INTEGER,
     seconds REAL);
 """
+# The number of a text, or NULL, in a statement.
+_ID = "(SELECT id FROM text WHERE digest = ?)"
 _FORMAT = 2
 # SQLite's application id of a store: "udrF".
 _APPLICATION = 0x75647246
@@ -87,7 +89,6 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
 
     def __init__(self, path: Path, lm: str, dtype: str, wording: str, *, read_only: bool = False) -> None:
         self._path = path
-        self._ids: dict[bytes, int] = {}
         model = (lm, dtype, wording)
         with self._errors():
             if read_only:
@@ -175,8 +176,8 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
             for key in keys:
                 row = self._connection.execute(
                     "SELECT log_likelihoods, num_tokens FROM score JOIN options USING (lm, query) "
-                    "WHERE lm = ? AND demonstration = ? AND query = ?",
-                    (self._lm, self._id(key.demonstration), self._id(key.query)),
+                    f"WHERE lm = ? AND demonstration = {_ID} AND query = {_ID}",
+                    (self._lm, key.demonstration, key.query),
                 ).fetchone()
                 if row is not None:
                     num_tokens = tuple(np.frombuffer(row[1], dtype="<u4").tolist())
@@ -196,43 +197,21 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
 
         A pair that another run has stored in the meantime keeps its numbers, which may already have been read.
         """
-        try:
-            with self._errors(), self._connection:
-                self._put(scores, work)
-        except FeedbackError:
-            # The rollback also removed the ids of new texts.
-            self._ids.clear()
-            raise
-
-    def _put(self, scores: Mapping[PairKey, Likelihoods], work: Work | None) -> None:
-        if work is not None:
-            self._connection.execute(
-                "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (lm) DO UPDATE SET "
-                "pairs = pairs + excluded.pairs, tokens = tokens + excluded.tokens, cut = cut + excluded.cut, "
-                "lost = lost + excluded.lost, seconds = seconds + excluded.seconds",
-                (self._lm, *astuple(work)),
-            )
         digests = {digest for key in scores for digest in (key.demonstration, key.query)}
-        self._connection.executemany("INSERT OR IGNORE INTO text (digest) VALUES (?)", [(each,) for each in digests])
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO options VALUES (?, ?, ?)",
-            [
-                (self._lm, self._id(query), np.array(num_tokens, dtype="<u4").tobytes())
-                for query, num_tokens in {key.query: item.num_tokens for key, item in scores.items()}.items()
-            ],
-        )
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO score VALUES (?, ?, ?, ?)",
-            [
-                (self._lm, self._id(key.demonstration), self._id(key.query), item.sums.astype("<f4").tobytes())
-                for key, item in scores.items()
-            ],
-        )
-
-    def _id(self, digest: bytes) -> int | None:
-        if digest not in self._ids:
-            number = self._value("SELECT id FROM text WHERE digest = ?", (digest,))
-            if number is None:
-                return None
-            self._ids[digest] = number
-        return self._ids[digest]
+        num_tokens = {key.query: np.array(item.num_tokens, dtype="<u4").tobytes() for key, item in scores.items()}
+        sums = [
+            (self._lm, key.demonstration, key.query, item.sums.astype("<f4").tobytes()) for key, item in scores.items()
+        ]
+        with self._errors(), self._connection:
+            if work is not None:
+                self._connection.execute(
+                    "INSERT INTO work VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (lm) DO UPDATE SET "
+                    "pairs = pairs + excluded.pairs, tokens = tokens + excluded.tokens, cut = cut + excluded.cut, "
+                    "lost = lost + excluded.lost, seconds = seconds + excluded.seconds",
+                    (self._lm, *astuple(work)),
+                )
+            insert = self._connection.executemany
+            insert("INSERT OR IGNORE INTO text (digest) VALUES (?)", [(digest,) for digest in digests])
+            options = [(self._lm, query, blob) for query, blob in num_tokens.items()]
+            insert(f"INSERT OR IGNORE INTO options VALUES (?, {_ID}, ?)", options)
+            insert(f"INSERT OR IGNORE INTO score VALUES (?, {_ID}, {_ID}, ?)", sums)

@@ -24,6 +24,7 @@ from udr_training.losses.length_batching import Features, embed
 
 # The labels are float32, which represents whole numbers exactly up to here.
 _MAX_KEY = 1 << 24
+_SETTINGS = ("ranking_weight", "score_margin", "score_temperature", "mini_batch")
 
 
 class CandidateLoss(nn.Module):
@@ -87,8 +88,7 @@ class CandidateLoss(nn.Module):
     @classmethod
     def of(cls, model: SentenceTransformer, config: TrainConfig) -> "CandidateLoss":
         """Return the loss of a training configuration."""
-        names = ("ranking_weight", "score_margin", "score_temperature", "mini_batch")
-        settings: dict[str, Any] = {name: getattr(config, name) for name in names}
+        settings: dict[str, Any] = {name: getattr(config, name) for name in _SETTINGS}
         return cls(model, config.loss, config.temperature or None, **settings)
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
@@ -126,22 +126,23 @@ class CandidateLoss(nn.Module):
         if bool((keys >= _MAX_KEY).any()):
             raise ValueError(f"keys must be below {_MAX_KEY}, found {int(keys.max())}")
         similarities = self.similarities(queries, candidates.flatten(0, 1))
-        own_columns = torch.arange(batch * length, device=labels.device).view(batch, length)
+        # The columns of each query's own candidates.
+        columns = torch.arange(batch * length, device=labels.device).view(batch, length)
         # The first of equal scores is the positive.
         best = scores.argmax(dim=1, keepdim=True)
-        positives = own_columns.gather(1, best).squeeze(1)
+        positives = columns.gather(1, best).squeeze(1)
         masked = not_negatives(keys[:, :-1].flatten(), keys[:, -1], positives)
         if self.score_margin:
             too_good = near_best(scores, self.score_margin).scatter(1, best, False)
-            masked = masked.scatter(1, own_columns, masked.gather(1, own_columns) | too_good)
+            masked = masked.scatter(1, columns, masked.gather(1, columns) | too_good)
         if self.kind == "epr":
             return in_batch_loss(similarities, positives, masked | ~hardest_only(scores).flatten()[None])
         contrast = in_batch_loss(similarities, positives, masked)
-        own = similarities.gather(1, own_columns)
+        lists = similarities.gather(1, columns)
         if self.kind == "kl":
-            ranking = kl_loss(own, scores, self.score_temperature)
+            ranking = kl_loss(lists, scores, self.score_temperature)
         else:
-            ranking = (listwise_loss if self.kind == "udr" else lambda_loss)(own, ranks_of(scores))
+            ranking = (listwise_loss if self.kind == "udr" else lambda_loss)(lists, ranks_of(scores))
         return self.ranking_weight * ranking + (1 - self.ranking_weight) * contrast
 
     def similarities(self, queries: Tensor, candidates: Tensor) -> Tensor:
@@ -156,5 +157,4 @@ class CandidateLoss(nn.Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """Return the settings for the model card."""
-        names = ("kind", "temperature", "ranking_weight", "score_margin", "score_temperature", "mini_batch")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("kind", "temperature", *_SETTINGS)}

@@ -1,9 +1,9 @@
 r"""The losses as pure functions of similarities, scores and ranks; ``CandidateLoss`` turns them into a module.
 
-Shapes: B queries a batch, l candidates a query, C candidates a batch. Similarities are the encoder's: dot products, or
-cosines divided by a temperature. Scores are the language model's. For both, higher is better. Rank 1 is the best
-score; equal scores share a rank. List losses raise ValueError if their shapes differ or l is 1, for which they would
-silently be zero.
+Shapes: B queries a batch, l candidates a query, C candidates a batch; similarities, scores and ranks of a query's own
+candidates are [B, l]. Similarities are the encoder's: dot products, or cosines divided by a temperature. Scores are the
+language model's. For both, higher is better. Rank 1 is the best score; equal scores share a rank. List losses raise
+ValueError if their shapes differ or l is 1, for which they would silently be zero.
 """
 
 import torch
@@ -12,11 +12,7 @@ from torch.nn import functional
 
 
 def ranks_of(scores: Tensor) -> Tensor:
-    """Return the rank of each score in its row, int64 [B, l]; equal scores share a rank: 1, 2, 2, 4.
-
-    Args:
-        scores: [B, l].
-    """
+    """Return the rank of each score in its row, int64 [B, l]; equal scores share a rank: 1, 2, 2, 4."""
     return 1 + (scores[:, None, :] > scores[:, :, None]).sum(dim=2)
 
 
@@ -26,10 +22,6 @@ def listwise_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
     .. math:: \sum_{i,j} \max(0, 1/r_i - 1/r_j) \log(1 + e^{s_j - s_i})
 
     A pair weighs more if its better candidate ranks higher, and if the two ranks are further apart.
-
-    Args:
-        similarities: [B, l].
-        ranks: [B, l].
     """
     _check_lists(similarities, ranks, "ranks")
     gains = 1.0 / ranks.to(similarities.dtype)
@@ -44,18 +36,14 @@ def lambda_loss(similarities: Tensor, ranks: Tensor) -> Tensor:
 
     Unlike in equation 5, a pair's weight depends on its positions π in the encoder's order, not on its ranks; and pairs
     are averaged, not summed (28 of them in a list of 8).
-
-    Args:
-        similarities: [B, l].
-        ranks: [B, l].
     """
     _check_lists(similarities, ranks, "ranks")
     # Stable, so that equal similarities have different positions too.
     positions = similarities.detach().argsort(dim=1, descending=True, stable=True).argsort(dim=1)
     gains = 1.0 / (1 + positions).to(similarities.dtype)
-    counted = ranks[:, :, None] < ranks[:, None, :]
+    is_better = ranks[:, :, None] < ranks[:, None, :]
     costs = functional.softplus(-_differences(similarities))
-    return (_differences(gains).abs() * counted * costs).sum() / counted.sum().clamp(min=1)
+    return (_differences(gains).abs() * is_better * costs).sum() / is_better.sum().clamp(min=1)
 
 
 def kl_loss(similarities: Tensor, scores: Tensor, score_temperature: float) -> Tensor:
@@ -63,12 +51,8 @@ def kl_loss(similarities: Tensor, scores: Tensor, score_temperature: float) -> T
 
     .. math:: KL(\mathrm{softmax}(scores / \tau) \,\|\, \mathrm{softmax}(similarities))
 
-    Mean over queries; 0 if the distributions are equal. LLM-R (Wang et al. 2023) distils its retriever this way.
-
-    Args:
-        similarities: [B, l].
-        scores: [B, l].
-        score_temperature: τ, above 0; the lower, the more weight the best candidate has.
+    Mean over queries; 0 if the distributions are equal. The lower τ, which is above 0, the more weight the best
+    candidate has. LLM-R (Wang et al. 2023) distils its retriever this way.
     """
     _check_lists(similarities, scores, "scores")
     target = functional.log_softmax(scores.to(similarities.dtype) / score_temperature, dim=1)
@@ -113,26 +97,20 @@ def not_negatives(candidate_keys: Tensor, query_keys: Tensor, positives: Tensor)
         query_keys: int64 [B].
         positives: int64 [B], the column of each query's best candidate.
     """
-    own = candidate_keys[None, :] == query_keys[:, None]
-    copies = candidate_keys[None, :] == candidate_keys[positives][:, None]
-    return (own | copies).scatter(1, positives[:, None], False)
+    of_query = candidate_keys[None, :] == query_keys[:, None]
+    of_positive = candidate_keys[None, :] == candidate_keys[positives][:, None]
+    return (of_query | of_positive).scatter(1, positives[:, None], False)
 
 
 def near_best(scores: Tensor, margin: float) -> Tensor:
-    """Return which of a query's candidates score within ``margin`` of its best, the best included: bool [B, l].
-
-    Args:
-        scores: [B, l].
-        margin: ε, at least 0.
-    """
+    """Return which of a query's candidates score within ``margin`` (at least 0) of its best or are it: bool [B, l]."""
     return scores >= scores.max(dim=1, keepdim=True).values - margin
 
 
 def hardest_only(scores: Tensor) -> Tensor:
     """Return each query's best and worst candidate, the two that EPR (Rubin et al. 2022) uses: bool [B, l].
 
-    Args:
-        scores: [B, l]; the first of equal scores counts.
+    The first of equal scores counts.
     """
     kept = torch.zeros_like(scores, dtype=torch.bool)
     kept.scatter_(1, scores.argmax(dim=1, keepdim=True), True)

@@ -36,17 +36,17 @@ def embed_twice(
     chunks = [split_by_length(columns, max_texts=mini_batch) for columns in groups]
     passes = [[_Pass(model, features) for features in group.features] for group in chunks]
     with torch.no_grad():
-        vectors = [[each.run() for each in group] for group in passes]
+        vectors = [[embedding.run() for embedding in group] for group in passes]
     leaves = [[vector.detach().requires_grad_() for vector in group] for group in vectors]
     # Outside autocast: only the model computes in reduced precision.
     with torch.enable_grad(), torch.autocast(model.device.type, enabled=False):
-        loss = loss_of_vectors([group.restore(own) for group, own in zip(chunks, leaves, strict=True)])
+        loss = loss_of_vectors([group.restore(rows) for group, rows in zip(chunks, leaves, strict=True)])
         gradients = torch.autograd.grad(loss, list(chain(*leaves)))
 
     def propagate(scale: Tensor) -> None:
         with torch.enable_grad():
-            for each, gradient in zip(chain(*passes), gradients, strict=True):
-                vectors = each.run()
+            for embedding, gradient in zip(chain(*passes), gradients, strict=True):
+                vectors = embedding.run()
                 if vectors.requires_grad:
                     torch.autograd.backward(vectors, gradient.to(vectors.dtype) * scale)
 

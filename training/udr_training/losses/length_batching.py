@@ -1,6 +1,6 @@
 """Embeds the columns of a training batch with little padding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,13 +56,7 @@ def embed(model: SentenceTransformer, columns: Sequence[Features], *, chunk_toke
 def split_by_length(
     columns: Sequence[Features], *, max_texts: int | None = None, chunk_tokens: int | None = None
 ) -> Chunks:
-    """Split columns into chunks of texts of similar length.
-
-    Args:
-        columns: l columns of B tokenised rows each.
-        max_texts: texts of a chunk; None limits the tokens instead.
-        chunk_tokens: tokens of a chunk, padding included; by default what keeps the device busy.
-    """
+    """Split columns (see ``embed``) into chunks of at most ``max_texts`` of similar length, or else by tokens."""
     merged = merge_feature_batches(list(columns))
     if merged is None or "input_ids" not in merged:
         # Columns of different kinds, or features that do not have a row per text (static embeddings, images).
@@ -75,17 +69,13 @@ def split_by_length(
         lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
     budget = chunk_tokens or _CHUNK_TOKENS.get(ids.device.type, _CHUNK_TOKENS["cuda"])
     order = lengths.argsort(descending=True, stable=True)
-    passes = _passes(lengths, order, max_texts, budget)
-    features = tuple(_select(merged, rows, int(lengths[rows[0]])) for rows in passes)
-    return Chunks(features, order.argsort(), len(columns))
-
-
-def _passes(lengths: Tensor, order: Tensor, max_texts: int | None, budget: int) -> Iterator[Tensor]:
-    first = 0
+    features, first = [], 0
     while first < len(order):
-        count = max_texts or max(1, budget // max(1, int(lengths[order[first]])))
-        yield order[first : first + count]
+        width = int(lengths[order[first]])
+        count = max_texts or max(1, budget // max(1, width))
+        features.append(_select(merged, order[first : first + count], width))
         first += count
+    return Chunks(tuple(features), order.argsort(), len(columns))
 
 
 def _select(features: Features, rows: Tensor, width: int) -> Features:

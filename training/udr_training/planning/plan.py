@@ -89,16 +89,9 @@ class RunPlan:
 
 
 def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Path | None = None) -> RunPlan:
-    """Measure the cost of a run; nothing is written.
+    """Measure the cost of a run; nothing is written. Arguments and errors are those of ``Run``.
 
-    Args:
-        path: the run directory; it need not exist.
-        collection: the tasks.
-        config: the run's configuration.
-        feedback: the file of scores; existing scores cost nothing.
-
-    Raises:
-        UdrError: as for ``Run``.
+    The directory and the file of scores need not exist; existing scores cost nothing.
     """
     check_optimizer(config.train.optimizer)
     train, folder = config.train, RunFolder(path)

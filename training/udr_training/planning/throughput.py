@@ -22,14 +22,14 @@ _PAIRS, _STEPS = 32, 3
 
 def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> float:
     """Return a language model's rate on pairs of one task; the whole task is faster if demonstrations recur often."""
-    some = pairs[:_PAIRS]
+    sample = pairs[:_PAIRS]
     with tempfile.TemporaryDirectory() as folder:
         with FeedbackStore(Path(folder) / "rate.sqlite", lm.fingerprint, lm.dtype, "") as store:
             # A warm-up.
-            score_pairs(lm, store, some[:1])
+            score_pairs(lm, store, sample[:1])
             started = time.monotonic()
-            score_pairs(lm, store, some)
-            return max(1, len(some) - 1) / (time.monotonic() - started)
+            score_pairs(lm, store, sample)
+            return max(1, len(sample) - 1) / (time.monotonic() - started)
 
 
 def seconds_per_step(

@@ -22,11 +22,9 @@ class ListFiles(TrainerCallback):
 
 
 def last_complete(checkpoints: Path, start: str) -> Path | None:
-    """Return the last complete checkpoint, ready to resume from; None if there is none.
+    """Return the last complete checkpoint in a folder, ready to resume from; None if there is none.
 
-    Args:
-        checkpoints: their folder.
-        start: the model that the training started from.
+    The training started from the model ``start``.
     """
     complete = [path.parent for path in checkpoints.glob(f"checkpoint-*/{_FILES}") if _is_complete(path)]
     for folder in complete:

@@ -19,8 +19,7 @@ BEST = "ndcg_mean"
 class RankValidation(SentenceEvaluator):
     """NDCG@8 and MRR of the encoder's order against the language model's scores, by task and their mean.
 
-    Args:
-        tasks: by name; tasks without validation queries are skipped.
+    Tasks without validation queries are skipped.
     """
 
     def __init__(self, tasks: Mapping[str, TaskExamples]) -> None:
@@ -37,7 +36,7 @@ class RankValidation(SentenceEvaluator):
         orders = {name: _orders(model, task) for name, task in self.tasks.items()}
         values: dict[str, float] = {}
         for name, metric in (("ndcg", ndcg), ("mrr", reciprocal_rank)):
-            by_task = {task: float(np.mean([metric(order) for order in own])) for task, own in orders.items()}
+            by_task = {task: float(np.mean(list(map(metric, orders[task])))) for task in orders}
             values |= {f"{name}_{task}": value for task, value in by_task.items()}
             values[f"{name}_mean"] = float(np.mean(list(by_task.values())))
         return values
@@ -46,18 +45,19 @@ class RankValidation(SentenceEvaluator):
 def _orders(model: SentenceTransformer, task: TaskExamples) -> list[list[int]]:
     """Return for each query the ranks of its candidates by score, in the encoder's order, nearest first."""
     rows = {row.id: row for row in task.pool.rows}
-    columns = {id: n for n, id in enumerate(sorted({id for each in task.validation for id in each.candidates}))}
+    ids = sorted({id for example in task.validation for id in example.candidates})
+    columns = {id: column for column, id in enumerate(ids)}
     queries = [formatting.row_query(task.pool.task, rows[example.query_id]) for example in task.validation]
-    demonstrations = [formatting.encoder_demonstration(task.pool.task, rows[id]) for id in columns]
+    demonstrations = [formatting.encoder_demonstration(task.pool.task, rows[id]) for id in ids]
     computed = model.similarity(
         model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False),
         model.encode_document(demonstrations, convert_to_tensor=True, show_progress_bar=False),
     )
     similarities: NDArray[np.floating] = computed.float().cpu().numpy().round(5)
     orders = []
-    for number, example in enumerate(task.validation):
-        own = -similarities[number, [columns[id] for id in example.candidates]]
+    for row, example in enumerate(task.validation):
+        distances = -similarities[row, [columns[id] for id in example.candidates]]
         # Ties by id: candidates are in the order of their scores, which would flatter the encoder.
-        nearest_first = sorted(zip(own, example.candidates, ranks(example.scores), strict=True))
+        nearest_first = sorted(zip(distances, example.candidates, ranks(example.scores), strict=True))
         orders.append([rank for _, _, rank in nearest_first])
     return orders

@@ -12,14 +12,10 @@ from udr_training.config import TrainConfig
 
 
 def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
-    """Return the encoder to train.
+    """Return the encoder to train, which starts from the model ``start``.
 
     With two towers, both start from the same weights; ``encode_query`` and ``encode_document`` use one each, and
     ``encode`` uses that of the demonstrations. A model that already has two towers keeps them.
-
-    Args:
-        config: the training's.
-        start: the model's name.
 
     Raises:
         ModelError: there is no encoder of that name.
@@ -67,15 +63,15 @@ def _load(config: TrainConfig, start: str) -> SentenceTransformer:
 
 
 def _set_pooling(model: SentenceTransformer, pooling: str) -> None:
-    found = [number for number, module in enumerate(_modules(model)) if isinstance(module, Pooling)]
-    if len(found) != 1:
+    positions = [position for position, module in enumerate(_modules(model)) if isinstance(module, Pooling)]
+    if len(positions) != 1:
         raise ConfigError(
-            f"train.pooling is {pooling!r}, which needs an encoder with one pooling module; this one has {len(found)}; "
-            "leave it at 'model'"
+            f"train.pooling is {pooling!r}, which needs an encoder with one pooling module; this one has "
+            f"{len(positions)}; leave it at 'model'"
         )
-    old: Any = model[found[0]]
+    old: Any = model[positions[0]]
     new: Any = Pooling(old.embedding_dimension, pooling, include_prompt=old.include_prompt)
-    model[found[0]] = new
+    model[positions[0]] = new
 
 
 def _add_adapters(model: SentenceTransformer, rank: int) -> None:
@@ -96,8 +92,8 @@ def merge_adapters(model: SentenceTransformer) -> None:
     for name, module in adapted:
         layer: Any = module
         layer.merge()
-        parent, _, own = name.rpartition(".")
-        setattr(model.get_submodule(parent), own, layer.get_base_layer())
+        parent, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, layer.get_base_layer())
     inner: Any = model.transformers_model
     inner._hf_peft_config_loaded = False
     for parameter in model.parameters():

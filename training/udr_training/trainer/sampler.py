@@ -13,11 +13,9 @@ from udr_training.candidates import RankedExample
 
 
 def task_probabilities(num_queries: Mapping[str, int], alpha: float) -> dict[str, float]:
-    """Return each task's probability to give the next batch: p_i ∝ q_i^α (paper, section 3.4).
+    """Return each task's probability to give the next batch, p_i ∝ q_i^α, from its number of training queries.
 
-    Args:
-        num_queries: training queries, by task.
-        alpha: 1 draws by size, 0 uniformly; the paper has 0.5.
+    α = 1 draws by size, 0 uniformly; the paper (section 3.4) has 0.5.
     """
     weights = {task: count**alpha for task, count in num_queries.items()}
     total = sum(weights.values())

@@ -60,16 +60,17 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
     num_queries = {name: len(task.training) for name, task in tasks.items()}
     num_batches = num_steps(config, num_queries)
     validation = RankValidation(tasks)
+    validates = bool(validation.tasks)
     checkpoints = folder / "checkpoints"
     last = last_complete(checkpoints, start)
-    arguments = _arguments(model, config, seed, checkpoints, num_batches, num_queries, validates=bool(validation.tasks))
+    arguments = _arguments(model, config, seed, checkpoints, num_batches, num_queries, validates=validates)
     # The untrained encoder is evaluated once, before the first step.
-    arguments.eval_on_start = bool(validation.tasks) and last is None
+    arguments.eval_on_start = validates and last is None
     trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=DatasetDict({name: dataset(task, config, seed) for name, task in tasks.items()}),
-        evaluator=validation if validation.tasks else None,
+        evaluator=validation if validates else None,
         loss=CandidateLoss.of(model, config),
     )
     # Both write to stdout, which is for results.
@@ -81,10 +82,10 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
         trainer.add_callback(tensorboard(folder / "tensorboard"))
     if sys.stderr.isatty():
         trainer.add_callback(ProgressBar)
-    if config.patience and validation.tasks:
+    if config.patience and validates:
         validations = config.patience * num_batches / config.epochs / _steps_between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
-    if config.validation and not validation.tasks:
+    if config.validation and not validates:
         _LOG.warning("too few queries to hold out a share of %g; using the last model", config.validation)
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)

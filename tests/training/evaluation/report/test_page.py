@@ -7,25 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.evaluation.report.invented import NAMES, RUN, invented, invented_history, invented_map
-from udr_training.evaluation import Estimate
-from udr_training.evaluation.report import (
-    REST,
-    Axis,
-    History,
-    Iteration,
-    LabelMap,
-    Line,
-    Look,
-    bar_row,
-    breakable,
-    element,
-    gain_row,
-    label_looks,
-    legend,
-    line_chart,
-    page,
-    scatter,
-)
+from udr_training.evaluation import Estimate, report
 
 VOID = {"meta", "link", "wbr"}
 
@@ -57,13 +39,13 @@ class Reader(HTMLParser):
         return [own for name, own in self.elements if name == tag and attributes.items() <= own.items()]
 
 
-FULL = page(invented(), [invented_history(), invented_history("another-run", 1)], invented_map())
-ONE = page(
+FULL = report.page(invented(), [invented_history(), invented_history("another-run", 1)], invented_map())
+ONE = report.page(
     invented({"topic": ("trec",)}, ("random", RUN), (4,), "random"),
-    [History("my-first-run", problem="its training wrote no metrics.jsonl")],
-    LabelMap(problem="no run was compared"),
+    [report.History("my-first-run", problem="its training wrote no metrics.jsonl")],
+    report.LabelMap(problem="no run was compared"),
 )
-MANY = page(
+MANY = report.page(
     invented({f"family_{f}": [f"task_{f}_{t}" for t in range(7)] for f in range(7)}, NAMES, (4,)),
     [],
     invented_map(20),
@@ -116,11 +98,13 @@ def test_gains_are_ordered_after_all_tasks_and_families() -> None:
 
 def test_names_are_escaped() -> None:
     name = '<script>alert("&")</script>'
-    text = page(invented({"<b>": ("trec",)}, ("bm25", name), (4,)), [History(name)], LabelMap(problem=name))
+    text = report.page(
+        invented({"<b>": ("trec",)}, ("bm25", name), (4,)), [report.History(name)], report.LabelMap(problem=name)
+    )
     assert not Reader(text).all("script") and "&lt;script&gt;" in text
-    drawn = element("rect", "<in>", class_='a"b', stroke_width=1.2345, rx=None, y=-0.001)
+    drawn = report.element("rect", "<in>", class_='a"b', stroke_width=1.2345, rx=None, y=-0.001)
     assert drawn == '<rect class="a&#34;b" stroke-width="1.23" y="0">&lt;in&gt;</rect>'
-    assert breakable("a_b/<c>") == "a_<wbr>b/<wbr>&lt;c&gt;"
+    assert report.breakable("a_b/<c>") == "a_<wbr>b/<wbr>&lt;c&gt;"
 
 
 @pytest.mark.parametrize(
@@ -134,21 +118,21 @@ def test_names_are_escaped() -> None:
     ],
 )
 def test_ticks_are_round_and_cover_all_values(values: list[float], ticks: tuple[float, ...]) -> None:
-    assert Axis.over(values).ticks == pytest.approx(ticks)
-    assert Axis.over([0, 1, 2], whole=True).ticks == Axis.over([1], whole=True).ticks == (0, 1, 2)
+    assert report.Axis.over(values).ticks == pytest.approx(ticks)
+    assert report.Axis.over([0, 1, 2], whole=True).ticks == report.Axis.over([1], whole=True).ticks == (0, 1, 2)
 
 
 def test_tick_labels_have_the_decimals_of_the_step() -> None:
-    assert [Axis((0, 0.05, 0.1)).label(tick) for tick in (0, 0.05, 0.1)] == ["0.00", "0.05", "0.10"]
-    assert [Axis((-10, 0, 10)).label(tick) for tick in (-10, 0)] == ["−10", "0"]
-    assert Axis((0, 500, 1000)).label(1000) == "1,000"
+    assert [report.Axis((0, 0.05, 0.1)).label(tick) for tick in (0, 0.05, 0.1)] == ["0.00", "0.05", "0.10"]
+    assert [report.Axis((-10, 0, 10)).label(tick) for tick in (-10, 0)] == ["−10", "0"]
+    assert report.Axis((0, 500, 1000)).label(1000) == "1,000"
 
 
 ESTIMATE = Estimate(50.0, np.linspace(40, 60, 1001))
 
 
 def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
-    row = bar_row(Axis((0, 50, 100)), "bm25", ESTIMATE, "base")
+    row = report.bar_row(report.Axis((0, 50, 100)), "bm25", ESTIMATE, "base")
     assert "<title>bm25: 50.0 [40.5, 59.5]</title>" in row and 'class="bar base"' in row
     assert '<rect x="0%" y="50%" width="50%"' in row
     assert '<line x1="40.5%" x2="59.5%"' in row
@@ -159,7 +143,7 @@ def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
 )
 def test_a_gains_dot_is_filled_if_its_interval_excludes_zero(shift: float, tone: str, text: str) -> None:
     gain = Estimate(50.0 + shift, ESTIMATE.samples + shift)
-    row = gain_row(Axis((-100, 0, 100)), "trec", gain)
+    row = report.gain_row(report.Axis((-100, 0, 100)), "trec", gain)
     assert f'class="dot {tone}"' in row and f"<b>{text}</b>" in row
     assert f'cx="{(150 + shift) / 2:g}%"' in row and '<line x1="50%" x2="50%" y1="0" y2="100%" class="zero">' in row
 
@@ -170,7 +154,9 @@ def positions(chart: str) -> list[tuple[float, float]]:
 
 
 def test_line_charts_have_higher_values_above_and_later_ones_to_the_right() -> None:
-    drawn = line_chart([Line("run", ((0, 1.0), (5, 3.0), (10, 2.0)), Look.of(0))], "step", "loss", "Loss")
+    drawn = report.line_chart(
+        [report.Line("run", ((0, 1.0), (5, 3.0), (10, 2.0)), report.Look.of(0))], "step", "loss", "Loss"
+    )
     first, second, third = positions(drawn)
     assert first[0] < second[0] < third[0] and third[0] - second[0] == pytest.approx(second[0] - first[0], abs=0.02)
     assert second[1] < third[1] < first[1]
@@ -178,30 +164,27 @@ def test_line_charts_have_higher_values_above_and_later_ones_to_the_right() -> N
 
 
 def test_series_differ_by_shape_and_dashes_as_by_colour() -> None:
-    swatches = legend({str(index): Look.of(index) for index in range(8)})
+    swatches = report.legend({str(index): report.Look.of(index) for index in range(8)})
     shapes = re.findall(r' d="([^"]*)" transform="translate\(13 7\)([^"]*)"', swatches)
     assert len(shapes) == len(set(shapes)) == 8
-    assert len({Look.of(index).line for index in range(8)}) == 8
+    assert len({report.Look.of(index).line for index in range(8)}) == 8
 
 
-def test_a_map_has_the_same_scale_in_both_directions() -> None:
-    drawn = scatter(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0]]), ["a", "b", "b"], "Map")
+def test_a_map_has_one_scale_and_its_rare_labels_share_the_last_mark() -> None:
+    drawn = report.scatter(np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0]]), ["a", "b", "b"], "Map")
     # Labels are ordered by frequency, points are not.
     (x0, y0), (x1, y1), (x2, y2) = positions(drawn)
     assert (x1 - x0) == pytest.approx(2 * (y0 - y2)) and x2 == x0 and y1 == y0
     assert re.findall(r'class="mark (series-\d)"', drawn) == ["series-1", "series-0", "series-0"]
-
-
-def test_many_labels_share_the_last_mark() -> None:
     labels = [str(number) for number in range(12) for _ in range(20 - number)]
-    looks = label_looks(labels)
-    assert list(looks) == ["0", "1", "2", "3", "4", "5", "6", REST]
+    looks = report.label_looks(labels)
+    assert list(looks) == ["0", "1", "2", "3", "4", "5", "6", report.REST]
     assert "all others" in MANY and "all others" not in FULL
 
 
 def test_ndcg_by_iteration_starts_untrained_and_is_that_of_the_kept_model() -> None:
-    first = Iteration(0, {}, {0: {"trec": 0.9}, 10: {"trec": 0.6}, 20: {"trec": 0.7}, 30: {"trec": 0.65}})
-    second = Iteration(1, {}, {10: {"trec": 0.9, "mean": 0.8}})
-    text = page(invented(), [History("my-first-run", (first, second))], LabelMap(problem="none"))
+    first = report.Iteration(0, {}, {0: {"trec": 0.9}, 10: {"trec": 0.6}, 20: {"trec": 0.7}, 30: {"trec": 0.65}})
+    second = report.Iteration(1, {}, {10: {"trec": 0.9, "mean": 0.8}})
+    text = report.page(invented(), [report.History("my-first-run", (first, second))], report.LabelMap(problem="none"))
     assert "mean of all tasks: from 0.9 at 0 to 0.8 at 2" in text
     assert "iteration 0: from 0.9 at 0 to 0.65 at 30" in text and "Learning curve" not in text

@@ -7,19 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.evaluation.report.invented import NAMES, invented
-from udr_training.evaluation import Estimate, Evaluation, TaskResult
-from udr_training.evaluation.report import (
-    counted,
-    facts,
-    interval,
-    is_clear,
-    markdown,
-    points,
-    signed,
-    summary,
-    table,
-    with_shots,
-)
+from udr_training.evaluation import Estimate, Evaluation, TaskResult, report
 
 CONFIG = invented().config
 
@@ -72,7 +60,7 @@ def test_json_has_means_families_tasks_and_gains() -> None:
 
 
 def test_table_ends_with_means_and_gains() -> None:
-    assert table(THREE).splitlines() == [
+    assert report.table(THREE).splitlines() == [
         "task            bm25               run                oracle",
         "a1              40.0               50.0               90.0",
         "a2              60.0               64.0               91.0",
@@ -80,26 +68,26 @@ def test_table_ends_with_means_and_gains() -> None:
         "mean            36.7 [34.8, 38.6]  40.0 [38.1, 41.9]  67.0 [65.1, 68.9]",
         "gain over bm25                     +3.3 [+3.3, +3.3]  +30.3 [+30.3, +30.3]",
     ]
-    assert "gain" not in table(ALONE) and "Gains" not in markdown(ALONE)
+    assert "gain" not in report.table(ALONE) and "Gains" not in report.markdown(ALONE)
 
 
 def test_summary_has_the_best_its_gain_and_how_certain_it_is() -> None:
-    assert summary(THREE) == (
+    assert report.summary(THREE) == (
         "With 4 demonstrations a prompt, run reaches 40.0 points on average over 3 tasks, 3.3 more than bm25 "
         "(95 % interval of the difference +3.3 to +3.3). "
         "The oracle, which reads the gold answers and is no retriever, reaches 67.0: the headroom."
     )
     expected = "With 4 demonstrations a prompt, bm25 reaches 40.0 points on a1 (95 % interval 38.1 to 41.9)."
-    assert summary(ALONE) == expected
+    assert report.summary(ALONE) == expected
     bm25, run = evaluation(a1={"bm25": 40, "run": 39}).results
     unpaired = replace(run, estimate=Estimate(39, run.estimate.samples[::-1]))
-    text = summary(replace(evaluation(a1={"bm25": 40, "run": 39}), results=(bm25, unpaired)))
+    text = report.summary(replace(evaluation(a1={"bm25": 40, "run": 39}), results=(bm25, unpaired)))
     assert "39.0 points on a1, 1.0 less than bm25 (95 % interval of the difference −4.8 to +2.8)" in text
     assert text.endswith("That interval includes 0: the difference may be chance.")
 
 
 def test_markdown_has_values_and_gains_of_all_tasks_families_and_tasks() -> None:
-    text = markdown(THREE)
+    text = report.markdown(THREE)
     for line in (
         "| mean of 3 tasks | 36.7 [34.8, 38.6] | 40.0 [38.1, 41.9] | 67.0 [65.1, 68.9] |",
         "| family a | 50.0 [48.1, 51.9] | 57.0 [55.1, 58.9] | 90.5 [88.6, 92.4] |",
@@ -107,43 +95,33 @@ def test_markdown_has_values_and_gains_of_all_tasks_families_and_tasks() -> None
         "- gains are over: bm25",
     ):
         assert line in text.splitlines()
-    assert "family a" not in markdown(evaluation(a1={"bm25": 40, "run": 50}, a2={"bm25": 60, "run": 64}))
-    assert r"|  | a\|b | \<c>\* |" in markdown(evaluation(a1={"a|b": 1, "<c>*": 2}))
+    assert "family a" not in report.markdown(evaluation(a1={"bm25": 40, "run": 50}, a2={"bm25": 60, "run": 64}))
+    assert r"|  | a\|b | \<c>\* |" in report.markdown(evaluation(a1={"a|b": 1, "<c>*": 2}))
 
 
 def test_every_number_of_demonstrations_has_its_tables() -> None:
-    headings = [line for line in markdown(invented()).splitlines() if line.startswith("## ")]
+    headings = [line for line in report.markdown(invented()).splitlines() if line.startswith("## ")]
     numbers = ("no demonstration", "1 demonstration", "4 demonstrations")
     assert headings == [*(f"## With {number}" for number in numbers), "## What was run"]
-    assert table(invented()).count("gain over bm25") == 3
+    assert report.table(invented()).count("gain over bm25") == 3
 
 
 def test_facts_have_models_samples_seeds_and_versions() -> None:
-    found = dict(facts(invented()))
-    assert found["my-first-run"] == NAMES[4] and found["my-first-run/iteration-0"] == NAMES[3]
-    assert found["oracle"] == "the best of 12 candidates, half of them random, scored after no demonstration"
-    assert found["test rows"] == "3,000, at most 250 a task" and found["pools"] == "whole"
-    assert found["udr"] == "0.1.0" and found["seed"].startswith("0,") and "2000 resamples" in found["intervals"]
-    assert "oracle" not in dict(facts(invented(retrievers=("bm25", "random"))))
+    titles = dict(report.facts(invented()))
+    assert titles["my-first-run"] == NAMES[4] and titles["my-first-run/iteration-0"] == NAMES[3]
+    assert titles["oracle"] == "the best of 12 candidates, half of them random, scored after no demonstration"
+    assert titles["test rows"] == "3,000, at most 250 a task" and titles["pools"] == "whole"
+    assert titles["udr"] == "0.1.0" and titles["seed"].startswith("0,") and "2000 resamples" in titles["intervals"]
+    assert "oracle" not in dict(report.facts(invented(retrievers=("bm25", "random"))))
 
 
-@pytest.mark.parametrize(
-    ("value", "plain", "gain"),
-    [
-        (9.44, "9.4", "+9.4"),
-        (-1.26, "−1.3", "−1.3"),
-        (0.04, "0.0", "0.0"),
-        (-0.04, "0.0", "0.0"),
-        (100, "100.0", "+100.0"),
-    ],
-)
-def test_numbers_have_one_decimal_and_zero_has_no_sign(value: float, plain: str, gain: str) -> None:
-    assert (points(value), signed(value)) == (plain, gain)
-
-
-def test_numbers_in_words_and_intervals() -> None:
-    assert [with_shots(number) for number in (0, 1, 2)] == ["no demonstration", "1 demonstration", "2 demonstrations"]
-    nouns = [counted(1, "family"), counted(2, "family"), counted(1200, "task")]
+def test_numbers_have_one_decimal_and_zero_has_no_sign_and_nouns_a_plural() -> None:
+    numbers = (9.44, -1.26, 0.04, -0.04, 100)
+    assert [report.points(value) for value in numbers] == ["9.4", "−1.3", "0.0", "0.0", "100.0"]
+    assert [report.signed(value) for value in numbers] == ["+9.4", "−1.3", "0.0", "0.0", "+100.0"]
+    shots = [report.with_shots(number) for number in (0, 1, 2)]
+    assert shots == ["no demonstration", "1 demonstration", "2 demonstrations"]
+    nouns = [report.counted(1, "family"), report.counted(2, "family"), report.counted(1200, "task")]
     assert nouns == ["1 family", "2 families", "1,200 tasks"]
-    assert interval(estimate(10)) == "[8.1, 11.9]" and interval(estimate(1), gain=True) == "[−0.9, +2.9]"
-    assert [is_clear(estimate(value)) for value in (3, -3, 1)] == [True, True, False]
+    assert report.interval(estimate(10)) == "[8.1, 11.9]" and report.interval(estimate(1), gain=True) == "[−0.9, +2.9]"
+    assert [report.is_clear(estimate(value)) for value in (3, -3, 1)] == [True, True, False]

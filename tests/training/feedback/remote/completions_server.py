@@ -44,8 +44,8 @@ def log_likelihood(context: str, option: str, tokenize: Callable[[str], list[str
     """Return the true log-likelihood of an option, and its number of tokens."""
     tokens = tokenize(context + option)
     ends = accumulate(map(len, tokens))
-    own = [value for value, end in zip(log_probabilities(tokens), ends, strict=True) if end > len(context)]
-    return math.fsum(value for value in own if value is not None), len(own)
+    values = [value for value, end in zip(log_probabilities(tokens), ends, strict=True) if end > len(context)]
+    return math.fsum(value for value in values if value is not None), len(values)
 
 
 LogProbs = dict[str, Any]
@@ -66,11 +66,6 @@ def _with(**changes: Callable[[LogProbs], Any]) -> Answer:
 
 def _values(change: Callable[[list[Any]], list[Any]]) -> Answer:
     return _with(token_logprobs=lambda answer: change(answer["token_logprobs"]))
-
-
-def _ending(value: object) -> Answer:
-    """Replace the log-probability of the prompt's last token."""
-    return _values(lambda values: [*values[:-2], value, -0.5])
 
 
 def _with_bos(text: str) -> LogProbs:
@@ -107,12 +102,7 @@ ANSWERS: dict[str, Answer] = {
     "late": _values(lambda values: [None, *values[:-1]]),
     "late, none missing": _values(lambda values: [None, 0.0, *values[1:-1]]),
     "of other text": _with(token_logprobs=lambda answer: log_probabilities(answer["tokens"][::-1])),
-    "not a number": _ending(math.nan),
-    "infinite": _ending(-math.inf),
-    "vLLM's infinite": _ending(-9999.0),
-    "above one": _ending(0.2),
-    "null": _ending(None),
-    "text": _ending("-1.5"),
+    "not a number": _values(lambda values: [*values[:-2], math.nan, -0.5]),
     "other tokens": _with(tokens=lambda answer: ["word"] * len(answer["tokens"])),
     "one too few": _values(lambda values: values[1:]),
     "shortened": lambda text: honest(text[-60:]),
@@ -123,13 +113,7 @@ ANSWERS: dict[str, Answer] = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed response.
-
-    Attributes:
-        status: of HTTP; 0 drops the connection, -1 is silent until the server stops.
-        body: text, as it is sent.
-        headers: of HTTP.
-    """
+    """A failed response; the status 0 drops the connection, -1 is silent until the server stops."""
 
     status: int
     body: str = '{"error": {"message": "out of\\norder"}}'
@@ -137,16 +121,13 @@ class Failure:
 
 
 class CompletionsServer(ThreadingHTTPServer):
-    """Answers on 127.0.0.1, in threads, and counts.
+    """Answers on 127.0.0.1, in threads, and keeps the bodies and the keys (authorization headers) of all requests.
 
     Attributes:
         answer: how it answers, one of ``ANSWERS``.
         failures: the responses to the next requests, in this order.
         always: the response to every request, if not None.
-        models: the names that it lists.
         seconds: how long a response takes.
-        bodies: the bodies of the requests, in the order received.
-        keys: their authorization headers.
         busiest: the largest number of open requests.
     """
 
@@ -229,8 +210,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
         raw = body.encode()
         self.send_response(status)
-        own = {"Content-Type": "application/json", "Content-Length": str(len(raw))}
-        for name, value in (own | (headers or {})).items():
+        standard = {"Content-Type": "application/json", "Content-Length": str(len(raw))}
+        for name, value in (standard | (headers or {})).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(raw)

@@ -49,13 +49,10 @@ def test_boundary_is_where_tokens_diverge_if_they_do_not_spell_the_text(
     assert whole.values(whole.option_start_after(alone)) == expected
 
 
-def test_reported_number_of_generated_tokens_counts_if_tokens_do_not_spell_the_text() -> None:
+def test_tokens_that_do_not_spell_the_text_are_counted_and_a_truncated_context_refused() -> None:
     tokens = ["\ufffd", "\ufffd", ":", "b"]
     assert read_echo("\u20ac: b", response(tokens, usage={"completion_tokens": 0})).tokens == tuple(tokens)
     assert read_echo("\u20ac: b", response([*tokens, "d"])).tokens == tuple(tokens)
-
-
-def test_truncated_context_is_refused() -> None:
     alone = read_echo("one two three four five", response(["two", "three", "four", "five", "x"]))
     whole = read_echo("one two three four five six", response(["three", "four", "five", "six", "x"]))
     with pytest.raises(EchoError, match="different tokens alone and before an option, from 'two' on"):

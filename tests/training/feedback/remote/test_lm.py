@@ -10,15 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.training.feedback.remote.completions_server import (
-    CompletionsServer,
-    Failure,
-    log_likelihood,
-    running,
-    tokenize,
-    tokenize_ascii,
-)
-from udr.cli import main
+from tests.training.conftest import Udr
+from tests.training.feedback.remote import completions_server as fake
+from tests.training.feedback.remote.completions_server import CompletionsServer, Failure
 from udr.data import Pool, formatting
 from udr.errors import ConfigError, FeedbackError
 from udr_training.feedback import FeedbackStore, Pair, option_values, pair_prompt, score, score_pairs
@@ -29,7 +23,7 @@ from udr_training.feedback.remote import RemoteLM, RequestPolicy, retry_after_se
 @pytest.fixture
 def server() -> Iterator[CompletionsServer]:
     before = threading.active_count()
-    with running() as started:
+    with fake.running() as started:
         yield started
     assert threading.active_count() == before
 
@@ -60,10 +54,6 @@ def lm(server: CompletionsServer, policy: RequestPolicy) -> RemoteLM:
     return RemoteLM(server.url, "words", policy=policy)
 
 
-def one_at_a_time(server: CompletionsServer, **more: Any) -> RemoteLM:
-    return RemoteLM(server.url, "words", policy=RequestPolicy(concurrency=1), **more)
-
-
 def prompt(parts: list[str], options: list[str]) -> Prompt:
     def tokens(texts: list[str]) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(map(ord, text)) for text in texts)
@@ -78,8 +68,10 @@ def pairs_of(pool: Pool, count: int) -> list[Pair]:
     return [Pair(pool.task, pool.rows[number % 5], pool.rows[5 + number // 5]) for number in range(count)]
 
 
-def assert_true(likelihoods: Likelihoods, context: str, options: tuple[str, ...], tokenize: Any = tokenize) -> None:
-    expected = [log_likelihood(context, option, tokenize) for option in options]
+def assert_true(
+    likelihoods: Likelihoods, context: str, options: tuple[str, ...], tokenize: Any = fake.tokenize
+) -> None:
+    expected = [fake.log_likelihood(context, option, tokenize) for option in options]
     assert likelihoods.sums.tolist() == pytest.approx([total for total, _ in expected])
     assert likelihoods.num_tokens == tuple(count for _, count in expected)
 
@@ -102,7 +94,6 @@ def test_server_with_real_numbers_passes_the_check(server: CompletionsServer) ->
         ("in a template", "tokens follow the prompt, ' assistant: and', instead of one"),
         ("one too few", r"it returns \d+ log-probabilities for \d+ tokens"),
         ("zeros", "all log-probabilities are zero"),
-        ("late", "token ' pencil' has the log-probability None"),
     ],
 )
 def test_server_without_real_numbers_is_refused(server: CompletionsServer, answer: str, message: str) -> None:
@@ -157,13 +148,8 @@ def test_key_is_sent_and_never_shown(
 
 
 def test_fingerprint_depends_on_address_model_and_limit() -> None:
-    names = [
-        ("http://a/v1", "x", None),
-        ("http://a/v1", "y", None),
-        ("http://b/v1", "x", None),
-        ("http://a/v1", "x", 9),
-    ]
-    fingerprints = [RemoteLM(url, model, characters=characters).fingerprint for url, model, characters in names]
+    names = [("a", "x", None), ("a", "y", None), ("b", "x", None), ("a", "x", 9)]
+    fingerprints = [RemoteLM(f"http://{host}/v1", model, characters=limit).fingerprint for host, model, limit in names]
     assert len(set(fingerprints)) == 4
     # As in earlier versions, so that their scores stay valid.
     assert fingerprints[0] == "remote-3f99e9328c078ca1"
@@ -202,7 +188,7 @@ def test_characters_of_several_tokens_do_not_move_the_boundary(server: Completio
     context, options = "Caf\u00e9: \U0001f600 gut\nCaf\u00e9:", (" \U0001f600 gut", " gut", "\u00e9")
     (likelihoods,) = lm.score([prompt([context], list(options))])
     assert likelihoods.num_tokens == (3, 1, 1)
-    assert_true(likelihoods, context, options, tokenize_ascii)
+    assert_true(likelihoods, context, options, fake.tokenize_ascii)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +211,7 @@ def test_failed_run_keeps_its_scores_and_computes_only_the_rest(
     server: CompletionsServer, pools: dict[str, Pool], tmp_path: Path
 ) -> None:
     pairs = pairs_of(pools["reviews"], 10)
-    lm = one_at_a_time(server, commit_prompts=4)
+    lm = RemoteLM(server.url, "words", policy=RequestPolicy(concurrency=1), commit_prompts=4)
 
     def open_store() -> FeedbackStore:
         return FeedbackStore(tmp_path / "feedback.sqlite", lm.fingerprint, lm.dtype, "w")
@@ -306,7 +292,9 @@ def test_retry_after_is_read(header: str | None, seconds: float) -> None:
     assert retry_after_seconds(header, datetime(2026, 2, 3, 10, tzinfo=UTC)) == seconds
 
 
-def test_silent_server_is_retried_and_then_fails(server: CompletionsServer, policy: RequestPolicy) -> None:
+def test_silent_server_is_retried_and_then_fails_and_a_closed_port_is_named(
+    server: CompletionsServer, policy: RequestPolicy
+) -> None:
     brief = RequestPolicy(attempts=2, timeout_seconds=0.1, sleep=policy.sleep)
     server.failures = [Failure(-1)]
     (likelihoods,) = RemoteLM(server.url, "words", policy=brief).score([A_B])
@@ -314,10 +302,7 @@ def test_silent_server_is_retried_and_then_fails(server: CompletionsServer, poli
     server.always = Failure(-1)
     with pytest.raises(FeedbackError, match=r"no response within 0.1 seconds, at attempt 2"):
         RemoteLM(server.url, "words", policy=brief).score([A_B])
-
-
-def test_closed_port_is_named(policy: RequestPolicy) -> None:
-    with running() as stopped:
+    with fake.running() as stopped:
         url = stopped.url
     with pytest.raises(FeedbackError, match=f"{url}/models: cannot be reached"):
         RemoteLM.connect(url, policy)
@@ -335,7 +320,7 @@ TOO_LONG = '{"message": "This model\'s maximum context length is 512 tokens."}'
         (
             Failure(429, headers={"Retry-After": "3600"}),
             1,
-            "HTTP 429: out of order, at attempt 1, which requests a pause of 3600 seconds",
+            "HTTP 429: .*, at attempt 1, which requests a pause of 3600",
         ),
         (Failure(400, TOO_LONG), 1, "a prompt of 3 characters is too long for the model .*512 tokens"),
         (Failure(404, '{"error": {"message": "no model words"}}'), 1, r"refused \(HTTP 404: no model words\); check"),
@@ -364,22 +349,19 @@ def test_open_requests_are_cancelled_if_one_fails(server: CompletionsServer) -> 
 
 
 def test_commands_score_export_and_count_a_remote_models_pairs(
-    server: CompletionsServer, tasks: Path, pools: dict[str, Pool], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    udr: Udr, server: CompletionsServer, tasks: Path, reviews: Pool, tmp_path: Path
 ) -> None:
-    run = str(tmp_path / "run")
-    sizes = ["--tasks", "reviews", "--queries", "3", "--candidates", "2", "--out", run]
+    run = tmp_path / "run"
+    sizes = ["--tasks", "reviews", "--queries", 3, "--candidates", 2, "--out", run]
     for _ in range(2):
-        assert main(["feedback", "score", str(tasks), "--lm", f"{server.url}?model=words", *sizes]) == 0
-    capsys.readouterr()
-    assert main(["feedback", "export", run]) == 0
-    pairs = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert udr("feedback", "score", tasks, "--lm", f"{server.url}?model=words", *sizes)[0] == 0
+    pairs = [json.loads(line) for line in udr("feedback", "export", run)[1].splitlines()]
     assert len(pairs) == 6
-    rows = {row.id: row for row in pools["reviews"].rows}
+    rows = {row.id: row for row in reviews.rows}
     for exported in pairs:
-        pair = Pair(pools["reviews"].task, rows[exported["query_id"]], rows[exported["demonstration_id"]])
+        pair = Pair(reviews.task, rows[exported["query_id"]], rows[exported["demonstration_id"]])
         assert exported["prompt"] == pair.text().before_options and exported["prompt_tokens"] is None
-        expected = [log_likelihood(exported["prompt"], option)[0] for option in exported["options"]]
+        expected = [fake.log_likelihood(exported["prompt"], option)[0] for option in exported["options"]]
         assert exported["log_likelihoods"] == pytest.approx(expected, abs=1e-4)
-    assert main(["feedback", "stats", run, "--json"]) == 0
-    numbers = json.loads(capsys.readouterr().out)
+    numbers = json.loads(udr("feedback", "stats", run, "--json")[1])
     assert (numbers["pairs"], numbers["scored"]) == (6, 6)

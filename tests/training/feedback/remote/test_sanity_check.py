@@ -55,7 +55,7 @@ def test_problem_is_named(answer: str, parts: list[str]) -> None:
     assert problem is not None and all(part in problem for part in parts)
 
 
-@pytest.mark.parametrize("answer", ["not a number", "infinite", "vLLM's infinite", "above one", "null", "text", "late"])
+@pytest.mark.parametrize("answer", ["not a number", "late"])
 def test_invalid_number_is_refused(answer: str) -> None:
     with pytest.raises(EchoError, match="has the log-probability"):
         find_problem(*map(ANSWERS[answer], sanity_check.TEXTS))
@@ -64,10 +64,8 @@ def test_invalid_number_is_refused(answer: str) -> None:
 def test_small_changes_between_requests_are_rounding_and_large_ones_a_problem() -> None:
     once, thrice, odd = sanity_check.TEXTS
     assert find_problem(changed(once, seven=0.4, horse=-0.4), honest(thrice), changed(odd, river=-0.4)) is None
-    problem = find_problem(changed(once, seven=2.5), honest(thrice), honest(odd))
-    assert (
-        problem is not None and "' seven' changes with the text after it" in problem and "not the prompt's" in problem
-    )
+    problem = find_problem(changed(once, seven=2.5), honest(thrice), honest(odd)) or ""
+    assert "' seven' changes with the text after it" in problem and "not the prompt's" in problem
 
 
 def test_model_that_does_not_learn_from_its_context_is_refused() -> None:

@@ -15,27 +15,13 @@ _BAR, _CAP, _DOT = 14, 8, 4.5
 
 
 def bar_row(axis: Axis, label: str, estimate: Estimate, kind: str) -> Markup:
-    """Return a row with a bar from 0 to a value, and its interval.
-
-    Args:
-        axis: starts at 0.
-        label: the row's name.
-        estimate: the value.
-        kind: the bar's class.
-    """
-    bar = _centred(_BAR, x=0.0, width=axis.share(estimate.value), class_=f"bar {kind}")
+    """Return a row with a bar of class ``kind`` from 0, where the axis starts, to a value, and with its interval."""
+    bar = _rectangle(x="0%", width=_percent(axis.share(estimate.value)), height=_BAR, class_=f"bar {kind}")
     return _row(axis, label, points(estimate.value), interval(estimate), bar, _whisker(axis, estimate))
 
 
 def gain_row(axis: Axis, label: str, gain: Estimate, kind: str | None = None) -> Markup:
-    """Return a row with a gain as a dot: filled if the interval excludes 0, else hollow.
-
-    Args:
-        axis: includes 0.
-        label: the row's name.
-        gain: the gain.
-        kind: the row's class.
-    """
+    """Return a row of class ``kind`` with a gain as a dot, filled if the interval excludes 0, on an axis with 0."""
     tone = ("up" if gain.value > 0 else "down") if is_clear(gain) else "unclear"
     zero = _vertical(axis, 0.0, "zero")
     dot = element("circle", cx=_percent(axis.share(gain.value)), cy="50%", r=_DOT, class_=f"dot {tone}")
@@ -44,14 +30,7 @@ def gain_row(axis: Axis, label: str, gain: Estimate, kind: str | None = None) ->
 
 
 def bar_table(axis: Axis, heads: tuple[str, str], rows: Sequence[Markup], kind: str = "") -> Markup:
-    """Return rows as a table, with the axis below.
-
-    Args:
-        axis: the rows'.
-        heads: names of the first and the last column.
-        rows: from the functions above.
-        kind: the table's second class.
-    """
+    """Return rows on the same axis as a table, with the names of its first and last column, and the axis below."""
     # The heads are for screen readers; the columns are clear to those who see them.
     columns = {"name": heads[0], "plot": "drawing", "num": heads[1]}.items()
     head = [element("th", element("span", text, class_="hidden"), scope="col", class_=name) for name, text in columns]
@@ -82,15 +61,15 @@ def _vertical(axis: Axis, value: float, kind: str) -> Markup:
 def _whisker(axis: Axis, estimate: Estimate) -> Markup:
     low, high = (axis.share(end) for end in estimate.interval)
     line = element("line", x1=_percent(low), x2=_percent(high), y1="50%", y2="50%", class_="whisker")
-    return line + Markup().join(_centred(_CAP, x=end, width=None, class_="cap") for end in (low, high))
+    caps = [_rectangle(x=_percent(end), width=1.5, height=_CAP, class_="cap", left=0.75) for end in (low, high)]
+    return line + Markup().join(caps)
 
 
-def _centred(height: float, *, x: float, width: float | None, class_: str) -> Markup:
-    """Return a rectangle around the row's middle; without a width it is a cap, as wide as a whisker is thick."""
+def _rectangle(x: str, width: float | str, height: float, class_: str, left: float = 0.0) -> Markup:
+    """Return a rectangle around the row's middle, moved to the left."""
     # The row's height is unknown here: y is its middle, and the transform moves up by half of the rectangle.
-    shift = f"translate({'-0.75' if width is None else '0'} {number(-height / 2)})"
-    wide = 1.5 if width is None else _percent(width)
-    return element("rect", x=_percent(x), y="50%", width=wide, height=height, transform=shift, class_=class_)
+    shift = f"translate({number(-left)} {number(-height / 2)})"
+    return element("rect", x=x, y="50%", width=width, height=height, transform=shift, class_=class_)
 
 
 def _percent(share: float) -> str:

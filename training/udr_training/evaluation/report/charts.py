@@ -59,14 +59,22 @@ def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str) ->
     x_axis = Axis.over([x for line in lines for x, _ in line.points], whole=True)
     heights = [y for line in lines for _, y in line.points]
     y_axis = Axis.over([*heights, *(end for line in lines for ends in line.intervals for end in ends)])
-    bold = [line for line in lines if line.look is not None]
-    drawn = [_grid(x_axis, y_axis, x_title, y_title)]
+    content = _grid(x_axis, y_axis, x_title, y_title)
     for index, line in enumerate(lines):
         offset = _OFFSET * (index - (len(lines) - 1) / 2) if line.intervals else 0.0
-        drawn.append(_line(line, offset, x_axis, y_axis))
-    description = f"{title}. " + "; ".join(_in_words(line) for line in bold)
+        content.append(_line(line, offset, x_axis, y_axis))
+    description = f"{title}. " + "; ".join(_in_words(line) for line in lines if line.look is not None)
     titles = element("title", title), element("desc", description)
-    return element("svg", *titles, *drawn, class_="chart", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img")
+    return element("svg", *titles, *content, class_="chart", viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img")
+
+
+def line_figure(
+    title: str, lines: Sequence[Line], x_title: str, y_title: str, *, heading: bool = True, note: str = ""
+) -> Figure:
+    """Return a line chart with its legend and note, and with its title as heading unless the page has one."""
+    chart = line_chart(lines, x_title, y_title, title)
+    looks = {line.label: line.look for line in lines if line.look is not None}
+    return Figure(title if heading else "", chart, legend(looks), note)
 
 
 def _in_words(line: Line) -> str:
@@ -84,58 +92,48 @@ def _y(axis: Axis, value: float) -> float:
     return _HEIGHT - _BOTTOM - axis.share(value) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _grid(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> Markup:
-    drawn = [element("text", y_title, x=0, y=12, class_="axis-title")]
+def _grid(x_axis: Axis, y_axis: Axis, x_title: str, y_title: str) -> list[Markup]:
+    grid = [element("text", y_title, x=0, y=12, class_="axis-title")]
     for tick in y_axis.ticks:
         y = _y(y_axis, tick)
-        drawn.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"))
-        drawn.append(element("text", y_axis.label(tick), x=_LEFT - 8, y=y + 4, text_anchor="end"))
+        grid.append(element("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"))
+        grid.append(element("text", y_axis.label(tick), x=_LEFT - 8, y=y + 4, text_anchor="end"))
     for tick in x_axis.ticks:
-        drawn.append(
-            element("text", x_axis.label(tick), x=_x(x_axis, tick), y=_HEIGHT - _BOTTOM + 18, text_anchor="middle")
-        )
+        x = _x(x_axis, tick)
+        grid.append(element("text", x_axis.label(tick), x=x, y=_HEIGHT - _BOTTOM + 18, text_anchor="middle"))
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    drawn.append(element("text", x_title, x=middle, y=_HEIGHT - 6, text_anchor="middle", class_="axis-title"))
-    return Markup().join(drawn)
+    return [*grid, element("text", x_title, x=middle, y=_HEIGHT - 6, text_anchor="middle", class_="axis-title")]
 
 
 def _line(line: Line, offset: float, x_axis: Axis, y_axis: Axis) -> Markup:
-    look, places = line.look, [(_x(x_axis, x) + offset, _y(y_axis, y)) for x, y in line.points]
-    path = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in places)
+    look, coordinates = line.look, [(_x(x_axis, x) + offset, _y(y_axis, y)) for x, y in line.points]
+    path = "M" + "L".join(f"{number(x)} {number(y)}" for x, y in coordinates)
     if look is None:
         return element("path", element("title", line.label), d=path, class_="line faint")
-    drawn = [element("path", d=path, class_=look.line)]
-    for (x, _), (low, high) in zip(places, line.intervals, strict=False):
-        ends = _y(y_axis, low), _y(y_axis, high)
-        drawn.append(element("line", x1=x, x2=x, y1=ends[0], y2=ends[1], class_=f"line {look.kind}"))
-    drawn += [mark(look, x, y) for x, y in (places if len(places) <= _MOST_MARKS else places[-1:])]
-    return element("g", element("title", _in_words(line)), *drawn)
+    intervals = [
+        element("line", x1=x, x2=x, y1=_y(y_axis, low), y2=_y(y_axis, high), class_=f"line {look.kind}")
+        for (x, _), (low, high) in zip(coordinates, line.intervals, strict=False)
+    ]
+    marked = coordinates if len(coordinates) <= _MOST_MARKS else coordinates[-1:]
+    title, drawn = element("title", _in_words(line)), element("path", d=path, class_=look.line)
+    return element("g", title, drawn, *intervals, *(mark(look, x, y) for x, y in marked))
 
 
 def legend(looks: Mapping[str, Look], *, lines: bool = True) -> Markup:
-    """Return the legend.
-
-    Args:
-        looks: by label.
-        lines: draw the marks on lines.
-    """
+    """Return the legend of labels and their looks, with the marks on lines or alone."""
     items = []
     for label, look in looks.items():
-        drawn = element("path", d="M0 7H26", class_=look.line) if lines else ""
-        swatch = element("svg", drawn, mark(look, 13, 7), class_="swatch", width=26, height=14, aria_hidden="true")
+        line = element("path", d="M0 7H26", class_=look.line) if lines else ""
+        swatch = element("svg", line, mark(look, 13, 7), class_="swatch", width=26, height=14, aria_hidden="true")
         items.append(element("li", swatch, element("span", label)))
     return element("ul", *items, class_="legend")
 
 
 def label_looks(labels: Sequence[str]) -> dict[str, Look]:
-    """Return the looks of labels, the most frequent first; if there are too many, the rest share the look of ``REST``.
-
-    Args:
-        labels: of all points.
-    """
-    known = [label for label, _ in sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))]
-    shown = known if len(known) <= SERIES else [*known[: SERIES - 1], REST]
-    return {label: Look.of(index) for index, label in enumerate(shown)}
+    """Return the looks of all points' labels, the most frequent first; if there are too many, the rest are ``REST``."""
+    distinct = [label for label, _ in sorted(Counter(labels).items(), key=lambda item: (-item[1], item[0]))]
+    marked = distinct if len(distinct) <= SERIES else [*distinct[: SERIES - 1], REST]
+    return {label: Look.of(index) for index, label in enumerate(marked)}
 
 
 REST = "all others"
@@ -143,18 +141,13 @@ REST = "all others"
 
 
 def scatter(points: NDArray[np.float64], labels: Sequence[str], title: str) -> Markup:
-    """Return points on a map, marked by label; both directions have the same scale.
-
-    Args:
-        points: [count, 2].
-        labels: of the points.
-        title: the map's title, for screen readers.
-    """
+    """Return points [count, 2] on a map, marked by label; both directions have the same scale."""
     looks = label_looks(labels)
     middle = (points.max(axis=0) + points.min(axis=0)) / 2
     reach = float(np.abs(points - middle).max()) or 1.0
-    places = (points - middle) / reach * (_MAP / 2 - _EDGE) * (1, -1) + _MAP / 2
-    drawn = [element("rect", x=0.5, y=0.5, width=_MAP - 1, height=_MAP - 1, rx=6, class_="frame")]
-    for (x, y), label in zip(places.tolist(), labels, strict=True):
-        drawn.append(mark(looks[label if label in looks else REST], x, y, 3.0))
-    return element("svg", element("title", title), *drawn, class_="chart map", viewBox=f"0 0 {_MAP} {_MAP}", role="img")
+    coordinates = (points - middle) / reach * (_MAP / 2 - _EDGE) * (1, -1) + _MAP / 2
+    content = [element("title", title)]
+    content.append(element("rect", x=0.5, y=0.5, width=_MAP - 1, height=_MAP - 1, rx=6, class_="frame"))
+    for (x, y), label in zip(coordinates.tolist(), labels, strict=True):
+        content.append(mark(looks[label if label in looks else REST], x, y, 3.0))
+    return element("svg", *content, class_="chart map", viewBox=f"0 0 {_MAP} {_MAP}", role="img")

@@ -55,12 +55,7 @@ class LabelMap:
 
 
 def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
-    """Return the map of the first classification task, by the best run that was compared and the encoder it came from.
-
-    Args:
-        evaluation: has the retrievers and tasks.
-        collection: the tasks.
-    """
+    """Return the map of the first classification task, by the best run and the encoder that it started from."""
     tasks = [folder for folder in collection.tasks.values() if folder.task.kind is Kind.CLASSIFICATION]
     runs = [name for name in evaluation.labels if run_of(name) is not None]
     if not tasks or not runs:
@@ -91,14 +86,10 @@ def _panel(title: str, pool: Pool, encoder: Encoder) -> Panel:
 
 
 def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Return vectors along their two directions of largest variance, and each direction's share of it.
+    """Return vectors [rows, dimension] along their two directions of largest variance, and each one's share of it.
 
-    Args:
-        vectors: [rows, dimension].
-
-    Returns:
-        Points [rows, 2], and two shares from 0 to 1. A direction's largest entry is positive, so that the same
-        vectors give the same map.
+    Points are [rows, 2], shares from 0 to 1. The largest entry of a direction is positive, so that the same vectors
+    give the same map.
     """
     centred = vectors - vectors.mean(axis=0)
     _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
@@ -113,12 +104,7 @@ def project(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[fl
 
 
 def same_label(labels: Sequence[str], vectors: NDArray[np.float32]) -> float:
-    """Return the share of rows whose nearest other row, by dot product, has the same label.
-
-    Args:
-        labels: of the rows, at least two.
-        vectors: [rows, dimension].
-    """
+    """Return the share of at least two rows, [rows, dimension], whose nearest other by dot product has their label."""
     similarities = vectors @ vectors.T
     np.fill_diagonal(similarities, -np.inf)
     array = np.array(labels)

@@ -50,11 +50,7 @@ class History:
 
 
 def histories(labels: Mapping[str, str]) -> list[History]:
-    """Return the history of each run among the retrievers; models of the same run share it.
-
-    Args:
-        labels: short names by full names.
-    """
+    """Return the history of each run among retrievers, given by full and short names; models of a run share it."""
     folders: dict[Path, str] = {}
     for name in labels:
         folder = run_of(name)
@@ -67,7 +63,7 @@ def _history(folder: Path, label: str) -> History:
     try:
         iterations = read_iterations(folder)
     except (ArtifactError, OSError) as error:
-        # The report is useful without curves, too.
+        # The report is useful without curves too.
         _LOG.warning("omitting the curves of %s: %s", label, error)
         return History(label, problem=str(error))
     return History(label, iterations, "" if iterations else "its training wrote no metrics.jsonl")

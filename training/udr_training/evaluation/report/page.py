@@ -22,13 +22,7 @@ _FOLDER = Path(__file__).parent
 
 
 def page(evaluation: Evaluation, histories: Sequence[History], label_map: LabelMap) -> str:
-    """Return the page as HTML.
-
-    Args:
-        evaluation: the results.
-        histories: of the runs that were compared.
-        label_map: of one pool, before and after training.
-    """
+    """Return the page as HTML, with the histories of the compared runs and the map of a pool before and after."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,

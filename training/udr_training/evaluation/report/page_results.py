@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from udr_training.evaluation.bootstrap import Estimate
 from udr_training.evaluation.report.bar_table import bar_row, bar_table, gain_row
-from udr_training.evaluation.report.charts import Figure, Line, legend, line_chart
+from udr_training.evaluation.report.charts import Figure, Line, line_figure
 from udr_training.evaluation.report.format import counted, interval, points
 from udr_training.evaluation.report.svg import Axis, Look
 from udr_training.evaluation.results import Evaluation
@@ -55,8 +55,8 @@ def shots_figure(evaluation: Evaluation) -> Figure:
         values = {shots: evaluation.value(name, shots) for shots in sorted(evaluation.shots)}
         heights = tuple((float(shots), value.value) for shots, value in values.items())
         lines.append(Line(evaluation.labels[name], heights, look, tuple(value.interval for value in values.values())))
-    chart = line_chart(lines, "demonstrations a prompt", "points, mean of all tasks", "Mean by demonstrations")
-    return Figure("", chart, legend({line.label: line.look for line in lines if line.look}))
+    titles = "demonstrations a prompt", "points, mean of all tasks"
+    return line_figure("Mean by demonstrations", lines, *titles, heading=False)
 
 
 def compared(evaluation: Evaluation, shots: int) -> list[str]:
@@ -76,7 +76,7 @@ def gains(evaluation: Evaluation, shots: int, name: str) -> Markup:
     if len(tasks) > 1:
         means.append((f"all {counted(len(tasks), 'task')}", gain(evaluation.tasks)))
     if len(evaluation.families) > 1:
-        means += [(family, gain(own)) for family, own in evaluation.families.items()]
+        means += [(family, gain(members)) for family, members in evaluation.families.items()]
     shown = [estimate for _, estimate in [*means, *tasks]]
     axis = Axis.over([0.0, *(end for estimate in shown for end in (estimate.value, *estimate.interval))])
     kinds = [*["group"] * (len(means) - 1), "group last"] if means else []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from udr_training.evaluation.report.charts import Figure, Line, legend, line_chart, scatter
+from udr_training.evaluation.report.charts import Figure, Line, line_figure, scatter
 from udr_training.evaluation.report.embedding_map import LabelMap, Panel
 from udr_training.evaluation.report.metrics_log import MEAN, History
 from udr_training.evaluation.report.svg import Look
@@ -16,29 +16,29 @@ def runs_figure(histories: Sequence[History]) -> Figure | None:
     if len(runs) < 2:
         return None
     lines = _lines({history.run: _by_iteration(history, MEAN) for history in runs})
-    return _figure("NDCG by iteration, all runs", lines, "trainings done", "NDCG, mean of all tasks")
+    return line_figure("NDCG by iteration, all runs", lines, "trainings done", "NDCG, mean of all tasks")
 
 
 def curves(history: History) -> Iterator[Figure]:
     """Yield the loss and the NDCG of a run by step, and its NDCG by iteration."""
-    names = {iteration.number: f"iteration {iteration.number}" for iteration in history.iterations}
-    losses = {names[each.number]: _points(each.losses) for each in history.iterations if each.losses}
-    means = {
-        names[each.number]: _points({step: _mean(values) for step, values in each.ndcg.items()})
-        for each in history.iterations
-        if each.ndcg
-    }
+    losses, means = {}, {}
+    for iteration in history.iterations:
+        name = f"iteration {iteration.number}"
+        if iteration.losses:
+            losses[name] = _points(iteration.losses)
+        if iteration.ndcg:
+            means[name] = _points({step: _mean(values) for step, values in iteration.ndcg.items()})
     if losses:
-        yield _figure("Learning curve", _lines(losses), "step", "loss")
+        yield line_figure("Learning curve", _lines(losses), "step", "loss")
     if not means:
         return
-    yield _figure("NDCG by step", _lines(means), "step", "NDCG, mean of all tasks")
-    validations = [values for each in history.iterations for values in each.ndcg.values()]
+    yield line_figure("NDCG by step", _lines(means), "step", "NDCG, mean of all tasks")
+    validations = [values for iteration in history.iterations for values in iteration.ndcg.values()]
     tasks = dict.fromkeys(task for values in validations for task in values if task != MEAN)
     thin = [Line(task, _by_iteration(history, task), None) for task in tasks]
     mean = _lines({"mean of all tasks": _by_iteration(history, MEAN)})
     note = "Each thin line is a task; point at it for its name."
-    yield _figure("NDCG by iteration", [*thin, *mean], "trainings done", "NDCG", note)
+    yield line_figure("NDCG by iteration", [*thin, *mean], "trainings done", "NDCG", note=note)
 
 
 def _points(values: Mapping[int, float]) -> _Points:
@@ -46,7 +46,7 @@ def _points(values: Mapping[int, float]) -> _Points:
 
 
 def _lines(points: Mapping[str, _Points]) -> list[Line]:
-    return [Line(label, own, Look.of(index)) for index, (label, own) in enumerate(points.items())]
+    return [Line(label, points[label], Look.of(index)) for index, label in enumerate(points)]
 
 
 def _by_iteration(history: History, task: str) -> _Points:
@@ -72,11 +72,6 @@ def _by_iteration(history: History, task: str) -> _Points:
 def _mean(values: Mapping[str, float]) -> float:
     """Return a validation's mean over tasks, as logged or else computed."""
     return values[MEAN] if MEAN in values else sum(values.values()) / len(values)
-
-
-def _figure(title: str, lines: Sequence[Line], x_title: str, y_title: str, note: str = "") -> Figure:
-    chart = line_chart(lines, x_title, y_title, title)
-    return Figure(title, chart, legend({line.label: line.look for line in lines if line.look is not None}), note)
 
 
 def map_figure(label_map: LabelMap, panel: Panel) -> Figure:

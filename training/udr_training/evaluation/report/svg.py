@@ -41,25 +41,18 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A scale with ticks at round numbers.
-
-    Attributes:
-        ticks: ascending; the first and the last are the axis's ends.
-    """
+    """A scale with ascending ticks at round numbers, of which the first and the last are its ends."""
 
     ticks: tuple[float, ...]
 
     @staticmethod
     def over(values: Iterable[float], *, num_ticks: int = 5, whole: bool = False) -> "Axis":
-        """Return an axis that covers all values, with ticks 1, 2 or 5 times a power of ten apart.
+        """Return an axis over at least one value, with about ``num_ticks`` ticks, whole numbers if ``whole``.
 
-        Args:
-            values: at least one.
-            num_ticks: approximate number of ticks.
-            whole: ticks are whole numbers.
+        Ticks are 1, 2 or 5 times a power of ten apart.
         """
-        known = list(values)
-        low, high = min(known), max(known)
+        covered = list(values)
+        low, high = min(covered), max(covered)
         if low == high:
             low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
         rough = (high - low) / num_ticks

@@ -15,13 +15,7 @@ from udr_training.evaluation.results import Evaluation
 
 
 def write_report(folder: Path, evaluation: Evaluation, collection: Collection) -> None:
-    """Write ``report.json``, ``report.md`` and ``report.html``; only the page needs the runs and encoders.
-
-    Args:
-        folder: the evaluation's directory.
-        evaluation: the results.
-        collection: the tasks, for the map of a pool.
-    """
+    """Write ``report.json``, ``report.md`` and ``report.html``, for which runs and encoders are loaded."""
     write_atomically(folder / "report.json", canonical_json(evaluation.to_json(), indent=1) + b"\n")
     write_atomically(folder / "report.md", markdown(evaluation).encode())
     html = page(evaluation, histories(evaluation.labels), label_map(evaluation, collection))

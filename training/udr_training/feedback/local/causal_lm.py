@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -139,11 +140,9 @@ class CausalLM:
         """
         limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
         batch_tokens = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packing is not None else 0
-        words = self.tokenizer
-        answers = greedy_tokens(
-            self.model, prompts, limits, lambda answer: has_ended(words, answer, stop), batch_tokens, self._no_memory
-        )
-        return [answer_text(words, answer, stop) for answer in answers]
+        ends = partial(has_ended, self.tokenizer, stop=stop)
+        answers = greedy_tokens(self.model, prompts, limits, ends, batch_tokens, self._no_memory)
+        return [answer_text(self.tokenizer, answer, stop) for answer in answers]
 
     def _no_memory(self, tokens: int) -> FeedbackError:
         return FeedbackError(

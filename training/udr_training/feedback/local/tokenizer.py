@@ -60,8 +60,8 @@ class ModelTokenizer:
     def text(self, tokens: Tokens) -> str:
         """Return the text of tokens, without a leading BOS."""
         bos = self._bos()
-        own = tokens[len(bos) :] if bos and tokens[:1] == bos else tokens
-        return str(self._tokenizer.decode(own, clean_up_tokenization_spaces=False))
+        without_bos = tokens[len(bos) :] if bos and tokens[:1] == bos else tokens
+        return str(self._tokenizer.decode(without_bos, clean_up_tokenization_spaces=False))
 
     def _bos(self) -> Tokens:
         ids = self._tokenizer("")["input_ids"]

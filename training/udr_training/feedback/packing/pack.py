@@ -51,6 +51,11 @@ class Prompt:
         """The number of tokens of the prompt and all its options."""
         return sum(map(len, self.parts)) + sum(map(len, self.options))
 
+    @property
+    def num_unshared_tokens(self) -> int:
+        """The number of tokens that only this prompt adds to a pack: its last part and the trie of its options."""
+        return len(self.parts[-1]) + len({option[:end] for option in self.options for end in range(1, len(option))})
+
 
 @dataclass(frozen=True, slots=True)
 class Likelihoods:
@@ -118,9 +123,9 @@ class _Layout:
     def option(self, node: int, tokens: Tokens) -> tuple[int, ...]:
         """Return the edges of an option under ``node``; shared prefixes are appended once."""
         path = []
-        for number, token in enumerate(tokens):
+        for position, token in enumerate(tokens, start=1):
             path.append(self.edges.setdefault((node, token), len(self.edges)))
-            if number + 1 < len(tokens):
+            if position < len(tokens):
                 node = self.follow(node, (token,))
         return tuple(path)
 
@@ -132,12 +137,12 @@ class _Layout:
             if self.parents[node] >= 0:
                 sizes[self.parents[node]] += sizes[node]
         enter = np.zeros_like(sizes)
-        # The number of each node's next child; the last element counts roots.
-        following = np.zeros(len(self.tokens) + 1, dtype=np.int64)
+        # The number of each node's next child; the last element is that of the next root.
+        next_child = np.zeros(len(self.tokens) + 1, dtype=np.int64)
         for node, parent in enumerate(self.parents):
-            enter[node] = following[parent]
-            following[parent] += sizes[node]
-            following[node] = enter[node] + 1
+            enter[node] = next_child[parent]
+            next_child[parent] += sizes[node]
+            next_child[node] = enter[node] + 1
         return enter, enter + sizes
 
 
@@ -184,14 +189,14 @@ def plan(prompts: Sequence[Prompt], budget: int) -> list[list[int]]:
     by_root: dict[Tokens, list[_Load]] = {}
     for shared, numbers in groups.items():
         root = shared[0] if shared else ()
-        own = (_Load(load.size - len(root), load.numbers) for load in _split(prompts, shared, numbers, budget))
-        by_root.setdefault(root, []).extend(own)
-    loads = [
+        for load in _split(prompts, shared, numbers, budget):
+            by_root.setdefault(root, []).append(_Load(load.size - len(root), load.numbers))
+    filled = [
         _Load(load.size + len(root), load.numbers)
-        for root, own in by_root.items()
-        for load in _fill(own, budget - len(root))
+        for root, loads in by_root.items()
+        for load in _fill(loads, budget - len(root))
     ]
-    return [load.numbers for load in sorted(_fill(loads, budget), key=lambda load: -load.size)]
+    return [load.numbers for load in sorted(_fill(filled, budget), key=lambda load: -load.size)]
 
 
 @dataclass(slots=True)
@@ -208,35 +213,29 @@ def _fill(loads: Sequence[_Load], room: int) -> list[_Load]:
     # Loads with room for the smallest one, so that the search skips full ones.
     open_loads: list[_Load] = []
     for load in sorted(loads, key=lambda load: (-load.size, load.numbers)):
-        home = next((home for home in open_loads if home.size + load.size <= room), None)
-        if home is None:
-            home = _Load(0, [])
-            filled.append(home)
-            open_loads.append(home)
-        home.size += load.size
-        home.numbers.extend(load.numbers)
-        if home.size + smallest > room:
-            open_loads.remove(home)
+        target = next((target for target in open_loads if target.size + load.size <= room), None)
+        if target is None:
+            target = _Load(0, [])
+            filled.append(target)
+            open_loads.append(target)
+        target.size += load.size
+        target.numbers.extend(load.numbers)
+        if target.size + smallest > room:
+            open_loads.remove(target)
     return filled
 
 
 def _split(prompts: Sequence[Prompt], shared: tuple[Tokens, ...], numbers: list[int], budget: int) -> Iterator[_Load]:
-    """Split a group into the fewest loads, of similar sizes: two halves cost less than a full pack and a remainder."""
-    root = sum(map(len, shared))
-    own = {number: _num_own_tokens(prompts[number]) for number in numbers}
-    longest_first = sorted(numbers, key=lambda number: (-own[number], number))
-    fewest = min(len(numbers), max(1, -(-sum(own.values()) // max(1, budget - root))))
+    """Split a group into the fewest loads, of similar size: two halves cost less than a full pack and a remainder."""
+    num_shared = sum(map(len, shared))
+    sizes = {number: prompts[number].num_unshared_tokens for number in numbers}
+    longest_first = sorted(numbers, key=lambda number: (-sizes[number], number))
+    fewest = min(len(numbers), max(1, -(-sum(sizes.values()) // max(1, budget - num_shared))))
     for count in range(fewest, len(numbers) + 1):
-        loads = [(root, index, list[int]()) for index in range(count)]
+        loads = [(num_shared, index, list[int]()) for index in range(count)]
         for number in longest_first:
-            size, index, held = heapq.heappop(loads)
-            heapq.heappush(loads, (size + own[number], index, [*held, number]))
-        if all(size <= budget or len(held) == 1 for size, _, held in loads):
+            size, index, members = heapq.heappop(loads)
+            heapq.heappush(loads, (size + sizes[number], index, [*members, number]))
+        if all(size <= budget or len(members) == 1 for size, _, members in loads):
             break
-    yield from (_Load(size, held) for size, _, held in sorted(loads, key=lambda load: load[1]))
-
-
-def _num_own_tokens(prompt: Prompt) -> int:
-    """Return the number of tokens that only this prompt adds: its last part and its options' trie."""
-    trie = {option[:end] for option in prompt.options for end in range(1, len(option))}
-    return len(prompt.parts[-1]) + len(trie)
+    yield from (_Load(size, members) for size, _, members in sorted(loads, key=lambda load: load[1]))

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from udr_training.feedback.remote import sanity_check
 from udr_training.feedback.remote.echo import Echo, EchoError, read_echo
 from udr_training.feedback.remote.http import KEY, RequestPolicy, Send, Server, read_address
 
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
@@ -86,7 +87,7 @@ class RemoteLM:
     def check(self) -> None:
         """Raise a FeedbackError unless the server's log-probabilities of known texts are a language model's."""
         try:
-            problem = sanity_check.find_problem(*asyncio.run(self._echoes(sanity_check.TEXTS)))
+            problem = sanity_check.find_problem(*_send_all(self._server, self._echo, sanity_check.TEXTS))
         except EchoError as error:
             problem = str(error)
         if problem is not None:
@@ -125,22 +126,12 @@ class RemoteLM:
         """
         pairs = [(prompt.context, option) for prompt in prompts for option in prompt.options]
         texts = [("".join(map(chr, context)), "".join(map(chr, option))) for context, option in pairs]
-        values = iter(asyncio.run(self._options(texts)))
-        results = []
-        for prompt in prompts:
-            own = [next(values) for _ in prompt.options]
-            results.append(Likelihoods(np.array([sum(option) for option in own]), tuple(map(len, own))))
-        return results
+        values = iter(_send_all(self._server, self._option, texts))
+        by_prompt = [[next(values) for _ in prompt.options] for prompt in prompts]
+        return [Likelihoods(np.array(list(map(sum, options))), tuple(map(len, options))) for options in by_prompt]
 
-    async def _echoes(self, texts: Sequence[str]) -> list[Echo]:
-        async with self._server.open() as send:
-            return await _together([self._echo(send, text) for text in texts])
-
-    async def _options(self, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
-        async with self._server.open() as send:
-            return await _together([self._option(send, context, option) for context, option in texts])
-
-    async def _option(self, send: Send, context: str, option: str) -> list[float]:
+    async def _option(self, send: Send, texts: tuple[str, str]) -> list[float]:
+        context, option = texts
         try:
             echo = await self._echo(send, context + option)
             first = echo.option_start(context)
@@ -155,25 +146,31 @@ class RemoteLM:
         return read_echo(text, await send("/completions", body))
 
 
-async def _together(coroutines: Sequence[Coroutine[Any, Any, _Result]]) -> list[_Result]:
-    """Return the results in order; if one fails, the others are cancelled and its error is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in coroutines]
-    except ExceptionGroup as failed:
-        first = failed.exceptions[0]
-        raise first from first.__cause__
-    return [task.result() for task in tasks]
+def _send_all(
+    server: Server, request: Callable[[Send, _Item], Coroutine[Any, Any, _Result]], items: Sequence[_Item]
+) -> list[_Result]:
+    """Return the result of a request for each item; if one fails, the others are cancelled and its error is raised."""
+
+    async def results() -> list[_Result]:
+        try:
+            async with server.open() as send, asyncio.TaskGroup() as group:
+                tasks = [group.create_task(request(send, item)) for item in items]
+        except ExceptionGroup as failed:
+            first = failed.exceptions[0]
+            raise first from first.__cause__
+        return [task.result() for task in tasks]
+
+    return asyncio.run(results())
+
+
+async def _read(send: Send, path: str) -> object:
+    return await send(path, None)
 
 
 def _only_model(server: Server) -> str:
     """Return the name of a server's only model."""
-
-    async def list_models() -> object:
-        async with server.open() as send:
-            return await send("/models", None)
-
-    body: Any = asyncio.run(list_models())
+    body: Any
+    (body,) = _send_all(server, _read, ["/models"])
     models = body.get("data") if isinstance(body, Mapping) else None
     models = models if isinstance(models, list) else []
     names = [str(model["id"]) for model in models if isinstance(model, Mapping) and "id" in model]
