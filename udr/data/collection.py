@@ -28,17 +28,13 @@ class TaskFolder:
         """Return the file of ``train``, ``validation`` or ``test``; ``DataError`` if there is not exactly one."""
         files = self.files(split)
         if len(files) != 1:
-            found = " and ".join(path.name for path in files) or "none"
+            names = " and ".join(path.name for path in files) or "none"
             needed = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
-            raise DataError(f"needs one of {needed}; found {found}", path=self.path)
+            raise DataError(f"needs one of {needed}; found {names}", path=self.path)
         return files[0]
 
     def rows(self, split: str) -> list[Row]:
-        """Return the rows of ``train``, ``validation`` or ``test``, in the file's order.
-
-        Raises:
-            DataError: there is not exactly one file for the split, it is empty, or a row is invalid.
-        """
+        """Return the rows of a split, in its file's order; ``DataError`` if there are none, or one is invalid."""
         path = self.file(split)
         rows = list(read_rows(self.task, path))
         if not rows:

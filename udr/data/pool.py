@@ -14,11 +14,7 @@ from udr.types import Row
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A task and its demonstrations, in the order of their ids.
-
-    Raises:
-        DataError: the pool is empty, or two rows have the same id.
-    """
+    """A task and its demonstrations, sorted by id; ``DataError`` if there are none, or two have the same id."""
 
     task: Task
     rows: tuple[Row, ...]
@@ -43,15 +39,11 @@ def row_text(row: Row) -> str:
 
 def pool_digest(pool: Pool) -> str:
     """Return a hash of a pool's task and rows: 16 hex digits."""
-    return _digest(pool.rows, b"\n" + canonical_json(pool.task.to_json()))
+    return rows_digest(pool.rows, b"\n" + canonical_json(pool.task.to_json()))
 
 
-def rows_digest(rows: Iterable[Row]) -> str:
-    """Return a hash of rows, which depends on their order: 16 hex digits."""
-    return _digest(rows)
-
-
-def _digest(rows: Iterable[Row], start: bytes = b"") -> str:
+def rows_digest(rows: Iterable[Row], start: bytes = b"") -> str:
+    """Return a hash of rows, which depends on their order and on ``start``: 16 hex digits."""
     digest = hashlib.sha256(start)
     for row in rows:
         digest.update(b"\n" + row_text(row).encode())
