@@ -49,7 +49,6 @@ def test_retrieve_sends_only_what_differs_from_the_defaults(connect: Connect) ->
     assert connect(service).retrieve("trec", {"question": "Who ?"}, 3) == RETRIEVAL
     assert (service.requests[0].method, str(service.requests[0].url)) == ("POST", f"{URL}/v1/retrieve")
     assert body_of(service) == {"task": "trec", "input": {"question": "Who ?"}, "k": 3, "exclude": []}
-
     service = ok(RETRIEVAL.to_json())
     options: dict[str, Any] = {"family": "topic", "input": "Who ?", "exclude": ["a"], "min_similarity": 0.0}
     assert connect(service).retrieve(**options) == RETRIEVAL

@@ -267,15 +267,13 @@ def bursts(url: str, *sizes: int, **keys: Any) -> None:
     asyncio.run(call())
 
 
-def test_calls_beyond_the_connection_limit_wait(server: Server) -> None:
-    bursts(server.url, 130)
-    assert server.connections <= 100
-
-
-def test_a_burst_reuses_the_connections_of_the_last_one(server: Server) -> None:
-    server.seconds = 0.02
-    bursts(server.url, 20, 20, 20)
-    assert server.connections <= 20
+@pytest.mark.parametrize(("sizes", "seconds", "most"), [((130,), 0.0, 100), ((20, 20, 20), 0.02, 20)])
+def test_bursts_share_at_most_100_connections_and_reuse_them(
+    server: Server, sizes: tuple[int, ...], seconds: float, most: int
+) -> None:
+    server.seconds = seconds
+    bursts(server.url, *sizes)
+    assert server.connections <= most
 
 
 def test_waiting_for_a_connection_does_not_count_towards_the_timeout(server: Server) -> None:

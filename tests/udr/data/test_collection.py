@@ -63,7 +63,6 @@ def test_task_names_must_be_unique_and_match_their_folders(tmp_path: Path) -> No
     other = write_task(tmp_path, {**NOTES, "family": "other"})
     with pytest.raises(DataError, match=r"other/notes/task.toml: field 'name': 'notes' is also in .*mood/notes"):
         open_collection(tmp_path)
-
     other.rename(tmp_path / "mood" / "memos")
     with pytest.raises(DataError, match=r"field 'name': is 'notes', but the folder is named 'memos'"):
         open_collection(tmp_path)

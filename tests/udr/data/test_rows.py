@@ -37,9 +37,7 @@ def parquet(path: Path, **columns: Any) -> Path:
 def test_jsonl_rows_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
     metadata = {"n": [1, None, {"x": "y"}]}
     full = {**VALID, "id": "0", "references": ["a", "b"], "metadata": metadata}
-
     rows = list(read_rows(TASK, jsonl(tmp_path, VALID, "", full)))
-
     question = {"question": "Where?"}
     assert rows == [
         Row(id="1", input=question, target="place"),

@@ -65,7 +65,6 @@ def test_an_invalid_key_is_an_error_with_file_and_key(key: str, value: object, m
     keys = {**QUESTIONS, key: value}
     if value is MISSING:
         del keys[key]
-
     with pytest.raises(DataError, match=re.escape(f"a/task.toml: field {key!r}: {message}")) as caught:
         parse_task(keys, Path("a/task.toml"))
     assert "\n" not in str(caught.value)

@@ -18,7 +18,7 @@ from dspy.utils import DummyLM
 
 from tests.clients import URL
 from tests.tiny_models import save_encoder
-from tests.udr.integrations.sources import Source, found, service_of
+from tests.udr.integrations.sources import Source, retrieved, service_of
 from udr.client import AsyncClient, Client
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.integrations import DemonstrationFewShot, DemonstrationProgram, open_program
@@ -27,7 +27,7 @@ from udr.retrieval import Retriever
 from udr_index.build import BuildConfig, build
 
 QUESTION = "Where is the old castle?"
-WHY = found({"question": "why?"}, "number")
+WHY = retrieved({"question": "why?"}, "number")
 
 
 @pytest.fixture
@@ -108,11 +108,7 @@ def test_fields_and_target_map_the_tasks_names_to_the_programs(retriever: Retrie
 @pytest.mark.parametrize(
     ("keys", "student", "message"),
     [
-        (
-            {"fields": {"question": "sentence"}},
-            "question -> kind",
-            "has an input 'sentence'; found question",
-        ),
+        ({"fields": {"question": "sentence"}}, "question -> kind", "has an input 'sentence'; found question"),
         ({}, "question -> label", "has an output 'kind'; found label"),
         ({}, None, "no predictor to show demonstrations to"),
     ],
@@ -196,7 +192,7 @@ def test_an_asynchronous_client_answers_only_awaited_calls(lm: DummyLM) -> None:
 
 @pytest.mark.parametrize("value", ["{", '{"a": {"b": 1}}', r"\frac{a}{b}", "{{ question }}"])
 def test_braces_are_unchanged(lm: DummyLM, value: str) -> None:
-    few_shot(Source(found({"question": value}, "number"))).compile(predict())(question=value)
+    few_shot(Source(retrieved({"question": value}, "number"))).compile(predict())(question=value)
     assert shown(lm.history[0]) == [(value, "number")]
 
 

@@ -22,14 +22,14 @@ from langchain_core.prompts import (
 )
 
 from tests.clients import URL
-from tests.udr.integrations.sources import Source, found, service_of
+from tests.udr.integrations.sources import Source, retrieved, service_of
 from udr.client import AsyncClient, Client
 from udr.errors import ConfigError, InvalidInputError
 from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
 from udr.retrieval import Retriever
 
 QUESTION = {"question": "Where is the old castle?"}
-WHY = found({"question": "why?"}, "t")
+WHY = retrieved({"question": "why?"}, "t")
 EXAMPLE = PromptTemplate.from_template("Question: {question}\nAnswer type: {target}")
 TURNS = ChatPromptTemplate.from_messages([("human", "{question}"), ("ai", "{target}")])
 
@@ -85,12 +85,12 @@ def test_input_keys_select_the_query_from_the_variables(retriever: Retriever) ->
 
 
 def test_values_become_text() -> None:
-    selector = DemonstrationSelector(Source(found({"a": None, "b": [1, "two"], "c": True}, "t")), "task")
+    selector = DemonstrationSelector(Source(retrieved({"a": None, "b": [1, "two"], "c": True}, "t")), "task")
     assert selector.select_examples({"a": "x"}) == [{"a": "", "b": "1, two", "c": "true", "target": "t"}]
 
 
 def test_target_key_names_the_target() -> None:
-    source = Source(found({"target": "cup"}, "hit"))
+    source = Source(retrieved({"target": "cup"}, "hit"))
     selector = DemonstrationSelector(source, "task", target_key="answer")
     assert selector.select_examples({"target": "x"}) == [{"target": "cup", "answer": "hit"}]
     with pytest.raises(InvalidInputError, match="has an input field 'target'; choose another target_key"):
@@ -181,7 +181,7 @@ def test_awaiting_does_not_block_the_event_loop() -> None:
 
 @pytest.mark.parametrize("value", ['{"a": {"b": 1}}', "{question}", "{{ question }}", "${HOME}", "%s"])
 def test_braces_are_unchanged_in_the_chat_template(value: str) -> None:
-    selector = DemonstrationSelector(Source(found({"question": value}, value)), "task", 1)
+    selector = DemonstrationSelector(Source(retrieved({"question": value}, value)), "task", 1)
     assert [message.content for message in chat(selector).format_messages(question=value)] == [value, value, value]
 
 
@@ -189,14 +189,14 @@ def test_braces_are_unchanged_in_the_chat_template(value: str) -> None:
 @example(r"\frac{a}{b}", "{question}")
 @given(st.text(alphabet="{}[]%$\\\"':!ab \n"), st.text(alphabet="{}ab"))
 def test_any_text_is_unchanged_in_the_verbatim_template(question: str, target: str) -> None:
-    selector = DemonstrationSelector(Source(found({"question": question}, target)), "task", 1)
+    selector = DemonstrationSelector(Source(retrieved({"question": question}, target)), "task", 1)
     shown = f"Question: {question}\nAnswer type: {target}"
     prompt = few_shot(selector, VerbatimFewShotPromptTemplate).format(question=question)
     assert prompt == f"Give the type.\n\n{shown}\n\nQuestion: {question}\nAnswer type:"
 
 
 def test_the_verbatim_template_supports_jinja_and_partial_variables() -> None:
-    source = Source(found({"question": "{{ 7 * 7 }}"}, "x"))
+    source = Source(retrieved({"question": "{{ 7 * 7 }}"}, "x"))
     template = VerbatimFewShotPromptTemplate(
         example_selector=DemonstrationSelector(source, "task", 1, input_keys=["question"]),
         example_prompt=EXAMPLE,

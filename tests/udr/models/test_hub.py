@@ -40,7 +40,6 @@ def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
     with pytest.raises(ModelError, match=r"must contain exactly one model.*found none"):
         locate("package:shipped_model")
     first, second = write(package / "a" / "x.gguf"), write(package / "b" / "y.gguf")
-
     assert locate("package:shipped_model/a/x.gguf") == first
     assert locate("package:shipped_model/b") == second.parent
     with pytest.raises(ModelError, match=r"exactly one model; found a/x.gguf, b/y.gguf"):
@@ -72,7 +71,6 @@ def test_a_fingerprint_depends_on_the_files_that_define_the_model(tmp_path: Path
     write(tmp_path / "a" / "model.safetensors", "weights")
     write(tmp_path / "a" / "1_Pooling" / "config.json", "pooling")
     first = fingerprint(tmp_path / "a")
-
     write(tmp_path / "a" / "README.md", "a card")
     (tmp_path / "a").rename(tmp_path / "b")
     assert fingerprint(tmp_path / "b") == first

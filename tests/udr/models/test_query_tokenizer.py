@@ -40,12 +40,10 @@ def tokenizer(transformer: SentenceTransformer) -> QueryTokenizer:
 def test_tokens_equal_those_of_the_models_own_preprocessing(
     transformer: SentenceTransformer, side: str, prompt: str
 ) -> None:
-    transformer.tokenizer.padding_side = side
+    transformer.tokenizer.padding_side, transformer.max_seq_length = side, 12
     tokenizer = tokenizer_of(transformer, prompt)
-    assert tokenizer is not None and tokenizer.longest == 256
-
+    assert tokenizer is not None and tokenizer.longest == 12 == tokenizer.batch(TEXTS)["input_ids"].shape[1]
     tokens, expected = tokenizer.batch(TEXTS), transformer.preprocess(TEXTS, prompt=prompt or None, task="query")
-
     assert tokens.keys() == {"input_ids", "attention_mask"}
     for name, rows in tokens.items():
         np.testing.assert_array_equal(rows, expected[name].numpy())
@@ -54,9 +52,7 @@ def test_tokens_equal_those_of_the_models_own_preprocessing(
 
 def test_batches_have_texts_of_similar_length_and_their_positions(tokenizer: QueryTokenizer) -> None:
     texts = ["a" * length for length in (9, 1, 5, 3, 7)]
-
     batches = list(tokenizer.batches(texts, 2, math.inf))
-
     assert [positions for positions, _ in batches] == [[1, 3], [2, 4], [0]]
     assert [batch["input_ids"].shape for _, batch in batches] == [(2, 4), (2, 8), (1, 10)]
     for positions, batch in batches:
@@ -102,12 +98,6 @@ def test_batches_have_limited_padding(tokenizer: QueryTokenizer, padding: float,
     batches = [batch["attention_mask"] for _, batch in tokenizer.batches(texts, 32, padding)]
     assert [rows.sum(axis=1).tolist() for rows in batches] == lengths
     assert all(rows.size <= (1 + padding) * rows.sum() for rows in batches)
-
-
-def test_the_models_limit_applies(transformer: SentenceTransformer) -> None:
-    transformer.max_seq_length = 12
-    tokenizer = tokenizer_of(transformer)
-    assert tokenizer is not None and tokenizer.batch(["x" * 1000])["input_ids"].shape == (1, 12)
 
 
 def test_the_models_own_tokenizer_is_not_changed(transformer: SentenceTransformer, tokenizer: QueryTokenizer) -> None:

@@ -179,7 +179,6 @@ def test_options_are_the_fields_of_a_builder() -> None:
     fields = dict(PromptBuilder.__annotations__)
     for name in ("tokenizer", "budget", "reserve", "_"):
         del fields[name]
-
     assert BuildingOptions.__annotations__ == fields
 
 

@@ -62,16 +62,13 @@ def brute_force(collection: Path, request: RetrievalRequest) -> list[tuple[str, 
 )
 def test_retrieve_equals_brute_force(collection: Path, retriever: Retriever, request_: RetrievalRequest) -> None:
     (retrieval,) = retriever.retrieve_batch([request_])
-
     assert [(d.task, d.id, d.similarity) for d in retrieval] == brute_force(collection, request_)[: request_.k]
     assert [d.rank for d in retrieval] == list(range(1, request_.k + 1))
 
 
 def test_ties_between_tasks_go_by_id_then_by_task(pools: OpenPools) -> None:
     rows = {name: [note(id, "fine day") for id in ids] for name, ids in (("a", "243"), ("b", "135"))}
-
     retrieval = pools(rows).retrieve(family="mood", input="a day", k=5)
-
     assert len({d.similarity for d in retrieval}) == 1
     assert [(d.id, d.task) for d in retrieval] == [("1", "b"), ("2", "a"), ("3", "a"), ("3", "b"), ("4", "a")]
 
@@ -101,7 +98,6 @@ def test_options_are_the_fields_of_a_request() -> None:
     fields = dict(RetrievalRequest.__annotations__)
     for name in ("input", "task", "k"):
         del fields[name]
-
     assert RetrievalOptions.__annotations__ == fields
 
 
@@ -126,10 +122,8 @@ def test_a_batch_equals_single_calls_and_encodes_once(retriever: Retriever, enco
 def test_threads_get_the_same_results(retriever: Retriever) -> None:
     days = "mon tue wed thu fri".split()
     requests = [RetrievalRequest(input=f"a {day} of rain", scope="all", k=5) for day in days] * 4
-
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda request: retriever.retrieve_batch([request])[0], requests))
-
     assert results == retriever.retrieve_batch(requests)
 
 
@@ -152,7 +146,6 @@ def test_the_query_and_its_copies_are_excluded(
     retriever: Retriever, request_: RetrievalRequest, excluded: set[str], expected: int
 ) -> None:
     (retrieval,) = retriever.retrieve_batch([request_])
-
     assert len(retrieval) == expected
     assert not excluded & {d.id for d in retrieval}
 
@@ -161,7 +154,6 @@ def test_inputs_that_differ_in_more_than_punctuation_are_not_copies(pools: OpenP
     texts = {"laugh": "😂😂", "angry": "😡", "dots": "...", "day": "दिन", "less": "if x < 3", "other": "bus"}
     retriever = pools({"notes": [note(id, text) for id, text in texts.items()]})
     copies = {"🎉": set(), "दीन": set(), "if x > 3": set(), "?": set(), "😡 ": {"angry"}, "If x<3!": {"less"}}
-
     for query, excluded in copies.items():
         assert {*texts} - {d.id for d in retriever.retrieve("notes", query, 6)} == excluded, query
 
@@ -205,9 +197,7 @@ def test_float16_vectors_stay_small_in_memory(pools: OpenPools) -> None:
 
 def test_dot_products_may_exceed_one(pools: OpenPools) -> None:
     retriever = pools({"notes": [note("1", "what a fine monday")]}, encoder=HashEncoder(metric="dot"))
-
     (demonstration,) = retriever.retrieve("notes", "what a fine monday it was on monday", 1)
-
     assert demonstration.similarity == round(demonstration.similarity) > 1
 
 
@@ -223,7 +213,6 @@ def test_a_retriever_describes_its_index(retriever: Retriever, index: Path) -> N
 
 def test_demonstration_returns_one_row(retriever: Retriever) -> None:
     row = Row(id="q00", input={"question": "Where is the river?"}, target="place")
-
     assert retriever.demonstration("questions", "q00") == row
     for task, id, message in (("questions", "q99", "q99"), ("nope", "q00", "notes, questions")):
         with pytest.raises(UnknownTaskError, match=message):
@@ -290,10 +279,8 @@ def test_an_invalid_request_is_an_error_of_one_line(
     retriever: Retriever, encoder: HashEncoder, changes: dict[str, Any], message: str, kind: type[RequestError]
 ) -> None:
     arguments: dict[str, Any] = {"task": "questions", "input": "Who?", "k": 2, **changes}
-
     with pytest.raises(kind, match=message) as caught:
         retriever.retrieve(**arguments)
-
     assert "\n" not in str(caught.value)
     assert encoder.queries == []
 
@@ -301,7 +288,6 @@ def test_an_invalid_request_is_an_error_of_one_line(
 def test_tasks_without_support_for_an_option_are_an_error(pools: OpenPools) -> None:
     keys = {key: value for key, value in NOTES.items() if key != "labels"}
     retriever = pools({"free": [note("1", "a")]}, {**keys, "kind": "generation", "metric": "exact_match"}, bm25=True)
-
     with pytest.raises(InvalidInputError, match="balance needs classification tasks, but these are not: free"):
         retriever.retrieve("free", "c", 1, balance=True)
     with pytest.raises(InvalidInputError, match="diversity weighs the encoder's similarities, so mode must be 'dense'"):
@@ -314,7 +300,6 @@ def test_an_unknown_task_lists_a_dozen_of_many() -> None:
 
 def test_the_length_limit_is_exact(retriever: Retriever) -> None:
     longest = "x" * (32_768 - len("Question: "))
-
     assert len(retriever.retrieve("questions", longest, 1)) == 1
     with pytest.raises(TooLongError):
         retriever.retrieve("questions", f"{longest}x", 1)
@@ -323,9 +308,7 @@ def test_the_length_limit_is_exact(retriever: Retriever) -> None:
 def test_an_invalid_request_does_not_affect_others(retriever: Retriever) -> None:
     valid = RetrievalRequest(input="Who?", task="questions", k=2)
     requests = [valid, replace(valid, k=0), replace(valid, task="nope"), valid]
-
     results = retriever.answer(requests)
-
     assert results[0] == results[3] == retriever.retrieve("questions", "Who?", 2)
     assert isinstance(results[1], InvalidInputError)
     assert isinstance(results[2], UnknownTaskError)
@@ -343,14 +326,12 @@ def test_an_invalid_request_does_not_affect_others(retriever: Retriever) -> None
 )
 def test_another_encoder_is_an_error(index: Path, encoder: HashEncoder, changes: dict[str, Any], message: str) -> None:
     vars(encoder).update(changes)
-
     with pytest.raises(ArtifactError, match=f"built by encoder 'fake-hash' {message}; .*udr index build"):
         Retriever.open(index, encoder=encoder)
 
 
 def test_an_encoder_that_returns_nan_is_an_error(retriever: Retriever, encoder: HashEncoder) -> None:
     encoder.encode_queries = lambda texts: np.full((len(texts), 48), np.nan, np.float32)  # type: ignore[method-assign]
-
     with pytest.raises(ModelError, match="not finite"):
         retriever.retrieve("questions", "Who?", 2)
 
@@ -360,7 +341,6 @@ def test_open_verifies_every_file_by_default(copy: Path) -> None:
     data = bytearray(vectors.read_bytes())
     data[-1] ^= 1
     vectors.write_bytes(data)
-
     with pytest.raises(VerificationError, match=r"notes/vectors.npy: is altered.*run: udr index verify"):
         Retriever.open(copy, encoder=HashEncoder())
     Retriever.open(copy, encoder=HashEncoder(), verify=False).close()

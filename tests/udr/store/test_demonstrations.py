@@ -27,10 +27,7 @@ VALUES = st.recursive(
 
 
 def write_table(
-    path: Path,
-    rows: Sequence[Row],
-    counts: Mapping[int, int] = MappingProxyType({}),
-    span: int = 10_000,
+    path: Path, rows: Sequence[Row], counts: Mapping[int, int] = MappingProxyType({}), span: int = 10_000
 ) -> DemonstrationTable:
     """Write a table as a build does, with the token counts of some positions, and open it."""
     pool = Pool(TASK, tuple(rows))
@@ -56,9 +53,7 @@ def questions(count: int) -> list[Row]:
 @given(question=VALUES, metadata=st.dictionaries(TEXT, VALUES, max_size=3))
 def test_rows_round_trip(tmp_path_factory: pytest.TempPathFactory, question: str, metadata: dict[str, Json]) -> None:
     row = Row(id="\0 ' {x}", input={"question": question}, target="place", references=("a", "b"), metadata=metadata)
-
     table = write_table(tmp_path_factory.mktemp("rows") / "d", [row])
-
     assert table.rows("questions", [0]) == [row]
     assert table.row("questions", row.id) == row
     assert list(table.rows("questions", [0])[0].metadata) == list(metadata)
@@ -134,10 +129,8 @@ def test_targets_are_those_of_all_rows_in_order(
 ) -> None:
     metadata: dict[str, Json] = {"target": "not this"}
     rows = [replace(row, target=t, metadata=metadata) for row, t in zip(questions(99), targets, strict=False)]
-
     # Spans end in the middle, at the end, and one after it.
     table = write_table(tmp_path_factory.mktemp("rows") / "d", rows, span=5)
-
     assert table.targets("questions") == targets
     assert table.targets("other") == []
     table.close()
@@ -146,7 +139,6 @@ def test_targets_are_those_of_all_rows_in_order(
 def test_a_table_is_read_only(tmp_path: Path) -> None:
     write_table(tmp_path / "d", questions(1)).close()
     connection = sqlite3.connect(read_only_uri(tmp_path / "d"), uri=True)
-
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM demonstrations")
     connection.close()
@@ -154,7 +146,6 @@ def test_a_table_is_read_only(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"not a database, but long enough to look at" * 100)
-
     with pytest.raises(ArtifactError, match="no-file: cannot be read"):
         DemonstrationTable(tmp_path / "no-file")
     table = DemonstrationTable(tmp_path / "junk")

@@ -86,7 +86,6 @@ INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
 def test_open_raises_and_verify_reports(copy: Path, name: str) -> None:
     change, kind, message = INVALID[name]
     change(copy)
-
     with pytest.raises(kind, match=message) as caught:
         open_version(copy)
     assert "\n" not in str(caught.value)
@@ -120,6 +119,5 @@ def test_invalid_vectors_are_an_error(copy: Path, array: np.ndarray | None, mess
         path.write_bytes(b"")
     else:
         np.save(path, array, allow_pickle=True)
-
     with pytest.raises(ArtifactError, match=message):
         opened.vectors("notes")
