@@ -6,37 +6,33 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tiny_models import save_encoder
 from tests.udr.models.test_tokenizer import save_word_tokenizer
 from udr import __version__
 from udr.cli import GROUP, main
 from udr.retrieval import Retriever
-from udr_index.build import BuildConfig, build
-
-Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def real_index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index that contains its encoder, a tiny one in the real format."""
-    folder = tmp_path_factory.mktemp("real")
-    save_encoder(folder / "model")
-    build(BuildConfig(tasks=collection, out=folder / "index", model=str(folder / "model"), device="cpu"))
-    shutil.rmtree(folder / "model")
-    return folder / "index"
+@dataclass
+class Run:
+    """Runs ``udr`` and returns status, stdout and stderr."""
+
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        return status, *self.capsys.readouterr()
 
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """A function that runs ``udr`` and returns status, stdout and stderr."""
-    return lambda *arguments: (main([str(argument) for argument in arguments]), *capsys.readouterr())
+    return Run(capsys)
 
 
 def test_retrieve_prints_the_retrieval_as_json_or_text(run: Run, real_index: Path) -> None:
@@ -74,7 +70,6 @@ def test_explain_prints_a_table_of_decisions_after_the_result(run: Run, real_ind
 def test_prompt_prints_a_prompt_within_its_budget(run: Run, real_index: Path) -> None:
     command = ("prompt", real_index, "--task", "questions", "--budget", 300, "--reserve", 20, "Who sold the lake?")
     status, out, _ = run(*command, "--json")
-
     answer = json.loads(out)
     assert status == 0
     assert set(answer) == {"prompt", "tokens", "demonstrations", "index_version", "model"}
@@ -106,10 +101,7 @@ def test_prompt_counts_with_the_named_tokenizer(run: Run, real_index: Path, tmp_
 INVALID: dict[str, tuple[int, list[str], str]] = {
     "unknown task": (1, ["--task", "nope", "x"], "unknown task 'nope'; the tasks are notes, questions, reviews"),
     "k zero": (1, ["--task", "notes", "--k", "0", "x"], "k must be from 1 to 20"),
-    "k above the pool": (1, ["--task", "notes", "--k", "21", "x"], "k must be from 1 to 20"),
     "missing field": (1, ["--task", "reviews", "--input", "text=x"], "field 'thing' of task 'reviews' is"),
-    "plain text for two fields": (1, ["--task", "reviews", "x"], "fields 'thing', 'text', but plain text"),
-    "text of 100,000 characters": (1, ["--task", "notes", "x" * 100_000], "the limit is 32768"),
     "text that is not UTF-8": (1, ["--task", "notes", "\udcff"], "half a surrogate pair"),
     "no scope": (1, ["x"], "give exactly one of task, family and scope; found none"),
     "no query": (2, ["--task", "notes"], "give the query either as TEXT or as --input .*; found neither"),

@@ -60,13 +60,10 @@ def test_examples_are_the_retrieved_demonstrations_in_order(retriever: Retriever
     assert nearest_first.select_examples(QUESTION) == examples
 
 
-def test_options_reach_the_source() -> None:
+def test_options_reach_the_source_and_unknown_ones_are_refused() -> None:
     source = Source()
     DemonstrationSelector(source, "t", 2, exclude=["a"], min_similarity=0.5, diversity=0.3).select_examples({"x": "y"})
     assert source.calls == [("t", {"x": "y"}, 2, {"exclude": ["a"], "min_similarity": 0.5, "diversity": 0.3})]
-
-
-def test_an_unknown_option_or_order_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown option 'diversty'; the options are exclude"):
         DemonstrationSelector(Source(), "t", diversty=0.5)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match=r"must be one of nearest_last, .*found 'random'"):
@@ -84,12 +81,9 @@ def test_input_keys_select_the_query_from_the_variables(retriever: Retriever) ->
         DemonstrationSelector(retriever, "questions").select_examples(variables)
 
 
-def test_values_become_text() -> None:
+def test_values_become_text_and_target_key_names_the_target() -> None:
     selector = DemonstrationSelector(Source(retrieved({"a": None, "b": [1, "two"], "c": True}, "t")), "task")
     assert selector.select_examples({"a": "x"}) == [{"a": "", "b": "1, two", "c": "true", "target": "t"}]
-
-
-def test_target_key_names_the_target() -> None:
     source = Source(retrieved({"target": "cup"}, "hit"))
     selector = DemonstrationSelector(source, "task", target_key="answer")
     assert selector.select_examples({"target": "x"}) == [{"target": "cup", "answer": "hit"}]
@@ -163,20 +157,6 @@ def test_an_asynchronous_client_answers_only_awaited_calls() -> None:
 
     assert asyncio.run(select()) == [{"question": "why?", "target": "t"}]
     assert len(service.requests) == 1
-
-
-def test_awaiting_does_not_block_the_event_loop() -> None:
-    source = Source(WHY)
-
-    async def both() -> None:
-        source.release = asyncio.Event()
-        call = asyncio.create_task(DemonstrationSelector(source, "task", 1).aselect_examples(QUESTION))
-        await asyncio.sleep(0)
-        assert not call.done()
-        source.release.set()
-        await call
-
-    asyncio.run(both())
 
 
 @pytest.mark.parametrize("value", ['{"a": {"b": 1}}', "{question}", "{{ question }}", "${HOME}", "%s"])

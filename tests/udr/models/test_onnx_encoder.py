@@ -165,15 +165,12 @@ def test_a_failed_export_leaves_no_files_and_deletes_those_of_killed_processes_a
     assert list((own_cache / "onnx").iterdir()) == [new]
 
 
-def test_a_cache_that_cannot_be_written_is_an_error(in_torch: SentenceEncoder, own_cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_or_a_missing_tokenizer_is_an_error(
+    in_torch: SentenceEncoder, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own_cache.write_text("", "utf-8")
     with pytest.raises(ModelError, match=r"cannot be exported to .*Not a directory"):
         OnnxEncoder.of(in_torch, 1)
-
-
-def test_a_model_without_a_direct_tokenizer_is_an_error(
-    in_torch: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setitem(in_torch.__dict__, "query_tokenizer", None)
     with pytest.raises(ModelError, match="preprocesses queries beyond its tokenizer, and cannot be exported"):
         OnnxEncoder.of(in_torch, 1)

@@ -59,6 +59,9 @@ def test_batches_have_texts_of_similar_length_and_their_positions(tokenizer: Que
         expected = tokenizer.batch([texts[position] for position in positions])
         np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
     assert list(tokenizer.batches([], 2, math.inf)) == []
+    # A limited number of texts is tokenised at once.
+    few = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
+    assert [positions for positions, _ in few] == [[1, 0], [2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -76,11 +79,6 @@ def test_batches_of_several_threads_become_smaller(
     batches = [positions for positions, _ in tokenizer.batches(["some text"] * 27, size, math.inf, threads)]
     assert [len(positions) for positions in batches] == sizes
     assert sorted(position for positions in batches for position in positions) == list(range(27))
-
-
-def test_a_limited_number_of_texts_is_tokenised_at_once(tokenizer: QueryTokenizer) -> None:
-    batches = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
-    assert [positions for positions, _ in batches] == [[1, 0], [2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -107,16 +105,10 @@ def test_the_models_own_tokenizer_is_not_changed(transformer: SentenceTransforme
     np.testing.assert_array_equal(transformer.preprocess(TEXTS, task="query")["input_ids"], expected)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        str.lower,
-        str.strip,
-        lambda text: text.replace("é", "e"),
-        lambda text: f"{text}.",
-        lambda text: text[-200:] if len(text) > 800 else text,
-    ],
-)
+CHANGES: list[Change] = [str.lower, str.strip, lambda text: text.replace("é", "e"), lambda text: f"{text}."]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, lambda text: text[-200:] if len(text) > 800 else text])
 def test_a_model_that_changes_texts_has_no_direct_tokenizer(transformer: SentenceTransformer, change: Change) -> None:
     assert tokenizer_of(transformer, change=change) is None
 

@@ -80,10 +80,7 @@ def test_the_embedded_encoders_tokenizer_counts_beyond_its_window() -> None:
     [
         ("model.gguf", b"GGUF", "model.gguf", r"model\.gguf is not a tokenizer\.json; name a folder that contains one"),
         ("other", b"", "", r"contains no tokenizer\.json"),
-        ("tokenizer.json", b"", "", "cannot be read"),
-        ("tokenizer.json", b"{}", "", "cannot be read"),
-        ("tokenizer.json", b"\xff\xfe", "", "cannot be read"),
-        ("tokenizer.json", b'{"model": 3}', "", "cannot be read"),
+        *(("tokenizer.json", content, "", "cannot be read") for content in (b"", b"{}", b"\xff\xfe", b'{"model": 3}')),
         ("vocab.json", b"[]", "", "Transformers cannot read"),
         ("mine.tiktoken", b"", "mine.tiktoken", r"o200k_base\.tiktoken, .* found mine\.tiktoken"),
         ("other", b"", "nowhere/at/all", "no such file or folder"),

@@ -59,11 +59,6 @@ def test_hybrid_fuses_ranks(opened: Retriever, by_words: list[tuple[str, float]]
     assert [(d.id, d.similarity) for d in retrieval] == [(id, round(expected[id], 5)) for id in best]
 
 
-def test_fusion_adds_reciprocal_ranks() -> None:
-    rankings = [[Hit("t", position, str(position), 0.5) for position in ranking] for ranking in ((3, 1), (1, 2))]
-    assert {hit.position: hit.similarity for hit in fuse(rankings)} == {1: 1 / 62 + 1 / 61, 2: 1 / 62, 3: 1 / 61}
-
-
 def test_fusion_keeps_the_order_of_ranks_that_round_to_the_same_number() -> None:
     # From rank 258 on, neighbours differ by less than what is shown; their ids run against their ranks.
     hits = [Hit("t", position, f"{999 - position:03}", 1 - position / 1000) for position in range(600)]
@@ -80,7 +75,6 @@ def test_bm25_scores_of_a_family_equal_those_of_one_pool(pools: OpenPools, query
     rows = {text: note(text.replace(" ", "-"), text) for text in (*a, *b)}
     apart = pools({"a": [rows[text] for text in a], "b": [rows[text] for text in b]}, bm25=True)
     together = pools({"c": [*rows.values()]}, bm25=True)
-
     for mode in ("bm25", "hybrid"):
         results = [
             [(d.id, d.similarity) for d in retriever.retrieve(family="mood", input=query, k=20, mode=mode)]
@@ -103,9 +97,7 @@ def test_a_shown_similarity_as_bound_keeps_its_demonstration(opened: Retriever, 
 def test_copies_and_excluded_ids_are_excluded_and_bounds_hold(opened: Retriever, mode: Mode) -> None:
     first = opened.retrieve("notes", QUERY, 20, mode=mode)
     bound = first[3].similarity
-
     retrieval = opened.retrieve("notes", QUERY, 5, mode=mode, exclude=[first[0].id], min_similarity=bound)
-
     # Excluded hits have no rank, so those of a fusion move up.
     if mode != "hybrid":
         assert [d.id for d in retrieval] == [d.id for d in first[1:6] if d.similarity >= bound]

@@ -168,15 +168,8 @@ def test_a_search_is_as_deep_as_the_choice_needs(
     request = RetrievalRequest(input=QUERY, task="notes", k=k, **options)
     hits, vectors, labels = ranked
     left = [index for index, hit in enumerate(hits) if hit.id not in request.exclude]
-
-    selected = select(
-        [hits[index] for index in left],
-        request,
-        candidates=205,
-        vectors=vectors[left],
-        labels=[labels[index] for index in left],
-    )
-
+    inputs: dict[str, Any] = {"vectors": vectors[left], "labels": [labels[index] for index in left]}
+    selected = select([hits[index] for index in left], request, candidates=205, **inputs)
     expected = [(selected.hits[index].id, selected.hits[index].similarity) for index in selected.chosen]
     assert [(d.id, d.similarity) for d in opened.retrieve_batch([request])[0]] == expected
 
@@ -189,15 +182,12 @@ def test_balance_includes_a_rare_label_in_every_mode(opened: Retriever, mode: Mo
     assert [d.rank for d in retrieval] == [1, 2, 3, 4, 5, 6]
 
 
-def test_no_hits_leave_nothing_to_choose_from(opened: Retriever) -> None:
-    assert len(opened.retrieve("notes", "zebra", 3, mode="bm25", distinct=0.9, balance=True)) == 0
-
-
-def test_a_search_has_a_maximum_depth(opened: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_has_a_maximum_depth_and_may_find_nothing(opened: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = opened.retrieve("notes", QUERY, 50, keep_copies=True)[49].similarity - 0.00001
     assert len(opened.retrieve("notes", QUERY, 12, max_similarity=bound)) == 12
     monkeypatch.setattr("udr.retrieval.executor.DEEPEST", 50)
     assert len(opened.retrieve("notes", QUERY, 12, max_similarity=bound)) == 0
+    assert len(opened.retrieve("notes", "zebra", 3, mode="bm25", distinct=0.9, balance=True)) == 0
 
 
 def test_batches_and_explanations_do_not_change_the_choice(opened: Retriever) -> None:
@@ -206,9 +196,7 @@ def test_batches_and_explanations_do_not_change_the_choice(opened: Retriever) ->
         for word in WORDS[:2]
         for options in [*OPTIONS, {"mode": "bm25"}, {"mode": "hybrid"}]
     ]
-
     plain = opened.retrieve_batch(requests)
-
     assert plain == [opened.retrieve_batch([request])[0] for request in requests]
     explained = opened.retrieve_batch([replace(request, explain=True) for request in requests])
     assert [d.demonstrations for d in explained] == [d.demonstrations for d in plain]

@@ -150,7 +150,6 @@ def test_many_proposals_are_ordered_in_little_memory() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-
     assert_equal(results, ([[0], [1], [2]], [[1], [1], [1]]))
     # Without blocks it takes 184 MB.
     assert peak < 25e6

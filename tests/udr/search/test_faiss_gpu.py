@@ -151,17 +151,10 @@ def test_the_effort_of_a_graph_search_is_at_least_the_number_of_proposals(parame
     assert graph.efforts == [effort] and limit == MOST_OF_GRAPH
 
 
-@pytest.mark.parametrize(
-    ("library", "parameters", "supported"),
-    [
-        (FakeGpuFaiss(), "nprobe=2048", True),
-        (FakeGpuFaiss(), "nprobe=4096", False),
-        (FakeGpuFaiss(), "", True),
-        (FakeCuvsFaiss(), "nprobe=4096", True),
-    ],
-)
-def test_only_cuvs_supports_more_than_2048_lists(library: Any, parameters: str, supported: bool) -> None:
-    assert FaissGpu(0, library).supports(parameters) is supported
+def test_only_cuvs_supports_more_than_2048_lists() -> None:
+    plain, cuvs = FaissGpu(0, FakeGpuFaiss()), FaissGpu(0, FakeCuvsFaiss())
+    assert plain.supports("") and plain.supports("nprobe=2048") and cuvs.supports("nprobe=4096")
+    assert not plain.supports("nprobe=4096")
 
 
 def test_a_failed_search_is_an_error_of_one_line() -> None:
@@ -215,13 +208,10 @@ def test_each_device_has_one_worker() -> None:
 @pytest.mark.parametrize(
     ("device", "library", "warning"),
     [
-        (None, FakeGpuFaiss(), None),
-        ("cpu", FakeGpuFaiss(), None),
-        ("mps", FakeGpuFaiss(), None),
+        *((device, FakeGpuFaiss(), None) for device in (None, "cpu", "mps")),
         ("cuda", SimpleNamespace(), "this faiss was built without GPU support; searching on the CPU"),
         ("cuda", FakeGpuFaiss(gpus=0), "cuda: faiss finds 0 GPUs; searching on the CPU"),
-        ("cuda:1", FakeGpuFaiss(), "cuda:1: faiss finds 1 GPUs; searching on the CPU"),
-        ("cuda:x", FakeGpuFaiss(), "cuda:x: faiss finds 1 GPUs; searching on the CPU"),
+        *((f"cuda:{n}", FakeGpuFaiss(), f"cuda:{n}: faiss finds 1 GPUs; searching on the CPU") for n in "1x"),
     ],
 )
 def test_a_missing_gpu_is_a_warning(
