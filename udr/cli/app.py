@@ -21,10 +21,9 @@ _EXIT_CODES: Mapping[type[UdrError], int] = {ConfigError: 2, VerificationError: 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 failure, 2 usage, 3 verification failed, 130 interrupted.
+    """Run a command line (after ``udr``; None is the process's own) and return its exit status.
 
-    Args:
-        arguments: the command line after ``udr``; None uses the process's own.
+    It is 0, 1 failure, 2 usage, 3 verification failed, or 130 interrupted.
     """
     _log_to_stderr()
     try:

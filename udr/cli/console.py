@@ -19,11 +19,7 @@ Fp16 = Annotated[bool, typer.Option("--fp16", help="Search flat partitions on a 
 def command_group(help: str) -> typer.Typer:
     """Return an empty group of commands with plain help and plain errors."""
     return typer.Typer(
-        help=help,
-        no_args_is_help=True,
-        add_completion=False,
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
+        help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
     )
 
 
@@ -62,11 +58,7 @@ def print_json(value: Json) -> None:
 
 
 def names_of(text: str | None) -> tuple[str, ...] | None:
-    """Return the names in a comma-separated list, or None for None.
-
-    Raises:
-        ConfigError: the list has no name.
-    """
+    """Return the names in a comma-separated list, or None for None; ``ConfigError`` if the list has no name."""
     if text is None:
         return None
     names = tuple(name.strip() for name in text.split(",") if name.strip())

@@ -10,7 +10,7 @@ from typer import Argument, Option, echo
 from udr.cli.console import Fp16, expand_options, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import Decision, Mode, Retrieval, SelectionOptions
+from udr.retrieval import Decision, Mode, SelectionOptions
 from udr.types import Fields
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def retrieve(
     if as_json:
         print_json(retrieval.to_json())
         return
-    print_text(_listing(retrieval))
+    texts = (item.text.replace("\n", "\n     ") for item in retrieval)
+    heads = (f"{item.rank:>3}  {item.similarity:.5f}  {item.task}  {item.id}" for item in retrieval)
+    print_text("\n".join(f"{head}\n     {text}" for head, text in zip(heads, texts, strict=True)))
     if selection.explain:
         print_text("\n" + table(retrieval.decisions))
 
@@ -174,13 +176,6 @@ def prompt(
         print_json(result.to_json()["messages" if result.messages is not None else "records"])
     if selection.explain and not as_json:
         echo("\n" + table(result.decisions), err=True)
-
-
-def _listing(retrieval: Retrieval) -> str:
-    return "\n".join(
-        f"{item.rank:>3}  {item.similarity:.5f}  {item.task}  {item.id}\n     " + item.text.replace("\n", "\n     ")
-        for item in retrieval
-    )
 
 
 def table(decisions: Sequence[Decision]) -> str:

@@ -125,12 +125,7 @@ class Client(DemonstrationSource):
         return self._call(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
 
     def demonstration(self, task: str, id: str) -> Row:
-        """Return one row.
-
-        Raises:
-            UnknownTaskError: there is no such task, or it has no such row.
-            UdrError: as ``retrieve``.
-        """
+        """Return one row; ``UnknownTaskError`` if there is no such task or row, other errors as ``retrieve``."""
         return self._call(calls.demonstration(task, id))
 
     def tasks(self) -> Mapping[str, Task]:

@@ -50,12 +50,7 @@ class Problem:
     type: str | None
 
     def error(self, url: str, position: int | None = None) -> RequestError | ServiceError:
-        """Return the error to raise.
-
-        Args:
-            url: the service that answered.
-            position: the request's position in its batch, from 1; None outside a batch.
-        """
+        """Return the error to raise for the request at this position of a batch, from 1, or outside a batch."""
         detail = self.detail if position is None else f"request {position}: {self.detail}"
         if self.type is not None and self.type in PROBLEM_ERRORS:
             return PROBLEM_ERRORS[self.type](detail)

@@ -54,12 +54,8 @@ MAX_BATCH: Call[int] = Call("/v1/info", responses.read_max_batch)
 
 
 def retrieve(request: RetrievalRequest) -> Call[Retrieval]:
-    """Return the call for one retrieval.
-
-    Raises:
-        InvalidInputError: the request cannot be encoded as JSON.
-    """
-    return Call("/v1/retrieve", responses.read_retrieval, _encoded(_body(request)))
+    """Return the call for one retrieval; ``InvalidInputError`` if the request cannot be encoded as JSON."""
+    return Call("/v1/retrieve", responses.reader(Retrieval), _encoded(_body(request)))
 
 
 def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[Sequence[Retrieval | Problem]]]:
@@ -78,11 +74,7 @@ def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[S
 def prompt(
     task: str, input: Fields | str, k: int, options: PromptOptions, *, budget: int, reserve: int, format: Format | str
 ) -> Call[Prompt]:
-    """Return the call for a prompt.
-
-    Raises:
-        InvalidInputError: the request cannot be encoded as JSON.
-    """
+    """Return the call for a prompt; ``InvalidInputError`` if the request cannot be encoded as JSON."""
     building = {name: value for name, value in options.items() if name in BuildingOptions.__annotations__}
     selection = {name: value for name, value in options.items() if name not in building}
     request = RetrievalRequest.of(task, input, k, cast("SelectionOptions", selection))
@@ -91,12 +83,8 @@ def prompt(
 
 
 def demonstration(task: str, id: str) -> Call[Row]:
-    """Return the call for one row.
-
-    Raises:
-        InvalidInputError: the task or the id cannot be encoded in a URL.
-    """
-    return Call(f"/v1/tasks/{_segment(task)}/demonstrations/{_segment(id)}", responses.read_row)
+    """Return the call for one row; ``InvalidInputError`` if the task or the id cannot be encoded in a URL."""
+    return Call(f"/v1/tasks/{_segment(task)}/demonstrations/{_segment(id)}", responses.reader(Row))
 
 
 def _body(request: RetrievalRequest) -> dict[str, Json]:

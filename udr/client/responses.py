@@ -14,7 +14,7 @@ from udr.data import Task, parse_task
 from udr.models import Message
 from udr.prompts import Prompt
 from udr.retrieval import Retrieval
-from udr.types import Json, Row
+from udr.types import Json
 
 
 @cache
@@ -43,22 +43,17 @@ def reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401  # any annotation
     return lambda value: value
 
 
-def read_retrieval(body: Mapping[str, Any]) -> Retrieval:
-    """Return the retrieval whose ``to_json`` is ``body``."""
-    retrieval: Retrieval = reader(Retrieval)(body)
-    return retrieval
-
-
 def read_batch(body: Mapping[str, Any], count: int) -> list[Retrieval | Problem]:
     """Return the results of a batch of ``count`` requests, in their order."""
     results = body["results"]
     if len(results) != count:
         raise ValueError(f"{len(results)} results for {count} requests")
-    return [read_retrieval(keys) if "demonstrations" in keys else _problem(keys) for keys in results]
-
-
-def _problem(keys: Mapping[str, Any]) -> Problem:
-    return Problem(status=int(keys["status"]), detail=str(keys["detail"]), type=str(keys["type"]))
+    return [
+        reader(Retrieval)(keys)
+        if "demonstrations" in keys
+        else Problem(status=int(keys["status"]), detail=str(keys["detail"]), type=str(keys["type"]))
+        for keys in results
+    ]
 
 
 def read_prompt(body: Mapping[str, Any]) -> Prompt:
@@ -74,12 +69,6 @@ def read_tasks(body: Mapping[str, Any]) -> Mapping[str, Task]:
     known = [field.name for field in fields(Task)]
     tasks = [parse_task({key: keys[key] for key in known if keys.get(key)}) for keys in body["tasks"]]
     return {task.name: task for task in tasks}
-
-
-def read_row(body: Mapping[str, Any]) -> Row:
-    """Return the row that ``/v1/tasks/{task}/demonstrations/{id}`` shows."""
-    row: Row = reader(Row)(body)
-    return row
 
 
 def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:

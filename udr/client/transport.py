@@ -38,18 +38,11 @@ _FIRST_PAUSE = 0.5
 class ClientProtocol:
     """The settings of a client's connections, the answer or error from each result, and the pause before a retry.
 
-    Args:
-        url: the service's URL.
-        timeout: seconds to wait for a connection or a response, and the longest pause before a retry.
-        retries: how often a request is sent again.
-        api_key: None reads ``UDR_API_KEY``.
+    Arguments and errors are those of ``Client``.
 
     Attributes:
         url: the service's URL, without a slash at the end.
         settings: the keyword arguments of httpx2's clients.
-
-    Raises:
-        ConfigError: the URL is invalid, a number is out of range, or a header cannot hold the key.
     """
 
     def __init__(self, url: str, timeout: float, retries: int, api_key: str | None) -> None:
@@ -73,12 +66,7 @@ class ClientProtocol:
         }
 
     def pause(self, result: TransportResult, attempt: int) -> float | None:
-        """Return the seconds to wait before sending the request again, or None to stop.
-
-        Args:
-            result: the result of the last attempt.
-            attempt: the number of that attempt, from 0.
-        """
+        """Return the seconds to wait after an attempt, counted from 0, before the next one; None to stop."""
         pause = _FIRST_PAUSE * 2**attempt
         if isinstance(result, httpx2.Response):
             retry = result.status_code in _RETRY_STATUSES
@@ -110,11 +98,7 @@ class ClientProtocol:
             raise ServiceError(message, status=result.status_code) from error
 
     def retrievals(self, results: Sequence[Retrieval | Problem], after: int) -> list[Retrieval]:
-        """Return the results of a batch, or of a part of it, if all are retrievals.
-
-        Args:
-            results: in the order of the requests.
-            after: how many requests of the batch precede these.
+        """Return the results of a batch, or of its part after so many requests, if all are retrievals.
 
         Raises:
             RequestError: the first request that cannot be answered; the message gives its position, from 1.

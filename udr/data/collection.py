@@ -18,11 +18,7 @@ from udr.types import Row
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A task and its demonstrations, in the order of their ids.
-
-    Raises:
-        DataError: the pool is empty, or two rows have the same id.
-    """
+    """A task and its demonstrations, sorted by id; ``DataError`` if there are none, or two have the same id."""
 
     task: Task
     rows: tuple[Row, ...]
@@ -47,15 +43,11 @@ def row_text(row: Row) -> str:
 
 def pool_digest(pool: Pool) -> str:
     """Return a hash of a pool's task and rows: 16 hex digits."""
-    return _digest(pool.rows, b"\n" + canonical_json(pool.task.to_json()))
+    return rows_digest(pool.rows, b"\n" + canonical_json(pool.task.to_json()))
 
 
-def rows_digest(rows: Iterable[Row]) -> str:
-    """Return a hash of rows, which depends on their order: 16 hex digits."""
-    return _digest(rows)
-
-
-def _digest(rows: Iterable[Row], start: bytes = b"") -> str:
+def rows_digest(rows: Iterable[Row], start: bytes = b"") -> str:
+    """Return a hash of rows, which depends on their order and on ``start``: 16 hex digits."""
     digest = hashlib.sha256(start)
     for row in rows:
         digest.update(b"\n" + row_text(row).encode())
@@ -77,17 +69,13 @@ class TaskFolder:
         """Return the file of ``train``, ``validation`` or ``test``; ``DataError`` if there is not exactly one."""
         files = self.files(split)
         if len(files) != 1:
-            found = " and ".join(path.name for path in files) or "none"
+            names = " and ".join(path.name for path in files) or "none"
             needed = ", ".join(f"{split}{suffix}" for suffix in SUFFIXES)
-            raise DataError(f"needs one of {needed}; found {found}", path=self.path)
+            raise DataError(f"needs one of {needed}; found {names}", path=self.path)
         return files[0]
 
     def rows(self, split: str) -> list[Row]:
-        """Return the rows of ``train``, ``validation`` or ``test``, in the file's order.
-
-        Raises:
-            DataError: there is not exactly one file for the split, it is empty, or a row is invalid.
-        """
+        """Return the rows of a split, in its file's order; ``DataError`` if there are none, or one is invalid."""
         path = self.file(split)
         rows = list(read_rows(self.task, path))
         if not rows:

@@ -71,7 +71,7 @@ def encoder_demonstration(task: Task, row: Row) -> str:
 
 def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the last part of a prompt: the input, and the output up to the space before the target."""
-    lead, _ = _around_target(task)
+    lead = task.output.source.partition("{target}")[0]
     return f"{input_text(task, input, choices)}\n{lead.rstrip(' ')}"
 
 
@@ -89,7 +89,7 @@ def targets(task: Task, row: Row) -> tuple[str, ...]:
 
 def options(task: Task, row: Row) -> tuple[str, ...]:
     """Return the continuations to score, one for each of the row's ``targets``, in their order."""
-    lead, tail = _around_target(task)
+    lead, _, tail = task.output.source.partition("{target}")
     space = lead[len(lead.rstrip(" ")) :]
     continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
     if any(a != b and b.startswith(a) for a in continuations for b in continuations):
@@ -100,11 +100,6 @@ def options(task: Task, row: Row) -> tuple[str, ...]:
 def gold(task: Task, row: Row) -> int:
     """Return the position of the gold option among ``options(task, row)``."""
     return targets(task, row).index(row.target)
-
-
-def _around_target(task: Task) -> tuple[str, str]:
-    lead, _, tail = task.output.source.partition("{target}")
-    return lead, tail
 
 
 def prompt(instruction: str, demonstrations: Sequence[str], query: str) -> str:
@@ -118,11 +113,7 @@ def row_query(task: Task, row: Row) -> str:
 
 
 def check_input(task: Task, input: Fields | str) -> Fields:
-    """Return the validated fields of a query.
-
-    Raises:
-        InvalidInputError: a field is missing, unknown or invalid, or plain text was given for several fields.
-    """
+    """Return a query's fields, of which plain text can be the only one; ``InvalidInputError`` if they do not fit."""
     names = ", ".join(map(repr, task.fields))
     if isinstance(input, str):
         if len(task.fields) != 1:
@@ -159,11 +150,7 @@ class Wording:
         return Wording(" ".join(family.instruction for family in families) if len(families) == 1 else ALL_INSTRUCTION)
 
     def query(self, input: Fields | str) -> str:
-        """Return the encoder's text.
-
-        Raises:
-            InvalidInputError: the input is invalid for the task, or is not plain text in a wider scope.
-        """
+        """Return the encoder's text; ``InvalidInputError`` if the input does not fit the task or the wider scope."""
         return encoder_query(self.instruction, self.input(input))
 
     def input(self, input: Fields | str) -> str:

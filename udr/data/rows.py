@@ -83,11 +83,9 @@ def _input(keys: Keys, task: Task, choices: tuple[str, ...]) -> Mapping[str, Val
             raise keys.error(f"input.{name}", f"must be {VALUES}, found {reprlib.repr(value)}")
     for name in task.fields:
         if name not in fields and not (name == "choices" and choices):
-            raise keys.error(
-                f"input.{name}",
-                f"is missing, but the input template of task {task.name!r} uses it; "
-                f"found {', '.join(map(repr, fields)) or 'no fields'}",
-            )
+            given = ", ".join(map(repr, fields)) or "no fields"
+            message = f"is missing, but the input template of task {task.name!r} uses it; found {given}"
+            raise keys.error(f"input.{name}", message)
     return cast("Mapping[str, Value]", fields)
 
 
@@ -98,12 +96,11 @@ def _metadata(keys: Keys) -> Mapping[str, Json]:
     try:
         # Parquet has types that JSON lacks: dates, bytes, NaN.
         json.dumps(metadata, allow_nan=False)
-        valid = isinstance(metadata, Mapping)
+        if isinstance(metadata, Mapping):
+            return cast("Mapping[str, Json]", metadata)
     except (TypeError, ValueError, RecursionError):
-        valid = False
-    if not valid:
-        raise keys.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")
-    return cast("Mapping[str, Json]", metadata)
+        pass
+    raise keys.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:

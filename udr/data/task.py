@@ -1,8 +1,8 @@
 """Tasks: the contents of a ``task.toml``, parsed and validated."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
@@ -96,19 +96,10 @@ class Task:
 
     def to_json(self) -> dict[str, Json]:
         """Return the keys of a ``task.toml`` that define this task."""
-        keys: dict[str, Json] = {
-            "name": self.name,
-            "family": self.family,
-            "kind": self.kind.value,
-            "instruction": self.instruction,
-            "input": self.input.source,
-            "output": self.output.source,
-            "metric": self.metric.value,
-            "labels": list(self.labels),
-            "normalise": self.normalise and self.normalise.value,
-            "verbalizer": dict(self.verbalizer),
-        }
-        return {key: value for key, value in keys.items() if value}
+        keys = {field.name: getattr(self, field.name) for field in fields(self)}
+        keys |= {"input": self.input.source, "output": self.output.source}
+        keys |= {"labels": list(self.labels), "verbalizer": dict(self.verbalizer)}
+        return {key: value.value if isinstance(value, StrEnum) else value for key, value in keys.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +113,6 @@ class TaskFamily:
 def parse_task(values: Mapping[str, object], path: Path | None = None) -> Task:
     """Return the task that the keys of a ``task.toml`` define.
 
-    Args:
-        values: the parsed file.
-        path: the file, for messages.
-
     Raises:
         DataError: a key is missing, unknown or has the wrong type; the message names the file and the key.
     """
@@ -138,8 +125,8 @@ def parse_task(values: Mapping[str, object], path: Path | None = None) -> Task:
         family=_name(keys, "family"),
         kind=kind,
         instruction=keys.text("instruction"),
-        input=_input_template(keys),
-        output=_output_template(keys),
+        input=_template(keys, "input", "at least one {field}", lambda fields: bool(fields)),
+        output=_template(keys, "output", "{target} once and no other field", lambda fields: fields == ["target"]),
         metric=_choice(keys, "metric", Metric),
         labels=labels,
         normalise=_choice(keys, "normalise", Normalise) if "normalise" in values else None,
@@ -168,18 +155,11 @@ def _choice(keys: Keys, key: str, kind: type[_Choice]) -> _Choice:
     return kind(value)
 
 
-def _input_template(keys: Keys) -> Template:
-    template = Template(keys.text("input"))
-    if not template.fields:
-        raise keys.error("input", f"must contain at least one {{field}}, found {template.source!r}")
-    return template
-
-
-def _output_template(keys: Keys) -> Template:
-    template = Template(keys.text("output"))
-    if _FIELD.findall(template.source) != ["target"]:
-        raise keys.error("output", f"must contain {{target}} once and no other field, found {template.source!r}")
-    return template
+def _template(keys: Keys, key: str, needed: str, valid: Callable[[list[str]], bool]) -> Template:
+    source = keys.text(key)
+    if not valid(_FIELD.findall(source)):
+        raise keys.error(key, f"must contain {needed}, found {source!r}")
+    return Template(source)
 
 
 def _labels(keys: Keys, kind: Kind) -> tuple[str, ...]:

@@ -26,11 +26,7 @@ class Demos:
     target: str | None
 
     def checked(self, inputs: Sequence[str], outputs: Sequence[str]) -> Self:
-        """Return a copy for a program with these fields; its last output is the default target.
-
-        Raises:
-            ConfigError: the program lacks a field.
-        """
+        """Return a copy for a program, whose last output is the default target; ``ConfigError`` if it lacks a field."""
         if not outputs:
             raise ConfigError("the program has no predictor to show demonstrations to")
         target = outputs[-1] if self.target is None else self.target
@@ -58,8 +54,8 @@ class Demos:
         fields = {name: name for name in inputs} if self.fields is None else self.fields
         for name in fields.values():
             if name not in inputs:
-                found = ", ".join(map(repr, inputs)) or "none"
-                raise InvalidInputError(f"input {name!r} of the program is missing; found {found}")
+                names = ", ".join(map(repr, inputs)) or "none"
+                raise InvalidInputError(f"input {name!r} of the program is missing; found {names}")
         # The source checks the values.
         return cast("Fields", {field: inputs[name] for field, name in fields.items()})
 

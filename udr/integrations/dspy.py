@@ -120,11 +120,7 @@ class DemonstrationProgram(dspy.Module):
         return {**super().dump_state(json_mode=json_mode), "demonstrations": self.demos.to_json()}
 
     def load_state(self, state: Mapping[str, Any], *, allow_unsafe_lm_state: bool = False) -> None:
-        """Restore the result of ``dump_state``; the source stays this program's.
-
-        Raises:
-            ArtifactError: the state is of another kind of program.
-        """
+        """Restore a ``dump_state``, but keep the source; ``ArtifactError`` if it is of another kind of program."""
         demos = _checked(_saved_demos(state, self.demos.selector.source), self.program)
         super().load_state(state, allow_unsafe_lm_state=allow_unsafe_lm_state)
         self.demos = demos

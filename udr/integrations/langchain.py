@@ -81,8 +81,8 @@ class DemonstrationSelector(BaseExampleSelector):
         names = variables if self._input_keys is None else self._input_keys
         for name in names:
             if name not in variables:
-                found = ", ".join(map(repr, variables)) or "none"
-                raise InvalidInputError(f"variable {name!r} of input_keys is missing; found {found}")
+                given = ", ".join(map(repr, variables)) or "none"
+                raise InvalidInputError(f"variable {name!r} of input_keys is missing; found {given}")
         return {name: variables[name] for name in names}
 
     def _example(self, demonstration: RetrievedDemonstration) -> dict[str, str]:

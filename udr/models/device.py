@@ -47,10 +47,7 @@ def num_threads(root: Path = Path("/")) -> int:
     """Return the best number of threads: one per physical core that this process may use.
 
     ``OMP_NUM_THREADS`` overrides it. Two threads on one core share its arithmetic units, and threads beyond a
-    container's quota are paused while the others wait for them.
-
-    Args:
-        root: the folder of ``/proc`` and ``/sys``.
+    container's quota are paused while the others wait for them. ``root`` has the folders ``/proc`` and ``/sys``.
     """
     requested = os.environ.get("OMP_NUM_THREADS", "")
     if requested.isdecimal() and int(requested) > 0:

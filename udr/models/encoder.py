@@ -184,18 +184,15 @@ class SentenceEncoder:
 def _float32_after_transformers(model: "SentenceTransformer") -> None:
     from sentence_transformers.base.modules import Module, Router, Transformer
 
+    def convert(_module: "nn.Module", _arguments: object, features: dict[str, Any]) -> dict[str, Any]:
+        tensors = {name: value for name, value in features.items() if getattr(value, "is_floating_point", bool)()}
+        return {**features, **{name: value.float() for name, value in tensors.items()}}
+
     for module in model.modules():
         if isinstance(module, Transformer):
-            module.register_forward_hook(_float32)
+            module.register_forward_hook(convert)
         elif isinstance(module, Module) and not isinstance(module, Router):
             module.float()
-
-
-def _float32(_module: "nn.Module", _arguments: object, features: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.float() if getattr(value, "is_floating_point", bool)() else value
-        for name, value in features.items()
-    }
 
 
 def _check_wording(name: str, path: Path) -> None:

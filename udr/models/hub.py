@@ -81,9 +81,9 @@ def _in_package(name: str) -> Path:
     models = sorted({path.parent for path in root.rglob("modules.json")})
     models = models or sorted({path.parent for path in root.rglob("config.json")}) or sorted(root.rglob("*.gguf"))
     if len(models) != 1:
-        found = ", ".join(path.relative_to(root).as_posix() for path in models) or "none"
+        names = ", ".join(path.relative_to(root).as_posix() for path in models) or "none"
         raise ModelError(
-            f"model {name!r}: the package must contain exactly one model; found {found}; name one as package:NAME/file"
+            f"model {name!r}: the package must contain exactly one model; found {names}; name one as package:NAME/file"
         )
     return models[0]
 
@@ -96,7 +96,5 @@ def _on_hub(name: str) -> Path:
         return Path(snapshot_download(name, ignore_patterns=ignored))
     except Exception as error:
         # The client has many errors: unknown name, no access, no network, ...
-        message = (
-            f"model {name!r} is not a path on this machine, and cannot be downloaded from the hub: {reason(error)}"
-        )
-        raise ModelError(message) from error
+        problem = f"is not a path on this machine, and cannot be downloaded from the hub: {reason(error)}"
+        raise ModelError(f"model {name!r} {problem}") from error

@@ -64,8 +64,8 @@ class OnnxEncoder:
         """
         tokenizer = encoder.query_tokenizer
         if tokenizer is None:
-            message = f"model {encoder.name!r} preprocesses queries beyond its tokenizer, and cannot be exported"
-            raise ModelError(message)
+            problem = "preprocesses queries beyond its tokenizer, and cannot be exported"
+            raise ModelError(f"model {encoder.name!r} {problem}")
         path = _exported(encoder, tokenizer)
         try:
             exported = cls(encoder, tokenizer, path, num_threads)

@@ -144,11 +144,7 @@ def fit(layout: PromptLayout, limit: int) -> Mapping[int, int]:
     """Return the positions that fit, in the order of choice, and the tokens that each adds.
 
     A position is taken if the prompt with it and those taken before it fits, all arranged; else it is skipped. The
-    tokens and the layout's ``bare`` add up to those of the prompt, to the token.
-
-    Args:
-        layout: the prompt, which fits without demonstrations.
-        limit: the most tokens the prompt may have.
+    tokens and the layout's ``bare``, which must fit, add up to those of the prompt, to the token.
     """
     taken = _greedy(layout, layout.estimate, limit, _DOUBT)
     if taken is None or layout.bare + sum(taken.values()) != layout.count(layout.arranged(tuple(taken))):

@@ -49,16 +49,14 @@ class PromptBuilder:
     def __post_init__(self) -> None:
         # A str has a count, too, by which every prompt would fit.
         if isinstance(self.tokenizer, str) or not callable(getattr(self.tokenizer, "count", None)):
-            raise InvalidInputError(
-                f"the tokenizer must be an object with count(text), found {type(self.tokenizer).__name__}; see "
-                "udr.load_tokenizer"
-            )
+            kind = type(self.tokenizer).__name__
+            message = f"the tokenizer must be an object with count(text), found {kind}; see udr.load_tokenizer"
+            raise InvalidInputError(message)
         if self.budget < 1:
             raise InvalidInputError(f"the budget must be at least 1 token, found {self.budget}")
         if not 0 <= self.reserve < self.budget:
-            raise InvalidInputError(
-                f"the reserve must be at least 0 and below the budget of {self.budget} tokens, found {self.reserve}"
-            )
+            bounds = f"at least 0 and below the budget of {self.budget} tokens"
+            raise InvalidInputError(f"the reserve must be {bounds}, found {self.reserve}")
         if self.message_tokens < 0:
             raise InvalidInputError(f"a message's tokens must be at least 0, found {self.message_tokens}")
         object.__setattr__(self, "order", Order(self.order))
@@ -180,10 +178,8 @@ class PromptBuilder:
         if task.kind is Kind.MULTIPLE_CHOICE and not choices:
             values = input.get("choices")
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-                raise InvalidInputError(
-                    f"cannot list the options of a query of task {task.name!r}: its input has no list 'choices'; "
-                    "give the query's choices"
-                )
+                problem = f"cannot list the options of a query of task {task.name!r}: its input has no list 'choices'"
+                raise InvalidInputError(f"{problem}; give the query's choices")
             choices = [formatting.value_text(value) for value in values]
         return formatting.listing(task, choices)
 

@@ -30,14 +30,7 @@ Arrange = Callable[[Sequence[int]], Sequence[int]]
 
 
 def arranged(order: Order, demonstrations: Sequence[RetrievedDemonstration], query: str, seed: int) -> Arrange:
-    """Return a function that arranges positions of these demonstrations.
-
-    Args:
-        order: how.
-        demonstrations: in the order of choice, best first.
-        query: the query's text; only a shuffle depends on it.
-        seed: the seed of a shuffle.
-    """
+    """Return a function that arranges positions of demonstrations, best first; a shuffle depends on query and seed."""
     positions = range(len(demonstrations))
     nearest = sorted(positions, key=lambda position: -demonstrations[position].similarity)
     if order is Order.ALTERNATE_LABELS:

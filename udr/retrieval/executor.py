@@ -31,13 +31,7 @@ class Choice:
 
 
 def choices(partitions: Partitions, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[Choice]:
-    """Return what each plan chooses.
-
-    Args:
-        partitions: what to search.
-        plans: the plans.
-        vectors: query vectors, float32 [dimension], by index in ``plans``; none for mode ``bm25``.
-    """
+    """Return what each plan chooses; ``vectors`` has the query vectors of the encoded ones, by index in ``plans``."""
     results: dict[int, Choice] = {}
     steps = dict.fromkeys(range(len(plans)), 1)
     while steps:

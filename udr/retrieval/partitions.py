@@ -84,12 +84,9 @@ class Partitions:
     def search(
         self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], depths: Sequence[int]
     ) -> list[SearchResult]:
-        """Return the nearest hits for each plan.
+        """Return the nearest hits for each plan: of each partition as many as its depth, besides excluded ones.
 
-        Args:
-            plans: the plans.
-            vectors: query vectors, float32 [dimension], by index in ``plans``; none for mode ``bm25``.
-            depths: for each plan, how many hits of each partition, besides excluded ones.
+        ``vectors`` has the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
         """
         excluded = [{task: self._excluded(plan, task) for task in plan.copy_keys} for plan in plans]
         modes = [plan.request.mode for plan in plans]
@@ -183,10 +180,6 @@ class Partitions:
             tuple(self._demonstration(hit, rank, *next(rows[hit.task])) for rank, hit in enumerate(hits, start=1))
             for hits in results
         ]
-
-    def row(self, task: str, id: str) -> Row | None:
-        """Return the row with that id, or None."""
-        return self.table.row(task, id)
 
     def close(self) -> None:
         """Close the rows' file and drop the searchers, whose files close after their last search."""

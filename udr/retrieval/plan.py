@@ -82,8 +82,8 @@ def unknown(kind: Literal["task", "family"], name: str, known: Collection[str]) 
 def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], Wording]:
     given = [name for name in ("task", "family", "scope") if getattr(request, name) is not None]
     if len(given) != 1:
-        found = " and ".join(given) or "none of them"
-        raise InvalidInputError(f"give exactly one of task, family and scope; found {found}")
+        names = " and ".join(given) or "none of them"
+        raise InvalidInputError(f"give exactly one of task, family and scope; found {names}")
     tasks = {name: partition.task for name, partition in manifest.partitions.items()}
     if request.task is not None:
         if request.task not in tasks:
@@ -104,9 +104,8 @@ def _check_k(request: RetrievalRequest, size: int) -> None:
         raise InvalidInputError(f"k must be a whole number, found {request.k!r}")
     if not 1 <= request.k <= size:
         searched = request.task or request.family or ALL
-        raise InvalidInputError(
-            f"k must be from 1 to {size}, the number of demonstrations in {searched!r}; found {request.k}"
-        )
+        limits = f"from 1 to {size}, the number of demonstrations in {searched!r}"
+        raise InvalidInputError(f"k must be {limits}; found {request.k}")
 
 
 def _check_options(request: RetrievalRequest) -> None:
@@ -150,9 +149,8 @@ def _check_text(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidInputError(
-            f"the input is not valid text: character {error.start + 1}, {text[error.start]!r}, is half a surrogate pair"
-        ) from error
+        half = f"character {error.start + 1}, {text[error.start]!r}, is half a surrogate pair"
+        raise InvalidInputError(f"the input is not valid text: {half}") from error
 
 
 def _copy_keys(task: Task, request: RetrievalRequest, *, plain: bool) -> frozenset[bytes]:

@@ -24,12 +24,8 @@ from udr.types import Fields, Role, Row
 class Retriever(DemonstrationSource):
     """Retrieves demonstrations from one version of an index; thread-safe.
 
-    ``Retriever.open`` opens an index directory; the constructor takes the parts.
-
-    Args:
-        version: the index version.
-        encoder: the encoder that built it.
-        searchers: a searcher over each partition's vectors, by task.
+    ``Retriever.open`` opens an index directory; the constructor takes the parts: a version, the encoder that built it,
+    and by task a searcher over each partition's vectors.
 
     Attributes:
         encoder: the encoder.
@@ -158,11 +154,7 @@ class Retriever(DemonstrationSource):
         return [next(retrievals) if isinstance(result, Plan) else result for result in plans]
 
     def plan(self, request: RetrievalRequest) -> Plan:
-        """Return the plan for a request, checked against the index; the first of three steps.
-
-        Raises:
-            RequestError: the request is invalid.
-        """
+        """Return the plan for a request, the first of three steps; ``RequestError`` if the request is invalid."""
         return plan(self._manifest, request)
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
@@ -188,31 +180,22 @@ class Retriever(DemonstrationSource):
     def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[Retrieval]:
         """Return the results of plans, in order; the last step.
 
-        Args:
-            plans: plans of this retriever.
-            vectors: query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
+        ``vectors`` has the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
         """
         chosen = choices(self._partitions, plans, vectors)
         results = self._partitions.demonstrations([choice.hits for choice in chosen])
         return [
             Retrieval(
-                demonstrations=demonstrations,
-                index_version=self.index_version,
-                model=self.model,
-                decisions=choice.decisions,
+                demonstrations=shown, index_version=self.index_version, model=self.model, decisions=choice.decisions
             )
-            for choice, demonstrations in zip(chosen, results, strict=True)
+            for choice, shown in zip(chosen, results, strict=True)
         ]
 
     def demonstration(self, task: str, id: str) -> Row:
-        """Return one row.
-
-        Raises:
-            UnknownTaskError: there is no such task, or it has no such row.
-        """
+        """Return one row; ``UnknownTaskError`` if there is no such task, or it has no such row."""
         if task not in self.tasks:
             raise unknown("task", task, self.tasks)
-        row = self._partitions.row(task, id)
+        row = self._partitions.table.row(task, id)
         if row is None:
             raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
         return row

@@ -112,11 +112,7 @@ class RetrievalRequest:
     def of(
         cls, task: str | None, input: Fields | str | None, k: int, options: "SelectionOptions"
     ) -> "RetrievalRequest":
-        """Return the request for the arguments of a call of ``retrieve``.
-
-        Raises:
-            InvalidInputError: there is no input.
-        """
+        """Return the request for the arguments of ``retrieve``; ``InvalidInputError`` if there is no input."""
         if input is None:
             raise InvalidInputError("the input is missing; give fields by name, or plain text")
         return cls(input=input, task=task, k=k, **options)

@@ -46,11 +46,7 @@ class _Postings:
 
 
 class BM25Search:
-    """BM25 in Lucene's variant; texts that share no word with the query are not returned.
-
-    Args:
-        texts: the texts in the order of their positions; read one at a time.
-    """
+    """BM25 in Lucene's variant, of texts read one at a time; texts without a word of the query are not returned."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._open(*_postings(texts))
@@ -68,11 +64,7 @@ class BM25Search:
 
     @classmethod
     def load(cls, folder: Path, size: int) -> "BM25Search":
-        """Open a saved index of ``size`` texts, memory-mapped.
-
-        Raises:
-            ArtifactError: the folder cannot be read or has another number of texts.
-        """
+        """Open a saved index, memory-mapped; ``ArtifactError`` if it cannot be read or has not ``size`` texts."""
         search = cls(())
         try:
             arrays = [np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(_Postings)]

@@ -90,13 +90,7 @@ def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
 
 
 def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: ANN401
-    """Open a faiss index; ``ArtifactError`` if the file is not one.
-
-    Args:
-        path: the file.
-        kind: its factory string.
-        mapped: memory-map as much as possible instead of reading it.
-    """
+    """Open a faiss index of a kind, memory-mapped as far as possible, or read; ``ArtifactError`` if it is damaged."""
     mapping = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in kind else faiss.IO_FLAG_MMAP_IFC
     try:
         return faiss.read_index(str(path), mapping if mapped else 0)

@@ -48,11 +48,7 @@ class FaissGpu:
         return self._in_turn(proposer(self._do(copy, "faiss cannot place the vectors")))
 
     def index(self, index: Any, parameters: str, *, fp16: bool) -> tuple[Proposer, int]:  # noqa: ANN401
-        """Copy an index to the device; return its proposer with these search parameters, and its limit.
-
-        Raises:
-            ConfigError: faiss has no GPU version of the index, or rejects the parameters.
-        """
+        """Copy an index to the device; return its proposer and limit; ``ConfigError`` if faiss does not support it."""
         if not self.supports(parameters):
             raise ConfigError(f"without cuVS, faiss searches at most {MOST} lists on {self.name}, found {parameters}")
         placed = self.to_device(index, fp16=fp16)

@@ -33,9 +33,7 @@ SCHEMA = """
 when it is known which of them an earlier version has counted.
 """
 
-_COUNT = (
-    "SELECT count FROM tokens WHERE tokens.task = demonstrations.task AND tokens.position = demonstrations.position"
-)
+_COUNT = "SELECT count FROM tokens WHERE (task, position) = (demonstrations.task, demonstrations.position)"
 
 
 def record(task: Task, row: Row, text: str) -> tuple[str, str, bytes, bytes, str]:
@@ -140,24 +138,20 @@ class DemonstrationTable:
                 return
 
     def _span(self, column: str, task: str, start: int, stop: int) -> list[Any]:
-        query = (
-            f"SELECT {column} FROM demonstrations WHERE task = ? AND position >= ? AND position < ? ORDER BY position"
-        )
-        return [value for (value,) in self._select(query, task, start, stop)]
+        span = "task = ? AND position >= ? AND position < ? ORDER BY position"
+        rows = self._select(f"SELECT {column} FROM demonstrations WHERE {span}", task, start, stop)
+        return [value for (value,) in rows]
 
     def _at(self, columns: str, task: str, positions: Sequence[int]) -> list[tuple[Any, ...]]:
-        query = (
-            f"SELECT position, {columns} FROM demonstrations "
-            "WHERE task = ? AND position IN (SELECT value FROM json_each(?))"
-        )
+        chosen = "task = ? AND position IN (SELECT value FROM json_each(?))"
+        query = f"SELECT position, {columns} FROM demonstrations WHERE {chosen}"
         wanted = [int(position) for position in positions]
         rows = {position: tuple(values) for position, *values in self._select(query, task, json.dumps(wanted))}
         try:
             return [rows[position] for position in wanted]
         except KeyError as error:
-            raise ArtifactError(
-                f"{self._path}: task {task!r} has no row at position {error}; run: udr index verify"
-            ) from error
+            problem = f"task {task!r} has no row at position {error}"
+            raise ArtifactError(f"{self._path}: {problem}; run: udr index verify") from error
 
     def _first(self, query: str, *values: str | bytes) -> tuple[Any, ...] | None:
         return next(iter(self._select(query, *values)), None)

@@ -26,14 +26,7 @@ FLAT = "flat"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderStamp:
-    """The encoder that built an index.
-
-    Attributes:
-        name: the model's name as given.
-        fingerprint: of the model's files.
-        dimension: the width of its vectors.
-        metric: how to compare them.
-    """
+    """The encoder that built an index: its name as given, the rest as ``Encoder`` has it."""
 
     name: str
     fingerprint: str
@@ -46,11 +39,7 @@ class EncoderStamp:
         return EncoderStamp(**{field.name: getattr(encoder, field.name) for field in fields(EncoderStamp)})
 
     def check(self, encoder: Encoder) -> None:
-        """Raise an error unless this encoder built the index, whatever its name.
-
-        Raises:
-            ArtifactError: another encoder did.
-        """
+        """Raise ``ArtifactError`` unless this encoder built the index, whatever its name."""
         for name in ("fingerprint", "dimension", "metric"):
             expected, actual = getattr(self, name), getattr(encoder, name)
             if expected != actual:
@@ -166,9 +155,8 @@ def parse_manifest(data: bytes) -> Manifest:
     if not intact:
         raise VerificationError("the manifest is altered: it does not match its own checksum")
     if keys.get("format") != FORMAT:
-        raise ArtifactError(
-            f"the index has format {keys.get('format')!r}, this udr reads format {FORMAT}; run: udr index build"
-        )
+        formats = f"the index has format {keys.get('format')!r}, this udr reads format {FORMAT}"
+        raise ArtifactError(f"{formats}; run: udr index build")
     try:
         return _manifest(keys)
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:

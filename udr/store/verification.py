@@ -42,11 +42,7 @@ def verify_version(folder: Path) -> list[Finding]:
 
 
 def refuse_damage(folder: Path, problem: str = "is damaged", remedy: str = "run: udr index verify") -> None:
-    """Read all files of one version, and raise an error with this problem and remedy if any is damaged.
-
-    Raises:
-        VerificationError: a file differs from the manifest; the message names the first.
-    """
+    """Read all files of one version; if any is damaged, raise ``VerificationError`` with this problem and remedy."""
     if findings := verify_version(folder):
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise VerificationError(f"{folder}: {problem}: {findings[0]}{more}; {remedy}")

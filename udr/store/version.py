@@ -64,9 +64,8 @@ def read_current(root: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise ArtifactError(
-            f"{root}: no index here, there is no {CURRENT} file; run: udr index build TASKS --model M --out {root}"
-        ) from error
+        remedy = f"run: udr index build TASKS --model M --out {root}"
+        raise ArtifactError(f"{root}: no index here, there is no {CURRENT} file; {remedy}") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
     match = _CURRENT_CONTENT.fullmatch(content)
@@ -149,16 +148,13 @@ def open_version(root: Path) -> IndexVersion:
     folder = version_path(root, read_current(root))
     manifest = read_manifest(folder)
     if manifest.wording != ENCODER_WORDING:
-        raise ArtifactError(
-            f"{folder}: was built with wording {manifest.wording}, this udr has wording {ENCODER_WORDING}; "
-            "run: udr index build"
-        )
+        wordings = f"was built with wording {manifest.wording}, this udr has wording {ENCODER_WORDING}"
+        raise ArtifactError(f"{folder}: {wordings}; run: udr index build")
     for name, stamp in manifest.files.items():
         path = folder / name
         if not path.is_file():
             raise VerificationError(f"{path}: is missing; run: udr index verify {root}")
         if (size := path.stat().st_size) != stamp.size:
-            raise VerificationError(
-                f"{path}: has {size} bytes, the manifest says {stamp.size}; run: udr index verify {root}"
-            )
+            sizes = f"has {size} bytes, the manifest says {stamp.size}"
+            raise VerificationError(f"{path}: {sizes}; run: udr index verify {root}")
     return IndexVersion(folder, manifest)

@@ -6,39 +6,28 @@ import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.tiny_models import save_encoder
 from tests.udr.models.test_tokenizer import save_word_tokenizer
 from udr import __version__
 from udr.cli import GROUP, main
 from udr.retrieval import Retriever
-from udr_index.build import BuildConfig, build
 
 
-@pytest.fixture(scope="module")
-def real_index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index that contains its encoder, a tiny one in the real format."""
-    folder = tmp_path_factory.mktemp("real")
-    save_encoder(folder / "model")
-    build(BuildConfig(tasks=collection, out=folder / "index", model=str(folder / "model"), device="cpu"))
-    shutil.rmtree(folder / "model")
-    return folder / "index"
-
-
+@dataclass
 class Run:
     """Runs ``udr`` and returns status, stdout and stderr."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
+    capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: object) -> tuple[int, str, str]:
         status = main([str(argument) for argument in arguments])
-        return status, *self._capsys.readouterr()
+        return status, *self.capsys.readouterr()
 
 
 @pytest.fixture
@@ -51,19 +40,16 @@ def test_retrieve_prints_the_retrieval_as_json_or_text(run: Run, real_index: Pat
     status, out, _ = run(*command, "--json")
     with Retriever.open(real_index, device="cpu") as retriever:
         assert (status, json.loads(out)) == (0, retriever.retrieve("questions", "Who sold the lake?", 2).to_json())
-
     status, out, _ = run(*command)
-    lines = out.splitlines()
-    assert (status, len(lines)) == (0, 6)
-    assert lines[0].split()[0] == "1" and lines[0].split()[2] == "questions"
-    assert lines[1].startswith("     Question: ")
+    assert status == 0
+    assert re.fullmatch(r"(  [12]  0\.\d{5}  questions  q\d\d\n     Question: .*\n     Answer type: .*\n){2}", out)
 
 
 def test_retrieve_accepts_fields_families_exclusions_and_bounds(run: Run, real_index: Path) -> None:
     def ids(*arguments: object) -> list[tuple[str, str]]:
         status, out, _ = run("retrieve", real_index, "--json", *arguments)
         assert status == 0
-        return [(found["task"], found["id"]) for found in json.loads(out)["demonstrations"]]
+        return [(item["task"], item["id"]) for item in json.loads(out)["demonstrations"]]
 
     review = ("--task", "reviews", "--k", 2, "--input", "thing=lamp", "--input", "text=a = b\n{c} 🙂")
     first, second = ids(*review)
@@ -84,7 +70,6 @@ def test_explain_prints_a_table_of_decisions_after_the_result(run: Run, real_ind
 def test_prompt_prints_a_prompt_within_its_budget(run: Run, real_index: Path) -> None:
     command = ("prompt", real_index, "--task", "questions", "--budget", 300, "--reserve", 20, "Who sold the lake?")
     status, out, _ = run(*command, "--json")
-
     answer = json.loads(out)
     assert status == 0
     assert set(answer) == {"prompt", "tokens", "demonstrations", "index_version", "model"}
@@ -116,10 +101,7 @@ def test_prompt_counts_with_the_named_tokenizer(run: Run, real_index: Path, tmp_
 INVALID: dict[str, tuple[int, list[str], str]] = {
     "unknown task": (1, ["--task", "nope", "x"], "unknown task 'nope'; the tasks are notes, questions, reviews"),
     "k zero": (1, ["--task", "notes", "--k", "0", "x"], "k must be from 1 to 20"),
-    "k above the pool": (1, ["--task", "notes", "--k", "21", "x"], "k must be from 1 to 20"),
     "missing field": (1, ["--task", "reviews", "--input", "text=x"], "field 'thing' of task 'reviews' is"),
-    "plain text for two fields": (1, ["--task", "reviews", "x"], "fields 'thing', 'text', but plain text"),
-    "text of 100,000 characters": (1, ["--task", "notes", "x" * 100_000], "the limit is 32768"),
     "text that is not UTF-8": (1, ["--task", "notes", "\udcff"], "half a surrogate pair"),
     "no scope": (1, ["x"], "give exactly one of task, family and scope; found none"),
     "no query": (2, ["--task", "notes"], "give the query either as TEXT or as --input .*; found neither"),
@@ -136,9 +118,7 @@ INVALID: dict[str, tuple[int, list[str], str]] = {
 def test_an_invalid_request_prints_one_line_and_exits_with_its_code(run: Run, real_index: Path, name: str) -> None:
     status, arguments, message = INVALID[name]
     command, *arguments = arguments if arguments[0] == "prompt" else ["retrieve", *arguments]
-
     code, out, err = run(command, real_index, *arguments)
-
     assert (code, out) == (status, "")
     assert re.search(message, err)
     assert err.startswith("udr: error: ") and err.count("\n") == 1
@@ -207,7 +187,6 @@ def test_the_installed_command_prints_its_help_quickly(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-
     # About 0.15 s of processor time, unless something heavy is imported.
     assert after.ru_utime - before.ru_utime < 1
     assert "Retrieve the demonstrations" in result.stdout

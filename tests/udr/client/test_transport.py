@@ -55,20 +55,12 @@ def test_a_service_that_stays_full_is_an_overloaded_error(connect: Connect, paus
 
 
 @pytest.mark.parametrize(
-    "response",
-    [
-        full(503, **{"Retry-After": "3600"}),
-        *(
-            problem(status, "x", "no", **{"Retry-After": "1"})
-            for status in (400, 401, 403, 404, 413, 422, 500, 502, 504)
-        ),
-    ],
-    ids=lambda response: str(response.status_code),
+    ("status", "pause"), [(503, "3600"), *((status, "1") for status in (400, 401, 403, 404, 413, 422, 500, 502, 504))]
 )
 def test_other_statuses_and_pauses_above_the_timeout_are_not_retried(
-    connect: Connect, response: httpx2.Response, pauses: list[float]
+    connect: Connect, status: int, pause: str, pauses: list[float]
 ) -> None:
-    service = Service(response)
+    service = Service(problem(status, "x", "no", **{"Retry-After": pause}))
     with pytest.raises(ServiceError):
         connect(service, timeout=5).tasks()
     assert len(service.requests) == 1 and not pauses
@@ -267,15 +259,13 @@ def bursts(url: str, *sizes: int, **keys: Any) -> None:
     asyncio.run(call())
 
 
-def test_calls_beyond_the_connection_limit_wait(server: Server) -> None:
-    bursts(server.url, 130)
-    assert server.connections <= 100
-
-
-def test_a_burst_reuses_the_connections_of_the_last_one(server: Server) -> None:
-    server.seconds = 0.02
-    bursts(server.url, 20, 20, 20)
-    assert server.connections <= 20
+@pytest.mark.parametrize(("sizes", "seconds", "most"), [((130,), 0.0, 100), ((20, 20, 20), 0.02, 20)])
+def test_bursts_share_at_most_100_connections_and_reuse_them(
+    server: Server, sizes: tuple[int, ...], seconds: float, most: int
+) -> None:
+    server.seconds = seconds
+    bursts(server.url, *sizes)
+    assert server.connections <= most
 
 
 def test_waiting_for_a_connection_does_not_count_towards_the_timeout(server: Server) -> None:

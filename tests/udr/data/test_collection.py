@@ -13,17 +13,12 @@ TASK = parse_task(QUESTIONS)
 ROWS = tuple(Row(id=f"{number}", input={"question": "?"}, target="place") for number in (3, 1, 20, 2))
 
 
-def test_a_pool_is_sorted_by_id() -> None:
+def test_a_pool_is_sorted_by_id_and_has_rows_with_different_ids() -> None:
     assert [row.id for row in Pool(TASK, ROWS).rows] == ["1", "2", "20", "3"]
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [((), "the pool of task 'questions' is empty"), ((*ROWS, ROWS[1]), "two rows of the pool .* have the id '1'")],
-)
-def test_a_pool_must_have_rows_with_different_ids(rows: tuple[Row, ...], message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        Pool(TASK, rows)
+    with pytest.raises(DataError, match="the pool of task 'questions' is empty"):
+        Pool(TASK, ())
+    with pytest.raises(DataError, match=r"two rows of the pool .* have the id '1'"):
+        Pool(TASK, (*ROWS, ROWS[1]))
 
 
 def test_a_sample_depends_only_on_seed_and_ids() -> None:
@@ -63,7 +58,6 @@ def test_task_names_must_be_unique_and_match_their_folders(tmp_path: Path) -> No
     other = write_task(tmp_path, {**NOTES, "family": "other"})
     with pytest.raises(DataError, match=r"other/notes/task.toml: field 'name': 'notes' is also in .*mood/notes"):
         open_collection(tmp_path)
-
     other.rename(tmp_path / "mood" / "memos")
     with pytest.raises(DataError, match=r"field 'name': is 'notes', but the folder is named 'memos'"):
         open_collection(tmp_path)
@@ -83,7 +77,6 @@ def test_a_split_is_one_file_with_rows(tmp_path: Path) -> None:
     folder = write_task(tmp_path, NOTES, train=[{"id": "1", "input": {"text": "a"}, "target": "glad"}], test=[])
     (folder / "train.csv").write_text("id,text,target\n", "utf-8")
     notes = open_collection(tmp_path).tasks["notes"]
-
     for split, message in {
         "test": "test.jsonl: contains no rows; task 'notes' needs at least one",
         "validation": "needs one of validation.jsonl, validation.csv, .*; found none",

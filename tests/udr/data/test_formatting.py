@@ -3,8 +3,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.fakes import QUESTIONS
 from udr.data import TaskFamily, Wording, copy_text, formatting, input_copy_text, normalised, parse_task, plain_inputs
@@ -42,6 +40,8 @@ def test_the_encoder_reads_exactly_this() -> None:
     assert formatting.encoder_demonstration(TREC, ROW) == expected
     assert Wording.of_families(FAMILIES[:1]).query("x\ny") == "Do a.\nx\ny"
     assert Wording.of_families(FAMILIES).query("x") == "Find solved examples like this one.\nx"
+    with pytest.raises(InvalidInputError, match="over a family or over all tasks must be plain text; found fields"):
+        Wording.of_families(FAMILIES[:1]).query({"question": "Who?"})
 
 
 def test_the_wording_has_not_changed() -> None:
@@ -49,12 +49,9 @@ def test_the_wording_has_not_changed() -> None:
     assert (formatting.LM_WORDING, formatting.ENCODER_WORDING) == ("aee2541cbf74ddc6", "4495a71b96bcc406")
 
 
-def test_options_end_with_a_newline_if_one_is_a_prefix_of_another() -> None:
+def test_options_include_the_end_of_the_template_and_a_newline_if_one_is_a_prefix_of_another() -> None:
     assert formatting.options(TREC, ROW) == (" location\n", " human\n", " order\n", " order checks\n")
     assert formatting.gold(TREC, ROW) == 0
-
-
-def test_options_of_a_multiple_choice_row_include_the_end_of_the_template() -> None:
     assert formatting.options(CHOICE, CHOICE_ROW) == (" sky.", " sea.")
     for fields, choices in (({}, CHOICE_ROW.choices), ({"choices": ["sky", "sea"]}, ())):
         prompt = formatting.query_prompt(CHOICE, {"question": "Up?", **fields}, choices)
@@ -73,13 +70,6 @@ def test_a_verbalizer_replaces_labels_in_options_and_demonstrations() -> None:
 )
 def test_values_are_formatted_as_text(value: Any, text: str) -> None:
     assert formatting.value_text(value) == text
-
-
-@given(st.text())
-def test_data_is_inserted_verbatim(question: str) -> None:
-    row = Row(id="1", input={"question": question}, target="location")
-    assert formatting.demonstration_text(TREC, row) == f"Question: {question}\nAnswer type: location"
-    assert formatting.query_prompt(TREC, row.input) == f"Question: {question}\nAnswer type:"
 
 
 COPIES = [("Who wrote Emma ?", "who WROTE\n“Emma”?"), ("ＦＵＬＬ ﬁ", "full fi"), ("Straße", "STRASSE"), ("1 2", "12")]
@@ -141,8 +131,3 @@ def test_plain_text_can_be_the_only_field() -> None:
 def test_an_invalid_input_is_an_error(input: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         formatting.check_input(CHOICE, input)
-
-
-def test_a_query_over_a_family_must_be_plain_text() -> None:
-    with pytest.raises(InvalidInputError, match="over a family or over all tasks must be plain text; found fields"):
-        Wording.of_families(FAMILIES[:1]).query({"question": "Who?"})

@@ -37,9 +37,7 @@ def parquet(path: Path, **columns: Any) -> Path:
 def test_jsonl_rows_are_read_in_the_order_of_the_file(tmp_path: Path) -> None:
     metadata = {"n": [1, None, {"x": "y"}]}
     full = {**VALID, "id": "0", "references": ["a", "b"], "metadata": metadata}
-
     rows = list(read_rows(TASK, jsonl(tmp_path, VALID, "", full)))
-
     question = {"question": "Where?"}
     assert rows == [
         Row(id="1", input=question, target="place"),
@@ -97,20 +95,18 @@ def without(key: str) -> Mapping[str, Any]:
         ("{", "not JSON"),
         ("[1]", r"must be an object, found '\[1\]'"),
         ('{"id": "1", "id": "2"}', "an object has a duplicate key, among 'id', 'id'"),
-        (with_question("NaN"), "NaN is not a JSON number"),
-        (with_question("Infinity"), "Infinity is not a JSON number"),
+        *((with_question(text), f"{text} is not a JSON number") for text in ("NaN", "Infinity")),
         (with_question("1" * 5000), "not JSON: Exceeds the limit"),
         (with_question('"\\ud800"'), "surrogates"),
         ("[" * 100_000, "not JSON: maximum recursion depth"),
         (with_question("[" * 20 + "]" * 20), "'input.question'"),
-        (without("id"), "field 'id': is missing"),
+        *((without(key), f"field '{key}': is missing") for key in ("id", "target")),
         ({**VALID, "id": 7}, "field 'id': must be a non-empty string, found 7"),
         ({**VALID, "id": ""}, "field 'id': must be a non-empty string"),
         (without("input"), "field 'input': must be an object of fields, found None"),
         ({**VALID, "input": "Where?"}, "field 'input': must be an object of fields"),
         ({**VALID, "input": {"q": "?"}}, "'input.question': is missing, but .* 'questions' uses it; found 'q'"),
         ({**VALID, "input": {"question": {}}}, "field 'input.question': must be a string, number"),
-        (without("target"), "field 'target': is missing"),
         ({**VALID, "target": "Place"}, "field 'target': 'Place' is not one of the labels place, person, number"),
         ({**VALID, "references": "a"}, "field 'references': must be a list of non-empty strings"),
         ({**VALID, "metadata": []}, "field 'metadata': must be a JSON object"),
@@ -143,11 +139,6 @@ def test_invalid_choices_are_an_error(choices: list[str] | None, message: str) -
         parse_row(CHOICE, keys)
 
 
-def test_a_duplicate_id_is_an_error_with_both_lines(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train.jsonl:3: field 'id': '1' was already used on line 1"):
-        list(read_rows(TASK, jsonl(tmp_path, VALID, {**VALID, "id": "2"}, VALID)))
-
-
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -159,6 +150,7 @@ def test_a_duplicate_id_is_an_error_with_both_lines(tmp_path: Path) -> None:
         ("a.csv", b"id,id\n", ":1: two columns have the same name"),
         ("a.csv", b"id,question,target\n1,a\n", ":2: has 2 cells, but the header has 3"),
         ("a.csv", b"id,question,target,choices\n1,a,place,[\n", ":2: field 'choices': not JSON"),
+        ("a.csv", b"id,question,target\n1,a,place\n1,a,place\n", ":3: field 'id': '1' was already used on line 2"),
         ("a.csv", b"id,target\n1,place\n", ":2: field 'input.question': is missing"),
         ("a.parquet", b"PAR1 not really", "a.parquet: not a readable Parquet file"),
     ],

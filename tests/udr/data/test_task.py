@@ -32,28 +32,24 @@ def test_a_task_equals_the_task_of_its_json(keys: dict[str, Any]) -> None:
 
 
 MISSING = object()
+ONLY_TARGET = "must contain {target} once and no other field"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("name", MISSING, "is missing"),
+        *((key, MISSING, "is missing") for key in ("name", "instruction")),
         ("name", "Questions", "must contain only a-z, 0-9, _ and -, found 'Questions'"),
-        ("name", "../x", "must contain only"),
-        ("name", "x\n", "must contain only"),
+        *(("name", name, "must contain only") for name in ("../x", "x\n")),
         ("family", " ", "must be a non-empty string"),
         ("kind", "ranking", "must be one of classification, multiple_choice, generation, found 'ranking'"),
-        ("instruction", MISSING, "is missing"),
         ("instruction", 3, "must be a non-empty string, found 3"),
         ("metric", "f1", "must be one of accuracy, exact_match, final_answer, rouge_l, bleu, sari, found 'f1'"),
         ("input", "Question:", "must contain at least one {field}"),
-        ("output", "Answer:", "must contain {target} once"),
-        ("output", "{target} {target}", "must contain {target} once"),
-        ("output", "{target} {question}", "must contain {target} once and no other field"),
+        *(("output", text, ONLY_TARGET) for text in ("Answer:", "{target} {target}", "{target} {question}")),
         ("labels", MISSING, "must be a list of non-empty strings, found None"),
         ("labels", "place", "must be a list of non-empty strings"),
-        ("labels", ["place"], "must be at least two different labels"),
-        ("labels", ["place", "place"], "must be at least two different labels"),
+        *(("labels", [*labels], "must be at least two different labels") for labels in (["place"], ["place"] * 2)),
         ("normalise", "max", "must be one of sum, mean, found 'max'"),
         ("verbalizer", {"x": "y"}, "'x' is not one of the labels"),
         ("verbalizer", {"place": 1}, "must be a table"),
@@ -65,7 +61,6 @@ def test_an_invalid_key_is_an_error_with_file_and_key(key: str, value: object, m
     keys = {**QUESTIONS, key: value}
     if value is MISSING:
         del keys[key]
-
     with pytest.raises(DataError, match=re.escape(f"a/task.toml: field {key!r}: {message}")) as caught:
         parse_task(keys, Path("a/task.toml"))
     assert "\n" not in str(caught.value)

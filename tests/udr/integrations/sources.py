@@ -11,7 +11,7 @@ from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration
 from udr.types import Fields
 
 
-def found(input: Fields, target: str) -> RetrievedDemonstration:
+def retrieved(input: Fields, target: str) -> RetrievedDemonstration:
     """A retrieved demonstration."""
     text = f"{input}\n{target}"
     return RetrievedDemonstration(id="d", task="task", similarity=0.9, rank=1, input=input, target=target, text=text)

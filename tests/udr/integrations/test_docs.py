@@ -21,11 +21,9 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     encoder = SentenceEncoder.load(str(save_encoder(tmp_path / "encoder")))
     build(BuildConfig(tasks=ROOT / "examples" / "tasks", out=tmp_path / "my-index"), encoder)
     monkeypatch.chdir(tmp_path)
-
     exec(LANGCHAIN, {})
     printed = capsys.readouterr().out
     assert printed.endswith("Request: wake me at six\nIntent:\n") and printed.count("\nIntent: ") == 4
-
     names: dict[str, object] = {}
     exec(DSPY, names)
     program, again = names["program"], names["again"]

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 pytest.importorskip("dspy", reason="needs dspy: pip install 'udr-icl[dspy]'")
@@ -17,17 +16,14 @@ import dspy
 from dspy.utils import DummyLM
 
 from tests.clients import URL
-from tests.tiny_models import save_encoder
-from tests.udr.integrations.sources import Source, found, service_of
+from tests.udr.integrations.sources import Source, retrieved
 from udr.client import AsyncClient, Client
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.integrations import DemonstrationFewShot, DemonstrationProgram, open_program
-from udr.models import SentenceEncoder
 from udr.retrieval import Retriever
-from udr_index.build import BuildConfig, build
 
 QUESTION = "Where is the old castle?"
-WHY = found({"question": "why?"}, "number")
+WHY = retrieved({"question": "why?"}, "number")
 
 
 @pytest.fixture
@@ -108,11 +104,7 @@ def test_fields_and_target_map_the_tasks_names_to_the_programs(retriever: Retrie
 @pytest.mark.parametrize(
     ("keys", "student", "message"),
     [
-        (
-            {"fields": {"question": "sentence"}},
-            "question -> kind",
-            "has an input 'sentence'; found question",
-        ),
+        ({"fields": {"question": "sentence"}}, "question -> kind", "has an input 'sentence'; found question"),
         ({}, "question -> label", "has an output 'kind'; found label"),
         ({}, None, "no predictor to show demonstrations to"),
     ],
@@ -130,14 +122,6 @@ def test_a_call_retrieves_once_and_only_predictors_with_the_target_show_it(
     assert source.calls == [("questions", {"question": QUESTION}, 3, {"diversity": 0.3})]
     assert [len(call["messages"]) for call in lm.history] == [2, 2 + 2]
     assert caplog.records == []
-
-
-def check_own(retriever: Retriever, lm: DummyLM, questions: list[str]) -> None:
-    answers = [call for call in lm.history if "## kind ##" in call["messages"][0]["content"]]
-    assert len(answers) == len(questions)
-    for question in questions:
-        (call,) = [call for call in answers if question in call["messages"][-1]["content"]]
-        assert shown(call) == expected(retriever, question)
 
 
 @pytest.mark.parametrize("how", ["awaited", "threads", "batch"])
@@ -163,7 +147,11 @@ def test_concurrent_calls_keep_their_demonstrations_apart(retriever: Retriever, 
     else:
         examples = [dspy.Example(question=question).with_inputs("question") for question in questions]
         program.batch(examples, num_threads=4, disable_progress_bar=True)
-    check_own(retriever, lm, questions)
+    answers = [call for call in lm.history if "## kind ##" in call["messages"][0]["content"]]
+    assert len(answers) == len(questions)
+    for question in questions:
+        (answer,) = [answer for answer in answers if question in answer["messages"][-1]["content"]]
+        assert shown(answer) == expected(retriever, question)
 
 
 def test_awaiting_does_not_block_the_event_loop(lm: DummyLM) -> None:
@@ -182,21 +170,9 @@ def test_awaiting_does_not_block_the_event_loop(lm: DummyLM) -> None:
     assert len(lm.history) == 1
 
 
-def test_an_asynchronous_client_answers_only_awaited_calls(lm: DummyLM) -> None:
-    async def call() -> None:
-        async with AsyncClient(URL, transport=httpx2.MockTransport(service_of(WHY))) as client:
-            program = few_shot(client).compile(predict())
-            with pytest.raises(TypeError, match="can only be awaited"):
-                program(question=QUESTION)
-            await program.acall(question=QUESTION)
-
-    asyncio.run(call())
-    assert shown(lm.history[0]) == [("why?", "number")]
-
-
 @pytest.mark.parametrize("value", ["{", '{"a": {"b": 1}}', r"\frac{a}{b}", "{{ question }}"])
 def test_braces_are_unchanged(lm: DummyLM, value: str) -> None:
-    few_shot(Source(found({"question": value}, "number"))).compile(predict())(question=value)
+    few_shot(Source(retrieved({"question": value}, "number"))).compile(predict())(question=value)
     assert shown(lm.history[0]) == [(value, "number")]
 
 
@@ -250,15 +226,6 @@ def test_a_client_is_saved_by_its_url_without_its_key(kind: type[Client | AsyncC
     assert "s3cret" not in path.read_text("utf-8")
     source = open_program(predict(), path).demos.selector.source
     assert type(source) is kind and source.url == URL
-
-
-@pytest.fixture(scope="module")
-def real_index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index that contains its encoder."""
-    folder = tmp_path_factory.mktemp("real")
-    model = str(save_encoder(folder / "encoder"))
-    build(BuildConfig(tasks=collection, out=folder / "out"), SentenceEncoder.load(model))
-    return folder / "out"
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -22,14 +22,14 @@ from langchain_core.prompts import (
 )
 
 from tests.clients import URL
-from tests.udr.integrations.sources import Source, found, service_of
+from tests.udr.integrations.sources import Source, retrieved, service_of
 from udr.client import AsyncClient, Client
 from udr.errors import ConfigError, InvalidInputError
 from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
 from udr.retrieval import Retriever
 
 QUESTION = {"question": "Where is the old castle?"}
-WHY = found({"question": "why?"}, "t")
+WHY = retrieved({"question": "why?"}, "t")
 EXAMPLE = PromptTemplate.from_template("Question: {question}\nAnswer type: {target}")
 TURNS = ChatPromptTemplate.from_messages([("human", "{question}"), ("ai", "{target}")])
 
@@ -60,13 +60,10 @@ def test_examples_are_the_retrieved_demonstrations_in_order(retriever: Retriever
     assert nearest_first.select_examples(QUESTION) == examples
 
 
-def test_options_reach_the_source() -> None:
+def test_options_reach_the_source_and_unknown_ones_are_refused() -> None:
     source = Source()
     DemonstrationSelector(source, "t", 2, exclude=["a"], min_similarity=0.5, diversity=0.3).select_examples({"x": "y"})
     assert source.calls == [("t", {"x": "y"}, 2, {"exclude": ["a"], "min_similarity": 0.5, "diversity": 0.3})]
-
-
-def test_an_unknown_option_or_order_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown option 'diversty'; the options are exclude"):
         DemonstrationSelector(Source(), "t", diversty=0.5)  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match=r"must be one of nearest_last, .*found 'random'"):
@@ -84,13 +81,10 @@ def test_input_keys_select_the_query_from_the_variables(retriever: Retriever) ->
         DemonstrationSelector(retriever, "questions").select_examples(variables)
 
 
-def test_values_become_text() -> None:
-    selector = DemonstrationSelector(Source(found({"a": None, "b": [1, "two"], "c": True}, "t")), "task")
+def test_values_become_text_and_target_key_names_the_target() -> None:
+    selector = DemonstrationSelector(Source(retrieved({"a": None, "b": [1, "two"], "c": True}, "t")), "task")
     assert selector.select_examples({"a": "x"}) == [{"a": "", "b": "1, two", "c": "true", "target": "t"}]
-
-
-def test_target_key_names_the_target() -> None:
-    source = Source(found({"target": "cup"}, "hit"))
+    source = Source(retrieved({"target": "cup"}, "hit"))
     selector = DemonstrationSelector(source, "task", target_key="answer")
     assert selector.select_examples({"target": "x"}) == [{"target": "cup", "answer": "hit"}]
     with pytest.raises(InvalidInputError, match="has an input field 'target'; choose another target_key"):
@@ -165,23 +159,9 @@ def test_an_asynchronous_client_answers_only_awaited_calls() -> None:
     assert len(service.requests) == 1
 
 
-def test_awaiting_does_not_block_the_event_loop() -> None:
-    source = Source(WHY)
-
-    async def both() -> None:
-        source.release = asyncio.Event()
-        call = asyncio.create_task(DemonstrationSelector(source, "task", 1).aselect_examples(QUESTION))
-        await asyncio.sleep(0)
-        assert not call.done()
-        source.release.set()
-        await call
-
-    asyncio.run(both())
-
-
 @pytest.mark.parametrize("value", ['{"a": {"b": 1}}', "{question}", "{{ question }}", "${HOME}", "%s"])
 def test_braces_are_unchanged_in_the_chat_template(value: str) -> None:
-    selector = DemonstrationSelector(Source(found({"question": value}, value)), "task", 1)
+    selector = DemonstrationSelector(Source(retrieved({"question": value}, value)), "task", 1)
     assert [message.content for message in chat(selector).format_messages(question=value)] == [value, value, value]
 
 
@@ -189,14 +169,14 @@ def test_braces_are_unchanged_in_the_chat_template(value: str) -> None:
 @example(r"\frac{a}{b}", "{question}")
 @given(st.text(alphabet="{}[]%$\\\"':!ab \n"), st.text(alphabet="{}ab"))
 def test_any_text_is_unchanged_in_the_verbatim_template(question: str, target: str) -> None:
-    selector = DemonstrationSelector(Source(found({"question": question}, target)), "task", 1)
+    selector = DemonstrationSelector(Source(retrieved({"question": question}, target)), "task", 1)
     shown = f"Question: {question}\nAnswer type: {target}"
     prompt = few_shot(selector, VerbatimFewShotPromptTemplate).format(question=question)
     assert prompt == f"Give the type.\n\n{shown}\n\nQuestion: {question}\nAnswer type:"
 
 
 def test_the_verbatim_template_supports_jinja_and_partial_variables() -> None:
-    source = Source(found({"question": "{{ 7 * 7 }}"}, "x"))
+    source = Source(retrieved({"question": "{{ 7 * 7 }}"}, "x"))
     template = VerbatimFewShotPromptTemplate(
         example_selector=DemonstrationSelector(source, "task", 1, input_keys=["question"]),
         example_prompt=EXAMPLE,

@@ -34,9 +34,7 @@ def configure(folder: Path, **changes: Any) -> None:
 
 def test_an_encoder_returns_a_unit_vector_for_each_text(encoder: SentenceEncoder, model: Path) -> None:
     protocol: Encoder = encoder
-
     vectors = protocol.encode_demonstrations(TEXTS)
-
     assert (protocol.name, protocol.dimension, protocol.metric) == (str(model), 32, "cosine")
     assert protocol.fingerprint == fingerprint(model)
     assert vectors.dtype == np.float32 and vectors.shape == (3, 32)
@@ -54,14 +52,11 @@ def test_prompts_of_the_model_are_used(encoder: SentenceEncoder, copy: Path) -> 
     assert prompted.fingerprint != encoder.fingerprint
 
 
-def test_vectors_of_a_dot_product_model_keep_their_lengths(copy: Path) -> None:
+def test_dot_products_keep_lengths_and_other_metrics_are_refused(copy: Path) -> None:
     configure(copy, similarity_fn_name="dot")
     encoder = load(copy)
     assert encoder.metric == "dot"
     assert not np.allclose(np.linalg.norm(encoder.encode_queries(TEXTS), axis=1), 1, atol=0.1)
-
-
-def test_an_unsupported_metric_is_an_error(copy: Path) -> None:
     configure(copy, similarity_fn_name="euclidean")
     with pytest.raises(ModelError, match=r"compares by euclidean; udr supports cosine and dot"):
         _ = load(copy).metric
@@ -104,13 +99,10 @@ def test_a_model_without_a_direct_tokenizer_encodes_queries_by_its_own_method(
     np.testing.assert_allclose(encoder.encode_queries(TEXTS), expected, atol=1e-6)
 
 
-def test_dropout_is_off_for_queries_of_a_model_in_training(encoder: SentenceEncoder) -> None:
+def test_dropout_is_off_and_vectors_are_truncated_to_the_models_dimension(encoder: SentenceEncoder) -> None:
     expected = encoder.encode_queries(TEXTS)
     encoder.model.train()
     np.testing.assert_array_equal(encoder.encode_queries(TEXTS), expected)
-
-
-def test_vectors_are_truncated_to_the_models_dimension(encoder: SentenceEncoder) -> None:
     encoder.model.truncate_dim = 8
     vectors = encoder.encode_queries(TEXTS)
     assert vectors.shape == (3, encoder.dimension) == (3, 8)
@@ -129,10 +121,8 @@ def test_queries_are_encoded_by_their_own_tower(towers: Path) -> None:
 def test_half_precision_gives_nearly_equal_unit_vectors(towers: Path, dtype: DType, least: float) -> None:
     # The pooling and dense layers after the transformers stay in float32.
     expected = load(towers).encode_queries(PROBES)
-
     encoder = SentenceEncoder.load(str(towers), device="cpu", dtype=dtype)
     vectors = encoder.encode_queries(PROBES)
-
     assert encoder.dtype == dtype
     assert encoder.fingerprint == fingerprint(towers)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)

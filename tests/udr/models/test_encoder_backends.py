@@ -37,8 +37,7 @@ def threads() -> Iterator[None]:
     [
         ("cuda", False, False, Engine.TORCH_FP16),
         ("cuda:1", True, True, Engine.TORCH_FP16),
-        ("cpu", True, False, Engine.ONNX),
-        ("cpu", True, True, Engine.ONNX),
+        *(("cpu", True, bf16, Engine.ONNX) for bf16 in (False, True)),
         ("cpu", False, True, Engine.TORCH_BF16),
         ("cpu", False, False, Engine.TORCH),
         ("mps", True, True, Engine.TORCH),
@@ -100,9 +99,7 @@ def test_float32_replaces_float16_if_numbers_overflow(tmp_path: Path, caplog: py
     weights = load_file(folder / "model.safetensors")
     name = "embeddings.LayerNorm.weight"
     save_file({**weights, name: 1e6 * weights[name]}, folder / "model.safetensors", {"format": "pt"})
-
     encoder = load_encoder(str(folder), "cpu", "torch-fp16")
-
     assert engine_of(encoder) is Engine.TORCH
     assert np.isfinite(encoder.encode_queries(PROBES)).all()
     (warning,) = caplog.messages

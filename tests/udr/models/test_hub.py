@@ -24,23 +24,18 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "shipped_model"
 
 
-def test_a_path_is_a_name(tmp_path: Path) -> None:
-    assert locate(str(tmp_path)) == tmp_path.resolve()
-    assert is_local(str(tmp_path))
-
-
 @pytest.mark.parametrize("file", ["modules.json", "config.json", "lm.gguf"])
-def test_the_model_of_a_package_is_found_without_importing_it(package: Path, file: str) -> None:
+def test_a_name_is_a_path_or_a_package_which_is_not_imported(package: Path, file: str) -> None:
     model = write(package / "data" / file)
     assert locate("package:shipped_model") == (model if file.endswith("gguf") else model.parent)
     assert not is_local("package:shipped_model")
+    assert locate(str(package)) == package.resolve() and is_local(str(package))
 
 
 def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
     with pytest.raises(ModelError, match=r"must contain exactly one model.*found none"):
         locate("package:shipped_model")
     first, second = write(package / "a" / "x.gguf"), write(package / "b" / "y.gguf")
-
     assert locate("package:shipped_model/a/x.gguf") == first
     assert locate("package:shipped_model/b") == second.parent
     with pytest.raises(ModelError, match=r"exactly one model; found a/x.gguf, b/y.gguf"):
@@ -53,13 +48,9 @@ def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
     ("name", "message"),
     [
         ("package:no_such_model", "no installed package 'no_such_model'; run: pip install no-such-model"),
-        ("package:", "no installed package ''"),
-        ("package:json.decoder", "no installed package 'json.decoder'"),
-        ("package:string", "no installed package 'string'"),
-        ("./no/such/folder", "no such file or folder"),
-        ("a/b/c", "no such file or folder"),
-        ("no-such-organisation/no-such-model", "not a path on this machine, and cannot be downloaded from the hub"),
-        ("not a name\0", "not a path on this machine, and cannot be downloaded from the hub"),
+        *((f"package:{name}", f"no installed package '{name}'") for name in ("", "json.decoder", "string")),
+        *((name, "no such file or folder") for name in ("./no/such/folder", "a/b/c")),
+        *((name, "not a path .* cannot be downloaded from the hub") for name in ("no-such-user/model", "not a name\0")),
     ],
 )
 def test_an_unknown_name_is_an_error_of_one_line(name: str, message: str) -> None:
@@ -72,7 +63,6 @@ def test_a_fingerprint_depends_on_the_files_that_define_the_model(tmp_path: Path
     write(tmp_path / "a" / "model.safetensors", "weights")
     write(tmp_path / "a" / "1_Pooling" / "config.json", "pooling")
     first = fingerprint(tmp_path / "a")
-
     write(tmp_path / "a" / "README.md", "a card")
     (tmp_path / "a").rename(tmp_path / "b")
     assert fingerprint(tmp_path / "b") == first

@@ -73,13 +73,18 @@ def fail(*_arguments: object, **_options: object) -> None:
     raise RuntimeError("step 1 of 3\nand more") from ValueError("a branch that depends on the text")
 
 
-def test_queries_get_the_numbers_of_torch(in_torch: SentenceEncoder, in_onnx: OnnxEncoder) -> None:
+def test_queries_get_the_numbers_of_torch_and_the_identity_of_the_model(
+    in_torch: SentenceEncoder, in_onnx: OnnxEncoder
+) -> None:
     encoder: Encoder = in_onnx
     vectors = encoder.encode_queries(TEXTS)
     assert vectors.dtype == np.float32 and vectors.shape == (5, WIDTH)
     np.testing.assert_allclose(vectors, own_vectors(in_torch, TEXTS), atol=1e-5)
     np.testing.assert_allclose(vectors, np.vstack([encoder.encode_queries([text]) for text in TEXTS]), atol=1e-5)
     assert encoder.encode_queries([]).shape == (0, WIDTH)
+    assert (encoder.name, encoder.fingerprint) == (in_torch.name, in_torch.fingerprint)
+    assert (encoder.dimension, encoder.metric) == (WIDTH, "cosine")
+    np.testing.assert_array_equal(encoder.encode_demonstrations(TEXTS), in_torch.encode_demonstrations(TEXTS))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -89,7 +94,6 @@ def test_threads_share_a_few_texts_and_divide_many(
 ) -> None:
     encoder = OnnxEncoder.of(in_torch, threads)
     runs.clear()
-
     np.testing.assert_allclose(encoder.encode_queries(texts), own_vectors(in_torch, texts), atol=1e-5)
     if len(texts) <= threads:
         assert {count for _, count in runs} == {threads}
@@ -101,12 +105,6 @@ def test_a_failed_batch_fails_the_call(in_onnx: OnnxEncoder, monkeypatch: pytest
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
     with pytest.raises(RuntimeError, match="step 1 of 3"):
         in_onnx.encode_queries(TEXTS)
-
-
-def test_it_has_the_identity_of_the_original_model(in_torch: SentenceEncoder, in_onnx: OnnxEncoder) -> None:
-    assert (in_onnx.name, in_onnx.fingerprint) == (in_torch.name, in_torch.fingerprint)
-    assert (in_onnx.dimension, in_onnx.metric) == (WIDTH, "cosine")
-    np.testing.assert_array_equal(in_onnx.encode_demonstrations(TEXTS), in_torch.encode_demonstrations(TEXTS))
 
 
 def test_a_model_is_exported_once(
@@ -162,21 +160,17 @@ def test_a_failed_export_leaves_no_files_and_deletes_those_of_killed_processes_a
         folder.mkdir(parents=True)
         (folder / "queries.onnx").write_bytes(b"half")
     os.utime(old, (0, 0))
-
     with pytest.raises(ModelError, match=r"cannot be exported to .*: a branch that depends on the text$"):
         OnnxEncoder.of(in_torch, 1)
     assert list((own_cache / "onnx").iterdir()) == [new]
 
 
-def test_a_cache_that_cannot_be_written_is_an_error(in_torch: SentenceEncoder, own_cache: Path) -> None:
+def test_a_cache_that_cannot_be_written_or_a_missing_tokenizer_is_an_error(
+    in_torch: SentenceEncoder, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own_cache.write_text("", "utf-8")
     with pytest.raises(ModelError, match=r"cannot be exported to .*Not a directory"):
         OnnxEncoder.of(in_torch, 1)
-
-
-def test_a_model_without_a_direct_tokenizer_is_an_error(
-    in_torch: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setitem(in_torch.__dict__, "query_tokenizer", None)
     with pytest.raises(ModelError, match="preprocesses queries beyond its tokenizer, and cannot be exported"):
         OnnxEncoder.of(in_torch, 1)

@@ -9,13 +9,10 @@ from tests.udr.search.test_exact import unit
 from udr.models import PROBES, agreement
 
 
-def test_agreement_is_the_smallest_cosine_of_unit_vectors() -> None:
+def test_agreement_is_the_smallest_cosine_lowered_by_lengths_and_nan() -> None:
     first, second = unit(5, 8, seed=0), unit(5, 8, seed=1)
     assert agreement(first, second) == pytest.approx((first * second).sum(axis=1).min(), abs=1e-6)
     assert agreement(first, first) == 1
-
-
-def test_lengths_and_numbers_that_are_not_finite_lower_agreement() -> None:
     vectors = np.eye(3, dtype=np.float32)
     assert agreement(vectors, 1.1 * vectors) == pytest.approx(1 - 0.1**2 / 2, abs=1e-6)
     assert np.isnan(agreement(vectors, np.where(vectors == 1, np.nan, vectors).astype(np.float32)))

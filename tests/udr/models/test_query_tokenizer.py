@@ -40,12 +40,10 @@ def tokenizer(transformer: SentenceTransformer) -> QueryTokenizer:
 def test_tokens_equal_those_of_the_models_own_preprocessing(
     transformer: SentenceTransformer, side: str, prompt: str
 ) -> None:
-    transformer.tokenizer.padding_side = side
+    transformer.tokenizer.padding_side, transformer.max_seq_length = side, 12
     tokenizer = tokenizer_of(transformer, prompt)
-    assert tokenizer is not None and tokenizer.longest == 256
-
+    assert tokenizer is not None and tokenizer.longest == 12 == tokenizer.batch(TEXTS)["input_ids"].shape[1]
     tokens, expected = tokenizer.batch(TEXTS), transformer.preprocess(TEXTS, prompt=prompt or None, task="query")
-
     assert tokens.keys() == {"input_ids", "attention_mask"}
     for name, rows in tokens.items():
         np.testing.assert_array_equal(rows, expected[name].numpy())
@@ -54,15 +52,16 @@ def test_tokens_equal_those_of_the_models_own_preprocessing(
 
 def test_batches_have_texts_of_similar_length_and_their_positions(tokenizer: QueryTokenizer) -> None:
     texts = ["a" * length for length in (9, 1, 5, 3, 7)]
-
     batches = list(tokenizer.batches(texts, 2, math.inf))
-
     assert [positions for positions, _ in batches] == [[1, 3], [2, 4], [0]]
     assert [batch["input_ids"].shape for _, batch in batches] == [(2, 4), (2, 8), (1, 10)]
     for positions, batch in batches:
         expected = tokenizer.batch([texts[position] for position in positions])
         np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
     assert list(tokenizer.batches([], 2, math.inf)) == []
+    # A limited number of texts is tokenised at once.
+    few = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
+    assert [positions for positions, _ in few] == [[1, 0], [2], [3, 4]]
 
 
 @pytest.mark.parametrize(
@@ -82,11 +81,6 @@ def test_batches_of_several_threads_become_smaller(
     assert sorted(position for positions in batches for position in positions) == list(range(27))
 
 
-def test_a_limited_number_of_texts_is_tokenised_at_once(tokenizer: QueryTokenizer) -> None:
-    batches = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
-    assert [positions for positions, _ in batches] == [[1, 0], [2], [3, 4]]
-
-
 @pytest.mark.parametrize(
     ("padding", "lengths"),
     [
@@ -104,12 +98,6 @@ def test_batches_have_limited_padding(tokenizer: QueryTokenizer, padding: float,
     assert all(rows.size <= (1 + padding) * rows.sum() for rows in batches)
 
 
-def test_the_models_limit_applies(transformer: SentenceTransformer) -> None:
-    transformer.max_seq_length = 12
-    tokenizer = tokenizer_of(transformer)
-    assert tokenizer is not None and tokenizer.batch(["x" * 1000])["input_ids"].shape == (1, 12)
-
-
 def test_the_models_own_tokenizer_is_not_changed(transformer: SentenceTransformer, tokenizer: QueryTokenizer) -> None:
     expected = transformer.preprocess(TEXTS, task="query")["input_ids"]
     tokenizer.batch(TEXTS)
@@ -117,16 +105,10 @@ def test_the_models_own_tokenizer_is_not_changed(transformer: SentenceTransforme
     np.testing.assert_array_equal(transformer.preprocess(TEXTS, task="query")["input_ids"], expected)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        str.lower,
-        str.strip,
-        lambda text: text.replace("é", "e"),
-        lambda text: f"{text}.",
-        lambda text: text[-200:] if len(text) > 800 else text,
-    ],
-)
+CHANGES: list[Change] = [str.lower, str.strip, lambda text: text.replace("é", "e"), lambda text: f"{text}."]
+
+
+@pytest.mark.parametrize("change", [*CHANGES, lambda text: text[-200:] if len(text) > 800 else text])
 def test_a_model_that_changes_texts_has_no_direct_tokenizer(transformer: SentenceTransformer, change: Change) -> None:
     assert tokenizer_of(transformer, change=change) is None
 

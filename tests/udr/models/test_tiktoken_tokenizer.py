@@ -10,7 +10,7 @@ import tiktoken
 import tiktoken_ext.openai_public
 
 from udr.errors import ModelError
-from udr.models import LoadedTokenizer, Message, TiktokenTokenizer, load_tokenizer
+from udr.models import LoadedTokenizer, TiktokenTokenizer, load_tokenizer
 
 RANKS = {bytes([n]): n for n in range(256)} | {b"ab": 256, b"abab": 257, b"\n\n": 258}
 FILE = b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in RANKS.items())
@@ -50,13 +50,7 @@ def test_a_file_and_an_encoding_count_alike(tokenizer: LoadedTokenizer, text: st
 
 def test_special_tokens_in_data_count_as_plain_text(tokenizer: LoadedTokenizer) -> None:
     assert tokenizer.count("<|endoftext|>") > 1
-    assert tokenizer.special_tokens == ("<|endoftext|>",)
-
-
-def test_there_is_no_chat_template(tokenizer: LoadedTokenizer) -> None:
-    assert not tokenizer.has_chat_template
-    with pytest.raises(ModelError, match="no chat template"):
-        tokenizer.count_messages([Message(role="user", content="a")])
+    assert tokenizer.special_tokens == ("<|endoftext|>",) and not tokenizer.has_chat_template
 
 
 def test_the_fingerprint_depends_on_name_and_tokens(file: Path, tokenizer: LoadedTokenizer) -> None:

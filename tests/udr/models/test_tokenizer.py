@@ -60,17 +60,13 @@ def test_special_tokens_are_those_marked_in_the_file(tmp_path: Path) -> None:
     assert FileTokenizer("name", tokenizer).special_tokens == ("[SEP]", "</s>")
 
 
-def test_a_chat_without_a_template_is_an_error(tokenizer: LoadedTokenizer) -> None:
+def test_a_chat_without_a_template_and_a_lone_surrogate_are_errors(tokenizer: LoadedTokenizer) -> None:
     assert not tokenizer.has_chat_template
     with pytest.raises(ModelError, match="has no chat template"):
         tokenizer.count_messages([Message(role="user", content="one")])
-
-
-def test_a_lone_surrogate_is_an_error(tokenizer: LoadedTokenizer) -> None:
-    with pytest.raises(InvalidInputError, match="surrogate"):
-        tokenizer.count("one \ud800")
-    with pytest.raises(InvalidInputError, match="surrogate"):
-        tokenizer.counts_inside(["one \ud800"])
+    for count in (tokenizer.count, lambda text: tokenizer.counts_inside([text])):
+        with pytest.raises(InvalidInputError, match="surrogate"):
+            count("one \ud800")
 
 
 def test_the_embedded_encoders_tokenizer_counts_beyond_its_window() -> None:
@@ -84,10 +80,7 @@ def test_the_embedded_encoders_tokenizer_counts_beyond_its_window() -> None:
     [
         ("model.gguf", b"GGUF", "model.gguf", r"model\.gguf is not a tokenizer\.json; name a folder that contains one"),
         ("other", b"", "", r"contains no tokenizer\.json"),
-        ("tokenizer.json", b"", "", "cannot be read"),
-        ("tokenizer.json", b"{}", "", "cannot be read"),
-        ("tokenizer.json", b"\xff\xfe", "", "cannot be read"),
-        ("tokenizer.json", b'{"model": 3}', "", "cannot be read"),
+        *(("tokenizer.json", content, "", "cannot be read") for content in (b"", b"{}", b"\xff\xfe", b'{"model": 3}')),
         ("vocab.json", b"[]", "", "Transformers cannot read"),
         ("mine.tiktoken", b"", "mine.tiktoken", r"o200k_base\.tiktoken, .* found mine\.tiktoken"),
         ("other", b"", "nowhere/at/all", "no such file or folder"),

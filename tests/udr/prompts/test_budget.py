@@ -91,11 +91,8 @@ def test_truncation_keeps_the_longest_beginning_that_fits(value: str, room: int)
     assert len(texts) < 10
 
 
-def test_truncation_without_room_for_the_mark_fails() -> None:
+def test_truncation_needs_room_for_the_mark_and_fits_even_if_longer_texts_have_fewer_tokens() -> None:
     assert truncate("a long text", lambda text: len(text) < len(TRUNCATION_MARK)) is None
-
-
-def test_truncation_fits_even_if_longer_texts_have_fewer_tokens() -> None:
     allowed = {TRUNCATION_MARK, "ab" + TRUNCATION_MARK, "abcd" + TRUNCATION_MARK}
     result = truncate("abcdef", allowed.__contains__)
     assert result is not None and result[0] in allowed

@@ -14,7 +14,7 @@ from tests.fakes import QUESTIONS
 from udr.data import Task, formatting, parse_task
 from udr.errors import InvalidInputError, TooLongError
 from udr.prompts import BuildingOptions, Format, Layout, Order, Prompt, PromptBuilder, SpecialToken, Truncation
-from udr.retrieval import RetrievedDemonstration
+from udr.retrieval import RetrievalOptions, RetrievalRequest, RetrievedDemonstration
 from udr.types import Row, TokenCount
 
 
@@ -131,6 +131,11 @@ def test_the_assistant_s_turn_is_the_target(keys: dict[str, object], target: str
 CHOICE = {"kind": "multiple_choice", "labels": None, "output": "Answer: {target}"}
 TWO = "Question: {question}\nChoices: {choices}"
 OPTIONS_OF = {"question": "Where ?", "choices": ["at home", "{question}"]}
+LISTED_AS_TEXT = {
+    "list_options": True,
+    "task": make_task(**CHOICE | {"input": TWO}),
+    "input": OPTIONS_OF | {"choices": "A"},
+}
 
 
 def test_the_reserve_is_kept_for_the_answer() -> None:
@@ -153,14 +158,7 @@ def test_the_reserve_is_kept_for_the_answer() -> None:
         ({"input": {"product": "x"}}, "question"),
         ({"input": {"question": "x", "stars": 5}}, "stars"),
         ({"list_options": True, "task": make_task(**CHOICE)}, "give the query's choices"),
-        (
-            {
-                "list_options": True,
-                "task": make_task(**{**CHOICE, "input": TWO}),
-                "input": {**OPTIONS_OF, "choices": "A"},
-            },
-            "give the query's choices",
-        ),
+        (LISTED_AS_TEXT, "give the query's choices"),
     ],
     ids=str,
 )
@@ -175,12 +173,16 @@ def test_a_tokenizer_that_cannot_count_is_an_error(tokenizer: Any) -> None:
         PromptBuilder(tokenizer, 1000)
 
 
-def test_options_are_the_fields_of_a_builder() -> None:
-    fields = dict(PromptBuilder.__annotations__)
-    for name in ("tokenizer", "budget", "reserve", "_"):
-        del fields[name]
-
-    assert BuildingOptions.__annotations__ == fields
+@pytest.mark.parametrize(
+    ("options", "kind", "others"),
+    [
+        (BuildingOptions, PromptBuilder, {"tokenizer", "budget", "reserve", "_"}),
+        (RetrievalOptions, RetrievalRequest, {"input", "task", "k"}),
+    ],
+)
+def test_options_are_fields_of_their_class(options: type, kind: type, others: set[str]) -> None:
+    fields = {name: field for name, field in kind.__annotations__.items() if name not in others}
+    assert options.__annotations__ == fields
 
 
 @pytest.mark.parametrize("format", Format)
@@ -242,9 +244,7 @@ def test_options_are_listed(keys: dict[str, object], input: object, choices: lis
     expected = "".join(f"\n- {option}" for option in listed)
     assert f"asks for.\nOptions:{expected}\n\nQuestion: Where ?\n" in (prompt.text or "")
     assert prompt.tokens == Words().count(prompt.text or "")
-
-
-def test_a_generation_task_has_no_options_to_list() -> None:
+    # A generation task has none.
     assert build(CAPITAL, task=GENERATION, list_options=True) == build(CAPITAL, task=GENERATION)
 
 
@@ -344,14 +344,9 @@ def test_data_is_shown_unchanged(rows: list[tuple[str, str]], query: str) -> Non
     assert contents(Format.RECORDS) == last_first
 
 
-OPTIONS = st.fixed_dictionaries(
-    {
-        "order": st.sampled_from(Order),
-        "layout": st.sampled_from(Layout),
-        "message_tokens": st.integers(0, 4),
-        "list_options": st.booleans(),
-        "seed": st.integers(0, 3),
-    }
+ORDERS, LAYOUTS, SMALL = st.sampled_from(Order), st.sampled_from(Layout), st.integers(0, 4)
+OPTIONS: st.SearchStrategy[dict[str, Any]] = st.builds(
+    dict, order=ORDERS, layout=LAYOUTS, message_tokens=SMALL, list_options=st.booleans(), seed=SMALL
 )
 
 

@@ -101,9 +101,7 @@ def test_a_template_that_rejects_system_messages_is_an_error_for_chats_only() ->
     with pytest.raises(InvalidInputError, match=r"'mine' .* system, user: no system role"):
         builder.build(TASK, FRENCH, [], Format.MESSAGES)
     assert builder.build(TASK, FRENCH, []).text is not None
-
-
-def test_without_a_template_the_contents_are_counted() -> None:
+    # Without a template, the contents are counted.
     counter = TransformersTokenizer(tokenizer(None))
     prompt = PromptBuilder(counter, 1000).build(TASK, FRENCH, questions(3), Format.MESSAGES)
     assert prompt.tokens == counter.count("\n\n".join(m["content"] for m in prompt.messages or ()))

@@ -32,12 +32,7 @@ def test_nearest_is_by_similarity_then_by_rank(similarities: Sequence[float], ne
 
 @pytest.mark.parametrize(
     ("targets", "shown"),
-    [
-        ("aabb", [3, 1, 2, 0]),
-        ("aaab", [2, 1, 3, 0]),
-        ("abcc", [3, 1, 2, 0]),
-        ("abccc", [4, 3, 1, 2, 0]),
-    ],
+    [("aabb", [3, 1, 2, 0]), ("aaab", [2, 1, 3, 0]), ("abcc", [3, 1, 2, 0]), ("abccc", [4, 3, 1, 2, 0])],
 )
 def test_targets_alternate_with_the_nearest_last(targets: str, shown: list[int]) -> None:
     assert alternate(range(len(targets)), targets) == shown

@@ -33,7 +33,6 @@ def ids(similarities: Sequence[float], request: RetrievalRequest, **inputs: Any)
 
 def test_bounds_include_similarities_as_shown() -> None:
     similarities = (0.900004, 0.9, 0.8, 0.7, 0.699996, 0.6)
-
     assert ids(similarities, replace(REQUEST, k=9, max_similarity=0.9, min_similarity=0.7)) == "abcde"
     assert ids(similarities, replace(REQUEST, k=9, max_similarity=0.89, min_similarity=0.71)) == "c"
     assert ids(similarities, replace(REQUEST, k=9, min_similarity=0.95)) == ""
@@ -42,7 +41,6 @@ def test_bounds_include_similarities_as_shown() -> None:
 def test_the_best_of_near_copies_is_kept() -> None:
     vectors = np.array([[1.0, 0], [2, 0.02], [0, 1], [0.01, 3], [1, 1]])
     similarities = (0.9, 0.8, 0.7, 0.6, 0.5)
-
     assert ids(similarities, replace(REQUEST, distinct=0.999), vectors=vectors) == "ace"
     assert ids(similarities, replace(REQUEST, distinct=0.7), vectors=vectors) == "ac"
     assert ids(similarities, REQUEST, vectors=vectors) == "abc"
@@ -73,9 +71,7 @@ def test_diversity_is_maximal_marginal_relevance(seed: int, count: int, k: int, 
     vectors = generator.normal(size=(count, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     similarities = np.sort(np.round(generator.uniform(-1, 1, count), 5))[::-1]
-
     chosen = list(choose(similarities, range(count), k, diversity=diversity, vectors=vectors))
-
     assert chosen == marginal_relevance(similarities, vectors, k, diversity)
     if diversity == 0:
         assert chosen == list(range(min(k, count)))
@@ -85,13 +81,11 @@ def test_diversity_is_maximal_marginal_relevance(seed: int, count: int, k: int, 
 def test_diversity_weighs_unlikeness_among_the_candidates(diversity: float, candidates: int, expected: str) -> None:
     vectors = np.array([[1.0, 0], [0.9, 0.1], [0, 1], [-1, 0]])
     request = replace(REQUEST, k=2, diversity=diversity)
-
     assert ids((0.9, 0.8, 0.7, -0.5), request, vectors=vectors, candidates=candidates) == expected
 
 
 def test_balance_chooses_the_best_of_each_label_in_rounds() -> None:
     similarities = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-
     assert ids(similarities, replace(REQUEST, k=7, balance=True), labels="xxxyxyz") == "adgbfce"
     assert ids(similarities, replace(REQUEST, k=2, balance=True), labels="xxxyxyz") == "ad"
     # With diversity, the worthiest within a round.
@@ -113,7 +107,6 @@ def test_rounds_bound_the_choice_of_each_label(counts: dict[str, int], k: int) -
     labels = [name for name, count in counts.items() for _ in range(count)]
     chosen = choose(np.zeros(len(labels)), range(len(labels)), k, labels=labels)
     taken = Counter(labels[index] for index in chosen)
-
     assert all(taken[name] <= needed[name] <= counts[name] for name in counts)
     assert sum(needed.values()) >= len(chosen) == min(k, len(labels))
 
@@ -170,23 +163,13 @@ OPTIONS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("k", [1, 4, 14])
 def test_a_search_is_as_deep_as_the_choice_needs(
-    opened: Retriever,
-    ranked: tuple[list[Hit], NDArray[np.float64], list[str]],
-    options: dict[str, Any],
-    k: int,
+    opened: Retriever, ranked: tuple[list[Hit], NDArray[np.float64], list[str]], options: dict[str, Any], k: int
 ) -> None:
     request = RetrievalRequest(input=QUERY, task="notes", k=k, **options)
     hits, vectors, labels = ranked
     left = [index for index, hit in enumerate(hits) if hit.id not in request.exclude]
-
-    selected = select(
-        [hits[index] for index in left],
-        request,
-        candidates=205,
-        vectors=vectors[left],
-        labels=[labels[index] for index in left],
-    )
-
+    inputs: dict[str, Any] = {"vectors": vectors[left], "labels": [labels[index] for index in left]}
+    selected = select([hits[index] for index in left], request, candidates=205, **inputs)
     expected = [(selected.hits[index].id, selected.hits[index].similarity) for index in selected.chosen]
     assert [(d.id, d.similarity) for d in opened.retrieve_batch([request])[0]] == expected
 
@@ -194,22 +177,17 @@ def test_a_search_is_as_deep_as_the_choice_needs(
 @pytest.mark.parametrize("mode", get_args(Mode))
 def test_balance_includes_a_rare_label_in_every_mode(opened: Retriever, mode: Mode) -> None:
     retrieval = opened.retrieve("notes", "the river of the grim lake", 6, balance=True, mode=mode)
-
     targets = [d.target for d in retrieval]
     assert targets in (["glad", "sad"] * 3, ["sad", "glad"] * 3)
     assert [d.rank for d in retrieval] == [1, 2, 3, 4, 5, 6]
 
 
-def test_no_hits_leave_nothing_to_choose_from(opened: Retriever) -> None:
-    assert len(opened.retrieve("notes", "zebra", 3, mode="bm25", distinct=0.9, balance=True)) == 0
-
-
-def test_a_search_has_a_maximum_depth(opened: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_has_a_maximum_depth_and_may_find_nothing(opened: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = opened.retrieve("notes", QUERY, 50, keep_copies=True)[49].similarity - 0.00001
-
     assert len(opened.retrieve("notes", QUERY, 12, max_similarity=bound)) == 12
     monkeypatch.setattr("udr.retrieval.executor.DEEPEST", 50)
     assert len(opened.retrieve("notes", QUERY, 12, max_similarity=bound)) == 0
+    assert len(opened.retrieve("notes", "zebra", 3, mode="bm25", distinct=0.9, balance=True)) == 0
 
 
 def test_batches_and_explanations_do_not_change_the_choice(opened: Retriever) -> None:
@@ -218,9 +196,7 @@ def test_batches_and_explanations_do_not_change_the_choice(opened: Retriever) ->
         for word in WORDS[:2]
         for options in [*OPTIONS, {"mode": "bm25"}, {"mode": "hybrid"}]
     ]
-
     plain = opened.retrieve_batch(requests)
-
     assert plain == [opened.retrieve_batch([request])[0] for request in requests]
     explained = opened.retrieve_batch([replace(request, explain=True) for request in requests])
     assert [d.demonstrations for d in explained] == [d.demonstrations for d in plain]
@@ -229,7 +205,6 @@ def test_batches_and_explanations_do_not_change_the_choice(opened: Retriever) ->
 
 def test_keep_copies_returns_copies_of_the_query(opened: Retriever) -> None:
     copy = "the river of river 0"
-
     assert "g000" not in [d.id for d in opened.retrieve("notes", copy, 5)]
     assert opened.retrieve("notes", copy, 5, keep_copies=True)[0].id == "g000"
     assert opened.retrieve("notes", copy, 5, keep_copies=True, max_similarity=0.9)[0].id != "g000"

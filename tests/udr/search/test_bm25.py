@@ -35,35 +35,33 @@ def test_scores_and_order_follow_the_formula(query: str) -> None:
         assert sorted([*first, *((cut + p, score) for p, score in second)]) == sorted(expected_results(query))
 
 
-def test_a_text_whose_score_rounds_to_zero_is_found() -> None:
-    # A word in all n texts weighs log(1 + 0.5 / (n + 0.5)).
-    assert BM25Search(["the"] * 60_000).search(["the"], 2) == [[(0, 0.0), (1, 0.0)]]
+@pytest.mark.parametrize(
+    ("texts", "queries", "positions"),
+    [
+        # A word in all n texts weighs log(1 + 0.5 / (n + 0.5)), which rounds to zero.
+        (["the"] * 60_000, ["the"], [[0, 1]]),
+        (TEXTS, [], []),
+        (["?", ""], ["a"], [[]]),
+        (["x y", "same words here", "z", "same words here", "same words here"], ["words here same"], [[1, 3]]),
+        (["Option A", "option B", "7"], ["a", "b", "7"], [[0], [1], [2]]),
+    ],
+    ids=["rounded to zero", "no query", "no words", "copies", "letters and digits"],
+)
+def test_special_texts_and_queries(texts: list[str], queries: list[str], positions: list[list[int]]) -> None:
+    assert [[position for position, _ in best] for best in BM25Search(texts).search(queries, 2)] == positions
 
 
-def test_empty_queries_and_texts_without_words_give_no_results() -> None:
-    assert BM25Search(TEXTS).search([], 5) == []
-    assert BM25Search(["?", ""]).search(["a"], 1) == [[]]
-
-
-def test_copies_are_ordered_by_position() -> None:
-    search = BM25Search(["x y", "same words here", "z", "same words here", "same words here"])
-    assert [position for position, _ in search.search(["words here same"], 2)[0]] == [1, 3]
-
-
-def test_letters_and_digits_are_words_and_case_is_ignored() -> None:
-    search = BM25Search(["Option A", "option B", "7"])
-    assert [results[0][0] for results in search.search(["a", "b", "7"], 1)] == [0, 1, 2]
-
-
-def test_a_saved_index_gives_the_same_results(tmp_path: Path) -> None:
-    BM25Search(TEXTS).save(tmp_path / "bm25")
-
-    assert BM25Search.load(tmp_path / "bm25", 5).search(["the cat"], 5) == BM25Search(TEXTS).search(["the cat"], 5)
-    with pytest.raises(ArtifactError, match="holds 5 texts, expected 4; run: udr index verify"):
-        BM25Search.load(tmp_path / "bm25", 4)
-    (tmp_path / "bm25" / "words.json").unlink()
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        BM25Search.load(tmp_path / "bm25", 5)
+@pytest.mark.parametrize("texts", [TEXTS, ["?", ""]])
+def test_a_saved_index_gives_the_same_results(tmp_path: Path, texts: list[str]) -> None:
+    folder, size = tmp_path / "bm25", len(texts)
+    BM25Search(texts).save(folder)
+    assert BM25Search.load(folder, size).search(["the cat"], 5) == BM25Search(texts).search(["the cat"], 5)
+    with pytest.raises(ArtifactError, match=rf"bm25: holds {size} texts, expected 4; run: udr index verify"):
+        BM25Search.load(folder, 4)
+    (folder / "words.json").write_bytes(b"{")
+    for damaged in (folder, tmp_path / "none"):
+        with pytest.raises(ArtifactError, match=f"{damaged.name}: cannot be read"):
+            BM25Search.load(damaged, size)
 
 
 def test_building_keeps_no_text_in_memory() -> None:
@@ -74,6 +72,5 @@ def test_building_keeps_no_text_in_memory() -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-
     # A text has 8,000 letters.
     assert len(search) == 300 and peak < 300 * 2000

@@ -102,10 +102,8 @@ def test_flat_search_equals_exact_search_and_uses_one_worker(fp16: bool) -> None
 def test_an_index_is_built_on_the_device_and_copied_back() -> None:
     library = FakeGpuFaiss()
     gpu = FaissGpu(0, library)
-
     index = gpu.from_device(make_index("IVF4,Flat", VECTORS, sample=300, threads=1, to_device=gpu.to_device))
     propose, limit = gpu.index(index, "nprobe=4", fp16=True)
-
     assert library.calls == ["resources", ("resources", 0, False), ("resources", 0, True)]
     assert index.ntotal == 600 and index.nprobe == 1 and limit == MOST
     results = ExactProposals(propose, VECTORS, limit=limit).search(VECTORS[:5], 7)
@@ -148,24 +146,15 @@ def test_the_effort_of_a_graph_search_is_at_least_the_number_of_proposals(parame
     graph.train(VECTORS)
     library.index_cpu_to_gpu = lambda *_: graph  # type: ignore[method-assign]
     propose, limit = FaissGpu(0, library).index(None, parameters, fp16=False)
-
     results = RankedProposals(propose, VECTORS, ExactSearch(VECTORS), 4, limit).search(VECTORS[:2], k)
-
     assert_equal(results, ExactSearch(VECTORS).search(VECTORS[:2], k))
     assert graph.efforts == [effort] and limit == MOST_OF_GRAPH
 
 
-@pytest.mark.parametrize(
-    ("library", "parameters", "supported"),
-    [
-        (FakeGpuFaiss(), "nprobe=2048", True),
-        (FakeGpuFaiss(), "nprobe=4096", False),
-        (FakeGpuFaiss(), "", True),
-        (FakeCuvsFaiss(), "nprobe=4096", True),
-    ],
-)
-def test_only_cuvs_supports_more_than_2048_lists(library: Any, parameters: str, supported: bool) -> None:
-    assert FaissGpu(0, library).supports(parameters) is supported
+def test_only_cuvs_supports_more_than_2048_lists() -> None:
+    plain, cuvs = FaissGpu(0, FakeGpuFaiss()), FaissGpu(0, FakeCuvsFaiss())
+    assert plain.supports("") and plain.supports("nprobe=2048") and cuvs.supports("nprobe=4096")
+    assert not plain.supports("nprobe=4096")
 
 
 def test_a_failed_search_is_an_error_of_one_line() -> None:
@@ -190,7 +179,6 @@ def test_a_partition_that_does_not_fit_the_device_is_searched_on_the_cpu(
 ) -> None:
     with open_on_gpu(index, monkeypatch, FullGpuFaiss()) as opened:
         assert opened.retrieve("notes", "a dull monday", 5) == retriever.retrieve("notes", "a dull monday", 5)
-
     assert len(caplog.messages) == 3 and not any("\n" in message for message in caplog.messages)
     assert re.fullmatch(
         r"task notes: faiss cannot place the vectors on cuda:0: .* out of memory \[2\]; searching on the CPU",
@@ -220,13 +208,10 @@ def test_each_device_has_one_worker() -> None:
 @pytest.mark.parametrize(
     ("device", "library", "warning"),
     [
-        (None, FakeGpuFaiss(), None),
-        ("cpu", FakeGpuFaiss(), None),
-        ("mps", FakeGpuFaiss(), None),
+        *((device, FakeGpuFaiss(), None) for device in (None, "cpu", "mps")),
         ("cuda", SimpleNamespace(), "this faiss was built without GPU support; searching on the CPU"),
         ("cuda", FakeGpuFaiss(gpus=0), "cuda: faiss finds 0 GPUs; searching on the CPU"),
-        ("cuda:1", FakeGpuFaiss(), "cuda:1: faiss finds 1 GPUs; searching on the CPU"),
-        ("cuda:x", FakeGpuFaiss(), "cuda:x: faiss finds 1 GPUs; searching on the CPU"),
+        *((f"cuda:{n}", FakeGpuFaiss(), f"cuda:{n}: faiss finds 1 GPUs; searching on the CPU") for n in "1x"),
     ],
 )
 def test_a_missing_gpu_is_a_warning(

@@ -27,10 +27,7 @@ VALUES = st.recursive(
 
 
 def write_table(
-    path: Path,
-    rows: Sequence[Row],
-    counts: Mapping[int, int] = MappingProxyType({}),
-    span: int = 10_000,
+    path: Path, rows: Sequence[Row], counts: Mapping[int, int] = MappingProxyType({}), span: int = 10_000
 ) -> DemonstrationTable:
     """Write a table as a build does, with the token counts of some positions, and open it."""
     pool = Pool(TASK, tuple(rows))
@@ -56,9 +53,7 @@ def questions(count: int) -> list[Row]:
 @given(question=VALUES, metadata=st.dictionaries(TEXT, VALUES, max_size=3))
 def test_rows_round_trip(tmp_path_factory: pytest.TempPathFactory, question: str, metadata: dict[str, Json]) -> None:
     row = Row(id="\0 ' {x}", input={"question": question}, target="place", references=("a", "b"), metadata=metadata)
-
     table = write_table(tmp_path_factory.mktemp("rows") / "d", [row])
-
     assert table.rows("questions", [0]) == [row]
     assert table.row("questions", row.id) == row
     assert list(table.rows("questions", [0])[0].metadata) == list(metadata)
@@ -67,10 +62,8 @@ def test_rows_round_trip(tmp_path_factory: pytest.TempPathFactory, question: str
 
 def test_rows_are_found_by_position_id_and_copy_from_several_threads(tmp_path: Path) -> None:
     table = write_table(tmp_path / "d", questions(100))
-
     with ThreadPoolExecutor(8) as pool:
         ids = list(pool.map(lambda n: table.ids("questions", [n, 99, 0]), range(100)))
-
     assert ids == [[f"{n:03}", "099", "000"] for n in range(100)]
     keys = [copy_key(TASK, {"question": question}) for question in ("q-7", "Q 8 ?!", "q < 9")]
     assert table.copies("questions", keys) == {"007", "008"}
@@ -85,9 +78,7 @@ def test_rows_are_found_by_text_key_and_read_in_order(tmp_path: Path) -> None:
     rows = questions(25)
     rows += [replace(rows[3], id=f"z{n}", metadata={"n": n}) for n in range(2)]
     table = write_table(tmp_path / "d", rows)
-
     keys = table.text_keys("questions", 0, 99)
-
     assert keys[3] == keys[25] == keys[26] == text_key(encoder_demonstration(TASK, rows[3]))
     assert len(set(keys)) == 25
     assert table.text_keys("questions", 3, 5) == keys[3:5]
@@ -134,27 +125,20 @@ def test_targets_are_those_of_all_rows_in_order(
 ) -> None:
     metadata: dict[str, Json] = {"target": "not this"}
     rows = [replace(row, target=t, metadata=metadata) for row, t in zip(questions(99), targets, strict=False)]
-
     # Spans end in the middle, at the end, and one after it.
     table = write_table(tmp_path_factory.mktemp("rows") / "d", rows, span=5)
-
     assert table.targets("questions") == targets
     assert table.targets("other") == []
     table.close()
 
 
-def test_a_table_is_read_only(tmp_path: Path) -> None:
+def test_a_table_is_read_only_and_other_files_are_errors(tmp_path: Path) -> None:
     write_table(tmp_path / "d", questions(1)).close()
     connection = sqlite3.connect(read_only_uri(tmp_path / "d"), uri=True)
-
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         connection.execute("DELETE FROM demonstrations")
     connection.close()
-
-
-def test_a_file_that_is_not_a_table_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"not a database, but long enough to look at" * 100)
-
     with pytest.raises(ArtifactError, match="no-file: cannot be read"):
         DemonstrationTable(tmp_path / "no-file")
     table = DemonstrationTable(tmp_path / "junk")

@@ -33,7 +33,6 @@ def rewrite_manifest(root: Path, **changes: Json) -> None:
 def test_a_version_round_trips(index: Path) -> None:
     opened = open_version(index)
     manifest = opened.manifest
-
     assert parse_manifest(manifest.to_bytes()) == manifest
     assert (opened.path / "manifest.json").read_bytes() == manifest.to_bytes()
     reordered = replace(manifest, partitions=dict(reversed(list(manifest.partitions.items()))))
@@ -49,12 +48,11 @@ def current(content: bytes) -> Change:
     return lambda root: (root / "CURRENT").write_bytes(content)
 
 
-def replaced(name: str, content: bytes) -> Change:
+def replaced(name: str, content: bytes | None) -> Change:
+    """Replace a file of the version, or remove it."""
+    if content is None:
+        return lambda root: (version(root) / name).unlink()
     return lambda root: (version(root) / name).write_bytes(content)
-
-
-def removed(name: str) -> Change:
-    return lambda root: (version(root) / name).unlink()
 
 
 def manifest(**changes: Json) -> Change:
@@ -64,12 +62,12 @@ def manifest(**changes: Json) -> Change:
 NOT_JSON = "manifest.json: the manifest is altered: it is not a JSON object"
 INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
     "CURRENT missing": (lambda root: (root / "CURRENT").unlink(), ArtifactError, "there is no CURRENT file"),
-    "CURRENT empty": (current(b""), VerificationError, "CURRENT: is altered"),
-    "CURRENT without newline": (current(OTHER.encode()), VerificationError, "CURRENT: is altered"),
-    "CURRENT outside": (current(b"../../../../etc/\n"), VerificationError, "CURRENT: is altered"),
-    "CURRENT binary": (current(b"\xff\0"), VerificationError, "CURRENT: is altered"),
+    **{
+        f"CURRENT {content!r}": (current(content), VerificationError, "CURRENT: is altered")
+        for content in (b"", OTHER.encode(), b"../../../../etc/\n", b"\xff\0")
+    },
     "no such version": (current(f"{OTHER}\n".encode()), ArtifactError, f"names version {OTHER}, but .* does not exist"),
-    "manifest missing": (removed("manifest.json"), ArtifactError, "manifest.json: cannot be read .*incomplete"),
+    "manifest missing": (replaced("manifest.json", None), ArtifactError, "manifest.json: cannot be read .*incomplete"),
     "manifest not JSON": (replaced("manifest.json", b"{\xff"), VerificationError, NOT_JSON),
     "manifest a list": (replaced("manifest.json", b"[]"), VerificationError, NOT_JSON),
     "another version": (manifest(version=OTHER), VerificationError, f"is of version {OTHER}, but is in"),
@@ -77,7 +75,7 @@ INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
     "another wording": (manifest(wording=OTHER), ArtifactError, f"wording {OTHER}, this udr .*run: udr index build"),
     "a missing part": (manifest(tasks={"questions": {"count": 1}}), ArtifactError, "has a missing or invalid part"),
     "an invalid part": (manifest(files=[]), ArtifactError, "has a missing or invalid part"),
-    "rows missing": (removed("demonstrations.sqlite"), VerificationError, "demonstrations.sqlite: is missing"),
+    "rows missing": (replaced("demonstrations.sqlite", None), VerificationError, "demonstrations.sqlite: is missing"),
     "truncated": (replaced("partitions/notes/vectors.npy", b"x"), VerificationError, "vectors.npy: has 1 bytes, the m"),
 }
 
@@ -86,7 +84,6 @@ INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
 def test_open_raises_and_verify_reports(copy: Path, name: str) -> None:
     change, kind, message = INVALID[name]
     change(copy)
-
     with pytest.raises(kind, match=message) as caught:
         open_version(copy)
     assert "\n" not in str(caught.value)
@@ -120,6 +117,5 @@ def test_invalid_vectors_are_an_error(copy: Path, array: np.ndarray | None, mess
         path.write_bytes(b"")
     else:
         np.save(path, array, allow_pickle=True)
-
     with pytest.raises(ArtifactError, match=message):
         opened.vectors("notes")
