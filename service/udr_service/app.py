@@ -13,9 +13,9 @@ from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
 from udr_service.api import admin, embeddings, playground, probes, problems, retrieval
 from udr_service.auth import KeyFile
-from udr_service.middleware import Access, BodyLimit, Recorder, TrustedHosts
+from udr_service.middleware import REQUEST_ID, SERVER_TIMING, Access, BodyLimit, HeadAsGet, Recorder, TrustedHosts
 from udr_service.observability import Metrics, telemetry
-from udr_service.serving import ActiveVersion, Current, Reloader, Service, Source, Worker
+from udr_service.serving import INDEX_VERSION, ActiveVersion, Current, Readiness, Reloader, Service, Source, Worker
 from udr_service.settings import Settings
 
 _ROUTERS = (probes, retrieval.router, embeddings.router, admin, playground.router)
@@ -71,18 +71,24 @@ def create_app(
         redirect_slashes=False,
         telemetry=telemetry(settings.telemetry),
     )
-    app.state.service = service
+    app.state.service, app.state.readiness = service, Readiness()
     # A request passes the middleware added last first.
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     if keys is not None:
         app.add_middleware(Access, keys=keys)
     if own_names_only:
         app.add_middleware(TrustedHosts)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
-        )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Recorder, current=current, metrics=metrics)
+    if settings.cors_origins:
+        # Outside the recorder, which answers errors: a page can read an error only with these headers.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=[INDEX_VERSION, REQUEST_ID, SERVER_TIMING, "Retry-After"],
+        )
     for router in _ROUTERS:
         app.include_router(router)
     problems.install(app)

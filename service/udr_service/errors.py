@@ -29,6 +29,18 @@ class ForeignHostError(AccessError):
     """The request's ``Host`` header does not name this machine."""
 
 
+class VersionMismatchError(UdrError):
+    """The request asks for another index version than the one that answers."""
+
+
+class ContentError(HTTPException):
+    """A request's body is encoded in a way that the service does not read."""
+
+    # FastAPI passes only this kind of exception through while it reads a body.
+    def __init__(self, message: str) -> None:
+        super().__init__(415, message)
+
+
 class ReloadError(UdrError):
     """The published version cannot be served; the previous one stays active."""
 

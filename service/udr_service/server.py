@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -16,17 +17,18 @@ import uvicorn
 from udr.models import Encoder
 from udr_service.app import create_app
 from udr_service.auth import refuse_open_address
-from udr_service.errors import ListenError
+from udr_service.errors import ListenError, ReloadError
 from udr_service.observability import configure, prepare_export
 from udr_service.serving import IndexSource, Service
 from udr_service.settings import Settings
 
+_LOG = logging.getLogger(__name__)
 _IN_FLIGHT_SECONDS = 0.2
 _HANDSHAKE_SECONDS = 1.0
 
 
 def run(index: Path, settings: Settings) -> None:
-    """Serve an index until SIGINT or SIGTERM; then finish the requests in flight and return.
+    """Serve an index until SIGINT or SIGTERM; then finish the requests in flight and return. SIGHUP reloads.
 
     Args:
         index: the index directory.
@@ -71,6 +73,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service, self._address, self._announced = service, address, False
         self._frozen: Encoder | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and reload keys and index at SIGHUP from now on."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+        await super().startup(sockets)
+
+    def _reload(self) -> None:
+        async def reload() -> None:
+            # A refusal is logged where it happens.
+            with suppress(ReloadError):
+                reloaded = await self._service.reloader.reload()
+                _LOG.warning("SIGHUP: read the keys again; version %s answers", reloaded.version)
+
+        # Kept, since the loop itself holds tasks weakly.
+        self._reloading = asyncio.ensure_future(reload())
 
     async def on_tick(self, counter: int) -> bool:
         """Check, ten times a second, how far loading is; return whether to stop."""
@@ -145,16 +162,18 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _signals_end_normally() -> Iterator[None]:
-    """Treat SIGTERM like SIGINT, and either as a normal end.
+    """Treat SIGTERM like SIGINT, and either as a normal end; ignore SIGHUP until the server reloads at it.
 
     Uvicorn raises the signal again after its shutdown, where the default handler would kill the process.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    term = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with suppress(KeyboardInterrupt):
             yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, term)
+        signal.signal(signal.SIGHUP, hangup)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Settings: command-line flags, then environment variables, then defaults."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
 from udr_service.observability import LogFormat, LogLevel
@@ -14,6 +15,15 @@ _PREFIX = "UDR_"
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _origins(value: object) -> object:
+    """Split origins at commas; a JSON list is read, too."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [origin.strip().rstrip("/") for origin in value.split(",") if origin.strip()]
 
 
 class Settings(BaseSettings):
@@ -29,7 +39,8 @@ class Settings(BaseSettings):
     tokenizer: str | None = None
     keys: Path | None = None  # the file of API keys; None serves without keys, and this machine only
     insecure_no_keys: bool = False  # serve other machines without keys
-    cors_origins: tuple[str, ...] = ()  # origins whose pages may call the service from a browser
+    # Origins whose pages may call the service from a browser, separated by commas.
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
     tls_cert: Path | None = None  # a PEM file; None serves plain HTTP
     tls_key: Path | None = None  # the certificate's private key, a PEM file
     log_level: LogLevel = LogLevel.WARNING

@@ -28,8 +28,8 @@ from udr_service.api import EMBEDDINGS
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 TEXTS = st.text(min_size=1, max_size=99).filter(str.strip)
 BODIES = ["/v1/retrieve", "/v1/retrieve/batch", "/v1/prompt", EMBEDDINGS]
-PATHS = ["/v1/tasks/{task}", "/v1/tasks/{task}/demonstrations/{id}"]
-FIXED = ["/v1/tasks", "/v1/info", "/v1/admin/reload"]
+PATHS = ["/v1/tasks/{task}", "/v1/tasks/{task}/demonstrations/{id}", "/v1/models/{model}"]
+FIXED = ["/v1/tasks", "/v1/models", "/v1/info", "/v1/admin/reload"]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Case[
     elif operation.body:
         case.body = answerable(draw, body)
     elif case.path_parameters:
-        known = {"task": "notes", "id": draw(st.sampled_from(["n00", "n19"]))}
+        known = {"task": "notes", "id": draw(st.sampled_from(["n00", "n19"])), "model": "fake-hash"}
         case.path_parameters = {name: known[name] for name in case.path_parameters}
     return case
 

@@ -24,6 +24,7 @@ from tests.service.running import serving
 from udr.client import Client
 from udr.errors import ConfigError, UdrError, VerificationError
 from udr.retrieval import Retriever
+from udr_index.build import BuildConfig, build
 from udr_service import ListenError, Settings, listening, run
 
 
@@ -126,6 +127,27 @@ def test_it_answers_but_is_not_ready_while_it_lingers(tiny: Path) -> None:
         stop(signal.SIGINT)
 
     run_while(client, tiny, linger_seconds=30)
+
+
+def test_sighup_reloads(tiny: Path, tmp_path: Path, collection: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "index")
+
+    def client(http: httpx2.Client) -> None:
+        before = http.get("/v1/info").json()["index_version"]
+        (model,) = copy.glob("versions/*/model")
+        after = build(BuildConfig(tasks=collection, out=copy, model=str(model), pool=5)).version
+        stop(signal.SIGHUP)
+        while http.get("/v1/info").json()["index_version"] == before:
+            time.sleep(0.01)
+        assert http.get("/v1/info").json()["index_version"] == after
+        (copy / "CURRENT").write_text("damaged", "utf-8")
+        stop(signal.SIGHUP)
+        while 'udr_reloads_total{outcome="refused"} 1.0' not in http.get("/metrics").text:
+            time.sleep(0.01)
+        assert http.post("/v1/retrieve", json={"scope": "all", "input": "x", "k": 1}).status_code == 200
+        stop(signal.SIGINT)
+
+    run_while(client, copy)
 
 
 def test_open_addresses_need_keys_or_permission(tmp_path: Path) -> None:

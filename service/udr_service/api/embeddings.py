@@ -7,14 +7,22 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
-from udr.errors import InvalidInputError, TooLongError
+from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
 from udr.retrieval import Retriever
 from udr.search import Vectors
-from udr_service.api.problems import EMBEDDINGS
+from udr_service.api.problems import EMBEDDINGS, MODELS
 from udr_service.api.retrieval import ServiceDep
 from udr_service.errors import BatchTooLargeError
-from udr_service.schemas import EmbeddingAnswer, EmbeddingsAnswer, EmbeddingsBody, EmbeddingsError, UsageAnswer
-from udr_service.serving import Embedding
+from udr_service.schemas import (
+    EmbeddingAnswer,
+    EmbeddingsAnswer,
+    EmbeddingsBody,
+    EmbeddingsError,
+    ModelAnswer,
+    ModelsAnswer,
+    UsageAnswer,
+)
+from udr_service.serving import ActiveVersion, Embedding
 
 _ERROR = {"model": EmbeddingsError, "description": "An error, in OpenAI's shape."}
 router = APIRouter(responses={"default": _ERROR, 422: _ERROR})
@@ -40,6 +48,26 @@ async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request
         model=retriever.model,
         usage=UsageAnswer(prompt_tokens=tokens, total_tokens=tokens),
     )
+
+
+@router.get(MODELS)
+async def models(service: ServiceDep, request: Request) -> ModelsAnswer:
+    """List the encoder, as clients of OpenAI's API look for it."""
+    with service.context(request) as context:
+        return ModelsAnswer(data=[_model(context.active)])
+
+
+@router.get(MODELS + "/{model:path}")
+async def model(model: str, service: ServiceDep, request: Request) -> ModelAnswer:
+    """Describe the encoder."""
+    with service.context(request) as context:
+        if model != context.active.retriever.model:
+            raise UnknownTaskError(f"unknown model {model!r}; GET {MODELS} lists the one")
+        return _model(context.active)
+
+
+def _model(active: ActiveVersion) -> ModelAnswer:
+    return ModelAnswer(id=active.retriever.model, created=int(active.opened))
 
 
 def _check(texts: list[str], dimensions: int | None, retriever: Retriever) -> None:

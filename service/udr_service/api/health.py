@@ -8,6 +8,7 @@ from udr.errors import OverloadedError
 from udr_service.api.retrieval import PROBLEM, ServiceDep
 from udr_service.errors import NotReadyError
 from udr_service.schemas import ReloadAnswer
+from udr_service.serving import Readiness
 
 _LOG = logging.getLogger(__name__)
 
@@ -23,18 +24,19 @@ async def livez() -> dict[str, str]:
 
 @probes.get("/readyz")
 async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
-    """Answer if the service can encode and search, by doing so once."""
+    """Answer if the service can count tokens, encode and search, by doing so at most once a second."""
+    readiness: Readiness = request.app.state.readiness
     if service.current.draining:
         raise NotReadyError("the service is about to stop; ask another")
     try:
         with service.context(request) as context:
-            await context.check()
+            await readiness.check(context)
     except OverloadedError:
         raise
     except Exception as error:
         # The error may hold internals, which belong into the log only.
         _LOG.exception("not ready")
-        raise NotReadyError("the service cannot encode and search; its log says why") from error
+        raise NotReadyError("the service cannot count tokens, encode and search; its log says why") from error
     return {"status": "ready"}
 
 

@@ -46,7 +46,8 @@ async def page_file(request: Request, file: str) -> Response:
 def _answer(request: Request, file: str) -> Response:
     content, tag = _contents()[file]
     headers = {**HEADERS, "ETag": tag}
-    if request.headers.get("If-None-Match") == tag:
+    known = [item.strip().removeprefix("W/") for item in request.headers.get("If-None-Match", "").split(",")]
+    if tag in known or "*" in known:
         return Response(status_code=304, headers=headers)
     return Response(content, headers=headers, media_type=_TYPES[Path(file).suffix])
 

@@ -19,19 +19,21 @@ from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLon
 from udr_service.errors import (
     BatchTooLargeError,
     BodyTooLargeError,
+    ContentError,
     ForbiddenError,
     ForeignHostError,
     KTooLargeError,
     NotReadyError,
     ReloadError,
     UnauthorizedError,
+    VersionMismatchError,
 )
 from udr_service.schemas import EmbeddingsError, EmbeddingsProblem, Finding, Problem
 
 MEDIA_TYPE = "application/problem+json"
 
-EMBEDDINGS = "/v1/embeddings"
-"""The one path whose errors have OpenAI's shape."""
+EMBEDDINGS, MODELS = "/v1/embeddings", "/v1/models"
+"""The paths whose answers and errors have OpenAI's shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     KTooLargeError: Kind(422, "k-too-large", "Too many demonstrations requested"),
     UnauthorizedError: Kind(401, "unauthorized", "No API key, or an unknown one"),
     ForbiddenError: Kind(403, "forbidden", "The API key does not allow this"),
+    ContentError: Kind(415, "unsupported-content", "The body's encoding is not supported"),
+    VersionMismatchError: Kind(412, "version-mismatch", "Another index version answers"),
     ForeignHostError: Kind(421, "foreign-host", "The host name is not this machine's"),
     ReloadError: Kind(409, "reload-refused", "The published version cannot be served"),
     OverloadedError: Kind(429, "overloaded", "The service is overloaded", later=True),
@@ -112,7 +116,7 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
         headers.setdefault("Retry-After", _RETRY_SECONDS)
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
-    if problem.instance == EMBEDDINGS:
+    if problem.instance.startswith((EMBEDDINGS, MODELS)):
         name = problem.type.removeprefix(PROBLEM)
         details = EmbeddingsProblem(message=problem.detail, type=name.replace("-", "_"), code=name)
         return JSONResponse(EmbeddingsError(error=details).model_dump(), problem.status, headers)
@@ -128,7 +132,10 @@ async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     status = HTTPStatus(error.status_code)
     kind = Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
     problem = _problem(kind, f"{request.method} {request.url.path}: {error.detail}", request.url.path)
-    return answer(problem, error.headers)
+    headers = dict(error.headers or {})
+    if headers.get("Allow") == "GET":
+        headers["Allow"] = "GET, HEAD"
+    return answer(problem, headers)
 
 
 async def _on_schema_error(request: Request, error: Exception) -> JSONResponse:

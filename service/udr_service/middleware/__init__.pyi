@@ -1,3 +1,4 @@
 from .access import Access as Access, TrustedHosts as TrustedHosts
 from .body import BodyLimit as BodyLimit
-from .recorder import Recorder as Recorder
+from .head import HeadAsGet as HeadAsGet
+from .recorder import REQUEST_ID as REQUEST_ID, Recorder as Recorder, SERVER_TIMING as SERVER_TIMING

@@ -2,18 +2,20 @@
 
 import asyncio
 from contextlib import suppress
+from email.message import EmailMessage
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from udr_service.errors import BodyTooLargeError
+from udr_service.errors import BodyTooLargeError, ContentError
 
 
 class BodyLimit:
     """Reads a request's body before answering it, and cancels the answer when the client disconnects.
 
-    It refuses a body above the limit by its declared length or, without one, by the bytes received. FastAPI's
-    ``max_body_size`` would answer a declared length in plain text, past all exception handlers.
+    It refuses a body in an encoding that it does not read, and one above the limit: by its declared length or, without
+    one, by the bytes received. FastAPI's ``max_body_size`` would answer a declared length in plain text, past all
+    exception handlers.
     """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
@@ -39,7 +41,9 @@ class BodyLimit:
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """Return the body; None if the client disconnects first."""
-        declared = Headers(scope=scope).get("content-length", "")
+        headers = Headers(scope=scope)
+        _refuse_encoding(headers)
+        declared = headers.get("content-length", "")
         # Eighteen digits exceed any limit, and keep int() cheap.
         if declared.isdecimal() and int(declared[:18]) > self._limit:
             raise BodyTooLargeError(self._limit)
@@ -53,6 +57,18 @@ class BodyLimit:
                 raise BodyTooLargeError(self._limit)
             more = message.get("more_body", False)
         return bytes(body)
+
+
+def _refuse_encoding(headers: Headers) -> None:
+    """Raise ``ContentError`` if the body is compressed, or is text in another encoding than UTF-8."""
+    encoding = headers.get("content-encoding", "").strip() or "identity"
+    if encoding.lower() != "identity":
+        raise ContentError(f"the body has Content-Encoding {encoding[:40]!r}; send it without compression")
+    media_type = EmailMessage()
+    media_type["Content-Type"] = headers.get("content-type", "application/json")
+    charset = media_type.get_content_charset("utf-8")
+    if charset not in ("utf-8", "utf8", "us-ascii"):
+        raise ContentError(f"the body is declared as charset {charset[:40]!r}; send it in UTF-8")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -8,9 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from udr_service.api import answer, problem_of
 from udr_service.observability import Metrics, Refusal, Stage, keep_url_from_trace, request_id
-from udr_service.serving import Current, Record
+from udr_service.serving import INDEX_VERSION, Current, Record
 
-INDEX_VERSION = "X-Udr-Index-Version"
 REQUEST_ID = "X-Request-Id"
 SERVER_TIMING = "Server-Timing"
 

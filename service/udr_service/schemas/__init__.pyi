@@ -8,6 +8,7 @@ from .requests import (
 )
 from .responses import (
     BatchAnswer as BatchAnswer, EmbeddingAnswer as EmbeddingAnswer, EmbeddingsAnswer as EmbeddingsAnswer,
-    EmbeddingsError as EmbeddingsError, EmbeddingsProblem as EmbeddingsProblem, Finding as Finding, Problem as Problem,
+    EmbeddingsError as EmbeddingsError, EmbeddingsProblem as EmbeddingsProblem, Finding as Finding,
+    ModelAnswer as ModelAnswer, ModelsAnswer as ModelsAnswer, Problem as Problem,
     PromptAnswer as PromptAnswer, RetrieveAnswer as RetrieveAnswer, UsageAnswer as UsageAnswer,
 )

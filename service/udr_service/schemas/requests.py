@@ -5,7 +5,22 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Strict, Tag, ValidationError, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    Strict,
+    Tag,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from udr.prompts import BuildingOptions, Format, Layout, Order
@@ -14,9 +29,31 @@ from udr.types import Role
 
 
 class Body(BaseModel):
-    """A request body: no type conversions, no unknown fields, no NaN or infinity."""
+    """A request body: no type conversions, no unknown fields, no NaN; null for an optional field means absent."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, body: object) -> object:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if value is not None or name not in cls._optional()}
+
+    @classmethod
+    def _optional(cls) -> set[str]:
+        return {name for name, field in cls.model_fields.items() if not field.is_required()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        described = handler(schema)
+        properties = handler.resolve_ref_schema(described)["properties"]
+        for name in cls._optional():
+            found = properties[name]
+            if {"type": "null"} not in found.get("anyOf", []):
+                around = {key: found.pop(key) for key in ("title", "description", "default") if key in found}
+                properties[name] = {"anyOf": [found, {"type": "null"}], **around}
+        return described
 
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -122,10 +159,21 @@ class BatchBody(Body):
         return list(self.requests)
 
 
+def _refuse_tokens(value: object) -> object:
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, int | list):
+        raise PydanticCustomError(
+            "token_arrays",
+            "must be text, found token ids, which belong to another model's vocabulary; in LangChain's "
+            "OpenAIEmbeddings set check_embedding_ctx_length=False",
+        )
+    return value
+
+
 class EmbeddingsBody(Body):
     """A request for the vectors of texts, in OpenAI's shape."""
 
-    input: str | list[str] = Field(description="One text, or several.")
+    input: Annotated[str | list[str], BeforeValidator(_refuse_tokens)] = Field(description="One text, or several.")
     input_type: Role = Field(default="query", description="How the encoder reads the texts; not part of OpenAI's API.")
     model: str | None = Field(default=None, description="Ignored: there is one encoder, and the answer names it.")
     encoding_format: Literal["float", "base64"] = "float"

@@ -166,6 +166,22 @@ class EmbeddingsAnswer(AnswerBody):
     usage: UsageAnswer
 
 
+class ModelAnswer(AnswerBody):
+    """The encoder, in OpenAI's shape."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When this service opened it, in seconds since 1970.")
+    owned_by: Literal["udr"] = "udr"
+
+
+class ModelsAnswer(AnswerBody):
+    """The models that embed, in OpenAI's shape."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelAnswer]
+
+
 class EmbeddingsProblem(AnswerBody):
     """The details of an error, in OpenAI's shape."""
 

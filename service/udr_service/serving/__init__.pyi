@@ -4,6 +4,9 @@ from .active_version import (
 )
 from .embedding_cache import CachingEncoder as CachingEncoder
 from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult
+from .readiness import Readiness as Readiness
 from .reloader import Reloaded as Reloaded, Reloader as Reloader
-from .service import Answer as Answer, Record as Record, Service as Service, record_of as record_of
+from .service import (
+    Answer as Answer, INDEX_VERSION as INDEX_VERSION, Record as Record, Service as Service, record_of as record_of,
+)
 from .worker import Worker as Worker

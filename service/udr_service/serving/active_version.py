@@ -1,9 +1,10 @@
 """The index version that answers: how it is loaded, and how long it stays open after a switch."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +25,8 @@ class ActiveVersion:
     retriever: Retriever
     tokenizer: TokenCounter
     lent: bool = False  # the caller closes the retriever
-    engine: str | None = None  # what encodes queries, see udr.query_engines; None if the caller brought the encoder
+    engine: str | None = None  # what encodes queries, see udr.models; None if the caller brought the encoder
+    opened: float = field(default_factory=time.time)  # seconds since 1970
 
     @property
     def version(self) -> str:

@@ -9,6 +9,9 @@ from udr.models import Encoder
 from udr.search import Vectors
 from udr_service.observability import Metrics
 
+PROBE = "Is anybody there?"
+"""The input of the query that checks whether the service can answer. Its vector is never cached."""
+
 
 class CachingEncoder:
     """An encoder that encodes equal queries of a batch once, and keeps the vectors of recent queries.
@@ -43,6 +46,9 @@ class CachingEncoder:
         for position, text in enumerate(texts):
             vectors[position] = self._cache[text]
             self._cache.move_to_end(text)
+        for text in distinct:
+            if text.endswith(PROBE):
+                del self._cache[text]
         while len(self._cache) > max(self._size, len(distinct)):
             self._cache.popitem(last=False)
         return vectors

@@ -10,9 +10,10 @@ from udr_service.auth import KeyFile
 from udr_service.errors import ReloadError
 from udr_service.observability import Metrics, Reload
 from udr_service.serving.active_version import ActiveVersion, Current, Source
+from udr_service.serving.embedding_cache import PROBE
 from udr_service.serving.worker import Worker
 
-CHECK = RetrievalRequest(input="Is anybody there?", scope="all", k=1)
+CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
 """A request that every index can answer."""
 
 _RETRY_SECONDS = 0.2

@@ -14,16 +14,19 @@ from udr.client import TIMEOUT
 from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import Retrieval, RetrievalRequest
-from udr_service.errors import KTooLargeError
+from udr_service.errors import KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
 from udr_service.serving.jobs import EncodeJob, JobResult
-from udr_service.serving.reloader import CHECK, Reloader
+from udr_service.serving.reloader import Reloader
 from udr_service.serving.worker import Worker
 from udr_service.settings import Settings
 
 Answer = Retrieval | RequestError
 """The answer to a request of a batch; errors are returned, so that one does not affect the others."""
+
+INDEX_VERSION = "X-Udr-Index-Version"
+"""In an answer, the header with the version that answered; in a request, a precondition."""
 
 _RECORD = "udr.record"
 
@@ -91,10 +94,17 @@ class Service:
         Raises:
             NotReadyError: no version is open yet.
             InvalidInputError: the timeout header is not a number of seconds.
+            VersionMismatchError: the request asks for another version.
         """
         record = record_of(request.scope)
         with self.current.lease() as active:
             record.index_version = active.version
+            expected = request.headers.get(INDEX_VERSION)
+            if expected not in (None, active.version):
+                raise VersionMismatchError(
+                    f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {active.version!r} answers; "
+                    "send the request without the header, or fetch again what you keep of the other version"
+                )
             yield RequestContext(self, active, record, record.started + self._timeout(request))
 
     def _timeout(self, request: Request) -> float:
@@ -154,10 +164,6 @@ class RequestContext:
         if isinstance(answer, RequestError):
             raise answer
         return answer
-
-    async def check(self) -> None:
-        """Encode and search once; raise whatever keeps the retriever from answering."""
-        await self.retrieve(CHECK)
 
     def builder(self, budget: int, reserve: int, options: BuildingOptions) -> PromptBuilder:
         """Return a prompt builder.

@@ -36,7 +36,19 @@ def test_openai_s_library_gets_the_encoder_s_vectors(client: openai.OpenAI, enco
     [
         ({"input": []}, 422, "invalid-input", "at least one text"),
         ({"input": ["a", " "]}, 422, "invalid-input", "text 2 is empty"),
-        ({"input": [1, 2]}, 422, "invalid-input", "/input"),
+        (
+            {"input": [1, 2]},
+            422,
+            "invalid-input",
+            "in LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False",
+        ),
+        (
+            {"input": [[1, 2]]},
+            422,
+            "invalid-input",
+            "in LangChain's OpenAIEmbeddings set check_embedding_ctx_length=False",
+        ),
+        ({"input": None}, 422, "invalid-input", "/input"),
         ({"input": "a", "x": 1}, 422, "invalid-input", "/x: is not a field"),
         ({"input": "a", "dimensions": 7}, 422, "invalid-input", "dimensions must be 48"),
         ({"input": "a", "input_type": "passage"}, 422, "invalid-input", "/input_type"),

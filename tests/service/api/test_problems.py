@@ -162,7 +162,7 @@ def test_an_internal_error_shows_nothing(
         assert "secret" not in answer.text
         assert answer.headers["X-Udr-Index-Version"] == retriever.index_version
         ready = client.get("/readyz")
-        check(ready, 503, "not-ready", "cannot encode and search")
+        check(ready, 503, "not-ready", "cannot count tokens, encode and search")
         assert "secret" not in ready.text and ready.headers["Retry-After"] == "1"
         assert client.get("/livez").status_code == 200
 

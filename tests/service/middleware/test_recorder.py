@@ -173,7 +173,7 @@ def test_each_path_needs_its_scope_and_no_key_is_shown(
     assert {"reader", "adminer"} <= {record.get("key_name") for record in records}
 
 
-def test_only_listed_origins_may_call_from_a_browser(retriever: Retriever) -> None:
+def test_only_listed_origins_may_call_from_a_browser(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     def allowed(client: TestClient, origin: str) -> str | None:
         return client.get("/v1/info", headers={"Origin": origin}).headers.get("Access-Control-Allow-Origin")
 
@@ -182,3 +182,11 @@ def test_only_listed_origins_may_call_from_a_browser(retriever: Retriever) -> No
     with served(retriever, cors_origins=("https://page.example",)) as client:
         assert allowed(client, "https://page.example") == "https://page.example"
         assert allowed(client, "https://x.example") is None
+        # A page reads an error, and what its headers say, only with these.
+        monkeypatch.setattr(retriever, "search", lambda plans, vectors: 1 / 0)
+        for path, body, status in (("/v1/retrieve", BODY, 500), ("/v1/retrieve", "{", 422), ("/v1/nothing", {}, 404)):
+            error = client.post(path, json=body, headers={"Origin": "https://page.example"})
+            assert error.status_code == status
+            assert error.headers["Access-Control-Allow-Origin"] == "https://page.example"
+            exposed = set(error.headers["Access-Control-Expose-Headers"].split(", "))
+            assert exposed == {"X-Request-Id", "X-Udr-Index-Version", "Server-Timing", "Retry-After"}
