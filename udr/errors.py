@@ -14,6 +14,8 @@ Programming errors (a wrong type or shape) are ``TypeError`` and ``ValueError``.
 what was found, what to do.
 """
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,4 +112,28 @@ class AccessError(ServiceError):
 
 def reason(error: BaseException) -> str:
     """Return the first line of another library's error, or its type's name if it has no message."""
+    if isinstance(error, OSError) and error.strerror:
+        # Without the number, which helps nobody.
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+_ADVICE = {
+    errno.EACCES: "check the permissions, or choose another place",
+    errno.EPERM: "check the permissions, or choose another place",
+    errno.ENOENT: "check the path",
+    errno.EISDIR: "a file is needed here, not a folder",
+    errno.ENOTDIR: "a folder is needed here, not a file",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOSPC: "free some space and run the command again; what is complete is kept",
+    errno.EDQUOT: "free some space and run the command again; what is complete is kept",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files",
+}
+
+
+def system_error(error: OSError) -> str:
+    """Return an error of the operating system in one line: the file, what is wrong with it, and what to do."""
+    place = "" if error.filename is None else f"{os.fspath(error.filename)}: "
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{place}{error.strerror or reason(error)}{f'; {advice}' if advice else ''}"

@@ -1,6 +1,7 @@
 """Settings: command-line flags, then environment variables, then defaults."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -10,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from udr.errors import ConfigError
 from udr_service.observability import LogFormat, LogLevel
 
+_LOG = logging.getLogger(__name__)
 _PREFIX = "UDR_"
 
 Positive = Annotated[int, Field(ge=1)]
@@ -26,13 +28,23 @@ def _origins(value: object) -> object:
     return [origin.strip().rstrip("/") for origin in value.split(",") if origin.strip()]
 
 
+def _without_service_link(value: object) -> object:
+    """Return the default for the address that Kubernetes puts into ``UDR_PORT`` beside a service named ``udr``."""
+    if isinstance(value, str) and "://" in value:
+        _LOG.warning(
+            "%sPORT=%s is not a port; it comes from a Kubernetes service named udr, listening on 8000", _PREFIX, value
+        )
+        return 8000
+    return value
+
+
 class Settings(BaseSettings):
     """The settings of a service. The environment variable ``UDR_MAX_K`` sets ``max_k``, and so on."""
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 8000  # 0 picks a free one
+    port: Annotated[int, BeforeValidator(_without_service_link), Field(ge=0, le=65_535)] = 8000  # 0 picks a free one
     device: str | None = None  # cpu, cuda, ...; None picks the best available
     engine: str | None = None  # what encodes queries, see udr.query_engines; None picks the best for the device
     # The model whose tokenizer counts prompt tokens, ideally the one that reads the prompts; None uses the encoder's.

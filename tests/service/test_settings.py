@@ -12,6 +12,11 @@ def test_flags_take_precedence_over_environment_and_defaults(monkeypatch: pytest
     settings = Settings.read(host="::1", port=9001, device=None)
     assert (settings.host, settings.port, settings.max_k, settings.max_batch) == ("::1", 9001, 5, 64)
     assert Settings.read(port=None).port == 9000
+    for empty in ("UDR_DEVICE", "UDR_KEYS", "UDR_MAX_BATCH"):
+        monkeypatch.setenv(empty, "")
+    assert (Settings.read().device, Settings.read().keys, Settings.read().max_batch) == (None, None, 64)
+    monkeypatch.setenv("UDR_PORT", "tcp://10.0.0.1:9000")
+    assert Settings.read().port == 8000
     for origins in ("https://a.example, https://b.example/", '["https://a.example", "https://b.example"]'):
         monkeypatch.setenv("UDR_CORS_ORIGINS", origins)
         assert Settings.read().cors_origins == ("https://a.example", "https://b.example")

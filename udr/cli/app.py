@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from tempfile import NamedTemporaryFile
 from typing import Annotated
 
 import typer
@@ -12,10 +14,13 @@ import typer
 from udr import __version__
 from udr.cli.console import command_group
 from udr.cli.retrieve import prompt, retrieve
-from udr.errors import ConfigError, UdrError, VerificationError
+from udr.errors import ConfigError, UdrError, VerificationError, reason, system_error
 
 GROUP = "udr.commands"
 """The entry-point group of commands: a Typer instance becomes a group of commands, a function one command."""
+
+DEBUG = "--debug"
+"""The option that shows where an error arose; the environment variable ``UDR_DEBUG`` does, too."""
 
 _EXIT_CODES: Mapping[type[UdrError], int] = {ConfigError: 2, VerificationError: 3}
 
@@ -25,20 +30,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 0, 1 failure, 2 usage, 3 verification failed, or 130 interrupted.
     """
+    _open_closed_streams()
     _log_to_stderr()
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Wherever it stands: people add it to a command that has just failed.
+    options = given[: given.index("--")] if "--" in given else given
+    debug = DEBUG in options or bool(os.environ.get("UDR_DEBUG"))
     try:
-        application()(args=arguments, prog_name="udr")
+        application()(args=[item for item in options if item != DEBUG] + given[len(options) :], prog_name="udr")
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 0
-    except (UdrError, OSError) as error:
-        if os.environ.get("UDR_DEBUG"):
-            import traceback
-
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
             traceback.print_exc()
-        message = " ".join(str(error).split("\n")) or type(error).__name__
-        typer.echo(f"udr: error: {message}", err=True)
+        typer.echo(f"udr: error: {_one_line(error, debug)}", err=True)
         return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
     return 0
+
+
+def _one_line(error: Exception, debug: bool) -> str:
+    """Return the message of an error; of an unexpected one, with the place of its full report."""
+    if isinstance(error, UdrError):
+        return " ".join(str(error).split("\n")) or type(error).__name__
+    if isinstance(error, OSError):
+        return system_error(error)
+    message = f"unexpected {type(error).__name__}: {reason(error)}"
+    if debug:
+        return message
+    try:
+        with NamedTemporaryFile("w", encoding="utf-8", prefix="udr-error-", suffix=".txt", delete=False) as report:
+            traceback.print_exception(error, file=report)
+    except OSError:
+        return f"{message}; {DEBUG} shows where"
+    return f"{message}; the full report is in {report.name}, and {DEBUG} shows it"
+
+
+def _open_closed_streams() -> None:
+    """Replace closed standard streams, so that no file takes their number and receives what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
 
 
 def application() -> typer.Typer:
@@ -62,6 +99,7 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show where an error arose; works after a command, too.")] = False,
 ) -> None:
     """Take the options before the command's name."""
 

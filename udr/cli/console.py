@@ -3,6 +3,7 @@
 import functools
 import inspect
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
@@ -48,7 +49,13 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def print_text(text: str) -> None:
-    """Print a result as UTF-8, whatever the terminal's encoding; escape what is invalid, as in a file name."""
+    """Print a result as UTF-8, whatever the terminal's encoding; escape what is invalid, as in a file name.
+
+    Raises:
+        ConfigError: standard output is closed.
+    """
+    if sys.stdout is None:
+        raise ConfigError("standard output is closed, so the result cannot be printed")
     typer.echo(text.encode(errors="backslashreplace"))
 
 

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Self, Unpack
+from weakref import WeakKeyDictionary
 
 import httpx2
 
 from udr.client import requests as calls
+from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
@@ -16,7 +19,7 @@ from udr.types import Fields, Json, Row
 
 
 class AsyncClient:
-    """A ``Client`` with awaitable methods: the same arguments, attributes, results and errors; for one event loop.
+    """A ``Client`` with awaitable methods: the same arguments, attributes, results and errors.
 
     Use it in an ``async with`` block, or close it: it keeps up to 100 connections open, and further calls wait for one.
     That wait does not count towards ``timeout``. ``transport`` is an asynchronous httpx2 transport.
@@ -34,7 +37,12 @@ class AsyncClient:
         self._protocol = ClientProtocol(url, timeout, retries, api_key)
         self.url = self._protocol.url
         self._max_batch: int | None = None
-        self._http = httpx2.AsyncClient(**self._protocol.settings, transport=transport)
+        self._open = partial(
+            open_http, partial(httpx2.AsyncClient, transport=transport), self.url, self._protocol.settings
+        )
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+        # Opened at once, so that a wrong setting is found here and not at the first call.
+        self._first: httpx2.AsyncClient | None = self._open()
 
     def __repr__(self) -> str:
         return f"AsyncClient({self.url!r})"
@@ -46,8 +54,16 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections; the client cannot be used after that."""
-        await self._http.aclose()
+        """Close the connections of this event loop; the client cannot be used in it after that."""
+        await self._http().aclose()
+
+    def _http(self) -> httpx2.AsyncClient:
+        """Return the client of the running event loop: connections belong to the loop that opened them."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            first, self._first = self._first, None
+            self._clients[loop] = first or self._open()
+        return self._clients[loop]
 
     async def retrieve(
         self,
@@ -111,6 +127,6 @@ class AsyncClient:
 
     async def _send(self, call: Call[Answer]) -> TransportResult:
         try:
-            return await self._http.request(**call.request)
+            return await self._http().request(**call.request)
         except FAILURES as error:
             return error

@@ -1,12 +1,15 @@
 """The client of a udr service."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Self, Unpack
 
 import httpx2
 
 from udr.client import requests as calls
+from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
@@ -32,7 +35,8 @@ class Client(DemonstrationSource):
         url: the service's URL.
 
     Raises:
-        ConfigError: the URL is invalid, a number is out of range, or a header cannot hold the key.
+        ConfigError: the URL is invalid, a number is out of range, a header cannot hold the key, or an environment
+            variable names a proxy or a certificate file that cannot be used.
     """
 
     def __init__(
@@ -47,7 +51,8 @@ class Client(DemonstrationSource):
         self._protocol = ClientProtocol(url, timeout, retries, api_key)
         self.url = self._protocol.url
         self._max_batch: int | None = None
-        self._http = httpx2.Client(**self._protocol.settings, transport=transport)
+        self._open = partial(open_http, partial(httpx2.Client, transport=transport), self.url, self._protocol.settings)
+        self._http, self._process = self._open(), os.getpid()
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -148,6 +153,9 @@ class Client(DemonstrationSource):
         return self._protocol.answer(call, result)
 
     def _send(self, call: Call[Answer]) -> TransportResult:
+        if self._process != os.getpid():
+            # A fork shares its parent's connections, and would read the parent's answers.
+            self._http, self._process = self._open(), os.getpid()
         try:
             return self._http.request(**call.request)
         except FAILURES as error:

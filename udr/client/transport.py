@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 
 from udr import __version__
+from udr.client.environment import proxy_for
 from udr.client.problems import Problem
 from udr.client.requests import TIMEOUT, Answer, Call
 from udr.errors import ConfigError, DataError, DeadlineError, ServiceError, reason
@@ -86,8 +87,10 @@ class ClientProtocol:
         if isinstance(result, httpx2.TimeoutException):
             raise DeadlineError(f"{self.url}: no answer within {self._timeout:g} seconds") from result
         if not isinstance(result, httpx2.Response):
-            message = f"{self.url}: cannot be reached ({reason(result)}); is the service running there?"
-            raise ServiceError(message) from result
+            proxy = proxy_for(self.url)
+            through = f" through {proxy}" if proxy else ""
+            advice = "check the variable" if proxy else "start the service, or check the URL"
+            raise ServiceError(f"{self.url}: cannot be reached{through} ({reason(result)}); {advice}") from result
         body = _object(result)
         if not result.is_success:
             raise _problem(result, body).error(self.url)

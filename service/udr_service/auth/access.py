@@ -1,11 +1,10 @@
 """Access: the key that a request presents, the scope that a path needs, and the addresses that need keys."""
 
-import functools
-import ipaddress
 import re
 from collections.abc import Mapping
 from enum import StrEnum
 
+from udr.client import is_loopback
 from udr.errors import ConfigError
 
 PLAYGROUND = "/playground/"
@@ -68,7 +67,7 @@ def refuse_open_address(host: str, has_keys: bool, allowed_without: bool) -> Non
     Raises:
         ConfigError: the address is not a loopback address, and neither holds.
     """
-    if has_keys or allowed_without or _is_loopback(host):
+    if has_keys or allowed_without or is_loopback(host):
         return
     raise ConfigError(
         f"other machines could use the service at {host or 'any address of this machine'}, since no keys are given; "
@@ -84,21 +83,10 @@ def is_own_name(host: str) -> bool:
     name (DNS rebinding).
     """
     bracketed = re.fullmatch(r"\[([^\]]+)\](?::\d+)?", host)
-    return _is_loopback(bracketed[1] if bracketed else host.partition(":")[0])
+    return is_loopback(bracketed[1] if bracketed else host.partition(":")[0])
 
 
 def _single(headers: Mapping[str, str], name: str) -> str | None:
     """Return a header's value; None if it is absent or has two different values."""
     values = {value for key, value in headers.items() if key.lower() == name}
     return values.pop() if len(values) == 1 else None
-
-
-@functools.lru_cache(maxsize=64)
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host.lower() == "localhost"
-    # Python 3.11 and 3.12 do not look into addresses such as ::ffff:127.0.0.1.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback

@@ -1,9 +1,12 @@
 """The command ``udr``: results on stdout, one line of error on stderr, and exit codes."""
 
+import errno
 import json
+import os
 import re
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -140,18 +143,43 @@ def test_an_altered_index_exits_with_3(run: Run, real_index: Path, tmp_path: Pat
     assert status == 3 and "model/model.safetensors: has 0 bytes" in err
 
 
-def test_a_traceback_is_shown_only_if_udr_debug_is_set(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_traceback_is_shown_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, err = run("retrieve", "/no/index", "--task", "x", "x")
     assert (status, err.count("\n")) == (1, 1) and "/no/index: no index here" in err
+    for arguments in (["--debug", "retrieve"], ["retrieve", "--debug"]):
+        assert "Traceback" in run(*arguments, "/no/index", "--task", "x", "x")[2]
+    assert "Traceback" not in run("retrieve", "/no/index", "--task", "x", "--", "--debug")[2]
     monkeypatch.setenv("UDR_DEBUG", "1")
     assert "Traceback" in run("retrieve", "/no/index", "--task", "x", "x")[2]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status", "message"),
+    [
+        (">&-", 2, "udr: error: standard output is closed, so the result cannot be printed\n"),
+        (">/dev/full", 1, "udr: error: No space left on device; .*\n"),
+        ("<&- 2>&-", 0, ""),
+    ],
+)
+def test_standard_streams_may_be_closed_or_full(real_index: Path, redirection: str, status: int, message: str) -> None:
+    command = f"{sys.executable} -c 'import sys; from udr.cli import main; sys.exit(main())' index info {real_index}"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    result = subprocess.run(["bash", "-c", f"{command} {redirection}"], capture_output=True, text=True, env=environment)
+    assert result.returncode == status and re.fullmatch(message, result.stderr)
+    assert ("encoder" in result.stdout) == (status == 0)
 
 
 @pytest.mark.parametrize(
     ("error", "status", "line"),
     [
         (KeyboardInterrupt(), 130, None),
-        (PermissionError(13, "Permission denied", "/shut/x"), 1, "[Errno 13] Permission denied: '/shut/x'"),
+        (PermissionError(errno.EACCES, "no", "/x"), 1, "/x: no; check the permissions, or choose another place"),
+        (OSError(errno.ENOSPC, "full", "/x"), 1, "/x: full; free some space and run the command again; .*is kept"),
+        (OSError(errno.EMFILE, "too many"), 1, r"too many; raise the limit of open files \(ulimit -n\)"),
+        (OSError("odd"), 1, "odd"),
+        (sqlite3.OperationalError("locked"), 1, "unexpected OperationalError: locked; the full report is in .*, and"),
+        (ValueError(), 1, "unexpected ValueError: ValueError; the full report is in .*, and --debug shows it"),
     ],
 )
 def test_interrupts_and_system_errors_have_their_exit_codes(
@@ -163,7 +191,10 @@ def test_interrupts_and_system_errors_have_their_exit_codes(
     monkeypatch.setattr(Retriever, "open", fail)
     code, out, err = run("retrieve", "x", "--task", "x", "x")
     assert (code, out) == (status, "")
-    assert line is None or err == f"udr: error: {line}\n"
+    assert line is None or (re.match(f"udr: error: {line}", err) and err.count("\n") == 1)
+    if report := re.search("report is in ([^,]*)", err):
+        assert "Traceback" in Path(report[1]).read_text("utf-8") and "in fail" in Path(report[1]).read_text("utf-8")
+        Path(report[1]).unlink()
 
 
 def test_version_and_help(run: Run) -> None:

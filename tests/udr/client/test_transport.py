@@ -81,7 +81,7 @@ def failing(*kinds: type[httpx2.RequestError], message: str = "") -> Callable[[h
 @pytest.mark.parametrize(
     ("failure", "kind", "message"),
     [
-        (httpx2.ConnectError, ServiceError, r"cannot be reached \(refused\); is the service running there\?"),
+        (httpx2.ConnectError, ServiceError, r"cannot be reached \(refused\); start the service, or check the URL"),
         (httpx2.ReadTimeout, DeadlineError, "no answer within 3 seconds"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from udr.client import open_http, proxy_for
 from udr.errors import ConfigError, FeedbackError
 
 KEY = "UDR_LM_KEY"
@@ -56,9 +57,8 @@ class Server:
         slots = asyncio.Semaphore(self._policy.concurrency)
         # No limit of its own: time spent waiting for a connection would count as the server's.
         limits = httpx2.Limits()
-        async with httpx2.AsyncClient(
-            base_url=self.url, headers=self._headers, timeout=self._policy.timeout_seconds, limits=limits
-        ) as http:
+        settings = {"base_url": self.url, "headers": self._headers, "timeout": self._policy.timeout_seconds}
+        async with open_http(httpx2.AsyncClient, self.url, {**settings, "limits": limits}) as http:
 
             async def send(path: str, body: Mapping[str, Any] | None = None) -> object:
                 async with slots:
@@ -74,7 +74,9 @@ class Server:
             except httpx2.TimeoutException:
                 problem = f"no response within {self._policy.timeout_seconds:g} seconds"
             except httpx2.RequestError as error:
-                problem = f"cannot be reached ({error or type(error).__name__})"
+                proxy = proxy_for(self.url)
+                through = f" through {proxy}" if proxy else ""
+                problem = f"cannot be reached{through} ({error or type(error).__name__})"
             else:
                 if response.is_success:
                     return _parsed(response)
