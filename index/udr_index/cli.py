@@ -148,7 +148,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
                 "family": part.task.family,
                 "count": part.count,
                 "kind": part.kind,
-                "bm25": part.lexical,
+                "bm25": part.lexical is not None,
                 "search": asdict(settings[name]) if name in settings else None,
             }
             for name, part in manifest.partitions.items()

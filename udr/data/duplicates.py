@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 
 from udr.data.formatting import _field_texts
 from udr.data.task import Task, Template
+from udr.search import folded
 from udr.types import Fields, Row
 
 
@@ -28,8 +29,7 @@ def normalised(text: str) -> str:
 
     Texts that are then equal are copies.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(character for character in folded if unicodedata.category(character)[0] not in "ZCP")
+    kept = "".join(character for character in folded(text) if unicodedata.category(character)[0] not in "ZCP")
     return kept or text.strip()
 
 

@@ -11,3 +11,4 @@ from .faiss_cpu import (
     write_index as write_index,
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
+from .words import LOWER as LOWER, RULE as RULE, RULES as RULES, folded as folded

@@ -6,7 +6,6 @@ computes scores from them. Libraries that store scores cannot do this.
 
 import json
 import math
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +17,11 @@ from numpy.typing import NDArray
 
 from udr.errors import ArtifactError, reason
 from udr.search.base import DECIMALS
+from udr.search.words import RULE, RULES
 
 K1, B = 1.5, 0.75
 """Term-frequency saturation and length normalisation, as in Robertson and Zaragoza (2009)."""
 
-# One-letter words and digits count: labels, choices and code contain many.
-_WORD = re.compile(r"\w+")
 _FILE = "words.json"
 
 
@@ -46,10 +44,16 @@ class _Postings:
 
 
 class BM25Search:
-    """BM25 in Lucene's variant, of texts read one at a time; texts without a word of the query are not returned."""
+    """BM25 in Lucene's variant; texts that share no word with the query are not returned.
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self._open(*_postings(texts))
+    Args:
+        texts: the texts in the order of their positions; read one at a time.
+        rule: how texts and queries are split into words, one of ``RULES``.
+    """
+
+    def __init__(self, texts: Iterable[str], rule: str = RULE) -> None:
+        self.split = RULES[rule]
+        self._open(*_postings(map(self.split, texts)))
 
     def _open(self, words: list[str], postings: _Postings) -> None:
         self._words, self._postings = {word: number for number, word in enumerate(words)}, postings
@@ -63,9 +67,13 @@ class BM25Search:
             np.save(folder / f"{field.name}.npy", getattr(self._postings, field.name))
 
     @classmethod
-    def load(cls, folder: Path, size: int) -> "BM25Search":
-        """Open a saved index, memory-mapped; ``ArtifactError`` if it cannot be read or has not ``size`` texts."""
-        search = cls(())
+    def load(cls, folder: Path, size: int, rule: str = RULE) -> "BM25Search":
+        """Open a saved index of ``size`` texts, split by ``rule``, memory-mapped.
+
+        Raises:
+            ArtifactError: the folder cannot be read or has another number of texts.
+        """
+        search = cls((), rule)
         try:
             arrays = [np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(_Postings)]
             words = json.loads((folder / _FILE).read_text("utf-8"))
@@ -109,26 +117,22 @@ class BM25Search:
 
 
 def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:
-    """Return a query weighted for the texts of all these searches together."""
+    """Return a query weighted for the texts of all these searches together; they split words by one rule."""
     num_texts, num_words = sum(map(len, searches)), sum(search.num_words for search in searches)
     weights: dict[str, float] = {}
-    for word, times in Counter(_split(query)).items():
+    for word, times in Counter(searches[0].split(query) if searches else ()).items():
         frequency = sum(search.num_texts_with(word) for search in searches)
         if frequency:
             weights[word] = times * math.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
     return WordQuery(weights, num_words / max(1, num_texts))
 
 
-def _split(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
-
-
-def _postings(texts: Iterable[str]) -> tuple[list[str], _Postings]:
+def _postings(texts: Iterable[list[str]]) -> tuple[list[str], _Postings]:
     """Return the words of texts, sorted so that equal texts give equal files, and their postings."""
     numbers: dict[str, int] = {}
     lengths, sizes, occurrences, times = (array("i") for _ in range(4))
     for text in texts:
-        counts = Counter(_split(text))
+        counts = Counter(text)
         lengths.append(counts.total())
         sizes.append(len(counts))
         occurrences.extend(numbers.setdefault(word, len(numbers)) for word in counts)

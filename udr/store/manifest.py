@@ -10,6 +10,7 @@ from udr.data import Task, TaskFamily, parse_task
 from udr.errors import ArtifactError, DataError, VerificationError
 from udr.files import canonical_json
 from udr.models import Encoder
+from udr.search import LOWER, RULES
 from udr.types import Json
 
 FORMAT = 4
@@ -65,13 +66,17 @@ class Partition:
         task: the task, with the templates that format its rows.
         count: how many demonstrations it has.
         kind: how it is searched: ``FLAT``, or the factory string of its faiss index.
-        lexical: whether it has a BM25 index.
+        lexical: the rule by which its BM25 index splits words (see ``udr.search.RULES``); None without one.
     """
 
     task: Task
     count: int
     kind: str = FLAT
-    lexical: bool = False
+    lexical: str | None = None
+
+    def lexical_json(self) -> bool | str:
+        """Return ``lexical`` as manifests hold it: false without BM25, true by the rule that they did not name yet."""
+        return {None: False, LOWER: True}.get(self.lexical, self.lexical or False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +122,12 @@ class Manifest:
             "dtype": self.dtype,
             "families": {family.name: family.instruction for family in self.families.values()},
             "tasks": {
-                name: {"count": part.count, "kind": part.kind, "lexical": part.lexical, "task": part.task.to_json()}
+                name: {
+                    "count": part.count,
+                    "kind": part.kind,
+                    "lexical": part.lexical_json(),
+                    "task": part.task.to_json(),
+                }
                 for name, part in self.partitions.items()
             },
             "files": {path: asdict(stamp) for path, stamp in self.files.items()},
@@ -163,6 +173,14 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ArtifactError(f"the manifest has a missing or invalid part: {error!r}") from error
 
 
+def _rule(lexical: object) -> str | None:
+    if lexical in (True, False):
+        return LOWER if lexical else None
+    if lexical not in RULES:
+        raise ValueError(f"BM25 words by an unknown rule {lexical!r}; use the version of udr that built the index")
+    return str(lexical)
+
+
 def _manifest(keys: Mapping[str, Any]) -> Manifest:
     tokenizer = keys["tokenizer"]
     return Manifest(
@@ -174,7 +192,7 @@ def _manifest(keys: Mapping[str, Any]) -> Manifest:
         families={name: TaskFamily(name, str(text)) for name, text in keys["families"].items()},
         partitions={
             name: Partition(
-                task=parse_task(part["task"]), count=part["count"], kind=part["kind"], lexical=part["lexical"]
+                task=parse_task(part["task"]), count=part["count"], kind=part["kind"], lexical=_rule(part["lexical"])
             )
             for name, part in keys["tasks"].items()
         },

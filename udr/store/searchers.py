@@ -43,9 +43,16 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
 
 
 def open_lexical(version: IndexVersion) -> dict[str, BM25Search]:
-    """Return the BM25 search of each partition that has one, by task; ``ArtifactError`` if a file cannot be read."""
-    parts = {name: part for name, part in version.manifest.partitions.items() if part.lexical}
-    return {name: BM25Search.load(version.path / bm25_path(name), part.count) for name, part in parts.items()}
+    """Return the BM25 search of each partition that has one, by task.
+
+    Raises:
+        ArtifactError: a file of the version cannot be read.
+    """
+    return {
+        name: BM25Search.load(version.path / bm25_path(name), part.count, part.lexical)
+        for name, part in version.manifest.partitions.items()
+        if part.lexical
+    }
 
 
 def open_searcher(

@@ -14,6 +14,7 @@ from udr import store
 from udr.data import ENCODER_WORDING, Collection, open_collection
 from udr.files import canonical_json
 from udr.models import Encoder, LoadedTokenizer, SentenceEncoder, hub, load_tokenizer
+from udr.search import RULE
 from udr.types import Json
 from udr_index.build.config import BuildConfig
 from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
@@ -113,7 +114,9 @@ def _describe(
         dtype=config.dtype,
         families=collection.families,
         partitions={
-            name: store.Partition(task=collection.tasks[name].task, count=count, kind=kinds[name], lexical=config.bm25)
+            name: store.Partition(
+                task=collection.tasks[name].task, count=count, kind=kinds[name], lexical=RULE if config.bm25 else None
+            )
             for name, count in sizes.items()
         },
         files={},
@@ -139,7 +142,7 @@ def _identify(manifest: store.Manifest, rows: IngestedRows) -> tuple[store.Manif
     with closing(store.DemonstrationTable(rows.path)) as table:
         for name, part in manifest.partitions.items():
             task = part.task.to_json()
-            whole.update(b"\n" + canonical_json([part.kind, part.lexical, task]))
+            whole.update(b"\n" + canonical_json([part.kind, part.lexical_json(), task]))
             vectors.update(b"\n" + canonical_json(task))
             for line in table.lines(name):
                 whole.update(line)

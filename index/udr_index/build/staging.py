@@ -121,7 +121,8 @@ class StagedVersion:
                 shutil.rmtree(folder, ignore_errors=True)
                 if part.lexical:
                     rows = table.every(name)
-                    BM25Search(input_words(part.task, row.input, row.choices) for row in rows).save(folder)
+                    texts = (input_words(part.task, row.input, row.choices) for row in rows)
+                    BM25Search(texts, part.lexical).save(folder)
 
     def _copy_model(self) -> None:
         """Copy the encoder into the version, so that the index can move to another machine."""
