@@ -30,7 +30,7 @@ ADAPTERS = {
     "peft": "udr_training.trainer.model",
     "prometheus_client": "udr_service.observability.metrics",
     "opentelemetry": "udr_service.observability.tracing",
-    "pyarrow": "udr.data.parquet",
+    "pyarrow": "udr.data.records",
     "pydantic": "udr_service.",
     "pydantic_core": "udr_service.",
     "pydantic_settings": "udr_service.",

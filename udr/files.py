@@ -5,14 +5,17 @@ import json
 import os
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from udr.errors import DataError
 from udr.types import Json
 
 _DAY = 24 * 60 * 60
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
@@ -86,6 +89,37 @@ def first_to_finish(folder: Path) -> Iterator[Path]:
             staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file that a person wrote: UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: the file is not UTF-8, or a pointer of Git LFS.
+    """
+    if lfs_pointer(path):
+        raise DataError(LFS, path=path)
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: byte {error.start} ({error.reason})", path=path) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the keys of a TOML file; raises as ``read_text``, and if it is not TOML."""
+    try:
+        return tomllib.loads(read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"not TOML: {error}", path=path) from error
+
+
+LFS = "is a Git LFS pointer, not the file itself; run: git lfs pull"
+
+
+def lfs_pointer(path: Path) -> bool:
+    """Return whether a file is only a pointer of Git LFS, as a clone without LFS has them."""
+    with path.open("rb") as stream:
+        return stream.read(len(_LFS)) == _LFS
 
 
 def sha256(path: Path) -> str:

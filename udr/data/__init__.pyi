@@ -14,7 +14,11 @@ from .formatting import (
     encoder_demonstration as encoder_demonstration, encoder_query as encoder_query, input_text as input_text,
     input_words as input_words, prompt as prompt, row_query as row_query, value_text as value_text,
 )
-from .rows import numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows
+from .records import distinct as distinct
+from .rows import (
+    numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows,
+    rows_and_errors as rows_and_errors,
+)
 from .sampling import sample as sample, sample_by as sample_by, sample_hash as sample_hash
 from .task import (
     Kind as Kind, Metric as Metric, Normalise as Normalise, Task as Task, TaskFamily as TaskFamily,

@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from udr.data.rows import SUFFIXES, read_rows
+from udr.data.records import SUFFIXES
+from udr.data.rows import read_rows
 from udr.data.sampling import sample
 from udr.data.task import Task, TaskFamily, parse_family, parse_task
 from udr.errors import ConfigError, DataError, UnknownTaskError
-from udr.files import canonical_json
+from udr.files import canonical_json, read_toml
 from udr.types import Row
 
 
@@ -110,7 +110,7 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
         raise ConfigError(f"{root}: no such folder of tasks")
     folders: dict[str, TaskFolder] = {}
     for path in task_files(root):
-        task = parse_task(_read_toml(path), path)
+        task = parse_task(read_toml(path), path)
         folder = path.parent.resolve().name
         if folder != task.name:
             raise DataError(f"is {task.name!r}, but the folder is named {folder!r}", path=path, field="name")
@@ -137,17 +137,8 @@ def _family(folder: TaskFolder) -> TaskFamily:
     name = folder.task.family
     path = folder.path.parent / "family.toml"
     if path.is_file():
-        return parse_family(_read_toml(path), name, path)
+        return parse_family(read_toml(path), name, path)
     return TaskFamily(name, name.replace("_", " ").replace("-", " "))
-
-
-def _read_toml(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: byte {error.start} ({error.reason})", path=path) from error
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"not TOML: {error}", path=path) from error
 
 
 def no_row(task: Task, path: Path) -> DataError:

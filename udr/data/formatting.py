@@ -88,11 +88,11 @@ def targets(task: Task, row: Row) -> tuple[str, ...]:
 
 
 def options(task: Task, row: Row) -> tuple[str, ...]:
-    """Return the continuations to score, one for each of the row's ``targets``, in their order."""
-    lead, _, tail = task.output.source.partition("{target}")
+    """Return the continuations to score, none empty, one for each of the row's ``targets``, in their order."""
+    lead, tail = _around_target(task)
     space = lead[len(lead.rstrip(" ")) :]
     continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
-    if any(a != b and b.startswith(a) for a in continuations for b in continuations):
+    if not all(continuations) or any(a != b and b.startswith(a) for a in continuations for b in continuations):
         return tuple(f"{text}\n" for text in continuations)
     return continuations
 

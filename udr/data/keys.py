@@ -25,12 +25,12 @@ class Keys:
             if key not in known:
                 raise self.error(key, f"unknown key; the known keys are {', '.join(known)}")
 
-    def text(self, key: str) -> str:
-        """Return a required, non-empty string."""
+    def text(self, key: str, *, empty: bool = False) -> str:
+        """Return a required string, which may be blank only if ``empty``."""
         if key not in self.values:
             raise self.error(key, "is missing")
         value = self.values[key]
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str) or not (empty or value.strip()):
             raise self.error(key, f"must be a non-empty string, found {value!r}")
         return value
 

@@ -11,7 +11,8 @@ from udr.data.keys import Keys
 from udr.types import Json
 
 _NAME = re.compile(r"[a-z0-9_-]+")
-_FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Any name that a column of data may have; one letter at least, so that {2} of a formula stays text.
+_FIELD = re.compile(r"\{([^{}\"\\\n]*[^\W\d_][^{}\"\\\n]*|_\w*)\}")
 _KEYS = tuple("name family kind instruction input output metric labels normalise verbalizer source".split())
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -44,7 +45,7 @@ class Normalise(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A text with ``{field}`` placeholders; other braces are ordinary characters.
+    """A text with ``{field}`` placeholders; braces around no name, such as ``{}``, ``{2}`` or JSON, are text.
 
     Values are inserted once, verbatim, and never parsed as a template.
     """

@@ -24,6 +24,8 @@ def turns(task: Task, demonstration: RetrievedDemonstration) -> tuple[str, str]:
     text, answer = demonstration.text, demonstration.target
     if demonstration.task == task.name:
         answer = formatting.output_text(task, answer).removeprefix(task.output.source.partition("{target}")[0])
+        if not answer:
+            return text.rstrip(" "), ""
     if not answer or not text.endswith(answer):
         answer = text.rpartition("\n")[2]
     return text.removesuffix(answer).rstrip(" "), answer

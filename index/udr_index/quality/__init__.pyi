@@ -1,4 +1,4 @@
-from .check import Report as Report, check as check
+from .check import MAX_ERRORS as MAX_ERRORS, Report as Report, check as check
 from .config import CheckConfig as CheckConfig
 from .context_window import load_window as load_window
 from .cosine_pairs import Alike as Alike, alike as alike, alike_to as alike_to

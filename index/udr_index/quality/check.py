@@ -1,5 +1,6 @@
 """Checking a collection: each task and each split by itself, then each split against those before it."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from udr.errors import DataError
@@ -12,6 +13,9 @@ from udr_index.quality.duplicates import copies_within, leaks
 from udr_index.quality.findings import Finding, Kind, Severity
 from udr_index.quality.near_duplicates import EncodedSplit, encode, near_duplicates, near_leaks
 from udr_index.quality.splits import SPLITS, Split, open_tasks, read_splits
+
+MAX_ERRORS = 20
+"""How many rows of a split that cannot be read are listed one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,9 +72,9 @@ def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
     num_rows = 0
     for folder in tasks.folders.values():
         splits, encoded = list[Split](), list[EncodedSplit]()
-        for name, rows in read_splits(folder):
-            if isinstance(rows, DataError):
-                findings.append(_unreadable(folder.task.name, name, rows))
+        for name, rows, errors in read_splits(folder):
+            findings += _unreadable_rows(folder.task.name, name, errors)
+            if not rows:
                 continue
             num_rows += len(rows)
             splits.append(split := Split(folder.task, name, rows))
@@ -92,6 +96,14 @@ def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
 
 def _unreadable(task: str, split: str | None, error: DataError) -> Finding:
     return Finding(task=task, split=split, kind=Kind.UNREADABLE, message=str(error).replace("\n", " "))
+
+
+def _unreadable_rows(task: str, split: str, errors: Sequence[DataError]) -> Iterator[Finding]:
+    for error in errors[:MAX_ERRORS]:
+        yield _unreadable(task, split, error)
+    if (more := len(errors) - MAX_ERRORS) > 0:
+        message = f"{more} more rows cannot be read; correct these {MAX_ERRORS} first"
+        yield Finding(task=task, split=split, kind=Kind.UNREADABLE, message=message, count=more)
 
 
 def _order(finding: Finding) -> tuple[str, int, int, int]:

@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from udr.data import Task, TaskFolder, copy_key, input_text, open_collection, task_files, value_text
+from udr.data import (
+    Task,
+    TaskFolder,
+    copy_key,
+    input_text,
+    no_row,
+    open_collection,
+    rows_and_errors,
+    task_files,
+    value_text,
+)
 from udr.errors import DataError, UnknownTaskError
 from udr.types import Row
 from udr_index.quality.findings import Finding, Kind
@@ -63,17 +73,27 @@ def _open_one_by_one(root: Path) -> tuple[dict[str, TaskFolder], dict[str, DataE
     return folders, errors
 
 
-def read_splits(folder: TaskFolder) -> Iterator[tuple[str, list[Row] | DataError]]:
-    """Yield the name of each split that has a file, and its rows in the file's order, or the error of reading them.
+def read_splits(folder: TaskFolder) -> Iterator[tuple[str, list[Row], list[DataError]]]:
+    """Yield the name of each split that has a file, its valid rows in the file's order, and the errors of the others.
 
     Every task must have ``train``, so it is always among them.
     """
     for name in SPLITS:
         if name == "train" or folder.files(name):
+            rows, errors = list[Row](), list[DataError]()
             try:
-                yield name, folder.rows(name)
+                path = folder.file(name)
+                for _, row in rows_and_errors(folder.task, path, distinct=True):
+                    if isinstance(row, DataError):
+                        errors.append(row)
+                    else:
+                        rows.append(row)
+                if not rows and not errors:
+                    errors.append(no_row(folder.task, path))
             except DataError as error:
-                yield name, error
+                # The file is missing, or cannot be read any further.
+                errors.append(error)
+            yield name, rows, errors
 
 
 @dataclass(frozen=True)

@@ -86,10 +86,9 @@ def collect(tasks: Path, names: Sequence[str] | None = None, tokenizer: str | No
     length = _count_words if tokenizer is None else _token_counter(tokenizer)
     errors, splits = list(opened.errors.values()), list[SplitStats]()
     for folder in opened.folders.values():
-        for name, rows in read_splits(folder):
-            if isinstance(rows, DataError):
-                errors.append(rows)
-            else:
+        for name, rows, unreadable in read_splits(folder):
+            errors += unreadable
+            if rows and not unreadable:
                 splits.append(_split_stats(folder, name, rows, length))
     return Statistics("words" if tokenizer is None else "tokens", tuple(splits), tuple(errors))
 

@@ -12,6 +12,7 @@ from udr.retrieval import Retriever
 from udr.search import Vectors
 from udr_service.api.problems import EMBEDDINGS, MODELS
 from udr_service.api.retrieval import ServiceDep
+from udr_service.api.strict_json import StrictRoute
 from udr_service.errors import BatchTooLargeError
 from udr_service.schemas import (
     EmbeddingAnswer,
@@ -25,7 +26,7 @@ from udr_service.schemas import (
 from udr_service.serving import ActiveVersion, Embedding
 
 _ERROR = {"model": EmbeddingsError, "description": "An error, in OpenAI's shape."}
-router = APIRouter(responses={"default": _ERROR, 422: _ERROR})
+router = APIRouter(responses={"default": _ERROR, 422: _ERROR}, route_class=StrictRoute)
 
 
 @router.post(EMBEDDINGS)

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from udr.errors import RequestError, UnknownTaskError
 from udr.types import Json
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem
+from udr_service.api.strict_json import StrictRoute
 from udr_service.errors import BatchTooLargeError
 from udr_service.schemas import (
     BatchAnswer,
@@ -39,7 +40,7 @@ PROBLEM = {
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 # For 422 too, where FastAPI would document its own shape.
-router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM})
+router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM}, route_class=StrictRoute)
 
 
 @router.post("/retrieve", response_model=RetrieveAnswer)

@@ -16,8 +16,8 @@ from typing import Annotated, BinaryIO, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from udr.errors import ConfigError
-from udr.files import write_atomically
+from udr.errors import ConfigError, DataError
+from udr.files import read_text, write_atomically
 from udr_service.auth.access import Scope
 
 PREFIX = "udr_"
@@ -123,7 +123,7 @@ class KeyFile:
         with _naming(path):
             if not path.exists():
                 raise ConfigError(f"no such file; begin one with: udr keys new --name NAME --scope read --file {path}")
-            return KeyRing.parse(path.read_text("utf-8"))
+            return KeyRing.parse(read_text(path))
 
     def reload(self) -> KeyRing:
         """Read the file again; if that raises, keep the previous keys."""
@@ -149,7 +149,7 @@ def append(path: Path, entry: KeyEntry) -> None:
         ConfigError: the file is invalid, or has the name already; it is left as it was.
     """
     with _naming(path):
-        before = path.read_text("utf-8").rstrip() if path.exists() else ""
+        before = read_text(path).rstrip() if path.exists() else ""
         text = f"{before}\n\n{entry.to_toml()}".lstrip()
         KeyRing.parse(text)
 
@@ -168,8 +168,8 @@ def _naming(path: Path) -> Iterator[None]:
         yield
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8: byte {error.start} ({error.reason})") from error
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
 

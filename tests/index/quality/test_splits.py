@@ -8,7 +8,7 @@ import pytest
 from tests.fakes import NOTES, QUESTIONS, write_collection, write_task
 from tests.index.quality.conftest import notes, report
 from udr.errors import UnknownTaskError
-from udr_index.quality import Finding, Kind, open_tasks
+from udr_index.quality import MAX_ERRORS, Finding, Kind, open_tasks
 
 
 @pytest.fixture
@@ -59,7 +59,9 @@ def test_only_named_tasks_are_checked(root: Path) -> None:
 
 
 def test_unreadable_splits_are_found(root: Path) -> None:
-    write_task(root, NOTES, train=notes("x", target="angry"))
+    write_task(
+        root, NOTES, train=[*notes("x", target="angry"), {"id": "9", "input": {"text": "fine"}, "target": "glad"}]
+    )
     folder = root / "topic" / "questions"
     shutil.copy(folder / "test.jsonl", folder / "test.csv")
     (folder / "train.jsonl").unlink()
@@ -73,6 +75,20 @@ def test_unreadable_splits_are_found(root: Path) -> None:
         ("questions", "test"),
     ]
     assert "train.parquet" in train.message and "test.jsonl and test.csv" in test.message
+
+
+def test_every_row_that_cannot_be_read_is_found_up_to_a_limit(root: Path) -> None:
+    path = root / "mood" / "notes" / "train.jsonl"
+    valid = path.read_text("utf-8").splitlines()
+    path.write_text("\n".join(["{", *valid, valid[0], *["[]"] * MAX_ERRORS, "null"]), "utf-8")
+
+    findings = unreadable(root)
+
+    assert "train.jsonl:1: not JSON" in findings[0].message
+    assert "train.jsonl:22: field 'id': 'n00' was already used on line 2" in findings[1].message
+    assert len(findings) == MAX_ERRORS + 1
+    assert (findings[-1].count, findings[-1].message[:31]) == (3, "3 more rows cannot be read; cor")
+    assert report(root).num_rows == report(write_collection(root.parent / "valid")).num_rows
 
 
 def test_one_task_folder_is_a_collection(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def test_other_encodings_are_refused_by_name(
     assert answer.json()["type"] == "urn:udr:problem:unsupported-content" and message in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/v1/retrieve", "/v1/retrieve/batch", "/v1/prompt", "/v1/embeddings"])
+def test_a_key_may_not_occur_twice(service: TestClient, path: str) -> None:
+    body = '{"input": {"a": 1, "a": 2}}'
+    answer = service.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "an object has a duplicate key, among 'a', 'a'" in answer.text
+
+
 @pytest.mark.parametrize("declared", ["application/json; charset=UTF-8", 'application/json; charset="utf-8"'])
 def test_utf_8_may_be_declared(service: TestClient, declared: str) -> None:
     headers = {"Content-Type": declared, "Content-Encoding": "identity"}

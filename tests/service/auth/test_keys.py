@@ -137,7 +137,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"{tmp_path}: Is a directory"):
         KeyFile.read(tmp_path)
     (tmp_path / "latin").write_bytes(b"# caf\xe9\n")
-    with pytest.raises(ConfigError, match="latin: is not UTF-8: byte 5"):
+    with pytest.raises(ConfigError, match="latin: not UTF-8: byte 5"):
         KeyFile.read(tmp_path / "latin")
 
 

@@ -5,8 +5,18 @@ from typing import Any
 import pytest
 
 from tests.fakes import QUESTIONS
-from udr.data import TaskFamily, Wording, copy_text, formatting, input_copy_text, normalised, parse_task, plain_inputs
-from udr.errors import InvalidInputError
+from udr.data import (
+    TaskFamily,
+    Wording,
+    copy_text,
+    formatting,
+    input_copy_text,
+    normalised,
+    parse_row,
+    parse_task,
+    plain_inputs,
+)
+from udr.errors import DataError, InvalidInputError
 from udr.types import Fields, Row, Value
 
 TREC = parse_task({**QUESTIONS, "labels": ["location", "human", "order", "order checks"]})
@@ -52,6 +62,19 @@ def test_the_wording_has_not_changed() -> None:
 def test_options_include_the_end_of_the_template_and_a_newline_if_one_is_a_prefix_of_another() -> None:
     assert formatting.options(TREC, ROW) == (" location\n", " human\n", " order\n", " order checks\n")
     assert formatting.gold(TREC, ROW) == 0
+
+
+def test_an_empty_answer_can_be_generated_and_scored() -> None:
+    keys = {key: value for key, value in QUESTIONS.items() if key != "labels"}
+    for output, expected in (("A: {target}", " "), ("A:{target}", "\n"), ("{target}", "\n")):
+        task = parse_task({**keys, "kind": "generation", "output": output, "metric": "exact_match"})
+        row = parse_row(task, {"id": "1", "input": {"question": "Any errors?"}, "target": ""})
+        assert formatting.options(task, row) == (expected,)
+    with pytest.raises(DataError, match="field 'target': must be a non-empty string, found ''"):
+        parse_row(TREC, {"id": "1", "input": {"question": "Any errors?"}, "target": ""})
+
+
+def test_options_of_a_multiple_choice_row_include_the_end_of_the_template() -> None:
     assert formatting.options(CHOICE, CHOICE_ROW) == (" sky.", " sea.")
     for fields, choices in (({}, CHOICE_ROW.choices), ({"choices": ["sky", "sea"]}, ())):
         prompt = formatting.query_prompt(CHOICE, {"question": "Up?", **fields}, choices)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import QUESTIONS
 from tests.udr.data.test_formatting import CHOICE
-from udr.data import parse_row, parse_task, read_rows
+from udr.data import parse_row, parse_task, read_rows, rows_and_errors
 from udr.errors import DataError
 from udr.types import Row
 
@@ -148,6 +148,11 @@ def test_invalid_choices_are_an_error(choices: list[str] | None, message: str) -
         ("a.csv", b'"id,target\n', "not CSV: unexpected end of data"),
         ("a.csv", b'id,question,target\n1,"a,place\n', ":2: not CSV: unexpected end of data"),
         ("a.csv", b"id,id\n", ":1: two columns have the same name"),
+        (
+            "a.csv",
+            b"id|question|target\n",
+            ":1: has no column 'target'; found 'id|question|target'; columns are separated by a comma, ",
+        ),
         ("a.csv", b"id,question,target\n1,a\n", ":2: has 2 cells, but the header has 3"),
         ("a.csv", b"id,question,target,choices\n1,a,place,[\n", ":2: field 'choices': not JSON"),
         ("a.csv", b"id,question,target\n1,a,place\n1,a,place\n", ":3: field 'id': '1' was already used on line 2"),
@@ -173,3 +178,52 @@ def test_parquet_values_without_json_type_are_an_error(tmp_path: Path, column: s
     columns = {"id": ["1"], "question": ["?"], "target": ["place"], column: [value]}
     with pytest.raises(DataError, match=f"train.parquet:1: {message}"):
         list(read_rows(TASK, parquet(tmp_path / "train.parquet", **columns)))
+
+
+EXPECTED = Row(id="1", input={"question": "Where?"}, target="place")
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("a.jsonl", b'\xef\xbb\xbf{"id": "1", "input": {"question": "Where?"}, "target": "place"}\r\n\r\n'),
+        ("a.jsonl", b'\r\r{"id": "1", "input": {"question": "Where?"}, "target": "place"}\r'),
+        ("a.csv", b"\xef\xbb\xbfid,question,target\r\n1,Where?,place\r\n\r\n"),
+        ("a.csv", b"id,question,target\r1,Where?,place\r"),
+        ("a.csv", b"id;question;target\n\n1;Where?;place\n"),
+        ("a.csv", b"target\tid\tquestion\nplace\t1\tWhere?"),
+    ],
+)
+def test_files_are_read_as_people_write_them(tmp_path: Path, file: str, content: bytes) -> None:
+    (tmp_path / file).write_bytes(content)
+    assert list(read_rows(TASK, tmp_path / file)) == [EXPECTED]
+
+
+def test_cells_may_be_long_and_hold_line_ends(tmp_path: Path) -> None:
+    question = "Where?\r\n\r" * 100_000
+    with (tmp_path / "a.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["id", "question", "target"], ["1", question, "place"]])
+    (row,) = read_rows(TASK, tmp_path / "a.csv")
+    assert row.input["question"] == question
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"train.{suffix}"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1\n", "utf-8")
+    with pytest.raises(DataError, match=f"train.{suffix}: is a Git LFS pointer, .*; run: git lfs pull"):
+        list(read_rows(TASK, path))
+
+
+def test_an_invalid_row_does_not_hide_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(
+        "id,question,target\n1,Where?,place\n2,Who?\n3,Who?,nobody\n1,Why?,place\n4,When?,number\n", "utf-8"
+    )
+    results = dict(rows_and_errors(TASK, path, distinct=True))
+    assert [line for line, row in results.items() if isinstance(row, Row)] == [2, 6]
+    assert [str(error).partition(": ")[2][:20] for error in results.values() if isinstance(error, DataError)] == [
+        "has 2 cells, but the",
+        "field 'target': 'nob",
+        "field 'id': '1' was ",
+    ]

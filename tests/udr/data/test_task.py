@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import QUESTIONS
-from udr.data import Kind, Metric, Normalise, TaskFamily, Template, parse_family, parse_task
+from udr.data import Kind, Metric, Normalise, TaskFamily, Template, input_text, parse_family, parse_row, parse_task
 from udr.errors import DataError
 
 FULL: dict[str, Any] = {**QUESTIONS, "normalise": "mean", "verbalizer": {"place": "somewhere", "person": "someone"}}
@@ -65,6 +65,23 @@ def test_an_invalid_key_is_an_error_with_file_and_key(key: str, value: object, m
         parse_task(keys, Path("a/task.toml"))
     assert "\n" not in str(caught.value)
     assert caught.value.field == key
+
+
+@pytest.mark.parametrize("name", ["product name", "größe-1", "名前", "a.b/c", "user's #1 item (new)", "_", "x1"])
+def test_a_template_takes_any_name_that_a_column_has(name: str) -> None:
+    task = parse_task({**QUESTIONS, "input": f'A: {{{name}}} {{}} {{2}} {{{{2,3}}}} {{"k": 1}}'})
+    assert task.fields == (name,)
+    assert input_text(task, {name: "value"}) == 'A: value {} {2} {{2,3}} {"k": 1}'
+    row = {"id": "1", "input": {"other": 1}, "target": "place"}
+    with pytest.raises(DataError, match=re.escape(f"field 'input.{name}': is missing, ") + ".*found 'other'"):
+        parse_row(task, row)
+
+
+@pytest.mark.parametrize("name", ["1", 'a "b"', "a\\b"])
+def test_a_field_that_no_template_can_name_is_an_error(name: str) -> None:
+    task = parse_task({**QUESTIONS, "input": f"A: {{question}} {{{name}}}"})
+    with pytest.raises(DataError, match="is not a name that a template can use; rename it"):
+        parse_row(task, {"id": "1", "input": {"question": "?", name: 1}, "target": "place"})
 
 
 def test_a_generation_task_has_no_labels() -> None:

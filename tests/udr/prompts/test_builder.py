@@ -115,10 +115,11 @@ SQL = {"kind": "generation", "labels": None, "output": "SQL: {target}", "metric"
     [
         ({"output": "A: {target}.", "verbalizer": {"person": "he"}}, "person", ["Question: Q\nA:", "he."]),
         (SQL, "SELECT *\nFROM t", ["Question: Q\nSQL:", "SELECT *\nFROM t"]),
+        (SQL, "", ["Question: Q\nSQL:", ""]),
         (OTHER, "person", ["Review: Q\nSentiment:", "person"]),
         ({**OTHER, "verbalizer": {"person": "a!"}}, "person", ["Review: Q\n", "Sentiment: a!"]),
     ],
-    ids=["verbalised", "of several lines", "of another task", "of another task, verbalised"],
+    ids=["verbalised", "of several lines", "empty", "of another task", "of another task, verbalised"],
 )
 def test_the_assistant_s_turn_is_the_target(keys: dict[str, object], target: str, expected: list[str]) -> None:
     shown_task = make_task(**keys)

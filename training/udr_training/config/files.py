@@ -9,7 +9,8 @@ from typing import Any, TypeVar, get_type_hints
 
 import tomli_w
 
-from udr.errors import ConfigError
+from udr.errors import ConfigError, DataError, system_error
+from udr.files import read_toml
 from udr_training.config.schema import CandidateConfig, FeedbackConfig, RunConfig, ScoringConfig, TrainConfig
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
@@ -33,9 +34,11 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
     values = tomllib.loads(files("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
     if file is not None:
         try:
-            values = _merged(values, tomllib.loads(file.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"{file}: cannot be read: {error}") from error
+            values = _merged(values, read_toml(file))
+        except DataError as error:
+            raise ConfigError(str(error)) from error
+        except OSError as error:
+            raise ConfigError(system_error(error)) from error
     for name, value in overrides.items():
         if value is not None:
             stage, _, key = name.rpartition(".")

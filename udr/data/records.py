@@ -1,0 +1,165 @@
+"""Records of the files that people write, JSONL, CSV and Parquet, by the same rules; the only file with pyarrow.
+
+A byte order mark, any line end, blank lines and cells of any length are read. A record that cannot be read does not
+hide the others: it is yielded as its error.
+"""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+from udr.errors import DataError, optional_import, reason
+from udr.files import LFS, lfs_pointer
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+"""The file types of a split."""
+
+KEYS = ("id", "input", "target", "choices", "references", "metadata")
+"""The keys of a record."""
+
+Records = Iterator[tuple[int, Mapping[str, object] | DataError]]
+"""Line numbers, from 1, with the record there or its error."""
+
+_DELIMITERS = ",;\t"
+# The limit of Python's csv module is 128 KB, less than some contexts. It has no other place than this global one.
+csv.field_size_limit(2**31 - 1)
+
+
+def records(path: Path) -> Records:
+    """Yield the records of a file, in constant memory.
+
+    Raises:
+        DataError: the file cannot be read, or not any further.
+    """
+    if lfs_pointer(path):
+        raise DataError(LFS, path=path)
+    yield from _READERS[path.suffix](path)
+
+
+def _jsonl(path: Path) -> Records:
+    for line, text in _lines(path):
+        if isinstance(text, DataError):
+            yield line, text
+        elif text.strip():
+            try:
+                values = _parse_json(text, path, line)
+            except DataError as error:
+                yield line, error
+                continue
+            if isinstance(values, dict):
+                yield line, values
+            else:
+                yield line, DataError(f"must be an object, found {text.strip()[:60]!r}", path=path, line=line)
+
+
+def _parse_json(text: str, path: Path, line: int, field: str | None = None) -> object:
+    try:
+        value: object = json.loads(text, object_pairs_hook=distinct, parse_constant=_refuse)
+        if "\\u" in text:
+            # An escape can be a lone surrogate, which UTF-8 cannot encode.
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON: {error}", path=path, line=line, field=field) from error
+    return value
+
+
+def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return a JSON object from its pairs; ``ValueError`` if a key occurs twice."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"an object has a duplicate key, among {', '.join(repr(key) for key, _ in pairs)}")
+    return values
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str | DataError]]:
+    """Yield the numbered lines of a UTF-8 file with their ends: a line feed, a carriage return, or both."""
+    line = 0
+    with path.open("rb") as file:
+        for block in file:
+            # Of bytes, unlike of text, these are the only ends of a line.
+            for raw in block.splitlines(keepends=True):
+                line += 1
+                try:
+                    yield line, raw.decode("utf-8-sig" if line == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    message = f"not UTF-8: byte {error.start} of the line ({error.reason})"
+                    yield line, DataError(message, path=path, line=line)
+
+
+def _csv(path: Path) -> Records:
+    lines = _texts(path)
+    first = next(lines, "")
+    reader = csv.reader(chain([first], lines), strict=True, delimiter=_delimiter(first))
+    try:
+        header = next(reader, None)
+        if not header:
+            raise DataError("is empty; the first line must hold the column names", path=path)
+        if len(set(header)) < len(header):
+            raise DataError(f"two columns have the same name: {header}", path=path, line=1)
+        if "target" not in header:
+            found = f"has no column 'target'; found {', '.join(map(repr, header))}"
+            raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=1)
+        for cells in reader:
+            if cells:
+                yield reader.line_num, _from_cells(header, cells, path, reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"not CSV: {error}", path=path, line=reader.line_num) from error
+
+
+def _texts(path: Path) -> Iterator[str]:
+    for _, text in _lines(path):
+        if isinstance(text, DataError):
+            # Where the row ends is not known any more.
+            raise text
+        yield text
+
+
+def _delimiter(first: str) -> str:
+    """Return the character that separates the column names in the first line; a comma if none does."""
+    for delimiter in _DELIMITERS:
+        if "target" in next(csv.reader([first], delimiter=delimiter), ()):
+            return delimiter
+    return ","
+
+
+def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: int) -> Mapping[str, object] | DataError:
+    if len(cells) != len(header):
+        message = f"has {len(cells)} cells, but the header has {len(header)}: {', '.join(header)}"
+        return DataError(message, path=path, line=line)
+    columns = dict(zip(header, cells, strict=True))
+    values: dict[str, object] = {name: columns[name] for name in ("id", "target") if name in columns}
+    values["input"] = {name: cell for name, cell in columns.items() if name not in KEYS}
+    try:
+        for name in ("choices", "references", "metadata"):
+            if columns.get(name):
+                values[name] = _parse_json(columns[name], path, line, name)
+    except DataError as error:
+        return error
+    return values
+
+
+def _parquet(path: Path) -> Records:
+    with optional_import("pyarrow, which reads Parquet,", "parquet"):
+        import pyarrow
+        import pyarrow.parquet
+    line = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for record in batch.to_pylist():
+                    line += 1
+                    values = {name: value for name, value in record.items() if name in KEYS and value is not None}
+                    if "input" not in record:
+                        values["input"] = {name: value for name, value in record.items() if name not in KEYS}
+                    yield line, values
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
+
+
+_READERS: Mapping[str, Callable[[Path], Records]] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
