@@ -10,7 +10,7 @@ from typer import Argument, Option, echo
 from udr.cli.console import Fp16, expand_options, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import Decision, Mode, SelectionOptions
+from udr.retrieval import DEFAULT_K, Decision, Mode, Retrieval, SelectionOptions
 from udr.types import Fields
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Query:
     input: Annotated[
         list[str] | None, Option("--input", help="A field of the query; can be repeated.", metavar="FIELD=VALUE")
     ] = None
-    k: Annotated[int, Option("--k", help="How many demonstrations.")] = 8
+    k: Annotated[int, Option("--k", help="How many demonstrations.", show_default="8, or all if there are fewer")] = (
+        DEFAULT_K
+    )
     device: Annotated[str | None, Option(help="The device for the encoder and the search: cpu, cuda, ...")] = None
 
     def __post_init__(self) -> None:
@@ -84,6 +86,7 @@ class Selection:
 
     exclude: Annotated[list[str] | None, Option(help="An id to exclude; can be repeated.")] = None
     keep_copies: Annotated[bool, Option("--keep-copies", help="Include the query itself and its copies.")] = False
+    max_copy: Annotated[float | None, Option(help="Exclude near copies of the query: above this cosine.")] = None
     min_similarity: Annotated[float | None, Option(help="Exclude demonstrations that are less similar.")] = None
     max_similarity: Annotated[float | None, Option(help="Exclude demonstrations that are more similar.")] = None
     mode: Annotated[
@@ -94,6 +97,7 @@ class Selection:
     balance: Annotated[bool, Option("--balance", help="Choose in rounds, one of each label.")] = False
     candidates: Annotated[int | None, Option(help="How many to choose from, and to explain.")] = None
     explain: Annotated[bool, Option("--explain", help="Show what happened to each candidate, and why.")] = False
+    fill: Annotated[bool, Option("--fill", help="Take more than k, up to --candidates, while there is room.")] = False
 
     def options(self) -> SelectionOptions:
         """Return the keyword arguments of ``retrieve``."""

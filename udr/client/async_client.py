@@ -1,7 +1,7 @@
 """The client of a udr service for programs with an event loop."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 from weakref import WeakKeyDictionary
@@ -14,7 +14,7 @@ from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
-from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest
 from udr.types import Fields, Json, Row
 
 
@@ -47,6 +47,15 @@ class AsyncClient:
     def __repr__(self) -> str:
         return f"AsyncClient({self.url!r})"
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], "AsyncClient"], tuple[()]]:
+        return self._protocol.opener(AsyncClient), ()
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -69,7 +78,7 @@ class AsyncClient:
         self,
         task: str | None = None,
         input: Fields | str | None = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return the k demonstrations nearest to an input, as ``Client.retrieve``."""
@@ -93,7 +102,7 @@ class AsyncClient:
         task: str,
         input: Fields | str,
         *,
-        k: int = 8,
+        k: int = DEFAULT_K,
         budget: int,
         reserve: int = 0,
         format: Format | str = Format.TEXT,

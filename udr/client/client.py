@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 
@@ -14,7 +14,7 @@ from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
-from udr.retrieval import DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval import DEFAULT_K, DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
 from udr.types import Fields, Json, Row
 
 
@@ -57,6 +57,15 @@ class Client(DemonstrationSource):
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], "Client"], tuple[()]]:
+        return self._protocol.opener(Client), ()
+
     def __enter__(self) -> Self:
         return self
 
@@ -71,7 +80,7 @@ class Client(DemonstrationSource):
         self,
         task: str | None = None,
         input: Fields | str | None = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return the k demonstrations nearest to an input; ``RetrievalRequest`` describes the arguments.
@@ -106,7 +115,7 @@ class Client(DemonstrationSource):
         task: str,
         input: Fields | str,
         *,
-        k: int = 8,
+        k: int = DEFAULT_K,
         budget: int,
         reserve: int = 0,
         format: Format | str = Format.TEXT,

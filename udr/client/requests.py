@@ -12,7 +12,7 @@ from udr.client.problems import Problem
 from udr.data import Task
 from udr.errors import InvalidInputError
 from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
-from udr.retrieval import Retrieval, RetrievalRequest, SelectionOptions
+from udr.retrieval import DefaultK, Retrieval, RetrievalRequest, SelectionOptions
 from udr.types import Fields, Json, Row
 
 SAFE_BATCH = 64
@@ -95,7 +95,7 @@ def _body(request: RetrievalRequest) -> dict[str, Json]:
     # A string is a collection too, of letters. It is sent as it is, and the service refuses it.
     if isinstance(request.exclude, Collection) and not isinstance(request.exclude, str):
         body["exclude"] = list(request.exclude)
-    return {**body, "k": request.k}
+    return body if isinstance(request.k, DefaultK) else {**body, "k": request.k}
 
 
 def _encoded(body: Mapping[str, Json], label: str = "") -> bytes:

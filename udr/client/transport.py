@@ -2,10 +2,11 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -21,6 +22,8 @@ KEY = "UDR_API_KEY"
 
 FAILURES = (httpx2.RequestError, httpx2.InvalidURL)
 """The errors that httpx2 raises instead of returning a response."""
+
+Opened = TypeVar("Opened")
 
 TransportResult = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
 """The result of sending a request."""
@@ -53,6 +56,7 @@ class ClientProtocol:
         if retries < 0:
             raise ConfigError(f"retries must be 0 or more, found {retries!r}")
         self.url, self._timeout, self._retries = url.rstrip("/"), timeout, retries
+        self._has_key = api_key is not None
         self.settings: Mapping[str, Any] = {
             "base_url": self.url,
             "headers": {
@@ -65,6 +69,16 @@ class ClientProtocol:
             "timeout": httpx2.Timeout(timeout, pool=None),
             "limits": _LIMITS,
         }
+
+    def opener(self, client: Callable[..., Opened]) -> Callable[[], Opened]:
+        """Return a function, for pickles, that opens a client with these settings and the key in ``UDR_API_KEY``.
+
+        Raises:
+            TypeError: the client was given its key, which must not be written into a pickle.
+        """
+        if self._has_key:
+            raise TypeError(f"a client with an api_key is not pickled, since that writes the key; set {KEY} instead")
+        return partial(client, self.url, timeout=self._timeout, retries=self._retries)
 
     def pause(self, result: TransportResult, attempt: int) -> float | None:
         """Return the seconds to wait after an attempt, counted from 0, before the next one; None to stop."""

@@ -161,6 +161,12 @@ class Wording:
             raise InvalidInputError("a query over a family or over all tasks must be plain text; found fields")
         return input
 
+    def demonstration(self, input: Fields | str) -> str:
+        """Return the encoder's text of the query as a demonstration, up to the target, which is not known."""
+        if self.task is not None:
+            return f"{self.instruction}\n{query_prompt(self.task, check_input(self.task, input))}"
+        return self.query(input)
+
     def words(self, input: Fields | str) -> str:
         """Return the text of an input for BM25."""
         if self.task is not None:

@@ -10,7 +10,7 @@ from udr.errors import ArtifactError, MissingExtraError
 from udr.integrations.demos import Demos
 from udr.integrations.selector import Selector
 from udr.prompts import Order
-from udr.retrieval import AsyncDemonstrationSource, SelectionOptions
+from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, SelectionOptions
 from udr.types import Fields
 
 try:
@@ -46,7 +46,7 @@ class DemonstrationFewShot(Teleprompter):
         self,
         source: AsyncDemonstrationSource,
         task: str,
-        k: int = 8,
+        k: int = DEFAULT_K,
         *,
         fields: Mapping[str, str] | None = None,
         target: str | None = None,

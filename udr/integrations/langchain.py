@@ -7,7 +7,7 @@ from udr.data import value_text
 from udr.errors import InvalidInputError, MissingExtraError
 from udr.integrations.selector import Selector
 from udr.prompts import Order
-from udr.retrieval import AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
+from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
 
 try:
     from langchain_core.example_selectors.base import BaseExampleSelector
@@ -41,7 +41,7 @@ class DemonstrationSelector(BaseExampleSelector):
         self,
         source: AsyncDemonstrationSource,
         task: str,
-        k: int = 8,
+        k: int = DEFAULT_K,
         *,
         input_keys: Sequence[str] | None = None,
         target_key: str = "target",

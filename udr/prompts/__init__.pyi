@@ -4,7 +4,7 @@ from .budget import (
 from .builder import PromptBuilder as PromptBuilder, with_budget_stage as with_budget_stage
 from .ordering import Order as Order, alternate as alternate, arranged as arranged
 from .types import (
-    BuildingOptions as BuildingOptions, Format as Format, Layout as Layout, Prompt as Prompt,
+    BuildingOptions as BuildingOptions, Format as Format, Layout as Layout, PartTokens as PartTokens, Prompt as Prompt,
     PromptDemonstration as PromptDemonstration, PromptOptions as PromptOptions, SpecialToken as SpecialToken,
     Truncation as Truncation,
 )

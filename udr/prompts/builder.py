@@ -9,7 +9,7 @@ from udr.models import ChatCounter, TokenCounter
 from udr.prompts.budget import Block, PromptLayout, fit, truncate
 from udr.prompts.chat import ChatLayout, messages, turns
 from udr.prompts.ordering import Order, arranged
-from udr.prompts.types import Format, Layout, Prompt, PromptDemonstration, SpecialToken, Truncation
+from udr.prompts.types import Format, Layout, PartTokens, Prompt, PromptDemonstration, SpecialToken, Truncation
 from udr.retrieval import Decision, Retrieval, RetrievedDemonstration
 from udr.types import Fields, Value
 
@@ -108,12 +108,30 @@ class PromptBuilder:
             ),
             special_tokens=tuple(self._special_tokens(shown, task, query)),
             truncated=truncated,
+            parts=self._parts(task, layout, self._options(task, input, choices), sum(tokens.values())),
         )
         if not isinstance(demonstrations, Retrieval):
             return prompt
         decisions = with_budget_stage(demonstrations.decisions, {(d.task, d.id) for d in shown})
         return replace(
-            prompt, decisions=decisions, index_version=demonstrations.index_version, model=demonstrations.model
+            prompt,
+            filled=0 if demonstrations.k is None else sum(position >= demonstrations.k for position in positions),
+            copies=demonstrations.copies,
+            decisions=decisions,
+            index_version=demonstrations.index_version,
+            model=demonstrations.model,
+        )
+
+    def _parts(self, task: Task, layout: PromptLayout, listing: str, demonstrations: int) -> PartTokens:
+        alone = layout.token_counts.edge
+        instruction, listed, query = alone(task.instruction), alone(listing) if listing else 0, alone(layout.query)
+        return PartTokens(
+            instruction=instruction,
+            listing=listed,
+            demonstrations=demonstrations,
+            query=query,
+            joins=layout.bare - instruction - listed - query,
+            reserve=self.reserve,
         )
 
     def _truncated(

@@ -99,6 +99,27 @@ class Truncation(JsonObject):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PartTokens(JsonObject):
+    """The tokens of a prompt by part, each counted alone; all but the reserve add up to the prompt's tokens.
+
+    Attributes:
+        instruction: the task's instruction.
+        listing: the list of possible answers, if there is one.
+        demonstrations: all demonstrations together, with the joins around each.
+        query: the query, up to the answer.
+        joins: what separates the parts, and what a chat template adds; negative if tokens merge.
+        reserve: tokens of the budget kept for the answer.
+    """
+
+    instruction: int
+    listing: int
+    demonstrations: int
+    query: int
+    joins: int
+    reserve: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt(JsonObject):
     """A prompt that fits its budget: one of ``text``, ``messages`` and ``records``; the others are None.
 
@@ -112,6 +133,9 @@ class Prompt(JsonObject):
         demonstrations: the demonstrations that it shows, in the order shown.
         special_tokens: texts in the data that the tokenizer reads as special tokens, left unchanged.
         truncated: how the query was truncated, if it was.
+        parts: the tokens by part.
+        filled: how many demonstrations beyond the requested k it shows, if the request fills.
+        copies: how many demonstrations the retrieval left out as copies of the query.
         decisions: the outcome for each candidate, nearest first; empty unless the retrieval was explained.
         index_version: the index version of the demonstrations; None if they are not from a retrieval.
         model: the name of its encoder; None likewise.
@@ -124,6 +148,9 @@ class Prompt(JsonObject):
     demonstrations: tuple[PromptDemonstration, ...]
     special_tokens: tuple[SpecialToken, ...] = ()
     truncated: Truncation | None = None
+    parts: PartTokens | None = None
+    filled: int = 0
+    copies: int = 0
     decisions: tuple[Decision, ...] = ()
     index_version: str | None = None
     model: str | None = None

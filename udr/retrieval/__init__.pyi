@@ -4,7 +4,8 @@ from .retriever import Retriever as Retriever
 from .selection import choose as choose, rounds as rounds, select as select
 from .source import AsyncDemonstrationSource as AsyncDemonstrationSource, DemonstrationSource as DemonstrationSource
 from .types import (
-    Decision as Decision, JsonObject as JsonObject, Mode as Mode, Retrieval as Retrieval,
-    RetrievalOptions as RetrievalOptions, RetrievalRequest as RetrievalRequest,
-    RetrievedDemonstration as RetrievedDemonstration, SelectionOptions as SelectionOptions, Stage as Stage,
+    DEFAULT_K as DEFAULT_K, Decision as Decision, DefaultK as DefaultK, JsonObject as JsonObject, Mode as Mode,
+    Retrieval as Retrieval, RetrievalOptions as RetrievalOptions, RetrievalRequest as RetrievalRequest,
+    RetrievedDemonstration as RetrievedDemonstration, Scale as Scale, SelectionOptions as SelectionOptions,
+    Stage as Stage,
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from udr.retrieval.partitions import Partitions, SearchResult
 from udr.retrieval.plan import Plan
-from udr.retrieval.selection import Selected, decision, rounds, select
+from udr.retrieval.selection import Selected, cosines, decision, rounds, select
 from udr.retrieval.types import Decision
 from udr.search import Hit, Vectors, nearest
 
@@ -24,14 +24,26 @@ such as one for demonstrations unlike all of a large pool."""
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The hits that a request chooses, in the order of choice; and if it explains, the outcome for each candidate."""
+    """The hits that a request chooses, in the order of choice; how many are left out as copies; and if the request
+    explains, the outcome for each candidate.
+    """
 
     hits: Sequence[Hit]
+    copies: int
     decisions: tuple[Decision, ...] = ()
 
 
-def choices(partitions: Partitions, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[Choice]:
-    """Return what each plan chooses; ``vectors`` has the query vectors of the encoded ones, by index in ``plans``."""
+def choices(
+    partitions: Partitions, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: Mapping[int, Vectors]
+) -> list[Choice]:
+    """Return what each plan chooses.
+
+    Args:
+        partitions: what to search.
+        plans: the plans.
+        vectors: query vectors, float32 [dimension], by index in ``plans``; none for mode ``bm25``.
+        copies: vectors of the queries as demonstrations, likewise; only for plans with ``max_copy``.
+    """
     results: dict[int, Choice] = {}
     steps = dict.fromkeys(range(len(plans)), 1)
     while steps:
@@ -41,10 +53,12 @@ def choices(partitions: Partitions, plans: Sequence[Plan], vectors: Mapping[int,
         deeper: dict[int, int] = {}
         for (number, step), depth, result in zip(steps.items(), depths, searched, strict=True):
             plan = plans[number]
-            selected, final = _select(partitions, plan, vectors.get(number), result, step)
+            selected, final = _select(partitions, plan, vectors.get(number), copies.get(number), result, step)
             if final or depth >= min(partitions.size(plan), DEEPEST):
                 hits = [selected.hits[index] for index in selected.chosen]
-                results[number] = Choice(hits, _decisions(plan, selected, result) if plan.request.explain else ())
+                near = sum(stage == "copies" for stage, _ in selected.dropped.values())
+                decisions = _decisions(plan, selected, result) if plan.request.explain else ()
+                results[number] = Choice(hits, partitions.num_copies(plan) + near, decisions)
             else:
                 deeper[number] = step * _DEEPER
         steps = deeper
@@ -52,13 +66,13 @@ def choices(partitions: Partitions, plans: Sequence[Plan], vectors: Mapping[int,
 
 
 def _select(
-    partitions: Partitions, plan: Plan, vector: Vectors | None, result: SearchResult, step: int
+    partitions: Partitions, plan: Plan, vector: Vectors | None, copy: Vectors | None, result: SearchResult, step: int
 ) -> tuple[Selected, bool]:
     """Return a plan's selection among the hits of a search, and whether no deeper hit could change it."""
     request, hits, labels, needed = plan.request, nearest(result.hits), None, dict[str, int]()
     if request.balance:
         # The counts include excluded rows, so the choice may need as many more.
-        needed = rounds(partitions.label_counts(plan), request.k + len(result.excluded))
+        needed = rounds(partitions.label_counts(plan), plan.num_chosen + len(result.excluded))
         if vector is not None and request.mode == "dense":
             counts = Counter(partitions.labels_of(hits))
             short = {label: number * step for label, number in needed.items() if counts[label] < number * step}
@@ -66,19 +80,31 @@ def _select(
                 {(hit.task, hit.id): hit for hit in (*hits, *partitions.within(plan, vector, short))}.values()
             )
         labels = partitions.labels_of(hits)
-    vectors = partitions.vectors(hits) if request.diversity or request.distinct is not None else None
-    selected = select(hits, request, candidates=plan.candidates, vectors=vectors, labels=labels)
+    compares = request.diversity or request.distinct is not None or copy is not None
+    vectors = partitions.vectors(hits) if compares else None
+    selected = select(
+        hits,
+        request,
+        candidates=plan.candidates,
+        num_chosen=plan.num_chosen,
+        vectors=vectors,
+        labels=labels,
+        copies=None if vectors is None or copy is None else cosines(vectors, copy),
+    )
     # All hits deeper than one below the lower bound are below it, too.
     below = [index for index, (stage, _) in selected.dropped.items() if stage == "min_similarity"]
     if labels is None:
-        return selected, bool(below) or len(selected.left) >= (plan.candidates if request.diversity else request.k)
+        return selected, bool(below) or len(selected.left) >= (
+            plan.candidates if request.diversity else plan.num_chosen
+        )
     left, complete = Counter(labels[index] for index in selected.left), {labels[index] for index in below}
     return selected, all(left[label] >= number or label in complete for label, number in needed.items())
 
 
 def _decisions(plan: Plan, selected: Selected, result: SearchResult) -> tuple[Decision, ...]:
     """Return the outcome for each of the nearest candidates, and for all chosen ones."""
-    decisions = selected.decisions()
+    ranks = result.ranks()
+    decisions = selected.decisions(ranks)
     for hit in result.excluded:
         if hit.id in plan.request.exclude:
             decisions.append(decision(hit, "exclude", False, "its id is excluded"))

@@ -53,10 +53,19 @@ class Labels:
 
 @dataclass(slots=True)
 class SearchResult:
-    """The hits for one plan, in no order, and those that the request excludes."""
+    """The hits for one plan, in no order, those that the request excludes, and the rankings that were fused."""
 
     hits: list[Hit] = field(default_factory=list)
     excluded: list[Hit] = field(default_factory=list)
+    fused: Mapping[str, Sequence[Hit]] = field(default_factory=dict)
+
+    def ranks(self) -> dict[tuple[str, int], str]:
+        """Return the ranks of each fused hit in words, by task and position."""
+        ranks: dict[tuple[str, int], list[str]] = {}
+        for name, ranking in self.fused.items():
+            for rank, hit in enumerate(ranking, start=1):
+                ranks.setdefault((hit.task, hit.position), []).append(f"rank {rank} by {name}")
+        return {key: ", ".join(words) for key, words in ranks.items()}
 
     def add(self, hits: Iterable[Hit], excluded: Collection[str]) -> None:
         """Add hits of one partition; those with the ids in ``excluded`` are excluded."""
@@ -95,9 +104,7 @@ class Partitions:
         lexical = self._search_lexical(plans, excluded, deep)
         results = {"dense": dense, "bm25": lexical}
         return [
-            SearchResult(fuse(nearest(result.hits)[: deep[n]] for result in (dense[n], lexical[n])), dense[n].excluded)
-            if mode == "hybrid"
-            else results[mode][n]
+            _fused(dense[n], lexical[n], deep[n]) if mode == "hybrid" else results[mode][n]
             for n, mode in enumerate(modes)
         ]
 
@@ -169,6 +176,10 @@ class Partitions:
         """Return the size of the largest partition that a plan searches."""
         return max(len(self.searchers[task]) for task in plan.copy_keys)
 
+    def num_copies(self, plan: Plan) -> int:
+        """Return how many rows equal the query of a plan, unless it keeps them."""
+        return sum(len(self.table.copies(task, keys)) for task, keys in plan.copy_keys.items())
+
     def demonstrations(self, results: Sequence[Sequence[Hit]]) -> list[tuple[RetrievedDemonstration, ...]]:
         """Return the demonstrations for the hits of each result, ranked in their order."""
         # One query a task for all results: the table costs more by the query than by the row.
@@ -205,3 +216,8 @@ class Partitions:
             metadata=row.metadata,
             tokens=tokens,
         )
+
+
+def _fused(dense: SearchResult, lexical: SearchResult, depth: int) -> SearchResult:
+    rankings = {"the encoder": nearest(dense.hits)[:depth], "BM25": nearest(lexical.hits)[:depth]}
+    return SearchResult(fuse(rankings.values()), dense.excluded, rankings)

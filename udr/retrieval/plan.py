@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from udr.data import Kind, Task, Wording, check_input, copy_key, encoder_query, plain_inputs
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
-from udr.retrieval.types import MODES, RetrievalRequest
+from udr.retrieval.types import MODES, DefaultK, RetrievalRequest
 from udr.store import Manifest
 
 MAX_CHARACTERS = 32_768
@@ -28,12 +28,16 @@ class Plan:
         text: what the encoder reads.
         words: what BM25 reads.
         copy_keys: for each task to search, the copy keys of rows that equal the query.
+        size: how many demonstrations these tasks have.
+        copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
     """
 
     request: RetrievalRequest
     text: str
     words: str
     copy_keys: Mapping[str, Collection[bytes]]
+    size: int
+    copy_text: str | None = None
 
     @property
     def encoded(self) -> bool:
@@ -41,14 +45,23 @@ class Plan:
         return self.request.mode != "bm25"
 
     @property
+    def num_chosen(self) -> int:
+        """How many demonstrations to choose: k, or as many as there are candidates for a prompt with room left."""
+        return min(self.size, self._considered) if self.request.fill else self.request.k
+
+    @property
     def candidates(self) -> int:
         """How many hits to search for at first: k if similarity alone chooses."""
         request = self.request
-        if not (request.balance or request.explain) and (
-            request.max_similarity is request.distinct is request.diversity is None
+        if not (request.balance or request.explain or request.fill) and (
+            request.max_similarity is request.distinct is request.diversity is request.max_copy is None
         ):
             return request.k
-        return request.candidates or max(4 * request.k, 50)
+        return self._considered
+
+    @property
+    def _considered(self) -> int:
+        return self.request.candidates or max(4 * self.request.k, 50)
 
 
 def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
@@ -60,7 +73,10 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
         TooLongError: the input has more than ``MAX_CHARACTERS`` characters.
     """
     tasks, wording = _scope(manifest, request)
-    _check_k(request, sum(manifest.partitions[task.name].count for task in tasks))
+    size = sum(manifest.partitions[task.name].count for task in tasks)
+    if isinstance(request.k, DefaultK):
+        request = replace(request, k=min(request.k, size))
+    _check_k(request, size)
     _check_options(request)
     _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
     if not isinstance(request.input, str | Mapping):
@@ -68,7 +84,8 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     text = wording.input(request.input)
     _check_text(text)
     keys = {task.name: _copy_keys(task, request, plain=wording.task is None) for task in tasks}
-    return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys)
+    copy_text = None if request.max_copy is None else wording.demonstration(request.input)
+    return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys, size, copy_text)
 
 
 def unknown(kind: Literal["task", "family"], name: str, known: Collection[str]) -> UnknownTaskError:
@@ -113,15 +130,15 @@ def _check_options(request: RetrievalRequest) -> None:
     ids = exclude if isinstance(exclude, Collection) and not isinstance(exclude, str) else [None]
     if not all(isinstance(id, str) for id in ids):
         raise InvalidInputError(f"exclude must be a list of ids, found {exclude!r}")
-    for name in ("min_similarity", "max_similarity", "distinct", "diversity"):
+    for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity"):
         value = getattr(request, name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InvalidInputError(f"{name} must be a number, found {value!r}")
-        if name in ("distinct", "diversity") and not 0 <= value <= 1:
+        if name in ("max_copy", "distinct", "diversity") and not 0 <= value <= 1:
             raise InvalidInputError(f"{name} must be from 0 to 1, found {value!r}")
-    for name in ("keep_copies", "balance", "explain"):
+    for name in ("keep_copies", "balance", "explain", "fill"):
         if not isinstance(getattr(request, name), bool):
             raise InvalidInputError(f"{name} must be true or false, found {getattr(request, name)!r}")
     number = request.candidates

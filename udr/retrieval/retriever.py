@@ -1,7 +1,8 @@
 """The retriever: an encoder and an index, from a query to its nearest demonstrations."""
 
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, Unpack
@@ -9,23 +10,30 @@ from typing import Self, Unpack
 import numpy as np
 
 from udr.data import Task, TaskFamily
-from udr.errors import ModelError, RequestError, UnknownTaskError
+from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
 from udr.models import Encoder, SentenceEncoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
 from udr.retrieval.plan import MAX_CHARACTERS, Plan, plan, unknown
 from udr.retrieval.source import DemonstrationSource
-from udr.retrieval.types import Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
 from udr.search import Searcher, Vectors
-from udr.store import IndexVersion, open_lexical, open_searchers, open_version, refuse_damage
+from udr.store import IndexVersion, open_lexical, open_searchers, open_version, read_manifest, refuse_damage
 from udr.types import Fields, Role, Row
+
+_SCALES: Mapping[str, Scale] = {"bm25": "bm25", "hybrid": "reciprocal_ranks"}
 
 
 class Retriever(DemonstrationSource):
     """Retrieves demonstrations from one version of an index; thread-safe.
 
-    ``Retriever.open`` opens an index directory; the constructor takes the parts: a version, the encoder that built it,
-    and by task a searcher over each partition's vectors.
+    ``Retriever.open`` opens an index directory; the constructor takes the parts. A copy is the same retriever; a pickle
+    opens the same version again where it is loaded.
+
+    Args:
+        version: the index version.
+        encoder: the encoder that built it.
+        searchers: a searcher over each partition's vectors, by task.
 
     Attributes:
         encoder: the encoder.
@@ -58,6 +66,8 @@ class Retriever(DemonstrationSource):
         self._partitions = Partitions(self.tasks, searchers, open_lexical(version), version.demonstrations())
         # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()
+        self._process = os.getpid()
+        self._reopen: tuple[Path, str | None, bool] | None = None
 
     @classmethod
     def open(
@@ -100,15 +110,16 @@ class Retriever(DemonstrationSource):
         """Open a version of an index, whether current or not; see ``open``."""
         if verify:
             refuse_damage(version.path)
-        if encoder is None:
-            encoder = SentenceEncoder.load(version.model, device=device)
-        return cls(version, encoder, open_searchers(version, device, fp16=fp16))
+        loaded = SentenceEncoder.load(version.model, device=device) if encoder is None else encoder
+        retriever = cls(version, loaded, open_searchers(version, device, fp16=fp16))
+        retriever._reopen = (version.path.resolve(), device, fp16) if encoder is None else None
+        return retriever
 
     def retrieve(
         self,
         task: str | None = None,
         input: Fields | str | None = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return the k nearest demonstrations; ``RetrievalRequest`` documents the arguments.
@@ -150,11 +161,19 @@ class Retriever(DemonstrationSource):
         valid = [result for result in plans if isinstance(result, Plan)]
         encoded = [index for index, plan in enumerate(valid) if plan.encoded]
         vectors = self.encode([valid[index].text for index in encoded])
-        retrievals = iter(self.search(valid, dict(zip(encoded, vectors, strict=True))))
+        copies = {index: plan.copy_text for index, plan in enumerate(valid) if plan.copy_text is not None}
+        near = dict(zip(copies, self.encode(list(copies.values()), "demonstration"), strict=True))
+        retrievals = iter(self.search(valid, dict(zip(encoded, vectors, strict=True)), near))
         return [next(retrievals) if isinstance(result, Plan) else result for result in plans]
 
     def plan(self, request: RetrievalRequest) -> Plan:
-        """Return the plan for a request, the first of three steps; ``RequestError`` if the request is invalid."""
+        """Return the plan for a request, checked against the index; the first of three steps.
+
+        Raises:
+            RequestError: the request is invalid.
+            ConfigError: this process is a fork of the one that opened the retriever.
+        """
+        self._refuse_fork()
         return plan(self._manifest, request)
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
@@ -177,22 +196,38 @@ class Retriever(DemonstrationSource):
             raise ModelError(f"encoder {self.model!r} returned numbers that are not finite")
         return vectors
 
-    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[Retrieval]:
+    def search(
+        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: Mapping[int, Vectors] | None = None
+    ) -> list[Retrieval]:
         """Return the results of plans, in order; the last step.
 
-        ``vectors`` has the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
+        Args:
+            plans: plans of this retriever.
+            vectors: query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
+            copies: vectors of the queries as demonstrations, likewise; for plans with a ``copy_text``.
         """
-        chosen = choices(self._partitions, plans, vectors)
+        chosen = choices(self._partitions, plans, vectors, copies or {})
         results = self._partitions.demonstrations([choice.hits for choice in chosen])
         return [
             Retrieval(
-                demonstrations=shown, index_version=self.index_version, model=self.model, decisions=choice.decisions
+                demonstrations=demonstrations,
+                index_version=self.index_version,
+                model=self.model,
+                scale=_SCALES.get(plan.request.mode, self.encoder.metric),
+                copies=choice.copies,
+                k=plan.request.k if plan.request.fill else None,
+                decisions=choice.decisions,
             )
-            for choice, shown in zip(chosen, results, strict=True)
+            for plan, choice, demonstrations in zip(plans, chosen, results, strict=True)
         ]
 
     def demonstration(self, task: str, id: str) -> Row:
-        """Return one row; ``UnknownTaskError`` if there is no such task, or it has no such row."""
+        """Return one row.
+
+        Raises:
+            UnknownTaskError: there is no such task, or it has no such row.
+        """
+        self._refuse_fork()
         if task not in self.tasks:
             raise unknown("task", task, self.tasks)
         row = self._partitions.table.row(task, id)
@@ -204,8 +239,34 @@ class Retriever(DemonstrationSource):
         """Close the files; the retriever cannot be used afterwards."""
         self._partitions.close()
 
+    def _refuse_fork(self) -> None:
+        # The threads of torch and faiss do not exist in a fork, which would wait for them for ever.
+        if self._process != os.getpid():
+            raise ConfigError(
+                f"this Retriever was opened in process {self._process}, of which process {os.getpid()} is a fork; "
+                "open the index in each process, or start processes with the method 'spawn'"
+            )
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., "Retriever"], tuple[Path, str | None, bool]]:
+        if self._reopen is None:
+            raise TypeError(
+                "a Retriever whose encoder was given to it cannot be pickled; open the index where it is used"
+            )
+        return _reopened, self._reopen
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _reopened(path: Path, device: str | None, fp16: bool) -> Retriever:
+    version = IndexVersion(path, read_manifest(path))
+    return Retriever.of_version(version, device=device, fp16=fp16, verify=False)

@@ -6,7 +6,7 @@ the smaller id. An index here is that of a hit in the list of hits, nearest firs
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -35,14 +35,18 @@ class Selected:
     dropped: dict[int, tuple[Stage, str]]
     chosen: dict[int, str]
 
-    def decisions(self) -> list[Decision]:
-        """Return the outcome for each hit."""
+    def decisions(self, notes: Mapping[tuple[str, int], str]) -> list[Decision]:
+        """Return the outcome for each hit; ``notes``, by task and position, are added to the reasons."""
         outcomes: dict[int, tuple[Stage, bool, str]] = {
             **{index: (stage, False, reason) for index, (stage, reason) in self.dropped.items()},
             **{index: ("choice", False, f"not among the {len(self.chosen)} chosen") for index in self.left},
             **{index: ("choice", True, reason) for index, reason in self.chosen.items()},
         }
-        return [decision(self.hits[index], *outcome) for index, outcome in outcomes.items()]
+        return [
+            decision(hit, stage, kept, "; ".join(filter(None, (reason, notes.get((hit.task, hit.position))))))
+            for index, (stage, kept, reason) in outcomes.items()
+            for hit in (self.hits[index],)
+        ]
 
 
 def decision(hit: Hit, stage: Stage, kept: bool, reason: str) -> Decision:
@@ -57,8 +61,10 @@ def select(
     request: RetrievalRequest,
     *,
     candidates: int,
+    num_chosen: int | None = None,
     vectors: NDArray[np.float64] | None = None,
     labels: Sequence[str] | None = None,
+    copies: Sequence[float] | None = None,
 ) -> Selected:
     """Choose the hits that a request asks for.
 
@@ -66,8 +72,10 @@ def select(
         hits: in their order (``nearest``), without excluded ones.
         request: the request.
         candidates: how many of the nearest that are left diversity chooses from.
+        num_chosen: how many to choose; None chooses the request's k.
         vectors: float64 [num_hits, dimension]; required for ``distinct`` and ``diversity``.
         labels: a label for each hit; required for ``balance``.
+        copies: the cosine of each hit with the query as a demonstration; required for ``max_copy``.
 
     Raises:
         ValueError: required vectors or labels are missing.
@@ -75,6 +83,11 @@ def select(
     similarities = np.array([hit.similarity for hit in hits])
     dropped: dict[int, tuple[Stage, str]] = {}
     left = _within_bounds(similarities, request, dropped)
+    if request.max_copy is not None:
+        for index, cosine in enumerate(_required(copies, "max_copy")):
+            if cosine > request.max_copy and index not in dropped:
+                dropped[index] = "copies", f"its cosine with the query is {cosine:.5f}, above {request.max_copy:g}"
+        left = [index for index in left if index not in dropped]
     if request.distinct is not None:
         left = _distinct(hits, left, _required(vectors, "distinct"), request.distinct, dropped)
     # Rounds look beyond the nearest, or a rare label would have no turn.
@@ -82,7 +95,7 @@ def select(
     chosen = choose(
         similarities,
         considered,
-        request.k,
+        num_chosen or request.k,
         diversity=request.diversity or 0.0,
         vectors=_required(vectors, "diversity") if request.diversity else None,
         labels=_required(labels, "balance") if request.balance else None,
@@ -125,6 +138,13 @@ def _distinct(
         else:
             kept.append(index)
     return kept
+
+
+def cosines(vectors: NDArray[np.float64], vector: NDArray[np.floating]) -> list[float]:
+    """Return the cosine of each vector, float64 [count, dimension], with one, [dimension]; rounded to 5 decimals."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
+    products = np.einsum("vd,d->v", vectors, vector.astype(np.float64))
+    return [float(value) for value in np.round(products / np.where(lengths > 0, lengths, 1.0), DECIMALS)]
 
 
 def _required(value: _Value | None, name: str) -> _Value:

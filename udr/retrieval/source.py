@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol, Unpack
 
-from udr.retrieval.types import Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest
 from udr.types import Fields
 
 
@@ -15,7 +15,7 @@ class AsyncDemonstrationSource(Protocol):
         self,
         task: str | None = None,
         input: Fields | str | None = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return k demonstrations for an input; ``RetrievalRequest`` documents the arguments.
@@ -39,7 +39,7 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
         self,
         task: str | None = None,
         input: Fields | str | None = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Return k demonstrations for an input, as ``aretrieve``."""
@@ -51,7 +51,7 @@ class DemonstrationSource(AsyncDemonstrationSource, Protocol):
         self,
         task: str | None = None,
         input: Fields | str | None = None,
-        k: int = 8,
+        k: int = DEFAULT_K,
         **options: Unpack[RetrievalOptions],
     ) -> Retrieval:
         """Call ``retrieve`` in a thread."""

@@ -16,6 +16,13 @@ Stage = Literal["exclude", "copies", "max_similarity", "min_similarity", "distin
 """A stage between the index and a prompt, in their order."""
 
 
+class DefaultK(int):
+    """The number of demonstrations if a request names none: fewer if the pools searched have fewer."""
+
+
+DEFAULT_K = DefaultK(8)
+
+
 class JsonObject:
     """A dataclass that is a JSON object: its fields by name, in order, without those that equal their default."""
 
@@ -75,9 +82,11 @@ class RetrievalRequest:
         task: search this task's pool.
         family: search the pools of this family.
         scope: ``"all"`` searches every pool.
-        k: how many demonstrations; from 1 to the size of the pools searched.
+        k: how many demonstrations; from 1 to the size of the pools searched. By default 8, or all if there are fewer.
         exclude: ids to exclude.
         keep_copies: allow the query itself and copies of it in the result; by default they are excluded.
+        max_copy: from 0 to 1: in every mode, exclude near copies of the query: demonstrations whose cosine with the
+            query, read as a demonstration, is above this; the next ones replace them.
         min_similarity: exclude demonstrations less similar than this; the result may then have fewer than k, or none.
         max_similarity: exclude demonstrations more similar than this; the next ones replace them.
         mode: what ranks: ``dense`` the encoder's similarity, ``bm25`` the words shared with the input, ``hybrid`` both,
@@ -90,15 +99,17 @@ class RetrievalRequest:
         candidates: how many of the nearest diversity chooses from, and how many are explained; at least k. None is four
             times k, and at least 50.
         explain: report the outcome for each candidate; see ``Retrieval.decisions``.
+        fill: return more than k, up to ``candidates``, so that a prompt with room left can show them, too.
     """
 
     input: Fields | str
     task: str | None = None
     family: str | None = None
     scope: str | None = None
-    k: int = 8
+    k: int = DEFAULT_K
     exclude: Sequence[str] = ()
     keep_copies: bool = False
+    max_copy: float | None = None
     min_similarity: float | None = None
     max_similarity: float | None = None
     mode: Mode = "dense"
@@ -107,6 +118,7 @@ class RetrievalRequest:
     balance: bool = False
     candidates: int | None = None
     explain: bool = False
+    fill: bool = False
 
     @classmethod
     def of(
@@ -123,6 +135,7 @@ class SelectionOptions(TypedDict, total=False):
 
     exclude: Sequence[str]
     keep_copies: bool
+    max_copy: float | None
     min_similarity: float | None
     max_similarity: float | None
     mode: Mode
@@ -131,6 +144,7 @@ class SelectionOptions(TypedDict, total=False):
     balance: bool
     candidates: int | None
     explain: bool
+    fill: bool
 
 
 class RetrievalOptions(SelectionOptions, total=False):
@@ -138,6 +152,9 @@ class RetrievalOptions(SelectionOptions, total=False):
 
     family: str | None
     scope: str | None
+
+
+Scale = Literal["cosine", "dot", "bm25", "reciprocal_ranks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,12 +186,19 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
         demonstrations: in the order of choice: the nearest first, ties by id, unless diversity or balance reorder.
         index_version: the version of the index they are from.
         model: the name of the encoder.
+        scale: what the similarities are: ``cosine`` or ``dot`` of vectors; ``bm25``, scores without an upper bound; or
+            ``reciprocal_ranks``, sums of 1 / (60 + rank) over the fused rankings, at most 0.033.
+        copies: how many demonstrations are left out as copies of the query, near ones included.
+        k: how many were requested, if the request fills; the others follow for a prompt with room left.
         decisions: the outcome for each candidate, nearest first; empty unless the request explains.
     """
 
     demonstrations: tuple[RetrievedDemonstration, ...]
     index_version: str
     model: str
+    scale: Scale = "cosine"
+    copies: int = 0
+    k: int | None = None
     decisions: tuple[Decision, ...] = ()
 
     @overload

@@ -78,9 +78,12 @@ Input = Annotated[
 
 class _Query(Body):
     input: Input
-    k: int = Field(default=8, ge=1)
+    k: int = Field(default=8, ge=1, description="How many; if absent, 8 or all if there are fewer.")
     exclude: list[str] = Field(default=[], description="Ids to leave out.")
     keep_copies: bool = Field(default=False, description="Do not leave out the query itself and copies of it.")
+    max_copy: float | None = Field(
+        default=None, ge=0, le=1, description="Leave out near copies of the query: with a cosine above this."
+    )
     min_similarity: float | None = Field(default=None, description="Leave out demonstrations less similar than this.")
     max_similarity: float | None = Field(default=None, description="Leave out demonstrations more similar than this.")
     mode: Mode = Field(
@@ -97,6 +100,7 @@ class _Query(Body):
         default=None, ge=1, description="How many candidates diversity chooses from, and explain explains."
     )
     explain: bool = Field(default=False, description="Say what happened to each candidate.")
+    fill: bool = Field(default=False, description="Also the next nearest, up to candidates, for a prompt with room.")
 
     def to_request(self) -> RetrievalRequest:
         """Return the core's request; its own checks come later."""

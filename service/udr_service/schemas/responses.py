@@ -4,11 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from udr.retrieval import Stage
+from udr.retrieval import Scale, Stage
 
 
 def _absent(value: object) -> bool:
     return value is None or value == []
+
+
+def _zero(value: object) -> bool:
+    return value == 0
 
 
 def _is_none(value: object) -> bool:
@@ -66,6 +70,11 @@ class RetrieveAnswer(AnswerBody):
     demonstrations: list[DemonstrationAnswer]
     index_version: str
     model: str
+    scale: Scale = Field(
+        default="cosine", description="What the similarities are; reciprocal_ranks are sums of 1 / (60 + rank)."
+    )
+    copies: int = Field(default=0, description="Demonstrations left out as copies of the query, near ones included.")
+    k: int | None = Field(default=None, exclude_if=_absent, description="How many were requested, if more are filled.")
     decisions: Decisions = []
 
 
@@ -125,6 +134,17 @@ class TruncationAnswer(AnswerBody):
     length: int = Field(description="Characters before the cut.")
 
 
+class PartTokensAnswer(AnswerBody):
+    """The tokens of a prompt by part; see ``udr.prompts.PartTokens``."""
+
+    instruction: int
+    listing: int
+    demonstrations: int
+    query: int
+    joins: int
+    reserve: int
+
+
 class PromptAnswer(AnswerBody):
     """A prompt that fits its budget: ``prompt``, ``messages`` or ``records``, by the request's format."""
 
@@ -137,6 +157,9 @@ class PromptAnswer(AnswerBody):
         default=[], exclude_if=_absent, description="Texts in the data that the tokenizer reads as special tokens."
     )
     truncated: TruncationAnswer | None = Field(default=None, exclude_if=_absent)
+    filled: int = Field(default=0, exclude_if=_zero, description="Demonstrations beyond k that fill the budget.")
+    copies: int = Field(default=0, exclude_if=_zero, description="Demonstrations left out as copies of the query.")
+    parts: PartTokensAnswer | None = Field(default=None, exclude_if=_absent, description="The tokens by part.")
     decisions: Decisions = []
     index_version: str
     model: str

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from udr.retrieval import Plan, Retrieval, Retriever
 from udr.search import Vectors
@@ -47,7 +47,10 @@ class JobResult:
 
 def weight(job: EncodeJob) -> int:
     """Return about how many tokens a job encodes, at least 1."""
-    return 1 if _role(job) is None else 1 + len(job.text) // _CHARACTERS_PER_TOKEN
+    characters = 0 if _role(job) is None else len(job.text)
+    if isinstance(job, Plan) and job.copy_text is not None:
+        characters += len(job.copy_text)
+    return 1 + characters // _CHARACTERS_PER_TOKEN
 
 
 def _role(job: EncodeJob) -> Role | None:
@@ -59,10 +62,22 @@ def _role(job: EncodeJob) -> Role | None:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """An encoded batch: a vector per job, float32 [dimension], or None if it needs none; and the seconds it took."""
+    """An encoded batch.
+
+    Attributes:
+        vectors: a vector per job, float32 [dimension], or None if it needs none.
+        seconds: the time it took.
+        copies: by position, the vectors of queries as demonstrations.
+    """
 
     vectors: Sequence[Vectors | None]
     seconds: float
+    copies: Mapping[int, Vectors] = field(default_factory=dict)
+
+    def single(self, position: int) -> "Encoded":
+        """Return the part of one job, as a batch of its own."""
+        copies = {0: self.copies[position]} if position in self.copies else {}
+        return Encoded([self.vectors[position]], self.seconds, copies)
 
 
 def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
@@ -79,7 +94,9 @@ def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
     vectors: dict[int, Vectors] = {}
     for role, chosen in positions.items():
         vectors |= zip(chosen, retriever.encode([jobs[position].text for position in chosen], role), strict=True)
-    return Encoded([vectors.get(position) for position in range(len(jobs))], time.perf_counter() - started)
+    texts = {n: job.copy_text for n, job in enumerate(jobs) if isinstance(job, Plan) and job.copy_text is not None}
+    copies = dict(zip(texts, retriever.encode(list(texts.values()), "demonstration"), strict=True)) if texts else {}
+    return Encoded([vectors.get(position) for position in range(len(jobs))], time.perf_counter() - started, copies)
 
 
 def search(retriever: Retriever, jobs: Sequence[EncodeJob], encoded: Encoded) -> tuple[list[Result], BatchCost]:
@@ -90,7 +107,8 @@ def search(retriever: Retriever, jobs: Sequence[EncodeJob], encoded: Encoded) ->
     if plans:
         own = (encoded.vectors[position] for position in plans)
         vectors = {n: vector for n, vector in enumerate(own) if vector is not None}
-        results |= zip(plans, retriever.search(list(plans.values()), vectors), strict=True)
+        copies = {n: encoded.copies[position] for n, position in enumerate(plans) if position in encoded.copies}
+        results |= zip(plans, retriever.search(list(plans.values()), vectors, copies), strict=True)
     cost = BatchCost(encoded.seconds, time.perf_counter() - started, len(jobs), sum(map(weight, jobs)))
     return [results[position] for position in range(len(jobs))], cost
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from starlette.requests import Request
@@ -13,7 +13,7 @@ from starlette.types import Scope
 from udr.client import TIMEOUT
 from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompts import BuildingOptions, PromptBuilder
-from udr.retrieval import Retrieval, RetrievalRequest
+from udr.retrieval import DefaultK, Retrieval, RetrievalRequest
 from udr_service.errors import KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
@@ -180,6 +180,8 @@ class RequestContext:
 
     def _plan(self, request: RetrievalRequest) -> EncodeJob | RequestError:
         settings = self.service.settings
+        if isinstance(request.k, DefaultK):
+            request = replace(request, k=DefaultK(min(request.k, settings.max_k)))
         for name, value, limit in (
             ("k", request.k, settings.max_k),
             ("candidates", request.candidates or 0, settings.max_candidates),

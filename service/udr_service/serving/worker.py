@@ -172,8 +172,8 @@ class Worker:
         try:
             results, cost = search(batch.retriever, batch.jobs, encoded)
         except BaseException as error:
-            for single, vector in zip(batch.split(error), encoded.vectors, strict=False):
-                self._search(single, Encoded([vector], encoded.seconds), pace)
+            for position, single in enumerate(batch.split(error)):
+                self._search(single, encoded.single(position), pace)
             return
         batch.loop.call_soon_threadsafe(self._resolve, batch, results, cost, pace)
 

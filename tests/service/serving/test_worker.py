@@ -43,7 +43,7 @@ class FakeRetriever:
             self.encoded.release()
         return np.array([[len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 1)
 
-    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors]) -> list[str]:
+    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: object) -> list[str]:
         assert self.search_go.wait(10)
         self.searches.append(len(plans))
         if any(plan.text == "unsearchable" for plan in plans):

@@ -52,7 +52,7 @@ def test_retrieve_sends_only_what_differs_from_the_defaults(connect: Connect) ->
     service = ok(RETRIEVAL.to_json())
     options: dict[str, Any] = {"family": "topic", "input": "Who ?", "exclude": ["a"], "min_similarity": 0.0}
     assert connect(service).retrieve(**options) == RETRIEVAL
-    assert body_of(service) == {**options, "k": 8}
+    assert body_of(service) == options
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
@@ -60,7 +60,7 @@ def test_prompt_sends_its_budget_and_reads_every_format(connect: Connect, prompt
     service = ok(prompt.to_json())
     assert connect(service).prompt("trec", "Who ?", budget=64, reserve=8, format="messages", seed=3) == prompt
     expected = {"budget": 64, "reserve": 8, "format": "messages", "seed": 3}
-    assert body_of(service) == {**expected, "task": "trec", "input": "Who ?", "k": 8, "exclude": []}
+    assert body_of(service) == {**expected, "task": "trec", "input": "Who ?", "exclude": []}
 
 
 @pytest.mark.parametrize("id", ["1", "a/b", "..", ".", "a b?c#d%25", "é🙂", "{x}", "\\"])
@@ -142,7 +142,7 @@ def test_a_batch_sends_its_requests_like_single_ones(connect: Connect) -> None:
     assert request.headers["Content-Type"] == "application/json"
     assert body_of(service)["requests"] == [
         {"task": "t", "input": {"a": "b"}, "k": 3, "exclude": []},
-        {"scope": "all", "input": "x", "k": 8, "exclude": ["n"], "min_similarity": 0.5, "mode": "bm25"},
+        {"scope": "all", "input": "x", "exclude": ["n"], "min_similarity": 0.5, "mode": "bm25"},
     ]
 
 

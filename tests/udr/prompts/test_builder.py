@@ -14,7 +14,7 @@ from tests.fakes import QUESTIONS
 from udr.data import Task, formatting, parse_task
 from udr.errors import InvalidInputError, TooLongError
 from udr.prompts import BuildingOptions, Format, Layout, Order, Prompt, PromptBuilder, SpecialToken, Truncation
-from udr.retrieval import RetrievalOptions, RetrievalRequest, RetrievedDemonstration
+from udr.retrieval import Retrieval, RetrievedDemonstration
 from udr.types import Row, TokenCount
 
 
@@ -195,8 +195,27 @@ def test_json_has_one_form_of_the_prompt(format: Format) -> None:
         Format.RECORDS: {"records": list(prompt.records or ())},
     }
     shown = {"id": "q0", "task": "questions", "similarity": 0.9, "rank": 1, "tokens": 12}
-    expected = {**content[format], "tokens": prompt.tokens, "demonstrations": [shown]}
+    parts = prompt.parts.to_json() if prompt.parts else {}
+    expected = {**content[format], "tokens": prompt.tokens, "demonstrations": [shown], "parts": parts}
     assert json.dumps(prompt.to_json()) == json.dumps(expected)
+
+
+@pytest.mark.parametrize("format", Format)
+def test_tokens_are_reported_by_part(format: Format) -> None:
+    prompt = build(questions(3, 5), format, list_options=True, reserve=7, message_tokens=2)
+    assert prompt.parts is not None
+    parts = prompt.parts.to_json()
+    # 'Options:' and three labels, each after a dash; the question and 'Question: ... Answer type:'.
+    assert (parts.pop("reserve"), parts["instruction"], parts["listing"], parts["query"]) == (7, 9, 7, 11)
+    assert parts["demonstrations"] == sum(demonstration.tokens for demonstration in prompt.demonstrations)
+    assert sum(int(str(tokens)) for tokens in parts.values()) == prompt.tokens
+
+
+def test_a_prompt_with_room_left_is_filled() -> None:
+    shown = Retrieval(demonstrations=tuple(questions(3, 30, 4, 5)), index_version="v", model="m", k=2, copies=3)
+    prompt = build(shown, budget=BARE + 7 + 8 + 9)
+    assert (ids(prompt), prompt.filled, prompt.copies) == (["q3", "q2", "q0"], 2, 3)
+    assert build(replace(shown, k=None), budget=BARE + 7 + 8 + 9).filled == 0
 
 
 def test_records_have_fields_and_target_in_the_order_shown() -> None:
@@ -382,7 +401,7 @@ def test_the_best_that_fit_are_shown_within_the_budget(
 def test_prompts_are_the_same_in_every_process() -> None:
     labels = [replace(d, target=("person", "place")[n % 3 == 0]) for n, d in enumerate(questions(3, 9, 5, 7, 2))]
     prompts = [
-        build(labels, format, budget=BARE + 30, order=order, layout=layout, seed=5).to_json()
+        replace(build(labels, format, budget=BARE + 30, order=order, layout=layout, seed=5), parts=None).to_json()
         for order in Order
         for layout in Layout
         for format in Format
