@@ -13,7 +13,7 @@ from pathlib import Path
 
 from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, whole_folder, write_atomically
-from udr.models import SentenceEncoder, hub
+from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, RankedExample, encoder_neighbours, first_neighbours, rank_candidates
 from udr_training.config import RunConfig
@@ -50,7 +50,7 @@ class Run:
     ) -> None:
         # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
-        starting_model(config.train, config.train.model)
+        model = starting_model(config.train, config.train.model)
         self._feedback = FeedbackRun(
             path,
             collection,
@@ -64,9 +64,15 @@ class Run:
             },
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
+        self._window = TextWindow.of(model.max_seq_length, hub.locate(config.train.model))
 
     def finish(self) -> Path:
         """Complete the run, and return the folder of the final model."""
+        for name, task in self.tasks.items():
+            long = LongTexts(self._window)
+            long.add([formatting.encoder_demonstration(task.pool.task, row) for row in task.pool.rows])
+            if notice := long.notice():
+                _LOG.warning("task %s: %s", name, notice)
         model = None
         for number in range(self.config.train.iterations):
             model = self._iterate(number, model)

@@ -13,7 +13,7 @@ demonstration. Two fingerprints change with these rules.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from udr.data.task import Kind, Metric, Task, TaskFamily, Template
 from udr.errors import InvalidInputError
@@ -38,6 +38,11 @@ def input_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the formatted input; ``{choices}`` means the row's choices unless a field has that name."""
     values = {name: value_text(value) for name, value in input.items()}
     return task.input.render({"choices": value_text(choices), **values} if choices else values)
+
+
+def encoder_input(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
+    """Return the input as the encoder reads it: by the template ``encoder_input`` if the task has one."""
+    return input_text(task if task.encoder_input is None else replace(task, input=task.encoder_input), input, choices)
 
 
 def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
@@ -66,7 +71,8 @@ def encoder_query(instruction: str, text: str) -> str:
 
 def encoder_demonstration(task: Task, row: Row) -> str:
     """Return the encoder's text of a demonstration."""
-    return f"{task.instruction}\n{demonstration_text(task, row)}"
+    text = f"{encoder_input(task, row.input, row.choices)}\n{output_text(task, row.target)}"
+    return f"{task.instruction}\n{text}"
 
 
 def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
@@ -109,7 +115,7 @@ def prompt(instruction: str, demonstrations: Sequence[str], query: str) -> str:
 
 def row_query(task: Task, row: Row) -> str:
     """Return the encoder's text of a row as a query."""
-    return encoder_query(task.instruction, input_text(task, row.input, row.choices))
+    return encoder_query(task.instruction, encoder_input(task, row.input, row.choices))
 
 
 def check_input(task: Task, input: Fields | str) -> Fields:
@@ -154,9 +160,9 @@ class Wording:
         return encoder_query(self.instruction, self.input(input))
 
     def input(self, input: Fields | str) -> str:
-        """Return the formatted input without the instruction."""
+        """Return the input as the encoder reads it, without the instruction."""
         if self.task is not None:
-            return input_text(self.task, check_input(self.task, input))
+            return encoder_input(self.task, check_input(self.task, input))
         if not isinstance(input, str):
             raise InvalidInputError("a query over a family or over all tasks must be plain text; found fields")
         return input
@@ -164,7 +170,8 @@ class Wording:
     def demonstration(self, input: Fields | str) -> str:
         """Return the encoder's text of the query as a demonstration, up to the target, which is not known."""
         if self.task is not None:
-            return f"{self.instruction}\n{query_prompt(self.task, check_input(self.task, input))}"
+            lead, _ = _around_target(self.task)
+            return f"{self.query(input)}\n{lead.rstrip(' ')}"
         return self.query(input)
 
     def words(self, input: Fields | str) -> str:

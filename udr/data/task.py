@@ -13,7 +13,10 @@ from udr.types import Json
 _NAME = re.compile(r"[a-z0-9_-]+")
 # Any name that a column of data may have; one letter at least, so that {2} of a formula stays text.
 _FIELD = re.compile(r"\{([^{}\"\\\n]*[^\W\d_][^{}\"\\\n]*|_\w*)\}")
-_KEYS = tuple("name family kind instruction input output metric labels normalise verbalizer source".split())
+_KEYS = (
+    *("name", "family", "kind", "instruction", "input", "encoder_input", "output"),
+    *("metric", "labels", "normalise", "verbalizer", "source"),
+)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -72,6 +75,8 @@ class Task:
         kind: how the task is answered.
         instruction: what to do, in one sentence.
         input: the template of a query.
+        encoder_input: the template that the encoder reads in its place, with the same fields; None reads ``input``. An
+            encoder reads only the beginning of a long text, so put the fields that differ first.
         output: the template of an answer; contains ``{target}`` once and no other field.
         labels: the labels of a classification task, else empty.
         metric: the metric of its answers.
@@ -88,6 +93,7 @@ class Task:
     metric: Metric
     labels: tuple[str, ...] = ()
     normalise: Normalise | None = None
+    encoder_input: Template | None = None
     verbalizer: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -97,10 +103,20 @@ class Task:
 
     def to_json(self) -> dict[str, Json]:
         """Return the keys of a ``task.toml`` that define this task."""
-        keys = {field.name: getattr(self, field.name) for field in fields(self)}
-        keys |= {"input": self.input.source, "output": self.output.source}
-        keys |= {"labels": list(self.labels), "verbalizer": dict(self.verbalizer)}
-        return {key: value.value if isinstance(value, StrEnum) else value for key, value in keys.items() if value}
+        keys: dict[str, Json] = {
+            "name": self.name,
+            "family": self.family,
+            "kind": self.kind.value,
+            "instruction": self.instruction,
+            "input": self.input.source,
+            "encoder_input": self.encoder_input.source if self.encoder_input else None,
+            "output": self.output.source,
+            "metric": self.metric.value,
+            "labels": list(self.labels),
+            "normalise": self.normalise and self.normalise.value,
+            "verbalizer": dict(self.verbalizer),
+        }
+        return {key: value for key, value in keys.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,7 @@ def parse_task(values: Mapping[str, object], path: Path | None = None) -> Task:
         metric=_choice(keys, "metric", Metric),
         labels=labels,
         normalise=_choice(keys, "normalise", Normalise) if "normalise" in values else None,
+        encoder_input=_encoder_template(keys) if "encoder_input" in values else None,
         verbalizer=_verbalizer(keys, labels),
     )
 
@@ -156,11 +173,26 @@ def _choice(keys: Keys, key: str, kind: type[_Choice]) -> _Choice:
     return kind(value)
 
 
-def _template(keys: Keys, key: str, needed: str, valid: Callable[[list[str]], bool]) -> Template:
-    source = keys.text(key)
-    if not valid(_FIELD.findall(source)):
-        raise keys.error(key, f"must contain {needed}, found {source!r}")
-    return Template(source)
+def _input_template(keys: Keys) -> Template:
+    template = Template(keys.text("input"))
+    if not template.fields:
+        raise keys.error("input", f"must contain at least one {{field}}, found {template.source!r}")
+    return template
+
+
+def _encoder_template(keys: Keys) -> Template:
+    template, fields = Template(keys.text("encoder_input")), Template(keys.text("input")).fields
+    if set(template.fields) != set(fields):
+        message = f"must contain the fields of input, {', '.join(fields)}; found {', '.join(template.fields) or 'none'}"
+        raise keys.error("encoder_input", message)
+    return template
+
+
+def _output_template(keys: Keys) -> Template:
+    template = Template(keys.text("output"))
+    if _FIELD.findall(template.source) != ["target"]:
+        raise keys.error("output", f"must contain {{target}} once and no other field, found {template.source!r}")
+    return template
 
 
 def _labels(keys: Keys, kind: Kind) -> tuple[str, ...]:

@@ -17,3 +17,4 @@ from .token_counter import (
 )
 from .tokenizer import FileTokenizer as FileTokenizer, load_tokenizer as load_tokenizer
 from .transformers_tokenizer import TransformersTokenizer as TransformersTokenizer
+from .window import LongTexts as LongTexts, TextWindow as TextWindow

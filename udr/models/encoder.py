@@ -13,6 +13,7 @@ from udr.data import ENCODER_WORDING
 from udr.errors import ModelError, optional_import, reason
 from udr.models import hub
 from udr.models.device import best_device
+from udr.models.window import TextWindow
 from udr.search import Metric, Vectors
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ class SentenceEncoder:
         if metric not in ("cosine", "dot"):
             raise ModelError(f"model {self.name!r} compares by {metric}; udr supports cosine and dot")
         return cast("Metric", metric)
+
+    @cached_property
+    def window(self) -> TextWindow | None:
+        """The longest text that it reads whole; None if it has no limit, or it is not known."""
+        return TextWindow.of(self.model.max_seq_length, self.path)
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """See ``Encoder.encode_queries``."""

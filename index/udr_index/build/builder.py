@@ -13,7 +13,7 @@ from pathlib import Path
 from udr import store
 from udr.data import ENCODER_WORDING, Collection, open_collection
 from udr.files import canonical_json
-from udr.models import Encoder, LoadedTokenizer, SentenceEncoder, hub, load_tokenizer
+from udr.models import Encoder, LoadedTokenizer, LongTexts, SentenceEncoder, hub, load_tokenizer
 from udr.search import RULE
 from udr.types import Json
 from udr_index.build.config import BuildConfig
@@ -60,7 +60,13 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     check_kind(config.kind, encoder.dimension)
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"
     folders = collection.tasks.values()
-    with lock_index(config.out), ingest(rows_path, folders, config.pool, config.seed, read.advance) as rows:
+    long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
+    with (
+        lock_index(config.out),
+        ingest(rows_path, folders, config.pool, config.seed, read.advance, long.add) as rows,
+    ):
+        if notice := long.notice():
+            _LOG.warning("%s: %s", config.tasks, notice)
         manifest, vectors = _identify(_describe(config, collection, encoder, tokenizer, rows.sizes), rows)
         folder = store.version_path(config.out, manifest.version)
         encoded = 0

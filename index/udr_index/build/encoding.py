@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from udr.data import demonstration_text
 from udr.errors import ModelError
 from udr.files import write_atomically
 from udr.models import Encoder, LoadedTokenizer
@@ -99,6 +100,15 @@ class TaskEncoding:
 
     def token_counts(self, tokenizer: LoadedTokenizer, advance: Advance) -> Iterator[int]:
         """Yield the number of tokens of each row, as prompts show it."""
+        task = self.part.task
+        if task.encoder_input is not None:
+            # The encoder reads another text, so its keys do not identify what a prompt shows.
+            for start in range(0, self.part.count, self.config.batch_size):
+                rows = self.table.rows(task.name, range(start, min(start + self.config.batch_size, self.part.count)))
+                counts = tokenizer.counts_inside([demonstration_text(task, row) for row in rows])
+                advance(len(counts), len(counts))
+                yield from counts
+            return
         for start in range(0, self.part.count, self.config.batch_size):
             keys, known = self.table.text_keys(self._task, start, start + self.config.batch_size), dict[bytes, int]()
             if self.previous is not None:

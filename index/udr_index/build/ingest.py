@@ -46,12 +46,18 @@ class IngestedRows:
 
 @contextmanager
 def ingest(
-    path: Path, folders: Iterable[TaskFolder], size: int | None, seed: int, advance: Callable[[int], object]
+    path: Path,
+    folders: Iterable[TaskFolder],
+    size: int | None,
+    seed: int,
+    advance: Callable[[int], object],
+    on_texts: Callable[[Sequence[str]], object] = lambda _: None,
 ) -> Iterator[IngestedRows]:
     """Write the training rows of tasks to a new table. The same rows in any order give the same bytes.
 
     The files ``path`` and ``<path>.incoming`` are replaced, and deleted at the end. At most ``size`` rows of each task
-    are taken, sampled by seed; None takes all. ``advance`` is called with the number of rows read since the last call.
+    are taken, sampled by seed; None takes all. ``advance`` is called with the number of rows read since the last call,
+    and ``on_texts`` with the texts of these rows as the encoder reads them.
 
     Raises:
         DataError: a file is missing or empty, or a row is invalid.
@@ -63,7 +69,7 @@ def ingest(
             connection.create_function("place", 1, lambda id: sample_hash(seed, id), deterministic=True)
             with connection:
                 for folder in folders:
-                    _read(connection, folder, advance)
+                    _read(connection, folder, advance, on_texts)
                     if size is not None:
                         connection.execute(_SAMPLE, {"task": folder.task.name, "size": size})
             with closing(open_unsafe(path, SCHEMA)) as table:
@@ -76,16 +82,24 @@ def ingest(
         _delete(path, incoming)
 
 
-def _read(connection: sqlite3.Connection, folder: TaskFolder, advance: Callable[[int], object]) -> None:
-    task, path, count = folder.task, folder.file("train"), 0
+def _read(
+    connection: sqlite3.Connection,
+    folder: TaskFolder,
+    advance: Callable[[int], object],
+    on_texts: Callable[[Sequence[str]], object],
+) -> None:
+    task, path, count, texts = folder.task, folder.file("train"), 0, list[str]()
 
     def records() -> Iterator[tuple[str | bytes, ...]]:
         nonlocal count
         for count, (_, row) in enumerate(numbered_rows(task, path), start=1):
             text = encoder_demonstration(task, row)
             yield *record(task, row, text), text
+            texts.append(text)
             if count % _REPORT_EVERY == 0:
                 advance(_REPORT_EVERY)
+                on_texts(texts)
+                texts.clear()
 
     try:
         connection.executemany("INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)", records())
@@ -97,6 +111,7 @@ def _read(connection: sqlite3.Connection, folder: TaskFolder, advance: Callable[
     if not count:
         raise no_row(task, path)
     advance(count % _REPORT_EVERY)
+    on_texts(texts)
 
 
 def _delete(*paths: Path) -> None:

@@ -4,6 +4,8 @@ from .context_window import load_window as load_window
 from .cosine_pairs import Alike as Alike, alike as alike, alike_to as alike_to
 from .duplicates import copies_within as copies_within, leaks as leaks
 from .findings import Finding as Finding, Kind as Kind, Severity as Severity
-from .near_duplicates import encode as encode, near_duplicates as near_duplicates, near_leaks as near_leaks
+from .near_duplicates import (
+    cut_by_encoder as cut_by_encoder, encode as encode, near_duplicates as near_duplicates, near_leaks as near_leaks,
+)
 from .splits import Split as Split, open_tasks as open_tasks
 from .stats import Lengths as Lengths, collect as collect

@@ -8,10 +8,10 @@ from udr.models import DEFAULT_ENCODER, Encoder, SentenceEncoder
 from udr.types import Json
 from udr_index.quality.config import NEAR, CheckConfig
 from udr_index.quality.context_window import load_window, too_long
-from udr_index.quality.coverage import empty_fields, skewed_labels
+from udr_index.quality.coverage import empty_fields, odd_ids, similar_labels, skewed_labels
 from udr_index.quality.duplicates import copies_within, leaks
 from udr_index.quality.findings import Finding, Kind, Severity
-from udr_index.quality.near_duplicates import EncodedSplit, encode, near_duplicates, near_leaks
+from udr_index.quality.near_duplicates import EncodedSplit, cut_by_encoder, encode, near_duplicates, near_leaks
 from udr_index.quality.splits import SPLITS, Split, open_tasks, read_splits
 
 MAX_ERRORS = 20
@@ -78,16 +78,16 @@ def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
                 continue
             num_rows += len(rows)
             splits.append(split := Split(folder.task, name, rows))
-            findings += [*empty_fields(split), *copies_within(split)]
+            findings += [*empty_fields(split), *odd_ids(split), *copies_within(split)]
             if name == "train":
-                findings += skewed_labels(split, config.skew)
+                findings += [*similar_labels(split), *skewed_labels(split, config.skew)]
             if window is not None:
                 findings += too_long(split, window)
             for earlier in splits[:-1]:
                 findings += leaks(split, earlier)
             if encoder is not None:
                 encoded.append(vectors := encode(split, encoder))
-                findings += near_duplicates(vectors, near)
+                findings += [*cut_by_encoder(vectors), *near_duplicates(vectors, near)]
                 for before in encoded[:-1]:
                     findings += near_leaks(vectors, before, near)
     names = {*tasks.folders, *tasks.errors}

@@ -1,9 +1,10 @@
-"""Empty fields, and labels that few rows or none have."""
+"""Empty fields, ids that are hard to read, and labels that few rows or none have, or that look alike."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from udr.data import Kind as TaskKind
+from udr.search import folded
 from udr_index.plural import counted
 from udr_index.quality.findings import Finding, Kind
 from udr_index.quality.splits import Split
@@ -27,6 +28,25 @@ def empty_fields(split: Split) -> Iterator[Finding]:
         if ids := blank.get(name):
             message = f"{split.part(len(ids))} no text in the field {name!r}; fill it in, unless that is intended"
             yield split.finding(Kind.EMPTY_FIELD, len(ids), message, [(id,) for id in ids])
+
+
+def odd_ids(split: Split) -> Iterator[Finding]:
+    """Yield the ids with line breaks or other control characters, or with spaces at an end."""
+    odd = [(row.id,) for row in split.rows if not row.id.isprintable() or row.id != row.id.strip()]
+    if odd:
+        message = f"{split.part(len(odd))} an id with line breaks, control characters or outer spaces; choose plain ids"
+        yield split.finding(Kind.ODD_ID, len(odd), message, odd)
+
+
+def similar_labels(split: Split) -> Iterator[Finding]:
+    """Yield the labels that differ only in case or spaces, which a language model's answer seldom tells apart."""
+    groups: dict[str, list[str]] = {}
+    for label in split.task.labels:
+        groups.setdefault("".join(folded(label).split()), []).append(label)
+    for group in groups.values():
+        if len(group) > 1:
+            message = f"the labels {', '.join(map(repr, group))} differ only in case or spaces; make them one"
+            yield split.finding(Kind.SIMILAR_LABELS, len(group), message, labels=group)
 
 
 def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:

@@ -31,11 +31,17 @@ class Kind(StrEnum):
     MISSING_LABEL = "missing_label"
     LABEL_SKEW = "label_skew"
     TOO_LONG = "too_long"
+    CUT_BY_ENCODER = "cut_by_encoder"
+    SIMILAR_LABELS = "similar_labels"
+    ODD_ID = "odd_id"
     LEAK = "leak"
     NEAR_LEAK = "near_leak"
 
 
-_WARNINGS = "empty_field several_answers other_choices near_duplicate missing_label label_skew near_leak".split()
+_WARNINGS = (
+    "empty_field several_answers other_choices near_duplicate missing_label label_skew cut_by_encoder similar_labels "
+    "odd_id near_leak"
+).split()
 _NEAR = {Kind.NEAR_DUPLICATE, Kind.NEAR_LEAK}
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from udr.data import Kind as TaskKind
-from udr.models import Encoder
+from udr.models import Encoder, LongTexts, SentenceEncoder
 from udr.search import Vectors
 from udr_index.build import encode_by_length
 from udr_index.plural import counted
@@ -26,23 +26,40 @@ _BATCH_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class EncodedSplit:
-    """A split, and vectors of unit length of the rows at some positions: of copies, only the first is encoded."""
+    """A split, and vectors of unit length of the rows at some positions.
+
+    Of copies, only the first is encoded. Inputs that exceed the encoder's window are left out: two of them may differ
+    only in what the encoder does not read. ``keys`` are the copy keys of the rows.
+    """
 
     split: Split
     positions: Sequence[int]
+    keys: Sequence[bytes]
     vectors: Vectors
+    long: LongTexts
 
 
 def encode(split: Split, encoder: Encoder) -> EncodedSplit:
     """Encode the inputs of a split."""
     started = time.monotonic()
-    positions = [group[0] for group in split.copies.values()]
+    long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
+    first = {key: group[0] for key, group in split.copies.items()}
+    cut = long.add([split.inputs[position] for position in first.values()])
+    keys = [key for key, exceeds in zip(first, cut, strict=True) if not exceeds]
+    positions = [first[key] for key in keys]
     texts = [split.inputs[position] for position in positions]
     vectors = encode_by_length(encoder, texts, split.task.name, _BATCH_SIZE)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     np.divide(vectors, norms, out=vectors, where=norms > 0)
     _log.info("encoded %s/%s: %d inputs, %.1f s", split.task.name, split.name, len(texts), time.monotonic() - started)
-    return EncodedSplit(split, positions, vectors)
+    return EncodedSplit(split, positions, keys, vectors, long)
+
+
+def cut_by_encoder(encoded: EncodedSplit) -> Iterator[Finding]:
+    """Yield the number of inputs that the encoder does not read whole, which are not compared."""
+    if notice := encoded.long.notice("different inputs"):
+        message = f"{notice}; these are not compared with others"
+        yield encoded.split.finding(Kind.CUT_BY_ENCODER, encoded.long.count, message)
 
 
 def near_duplicates(encoded: EncodedSplit, threshold: float) -> Iterator[Finding]:
@@ -65,8 +82,7 @@ def near_duplicates(encoded: EncodedSplit, threshold: float) -> Iterator[Finding
 def near_leaks(encoded: EncodedSplit, earlier: EncodedSplit, threshold: float) -> Iterator[Finding]:
     """Yield the rows of a split that are near to one of an earlier split, and copies of none."""
     split, other = encoded.split, earlier.split
-    # Vectors are in the order of `copies`.
-    new = [vector for vector, key in enumerate(split.copies) if key not in other.copies]
+    new = [vector for vector, key in enumerate(encoded.keys) if key not in other.copies]
     pairs = _nearest_first(alike_to(encoded.vectors[new], earlier.vectors, threshold))
     if pairs:
         ids = [

@@ -8,8 +8,9 @@ import pytest
 
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_collection, write_task
 from tests.index.quality.conftest import notes, report
-from tests.tiny_models import save_lm
+from tests.tiny_models import save_encoder, save_lm
 from udr.errors import ConfigError, ModelError
+from udr.models import SentenceEncoder
 from udr.types import Json
 from udr_index.quality import CheckConfig, Kind, Lengths, check, collect, load_window
 
@@ -196,3 +197,27 @@ def test_statistics_count_rows_words_fields_and_labels(tmp_path: Path) -> None:
     assert train.fields == {"text": 3} and train.labels == {"glad": 3, "sad": 1}
     _, test = collect(tmp_path / "tasks", tokenizer=str(save_lm(tmp_path / "lm"))).splits
     assert (test.input.longest, test.target.longest) == (len("Note: four"), len("glad"))
+
+
+def test_rows_that_the_encoder_cuts_are_not_called_duplicates(tmp_path: Path) -> None:
+    context = "the old castle stands by the lake " * 60
+    task = {**QUESTIONS, "input": "Context: {context}\nQuestion: {question}"}
+    rows: list[Mapping[str, Json]] = [
+        {"id": str(n), "input": {"context": context, "question": f"{word} is it?"}, "target": "place"}
+        for n, word in enumerate(("Where", "Whose", "What", "How old"))
+    ]
+    write_task(tmp_path / "tasks", task, train=rows)
+    encoder = SentenceEncoder.load(str(save_encoder(tmp_path / "model")), device="cpu")
+    kinds = {finding.kind: finding for finding in check(CheckConfig(tasks=tmp_path / "tasks"), encoder).findings}
+    assert Kind.NEAR_DUPLICATE not in kinds
+    assert kinds[Kind.CUT_BY_ENCODER].count == 4
+    assert "4 of 4 different inputs are longer than the encoder's" in kinds[Kind.CUT_BY_ENCODER].message
+
+
+def test_labels_that_look_alike_and_odd_ids_are_found(tmp_path: Path) -> None:
+    task = {**QUESTIONS, "labels": ["place", "Place ", "person"]}
+    rows = [{"id": id, "input": {"question": f"Where {id}?"}, "target": "place"} for id in ("a\nb", " c", "d e")]
+    write_task(tmp_path, task, train=rows)
+    found = {finding.kind: finding for finding in check(CheckConfig(tasks=tmp_path)).findings}
+    assert found[Kind.SIMILAR_LABELS].labels == ("place", "Place ")
+    assert found[Kind.ODD_ID].groups == (("a\nb",), (" c",))

@@ -1,14 +1,17 @@
 """Candidates: the demonstrations to score for each training query."""
 
 import hashlib
+import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from udr.data import Kind, Pool, copy_text, formatting
-from udr.models import Encoder
+from udr.models import Encoder, LongTexts, SentenceEncoder
 from udr.search import BM25Search, FaissSearch
 from udr.types import Row
+
+_LOG = logging.getLogger(__name__)
 
 Candidates = Mapping[str, tuple[str, ...]]
 """Demonstration ids by query id; never the query itself or a copy of it."""
@@ -37,10 +40,27 @@ def propose(
         random_share: the share of candidates drawn at random, 0 to 1.
     """
     nearest = candidate_pool.nearest(queries, neighbours, num_candidates - round(num_candidates * random_share))
+    warn_of_chance(candidate_pool, nearest, num_candidates - round(num_candidates * random_share))
     return {
         query.id: tuple(row.id for row in candidate_pool.filled(query, rows, num_candidates))
         for query, rows in zip(queries, nearest, strict=True)
     }
+
+
+def chance_share(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[Row]], count: int) -> float:
+    """Return the share of ``count`` neighbours per query that a search did not find, so that chance fills them in."""
+    wanted = min(count, candidate_pool.fewest) * len(nearest)
+    return max(0, wanted - sum(map(len, nearest))) / wanted if wanted else 0.0
+
+
+def warn_of_chance(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[Row]], count: int) -> None:
+    """Warn if a search found too few neighbours."""
+    if share := chance_share(candidate_pool, nearest, count):
+        _LOG.warning(
+            "task %s: the search finds too few neighbours, so %s of them are drawn at random",
+            candidate_pool.pool.task.name,
+            f"{share:.1%}",
+        )
 
 
 class CandidatePool:
@@ -113,6 +133,10 @@ def first_neighbours(pool: Pool) -> Neighbours:
 def encoder_neighbours(pool: Pool, encoder: Encoder) -> Neighbours:
     """Return an encoder's search over a pool."""
     demonstrations = [formatting.encoder_demonstration(pool.task, row) for row in pool.rows]
+    long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
+    long.add(demonstrations)
+    if notice := long.notice():
+        _LOG.warning("task %s, encoder %s: %s", pool.task.name, encoder.name, notice)
     index = FaissSearch(encoder.encode_demonstrations(demonstrations))
 
     def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ from udr_training.candidates import (
     first_neighbours,
     propose,
     rank_candidates,
+    warn_of_chance,
 )
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.retriever_names import BM25, ORACLE, RANDOM, model_of
@@ -69,6 +70,7 @@ class NamedRetriever:
             return [candidates.drawn(query)[:count] for query in queries]
         neighbours = bm25_neighbours(pool) if self._encoder is None else encoder_neighbours(pool, self._encoder)
         nearest = candidates.nearest(queries, neighbours, count)
+        warn_of_chance(candidates, nearest, count)
         # BM25 returns fewer for unknown words; the rest is drawn by seed.
         return [candidates.filled(query, rows, count) for query, rows in zip(queries, nearest, strict=True)]
 
