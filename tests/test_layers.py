@@ -19,7 +19,6 @@ ADAPTERS = {
     "dspy": "udr.integrations.dspy",
     "faiss": "udr.search.faiss_cpu udr.search.faiss_gpu",
     "fastapi": "udr_service.",
-    "filelock": "udr_index.lock",
     "gguf": "udr_training.",
     "httpx2": "udr.client. udr_training.feedback.remote.http",
     "huggingface_hub": "udr.models.hub",

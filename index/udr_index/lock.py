@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from udr.errors import ArtifactError, ConfigError, MissingExtraError
+from udr.errors import ConfigError
+from udr.files import locked
 from udr.store import VERSIONS
 
 
@@ -14,20 +15,11 @@ def lock_index(root: Path, wait_seconds: float = 0) -> Iterator[None]:
 
     Raises:
         ArtifactError: another command is running in it, and does not end in ``wait_seconds``.
-        ConfigError: the directory cannot be created.
+        ConfigError: the directory cannot be created, or its file system has no locks.
     """
-    try:
-        from filelock import FileLock, Timeout
-    except ImportError as error:
-        raise MissingExtraError("filelock", "index") from error
     try:
         (root / VERSIONS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{root}: cannot create the index directory ({error.strerror})") from error
-    try:
-        with FileLock(root / ".lock").acquire(timeout=wait_seconds):
-            yield
-    except Timeout as error:
-        raise ArtifactError(
-            f"{root}: another build, publish, prune or bench is running here; wait until it ends"
-        ) from error
+    with locked(root, wait_seconds):
+        yield

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from tests.fakes import HashEncoder
 from tests.index.build.test_faiss_index import DAMAGES
 from tests.index.builds import WORDS, build_index, write_places
 from tests.udr.search.test_faiss_gpu import FakeGpuFaiss
 from udr.errors import ArtifactError, ConfigError
+from udr.files import locked
 from udr.retrieval import Retriever
 from udr.search import ExactSearch, FaissGpu
 from udr.store import IndexVersion, SearchSettings, open_version, read_settings, verify, write_settings
@@ -86,8 +86,8 @@ def test_two_benches_keep_each_other_s_settings(version: IndexVersion) -> None:
 
 
 def test_bench_waits_for_other_commands(version: IndexVersion) -> None:
-    before, lock = settings_of(version), FileLock(version.path.parent.parent / ".lock")
-    with lock, pytest.raises(ArtifactError, match="another build, publish, prune or bench is running here"):
+    before, lock = settings_of(version), locked(version.path.parent.parent)
+    with lock, pytest.raises(ArtifactError, match="is in use by process"):
         list(bench(version, HashEncoder(), 0.5, queries=5, wait_seconds=0.1))
     assert settings_of(version) == before
 

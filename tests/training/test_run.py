@@ -12,7 +12,8 @@ from sentence_transformers import SentenceTransformer
 
 from tests.training.conftest import changed_copy
 from udr.data import open_collection
-from udr.errors import ConfigError, ModelError
+from udr.errors import ArtifactError, ConfigError, ModelError
+from udr.files import locked
 from udr.models import SentenceEncoder, hub
 from udr_training import Run
 from udr_training.config import CandidateConfig, RunConfig
@@ -58,6 +59,11 @@ def test_later_iterations_mine_with_the_trained_encoder_and_reuse_random_candida
         for query, candidates in queries.items():
             assert query not in candidates and len(candidates) == 6
             assert set(first[task][query]) & set(candidates)
+
+
+def test_one_process_at_a_time_works_on_a_run(trained_run: Path, tasks: Path, run_config: RunConfig) -> None:
+    with locked(trained_run), pytest.raises(ArtifactError, match=r"is in use by process .*; wait until it ends"):
+        Run(trained_run, open_collection(tasks), run_config).finish()
 
 
 def test_complete_run_is_not_repeated(trained_run: Path, tasks: Path, run_config: RunConfig) -> None:

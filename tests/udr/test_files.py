@@ -1,10 +1,16 @@
 """Files and folders that are complete or absent."""
 
+import errno
+import fcntl
+import multiprocessing
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from udr.files import canonical_json, sha256, whole_folder, write_atomically
+from udr.errors import ArtifactError, ConfigError
+from udr.files import canonical_json, locked, sha256, whole_folder, write_atomically
 
 
 def test_write_atomically_keeps_the_old_file_if_writing_fails(tmp_path: Path) -> None:
@@ -41,3 +47,46 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
         assert not folder.exists()
     assert [path.name for path in folder.iterdir()] == ["whole"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def hold(folder: Path, ready: Any, go: Any) -> None:
+    with locked(folder):
+        ready.set()
+        go.wait(20)
+
+
+def test_a_locked_folder_names_its_holder(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, ready, go))
+    process.start()
+    try:
+        assert ready.wait(20)
+        message = (
+            rf"{tmp_path}: is in use by process {process.pid} on {socket.gethostname()} \(.*\); wait until it ends"
+        )
+        with pytest.raises(ArtifactError, match=message), locked(tmp_path, 0.1):
+            pass
+    finally:
+        go.set()
+        process.join(20)
+    # A file that a killed process, or a copy of the folder, left behind is no lock.
+    assert (tmp_path / ".lock").read_text("utf-8").startswith("process")
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("number", "message"), [(errno.ENOTSUP, "its file system cannot lock files .*on a local disk")]
+)
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ConfigError, match=message), locked(tmp_path):
+        pass
+    with pytest.raises(ConfigError, match="No such file or directory; check the path"), locked(tmp_path / "none"):
+        pass

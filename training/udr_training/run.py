@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from udr.data import Collection, Pool, formatting
-from udr.files import canonical_json, whole_folder, write_atomically
+from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, RankedExample, encoder_neighbours, first_neighbours, rank_candidates
@@ -67,7 +67,15 @@ class Run:
         self._window = TextWindow.of(model.max_seq_length, hub.locate(config.train.model))
 
     def finish(self) -> Path:
-        """Complete the run, and return the folder of the final model."""
+        """Complete the run, and return the folder of the final model.
+
+        Raises:
+            ArtifactError: another process is working on the run.
+        """
+        with locked(self.folder.path):
+            return self._finish()
+
+    def _finish(self) -> Path:
         for name, task in self.tasks.items():
             long = LongTexts(self._window)
             long.add([formatting.encoder_demonstration(task.pool.task, row) for row in task.pool.rows])

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from udr.errors import ArtifactError, ConfigError
-from udr.files import canonical_json, write_atomically
+from udr.files import canonical_json, locked, write_atomically
 from udr.types import Json
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, from_toml, to_toml
 
 _LOG = logging.getLogger(__name__)
+
+_CLAIM_SECONDS = 5.0
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
 
@@ -46,10 +48,12 @@ class RunFolder:
             ConfigError: the directory belongs to a run with another configuration or other sources.
         """
         path = self.path / "config.toml"
-        if not path.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
-            write_atomically(path, to_toml(config).encode())
+        self.path.mkdir(parents=True, exist_ok=True)
+        # Two processes may start one run at the same time.
+        with locked(self.path, _CLAIM_SECONDS):
+            if not path.exists():
+                write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
+                write_atomically(path, to_toml(config).encode())
         existing, existing_sources = self.check(config), self.sources
         changed = [name for name in sources if existing_sources.get(name) != sources[name]]
         if changed:

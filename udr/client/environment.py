@@ -1,13 +1,15 @@
-"""The environment of an HTTP client: the variables that httpx2 reads, and errors that name them."""
+"""The environment of an HTTP client: the variables that httpx2 reads, and errors that name them.
+
+The service uses ``is_loopback`` without a client, so httpx2 is imported where it is used.
+"""
 
 import functools
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
-
-import httpx2
 
 from udr.errors import ConfigError, reason
 
@@ -34,6 +36,8 @@ def open_http(client: Callable[..., _Http], url: str, settings: Mapping[str, Any
     Raises:
         ConfigError: a variable names a proxy or a certificate file that cannot be used.
     """
+    import httpx2
+
     own: dict[str, Any] = {}
     try:
         if is_loopback(httpx2.URL(url).host):
@@ -54,8 +58,8 @@ def open_http(client: Callable[..., _Http], url: str, settings: Mapping[str, Any
 
 def proxy_for(url: str) -> str | None:
     """Return the environment variable and proxy through which httpx2 sends requests to a URL; None if it does not."""
-    parts = httpx2.URL(url)
-    if is_loopback(parts.host) or proxy_bypass(parts.netloc.decode()):
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc):
         return None
     proxies = getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"

@@ -16,5 +16,7 @@ from .token_counter import (
     ChatCounter as ChatCounter, LoadedTokenizer as LoadedTokenizer, Message as Message, TokenCounter as TokenCounter,
 )
 from .tokenizer import FileTokenizer as FileTokenizer, load_tokenizer as load_tokenizer
-from .transformers_tokenizer import TransformersTokenizer as TransformersTokenizer
+from .transformers_tokenizer import (
+    TransformersTokenizer as TransformersTokenizer, context_window as context_window,
+)
 from .window import LongTexts as LongTexts, TextWindow as TextWindow

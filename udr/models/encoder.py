@@ -1,6 +1,7 @@
 """The encoder: texts to vectors; the only file that imports sentence_transformers for inference."""
 
 import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from udr.models.query_tokenizer import QueryTokenizer
+
+_LOG = logging.getLogger(__name__)
 
 RECORD = "udr.json"
 """The file in a trained model's folder that records its encoder wording."""
@@ -86,6 +89,8 @@ class SentenceEncoder:
         if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
             raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
         _check_wording(name, path)
+        if not (path / "modules.json").is_file():
+            _LOG.warning("model %s has no pooling settings (modules.json); the mean of its tokens is used", name)
         device = best_device(device)
         try:
             # Explicit even for float32: the default is the precision of the saved weights.

@@ -48,6 +48,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
 
 
+def converted_gguf(path: Path) -> Path:
+    """Return the folder, which need not exist, of a GGUF file's model as Transformers reads it."""
+    return cache_folder() / "gguf" / fingerprint(path)
+
+
 def fingerprint(path: Path) -> str:
     """Return a hash of a model's folder or file (weights, tokenizer, pooling, prompts): 16 hex digits."""
     root = path.parent if path.is_file() else path

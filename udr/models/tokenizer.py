@@ -72,13 +72,20 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
 
     Args:
         name: a folder with a ``tokenizer.json``, that file, ``package:NAME`` or a hub name; a folder with a tokenizer
-            that only Transformers can read; or a tiktoken file, such as ``cl100k_base.tiktoken``.
+            that only Transformers can read; a GGUF file; or a tiktoken file, such as ``cl100k_base.tiktoken``.
 
     Raises:
         ModelError: there is no such tokenizer.
         MissingExtraError: its library is not installed.
     """
     path = hub.locate(name)
+    if path.suffix == ".gguf":
+        converted = hub.converted_gguf(path)
+        if (converted / _FILE).is_file():
+            return _open(converted / _FILE, name)
+        from udr.models.transformers_tokenizer import TransformersTokenizer
+
+        return TransformersTokenizer.open(path, name)
     if path.suffix == ".tiktoken" and path.is_file():
         from udr.models.tiktoken_tokenizer import TiktokenTokenizer
 

@@ -5,14 +5,32 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udr.errors import InvalidInputError, ModelError, optional_import, reason
+from udr.errors import InvalidInputError, MissingExtraError, ModelError, optional_import, reason
 from udr.models.token_counter import LoadedTokenizer, Message, lone_surrogate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+def context_window(folder: Path) -> int | None:
+    """Return the longest sequence of the language model in a folder or GGUF file, in tokens; None if it has none.
+
+    Raises:
+        ModelError: there is no configuration that Transformers can read.
+    """
+    with optional_import("transformers", "index"):
+        from transformers import AutoConfig
+    gguf = {"gguf_file": folder.name} if folder.suffix == ".gguf" else {}
+    try:
+        config = AutoConfig.from_pretrained(str(folder.parent if gguf else folder), local_files_only=True, **gguf)
+    except Exception as error:
+        raise ModelError(f"model {folder}: Transformers cannot read its configuration: {reason(error)}") from error
+    length = getattr(config, "max_position_embeddings", None)
+    return int(length) if length else None
 
 
 class TransformersTokenizer(LoadedTokenizer):
@@ -31,11 +49,15 @@ class TransformersTokenizer(LoadedTokenizer):
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "TransformersTokenizer":
-        """Open the tokenizer in a folder; errors as ``load_tokenizer``."""
+        """Open the tokenizer in a folder, or in a GGUF file; errors as ``load_tokenizer``."""
         with optional_import("transformers", "index"):
             from transformers import AutoTokenizer
+        gguf = {"gguf_file": folder.name} if folder.suffix == ".gguf" else {}
+        if gguf and find_spec("gguf") is None:
+            raise MissingExtraError("gguf, which reads GGUF files,", "training")
         try:
-            return cls(AutoTokenizer.from_pretrained(str(folder), local_files_only=True), name)
+            path = str(folder.parent if gguf else folder)
+            return cls(AutoTokenizer.from_pretrained(path, local_files_only=True, **gguf), name)
         except Exception as error:
             # Depending on the tokenizer's class, anything from KeyError to bare Exception.
             raise ModelError(f"tokenizer {name!r}: Transformers cannot read {folder}: {reason(error)}") from error
@@ -60,12 +82,26 @@ class TransformersTokenizer(LoadedTokenizer):
 
     def render(self, messages: Sequence[Message]) -> str:
         """See ``LoadedTokenizer.render``."""
+        text = self._rendered([dict(message) for message in messages])
+        if (lost := _lost(text, messages)) is None:
+            return text
+        # Some templates loop over parts, as messages with images have them.
+        parts = self._rendered(
+            [{"role": item["role"], "content": [{"type": "text", "text": item["content"]}]} for item in messages]
+        )
+        if _lost(parts, messages) is None:
+            return parts
+        raise InvalidInputError(
+            f"the chat template of tokenizer {self.name!r} leaves out the content of the {lost['role']} message that "
+            f"begins {lost['content'][:40]!r}; use format 'text', or a tokenizer whose template shows every message"
+        )
+
+    def _rendered(self, chat: list[dict[str, Any]]) -> str:
         try:
-            chat = [dict(message) for message in messages]
             return str(self._tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
         except Exception as error:
             # A template can raise any error, for instance that it has no system role.
-            roles = ", ".join(message["role"] for message in messages)
+            roles = ", ".join(message["role"] for message in chat)
             raise InvalidInputError(
                 f"the chat template of tokenizer {self.name!r} rejects messages with the roles {roles}: "
                 f"{reason(error)}; use format 'text', or a tokenizer without a chat template"
@@ -78,3 +114,8 @@ class TransformersTokenizer(LoadedTokenizer):
             return len(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
         except (TypeError, UnicodeEncodeError) as error:
             raise lone_surrogate() from error
+
+
+def _lost(text: str, messages: Sequence[Message]) -> Message | None:
+    """Return the first message whose content a rendering lacks; templates may strip spaces around it."""
+    return next((message for message in messages if message["content"].strip() not in text), None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from udr.data import demonstration_text, prompt
 from udr.errors import ConfigError, ModelError
-from udr.models import TokenCounter, hub, load_tokenizer
+from udr.models import TokenCounter, context_window, hub, load_tokenizer
 from udr_index.quality.findings import Finding, Kind
 from udr_index.quality.splits import Split
 
@@ -37,6 +37,8 @@ def load_window(lm: str, tokens: int | None = None) -> Window:
 
 def _configured(lm: str) -> int:
     path = hub.locate(lm)
+    if path.suffix == ".gguf" and (length := context_window(path)):
+        return length
     path = (path if path.is_dir() else path.parent) / "config.json"
     try:
         config = json.loads(path.read_bytes())

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_collection, write_task
 from tests.index.builds import build_index, replace_once, tree
 from udr.data import encoder_demonstration, open_collection
 from udr.errors import ArtifactError, ConfigError, DataError, ModelError, UdrError, UnknownTaskError, VerificationError
+from udr.files import locked
 from udr.models import fingerprint
 from udr.search import Vectors
 from udr.store import open_version, read_current, verify
@@ -184,7 +184,7 @@ def test_bad_settings_are_refused_before_anything_is_written(collection: Path, t
 
 
 def test_occupied_folder_is_refused(collection: Path, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".lock"), pytest.raises(ArtifactError, match=r"another build, .* is running here"):
+    with locked(tmp_path), pytest.raises(ArtifactError, match=r"is in use by process"):
         build_index(collection, tmp_path)
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(ConfigError, match="file: cannot create the index directory"):

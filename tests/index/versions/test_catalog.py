@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.fakes import HashEncoder
 from tests.index.builds import tree
 from tests.index.versions.conftest import is_intact, truncate, used, versions_in
 from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import ArtifactError, VerificationError
+from udr.files import locked
 from udr.retrieval import Retriever
 from udr.store import Manifest, read_current, read_manifest
 from udr_index.versions import diff_versions, find_version, list_versions, prune, publish
@@ -146,10 +146,10 @@ def test_missing_index_is_not_created(tmp_path: Path, command: str) -> None:
 def test_only_commands_that_write_need_the_lock(root: Path, command: str) -> None:
     before = tree(root)
 
-    with FileLock(root / ".lock"):
+    with locked(root):
         if command in ("list", "diff"):
             COMMANDS[command](root)
         else:
-            with pytest.raises(ArtifactError, match=r"another build, publish, prune or bench is running here"):
+            with pytest.raises(ArtifactError, match=r"is in use by process"):
                 COMMANDS[command](root)
     assert tree(root) == before

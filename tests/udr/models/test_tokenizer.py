@@ -8,7 +8,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from udr.errors import InvalidInputError, MissingExtraError, ModelError
-from udr.models import FileTokenizer, LoadedTokenizer, Message, load_tokenizer
+from udr.models import DEFAULT_LM, FileTokenizer, LoadedTokenizer, Message, load_tokenizer
+from udr_index.quality import load_window
 
 
 def save_word_tokenizer(folder: Path) -> Path:
@@ -78,7 +79,6 @@ def test_the_embedded_encoders_tokenizer_counts_beyond_its_window() -> None:
 @pytest.mark.parametrize(
     ("file", "content", "name", "message"),
     [
-        ("model.gguf", b"GGUF", "model.gguf", r"model\.gguf is not a tokenizer\.json; name a folder that contains one"),
         ("other", b"", "", r"contains no tokenizer\.json"),
         *(("tokenizer.json", content, "", "cannot be read") for content in (b"", b"{}", b"\xff\xfe", b'{"model": 3}')),
         ("vocab.json", b"[]", "", "Transformers cannot read"),
@@ -110,3 +110,24 @@ def test_a_missing_library_is_an_error_with_its_extra(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"{library} is not installed; run: pip install 'udr-icl\[{extra}\]'"):
         load_tokenizer(str(tmp_path / name))
+
+
+def test_a_gguf_file_needs_the_package_that_reads_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelError, match=f"Transformers cannot read {path}"):
+        load_tokenizer(str(path))
+    monkeypatch.setattr("udr.models.transformers_tokenizer.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"gguf, which reads GGUF files, is not installed.*\[training\]"):
+        load_tokenizer(str(path))
+
+
+@pytest.mark.slow
+def test_the_tokenizer_of_a_gguf_package_counts_as_its_conversion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path))
+    counter = load_tokenizer(DEFAULT_LM)
+    assert counter.count("Where is the old castle?") == 6 and counter.has_chat_template
+    assert load_window(DEFAULT_LM).tokens == 8192

@@ -96,6 +96,31 @@ def test_only_a_few_chats_are_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(rendered) < 8 and sum(rendered) < 2 * len(prompt.messages or ())
 
 
+PARTS = (
+    "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% endif %}{% endfor %}{% endfor %}"
+)
+WITHOUT_SYSTEM = (
+    "{% for m in messages %}{% if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_template_that_loops_over_parts_shows_every_message() -> None:
+    counter = TransformersTokenizer(tokenizer(PARTS))
+    prompt = PromptBuilder(counter, 1000).build(TASK, FRENCH, questions(3), Format.MESSAGES)
+    text = counter.render(prompt.messages or ())
+    assert all(message["content"] in text for message in prompt.messages or ())
+    assert prompt.tokens == counter.counts_inside([text])[0]
+
+
+def test_a_template_that_drops_a_message_is_an_error() -> None:
+    builder = PromptBuilder(TransformersTokenizer(tokenizer(WITHOUT_SYSTEM), "mine"), 1000)
+    with pytest.raises(
+        InvalidInputError, match=r"'mine' leaves out the content of the system message that begins 'Give"
+    ):
+        builder.build(TASK, FRENCH, [], Format.MESSAGES)
+
+
 def test_a_template_that_rejects_system_messages_is_an_error_for_chats_only() -> None:
     builder = PromptBuilder(TransformersTokenizer(tokenizer(NO_SYSTEM), "mine"), 1000)
     with pytest.raises(InvalidInputError, match=r"'mine' .* system, user: no system role"):

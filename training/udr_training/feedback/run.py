@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from udr.data import Collection, Pool, formatting, pool_digest
+from udr.files import locked
 from udr.models import hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, first_neighbours
@@ -96,9 +97,14 @@ class FeedbackRun:
         self.tasks = {name: tasks[name] for name in order or tasks}
 
     def finish(self) -> dict[str, Scores]:
-        """Score all missing pairs, and return all scores by task."""
-        self.propose(0, first_neighbours)
-        return self.scores(0)
+        """Score all missing pairs, and return all scores by task.
+
+        Raises:
+            ArtifactError: another process is working on the run.
+        """
+        with locked(self.folder.path):
+            self.propose(0, first_neighbours)
+            return self.scores(0)
 
     def propose(self, number: int, neighbours: Callable[[Pool], Neighbours]) -> None:
         """Propose the candidates of an iteration by each pool's search, unless they exist."""

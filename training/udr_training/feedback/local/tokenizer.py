@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from udr.errors import MissingExtraError, ModelError, reason
 from udr.files import first_to_finish
-from udr.models import cache_folder, hub
+from udr.models import hub
 from udr_training.feedback.packing import Tokens
 
 _LOG = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def model_folder(name: str) -> tuple[Path, str]:
     fingerprint = hub.fingerprint(path)
     if path.suffix != ".gguf":
         return path, fingerprint
-    folder = cache_folder() / "gguf" / fingerprint
+    folder = hub.converted_gguf(path)
     if not folder.is_dir():
         _LOG.info("%s: converting to fp32 in %s", path.name, folder)
         with first_to_finish(folder) as staging:
