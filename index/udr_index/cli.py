@@ -21,33 +21,41 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def build(
-    tasks_folder: Annotated[Path, typer.Argument(help="A collection of tasks and rows.", metavar="TASKS")],
+    tasks_folder: Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")],
     out: Annotated[Path, typer.Option("--out", help="The index directory. An interrupted build resumes.")],
     model: Annotated[str, typer.Option(help="The encoder: a hub name, a path, or package:NAME.")] = DEFAULT_ENCODER,
     tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas; all by default.")] = None,
-    pool: Annotated[int | None, typer.Option(help="Demonstrations per task at most, sampled by seed.")] = None,
+    pool: Annotated[
+        int | None, typer.Option(help="At most this many demonstrations per task, sampled by seed.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed of that sample.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Where to encode and train indexes: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="The device for encoding and index training: cpu, cuda, ...")
+    ] = None,
     kind: Annotated[
-        str, typer.Option(help="Kind of partitions: auto, flat, hnsw, ivf, ivfpq, cagra, or a faiss factory string.")
+        str,
+        typer.Option(help="The kind of partitions: auto, flat, hnsw, ivf, ivfpq, cagra, or a faiss factory string."),
     ] = "auto",
     flat_below: Annotated[
         int | None,
-        typer.Option(help="Smaller partitions are flat.", show_default="100000 for auto, else 0", metavar="N"),
+        typer.Option(help="Make partitions with fewer rows flat.", show_default="100000 for auto, else 0", metavar="N"),
     ] = None,
     tokenizer: Annotated[
         str | None,
         typer.Option(
-            help="Count tokens in advance for prompts: a tokenizer.json, or a model.", show_default="the encoder's"
+            help="The tokenizer that counts tokens for prompts in advance: a tokenizer.json, or a model.",
+            show_default="the encoder's",
         ),
     ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Also build a BM25 index of the inputs.")] = False,
-    dtype: Annotated[str, typer.Option(help="Type of the stored vectors: float32 or float16.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="The type of the stored vectors: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
-        typer.Option(help="Reuse the vectors of unchanged texts of this index; may be --out.", metavar="DIR"),
+        typer.Option(help="Reuse this index's vectors of unchanged texts; may equal --out.", metavar="DIR"),
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads per graph (hnsw); above 1, builds differ in bytes.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="Threads per hnsw graph; with more than 1, equal builds can differ.")
+    ] = 1,
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
@@ -102,14 +110,16 @@ def verify(
 @app.command()
 def bench(
     index: _Index,
-    recall: Annotated[float, typer.Option(help="Share of the nearest demonstrations to find.")] = 0.95,
+    recall: Annotated[float, typer.Option(help="The share of the nearest demonstrations to find.")] = 0.95,
     k: Annotated[int, typer.Option(help="Demonstrations per query.")] = 10,
     queries: Annotated[int, typer.Option(help="Rows of each task to use as queries.")] = 200,
-    device: Annotated[str | None, typer.Option(help="Where to encode and search: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
+    ] = None,
     fp16: Fp16 = False,
     as_json: _Json = False,
 ) -> None:
-    """Measure every partition, and store the cheapest search settings that reach a recall.
+    """Measure every partition, and store the fastest search settings that reach a recall.
 
     If none does, the best settings are stored, and the exit status is 3.
     """

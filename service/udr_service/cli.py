@@ -12,25 +12,28 @@ def serve(
     index: Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)],
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 picks a free one.", show_default="8000")] = None,
-    device: Annotated[str | None, typer.Option(help="Where encoder and index run: cpu, cuda, ...")] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="What encodes queries: onnx, torch, torch-bf16 or torch-fp16.")
+    device: Annotated[
+        str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
     ] = None,
-    keys: Annotated[Path | None, typer.Option(help="The file of API keys; see udr keys.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="The engine that encodes queries: onnx, torch, torch-bf16 or torch-fp16.")
+    ] = None,
+    keys: Annotated[Path | None, typer.Option(help="The file of API keys; udr keys new makes one.")] = None,
     insecure_no_keys: Annotated[
-        bool | None, typer.Option("--insecure-no-keys", help="Serve other machines without keys.")
+        bool | None, typer.Option("--insecure-no-keys", help="Allow other machines without keys.")
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate, a PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key, a PEM file.")] = None,
     watch_seconds: Annotated[
-        float | None, typer.Option(help="How often to look for a newly published version.", show_default="never")
+        float | None,
+        typer.Option(help="How often to look for a newly published version, in seconds.", show_default="never"),
     ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info (one line per request), warning or error.", show_default="warning")
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="json or text.", show_default="json")] = None,
 ) -> None:
-    """Serve an index over REST until Ctrl-C. Environment variables set every option, such as UDR_MAX_K=64."""
+    """Serve an index over REST until Ctrl-C. Environment variables such as UDR_MAX_K=64 set these options and more."""
     settings = dict(locals())
     # Imported here, so that no other command loads a web framework.
     try:

@@ -15,24 +15,26 @@ def train(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
     tasks: TaskNames = None,
-    preset: Annotated[str, typer.Option(help="cpu, default or paper.")] = "cpu",
+    preset: Annotated[str, typer.Option(help="The base settings: cpu, default or paper.")] = "cpu",
     config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
     lm: Annotated[str | None, typer.Option("--lm", help="The feedback LM: hub name, path, package:NAME.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The encoder to train: hub name, path, package:NAME.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="The language model's device: cpu, cuda.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="The precision of its weights: float32, bfloat16, float16.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="The precision of the language model's weights: float32, bfloat16, float16.")
+    ] = None,
     context: Annotated[int | None, typer.Option(help="Demonstrations shown before the scored one.")] = None,
     pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed; 0 for all.")] = None,
     queries: Annotated[int | None, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Candidates per query and iteration.")] = None,
-    random_share: Annotated[float | None, typer.Option(help="The share of random candidates, 0 to 1.")] = None,
+    random_share: Annotated[float | None, typer.Option(help="The share of candidates drawn at random, 0 to 1.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Mining iterations, one training each.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Visits to each query per training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The peak of the schedule.")] = None,
-    loss: Annotated[str | None, typer.Option(help="udr, lambda, epr or kl.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="The peak learning rate of the schedule.")] = None,
+    loss: Annotated[str | None, typer.Option(help="The loss: udr, lambda, epr or kl.")] = None,
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,
     ranking_weight: Annotated[float | None, typer.Option(help="λ, the weight of the ranking loss, 0 to 1.")] = None,
     towers: Annotated[
@@ -40,7 +42,8 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random choices.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any setting of the file, such as train.lora_rank=8; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Any setting of the file, such as train.lora_rank=8; can be repeated."),
     ] = None,
     feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
     test_rows: Annotated[

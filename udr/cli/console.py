@@ -13,7 +13,7 @@ import typer
 from udr.errors import ConfigError
 from udr.types import Json
 
-Fp16 = Annotated[bool, typer.Option("--fp16", help="Search flat partitions on a GPU in half the memory.")]
+Fp16 = Annotated[bool, typer.Option("--fp16", help="On a GPU, keep flat partitions as float16, in half the memory.")]
 """An option of every command that searches on a device."""
 
 

@@ -24,9 +24,9 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 class Query:
     """The options for the query, and for the index or service that answers it."""
 
-    index: Annotated[str, Argument(help="The index directory; none with --url.", metavar="DIR", show_default=False)] = (
-        ""
-    )
+    index: Annotated[
+        str, Argument(help="The index directory; omit it with --url.", metavar="DIR", show_default=False)
+    ] = ""
     text: Annotated[
         str | None, Argument(help="The query as plain text, if the task has one field.", metavar="[TEXT]")
     ] = None
@@ -34,9 +34,9 @@ class Query:
     input: Annotated[
         list[str] | None, Option("--input", help="A field of the query; can be repeated.", metavar="FIELD=VALUE")
     ] = None
-    k: Annotated[int, Option("--k", help="How many demonstrations.", show_default="8, or all if there are fewer")] = (
-        DEFAULT_K
-    )
+    k: Annotated[
+        int, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
+    ] = DEFAULT_K
     device: Annotated[str | None, Option(help="The device for the encoder and the search: cpu, cuda, ...")] = None
 
     def __post_init__(self) -> None:
@@ -86,18 +86,20 @@ class Selection:
 
     exclude: Annotated[list[str] | None, Option(help="An id to exclude; can be repeated.")] = None
     keep_copies: Annotated[bool, Option("--keep-copies", help="Include the query itself and its copies.")] = False
-    max_copy: Annotated[float | None, Option(help="Exclude near copies of the query: above this cosine.")] = None
+    max_copy: Annotated[float | None, Option(help="Exclude near copies of the query, above this cosine.")] = None
     min_similarity: Annotated[float | None, Option(help="Exclude demonstrations that are less similar.")] = None
     max_similarity: Annotated[float | None, Option(help="Exclude demonstrations that are more similar.")] = None
-    mode: Annotated[
-        Mode, Option("--mode", help="What ranks: the encoder, the words shared with the query, or both.")
-    ] = "dense"
-    distinct: Annotated[float | None, Option(help="Of copies with at least this cosine, keep the best.")] = None
-    diversity: Annotated[float | None, Option(help="From 0 to 1: the weight of being unlike the others.")] = None
+    mode: Annotated[Mode, Option("--mode", help="Rank by the encoder, by words shared with the query, or by both.")] = (
+        "dense"
+    )
+    distinct: Annotated[float | None, Option(help="Keep only the best of near copies, from this cosine up.")] = None
+    diversity: Annotated[float | None, Option(help="How much being unlike those chosen counts, 0 to 1.")] = None
     balance: Annotated[bool, Option("--balance", help="Choose in rounds, one of each label.")] = False
-    candidates: Annotated[int | None, Option(help="How many to choose from, and to explain.")] = None
+    candidates: Annotated[int | None, Option(help="How many candidates to choose from, and to explain.")] = None
     explain: Annotated[bool, Option("--explain", help="Show what happened to each candidate, and why.")] = False
-    fill: Annotated[bool, Option("--fill", help="Take more than k, up to --candidates, while there is room.")] = False
+    fill: Annotated[
+        bool, Option("--fill", help="Return up to --candidates instead of k, for a prompt that has room.")
+    ] = False
 
     def options(self) -> SelectionOptions:
         """Return the keyword arguments of ``retrieve``."""
@@ -109,8 +111,10 @@ class Building:
     """The options for building a prompt; the names and defaults of ``PromptBuilder``."""
 
     order: Annotated[Order, Option(help="The order of the demonstrations.")] = Order.NEAREST_LAST
-    seed: Annotated[int, Option(help="The seed of the order shuffle.")] = 0
-    layout: Annotated[Layout, Option(help="Where messages show demonstrations.")] = Layout.TURNS
+    seed: Annotated[int, Option(help="The seed for --order shuffle.")] = 0
+    layout: Annotated[Layout, Option(help="In messages, show demonstrations as turns or in the system message.")] = (
+        Layout.TURNS
+    )
     list_options: Annotated[bool, Option("--list-options", help="List the labels after the instruction.")] = False
     truncate: Annotated[str | None, Option(help="The field of the query to truncate if it does not fit.")] = None
 
@@ -121,7 +125,7 @@ def retrieve(
     selection: Selection,
     task: Annotated[str | None, Option(help="Search this task.")] = None,
     family: Annotated[str | None, Option(help="Search this family's tasks.")] = None,
-    scope: Annotated[str | None, Option(help="'all' searches every task.")] = None,
+    scope: Annotated[str | None, Option(help="Search every task, with the value all.")] = None,
     fp16: Fp16 = False,
     as_json: AsJson = False,
 ) -> None:
@@ -142,16 +146,16 @@ def retrieve(
 @expand_options
 def prompt(
     task: Annotated[str, Option(help="The task to build a prompt for.", show_default=False)],
-    budget: Annotated[int, Option(help="Tokens of prompt and answer together.", show_default=False)],
+    budget: Annotated[int, Option(help="The tokens for prompt and answer together.", show_default=False)],
     query: Query,
     building: Building,
     selection: Selection,
-    reserve: Annotated[int, Option(help="Tokens of the budget kept for the answer.")] = 0,
+    reserve: Annotated[int, Option(help="The tokens of the budget to keep for the answer.")] = 0,
     tokenizer: Annotated[
         str | None,
-        Option(help="Counts the tokens: a hub name, a path, package:NAME; by default the encoder's or the service's."),
+        Option(help="The tokenizer: a hub name, a path, or package:NAME; by default that of the index or service."),
     ] = None,
-    format: Annotated[Format, Option(help="One text, chat messages, or records.")] = Format.TEXT,
+    format: Annotated[Format, Option(help="Print one text, chat messages, or records.")] = Format.TEXT,
     as_json: AsJson = False,
 ) -> None:
     """Print a prompt: as many of the best demonstrations as fit the token budget, and the query."""

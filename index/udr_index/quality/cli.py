@@ -29,23 +29,26 @@ def check(
         str | None, typer.Option(help="Find near-duplicates with this encoder: a hub name, a path, package:NAME.")
     ] = None,
     near: Annotated[
-        float | None, typer.Option(help="Least similarity of near-duplicate inputs; 0.98 with --model.")
+        float | None, typer.Option(help="The least similarity of near-duplicate inputs; 0.98 by default with --model.")
     ] = None,
     lm: Annotated[
         str | None, typer.Option(help="Count tokens as this language model does: a folder with a tokenizer.json.")
     ] = None,
     window: Annotated[
-        int | None, typer.Option(help="Its context window in tokens; by default that of its config.json.")
+        int | None,
+        typer.Option(help="The language model's context window in tokens; by default that of its config.json."),
     ] = None,
-    skew: Annotated[float, typer.Option(help="A label is rare below this share of its even share of rows.")] = SKEW,
+    skew: Annotated[
+        float, typer.Option(help="A label is rare if it has less than this fraction of an even share of the rows.")
+    ] = SKEW,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
-    device: Annotated[str | None, typer.Option(help="Where to run the encoder: cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
     as_json: _Json = False,
 ) -> None:
     """Look for problems in rows. Prints one line per finding; exit status 3 if there is an error.
 
-    Errors: what cannot be read, empty inputs, duplicates, conflicting targets, rows longer than the window, rows of
-    validation or test that are also in train. Warnings, which may be intended: empty fields, several right answers,
+    Errors: unreadable files, empty inputs, duplicates, conflicting targets, rows longer than the window, rows of
+    validation or test that are also in train. Warnings, which may be intended: empty fields, several correct answers,
     near-duplicates, labels with few rows or none.
     """
     settings = {
@@ -76,7 +79,10 @@ def stats(
     tasks_folder: _Tasks,
     tasks: _Names = None,
     tokenizer: Annotated[
-        str | None, typer.Option(help="Count lengths in its tokens: a hub name, a path, package:NAME; else in words.")
+        str | None,
+        typer.Option(
+            help="Count lengths in this tokenizer's tokens: a hub name, a path, or package:NAME; else in words."
+        ),
     ] = None,
     as_json: _Json = False,
 ) -> None:

@@ -39,7 +39,7 @@ def publish(
     version: Annotated[str, typer.Argument(help=f"The version: {_NAMES}.", metavar="VERSION", show_default=False)],
     as_json: _Json = False,
 ) -> None:
-    """Make a version, newer or older, the one that is read. A damaged one is refused with exit status 3."""
+    """Make a version, newer or older, the current one. If it is damaged, refuse with exit status 3."""
     from udr_index.versions.catalog import publish as run
 
     published = run(index, version)
@@ -87,12 +87,13 @@ def diff(
 def prune(
     index: _Index,
     keep: Annotated[
-        int, typer.Option("--keep", help="How many versions to keep: the current one, then the newest.", metavar="N")
+        int,
+        typer.Option("--keep", help="How many versions to keep: the current one, and the newest others.", metavar="N"),
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing, and show what would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Delete the oldest versions of an index, and what killed builds left, which then cannot resume."""
+    """Delete the oldest versions of an index, and the files of interrupted builds, which then cannot resume."""
     from udr_index.versions.pruning import prune as run
 
     pruned = run(index, keep, dry_run=dry_run)

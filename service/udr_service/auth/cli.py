@@ -14,13 +14,15 @@ app = command_group("Make the API keys that a service accepts.")
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Option(help="Whose key it is; shown in logs.", show_default=False)],
+    name: Annotated[str, typer.Option(help="The name of the key's user; shown in logs.", show_default=False)],
     scope: Annotated[
         Scope, typer.Option(help="read: send queries. admin: also reload and read metrics.", show_default=False)
     ],
-    file: Annotated[Path | None, typer.Option(help="Add the entry to this file, or begin one.", metavar="FILE")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Add the entry to this file, or create the file.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Make a key and print it, only once. Its entry, with the key's SHA-256, goes to stderr or into a file."""
+    """Make a key and print it once. Its entry, with the key's SHA-256, goes to stderr or into a file."""
     # Imported here, so that no other command loads pydantic.
     try:
         from udr_service.auth.keys import append, new_key

@@ -15,12 +15,13 @@ from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 def evaluate(
     tasks_folder: TasksFolder,
     retrievers: Annotated[
-        str, typer.Option(help="random, bm25, oracle, encoders or run directories, separated by commas.")
+        str,
+        typer.Option(help="The retrievers, separated by commas: random, bm25, oracle, encoders or run directories."),
     ],
     tasks: TaskNames = None,
-    lm: Annotated[str, typer.Option("--lm", help="The answering language model.")] = DEFAULT_LM,
+    lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,
     shots: Annotated[
-        str, typer.Option(help="Demonstrations per prompt; one or more numbers, separated by commas.")
+        str, typer.Option(help="Demonstrations per prompt: one or more numbers, separated by commas.")
     ] = "4",
     baseline: Annotated[
         str | None, typer.Option(help="The retriever that gains are relative to; by default bm25, else the first.")
@@ -31,14 +32,14 @@ def evaluate(
     oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle scores per row.")] = 12,
     oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each candidate.")] = 0,
     device: Annotated[str, typer.Option(help="The language model's device.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="The precision of its weights.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="The precision of the language model's weights.")] = "float32",
     output: Annotated[
         Path | None,
         typer.Option(help="The directory of the report and the answers; an interrupted evaluation resumes."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
-    """Compare retrievers by a language model's task metric with their demonstrations, from 0 to 100."""
+    """Compare retrievers by how well a language model answers with their demonstrations (task metric, 0 to 100)."""
     from udr.data import open_collection
     from udr_training.evaluation.config import EvaluationConfig
 

@@ -22,16 +22,19 @@ def score(
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
     tasks: TaskNames = None,
     lm: Annotated[
-        str, typer.Option("--lm", help="Hub name, path, package:NAME, or the URL of a completions server.")
+        str,
+        typer.Option("--lm", help="The feedback LM: hub name, path, package:NAME, or the URL of a completions server."),
     ] = DEFAULT_LM,
-    dtype: Annotated[str, typer.Option(help="The precision of its weights: float32, bfloat16, float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="Its device: cpu, cuda.")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option(help="The precision of the language model's weights: float32, bfloat16, float16.")
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="The language model's device: cpu, cuda.")] = "cpu",
     pool: Annotated[int, typer.Option(help="Rows per pool, sampled by seed; 0 for all.")] = 0,
     queries: Annotated[int, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = 0,
-    candidates: Annotated[int, typer.Option(help="K, candidates per query, proposed by BM25.")] = 50,
-    random_share: Annotated[float, typer.Option(help="The share of random candidates instead, 0 to 1.")] = 0.0,
+    candidates: Annotated[int, typer.Option(help="Candidates per query, proposed by BM25.")] = 50,
+    random_share: Annotated[float, typer.Option(help="The share of candidates drawn at random instead, 0 to 1.")] = 0.0,
     context: Annotated[int, typer.Option(help="Demonstrations shown before the scored one.")] = 0,
-    pack_tokens: Annotated[int, typer.Option(help="Tokens per pack; 0 uses the device's optimum.")] = 0,
+    pack_tokens: Annotated[int, typer.Option(help="Tokens per pack; 0 uses the best value for the device.")] = 0,
     seed: Annotated[int, typer.Option(help="The seed of all random choices.")] = 0,
     feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
 ) -> None:
