@@ -6,7 +6,7 @@ import { updateOptions } from "./options.js";
 import { show } from "./results.js";
 import { at, counted, make } from "./view.js";
 
-const NO_INPUT = "Enter an input, or take an example.";
+const NO_INPUT = "Enter an input, or try an example.";
 let running = null;
 let onKey = load;
 
@@ -78,7 +78,7 @@ async function example() {
   const k = Math.min(task.demonstrations, served.info.limits.max_k, 64);
   const { answer, problem } = await send("v1/retrieve", { task: task.name, input, k });
   if (problem?.status === 401) askForKey(problem, example);
-  if (!answer?.demonstrations.length) return setStatus(problem ? textOf(problem) : `No example in ${task.name}.`);
+  if (!answer?.demonstrations.length) return setStatus(problem ? textOf(problem) : `No example found in ${task.name}.`);
   fill(pick(answer.demonstrations));
   await search(false);
 }
@@ -95,7 +95,7 @@ function takeKey(event) {
   event.preventDefault();
   const text = at("key").value.trim();
   if (!isKey(text)) {
-    at("key-error").textContent = "A key has only ASCII letters, digits and signs, and no spaces.";
+    at("key-error").textContent = "A key contains only ASCII letters, digits and punctuation, and no spaces.";
     return at("key").focus();
   }
   key.set(text);
@@ -108,7 +108,7 @@ function takeKey(event) {
 function forgetKey() {
   key.forget();
   at("forget").hidden = true;
-  clear("The key is forgotten.");
+  clear("The API key has been forgotten.");
 }
 
 /** Remove all results, and say why. */

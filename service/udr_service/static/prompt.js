@@ -3,6 +3,7 @@
 import { at, code, counted, grouped, keyOf, make, sumOf } from "./view.js";
 
 const GAP = "\n\n";
+const PARTS = { bare: "instruction and input", shown: "demonstration", free: "free", reserve: "reserved for the answer" };
 
 /** Show the prompt for a request, or why there is none; `demonstrations` are those retrieved for it. */
 export function showPrompt(request, task, demonstrations, response) {
@@ -27,7 +28,7 @@ function showTokens({ tokens, demonstrations }, { budget, reserve = 0 }) {
   const bars = [["bare", tokens - shown], ...demonstrations.map((item) => ["shown", item.tokens])];
   bars.push(["free", budget - reserve - tokens], ["reserve", reserve]);
   const spans = bars.filter(([, size]) => size > 0).map(([className, size]) => {
-    const span = make("span", { className, title: `${className}: ${size}` });
+    const span = make("span", { className, title: `${PARTS[className]}: ${counted(size, "token")}` });
     span.style.flexGrow = size;
     return span;
   });

@@ -121,7 +121,7 @@ function showBeside(request, demonstrations, response, wide) {
   const ranks = new Map(demonstrations.map((item) => [keyOf(item), item.rank]));
   const others = answer.demonstrations;
   const common = others.filter((item) => ranks.has(keyOf(item))).length;
-  const overlap = make("small", {}, `${common} of ${others.length} are also the retriever's`);
+  const overlap = make("small", {}, `${common} of ${others.length} are also among the retriever's`);
   at("beside-title").replaceChildren(`${MODES[request.mode]} `, overlap);
   const isShort = request.mode === "bm25" && others.length < request.k;
   const end = isShort ? `No ${others.length ? "other " : ""}demonstration shares a word with the input.` : "";

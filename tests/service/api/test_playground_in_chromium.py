@@ -240,7 +240,7 @@ def test_the_code_repeats_what_the_controls_request(look: Look, served: Served) 
 def test_messages_are_shown_beside_the_controls(look: Look, served: Served) -> None:
     page = look(served[0])
     page.locator("#search").click()
-    expect(page.locator("#input-error")).to_have_text("Enter an input, or take an example.")
+    expect(page.locator("#input-error")).to_have_text("Enter an input, or try an example.")
     expect(page.locator("#field-0")).to_be_focused()
     find(page, "a dull day", task="notes")
     # Candidates is in details, which open.
@@ -357,7 +357,7 @@ def test_hostile_data_is_shown_as_text(look: Look, served: Served) -> None:
 def test_an_example_does_not_find_itself(look: Look, served: Served, scope: dict[str, str]) -> None:
     page = look(served[0])
     select(page, **scope)
-    page.get_by_role("button", name="Example").click()
+    page.get_by_role("button", name="Try an example").click()
     expect(page.locator("#dense code").first).to_be_visible()
     assert texts(page, "#gold code")[0] not in texts(page, "#dense code")
     page.locator("#field-0").press_sequentially("x")
