@@ -223,7 +223,7 @@ def table(chosen: Sequence[Library], tokenizer: TokenCounter) -> str:
         "duplicates": duplicates,
     }
     lines = [
-        "| wrong at, of 20 | " + " | ".join(library.name for library in chosen) + " |",
+        "| wrong, of 20 | " + " | ".join(library.name for library in chosen) + " |",
         "|---" * (len(chosen) + 1) + "|",
     ]
     for name, check in checks.items():

@@ -10,7 +10,7 @@ from typer import Argument, Option, echo
 from udr.cli.console import Fp16, expand_options, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import DEFAULT_K, Decision, Mode, Retrieval, SelectionOptions
+from udr.retrieval import DEFAULT_K, Decision, Mode, SelectionOptions
 from udr.types import Fields
 
 if TYPE_CHECKING:

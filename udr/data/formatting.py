@@ -95,7 +95,7 @@ def targets(task: Task, row: Row) -> tuple[str, ...]:
 
 def options(task: Task, row: Row) -> tuple[str, ...]:
     """Return the continuations to score, none empty, one for each of the row's ``targets``, in their order."""
-    lead, tail = _around_target(task)
+    lead, _, tail = task.output.source.partition("{target}")
     space = lead[len(lead.rstrip(" ")) :]
     continuations = tuple(f"{space}{task.verbalizer.get(target, target)}{tail}" for target in targets(task, row))
     if not all(continuations) or any(a != b and b.startswith(a) for a in continuations for b in continuations):
@@ -170,7 +170,7 @@ class Wording:
     def demonstration(self, input: Fields | str) -> str:
         """Return the encoder's text of the query as a demonstration, up to the target, which is not known."""
         if self.task is not None:
-            lead, _ = _around_target(self.task)
+            lead = self.task.output.source.partition("{target}")[0]
             return f"{self.query(input)}\n{lead.rstrip(' ')}"
         return self.query(input)
 

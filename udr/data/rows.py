@@ -121,7 +121,5 @@ def _metadata(keys: Keys) -> Mapping[str, Json]:
         if isinstance(metadata, Mapping):
             return cast("Mapping[str, Json]", metadata)
     except (TypeError, ValueError, RecursionError):
-        valid = False
-    if not valid:
-        raise keys.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")
-    return cast("Mapping[str, Json]", metadata)
+        pass
+    raise keys.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")

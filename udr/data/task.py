@@ -103,20 +103,11 @@ class Task:
 
     def to_json(self) -> dict[str, Json]:
         """Return the keys of a ``task.toml`` that define this task."""
-        keys: dict[str, Json] = {
-            "name": self.name,
-            "family": self.family,
-            "kind": self.kind.value,
-            "instruction": self.instruction,
-            "input": self.input.source,
-            "encoder_input": self.encoder_input.source if self.encoder_input else None,
-            "output": self.output.source,
-            "metric": self.metric.value,
-            "labels": list(self.labels),
-            "normalise": self.normalise and self.normalise.value,
-            "verbalizer": dict(self.verbalizer),
-        }
-        return {key: value for key, value in keys.items() if value}
+        keys = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("input", "encoder_input", "output"):
+            keys[name] = keys[name] and keys[name].source
+        keys |= {"labels": list(self.labels), "verbalizer": dict(self.verbalizer)}
+        return {key: value.value if isinstance(value, StrEnum) else value for key, value in keys.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +164,6 @@ def _choice(keys: Keys, key: str, kind: type[_Choice]) -> _Choice:
     return kind(value)
 
 
-def _input_template(keys: Keys) -> Template:
-    template = Template(keys.text("input"))
-    if not template.fields:
-        raise keys.error("input", f"must contain at least one {{field}}, found {template.source!r}")
-    return template
-
-
 def _encoder_template(keys: Keys) -> Template:
     template, fields = Template(keys.text("encoder_input")), Template(keys.text("input")).fields
     if set(template.fields) != set(fields):
@@ -188,11 +172,11 @@ def _encoder_template(keys: Keys) -> Template:
     return template
 
 
-def _output_template(keys: Keys) -> Template:
-    template = Template(keys.text("output"))
-    if _FIELD.findall(template.source) != ["target"]:
-        raise keys.error("output", f"must contain {{target}} once and no other field, found {template.source!r}")
-    return template
+def _template(keys: Keys, key: str, needed: str, valid: Callable[[list[str]], bool]) -> Template:
+    source = keys.text(key)
+    if not valid(_FIELD.findall(source)):
+        raise keys.error(key, f"must contain {needed}, found {source!r}")
+    return Template(source)
 
 
 def _labels(keys: Keys, kind: Kind) -> tuple[str, ...]:

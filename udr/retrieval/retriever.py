@@ -27,13 +27,9 @@ _SCALES: Mapping[str, Scale] = {"bm25": "bm25", "hybrid": "reciprocal_ranks"}
 class Retriever(DemonstrationSource):
     """Retrieves demonstrations from one version of an index; thread-safe.
 
-    ``Retriever.open`` opens an index directory; the constructor takes the parts. A copy is the same retriever; a pickle
-    opens the same version again where it is loaded.
-
-    Args:
-        version: the index version.
-        encoder: the encoder that built it.
-        searchers: a searcher over each partition's vectors, by task.
+    ``Retriever.open`` opens an index directory; the constructor takes the parts: a version, the encoder that built it,
+    and by task a searcher over each partition's vectors. A copy is the same retriever; a pickle opens the same version
+    again where it is loaded.
 
     Attributes:
         encoder: the encoder.

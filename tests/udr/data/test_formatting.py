@@ -62,6 +62,10 @@ def test_the_wording_has_not_changed() -> None:
 def test_options_include_the_end_of_the_template_and_a_newline_if_one_is_a_prefix_of_another() -> None:
     assert formatting.options(TREC, ROW) == (" location\n", " human\n", " order\n", " order checks\n")
     assert formatting.gold(TREC, ROW) == 0
+    assert formatting.options(CHOICE, CHOICE_ROW) == (" sky.", " sea.")
+    for fields, choices in (({}, CHOICE_ROW.choices), ({"choices": ["sky", "sea"]}, ())):
+        prompt = formatting.query_prompt(CHOICE, {"question": "Up?", **fields}, choices)
+        assert prompt == "Q: Up?\nChoices: sky, sea\nA:"
 
 
 def test_an_empty_answer_can_be_generated_and_scored() -> None:
@@ -72,13 +76,6 @@ def test_an_empty_answer_can_be_generated_and_scored() -> None:
         assert formatting.options(task, row) == (expected,)
     with pytest.raises(DataError, match="field 'target': must be a non-empty string, found ''"):
         parse_row(TREC, {"id": "1", "input": {"question": "Any errors?"}, "target": ""})
-
-
-def test_options_of_a_multiple_choice_row_include_the_end_of_the_template() -> None:
-    assert formatting.options(CHOICE, CHOICE_ROW) == (" sky.", " sea.")
-    for fields, choices in (({}, CHOICE_ROW.choices), ({"choices": ["sky", "sea"]}, ())):
-        prompt = formatting.query_prompt(CHOICE, {"question": "Up?", **fields}, choices)
-        assert prompt == "Q: Up?\nChoices: sky, sea\nA:"
 
 
 def test_a_verbalizer_replaces_labels_in_options_and_demonstrations() -> None:

@@ -14,7 +14,7 @@ from tests.fakes import QUESTIONS
 from udr.data import Task, formatting, parse_task
 from udr.errors import InvalidInputError, TooLongError
 from udr.prompts import BuildingOptions, Format, Layout, Order, Prompt, PromptBuilder, SpecialToken, Truncation
-from udr.retrieval import Retrieval, RetrievedDemonstration
+from udr.retrieval import Retrieval, RetrievalOptions, RetrievalRequest, RetrievedDemonstration
 from udr.types import Row, TokenCount
 
 
