@@ -115,7 +115,7 @@ class ClientProtocol:
             raise ServiceError(message, status=result.status_code) from error
 
     def retrievals(self, results: Sequence[Retrieval | Problem], after: int) -> list[Retrieval]:
-        """Return the results of a batch, or of its part after so many requests, if all are retrievals.
+        """Return the results of a batch, or of the part that follows ``after`` requests, if all are retrievals.
 
         Raises:
             RequestError: the first request that cannot be answered; the message gives its position, from 1.

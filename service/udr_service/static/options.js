@@ -2,7 +2,9 @@
 
 import { at, make } from "./view.js";
 
-const SELECTION = ["min_similarity", "max_similarity", "distinct", "diversity", "candidates", "balance"];
+const SELECTION = [
+  "min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "candidates", "balance", "fill",
+];
 const BUILDING = ["reserve", "format", "order", "seed", "layout", "truncate", "list_options"];
 
 /**

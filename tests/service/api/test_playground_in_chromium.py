@@ -203,7 +203,7 @@ def test_candidates_explain_what_is_left_out(look: Look, served: Served) -> None
 
 
 SELECTION: dict[str, object] = {"diversity": 0.4, "distinct": 0.9, "max_similarity": 0.95, "candidates": 9}
-SELECTION |= {"balance": True, "keep_copies": True}
+SELECTION |= {"balance": True, "keep_copies": True, "max_copy": 0.97, "fill": True}
 BUILDING: dict[str, object] = {"order": "shuffle", "seed": 7, "format": "messages", "layout": "system"}
 BUILDING |= {"truncate": "text", "list_options": True}
 
