@@ -34,7 +34,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Visits to each query per training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The peak learning rate of the schedule.")] = None,
-    loss: Annotated[str | None, typer.Option(help="The loss: udr, lambda, epr or kl.")] = None,
+    loss: Annotated[str | None, typer.Option(help="The loss: udr, lambda, kl, margin_mse, epr or mnrl.")] = None,
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,
     ranking_weight: Annotated[float | None, typer.Option(help="λ, the weight of the ranking loss, 0 to 1.")] = None,
     towers: Annotated[

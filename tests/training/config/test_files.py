@@ -43,7 +43,7 @@ def test_paper_preset_has_the_papers_numbers() -> None:
         ({"candidates.random_share": 1.5}, "between 0 and 1, found 1.5"),
         ({"train.towers": 3}, "train.towers must be one of 1, 2, found 3"),
         ({"train.dtype": "float16"}, "train.dtype must be one of float32, bfloat16, found 'float16'"),
-        ({"train.loss": "hinge"}, "train.loss must be one of udr, lambda, epr, kl, found 'hinge'"),
+        ({"train.loss": "hinge"}, "train.loss must be one of udr, lambda, epr, kl, margin_mse, mnrl, found 'hinge'"),
         ({"train.list_length": 99}, "must not exceed candidates.num_candidates"),
         ({"train.validation": 0.0, "train.patience": 1}, "train.patience needs train.validation above 0"),
         ({"train.lora_rank": 4, "train.towers": 2}, "train.lora_rank needs train.towers = 1"),

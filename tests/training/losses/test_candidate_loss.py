@@ -8,10 +8,18 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses import uses_gradient_cache
-from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss, MultipleNegativesRankingLoss
 from torch import Tensor
 
-from udr_training.losses import CandidateLoss, in_batch_loss, kl_loss, lambda_loss, listwise_loss, ranks_of
+from udr_training.losses import (
+    CandidateLoss,
+    in_batch_loss,
+    kl_loss,
+    lambda_loss,
+    listwise_loss,
+    margin_mse_loss,
+    ranks_of,
+)
 
 RANDOM = torch.Generator().manual_seed(0)
 QUERIES, CANDIDATES = torch.randn(3, 4, generator=RANDOM), torch.randn(3, 5, 4, generator=RANDOM)
@@ -35,6 +43,7 @@ def loss_value(kind: str = "udr", labels: Tensor = LABELS, **settings: Any) -> T
         ("udr", lambda: listwise_loss(OWN, ranks_of(SCORES))),
         ("lambda", lambda: lambda_loss(OWN, ranks_of(SCORES))),
         ("kl", lambda: kl_loss(OWN, SCORES, 0.1)),
+        ("margin_mse", lambda: margin_mse_loss(OWN, SCORES, 0.1)),
     ],
 )
 def test_loss_is_the_weighted_sum_of_ranking_and_contrast(kind: str, ranking: Callable[[], Tensor]) -> None:
@@ -47,6 +56,16 @@ def test_epr_contrasts_only_best_and_worst() -> None:
     columns = [5 * row + int(position) for row in range(3) for position in (best[row], worst[row])]
     expected = torch.nn.functional.cross_entropy(SIMILARITIES[:, columns], torch.tensor([0, 2, 4]))
     torch.testing.assert_close(loss_value("epr"), expected)
+
+
+def test_mnrl_contrasts_only_the_best() -> None:
+    expected = torch.nn.functional.cross_entropy(SIMILARITIES[:, POSITIVES], torch.arange(3))
+    torch.testing.assert_close(loss_value("mnrl"), expected)
+    # The library's own loss, of cosines.
+    model = SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")
+    best = CANDIDATES[range(3), SCORES.argmax(dim=1)]
+    library = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings([QUERIES, best], None)
+    torch.testing.assert_close(loss_value("mnrl", temperature=0.05), library)
 
 
 def test_own_candidates_within_the_score_margin_are_not_negatives() -> None:
@@ -96,7 +115,7 @@ def test_labels_of_another_width_are_rejected() -> None:
     [
         ({"temperature": 0.0}, "temperature must be above 0, found 0.0"),
         ({"ranking_weight": 1.5}, r"ranking_weight must be in \[0, 1\], found 1.5"),
-        ({"kind": "none"}, "loss must be one of udr, lambda, epr, kl; found 'none'"),
+        ({"kind": "none"}, "loss must be one of udr, lambda, epr, kl, margin_mse, mnrl; found 'none'"),
         ({"score_margin": -1.0}, "at least 0, found -1.0 and 0"),
     ],
 )

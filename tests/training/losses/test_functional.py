@@ -11,7 +11,13 @@ from udr_training import losses
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 every_list_loss = pytest.mark.parametrize(
-    "loss", [losses.listwise_loss, losses.lambda_loss, lambda s, r: losses.kl_loss(s, r, 0.1)]
+    "loss",
+    [
+        losses.listwise_loss,
+        losses.lambda_loss,
+        lambda s, r: losses.kl_loss(s, r, 0.1),
+        lambda s, r: losses.margin_mse_loss(s, r, 0.1),
+    ],
 )
 
 SIMILARITIES = [0.3, 1.0, -0.5]
@@ -39,6 +45,12 @@ def test_listwise_loss_ignores_pairs_of_equal_rank_and_averages_over_queries() -
     assert float(losses.lambda_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1, 1]]))) == 0
     # Extreme similarities give a finite loss.
     assert float(losses.listwise_loss(torch.tensor([[-1e4, 1e4]]), torch.tensor([[1, 2]]))) == pytest.approx(1e4)
+
+
+def test_margin_mse_of_three_candidates_matches_hand_values() -> None:
+    # The best is the second: margins 0.7 and 1.5, where the scores divided by 2 have 0.2 and 0.3.
+    loss = losses.margin_mse_loss(torch.tensor([SIMILARITIES]), torch.tensor([[0.5, 0.9, 0.3]]), 2.0)
+    assert float(loss) == pytest.approx((0.5**2 + 1.2**2) / 2, abs=1e-6)
 
 
 @every_list_loss

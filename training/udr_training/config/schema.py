@@ -10,7 +10,7 @@ from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 
 DTYPES = ("float32", "bfloat16", "float16")
-LOSSES = ("udr", "lambda", "epr", "kl")
+LOSSES = ("udr", "lambda", "epr", "kl", "margin_mse", "mnrl")
 
 
 @dataclass(frozen=True, kw_only=True)

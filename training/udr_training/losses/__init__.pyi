@@ -1,6 +1,7 @@
 from .candidate_loss import CandidateLoss as CandidateLoss
 from .functional import (
     hardest_only as hardest_only, in_batch_loss as in_batch_loss, kl_loss as kl_loss, lambda_loss as lambda_loss,
-    listwise_loss as listwise_loss, near_best as near_best, not_negatives as not_negatives, ranks_of as ranks_of,
+    listwise_loss as listwise_loss, margin_mse_loss as margin_mse_loss, near_best as near_best,
+    not_negatives as not_negatives, ranks_of as ranks_of,
 )
 from .length_batching import embed as embed

@@ -15,6 +15,7 @@ from udr_training.losses.functional import (
     kl_loss,
     lambda_loss,
     listwise_loss,
+    margin_mse_loss,
     near_best,
     not_negatives,
     ranks_of,
@@ -43,16 +44,18 @@ class CandidateLoss(nn.Module):
     - ``udr``: λ · list-wise loss + (1 - λ) · in-batch loss (the paper, equation 5; its λ is 0.8),
     - ``lambda``: the same with the list-wise loss of the authors' code,
     - ``kl``: the same with the divergence from the language model's distribution,
-    - ``epr``: the best candidate against the worst, and against the best and worst of the batch's other queries.
+    - ``margin_mse``: the same with the squared error of the best candidate's margins over the others,
+    - ``epr``: the best candidate against the worst, and against the best and worst of the batch's other queries,
+    - ``mnrl``: the best candidate against those of the batch's other queries (multiple negatives ranking loss).
 
     Args:
         model: the model to train.
         kind: the loss.
         temperature: divides the cosines; None uses the plain dot product, as the paper does.
-        ranking_weight: λ, 0 to 1; ``epr`` has none.
+        ranking_weight: λ, 0 to 1; ``epr`` and ``mnrl`` have none.
         score_margin: a query's own candidates that score within this margin of the best are not negatives of the query;
             0 masks none.
-        score_temperature: τ of ``kl``.
+        score_temperature: τ of ``kl`` and ``margin_mse``.
         mini_batch: texts that are embedded at a time, with their gradients. The loss is that of the whole batch, and
             memory grows only with the mini-batch. 0 embeds all at once, which is faster.
 
@@ -137,10 +140,14 @@ class CandidateLoss(nn.Module):
             masked = masked.scatter(1, columns, masked.gather(1, columns) | too_good)
         if self.kind == "epr":
             return in_batch_loss(similarities, positives, masked | ~hardest_only(scores).flatten()[None])
+        if self.kind == "mnrl":
+            is_best = torch.zeros_like(scores, dtype=torch.bool).scatter(1, best, True)
+            return in_batch_loss(similarities, positives, masked | ~is_best.flatten()[None])
         contrast = in_batch_loss(similarities, positives, masked)
         lists = similarities.gather(1, columns)
-        if self.kind == "kl":
-            ranking = kl_loss(lists, scores, self.score_temperature)
+        if self.kind in ("kl", "margin_mse"):
+            distil = kl_loss if self.kind == "kl" else margin_mse_loss
+            ranking = distil(lists, scores, self.score_temperature)
         else:
             ranking = (listwise_loss if self.kind == "udr" else lambda_loss)(lists, ranks_of(scores))
         return self.ranking_weight * ranking + (1 - self.ranking_weight) * contrast

@@ -59,6 +59,22 @@ def kl_loss(similarities: Tensor, scores: Tensor, score_temperature: float) -> T
     return functional.kl_div(similarities.log_softmax(dim=1), target, reduction="batchmean", log_target=True)
 
 
+def margin_mse_loss(similarities: Tensor, scores: Tensor, score_temperature: float) -> Tensor:
+    r"""Return the squared error of the best candidate's margins over the others, mean over all of them.
+
+    .. math:: ((s_b - s_j) - (score_b - score_j) / \tau)^2
+
+    0 if every margin of the encoder is that of the language model, divided by τ (above 0). Hofstätter et al. (2020)
+    distil a cross-encoder this way, with τ = 1. The first of equal scores is the best.
+    """
+    _check_lists(similarities, scores, "scores")
+    best = scores.argmax(dim=1, keepdim=True)
+    targets = scores.to(similarities.dtype) / score_temperature
+    margins, expected = (values.gather(1, best) - values for values in (similarities, targets))
+    # The best candidate's margin over itself is 0 for both.
+    return (margins - expected).square().sum() / (similarities.shape[0] * (similarities.shape[1] - 1))
+
+
 def _differences(values: Tensor) -> Tensor:
     """Return v_i - v_j of all pairs of a row: [B, l, l]."""
     return values[:, :, None] - values[:, None, :]
