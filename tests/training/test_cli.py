@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import Udr, assert_refused
+from udr.models import hub
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,10 @@ def test_run_ends_with_a_table_and_a_report(udr: Udr, tasks: Path, run: Path, en
     assert f"gain over {best}" in err and "udr: the report is" in err
     assert {row["rows"] for row in report["tasks"]} == {3}
     assert (run / "report" / "report.html").exists()
+    card = (run / "model" / "README.md").read_text("utf-8")
+    for part in (f"`{encoder_folder}`", "| reviews | not stated |", f"gain over {best}", "Choose the colour."):
+        assert part in card
+    assert hub.fingerprint(run / "model") == json.loads((run / "manifest.json").read_text())["model_fingerprint"]
 
     # A second call keeps the predictions.
     before = {path: path.stat().st_mtime_ns for path in (run / "report" / "predictions").rglob("*.jsonl")}

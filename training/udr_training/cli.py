@@ -98,6 +98,7 @@ def train(
     from udr_training.evaluation import FOLDER, prove
     from udr_training.evaluation.report import points, table
     from udr_training.run import Run
+    from udr_training.trainer import write_card
 
     run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress)
     trained = run.finish()
@@ -112,5 +113,6 @@ def train(
             ),
         )
         if evaluation is not None:
+            write_card(trained, collection, resolved, table(evaluation))
             typer.echo(f"{table(evaluation)}\nudr: the report is {out / FOLDER / 'report.html'}", err=True)
     typer.echo(str(trained))

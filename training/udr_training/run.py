@@ -18,7 +18,7 @@ from udr.types import Json
 from udr_training.candidates import Neighbours, RankedExample, encoder_neighbours, first_neighbours, rank_candidates
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackRun, OnProgress, Scores
-from udr_training.trainer import check_optimizer, split, starting_model, train_encoder
+from udr_training.trainer import check_optimizer, split, starting_model, train_encoder, write_card
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ class Run:
             },
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
+        self._collection = collection
         self._window = TextWindow.of(model.max_seq_length, hub.locate(config.train.model))
 
     def finish(self) -> Path:
@@ -88,6 +89,7 @@ class Run:
         if not final.exists() and model is not None:
             with whole_folder(final) as staging:
                 shutil.copytree(model, staging, dirs_exist_ok=True)
+                write_card(staging, self._collection, self.config)
         self._write_manifest()
         return final
 
