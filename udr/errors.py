@@ -16,6 +16,7 @@ what was found, what to do.
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,13 +116,15 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         # Without the number, which helps nobody.
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    first = next(iter(str(error).splitlines()), "")
+    return re.sub(r"\[Errno -?\d+\] ", "", first) or type(error).__name__
 
 
 _ADVICE = {
     errno.EACCES: "check the permissions, or choose another place",
     errno.EPERM: "check the permissions, or choose another place",
     errno.ENOENT: "check the path",
+    errno.EEXIST: "something else has this name; choose another",
     errno.EISDIR: "a file is needed here, not a folder",
     errno.ENOTDIR: "a folder is needed here, not a file",
     errno.EROFS: "choose a place that can be written",

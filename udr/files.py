@@ -36,13 +36,18 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     """
     # A fixed name, so that the next attempt overwrites the file of a killed one.
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as stream:
-        if isinstance(write, bytes):
-            stream.write(write)
-        else:
-            write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with temporary.open("wb") as stream:
+            if isinstance(write, bytes):
+                stream.write(write)
+            else:
+                write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        # A full disk is reported without the file.
+        error.filename = error.filename or str(path)
+        raise
     temporary.replace(path)
     sync(path.parent)
 

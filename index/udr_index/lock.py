@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from udr.errors import ConfigError
+from udr.errors import ConfigError, system_error
 from udr.files import locked
 from udr.store import VERSIONS
 
@@ -20,6 +20,6 @@ def lock_index(root: Path, wait_seconds: float = 0) -> Iterator[None]:
     try:
         (root / VERSIONS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{root}: cannot create the index directory ({error.strerror})") from error
+        raise ConfigError(f"cannot create the index directory: {system_error(error)}") from error
     with locked(root, wait_seconds):
         yield

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import FrameType
 import typer
 import uvicorn
 
+from udr.errors import ConfigError, reason
 from udr.models import Encoder
 from udr_service.app import create_app
 from udr_service.auth import refuse_open_address
@@ -35,10 +37,12 @@ def run(index: Path, settings: Settings) -> None:
         settings: the address, the device and the limits.
 
     Raises:
-        ConfigError: other machines can reach the address but no keys are set, or the file of keys is invalid.
+        ConfigError: other machines can reach the address but no keys are set, or the file of keys or the certificate is
+            invalid.
         ListenError: the address is not available; raised before anything is loaded.
         UdrError: the index or its encoder cannot be loaded, or does not answer.
     """
+    _check_certificate(settings)
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
@@ -64,6 +68,20 @@ def run(index: Path, settings: Settings) -> None:
         _Server(config, service, _url(listener, "https" if settings.tls_cert else "http")).run([listener])
         if service.reloader.failure is not None:
             raise service.reloader.failure
+
+
+def _check_certificate(settings: Settings) -> None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    for path in (settings.tls_cert, settings.tls_key):
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; --tls-cert and --tls-key name PEM files")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(
+            f"{settings.tls_cert} and {settings.tls_key}: not a certificate and its private key in PEM: {reason(error)}"
+        ) from error
 
 
 class _Server(uvicorn.Server):
@@ -188,9 +206,10 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         # Python appends the address to the system's message.
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
         raise ListenError(
-            f"cannot listen on {host}, port {port}: {reason}; choose another with --port, or a free one with --port 0"
+            f"cannot listen on {host}, port {port}: {why.partition(' (while')[0]}; choose another with --port, or a "
+            "free one with --port 0"
         ) from error
     with listener:
         # Accepted sockets inherit it; asyncio sets it only on sockets that it makes itself. Without it, an answer in

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from udr.errors import ArtifactError, ConfigError
+from udr.errors import ArtifactError, ConfigError, system_error
 from udr.files import canonical_json, locked, write_atomically
 from udr.types import Json
 from udr_training.candidates import Candidates
@@ -48,7 +48,10 @@ class RunFolder:
             ConfigError: the directory belongs to a run with another configuration or other sources.
         """
         path = self.path / "config.toml"
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot create the run directory: {system_error(error)}") from error
         # Two processes may start one run at the same time.
         with locked(self.path, _CLAIM_SECONDS):
             if not path.exists():
@@ -102,6 +105,8 @@ class RunFolder:
         Raises:
             ConfigError: the run has its scores in another file than the requested one.
         """
+        if requested is not None and requested.is_dir():
+            raise ConfigError(f"{requested}: is a folder; --feedback names the file of scores")
         default = self.path / "feedback.sqlite"
         known = self.paths.get("feedback", default) if (self.path / "places.json").exists() else None
         if requested is not None and known is not None and known.exists() and known.resolve() != requested.resolve():

@@ -16,7 +16,7 @@ from typing import Annotated, BinaryIO, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from udr.errors import ConfigError, DataError
+from udr.errors import ConfigError, DataError, system_error
 from udr.files import read_text, write_atomically
 from udr_service.auth.access import Scope
 
@@ -171,7 +171,8 @@ def _naming(path: Path) -> Iterator[None]:
     except DataError as error:
         raise ConfigError(str(error)) from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or error}") from error
+        error.filename = error.filename or str(path)
+        raise ConfigError(system_error(error)) from error
 
 
 @contextmanager

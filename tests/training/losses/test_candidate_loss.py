@@ -64,7 +64,7 @@ def test_mnrl_contrasts_only_the_best() -> None:
     # The library's own loss, of cosines.
     model = SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")
     best = CANDIDATES[range(3), SCORES.argmax(dim=1)]
-    library = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings([QUERIES, best], None)
+    library = MultipleNegativesRankingLoss(model, scale=20.0).compute_loss_from_embeddings([QUERIES, best], LABELS)
     torch.testing.assert_close(loss_value("mnrl", temperature=0.05), library)
 
 
