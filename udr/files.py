@@ -45,8 +45,8 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        # A full disk is reported without the file.
-        error.filename = error.filename or str(path)
+        # A full disk is reported without the file, and the temporary one is ours alone.
+        error.filename = str(path)
         raise
     temporary.replace(path)
     sync(path.parent)
