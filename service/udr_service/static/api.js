@@ -4,7 +4,7 @@ export const base = new URL(".", document.baseURI).href.replace(/\/$/, "");
 
 const STORED = "udr-api-key";
 
-/** Storage that lasts as long as the tab, or only as long as the page if the browser blocks storage. */
+/** Return storage that lasts as long as the tab or, if the browser blocks storage, as long as the page. */
 function openStorage() {
   try {
     return sessionStorage;
@@ -32,7 +32,7 @@ export const isKey = (text) => /^[!-~]+$/.test(text);
  */
 export async function send(path, body, signal) {
   const headers = body === undefined ? {} : { "Content-Type": "application/json" };
-  // Not as Authorization: a proxy may need that header for itself.
+  // Not in Authorization, which a proxy may need for itself.
   if (key.get() !== null) headers["X-Api-Key"] = key.get();
   const method = body === undefined ? "GET" : "POST";
   try {
@@ -44,11 +44,11 @@ export async function send(path, body, signal) {
     });
     if (response.ok && content !== null) return { answer: content, timing: timing(response.headers.get("Server-Timing")) };
     if (typeof content?.detail === "string" && typeof content.title === "string") return { problem: content };
-    const detail = "the answer is not from udr; is there a proxy in front of the service?";
+    const detail = "the response is not from udr; is there a proxy in front of the service?";
     return { problem: { status: response.status, title: `HTTP ${response.status}`, detail } };
   } catch (error) {
     if (signal?.aborted) throw error;
-    return { problem: { status: 0, title: "No answer", detail: `cannot reach ${base}; is the service running?` } };
+    return { problem: { status: 0, title: "No response", detail: `cannot reach ${base}; is the service running?` } };
   }
 }
 

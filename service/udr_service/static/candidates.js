@@ -13,7 +13,7 @@ const DROPPED = {
   budget: "over the budget",
 };
 
-/** Show the outcome for each candidate; `kept` is that of the ones kept, `wide` whether tasks differ. */
+/** Show the outcome for each candidate; `kept` is the outcome for those kept, `wide` whether tasks differ. */
 export function showCandidates(decisions, { kept, wide }) {
   const outcome = (decision) => (decision.kept ? kept : (DROPPED[decision.stage] ?? "dropped"));
   const counts = [...Map.groupBy(decisions, outcome)].map(([name, group]) => `${name} ${grouped(group.length)}`);

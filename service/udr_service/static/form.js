@@ -3,7 +3,7 @@
 import { buildingOptions, offerOptions, selectionOptions, valueOf } from "./options.js";
 import { at, badge, code, grouped, make, sumOf, valueText } from "./view.js";
 
-// For problems that name neither a part of the body nor, as their first word, a control: the control they are about.
+// The controls that problems are about, if they name neither a part of the body nor, as their first word, a control.
 const ABOUT = [
   [/^the prompt /, "budget"],
   [/^unknown (task|family) /, "scope"],
@@ -13,7 +13,7 @@ const MAX_LABELS = 12;
 const typed = new Map();
 let typedK = 8;
 
-/** What the service has: `info` as in its answer, and the tasks by name. */
+/** What the service serves: the response of `/v1/info`, and the tasks by name. */
 export const served = { info: null, tasks: new Map() };
 
 /** Return the selected scope in the words of a request: a task, a family or all. */

@@ -69,7 +69,7 @@ function finish(requests, [dense, beside, prompt], byUser) {
   if (problem?.status === 401) askForKey(problem, () => search(true));
 }
 
-/** Fill in the input of a demonstration that is similar to a random word of its task, and search. */
+/** Load the input of a demonstration that is similar to a random word of its task, and search. */
 async function example() {
   const pick = (items) => items[Math.floor(Math.random() * items.length)];
   const task = pick(tasksIn(scope()));
@@ -83,7 +83,7 @@ async function example() {
   await search(false);
 }
 
-/** Show the form for the key; once there is one, call `next`. */
+/** Show the form for the key; once the user has entered one, call `next`. */
 function askForKey(problem, next) {
   onKey = next;
   at("key-form").hidden = false;
@@ -118,7 +118,7 @@ function clear(reason) {
   setStatus(reason);
 }
 
-/** Copy the text that a button holds as its value. Without the clipboard API, as over plain HTTP, select it in a temporary box and copy that. */
+/** Copy the text that a button holds as its value. Over plain HTTP there is no clipboard API: copy it from a temporary box. */
 async function copy(button) {
   try {
     await navigator.clipboard.writeText(button.value);

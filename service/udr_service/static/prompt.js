@@ -45,7 +45,7 @@ function remarks({ truncated, special_tokens: special = [] }) {
   }
   for (const [token, places] of Map.groupBy(special, (place) => place.token)) {
     const names = places.flatMap(({ id }) => [", ", id === null ? "the input" : code(id)]).slice(1);
-    lines.push(["The tokenizer reads ", code(token), " as a special token. It is unchanged in ", ...names, "."]);
+    lines.push(["The tokenizer reads ", code(token), " as a special token. It is left unchanged in ", ...names, "."]);
   }
   return lines.map((parts) => make("li", {}, ...parts));
 }

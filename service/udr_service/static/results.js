@@ -100,8 +100,8 @@ function labelCounts(demonstrations, wide) {
 
 function shortfalls(k, count, out) {
   const lines = [];
-  if (out) lines.push(`${out} of ${count} left out of the prompt: the budget has no room for them.`);
-  if (count < k) lines.push(`${k} requested, ${count} returned; “Candidates” below lists the others and why they were dropped.`);
+  if (out) lines.push(`${out} of ${count} left out of the prompt to keep the budget.`);
+  if (count < k) lines.push(`${k} requested, ${count} returned; “Candidates” below lists the others and why each was dropped.`);
   return lines;
 }
 

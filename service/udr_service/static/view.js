@@ -28,7 +28,7 @@ export const valueText = (value) => (Array.isArray(value) ? value.map(valueText)
 /** Return the key of a demonstration, unique in the index. */
 export const keyOf = ({ task, id }) => `${task}/${id}`;
 
-/** Return a label as a badge, colored by its position among the task's labels. */
+/** Return a label as a badge, coloured by its position among the task's labels. */
 export function badge(task, label, ...more) {
   const tone = Math.max(0, task?.labels.indexOf(label) ?? 0) % TONES;
   return make("span", { className: `badge tone-${tone}` }, make("bdi", {}, label), ...more);

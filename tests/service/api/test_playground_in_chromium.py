@@ -273,7 +273,7 @@ def test_the_page_recovers_from_failures(look: Look, served: Served) -> None:
     expect(page.locator("#status")).to_contain_text("is the service running?")
     page.route("**/v1/*", lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
     page.locator("#search").click()
-    expect(page.locator("#status")).to_contain_text("HTTP 502: the answer is not from udr")
+    expect(page.locator("#status")).to_contain_text("HTTP 502: the response is not from udr")
     # The next request cancels one that is not answered yet.
     page.unroute_all()
     page.route("**/v1/*", lambda route: None, times=3)
@@ -347,7 +347,7 @@ def test_hostile_data_is_shown_as_text(look: Look, served: Served) -> None:
     assert texts(page, "#prompt pre") == [prompt.text]
     assert page.locator("script, img, iframe, b").count() == elements
     remarks = page.locator("#remarks")
-    expect(remarks).to_contain_text("The tokenizer reads <s> as a special token. It is unchanged in ")
+    expect(remarks).to_contain_text("The tokenizer reads <s> as a special token. It is left unchanged in ")
     find(page, f"{query} " * 50, task="raw")
     fill(page, budget=80, truncate="question")
     expect(remarks).to_contain_text("The input is truncated: of question, the prompt shows the first ")
