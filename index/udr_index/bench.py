@@ -62,13 +62,13 @@ def bench(
     Args:
         version: the index version; its ``search.json`` is replaced.
         encoder: the encoder of the index.
-        recall: to reach, at k.
+        recall: the recall at k to reach.
         k: demonstrations per query.
         queries: the number of rows of each partition whose inputs are the queries.
         device: where to search.
         fp16: search a GPU's flat partitions in half the memory.
         choices: returns the settings to try for a kind, the cheapest first.
-        wait_seconds: how long to wait for another command in the index before settings are written.
+        wait_seconds: how long to wait for another command that holds the lock, before the settings are written.
 
     Raises:
         ConfigError: a number is out of range.
@@ -146,7 +146,7 @@ def tune(
 
 
 def measure(searcher: Searcher, queries: Vectors, exact: Similarities) -> tuple[float, float]:
-    """Search one query at a time; return the share of the k nearest that was found, and the median of milliseconds.
+    """Search one query at a time; return the share of the k nearest that was found, and the median milliseconds.
 
     Args:
         searcher: the search.

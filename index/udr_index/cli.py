@@ -83,7 +83,7 @@ def verify(
 ) -> None:
     """Compare every file with its checksum, and a sample of the vectors with the encoder's output.
 
-    Prints one line per finding; exit status 3 if there is any.
+    Prints one line per finding. The exit status is 3 if there is any.
     """
     from udr.store import verify as check
 
@@ -102,7 +102,7 @@ def verify(
         for finding in findings:
             print_text(str(finding))
     if findings:
-        raise VerificationError(f"{index}: is damaged, {counted(len(findings), 'finding')}")
+        raise VerificationError(f"{index}: damaged, {counted(len(findings), 'finding')}")
     if not as_json:
         print_text(f"{index}: intact")
 
@@ -121,7 +121,7 @@ def bench(
 ) -> None:
     """Measure every partition, and store the fastest search settings that reach a recall.
 
-    If none does, the best settings are stored, and the exit status is 3.
+    If no settings reach it, the best ones are stored, and the exit status is 3.
     """
     from udr.models import SentenceEncoder
     from udr.store import open_version

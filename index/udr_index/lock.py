@@ -11,7 +11,7 @@ from udr.store import VERSIONS
 
 @contextmanager
 def lock_index(root: Path, wait_seconds: float = 0) -> Iterator[None]:
-    """Create an index directory, and keep other builds, and what publishes, prunes or writes settings, out of it.
+    """Create an index directory, and lock it against other builds, publishes, prunes and benches.
 
     Raises:
         ArtifactError: another command is running in it, and does not end in ``wait_seconds``.

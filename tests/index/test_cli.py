@@ -125,7 +125,7 @@ def test_verify_compares_vectors_with_the_encoder(
     assert main(["index", "verify", str(real)]) == 3
     shown, err = capsys.readouterr()
     assert "partitions/notes/vectors.npy: 16 of 16 vectors differ from the encoder's output" in shown
-    assert err == f"udr: error: {real}: is damaged, 3 findings\n"
+    assert err == f"udr: error: {real}: damaged, 3 findings\n"
     assert main(["index", "verify", str(real), "--sample", "0"]) == 0
     assert main(["index", "verify", str(real), "--sample", "-5"]) == 2
 
@@ -142,7 +142,7 @@ def test_verify_prints_a_line_per_finding(copy: Path, capsys: pytest.CaptureFixt
         "extra\\udcff: does not belong to the index",
         f"{name}/demonstrations.sqlite: is missing",
     ]
-    assert err == f"udr: error: {copy}: is damaged, 2 findings\n"
+    assert err == f"udr: error: {copy}: damaged, 2 findings\n"
     assert main(["index", "verify", str(copy), "--json"]) == 3
     result = json.loads(capsys.readouterr().out)
     assert (result["whole"], len(result["findings"])) == (False, 2)
@@ -156,7 +156,7 @@ def test_verify_prints_a_line_per_finding(copy: Path, capsys: pytest.CaptureFixt
     [
         ("build /no/such --out OUT", 2, "/no/such: no such folder of tasks"),
         ("build TASKS --out OUT --tasks notes,nope", 1, "unknown task 'nope'"),
-        ("build TASKS --out OUT --pool 0", 2, "at least 1 demonstration a task, found 0"),
+        ("build TASKS --out OUT --pool 0", 2, "at least 1 demonstration per task, found 0"),
         ("build TASKS --out OUT --model package:nope", 1, "no installed package 'nope'"),
         ("build TASKS --out OUT --tasks ,", 2, "found ','"),
         ("info OUT", 1, "no index here"),

@@ -108,7 +108,7 @@ def _describe(
     """Return the manifest of the version, without its name and its files."""
     kinds = {name: resolve(config.kind, count, encoder.dimension, config.flat_below) for name, count in sizes.items()}
     if small := [name for name, kind in kinds.items() if sizes[name] < rows_to_train(kind)]:
-        _LOG.warning("flat, with too few demonstrations to train %r on: %s", config.kind, ", ".join(small))
+        _LOG.warning("flat, with too few demonstrations to train %r: %s", config.kind, ", ".join(small))
         kinds |= dict.fromkeys(small, store.FLAT)
     # The encoder's own tokenizer goes by the encoder's name: package folders differ between machines.
     name = config.tokenizer or encoder.name
@@ -130,9 +130,9 @@ def _describe(
 
 
 def _identify(manifest: store.Manifest, rows: IngestedRows) -> tuple[store.Manifest, str]:
-    """Name a version after a hash of all that decides its contents, known before anything is encoded.
+    """Name a version after a hash of everything that its contents depend on, known before anything is encoded.
 
-    The second hash is of what decides the vectors alone, without the kinds of partitions and the tokenizer.
+    The second hash covers only what the vectors depend on, so not the kinds of partitions and the tokenizer.
     """
     encoder, tokenizer = manifest.encoder, manifest.tokenizer
     common: dict[str, Json] = {

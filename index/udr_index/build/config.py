@@ -20,15 +20,15 @@ class BuildConfig:
         model: the encoder: a hub name, a path, or ``package:NAME``.
         names: the tasks to index; None takes all.
         pool: the maximum number of demonstrations per task, sampled by ``seed``; None takes all.
-        seed: of that sample.
+        seed: the seed of that sample.
         device: where to run the encoder and to train indexes; None takes the best available for the encoder.
-        dtype: of the stored vectors.
+        dtype: the type of the stored vectors.
         kind: how partitions are searched; see ``udr_index.build.resolve``.
         flat_below: partitions with fewer demonstrations are flat; see ``udr_index.build.resolve``.
-        tokenizer: whose tokens to count: a name for ``udr.models.load_tokenizer``; None takes the encoder's own, and
-            counts nothing if that has none.
+        tokenizer: counts the tokens: a name for ``udr.models.load_tokenizer``; None takes the encoder's own, and counts
+            nothing if that has none.
         bm25: whether to add a BM25 index of the inputs.
-        threads: that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
+        threads: the threads that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
         reuse: an index whose vectors of unchanged texts are reused; None encodes all.
         batch_size: texts per call of the encoder or the tokenizer.
         shard_rows: rows that are encoded between two writes.
@@ -56,11 +56,11 @@ class BuildConfig:
 
     def __post_init__(self) -> None:
         if self.names is not None and not self.names:
-            raise ConfigError("the list of tasks is empty; name at least one, or leave it out to take all")
+            raise ConfigError("the list of tasks is empty; name at least one, or omit it to index all")
         if self.pool is not None and self.pool < 1:
-            raise ConfigError(f"the pool must be at least 1 demonstration a task, found {self.pool}")
+            raise ConfigError(f"the pool must be at least 1 demonstration per task, found {self.pool}")
         if self.dtype not in DTYPES:
-            raise ConfigError(f"unknown dtype {self.dtype!r}; there are {', '.join(DTYPES)}")
+            raise ConfigError(f"unknown dtype {self.dtype!r}; the dtypes are {', '.join(DTYPES)}")
         if self.flat_below is not None and self.flat_below < 0:
             raise ConfigError(f"flat_below must be at least 0, found {self.flat_below}")
         for name in ("threads", "batch_size", "shard_rows"):

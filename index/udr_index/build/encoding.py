@@ -39,7 +39,7 @@ class TaskEncoding:
     previous: PreviousVersion | None
 
     def finish(self, advance: Advance) -> int:
-        """Make what is missing of the task's ``vectors.npy``, and return how many texts were encoded."""
+        """Complete the task's ``vectors.npy``, and return how many texts were encoded."""
         path, encoded = self.staging / vectors_path(self._task), 0
         if path.is_file():
             advance(self.part.count, 0)
@@ -91,7 +91,7 @@ class TaskEncoding:
                 vectors[offset] = known[key]
         if not np.isfinite(vectors).all():
             raise ModelError(
-                f"encoder {self.encoder.name!r} gives numbers that {self.config.dtype} cannot hold; use float32"
+                f"encoder {self.encoder.name!r} returned numbers that {self.config.dtype} cannot hold; use float32"
             )
         write_atomically(path, lambda stream: np.save(stream, vectors, allow_pickle=False))
         if len(new) < len(keys):
@@ -123,7 +123,7 @@ class TaskEncoding:
     def _new(
         self, keys: Sequence[bytes], known: Collection[bytes], start: int
     ) -> tuple[Sequence[bytes], Sequence[str]]:
-        """Return the keys from position ``start`` on that are not known, each once, and their texts."""
+        """Return the unknown keys from position ``start`` on, each once, and their texts."""
         new = {key: start + offset for offset, key in enumerate(keys) if key not in known}
         return list(new), self.rows.texts(self._task, self.table.ids(self._task, list(new.values())))
 
@@ -167,7 +167,8 @@ def encode_by_length(
 ) -> Vectors:
     """Return the vectors of texts, float32 [len(texts), dimension].
 
-    Texts of similar length are encoded together, to pad little. ``advance`` is called with the size of every batch.
+    Texts of similar length are encoded together, which saves padding. ``advance`` is called with the size of every
+    batch.
     """
     vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
     order = sorted(range(len(texts)), key=lambda position: (len(texts[position]), texts[position]))
@@ -188,7 +189,7 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], task: str) -> Vectors
     expected = (len(texts), encoder.dimension)
     if vectors.shape != expected or not np.isfinite(vectors).all():
         raise ModelError(
-            f"encoder {encoder.name!r} gave {list(vectors.shape)} for {len(texts)} texts of task {task!r}, or numbers "
-            f"that are not finite; expected finite {list(expected)}"
+            f"encoder {encoder.name!r} returned vectors of shape {list(vectors.shape)} for {len(texts)} texts of task "
+            f"{task!r}, or numbers that are not finite; expected finite numbers of shape {list(expected)}"
         )
     return vectors

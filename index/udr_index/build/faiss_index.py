@@ -23,7 +23,7 @@ GRAPH = "cagra"
 _GRAPH_ON_CPU = "HNSW32"
 
 FLAT_BELOW = 100_000
-"""Demonstrations above which comparing with every vector takes longer than encoding a query, on a CPU."""
+"""The size from which comparing with every vector takes longer than encoding a query, on a CPU."""
 
 # Numbers of sub-vectors that faiss supports on GPUs as well as on CPUs. The table of 48, 256 float32 each, fills the
 # 48 KiB of shared memory that a GPU has for a query; 56 and more need tables of float16 or cuVS.
@@ -40,7 +40,7 @@ def resolve(kind: str, count: int, dimension: int, flat_below: int | None = None
         kind: ``auto`` (flat, or ivf above a size), ``flat``, ``hnsw``, ``ivf``, ``ivfpq``, ``cagra``, or a factory
             string.
         count: the partition's demonstrations.
-        dimension: of their vectors.
+        dimension: the dimension of their vectors.
         flat_below: smaller partitions are flat; None is 100,000 for ``auto``, and 0 for other kinds.
     """
     if flat_below is None:
@@ -106,7 +106,7 @@ def build_partition(
         path: the file.
         kind: a factory string, or ``cagra``, which becomes an HNSW graph on a CPU.
         vectors: float32 or float16 [count, dimension], mapped from their file.
-        threads: that add vectors.
+        threads: the threads that add vectors.
         gpu: where to build it; a kind that it does not support is built on the CPU, with a warning.
     """
     index = _build_on_gpu(kind, vectors, threads, gpu) if gpu is not None else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """The progress of one stage of a build: ``read``, ``counted``, ``encoded`` or ``indexed``.
 
-    The total is None if not known. The rate is in rows a second, without those reused; None before the first.
+    The total is None if unknown. The rate is in rows a second, without those reused; None before the first.
     """
 
     stage: str
@@ -61,7 +61,7 @@ class ProgressPrinter:
         self._last = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        """Print a progress, if it is time; a terminal shows the end of every stage."""
+        """Print the progress if it is due; a terminal shows the end of every stage."""
         finished = self._terminal and progress.done == progress.total
         if time.monotonic() - self._last < self._seconds and not finished:
             return

@@ -19,7 +19,7 @@ class PreviousVersion:
     """The vectors and token counts of an index version, by text.
 
     Attributes:
-        digest: of the manifest, 16 hex digits; versions of one name may differ in the last bits of vectors.
+        digest: the manifest's digest, 16 hex digits; versions of the same name may differ in the last bits of vectors.
     """
 
     def __init__(self, version: IndexVersion) -> None:
@@ -57,7 +57,7 @@ class PreviousVersion:
 def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
     """Open the current version of an index, if a version with ``manifest`` can reuse its vectors.
 
-    A missing index, or one with another encoder, wording or format, is only logged, so that the same command serves
+    A missing index, or one with another encoder, wording or format, is only logged, so the same command works for
     the first build and every later one.
 
     Raises:

@@ -1,7 +1,7 @@
 """The staging folder of an index version, where it is built, and renamed once it is complete.
 
-``DIR/.building-<vectors>/`` is named after all that decides the vectors. A build that resumes keeps the shards that are
-finished, and the faiss indexes if it is of the same version.
+``DIR/.building-<vectors>/`` is named after everything that the vectors depend on. A build that resumes keeps finished
+shards, and the faiss indexes if it builds the same version.
 """
 
 import logging

@@ -16,7 +16,7 @@ from udr_index.quality.config import SKEW, CheckConfig
 
 app = command_group("Check tasks and their rows.")
 
-_Tasks = Annotated[Path, typer.Argument(help="A collection: <family>/<task>/task.toml and rows.", metavar="TASKS")]
+_Tasks = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
 _Names = Annotated[str | None, typer.Option("--tasks", help="Tasks, separated by commas; all by default.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -45,7 +45,7 @@ def check(
     device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Look for problems in rows. Prints one line per finding; exit status 3 if there is an error.
+    """Look for problems in rows. Prints one line per finding. The exit status is 3 if there is an error.
 
     Errors: unreadable files, empty inputs, duplicates, conflicting targets, rows longer than the window, rows of
     validation or test that are also in train. Warnings, which may be intended: empty fields, several correct answers,
@@ -97,4 +97,4 @@ def stats(
     if statistics.errors:
         others = len(statistics.errors) - 1
         more = f" ({others} more like this; see: udr tasks check)" if others else ""
-        raise DataError(f"excluded what cannot be read: {statistics.errors[0]}{more}")
+        raise DataError(f"skipped unreadable data: {statistics.errors[0]}{more}")

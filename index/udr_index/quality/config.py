@@ -22,8 +22,8 @@ class CheckConfig:
         model: the encoder that finds near-duplicates; if this and ``near`` are None, none are looked for.
         near: the cosine from which two inputs are near-duplicates; None is ``NEAR`` if there is a model.
         lm: the language model whose context window rows must fit; None counts nothing.
-        window: that window in tokens; None reads it from the model's ``config.json``.
-        skew: the share of its even share of rows below which a label is rare; 0 takes none as rare.
+        window: the size of that window in tokens; None reads it from the model's ``config.json``.
+        skew: the share of its even share of rows below which a label is rare; 0 treats none as rare.
         device: where to run the encoder; None takes the best available.
 
     Raises:
@@ -43,8 +43,8 @@ class CheckConfig:
         if self.near is not None and not 0 < self.near <= 1:
             raise ConfigError(f"the similarity of near-duplicates must be above 0 and at most 1, found {self.near}")
         if not 0 <= self.skew <= 1:
-            raise ConfigError(f"the share of an even share must be from 0 to 1, found {self.skew}")
+            raise ConfigError(f"skew must be from 0 to 1, found {self.skew}")
         if self.window is not None and self.lm is None:
-            raise ConfigError("a window is counted in a language model's tokens; give --lm beside --window")
+            raise ConfigError("the window is in tokens of a language model; give --lm with --window")
         if self.window is not None and self.window < 1:
             raise ConfigError(f"the window must be at least 1 token, found {self.window}")

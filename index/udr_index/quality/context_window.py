@@ -45,13 +45,13 @@ def _configured(lm: str) -> int:
     except FileNotFoundError:
         config = {}
     except ValueError as error:
-        raise ModelError(f"model {lm!r}: {path} is not JSON; give the window by --window") from error
+        raise ModelError(f"model {lm!r}: {path} is not JSON; set the window with --window") from error
     # Multimodal models keep the settings of text apart.
     for keys in (config, config.get("text_config")) if isinstance(config, dict) else ():
         for name in _KEYS:
             if isinstance(keys, dict) and isinstance(keys.get(name), int) and keys[name] > 0:
                 return int(keys[name])
-    raise ConfigError(f"model {lm!r}: no config.json gives the size of its context window; set it by --window")
+    raise ConfigError(f"model {lm!r}: no config.json gives the size of its context window; set it with --window")
 
 
 def too_long(split: Split, window: Window) -> Iterator[Finding]:

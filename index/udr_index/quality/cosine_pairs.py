@@ -1,7 +1,7 @@
 """Finding pairs of similar vectors, exactly, in blocks: memory holds at most the vectors twice.
 
-Unlike the searchers of ``udr.search``, this wants only the nearest vector, and stays fast if very many tie, as texts do
-that an encoder truncates at the same position.
+Unlike the searchers of ``udr.search``, this finds only the nearest vector, and stays fast if very many vectors tie,
+such as those of texts that an encoder truncates at the same position.
 """
 
 from dataclasses import dataclass

@@ -18,10 +18,10 @@ from udr_index.quality.splits import Split
 
 _MESSAGES = {
     Kind.DUPLICATE: "{repeat} input and target of an earlier row; keep one of each",
-    Kind.CONFLICTING_TARGETS: "{share} but not the target; find out which is right and remove the others",
-    Kind.SEVERAL_ANSWERS: "{share} but not the target; if all are right, keep one row with all of them as references",
+    Kind.CONFLICTING_TARGETS: "{share} but not the target; keep the correct one and remove the others",
+    Kind.SEVERAL_ANSWERS: "{share} but not the target; if all are correct, keep one row with all of them as references",
     Kind.OTHER_CHOICES: (
-        "{share} but not the choices, and retrieval takes them as copies of one another; if they are intended, "
+        "{share} but not the choices, and retrieval treats them as copies of one another; if they are intended, "
         "name {{choices}} in the input template"
     ),
 }

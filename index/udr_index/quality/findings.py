@@ -52,11 +52,11 @@ class Finding:
     Attributes:
         task: the task's name, or its folder's if ``task.toml`` cannot be read.
         split: ``train``, ``validation`` or ``test``; None for the task itself.
-        kind: of the problem.
+        kind: the kind of problem.
         message: the problem and what to do, in one line.
         count: the number of rows, or of labels; 1 if something cannot be read.
         groups: the ids of the rows: one alone, or each with its copies (keep the first) or near rows.
-        against: the split of the later ids of each group, if it is another one.
+        against: the split of each group's ids after the first, if it is another split.
         labels: the labels in question.
     """
 

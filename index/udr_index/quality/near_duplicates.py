@@ -1,4 +1,4 @@
-"""Near-duplicates: rows whose inputs are not copies, but which an encoder takes as almost the same.
+"""Near-duplicates: rows whose inputs are not copies, but which an encoder considers almost the same.
 
 Inputs are encoded alone: the instruction would make all rows alike, and the target would separate rows that ask the
 same. Use a general encoder: one that was trained for a task puts inputs with the same answer together.
@@ -72,8 +72,8 @@ def near_duplicates(encoded: EncodedSplit, threshold: float) -> Iterator[Finding
     for pair in pairs:
         groups.setdefault(pair.other, [pair.other]).append(pair.position)
     message = (
-        f"{counted(len(pairs), 'row is', 'rows are')} near to an earlier row ({_similarities(pairs)}"
-        f"{_other_labels(encoded, pairs)}); look at them, and keep one of those that ask the same"
+        f"{counted(len(pairs), 'row is', 'rows are')} very similar to an earlier row ({_similarities(pairs)}"
+        f"{_other_labels(encoded, pairs)}); review them, and keep one of those that ask the same"
     )
     ids = [split.ids([positions[vector] for vector in group]) for group in groups.values()]
     yield split.finding(Kind.NEAR_DUPLICATE, len(pairs), message, ids)
@@ -90,7 +90,7 @@ def near_leaks(encoded: EncodedSplit, earlier: EncodedSplit, threshold: float) -
             for pair in pairs
         ]
         message = (
-            f"{split.part(len(ids), 'is/are')} near to a row of {other.name} ({_similarities(pairs)}); look at "
+            f"{split.part(len(ids), 'is/are')} very similar to a row of {other.name} ({_similarities(pairs)}); review "
             "them, and remove those that ask the same from one of the two"
         )
         yield split.finding(Kind.NEAR_LEAK, len(ids), message, ids, against=other.name)

@@ -19,7 +19,7 @@ _NUMBERS = range(2, 9)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lengths:
-    """The lengths of some texts: the least that 50, 95 and 100 % of them do not exceed."""
+    """The lengths of some texts: the median, the 95th percentile and the maximum."""
 
     median: int
     percentile_95: int

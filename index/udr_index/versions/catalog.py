@@ -24,7 +24,7 @@ _NAME = re.compile(r"[0-9a-f]{16}")
 class VersionInfo:
     """A version of an index. If its manifest cannot be read, ``problem`` says why, and encoder and sizes are empty.
 
-    It was changed when its manifest was written, or else its folder, in seconds since 1970.
+    ``changed_seconds`` is when its manifest was written, or else its folder, in seconds since 1970.
     """
 
     name: str
@@ -74,9 +74,9 @@ def find_version(root: Path, name: str) -> str:
     versions = [folder.name for folder in _folders(root)]
     matches = [version for version in versions if name and version.startswith(name)]
     if len(matches) > 1:
-        raise ArtifactError(f"{root}: {name!r} is ambiguous, it matches {', '.join(matches)}; give more of the name")
+        raise ArtifactError(f"{root}: {name!r} is ambiguous: it matches {', '.join(matches)}; give more of the name")
     if not matches:
-        raise ArtifactError(f"{root}: no version {name!r}; there are: {', '.join(versions) or 'none'}")
+        raise ArtifactError(f"{root}: no version {name!r}; the versions are: {', '.join(versions) or 'none'}")
     return matches[0]
 
 
@@ -96,8 +96,8 @@ def publish(root: Path, name: str) -> Published:
         wording = read_manifest(folder).wording
         if wording != ENCODER_WORDING:
             raise ArtifactError(
-                f"{folder}: was not published, it was built with wording {wording} and this udr words rows as "
-                f"{ENCODER_WORDING}; run: udr index build"
+                f"{folder}: not published, because it was built with wording {wording}, and this version of udr "
+                f"uses {ENCODER_WORDING}; run: udr index build"
             )
         previous = _current(root)
         if version != previous:
@@ -107,7 +107,7 @@ def publish(root: Path, name: str) -> Published:
 
 @contextmanager
 def lock_existing(root: Path) -> Iterator[None]:
-    """Do what ``lock_index`` does, but raise ArtifactError if there is no index."""
+    """Lock an existing index; raise ArtifactError if there is none."""
     _folders(root)
     with lock_index(root):
         yield
@@ -137,7 +137,7 @@ def _folders(root: Path) -> list[Path]:
     """Return the folders of the versions. ``udr index verify`` reports whatever else is beside them."""
     folder = root / VERSIONS
     if not folder.is_dir():
-        raise ArtifactError(f"{root}: no index here, there is no folder {VERSIONS}; run: udr index build --out {root}")
+        raise ArtifactError(f"{root}: no index here (no folder {VERSIONS}); run: udr index build --out {root}")
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
 
 

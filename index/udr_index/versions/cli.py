@@ -23,7 +23,7 @@ _MAX_IDS = 5  # in a line of text
 
 _Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_NAMES = "a name, the beginning of one, or CURRENT"
+_NAMES = "a name, the beginning of a name, or CURRENT"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -48,11 +48,13 @@ def publish(
     elif published.version == published.previous:
         print_text(f"{index}: version {published.version} is already current")
     else:
-        print_text(f"{index}: version {published.version} is current now, before it was {published.previous or 'none'}")
+        print_text(
+            f"{index}: version {published.version} is now current; the previous one is {published.previous or 'none'}"
+        )
 
 
 def list_(index: _Index, as_json: _Json = False) -> None:
-    """Show the versions of an index, newest first: * for the current one, time, size, contents."""
+    """Show the versions of an index, newest first, with time, size and contents; * marks the current one."""
     from udr_index.versions.catalog import list_versions
 
     infos = list_versions(index)
@@ -73,7 +75,7 @@ def diff(
 ) -> None:
     """Show how version B of an index differs from A: settings, definitions of tasks, and rows by their ids.
 
-    JSON names all rows, text the first ones.
+    Text output names the first rows, JSON all of them.
     """
     from udr_index.versions.diff import diff_versions
 

@@ -58,7 +58,7 @@ def test_unusable_vectors_are_refused(collection: Path, tmp_path: Path, wrong: V
     encoder = HashEncoder()
     encoder.encode_demonstrations = lambda texts: wrong  # type: ignore[method-assign]
 
-    with pytest.raises(ModelError, match=r"'fake-hash' gave .* of task 'notes'"):
+    with pytest.raises(ModelError, match=r"'fake-hash' returned vectors .* of task 'notes'"):
         build_index(collection, tmp_path, encoder)
     assert not (tmp_path / "CURRENT").exists()
 
@@ -164,10 +164,10 @@ BAD: dict[str, tuple[Mapping[str, Any], type[UdrError], str]] = {
         "unknown task 'nope'; the tasks are notes, questions, rev",
     ),
     "no task": ({"names": ()}, ConfigError, "the list of tasks is empty"),
-    "empty pool": ({"pool": 0}, ConfigError, "at least 1 demonstration a task, found 0"),
+    "empty pool": ({"pool": 0}, ConfigError, "at least 1 demonstration per task, found 0"),
     "empty batch": ({"batch_size": 0}, ConfigError, "the batch size must be at least 1, found 0"),
     "negative flat_below": ({"flat_below": -1}, ConfigError, "flat_below must be at least 0, found -1"),
-    "unknown dtype": ({"dtype": "int8"}, ConfigError, "unknown dtype 'int8'; there are float32, float16"),
+    "unknown dtype": ({"dtype": "int8"}, ConfigError, "unknown dtype 'int8'; the dtypes are float32, float16"),
     "unknown tokenizer": ({"tokenizer": "package:nope"}, ModelError, "'package:nope'|no installed package 'nope'"),
     "unknown model": ({"model": "package:nope"}, ModelError, "no installed package 'nope'"),
 }

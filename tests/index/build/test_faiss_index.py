@@ -88,7 +88,7 @@ def test_numbers_too_large_for_float16_are_refused(places: Path, tmp_path: Path)
         def encode_demonstrations(self, texts: Any) -> Any:
             return super().encode_demonstrations(texts) * 1e6
 
-    with pytest.raises(UdrError, match="gives numbers that float16 cannot hold; use float32"):
+    with pytest.raises(UdrError, match="returned numbers that float16 cannot hold; use float32"):
         build_index(places, tmp_path, LargeEncoder(metric="dot"), dtype="float16")
 
 
@@ -107,7 +107,7 @@ def test_partitions_too_small_to_train_are_flat(places: Path, tmp_path: Path, ca
         build_index(places, tmp_path, kind=kind)
         parts = open_version(tmp_path).manifest.partitions
         assert [name for name, part in parts.items() if part.kind == "flat"] == small
-        assert f"flat, with too few demonstrations to train {kind!r} on: {', '.join(small)}" in caplog.messages
+        assert f"flat, with too few demonstrations to train {kind!r}: {', '.join(small)}" in caplog.messages
 
 
 def test_examples_can_be_indexed_as_in_the_readme(tmp_path: Path) -> None:

@@ -36,13 +36,13 @@ COPIES: dict[str, tuple[Mapping[str, Json], Sequence[Mapping[str, Json]], Mappin
         NOTES,
         [row("a", "A day!"), row("b", "other"), row("c", "a DAY"), row("d", "a day"), row("e", "Other?", "sad")],
         {Kind.DUPLICATE: (("a", "c", "d"),), Kind.CONFLICTING_TARGETS: (("b", "e"),)},
-        "2 rows share 1 input but not the target; find out which is right",
+        "2 rows share 1 input but not the target; keep the correct one",
     ),
     "generation": (
         {**TEXTS, "kind": "generation"},
         [row("a", "x", "1"), row("b", "x", "2"), row("c", "y", "1", references=["1", "2"]), row("d", "y", "2")],
         {Kind.DUPLICATE: (("c", "d"),), Kind.SEVERAL_ANSWERS: (("a", "b"),)},
-        "2 rows share 1 input but not the target; if all are right",
+        "2 rows share 1 input but not the target; if all are correct",
     ),
     "multiple choice": (
         {**TEXTS, "kind": "multiple_choice"},
@@ -132,7 +132,7 @@ def test_near_duplicates_and_near_leaks_are_found_by_the_encoder(tmp_path: Path)
         ("test", Kind.NEAR_DUPLICATE, (("n10", "n11"),)),
         ("test", Kind.NEAR_LEAK, (("n10", "n2"),)),
     ]
-    message = "2 rows are near to an earlier row (similarity 1.000, 1 with another label); look at them"
+    message = "2 rows are very similar to an earlier row (similarity 1.000, 1 with another label); review them"
     assert message in near[0].message and str(near[1]).endswith("n10 ~ n11")
 
 
@@ -154,12 +154,12 @@ def test_window_is_read_from_the_configuration(tmp_path: Path) -> None:
     lm = save_lm(tmp_path / "lm")
     assert load_window(str(lm)).tokens == 512
     (lm / "config.json").write_text("{", "utf-8")
-    with pytest.raises(ModelError, match=r"config\.json is not JSON; give the window by --window"):
+    with pytest.raises(ModelError, match=r"config\.json is not JSON; set the window with --window"):
         load_window(str(lm))
     (lm / "config.json").write_text('{"text_config": {"n_positions": 9}}', "utf-8")
     assert load_window(str(lm)).tokens == 9
     (lm / "config.json").unlink()
-    with pytest.raises(ConfigError, match="gives the size of its context window; set it by --window"):
+    with pytest.raises(ConfigError, match="gives the size of its context window; set it with --window"):
         load_window(str(lm))
 
 
@@ -168,7 +168,7 @@ def test_window_is_read_from_the_configuration(tmp_path: Path) -> None:
     [
         ({"near": 0.0}, "must be above 0 and at most 1, found 0.0"),
         ({"skew": 1.5}, "must be from 0 to 1, found 1.5"),
-        ({"window": 5}, "give --lm beside --window"),
+        ({"window": 5}, "give --lm with --window"),
         ({"window": 0, "lm": "x"}, "the window must be at least 1 token, found 0"),
     ],
 )

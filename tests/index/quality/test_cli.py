@@ -121,7 +121,7 @@ def test_stats_exclude_what_cannot_be_read(run: Run, tmp_path: Path) -> None:
     status, out, err = run("tasks", "stats", tmp_path)
 
     assert (status, len(out.splitlines())) == (1, 4)
-    assert f"excluded what cannot be read: {tmp_path}/mood/notes/task.toml" in err and "(1 more like this" in err
+    assert f"skipped unreadable data: {tmp_path}/mood/notes/task.toml" in err and "(1 more like this" in err
     assert "place 33 %, person 33 %, number 33 %" in out
     assert run("tasks", "stats", tmp_path, "--tasks", "reviews")[0] == 0
     assert run("tasks", "stats", tmp_path, "--tasks", ",")[0] == 2

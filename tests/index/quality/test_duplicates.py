@@ -128,7 +128,10 @@ def test_split_without_text_has_no_vectors(encoder: HashEncoder) -> None:
 
 def test_unusable_vectors_are_refused(encoder: HashEncoder) -> None:
     encoder.encode_demonstrations = lambda texts: np.full((1, 48), np.nan, np.float32)  # type: ignore[method-assign]
-    with pytest.raises(ModelError, match=r"'fake-hash' gave \[1, 48\] for 1 texts of task 'notes', or numbers that"):
+    with pytest.raises(
+        ModelError,
+        match=r"'fake-hash' returned vectors of shape \[1, 48\] for 1 texts of task",
+    ):
         encode(make_split("a"), encoder)
 
 

@@ -49,7 +49,7 @@ def test_list_shows_versions(run: Run, root: Path, names: list[str]) -> None:
 
 def test_publish_shows_both_versions(run: Run, root: Path, names: list[str]) -> None:
     old, _, new = names
-    message = f"{root}: version {old} is current now, before it was {new}\n"
+    message = f"{root}: version {old} is now current; the previous one is {new}\n"
     assert run("index", "publish", root, old[:12]) == (0, message, "")
     assert run("index", "publish", root, old)[:2] == (0, f"{root}: version {old} is already current\n")
     status, out, _ = run("index", "publish", root, new, "--json")
@@ -112,10 +112,10 @@ def test_prune_shows_what_it_removes(run: Run, root: Path, names: list[str]) -> 
 @pytest.mark.parametrize(
     ("command", "status", "message"),
     [
-        ("publish ROOT nope", 1, "no version 'nope'; there are: "),
+        ("publish ROOT nope", 1, "no version 'nope'; the versions are: "),
         ("publish ROOT OLDEST", 3, "is damaged and was not published: demonstrations.sqlite: is truncated"),
         ("prune ROOT --keep 0", 2, "at least 1 version must be kept, found 0"),
-        ("list NONE", 1, "no index here, there is no folder versions"),
+        ("list NONE", 1, "no index here (no folder versions)"),
         ("diff NONE CURRENT CURRENT", 1, "no index here, there is no CURRENT file"),
     ],
 )
