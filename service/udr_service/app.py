@@ -62,7 +62,7 @@ def create_app(
     app = FastAPI(
         title="udr",
         version=__version__,
-        summary="The demonstrations that help your language model most.",
+        summary="Retrieve the demonstrations that help your language model most.",
         lifespan=_lifespan,
         openapi_url="/v1/openapi.json",
         # Their pages load scripts from other hosts.

@@ -10,11 +10,11 @@ class BatchTooLargeError(RequestError):
 
 
 class KTooLargeError(InvalidInputError):
-    """A request asks for more demonstrations than the service returns."""
+    """A request asks for more demonstrations than the service's limit."""
 
 
 class NotReadyError(OverloadedError):
-    """The service runs but cannot answer yet, or is about to stop."""
+    """The service runs but cannot answer yet, or is shutting down."""
 
 
 class UnauthorizedError(AccessError):

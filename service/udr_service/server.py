@@ -85,7 +85,7 @@ def _check_certificate(settings: Settings) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Announces when the index is loaded, stops if it cannot be, and loses no request at shutdown."""
+    """Announces that the index is loaded, stops if it cannot be loaded, and loses no request at shutdown."""
 
     def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
         super().__init__(config)
@@ -108,7 +108,7 @@ class _Server(uvicorn.Server):
         self._reloading = asyncio.ensure_future(reload())
 
     async def on_tick(self, counter: int) -> bool:
-        """Check, ten times a second, how far loading is; return whether to stop."""
+        """Check, ten times a second, whether loading has finished; return whether to stop."""
         if not self._announced and self._service.current.version is not None:
             self._announced = True
             with self._service.current.lease() as active:
@@ -196,7 +196,7 @@ def _signals_end_normally() -> Iterator[None]:
 
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Listen before the model is loaded, so that a used port fails at once and early clients wait.
+    """Listen before the model is loaded, so that a port in use fails at once and early clients wait.
 
     Raises:
         ListenError: the address is in use, or not this machine's.

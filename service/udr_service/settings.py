@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, BeforeValidator(_without_service_link), Field(ge=0, le=65_535)] = 8000  # 0 picks a free one
     device: str | None = None  # cpu, cuda, ...; None picks the best available
-    engine: str | None = None  # what encodes queries, see udr.query_engines; None picks the best for the device
+    engine: str | None = None  # what encodes queries, see udr.models.Engine; None picks the best for the device
     # The model whose tokenizer counts prompt tokens, ideally the one that reads the prompts; None uses the encoder's.
     tokenizer: str | None = None
     keys: Path | None = None  # the file of API keys; None serves without keys, and this machine only
@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = LogFormat.JSON
     telemetry: bool = False  # report spans and metrics to OpenTelemetry, at OTEL_EXPORTER_OTLP_ENDPOINT
     max_body_bytes: Positive = 2 * 1024 * 1024
-    max_k: Positive = 256  # demonstrations of a request
+    max_k: Positive = 256  # demonstrations per request
     max_candidates: Positive = 1024  # candidates that a request may choose from, or have explained
     max_batch: Positive = 64  # requests in a batch
     max_budget: Positive = 131_072  # tokens of a prompt's budget
@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     cache_size: Annotated[int, Field(ge=0)] = 4096  # query vectors that are cached; 0 turns the cache off
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
-    linger_seconds: SecondsOrZero = 0.0  # how long to answer, while not ready, after the signal to stop
+    linger_seconds: SecondsOrZero = 0.0  # how long to keep answering, while not ready, after the signal to stop
     drain_seconds: Positive = 10  # how long requests in flight may take after that
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
         if self.max_batch > self.queue_size:
             raise ValueError(f"max_batch ({self.max_batch}) must not be above queue_size ({self.queue_size})")
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("set tls_cert and tls_key together, or neither")
         return self
 
     @classmethod
@@ -93,5 +93,9 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
             name = "".join(str(part) for part in first["loc"])
-            place = f"{name} (flag --{name} or {_PREFIX}{name.upper()}): " if name else ""
-            raise ConfigError(f"setting {place}{first['msg']}; found {first['input']!r}") from error
+            message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+            if not name:
+                raise ConfigError(f"settings: {message}") from error
+            option = f"--{name.replace('_', '-')} or " if name in flags else ""
+            place = f"{name} ({option}{_PREFIX}{name.upper()})"
+            raise ConfigError(f"setting {place}: {message}; found {first['input']!r}") from error

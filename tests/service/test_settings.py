@@ -28,11 +28,11 @@ def test_flags_take_precedence_over_environment_and_defaults(monkeypatch: pytest
     ("name", "value", "message"),
     [
         ("PORT", "abc", "UDR_PORT.*found 'abc'"),
-        ("PORT", "65536", "UDR_PORT.*found '65536'"),
+        ("PORT", "65536", r"setting port \(UDR_PORT\): must be less than or equal to 65535; found '65536'"),
         ("MAX_K", "0", "UDR_MAX_K.*found '0'"),
         ("MAX_BODY_BYTES", "2 MiB", "UDR_MAX_BODY_BYTES.*found '2 MiB'"),
         ("QUEUE_SIZE", "10", r"max_batch \(64\) must not be above queue_size \(10\)"),
-        ("TLS_CERT", "cert.pem", "tls_cert and tls_key go together"),
+        ("TLS_CERT", "cert.pem", "settings: set tls_cert and tls_key together, or neither$"),
     ],
 )
 def test_invalid_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str) -> None:
@@ -40,3 +40,8 @@ def test_invalid_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     with pytest.raises(ConfigError, match=message) as raised:
         Settings.read()
     assert "\n" not in str(raised.value)
+
+
+def test_options_are_named_as_on_the_command_line() -> None:
+    with pytest.raises(ConfigError, match=r"setting watch_seconds \(--watch-seconds or UDR_WATCH_SECONDS\): must be"):
+        Settings.read(watch_seconds=-1)

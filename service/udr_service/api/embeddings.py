@@ -74,9 +74,9 @@ def _model(active: ActiveVersion) -> ModelAnswer:
 def _check(texts: list[str], dimensions: int | None, retriever: Retriever) -> None:
     dimension, longest = retriever.encoder.dimension, retriever.max_characters
     if not texts:
-        raise InvalidInputError("the input must hold at least one text; found an empty list")
+        raise InvalidInputError("the input must contain at least one text; found an empty list")
     if dimensions not in (None, dimension):
-        raise InvalidInputError(f"dimensions must be {dimension}, the encoder's; found {dimensions}")
+        raise InvalidInputError(f"dimensions must be {dimension}, as the encoder has; found {dimensions}")
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             raise InvalidInputError(f"text {number} is empty")

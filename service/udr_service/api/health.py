@@ -27,14 +27,14 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
     """Answer if the service can count tokens, encode and search, by doing so at most once a second."""
     readiness: Readiness = request.app.state.readiness
     if service.current.draining:
-        raise NotReadyError("the service is about to stop; ask another")
+        raise NotReadyError("the service is shutting down; use another instance")
     try:
         with service.context(request) as context:
             await readiness.check(context)
     except OverloadedError:
         raise
     except Exception as error:
-        # The error may hold internals, which belong into the log only.
+        # The error may hold internals, which belong only in the log.
         _LOG.exception("not ready")
         raise NotReadyError("the service cannot count tokens, encode and search; its log says why") from error
     return {"status": "ready"}

@@ -1,7 +1,7 @@
 """Problems: error responses, as RFC 9457 defines them.
 
-One table maps errors to statuses. Any other error is a fault of the service: the client learns only that, and the log
-has the rest.
+One table maps errors to statuses. Any other error is a fault of the service: the client learns only that, and the
+details are in the log.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     BatchTooLargeError: Kind(413, "batch-too-large", "Too many requests in one batch"),
     BodyTooLargeError: Kind(413, "body-too-large", "Body too large"),
     KTooLargeError: Kind(422, "k-too-large", "Too many demonstrations requested"),
-    UnauthorizedError: Kind(401, "unauthorized", "No API key, or an unknown one"),
+    UnauthorizedError: Kind(401, "unauthorized", "No valid API key"),
     ForbiddenError: Kind(403, "forbidden", "The API key does not allow this"),
     ContentError: Kind(415, "unsupported-content", "The body's encoding is not supported"),
     VersionMismatchError: Kind(412, "version-mismatch", "Another index version answers"),
@@ -69,7 +69,7 @@ KINDS: Mapping[type[Exception], Kind] = {
 MALFORMED = Kind(400, "malformed-json", "The body is not JSON")
 NOT_JSON = Kind(415, "not-json", "The body is not declared as JSON")
 
-# In place of pydantic's messages about Python.
+# These replace pydantic's messages about Python.
 _MESSAGES = {
     "missing": "is missing",
     "extra_forbidden": "is not a field of this request",
@@ -85,7 +85,7 @@ def problem_of(error: Exception, instance: str) -> Problem:
     """Return the problem that reports an error; ``instance`` is the requested path, or a part of its body."""
     kind = next(KINDS[kind] for kind in type(error).__mro__ if kind in KINDS)
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return _problem(kind, "the service failed at this request; its log says why", instance)
+        return _problem(kind, "the service failed on this request; see its log", instance)
     return _problem(kind, error.detail if isinstance(error, HTTPException) else str(error), instance)
 
 

@@ -54,7 +54,7 @@ async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) ->
 
 @router.post("/retrieve/batch", response_model=BatchAnswer)
 async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request) -> JSONResponse:
-    """Answer several requests, in order; each gets the answer or problem that it would get alone."""
+    """Answer several requests, in order; each gets the answer or the problem that it would get alone."""
     items, limit = body.items(), service.settings.max_batch
     if len(items) > limit:
         raise BatchTooLargeError(f"the batch has {len(items)} requests; the limit is {limit}")
@@ -113,6 +113,6 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
 
 @router.get("/info")
 async def info(service: ServiceDep, request: Request) -> InfoAnswer:
-    """Return what is served, from which version, within which limits."""
+    """Return the served tasks, the active index version and the limits."""
     with service.context(request) as context:
         return InfoAnswer.of(context.active, service.settings)

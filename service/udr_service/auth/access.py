@@ -57,7 +57,7 @@ def allowed(scope: Scope | None, path: str) -> bool:
 
 
 def refuse_open_address(host: str, has_keys: bool, allowed_without: bool) -> None:
-    """Refuse to serve an address that other machines can reach, unless there are keys or the user allowed it.
+    """Refuse to serve at an address that other machines can reach, unless there are keys or the user allowed it.
 
     Args:
         host: the address or name to listen on.
@@ -65,12 +65,12 @@ def refuse_open_address(host: str, has_keys: bool, allowed_without: bool) -> Non
         allowed_without: the user allowed other machines without keys.
 
     Raises:
-        ConfigError: the address is not a loopback address, and neither holds.
+        ConfigError: the address is not a loopback address, and neither applies.
     """
     if has_keys or allowed_without or is_loopback(host):
         return
     raise ConfigError(
-        f"other machines could use the service at {host or 'any address of this machine'}, since no keys are given; "
+        f"without keys, other machines could use the service at {host or 'any address of this machine'}; "
         "set a file of keys with --keys (udr keys new makes one), listen on 127.0.0.1, or allow it with "
         "--insecure-no-keys"
     )
@@ -79,8 +79,8 @@ def refuse_open_address(host: str, has_keys: bool, allowed_without: bool) -> Non
 def is_own_name(host: str) -> bool:
     """Return whether a request's ``Host`` header, with or without a port, is a loopback name or address.
 
-    A foreign page can make its own name resolve to 127.0.0.1 and then read the answers, but its requests carry that
-    name (DNS rebinding).
+    A foreign page can make its own name resolve to 127.0.0.1 and read the responses (DNS rebinding), but its requests
+    carry that name.
     """
     bracketed = re.fullmatch(r"\[([^\]]+)\](?::\d+)?", host)
     return is_loopback(bracketed[1] if bracketed else host.partition(":")[0])

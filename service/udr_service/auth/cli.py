@@ -34,5 +34,5 @@ def new(
     else:
         # Before the key is printed: without its entry it would be useless.
         append(file, entry)
-        typer.echo(f"udr: {file}: added {name}, {scope}; running services take it at their next reload", err=True)
+        typer.echo(f"udr: {file}: added {name}, {scope}; running services accept it after their next reload", err=True)
     print_text(key)

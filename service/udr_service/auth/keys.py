@@ -102,7 +102,7 @@ class KeyRing(_Model):
     def entry_of(self, presented: str) -> KeyEntry | None:
         """Return the entry of a key, or None if it is unknown.
 
-        It compares every entry, each in constant time, so that its duration reveals nothing.
+        It compares every entry, each in constant time, so its duration reveals nothing.
         """
         digest, match = _sha256(presented), None
         for entry in self.keys:
@@ -112,7 +112,7 @@ class KeyRing(_Model):
 
 
 class KeyFile:
-    """A file of keys and its content, ``ring``, when it was last read. Raises what ``read`` raises."""
+    """A file of keys, and its content when it was last read, ``ring``. Raises what ``read`` raises."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.ring = path, self.read(path)
@@ -143,7 +143,7 @@ def new_key(name: str, scope: Scope) -> tuple[str, KeyEntry]:
 
 
 def append(path: Path, entry: KeyEntry) -> None:
-    """Add an entry to a file of keys, or begin one; only its owner may read it then.
+    """Add an entry to a file of keys; create the file, readable only by its owner, if needed.
 
     Raises:
         ConfigError: the file is invalid, or has the name already; it is left as it was.

@@ -27,11 +27,13 @@ class Access:
         key = presented(Headers(scope=scope))
         entry = None if key is None else self._keys.ring.entry_of(key)
         if entry is None:
-            found = "none was given" if key is None else "this one is not known"
-            raise UnauthorizedError(f"this service takes requests with its keys only, and {found}")
+            found = "the request has none" if key is None else "the one in the request is unknown"
+            raise UnauthorizedError(f"this service requires an API key; {found}")
         record_of(scope).key = entry.name
         if not allowed(entry.scope, path):
-            raise ForbiddenError(f"the key {entry.name!r} may {entry.scope}; this takes a key that may {needed(path)}")
+            raise ForbiddenError(
+                f"the key {entry.name!r} has the scope {entry.scope}; this path requires {needed(path)}"
+            )
 
 
 class TrustedHosts:
@@ -46,7 +48,7 @@ class TrustedHosts:
             host = Headers(scope=scope).get("host", "")
             if not is_own_name(host):
                 raise ForeignHostError(
-                    f"without keys this service answers to localhost and 127.0.0.1 only; found {host[:80]!r}; "
-                    "give it keys, or start it with --insecure-no-keys"
+                    f"without keys, this service accepts only the hosts localhost and 127.0.0.1; found {host[:80]!r}; "
+                    "start it with --keys or --insecure-no-keys"
                 )
         await self._app(scope, receive, send)

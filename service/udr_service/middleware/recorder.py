@@ -57,7 +57,7 @@ class Recorder:
             if problem.status == 500:
                 _LOG.exception("request %s failed", record.request_id)
             if status != _DISCONNECTED:
-                # The answer has started; it can only be broken off.
+                # The response has started; it can only be cut off.
                 raise
             await answer(problem)(scope, receive, send_recorded)
         finally:
@@ -71,7 +71,7 @@ class Recorder:
             timings = record.timings().items()
             yield SERVER_TIMING, ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in timings)
         if self._current.draining:
-            # A client that keeps the connection would send its next request into a closed one.
+            # A client that keeps the connection alive would send its next request into a closed one.
             yield "Connection", "close"
 
     def _report(self, record: Record, scope: Scope, status: int) -> None:

@@ -61,8 +61,8 @@ class RowAnswer(AnswerBody):
 class ReloadAnswer(AnswerBody):
     """The result of a reload."""
 
-    index_version: str = Field(description="The version that answers now.")
-    previous: str | None = Field(description="The version that answered before; the same if no other is published.")
+    index_version: str = Field(description="The active version.")
+    previous: str | None = Field(description="The version that was active before; the same if no other is published.")
 
 
 class LimitsAnswer(AnswerBody):
@@ -72,10 +72,10 @@ class LimitsAnswer(AnswerBody):
     max_batch: int
     max_k: int
     max_candidates: int
-    max_characters: int = Field(description="Characters of a query.")
+    max_characters: int = Field(description="The most characters of a query.")
     max_budget: int
     queue_size: int
-    timeout_seconds: float = Field(description="The longest that an answer may take.")
+    timeout_seconds: float = Field(description="The time limit of a request.")
 
 
 class ServedAnswer(AnswerBody):
@@ -87,7 +87,7 @@ class ServedAnswer(AnswerBody):
 
 
 class InfoAnswer(AnswerBody):
-    """What is served, from which version, within which limits."""
+    """The served tasks, the active index version and the limits."""
 
     version: str = Field(description="The version of udr.")
     index_version: str

@@ -87,17 +87,20 @@ class _Query(Body):
     min_similarity: float | None = Field(default=None, description="Leave out demonstrations less similar than this.")
     max_similarity: float | None = Field(default=None, description="Leave out demonstrations more similar than this.")
     mode: Mode = Field(
-        default="dense", description="What ranks: the encoder, the words shared with the input, or both."
+        default="dense", description="What ranks: the encoder, the words shared with the query, or both."
     )
     distinct: float | None = Field(
-        default=None, ge=0, le=1, description="Of demonstrations with at least this cosine, keep the best."
+        default=None, ge=0, le=1, description="Of near copies with at least this cosine, keep the best."
     )
     diversity: float | None = Field(
-        default=None, ge=0, le=1, description="The weight of being unlike those chosen (maximal marginal relevance)."
+        default=None,
+        ge=0,
+        le=1,
+        description="The weight of being unlike those chosen, from 0 to 1 (maximal marginal relevance).",
     )
-    balance: bool = Field(default=False, description="Choose in rounds, one of each label.")
+    balance: bool = Field(default=False, description="Choose in rounds, one demonstration of each label.")
     candidates: int | None = Field(
-        default=None, ge=1, description="How many candidates diversity chooses from, and explain explains."
+        default=None, ge=1, description="The number of candidates to choose from and explain."
     )
     explain: bool = Field(default=False, description="Say what happened to each candidate.")
     fill: bool = Field(default=False, description="Also the next nearest, up to candidates, for a prompt with room.")
@@ -131,7 +134,7 @@ class PromptBody(_Query):
         default=0, ge=0, description="Tokens of a message besides its content, if there is no chat template."
     )
     list_options: bool = Field(default=False, description="List the labels after the instruction.")
-    truncate: str | None = Field(default=None, description="The field of the query that may be cut to fit.")
+    truncate: str | None = Field(default=None, description="The field of the query to truncate if it does not fit.")
 
     def building(self) -> BuildingOptions:
         """Return the options of the prompt builder."""
@@ -154,7 +157,7 @@ def _or_invalid(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # no
 
 
 class BatchBody(Body):
-    """A request for several retrievals. Invalid items get their problem, the others their answer."""
+    """A request for several retrievals. Invalid items get a problem, the others an answer."""
 
     requests: list[Annotated[RetrieveBody, WrapValidator(_or_invalid)]]
 
@@ -179,9 +182,9 @@ class EmbeddingsBody(Body):
 
     input: Annotated[str | list[str], BeforeValidator(_refuse_tokens)] = Field(description="One text, or several.")
     input_type: Role = Field(default="query", description="How the encoder reads the texts; not part of OpenAI's API.")
-    model: str | None = Field(default=None, description="Ignored: there is one encoder, and the answer names it.")
+    model: str | None = Field(default=None, description="Ignored: there is one encoder, which the response names.")
     encoding_format: Literal["float", "base64"] = "float"
-    dimensions: int | None = Field(default=None, description="If given, the encoder's dimension.")
+    dimensions: int | None = Field(default=None, description="If given, it must be the encoder's dimension.")
     user: str | None = None
 
     def texts(self) -> list[str]:

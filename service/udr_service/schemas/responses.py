@@ -60,7 +60,7 @@ class DecisionAnswer(_CandidateAnswer):
 
 
 Decisions = Annotated[
-    list[DecisionAnswer], Field(exclude_if=_absent, description="One for each candidate, if explain was set.")
+    list[DecisionAnswer], Field(exclude_if=_absent, description="One for each candidate, if ``explain`` was set.")
 ]
 
 
@@ -94,7 +94,7 @@ class Problem(AnswerBody):
     detail: str
     instance: str
     errors: list[Finding] = Field(
-        default=[], exclude_if=_absent, description="Why the body does not match its schema, if it does not."
+        default=[], exclude_if=_absent, description="What is wrong with the body, if it does not match its schema."
     )
 
 
@@ -123,15 +123,15 @@ class SpecialTokenAnswer(AnswerBody):
 
     token: str
     task: str
-    id: str | None = Field(description="The demonstration that holds it; null if the query does.")
+    id: str | None = Field(description="The demonstration that contains it; null if the query does.")
 
 
 class TruncationAnswer(AnswerBody):
-    """What was cut from the query."""
+    """How the query was truncated."""
 
     field: str
     kept: int = Field(description="Characters that the prompt shows.")
-    length: int = Field(description="Characters before the cut.")
+    length: int = Field(description="Characters before the truncation.")
 
 
 class PartTokensAnswer(AnswerBody):

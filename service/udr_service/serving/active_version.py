@@ -1,4 +1,4 @@
-"""The index version that answers: how it is loaded, and how long it stays open after a switch."""
+"""The active index version: how it is loaded, and how long it stays open after a switch."""
 
 import time
 from collections import Counter

@@ -128,7 +128,7 @@ class QueuedJob:
             return
         if not isinstance(error, Exception) or isinstance(error, StopIteration):
             # A future cannot raise these, or they would stop the loop.
-            stopped = RuntimeError(f"the work was broken off by {type(error).__name__}")
+            stopped = RuntimeError(f"the work was interrupted by {type(error).__name__}")
             stopped.__cause__ = error
             error = stopped
         self.future.set_exception(error)

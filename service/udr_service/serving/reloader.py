@@ -63,8 +63,8 @@ class Reloader:
             UdrError: the version is damaged or cannot be opened.
         """
         if self._source is None:
-            raise ReloadError("this service was given an open index; there is nothing to reload it from")
-        # Shielded: if the caller hangs up, the load finishes, and no second one starts beside it.
+            raise ReloadError("this service was started with an open index and cannot reload it")
+        # Shielded: if the caller disconnects, the load finishes, and no second one starts beside it.
         load = asyncio.ensure_future(self._load(self._source))
         self._loads.add(load)
         load.add_done_callback(self._loaded)
@@ -103,7 +103,7 @@ class Reloader:
         """Read the keys again, then load the published version.
 
         Raises:
-            ReloadError: either failed; the previous keys or version stay in force.
+            ReloadError: either failed; the previous keys or version stay active.
         """
         try:
             if self._keys is not None:
@@ -115,7 +115,11 @@ class Reloader:
             self._metrics.reloaded(Reload.REFUSED)
             _LOG.exception("reload refused")
             # Only our own errors are safe to show.
-            why = str(error) if isinstance(error, UdrError) else "the published version does not answer; see the log"
+            why = (
+                str(error)
+                if isinstance(error, UdrError)
+                else "the published version does not answer; see the service's log"
+            )
             raise ReloadError(f"{why}; version {self._current.version} still answers") from error
         switched = reloaded.version != reloaded.previous
         self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)

@@ -36,7 +36,7 @@ class Worker:
     Whatever waits when the encoder is free becomes one batch. There is no timer: a single job starts at once. The
     encoder takes the next batch itself, since an event loop busy with answers would delay it.
 
-    All else happens on the event loop, so nothing is locked: it fills the queue, and the encoder empties it.
+    Everything else happens on the event loop, so nothing is locked: it fills the queue, and the encoder empties it.
 
     Args:
         queue_size: how many jobs may wait.
@@ -74,7 +74,7 @@ class Worker:
         Args:
             retriever: what runs them.
             jobs: the jobs.
-            within: seconds until the deadline; if the jobs before leave too little of it, these are refused at once,
+            within: seconds until the deadline; if the jobs ahead leave too little time, these are refused at once,
                 so that the client can try elsewhere.
 
         Raises:
@@ -96,7 +96,7 @@ class Worker:
         return list(await asyncio.gather(*(job.future for job in queued)))
 
     def close(self) -> None:
-        """Drop what waits, wait for what runs, and end the threads."""
+        """Drop waiting jobs, wait for running ones, and end the threads."""
         self._fail_queue(RuntimeError("the worker has been closed"))
         self._encoder.shutdown(wait=True)
         self._searcher.shutdown(wait=True)
@@ -105,7 +105,7 @@ class Worker:
         if self.waiting + count > self._queue_size:
             raise OverloadedError(
                 f"{self.waiting} requests are waiting and {count} more were sent; "
-                f"the limit is {self._queue_size}, try again later"
+                f"the limit is {self._queue_size}; try again later"
             )
         before = self._unresolved
         # The median, so that one slow batch does not refuse requests.
@@ -113,8 +113,8 @@ class Worker:
         seconds = (before + count) * pace
         if before and _MARGIN * seconds > within:
             raise OverloadedError(
-                f"{before} requests come before this one, which would take about {seconds:.2g} seconds and has "
-                f"{within:.2g}; try again later"
+                f"{before} requests are ahead of this one, which would take about {seconds:.2g} seconds, "
+                f"but has only {within:.2g}; try again later"
             )
 
     def _resolved(self, _future: "asyncio.Future[JobResult]") -> None:

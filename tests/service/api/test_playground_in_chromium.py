@@ -372,7 +372,7 @@ def test_a_key_stays_in_the_tab(look: Look, retriever: Retriever, tmp_path: Path
         page = look(f"{address}/")
         expect(page.locator("#key")).to_be_focused()
         expect(page.locator("#main")).to_be_hidden()
-        for value, message in (("a b é", "no spaces"), ("udr_wrong", "not known")):
+        for value, message in (("a b é", "no spaces"), ("udr_wrong", "is unknown")):
             page.locator("#key").fill(value)
             page.keyboard.press("Enter")
             expect(page.locator("#key-error")).to_contain_text(message)

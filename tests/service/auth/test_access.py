@@ -95,4 +95,4 @@ def test_a_service_without_keys_answers_to_its_own_names_only(retriever: Retriev
 
     assert refused.status_code == 421
     assert refused.json()["type"] == f"{PROBLEM}foreign-host"
-    assert "found 'evil.example:8000'; give it keys" in refused.json()["detail"]
+    assert "found 'evil.example:8000'; start it with --keys" in refused.json()["detail"]

@@ -132,7 +132,7 @@ def test_a_foreign_key_in_the_file_is_not_shown(text: str) -> None:
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"{tmp_path}/none: no such file; begin one with: udr keys new .* --file"):
+    with pytest.raises(ConfigError, match=f"{tmp_path}/none: no such file; create it with: udr keys new .* --file"):
         KeyFile.read(tmp_path / "none")
     with pytest.raises(ConfigError, match=f"{tmp_path}: Is a directory"):
         KeyFile.read(tmp_path)
@@ -221,7 +221,9 @@ def test_the_command_prints_the_key_once_and_its_entry_to_stderr_or_a_file(
             keys.append(out.removesuffix("\n"))
             assert keys[-1] not in err and "\n" not in keys[-1]
             if options:
-                assert err == f"udr: {path}: added {name}, {scope}; running services take it at their next reload\n"
+                assert (
+                    err == f"udr: {path}: added {name}, {scope}; running services accept it after their next reload\n"
+                )
             else:
                 assert scope_of(KeyRing.parse(err), keys[-1]) is Scope(scope)
     assert [scope_of(KeyFile.read(path), key) for key in keys[2:]] == [Scope.READ, Scope.ADMIN]

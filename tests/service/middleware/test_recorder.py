@@ -163,10 +163,10 @@ def test_each_path_needs_its_scope_and_no_key_is_shown(
         none = client.post("/v1/retrieve", json=BODY)
         wrong = client.post("/v1/retrieve", json=BODY, headers={"X-Api-Key": "udr_wrong"})
         metrics = client.get("/metrics", headers={"X-Api-Key": str(keys["admin"])})
-    assert "given an open index" in reload.json()["detail"]
+    assert "started with an open index" in reload.json()["detail"]
     assert none.headers["WWW-Authenticate"] == "Bearer"
     assert none.json()["type"] == "urn:udr:problem:unauthorized"
-    assert "none was given" in none.json()["detail"] and "not known" in wrong.json()["detail"]
+    assert "has none" in none.json()["detail"] and "is unknown" in wrong.json()["detail"]
     records = [vars(record) for record in caplog.records if record.name.startswith("udr")]
     shown = none.text + wrong.text + metrics.text + str(records)
     assert not [key for key in keys.values() if key and key in shown]

@@ -92,7 +92,7 @@ def test_a_version_that_does_not_work_is_refused_and_closed(
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:udr:problem:reload-refused")
     detail = answer.json()["detail"]
     assert f"version {versions[1]} still answers" in detail and "division" not in detail
-    assert ("does not answer; see the log" not in detail) == damaged
+    assert ("does not answer; see the service's log" not in detail) == damaged
     assert closed == ([] if damaged else [versions[0]])
     assert client.post("/v1/retrieve", json=BODY).json()["index_version"] == versions[1]
     assert 'udr_reloads_total{outcome="refused"} 1.0' in client.get("/metrics").text

@@ -185,7 +185,7 @@ async def test_a_job_that_would_miss_its_deadline_is_refused() -> None:
     await do(queue, fake, ["a"], within=0.01)
     fake.go.clear()
     waiting = await send(queue, fake, "a", "bb", "ccc")
-    with pytest.raises(OverloadedError, match=r"3 requests come before this one, which would take about \S+ sec"):
+    with pytest.raises(OverloadedError, match=r"3 requests are ahead of this one, which would take about \S+ sec"):
         await do(queue, fake, ["dddd"], within=0.08)
     patient = asyncio.ensure_future(do(queue, fake, ["eeeee"], within=60))
     fake.go.set()
@@ -220,7 +220,7 @@ async def test_every_kind_of_error_is_raised_where_the_result_is_awaited(error: 
 
     queue = worker()
     for _ in range(2):
-        with pytest.raises(RuntimeError, match=f"broken off by {type(error).__name__}") as raised:
+        with pytest.raises(RuntimeError, match=f"interrupted by {type(error).__name__}") as raised:
             await do(queue, Broken(), ["a", "b"])
         assert raised.value.__cause__ is error
 
