@@ -21,8 +21,8 @@ REQUEST = "turn the bedroom lamp on, please"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Index the example tasks, serve them, and query the service twice.")
-    parser.add_argument("--port", default="0", help="0 uses a free one")
-    parser.add_argument("--once", action="store_true", help="exit after the answers")
+    parser.add_argument("--port", default="0", help="the port; 0 picks a free one")
+    parser.add_argument("--once", action="store_true", help="exit after the two answers")
     arguments = parser.parse_args()
 
     udr = str(Path(sys.executable).with_name("udr"))

@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Answer two requests with demonstrations, by DSPy.")
+    parser = argparse.ArgumentParser(description="Answer two requests in DSPy, with demonstrations from udr.")
     parser.add_argument("--index", type=Path, default=HERE.parent / "demo-index", help="where the index is built")
     index = parser.parse_args().index
     build(BuildConfig(tasks=HERE / "tasks", model=DEFAULT_ENCODER, out=index))

@@ -29,7 +29,7 @@ def answer_of_the_last_example(prompt: PromptValue) -> str:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description="Answer two requests with demonstrations, by LangChain.")
+    parser = argparse.ArgumentParser(description="Answer two requests in LangChain, with demonstrations from udr.")
     parser.add_argument("--index", type=Path, default=HERE.parent / "demo-index", help="where the index is built")
     index = parser.parse_args().index
     build(BuildConfig(tasks=HERE / "tasks", model=DEFAULT_ENCODER, out=index))
