@@ -187,7 +187,7 @@ def test_occupied_folder_is_refused(collection: Path, tmp_path: Path) -> None:
     with locked(tmp_path), pytest.raises(ArtifactError, match=r"is in use by process"):
         build_index(collection, tmp_path)
     (tmp_path / "file").write_text("", "utf-8")
-    with pytest.raises(ConfigError, match="cannot create the index directory: .*file"):
+    with pytest.raises(ConfigError, match=r"cannot create the index directory: .*file"):
         build_index(collection, tmp_path / "file")
 
 
