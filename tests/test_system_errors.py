@@ -25,7 +25,7 @@ FILE, FOLDER, NOTHING = "a-file", "a-folder", "nothing"
             "a-file is not an encoder; it needs",
         ),
         (["index", "build", EXAMPLES, "--out", "x", "--tokenizer", FOLDER], "a-folder contains no tokenizer.json"),
-        (["index", "info", NOTHING], "nothing: no index here, there is no CURRENT file; run: udr index build"),
+        (["index", "info", NOTHING], "nothing: no index here (no file CURRENT); run: udr index build"),
         (["index", "publish", FOLDER, "x"], "a-folder: no index here"),
         (["index", "prune", FILE, "--keep", "1"], "a-file: no index here"),
         (["retrieve", FOLDER, "x", "--task", "t"], "a-folder: no index here"),

@@ -45,7 +45,7 @@ def test_retrieve_and_prompt_use_the_service(capsys: Captured, retriever: Retrie
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--url", "http://127.0.0.1:9", "DIR", "a day"), "with --url there is no index directory; found 'DIR'"),
+        (("--url", "http://127.0.0.1:9", "DIR", "a day"), "omit the index directory with --url; found 'DIR'"),
         (("--input", "text=x"), "an index directory, DIR, or a service, --url; found neither"),
     ],
 )

@@ -157,7 +157,7 @@ def test_run_with_another_configuration_or_other_rows_is_refused(
     with pytest.raises(ConfigError, match=r"\(train.loss = udr here, train.loss = kl requested\)"):
         resume(trained_run, tasks, replace(run_config, train=replace(run_config.train, loss="kl")))
     changed = changed_copy(tasks, tmp_path / "tasks", "train 3", "train three")
-    with pytest.raises(ConfigError, match="started from other pools; give another --out"):
+    with pytest.raises(ConfigError, match="started from different pools; give another --out"):
         resume(trained_run, changed, run_config)
 
 

@@ -17,9 +17,9 @@ def train(
     tasks: TaskNames = None,
     preset: Annotated[str, typer.Option(help="The base settings: cpu, default or paper.")] = "cpu",
     config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
-    lm: Annotated[str | None, typer.Option("--lm", help="The feedback LM: hub name, path, package:NAME.")] = None,
+    lm: Annotated[str | None, typer.Option("--lm", help="The feedback LM: a hub name, a path, package:NAME.")] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="The encoder to train: hub name, path, package:NAME.")
+        str | None, typer.Option("--model", help="The encoder to train: a hub name, a path, package:NAME.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="The language model's device: cpu, cuda.")] = None,
     dtype: Annotated[
@@ -38,7 +38,7 @@ def train(
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,
     ranking_weight: Annotated[float | None, typer.Option(help="λ, the weight of the ranking loss, 0 to 1.")] = None,
     towers: Annotated[
-        int | None, typer.Option(help="1 shares one encoder, 2 trains one for queries and one for demonstrations.")
+        int | None, typer.Option(help="1: one encoder for both sides; 2: one for queries, one for demonstrations.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The seed of all random choices.")] = None,
     settings: Annotated[
@@ -50,7 +50,7 @@ def train(
         int, typer.Option("--test-rows", help="Test rows per task for the final evaluation; 0 skips it.", min=0)
     ] = 150,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Measure what the run would do and cost, and stop.")
+        bool, typer.Option("--dry-run", help="Measure what the run would cost, and write nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:

@@ -61,7 +61,7 @@ class RunFolder:
         changed = [name for name in sources if existing_sources.get(name) != sources[name]]
         if changed:
             raise ConfigError(
-                f"{self.path} holds a run that was started from other {', '.join(changed)}; give another --out"
+                f"{self.path} holds a run that started from different {', '.join(changed)}; give another --out"
             )
         relative: dict[str, Json] = {name: self._relative(target) for name, target in paths.items()}
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))

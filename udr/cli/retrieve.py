@@ -44,7 +44,7 @@ class Query:
             raise ConfigError("name an index directory, DIR, or a service, --url; found neither")
         if self.url is not None:
             if self.index and self.text is not None:
-                raise ConfigError(f"with --url there is no index directory; found {self.index!r}")
+                raise ConfigError(f"omit the index directory with --url; found {self.index!r}")
             # The text is then the first argument.
             object.__setattr__(self, "text", self.index or None)
 

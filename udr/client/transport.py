@@ -111,7 +111,7 @@ class ClientProtocol:
         try:
             return call.read(body)
         except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-            message = f"{self.url}: the answer to {call.path} is not a udr service's; check the URL"
+            message = f"{self.url}: the response to {call.path} is not from a udr service; check the URL"
             raise ServiceError(message, status=result.status_code) from error
 
     def retrievals(self, results: Sequence[Retrieval | Problem], after: int) -> list[Retrieval]:

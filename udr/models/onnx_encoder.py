@@ -71,10 +71,14 @@ class OnnxEncoder:
             exported = cls(encoder, tokenizer, path, num_threads)
         except Exception as error:
             # onnxruntime's errors have no common base.
-            raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}; delete its folder") from error
+            raise ModelError(
+                f"{path}: onnxruntime cannot open it: {reason(error)}; delete its folder to export it again"
+            ) from error
         least = agreement(encoder.encode_queries(PROBES), exported.encode_queries(PROBES))
         if not least >= LEAST:
-            raise ModelError(f"model {encoder.name!r} in ONNX Runtime agrees with torch only to {least:.4f}")
+            raise ModelError(
+                f"model {encoder.name!r} in ONNX Runtime agrees with torch only to a cosine of {least:.4f}"
+            )
         return exported
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:

@@ -58,7 +58,7 @@ class PromptBuilder:
             bounds = f"at least 0 and below the budget of {self.budget} tokens"
             raise InvalidInputError(f"the reserve must be {bounds}, found {self.reserve}")
         if self.message_tokens < 0:
-            raise InvalidInputError(f"a message's tokens must be at least 0, found {self.message_tokens}")
+            raise InvalidInputError(f"message_tokens must be at least 0, found {self.message_tokens}")
         object.__setattr__(self, "order", Order(self.order))
         object.__setattr__(self, "layout", Layout(self.layout))
 
@@ -156,8 +156,8 @@ class PromptBuilder:
                 text, kept = result
                 return {**input, field: text}, Truncation(field=field, kept=kept, length=len(value))
         raise TooLongError(
-            f"the prompt needs {needed} tokens without any demonstration, but the budget of {self.budget} less "
-            f"the reserve of {self.reserve} allows {limit}; "
+            f"the prompt needs {needed} tokens without any demonstration, but the budget of {self.budget} minus "
+            f"the reserve of {self.reserve} leaves {limit}; "
             + (f"truncating the field {field!r} is not enough; " if field is not None else "")
             + "shorten the input or raise the budget"
         )
@@ -228,6 +228,6 @@ def _record(demonstration: RetrievedDemonstration) -> Mapping[str, Value]:
     if "target" in demonstration.input:
         raise InvalidInputError(
             f"task {demonstration.task!r} has an input field 'target', which collides with the target in a record; "
-            "ask for text or messages"
+            "use format 'text' or 'messages'"
         )
     return {**demonstration.input, "target": demonstration.target}

@@ -112,7 +112,9 @@ def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], W
         family = manifest.families[request.family]
         return [task for task in tasks.values() if task.family == family.name], Wording.of_families([family])
     if request.scope != ALL:
-        raise InvalidInputError(f"scope must be {ALL!r}, found {request.scope!r}; for less, give a task or a family")
+        raise InvalidInputError(
+            f"scope must be {ALL!r}, found {request.scope!r}; to search less, give a task or a family"
+        )
     return list(tasks.values()), Wording.of_families(list(manifest.families.values()))
 
 

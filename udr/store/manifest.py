@@ -46,7 +46,7 @@ class EncoderStamp:
             if expected != actual:
                 raise ArtifactError(
                     f"the index was built by encoder {self.name!r} with {name} {expected}, but encoder "
-                    f"{encoder.name!r} has {name} {actual}; use the encoder it was built by, or run: udr index build"
+                    f"{encoder.name!r} has {name} {actual}; use the encoder that built it, or run: udr index build"
                 )
 
 
@@ -165,7 +165,7 @@ def parse_manifest(data: bytes) -> Manifest:
     if not intact:
         raise VerificationError("the manifest is altered: it does not match its own checksum")
     if keys.get("format") != FORMAT:
-        formats = f"the index has format {keys.get('format')!r}, this udr reads format {FORMAT}"
+        formats = f"the index has format {keys.get('format')!r}, but this udr reads format {FORMAT}"
         raise ArtifactError(f"{formats}; run: udr index build")
     try:
         return _manifest(keys)

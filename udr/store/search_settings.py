@@ -52,7 +52,7 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VerificationError(f"{path}: is altered: it lacks the settings of a partition") from error
     if not intact or keys["version"] != manifest.version or set(keys["tasks"]) != set(tasks):
-        raise VerificationError(f"{path}: is altered, or of another version; run: udr index bench")
+        raise VerificationError(f"{path}: is altered, or belongs to another version; run: udr index bench")
     return settings
 
 

@@ -65,12 +65,12 @@ def read_current(root: Path) -> str:
         content = path.read_bytes()
     except FileNotFoundError as error:
         remedy = f"run: udr index build TASKS --model M --out {root}"
-        raise ArtifactError(f"{root}: no index here, there is no {CURRENT} file; {remedy}") from error
+        raise ArtifactError(f"{root}: no index here (no file {CURRENT}); {remedy}") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
     match = _CURRENT_CONTENT.fullmatch(content)
     if match is None:
-        raise VerificationError(f"{path}: is altered, it must hold 16 hex digits and a newline; found {content[:40]!r}")
+        raise VerificationError(f"{path}: is altered: it must be 16 hex digits and a newline; found {content[:40]!r}")
     version = match.group(1).decode()
     if not version_path(root, version).is_dir():
         raise ArtifactError(f"{path}: names version {version}, but {version_path(root, version)} does not exist")
@@ -148,7 +148,7 @@ def open_version(root: Path) -> IndexVersion:
     folder = version_path(root, read_current(root))
     manifest = read_manifest(folder)
     if manifest.wording != ENCODER_WORDING:
-        wordings = f"was built with wording {manifest.wording}, this udr has wording {ENCODER_WORDING}"
+        wordings = f"was built with wording {manifest.wording}, but this udr has wording {ENCODER_WORDING}"
         raise ArtifactError(f"{folder}: {wordings}; run: udr index build")
     for name, stamp in manifest.files.items():
         path = folder / name

@@ -122,7 +122,7 @@ class KeyFile:
         """Return the keys that a file lists; raise a ``ConfigError`` that names the file if it is invalid."""
         with _naming(path):
             if not path.exists():
-                raise ConfigError(f"no such file; begin one with: udr keys new --name NAME --scope read --file {path}")
+                raise ConfigError(f"no such file; create it with: udr keys new --name NAME --scope read --file {path}")
             return KeyRing.parse(read_text(path))
 
     def reload(self) -> KeyRing:

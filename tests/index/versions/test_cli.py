@@ -116,7 +116,7 @@ def test_prune_shows_what_it_removes(run: Run, root: Path, names: list[str]) -> 
         ("publish ROOT OLDEST", 3, "is damaged and was not published: demonstrations.sqlite: is truncated"),
         ("prune ROOT --keep 0", 2, "at least 1 version must be kept, found 0"),
         ("list NONE", 1, "no index here (no folder versions)"),
-        ("diff NONE CURRENT CURRENT", 1, "no index here, there is no CURRENT file"),
+        ("diff NONE CURRENT CURRENT", 1, "no index here (no file CURRENT)"),
     ],
 )
 def test_errors_take_one_line_and_change_nothing(

@@ -84,7 +84,7 @@ def test_link_is_deleted_without_its_target(root: Path, names: list[str], tmp_pa
 
 REFUSED: dict[str, tuple[int, Callable[[Path], object], type[UdrError], str]] = {
     "keep none": (0, lambda root: None, ConfigError, "at least 1 version must be kept, found 0"),
-    "CURRENT missing": (1, lambda root: (root / "CURRENT").unlink(), ArtifactError, "there is no CURRENT file"),
+    "CURRENT missing": (1, lambda root: (root / "CURRENT").unlink(), ArtifactError, "no file CURRENT"),
     "CURRENT altered": (1, lambda root: (root / "CURRENT").write_bytes(b"x"), VerificationError, "CURRENT: is altered"),
 }
 

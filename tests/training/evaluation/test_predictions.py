@@ -108,7 +108,7 @@ def test_changed_rows_are_answered_again(
     lm = CopyLM()
     run(changed_copy(tasks, tmp_path / "tasks", "grass", "glass", split), tmp_path / "out", lm)
     assert lm.asked == 2 * 2 * 4
-    assert f"made from other {changed}_rows; answering again" in caplog.text
+    assert f"changed since: {changed}_rows; answering again" in caplog.text
 
 
 @pytest.mark.parametrize("folder", [True, False])

@@ -106,7 +106,7 @@ def test_progress_and_store_count_pairs_tokens_and_truncated_prompts(
     assert seen[-1].tokens == work.tokens == sum(prompt.num_tokens for prompt in prompts)
     assert (work.pairs, work.cut) == (10, sum(prompt.lost > 0 for prompt in prompts))
     lost = sum(prompt.lost for prompt in prompts)
-    assert lost > 0 and f"prompts were too long: demonstrations lost {lost} tokens" in caplog.text
+    assert lost > 0 and f"prompts were too long; {lost} tokens" in caplog.text
 
 
 def test_blocks_give_the_same_scores(tmp_path: Path, pairs: list[feedback.Pair], lm: CausalLM) -> None:

@@ -111,7 +111,7 @@ INVALID: dict[str, tuple[int, list[str], str]] = {
     "two queries": (2, ["--task", "notes", "--input", "text=x", "x"], "found both"),
     "input without =": (2, ["--task", "notes", "--input", "text"], "must be FIELD=VALUE, found 'text'"),
     "input twice": (2, ["--task", "notes", "--input", "a=b", "--input", "a=c"], "the field 'a' twice"),
-    "index and url": (2, ["x", "--url", "http://x"], "with --url there is no index directory"),
+    "index and url": (2, ["x", "--url", "http://x"], "omit the index directory with --url"),
     "budget too small": (1, ["prompt", "--task", "notes", "--budget", "5", "x"], "without any demonstration"),
     "unknown tokenizer": (1, ["prompt", "--task", "notes", "--budget", "9", "--tokenizer", "./no", "x"], "./no"),
 }

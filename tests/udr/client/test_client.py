@@ -187,7 +187,7 @@ def test_a_long_batch_is_sent_in_order_in_batches_of_the_limit(
 @pytest.mark.parametrize("limits", [{}, {"max_batch": None}, {"max_batch": 0}, {"max_batch": "many"}, 3])
 def test_an_invalid_batch_limit_is_a_service_error(connect: Connect, limits: object) -> None:
     service = ok({"index_version": "v1", "limits": limits})
-    with pytest.raises(errors.ServiceError, match="not a udr service's"):
+    with pytest.raises(errors.ServiceError, match="not from a udr service"):
         connect(service).retrieve_batch(requests(65))
     assert [request.url.path for request in service.requests] == ["/v1/info"]
 
@@ -216,7 +216,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_a_body_of_something_else_is_a_service_error(connect: Connect, call: str) -> None:
     for body in BODIES:
-        with pytest.raises(errors.ServiceError, match="not a udr service's"):
+        with pytest.raises(errors.ServiceError, match="not from a udr service"):
             CALLS[call](connect(Service(httpx2.Response(200, content=body))))
 
 

@@ -142,7 +142,7 @@ LISTED_AS_TEXT = {
 def test_the_reserve_is_kept_for_the_answer() -> None:
     assert ids(build(questions(3, 5), budget=BARE + 32, reserve=16)) == ["q1", "q0"]
     assert ids(build(questions(3, 5), budget=BARE + 32, reserve=17)) == ["q0"]
-    message = f"needs {BARE} tokens .* budget of {BARE + 2} .* reserve of 3 allows {BARE - 1}"
+    message = f"needs {BARE} tokens .* budget of {BARE + 2} .* reserve of 3 leaves {BARE - 1}"
     with pytest.raises(TooLongError, match=message):
         build(questions(3), budget=BARE + 2, reserve=3)
     with pytest.raises(TooLongError, match="truncating the field 'question' is not enough"):

@@ -61,7 +61,7 @@ def manifest(**changes: Json) -> Change:
 
 NOT_JSON = "manifest.json: the manifest is altered: it is not a JSON object"
 INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
-    "CURRENT missing": (lambda root: (root / "CURRENT").unlink(), ArtifactError, "there is no CURRENT file"),
+    "CURRENT missing": (lambda root: (root / "CURRENT").unlink(), ArtifactError, r"\(no file CURRENT\)"),
     **{
         f"CURRENT {content!r}": (current(content), VerificationError, "CURRENT: is altered")
         for content in (b"", OTHER.encode(), b"../../../../etc/\n", b"\xff\0")
@@ -71,8 +71,16 @@ INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
     "manifest not JSON": (replaced("manifest.json", b"{\xff"), VerificationError, NOT_JSON),
     "manifest a list": (replaced("manifest.json", b"[]"), VerificationError, NOT_JSON),
     "another version": (manifest(version=OTHER), VerificationError, f"is of version {OTHER}, but is in"),
-    "another format": (manifest(format=3), ArtifactError, "format 3, this udr reads format 4; run: udr index build"),
-    "another wording": (manifest(wording=OTHER), ArtifactError, f"wording {OTHER}, this udr .*run: udr index build"),
+    "another format": (
+        manifest(format=3),
+        ArtifactError,
+        "format 3, but this udr reads format 4; run: udr index build",
+    ),
+    "another wording": (
+        manifest(wording=OTHER),
+        ArtifactError,
+        f"wording {OTHER}, but this udr .*run: udr index build",
+    ),
     "a missing part": (manifest(tasks={"questions": {"count": 1}}), ArtifactError, "has a missing or invalid part"),
     "an invalid part": (manifest(files=[]), ArtifactError, "has a missing or invalid part"),
     "rows missing": (replaced("demonstrations.sqlite", None), VerificationError, "demonstrations.sqlite: is missing"),

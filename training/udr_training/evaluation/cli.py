@@ -24,7 +24,7 @@ def evaluate(
         str, typer.Option(help="Demonstrations per prompt: one or more numbers, separated by commas.")
     ] = "4",
     baseline: Annotated[
-        str | None, typer.Option(help="The retriever that gains are relative to; by default bm25, else the first.")
+        str | None, typer.Option(help="The retriever that others are compared with; by default bm25, else the first.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Test rows per task, sampled by seed.", min=1)] = None,
     pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed.", min=1)] = None,

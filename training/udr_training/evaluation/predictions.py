@@ -84,7 +84,7 @@ class AnswerStore:
             raise ArtifactError(f"{path}: contains no answers of an evaluation; remove it: {error}") from error
         changed = [name for name, value in cell.made_from.items() if made_from.get(name) != value]
         if changed:
-            _LOG.warning("%s: made from other %s; answering again", path, ", ".join(changed))
+            _LOG.warning("%s: changed since: %s; answering again", path, ", ".join(changed))
             return ()
         return answers
 

@@ -101,7 +101,7 @@ def score_pairs(
             done, total = done + num_pairs, total + work
             on_progress(Progress(done, len(missing), total.tokens, time.monotonic() - started))
     if total.cut:
-        message = "%d of %d prompts were too long: demonstrations lost %d tokens"
+        message = "%d of %d prompts were too long; %d tokens of demonstrations were cut"
         _LOG.warning(message, total.cut, total.pairs, total.lost)
     # Read back, so that a resumed run has exactly the numbers of an uninterrupted one.
     stored |= store.get(missing)

@@ -59,7 +59,7 @@ def test_the_map_shows_a_run_and_the_encoder_it_started_from(tasks: Path, encode
 
 def test_a_missing_map_has_a_reason(tasks: Path, encoder_folder: Path, tmp_path: Path) -> None:
     collection = open_collection(tasks)
-    assert label_map(invented(), collection).problem == "no run was compared, so there is no before and after to draw"
+    assert label_map(invented(), collection).problem == "no run was compared, so there is no before and after to show"
     evaluation = run_and_evaluation(tasks, tmp_path / "my-run", "./gone", encoder_folder)
     assert "model './gone': no such file or folder" in label_map(evaluation, collection).problem
     generation = open_collection(tasks, ["reverse"])

@@ -73,11 +73,11 @@ def test_table_ends_with_means_and_gains() -> None:
 
 def test_summary_has_the_best_its_gain_and_how_certain_it_is() -> None:
     assert report.summary(THREE) == (
-        "With 4 demonstrations a prompt, run reaches 40.0 points on average over 3 tasks, 3.3 more than bm25 "
+        "With 4 demonstrations per prompt, run reaches 40.0 points on average over 3 tasks, 3.3 more than bm25 "
         "(95 % interval of the difference +3.3 to +3.3). "
-        "The oracle, which reads the gold answers and is no retriever, reaches 67.0: the headroom."
+        "The oracle, which reads the gold answers and so is not a retriever, reaches 67.0: the headroom."
     )
-    expected = "With 4 demonstrations a prompt, bm25 reaches 40.0 points on a1 (95 % interval 38.1 to 41.9)."
+    expected = "With 4 demonstrations per prompt, bm25 reaches 40.0 points on a1 (95 % interval 38.1 to 41.9)."
     assert report.summary(ALONE) == expected
     bm25, run = evaluation(a1={"bm25": 40, "run": 39}).results
     unpaired = replace(run, estimate=Estimate(39, run.estimate.samples[::-1]))
@@ -92,7 +92,7 @@ def test_markdown_has_values_and_gains_of_all_tasks_families_and_tasks() -> None
         "| mean of 3 tasks | 36.7 [34.8, 38.6] | 40.0 [38.1, 41.9] | 67.0 [65.1, 68.9] |",
         "| family a | 50.0 [48.1, 51.9] | 57.0 [55.1, 58.9] | 90.5 [88.6, 92.4] |",
         "| b |  | −4.0 [−4.0, −4.0] | +10.0 [+10.0, +10.0] |",
-        "- gains are over: bm25",
+        "- baseline of gains: bm25",
     ):
         assert line in text.splitlines()
     assert "family a" not in report.markdown(evaluation(a1={"bm25": 40, "run": 50}, a2={"bm25": 60, "run": 64}))
@@ -110,7 +110,7 @@ def test_facts_have_models_samples_seeds_and_versions() -> None:
     titles = dict(report.facts(invented()))
     assert titles["my-first-run"] == NAMES[4] and titles["my-first-run/iteration-0"] == NAMES[3]
     assert titles["oracle"] == "the best of 12 candidates, half of them random, scored after no demonstration"
-    assert titles["test rows"] == "3,000, at most 250 a task" and titles["pools"] == "whole"
+    assert titles["test rows"] == "3,000, at most 250 per task" and titles["pools"] == "whole"
     assert titles["udr"] == "0.1.0" and titles["seed"].startswith("0,") and "2000 resamples" in titles["intervals"]
     assert "oracle" not in dict(report.facts(invented(retrievers=("bm25", "random"))))
 

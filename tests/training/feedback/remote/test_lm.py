@@ -120,7 +120,7 @@ def test_model_must_be_named_unless_it_is_the_only_one(server: CompletionsServer
         ("ftp://host/v1", "must be named like http"),
         ("http://host:port/v1", "must be named like http"),
         ("http://host/v1?temperature=1", "must be named like http"),
-        ("http://user:secret@host/v1", "put the key into UDR_LM_KEY"),
+        ("http://user:secret@host/v1", "put the key in UDR_LM_KEY"),
         ("http://host/v1?model=words&characters=0", "characters= must be a number above 0"),
         ("http://host/v1?model=words&characters=", "characters= must be a number above 0"),
     ],
@@ -142,7 +142,7 @@ def test_key_is_sent_and_never_shown(
     with pytest.raises(FeedbackError, match="UDR_LM_KEY") as raised:
         lm.check()
     monkeypatch.setenv("UDR_LM_KEY", "secret\n-1")
-    with pytest.raises(ConfigError, match="UDR_LM_KEY holds characters") as refused:
+    with pytest.raises(ConfigError, match="UDR_LM_KEY contains characters") as refused:
         RemoteLM.connect(server.url)
     assert "secret" not in f"{raised.value} {refused.value} {lm.name} {caplog.text}"
 

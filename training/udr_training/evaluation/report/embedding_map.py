@@ -60,13 +60,13 @@ def label_map(evaluation: Evaluation, collection: Collection) -> LabelMap:
     runs = [name for name in evaluation.labels if run_of(name) is not None]
     if not tasks or not runs:
         reason = "no classification task was evaluated" if runs else "no run was compared"
-        return LabelMap(problem=f"{reason}, so there is no before and after to draw")
+        return LabelMap(problem=f"{reason}, so there is no before and after to show")
     run = max(runs, key=lambda name: evaluation.value(name, evaluation.main_shots).value)
     size, seed = evaluation.config["pool"], int(str(evaluation.config["seed"]))
     try:
         pool = tasks[0].pool(min(_ROWS, int(str(size))) if size else _ROWS, seed)
         if len(pool) < 2:
-            return LabelMap(problem=f"the pool of {pool.task.name} has one row alone")
+            return LabelMap(problem=f"the pool of {pool.task.name} has only one row")
         folder = run_of(run)
         assert folder is not None
         start = RunFolder(folder).config(RunConfig).train.model

@@ -46,7 +46,9 @@ def summary(evaluation: Evaluation) -> str:
     value = evaluation.value(best, shots)
     tasks = evaluation.tasks
     scope = f"on {tasks[0]}" if len(tasks) == 1 else f"on average over {len(tasks)} tasks"
-    start = f"With {with_shots(shots)} a prompt, {evaluation.labels[best]} reaches {points(value.value)} points {scope}"
+    start = (
+        f"With {with_shots(shots)} per prompt, {evaluation.labels[best]} reaches {points(value.value)} points {scope}"
+    )
     if best == evaluation.baseline:
         low, high = map(points, value.interval)
         sentences = [f"{start} (95 % interval {low} to {high})."]
@@ -61,7 +63,7 @@ def summary(evaluation: Evaluation) -> str:
     if ORACLE in evaluation.labels and shots:
         headroom = points(evaluation.value(ORACLE, shots).value)
         sentences.append(
-            f"The oracle, which reads the gold answers and is no retriever, reaches {headroom}: the headroom."
+            f"The oracle, which reads the gold answers and so is not a retriever, reaches {headroom}: the headroom."
         )
     return " ".join(sentences)
 
@@ -75,14 +77,17 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("retrievers", ", ".join(labels.values())),
         *((label, name) for name, label in labels.items() if label != name),
         *([("oracle", oracle)] if ORACLE in labels else []),
-        ("gains are over", labels[evaluation.baseline]),
+        ("baseline of gains", labels[evaluation.baseline]),
         ("language model", f"{config['lm_name']} in {config['lm_dtype']}, fingerprint {config['lm']}"),
         ("tasks", f"{counted(len(evaluation.tasks), 'task')} of {counted(len(evaluation.families), 'family')}"),
-        ("in", str(config["task_folder"])),
-        ("test rows", f"{evaluation.num_rows:,}" + (f", at most {config['limit']} a task" if config["limit"] else "")),
+        ("task folder", str(config["task_folder"])),
+        (
+            "test rows",
+            f"{evaluation.num_rows:,}" + (f", at most {config['limit']} per task" if config["limit"] else ""),
+        ),
         ("pools", f"at most {config['pool']} rows each" if config["pool"] else "whole"),
-        ("demonstrations a prompt", ", ".join(map(str, evaluation.shots))),
-        ("seed", f"{config['seed']}, of cuts, random demonstrations and the bootstrap"),
+        ("demonstrations per prompt", ", ".join(map(str, evaluation.shots))),
+        ("seed", f"{config['seed']}, for samples, random demonstrations and the bootstrap"),
         ("intervals", f"95 %, {config['resamples']} resamples of the test rows, the same rows for every retriever"),
         ("udr", str(config["udr"])),
     ]

@@ -59,7 +59,7 @@ def _tiles(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     shots, labels = evaluation.main_shots, evaluation.labels
     best = evaluation.best(shots)
     value = evaluation.value(best, shots)
-    tiles = [(points(value.value), f"points with {labels[best]}, {interval(value)}, {with_shots(shots)} a prompt")]
+    tiles = [(points(value.value), f"points with {labels[best]}, {interval(value)}, {with_shots(shots)} per prompt")]
     if best != evaluation.baseline:
         gain = evaluation.gain(best, shots)
         text = f"points over {labels[evaluation.baseline]}, 95 % interval {interval(gain, gain=True)}"

@@ -114,7 +114,7 @@ def read_address(name: str) -> tuple[str, str | None, int | None]:
     except (httpx2.InvalidURL, TypeError) as error:
         raise ConfigError(f"{expected}: {error}") from error
     if url.userinfo:
-        raise ConfigError(f"the address of a language model must not contain a password; put the key into {KEY}")
+        raise ConfigError(f"the address of a language model must not contain a password; put the key in {KEY}")
     if url.scheme not in ("http", "https") or not url.host or set(url.params) - {"model", "characters"}:
         raise ConfigError(expected)
     characters = url.params.get("characters")

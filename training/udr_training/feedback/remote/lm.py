@@ -79,7 +79,7 @@ class RemoteLM:
         url, model, characters = read_address(name)
         key = os.environ.get(KEY, "").strip() or None
         if key is not None and not (key.isascii() and key.isprintable()):
-            raise ConfigError(f"{KEY} holds characters that no API key has; set it to the key alone")
+            raise ConfigError(f"{KEY} contains characters that an API key cannot have; set it to the key only")
         lm = cls(url, model or _only_model(Server(url, key, policy)), key, policy, characters)
         lm.check()
         return lm
