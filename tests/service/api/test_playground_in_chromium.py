@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH; o
 
 NAUGHTY = [*HOSTILE, "<img src=x onerror=alert(1)>", "`${alert(1)}`", 'it\'s "quoted" \\', "w" * 500]
 REVIEW = {"thing": "chair", "text": "broke on monday morning"}
-Served = tuple[str, Retriever]
+Playground = tuple[str, Retriever]
 Look = Callable[..., Page]
 
 
@@ -37,7 +37,7 @@ class Marked(Words):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     """A service with BM25 over the small collection and a task of hostile data; its address and retriever."""
     root = tmp_path_factory.mktemp("playground")
     rows: list[Mapping[str, Json]] = [
@@ -135,7 +135,7 @@ def bodies(page: Page) -> list[Any]:
     return [json.loads(shlex.split(line)[-1]) for line in texts(page, "#curl")[0].replace("\\\n", "").split("\n\n")]
 
 
-def test_search_shows_demonstrations_and_prompt(look: Look, served: Served) -> None:
+def test_search_shows_demonstrations_and_prompt(look: Look, served: Playground) -> None:
     address, retriever = served
     page = look(address)
     expect(page.get_by_text("4 tasks, 75 demonstrations")).to_be_visible()
@@ -163,7 +163,7 @@ def test_search_shows_demonstrations_and_prompt(look: Look, served: Served) -> N
     expect(page.locator("#beside-column")).to_be_hidden()
 
 
-def test_switching_the_scope_keeps_what_was_typed(look: Look, served: Served) -> None:
+def test_switching_the_scope_keeps_what_was_typed(look: Look, served: Playground) -> None:
     address, retriever = served
     page = look(address)
     find(page, *REVIEW.values(), task="reviews")
@@ -179,7 +179,7 @@ def test_switching_the_scope_keeps_what_was_typed(look: Look, served: Served) ->
     assert texts(page, "#dense code") == ids(retriever.retrieve("reviews", REVIEW))
 
 
-def test_candidates_explain_what_is_left_out(look: Look, served: Served) -> None:
+def test_candidates_explain_what_is_left_out(look: Look, served: Playground) -> None:
     address, retriever = served
     page = look(address)
     near = retriever.retrieve("reviews", REVIEW, 18)[9].similarity
@@ -208,7 +208,7 @@ BUILDING: dict[str, object] = {"order": "shuffle", "seed": 7, "format": "message
 BUILDING |= {"truncate": "text", "list_options": True}
 
 
-def test_the_code_repeats_what_the_controls_request(look: Look, served: Served) -> None:
+def test_the_code_repeats_what_the_controls_request(look: Look, served: Playground) -> None:
     page = look(served[0])
     text = 'it\'s a "day"\n\\ $HOME `id` !x é 🙂 \u202e\u2028\x7f {x}'
     find(page, "lamp", text, task="reviews")
@@ -237,7 +237,7 @@ def test_the_code_repeats_what_the_controls_request(look: Look, served: Served) 
     expect(page.locator("#balance:visible, #list_options:visible, #seed:visible, #layout:visible")).to_have_count(0)
 
 
-def test_messages_are_shown_beside_the_controls(look: Look, served: Served) -> None:
+def test_messages_are_shown_beside_the_controls(look: Look, served: Playground) -> None:
     page = look(served[0])
     page.locator("#search").click()
     expect(page.locator("#input-error")).to_have_text("Enter an input, or try an example.")
@@ -261,7 +261,7 @@ def test_messages_are_shown_beside_the_controls(look: Look, served: Served) -> N
         expect(page.locator("#form .error")).to_have_count(0)
 
 
-def test_the_page_recovers_from_failures(look: Look, served: Served) -> None:
+def test_the_page_recovers_from_failures(look: Look, served: Playground) -> None:
     page = look(served[0])
     problem = {"title": "Not ready", "status": 503, "detail": "it is loading"}
     page.route("**/v1/info", lambda route: route.fulfill(status=503, json=problem), times=1)
@@ -282,7 +282,7 @@ def test_the_page_recovers_from_failures(look: Look, served: Served) -> None:
     assert [body["input"]["text"] for body in bodies(page)] == ["i lost it"] * 3
 
 
-def test_the_keyboard_reaches_everything(look: Look, served: Served) -> None:
+def test_the_keyboard_reaches_everything(look: Look, served: Playground) -> None:
     page = look(served[0], permissions=["clipboard-read", "clipboard-write"])
     expect(page.locator("#main")).to_be_visible()
 
@@ -316,7 +316,7 @@ def test_the_keyboard_reaches_everything(look: Look, served: Served) -> None:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (700, "dark"), (900, "dark")])
-def test_nothing_is_wider_than_the_screen(look: Look, served: Served, width: int, scheme: str) -> None:
+def test_nothing_is_wider_than_the_screen(look: Look, served: Playground, width: int, scheme: str) -> None:
     page = look(served[0], width, has_touch=True, color_scheme=scheme)
     back = {"light": "rgb(255, 255, 255)", "dark": "rgb(19, 22, 27)"}[scheme]
     expect(page.locator("body")).to_have_css("background-color", back)
@@ -331,7 +331,7 @@ def test_nothing_is_wider_than_the_screen(look: Look, served: Served, width: int
     assert page.locator("#candidate-table").evaluate("table => table.scrollWidth <= table.clientWidth")
 
 
-def test_hostile_data_is_shown_as_text(look: Look, served: Served) -> None:
+def test_hostile_data_is_shown_as_text(look: Look, served: Playground) -> None:
     address, retriever = served
     page = look(address)
     fill(page, k=len(NAUGHTY))
@@ -354,7 +354,7 @@ def test_hostile_data_is_shown_as_text(look: Look, served: Served) -> None:
 
 
 @pytest.mark.parametrize("scope", [{"task": "reviews"}, {"scope": "all"}])
-def test_an_example_does_not_find_itself(look: Look, served: Served, scope: dict[str, str]) -> None:
+def test_an_example_does_not_find_itself(look: Look, served: Playground, scope: dict[str, str]) -> None:
     page = look(served[0])
     select(page, **scope)
     page.get_by_role("button", name="Try an example").click()
@@ -390,7 +390,7 @@ def test_a_key_stays_in_the_tab(look: Look, retriever: Retriever, tmp_path: Path
         expect(page.locator("#key-form")).to_be_visible()
 
 
-def test_the_page_works_below_a_prefix(look: Look, served: Served) -> None:
+def test_the_page_works_below_a_prefix(look: Look, served: Playground) -> None:
     page = look(served[0])
     page.route("**/some/prefix/**", lambda route: route.continue_(url=route.request.url.replace("/some/prefix", "")))
     page.goto(f"{served[0]}some/prefix/")
