@@ -30,6 +30,7 @@ def test_final_answer_follows_the_hashes(prediction: str, right: float) -> None:
 def test_rouge_l_uses_the_best_reference() -> None:
     # The longest common subsequence is "the cat": recall 2/3, precision 2/2.
     assert rouge_l("the cat", ["the black cat", "a dog"]) == pytest.approx(0.8)
+    assert [rouge_l("", references) for references in (["", "a"], ["a"])] == [1, 0] and rouge_l("a", [""]) == 0
 
 
 def test_bleu_is_corpus_bleu() -> None:
