@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.fakes import NOTES, write_task
 from tests.training.copy_lm import CopyLM
 from udr.data import Metric, Pool, Template, open_collection
 from udr.errors import ConfigError, DataError, ModelError, UdrError
 from udr.types import Row
 from udr_training.evaluation import EvaluationConfig, NamedRetriever, evaluate, predict, sari, task_estimate
+from udr_training.evaluation.report import markdown
 from udr_training.feedback.local import CausalLM
 
 
@@ -98,3 +100,15 @@ def test_errors_in_names_and_rows_come_before_the_first_answer(tasks: Path, tmp_
         with pytest.raises(error, match=message):
             evaluate(open_collection(folder), lm, EvaluationConfig(retrievers=(name,)))
     assert lm.asked == 0
+
+
+def test_random_demonstrations_of_bm25_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[Any] = [{"id": str(n), "input": {"text": f"a fine day {n}"}, "target": "glad"} for n in range(8)]
+    unknown: Any = {"id": "t1", "input": {"text": "hmm"}, "target": "sad"}
+    known: Any = {"id": "t2", "input": {"text": "a fine night"}, "target": "glad"}
+    write_task(tmp_path, NOTES, train=rows, test=[unknown, known])
+    config = EvaluationConfig(retrievers=("random", "bm25"), shots=(4,))
+    evaluation = evaluate(open_collection(tmp_path), CopyLM(), config)
+    assert evaluation.config["bm25_random_share"] == {"notes": 0.5}
+    assert "task notes: 50.0 % of the demonstrations of bm25 are random" in caplog.text
+    assert "- random in bm25: demonstrations that share no word with the query: notes 50.0 %" in markdown(evaluation)

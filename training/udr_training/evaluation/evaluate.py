@@ -17,8 +17,8 @@ from udr_training.evaluation.metrics import judge
 from udr_training.evaluation.predict import AnsweringLM, predict
 from udr_training.evaluation.predictions import NO_RETRIEVER, Answer, AnswerStore, Cell, claim
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retriever_names import ORACLE
-from udr_training.evaluation.retrievers import ComparedRetriever, NamedRetriever, Oracle
+from udr_training.evaluation.retriever_names import BM25, ORACLE
+from udr_training.evaluation.retrievers import ComparedRetriever, NamedRetriever, Oracle, bm25_chance
 from udr_training.feedback import OnProgress
 
 _LOG = logging.getLogger(__name__)
@@ -70,6 +70,12 @@ def evaluate(
     tests = [_Test.sampled(folder, config, settings) for folder in collection.tasks.values()]
     if output is not None:
         claim(output, settings)
+    chance: dict[str, Json] = {}
+    for test in tests if BM25 in config.retrievers else ():
+        share = bm25_chance(test.pool, test.queries, max(config.shots), config.seed)
+        if share:
+            chance[test.pool.task.name] = round(share, 4)
+            _LOG.warning("task %s: %.1f %% of the demonstrations of bm25 are random", test.pool.task.name, 100 * share)
     store = AnswerStore(output)
     results = []
     for test in tests:
@@ -84,6 +90,7 @@ def evaluate(
         **settings,
         "shots": config.shots,
         "resamples": RESAMPLES,
+        "bm25_random_share": chance,
         "oracle_candidates": config.oracle_candidates,
         "oracle_context": config.oracle_context,
         "task_folder": str(collection.root),

@@ -12,11 +12,11 @@ from udr.types import Json, Row
 from udr_training.candidates import (
     CandidatePool,
     bm25_neighbours,
+    chance_share,
     encoder_neighbours,
     first_neighbours,
     propose,
     rank_candidates,
-    warn_of_chance,
 )
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.retriever_names import BM25, ORACLE, RANDOM, model_of
@@ -70,9 +70,14 @@ class NamedRetriever:
             return [candidates.drawn(query)[:count] for query in queries]
         neighbours = bm25_neighbours(pool) if self._encoder is None else encoder_neighbours(pool, self._encoder)
         nearest = candidates.nearest(queries, neighbours, count)
-        warn_of_chance(candidates, nearest, count)
         # BM25 returns fewer for unknown words; the rest is drawn by seed.
         return [candidates.filled(query, rows, count) for query, rows in zip(queries, nearest, strict=True)]
+
+
+def bm25_chance(pool: Pool, queries: Sequence[Row], count: int, seed: int) -> float:
+    """Return the share of the demonstrations of ``bm25`` that are drawn by seed, since too few rows share a word."""
+    candidates = CandidatePool(pool, seed)
+    return chance_share(candidates, candidates.nearest(queries, bm25_neighbours(pool), count), count)
 
 
 @dataclass(frozen=True)
