@@ -221,3 +221,12 @@ def test_the_installed_command_prints_its_help_quickly(tmp_path: Path) -> None:
     # About 0.15 s of processor time, unless something heavy is imported.
     assert after.ru_utime - before.ru_utime < 1
     assert "Retrieve the demonstrations" in result.stdout
+
+
+def test_it_runs_without_a_home_and_with_few_file_descriptors(real_index: Path) -> None:
+    main = "import sys; from udr.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = f"ulimit -n 32; {sys.executable} -c '{main}' retrieve {real_index} --task notes 'a dull day' --k 2 --json"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert len(json.loads(result.stdout)["demonstrations"]) == 2
