@@ -84,3 +84,12 @@ def test_a_split_is_one_file_with_rows(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(DataError, match=message):
             notes.rows(split)
+
+
+def test_toml_files_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write_task(tmp_path, QUESTIONS, train=[]) / "task.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert list(open_collection(tmp_path).tasks) == ["questions"]
+    path.write_text("version https://git-lfs.github.com/spec/v1\n", "utf-8")
+    with pytest.raises(DataError, match=r"task\.toml: is a Git LFS pointer"):
+        open_collection(tmp_path)

@@ -1,6 +1,8 @@
 """The selector in LangChain's own prompt templates."""
 
 import asyncio
+import copy
+import pickle
 import threading
 from typing import Any
 
@@ -188,3 +190,14 @@ def test_the_verbatim_template_supports_jinja_and_partial_variables() -> None:
     )
     assert template.input_variables == ["question"]
     assert template.format(question="why?") == "Be brief.\nQuestion: {{ 7 * 7 }}\nAnswer type: x\nQuestion: why?"
+
+
+def test_a_template_that_holds_a_retriever_can_be_copied(retriever: Retriever) -> None:
+    template = few_shot(DemonstrationSelector(retriever, "questions", 2), VerbatimFewShotPromptTemplate)
+    text = template.format(**QUESTION)
+    for duplicate in (copy.deepcopy(template), template.model_copy(deep=True)):
+        assert duplicate.format(**QUESTION) == text
+    with pytest.raises(TypeError, match="open the index where it is used"):
+        pickle.dumps(template)
+    client = pickle.dumps(few_shot(DemonstrationSelector(Client(URL), "questions", 2), VerbatimFewShotPromptTemplate))
+    assert pickle.loads(client).example_selector._selector.source.url == URL
