@@ -54,6 +54,11 @@ def retriever(index: Path, encoder: HashEncoder) -> Iterator[Retriever]:
         yield opened
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep bytes out of the tests' names: compressed bytes can differ in each process, and pytest-xdist then stops."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests that need CUDA on machines without it."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
