@@ -17,6 +17,34 @@ class NotReadyError(OverloadedError):
     """The service runs but cannot answer yet, or is shutting down."""
 
 
+class BusyError(OverloadedError):
+    """The service has too many connections, or holds too many bodies."""
+
+
+class ClientLimitError(OverloadedError):
+    """A client, by its key or address, is above one of its limits."""
+
+
+class TooManyValuesError(RequestError):
+    """A body holds more values than the service reads."""
+
+
+class CostError(InvalidInputError):
+    """A request costs more than the queue ever takes."""
+
+
+class SlowRequestError(UdrError):
+    """A request takes too long to arrive."""
+
+
+class HeadTooLargeError(UdrError):
+    """A request line and its headers exceed the limit."""
+
+
+class MalformedRequestError(UdrError):
+    """What a client sent is not HTTP."""
+
+
 class UnauthorizedError(AccessError):
     """The request has no API key, or an unknown one."""
 

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,14 +20,14 @@ from udr.errors import ConfigError, reason
 from udr.models import Encoder
 from udr_service.app import create_app
 from udr_service.auth import refuse_open_address
+from udr_service.connections import BoundedServer, Limits
 from udr_service.errors import ListenError, ReloadError
 from udr_service.observability import configure, prepare_export
 from udr_service.serving import IndexSource, Service
 from udr_service.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-_IN_FLIGHT_SECONDS = 0.2
-_HANDSHAKE_SECONDS = 1.0
+_SWITCH_SECONDS = 0.001
 
 
 def run(index: Path, settings: Settings) -> None:
@@ -48,6 +49,8 @@ def run(index: Path, settings: Settings) -> None:
     if settings.telemetry:
         prepare_export()
     source = IndexSource(index, settings)
+    # Else a thread in Python code keeps the event loop waiting for 5 ms, each time that it has let the interpreter go.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with _signals_end_normally(), listening(settings.host, settings.port) as listener:
         # Raises if there is no index, before anything is loaded.
         source.current()
@@ -60,6 +63,9 @@ def run(index: Path, settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(map(str, settings.trusted_proxies)),
             timeout_graceful_shutdown=settings.drain_seconds,
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
@@ -84,11 +90,11 @@ def _check_certificate(settings: Settings) -> None:
         ) from error
 
 
-class _Server(uvicorn.Server):
-    """Announces that the index is loaded, stops if it cannot be loaded, and loses no request at shutdown."""
+class _Server(BoundedServer):
+    """Announces that the index is loaded, and stops if it cannot be loaded."""
 
     def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
-        super().__init__(config)
+        super().__init__(config, _limits(service.settings), service.metrics)
         self._service, self._address, self._announced = service, address, False
         self._frozen: Encoder | None = None
 
@@ -146,36 +152,16 @@ class _Server(uvicorn.Server):
             loop.call_soon_threadsafe(loop.call_later, linger, super().handle_exit, sig, frame)
         self._service.current.draining = True
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept pending connections, stop listening, read the requests on their way, then shut uvicorn down.
 
-        Uvicorn alone would reset pending connections, and close those whose first request it has not read.
-        """
-        for listener in sockets or []:
-            await self._accept_pending(listener)
-        # Nothing is awaited between the last connection and this.
-        for server in self.servers:
-            server.close()
-        await asyncio.sleep(_IN_FLIGHT_SECONDS)
-        await super().shutdown(sockets)
-
-    async def _accept_pending(self, listener: socket.socket) -> None:
-        config, state, loop = self.config, self.lifespan.state, asyncio.get_running_loop()
-
-        def protocol() -> asyncio.Protocol:
-            # As uvicorn makes them; it does not type these arguments.
-            return config.http_protocol_class(config=config, server_state=self.server_state, app_state=state)  # type: ignore[call-arg]
-
-        connecting = []
-        with suppress(OSError):
-            # Until accept() has nothing left, or the system refuses.
-            while True:
-                accepted, _ = listener.accept()
-                connecting.append(loop.connect_accepted_socket(protocol, accepted, ssl=config.ssl))
-        # A TLS client that never completes the handshake must not delay the others.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_HANDSHAKE_SECONDS):
-                await asyncio.gather(*connecting, return_exceptions=True)
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        connections=settings.max_connections,
+        by_address=settings.max_connections_per_address,
+        exempt=settings.trusted_proxies,
+        head_bytes=settings.max_head_bytes,
+        receive_seconds=settings.receive_seconds,
+        unsent_bytes=settings.max_bodies_bytes,
+    )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
@@ -19,8 +19,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _origins(value: object) -> object:
-    """Split origins at commas; a JSON list is read, too."""
+def _separated(value: object) -> object:
+    """Split at commas; a JSON list is read, too."""
     if not isinstance(value, str):
         return value
     if value.lstrip().startswith("["):
@@ -52,21 +52,38 @@ class Settings(BaseSettings):
     keys: Path | None = None  # the file of API keys; None serves without keys, and this machine only
     insecure_no_keys: bool = False  # serve other machines without keys
     # Origins whose pages may call the service from a browser, separated by commas.
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = ()
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
     tls_cert: Path | None = None  # a PEM file; None serves plain HTTP
     tls_key: Path | None = None  # the certificate's private key, a PEM file
     log_level: LogLevel = LogLevel.WARNING
     log_format: LogFormat = LogFormat.JSON
     telemetry: bool = False  # report spans and metrics to OpenTelemetry, at OTEL_EXPORTER_OTLP_ENDPOINT
+    max_connections: Positive = 4096  # open at once; at the limit, the one that has waited longest gives way
+    max_connections_per_address: Positive = (
+        1024  # the same, of one address; not of this machine's, or a trusted proxy's
+    )
+    # Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, separated by commas.
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_separated)] = ()
+    receive_seconds: Seconds = 20.0  # how long a request may take to arrive, and an answer to be read on
+    max_head_bytes: Positive = 32 * 1024  # request line and headers
     max_body_bytes: Positive = 2 * 1024 * 1024
+    max_bodies_bytes: Positive = 16 * 1024 * 1024  # all bodies in flight; more are refused with status 503
+    max_values: Positive = 100_000  # values in the JSON of a body
     max_k: Positive = 256  # demonstrations per request
     max_candidates: Positive = 1024  # candidates that a request may choose from, or have explained
     max_batch: Positive = 64  # requests in a batch
     max_budget: Positive = 131_072  # tokens of a prompt's budget
-    queue_size: Positive = 512  # requests that may wait for the encoder; the next is refused with status 429
+    queue_size: Positive = (
+        512  # plain queries that may wait; a costlier one counts as several; more are refused with 429
+    )
     encode_batch: Positive = 64  # requests that are encoded at once
     encode_tokens: Positive = 4096  # about how many tokens are encoded at once
     cache_size: Annotated[int, Field(ge=0)] = 4096  # query vectors that are cached; 0 turns the cache off
+    # Of one client: a key, else an address, but not one of this machine's. 0 is no limit.
+    client_requests_per_second: SecondsOrZero = 0.0
+    client_items_per_second: SecondsOrZero = 0.0  # queries, and texts to embed
+    client_concurrent_requests: Annotated[int, Field(ge=0)] = 0
+    client_queue_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # the share of the queue that may be one client's
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
     linger_seconds: SecondsOrZero = 0.0  # how long to keep answering, while not ready, after the signal to stop
@@ -92,7 +109,7 @@ class Settings(BaseSettings):
             return cls(**given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False)[0]
-            name = "".join(str(part) for part in first["loc"])
+            name = str(first["loc"][0]) if first["loc"] else ""
             message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             if not name:
                 raise ConfigError(f"settings: {message}") from error

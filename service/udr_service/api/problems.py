@@ -4,6 +4,7 @@ One table maps errors to statuses. Any other error is a fault of the service: th
 details are in the log.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,12 +20,19 @@ from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLon
 from udr_service.errors import (
     BatchTooLargeError,
     BodyTooLargeError,
+    BusyError,
+    ClientLimitError,
     ContentError,
+    CostError,
     ForbiddenError,
     ForeignHostError,
+    HeadTooLargeError,
     KTooLargeError,
+    MalformedRequestError,
     NotReadyError,
     ReloadError,
+    SlowRequestError,
+    TooManyValuesError,
     UnauthorizedError,
     VersionMismatchError,
 )
@@ -53,6 +61,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     BatchTooLargeError: Kind(413, "batch-too-large", "Too many requests in one batch"),
     BodyTooLargeError: Kind(413, "body-too-large", "Body too large"),
     KTooLargeError: Kind(422, "k-too-large", "Too many demonstrations requested"),
+    TooManyValuesError: Kind(413, "too-many-values", "Too many values in the body"),
+    CostError: Kind(413, "too-costly", "Too costly for the queue"),
     UnauthorizedError: Kind(401, "unauthorized", "No valid API key"),
     ForbiddenError: Kind(403, "forbidden", "The API key does not allow this"),
     ContentError: Kind(415, "unsupported-content", "The body's encoding is not supported"),
@@ -60,6 +70,11 @@ KINDS: Mapping[type[Exception], Kind] = {
     ForeignHostError: Kind(421, "foreign-host", "The host name is not this machine's"),
     ReloadError: Kind(409, "reload-refused", "The published version cannot be served"),
     OverloadedError: Kind(429, "overloaded", "The service is overloaded", later=True),
+    ClientLimitError: Kind(429, "client-limit", "The client is above its limit", later=True),
+    BusyError: Kind(503, "busy", "The service is busy", later=True),
+    SlowRequestError: Kind(408, "slow-request", "The request took too long to arrive"),
+    HeadTooLargeError: Kind(431, "head-too-large", "Request line and headers too large"),
+    MalformedRequestError: Kind(400, "malformed-request", "Not an HTTP request"),
     NotReadyError: Kind(503, "not-ready", "The service is not ready", later=True),
     DeadlineError: Kind(504, "deadline-exceeded", "Deadline exceeded"),
     Exception: Kind(500, "internal", "Internal error"),
@@ -78,7 +93,7 @@ _MESSAGES = {
     "string_unicode": "is not valid Unicode",
 }
 _RETRY_SECONDS = "1"
-_MAX_FINDINGS = 16
+_MOST_CHARACTERS, _MOST_KEY_CHARACTERS = 1000, 80
 
 
 def problem_of(error: Exception, instance: str) -> Problem:
@@ -91,9 +106,7 @@ def problem_of(error: Exception, instance: str) -> Problem:
 
 def schema_problem(errors: Sequence[Mapping[str, Any]], body: object, instance: str, within: str = "") -> Problem:
     """Return the problem that reports pydantic's errors about a body, or the part of a body at ``within``."""
-    findings = [
-        Finding(pointer=within + _pointer(error, body), detail=_message(error)) for error in errors[:_MAX_FINDINGS]
-    ]
+    findings = [Finding(pointer=within + _pointer(error, body), detail=_message(error)) for error in errors]
     first = findings[0]
     # Escaped, so that no key breaks the line.
     detail = f"{repr(first.pointer)[1:-1] or 'the body'}: {first.detail}"
@@ -156,8 +169,8 @@ def _problem(kind: Kind, detail: str, instance: str, findings: Sequence[Finding]
         type=f"{PROBLEM}{kind.name}",
         title=kind.title,
         status=kind.status,
-        detail=detail,
-        instance=instance,
+        detail=_short(detail, _MOST_CHARACTERS),
+        instance=_short(instance, _MOST_CHARACTERS),
         errors=list(findings),
     )
 
@@ -172,9 +185,15 @@ def _pointer(error: Mapping[str, Any], body: object) -> str:
             body = body[key]
         else:
             continue
-        parts.append(str(key).replace("~", "~0").replace("/", "~1"))
+        parts.append(_short(str(key), _MOST_KEY_CHARACTERS).replace("~", "~0").replace("/", "~1"))
     return "".join(f"/{part}" for part in parts)
 
 
+def _short(text: str, most: int) -> str:
+    """Return a text of at most about ``most`` characters: nothing that a client sent is echoed at length."""
+    return text if len(text) <= most else f"{text[:most]}… ({len(text)} characters)"
+
+
 def _message(error: Mapping[str, Any]) -> str:
-    return _MESSAGES.get(error["type"], str(error["msg"]).replace("Input should be", "must be"))
+    message = re.sub(r"^(Input|List|Dictionary) should", "must", str(error["msg"]))
+    return _MESSAGES.get(error["type"], message.replace(" after validation, not ", "; found "))

@@ -51,6 +51,9 @@ class Refusal(StrEnum):
     DEADLINE = "deadline"
     DISCONNECTED = "disconnected"
     KEYS = "keys"
+    CLIENT_LIMIT = "client_limit"
+    BUSY = "busy"
+    CONNECTION = "connection"
 
 
 class Metrics:
@@ -71,6 +74,7 @@ class Metrics:
         # Made up front: a series that begins at 0 shows its first event.
         self._stages = {stage: stages.labels(stage) for stage in Stage}
         self._queue = Gauge("udr_queue_length", "Texts that wait to be encoded.", registry=registry)
+        self._connections = Gauge("udr_connections", "Open connections.", registry=registry)
         self._batch_sizes = Histogram(
             "udr_batch_size", "Texts that were encoded at once.", buckets=BATCH_SIZES, registry=registry
         )
@@ -107,6 +111,10 @@ class Metrics:
     def queue_changed(self, length: int) -> None:
         """Set how many texts wait now."""
         self._queue.set(length)
+
+    def connections_changed(self, count: int) -> None:
+        """Set how many connections are open now."""
+        self._connections.set(count)
 
     def batch_encoded(self, size: int, tokens: int) -> None:
         """Count the texts and tokens of a batch."""

@@ -1,0 +1,180 @@
+"""The open connections: how many there may be, and which of them yields to a newcomer."""
+
+import resource
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Protocol
+
+from udr.client import is_loopback
+from udr_service.observability import Metrics, Refusal
+
+_SPARE = 16
+"""Connections beyond the limit, for the probes."""
+
+_FILES = 256
+"""File descriptors for all else: the index, models, logs."""
+
+
+class Place(Enum):
+    """The place of a connection: within the limit, or among the spare ones, where only the probes answer."""
+
+    NORMAL = auto()
+    SPARE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many connections there may be, and what each may take before its request is complete.
+
+    Attributes:
+        connections: open at once.
+        by_address: open at once from one address; loopback addresses have no such limit.
+        exempt: further networks without it: proxies, which speak for many.
+        head_bytes: the most bytes of a request line and its headers.
+        receive_seconds: how long a request may take to arrive, and an answer may wait without being read.
+        unsent_bytes: what may wait for clients to read it, in all.
+    """
+
+    connections: int
+    by_address: int
+    exempt: Sequence[IPv4Network | IPv6Network]
+    head_bytes: int
+    receive_seconds: float
+    unsent_bytes: int
+
+
+class Waiting(Protocol):
+    """A connection that waits for its client."""
+
+    @property
+    def unsent(self) -> int:
+        """The bytes that its client has not read."""
+
+    def time_out(self) -> None:
+        """Refuse the request that takes too long to arrive, or close the idle connection."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+class OpenConnections:
+    """The open connections, and since when each has waited: for a complete request, or for its client to read.
+
+    At a limit, the connection that has waited longest without a complete request is closed, and the newcomer served.
+    Used on the event loop only.
+    """
+
+    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+        self.limits, self._metrics = limits, metrics
+        self._addresses: dict[Waiting, str] = {}
+        self._counts: Counter[str] = Counter()
+        # Both in the order in which they began to wait.
+        self._waiting: dict[Waiting, float] = {}
+        self._unread: dict[Waiting, tuple[float, int]] = {}
+        self._most = _most(limits.connections)
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def place(self, address: str) -> Place | None:
+        """Return the place of one more connection, if need be after closing the longest waiting one; None is refusal.
+
+        Args:
+            address: the newcomer's. At the limit of one address, one of its own connections is closed.
+        """
+        if self._limited(address) and self._counts[address] >= self.limits.by_address:
+            own = (connection for connection in self._waiting if self._addresses[connection] == address)
+            if not _abort_first(own):
+                return None
+        while len(self) >= self._most and self.close_longest():
+            pass
+        if len(self) < self._most:
+            return Place.NORMAL
+        return Place.SPARE if len(self) < self._most + _SPARE else None
+
+    def _limited(self, address: str) -> bool:
+        if is_loopback(address):
+            return False
+        return not any(ip_address(address) in network for network in self.limits.exempt)
+
+    def close_longest(self) -> bool:
+        """Close the connection that has waited longest for a request; return whether any waits."""
+        return _abort_first(self._waiting)
+
+    def add(self, connection: Waiting, address: str) -> None:
+        """Count a connection, which waits for its first request."""
+        self._addresses[connection] = address
+        self._metrics.connections_changed(len(self))
+        self._counts[address] += 1
+        self.wait(connection)
+
+    def remove(self, connection: Waiting) -> None:
+        """Count a closed connection no more."""
+        address = self._addresses.pop(connection, None)
+        if address is not None:
+            self._counts[address] -= 1
+            self._metrics.connections_changed(len(self))
+            if not self._counts[address]:
+                # Or every address that ever called would be kept.
+                del self._counts[address]
+        self._waiting.pop(connection, None)
+        self._unread.pop(connection, None)
+
+    def wait(self, connection: Waiting) -> None:
+        """A connection waits from now on: for its next request, or for the rest of one that has begun."""
+        self.received(connection)
+        if connection in self._addresses:
+            self._waiting[connection] = time.monotonic()
+
+    def received(self, connection: Waiting) -> None:
+        """A connection's request is complete."""
+        self._waiting.pop(connection, None)
+
+    def unread(self, connection: Waiting) -> None:
+        """A connection's client is slower than its answer; if too much waits in all, the first such one is closed."""
+        self._unread[connection] = time.monotonic(), connection.unsent
+        if sum(other.unsent for other in self._unread) > self.limits.unsent_bytes:
+            _abort_first(self._unread)
+
+    def read(self, connection: Waiting) -> None:
+        """A connection's client has read its answer, or most of it."""
+        self._unread.pop(connection, None)
+
+    def refused(self) -> None:
+        """Count a request that was refused before it reached the application."""
+        self._metrics.refused(Refusal.CONNECTION)
+
+    def expire(self) -> None:
+        """Time out what has waited too long; to be called several times a second."""
+        now, limit = time.monotonic(), self.limits.receive_seconds
+        for connection, since in list(self._waiting.items()):
+            if now - since < limit:
+                break
+            connection.time_out()
+        for connection, (since, unsent) in list(self._unread.items()):
+            if now - since >= limit:
+                if connection.unsent >= unsent:
+                    connection.abort()
+                else:
+                    self._unread[connection] = now, connection.unsent
+
+
+def _abort_first(connections: Iterable[Waiting]) -> bool:
+    first = next(iter(connections), None)
+    if first is not None:
+        first.abort()
+    return first is not None
+
+
+def _most(wanted: int) -> int:
+    """Return how many connections the system allows, up to ``wanted``; raise the soft limit of files if need be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _FILES
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(wanted, max(soft - _FILES, soft // 2))

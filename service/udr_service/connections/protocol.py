@@ -1,0 +1,173 @@
+"""A connection: uvicorn's HTTP/1.1 protocol, within limits of bytes and time.
+
+A request that never reaches the application is refused here, in the application's words.
+"""
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from udr.errors import UdrError
+from udr_service.api import answer, problem_of
+from udr_service.connections.open import OpenConnections
+from udr_service.errors import BusyError, HeadTooLargeError, MalformedRequestError, SlowRequestError
+
+_PROBES = (b"/livez", b"/readyz")
+
+_PIPELINED = 16
+"""Requests that may wait behind the one that is answered."""
+
+_LINGER_SECONDS = 1.0
+"""How long to read on after a refusal: closing at once would discard the answer before the client has read it."""
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection.
+
+    Args:
+        config: uvicorn's configuration.
+        server_state: what uvicorn's connections share.
+        app_state: the state of the application's lifespan.
+        connections: the open connections, this one included while it is open.
+        spare: there is no room for it; only the probes answer.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        connections: OpenConnections,
+        *,
+        spare: bool = False,
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self._connections, self._spare = connections, spare
+        self._refused = False
+        # The bytes since the request began, or since the last ones that belong to its body.
+        self._unparsed = 0
+        self._complete = True
+        self.connecting: asyncio.Task[None] | None = None
+
+    @property
+    def unsent(self) -> int:
+        """The bytes that the client has not read."""
+        return self.transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Close at once, without an answer."""
+        self._connections.remove(self)
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.connecting is not None:
+            self.connecting.cancel()
+
+    def time_out(self) -> None:
+        """Refuse the request whose head takes too long to arrive, or close the idle connection."""
+        if self._unparsed and not self._refused:
+            seconds = self._connections.limits.receive_seconds
+            self._refuse(SlowRequestError(f"the request did not arrive within {seconds:g} seconds"))
+        elif self.cycle is None or self.cycle.response_complete:
+            self.abort()
+        else:
+            # The application reads the body, and has a time limit of its own.
+            self._connections.wait(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        self._connections.remove(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the client sent."""
+        if self._refused:
+            return
+        self._unset_keepalive_if_required()
+        self._unparsed += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request is answered without an upgrade, and what follows it is not HTTP.
+            self._refused, self.cycle.keep_alive = True, False
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            known = cause if isinstance(cause, UdrError) else MalformedRequestError("the request is not valid HTTP/1.1")
+            self._refuse(known)
+        else:
+            if self._unparsed > self._connections.limits.head_bytes:
+                self._refuse(self._too_large())
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._complete = False
+        if self.cycle is None or self.cycle.response_complete:
+            self._connections.wait(self)
+
+    def on_headers_complete(self) -> None:
+        """The head of a request is complete."""
+        self._unparsed = 0
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > self._connections.limits.head_bytes:
+            raise self._too_large()
+        if len(self.pipeline) >= _PIPELINED:
+            raise BusyError(f"more than {_PIPELINED} requests wait on this connection; wait for their answers")
+        if self._spare and self.url.partition(b"?")[0] not in _PROBES:
+            raise BusyError(f"the service has {len(self._connections)} connections, its limit; try again later")
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body has arrived."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        self._unparsed, self._complete = 0, True
+        super().on_message_complete()
+        if self.cycle.response_complete:
+            self._connections.wait(self)
+        else:
+            self._connections.received(self)
+
+    def on_response_complete(self) -> None:
+        """The answer is written, though its client may not have read it."""
+        pipelined = bool(self.pipeline)
+        super().on_response_complete()
+        if not pipelined:
+            self._connections.wait(self)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the answer is written."""
+        super().pause_writing()
+        self._connections.unread(self)
+
+    def resume_writing(self) -> None:
+        """The client has read most of what waited."""
+        super().resume_writing()
+        self._connections.read(self)
+
+    def _too_large(self) -> HeadTooLargeError:
+        limit = self._connections.limits.head_bytes
+        return HeadTooLargeError(
+            f"the request line and headers are larger than {limit} bytes, the limit of this service"
+        )
+
+    def _refuse(self, error: UdrError) -> None:
+        """Answer with a problem and close; close at once if another answer is on its way."""
+        self._refused = True
+        self._connections.refused()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.abort()
+            return
+        response = answer(problem_of(error, ""), {"Connection": "close"})
+        head = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}".encode()
+        lines = [head, *(name + b": " + value for name, value in response.raw_headers)]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        self._connections.wait(self)
+        self.loop.call_later(_LINGER_SECONDS, self.abort)

@@ -1,0 +1,51 @@
+"""Uvicorn's server, with connections within limits."""
+
+import asyncio
+import socket
+import ssl
+
+import uvicorn
+
+from udr_service.connections.acceptor import Acceptor
+from udr_service.connections.open import Limits, OpenConnections
+from udr_service.connections.protocol import Connection
+from udr_service.observability import Metrics
+
+_IN_FLIGHT_SECONDS = 0.2
+
+
+class BoundedServer(uvicorn.Server):
+    """Accepts connections itself, since uvicorn would accept any number, and waits for their requests for ever."""
+
+    def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics) -> None:
+        super().__init__(config)
+        self._connections = OpenConnections(limits, metrics)
+        self._acceptors: list[Acceptor] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and accept connections from the sockets."""
+        await super().startup([])
+        self._acceptors = [Acceptor(each, self._connections, self._connection, self._tls) for each in sockets or []]
+
+    def _connection(self, spare: bool) -> Connection:
+        return Connection(self.config, self.server_state, self.lifespan.state, self._connections, spare=spare)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        return self.config.ssl
+
+    async def on_tick(self, counter: int) -> bool:
+        """Time out what has waited too long, ten times a second; return whether to stop."""
+        self._connections.expire()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept pending connections, stop listening, read the requests on their way, then shut uvicorn down.
+
+        Uvicorn alone would reset pending connections, and close those whose first request it has not read.
+        """
+        for acceptor in self._acceptors:
+            await acceptor.close()
+        for listener in sockets or []:
+            listener.close()
+        await asyncio.sleep(_IN_FLIGHT_SECONDS)
+        await super().shutdown()
