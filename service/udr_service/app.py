@@ -13,9 +13,30 @@ from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
 from udr_service.api import admin, embeddings, playground, probes, problems, retrieval
 from udr_service.auth import KeyFile
-from udr_service.middleware import REQUEST_ID, SERVER_TIMING, Access, BodyLimit, HeadAsGet, Recorder, TrustedHosts
+from udr_service.middleware import (
+    REQUEST_ID,
+    SERVER_TIMING,
+    Access,
+    Admission,
+    BodyLimit,
+    HeadAsGet,
+    Recorder,
+    TrustedHosts,
+)
 from udr_service.observability import Metrics, telemetry
-from udr_service.serving import INDEX_VERSION, ActiveVersion, Current, Readiness, Reloader, Service, Source, Worker
+from udr_service.serving import (
+    INDEX_VERSION,
+    ActiveVersion,
+    Allowance,
+    Clients,
+    Current,
+    Preparer,
+    Readiness,
+    Reloader,
+    Service,
+    Source,
+    Worker,
+)
 from udr_service.settings import Settings
 
 _ROUTERS = (probes, retrieval.router, embeddings.router, admin, playground.router)
@@ -57,7 +78,7 @@ def create_app(
     if isinstance(served, Retriever):
         tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
         reloader.switch(ActiveVersion(served, tokenizer, lent=True))
-    service = Service(settings, current, worker, reloader, metrics)
+    service = Service(settings, current, worker, Preparer(), reloader, metrics)
 
     app = FastAPI(
         title="udr",
@@ -73,7 +94,10 @@ def create_app(
     )
     app.state.service, app.state.readiness = service, Readiness()
     # A request passes the middleware added last first.
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, limit=settings.max_body_bytes, total=settings.max_bodies_bytes, seconds=settings.receive_seconds
+    )
+    app.add_middleware(Admission, clients=Clients(_allowance(settings)), worker=worker)
     if keys is not None:
         app.add_middleware(Access, keys=keys)
     if own_names_only:
@@ -95,6 +119,15 @@ def create_app(
     return app
 
 
+def _allowance(settings: Settings) -> Allowance:
+    return Allowance(
+        settings.client_requests_per_second,
+        settings.client_items_per_second,
+        settings.client_concurrent_requests,
+        settings.client_queue_share,
+    )
+
+
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
@@ -104,4 +137,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(asyncio.CancelledError):
         await reloading
     service.worker.close()
+    service.preparer.close()
     service.current.switch(None)

@@ -2,20 +2,21 @@
 
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
 
 from udr.errors import RequestError, UnknownTaskError
+from udr.retrieval import Retrieval
 from udr.types import Json
+from udr_service.api.answers import json_answer
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem
 from udr_service.api.strict_json import StrictRoute
-from udr_service.errors import BatchTooLargeError
 from udr_service.schemas import (
     BatchAnswer,
     BatchBody,
     InfoAnswer,
     InvalidItem,
+    Problem,
     PromptAnswer,
     PromptBody,
     RetrieveAnswer,
@@ -44,46 +45,54 @@ router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM}, r
 
 
 @router.post("/retrieve", response_model=RetrieveAnswer)
-async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) -> JSONResponse:
+async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) -> Response:
     """Return the demonstrations nearest to one query."""
     with service.context(request) as context:
         retrieval = await context.retrieve(body.to_request())
-        # Not validated: that would take longer than the search.
-        return JSONResponse(retrieval.to_json())
+        return await json_answer(context, retrieval.to_json, _characters(retrieval))
 
 
 @router.post("/retrieve/batch", response_model=BatchAnswer)
-async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request) -> JSONResponse:
+async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request) -> Response:
     """Answer several requests, in order; each gets the answer or the problem that it would get alone."""
-    items, limit = body.items(), service.settings.max_batch
-    if len(items) > limit:
-        raise BatchTooLargeError(f"the batch has {len(items)} requests; the limit is {limit}")
+    items = body.items()
     with service.context(request) as context:
         answers = iter(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
-    results: list[Json] = []
-    for number, item in enumerate(items):
-        pointer = f"/requests/{number}"
-        instance = f"{request.url.path}#{pointer}"
-        if isinstance(item, InvalidItem):
-            results.append(schema_problem(item.errors, item.body, instance, within=pointer).model_dump())
-        elif isinstance(answer := next(answers), RequestError):
-            results.append(problem_of(answer, instance).model_dump())
-        else:
-            results.append(answer.to_json())
-    return JSONResponse({"results": results})
+        results: list[Retrieval | Problem] = []
+        for number, item in enumerate(items):
+            pointer = f"/requests/{number}"
+            instance = f"{request.url.path}#{pointer}"
+            if isinstance(item, InvalidItem):
+                results.append(schema_problem(item.errors, item.body, instance, within=pointer))
+            elif isinstance(answer := next(answers), RequestError):
+                results.append(problem_of(answer, instance))
+            else:
+                results.append(answer)
+        return await json_answer(
+            context,
+            lambda: {"results": list(map(_to_json, results))},
+            sum(_characters(item) for item in results if isinstance(item, Retrieval)),
+        )
 
 
-@router.post("/prompt")
-async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> PromptAnswer:
+@router.post("/prompt", response_model=PromptAnswer)
+async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Response:
     """Return a prompt with as many of the k nearest demonstrations as fit the budget."""
     with service.context(request) as context:
         builder = context.builder(body.budget, body.reserve, body.building())
         query = body.to_request()
         retrieval = await context.retrieve(query)
         task = context.active.retriever.tasks[body.task]
-        # In a thread, since counting tokens would delay other requests.
-        built = await run_in_threadpool(builder.build, task, query.input, retrieval, body.format)
-    return PromptAnswer.model_validate(built.to_json())
+        return await json_answer(context, lambda: builder.build(task, query.input, retrieval, body.format).to_json())
+
+
+def _to_json(result: Retrieval | Problem) -> Json:
+    return result.model_dump() if isinstance(result, Problem) else result.to_json()
+
+
+def _characters(retrieval: Retrieval) -> int:
+    """Return about how many characters a result has as JSON."""
+    return sum(400 + 2 * len(item.text) for item in retrieval) + 200 * len(retrieval.decisions)
 
 
 @router.get("/tasks")

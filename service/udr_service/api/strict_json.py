@@ -1,35 +1,115 @@
-"""Request bodies, parsed so that no key of an object hides another of the same name."""
+"""Request bodies: parsed and validated within bounds, off the event loop if they are large.
+
+No key of an object hides another of the same name. The number of values is bounded before anything is made of them.
+"""
 
 import json
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 from udr.data import distinct
+from udr_service.errors import TooManyValuesError
+from udr_service.schemas import MAX_ERRORS
+from udr_service.serving import Service
+from udr_service.settings import Settings
+
+_INLINE_BYTES = 16_384
+"""Smaller bodies are parsed on the event loop; handing them to a thread would take longer."""
 
 
-class _StrictRequest(Request):
+class _BoundedRequest(Request):
+    """A request whose JSON is a validated body: FastAPI validates it again at no cost, since it is one already."""
+
+    schema: type[BaseModel] | None = None
+    failure: Exception | None = None
+
     async def json(self) -> Any:  # noqa: ANN401
-        body = await self.body()
         try:
-            return json.loads(body, object_pairs_hook=distinct)
+            return await self._validated()
         except json.JSONDecodeError:
             raise
-        except ValueError as error:
-            # FastAPI reports only this kind of error as the client's.
-            raise json.JSONDecodeError(str(error), "", 0) from error
+        except Exception as error:
+            # FastAPI passes only this kind of exception through while it reads a body.
+            self.failure = error
+            raise HTTPException(400) from error
+
+    async def _validated(self) -> Any:  # noqa: ANN401
+        body, service = await self.body(), cast("Service", self.app.state.service)
+        if len(body) <= _INLINE_BYTES:
+            return _validated(body, self.schema, service.settings)
+        with service.context(self) as context:
+            return await context.prepare(lambda _: _validated(body, self.schema, service.settings))
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses a body with a duplicate key."""
+    """A route that reads its body by this module."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler of a request."""
         handle = super().get_route_handler()
+        schema = cast("type[BaseModel]", self.body_field.field_info.annotation) if self.body_field else None
 
         async def handle_strictly(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
+            bounded = _BoundedRequest(request.scope, request.receive)
+            bounded.schema = schema
+            try:
+                return await handle(bounded)
+            except HTTPException:
+                if bounded.failure is not None:
+                    raise bounded.failure from None
+                raise
 
         return handle_strictly
+
+
+def _validated(body: bytes, schema: type[BaseModel] | None, settings: Settings) -> Any:  # noqa: ANN401
+    """Return a body as an object of its schema.
+
+    Raises:
+        TooManyValuesError: it holds too many values.
+        JSONDecodeError: it is not JSON in UTF-8, or an object has a key twice.
+        RequestValidationError: it does not match the schema.
+    """
+    if num_values(body, settings.max_values) > settings.max_values:
+        raise TooManyValuesError(f"the body holds more than {settings.max_values} values, the limit of this service")
+    content = _parsed(body)
+    if schema is None:
+        return content
+    try:
+        return schema.model_validate(content, context=settings)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False)[:MAX_ERRORS]
+        # As FastAPI would.
+        located = [{**item, "loc": ("body", *item["loc"])} for item in errors]
+        raise RequestValidationError(located, body=content) from error
+
+
+def _parsed(body: bytes) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(body.decode(), object_pairs_hook=distinct)
+    except json.JSONDecodeError:
+        raise
+    except RecursionError as error:
+        raise json.JSONDecodeError("arrays and objects are nested too deeply", "", 0) from error
+    except ValueError as error:
+        # FastAPI reports only this kind of error as the client's.
+        raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+def num_values(body: bytes, limit: int) -> int:
+    """Return at least how many values and keys a JSON text holds, in a few milliseconds per megabyte.
+
+    If that is above ``limit``, it may be less than all.
+    """
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    strings = plain.count(b'"') // 2
+    if strings > limit:
+        return strings
+    structure = b"".join(plain.split(b'"')[::2])
+    return sum(map(structure.count, (b",", b":", b"[", b"{")))

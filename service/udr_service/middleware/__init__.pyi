@@ -1,4 +1,5 @@
 from .access import Access as Access, TrustedHosts as TrustedHosts
+from .admission import Admission as Admission
 from .body import BodyLimit as BodyLimit
 from .head import HeadAsGet as HeadAsGet
 from .recorder import REQUEST_ID as REQUEST_ID, Recorder as Recorder, SERVER_TIMING as SERVER_TIMING

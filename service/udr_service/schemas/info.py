@@ -6,6 +6,7 @@ from pydantic import Field, JsonValue
 
 from udr import __version__
 from udr.data import Task
+from udr.retrieval import MAX_EXCLUDED
 from udr.types import Row
 from udr_service.schemas.responses import AnswerBody
 from udr_service.serving import ActiveVersion
@@ -68,13 +69,17 @@ class ReloadAnswer(AnswerBody):
 class LimitsAnswer(AnswerBody):
     """The limits of requests."""
 
+    max_head_bytes: int
     max_body_bytes: int
+    max_values: int = Field(description="The most values and keys in the JSON of a body.")
+    receive_seconds: float = Field(description="How long a request may take to arrive.")
     max_batch: int
     max_k: int
     max_candidates: int
     max_characters: int = Field(description="The most characters of a query.")
+    max_excluded: int
     max_budget: int
-    queue_size: int
+    queue_size: int = Field(description="What may wait, in plain queries; a costlier one counts as several.")
     timeout_seconds: float = Field(description="The time limit of a request.")
 
 
@@ -105,7 +110,7 @@ class InfoAnswer(AnswerBody):
     def of(cls, active: ActiveVersion, settings: Settings) -> Self:
         """Return the description of a service."""
         retriever = active.retriever
-        limits = {**settings.model_dump(), "max_characters": retriever.max_characters}
+        limits = {**settings.model_dump(), "max_characters": retriever.max_characters, "max_excluded": MAX_EXCLUDED}
         return cls(
             version=__version__,
             index_version=retriever.index_version,

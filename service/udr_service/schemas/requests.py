@@ -1,8 +1,11 @@
 """Request bodies, and the core's requests and options that they become."""
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import (
@@ -16,6 +19,7 @@ from pydantic import (
     Strict,
     Tag,
     ValidationError,
+    ValidationInfo,
     WrapValidator,
     model_validator,
 )
@@ -24,8 +28,13 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import Mode, RetrievalRequest
+from udr.retrieval import MAX_EXCLUDED, MAX_FIELDS, Mode, RetrievalRequest
 from udr.types import Role
+from udr_service.errors import BatchTooLargeError
+from udr_service.settings import Settings
+
+MAX_ERRORS = 16
+"""How many errors of a body, or of an item of a batch, are reported."""
 
 
 class Body(BaseModel):
@@ -35,14 +44,21 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, body: object) -> object:
+    def _known_fields(cls, body: object) -> object:
+        """Return a body without nulls for optional fields, and with a few of its unknown fields, for the error."""
         if not isinstance(body, dict):
             return body
-        return {name: value for name, value in body.items() if value is not None or name not in cls._optional()}
+        optional = cls._optional()
+        known = {name: value for name, value in body.items() if value is not None or name not in optional}
+        if len(known) > len(cls.model_fields):
+            unknown = itertools.islice((name for name in known if name not in cls.model_fields), MAX_ERRORS)
+            return {name: known[name] for name in (*cls.model_fields.keys() & known.keys(), *unknown)}
+        return known
 
     @classmethod
-    def _optional(cls) -> set[str]:
-        return {name for name, field in cls.model_fields.items() if not field.is_required()}
+    @cache
+    def _optional(cls) -> frozenset[str]:
+        return frozenset(name for name, field in cls.model_fields.items() if not field.is_required())
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -56,6 +72,8 @@ class Body(BaseModel):
         return described
 
 
+Texts = Annotated[list[str], Field(fail_fast=True)]
+
 Choice = TypeVar("Choice", bound=StrEnum)
 OneOf = Annotated[Choice, Strict(False)]
 """A member of an enumeration, given as text."""
@@ -66,7 +84,7 @@ def _kind_of_input(value: object) -> str | None:
 
 
 Input = Annotated[
-    Annotated[str, Tag("text")] | Annotated[dict[str, JsonValue], Tag("fields")],
+    Annotated[str, Tag("text")] | Annotated[dict[str, JsonValue], Field(max_length=MAX_FIELDS), Tag("fields")],
     Discriminator(
         _kind_of_input,
         custom_error_type="input_type",
@@ -79,7 +97,7 @@ Input = Annotated[
 class _Query(Body):
     input: Input
     k: int = Field(default=8, ge=1, description="How many; if absent, 8 or all if there are fewer.")
-    exclude: list[str] = Field(default=[], description="Ids to leave out.")
+    exclude: list[str] = Field(default=[], max_length=MAX_EXCLUDED, fail_fast=True, description="Ids to leave out.")
     keep_copies: bool = Field(default=False, description="Do not leave out the query itself and copies of it.")
     max_copy: float | None = Field(
         default=None, ge=0, le=1, description="Leave out near copies of the query: with a cosine above this."
@@ -153,13 +171,24 @@ def _or_invalid(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # no
     try:
         return validate(body)
     except ValidationError as error:
-        return InvalidItem(body, [dict(item) for item in error.errors(include_url=False, include_context=False)])
+        errors = error.errors(include_url=False, include_context=False)[:MAX_ERRORS]
+        return InvalidItem(body, [dict(item) for item in errors])
+
+
+def _refuse_large_batch(value: object, info: ValidationInfo) -> object:
+    """Return a batch; raise a ``BatchTooLargeError`` before its items are looked at if it is too large."""
+    limit = info.context.max_batch if isinstance(info.context, Settings) else math.inf
+    if isinstance(value, list) and len(value) > limit:
+        raise BatchTooLargeError(f"the batch has {len(value)} items; the limit is {limit}")
+    return value
 
 
 class BatchBody(Body):
     """A request for several retrievals. Invalid items get a problem, the others an answer."""
 
-    requests: list[Annotated[RetrieveBody, WrapValidator(_or_invalid)]]
+    requests: Annotated[
+        list[Annotated[RetrieveBody, WrapValidator(_or_invalid)]], BeforeValidator(_refuse_large_batch)
+    ] = Field(description="At most max_batch, which GET /v1/info tells.")
 
     def items(self) -> list[RetrieveBody | InvalidItem]:
         """Return the items, in order."""
@@ -180,7 +209,9 @@ def _refuse_tokens(value: object) -> object:
 class EmbeddingsBody(Body):
     """A request for the vectors of texts, in OpenAI's shape."""
 
-    input: Annotated[str | list[str], BeforeValidator(_refuse_tokens)] = Field(description="One text, or several.")
+    input: Annotated[str | Texts, BeforeValidator(_refuse_tokens), BeforeValidator(_refuse_large_batch)] = Field(
+        description="One text, or several: at most max_batch, which GET /v1/info tells."
+    )
     input_type: Role = Field(default="query", description="How the encoder reads the texts; not part of OpenAI's API.")
     model: str | None = Field(default=None, description="Ignored: there is one encoder, which the response names.")
     encoding_format: Literal["float", "base64"] = "float"

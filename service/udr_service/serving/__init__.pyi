@@ -2,11 +2,14 @@ from . import active_version as active_version
 from .active_version import (
     ActiveVersion as ActiveVersion, Current as Current, IndexSource as IndexSource, Source as Source,
 )
+from .clients import Allowance as Allowance, Client as Client, Clients as Clients
 from .embedding_cache import CachingEncoder as CachingEncoder
 from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult
+from .preparer import Preparer as Preparer
 from .readiness import Readiness as Readiness
 from .reloader import Reloaded as Reloaded, Reloader as Reloader
 from .service import (
-    Answer as Answer, INDEX_VERSION as INDEX_VERSION, Record as Record, Service as Service, record_of as record_of,
+    Answer as Answer, INDEX_VERSION as INDEX_VERSION, Record as Record,
+    RequestContext as RequestContext, Service as Service, record_of as record_of,
 )
 from .worker import Worker as Worker

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from udr.retrieval import Plan, Retrieval, Retriever
@@ -53,6 +53,11 @@ def weight(job: EncodeJob) -> int:
     return 1 + characters // _CHARACTERS_PER_TOKEN
 
 
+def cost(job: EncodeJob) -> int:
+    """Return about how many plain queries a job costs, at least 1."""
+    return job.cost if isinstance(job, Plan) else 1 + len(job.text) // 512
+
+
 def _role(job: EncodeJob) -> Role | None:
     """Return the role to encode a job's text in; None if it needs no vector."""
     if isinstance(job, Plan):
@@ -74,10 +79,10 @@ class Encoded:
     seconds: float
     copies: Mapping[int, Vectors] = field(default_factory=dict)
 
-    def single(self, position: int) -> "Encoded":
-        """Return the part of one job, as a batch of its own."""
-        copies = {0: self.copies[position]} if position in self.copies else {}
-        return Encoded([self.vectors[position]], self.seconds, copies)
+    def part(self, positions: Sequence[int]) -> "Encoded":
+        """Return the part of some jobs, as a batch of its own."""
+        copies = {n: self.copies[position] for n, position in enumerate(positions) if position in self.copies}
+        return Encoded([self.vectors[position] for position in positions], self.seconds, copies)
 
 
 def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
@@ -99,8 +104,13 @@ def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
     return Encoded([vectors.get(position) for position in range(len(jobs))], time.perf_counter() - started, copies)
 
 
-def search(retriever: Retriever, jobs: Sequence[EncodeJob], encoded: Encoded) -> tuple[list[Result], BatchCost]:
-    """Search for all plans of a batch at once; return the result of each job, in order."""
+def search(
+    retriever: Retriever, jobs: Sequence[EncodeJob], encoded: Encoded, stopped: Callable[[int], bool] = lambda _: False
+) -> tuple[list[Result], BatchCost]:
+    """Search for all plans of a batch at once; return the result of each job, in order.
+
+    ``stopped`` says whether nobody waits for a job any more, by its position; its result is then empty.
+    """
     started = time.perf_counter()
     results: dict[int, Result] = {n: vector for n, vector in enumerate(encoded.vectors) if vector is not None}
     plans = {position: job for position, job in enumerate(jobs) if isinstance(job, Plan)}
@@ -108,7 +118,9 @@ def search(retriever: Retriever, jobs: Sequence[EncodeJob], encoded: Encoded) ->
         own = (encoded.vectors[position] for position in plans)
         vectors = {n: vector for n, vector in enumerate(own) if vector is not None}
         copies = {n: encoded.copies[position] for n, position in enumerate(plans) if position in encoded.copies}
-        results |= zip(plans, retriever.search(list(plans.values()), vectors, copies), strict=True)
+        at = list(plans)
+        found = retriever.search(list(plans.values()), vectors, copies, stopped=lambda number: stopped(at[number]))
+        results |= zip(plans, found, strict=True)
     cost = BatchCost(encoded.seconds, time.perf_counter() - started, len(jobs), sum(map(weight, jobs)))
     return [results[position] for position in range(len(jobs))], cost
 
@@ -119,8 +131,14 @@ class QueuedJob:
 
     retriever: Retriever
     job: EncodeJob
+    cost: int
     queued: float
     future: asyncio.Future[JobResult]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for the result any more: its client hung up, or its deadline has passed."""
+        return self.future.done()
 
     def fail(self, error: BaseException) -> None:
         """Raise an error where the result is awaited; call this on the event loop."""
@@ -155,6 +173,15 @@ class Batch:
     def jobs(self) -> list[EncodeJob]:
         """The jobs."""
         return [queued.job for queued in self.queue]
+
+    @property
+    def cost(self) -> int:
+        """About how many plain queries it costs."""
+        return sum(queued.cost for queued in self.queue)
+
+    def stopped(self, position: int) -> bool:
+        """Return whether nobody waits for the job at a position any more."""
+        return self.queue[position].stopped
 
     def split(self, error: BaseException) -> "list[Batch]":
         """Return a batch for each job, to find the one that raised the error; a single job fails with it."""

@@ -23,6 +23,6 @@ class Readiness:
         async with self._lock:
             if context.active.version == self._version and time.perf_counter() < self._until:
                 return
-            await context.retrieve(CHECK)
+            await context.retrieve(CHECK, reserved=True)
             await run_in_threadpool(context.active.tokenizer.count, str(CHECK.input))
             self._version, self._until = context.active.version, time.perf_counter() + _REUSED_SECONDS

@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import TypeVar, cast
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -13,11 +13,14 @@ from starlette.types import Scope
 from udr.client import TIMEOUT
 from udr.errors import DeadlineError, InvalidInputError, RequestError
 from udr.prompts import BuildingOptions, PromptBuilder
-from udr.retrieval import DefaultK, Retrieval, RetrievalRequest
+from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
 from udr_service.errors import KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
+from udr_service.serving.clients import Allowance, Client
 from udr_service.serving.jobs import EncodeJob, JobResult
+from udr_service.serving.jobs import cost as job_cost
+from udr_service.serving.preparer import Preparer
 from udr_service.serving.reloader import Reloader
 from udr_service.serving.worker import Worker
 from udr_service.settings import Settings
@@ -30,6 +33,11 @@ INDEX_VERSION = "X-Udr-Index-Version"
 
 _RECORD = "udr.record"
 
+_INLINE_CHARACTERS = 16_384
+"""What is planned on the event loop, in characters; handing it to a thread would take longer."""
+
+_T = TypeVar("_T")
+
 
 @dataclass(slots=True)
 class Record:
@@ -40,6 +48,7 @@ class Record:
         started: when it arrived, by ``time.perf_counter``.
         index_version: the version that answers it.
         key: the name of its API key, never the key.
+        client: who sent it, and what that client may take.
         queue_size: how many texts waited when it arrived.
         batch_size: how many texts were encoded together with its own.
         stages: seconds by stage: ``queue``, ``encode``, ``search``, as far as it went through them.
@@ -50,6 +59,7 @@ class Record:
     started: float = field(default_factory=time.perf_counter)
     index_version: str | None = None
     key: str | None = None
+    client: Client = field(default_factory=lambda: Client("this machine", Allowance()))
     queue_size: int | None = None
     batch_size: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
@@ -84,6 +94,7 @@ class Service:
     settings: Settings
     current: Current
     worker: Worker
+    preparer: Preparer
     reloader: Reloader
     metrics: Metrics
 
@@ -131,36 +142,56 @@ class RequestContext:
     record: Record
     expires: float
 
-    async def do(self, jobs: Sequence[EncodeJob]) -> list[JobResult]:
-        """Run jobs before the deadline; return their results, in order.
-
-        Raises:
-            OverloadedError: the queue is too full, or the deadline too near.
-            DeadlineError: the deadline has passed; jobs that had not started were dropped.
-        """
-        worker = self.service.worker
-        self.record.queue_size = worker.waiting
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
         try:
-            left = self.expires - time.perf_counter()
-            async with asyncio.timeout(left):
-                results = await worker.do(self.active.retriever, jobs, left)
+            async with asyncio.timeout(self.expires - time.perf_counter()):
+                yield
         except TimeoutError as error:
             raise DeadlineError(
                 f"no answer within {self.expires - self.record.started:g} seconds; "
                 f"raise the header {TIMEOUT}, or send fewer requests"
             ) from error
+
+    async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
+        """Return what work returns that would hold the event loop; it runs in a thread, before the deadline.
+
+        Raises:
+            OverloadedError: too much of such work waits.
+            DeadlineError: the deadline has passed; the work stops.
+        """
+        async with self._deadline():
+            return await self.service.preparer.do(work)
+
+    async def do(self, jobs: Sequence[EncodeJob], *, reserved: bool = False) -> list[JobResult]:
+        """Run jobs before the deadline; return their results, in order. ``reserved`` is for the probe.
+
+        Raises:
+            CostError: the jobs cost more than the queue ever takes.
+            OverloadedError: the queue is too full, the deadline too near, or the client above its limits.
+            DeadlineError: the deadline has passed; the jobs stop.
+        """
+        worker = self.service.worker
+        self.record.queue_size = worker.waiting
+        cost = sum(map(job_cost, jobs))
+        with self.record.client.queue(len(jobs), cost, worker.queue_size):
+            async with self._deadline():
+                left = self.expires - time.perf_counter()
+                results = await worker.do(self.active.retriever, jobs, left, reserved=reserved)
         self.record.add(results)
         return results
 
-    async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Answer]:
+    async def answer(self, requests: Sequence[RetrievalRequest], *, reserved: bool = False) -> list[Answer]:
         """Return the answers, in order; invalid requests do not affect the others. Raises what ``do`` raises."""
-        plans = [self._plan(request) for request in requests]
-        results = iter(await self.do([plan for plan in plans if not isinstance(plan, RequestError)]))
+        plans = await self._plans(requests)
+        self.record.tasks += [plan.request.task for plan in plans if isinstance(plan, Plan)]
+        jobs = [plan for plan in plans if isinstance(plan, Plan)]
+        results = iter(await self.do(jobs, reserved=reserved))
         return [plan if isinstance(plan, RequestError) else cast("Retrieval", next(results).result) for plan in plans]
 
-    async def retrieve(self, request: RetrievalRequest) -> Retrieval:
+    async def retrieve(self, request: RetrievalRequest, *, reserved: bool = False) -> Retrieval:
         """Return the answer to one request; raise a ``RequestError``, or what ``do`` raises."""
-        (answer,) = await self.answer([request])
+        (answer,) = await self.answer([request], reserved=reserved)
         if isinstance(answer, RequestError):
             raise answer
         return answer
@@ -178,7 +209,14 @@ class RequestContext:
             )
         return PromptBuilder(self.active.tokenizer, budget, reserve, **options)
 
-    def _plan(self, request: RetrievalRequest) -> EncodeJob | RequestError:
+    async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | RequestError]:
+        """Return the plans; in a thread if planning would hold the event loop."""
+        characters = sum(map(self.active.retriever.planning_characters, requests))
+        if characters <= _INLINE_CHARACTERS:
+            return [self._plan(request) for request in requests]
+        return await self.prepare(lambda stopped: [self._plan(request, stopped) for request in requests])
+
+    def _plan(self, request: RetrievalRequest, stopped: Stopped = never) -> Plan | RequestError:
         settings = self.service.settings
         if isinstance(request.k, DefaultK):
             request = replace(request, k=DefaultK(min(request.k, settings.max_k)))
@@ -189,8 +227,6 @@ class RequestContext:
             if value > limit:
                 return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
         try:
-            plan = self.active.retriever.plan(request)
+            return self.active.retriever.plan(request, stopped=stopped)
         except RequestError as error:
             return error
-        self.record.tasks.append(request.task)
-        return plan

@@ -1,6 +1,7 @@
-"""The worker: a queue, a thread that encodes and a thread that searches."""
+"""The worker: a queue, a thread that encodes, and two that search: one for plain jobs, one for costly ones."""
 
 import asyncio
+import functools
 import math
 import statistics
 import time
@@ -10,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
+from udr_service.errors import CostError
 from udr_service.serving.jobs import (
     Batch,
     BatchCost,
@@ -18,10 +20,14 @@ from udr_service.serving.jobs import (
     JobResult,
     QueuedJob,
     Result,
+    cost,
     encode,
     search,
     weight,
 )
+
+COSTLY = 16
+"""A job that costs as much as this many plain queries is searched for in a thread of its own."""
 
 _PACES = 9
 """How many recent batches the pace is the median of; with fewer, no request is refused as too slow."""
@@ -31,15 +37,16 @@ _MARGIN = 1.5
 
 
 class Worker:
-    """Runs jobs off the event loop, in two threads: one encodes a batch while the other searches the one before.
+    """Runs jobs off the event loop, in threads: one encodes a batch while another searches for the one before.
 
     Whatever waits when the encoder is free becomes one batch. There is no timer: a single job starts at once. The
-    encoder takes the next batch itself, since an event loop busy with answers would delay it.
+    encoder takes the next batch itself, since an event loop busy with answers would delay it. Costly jobs are searched
+    for one by one in a third thread, so that no plain one waits for them. Work that nobody waits for stops.
 
     Everything else happens on the event loop, so nothing is locked: it fills the queue, and the encoder empties it.
 
     Args:
-        queue_size: how many jobs may wait.
+        queue_size: how much may wait, in plain queries.
         batch_size: how many jobs run at once.
         batch_tokens: about how many tokens are encoded at once; a longer text is encoded alone.
         on_batch: called with the size and the tokens of each batch, on the event loop.
@@ -57,38 +64,68 @@ class Worker:
         self._on_batch = on_batch
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
+        self._costly_searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search-costly")
         self._queue: deque[QueuedJob] = deque()
-        self._unresolved = 0
+        self._reserved: deque[QueuedJob] = deque()
+        # All in plain queries. Two counters, since each may be changed by one thread only.
+        self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
         self._paces: deque[float] = deque(maxlen=_PACES)
         self._scheduled = False
         self._search_in_progress: Future[None] | None = None
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait."""
+        """How many jobs wait to be encoded."""
         return len(self._queue)
 
-    async def do(self, retriever: Retriever, jobs: Sequence[EncodeJob], within: float = math.inf) -> list[JobResult]:
-        """Run jobs and return their results, in order. On cancellation, jobs that have not started are dropped.
+    @property
+    def waiting_cost(self) -> int:
+        """What waits, in plain queries."""
+        return self._entered - self._left + self._costly
+
+    @property
+    def queue_size(self) -> int:
+        """How much may wait, in plain queries."""
+        return self._queue_size
+
+    def refuse_if_full(self) -> None:
+        """Raise an ``OverloadedError`` if not even a plain query may wait."""
+        if self.waiting_cost >= self._queue_size:
+            raise OverloadedError(f"the queue is full, with {self.waiting} requests; try again later")
+
+    async def do(
+        self, retriever: Retriever, jobs: Sequence[EncodeJob], within: float = math.inf, *, reserved: bool = False
+    ) -> list[JobResult]:
+        """Run jobs and return their results, in order. On cancellation, they stop.
 
         Args:
             retriever: what runs them.
             jobs: the jobs.
             within: seconds until the deadline; if the jobs ahead leave too little time, these are refused at once,
                 so that the client can try elsewhere.
+            reserved: run them next, beside the queue: for the probe, one at a time.
 
         Raises:
+            CostError: the jobs cost more than the queue ever takes.
             OverloadedError: the queue is too full, or the deadline too near; no job was queued.
             Exception: whatever a job raised; other calls are not affected.
         """
-        self._refuse_overload(len(jobs), within)
+        costs = [cost(job) for job in jobs]
+        if not reserved:
+            self._refuse_overload(sum(costs), within)
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
-        queued = [QueuedJob(retriever, job, now, loop.create_future()) for job in jobs]
-        self._unresolved += len(queued)
+        queued = [
+            QueuedJob(retriever, job, cost, now, loop.create_future()) for job, cost in zip(jobs, costs, strict=True)
+        ]
         for job in queued:
-            job.future.add_done_callback(self._resolved)
-        self._queue.extend(queued)
+            self._unresolved += job.cost
+            if job.cost >= COSTLY:
+                self._costly += job.cost
+            else:
+                self._entered += job.cost
+            job.future.add_done_callback(functools.partial(self._resolved, job.cost))
+        (self._reserved if reserved else self._queue).extend(queued)
         if not self._scheduled:
             # After the loop has read all that has arrived, which becomes one batch.
             self._scheduled = True
@@ -98,27 +135,34 @@ class Worker:
     def close(self) -> None:
         """Drop waiting jobs, wait for running ones, and end the threads."""
         self._fail_queue(RuntimeError("the worker has been closed"))
-        self._encoder.shutdown(wait=True)
-        self._searcher.shutdown(wait=True)
+        for threads in (self._encoder, self._searcher, self._costly_searcher):
+            threads.shutdown(wait=True)
 
-    def _refuse_overload(self, count: int, within: float) -> None:
-        if self.waiting + count > self._queue_size:
+    def _refuse_overload(self, cost: int, within: float) -> None:
+        if cost > self._queue_size:
+            raise CostError(
+                f"the request costs as much as {cost} plain queries; the queue takes {self._queue_size}; send fewer or "
+                "shorter queries at once, or ask for fewer demonstrations or candidates"
+            )
+        if self.waiting_cost + cost > self._queue_size:
             raise OverloadedError(
-                f"{self.waiting} requests are waiting and {count} more were sent; "
+                f"requests are waiting that cost as much as {self.waiting_cost} plain queries, and this one {cost}; "
                 f"the limit is {self._queue_size}; try again later"
             )
-        before = self._unresolved
+        before = self._unresolved - self._costly
         # The median, so that one slow batch does not refuse requests.
         pace = statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
-        seconds = (before + count) * pace
+        seconds = (before + cost) * pace
         if before and _MARGIN * seconds > within:
             raise OverloadedError(
-                f"{before} requests are ahead of this one, which would take about {seconds:.2g} seconds, "
-                f"but has only {within:.2g}; try again later"
+                f"what waits costs as much as {before} plain queries, so this request would take about {seconds:.2g} "
+                f"seconds, but has only {within:.2g}; try again later"
             )
 
-    def _resolved(self, _future: "asyncio.Future[JobResult]") -> None:
-        self._unresolved -= 1
+    def _resolved(self, cost: int, _future: "asyncio.Future[JobResult]") -> None:
+        self._unresolved -= cost
+        if cost >= COSTLY:
+            self._costly -= cost
 
     def _schedule(self) -> None:
         try:
@@ -128,22 +172,29 @@ class Worker:
 
     def _fail_queue(self, error: Exception) -> None:
         self._scheduled = False
-        while self._queue:
-            self._queue.popleft().fail(error)
+        for queue in (self._reserved, self._queue):
+            while queue:
+                self._take(queue).fail(error)
+
+    def _take(self, queue: deque[QueuedJob]) -> QueuedJob:
+        queued = queue.popleft()
+        if queued.cost < COSTLY:
+            self._left += queued.cost
+        return queued
 
     def _next_batch(self) -> list[QueuedJob]:
         """Return the next jobs for one retriever; empty if nothing waits."""
         batch: list[QueuedJob] = []
         tokens = 0
-        while self._queue and len(batch) < self._batch_size:
-            queued = self._queue[0]
-            # A done future was cancelled: its job is dropped.
-            if not queued.future.done():
-                tokens += weight(queued.job)
-                if batch and (tokens > self._batch_tokens or queued.retriever is not batch[0].retriever):
-                    break
-                batch.append(queued)
-            self._queue.popleft()
+        for queue in (self._reserved, self._queue):
+            while queue and len(batch) < self._batch_size:
+                queued = queue[0]
+                if not queued.stopped:
+                    tokens += weight(queued.job)
+                    if batch and (tokens > self._batch_tokens or queued.retriever is not batch[0].retriever):
+                        return batch
+                    batch.append(queued)
+                self._take(queue)
         return batch
 
     def _encode_queue(self) -> None:
@@ -164,20 +215,28 @@ class Worker:
         if self._search_in_progress is not None:
             # At most one batch waits for the search.
             wait([self._search_in_progress])
-        pace = (time.perf_counter() - started) / len(batch.queue)
-        self._search_in_progress = self._searcher.submit(self._search, batch, encoded, pace)
+        plain = [position for position, queued in enumerate(batch.queue) if queued.cost < COSTLY]
+        for position, queued in enumerate(batch.queue):
+            if queued.cost >= COSTLY:
+                single = Batch([queued], batch.started)
+                self._costly_searcher.submit(self._search, single, encoded.part([position]))
+        if plain:
+            part = Batch([batch.queue[position] for position in plain], batch.started)
+            pace = (time.perf_counter() - started) / part.cost
+            self._search_in_progress = self._searcher.submit(self._search, part, encoded.part(plain), pace)
 
-    def _search(self, batch: Batch, encoded: Encoded, pace: float) -> None:
-        """Search for an encoded batch; on the searcher's thread."""
+    def _search(self, batch: Batch, encoded: Encoded, pace: float | None = None) -> None:
+        """Search for an encoded batch; on a searcher's thread."""
         try:
-            results, cost = search(batch.retriever, batch.jobs, encoded)
+            results, cost = search(batch.retriever, batch.jobs, encoded, batch.stopped)
         except BaseException as error:
             for position, single in enumerate(batch.split(error)):
-                self._search(single, encoded.single(position), pace)
+                self._search(single, encoded.part([position]), pace)
             return
         batch.loop.call_soon_threadsafe(self._resolve, batch, results, cost, pace)
 
-    def _resolve(self, batch: Batch, results: Sequence[Result], cost: BatchCost, pace: float) -> None:
-        self._paces.append(pace)
+    def _resolve(self, batch: Batch, results: Sequence[Result], cost: BatchCost, pace: float | None) -> None:
+        if pace is not None:
+            self._paces.append(pace)
         batch.resolve(results, cost)
         self._on_batch(cost.size, cost.tokens)

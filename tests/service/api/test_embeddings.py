@@ -53,7 +53,7 @@ def test_openai_s_library_gets_the_encoder_s_vectors(client: openai.OpenAI, enco
         ({"input": "a", "dimensions": 7}, 422, "invalid-input", "dimensions must be 48"),
         ({"input": "a", "input_type": "passage"}, 422, "invalid-input", "/input_type"),
         ({"input": "a" * 40_000}, 413, "too-long", "text 1 has 40000 characters; the limit is 32768"),
-        ({"input": ["a"] * 65}, 413, "batch-too-large", "the batch has 65 texts; the limit is 64"),
+        ({"input": ["a"] * 65}, 413, "batch-too-large", "the batch has 65 items; the limit is 64"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any, cast
@@ -43,7 +43,9 @@ class FakeRetriever:
             self.encoded.release()
         return np.array([[len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 1)
 
-    def search(self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: object) -> list[str]:
+    def search(
+        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: object, *, stopped: Callable[[int], bool]
+    ) -> list[str]:
         assert self.search_go.wait(10)
         self.searches.append(len(plans))
         if any(plan.text == "unsearchable" for plan in plans):
@@ -168,7 +170,7 @@ async def test_a_batch_is_for_one_retriever() -> None:
 async def test_a_full_queue_refuses_a_whole_batch_and_takes_what_fits() -> None:
     fake, queue = FakeRetriever(), worker(queue_size=3)
     tasks = [await send_first(queue, fake, "a"), await send(queue, fake, "b", "c")]
-    with pytest.raises(OverloadedError, match="2 requests are waiting and 2 more were sent; the limit is 3"):
+    with pytest.raises(OverloadedError, match="cost as much as 2 plain queries, and this one 2; the limit is 3"):
         await do(queue, fake, ["d", "e"])
     tasks.append(await send(queue, fake, "f"))
     fake.go.set()
@@ -185,7 +187,7 @@ async def test_a_job_that_would_miss_its_deadline_is_refused() -> None:
     await do(queue, fake, ["a"], within=0.01)
     fake.go.clear()
     waiting = await send(queue, fake, "a", "bb", "ccc")
-    with pytest.raises(OverloadedError, match=r"3 requests are ahead of this one, which would take about \S+ sec"):
+    with pytest.raises(OverloadedError, match=r"as 3 plain queries, so this request would take about \S+ sec"):
         await do(queue, fake, ["dddd"], within=0.08)
     patient = asyncio.ensure_future(do(queue, fake, ["eeeee"], within=60))
     fake.go.set()

@@ -1,0 +1,76 @@
+"""Answers as JSON: a large one is written in a thread, and sent in parts as fast as its client reads them."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from udr.types import Json
+from udr_service.serving import RequestContext
+
+INLINE_CHARACTERS = 65_536
+"""Smaller answers are written on the event loop; handing them to a thread would take longer."""
+
+_PART_BYTES = 65_536
+_DEPTH = 3
+"""How deep an answer is taken apart: an item of a batch, its demonstrations, and each of them."""
+
+
+class _PartsResponse(Response):
+    """JSON in parts."""
+
+    media_type = "application/json"
+
+    def __init__(self, parts: Sequence[bytes]) -> None:
+        super().__init__(headers={"Content-Length": str(sum(map(len, parts)))})
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        for part in self._parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def json_answer(context: RequestContext, make: Callable[[], Json], characters: int | None = None) -> Response:
+    """Return an answer that is not validated: that would take longer than the search.
+
+    Args:
+        context: the request.
+        make: returns the answer.
+        characters: about how many it has; None makes it in a thread anyway.
+    """
+    if characters is not None and characters <= INLINE_CHARACTERS:
+        return JSONResponse(make())
+    return _PartsResponse(await context.prepare(lambda stopped: list(_parts(make(), stopped))))
+
+
+def _parts(value: Json, stopped: Callable[[], bool]) -> Iterator[bytes]:
+    """Yield a value as JSON, in parts of about ``_PART_BYTES``; stop early if nobody waits for it."""
+    part = bytearray()
+    for text in _written(value, _DEPTH):
+        part += text.encode()
+        if len(part) >= _PART_BYTES:
+            if stopped():
+                return
+            yield bytes(part)
+            part.clear()
+    yield bytes(part)
+
+
+def _written(value: Json, depth: int) -> Iterator[str]:
+    # In small calls, since each holds the interpreter.
+    if not depth or not isinstance(value, dict | list):
+        yield json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    yield opening
+    for number, item in enumerate(value):
+        yield "," if number else ""
+        if isinstance(value, dict):
+            yield json.dumps(item, ensure_ascii=False) + ":"
+            item = value[item]
+        yield from _written(item, depth - 1)
+    yield closing

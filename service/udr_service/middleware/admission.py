@@ -1,0 +1,27 @@
+"""Admission: what is known about a request before its body is read decides whether to read it."""
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from udr_service.auth import Scope as KeyScope
+from udr_service.auth import needed
+from udr_service.serving import Clients, Worker, record_of
+
+
+class Admission:
+    """Admits requests: within what their client may take, and while the queue has room."""
+
+    def __init__(self, app: ASGIApp, clients: Clients, worker: Worker) -> None:
+        self._app, self._clients, self._worker = app, clients, worker
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or needed(scope["path"]) is not KeyScope.READ:
+            await self._app(scope, receive, send)
+            return
+        record = record_of(scope)
+        address = (scope.get("client") or ("",))[0]
+        record.client = self._clients.of_address(address) if record.key is None else self._clients.of_key(record.key)
+        with record.client.request():
+            if scope["method"] == "POST":
+                self._worker.refuse_if_full()
+            await self._app(scope, receive, send)
