@@ -4,13 +4,14 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,24 +33,59 @@ def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
 def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that readers, even after a crash, see the old content or the complete new content.
 
-    ``write`` is the content, or a function that writes it to a stream.
+    Writers of one file wait for each other, threads and processes (where the file system can lock files): ``write``
+    may read the old content to write the new one, and no writer's change is lost.
+
+    Args:
+        path: the file.
+        write: the content, or a function that writes it to a stream.
     """
-    # A fixed name, so that the next attempt overwrites the file of a killed one.
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            if isinstance(write, bytes):
-                stream.write(write)
-            else:
-                write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+        with _only_writer(temporary) as stream:
+            try:
+                if isinstance(write, bytes):
+                    stream.write(write)
+                else:
+                    write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
         # A full disk is reported without the file, and the temporary one is ours alone.
         error.filename = str(path)
         raise
-    temporary.replace(path)
     sync(path.parent)
+
+
+def _only_writer(temporary: Path) -> BinaryIO:
+    """Open a temporary file, empty, once nobody else writes to it.
+
+    Its name is fixed, so that the next attempt takes the file that a killed one left.
+    """
+    while True:
+        stream = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
+        try:
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            # Or else its writer has just given it its final name.
+            if _is_open_as(temporary, stream):
+                stream.truncate(0)
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+
+
+def _is_open_as(path: Path, stream: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def sync(path: Path) -> None:
@@ -86,16 +122,20 @@ def first_to_finish(folder: Path) -> Iterator[Path]:
 
     Staging folders of killed processes are deleted after a day.
     """
-    staging = folder.with_name(f"{folder.name}.{os.getpid()}")
+    # Not the process's number alone: another container, on the same disk, may have it too.
+    staging = folder.with_name(f"{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        staging.mkdir(parents=True, exist_ok=True)
+        staging.mkdir(parents=True)
         for left in folder.parent.glob(f"{folder.name}.*"):
             if time.time() - left.stat().st_mtime > _DAY:
                 shutil.rmtree(left, ignore_errors=True)
         yield staging
         sync_tree(staging)
-        if not folder.is_dir():
+        try:
             staging.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

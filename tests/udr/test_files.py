@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from udr.errors import ArtifactError, ConfigError
-from udr.files import canonical_json, locked, sha256, whole_folder, write_atomically
+from udr.files import canonical_json, first_to_finish, locked, sha256, whole_folder, write_atomically
 
 
 def test_write_atomically_keeps_the_old_file_if_writing_fails(tmp_path: Path) -> None:
@@ -27,6 +27,37 @@ def test_write_atomically_keeps_the_old_file_if_writing_fails(tmp_path: Path) ->
     write_atomically(path, b"new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert sha256(path) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+
+
+def count(path: Path, times: int) -> None:
+    """Add 1 to the number in a file, each time reading what the other processes wrote."""
+    for _ in range(times):
+        write_atomically(path, lambda stream: stream.write(b"%d" % (int(path.read_bytes()) + 1)))
+
+
+def test_writers_of_one_file_wait_for_each_other(tmp_path: Path) -> None:
+    path, context = tmp_path / "count", multiprocessing.get_context("spawn")
+    write_atomically(path, b"0")
+    # As a killed writer leaves it.
+    (tmp_path / ".count.tmp").write_bytes(b"longer than the number")
+    processes = [context.Process(target=count, args=(path, 25)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert path.read_bytes() == b"100"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["count"]
+
+
+def test_the_first_complete_folder_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "folder"
+    with first_to_finish(folder) as slow:
+        (slow / "file").write_text("slow")
+        with first_to_finish(folder) as fast:
+            (fast / "file").write_text("fast")
+    assert slow != fast and (folder / "file").read_text() == "fast"
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_canonical_json_sorts_keys_and_rejects_nan() -> None:

@@ -148,16 +148,16 @@ def append(path: Path, entry: KeyEntry) -> None:
     Raises:
         ConfigError: the file is invalid, or has the name already; it is left as it was.
     """
-    with _naming(path):
+    def write(stream: BinaryIO) -> None:
+        # Read here, where no other process writes: commands that run at once must not lose each other's entry.
         before = read_text(path).rstrip() if path.exists() else ""
         text = f"{before}\n\n{entry.to_toml()}".lstrip()
         KeyRing.parse(text)
+        # Before the content is written.
+        os.fchmod(stream.fileno(), 0o600)
+        stream.write(text.encode())
 
-        def write(stream: BinaryIO) -> None:
-            # Before the content is written.
-            os.fchmod(stream.fileno(), 0o600)
-            stream.write(text.encode())
-
+    with _naming(path):
         write_atomically(path, write)
 
 

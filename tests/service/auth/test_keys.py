@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+import multiprocessing
 import os
 import stat
 from importlib.metadata import EntryPoint
@@ -199,6 +200,23 @@ def test_append_leaves_invalid_files_alone(tmp_path: Path) -> None:
         assert path.read_text() == text
     with pytest.raises(ConfigError, match=r"none/keys\.toml: No such file or directory"):
         append(tmp_path / "none" / "keys.toml", added)
+
+
+def add_keys(path: Path, start: str) -> None:
+    for number in range(10):
+        append(path, new_key(f"{start}{number}", Scope.READ)[1])
+
+
+def test_processes_that_append_at_once_lose_no_key(tmp_path: Path) -> None:
+    path, context = tmp_path / "keys.toml", multiprocessing.get_context("spawn")
+    processes = [context.Process(target=add_keys, args=(path, start)) for start in "abcd"]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert len(KeyFile.read(path).keys) == 40
+    assert list(tmp_path.iterdir()) == [path], "nothing is left beside it"
 
 
 @pytest.fixture
