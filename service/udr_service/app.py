@@ -21,9 +21,8 @@ from udr_service.middleware import (
     BodyLimit,
     HeadAsGet,
     Recorder,
-    TrustedHosts,
 )
-from udr_service.observability import Metrics, telemetry
+from udr_service.observability import Audit, Metrics, telemetry
 from udr_service.serving import (
     INDEX_VERSION,
     ActiveVersion,
@@ -74,7 +73,8 @@ def create_app(
         on_batch=metrics.batch_encoded,
     )
     source = None if isinstance(served, Retriever) else served
-    reloader = Reloader(source, current, worker, keys, metrics)
+    audit = Audit()
+    reloader = Reloader(source, current, worker, keys, metrics, audit)
     if isinstance(served, Retriever):
         tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
         reloader.switch(ActiveVersion(served, tokenizer, lent=True))
@@ -92,16 +92,13 @@ def create_app(
         redirect_slashes=False,
         telemetry=telemetry(settings.telemetry),
     )
-    app.state.service, app.state.readiness = service, Readiness()
+    app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
     # A request passes the middleware added last first.
     app.add_middleware(
         BodyLimit, limit=settings.max_body_bytes, total=settings.max_bodies_bytes, seconds=settings.receive_seconds
     )
     app.add_middleware(Admission, clients=Clients(_allowance(settings)), worker=worker)
-    if keys is not None:
-        app.add_middleware(Access, keys=keys)
-    if own_names_only:
-        app.add_middleware(TrustedHosts)
+    app.add_middleware(Access, keys=keys, own_names_only=own_names_only, origins=settings.cors_origins, audit=audit)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Recorder, current=current, metrics=metrics)
     if settings.cors_origins:
@@ -139,3 +136,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.worker.close()
     service.preparer.close()
     service.current.switch(None)
+    app.state.audit.close()

@@ -57,6 +57,14 @@ class ForeignHostError(AccessError):
     """The request's ``Host`` header does not name this machine."""
 
 
+class CrossSiteError(AccessError):
+    """A page of another site sent the request."""
+
+
+class AmbiguousHostError(AccessError):
+    """The request has more than one ``Host`` header."""
+
+
 class VersionMismatchError(UdrError):
     """The request asks for another index version than the one that answers."""
 

@@ -8,7 +8,7 @@ from udr.errors import OverloadedError
 from udr_service.api.retrieval import PROBLEM, ServiceDep
 from udr_service.errors import NotReadyError
 from udr_service.schemas import ReloadAnswer
-from udr_service.serving import Readiness
+from udr_service.serving import Readiness, record_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,7 +49,9 @@ async def metrics(service: ServiceDep) -> Response:
 
 
 @admin.post("/reload")
-async def reload(service: ServiceDep) -> ReloadAnswer:
+async def reload(service: ServiceDep, request: Request) -> ReloadAnswer:
     """Read the keys again, and switch to the published version once it is verified and has answered a request."""
-    reloaded = await service.reloader.reload()
+    key, client = record_of(request.scope).key, request.client
+    by = "a request" if key is None else f"the key {key}"
+    reloaded = await service.reloader.reload(by, client.host if client else None)
     return ReloadAnswer(index_version=reloaded.version, previous=reloaded.previous)

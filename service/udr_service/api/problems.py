@@ -18,12 +18,14 @@ from starlette.exceptions import HTTPException
 from udr.client import PROBLEM
 from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLongError, UnknownTaskError
 from udr_service.errors import (
+    AmbiguousHostError,
     BatchTooLargeError,
     BodyTooLargeError,
     BusyError,
     ClientLimitError,
     ContentError,
     CostError,
+    CrossSiteError,
     ForbiddenError,
     ForeignHostError,
     HeadTooLargeError,
@@ -67,6 +69,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     ForbiddenError: Kind(403, "forbidden", "The API key does not allow this"),
     ContentError: Kind(415, "unsupported-content", "The body's encoding is not supported"),
     VersionMismatchError: Kind(412, "version-mismatch", "Another index version answers"),
+    CrossSiteError: Kind(403, "cross-site", "A page of another site sent this"),
+    AmbiguousHostError: Kind(400, "ambiguous-host", "More than one host"),
     ForeignHostError: Kind(421, "foreign-host", "The host name is not this machine's"),
     ReloadError: Kind(409, "reload-refused", "The published version cannot be served"),
     OverloadedError: Kind(429, "overloaded", "The service is overloaded", later=True),

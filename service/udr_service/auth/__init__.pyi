@@ -1,6 +1,9 @@
 from . import keys as keys
 from .access import (
-    PLAYGROUND as PLAYGROUND, Scope as Scope, allowed as allowed, is_own_name as is_own_name, needed as needed,
-    presented as presented, refuse_open_address as refuse_open_address,
+    PLAYGROUND as PLAYGROUND, Scope as Scope, allowed as allowed, from_foreign_page as from_foreign_page,
+    is_own_name as is_own_name, needed as needed, presented as presented, refuse_open_address as refuse_open_address,
 )
-from .keys import KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, append as append, new_key as new_key
+from .keys import (
+    KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, append as append, changes as changes,
+    new_key as new_key,
+)

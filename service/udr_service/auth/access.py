@@ -1,7 +1,7 @@
 """Access: the key that a request presents, the scope that a path needs, and the addresses that need keys."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from udr.client import is_loopback
@@ -10,6 +10,7 @@ from udr.errors import ConfigError
 PLAYGROUND = "/playground/"
 """The path of the files that the page at ``/`` loads."""
 
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/", "/livez", "/readyz", "/v1/openapi.json"})
 _ADMIN = frozenset({"/metrics", "/v1/admin"})
 _BELOW_ADMIN = "/v1/admin/"
@@ -54,6 +55,26 @@ def allowed(scope: Scope | None, path: str) -> bool:
     """Return whether a key of this scope (None without a valid key) allows a path."""
     required = needed(path)
     return required is None or (scope is not None and scope.includes(required))
+
+
+def from_foreign_page(method: str, headers: Mapping[str, str], own_pages: Collection[str]) -> bool:
+    """Return whether a page of another site makes a browser send a request that changes something, or costs something.
+
+    Pages need no permission to send one to a service on this machine; they only cannot read the answer. What is not a
+    browser sends neither of the headers that tell.
+
+    Args:
+        method: GET, HEAD and OPTIONS change nothing and are never refused.
+        headers: those of the request, by lowercase name.
+        own_pages: the other origins whose pages may, ``*`` for all.
+    """
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    if method in _SAFE_METHODS or "*" in own_pages or origin in own_pages:
+        return False
+    if site is not None:
+        return site not in ("same-origin", "none")
+    # Browsers send the other header only to addresses with TLS, and on this machine.
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def refuse_open_address(host: str, has_keys: bool, allowed_without: bool) -> None:

@@ -125,10 +125,20 @@ class KeyFile:
                 raise ConfigError(f"no such file; create it with: udr keys new --name NAME --scope read --file {path}")
             return KeyRing.parse(read_text(path))
 
-    def reload(self) -> KeyRing:
-        """Read the file again; if that raises, keep the previous keys."""
-        self.ring = self.read(self.path)
-        return self.ring
+    def read_again(self) -> KeyRing:
+        """Return what the file lists now; ``ring`` stays as it is."""
+        return self.read(self.path)
+
+
+def changes(before: KeyRing, after: KeyRing) -> dict[str, list[str]]:
+    """Return the names of the keys that were ``added``, ``removed`` or ``changed``, each only if there are any."""
+    old, new = ({entry.name: entry for entry in ring.keys} for ring in (before, after))
+    names = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": [name for name in new if name in old and new[name] != old[name]],
+    }
+    return {change: found for change, found in names.items() if found}
 
 
 def new_key(name: str, scope: Scope) -> tuple[str, KeyEntry]:
@@ -148,6 +158,7 @@ def append(path: Path, entry: KeyEntry) -> None:
     Raises:
         ConfigError: the file is invalid, or has the name already; it is left as it was.
     """
+
     def write(stream: BinaryIO) -> None:
         # Read here, where no other process writes: commands that run at once must not lose each other's entry.
         before = read_text(path).rstrip() if path.exists() else ""

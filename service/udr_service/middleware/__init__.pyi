@@ -1,4 +1,4 @@
-from .access import Access as Access, TrustedHosts as TrustedHosts
+from .access import Access as Access
 from .admission import Admission as Admission
 from .body import BodyLimit as BodyLimit
 from .head import HeadAsGet as HeadAsGet

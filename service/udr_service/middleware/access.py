@@ -1,54 +1,94 @@
-"""Access: what a request needs before it is answered, a key or this machine's own host name."""
+"""Access: what a request needs before it is answered: a key, or this machine's own host name and pages."""
+
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from udr_service.auth import KeyFile, allowed, is_own_name, needed, presented
-from udr_service.errors import ForbiddenError, ForeignHostError, UnauthorizedError
+from udr_service.auth import KeyFile, allowed, from_foreign_page, is_own_name, needed, presented
+from udr_service.errors import (
+    AmbiguousHostError,
+    CrossSiteError,
+    ForbiddenError,
+    ForeignHostError,
+    UnauthorizedError,
+)
+from udr_service.observability import Audit, Event
 from udr_service.serving import record_of
+
+_ADMITTED = "udr.admitted"
 
 
 class Access:
-    """Passes requests whose API key allows their path."""
+    """Passes requests whose API key allows their path; or, without keys, those that no page of another site sent.
 
-    def __init__(self, app: ASGIApp, keys: KeyFile) -> None:
-        self._app, self._keys = app, keys
+    Args:
+        app: what answers them.
+        keys: the keys; None without keys.
+        own_names_only: pass only requests whose ``Host`` header names this machine.
+        origins: the other origins whose pages may send requests.
+        audit: where refused keys and pages are logged.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: KeyFile | None, own_names_only: bool, origins: Collection[str], audit: Audit
+    ) -> None:
+        self._app, self._keys, self._own_names_only = app, keys, own_names_only
+        self._origins, self._audit = frozenset(origins), audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "http":
-            self._check(scope)
+            headers = Headers(scope=scope)
+            self._check_host(headers)
+            if self._keys is None:
+                self._check_page(scope, headers)
+                scope[_ADMITTED] = True
+            elif needed(scope["path"]) is not None:
+                self._check_key(self._keys, scope, headers)
+                scope[_ADMITTED] = True
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
-        path = scope["path"]
-        if needed(path) is None:
+    def _check_host(self, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        if len(hosts) > 1:
+            # A proxy in front of the service may have read the other one.
+            raise AmbiguousHostError(f"the request has {len(hosts)} Host headers; send one")
+        if self._own_names_only and not is_own_name("".join(hosts)):
+            raise ForeignHostError(
+                "without keys, this service accepts only the hosts localhost and 127.0.0.1; found "
+                f"{''.join(hosts)[:80]!r}; start it with --keys or --insecure-no-keys"
+            )
+
+    def _check_page(self, scope: Scope, headers: Headers) -> None:
+        if not from_foreign_page(scope["method"], headers, self._origins):
             return
-        key = presented(Headers(scope=scope))
-        entry = None if key is None else self._keys.ring.entry_of(key)
+        self._refused(scope, Event.CROSS_SITE)
+        raise CrossSiteError(
+            "without keys, this service answers no requests that pages of other sites send; found one of "
+            f"{headers.get('origin', 'another site')[:80]!r}; start it with --keys, or add the origin to "
+            "UDR_CORS_ORIGINS"
+        )
+
+    def _check_key(self, keys: KeyFile, scope: Scope, headers: Headers) -> None:
+        path, key = scope["path"], presented(headers)
+        entry = None if key is None else keys.ring.entry_of(key)
         if entry is None:
+            self._refused(scope, Event.MISSING_KEY if key is None else Event.UNKNOWN_KEY)
             found = "the request has none" if key is None else "the one in the request is unknown"
             raise UnauthorizedError(f"this service requires an API key; {found}")
         record_of(scope).key = entry.name
         if not allowed(entry.scope, path):
+            self._refused(scope, Event.SCOPE, key_name=entry.name)
             raise ForbiddenError(
                 f"the key {entry.name!r} has the scope {entry.scope}; this path requires {needed(path)}"
             )
 
+    def _refused(self, scope: Scope, event: Event, **details: str) -> None:
+        client = scope.get("client")
+        self._audit.record(event, client[0] if client else None, **details)
 
-class TrustedHosts:
-    """Passes requests whose ``Host`` header names this machine; for a service without keys."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] == "http":
-            host = Headers(scope=scope).get("host", "")
-            if not is_own_name(host):
-                raise ForeignHostError(
-                    f"without keys, this service accepts only the hosts localhost and 127.0.0.1; found {host[:80]!r}; "
-                    "start it with --keys or --insecure-no-keys"
-                )
-        await self._app(scope, receive, send)
+def admitted(scope: Scope) -> bool:
+    """Return whether a request has passed, so that its answer may tell about the index."""
+    return _ADMITTED in scope

@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from udr_service.api import answer, problem_of
+from udr_service.middleware.access import admitted
 from udr_service.observability import Metrics, Refusal, Stage, keep_url_from_trace, request_id
 from udr_service.serving import INDEX_VERSION, Current, Record
 
@@ -47,7 +48,7 @@ class Recorder:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(dict(self._headers(record, scope["path"])))
+                MutableHeaders(scope=message).update(dict(self._headers(record, scope)))
             await send(message)
 
         try:
@@ -63,10 +64,11 @@ class Recorder:
         finally:
             self._report(record, scope, status)
 
-    def _headers(self, record: Record, path: str) -> Iterator[tuple[str, str]]:
+    def _headers(self, record: Record, scope: Scope) -> Iterator[tuple[str, str]]:
         yield REQUEST_ID, record.request_id
-        if path.startswith("/v1/"):
-            if version := record.index_version or self._current.version:
+        if scope["path"].startswith("/v1/"):
+            version = record.index_version or self._current.version
+            if version and admitted(scope):
                 yield INDEX_VERSION, version
             timings = record.timings().items()
             yield SERVER_TIMING, ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in timings)

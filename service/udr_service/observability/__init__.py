@@ -1,4 +1,4 @@
-"""Logs, metrics and traces."""
+"""Logs, the audit log, metrics and traces."""
 
 import lazy_loader
 

@@ -1,4 +1,5 @@
 from . import tracing as tracing
+from .audit import Audit as Audit, Event as Event
 from .logs import (
     LogFormat as LogFormat, LogLevel as LogLevel, configure as configure, exception_text as exception_text,
     request_id as request_id,

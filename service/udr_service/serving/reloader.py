@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from udr.errors import OverloadedError, UdrError
 from udr.retrieval import RetrievalRequest
-from udr_service.auth import KeyFile
+from udr.types import Json
+from udr_service.auth import KeyFile, KeyRing, changes
 from udr_service.errors import ReloadError
-from udr_service.observability import Metrics, Reload
+from udr_service.observability import Audit, Event, Metrics, Reload
 from udr_service.serving.active_version import ActiveVersion, Current, Source
 from udr_service.serving.embedding_cache import PROBE
 from udr_service.serving.worker import Worker
@@ -16,7 +19,15 @@ from udr_service.serving.worker import Worker
 CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
 """A request that every index can answer."""
 
+Commit = Callable[[], object]
+Step = Callable[[], Commit]
+"""Reads something again and checks it, on any thread; what it returns, which must not fail, makes it effective."""
+
 _RETRY_SECONDS = 0.2
+# The longest pause before a version that was refused is tried again.
+_LONGEST_PAUSE = 60.0
+# How many names of keys a line of the audit log has.
+_MOST_NAMES = 20
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,18 +41,30 @@ class Reloaded:
 
 
 class Reloader:
-    """Switches to the published version, one reload at a time, and reads the keys again.
+    """Switches to the published version and to the keys in their file, one reload at a time, all or nothing.
 
-    Without a ``source`` there is nothing to reload. ``failure`` is the error that kept the first version from loading.
+    Without a ``source`` there is nothing to reload.
+
+    Attributes:
+        steps: what else a reload reads again; append to it before the service starts.
+        failure: the error that kept the first version from loading.
     """
 
     def __init__(
-        self, source: Source | None, current: Current, worker: Worker, keys: KeyFile | None, metrics: Metrics
+        self,
+        source: Source | None,
+        current: Current,
+        worker: Worker,
+        keys: KeyFile | None,
+        metrics: Metrics,
+        audit: Audit,
     ) -> None:
         self._source, self._current, self._worker = source, current, worker
-        self._keys, self._metrics = keys, metrics
+        self._keys, self._metrics, self._audit = keys, metrics, audit
         self._lock = asyncio.Lock()
-        self._loads: set[asyncio.Future[Reloaded]] = set()
+        self._running: set[asyncio.Future[Reloaded]] = set()
+        self._seen: str | None = None
+        self.steps: list[Step] = []
         self.failure: Exception | None = None
 
     async def run(self, watch_seconds: float) -> None:
@@ -62,33 +85,110 @@ class Reloader:
         Raises:
             UdrError: the version is damaged or cannot be opened.
         """
-        if self._source is None:
-            raise ReloadError("this service was started with an open index and cannot reload it")
-        # Shielded: if the caller disconnects, the load finishes, and no second one starts beside it.
-        load = asyncio.ensure_future(self._load(self._source))
-        self._loads.add(load)
-        load.add_done_callback(self._loaded)
-        return await asyncio.shield(load)
+        return await self._to_the_end(self._load_first())
 
-    def _loaded(self, load: "asyncio.Future[Reloaded]") -> None:
-        self._loads.discard(load)
+    async def reload(self, by: str = "SIGHUP", client: str | None = None) -> Reloaded:
+        """Read the keys again, and load the published version.
+
+        Args:
+            by: who asks for it, for the audit log.
+            client: the address from which.
+
+        Raises:
+            ReloadError: something failed; the previous keys and version stay active.
+        """
+        return await self._to_the_end(self._reload(by, client))
+
+    def switch(self, version: ActiveVersion) -> None:
+        """Answer from this version from now on."""
+        self._current.switch(version)
+        self._metrics.index_switched(version.version, version.retriever.tasks)
+
+    async def _to_the_end(self, load: Coroutine[None, None, Reloaded]) -> Reloaded:
+        # Shielded: if the caller disconnects, the load finishes, and no second one starts beside it.
+        running = asyncio.ensure_future(load)
+        self._running.add(running)
+        running.add_done_callback(self._ended)
+        return await asyncio.shield(running)
+
+    def _ended(self, load: "asyncio.Future[Reloaded]") -> None:
+        self._running.discard(load)
         if not load.cancelled():
             # Retrieved, or asyncio would log the error of a load that nobody awaits any more.
             load.exception()
 
-    async def _load(self, source: Source) -> Reloaded:
+    async def _load_first(self) -> Reloaded:
         async with self._lock:
-            previous = self._current.version
-            if previous is not None and await asyncio.to_thread(source.current) == previous:
-                return Reloaded(previous, previous)
-            version = await asyncio.to_thread(source.load, self._metrics)
-            try:
-                await self._check(version)
-            except BaseException:
-                version.retriever.close()
-                raise
-            self.switch(version)
-            return Reloaded(version.version, previous)
+            return await self._load()
+
+    async def _reload(self, by: str, client: str | None) -> Reloaded:
+        # A refusal is logged here, and not where it is raised: the caller may have disconnected.
+        try:
+            return await self._load_all(by, client)
+        except ReloadError:
+            raise
+        except Exception as error:
+            why = self._refused(error, by, client)
+            raise ReloadError(f"{why}; version {self._current.version} still answers") from error
+
+    def _refused(self, error: Exception, by: str, client: str | None = None) -> str:
+        """Log that a reload was refused; return why, as others than the service's owner may see it."""
+        _LOG.error("reload refused", exc_info=error)
+        known = isinstance(error, UdrError)
+        why = str(error) if known else "the published version does not answer; see the service's log"
+        self._audit.record(Event.RELOAD_REFUSED, client, by=by, index_version=self._current.version, why=why)
+        return why
+
+    async def _load_all(self, by: str, client: str | None = None) -> Reloaded:
+        """Read everything again, and use it only if all of it is valid."""
+        try:
+            async with self._lock:
+                ring = await asyncio.to_thread(self._keys.read_again) if self._keys else None
+                commits = [await asyncio.to_thread(step) for step in self.steps]
+                reloaded = await self._load()
+                # Nothing is awaited after the switch: no request meets the new version with the old keys.
+                for commit in commits:
+                    commit()
+                if self._keys and ring:
+                    self._use(self._keys, ring, by, client)
+        except Exception:
+            self._metrics.reloaded(Reload.REFUSED)
+            raise
+        switched = reloaded.version != reloaded.previous
+        self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)
+        versions = {"index_version": reloaded.version, "previous": reloaded.previous}
+        self._audit.record(Event.RELOADED, client, by=by, **versions)
+        return reloaded
+
+    def _use(self, keys: KeyFile, ring: KeyRing, by: str, client: str | None) -> None:
+        changed = changes(keys.ring, ring)
+        keys.ring = ring
+        if changed:
+            named: dict[str, Json] = {change: [*names[:_MOST_NAMES]] for change, names in changed.items()}
+            number = sum(map(len, changed.values()))
+            self._audit.record(Event.KEYS, client, by=by, **named, number=number)
+
+    async def _load(self) -> Reloaded:
+        if self._source is None:
+            raise ReloadError("this service was started with an open index and cannot reload it")
+        published, previous = await self._published(self._source), self._current.version
+        if published == previous:
+            return Reloaded(published, previous)
+        version = await asyncio.to_thread(self._source.load, self._metrics)
+        try:
+            await self._check(version)
+        except BaseException:
+            version.retriever.close()
+            raise
+        self.switch(version)
+        return Reloaded(version.version, previous)
+
+    async def _published(self, source: Source) -> str:
+        version, seen = await asyncio.to_thread(source.current), self._seen
+        self._seen = version
+        if seen not in (None, version):
+            self._audit.record(Event.PUBLISHED, index_version=version, previous=seen)
+        return version
 
     async def _check(self, version: ActiveVersion) -> None:
         """Have a version answer a request, as soon as the queue has room."""
@@ -99,46 +199,21 @@ class Reloader:
             except OverloadedError:
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def reload(self) -> Reloaded:
-        """Read the keys again, then load the published version.
-
-        Raises:
-            ReloadError: either failed; the previous keys or version stay active.
-        """
-        try:
-            if self._keys is not None:
-                await asyncio.to_thread(self._keys.reload)
-            reloaded = await self.load()
-        except ReloadError:
-            raise
-        except Exception as error:
-            self._metrics.reloaded(Reload.REFUSED)
-            _LOG.exception("reload refused")
-            # Only our own errors are safe to show.
-            why = (
-                str(error)
-                if isinstance(error, UdrError)
-                else "the published version does not answer; see the service's log"
-            )
-            raise ReloadError(f"{why}; version {self._current.version} still answers") from error
-        switched = reloaded.version != reloaded.previous
-        self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)
-        return reloaded
-
-    def switch(self, version: ActiveVersion) -> None:
-        """Answer from this version from now on."""
-        self._current.switch(version)
-        self._metrics.index_switched(version.version, version.retriever.tasks)
-
     async def _watch(self, source: Source, seconds: float) -> None:
-        tried = self._current.version
+        """Reload whenever another version is published; try one that was refused again, in pauses that double."""
+        refused, told, pause, again = "", "", seconds, 0.0
         while True:
             await asyncio.sleep(seconds)
+            published = ""
             try:
-                published = await asyncio.to_thread(source.current)
-                # A version that fails is tried once.
-                if published not in (tried, self._current.version):
-                    tried = published
-                    await self.reload()
-            except UdrError as error:
-                _LOG.warning("watching the index: %s", error)
+                published = await self._published(source)
+                if published == refused and time.monotonic() < again:
+                    continue
+                if published != self._current.version:
+                    await self._to_the_end(self._load_all("watch"))
+                refused = told = ""
+            except Exception as error:
+                pause = min(2 * pause, _LONGEST_PAUSE) if published == refused else seconds
+                refused, again = published, time.monotonic() + pause
+                if told != (told := f"{type(error).__name__}: {error}"):
+                    self._refused(error, "watch")

@@ -13,7 +13,7 @@ import pytest
 
 from udr.cli import GROUP, main
 from udr.errors import ConfigError
-from udr_service.auth import KeyEntry, KeyFile, KeyRing, Scope, append, new_key
+from udr_service.auth import KeyEntry, KeyFile, KeyRing, Scope, append, changes, new_key
 
 # The SHA-256 of "abc", "abcd" and "".
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -142,7 +142,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         KeyFile.read(tmp_path / "latin")
 
 
-def test_reload_replaces_the_keys_unless_it_fails(tmp_path: Path) -> None:
+def test_reading_again_changes_nothing_by_itself(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(entry())
     keys = KeyFile(path)
@@ -150,11 +150,18 @@ def test_reload_replaces_the_keys_unless_it_fails(tmp_path: Path) -> None:
     for text in ("", entry(scope="all")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=r"keys\.toml"):
-            keys.reload()
+            keys.read_again()
     path.write_text(entry("next", "admin", ABCD))
+    ring = keys.read_again()
     assert keys.ring is before
-    assert keys.reload() is keys.ring
-    assert (scope_of(keys.ring, "abc"), scope_of(keys.ring, "abcd")) == (None, Scope.ADMIN)
+    assert (scope_of(ring, "abc"), scope_of(ring, "abcd")) == (None, Scope.ADMIN)
+
+
+def test_changes_name_the_keys() -> None:
+    before = KeyRing.parse(FILE + entry("same", sha256=EMPTY[::-1]))
+    after = KeyRing.parse(entry("page", "admin") + entry("new", sha256=ABCD) + entry("same", sha256=EMPTY[::-1]))
+    assert changes(before, after) == {"added": ["new"], "removed": ["Ops.1_x-y"], "changed": ["page"]}
+    assert changes(before, before) == {}
 
 
 def test_new_keys_are_long_distinct_and_valid_by_their_entries() -> None:

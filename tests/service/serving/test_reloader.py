@@ -17,7 +17,7 @@ from udr.store import version_path
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import NotReadyError, Settings, create_app
-from udr_service.observability import Metrics
+from udr_service.observability import Audit, Metrics
 from udr_service.serving import ActiveVersion, Current, Reloader, Worker
 
 
@@ -130,7 +130,7 @@ async def test_a_cancelled_reload_finishes_and_no_second_one_starts_beside_it(
 
     source.load = counted  # type: ignore[method-assign]
     worker = Worker(queue_size=8, batch_size=8, batch_tokens=1000)
-    reloader = Reloader(source, current, worker, None, Metrics([]))
+    reloader = Reloader(source, current, worker, None, Metrics([]), Audit())
     await reloader.load()
     publish(source.index, versions[0])
     source.go.clear()

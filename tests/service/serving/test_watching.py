@@ -1,0 +1,179 @@
+"""Watching for versions, which nothing ends, and reloads that change everything or nothing."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.service.conftest import BODY, Source, on_event_loop
+from tests.service.observability.test_audit import lines
+from tests.service.serving.test_reloader import is_ready, source, until, versions
+from udr.errors import ConfigError
+from udr_index.versions import publish
+from udr_service import Settings, create_app
+from udr_service.auth import Scope, append, new_key
+from udr_service.errors import ReloadError
+from udr_service.observability import Audit, Metrics
+from udr_service.serving import ActiveVersion, Current, Reloader, Worker
+
+__all__ = ["source", "versions"]
+
+
+class Failing:
+    """A source that fails as often as it is told, and counts how often it was asked."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.index = source, source.index
+        self.looking: Exception | None = None
+        self.loading: Exception | None = None
+        self.looks, self.loads = 0, list[float]()
+
+    def current(self) -> str:
+        self.looks += 1
+        if self.looking:
+            raise self.looking
+        return self.source.current()
+
+    def load(self, metrics: object) -> ActiveVersion:
+        self.loads.append(time.monotonic())
+        if self.loading:
+            raise self.loading
+        return self.source.load(metrics)
+
+
+@pytest.fixture
+def failing(source: Source) -> Failing:
+    return Failing(source)
+
+
+@pytest.fixture
+def watching(failing: Failing) -> Iterator[TestClient]:
+    with TestClient(create_app(failing, Settings(watch_seconds=0.01))) as client:
+        until(lambda: is_ready(client))
+        yield client
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line["why"] for line in lines(caplog) if line["event"] == "reload_refused"]
+
+
+def version(client: TestClient) -> str:
+    return str(client.get("/v1/info").json()["index_version"])
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), RuntimeError("?"), MemoryError()], ids=str)
+def test_no_error_ends_watching_and_each_is_told_once(
+    watching: TestClient, failing: Failing, versions: list[str], error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing.looking, before = error, failing.looks
+    until(lambda: failing.looks > before + 10)
+    told = [record for record in caplog.records if record.message == "reload refused"]
+    assert len(told) == 1 and told[0].exc_info and told[0].exc_info[1] is error
+    publish(failing.index, versions[0])
+    failing.looking = None
+    until(lambda: version(watching) == versions[0])
+    events = [line["event"] for line in lines(caplog)]
+    assert events == ["reload_refused", "published", "reloaded"]
+    reloaded = lines(caplog)[-1]
+    assert [reloaded[name] for name in ("by", "previous", "index_version")] == ["watch", versions[1], versions[0]]
+
+
+def test_a_refused_version_is_tried_again_in_pauses_that_double(
+    watching: TestClient, failing: Failing, versions: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    failing.loading = ConfigError("damaged")
+    publish(failing.index, versions[0])
+    until(lambda: len(failing.loads) == 6)
+    pauses = [after - before for before, after in zip(failing.loads[1:], failing.loads[2:], strict=False)]
+    assert all(pause >= 0.01 * 2**n for n, pause in enumerate(pauses)), pauses
+    assert refusals(caplog) == ["damaged"]
+    assert version(watching) == versions[1]
+    failing.loading = None
+    until(lambda: version(watching) == versions[0])
+
+
+def test_a_failed_reload_leaves_the_keys_and_a_good_one_names_their_changes(
+    failing: Failing, versions: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.toml"
+    ops, entry = new_key("ops", Scope.ADMIN)
+    append(path, entry)
+    with TestClient(create_app(failing, Settings(keys=path)), headers={"X-Api-Key": ops}) as client:
+        until(lambda: is_ready(client))
+        new, added = new_key("new", Scope.READ)
+        append(path, added)
+        publish(failing.index, versions[0])
+        failing.loading = ConfigError("damaged")
+
+        def status() -> int:
+            return client.post("/v1/retrieve", json=BODY, headers={"X-Api-Key": new}).status_code
+
+        assert client.post("/v1/admin/reload").status_code == 409 and status() == 401
+        # The other way about: the version is sound, the keys are not.
+        failing.loading, text = None, path.read_text()
+        path.write_text("[[keys]")
+        assert client.post("/v1/admin/reload").status_code == 409 and version(client) == versions[1]
+        path.write_text(text)
+        assert client.post("/v1/admin/reload").is_success
+        assert status() == 200 and version(client) == versions[0]
+    by_event = {line["event"]: line for line in lines(caplog)}
+    assert set(by_event) == {"published", "reload_refused", "unknown_key", "keys", "reloaded"}
+    assert (by_event["keys"]["added"], by_event["keys"]["number"]) == (["new"], 1)
+    for event in ("keys", "reloaded", "reload_refused"):
+        assert (by_event[event]["by"], by_event[event]["client"]) == ("the key ops", "testclient")
+    assert ops[4:] not in str(by_event) and new[4:] not in str(by_event)
+
+
+@on_event_loop
+async def test_steps_take_effect_together_or_not_at_all(failing: Failing, versions: list[str]) -> None:
+    worker, done = Worker(queue_size=8, batch_size=8, batch_tokens=1000), list[str]()
+    current = Current()
+    reloader = Reloader(failing, current, worker, None, Metrics([]), Audit())
+    await reloader.load()
+
+    def read() -> Any:
+        done.append("read")
+        return lambda: done.append(f"use with {current.version}")
+
+    def invalid() -> Any:
+        raise ConfigError("no certificate")
+
+    reloader.steps += [read, invalid]
+    publish(failing.index, versions[0])
+    with pytest.raises(ReloadError, match=f"no certificate; version {versions[1]} still answers"):
+        await reloader.reload()
+    assert done == ["read"] and len(failing.loads) == 1
+    reloader.steps.remove(invalid)
+    await reloader.reload()
+    assert done == ["read", "read", f"use with {versions[0]}"]
+    worker.close()
+    current.switch(None)
+
+
+@on_event_loop
+async def test_a_refusal_is_logged_although_its_client_hung_up(
+    failing: Failing, versions: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(queue_size=8, batch_size=8, batch_tokens=1000)
+    current = Current()
+    reloader = Reloader(failing, current, worker, None, Metrics([]), Audit())
+    await reloader.load()
+    publish(failing.index, versions[0])
+    failing.source.go.clear()
+    reload = asyncio.ensure_future(reloader.reload("the key ops", "10.0.0.1"))
+    while len(failing.loads) < 2:
+        await asyncio.sleep(0.01)
+    reload.cancel()
+    await asyncio.wait([reload])
+    failing.source.index = Path("nowhere")
+    failing.source.go.set()
+    while not refusals(caplog):
+        await asyncio.sleep(0.01)
+    assert "no index here" in refusals(caplog)[0]
+    assert [lines(caplog)[-1][name] for name in ("by", "client")] == ["the key ops", "10.0.0.1"]
+    worker.close()
+    current.switch(None)
