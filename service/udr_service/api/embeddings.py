@@ -82,6 +82,11 @@ def _check(texts: list[str], dimensions: int | None, retriever: Retriever) -> No
             raise InvalidInputError(f"text {number} is empty")
         if len(text) > longest:
             raise TooLongError(f"text {number} has {len(text)} characters; the limit is {longest}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = f"character {error.start + 1}, {text[error.start]!r}, is half a surrogate pair"
+            raise InvalidInputError(f"text {number} is not valid text: {half}") from error
 
 
 def _base64(vector: Vectors) -> str:

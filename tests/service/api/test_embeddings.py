@@ -31,6 +31,14 @@ def test_openai_s_library_gets_the_encoder_s_vectors(client: openai.OpenAI, enco
     assert (encoder.queries, encoder.demonstrations) == (texts * 2, ["a dull day"])
 
 
+@pytest.mark.parametrize("input_type", ["query", "demonstration"])
+def test_half_a_surrogate_pair_is_the_client_s_error(service: TestClient, input_type: str) -> None:
+    body = f'{{"input": ["a", "b\\ud800"], "input_type": "{input_type}"}}'
+    answer = service.post("/v1/embeddings", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "text 2 is not valid text: character 2, '\\ud800', is half a" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "code", "message"),
     [

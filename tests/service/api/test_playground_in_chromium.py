@@ -398,3 +398,20 @@ def test_the_page_works_below_a_prefix(look: Look, served: Playground) -> None:
     expect(page.locator("#dense li")).to_have_count(8)
     assert f"{served[0]}some/prefix/v1/retrieve'" in texts(page, "#curl")[0]
     assert f'Client("{served[0]}some/prefix")' in texts(page, "#python")[0]
+
+
+def test_a_page_of_another_site_cannot_use_the_service(served: Playground, browser: Browser) -> None:
+    """A browser sends such requests without asking the service first; the page only cannot read the answers."""
+    address, _ = served
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        # Two names of one machine are two sites; this path has no policy of its own.
+        page.goto(address.replace("127.0.0.1", "localhost") + "livez")
+        send = "async url => { await fetch(url, {method: 'POST', mode: 'no-cors', body: '{}'}) }"
+        for path in ("v1/admin/reload", "v1/retrieve"):
+            with page.expect_response(f"{address}{path}") as answered:
+                page.evaluate(send, f"{address}{path}")
+            assert answered.value.status == 403
+    finally:
+        context.close()
