@@ -1,7 +1,7 @@
 """The client of a udr service for programs with an event loop."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 from weakref import WeakKeyDictionary
@@ -9,20 +9,21 @@ from weakref import WeakKeyDictionary
 import httpx2
 
 from udr.client import requests as calls
+from udr.client.deadline import Deadline, fetch_async
 from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
+from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest
 from udr.types import Fields, Json, Row
 
 
-class AsyncClient:
+class AsyncClient(BaseClient):
     """A ``Client`` with awaitable methods: the same arguments, attributes, results and errors.
 
     Use it in an ``async with`` block, or close it: it keeps up to 100 connections open, and further calls wait for one.
-    That wait does not count towards ``timeout``. ``transport`` is an asynchronous httpx2 transport.
+    ``transport`` is an asynchronous httpx2 transport.
     """
 
     def __init__(
@@ -34,27 +35,13 @@ class AsyncClient:
         api_key: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self._protocol = ClientProtocol(url, timeout, retries, api_key)
-        self.url = self._protocol.url
-        self._max_batch: int | None = None
+        super().__init__(url, timeout, retries, api_key)
         self._open = partial(
             open_http, partial(httpx2.AsyncClient, transport=transport), self.url, self._protocol.settings
         )
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
         # Opened at once, so that a wrong setting is found here and not at the first call.
         self._first: httpx2.AsyncClient | None = self._open()
-
-    def __repr__(self) -> str:
-        return f"AsyncClient({self.url!r})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce__(self) -> tuple[Callable[[], "AsyncClient"], tuple[()]]:
-        return self._protocol.opener(AsyncClient), ()
 
     async def __aenter__(self) -> Self:
         return self
@@ -125,17 +112,18 @@ class AsyncClient:
 
     async def ready(self) -> bool:
         """Return whether the service is ready to answer; does not retry."""
-        return is_ready(await self._send(calls.READY))
+        return is_ready(await self._send(calls.READY, self._protocol.deadline()))
 
     async def _call(self, call: Call[Answer]) -> Answer:
-        result, attempt = await self._send(call), 0
-        while (pause := self._protocol.pause(result, attempt)) is not None:
+        deadline = self._protocol.deadline()
+        result, attempt = await self._send(call, deadline), 0
+        while (pause := self._protocol.pause(result, attempt, deadline)) is not None:
             await asyncio.sleep(pause)
-            result, attempt = await self._send(call), attempt + 1
+            result, attempt = await self._send(call, deadline), attempt + 1
         return self._protocol.answer(call, result)
 
-    async def _send(self, call: Call[Answer]) -> TransportResult:
+    async def _send(self, call: Call[Answer], deadline: Deadline) -> TransportResult:
         try:
-            return await self._http().request(**call.request)
+            return await fetch_async(self._http(), call.request, deadline)
         except FAILURES as error:
             return error

@@ -2,31 +2,32 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 
 import httpx2
 
 from udr.client import requests as calls
+from udr.client.deadline import Deadline, fetch
 from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, ClientProtocol, TransportResult, is_ready
+from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
 from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DEFAULT_K, DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
 from udr.types import Fields, Json, Row
 
 
-class Client(DemonstrationSource):
+class Client(BaseClient, DemonstrationSource):
     """Retrieves from a service as ``Retriever`` does from an index; threads can share it.
 
     Use it in a ``with`` block, or close it: it keeps up to 100 connections open.
 
     Args:
         url: the service's URL, such as ``http://127.0.0.1:8000``.
-        timeout: seconds to wait for a connection or a response, and the longest pause before a retry. The service
-            receives it, and drops work that has not started by then.
+        timeout: seconds that a call may take, its retries included. The service receives it, and drops work that has
+            not started by then. The wait for one of the client's own connections does not count.
         retries: how often a request is sent again if the service is full or still loading, or a connection broke.
         api_key: sent with every request; None reads the environment variable ``UDR_API_KEY``.
         transport: an httpx2 transport to use in place of the network.
@@ -48,23 +49,9 @@ class Client(DemonstrationSource):
         api_key: str | None = None,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        self._protocol = ClientProtocol(url, timeout, retries, api_key)
-        self.url = self._protocol.url
-        self._max_batch: int | None = None
+        super().__init__(url, timeout, retries, api_key)
         self._open = partial(open_http, partial(httpx2.Client, transport=transport), self.url, self._protocol.settings)
         self._http, self._process = self._open(), os.getpid()
-
-    def __repr__(self) -> str:
-        return f"Client({self.url!r})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce__(self) -> tuple[Callable[[], "Client"], tuple[()]]:
-        return self._protocol.opener(Client), ()
 
     def __enter__(self) -> Self:
         return self
@@ -152,20 +139,21 @@ class Client(DemonstrationSource):
 
     def ready(self) -> bool:
         """Return whether the service is ready to answer; does not retry."""
-        return is_ready(self._send(calls.READY))
+        return is_ready(self._send(calls.READY, self._protocol.deadline()))
 
     def _call(self, call: Call[Answer]) -> Answer:
-        result, attempt = self._send(call), 0
-        while (pause := self._protocol.pause(result, attempt)) is not None:
+        deadline = self._protocol.deadline()
+        result, attempt = self._send(call, deadline), 0
+        while (pause := self._protocol.pause(result, attempt, deadline)) is not None:
             time.sleep(pause)
-            result, attempt = self._send(call), attempt + 1
+            result, attempt = self._send(call, deadline), attempt + 1
         return self._protocol.answer(call, result)
 
-    def _send(self, call: Call[Answer]) -> TransportResult:
+    def _send(self, call: Call[Answer], deadline: Deadline) -> TransportResult:
         if self._process != os.getpid():
             # A fork shares its parent's connections, and would read the parent's answers.
             self._http, self._process = self._open(), os.getpid()
         try:
-            return self._http.request(**call.request)
+            return fetch(self._http, call.request, deadline)
         except FAILURES as error:
             return error

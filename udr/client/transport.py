@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx2
 
 from udr import __version__
+from udr.client.deadline import Deadline, TooLargeError
 from udr.client.environment import proxy_for
 from udr.client.problems import Problem
 from udr.client.requests import TIMEOUT, Answer, Call
@@ -65,8 +66,6 @@ class ClientProtocol:
                 TIMEOUT: f"{timeout:g}",
                 **_authorization(os.environ.get(KEY, "") if api_key is None else api_key),
             },
-            # The wait for one of the client's own connections does not count.
-            "timeout": httpx2.Timeout(timeout, pool=None),
             "limits": _LIMITS,
         }
 
@@ -80,7 +79,11 @@ class ClientProtocol:
             raise TypeError(f"a client with an api_key is not pickled, since that writes the key; set {KEY} instead")
         return partial(client, self.url, timeout=self._timeout, retries=self._retries)
 
-    def pause(self, result: TransportResult, attempt: int) -> float | None:
+    def deadline(self) -> Deadline:
+        """Return the deadline of a call that begins now."""
+        return Deadline(self._timeout)
+
+    def pause(self, result: TransportResult, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds to wait after an attempt, counted from 0, before the next one; None to stop."""
         pause = _FIRST_PAUSE * 2**attempt
         if isinstance(result, httpx2.Response):
@@ -89,7 +92,7 @@ class ClientProtocol:
             pause = pause if requested is None else requested
         else:
             retry = isinstance(result, _BROKEN_CONNECTION)
-        return pause if retry and attempt < self._retries and pause <= self._timeout else None
+        return pause if retry and attempt < self._retries and pause <= deadline.left else None
 
     def answer(self, call: Call[Answer], result: TransportResult) -> Answer:
         """Return the answer to a call.
@@ -100,6 +103,8 @@ class ClientProtocol:
         """
         if isinstance(result, httpx2.TimeoutException):
             raise DeadlineError(f"{self.url}: no answer within {self._timeout:g} seconds") from result
+        if isinstance(result, TooLargeError):
+            raise ServiceError(f"{self.url}: {reason(result)}") from result
         if not isinstance(result, httpx2.Response):
             proxy = proxy_for(self.url)
             through = f" through {proxy}" if proxy else ""
@@ -125,6 +130,27 @@ class ClientProtocol:
             if isinstance(result, Problem):
                 raise result.error(self.url, position)
         return [result for result in results if isinstance(result, Retrieval)]
+
+
+class BaseClient:
+    """What both clients have in common: a copy is the client itself, and a pickle holds its settings."""
+
+    def __init__(self, url: str, timeout: float, retries: int, api_key: str | None) -> None:
+        self._protocol = ClientProtocol(url, timeout, retries, api_key)
+        self.url = self._protocol.url
+        self._max_batch: int | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        return self._protocol.opener(type(self)), ()
 
 
 def is_ready(result: TransportResult) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from udr.client import open_http, proxy_for
+from udr.client import Deadline, fetch_async, open_http, proxy_for
 from udr.errors import ConfigError, FeedbackError
 
 KEY = "UDR_LM_KEY"
@@ -57,8 +57,8 @@ class Server:
         slots = asyncio.Semaphore(self._policy.concurrency)
         # No limit of its own: time spent waiting for a connection would count as the server's.
         limits = httpx2.Limits()
-        settings = {"base_url": self.url, "headers": self._headers, "timeout": self._policy.timeout_seconds}
-        async with open_http(httpx2.AsyncClient, self.url, {**settings, "limits": limits}) as http:
+        settings = {"base_url": self.url, "headers": self._headers, "limits": limits}
+        async with open_http(httpx2.AsyncClient, self.url, settings) as http:
 
             async def send(path: str, body: Mapping[str, Any] | None = None) -> object:
                 async with slots:
@@ -70,7 +70,8 @@ class Server:
         for attempt in range(1, self._policy.attempts + 1):
             requested = 0.0
             try:
-                response = await http.request("GET" if body is None else "POST", path, json=body)
+                request = {"method": "GET" if body is None else "POST", "url": path, "json": body}
+                response = await fetch_async(http, request, Deadline(self._policy.timeout_seconds))
             except httpx2.TimeoutException:
                 problem = f"no response within {self._policy.timeout_seconds:g} seconds"
             except httpx2.RequestError as error:
