@@ -8,6 +8,7 @@
     ├── ArtifactError ── VerificationError
     ├── MissingExtraError
     ├── FeedbackError
+    ├── StoppedError
     └── ServiceError ── OverloadedError, DeadlineError, AccessError
 
 Programming errors (a wrong type or shape) are ``TypeError`` and ``ValueError``. A message is one line: what was asked,
@@ -17,8 +18,10 @@ what was found, what to do.
 import errno
 import os
 import re
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 
@@ -91,6 +94,10 @@ class FeedbackError(UdrError):
     """The feedback language model returned no usable scores."""
 
 
+class StoppedError(UdrError):
+    """Nobody waits for this request any more, so it was not finished."""
+
+
 class ServiceError(UdrError):
     """A call to a service failed, with this HTTP status and problem type (a URN), or None without a response."""
 
@@ -109,6 +116,32 @@ class DeadlineError(ServiceError):
 
 class AccessError(ServiceError):
     """The API key is missing or unknown (401), or lacks the required scope (403)."""
+
+
+class _Short(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 100, 100
+
+    def repr_int(self, value: int, level: int) -> str:
+        # Python refuses to write numbers of thousands of digits.
+        return repr(value) if value.bit_length() <= 64 else f"a number of {value.bit_length()} bits"
+
+
+_SHORT = _Short()
+_LISTED = 12
+
+
+def brief(value: object) -> str:
+    """Return a value as a message shows it: as ``repr``, but of what is long only some hundred characters."""
+    text = _SHORT.repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def listed(names: Iterable[str], count: int) -> str:
+    """Return the first of ``count`` names as a message lists them, and how many more there are."""
+    more = f" and {count - _LISTED} more" if count > _LISTED else ""
+    return ", ".join(islice(names, _LISTED)) + more
 
 
 def reason(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from udr.data.task import Kind, Metric, Task, TaskFamily, Template
-from udr.errors import InvalidInputError
+from udr.errors import InvalidInputError, brief, listed
 from udr.types import VALUES, Fields, Row, Value, is_value
 
 SEPARATOR = "\n\n"
@@ -128,11 +128,11 @@ def check_input(task: Task, input: Fields | str) -> Fields:
         input = {task.fields[0]: input}
     for name in task.fields:
         if name not in input:
-            given = ", ".join(map(repr, input)) or "no fields"
+            given = listed(map(brief, input), len(input)) or "no fields"
             raise InvalidInputError(f"field {name!r} of task {task.name!r} is missing; found {given}")
     for name, value in input.items():
         if name not in task.fields:
-            raise InvalidInputError(f"task {task.name!r} has no field {name!r}; it has {names}")
+            raise InvalidInputError(f"task {task.name!r} has no field {brief(name)}; it has {names}")
         if not is_value(value):
             raise InvalidInputError(f"field {name!r} of task {task.name!r} must be {VALUES}")
     return input

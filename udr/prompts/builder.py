@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 
 from udr.data import Kind, Task, formatting
-from udr.errors import InvalidInputError, TooLongError
+from udr.errors import InvalidInputError, TooLongError, brief
 from udr.models import ChatCounter, TokenCounter
 from udr.prompts.budget import Block, PromptLayout, fit, truncate
 from udr.prompts.chat import ChatLayout, messages, turns
@@ -141,7 +141,7 @@ class PromptBuilder:
         field, limit = self.truncate, self.budget - self.reserve
         if field is not None and field not in task.fields:
             names = ", ".join(map(repr, task.fields))
-            raise InvalidInputError(f"task {task.name!r} has no field {field!r} to truncate; it has {names}")
+            raise InvalidInputError(f"task {task.name!r} has no field {brief(field)} to truncate; it has {names}")
 
         def bare(fields: Fields) -> int:
             return self._layout(task, fields, format, choices).bare
@@ -158,7 +158,7 @@ class PromptBuilder:
         raise TooLongError(
             f"the prompt needs {needed} tokens without any demonstration, but the budget of {self.budget} minus "
             f"the reserve of {self.reserve} leaves {limit}; "
-            + (f"truncating the field {field!r} is not enough; " if field is not None else "")
+            + (f"truncating the field {brief(field)} is not enough; " if field is not None else "")
             + "shorten the input or raise the budget"
         )
 
