@@ -74,6 +74,8 @@ class BM25Search:
             ArtifactError: the folder cannot be read or has another number of texts.
         """
         search = cls((), rule)
+        # The first text that is not ASCII prepares tables; a request would wait for them.
+        search.split("\u00e9")
         try:
             arrays = [np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(_Postings)]
             words = json.loads((folder / _FILE).read_text("utf-8"))

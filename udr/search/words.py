@@ -1,11 +1,10 @@
 """Words: how BM25 splits a text, by a rule whose name the index keeps, so that an older index answers by its own."""
 
 import re
-import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from itertools import chain, pairwise
 
 # Scripts without spaces between words. Their ranges hold the marks and vowel signs, too.
 _UNSPACED = (
@@ -18,9 +17,35 @@ _UNSPACED = (
 )
 
 
+_LONGEST_RUN = 30
+"""How many marks in a row are normalised together, as in the stream-safe text format of UAX #15."""
+
+_LONG_RUN = re.compile(rb"[^\0]{%d,}" % (_LONGEST_RUN + 1))
+
+# Their combining class is 0, but they decompose into marks whose class is not.
+_HIDDEN_MARKS = "\u0f73\u0f75\u0f81\uff9e\uff9f"
+
+
 def folded(text: str) -> str:
-    """Return a text in one of the ways that it can be written: compatible forms composed, without case."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    """Return a text in one of the ways that it can be written: compatible forms composed, without case.
+
+    The time is linear in the text's length: runs of more than 30 marks are composed 30 at a time.
+    """
+    if text.isascii():
+        return text.lower()
+    return "".join(map(partial(unicodedata.normalize, "NFKC"), _between_marks(text))).casefold()
+
+
+def _between_marks(text: str) -> Iterator[str]:
+    """Yield a text in pieces without a long run of marks, which take quadratic time to normalise."""
+    marked, start = text, 0
+    for mark in _HIDDEN_MARKS:
+        marked = marked.replace(mark, "\u0301")
+    for run in _LONG_RUN.finditer(bytes(map(unicodedata.combining, marked))):
+        for stop in range(run.start() + _LONGEST_RUN, run.end(), _LONGEST_RUN):
+            yield text[start:stop]
+            start = stop
+    yield text[start:]
 
 
 def _lower(text: str) -> list[str]:
@@ -45,20 +70,12 @@ def _bigrams(text: str) -> list[str]:
 
 @cache
 def _pattern() -> re.Pattern[str]:
-    # Python's \w lacks marks, without which words of Hindi or of decomposed text fall apart.
-    marks = _ranges(code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M")
+    # Python's \w lacks marks, without which words of Hindi or of decomposed text fall apart. Other planes have none.
+    characters = "".join(map(chr, chain(range(0x20000), range(0xE0000, 0xE0200))))
+    kinds = "".join(map(unicodedata.category, characters))[::2]
+    runs = re.finditer("M+", kinds)
+    marks = "".join(f"{characters[run.start()]}-{characters[run.end() - 1]}" for run in runs)
     return re.compile(f"(?P<unspaced>[{_UNSPACED}]+)|(?:(?![{_UNSPACED}])[\\w{marks}])+")
-
-
-def _ranges(codes: Iterable[int]) -> str:
-    """Return sorted code points as ranges of a character class."""
-    ranges: list[list[int]] = []
-    for code in codes:
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
 
 
 LOWER, RULE = "lower", "nfkc-bigrams"
