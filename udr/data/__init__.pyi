@@ -6,7 +6,7 @@ from .collection import (
 )
 from .duplicates import (
     copy_key as copy_key, copy_text as copy_text, input_copy_text as input_copy_text, normalised as normalised,
-    plain_inputs as plain_inputs, text_key as text_key,
+    text_key as text_key,
 )
 from .formatting import (
     ALL_INSTRUCTION as ALL_INSTRUCTION, ENCODER_WORDING as ENCODER_WORDING, Wording as Wording,
@@ -14,6 +14,7 @@ from .formatting import (
     encoder_demonstration as encoder_demonstration, encoder_query as encoder_query, input_text as input_text,
     input_words as input_words, prompt as prompt, row_query as row_query, value_text as value_text,
 )
+from .plain_text import PlainText as PlainText
 from .records import distinct as distinct
 from .rows import (
     numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows,

@@ -1,15 +1,20 @@
 """Copies: which inputs count as equal, and the keys that find them."""
 
 import hashlib
-import re
 import unicodedata
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from itertools import compress
 
 from udr.data.formatting import _field_texts
-from udr.data.task import Task, Template
+from udr.data.task import Task
 from udr.search import folded
 from udr.types import Fields, Row
+
+_DROPPED = "ZCP"
+"""Spaces, controls and punctuation, by the first letter of their general category."""
+
+_DROPPED_ASCII = dict.fromkeys(code for code in range(128) if unicodedata.category(chr(code))[0] in _DROPPED)
+_IS_KEPT = bytes(chr(letter) not in _DROPPED for letter in range(256))
 
 
 def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
@@ -19,18 +24,30 @@ def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
 
 def text_key(text: str) -> bytes:
     """Return a 16-byte hash of a text."""
-    return hashlib.sha256(text.encode()).digest()[:16]
+    return encoded_key(text.encode())
 
 
-# A request over many tasks normalises the same text for each task.
-@lru_cache(maxsize=16)
+def encoded_key(text: bytes) -> bytes:
+    """Return the ``text_key`` of a text in UTF-8."""
+    return hashlib.sha256(text).digest()[:16]
+
+
 def normalised(text: str) -> str:
     """Return a text without case, spaces and punctuation; letters, marks, digits and symbols (emoji, operators) stay.
 
     Texts that are then equal are copies.
     """
-    kept = "".join(character for character in folded(text) if unicodedata.category(character)[0] not in "ZCP")
-    return kept or text.strip()
+    return kept_characters(text) or text.strip()
+
+
+def kept_characters(text: str) -> str:
+    """Return ``normalised``, but nothing for a text without a letter, mark, digit or symbol."""
+    whole = folded(text)
+    if whole.isascii():
+        return whole.translate(_DROPPED_ASCII)
+    # Each character's general category has two letters, of which the first is enough.
+    kinds = "".join(map(unicodedata.category, whole)).encode()[::2]
+    return "".join(compress(whole, kinds.translate(_IS_KEPT)))
 
 
 def input_copy_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
@@ -41,23 +58,3 @@ def input_copy_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> s
 def copy_text(task: Task, row: Row) -> str:
     """Return ``input_copy_text`` of a row."""
     return input_copy_text(task, row.input, row.choices)
-
-
-def plain_inputs(task: Task, text: str) -> list[Fields]:
-    """Return the inputs that a plain text can mean: the task's only field, or the fields of its template."""
-    inputs: list[Fields] = [{task.fields[0]: text}] if len(task.fields) == 1 else []
-    pattern = _pattern(task.input)
-    match = pattern.fullmatch(text) if pattern is not None else None
-    return [*inputs, dict(zip(task.fields, match.groups(), strict=True))] if match else inputs
-
-
-@cache
-def _pattern(template: Template) -> re.Pattern[str] | None:
-    """Return a pattern of the texts that a template formats, one group per field; None if a field occurs twice."""
-    first, *parts = template.render(dict.fromkeys(template.fields, "\0")).split("\0")
-    if len(parts) != len(template.fields):
-        return None
-    # Without backtracking, whose time is polynomial in the text's length: each field ends at the first match of the
-    # template's next part.
-    fields = [f"(?>(.*?){re.escape(part)})" for part in parts[:-1]] + [f"(.*){re.escape(parts[-1])}"]
-    return re.compile(re.escape(first) + "".join(fields), re.DOTALL | re.IGNORECASE)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,11 +59,17 @@ class Template:
     @property
     def fields(self) -> tuple[str, ...]:
         """The field names, in order of first appearance."""
-        return tuple(dict.fromkeys(_FIELD.findall(self.source)))
+        return _fields(self.source)
 
     def render(self, values: Mapping[str, str]) -> str:
         """Return the text with each ``{field}`` replaced by its value; ``KeyError`` if it has none."""
         return _FIELD.sub(lambda match: values[match.group(1)], self.source)
+
+
+# A request over many tasks asks for the fields of each.
+@cache
+def _fields(source: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_FIELD.findall(source)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,20 +3,24 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
-from udr.data import Kind, Task, Wording, check_input, copy_key, encoder_query, plain_inputs
-from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
+from udr.data import Kind, PlainText, Task, Wording, check_input, copy_key, encoder_query
+from udr.errors import InvalidInputError, TooLongError, UnknownTaskError, brief, listed
+from udr.retrieval.cost import cost
+from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import MODES, DefaultK, RetrievalRequest
 from udr.store import Manifest
 
 MAX_CHARACTERS = 32_768
 """The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
 
+MAX_EXCLUDED = 4096
+"""The maximum number of ids to exclude."""
+
 ALL = "all"
 """The scope of all tasks."""
-
-_NAMES_LISTED = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +64,23 @@ class Plan:
         return self._considered
 
     @property
+    def cost(self) -> int:
+        """About how many plain queries it costs to encode, search and select, at least 1."""
+        return cost(self)
+
+    @property
     def _considered(self) -> int:
         return self.request.candidates or max(4 * self.request.k, 50)
 
 
-def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
-    """Return the plan for a request.
+def plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never) -> Plan:
+    """Return the plan for a request; ``stopped`` is looked at between tasks.
 
     Raises:
         UnknownTaskError: the index has no such task or family.
         InvalidInputError: the input does not fit the task, or another value is invalid.
         TooLongError: the input has more than ``MAX_CHARACTERS`` characters.
+        StoppedError: nobody waits for the plan any more.
     """
     tasks, wording = _scope(manifest, request)
     size = sum(manifest.partitions[task.name].count for task in tasks)
@@ -80,20 +90,47 @@ def plan(manifest: Manifest, request: RetrievalRequest) -> Plan:
     _check_options(request)
     _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
     if not isinstance(request.input, str | Mapping):
-        raise InvalidInputError(f"the input must be fields by name, or plain text; found {request.input!r}")
+        raise InvalidInputError(f"the input must be fields by name, or plain text; found {brief(request.input)}")
+    if (length := num_characters(request.input)) > MAX_CHARACTERS and not isinstance(request.input, str):
+        raise TooLongError(f"the input has at least {length} characters; the limit is {MAX_CHARACTERS}")
     text = wording.input(request.input)
     _check_text(text)
-    keys = {task.name: _copy_keys(task, request, plain=wording.task is None) for task in tasks}
+    keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     return Plan(request, encoder_query(wording.instruction, text), wording.words(request.input), keys, size, copy_text)
+
+
+def planning_characters(manifest: Manifest, request: RetrievalRequest) -> int:
+    """Return about how many characters ``plan`` reads: the input's, by each task; also of an invalid request."""
+    partitions = manifest.partitions.values()
+    tasks = 1 if request.task is not None else len(partitions)
+    if request.scope is None and request.family is not None:
+        tasks = sum(partition.task.family == request.family for partition in partitions)
+    return num_characters(request.input) * max(1, tasks)
+
+
+def num_characters(value: object) -> int:
+    """Return how many characters the text of an input has at least; stops counting above ``MAX_CHARACTERS``."""
+    count, values = 0, [value]
+    for _ in range(2 * MAX_CHARACTERS):
+        if not values or count > MAX_CHARACTERS:
+            break
+        item = values.pop()
+        if isinstance(item, Mapping):
+            values += islice(item.values(), MAX_CHARACTERS)
+        elif isinstance(item, list | tuple):
+            # A comma and a space follow each value but the last.
+            count += 2 * max(0, len(item) - 1)
+            values += item[:MAX_CHARACTERS]
+        elif item is not None:
+            count += len(item) if isinstance(item, str) else 1
+    return count
 
 
 def unknown(kind: Literal["task", "family"], name: str, known: Collection[str]) -> UnknownTaskError:
     """Return the error for an unknown name; it lists some of the known ones."""
     kinds = "tasks" if kind == "task" else "families"
-    listed = ", ".join(sorted(known)[:_NAMES_LISTED])
-    more = f" and {len(known) - _NAMES_LISTED} more" if len(known) > _NAMES_LISTED else ""
-    return UnknownTaskError(f"unknown {kind} {name!r}; the {kinds} are {listed}{more}")
+    return UnknownTaskError(f"unknown {kind} {brief(name)}; the {kinds} are {listed(sorted(known), len(known))}")
 
 
 def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], Wording]:
@@ -113,50 +150,55 @@ def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], W
         return [task for task in tasks.values() if task.family == family.name], Wording.of_families([family])
     if request.scope != ALL:
         raise InvalidInputError(
-            f"scope must be {ALL!r}, found {request.scope!r}; to search less, give a task or a family"
+            f"scope must be {ALL!r}, found {brief(request.scope)}; to search less, give a task or a family"
         )
     return list(tasks.values()), Wording.of_families(list(manifest.families.values()))
 
 
 def _check_k(request: RetrievalRequest, size: int) -> None:
     if not isinstance(request.k, int) or isinstance(request.k, bool):
-        raise InvalidInputError(f"k must be a whole number, found {request.k!r}")
+        raise InvalidInputError(f"k must be a whole number, found {brief(request.k)}")
     if not 1 <= request.k <= size:
         searched = request.task or request.family or ALL
         limits = f"from 1 to {size}, the number of demonstrations in {searched!r}"
-        raise InvalidInputError(f"k must be {limits}; found {request.k}")
+        raise InvalidInputError(f"k must be {limits}; found {brief(request.k)}")
 
 
 def _check_options(request: RetrievalRequest) -> None:
     exclude: object = request.exclude
-    ids = exclude if isinstance(exclude, Collection) and not isinstance(exclude, str) else [None]
-    if not all(isinstance(id, str) for id in ids):
-        raise InvalidInputError(f"exclude must be a list of ids, found {exclude!r}")
+    if isinstance(exclude, str) or not isinstance(exclude, Collection):
+        raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
+    if len(exclude) > MAX_EXCLUDED:
+        raise InvalidInputError(f"exclude must have at most {MAX_EXCLUDED} ids, found {len(exclude)}")
+    if not all(isinstance(id, str) for id in exclude):
+        raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
     for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity"):
         value = getattr(request, name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InvalidInputError(f"{name} must be a number, found {value!r}")
+            raise InvalidInputError(f"{name} must be a number, found {brief(value)}")
         if name in ("max_copy", "distinct", "diversity") and not 0 <= value <= 1:
-            raise InvalidInputError(f"{name} must be from 0 to 1, found {value!r}")
+            raise InvalidInputError(f"{name} must be from 0 to 1, found {brief(value)}")
     for name in ("keep_copies", "balance", "explain", "fill"):
         if not isinstance(getattr(request, name), bool):
-            raise InvalidInputError(f"{name} must be true or false, found {getattr(request, name)!r}")
+            raise InvalidInputError(f"{name} must be true or false, found {brief(getattr(request, name))}")
     number = request.candidates
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < request.k):
-        raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {number!r}")
+        raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {brief(number)}")
 
 
 def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
     """Check that the tasks support the request's mode and selection."""
     mode = request.mode
     if mode not in MODES:
-        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {mode!r}")
+        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {brief(mode)}")
     if mode != "dense" and not lexical:
         raise InvalidInputError(f"mode {mode!r} needs an index with BM25; run: udr index build --bm25")
     if request.diversity is not None and mode != "dense":
-        raise InvalidInputError(f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {mode!r}")
+        raise InvalidInputError(
+            f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {brief(mode)}"
+        )
     others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
     if request.balance and others:
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")
@@ -172,8 +214,15 @@ def _check_text(text: str) -> None:
         raise InvalidInputError(f"the input is not valid text: {half}") from error
 
 
-def _copy_keys(task: Task, request: RetrievalRequest, *, plain: bool) -> frozenset[bytes]:
+def _copy_keys(
+    tasks: Collection[Task], request: RetrievalRequest, wording: Wording, stopped: Stopped
+) -> dict[str, Collection[bytes]]:
     if request.keep_copies:
-        return frozenset()
-    inputs = plain_inputs(task, str(request.input)) if plain else [check_input(task, request.input)]
-    return frozenset(copy_key(task, fields) for fields in inputs)
+        return {task.name: () for task in tasks}
+    if wording.task is not None:
+        return {wording.task.name: {copy_key(wording.task, check_input(wording.task, request.input))}}
+    text, keys = PlainText(str(request.input)), dict[str, Collection[bytes]]()
+    for task in tasks:
+        refuse_stopped(stopped)
+        keys[task.name] = text.copy_keys(task)
+    return keys

@@ -14,10 +14,9 @@ from udr.data import (
     normalised,
     parse_row,
     parse_task,
-    plain_inputs,
 )
 from udr.errors import DataError, InvalidInputError
-from udr.types import Fields, Row, Value
+from udr.types import Row, Value
 
 TREC = parse_task({**QUESTIONS, "labels": ["location", "human", "order", "order checks"]})
 CHOICE = parse_task(
@@ -118,23 +117,7 @@ def test_copies_have_equal_values_in_each_field() -> None:
     assert copied(question="a b", choices="c") != copied(question="a", choices="b c")
 
 
-@pytest.mark.parametrize(
-    ("text", "inputs"),
-    [
-        ("Q: Up?\nChoices: sky, sea", [{"question": "Up?", "choices": "sky, sea"}]),
-        ("q: A\nB\nchoices: C\nChoices: D", [{"question": "A\nB", "choices": "C\nChoices: D"}]),
-        ("Up?", []),
-        ("\nChoices: " * 3000, []),
-    ],
-)
-def test_plain_text_can_be_an_input_formatted_by_the_template(text: str, inputs: list[Fields]) -> None:
-    assert plain_inputs(CHOICE, text) == inputs
-
-
 def test_plain_text_can_be_the_only_field() -> None:
-    assert plain_inputs(TREC, "Who?") == [{"question": "Who?"}]
-    assert plain_inputs(TREC, "Question: Who?") == [{"question": "Question: Who?"}, {"question": "Who?"}]
-    assert plain_inputs(parse_task({**CHOICE.to_json(), "input": "{question} {choices} {question}"}), "a b a") == []
     assert formatting.check_input(TREC, "Who?") == {"question": "Who?"}
 
 
