@@ -5,21 +5,22 @@ next ones, so the search goes deeper until no deeper hit could change the choice
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from udr.retrieval.partitions import Partitions, SearchResult
+from udr.errors import StoppedError
+from udr.retrieval.cost import DEEPEST
+from udr.retrieval.partitions import Partitions
 from udr.retrieval.plan import Plan
+from udr.retrieval.ranking import SearchResult
 from udr.retrieval.selection import Selected, cosines, decision, rounds, select
+from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import Decision
 from udr.search import Hit, Vectors, nearest
 
 _DEEPER = 4
 """The factor by which each further search is deeper."""
-
-DEEPEST = 16_384
-"""How many hits of a partition are searched before a choice settles for fewer than k. It bounds the cost of a request,
-such as one for demonstrations unlike all of a large pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,79 +35,108 @@ class Choice:
 
 
 def choices(
-    partitions: Partitions, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: Mapping[int, Vectors]
+    partitions: Partitions,
+    plans: Sequence[Plan],
+    vectors: Mapping[int, Vectors],
+    copies: Mapping[int, Vectors],
+    stopped: Callable[[int], bool],
 ) -> list[Choice]:
-    """Return what each plan chooses.
+    """Return what each plan chooses; nothing for a plan that nobody waits for any more.
 
     Args:
         partitions: what to search.
         plans: the plans.
         vectors: query vectors, float32 [dimension], by index in ``plans``; none for mode ``bm25``.
         copies: vectors of the queries as demonstrations, likewise; only for plans with ``max_copy``.
+        stopped: whether nobody waits for a plan any more, by index.
     """
     results: dict[int, Choice] = {}
     steps = dict.fromkeys(range(len(plans)), 1)
-    while steps:
-        queries = {index: vectors[number] for index, number in enumerate(steps) if number in vectors}
-        depths = [plans[number].candidates * step for number, step in steps.items()]
-        searched = partitions.search([plans[number] for number in steps], queries, depths)
-        deeper: dict[int, int] = {}
-        for (number, step), depth, result in zip(steps.items(), depths, searched, strict=True):
-            plan = plans[number]
-            selected, final = _select(partitions, plan, vectors.get(number), copies.get(number), result, step)
-            if final or depth >= min(partitions.size(plan), DEEPEST):
-                hits = [selected.hits[index] for index in selected.chosen]
-                near = sum(stage == "copies" for stage, _ in selected.dropped.values())
-                decisions = _decisions(plan, selected, result) if plan.request.explain else ()
-                results[number] = Choice(hits, partitions.num_copies(plan) + near, decisions)
+    while steps := {number: step for number, step in steps.items() if not stopped(number)}:
+        numbers, deeper = list(steps), dict[int, int]()
+        queries = {index: vectors[number] for index, number in enumerate(numbers) if number in vectors}
+        depths = [_depth(plans[number], step) for number, step in steps.items()]
+        stops = [partial(stopped, number) for number in numbers]
+        searched = partitions.search([plans[number] for number in numbers], queries, depths, stops)
+        for number, depth, result, stop in zip(numbers, depths, searched, stops, strict=True):
+            selection = _Selection(partitions, plans[number], vectors.get(number), copies.get(number), stop)
+            try:
+                choice = selection.choice(result, steps[number], last=depth >= min(plans[number].size, DEEPEST))
+            except StoppedError:
+                continue
+            if choice is None:
+                deeper[number] = steps[number] * _DEEPER
             else:
-                deeper[number] = step * _DEEPER
+                results[number] = choice
         steps = deeper
-    return [results[number] for number in range(len(plans))]
+    return [results.get(number, Choice((), 0)) for number in range(len(plans))]
 
 
-def _select(
-    partitions: Partitions, plan: Plan, vector: Vectors | None, copy: Vectors | None, result: SearchResult, step: int
-) -> tuple[Selected, bool]:
-    """Return a plan's selection among the hits of a search, and whether no deeper hit could change it."""
-    request, hits, labels, needed = plan.request, nearest(result.hits), None, dict[str, int]()
-    if request.balance:
-        # The counts include excluded rows, so the choice may need as many more.
-        needed = rounds(partitions.label_counts(plan), plan.num_chosen + len(result.excluded))
-        if vector is not None and request.mode == "dense":
-            counts = Counter(partitions.labels_of(hits))
-            short = {label: number * step for label, number in needed.items() if counts[label] < number * step}
-            hits = nearest(
-                {(hit.task, hit.id): hit for hit in (*hits, *partitions.within(plan, vector, short))}.values()
-            )
-        labels = partitions.labels_of(hits)
-    compares = request.diversity or request.distinct is not None or copy is not None
-    vectors = partitions.vectors(hits) if compares else None
-    selected = select(
-        hits,
-        request,
-        candidates=plan.candidates,
-        num_chosen=plan.num_chosen,
-        vectors=vectors,
-        labels=labels,
-        copies=None if vectors is None or copy is None else cosines(vectors, copy),
-    )
-    # All hits deeper than one below the lower bound are below it, too.
-    below = [index for index, (stage, _) in selected.dropped.items() if stage == "min_similarity"]
-    if labels is None:
-        return selected, bool(below) or len(selected.left) >= (
-            plan.candidates if request.diversity else plan.num_chosen
+def _depth(plan: Plan, step: int) -> int:
+    return min(plan.candidates * step, max(plan.candidates, DEEPEST))
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """A plan's selection among the hits of searches: of its vector, and of the query as a demonstration."""
+
+    partitions: Partitions
+    plan: Plan
+    vector: Vectors | None
+    copy: Vectors | None
+    stopped: Stopped
+
+    def choice(self, result: SearchResult, step: int, *, last: bool) -> Choice | None:
+        """Return the choice among the hits of a search; None if deeper hits could change it, unless it is the last."""
+        refuse_stopped(self.stopped)
+        selected, final = self._select(result, step)
+        if not (final or last):
+            return None
+        hits = [selected.hits[index] for index in selected.chosen]
+        near = sum(stage == "copies" for stage, _ in selected.dropped.values())
+        decisions = _decisions(self.plan, selected, result) if self.plan.request.explain else ()
+        return Choice(hits, result.copies + near, decisions)
+
+    def _select(self, result: SearchResult, step: int) -> tuple[Selected, bool]:
+        """Return the selection, and whether no deeper hit could change it."""
+        plan, request, partitions = self.plan, self.plan.request, self.partitions
+        hits, labels, needed = result.hits, None, dict[str, int]()
+        if request.balance:
+            # The counts include excluded rows, so the choice may need as many more.
+            needed = rounds(partitions.label_counts(plan), plan.num_chosen + len(result.excluded))
+            if self.vector is not None and request.mode == "dense":
+                counts = Counter(partitions.labels_of(hits))
+                short = {label: number * step for label, number in needed.items() if counts[label] < number * step}
+                within = partitions.within(plan, self.vector, short, result.left_out, self.stopped)
+                hits = nearest({(hit.task, hit.id): hit for hit in (*hits, *within)}.values())
+            labels = partitions.labels_of(hits)
+        compares = request.diversity or request.distinct is not None or self.copy is not None
+        vectors = partitions.vectors(hits) if compares else None
+        selected = select(
+            hits,
+            request,
+            candidates=plan.candidates,
+            num_chosen=plan.num_chosen,
+            vectors=vectors,
+            labels=labels,
+            copies=None if vectors is None or self.copy is None else cosines(vectors, self.copy),
+            stopped=self.stopped,
         )
-    left, complete = Counter(labels[index] for index in selected.left), {labels[index] for index in below}
-    return selected, all(left[label] >= number or label in complete for label, number in needed.items())
+        # All hits deeper than one below the lower bound are below it, too.
+        below = [index for index, (stage, _) in selected.dropped.items() if stage == "min_similarity"]
+        if labels is None:
+            return selected, bool(below) or len(selected.left) >= (
+                plan.candidates if request.diversity else plan.num_chosen
+            )
+        left, complete = Counter(labels[index] for index in selected.left), {labels[index] for index in below}
+        return selected, all(left[label] >= number or label in complete for label, number in needed.items())
 
 
 def _decisions(plan: Plan, selected: Selected, result: SearchResult) -> tuple[Decision, ...]:
     """Return the outcome for each of the nearest candidates, and for all chosen ones."""
-    ranks = result.ranks()
-    decisions = selected.decisions(ranks)
+    decisions, exclude = selected.decisions(result.ranks()), set(plan.request.exclude)
     for hit in result.excluded:
-        if hit.id in plan.request.exclude:
+        if hit.id in exclude:
             decisions.append(decision(hit, "exclude", False, "its id is excluded"))
         else:
             reason = "its input equals the query's, ignoring case, spaces and punctuation"

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from udr.data import Task, demonstration_text
 from udr.retrieval.plan import Plan
+from udr.retrieval.ranking import Ranking, SearchResult
+from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import RetrievedDemonstration
 from udr.search import DECIMALS, BM25Search, Hit, Positions, Searcher, Vectors, fuse, nearest, order, weigh
 from udr.store import DemonstrationTable
@@ -17,6 +19,9 @@ from udr.types import Row, TokenCount
 
 _FUSED = 100
 """Hits of each ranking that are fused, at least."""
+
+_BLOCK = 512
+"""Vectors read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +56,6 @@ class Labels:
         return Counter(dict(zip(self.names, np.bincount(self.codes, minlength=len(self.names)).tolist(), strict=True)))
 
 
-@dataclass(slots=True)
-class SearchResult:
-    """The hits for one plan, in no order, those that the request excludes, and the rankings that were fused."""
-
-    hits: list[Hit] = field(default_factory=list)
-    excluded: list[Hit] = field(default_factory=list)
-    fused: Mapping[str, Sequence[Hit]] = field(default_factory=dict)
-
-    def ranks(self) -> dict[tuple[str, int], str]:
-        """Return the ranks of each fused hit in words, by task and position."""
-        ranks: dict[tuple[str, int], list[str]] = {}
-        for name, ranking in self.fused.items():
-            for rank, hit in enumerate(ranking, start=1):
-                ranks.setdefault((hit.task, hit.position), []).append(f"rank {rank} by {name}")
-        return {key: ", ".join(words) for key, words in ranks.items()}
-
-    def add(self, hits: Iterable[Hit], excluded: Collection[str]) -> None:
-        """Add hits of one partition; those with the ids in ``excluded`` are excluded."""
-        for hit in hits:
-            (self.excluded if hit.id in excluded else self.hits).append(hit)
-
-
 @dataclass(eq=False)
 class Partitions:
     """Searches partitions and reads rows; thread-safe.
@@ -91,64 +74,100 @@ class Partitions:
     _labels: dict[str, Labels] = field(default_factory=dict, init=False)
 
     def search(
-        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], depths: Sequence[int]
+        self,
+        plans: Sequence[Plan],
+        vectors: Mapping[int, Vectors],
+        depths: Sequence[int],
+        stopped: Sequence[Stopped],
     ) -> list[SearchResult]:
-        """Return the nearest hits for each plan: of each partition as many as its depth, besides excluded ones.
+        """Return the nearest hits for each plan, over its partitions as many as its depth.
 
-        ``vectors`` has the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
+        Args:
+            plans: the plans.
+            vectors: the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
+            depths: for each plan.
+            stopped: for each plan, whether nobody waits for it any more; its result is then incomplete.
         """
-        excluded = [{task: self._excluded(plan, task) for task in plan.copy_keys} for plan in plans]
+        copies = [{task: self.table.copies(task, keys) for task, keys in plan.copy_keys.items()} for plan in plans]
+        left_out = [self._left_out(plan, found) for plan, found in zip(plans, copies, strict=True)]
         modes = [plan.request.mode for plan in plans]
         deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]
-        dense = self._search_dense(vectors, excluded, deep)
-        lexical = self._search_lexical(plans, excluded, deep)
-        results = {"dense": dense, "bm25": lexical}
-        return [
-            _fused(dense[n], lexical[n], deep[n]) if mode == "hybrid" else results[mode][n]
-            for n, mode in enumerate(modes)
-        ]
+        dense, lexical = [Ranking(depth) for depth in deep], [Ranking(depth) for depth in deep]
+        self._search_dense(vectors, left_out, deep, dense, stopped)
+        self._search_lexical(plans, left_out, deep, lexical, stopped)
+        results: list[SearchResult] = []
+        for number, mode in enumerate(modes):
+            ranking, fused = (lexical if mode == "bm25" else dense)[number], dict[str, list[Hit]]()
+            hits = ranking.hits(self.table.ids)
+            if mode == "hybrid":
+                fused = {"the encoder": hits, "BM25": lexical[number].hits(self.table.ids)}
+                hits = nearest(fuse(fused.values()))
+            num_copies = sum(map(len, copies[number].values()))
+            results.append(SearchResult(hits, ranking.excluded, num_copies, left_out[number], fused))
+        return results
 
     def _search_dense(
-        self, vectors: Mapping[int, Vectors], excluded: Sequence[Mapping[str, set[str]]], depths: Sequence[int]
-    ) -> list[SearchResult]:
+        self,
+        vectors: Mapping[int, Vectors],
+        left_out: Sequence[Mapping[str, Mapping[int, str]]],
+        depths: Sequence[int],
+        rankings: Sequence[Ranking],
+        stopped: Sequence[Stopped],
+    ) -> None:
         # Queries to one partition for the same number of hits, excluded ones included, are searched together.
         batches: dict[tuple[str, int], list[int]] = {}
         for number in vectors:
-            for task, ids in excluded[number].items():
+            for task, ids in left_out[number].items():
                 batches.setdefault((task, depths[number] + len(ids)), []).append(number)
-        results = [SearchResult() for _ in excluded]
-        for (task, count), numbers in batches.items():
-            queries = np.stack([vectors[number] for number in numbers])
-            positions, similarities = self.searchers[task].search(queries, count)
-            hits = iter(self._hits(task, positions.ravel().tolist(), similarities.ravel().tolist()))
-            for number in numbers:
-                results[number].add(itertools.islice(hits, positions.shape[1]), excluded[number][task])
-        return results
+        for (task, count), together in batches.items():
+            if numbers := [number for number in together if not stopped[number]()]:
+                queries = np.stack([vectors[number] for number in numbers])
+                positions, similarities = self.searchers[task].search(queries, count)
+                for row, number in enumerate(numbers):
+                    rankings[number].add(task, positions[row], similarities[row], left_out[number][task])
 
     def _search_lexical(
-        self, plans: Sequence[Plan], excluded: Sequence[Mapping[str, set[str]]], depths: Sequence[int]
-    ) -> list[SearchResult]:
-        results = [SearchResult() for _ in plans]
-        for plan, by_task, depth, result in zip(plans, excluded, depths, results, strict=True):
-            if plan.request.mode != "dense":
-                # Weights over all tasks searched, so that the scores of partitions compare.
-                query = weigh(plan.words, [self.lexical[task] for task in by_task])
-                for task, ids in by_task.items():
-                    best = self.lexical[task].nearest(query, depth + len(ids))
-                    positions, scores = zip(*best, strict=True) if best else ((), ())
-                    result.add(self._hits(task, positions, scores), ids)
-        return results
+        self,
+        plans: Sequence[Plan],
+        left_out: Sequence[Mapping[str, Mapping[int, str]]],
+        depths: Sequence[int],
+        rankings: Sequence[Ranking],
+        stopped: Sequence[Stopped],
+    ) -> None:
+        for number, plan in enumerate(plans):
+            if plan.request.mode == "dense" or stopped[number]():
+                continue
+            # Weights over all tasks searched, so that the scores of partitions compare.
+            query = weigh(plan.words, [self.lexical[task] for task in plan.copy_keys])
+            for task, ids in left_out[number].items():
+                if stopped[number]():
+                    break
+                best = np.array(self.lexical[task].nearest(query, depths[number] + len(ids))).reshape(-1, 2)
+                rankings[number].add(task, best[:, 0].astype(np.int64), best[:, 1], ids)
 
-    def within(self, plan: Plan, vector: Vectors, depths: Mapping[str, int]) -> list[Hit]:
-        """Return the hits nearest to a vector, float32 [dimension], as many per label as ``depths``, in no order."""
-        result = SearchResult()
-        for task in plan.copy_keys if depths else ():
-            excluded, labels, rows = self._excluded(plan, task), self._labels_of(task), self.searchers[task].vectors
-            for label, depth in depths.items():
-                positions = labels.positions(label)[None]
+    def within(
+        self,
+        plan: Plan,
+        vector: Vectors,
+        depths: Mapping[str, int],
+        left_out: Mapping[str, Mapping[int, str]],
+        stopped: Stopped,
+    ) -> list[Hit]:
+        """Return the hits nearest to a vector, float32 [dimension], as many of each label as ``depths``, in no order.
+
+        ``left_out`` has the ids of excluded rows by position, for each task.
+        """
+        hits: list[Hit] = []
+        for label, depth in depths.items():
+            ranking = Ranking(depth)
+            for task in plan.copy_keys:
+                refuse_stopped(stopped)
+                excluded, positions = left_out[task], self._labels_of(task).positions(label)[None]
+                rows = self.searchers[task].vectors
                 (best,), (similarities,) = order(rows, vector[None], positions, depth + len(excluded))
-                result.add(self._hits(task, best.tolist(), similarities.tolist()), excluded)
-        return result.hits
+                ranking.add(task, best, similarities, excluded)
+            hits += ranking.hits(self.table.ids)
+        return hits
 
     def label_counts(self, plan: Plan) -> Counter[str]:
         """Return how many rows that a plan searches have each label."""
@@ -164,21 +183,19 @@ class Partitions:
             self._labels[task] = Labels.of(self.table.targets(task))
         return self._labels[task]
 
-    def vectors(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
-        """Return the vectors of hits, float64 [len(hits), dimension]."""
-        result = np.empty((len(hits), next(iter(self.searchers.values())).vectors.shape[1]))
-        for task in {hit.task for hit in hits}:
-            indices = [index for index, hit in enumerate(hits) if hit.task == task]
-            result[indices] = self.searchers[task].vectors[[hits[index].position for index in indices]]
+    def vectors(self, hits: Sequence[Hit]) -> NDArray[np.floating]:
+        """Return the vectors of hits, [len(hits), dimension], in the type in which they are stored."""
+        stored = next(iter(self.searchers.values())).vectors
+        result = np.empty((len(hits), stored.shape[1]), stored.dtype)
+        rows: dict[str, list[int]] = {}
+        for index, hit in enumerate(hits):
+            rows.setdefault(hit.task, []).append(index)
+        for task, indices in rows.items():
+            # In blocks, so that there is only one copy of all.
+            for start in range(0, len(indices), _BLOCK):
+                block = indices[start : start + _BLOCK]
+                result[block] = self.searchers[task].vectors[[hits[index].position for index in block]]
         return result
-
-    def size(self, plan: Plan) -> int:
-        """Return the size of the largest partition that a plan searches."""
-        return max(len(self.searchers[task]) for task in plan.copy_keys)
-
-    def num_copies(self, plan: Plan) -> int:
-        """Return how many rows equal the query of a plan, unless it keeps them."""
-        return sum(len(self.table.copies(task, keys)) for task, keys in plan.copy_keys.items())
 
     def demonstrations(self, results: Sequence[Sequence[Hit]]) -> list[tuple[RetrievedDemonstration, ...]]:
         """Return the demonstrations for the hits of each result, ranked in their order."""
@@ -197,12 +214,10 @@ class Partitions:
         self.table.close()
         self.searchers, self.lexical = {}, {}
 
-    def _hits(self, task: str, positions: Sequence[int], similarities: Iterable[float]) -> list[Hit]:
-        hits = zip(positions, self.table.ids(task, positions), similarities, strict=True)
-        return [Hit(task, position, id, similarity) for position, id, similarity in hits]
-
-    def _excluded(self, plan: Plan, task: str) -> set[str]:
-        return self.table.copies(task, plan.copy_keys[task]).union(plan.request.exclude)
+    def _left_out(self, plan: Plan, copies: Mapping[str, Mapping[int, str]]) -> Mapping[str, Mapping[int, str]]:
+        """Return the ids, by position, of the rows of each task that a plan excludes."""
+        ids = plan.request.exclude
+        return {task: {**found, **self.table.positions(task, ids)} for task, found in copies.items()} if ids else copies
 
     def _demonstration(self, hit: Hit, rank: int, row: Row, tokens: TokenCount | None) -> RetrievedDemonstration:
         return RetrievedDemonstration(
@@ -216,8 +231,3 @@ class Partitions:
             metadata=row.metadata,
             tokens=tokens,
         )
-
-
-def _fused(dense: SearchResult, lexical: SearchResult, depth: int) -> SearchResult:
-    rankings = {"the encoder": nearest(dense.hits)[:depth], "BM25": nearest(lexical.hits)[:depth]}
-    return SearchResult(fuse(rankings.values()), dense.excluded, rankings)

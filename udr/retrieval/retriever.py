@@ -14,8 +14,9 @@ from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
 from udr.models import Encoder, SentenceEncoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
-from udr.retrieval.plan import MAX_CHARACTERS, Plan, plan, unknown
+from udr.retrieval.plan import MAX_CHARACTERS, Plan, plan, planning_characters, unknown
 from udr.retrieval.source import DemonstrationSource
+from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
 from udr.search import Searcher, Vectors
 from udr.store import IndexVersion, open_lexical, open_searchers, open_version, read_manifest, refuse_damage
@@ -162,15 +163,27 @@ class Retriever(DemonstrationSource):
         retrievals = iter(self.search(valid, dict(zip(encoded, vectors, strict=True)), near))
         return [next(retrievals) if isinstance(result, Plan) else result for result in plans]
 
-    def plan(self, request: RetrievalRequest) -> Plan:
+    def planning_characters(self, request: RetrievalRequest) -> int:
+        """Return about how many characters ``plan`` will read: those of the input, by each task; at no cost.
+
+        It tells whether to plan at once or in a thread, and raises nothing, even if the request is invalid.
+        """
+        return planning_characters(self._manifest, request)
+
+    def plan(self, request: RetrievalRequest, *, stopped: Stopped = never) -> Plan:
         """Return the plan for a request, checked against the index; the first of three steps.
+
+        Args:
+            request: the request.
+            stopped: whether nobody waits for the plan any more; looked at between tasks.
 
         Raises:
             RequestError: the request is invalid.
+            StoppedError: nobody waits for the plan any more.
             ConfigError: this process is a fork of the one that opened the retriever.
         """
         self._refuse_fork()
-        return plan(self._manifest, request)
+        return plan(self._manifest, request, stopped)
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
         """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the texts of plans.
@@ -193,7 +206,12 @@ class Retriever(DemonstrationSource):
         return vectors
 
     def search(
-        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: Mapping[int, Vectors] | None = None
+        self,
+        plans: Sequence[Plan],
+        vectors: Mapping[int, Vectors],
+        copies: Mapping[int, Vectors] | None = None,
+        *,
+        stopped: Callable[[int], bool] = lambda number: False,
     ) -> list[Retrieval]:
         """Return the results of plans, in order; the last step.
 
@@ -201,8 +219,10 @@ class Retriever(DemonstrationSource):
             plans: plans of this retriever.
             vectors: query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
             copies: vectors of the queries as demonstrations, likewise; for plans with a ``copy_text``.
+            stopped: whether nobody waits for the result of a plan any more, by index in ``plans``; its result is then
+                empty, and those of the others are as without it. It is called often, in loops, so it must be fast.
         """
-        chosen = choices(self._partitions, plans, vectors, copies or {})
+        chosen = choices(self._partitions, plans, vectors, copies or {}, stopped)
         results = self._partitions.demonstrations([choice.hits for choice in chosen])
         return [
             Retrieval(

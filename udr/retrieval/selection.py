@@ -13,10 +13,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest, Stage
 from udr.search import DECIMALS, Hit
 
 _Value = TypeVar("_Value")
+
+_BLOCK = 512
+"""Vectors converted and compared at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +66,10 @@ def select(
     *,
     candidates: int,
     num_chosen: int | None = None,
-    vectors: NDArray[np.float64] | None = None,
+    vectors: NDArray[np.floating] | None = None,
     labels: Sequence[str] | None = None,
     copies: Sequence[float] | None = None,
+    stopped: Stopped = never,
 ) -> Selected:
     """Choose the hits that a request asks for.
 
@@ -73,11 +78,13 @@ def select(
         request: the request.
         candidates: how many of the nearest that are left diversity chooses from.
         num_chosen: how many to choose; None chooses the request's k.
-        vectors: float64 [num_hits, dimension]; required for ``distinct`` and ``diversity``.
+        vectors: [num_hits, dimension]; required for ``distinct`` and ``diversity``.
         labels: a label for each hit; required for ``balance``.
         copies: the cosine of each hit with the query as a demonstration; required for ``max_copy``.
+        stopped: whether nobody waits for the result any more.
 
     Raises:
+        StoppedError: nobody waits for the result any more.
         ValueError: required vectors or labels are missing.
     """
     similarities = np.array([hit.similarity for hit in hits])
@@ -89,7 +96,10 @@ def select(
                 dropped[index] = "copies", f"its cosine with the query is {cosine:.5f}, above {request.max_copy:g}"
         left = [index for index in left if index not in dropped]
     if request.distinct is not None:
-        left = _distinct(hits, left, _required(vectors, "distinct"), request.distinct, dropped)
+        # What comes after enough are kept is neither chosen nor, beyond the candidates, explained.
+        enough = candidates if request.diversity else num_chosen or request.k
+        bounds = (len(hits), 0) if request.balance else (enough, candidates if request.explain else 0)
+        left = _distinct(hits, left, _required(vectors, "distinct"), request.distinct, dropped, bounds, stopped)
     # Rounds look beyond the nearest, or a rare label would have no turn.
     considered = left[:candidates] if request.diversity and not request.balance else left
     chosen = choose(
@@ -99,6 +109,7 @@ def select(
         diversity=request.diversity or 0.0,
         vectors=_required(vectors, "diversity") if request.diversity else None,
         labels=_required(labels, "balance") if request.balance else None,
+        stopped=stopped,
     )
     return Selected(hits, left, dropped, chosen)
 
@@ -122,29 +133,63 @@ def _within_bounds(
 def _distinct(
     hits: Sequence[Hit],
     left: Sequence[int],
-    vectors: NDArray[np.float64],
+    vectors: NDArray[np.floating],
     threshold: float,
     dropped: dict[int, tuple[Stage, str]],
+    bounds: tuple[int, int],
+    stopped: Stopped,
 ) -> list[int]:
-    """Return the indices of hits that are not near copies of a nearer one."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    units = vectors / np.where(lengths > 0, lengths, 1.0)
+    """Return the indices of hits that are not near copies of a nearer one.
+
+    With ``bounds`` (enough, seen), it stops when that many are kept and those with an index below ``seen`` are done.
+    """
+    enough, seen = bounds
     kept: list[int] = []
-    for index in left:
-        cosines = np.round(np.einsum("vd,d->v", units[kept], units[index]), DECIMALS)
-        if kept and cosines.max() >= threshold:
-            nearer = hits[kept[int(cosines.argmax())]]
-            dropped[index] = "distinct", f"its cosine with {nearer.id!r}, which is nearer, is {cosines.max():.5f}"
-        else:
-            kept.append(index)
+    kept_units = np.empty((0, vectors.shape[1]))
+    for start in range(0, len(left), _BLOCK):
+        block = np.asarray(left[start : start + _BLOCK])
+        if len(kept) >= enough and block[0] >= seen:
+            break
+        refuse_stopped(stopped)
+        units = _units(vectors[block])
+        with_kept = np.round(units @ kept_units.T, DECIMALS)
+        closest = with_kept.max(axis=1, initial=-np.inf)
+        nearer = with_kept.argmax(axis=1) if kept else np.zeros(len(block), np.int64)
+        new: list[int] = []
+        row = 0
+        while (free := np.flatnonzero(closest[row:] < threshold)).size:
+            # All rows before the next one that is free are near copies of kept ones.
+            row += int(free[0])
+            with_row = np.round(units @ units[row], DECIMALS)
+            closer = with_row > closest
+            closer[: row + 1] = False
+            closest[closer], nearer[closer] = with_row[closer], len(kept) + len(new)
+            new.append(row)
+            row += 1
+        kept += block[new].tolist()
+        kept_units = np.concatenate([kept_units, units[new]])
+        for row in sorted({*range(len(block))}.difference(new)):
+            name = hits[kept[nearer[row]]].id
+            dropped[int(block[row])] = "distinct", f"its cosine with {name!r}, which is nearer, is {closest[row]:.5f}"
     return kept
 
 
-def cosines(vectors: NDArray[np.float64], vector: NDArray[np.floating]) -> list[float]:
-    """Return the cosine of each vector, float64 [count, dimension], with one, [dimension]; rounded to 5 decimals."""
-    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(vector)
-    products = np.einsum("vd,d->v", vectors, vector.astype(np.float64))
-    return [float(value) for value in np.round(products / np.where(lengths > 0, lengths, 1.0), DECIMALS)]
+def _units(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return vectors, [count, dimension], with length 1; zero vectors stay zero."""
+    exact = vectors.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    units: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
+    return units
+
+
+def cosines(vectors: NDArray[np.floating], vector: NDArray[np.floating]) -> list[float]:
+    """Return the cosine of each vector, [count, dimension], with one, [dimension]; rounded to 5 decimals."""
+    exact, values = vector.astype(np.float64), list[float]()
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK].astype(np.float64)
+        lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(exact)
+        values += np.round(block @ exact / np.where(lengths > 0, lengths, 1.0), DECIMALS).tolist()
+    return values
 
 
 def _required(value: _Value | None, name: str) -> _Value:
@@ -159,8 +204,9 @@ def choose(
     k: int,
     *,
     diversity: float = 0.0,
-    vectors: NDArray[np.float64] | None = None,
+    vectors: NDArray[np.floating] | None = None,
     labels: Sequence[str] | None = None,
+    stopped: Stopped = never,
 ) -> dict[int, str]:
     """Return the indices of up to k of the hits that are left, in the order of choice, and why each was chosen.
 
@@ -173,13 +219,14 @@ def choose(
         left: indices to choose from, ascending.
         k: how many.
         diversity: from 0, by similarity alone, to 1, by nothing but unlikeness to hits already chosen.
-        vectors: float64 [num_hits, dimension]; None chooses by similarity alone, whatever the diversity.
+        vectors: [num_hits, dimension]; None chooses by similarity alone, whatever the diversity.
         labels: one for each hit; None chooses without rounds.
+        stopped: whether nobody waits for the choice any more; it then raises ``StoppedError``.
     """
     if vectors is None and labels is None:
         return {index: f"number {number}, {_reason()}" for number, index in enumerate(left[:k], start=1)}
     indices = np.asarray(left, dtype=np.int64)
-    relevance, left_vectors = similarities[indices], None if vectors is None else vectors[indices]
+    relevance, left_vectors = similarities[indices], None if vectors is None else vectors[indices].astype(np.float64)
     free, closest = np.ones(len(indices), dtype=bool), np.full(len(indices), -np.inf)
     # Without labels each hit has its own, and one round takes all.
     names = [labels[index] for index in left] if labels is not None else [str(index) for index in left]
@@ -187,6 +234,7 @@ def choose(
     served, turn = np.zeros(len(indices), dtype=bool), 1
     chosen: dict[int, str] = {}
     while len(chosen) < k and free.any():
+        refuse_stopped(stopped)
         eligible = free & ~served[codes]
         if not eligible.any():
             served[:], turn, eligible = False, turn + 1, free
@@ -199,7 +247,7 @@ def choose(
         chosen[int(indices[best])] = reason + (f", in round {turn} of {names[best]!r}" if labels else "")
         free[best], served[codes[best]] = False, True
         if left_vectors is not None:
-            closest = np.maximum(closest, np.einsum("vd,d->v", left_vectors, left_vectors[best]))
+            closest = np.maximum(closest, left_vectors @ left_vectors[best])
     return chosen
 
 

@@ -1,7 +1,9 @@
 """Retrieval requests, the options they take, and their results; all frozen."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field
+from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypedDict, cast, get_args, overload
 
 from udr.errors import InvalidInputError
@@ -34,15 +36,33 @@ class JsonObject:
         return cast("dict[str, Json]", _json(self))
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _json(value: object) -> Json:
-    if value is None or isinstance(value, (str, int, float)):
-        return value
+    if isinstance(value, (JsonObject, TokenCount)):
+        kind: Any = type(value)
+        names, defaults, read = _layout(kind)
+        return {
+            name: item if type(item) in _PLAIN else _json(item)
+            for name, default, item in zip(names, defaults, read(value), strict=True)
+            if item != default
+        }
     if isinstance(value, tuple):
         return [_json(item) for item in value]
-    if isinstance(value, (JsonObject, TokenCount)):
-        items = ((name, getattr(value, name), field.default) for name, field in value.__dataclass_fields__.items())
-        return {name: _json(item) for name, item, default in items if item != default}
-    return dict(cast("Mapping[str, Json]", value))
+    return dict(value) if isinstance(value, Mapping) else cast("Json", value)
+
+
+# To look up a dataclass's fields takes longer than to read them, and answers are many.
+@cache
+def _layout(kind: Any) -> tuple[tuple[str, ...], tuple[object, ...], Callable[[object], tuple[Any, ...]]]:  # noqa: ANN401
+    """Return the names of a dataclass's fields, their defaults, and a function that reads their values."""
+    fields = kind.__dataclass_fields__.values()
+    names = tuple(field.name for field in fields)
+    return names, tuple(field.default for field in fields), attrgetter(*names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -93,11 +93,19 @@ class DemonstrationTable:
         row = self._first("SELECT row FROM demonstrations WHERE task = ? AND id = ?", task, id)
         return _row(row[0]) if row else None
 
-    def copies(self, task: str, keys: Iterable[bytes]) -> set[str]:
-        """Return the ids of the rows whose input has one of these copy keys."""
+    def copies(self, task: str, keys: Iterable[bytes]) -> dict[int, str]:
+        """Return the ids of the rows whose input has one of these copy keys, by position."""
         # Without the hint, SQLite scans the task's rows.
-        query = "SELECT id FROM demonstrations INDEXED BY by_copy_key WHERE task = ? AND copy_key = ?"
-        return {str(id) for key in keys for (id,) in self._select(query, task, key)}
+        query = "SELECT position, id FROM demonstrations INDEXED BY by_copy_key WHERE task = ? AND copy_key = ?"
+        return dict(row for key in keys for row in self._select(query, task, key))
+
+    def positions(self, task: str, ids: Iterable[str]) -> dict[int, str]:
+        """Return the ids of those rows of a task that have one of these ids, by position."""
+        query = "SELECT position, id FROM demonstrations WHERE task = ? AND id IN (SELECT value FROM json_each(?))"
+        wanted = set(ids)
+        # SQLite reads text only up to a NUL, and may so find others.
+        rows = self._select(query, task, json.dumps(sorted(wanted)))
+        return {position: id for position, id in rows if id in wanted}
 
     def text_keys(self, task: str, start: int, stop: int) -> list[bytes]:
         """Return the text keys of the rows at positions ``start`` to ``stop``, exclusive."""

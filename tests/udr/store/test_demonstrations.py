@@ -66,8 +66,9 @@ def test_rows_are_found_by_position_id_and_copy_from_several_threads(tmp_path: P
         ids = list(pool.map(lambda n: table.ids("questions", [n, 99, 0]), range(100)))
     assert ids == [[f"{n:03}", "099", "000"] for n in range(100)]
     keys = [copy_key(TASK, {"question": question}) for question in ("q-7", "Q 8 ?!", "q < 9")]
-    assert table.copies("questions", keys) == {"007", "008"}
-    assert table.copies("other", keys) == set()
+    assert table.copies("questions", keys) == {7: "007", 8: "008"}
+    assert table.copies("other", keys) == {}
+    assert table.positions("questions", ["099", "000", "no", "003\0", "\ud800"]) == {0: "000", 99: "099"}
     assert table.row("questions", "100") is None
     with pytest.raises(ArtifactError, match="has no row at position 100"):
         table.ids("questions", [100])
