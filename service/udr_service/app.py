@@ -12,7 +12,7 @@ from udr import __version__
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
 from udr_service.api import admin, embeddings, playground, probes, problems, retrieval
-from udr_service.auth import KeyFile
+from udr_service.auth import Allowance, KeyFile
 from udr_service.middleware import (
     REQUEST_ID,
     SERVER_TIMING,
@@ -26,7 +26,6 @@ from udr_service.observability import Audit, Metrics, telemetry
 from udr_service.serving import (
     INDEX_VERSION,
     ActiveVersion,
-    Allowance,
     Clients,
     Current,
     Preparer,

@@ -1,6 +1,7 @@
 """The server: a socket, an application and uvicorn, from start to shutdown."""
 
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -8,7 +9,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -43,7 +44,7 @@ def run(index: Path, settings: Settings) -> None:
         ListenError: the address is not available; raised before anything is loaded.
         UdrError: the index or its encoder cannot be loaded, or does not answer.
     """
-    _check_certificate(settings)
+    tls = _certificate(settings)
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
@@ -67,27 +68,31 @@ def run(index: Path, settings: Settings) -> None:
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(map(str, settings.trusted_proxies)),
             timeout_graceful_shutdown=settings.drain_seconds,
-            ssl_certfile=settings.tls_cert,
-            ssl_keyfile=settings.tls_key,
         )
         service: Service = app.state.service
-        _Server(config, service, _url(listener, "https" if settings.tls_cert else "http")).run([listener])
+        server = _Server(config, service, _url(listener, "https" if tls else "http"))
+        server.tls = tls
+        service.reloader.steps.append(server.read_certificate)
+        server.run([listener])
         if service.reloader.failure is not None:
             raise service.reloader.failure
 
 
-def _check_certificate(settings: Settings) -> None:
+def _certificate(settings: Settings) -> ssl.SSLContext | None:
+    """Return what serves the certificate in the settings' files as they are now; None without one."""
     if settings.tls_cert is None or settings.tls_key is None:
-        return
+        return None
     for path in (settings.tls_cert, settings.tls_key):
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; --tls-cert and --tls-key name PEM files")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(settings.tls_cert, settings.tls_key)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(
             f"{settings.tls_cert} and {settings.tls_key}: not a certificate and its private key in PEM: {reason(error)}"
         ) from error
+    return context
 
 
 class _Server(BoundedServer):
@@ -123,6 +128,10 @@ class _Server(BoundedServer):
             typer.echo(f"udr: serving {summary} at {self._address}", err=True)
         self._freeze_garbage_collection()
         return await super().on_tick(counter) or self._service.reloader.failure is not None
+
+    def read_certificate(self) -> Callable[[], object]:
+        """Read the certificate again; return what makes new connections use it."""
+        return functools.partial(setattr, self, "tls", _certificate(self._service.settings))
 
     def _freeze_garbage_collection(self) -> None:
         """Exclude all present objects from garbage collection, once per encoder.

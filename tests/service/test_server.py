@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from udr.errors import ConfigError, UdrError, VerificationError
 from udr.retrieval import Retriever
 from udr_index.build import BuildConfig, build
 from udr_service import ListenError, Settings, listening, run
+
+CERTIFICATES = Path(__file__).parents[1] / "fixtures/tls"
+"""Two files with a certificate and its private key each, for tests only."""
 
 
 def test_serve_answers_until_sigterm_and_exports_nothing(tiny: Path) -> None:
@@ -55,10 +59,11 @@ def run_while(client: Callable[[httpx2.Client], None], index: Path, **settings: 
     """Run the service in this process and a client in a thread, which ends the service by signals."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    url = f"{'https' if 'tls_cert' in settings else 'http'}://127.0.0.1:{port}"
 
     def call() -> None:
         try:
-            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            with httpx2.Client(base_url=url, timeout=30, verify=False) as http:
                 while not is_ready(http):
                     time.sleep(0.01)
                 client(http)
@@ -148,6 +153,33 @@ def test_sighup_reloads(tiny: Path, tmp_path: Path, collection: Path) -> None:
         stop(signal.SIGINT)
 
     run_while(client, copy)
+
+
+def test_certificates_are_read_again(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tls.pem"
+
+    def served() -> str:
+        """The certificate that a new connection gets."""
+        return ssl.get_server_certificate((str(host), int(port)))
+
+    def client(http: httpx2.Client) -> None:
+        nonlocal host, port
+        host, port = http.base_url.host, http.base_url.port or 0
+        first = served()
+        # A client that never completes the handshake delays no others, not even at the end.
+        with socket.create_connection((host, port)):
+            shutil.copy(CERTIFICATES / "second.pem", file)
+            assert http.post("/v1/admin/reload").status_code == 200
+            second = served()
+            assert second != first and second in file.read_text()
+            file.write_text("damaged")
+            assert http.post("/v1/admin/reload").status_code == 409
+            assert served() == second
+            stop(signal.SIGINT)
+
+    host, port = "", 0
+    shutil.copy(CERTIFICATES / "first.pem", file)
+    run_while(client, tiny, tls_cert=file, tls_key=file)
 
 
 def test_open_addresses_need_keys_or_permission(tmp_path: Path) -> None:

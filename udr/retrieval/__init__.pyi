@@ -1,8 +1,10 @@
+from .cost import text_cost as text_cost
 from .partitions import Labels as Labels
-from .plan import Plan as Plan, unknown as unknown
+from .plan import MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, unknown as unknown
 from .retriever import Retriever as Retriever
 from .selection import choose as choose, rounds as rounds, select as select
 from .source import AsyncDemonstrationSource as AsyncDemonstrationSource, DemonstrationSource as DemonstrationSource
+from .stopping import Stopped as Stopped, never as never
 from .types import (
     DEFAULT_K as DEFAULT_K, Decision as Decision, DefaultK as DefaultK, JsonObject as JsonObject, Mode as Mode,
     Retrieval as Retrieval, RetrievalOptions as RetrievalOptions, RetrievalRequest as RetrievalRequest,

@@ -14,7 +14,6 @@ demonstrations unlike all of a large pool."""
 # each of these, about as many take as long; measured over 50,000 rows in one pool, and over 100 pools, 384 dimensions.
 _CHARACTERS, _READ = 128, 2_048  # encoded; encoders read at most about 512 tokens of about 4 characters
 _PARTITIONS = 32
-_ROWS = 65_536  # compared with the query
 _ROWS_BY_LABEL = 16_384
 _LOOKUPS = 10_000  # of excluded ids, in each partition
 _HITS, _HITS_WITH_VECTORS = 512, 256
@@ -22,9 +21,15 @@ _SHOWN = 256  # demonstrations and decisions in the answer
 _PAIRS, _PAIRS_IN_TURN = 131_072, 32_768  # of vectors; for diversity, one of each pair chosen after the other
 
 
+def text_cost(text: str) -> float:
+    """Return what a text costs to encode beyond the one of a plain query, in plain queries."""
+    return min(len(text), _READ) / _CHARACTERS
+
+
 def cost(plan: "Plan") -> int:
     """Return about how many plain queries a plan costs to encode, search and select, at least 1.
 
+    A plain query compares with as many rows as its pools have, so that is no part of it.
     How deep a search goes shows only when it is done. Where an option may make it deeper, this counts the geometric
     mean of the fewest hits and the most, so the true cost may be some ten times as high or as low.
     """
@@ -35,8 +40,8 @@ def cost(plan: "Plan") -> int:
     hits = math.sqrt(plan.candidates * most) if deepens else plan.candidates
     compares = request.diversity or request.distinct is not None or request.max_copy is not None
     texts = [text for text in (plan.text if plan.encoded else None, plan.copy_text) if text is not None]
-    total = sum(min(len(text), _READ) / _CHARACTERS for text in texts)
-    total += modes * (num_partitions / _PARTITIONS + plan.size / _ROWS + hits / _HITS)
+    total = sum(map(text_cost, texts))
+    total += modes * (num_partitions / _PARTITIONS + hits / _HITS)
     total += num_partitions * len(request.exclude) / _LOOKUPS
     total += (plan.num_chosen + (plan.candidates if request.explain else 0)) / _SHOWN
     if compares:

@@ -4,16 +4,16 @@ import base64
 from typing import cast
 
 import numpy as np
-from fastapi import APIRouter, Request
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Request, Response
 
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError
 from udr.retrieval import Retriever
 from udr.search import Vectors
+from udr.types import Json
+from udr_service.api.answers import json_answer
 from udr_service.api.problems import EMBEDDINGS, MODELS
 from udr_service.api.retrieval import ServiceDep
 from udr_service.api.strict_json import StrictRoute
-from udr_service.errors import BatchTooLargeError
 from udr_service.schemas import (
     EmbeddingAnswer,
     EmbeddingsAnswer,
@@ -29,26 +29,28 @@ _ERROR = {"model": EmbeddingsError, "description": "An error, in OpenAI's shape.
 router = APIRouter(responses={"default": _ERROR, 422: _ERROR}, route_class=StrictRoute)
 
 
-@router.post(EMBEDDINGS)
-async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request) -> EmbeddingsAnswer:
+@router.post(EMBEDDINGS, response_model=EmbeddingsAnswer)
+async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request) -> Response:
     """Return the encoder's vectors of texts, without any instruction before them."""
-    texts, limit = body.texts(), service.settings.max_batch
-    if len(texts) > limit:
-        raise BatchTooLargeError(f"the batch has {len(texts)} texts; the limit is {limit}")
+    texts = body.texts()
     with service.context(request) as context:
-        retriever = context.active.retriever
-        _check(texts, body.dimensions, retriever)
+        _check(texts, body.dimensions, context.active.retriever)
         results = await context.do([Embedding(text, body.input_type) for text in texts])
-        count = context.active.tokenizer.count
-        tokens = sum(await run_in_threadpool(lambda: [count(text) for text in texts]))
-    as_text = body.encoding_format == "base64"
-    vectors = [cast("Vectors", result.result) for result in results]
-    coded = [_base64(vector) if as_text else vector.tolist() for vector in vectors]
-    return EmbeddingsAnswer(
-        data=[EmbeddingAnswer(index=index, embedding=embedding) for index, embedding in enumerate(coded)],
-        model=retriever.model,
+        vectors = [cast("Vectors", result.result) for result in results]
+        return await json_answer(context, lambda: _answer(context.active, texts, vectors, body.encoding_format))
+
+
+def _answer(active: ActiveVersion, texts: list[str], vectors: list[Vectors], encoding: str) -> Json:
+    tokens = sum(map(active.tokenizer.count, texts))
+    answer = EmbeddingsAnswer(
+        data=[
+            EmbeddingAnswer(index=index, embedding=_base64(vector) if encoding == "base64" else vector.tolist())
+            for index, vector in enumerate(vectors)
+        ],
+        model=active.retriever.model,
         usage=UsageAnswer(prompt_tokens=tokens, total_tokens=tokens),
     )
+    return cast("Json", answer.model_dump(mode="json"))
 
 
 @router.get(MODELS)

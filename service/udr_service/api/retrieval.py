@@ -5,7 +5,7 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from udr.errors import RequestError, UnknownTaskError
+from udr.errors import UnknownTaskError
 from udr.retrieval import Retrieval
 from udr.types import Json
 from udr_service.api.answers import json_answer
@@ -64,10 +64,10 @@ async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request)
             instance = f"{request.url.path}#{pointer}"
             if isinstance(item, InvalidItem):
                 results.append(schema_problem(item.errors, item.body, instance, within=pointer))
-            elif isinstance(answer := next(answers), RequestError):
-                results.append(problem_of(answer, instance))
-            else:
+            elif isinstance(answer := next(answers), Retrieval):
                 results.append(answer)
+            else:
+                results.append(problem_of(answer, instance))
         return await json_answer(
             context,
             lambda: {"results": list(map(_to_json, results))},
@@ -99,8 +99,8 @@ def _characters(retrieval: Retrieval) -> int:
 async def tasks(service: ServiceDep, request: Request) -> TasksAnswer:
     """Return all tasks."""
     with service.context(request) as context:
-        retriever = context.active.retriever
-        return TasksAnswer(tasks=[TaskAnswer.of(task, retriever.sizes[name]) for name, task in retriever.tasks.items()])
+        sizes = context.active.retriever.sizes
+        return TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in context.tasks.items()])
 
 
 @router.get("/tasks/{task}")
@@ -108,6 +108,7 @@ async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
     """Return one task."""
     with service.context(request) as context:
         retriever = context.active.retriever
+        context.require(task)
         if task not in retriever.tasks:
             raise UnknownTaskError(f"unknown task {task!r}; GET /v1/tasks lists them")
         return TaskAnswer.of(retriever.tasks[task], retriever.sizes[task])
@@ -117,6 +118,7 @@ async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
 async def demonstration(task: str, id: str, service: ServiceDep, request: Request) -> RowAnswer:
     """Return one demonstration of a task, as written in its files."""
     with service.context(request) as context:
+        context.require(task)
         return RowAnswer.of(task, await run_in_threadpool(context.active.retriever.demonstration, task, id))
 
 
@@ -124,4 +126,4 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
 async def info(service: ServiceDep, request: Request) -> InfoAnswer:
     """Return the served tasks, the active index version and the limits."""
     with service.context(request) as context:
-        return InfoAnswer.of(context.active, service.settings)
+        return InfoAnswer.of(context.active, context.tasks, service.settings)

@@ -18,17 +18,27 @@ def new(
     scope: Annotated[
         Scope, typer.Option(help="read: send queries. admin: also reload and read metrics.", show_default=False)
     ],
+    task: Annotated[
+        list[str] | None, typer.Option(help="A task that the key is for; repeatable.", metavar="NAME")
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="A family that the key is for; repeatable.", metavar="NAME")
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Add the entry to this file, or create the file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Make a key and print it once. Its entry, with the key's SHA-256, goes to stderr or into a file."""
+    """Make a key and print it once. Its entry, with the key's SHA-256, goes to stderr or into a file.
+
+    Without --task and --family, the key is for all tasks. The entry can also limit what the key's client may take:
+    requests_per_second, items_per_second, concurrent_requests, queue_share.
+    """
     # Imported here, so that no other command loads pydantic.
     try:
         from udr_service.auth.keys import append, new_key
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which API keys need,", "service") from error
-    key, entry = new_key(name, scope)
+    key, entry = new_key(name, scope, task or (), family or ())
     if file is None:
         typer.echo(entry.to_toml(), nl=False, err=True)
     else:

@@ -1,16 +1,20 @@
 """API keys: a TOML file lists their names, scopes and SHA-256, never the keys themselves.
 
-Each is an entry ``[[keys]]`` with ``name = "…"``, ``scope = "read"`` or ``"admin"``, and ``sha256 = "…"``.
+Each is an entry ``[[keys]]`` with ``name = "…"``, ``scope = "read"`` or ``"admin"``, and ``sha256 = "…"``. An entry may
+have ``tasks`` and ``families``, the only ones that the key is for, and what its client may take, in place of the
+service's settings: ``requests_per_second``, ``items_per_second``, ``concurrent_requests`` and ``queue_share``.
 """
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, BinaryIO, Self
 
@@ -19,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, Valid
 from udr.errors import ConfigError, DataError, system_error
 from udr.files import read_text, write_atomically
 from udr_service.auth.access import Scope
+from udr_service.auth.grants import Allowance, Pools
 
 PREFIX = "udr_"
 """The start of every key, which tells a key in the wrong place from other text."""
@@ -31,7 +36,8 @@ _NEVER_PLAIN = "the file must not hold a key, only its SHA-256; make a new key w
 
 _REASONS = {
     "missing": "is missing",
-    "extra_forbidden": f"is unknown; an entry of [[keys]] has name, scope and sha256; {_NEVER_PLAIN}",
+    "extra_forbidden": f"is unknown; an entry of [[keys]] has name, scope and sha256, may have tasks, families, "
+    f"requests_per_second, items_per_second, concurrent_requests and queue_share; {_NEVER_PLAIN}",
     "model_type": "must be a table",
     "list_type": "must be entries, each below a line [[keys]]",
 }
@@ -53,6 +59,9 @@ def _check_digest(digest: str) -> str:
     return digest
 
 
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -63,10 +72,27 @@ class KeyEntry(_Model):
     name: Annotated[str, AfterValidator(_check_name)]
     scope: Annotated[Scope, Strict(False)]
     sha256: Annotated[str, AfterValidator(_check_digest)] = Field(repr=False)
+    tasks: list[Name] = []
+    families: list[Name] = []
+    requests_per_second: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    items_per_second: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
+    concurrent_requests: Annotated[int | None, Field(ge=0)] = None
+    queue_share: Annotated[float | None, Field(gt=0, le=1)] = None
+
+    @property
+    def pools(self) -> Pools:
+        """The tasks that the key is for."""
+        return Pools(frozenset(self.tasks), frozenset(self.families))
+
+    def allowance(self, default: Allowance) -> Allowance:
+        """Return what its client may take: ``default``, but for what the entry sets."""
+        own = {field.name: getattr(self, field.name) for field in fields(Allowance)}
+        return replace(default, **{name: value for name, value in own.items() if value is not None})
 
     def to_toml(self) -> str:
         """Return the entry as the file shows it."""
-        return f'[[keys]]\nname = "{self.name}"\nscope = "{self.scope}"\nsha256 = "{self.sha256}"\n'
+        lines = [f"{name} = {json.dumps(value)}" for name, value in self.model_dump(exclude_defaults=True).items()]
+        return "\n".join(["[[keys]]", *lines, ""])
 
 
 class KeyRing(_Model):
@@ -141,15 +167,15 @@ def changes(before: KeyRing, after: KeyRing) -> dict[str, list[str]]:
     return {change: found for change, found in names.items() if found}
 
 
-def new_key(name: str, scope: Scope) -> tuple[str, KeyEntry]:
-    """Return a new key, which is stored nowhere, and its entry.
+def new_key(name: str, scope: Scope, tasks: Sequence[str] = (), families: Sequence[str] = ()) -> tuple[str, KeyEntry]:
+    """Return a new key, which is stored nowhere, and its entry; with tasks or families it is only for them.
 
     Raises:
         ConfigError: the name is invalid.
     """
     key = PREFIX + secrets.token_urlsafe(32)
     with _config_errors():
-        return key, KeyEntry(name=name, scope=scope, sha256=_sha256(key))
+        return key, KeyEntry(name=name, scope=scope, sha256=_sha256(key), tasks=[*tasks], families=[*families])
 
 
 def append(path: Path, entry: KeyEntry) -> None:

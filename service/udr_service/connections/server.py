@@ -15,23 +15,27 @@ _IN_FLIGHT_SECONDS = 0.2
 
 
 class BoundedServer(uvicorn.Server):
-    """Accepts connections itself, since uvicorn would accept any number, and waits for their requests for ever."""
+    """Accepts connections itself, since uvicorn would accept any number, and wait for their requests for ever.
+
+    Attributes:
+        tls: what serves new connections; None for plain HTTP.
+    """
 
     def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics) -> None:
         super().__init__(config)
         self._connections = OpenConnections(limits, metrics)
         self._acceptors: list[Acceptor] = []
+        self.tls: ssl.SSLContext | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and accept connections from the sockets."""
         await super().startup([])
-        self._acceptors = [Acceptor(each, self._connections, self._connection, self._tls) for each in sockets or []]
+        self._acceptors = [
+            Acceptor(each, self._connections, self._connection, lambda: self.tls) for each in sockets or []
+        ]
 
     def _connection(self, spare: bool) -> Connection:
         return Connection(self.config, self.server_state, self.lifespan.state, self._connections, spare=spare)
-
-    def _tls(self) -> ssl.SSLContext | None:
-        return self.config.ssl
 
     async def on_tick(self, counter: int) -> bool:
         """Time out what has waited too long, ten times a second; return whether to stop."""

@@ -77,7 +77,7 @@ class Access:
             self._refused(scope, Event.MISSING_KEY if key is None else Event.UNKNOWN_KEY)
             found = "the request has none" if key is None else "the one in the request is unknown"
             raise UnauthorizedError(f"this service requires an API key; {found}")
-        record_of(scope).key = entry.name
+        record_of(scope).entry = entry
         if not allowed(entry.scope, path):
             self._refused(scope, Event.SCOPE, key_name=entry.name)
             raise ForbiddenError(

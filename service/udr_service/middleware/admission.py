@@ -20,7 +20,7 @@ class Admission:
             return
         record = record_of(scope)
         address = (scope.get("client") or ("",))[0]
-        record.client = self._clients.of_address(address) if record.key is None else self._clients.of_key(record.key)
+        record.client = self._clients.of_key(record.entry) if record.entry else self._clients.of_address(address)
         with record.client.request():
             if scope["method"] == "POST":
                 self._worker.refuse_if_full()

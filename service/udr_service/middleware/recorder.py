@@ -22,7 +22,9 @@ _DISCONNECTED = 499
 _REFUSALS = {
     401: Refusal.KEYS,
     403: Refusal.KEYS,
+    408: Refusal.CONNECTION,
     429: Refusal.QUEUE_FULL,
+    503: Refusal.BUSY,
     504: Refusal.DEADLINE,
     _DISCONNECTED: Refusal.DISCONNECTED,
 }

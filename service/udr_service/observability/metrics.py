@@ -51,7 +51,6 @@ class Refusal(StrEnum):
     DEADLINE = "deadline"
     DISCONNECTED = "disconnected"
     KEYS = "keys"
-    CLIENT_LIMIT = "client_limit"
     BUSY = "busy"
     CONNECTION = "connection"
 

@@ -1,5 +1,6 @@
 """Descriptions of the service: its tasks and rows, the active version, the limits."""
 
+from collections.abc import Mapping
 from typing import Self
 
 from pydantic import Field, JsonValue
@@ -107,8 +108,9 @@ class InfoAnswer(AnswerBody):
     limits: LimitsAnswer
 
     @classmethod
-    def of(cls, active: ActiveVersion, settings: Settings) -> Self:
-        """Return the description of a service."""
+    def of(cls, active: ActiveVersion, tasks: Mapping[str, Task], settings: Settings) -> Self:
+        """Return the description of a service, as far as it serves these tasks."""
+        families = {task.family for task in tasks.values()}
         retriever = active.retriever
         limits = {**settings.model_dump(), "max_characters": retriever.max_characters, "max_excluded": MAX_EXCLUDED}
         return cls(
@@ -121,9 +123,9 @@ class InfoAnswer(AnswerBody):
             tokenizer=settings.tokenizer or retriever.model,
             tasks=[
                 ServedAnswer(name=name, family=task.family, demonstrations=retriever.sizes[name])
-                for name, task in retriever.tasks.items()
+                for name, task in tasks.items()
             ],
-            families={name: family.instruction for name, family in retriever.families.items()},
-            demonstrations=sum(retriever.sizes.values()),
+            families={n: family.instruction for n, family in retriever.families.items() if n in families},
+            demonstrations=sum(retriever.sizes[name] for name in tasks),
             limits=LimitsAnswer.model_validate(limits),
         )

@@ -28,10 +28,13 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import MAX_EXCLUDED, MAX_FIELDS, Mode, RetrievalRequest
+from udr.retrieval import MAX_EXCLUDED, Mode, RetrievalRequest
 from udr.types import Role
 from udr_service.errors import BatchTooLargeError
 from udr_service.settings import Settings
+
+MAX_FIELDS = 256
+"""How many fields an input may have."""
 
 MAX_ERRORS = 16
 """How many errors of a body, or of an item of a batch, are reported."""

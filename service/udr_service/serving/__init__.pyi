@@ -2,7 +2,7 @@ from . import active_version as active_version
 from .active_version import (
     ActiveVersion as ActiveVersion, Current as Current, IndexSource as IndexSource, Source as Source,
 )
-from .clients import Allowance as Allowance, Client as Client, Clients as Clients
+from .clients import Client as Client, Clients as Clients
 from .embedding_cache import CachingEncoder as CachingEncoder
 from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult
 from .preparer import Preparer as Preparer

@@ -6,30 +6,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from udr.client import is_loopback
+from udr_service.auth import Allowance, KeyEntry
 from udr_service.errors import ClientLimitError
 
 _REMEMBERED = 10_000
 """Clients whose use is remembered, those seen last."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What one client may take; 0 is no limit.
-
-    Attributes:
-        requests_per_second: requests; a second's worth may come at once.
-        items_per_second: queries and texts to embed, of which a batch has several.
-        concurrent_requests: requests that are answered at the same time.
-        queue_share: the share of the queue that its queries may fill, above 0.
-    """
-
-    requests_per_second: float = 0.0
-    items_per_second: float = 0.0
-    concurrent_requests: int = 0
-    queue_share: float = 1.0
 
 
 class _Rate:
@@ -84,7 +67,7 @@ class Client:
         # Alone, any request may enter that the queue takes.
         if self._queued and self._queued + cost > most:
             raise ClientLimitError(
-                f"{self.name} has queries in the queue that cost {self._queued} and sent {cost} more; its limit is {most}"
+                f"{self.name} has queued what costs {self._queued} and sent {cost} more; its limit is {most}"
             )
         self._refuse(self._items.take(items), f"{self.allowance.items_per_second:g} queries a second")
         self._queued += cost
@@ -105,9 +88,9 @@ class Clients:
         self._allowance = allowance
         self._clients: OrderedDict[str, Client] = OrderedDict()
 
-    def of_key(self, name: str, allowance: Allowance | None = None) -> Client:
-        """Return the client with a key; ``allowance`` is the key's own."""
-        return self._client(f"the key {name!r}", allowance or self._allowance)
+    def of_key(self, entry: KeyEntry) -> Client:
+        """Return the client with a key."""
+        return self._client(f"the key {entry.name!r}", entry.allowance(self._allowance))
 
     def of_address(self, address: str) -> Client:
         """Return the client with an address; this machine's own, and what is no address, have no limits."""

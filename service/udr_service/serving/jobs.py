@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from udr.retrieval import Plan, Retrieval, Retriever
+from udr.retrieval import Plan, Retrieval, Retriever, text_cost
 from udr.search import Vectors
 from udr.types import Role
 
@@ -55,7 +55,7 @@ def weight(job: EncodeJob) -> int:
 
 def cost(job: EncodeJob) -> int:
     """Return about how many plain queries a job costs, at least 1."""
-    return job.cost if isinstance(job, Plan) else 1 + len(job.text) // 512
+    return job.cost if isinstance(job, Plan) else 1 + int(text_cost(job.text))
 
 
 def _role(job: EncodeJob) -> Role | None:

@@ -11,13 +11,15 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from udr.client import TIMEOUT
-from udr.errors import DeadlineError, InvalidInputError, RequestError
+from udr.data import Task
+from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, brief
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
-from udr_service.errors import KTooLargeError, VersionMismatchError
+from udr_service.auth import Allowance, KeyEntry, Pools
+from udr_service.errors import ForbiddenError, KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
-from udr_service.serving.clients import Allowance, Client
+from udr_service.serving.clients import Client
 from udr_service.serving.jobs import EncodeJob, JobResult
 from udr_service.serving.jobs import cost as job_cost
 from udr_service.serving.preparer import Preparer
@@ -25,7 +27,7 @@ from udr_service.serving.reloader import Reloader
 from udr_service.serving.worker import Worker
 from udr_service.settings import Settings
 
-Answer = Retrieval | RequestError
+Answer = Retrieval | UdrError
 """The answer to a request of a batch; errors are returned, so that one does not affect the others."""
 
 INDEX_VERSION = "X-Udr-Index-Version"
@@ -47,7 +49,7 @@ class Record:
         request_id: the client's id or a new one.
         started: when it arrived, by ``time.perf_counter``.
         index_version: the version that answers it.
-        key: the name of its API key, never the key.
+        entry: the entry of its API key.
         client: who sent it, and what that client may take.
         queue_size: how many texts waited when it arrived.
         batch_size: how many texts were encoded together with its own.
@@ -58,12 +60,22 @@ class Record:
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     index_version: str | None = None
-    key: str | None = None
+    entry: KeyEntry | None = None
     client: Client = field(default_factory=lambda: Client("this machine", Allowance()))
     queue_size: int | None = None
     batch_size: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
     tasks: list[str | None] = field(default_factory=list)
+
+    @property
+    def key(self) -> str | None:
+        """The name of its API key, never the key."""
+        return self.entry.name if self.entry else None
+
+    @property
+    def pools(self) -> Pools:
+        """The tasks that its key is for; without keys, all."""
+        return self.entry.pools if self.entry else Pools()
 
     def enter(self, scope: Scope) -> None:
         """Become the record of this request."""
@@ -187,12 +199,12 @@ class RequestContext:
         self.record.tasks += [plan.request.task for plan in plans if isinstance(plan, Plan)]
         jobs = [plan for plan in plans if isinstance(plan, Plan)]
         results = iter(await self.do(jobs, reserved=reserved))
-        return [plan if isinstance(plan, RequestError) else cast("Retrieval", next(results).result) for plan in plans]
+        return [cast("Retrieval", next(results).result) if isinstance(plan, Plan) else plan for plan in plans]
 
     async def retrieve(self, request: RetrievalRequest, *, reserved: bool = False) -> Retrieval:
-        """Return the answer to one request; raise a ``RequestError``, or what ``do`` raises."""
+        """Return the answer to one request; raise what is wrong with it, or what ``do`` raises."""
         (answer,) = await self.answer([request], reserved=reserved)
-        if isinstance(answer, RequestError):
+        if isinstance(answer, UdrError):
             raise answer
         return answer
 
@@ -209,14 +221,14 @@ class RequestContext:
             )
         return PromptBuilder(self.active.tokenizer, budget, reserve, **options)
 
-    async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | RequestError]:
+    async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
         """Return the plans; in a thread if planning would hold the event loop."""
         characters = sum(map(self.active.retriever.planning_characters, requests))
         if characters <= _INLINE_CHARACTERS:
             return [self._plan(request) for request in requests]
         return await self.prepare(lambda stopped: [self._plan(request, stopped) for request in requests])
 
-    def _plan(self, request: RetrievalRequest, stopped: Stopped = never) -> Plan | RequestError:
+    def _plan(self, request: RetrievalRequest, stopped: Stopped = never) -> Plan | UdrError:
         settings = self.service.settings
         if isinstance(request.k, DefaultK):
             request = replace(request, k=DefaultK(min(request.k, settings.max_k)))
@@ -227,6 +239,26 @@ class RequestContext:
             if value > limit:
                 return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
         try:
+            self.require(request.task, request.family)
             return self.active.retriever.plan(request, stopped=stopped)
-        except RequestError as error:
+        except (RequestError, ForbiddenError) as error:
             return error
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks that the request's key is for, by name."""
+        pools = self.record.pools
+        return {name: task for name, task in self.active.retriever.tasks.items() if pools.include(name, task.family)}
+
+    def require(self, task: str | None = None, family: str | None = None) -> None:
+        """Raise a ``ForbiddenError`` if the request's key is not for a task, a family or, without either, all tasks."""
+        pools, tasks = self.record.pools, self.active.retriever.tasks
+        if pools.all:
+            return
+        if task is not None:
+            included = pools.include(task, tasks[task].family if task in tasks else None)
+        else:
+            included = family in pools.families
+        if not included:
+            name = f"the task {brief(task)}" if task else f"the family {brief(family)}" if family else "all tasks"
+            raise ForbiddenError(f"the key {self.record.key!r} is for {pools}; the request is for {name}")

@@ -26,7 +26,7 @@ from udr_service.serving.jobs import (
     weight,
 )
 
-COSTLY = 16
+COSTLY = 24
 """A job that costs as much as this many plain queries is searched for in a thread of its own."""
 
 _PACES = 9

@@ -72,7 +72,7 @@ def test_tasks_and_rows_are_described(service: TestClient) -> None:
 
 def test_info_names_version_and_limits(service: TestClient, retriever: Retriever) -> None:
     info = service.get("/v1/info").json()
-    limits = Settings().model_dump() | {"max_characters": retriever.max_characters}
+    limits = Settings().model_dump() | {"max_characters": retriever.max_characters, "max_excluded": 4096}
     assert info["limits"].items() <= limits.items()
     assert {task["name"]: task["demonstrations"] for task in info["tasks"]} == dict(retriever.sizes)
     assert info["families"] == {name: family.instruction for name, family in retriever.families.items()}

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from udr_service.auth import Allowance, Scope, new_key
 from udr_service.errors import ClientLimitError
-from udr_service.serving import Allowance, Client, Clients
+from udr_service.serving import Client, Clients
 
 
 def test_requests_a_second() -> None:
@@ -48,7 +49,10 @@ def test_concurrent_requests() -> None:
 def test_a_share_of_the_queue() -> None:
     client = Client("the key 'app'", Allowance(queue_share=0.5))
     with client.queue(1, 40, 100), client.queue(1, 10, 100):
-        with pytest.raises(ClientLimitError, match="cost 50 and sent 1 more; its limit is 50"), client.queue(1, 1, 100):
+        with (
+            pytest.raises(ClientLimitError, match="costs 50 and sent 1 more; its limit is 50"),
+            client.queue(1, 1, 100),
+        ):
             pass
     # Alone, any request that the queue takes.
     with client.queue(64, 90, 100):
@@ -90,5 +94,7 @@ def test_a_client_is_an_address_or_the_network_of_one_site(first: str, second: s
 
 def test_a_key_is_a_client_whatever_its_address() -> None:
     clients = Clients(Allowance())
-    assert clients.of_key("app") is clients.of_key("app") is not clients.of_key("other")
-    assert clients.of_key("app", Allowance(concurrent_requests=1)).allowance.concurrent_requests == 1
+    (_, app), (_, other) = new_key("app", Scope.READ), new_key("other", Scope.READ)
+    assert clients.of_key(app) is clients.of_key(app) is not clients.of_key(other)
+    limited = app.model_copy(update={"concurrent_requests": 1})
+    assert clients.of_key(limited).allowance == Allowance(concurrent_requests=1)
