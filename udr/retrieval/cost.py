@@ -12,7 +12,8 @@ demonstrations unlike all of a large pool."""
 
 # A plain query takes about 6 ms of one core: 5 to encode 30 characters with MiniLM-L6 in ONNX Runtime, 1 to search. Of
 # each of these, about as many take as long; measured over 50,000 rows in one pool, and over 100 pools, 384 dimensions.
-_CHARACTERS, _READ = 128, 2_048  # encoded; encoders read at most about 512 tokens of about 4 characters
+# As long a text as encoders read takes 5 to 9 times as long as a short one. Counted as 5, so that a batch of 64 fits.
+_CHARACTERS, _READ = 512, 2_048
 _PARTITIONS = 32
 _ROWS_BY_LABEL = 16_384
 _LOOKUPS = 10_000  # of excluded ids, in each partition
