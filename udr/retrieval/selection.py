@@ -187,7 +187,7 @@ def cosines(vectors: NDArray[np.floating], vector: NDArray[np.floating]) -> list
     exact, values = vector.astype(np.float64), list[float]()
     for start in range(0, len(vectors), _BLOCK):
         block = vectors[start : start + _BLOCK].astype(np.float64)
-        lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(exact)
+        lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(vector)
         values += np.round(block @ exact / np.where(lengths > 0, lengths, 1.0), DECIMALS).tolist()
     return values
 

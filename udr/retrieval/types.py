@@ -103,7 +103,7 @@ class RetrievalRequest:
         family: search the pools of this family.
         scope: ``"all"`` searches every pool.
         k: how many demonstrations; from 1 to the size of the pools searched. By default 8, or all if there are fewer.
-        exclude: ids to exclude.
+        exclude: ids to exclude, at most 4,096.
         keep_copies: allow the query itself and copies of it in the result; by default they are excluded.
         max_copy: from 0 to 1: in every mode, exclude near copies of the query: demonstrations whose cosine with the
             query, read as a demonstration, is above this; the next ones replace them.

@@ -232,7 +232,19 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"task": None, "family": "mood", "input": {"a": "b"}}, "plain text; found fields"),
     ({"input": "a\ud800"}, "half a surrogate pair"),
     ({"exclude": "q00"}, "exclude must be a list of ids, found 'q00'"),
-    ({"exclude": [1]}, "exclude"),
+    ({"exclude": [1]}, "exclude must be a list of ids, found \\[1\\]"),
+    ({"exclude": ["x"] * 4097}, "exclude must have at most 4096 ids, found 4097"),
+    ({"exclude": [1] * 4000}, "exclude must be a list of ids, found "),
+    ({"exclude": "x" * 10**6}, "exclude must be a list of ids, found 'xxx"),
+    ({"k": "9" * 10**6}, "k must be a whole number, found '999"),
+    ({"k": 10**5000}, "k must be from 1 to 24, .*; found a number of 16610 bits"),
+    ({"mode": "x" * 10**6}, "mode must be one of"),
+    ({"distinct": [[0] * 10**6] * 9}, "distinct must be a number, found "),
+    ({"candidates": "x" * 10**6}, "candidates must be a whole number"),
+    ({"input": ["x" * 10**6]}, "fields by name, or plain text; found \\['xxx"),
+    ({"input": {"x" * 10**6: 1}}, "'question' of task 'questions' is missing; found 'xxx"),
+    ({"input": {"question": "", "x" * 10**6: 1}}, "has no field 'xxx"),
+    ({"input": dict.fromkeys(map(str, range(10**5)), "")}, "found '0', '1', .*'11' and 99988 more"),
     *(({name: x}, f"{name} must be a number, found {x!r}") for name in (*BOUNDS, *SHARES) for x in (NAN, "0.5", True)),
     *(({name: x}, f"{name} must be from 0 to 1, found {x}") for name in SHARES for x in (1.1, -0.1, 2)),
     *(({name: x}, f"{name} must be true or false, found {x!r}") for name in SWITCHES for x in (1, "no", None)),
@@ -243,6 +255,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
 ]
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
     ({"task": "nope"}, "unknown task 'nope'; the tasks are notes, questions, reviews"),
+    ({"task": "x" * 10**6}, "unknown task 'xxx.*'; the tasks are notes, questions, reviews"),
     ({"task": None, "family": "nope"}, "unknown family 'nope'; the families are mood, topic"),
 ]
 
@@ -257,7 +270,7 @@ def test_an_invalid_request_is_an_error_of_one_line(
     arguments: dict[str, Any] = {"task": "questions", "input": "Who?", "k": 2, **changes}
     with pytest.raises(kind, match=message) as caught:
         retriever.retrieve(**arguments)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
     assert encoder.queries == []
 
 
@@ -279,6 +292,37 @@ def test_the_length_limit_is_exact(retriever: Retriever) -> None:
     assert len(retriever.retrieve("questions", longest, 1)) == 1
     with pytest.raises(TooLongError, match=r"^the input has 32769 characters; the limit is 32768$"):
         retriever.retrieve("questions", f"{longest}x", 1)
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists in lists."""
+    value: list[Any] = ["x"]
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+ENDLESS: list[Any] = [""]
+ENDLESS.append(ENDLESS)
+WIDE: list[Any] = [0] * 20_000
+
+
+@pytest.mark.parametrize("value", [["x"] * 10**6, ["x" * 999] * 40, WIDE, [WIDE] * 9], ids=["many", "long", "0", "in"])
+def test_an_input_of_too_many_values_is_an_error_before_any_work(retriever: Retriever, value: Any) -> None:
+    request = RetrievalRequest(input={"question": value}, task="questions", k=2)
+    with pytest.raises(TooLongError, match=r"^the input has at least \d+ characters; the limit is 32768$"):
+        retriever.plan(request)
+    assert retriever.planning_characters(request) > 32_768
+
+
+def test_the_work_of_planning_is_known_before(retriever: Retriever) -> None:
+    text = RetrievalRequest(input="x" * 100, scope="all")
+    assert retriever.planning_characters(text) == 300
+    assert retriever.planning_characters(replace(text, scope=None, family="mood")) == 200
+    assert retriever.planning_characters(replace(text, scope=None, task="notes")) == 100
+    assert retriever.planning_characters(replace(text, input={"a": ["x" * 9, "y", 1, None], "b": nested(5)})) == 54
+    for invalid in (None, 7, nested(10**5), ENDLESS, {"a": ENDLESS}):
+        assert retriever.planning_characters(RetrievalRequest(input=invalid, task="nope", k=-1)) <= 10**6  # type: ignore[arg-type]
 
 
 def test_an_invalid_request_does_not_affect_others(retriever: Retriever) -> None:

@@ -48,6 +48,44 @@ def test_the_best_of_near_copies_is_kept() -> None:
     assert ids((0.2, 0.1), replace(REQUEST, distinct=0.5), vectors=np.zeros((2, 3))) == "ab"
 
 
+def distinct(vectors: NDArray[np.float64], threshold: float) -> dict[int, tuple[int, float] | None]:
+    """For each vector None if it is kept, or the kept one that it is a near copy of and their cosine, by definition."""
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    kept: list[int] = []
+    outcomes: dict[int, tuple[int, float] | None] = {}
+    for index, unit in enumerate(units):
+        cosines = [round(float(units[other] @ unit), 5) for other in kept]
+        if cosines and max(cosines) >= threshold:
+            outcomes[index] = kept[cosines.index(max(cosines))], max(cosines)
+        else:
+            outcomes[index] = None
+            kept.append(index)
+    return outcomes
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6, 0.9, 0.99, 1.0])
+def test_near_copies_over_many_blocks_are_those_of_the_definition(threshold: float) -> None:
+    generator = np.random.default_rng(5)
+    centres = generator.normal(size=(90, 6))
+    vectors = centres[generator.integers(0, 90, 1100)] + generator.normal(size=(1100, 6)) * 0.1
+    vectors[700:720] = vectors[100:120]
+    outcomes = distinct(vectors, threshold)
+    kept = [index for index, outcome in outcomes.items() if outcome is None]
+    hits = [Hit("t", index, f"{index:04}", 1 - index / 2000) for index in range(1100)]
+    for options in ({}, {"explain": True}, {"diversity": 0.5}, {"balance": True}):
+        request = replace(REQUEST, k=25, distinct=threshold, **options)
+        selected = select(hits, request, candidates=600, vectors=vectors, labels=["x", "y"] * 550)
+        for index, dropped in selected.dropped.items():
+            nearer, cosine = outcomes[index] or (-1, 0.0)
+            reason = f"its cosine with '{nearer:04}', which is nearer, is {cosine:.5f}"
+            assert dropped == ("distinct", reason)
+        # It may stop when what is left is enough, and all that is explained is decided.
+        assert list(selected.left) == (kept if request.balance else kept[: len(selected.left)])
+        assert len(selected.left) >= min(len(kept), 600 if request.diversity else 25)
+        assert not request.explain or {*selected.left, *selected.dropped} >= {*range(600)}
+        assert options or list(selected.chosen) == kept[:25]
+
+
 def marginal_relevance(
     similarities: NDArray[np.float64], vectors: NDArray[np.float64], k: int, diversity: float
 ) -> list[int]:
