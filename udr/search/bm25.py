@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.errors import ArtifactError, reason
-from udr.search.base import DECIMALS
+from udr.search.base import BLOCK, DECIMALS
 from udr.search.words import RULE, RULES
 
 K1, B = 1.5, 0.75
@@ -89,10 +89,12 @@ class BM25Search:
     def __len__(self) -> int:
         return len(self._postings.lengths)
 
-    def num_texts_with(self, word: str) -> int:
-        """Return the number of texts that contain a word."""
-        start, stop = self._span(word)
-        return stop - start
+    def num_texts_with(self, words: Mapping[str, object]) -> dict[str, int]:
+        """Return the number of texts that contain each of these words, without those that none contains."""
+        found = list(words.keys() & self._words.keys())
+        numbers = np.array([self._words[word] for word in found], np.int64)
+        sizes = self._postings.starts[numbers + 1] - self._postings.starts[numbers]
+        return dict(zip(found, sizes.tolist(), strict=True))
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Return, for each query, at most k positions and scores, best first, ties by position."""
@@ -100,32 +102,39 @@ class BM25Search:
 
     def nearest(self, query: WordQuery, k: int) -> list[tuple[int, float]]:
         """Return at most k positions and scores, rounded to 5 decimals, best first, ties by position."""
-        scores = np.zeros(len(self))
-        for word, weight in query.weights.items():
-            span = slice(*self._span(word))
-            texts, times = self._postings.texts[span], self._postings.times[span]
+        found = [(self._words[word], weight) for word, weight in query.weights.items() if word in self._words]
+        if not found:
+            return []
+        words, weights = np.array([word for word, _ in found], np.int64), np.array([weight for _, weight in found])
+        sizes = self._postings.starts[words + 1] - self._postings.starts[words]
+        scores, ends = np.zeros(len(self)), np.cumsum(sizes)
+        # In blocks, since a long query may have many words, each in many texts.
+        cuts = np.searchsorted(ends, np.arange(BLOCK, int(sizes.sum()), BLOCK))
+        for block in np.split(np.arange(len(words)), np.unique(cuts)):
+            firsts = self._postings.starts[words[block]] - np.cumsum(sizes[block]) + sizes[block]
+            entries = np.repeat(firsts, sizes[block]) + np.arange(int(sizes[block].sum()))
+            texts, times = self._postings.texts[entries], self._postings.times[entries]
             lengths = self._postings.lengths[texts] / query.mean_length
-            scores[texts] += weight * times / (times + K1 * (1 - B + B * lengths))
+            values = np.repeat(weights[block], sizes[block]) * times / (times + K1 * (1 - B + B * lengths))
+            np.add.at(scores, texts, values)
         matches = np.flatnonzero(scores)
         rounded = np.round(scores[matches], DECIMALS)
         best = np.argsort(-rounded, kind="stable")[:k]
         return list(zip(matches[best].tolist(), rounded[best].tolist(), strict=True))
 
-    def _span(self, word: str) -> tuple[int, int]:
-        number = self._words.get(word)
-        if number is None:
-            return 0, 0
-        return int(self._postings.starts[number]), int(self._postings.starts[number + 1])
-
 
 def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:
     """Return a query weighted for the texts of all these searches together; they split words by one rule."""
     num_texts, num_words = sum(map(len, searches)), sum(search.num_words for search in searches)
-    weights: dict[str, float] = {}
-    for word, times in Counter(searches[0].split(query) if searches else ()).items():
-        frequency = sum(search.num_texts_with(word) for search in searches)
-        if frequency:
-            weights[word] = times * math.log(1 + (num_texts - frequency + 0.5) / (frequency + 0.5))
+    counts = Counter(searches[0].split(query) if searches else ())
+    frequencies = Counter[str]()
+    for search in searches:
+        frequencies.update(search.num_texts_with(counts))
+    weights = {
+        word: times * math.log(1 + (num_texts - frequencies[word] + 0.5) / (frequencies[word] + 0.5))
+        for word, times in counts.items()
+        if frequencies[word]
+    }
     return WordQuery(weights, num_words / max(1, num_texts))
 
 
