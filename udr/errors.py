@@ -19,6 +19,7 @@ import errno
 import os
 import re
 import reprlib
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -163,13 +164,40 @@ _ADVICE = {
     errno.EROFS: "choose a place that can be written",
     errno.ENOSPC: "free some space and run the command again; what is complete is kept",
     errno.EDQUOT: "free some space and run the command again; what is complete is kept",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f), or choose another place",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENFILE: "raise the system's limit of open files",
 }
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# How SQLite, libraries in Rust (tokenizers, safetensors), and torch, which does not say why, report a full disk.
+_FULL_IN_WORDS = re.compile("database or disk is full|No space left on device|PytorchStreamWriter failed")
+
+
+@contextmanager
+def naming(place: Path | str) -> Iterator[None]:
+    """Raise a full disk as the system's error that names a place, whichever library met it."""
+    try:
+        yield
+    except UdrError:
+        raise
+    except Exception as error:
+        full = error.errno in _FULL if isinstance(error, OSError) else _FULL_IN_WORDS.search(str(error))
+        if not full or getattr(error, "filename", None) is not None:
+            raise
+        number = error.errno if isinstance(error, OSError) else None
+        raise OSError(number or errno.ENOSPC, os.strerror(number or errno.ENOSPC), str(place)) from error
+
+
 def system_error(error: OSError) -> str:
     """Return an error of the operating system in one line: the file, what is wrong with it, and what to do."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        # One error of many files: their sources, their copies and the texts of their errors.
+        _, copy, why = error.args[0][0]
+        number = re.search(r"\[Errno (\d+)\]", why)
+        error = OSError(int(number[1]) if number else errno.ENOSPC, "", copy)
+        error.strerror = os.strerror(error.errno or 0)
     place = "" if error.filename is None else f"{os.fspath(error.filename)}: "
     advice = _ADVICE.get(error.errno or 0)
     return f"{place}{error.strerror or reason(error)}{f'; {advice}' if advice else ''}"

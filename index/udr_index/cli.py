@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from udr.cli import Fp16, command_group, names_of, print_json, print_text
-from udr.errors import VerificationError
+from udr.errors import VerificationError, naming
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
 from udr_index.plural import counted
@@ -64,7 +64,8 @@ def build(
     from udr_index.build import BuildConfig, ProgressPrinter
     from udr_index.build import build as run
 
-    built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=ProgressPrinter())
+    with naming(out):
+        built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=ProgressPrinter())
     if as_json:
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import names_of
+from udr.cli import names_of, print_text
+from udr.errors import naming
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
 
@@ -90,29 +91,27 @@ def train(
         from udr_training.planning import plan_run
 
         plan = plan_run(out, collection, resolved, feedback)
-        typer.echo(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
+        print_text(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
         if test_rows and not as_json:
-            typer.echo(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")
+            print_text(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")
         return
 
     from udr_training.evaluation import FOLDER, prove
     from udr_training.evaluation.report import points, table
+    from udr_training.evaluation.results import TaskResult
     from udr_training.run import Run
     from udr_training.trainer import write_card
 
-    run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress)
-    trained = run.finish()
-    if test_rows:
-        evaluation = prove(
-            out,
-            collection,
-            resolved,
-            test_rows,
-            lambda result: typer.echo(
-                f"udr: {result.task}, {result.retriever}: {points(result.estimate.value)}", err=True
-            ),
-        )
+    with naming(out):
+        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress)
+
+    def show(result: TaskResult) -> None:
+        typer.echo(f"udr: {result.task}, {result.retriever}: {points(result.estimate.value)}", err=True)
+
+    with naming(out):
+        trained = run.finish()
+        evaluation = prove(out, collection, resolved, test_rows, show) if test_rows else None
         if evaluation is not None:
             write_card(trained, collection, resolved, table(evaluation))
             typer.echo(f"{table(evaluation)}\nudr: the report is {out / FOLDER / 'report.html'}", err=True)
-    typer.echo(str(trained))
+    print_text(str(trained))

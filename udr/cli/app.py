@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from udr import __version__
-from udr.cli.console import command_group
+from udr.cli.console import command_group, print_text
 from udr.cli.retrieve import prompt, retrieve
 from udr.errors import ConfigError, UdrError, VerificationError, reason, system_error
 
@@ -91,7 +91,7 @@ def application() -> typer.Typer:
 
 def _show_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"udr {__version__}")
+        print_text(f"udr {__version__}")
         raise typer.Exit
 
 

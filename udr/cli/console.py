@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from udr.errors import ConfigError
+from udr.errors import ConfigError, naming
 from udr.types import Json
 
 Fp16 = Annotated[bool, typer.Option("--fp16", help="On a GPU, keep flat partitions as float16, in half the memory.")]
@@ -53,10 +53,12 @@ def print_text(text: str) -> None:
 
     Raises:
         ConfigError: standard output is closed.
+        OSError: its disk is full.
     """
     if sys.stdout is None:
         raise ConfigError("standard output is closed, so the result cannot be printed")
-    typer.echo(text.encode(errors="backslashreplace"))
+    with naming("standard output"):
+        typer.echo(text.encode(errors="backslashreplace"))
 
 
 def print_json(value: Json) -> None:

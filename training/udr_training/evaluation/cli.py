@@ -1,13 +1,13 @@
 """The command ``udr evaluate``."""
 
-import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from udr.cli import names_of
-from udr.errors import ConfigError
+from udr.cli import names_of, print_json, print_text
+from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
@@ -69,13 +69,17 @@ def evaluate(
         typer.echo(f"udr: {result.task}, {label}{shots}: {points(result.estimate.value)}", err=True)
 
     model = CausalLM.load(lm, device, dtype)
-    evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)
+    with nullcontext() if output is None else naming(output):
+        evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)
+        if output is not None:
+            write_report(output, evaluation, collection)
     if output is not None:
-        write_report(output, evaluation, collection)
         typer.echo(f"udr: the report is {output / 'report.html'}", err=True)
-    typer.echo(table(evaluation), err=as_json)
     if as_json:
-        typer.echo(json.dumps(evaluation.to_json(), ensure_ascii=False))
+        typer.echo(table(evaluation), err=True)
+        print_json(evaluation.to_json())
+    else:
+        print_text(table(evaluation))
 
 
 def _numbers(listed: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of
+from udr.cli import command_group, names_of, print_json, print_text
+from udr.errors import naming
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
@@ -55,8 +56,9 @@ def score(
 
     quiet()
     config = replace(requested, tasks=tuple(collection.tasks))
-    FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress).finish()
-    typer.echo(str(out))
+    with naming(out):
+        FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress).finish()
+    print_text(str(out))
 
 
 @app.command()
@@ -66,7 +68,7 @@ def export(run: _Run) -> None:
 
     quiet()
     for pair in exported(run):
-        typer.echo(json.dumps(pair, ensure_ascii=False).encode())
+        print_json(pair)
 
 
 @app.command()
@@ -75,4 +77,4 @@ def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print
     from udr_training.feedback.export import statistics
 
     numbers = statistics(run)
-    typer.echo(json.dumps(numbers) if as_json else "\n".join(f"{name}: {value}" for name, value in numbers.items()))
+    print_text(json.dumps(numbers) if as_json else "\n".join(f"{name}: {value}" for name, value in numbers.items()))
