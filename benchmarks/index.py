@@ -112,7 +112,8 @@ def million(folder: Path, rows: int) -> Result:
     path, kind = version.path / index_path(TASK), version.manifest.partitions[TASK].kind
 
     def read() -> object:
-        return np.load(version.path / f"partitions/{TASK}/vectors.npy"), open_index(path, kind, mapped=False)
+        vectors = np.load(version.path / f"partitions/{TASK}/vectors.npy")
+        return vectors, open_index(path, kind, vectors.shape, mapped=False)
 
     taken = in_turn({"mapped": lambda: open_searcher(version, TASK, SearchSettings()), "read": read}, 5)
     result["opening_mapped_beside_reading"] = round(median(taken["mapped"], 9) / median(taken["read"], 9), 4)

@@ -42,6 +42,8 @@ class RankedProposals:
         if k > self._limit:
             return self._exact.search(queries, k)
         _, proposed = self._propose(queries, min(max(k * self._oversample, k + MARGIN), self._limit))
+        # An index file can hold any number.
+        proposed = np.where(proposed < len(self.vectors), proposed, -1)
         positions, similarities = order(self.vectors, queries, proposed, k)
         too_few = (positions < 0).any(axis=1)
         if too_few.any():

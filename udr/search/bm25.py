@@ -11,11 +11,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udr.errors import ArtifactError, reason
+from udr.files import read_bytes
+from udr.search.arrays import open_array, refuse_truncated
 from udr.search.base import BLOCK, DECIMALS
 from udr.search.words import RULE, RULES
 
@@ -23,6 +26,8 @@ K1, B = 1.5, 0.75
 """Term-frequency saturation and length normalisation, as in Robertson and Zaragoza (2009)."""
 
 _FILE = "words.json"
+_LARGEST = 1 << 30
+"""The largest file of words, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class BM25Search:
 
     def __init__(self, texts: Iterable[str], rule: str = RULE) -> None:
         self.split = RULES[rule]
+        self._folder: Path | None = None
+        self._mapped: Sequence[NDArray[Any]] = ()
         self._open(*_postings(map(self.split, texts)))
 
     def _open(self, words: list[str], postings: _Postings) -> None:
@@ -76,12 +83,15 @@ class BM25Search:
         search = cls((), rule)
         # The first text that is not ASCII prepares tables; a request would wait for them.
         search.split("\u00e9")
+        arrays = [open_array(folder / f"{field.name}.npy") for field in fields(_Postings)]
         try:
-            arrays = [np.load(folder / f"{f.name}.npy", mmap_mode="r", allow_pickle=False) for f in fields(_Postings)]
-            words = json.loads((folder / _FILE).read_text("utf-8"))
-            search._open(words, _Postings(*map(np.asarray, arrays)))
-        except (OSError, ValueError, TypeError, EOFError) as error:
+            words = json.loads(read_bytes(folder / _FILE, _LARGEST))
+            _check(words, arrays)
+        except (OSError, ValueError, RecursionError) as error:
             raise ArtifactError(f"{folder}: cannot be read ({reason(error)}); run: udr index verify") from error
+        search._folder, search._mapped = folder, arrays
+        # As plain arrays, whose slices take less time.
+        search._open(words, _Postings(*map(np.asarray, arrays)))
         if len(search) != size:
             raise ArtifactError(f"{folder}: holds {len(search)} texts, expected {size}; run: udr index verify")
         return search
@@ -101,19 +111,30 @@ class BM25Search:
         return [self.nearest(weigh(query, [self]), k) for query in queries]
 
     def nearest(self, query: WordQuery, k: int) -> list[tuple[int, float]]:
-        """Return at most k positions and scores, rounded to 5 decimals, best first, ties by position."""
+        """Return at most k positions and scores, rounded to 5 decimals, best first, ties by position.
+
+        Raises:
+            ArtifactError: a file has been damaged since it was opened.
+        """
+        for mapped in self._mapped:
+            refuse_truncated(mapped)
         found = [(self._words[word], weight) for word, weight in query.weights.items() if word in self._words]
         if not found:
             return []
         words, weights = np.array([word for word, _ in found], np.int64), np.array([weight for _, weight in found])
-        sizes = self._postings.starts[words + 1] - self._postings.starts[words]
+        starts, stops = self._postings.starts[words], self._postings.starts[words + 1]
+        sizes = stops - starts
+        if (starts < 0).any() or (sizes < 0).any() or (stops > len(self._postings.texts)).any():
+            raise self._damaged()
         scores, ends = np.zeros(len(self)), np.cumsum(sizes)
         # In blocks, since a long query may have many words, each in many texts.
         cuts = np.searchsorted(ends, np.arange(BLOCK, int(sizes.sum()), BLOCK))
         for block in np.split(np.arange(len(words)), np.unique(cuts)):
-            firsts = self._postings.starts[words[block]] - np.cumsum(sizes[block]) + sizes[block]
+            firsts = starts[block] - np.cumsum(sizes[block]) + sizes[block]
             entries = np.repeat(firsts, sizes[block]) + np.arange(int(sizes[block].sum()))
             texts, times = self._postings.texts[entries], self._postings.times[entries]
+            if len(texts) and not (0 <= texts.min() <= texts.max() < len(self) and times.min() > 0):
+                raise self._damaged()
             lengths = self._postings.lengths[texts] / query.mean_length
             values = np.repeat(weights[block], sizes[block]) * times / (times + K1 * (1 - B + B * lengths))
             np.add.at(scores, texts, values)
@@ -121,6 +142,22 @@ class BM25Search:
         rounded = np.round(scores[matches], DECIMALS)
         best = np.argsort(-rounded, kind="stable")[:k]
         return list(zip(matches[best].tolist(), rounded[best].tolist(), strict=True))
+
+    def _damaged(self) -> ArtifactError:
+        return ArtifactError(f"{self._folder}: names texts that do not exist; run: udr index verify")
+
+
+def _check(words: object, arrays: Sequence[NDArray[Any]]) -> None:
+    """Raise ``ValueError`` unless words and arrays fit together; positions are checked when they are read."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{_FILE} must be a list of words")
+    lengths, starts, texts, times = arrays
+    if [array.dtype.str for array in arrays] != ["<i4", "<i8", "<i4", "<i4"] or any(array.ndim > 1 for array in arrays):
+        raise ValueError("its arrays have other types or dimensions")
+    if len(set(words)) != len(words) or len(starts) != len(words) + 1 or len(texts) != len(times):
+        raise ValueError(f"{_FILE} and its arrays have different sizes")
+    if (len(lengths) and lengths.min() < 0) or (words and not lengths.any()):
+        raise ValueError("its texts have no lengths")
 
 
 def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:

@@ -1,6 +1,8 @@
 """Faiss on CPUs: the only file that knows faiss' memory layout, metric, results and index files."""
 
 import os
+import struct
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +21,12 @@ with optional_import("faiss", "cpu"):
 
 BLOCK = 65_536
 """Vectors converted, or added to an index, at once."""
+
+_HEAD = struct.Struct("<4xiq")
+"""The start of every index file: four letters for its type, then the dimension and the number of vectors."""
+
+_LIMITED = threading.Lock()
+"""Held while faiss' limits, which are global, are those of one file."""
 
 
 class FaissSearch(ExactProposals):
@@ -89,13 +97,39 @@ def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401
         raise ConfigError(f"faiss does not take the search parameters {parameters!r}: {reason(error)}") from error
 
 
-def open_index(path: Path, kind: str, *, mapped: bool = True) -> Any:  # noqa: ANN401
-    """Open a faiss index of a kind, memory-mapped as far as possible, or read; ``ArtifactError`` if it is damaged."""
+def open_index(path: Path, kind: str, shape: tuple[int, ...], *, mapped: bool = True) -> Any:  # noqa: ANN401
+    """Open a faiss index of a kind over [num_vectors, dimension] vectors, memory-mapped as far as possible, or read.
+
+    Raises:
+        ArtifactError: it is damaged, or over other vectors.
+    """
     mapping = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in kind else faiss.IO_FLAG_MMAP_IFC
     try:
-        return faiss.read_index(str(path), mapping if mapped else 0)
-    except RuntimeError as error:
+        with path.open("rb") as stream:
+            head, size = stream.read(_HEAD.size), path.stat().st_size
+        dimension, count = _HEAD.unpack(head)
+        if (count, dimension) != shape:
+            raise ArtifactError(
+                f"{path}: has {count} vectors of {dimension} numbers, but its partition has {shape[0]} of {shape[1]}; "
+                "run: udr index verify"
+            )
+        with _LIMITED, _limits(size):
+            return faiss.read_index(str(path), mapping if mapped else 0)
+    except (OSError, RuntimeError, MemoryError, struct.error) as error:
         raise ArtifactError(f"{path}: cannot be read ({reason(error)}); run: udr index verify") from error
+
+
+@contextmanager
+def _limits(size: int) -> Iterator[None]:
+    """Keep faiss from allocating more for an array, or repeating a step more often, than a file has bytes."""
+    before = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    try:
+        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_loop_limit(size)
+        yield
+    finally:
+        faiss.set_deserialization_vector_byte_limit(before[0])
+        faiss.set_deserialization_loop_limit(before[1])
 
 
 def empty_index(kind: str, dimension: int) -> Any:  # noqa: ANN401

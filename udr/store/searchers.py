@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from udr.errors import ArtifactError, ConfigError
+from udr.errors import ConfigError
 from udr.search import BM25Search, ExactProposals, RankedProposals, Searcher
 from udr.store.manifest import FLAT
 from udr.store.search_settings import SearchSettings, read_settings
@@ -72,13 +72,7 @@ def open_searcher(
         return ExactProposals(float16_proposer(vectors), vectors, longest)
     if kind == FLAT:
         return FaissSearch(vectors, longest)
-    path = version.path / index_path(task)
-    index = open_index(path, kind)
-    if (index.ntotal, index.d) != vectors.shape:
-        raise ArtifactError(
-            f"{path}: has {index.ntotal} vectors of {index.d} numbers, but its partition has {len(vectors)} of "
-            f"{vectors.shape[1]}; run: udr index verify"
-        )
+    index = open_index(version.path / index_path(task), kind, vectors.shape)
     set_parameters(index, settings.parameters)
     return RankedProposals(proposer(index), vectors, FaissSearch(vectors, longest), settings.oversample)
 
@@ -93,7 +87,7 @@ def _on_gpu(version: IndexVersion, task: str, settings: SearchSettings, gpu: "Fa
         if not fp16:
             return ExactProposals(propose, vectors, longest, MOST, exact)
         return RankedProposals(propose, vectors, exact, _GPU_OVERSAMPLE, MOST)
-    index = open_index(version.path / index_path(task), kind, mapped=False)
+    index = open_index(version.path / index_path(task), kind, vectors.shape, mapped=False)
     propose, most = gpu.index(index, settings.parameters, fp16=fp16)
     return RankedProposals(propose, vectors, exact, settings.oversample, most)
 

@@ -59,8 +59,8 @@ def test_a_saved_index_gives_the_same_results(tmp_path: Path, texts: list[str]) 
     with pytest.raises(ArtifactError, match=rf"bm25: holds {size} texts, expected 4; run: udr index verify"):
         BM25Search.load(folder, 4)
     (folder / "words.json").write_bytes(b"{")
-    for damaged in (folder, tmp_path / "none"):
-        with pytest.raises(ArtifactError, match=f"{damaged.name}: cannot be read"):
+    for damaged, name in ((folder, "bm25"), (tmp_path / "none", "none/lengths.npy")):
+        with pytest.raises(ArtifactError, match=f"{name}: cannot be read"):
             BM25Search.load(damaged, size)
 
 
