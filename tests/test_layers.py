@@ -37,7 +37,7 @@ ADAPTERS = {
     "sacrebleu": "udr_training.evaluation.metrics",
     "safetensors": "udr_training.",
     "sentence_transformers": "udr.models.encoder udr_training.",
-    "sqlite3": "udr.store.demonstrations udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store",
+    "sqlite3": "udr.store. udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store",
     "starlette": "udr_service.",
     "tiktoken": "udr.models.tiktoken_tokenizer",
     "tiktoken_ext": "udr.models.tiktoken_tokenizer",

@@ -57,7 +57,7 @@ class DataError(UdrError):
         self, message: str, *, path: Path | None = None, line: int | None = None, field: str | None = None
     ) -> None:
         location = ":".join(str(part) for part in (path, line) if part is not None)
-        key = f"field {field!r}" if field is not None else ""
+        key = f"field {field[:80]!r}" if field is not None else ""
         super().__init__(": ".join(filter(None, (location, key, message))))
         self.path, self.line, self.field = path, line, field
 

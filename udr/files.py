@@ -1,5 +1,6 @@
 """Files: written completely or not at all, and synced to disk; folders locked; text that people wrote."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -7,10 +8,11 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +23,8 @@ from udr.types import Json
 _DAY = 24 * 60 * 60
 _POLL_SECONDS = 0.05
 _LFS = b"version https://git-lfs.github.com/spec/"
+_LARGEST_TOML = 4 * 1024 * 1024
+_DEEPEST_TOML = 32
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
@@ -177,6 +181,19 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
         yield
 
 
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return the content of a file of at most ``most`` bytes; ``OSError`` if it has more, or is not a regular file."""
+    # Opening a pipe would wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"Larger than {most} bytes", str(path))
+    return data
+
+
 def read_text(path: Path) -> str:
     """Return the content of a text file that a person wrote: UTF-8, with or without a byte order mark.
 
@@ -192,11 +209,31 @@ def read_text(path: Path) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the keys of a TOML file; raises as ``read_text``, and if it is not TOML."""
+    """Return the keys of a TOML file; raises as ``read_text`` and ``parse_toml``, and if it is too large."""
+    if (size := path.stat().st_size) > _LARGEST_TOML:
+        raise DataError(f"has {size} bytes; a TOML file may have at most {_LARGEST_TOML}", path=path)
+    return parse_toml(read_text(path), path)
+
+
+def parse_toml(text: str, path: Path | None = None) -> dict[str, Any]:
+    """Return the keys that a text in TOML defines; ``DataError`` if it is not TOML, or nested too deeply."""
     try:
-        return tomllib.loads(read_text(path))
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits is a plain ValueError.
         raise DataError(f"not TOML: {error}", path=path) from error
+    layer: list[object] = [values]
+    for _ in range(_DEEPEST_TOML):
+        layer = [inner for value in layer for inner in _inside(value)]
+    if layer:
+        raise DataError(f"nested more than {_DEEPEST_TOML} levels deep", path=path)
+    return values
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 LFS = "is a Git LFS pointer, not the file itself; run: git lfs pull"

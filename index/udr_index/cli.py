@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import Fp16, command_group, names_of, print_json, print_text
+from udr.cli import AllowHub, Fp16, command_group, names_of, print_json, print_text
 from udr.errors import VerificationError, naming
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
@@ -80,6 +80,7 @@ def verify(
     sample: Annotated[
         int, typer.Option(help="Rows per task to encode again; 0 compares checksums only.", min=0, metavar="N")
     ] = 16,
+    allow_hub: AllowHub = False,
     as_json: _Json = False,
 ) -> None:
     """Compare every file with its checksum, and a sample of the vectors with the encoder's output.
@@ -92,11 +93,12 @@ def verify(
     # Rows and vectors of damaged files are not worth comparing.
     if sample and not findings:
         from udr.models import SentenceEncoder
-        from udr.store import open_version
+        from udr.store import encoder_name, open_version
         from udr_index.versions import compare_vectors
 
         version = open_version(index)
-        findings = list(compare_vectors(version, SentenceEncoder.load(version.model), sample))
+        encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub))
+        findings = list(compare_vectors(version, encoder, sample))
     if as_json:
         print_json({"whole": not findings, "findings": [asdict(finding) for finding in findings]})
     else:
@@ -118,6 +120,7 @@ def bench(
         str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
     ] = None,
     fp16: Fp16 = False,
+    allow_hub: AllowHub = False,
     as_json: _Json = False,
 ) -> None:
     """Measure every partition, and store the fastest search settings that reach a recall.
@@ -125,11 +128,11 @@ def bench(
     If no settings reach it, the best ones are stored, and the exit status is 3.
     """
     from udr.models import SentenceEncoder
-    from udr.store import open_version
+    from udr.store import encoder_name, open_version
     from udr_index.bench import bench as run
 
     version = open_version(index)
-    encoder = SentenceEncoder.load(version.model, device=device)
+    encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
     low = []
     for measured in run(version, encoder, recall, k=k, queries=queries, device=device, fp16=fp16):
         if measured.recall < recall:

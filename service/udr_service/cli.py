@@ -1,5 +1,6 @@
 """The command ``udr serve``."""
 
+import faulthandler
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,10 @@ def serve(
     engine: Annotated[
         str | None, typer.Option(help="The engine that encodes queries: onnx, torch, torch-bf16 or torch-fp16.")
     ] = None,
+    allow_hub: Annotated[
+        bool | None,
+        typer.Option("--allow-hub", help="Load the encoder from the Hugging Face hub if the index names it there."),
+    ] = None,
     keys: Annotated[Path | None, typer.Option(help="The file of API keys; udr keys new makes one.")] = None,
     insecure_no_keys: Annotated[
         bool | None, typer.Option("--insecure-no-keys", help="Allow other machines without keys.")
@@ -35,6 +40,8 @@ def serve(
 ) -> None:
     """Serve an index over REST until Ctrl-C. Environment variables such as UDR_MAX_K=64 set these options and more."""
     settings = dict(locals())
+    # If C code crashes, its traceback goes to the standard error, which is open by now.
+    faulthandler.enable(2)
     # Imported here, so that no other command loads a web framework.
     try:
         from udr_service.server import run

@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     engine: str | None = None  # what encodes queries, see udr.models.Engine; None picks the best for the device
     # The model whose tokenizer counts prompt tokens, ideally the one that reads the prompts; None uses the encoder's.
     tokenizer: str | None = None
+    allow_hub: bool = False  # load the encoder from the Hugging Face hub if the index names it there
     keys: Path | None = None  # the file of API keys; None serves without keys, and this machine only
     insecure_no_keys: bool = False  # serve other machines without keys
     # Origins whose pages may call the service from a browser, separated by commas.
@@ -86,6 +87,7 @@ class Settings(BaseSettings):
     client_queue_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # the share of the queue that may be one client's
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
+    scrub_seconds: SecondsOrZero = 1.0  # how often to look whether the served files are whole; 0 never looks
     linger_seconds: SecondsOrZero = 0.0  # how long to keep answering, while not ready, after the signal to stop
     drain_seconds: Positive = 10  # how long requests in flight may take after that
 

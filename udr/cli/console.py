@@ -16,6 +16,11 @@ from udr.types import Json
 Fp16 = Annotated[bool, typer.Option("--fp16", help="On a GPU, keep flat partitions as float16, in half the memory.")]
 """An option of every command that searches on a device."""
 
+AllowHub = Annotated[
+    bool, typer.Option("--allow-hub", help="Load the encoder from the Hugging Face hub if the index names it there.")
+]
+"""An option of every command that loads the encoder of an index."""
+
 
 def command_group(help: str) -> typer.Typer:
     """Return an empty group of commands with plain help and plain errors."""

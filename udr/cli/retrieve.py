@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option, echo
 
-from udr.cli.console import Fp16, expand_options, print_json, print_text
+from udr.cli.console import AllowHub, Fp16, expand_options, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
 from udr.retrieval import DEFAULT_K, Decision, Mode, SelectionOptions
@@ -38,6 +38,7 @@ class Query:
         int, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
     ] = DEFAULT_K
     device: Annotated[str | None, Option(help="The device for the encoder and the search: cpu, cuda, ...")] = None
+    allow_hub: AllowHub = False
 
     def __post_init__(self) -> None:
         if self.url is None and not self.index:
@@ -76,7 +77,7 @@ class Query:
         else:
             from udr.retrieval import Retriever
 
-            with Retriever.open(self.index, device=self.device, fp16=fp16) as retriever:
+            with Retriever.open(self.index, device=self.device, fp16=fp16, allow_hub=self.allow_hub) as retriever:
                 yield retriever
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
+from udr.data.keys import shown
 from udr.errors import DataError, optional_import, reason
 from udr.files import LFS, lfs_pointer
 
@@ -21,6 +22,9 @@ KEYS = ("id", "input", "target", "choices", "references", "metadata")
 
 Records = Iterator[tuple[int, Mapping[str, object] | DataError]]
 """Line numbers, from 1, with the record there or its error."""
+
+LONGEST_LINE = 64 * 1024 * 1024
+"""The longest line in bytes; a file without line ends would be read into memory whole."""
 
 _DELIMITERS = ",;\t"
 # The limit of Python's csv module is 128 KB, less than some contexts. It has no other place than this global one.
@@ -69,7 +73,7 @@ def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return a JSON object from its pairs; ``ValueError`` if a key occurs twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError(f"an object has a duplicate key, among {', '.join(repr(key) for key, _ in pairs)}")
+        raise ValueError(f"an object has a duplicate key, among {', '.join(shown(key) for key, _ in pairs[:8])}")
     return values
 
 
@@ -81,7 +85,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str | DataError]]:
     """Yield the numbered lines of a UTF-8 file with their ends: a line feed, a carriage return, or both."""
     line = 0
     with path.open("rb") as file:
-        for block in file:
+        while block := file.readline(LONGEST_LINE + 1):
+            if len(block) > LONGEST_LINE:
+                raise DataError(f"is longer than {LONGEST_LINE} bytes without a line feed", path=path, line=line + 1)
             # Of bytes, unlike of text, these are the only ends of a line.
             for raw in block.splitlines(keepends=True):
                 line += 1
@@ -101,7 +107,7 @@ def _csv(path: Path) -> Records:
         if not header:
             raise DataError("is empty; the first line must hold the column names", path=path)
         if len(set(header)) < len(header):
-            raise DataError(f"two columns have the same name: {header}", path=path, line=1)
+            raise DataError(f"two columns have the same name: {shown(header)}", path=path, line=1)
         if "target" not in header:
             found = f"has no column 'target'; found {', '.join(map(repr, header))}"
             raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=1)

@@ -1,12 +1,11 @@
 """Rows of a task, read from JSONL, CSV or Parquet and validated one by one."""
 
 import json
-import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from udr.data.keys import Keys
+from udr.data.keys import Keys, shown
 from udr.data.records import KEYS, records
 from udr.data.task import Kind, Task
 from udr.errors import DataError
@@ -85,20 +84,20 @@ def parse_row(task: Task, values: Mapping[str, object], path: Path | None = None
 
 def _check_target(keys: Keys, task: Task, target: str, choices: tuple[str, ...]) -> None:
     if task.kind is Kind.CLASSIFICATION and target not in task.labels:
-        raise keys.error("target", f"{target!r} is not one of the labels {', '.join(task.labels)}")
+        raise keys.error("target", f"{shown(target)} is not one of the labels {', '.join(task.labels)}")
     if task.kind is Kind.MULTIPLE_CHOICE:
         keys.check_distinct("choices", choices)
         if target not in choices:
-            raise keys.error("target", f"{target!r} is not one of the choices {list(choices)}")
+            raise keys.error("target", f"{shown(target)} is not one of the choices {shown(list(choices))}")
 
 
 def _input(keys: Keys, task: Task, choices: tuple[str, ...]) -> Mapping[str, Value]:
     fields = keys.values.get("input")
     if not isinstance(fields, Mapping):
-        raise keys.error("input", f"must be an object of fields, found {fields!r}")
+        raise keys.error("input", f"must be an object of fields, found {shown(fields)}")
     for name, value in fields.items():
         if not is_value(value):
-            raise keys.error(f"input.{name}", f"must be {VALUES}, found {reprlib.repr(value)}")
+            raise keys.error(f"input.{name}", f"must be {VALUES}, found {shown(value)}")
         if name not in task.fields and f"{{{name}}}" in task.input.source:
             raise keys.error(
                 f"input.{name}", "is not a name that a template can use; rename it, with a letter and no quotes"
@@ -122,4 +121,4 @@ def _metadata(keys: Keys) -> Mapping[str, Json]:
             return cast("Mapping[str, Json]", metadata)
     except (TypeError, ValueError, RecursionError):
         pass
-    raise keys.error("metadata", f"must be a JSON object, found {reprlib.repr(metadata)}")
+    raise keys.error("metadata", f"must be a JSON object, found {shown(metadata)}")

@@ -6,7 +6,7 @@ from .encoder_backends import (
 )
 from .hub import (
     DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, PACKAGE as PACKAGE, cache_folder as cache_folder,
-    fingerprint as fingerprint, is_local as is_local, locate as locate,
+    fingerprint as fingerprint, is_hub_name as is_hub_name, is_local as is_local, locate as locate,
 )
 from .onnx_encoder import OnnxEncoder as OnnxEncoder, VERSION as VERSION
 from .probe_texts import PROBES as PROBES, agreement as agreement

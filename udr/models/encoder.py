@@ -94,7 +94,9 @@ class SentenceEncoder:
         device = best_device(device)
         try:
             # Explicit even for float32: the default is the precision of the saved weights.
-            model = SentenceTransformer(str(path), device=device, model_kwargs={"dtype": getattr(torch, dtype)})
+            model = SentenceTransformer(
+                str(path), device=device, model_kwargs={"dtype": getattr(torch, dtype)}, trust_remote_code=False
+            )
         except Exception as error:
             # Each library has its own errors: truncated weights, an unknown device, an invalid configuration, ...
             raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason(error)}") from error

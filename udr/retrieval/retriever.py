@@ -19,7 +19,16 @@ from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
 from udr.search import Searcher, Vectors
-from udr.store import IndexVersion, open_lexical, open_searchers, open_version, read_manifest, refuse_damage
+from udr.store import (
+    FileStamp,
+    IndexVersion,
+    encoder_name,
+    open_lexical,
+    open_searchers,
+    open_version,
+    read_manifest,
+    refuse_damage,
+)
 from udr.types import Fields, Role, Row
 
 _SCALES: Mapping[str, Scale] = {"bm25": "bm25", "hybrid": "reciprocal_ranks"}
@@ -41,6 +50,7 @@ class Retriever(DemonstrationSource):
         tasks: the tasks, by name.
         families: the task families, by name.
         sizes: how many demonstrations each task has.
+        files: the size and checksum of each file of the version, by its path there.
         max_characters: the maximum length of a query's formatted input.
 
     Raises:
@@ -54,17 +64,19 @@ class Retriever(DemonstrationSource):
         self.path = version.path
         self.index_version = manifest.version
         self.model = manifest.encoder.name
-        self.tokenizer = version.model
+        # The encoder's own name is the caller's, unlike the manifest's.
+        self.tokenizer = version.model if version.has_model else encoder.name
         self.tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
         self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
+        self.files: Mapping[str, FileStamp] = MappingProxyType(dict(manifest.files))
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
         self._partitions = Partitions(self.tasks, searchers, open_lexical(version), version.demonstrations())
         # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()
         self._process = os.getpid()
-        self._reopen: tuple[Path, str | None, bool] | None = None
+        self._reopen: tuple[Path, str | None, bool, bool] | None = None
 
     @classmethod
     def open(
@@ -75,6 +87,7 @@ class Retriever(DemonstrationSource):
         encoder: Encoder | None = None,
         fp16: bool = False,
         verify: bool = True,
+        allow_hub: bool = False,
     ) -> Self:
         """Open the current version of an index.
 
@@ -85,6 +98,7 @@ class Retriever(DemonstrationSource):
             encoder: a loaded encoder; None loads the one that built the index.
             fp16: search flat partitions on a GPU in half the memory.
             verify: check every file's checksum first, about a second per gigabyte; False checks only sizes.
+            allow_hub: load the encoder from the Hugging Face hub if the index names it there; see ``docs/trust.md``.
 
         Raises:
             ArtifactError: there is no index, or it has another format, wording or encoder.
@@ -92,7 +106,9 @@ class Retriever(DemonstrationSource):
             ModelError: the index's encoder cannot be loaded.
             MissingExtraError: faiss or sentence-transformers is not installed.
         """
-        return cls.of_version(open_version(Path(path)), device=device, encoder=encoder, fp16=fp16, verify=verify)
+        return cls.of_version(
+            open_version(Path(path)), device=device, encoder=encoder, fp16=fp16, verify=verify, allow_hub=allow_hub
+        )
 
     @classmethod
     def of_version(
@@ -103,13 +119,17 @@ class Retriever(DemonstrationSource):
         encoder: Encoder | None = None,
         fp16: bool = False,
         verify: bool = True,
+        allow_hub: bool = False,
     ) -> Self:
         """Open a version of an index, whether current or not; see ``open``."""
         if verify:
             refuse_damage(version.path)
-        loaded = SentenceEncoder.load(version.model, device=device) if encoder is None else encoder
+        if encoder is None:
+            loaded: Encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
+        else:
+            loaded = encoder
         retriever = cls(version, loaded, open_searchers(version, device, fp16=fp16))
-        retriever._reopen = (version.path.resolve(), device, fp16) if encoder is None else None
+        retriever._reopen = (version.path.resolve(), device, fp16, allow_hub) if encoder is None else None
         return retriever
 
     def retrieve(
@@ -269,7 +289,7 @@ class Retriever(DemonstrationSource):
     def __copy__(self) -> Self:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., "Retriever"], tuple[Path, str | None, bool]]:
+    def __reduce__(self) -> tuple[Callable[..., "Retriever"], tuple[Path, str | None, bool, bool]]:
         if self._reopen is None:
             raise TypeError(
                 "a Retriever whose encoder was given to it cannot be pickled; open the index where it is used"
@@ -283,6 +303,6 @@ class Retriever(DemonstrationSource):
         self.close()
 
 
-def _reopened(path: Path, device: str | None, fp16: bool) -> Retriever:
+def _reopened(path: Path, device: str | None, fp16: bool, allow_hub: bool) -> Retriever:
     version = IndexVersion(path, read_manifest(path))
-    return Retriever.of_version(version, device=device, fp16=fp16, verify=False)
+    return Retriever.of_version(version, device=device, fp16=fp16, verify=False, allow_hub=allow_hub)

@@ -1,17 +1,22 @@
 from . import version as version
 from .demonstrations import (
-    DemonstrationTable as DemonstrationTable, SCHEMA as SCHEMA, read_only_uri as read_only_uri, record as record,
+    DemonstrationTable as DemonstrationTable, SCHEMA as SCHEMA, record as record,
 )
 from .manifest import (
     DTYPES as DTYPES, Dtype as Dtype, EncoderStamp as EncoderStamp, FLAT as FLAT, FORMAT as FORMAT,
     FileStamp as FileStamp, Manifest as Manifest, Partition as Partition, TokenizerStamp as TokenizerStamp,
     parse_manifest as parse_manifest, seal as seal,
 )
+from .own_encoder import encoder_name as encoder_name, refuse_pickles as refuse_pickles
 from .search_settings import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, write_settings as write_settings,
 )
 from .searchers import open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers
+from .sqlite_file import (
+    bounded as bounded, check_schema as check_schema, distrust as distrust, open_read_only as open_read_only,
+    read_only_uri as read_only_uri,
+)
 from .verification import (
     Finding as Finding, LEFTOVER as LEFTOVER, refuse_damage as refuse_damage, verify as verify,
     verify_version as verify_version,

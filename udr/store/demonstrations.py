@@ -10,7 +10,8 @@ from typing import Any
 
 from udr.data import Task, copy_key, row_text, text_key
 from udr.errors import ArtifactError
-from udr.types import Row, TokenCount
+from udr.store.sqlite_file import bounded, open_read_only
+from udr.types import Row, TokenCount, is_value
 
 # A row is JSON in the order of its own keys, so that it round-trips. `copy_key` finds rows whose input is a copy of a
 # query's without reading them, `text_key` rows that are the same to an encoder.
@@ -41,16 +42,11 @@ def record(task: Task, row: Row, text: str) -> tuple[str, str, bytes, bytes, str
     return task.name, row.id, copy_key(task, row.input, row.choices), text_key(text), row_text(row)
 
 
-def read_only_uri(path: Path) -> str:
-    """Return the URI by which SQLite opens an immutable file without locking it, even on a read-only disk."""
-    return f"{path.resolve().as_uri()}?mode=ro&immutable=1"
-
-
 class DemonstrationTable:
     """Reads the rows of an index version; thread-safe. Its methods return rows in the order of the positions given.
 
     Args:
-        path: a file with the tables of ``SCHEMA``.
+        path: a file with the tables of ``SCHEMA``, and nothing else.
         tokenizer: the fingerprint of the tokenizer whose counts it has; None if it has none.
         span: how many rows to read at once when reading all.
 
@@ -62,7 +58,7 @@ class DemonstrationTable:
         self._path, self._tokenizer, self._span_size = path, tokenizer, span
         self._lock = threading.Lock()
         try:
-            self._connection = sqlite3.connect(read_only_uri(path), uri=True, check_same_thread=False)
+            self._connection = open_read_only(path, SCHEMA)
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
@@ -72,15 +68,12 @@ class DemonstrationTable:
 
     def rows(self, task: str, positions: Sequence[int]) -> list[Row]:
         """Return the rows at these positions."""
-        return [_row(text) for (text,) in self._at("row", task, positions)]
+        return [self._row(text) for (text,) in self._at("row", task, positions)]
 
     def counted_rows(self, task: str, positions: Sequence[int]) -> list[tuple[Row, TokenCount | None]]:
         """Return the rows at these positions, each with its token count, if known."""
-        tokenizer = self._tokenizer
-        return [
-            (_row(text), None if tokenizer is None or count is None else TokenCount(tokenizer=tokenizer, count=count))
-            for text, count in self._at(f"row, ({_COUNT})", task, positions)
-        ]
+        values = self._at(f"row, ({_COUNT})", task, positions)
+        return [(self._row(text), self._token_count(count)) for text, count in values]
 
     def token_counts(self, task: str, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Return the token counts of a task's rows with these text keys, as far as known."""
@@ -91,7 +84,7 @@ class DemonstrationTable:
     def row(self, task: str, id: str) -> Row | None:
         """Return the row with that id, or None."""
         row = self._first("SELECT row FROM demonstrations WHERE task = ? AND id = ?", task, id)
-        return _row(row[0]) if row else None
+        return self._row(row[0]) if row else None
 
     def copies(self, task: str, keys: Iterable[bytes]) -> dict[int, str]:
         """Return the ids of the rows whose input has one of these copy keys, by position."""
@@ -109,7 +102,10 @@ class DemonstrationTable:
 
     def text_keys(self, task: str, start: int, stop: int) -> list[bytes]:
         """Return the text keys of the rows at positions ``start`` to ``stop``, exclusive."""
-        return [bytes(key) for key in self._span("text_key", task, start, stop)]
+        keys = self._span("text_key", task, start, stop)
+        if not all(isinstance(key, bytes) for key in keys):
+            raise self._invalid("a key is not a blob")
+        return keys
 
     def first(self, key: bytes, task: str | None = None) -> tuple[str, int] | None:
         """Return the task and position of the first row with this text key, of one task or of all, or None."""
@@ -123,7 +119,10 @@ class DemonstrationTable:
     def targets(self, task: str) -> list[str]:
         """Return the targets of all rows of a task."""
         # For one path, SQLite returns the text itself, up to the first NUL in it; for several, JSON.
-        return [json.loads(values)[0] for values in self._values("json_extract(row, '$.target', '$.id')", task)]
+        targets = [json.loads(values)[0] for values in self._values("json_extract(row, '$.target', '$.id')", task)]
+        if not all(isinstance(target, str) for target in targets):
+            raise self._invalid("a target is not a text")
+        return targets
 
     def lines(self, task: str) -> Iterator[bytes]:
         """Yield the rows of a task as JSON lines, for hashing."""
@@ -131,7 +130,7 @@ class DemonstrationTable:
 
     def every(self, task: str) -> Iterator[Row]:
         """Yield the rows of a task."""
-        return (_row(text) for text in self._values("row", task))
+        return (self._row(text) for text in self._values("row", task))
 
     def close(self) -> None:
         """Close the file; the table cannot be used afterwards."""
@@ -158,24 +157,39 @@ class DemonstrationTable:
         try:
             return [rows[position] for position in wanted]
         except KeyError as error:
-            problem = f"task {task!r} has no row at position {error}"
-            raise ArtifactError(f"{self._path}: {problem}; run: udr index verify") from error
+            raise self._invalid(f"task {task!r} has no row at position {error}") from error
 
     def _first(self, query: str, *values: str | bytes) -> tuple[Any, ...] | None:
         return next(iter(self._select(query, *values)), None)
 
     def _select(self, query: str, *values: str | bytes | int) -> list[tuple[Any, ...]]:
         try:
-            with self._lock:
+            with self._lock, bounded(self._connection):
                 return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise self._broken(error) from error
 
+    def _row(self, text: str) -> Row:
+        try:
+            keys = json.loads(text)
+            choices, references = (tuple(keys.pop(name, ())) for name in ("choices", "references"))
+            row = Row(**keys, choices=choices, references=references)
+            texts = all(isinstance(text, str) for text in (row.id, row.target, *choices, *references))
+            if not texts or not all(map(is_value, row.input.values())) or not isinstance(row.metadata, dict):
+                raise TypeError("a key has another type")
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise self._invalid(f"a row is not as udr writes it ({type(error).__name__})") from error
+        return row
+
+    def _token_count(self, count: int | None) -> TokenCount | None:
+        if self._tokenizer is None or count is None:
+            return None
+        if not isinstance(count, int) or count < 0:
+            raise self._invalid("a row's number of tokens is not a number")
+        return TokenCount(tokenizer=self._tokenizer, count=count)
+
+    def _invalid(self, problem: str) -> ArtifactError:
+        return ArtifactError(f"{self._path}: {problem}; run: udr index verify")
+
     def _broken(self, error: sqlite3.Error) -> ArtifactError:
-        return ArtifactError(f"{self._path}: cannot be read ({error}); run: udr index verify")
-
-
-def _row(text: str) -> Row:
-    keys = json.loads(text)
-    choices, references = (tuple(keys.pop(name, ())) for name in ("choices", "references"))
-    return Row(**keys, choices=choices, references=references)
+        return self._invalid(f"cannot be read ({error})")

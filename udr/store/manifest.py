@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
 from udr.data import Task, TaskFamily, parse_task
-from udr.errors import ArtifactError, DataError, VerificationError
+from udr.errors import ArtifactError, DataError, VerificationError, reason
 from udr.files import canonical_json
 from udr.models import Encoder
 from udr.search import LOWER, RULES
+from udr.store.manifest_check import check_manifest
 from udr.types import Json
 
 FORMAT = 4
@@ -169,21 +170,22 @@ def parse_manifest(data: bytes) -> Manifest:
         raise ArtifactError(f"{formats}; run: udr index build")
     try:
         return _manifest(keys)
-    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
-        raise ArtifactError(f"the manifest has a missing or invalid part: {error!r}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, DataError) as error:
+        problem = f"{error} is missing" if isinstance(error, KeyError) else reason(error)
+        raise ArtifactError(f"the manifest has a missing or invalid part: {problem[:400]}") from error
 
 
 def _rule(lexical: object) -> str | None:
     if lexical in (True, False):
         return LOWER if lexical else None
-    if lexical not in RULES:
+    if not isinstance(lexical, str) or lexical not in RULES:
         raise ValueError(f"BM25 words by an unknown rule {lexical!r}; use the version of udr that built the index")
-    return str(lexical)
+    return lexical
 
 
 def _manifest(keys: Mapping[str, Any]) -> Manifest:
     tokenizer = keys["tokenizer"]
-    return Manifest(
+    manifest = Manifest(
         version=keys["version"],
         encoder=EncoderStamp(**keys["encoder"]),
         tokenizer=None if tokenizer is None else TokenizerStamp(**tokenizer),
@@ -198,3 +200,5 @@ def _manifest(keys: Mapping[str, Any]) -> Manifest:
         },
         files={path: FileStamp(**stamp) for path, stamp in keys["files"].items()},
     )
+    check_manifest(manifest)
+    return manifest

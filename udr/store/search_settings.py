@@ -3,17 +3,24 @@
 It is measured after the build, so it has its own checksum instead of one in the manifest.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from udr.errors import VerificationError
-from udr.files import write_atomically
+from udr.files import read_bytes, write_atomically
+from udr.store.containment import refuse_outside, root_of
 from udr.store.manifest import FLAT, Manifest, seal, unseal
 
 SEARCH = "search.json"
 SEARCH_TEMPORARY = f".{SEARCH}.tmp"
 """The file while it is written; an interrupted write leaves it behind."""
+
+_LARGEST = 16 * 1024 * 1024
+_MOST_OVERSAMPLE = 65_536
+# faiss allocates by some of the numbers, such as efSearch.
+_PARAMETERS = re.compile(r"([A-Za-z_]{1,40}=\d{1,6}(\.\d{1,6})?(,(?=.)|$))*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,14 +52,24 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
         return {}
     path = folder / SEARCH
     try:
-        keys, intact = unseal(path.read_bytes())
-        settings = {name: SearchSettings(**keys["tasks"][name]) for name in tasks}
+        refuse_outside(path, root_of(folder))
+        keys, intact = unseal(read_bytes(path, _LARGEST))
+        settings = {name: _checked(SearchSettings(**keys["tasks"][name])) for name in tasks}
+        same = intact and keys["version"] == manifest.version and set(keys["tasks"]) == set(tasks)
     except OSError as error:
         raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise VerificationError(f"{path}: is altered: it lacks the settings of a partition") from error
-    if not intact or keys["version"] != manifest.version or set(keys["tasks"]) != set(tasks):
+        raise VerificationError(f"{path}: is altered: it lacks valid settings of a partition") from error
+    if not same:
         raise VerificationError(f"{path}: is altered, or belongs to another version; run: udr index bench")
+    return settings
+
+
+def _checked(settings: SearchSettings) -> SearchSettings:
+    if not isinstance(settings.parameters, str) or not _PARAMETERS.fullmatch(settings.parameters):
+        raise ValueError("parameters")
+    if not isinstance(settings.oversample, int) or not 1 <= settings.oversample <= _MOST_OVERSAMPLE:
+        raise ValueError("oversample")
     return settings
 
 

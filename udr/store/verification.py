@@ -7,6 +7,7 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
+from udr.store.containment import Contained
 from udr.store.manifest import FileStamp
 from udr.store.search_settings import SEARCH, SEARCH_TEMPORARY, approximate, read_settings
 from udr.store.version import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest
@@ -79,8 +80,9 @@ def _verify_version(folder: Path) -> Iterator[Finding]:
         read_settings(folder, manifest)
     except VerificationError as error:
         yield _finding(folder, SEARCH, error)
+    contained = Contained(folder)
     for name, stamp in manifest.files.items():
-        if problem := _problem(folder / name, stamp):
+        if problem := _problem(contained, folder, name, stamp):
             yield Finding(name, problem)
     own = {MANIFEST, SEARCH, SEARCH_TEMPORARY} if approximate(manifest) else {MANIFEST}
     for path in folder.rglob("*"):
@@ -89,14 +91,17 @@ def _verify_version(folder: Path) -> Iterator[Finding]:
             yield Finding(name, "does not belong to the version")
 
 
-def _problem(path: Path, stamp: FileStamp) -> str | None:
+def _problem(contained: Contained, folder: Path, name: str, stamp: FileStamp) -> str | None:
     try:
-        if not path.is_file():
+        state = contained.state(name)
+        if state is None:
             return "is missing"
-        size = path.stat().st_size
+        size = state.st_size
         if size < stamp.size:
             return f"is truncated: {size} bytes, the manifest says {stamp.size}"
-        digest = sha256(path)
+        digest = sha256(folder / name)
+    except VerificationError as error:
+        return str(error).removeprefix(f"{folder / name}: ")
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if digest == stamp.sha256:

@@ -14,15 +14,19 @@ A version contains::
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import ENCODER_WORDING
 from udr.errors import ArtifactError, VerificationError
-from udr.files import write_atomically
+from udr.files import read_bytes, write_atomically
+from udr.search import open_array
+from udr.store.containment import Contained, refuse_outside, root_of
 from udr.store.demonstrations import DemonstrationTable
 from udr.store.manifest import Manifest, parse_manifest
+from udr.store.manifest_check import vectors_fit
 
 CURRENT = "CURRENT"
 VERSIONS = "versions"
@@ -30,6 +34,8 @@ MANIFEST = "manifest.json"
 MODEL = "model"
 DEMONSTRATIONS = "demonstrations.sqlite"
 
+_LARGEST_CURRENT = 4096
+_LARGEST_MANIFEST = 64 * 1024 * 1024
 _CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
 
 
@@ -62,7 +68,8 @@ def read_current(root: Path) -> str:
     """
     path = root / CURRENT
     try:
-        content = path.read_bytes()
+        refuse_outside(path, root.resolve())
+        content = read_bytes(path, _LARGEST_CURRENT)
     except FileNotFoundError as error:
         remedy = f"run: udr index build TASKS --model M --out {root}"
         raise ArtifactError(f"{root}: no index here (no file {CURRENT}); {remedy}") from error
@@ -90,11 +97,12 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        manifest = parse_manifest(path.read_bytes())
+        refuse_outside(path, root_of(folder))
+        manifest = parse_manifest(read_bytes(path, _LARGEST_MANIFEST))
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); the version is incomplete") from error
     except ArtifactError as error:
-        raise type(error)(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     if manifest.version != folder.name:
         raise VerificationError(f"{path}: is of version {manifest.version}, but is in folder {folder.name}")
     return manifest
@@ -109,9 +117,13 @@ class IndexVersion:
 
     @property
     def model(self) -> str:
-        """The name to load the encoder by: its copy in the version, else the name given when the index was built."""
-        copied = any(path.startswith(f"{MODEL}/") for path in self.manifest.files)
-        return str(self.path / MODEL) if copied else self.manifest.encoder.name
+        """Its encoder: the copy in the version, else the name given when the index was built; see ``encoder_name``."""
+        return str(self.path / MODEL) if self.has_model else self.manifest.encoder.name
+
+    @property
+    def has_model(self) -> bool:
+        """Whether the version contains its encoder."""
+        return any(path.startswith(f"{MODEL}/") for path in self.manifest.files)
 
     def vectors(self, task: str) -> NDArray[np.floating]:
         """Return a task's vectors, [count, dimension] of the manifest's dtype, memory-mapped and read-only.
@@ -120,10 +132,7 @@ class IndexVersion:
             ArtifactError: the file is not an array, or has another shape or dtype.
         """
         path = self.path / vectors_path(task)
-        try:
-            vectors: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error}); run: udr index verify") from error
+        vectors = cast("NDArray[np.floating]", open_array(path))
         shape = (self.manifest.partitions[task].count, self.manifest.encoder.dimension)
         if vectors.shape != shape or vectors.dtype != self.manifest.dtype:
             raise ArtifactError(
@@ -150,11 +159,26 @@ def open_version(root: Path) -> IndexVersion:
     if manifest.wording != ENCODER_WORDING:
         wordings = f"was built with wording {manifest.wording}, but this udr has wording {ENCODER_WORDING}"
         raise ArtifactError(f"{folder}: {wordings}; run: udr index build")
+    contained = Contained(folder)
     for name, stamp in manifest.files.items():
         path = folder / name
-        if not path.is_file():
+        state = contained.state(name)
+        if state is None:
             raise VerificationError(f"{path}: is missing; run: udr index verify {root}")
-        if (size := path.stat().st_size) != stamp.size:
-            sizes = f"has {size} bytes, the manifest says {stamp.size}"
+        if state.st_size != stamp.size:
+            sizes = f"has {state.st_size} bytes, the manifest says {stamp.size}"
             raise VerificationError(f"{path}: {sizes}; run: udr index verify {root}")
+    _check_sizes(folder, manifest)
     return IndexVersion(folder, manifest)
+
+
+def _check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Refuse numbers of rows that the files, whose sizes are known to be true, cannot hold."""
+    for name, part in manifest.partitions.items():
+        stamp = manifest.files.get(vectors_path(name))
+        if stamp is None or not vectors_fit(manifest, name, stamp.size):
+            size = "is not listed" if stamp is None else f"has {stamp.size} bytes"
+            rows = f"{part.count} vectors of {manifest.encoder.dimension} numbers in {manifest.dtype}"
+            raise ArtifactError(f"{folder / MANIFEST}: says {rows}, but {vectors_path(name)} {size}; build it again")
+    if DEMONSTRATIONS not in manifest.files:
+        raise ArtifactError(f"{folder / MANIFEST}: lists no {DEMONSTRATIONS}; build it again")

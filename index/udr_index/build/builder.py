@@ -56,6 +56,9 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     collection = open_collection(config.tasks, config.names)
     if encoder is None:
         encoder = SentenceEncoder.load(config.model, device=config.device)
+    if hub.is_local(encoder.name):
+        # The version gets a copy of it.
+        store.refuse_pickles(hub.locate(encoder.name))
     tokenizer = _load_tokenizer(config, encoder)
     check_kind(config.kind, encoder.dimension)
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"

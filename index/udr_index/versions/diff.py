@@ -10,9 +10,22 @@ from pathlib import Path
 from typing import Literal
 
 from udr.errors import ArtifactError
-from udr.store import DEMONSTRATIONS, Manifest, read_manifest, read_only_uri, version_path
+from udr.store import (
+    DEMONSTRATIONS,
+    SCHEMA,
+    Manifest,
+    bounded,
+    check_schema,
+    open_read_only,
+    read_manifest,
+    read_only_uri,
+    version_path,
+)
 from udr.types import Json
 from udr_index.versions.catalog import find_version
+
+_SECONDS = 600.0
+"""The processor time in which two versions are compared."""
 
 Definition = Literal["same", "changed", "added", "removed"]
 
@@ -153,14 +166,16 @@ def diff_rows(old: Path, new: Path, tasks: Iterable[str], limit: int | None = No
         ArtifactError: a file is missing or has no such tables.
     """
     try:
-        with closing(sqlite3.connect(read_only_uri(old), uri=True)) as connection:
+        with closing(open_read_only(old, SCHEMA, attached=1)) as connection:
             connection.execute("ATTACH ? AS new", (read_only_uri(new),))
-            return {
-                task: RowsDiff(
-                    **{kind: _ids(connection.execute(query, (task,)), limit) for kind, query in _QUERIES.items()}
-                )
-                for task in tasks
-            }
+            check_schema(connection, SCHEMA, "new")
+            with bounded(connection, _SECONDS):
+                return {
+                    task: RowsDiff(
+                        **{kind: _ids(connection.execute(query, (task,)), limit) for kind, query in _QUERIES.items()}
+                    )
+                    for task in tasks
+                }
     except sqlite3.Error as error:
         raise ArtifactError(f"{old} and {new}: cannot be compared ({error}); run: udr index verify") from error
 

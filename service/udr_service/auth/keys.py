@@ -11,7 +11,6 @@ import json
 import os
 import re
 import secrets
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -21,7 +20,7 @@ from typing import Annotated, BinaryIO, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from udr.errors import ConfigError, DataError, system_error
-from udr.files import read_text, write_atomically
+from udr.files import parse_toml, read_text, write_atomically
 from udr_service.auth.access import Scope
 from udr_service.auth.grants import Allowance, Pools
 
@@ -119,9 +118,9 @@ class KeyRing(_Model):
             line = text.count("\n", 0, match.start()) + 1
             raise ConfigError(f"line {line} holds what seems to be a key; {_NEVER_PLAIN}")
         try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"is not TOML: {error}") from error
+            document = parse_toml(text)
+        except DataError as error:
+            raise ConfigError(f"is {error}") from error
         with _config_errors():
             return cls.model_validate(document)
 

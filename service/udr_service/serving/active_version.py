@@ -11,7 +11,7 @@ from typing import Protocol
 from udr.errors import ArtifactError
 from udr.models import TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
-from udr.store import IndexVersion, open_version, read_current, refuse_damage
+from udr.store import IndexVersion, encoder_name, open_version, read_current, refuse_damage
 from udr_service.errors import NotReadyError
 from udr_service.observability import Metrics
 from udr_service.serving.embedding_cache import CachingEncoder
@@ -77,7 +77,8 @@ class IndexSource:
             with suppress(ArtifactError):
                 version.manifest.encoder.check(self.encoder)
                 return self.encoder
-        loaded = load_encoder(version.model, self.settings.device, self.settings.engine)
+        name = encoder_name(version, allow_hub=self.settings.allow_hub)
+        loaded = load_encoder(name, self.settings.device, self.settings.engine)
         self.engine = engine_of(loaded)
         return CachingEncoder(loaded, self.settings.cache_size, metrics)
 

@@ -104,6 +104,7 @@ def test_rows_come_with_token_counts_in_one_query(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(sqlite3, "connect", traced)
     table = DemonstrationTable(tmp_path / "d", "fingerprint")
 
+    statements.clear()
     counted = table.counted_rows("questions", [3, 2, 0, 3])
 
     assert len(statements) == 1
@@ -142,7 +143,5 @@ def test_a_table_is_read_only_and_other_files_are_errors(tmp_path: Path) -> None
     (tmp_path / "junk").write_bytes(b"not a database, but long enough to look at" * 100)
     with pytest.raises(ArtifactError, match="no-file: cannot be read"):
         DemonstrationTable(tmp_path / "no-file")
-    table = DemonstrationTable(tmp_path / "junk")
     with pytest.raises(ArtifactError, match=r"junk: cannot be read \(file is not a database\)"):
-        table.row("questions", "1")
-    table.close()
+        DemonstrationTable(tmp_path / "junk")

@@ -1,0 +1,52 @@
+"""The encoder that an index names: found and compared with its fingerprint before anything of it is loaded."""
+
+from pathlib import Path
+
+from udr.errors import ArtifactError, ModelError
+from udr.models import PACKAGE, fingerprint, is_hub_name, locate
+from udr.store.version import IndexVersion
+
+_PICKLES = frozenset((".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth"))
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+
+
+def encoder_name(version: IndexVersion, *, allow_hub: bool = False) -> str:
+    """Return the name to load an index's encoder by.
+
+    A copy in the index and ``package:NAME`` may always be loaded. A name on the Hugging Face hub, which whoever made the
+    index chose, may be only if ``allow_hub``; a path outside the index never.
+
+    Raises:
+        ArtifactError: the name may not be loaded, or means an encoder that did not build the index.
+        ModelError: there is no such model, or the one in the index has its weights as a pickle.
+    """
+    name, own = version.model, version.has_model
+    if not own and not name.startswith(PACKAGE):
+        if not is_hub_name(name):
+            remedy = "build the index again, or open it in Python with encoder="
+            raise ArtifactError(f"{version.path}: names its encoder by the path {name!r}, outside the index; {remedy}")
+        if not allow_hub:
+            raise ArtifactError(
+                f"{version.path}: names its encoder on the Hugging Face hub, {name!r}; if you trust the index and that "
+                "model, pass --allow-hub (in Python, allow_hub=True)"
+            )
+    path = locate(name)
+    if own:
+        refuse_pickles(path)
+    stamp, found = version.manifest.encoder, fingerprint(path)
+    if found != stamp.fingerprint:
+        raise ArtifactError(
+            f"the index was built by encoder {stamp.name!r} with fingerprint {stamp.fingerprint}, but {name!r} has "
+            f"fingerprint {found}; use the encoder that built it, or run: udr index build"
+        )
+    return name
+
+
+def refuse_pickles(model: Path) -> None:
+    """Raise ``ModelError`` if a part of a model in a folder has its weights only as a pickle, which can run code."""
+    for path in sorted(model.rglob("*")):
+        if path.suffix in _PICKLES and not any((path.parent / name).is_file() for name in _WEIGHTS):
+            remedy = f"save them as {_WEIGHTS[0]} (save_pretrained does) and build the index again"
+            raise ModelError(
+                f"{path}: an index must not contain weights only as a pickle, which can run code; {remedy}"
+            )
