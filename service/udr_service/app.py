@@ -31,6 +31,7 @@ from udr_service.serving import (
     Preparer,
     Readiness,
     Reloader,
+    Scrubber,
     Service,
     Source,
     Worker,
@@ -127,11 +128,17 @@ def _allowance(settings: Settings) -> Allowance:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    reloading = asyncio.create_task(service.reloader.run(service.settings.watch_seconds))
+    scrubber = Scrubber(service.current, service.reloader, service.settings.scrub_seconds)
+    tasks = [
+        asyncio.create_task(service.reloader.run(service.settings.watch_seconds)),
+        asyncio.create_task(scrubber.run()),
+    ]
     yield
-    reloading.cancel()
-    with suppress(asyncio.CancelledError):
-        await reloading
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task
     service.worker.close()
     service.preparer.close()
     service.current.switch(None)

@@ -45,6 +45,10 @@ class MalformedRequestError(UdrError):
     """What a client sent is not HTTP."""
 
 
+class IndexDamagedError(NotReadyError):
+    """A file of the version that answers has been truncated or altered since it was opened."""
+
+
 class UnauthorizedError(AccessError):
     """The request has no API key, or an unknown one."""
 

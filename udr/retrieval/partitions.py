@@ -9,11 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Task, demonstration_text
+from udr.errors import ArtifactError
 from udr.retrieval.plan import Plan
 from udr.retrieval.ranking import Ranking, SearchResult
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import RetrievedDemonstration
-from udr.search import DECIMALS, BM25Search, Hit, Positions, Searcher, Vectors, fuse, nearest, order, weigh
+from udr.search import (
+    DECIMALS,
+    BM25Search,
+    Hit,
+    Positions,
+    Searcher,
+    Vectors,
+    fuse,
+    nearest,
+    order,
+    refuse_truncated,
+    weigh,
+)
 from udr.store import DemonstrationTable
 from udr.types import Row, TokenCount
 
@@ -121,6 +134,7 @@ class Partitions:
                 batches.setdefault((task, depths[number] + len(ids)), []).append(number)
         for (task, count), together in batches.items():
             if numbers := [number for number in together if not stopped[number]()]:
+                refuse_truncated(self.searchers[task].vectors)
                 queries = np.stack([vectors[number] for number in numbers])
                 positions, similarities = self.searchers[task].search(queries, count)
                 for row, number in enumerate(numbers):
@@ -164,6 +178,7 @@ class Partitions:
                 refuse_stopped(stopped)
                 excluded, positions = left_out[task], self._labels_of(task).positions(label)[None]
                 rows = self.searchers[task].vectors
+                refuse_truncated(rows)
                 (best,), (similarities,) = order(rows, vector[None], positions, depth + len(excluded))
                 ranking.add(task, best, similarities, excluded)
             hits += ranking.hits(self.table.ids)
@@ -180,7 +195,10 @@ class Partitions:
     def _labels_of(self, task: str) -> Labels:
         # Two threads may both read them, with the same result.
         if task not in self._labels:
-            self._labels[task] = Labels.of(self.table.targets(task))
+            targets, count = self.table.targets(task), len(self.searchers[task])
+            if len(targets) != count:
+                raise ArtifactError(f"task {task!r} has {len(targets)} rows and {count} vectors; run: udr index verify")
+            self._labels[task] = Labels.of(targets)
         return self._labels[task]
 
     def vectors(self, hits: Sequence[Hit]) -> NDArray[np.floating]:
@@ -191,6 +209,7 @@ class Partitions:
         for index, hit in enumerate(hits):
             rows.setdefault(hit.task, []).append(index)
         for task, indices in rows.items():
+            refuse_truncated(self.searchers[task].vectors)
             # In blocks, so that there is only one copy of all.
             for start in range(0, len(indices), _BLOCK):
                 block = indices[start : start + _BLOCK]
@@ -227,7 +246,13 @@ class Partitions:
             rank=rank,
             input=row.input,
             target=row.target,
-            text=demonstration_text(self.tasks[hit.task], row),
+            text=self._text(hit, row),
             metadata=row.metadata,
             tokens=tokens,
         )
+
+    def _text(self, hit: Hit, row: Row) -> str:
+        try:
+            return demonstration_text(self.tasks[hit.task], row)
+        except KeyError as error:
+            raise ArtifactError(f"row {hit.id!r} of task {hit.task!r} has no field {error}; build it again") from error

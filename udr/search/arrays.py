@@ -1,5 +1,6 @@
 """Arrays in files, memory-mapped: their headers are parsed, never evaluated, and nothing is allocated by them."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def refuse_truncated(array: NDArray[Any]) -> None:
     if not isinstance(array, np.memmap) or array.filename is None:
         return
     try:
-        size = Path(array.filename).stat().st_size
+        size = os.stat(array.filename).st_size
     except OSError:
         return
     if size < array.offset + array.nbytes:

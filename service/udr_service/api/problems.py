@@ -29,6 +29,7 @@ from udr_service.errors import (
     ForbiddenError,
     ForeignHostError,
     HeadTooLargeError,
+    IndexDamagedError,
     KTooLargeError,
     MalformedRequestError,
     NotReadyError,
@@ -80,6 +81,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     HeadTooLargeError: Kind(431, "head-too-large", "Request line and headers too large"),
     MalformedRequestError: Kind(400, "malformed-request", "Not an HTTP request"),
     NotReadyError: Kind(503, "not-ready", "The service is not ready", later=True),
+    IndexDamagedError: Kind(503, "index-damaged", "The index is damaged", later=True),
     DeadlineError: Kind(504, "deadline-exceeded", "Deadline exceeded"),
     Exception: Kind(500, "internal", "Internal error"),
 }

@@ -5,9 +5,11 @@ from .active_version import (
 from .clients import Client as Client, Clients as Clients
 from .embedding_cache import CachingEncoder as CachingEncoder
 from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult
+from .open_files import OpenFiles as OpenFiles
 from .preparer import Preparer as Preparer
 from .readiness import Readiness as Readiness
 from .reloader import Reloaded as Reloaded, Reloader as Reloader
+from .scrubber import Scrubber as Scrubber
 from .service import (
     Answer as Answer, INDEX_VERSION as INDEX_VERSION, Record as Record,
     RequestContext as RequestContext, Service as Service, record_of as record_of,

@@ -1,5 +1,6 @@
 """The active index version: how it is loaded, and how long it stays open after a switch."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,11 +12,14 @@ from typing import Protocol
 from udr.errors import ArtifactError
 from udr.models import TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
-from udr.store import IndexVersion, encoder_name, open_version, read_current, refuse_damage
-from udr_service.errors import NotReadyError
+from udr.store import MODEL, IndexVersion, encoder_name, open_version, read_current, refuse_damage
+from udr_service.errors import IndexDamagedError, NotReadyError
 from udr_service.observability import Metrics
 from udr_service.serving.embedding_cache import CachingEncoder
+from udr_service.serving.open_files import OpenFiles
 from udr_service.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +56,7 @@ class IndexSource:
     settings: Settings
     encoder: CachingEncoder | None = None
     engine: str | None = None
+    _encoder_files: OpenFiles | None = None  # of the encoder, if it came from an index
 
     def current(self) -> str:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
@@ -73,13 +78,16 @@ class IndexSource:
 
     def _encoder_of(self, version: IndexVersion, metrics: Metrics) -> CachingEncoder:
         """Return the encoder that made the version, reusing the loaded one if it did."""
-        if self.encoder is not None:
+        # The weights are mapped into memory, too.
+        if self.encoder is not None and (self._encoder_files is None or self._encoder_files.untouched()):
             with suppress(ArtifactError):
                 version.manifest.encoder.check(self.encoder)
                 return self.encoder
         name = encoder_name(version, allow_hub=self.settings.allow_hub)
         loaded = load_encoder(name, self.settings.device, self.settings.engine)
         self.engine = engine_of(loaded)
+        stamps = {name: stamp for name, stamp in version.manifest.files.items() if name.startswith(f"{MODEL}/")}
+        self._encoder_files = OpenFiles(version.path, stamps)
         return CachingEncoder(loaded, self.settings.cache_size, metrics)
 
 
@@ -90,12 +98,15 @@ class Current:
 
     Attributes:
         draining: the service is about to stop; it still answers, but is not ready.
+        damage: what is wrong with the files of the version that answers; None if nothing is known.
     """
 
     def __init__(self) -> None:
         self._active: ActiveVersion | None = None
         self._leases: Counter[ActiveVersion] = Counter()
         self.draining = False
+        self.damage: str | None = None
+        self._logged: ActiveVersion | None = None
 
     @property
     def version(self) -> str | None:
@@ -123,9 +134,33 @@ class Current:
             self._leases[active] -= 1
             self._close_unused(active)
 
+    @contextmanager
+    def answering(self) -> Iterator[ActiveVersion]:
+        """Lease the version that answers now, for a request.
+
+        Raises:
+            NotReadyError: no version is open yet.
+            IndexDamagedError: a file is damaged, or was found to be so by the request.
+        """
+        with self.lease() as active:
+            if self.damage is not None:
+                raise IndexDamagedError(f"the index is damaged: {self.damage}")
+            try:
+                yield active
+            except ArtifactError as error:
+                if self._logged is not active:
+                    self._logged = active
+                    _LOG.error("version %s cannot be read: %s", active.version, error)
+                raise IndexDamagedError("a file of the index cannot be read; the service's log says which") from error
+
+    def is_active(self, version: ActiveVersion) -> bool:
+        """Return whether this version answers now."""
+        return version is self._active
+
     def switch(self, active: ActiveVersion | None) -> None:
         """Answer from another version, or from none; the previous one closes after its last request."""
         previous, self._active = self._active, active
+        self.damage = None
         if previous is not None:
             self._close_unused(previous)
 

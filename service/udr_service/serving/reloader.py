@@ -172,7 +172,7 @@ class Reloader:
         if self._source is None:
             raise ReloadError("this service was started with an open index and cannot reload it")
         published, previous = await self._published(self._source), self._current.version
-        if published == previous:
+        if published == previous and self._current.damage is None:
             return Reloaded(published, previous)
         version = await asyncio.to_thread(self._source.load, self._metrics)
         try:

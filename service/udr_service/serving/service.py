@@ -120,7 +120,7 @@ class Service:
             VersionMismatchError: the request asks for another version.
         """
         record = record_of(request.scope)
-        with self.current.lease() as active:
+        with self.current.answering() as active:
             record.index_version = active.version
             expected = request.headers.get(INDEX_VERSION)
             if expected not in (None, active.version):

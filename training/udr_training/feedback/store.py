@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from udr.errors import FeedbackError
+from udr.store import check_schema, distrust
 from udr_training.feedback.packing import Likelihoods
 
 _SCHEMA = """
@@ -93,9 +94,11 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
         with self._errors():
             if read_only:
                 self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+                distrust(self._connection)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._connection = sqlite3.connect(path, timeout=_WAIT_SECONDS)
+                distrust(self._connection)
                 self._open()
                 with self._connection:
                     insert = "INSERT OR IGNORE INTO lm (fingerprint, dtype, wording) VALUES (?, ?, ?)"
@@ -134,6 +137,7 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
         version = self._value("PRAGMA user_version")
         if version != _FORMAT:
             raise FeedbackError(f"{self._path}: feedback of format {version}; this version of udr reads {_FORMAT}")
+        check_schema(self._connection, _SCHEMA)
         return True
 
     def _value(self, query: str, parameters: Sequence[object] = ()) -> int | None:

@@ -1,0 +1,71 @@
+"""The scrubber: finds out, at low priority, whether the files of the version that answers are still whole.
+
+Vectors are mapped into memory, so a file that is truncated or overwritten in place changes what is searched.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from udr.errors import UdrError
+from udr_service.errors import NotReadyError
+from udr_service.serving.active_version import ActiveVersion, Current
+from udr_service.serving.open_files import OpenFiles
+from udr_service.serving.reloader import Reloader
+
+_RETRY_SECONDS = 300.0
+
+_LOG = logging.getLogger(__name__)
+
+
+class Scrubber:
+    """Looks at the files of the version that answers, every few seconds.
+
+    While a file is damaged, requests get an ``IndexDamagedError``. Once the files or the published version change, the
+    index is opened again.
+    """
+
+    def __init__(self, current: Current, reloader: Reloader, seconds: float) -> None:
+        self._current, self._reloader, self._seconds = current, reloader, seconds
+        self._active: ActiveVersion | None = None
+        self._files: OpenFiles | None = None
+        self._tried: tuple[object, ...] = ()
+        self._next_try = 0.0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while self._seconds:
+            await asyncio.sleep(self._seconds)
+            try:
+                await self._look()
+            except Exception:
+                _LOG.exception("the files of the index cannot be checked; trying again")
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _look(self) -> None:
+        if self._current.damage is not None and self._files is not None:
+            await self._recover(self._files)
+            return
+        # A lease keeps the version open meanwhile.
+        with suppress(NotReadyError), self._current.lease() as active:
+            if active is not self._active or self._files is None:
+                opened = active.retriever
+                self._active = active
+                self._files = await asyncio.to_thread(OpenFiles, opened.path, opened.files)
+            problem = await asyncio.to_thread(self._files.look)
+            if problem is not None and self._current.is_active(active):
+                self._current.damage = f"{problem}; put the whole file back, or publish another version"
+                self._tried, self._next_try = (), 0.0
+                _LOG.error("version %s is damaged: %s", active.version, self._current.damage)
+
+    async def _recover(self, files: OpenFiles) -> None:
+        """Open the published version, if anything has changed since the last attempt, or after some minutes."""
+        states = await asyncio.to_thread(files.states)
+        if states == self._tried and time.monotonic() < self._next_try:
+            return
+        self._tried, self._next_try = states, time.monotonic() + _RETRY_SECONDS
+        # While it is still damaged, the reason is already known.
+        with suppress(UdrError):
+            reloaded = await self._reloader.load()
+            _LOG.warning("version %s is whole and answers", reloaded.version)

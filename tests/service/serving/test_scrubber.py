@@ -1,0 +1,136 @@
+"""A served file that is truncated or overwritten: the service says so, and answers again once it is whole."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.fakes import HashEncoder
+from tests.service.conftest import BODY, Source, served
+from tests.service.running import serving
+from tests.service.serving.test_reloader import until
+from udr.retrieval import Retriever
+from udr.store import open_version, read_current
+from udr_index.build import BuildConfig, build
+from udr_index.versions import publish
+from udr_service import Settings, create_app
+from udr_service.serving import OpenFiles
+
+NAMES = ["partitions/notes/vectors.npy", "demonstrations.sqlite", "partitions/notes/bm25/texts.npy"]
+
+
+@pytest.fixture
+def index(collection: Path, tmp_path: Path) -> Path:
+    build(BuildConfig(tasks=collection, out=tmp_path / "index", bm25=True), HashEncoder())
+    return tmp_path / "index"
+
+
+@pytest.fixture
+def client(index: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Source(index), Settings(scrub_seconds=0.02))) as client:
+        until(lambda: client.get("/readyz").is_success)
+        yield client
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, 100)
+
+
+def zero(path: Path) -> None:
+    with path.open("r+b") as stream:
+        stream.write(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize("damage", [truncate, zero])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_file_is_named_until_it_is_whole_again(
+    client: TestClient, index: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], name: str
+) -> None:
+    path = open_version(index).path / name
+    content = path.read_bytes()
+
+    damage(path)
+    until(lambda: name in client.get("/readyz").text)
+    for answer in (client.get("/readyz"), client.post("/v1/retrieve", json=BODY)):
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:udr:problem:index-damaged"
+        assert f"the index is damaged: {name}" in answer.json()["detail"]
+    time.sleep(0.1)
+    assert client.get("/livez").is_success
+    assert len([line for line in caplog.messages if "damaged" in line]) == 1
+
+    path.write_bytes(content)
+    until(lambda: client.get("/readyz").is_success)
+    assert client.post("/v1/retrieve", json=BODY).json()["demonstrations"]
+
+
+def test_another_version_takes_over(client: TestClient, index: Path, collection: Path) -> None:
+    damaged = read_current(index)
+    truncate(open_version(index).path / NAMES[0])
+    until(lambda: client.get("/readyz").status_code == 503)
+    build(BuildConfig(tasks=collection, out=index, pool=9), HashEncoder())
+    until(lambda: client.get("/readyz").is_success)
+    assert client.get("/v1/info").json()["index_version"] == read_current(index) != damaged
+
+
+def test_deleted_and_replaced_files_are_still_whole_for_the_service(client: TestClient, index: Path) -> None:
+    folder = open_version(index).path
+    (folder / NAMES[0]).unlink()
+    (folder / "replaced").write_bytes(b"other")
+    (folder / "replaced").rename(folder / NAMES[1])
+    time.sleep(0.1)
+    assert client.get("/readyz").is_success
+    assert client.post("/v1/retrieve", json=BODY).is_success
+
+
+@pytest.mark.parametrize(("name", "mode"), [(NAMES[0], "dense"), (NAMES[2], "bm25")])
+def test_a_search_never_reads_beyond_the_end_of_a_file(index: Path, name: str, mode: str) -> None:
+    with Retriever.open(index, encoder=HashEncoder()) as retriever, served(retriever, scrub_seconds=0) as client:
+        assert client.post("/v1/retrieve", json={**BODY, "mode": mode}).is_success
+        truncate(retriever.path / name)
+        answer = client.post("/v1/retrieve", json={**BODY, "mode": mode})
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:index-damaged")
+        assert str(index) not in answer.text
+
+
+def test_checksums_are_read_little_by_little_whatever_the_time_of_writing(index: Path) -> None:
+    version = open_version(index)
+    files = OpenFiles(version.path, version.manifest.files)
+    assert files.look() is None and files.untouched()
+    path = version.path / NAMES[0]
+    times = path.stat()
+    zero(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert files.look() == f"{NAMES[0]} is altered"
+    os.utime(path)
+    assert not files.untouched()
+
+
+def test_a_version_that_is_published_again_is_opened_again_only_if_it_was_damaged(
+    client: TestClient, index: Path
+) -> None:
+    publish(index, read_current(index))
+    answer = client.post("/v1/admin/reload").json()
+    assert answer["index_version"] == answer["previous"]
+
+
+def test_udr_serve_survives_a_truncated_file(tiny: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(tiny, tmp_path / "index"))
+    path = open_version(index).path / NAMES[0]
+    content = path.read_bytes()
+    with serving(str(index), UDR_SCRUB_SECONDS="0.1") as (process, address):
+        assert httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).is_success
+        truncate(path)
+        for _ in range(20):
+            answer = httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30)
+            assert answer.status_code == 503
+        until(lambda: NAMES[0] in httpx2.get(f"{address}/readyz", timeout=30).text)
+        assert process.poll() is None
+        path.write_bytes(content)
+        until(lambda: httpx2.get(f"{address}/readyz", timeout=30).is_success)
+        assert httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).is_success
