@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -23,8 +24,11 @@ from udr.types import Json
 _DAY = 24 * 60 * 60
 _POLL_SECONDS = 0.05
 _LFS = b"version https://git-lfs.github.com/spec/"
-_LARGEST_TOML = 4 * 1024 * 1024
+_LARGEST_TOML = 1024 * 1024
 _DEEPEST_TOML = 32
+_LONG_TEXT = re.compile(r'''"""(?:[^\\]|\\.)*?(?:"""|\Z)''' + r"|'''.*?(?:'''|\Z)", re.DOTALL)
+# The parser's time and memory grow with the square of the parts of a dotted key.
+_LONG_KEY = re.compile(r"""(?:^|[{,\[])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""", re.MULTILINE)
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:
@@ -186,12 +190,13 @@ def read_bytes(path: Path, most: int) -> bytes:
     # Opening a pipe would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "Not a regular file", str(path))
-        data = stream.read(most + 1)
-    if len(data) > most:
-        raise OSError(errno.EFBIG, f"Larger than {most} bytes", str(path))
-    return data
+        if state.st_size > most:
+            raise OSError(errno.EFBIG, f"Larger than {most} bytes", str(path))
+        # No more than that: a buffer of this size is allocated first.
+        return stream.read(state.st_size)
 
 
 def read_text(path: Path) -> str:
@@ -217,6 +222,9 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def parse_toml(text: str, path: Path | None = None) -> dict[str, Any]:
     """Return the keys that a text in TOML defines; ``DataError`` if it is not TOML, or nested too deeply."""
+    too_deep = DataError(f"nested more than {_DEEPEST_TOML} levels deep", path=path)
+    if _LONG_KEY.search(_LONG_TEXT.sub('""', text)):
+        raise too_deep
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
@@ -226,7 +234,7 @@ def parse_toml(text: str, path: Path | None = None) -> dict[str, Any]:
     for _ in range(_DEEPEST_TOML):
         layer = [inner for value in layer for inner in _inside(value)]
     if layer:
-        raise DataError(f"nested more than {_DEEPEST_TOML} levels deep", path=path)
+        raise too_deep
     return values
 
 

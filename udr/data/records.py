@@ -109,7 +109,7 @@ def _csv(path: Path) -> Records:
         if len(set(header)) < len(header):
             raise DataError(f"two columns have the same name: {shown(header)}", path=path, line=1)
         if "target" not in header:
-            found = f"has no column 'target'; found {', '.join(map(repr, header))}"
+            found = f"has no column 'target'; found {', '.join(map(shown, header[:32]))}"
             raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=1)
         for cells in reader:
             if cells:
@@ -136,7 +136,7 @@ def _delimiter(first: str) -> str:
 
 def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: int) -> Mapping[str, object] | DataError:
     if len(cells) != len(header):
-        message = f"has {len(cells)} cells, but the header has {len(header)}: {', '.join(header)}"
+        message = f"has {len(cells)} cells, but the header has {len(header)}: {shown(', '.join(header))[1:-1]}"
         return DataError(message, path=path, line=line)
     columns = dict(zip(header, cells, strict=True))
     values: dict[str, object] = {name: columns[name] for name in ("id", "target") if name in columns}

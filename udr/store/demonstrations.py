@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from udr.data import Task, copy_key, row_text, text_key
-from udr.errors import ArtifactError
+from udr.errors import ArtifactError, reason
 from udr.store.sqlite_file import bounded, open_read_only
 from udr.types import Row, TokenCount, is_value
 
@@ -192,4 +192,5 @@ class DemonstrationTable:
         return ArtifactError(f"{self._path}: {problem}; run: udr index verify")
 
     def _broken(self, error: sqlite3.Error) -> ArtifactError:
-        return self._invalid(f"cannot be read ({error})")
+        # SQLite quotes the schema in some of its messages.
+        return self._invalid(f"cannot be read ({reason(error)[:200]})")

@@ -47,6 +47,4 @@ def refuse_pickles(model: Path) -> None:
     for path in sorted(model.rglob("*")):
         if path.suffix in _PICKLES and not any((path.parent / name).is_file() for name in _WEIGHTS):
             remedy = f"save them as {_WEIGHTS[0]} (save_pretrained does) and build the index again"
-            raise ModelError(
-                f"{path}: an index must not contain weights only as a pickle, which can run code; {remedy}"
-            )
+            raise ModelError(f"{path}: holds weights as a pickle, which can run code, so no index has it; {remedy}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from udr.errors import ArtifactError
+from udr.errors import ArtifactError, reason
 from udr.store import (
     DEMONSTRATIONS,
     SCHEMA,
@@ -177,7 +177,7 @@ def diff_rows(old: Path, new: Path, tasks: Iterable[str], limit: int | None = No
                     for task in tasks
                 }
     except sqlite3.Error as error:
-        raise ArtifactError(f"{old} and {new}: cannot be compared ({error}); run: udr index verify") from error
+        raise ArtifactError(f"{old} and {new}: cannot be compared ({reason(error)}); run: udr index verify") from error
 
 
 def _ids(rows: sqlite3.Cursor, limit: int | None) -> Ids:

@@ -227,3 +227,10 @@ def test_an_invalid_row_does_not_hide_the_others(tmp_path: Path) -> None:
         "field 'target': 'nob",
         "field 'id': '1' was ",
     ]
+
+
+def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udr.data.records.LONGEST_LINE", 1000)
+    path = jsonl(tmp_path, VALID, {**VALID, "id": "2", "input": {"question": "?" * 2000}})
+    with pytest.raises(DataError, match=r"train.jsonl:2: is longer than 1000 bytes without a line feed"):
+        list(read_rows(TASK, path))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udr.errors import FeedbackError
+from udr.errors import FeedbackError, reason
 from udr.store import check_schema, distrust
 from udr_training.feedback.packing import Likelihoods
 
@@ -151,7 +151,7 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
         except (sqlite3.Error, OSError) as error:
             # SQLite reports a file that is not a database by this class itself.
             problem = "not a feedback store" if type(error) is sqlite3.DatabaseError else "cannot be used"
-            raise FeedbackError(f"{self._path}: {problem}: {error}") from error
+            raise FeedbackError(f"{self._path}: {problem}: {reason(error)}") from error
 
     def __exit__(self, *_: object) -> None:
         self.close()
