@@ -1,7 +1,7 @@
 """Whether a service under attack stays alive, answers honest clients, and keeps its memory and its log small.
 
     python benchmarks/hostile.py --out FOLDER [--attacks NAME,...] [--seconds 20] [--checkout PATH] [--keyless]
-    python benchmarks/hostile.py --table BEFORE AFTER
+    python benchmarks/hostile.py --table BEFORE AFTER [--keyless]
 
 Each attack (in ``hostile_attacks.py``) meets a fresh ``udr serve`` over a generated index. It starts after 5 quiet
 seconds, and what is seen counts until 3 seconds after its end. The attacker has the lowest priority, and prepares all
@@ -19,8 +19,8 @@ bytes before. Attacker, honest client and administrator have a key each; ``--key
 
 ``--checkout`` runs the server of another checkout. ``--model`` names the encoder, by default the packaged MiniLM.
 ``--quick`` makes the index small, and keeps a server for the next attack as long as it misses nothing. Prints a JSON
-line per attack and keeps it in FOLDER; existing results are not measured again. ``--table`` writes Markdown from two
-folders.
+line per attack and keeps it in FOLDER, beside the index; what exists is neither built nor measured again. ``--table``
+writes Markdown from two folders.
 """
 
 import argparse
@@ -72,15 +72,16 @@ def main() -> None:
     options.add_argument("--quick", action="store_true")
     options.add_argument("--table", type=Path, nargs=2, metavar=("BEFORE", "AFTER"))
     arguments = options.parse_args()
+    suffix = "-keyless.json" if arguments.keyless else ".json"
     if arguments.table:
-        print(table(ATTACKS, *arguments.table))
+        print(table(ATTACKS, suffix, *arguments.table))
     elif arguments.out is None:
         options.error("give --out FOLDER, or --table BEFORE AFTER")
     else:
-        _run(arguments)
+        _run(arguments, suffix)
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace, suffix: str) -> None:
     folder: Path = arguments.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     variables = environment(arguments.checkout)
@@ -100,7 +101,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 servers.done(found["missed"])
                 return found
 
-            measured_once(folder / f"{name}.json", measured)
+            measured_once(folder / f"{name}{suffix}", measured)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ HEARTBEAT_MS, MEMORY_MIB, LOG_LINES = 100, 64, 100
 
 _START_SECONDS = 0.2
 _SAMPLE_SECONDS = 0.5
-_WARMING = tuple(enumerate((17, 17, 17, 300)))
+_WARMING = ((64, 17), (64, 17), (64, 17), (16, 300))
+"""The texts of the batches before an attack, and the words of each."""
 
 
 class Seconds(NamedTuple):
@@ -85,12 +86,11 @@ def measure(name: str, server: Server, log: Path, keys: Keys, seconds: Seconds) 
 
 def _warm_up(server: Server, keys: Keys) -> None:
     """Ask what honest clients ask, so that memory that every service needs does not count."""
-    requests = [
-        post("/v1/retrieve/batch", {"requests": [{"task": TASKS[0], "input": text} for text in texts]}, keys.honest)
-        for texts in (
-            [sentence(f"warm {turn} {n}", Words(words, words)) for n in range(64)] for turn, words in _WARMING
-        )
-    ]
+    requests = []
+    for turn, (size, words) in enumerate(_WARMING):
+        texts = [sentence(f"warm {turn} {n}", Words(words, words)) for n in range(size)]
+        items = [{"task": TASKS[0], "input": text} for text in texts]
+        requests.append(post("/v1/retrieve/batch", {"requests": items}, keys.honest))
     requests.append(post("/v1/prompt", {"task": LONG, "input": sentence("warm"), "budget": 9_999}, keys.honest))
 
     async def ask() -> None:

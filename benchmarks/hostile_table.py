@@ -14,11 +14,11 @@ _HEAD = (
 )
 
 
-def table(attacks: Mapping[str, Attack], before: Path, after: Path) -> str:
-    """Return Markdown with a line per attack that both folders have; ``before → after`` in each cell."""
+def table(attacks: Mapping[str, Attack], suffix: str, before: Path, after: Path) -> str:
+    """Return Markdown with a line per attack, ``before → after`` in each cell."""
     lines = [_HEAD, "|" + "---|" * 8]
     for name, attack in attacks.items():
-        sides = [_read(folder / f"{name}.json") for folder in (before, after)]
+        sides = [_read(folder / f"{name}{suffix}") for folder in (before, after)]
         if any(sides):
             cells = [" → ".join(cell(side) if side else "-" for side in sides) for cell in _CELLS]
             lines.append(f"| `{name}` | {attack.about} | {' | '.join(cells)} |")
@@ -36,6 +36,8 @@ def _worst(phases: Mapping[str, float]) -> float:
 
 def _statuses(result: Result) -> str:
     statuses: Mapping[str, int] = result["honest"]
+    if not statuses:
+        return "no answer"
     return ", ".join(f"{count} × {status}" for status, count in statuses.items() if status != "200") or "all 200"
 
 

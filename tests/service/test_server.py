@@ -158,26 +158,24 @@ def test_sighup_reloads(tiny: Path, tmp_path: Path, collection: Path) -> None:
 def test_certificates_are_read_again(tiny: Path, tmp_path: Path) -> None:
     file = tmp_path / "tls.pem"
 
-    def served() -> str:
+    def served(address: tuple[str, int]) -> str:
         """The certificate that a new connection gets."""
-        return ssl.get_server_certificate((str(host), int(port)))
+        return ssl.get_server_certificate(address)
 
     def client(http: httpx2.Client) -> None:
-        nonlocal host, port
-        host, port = http.base_url.host, http.base_url.port or 0
-        first = served()
+        address = (http.base_url.host, http.base_url.port or 0)
+        first = served(address)
         # A client that never completes the handshake delays no others, not even at the end.
-        with socket.create_connection((host, port)):
+        with socket.create_connection(address):
             shutil.copy(CERTIFICATES / "second.pem", file)
             assert http.post("/v1/admin/reload").status_code == 200
-            second = served()
+            second = served(address)
             assert second != first and second in file.read_text()
             file.write_text("damaged")
             assert http.post("/v1/admin/reload").status_code == 409
-            assert served() == second
+            assert served(address) == second
             stop(signal.SIGINT)
 
-    host, port = "", 0
     shutil.copy(CERTIFICATES / "first.pem", file)
     run_while(client, tiny, tls_cert=file, tls_key=file)
 

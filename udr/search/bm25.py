@@ -104,6 +104,8 @@ class BM25Search:
         found = list(words.keys() & self._words.keys())
         numbers = np.array([self._words[word] for word in found], np.int64)
         sizes = self._postings.starts[numbers + 1] - self._postings.starts[numbers]
+        if ((sizes < 0) | (sizes > len(self))).any():
+            raise self._damaged()
         return dict(zip(found, sizes.tolist(), strict=True))
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
