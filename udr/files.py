@@ -25,10 +25,10 @@ _DAY = 24 * 60 * 60
 _POLL_SECONDS = 0.05
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LARGEST_TOML = 1024 * 1024
-_DEEPEST_TOML = 32
+_DEEPEST_TOML = 16
 _LONG_TEXT = re.compile(r'''"""(?:[^\\]|\\.)*?(?:"""|\Z)''' + r"|'''.*?(?:'''|\Z)", re.DOTALL)
 # The parser's time and memory grow with the square of the parts of a dotted key.
-_LONG_KEY = re.compile(r"""(?:^|[{,\[])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){32}""", re.MULTILINE)
+_LONG_KEY = re.compile(r"""(?:^|[{,\[])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""", re.MULTILINE)
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:

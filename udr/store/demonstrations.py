@@ -119,9 +119,12 @@ class DemonstrationTable:
     def targets(self, task: str) -> list[str]:
         """Return the targets of all rows of a task."""
         # For one path, SQLite returns the text itself, up to the first NUL in it; for several, JSON.
-        targets = [json.loads(values)[0] for values in self._values("json_extract(row, '$.target', '$.id')", task)]
-        if not all(isinstance(target, str) for target in targets):
-            raise self._invalid("a target is not a text")
+        try:
+            targets = [json.loads(values)[0] for values in self._values("json_extract(row, '$.target', '$.id')", task)]
+            # Raises unless all are texts.
+            "".join(targets)
+        except (TypeError, ValueError) as error:
+            raise self._invalid("a target is not a text") from error
         return targets
 
     def lines(self, task: str) -> Iterator[bytes]:

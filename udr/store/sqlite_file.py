@@ -76,12 +76,16 @@ def bounded(connection: sqlite3.Connection, seconds: float = QUERY_SECONDS) -> I
 
     Raises:
         sqlite3.OperationalError: they have.
+        sqlite3.DatabaseError: they found text that is not UTF-8.
     """
     # Processor time: a disk that stalls is no fault of the file.
     end = time.thread_time() + seconds
     connection.set_progress_handler(lambda: time.thread_time() > end, _STEPS)
     try:
         yield
+    except UnicodeDecodeError as error:
+        # Raised for a name; for a value, sqlite3 raises its own error.
+        raise sqlite3.DatabaseError("it holds text that is not UTF-8") from error
     except sqlite3.OperationalError as error:
         if time.thread_time() > end:
             raise sqlite3.OperationalError(f"a query took more than {seconds:g} seconds") from error

@@ -29,9 +29,10 @@ from udr.store import (
     seal,
     verify,
 )
+from udr.types import Json
 from udr_index.build import BuildConfig, build
 
-STAMP = {"size": 3, "sha256": "0" * 64}
+STAMP: dict[str, Json] = {"size": 3, "sha256": "0" * 64}
 
 
 def keys_of(root: Path) -> dict[str, object]:
@@ -151,6 +152,15 @@ def test_rows_have_exactly_our_tables(tmp_path: Path, statement: str, message: s
         DemonstrationTable(tmp_path / "d")
 
 
+def test_a_schema_that_is_not_text_is_an_error(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "d")) as connection:
+        connection.executescript(f"{SCHEMA} CREATE TABLE othername (a);")
+    data = (tmp_path / "d").read_bytes()
+    (tmp_path / "d").write_bytes(data.replace(b"othername (a)", b'othername "\xe2('))
+    with pytest.raises(ArtifactError, match=r"d: cannot be read \(it holds text that is not UTF-8\)"):
+        DemonstrationTable(tmp_path / "d")
+
+
 def test_a_query_has_a_bound_and_other_files_cannot_be_attached(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "d")) as connection:
         connection.executescript(SCHEMA)
@@ -164,9 +174,10 @@ def test_a_query_has_a_bound_and_other_files_cannot_be_attached(tmp_path: Path) 
         assert connection.execute("SELECT count(*) FROM demonstrations").fetchone() == (0,)
 
 
-@pytest.mark.parametrize(
-    "row", ["[]", "{", "[" * 10_000, '{"id": 1}', '{"id": "a", "input": {"q": {}}, "target": "a"}', 7]
-)
+NO_INPUT = '{"id": "a", "input": {"q": {}}, "target": "a"}'
+
+
+@pytest.mark.parametrize("row", ["[]", "{", "[" * 10_000, '{"id": 1}', NO_INPUT, 7])
 def test_a_row_that_is_not_ours_is_an_error(tmp_path: Path, row: object) -> None:
     with closing(sqlite3.connect(tmp_path / "d")) as connection, connection:
         connection.executescript(SCHEMA)
@@ -174,6 +185,9 @@ def test_a_row_that_is_not_ours_is_an_error(tmp_path: Path, row: object) -> None
     with closing(DemonstrationTable(tmp_path / "d")) as table:
         with pytest.raises(ArtifactError, match="d: a row is not as udr writes it"):
             table.rows("a", [0])
+        if row != NO_INPUT:
+            with pytest.raises(ArtifactError, match=r"d: (a target is not a text|cannot be read \(malformed JSON\))"):
+                table.targets("a")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             # SQLite reports a file that is not a database by this class itself.
             problem = "not a feedback store" if type(error) is sqlite3.DatabaseError else "cannot be used"
             raise FeedbackError(f"{self._path}: {problem}: {reason(error)}") from error
