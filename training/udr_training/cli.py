@@ -96,9 +96,8 @@ def train(
             print_text(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")
         return
 
-    from udr_training.evaluation import FOLDER, prove
+    from udr_training.evaluation import FOLDER, TaskResult, prove
     from udr_training.evaluation.report import points, table
-    from udr_training.evaluation.results import TaskResult
     from udr_training.run import Run
     from udr_training.trainer import write_card
 

@@ -12,11 +12,10 @@ from fastapi.testclient import TestClient
 from tests.service.conftest import BODY, Source, on_event_loop
 from tests.service.observability.test_audit import lines
 from tests.service.serving.test_reloader import is_ready, source, until, versions
-from udr.errors import ConfigError
+from udr.errors import ConfigError, UdrError
 from udr_index.versions import publish
 from udr_service import Settings, create_app
 from udr_service.auth import Scope, append, new_key
-from udr_service.errors import ReloadError
 from udr_service.observability import Audit, Metrics
 from udr_service.serving import ActiveVersion, Current, Reloader, Worker
 
@@ -144,7 +143,7 @@ async def test_steps_take_effect_together_or_not_at_all(failing: Failing, versio
 
     reloader.steps += [read, invalid]
     publish(failing.index, versions[0])
-    with pytest.raises(ReloadError, match=f"no certificate; version {versions[1]} still answers"):
+    with pytest.raises(UdrError, match=f"no certificate; version {versions[1]} still answers"):
         await reloader.reload()
     assert done == ["read"] and len(failing.loads) == 1
     reloader.steps.remove(invalid)
