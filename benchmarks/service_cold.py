@@ -20,7 +20,7 @@ from measuring import median
 from service_made_up import MadeUp
 from service_running import serving
 
-_SERVICE, _MODELS = "import udr_service.server", "import faiss, sentence_transformers, udr.models.encoder_backends"
+_SERVICE, _MODELS = "import udr_service.server.run", "import faiss, sentence_transformers, udr.models.encoder_backends"
 _IMPORTED = re.compile(r"import time: +(\d+) \| +\d+ \| +(\w+)")
 
 

@@ -20,6 +20,7 @@ ADAPTERS = {
     "faiss": "udr.search.faiss_cpu udr.search.faiss_gpu",
     "fastapi": "udr_service.",
     "gguf": "udr_training.",
+    "httptools": "udr_service.server.protocol",
     "httpx2": "udr.client. udr_training.feedback.remote.http",
     "huggingface_hub": "udr.models.hub",
     "jinja2": "udr_training.evaluation.report.page",
@@ -50,7 +51,7 @@ ADAPTERS = {
 }
 EVERYWHERE = {"lazy_loader", "numpy", "typer"}
 # Shared by all layers, and imported from these files.
-SHARED = {"udr.errors", "udr.files", "udr.types"}
+SHARED = {"udr.errors", "udr.files", "udr.types", "udr_service.errors"}
 
 
 def top(name: str) -> str:

@@ -103,10 +103,8 @@ class BM25Search:
         """Return the number of texts that contain each of these words, without those that none contains."""
         found = list(words.keys() & self._words.keys())
         numbers = np.array([self._words[word] for word in found], np.int64)
-        sizes = self._postings.starts[numbers + 1] - self._postings.starts[numbers]
-        if ((sizes < 0) | (sizes > len(self))).any():
-            raise self._damaged()
-        return dict(zip(found, sizes.tolist(), strict=True))
+        starts, stops = self._spans(numbers)
+        return dict(zip(found, (stops - starts).tolist(), strict=True))
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Return, for each query, at most k positions and scores, best first, ties by position."""
@@ -124,10 +122,8 @@ class BM25Search:
         if not found:
             return []
         words, weights = np.array([word for word, _ in found], np.int64), np.array([weight for _, weight in found])
-        starts, stops = self._postings.starts[words], self._postings.starts[words + 1]
+        starts, stops = self._spans(words)
         sizes = stops - starts
-        if (starts < 0).any() or (sizes < 0).any() or (stops > len(self._postings.texts)).any():
-            raise self._damaged()
         scores, ends = np.zeros(len(self)), np.cumsum(sizes)
         # In blocks, since a long query may have many words, each in many texts.
         cuts = np.searchsorted(ends, np.arange(BLOCK, int(sizes.sum()), BLOCK))
@@ -144,6 +140,13 @@ class BM25Search:
         rounded = np.round(scores[matches], DECIMALS)
         best = np.argsort(-rounded, kind="stable")[:k]
         return list(zip(matches[best].tolist(), rounded[best].tolist(), strict=True))
+
+    def _spans(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return where the texts of words start and stop."""
+        starts, stops = self._postings.starts[words], self._postings.starts[words + 1]
+        if (starts < 0).any() or (stops < starts).any() or (stops > len(self._postings.texts)).any():
+            raise self._damaged()
+        return starts, stops
 
     def _damaged(self) -> ArtifactError:
         return ArtifactError(f"{self._folder}: names texts that do not exist; run: udr index verify")

@@ -1,4 +1,5 @@
 from . import embeddings as embeddings, playground as playground, problems as problems, retrieval as retrieval
 from .health import admin as admin, probes as probes
 from .playground import HEADERS as HEADERS
+from .strict_json import num_values as num_values
 from .problems import EMBEDDINGS as EMBEDDINGS, KINDS as KINDS, answer as answer, problem_of as problem_of

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.service.conftest import BODY, served
 from udr.retrieval import Retriever
-from udr_service.api.strict_json import num_values
+from udr_service.api import num_values
 
 TEXTS = st.text(st.sampled_from('ab\\"[]{},:\né'))
 VALUES = st.recursive(

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
 from tests.service.conftest import BODY, served
+from udr.cli import main
 from udr.retrieval import Retriever
 from udr_service.auth import Allowance, KeyFile, Scope, append, new_key
-from udr_service.auth.cli import app
 
 
 @pytest.fixture
@@ -96,9 +95,10 @@ def test_an_entry_overrides_only_what_it_sets(keys: tuple[Path, Any]) -> None:
     assert entry.allowance(Allowance(queue_share=0.5)) == Allowance(concurrent_requests=3, queue_share=0.5)
 
 
-def test_the_command_makes_keys_for_tasks(tmp_path: Path) -> None:
+def test_the_command_makes_keys_for_tasks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "keys.toml"
     arguments = ["--name", "app", "--scope", "read", "--task", "größe", "--family", "mood", "--file", str(file)]
-    assert CliRunner().invoke(app, arguments).exit_code == 0
+    assert main(["keys", "new", *arguments]) == 0
+    assert capsys.readouterr().out.startswith("udr_")
     (entry,) = KeyFile(file).ring.keys
     assert (entry.tasks, entry.families) == (["größe"], ["mood"])

@@ -157,7 +157,7 @@ def test_a_traceback_is_shown_on_request(run: Run, monkeypatch: pytest.MonkeyPat
     ("redirection", "status", "message"),
     [
         (">&-", 2, "udr: error: standard output is closed, so the result cannot be printed\n"),
-        (">/dev/full", 1, "udr: error: No space left on device; .*\n"),
+        (">/dev/full", 1, "udr: error: standard output: No space left on device; .*\n"),
         ("<&- 2>&-", 0, ""),
     ],
 )

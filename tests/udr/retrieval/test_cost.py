@@ -17,9 +17,9 @@ def test_a_plain_query_costs_one(retriever: Retriever) -> None:
 
 def test_texts_cost_by_their_length_up_to_what_encoders_read(retriever: Retriever) -> None:
     costs = [cost(retriever, "x" * length) for length in (10, 500, 1000, 2000, 10_000, 30_000)]
-    assert costs == sorted(costs) and costs[0] < costs[1] < costs[2] < costs[3] <= costs[4] == costs[5] < 20
+    assert costs == sorted(costs) and costs[0] < costs[2] < costs[3] <= costs[4] == costs[5] < 9
     # Read again as a demonstration.
-    assert cost(retriever, "x" * 2000, max_copy=0.9) > 1.8 * costs[3]
+    assert cost(retriever, "x" * 2000, max_copy=0.9) > 1.8 * (costs[3] - 1)
 
 
 def test_each_option_adds_to_the_cost(retriever: Retriever) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from udr.errors import system_error
-from udr_service.connections.open import OpenConnections, Place
-from udr_service.connections.protocol import Connection
+from udr_service.server.connections import OpenConnections, Place
+from udr_service.server.protocol import Connection
 
 _AT_ONCE = 256
 """Connections accepted in one turn of the event loop."""
@@ -26,7 +26,7 @@ class Acceptor:
     """Accepts connections on the event loop.
 
     Args:
-        listener: the listening socket; it stays the caller's.
+        listener: the listening socket.
         connections: the open connections.
         make: makes the protocol of a connection; its argument says whether the connection is spare.
         tls: returns the TLS context for a new connection; None for plain HTTP.
@@ -100,14 +100,16 @@ class Acceptor:
         self._loop.call_later(_RETRY_SECONDS, self._listen)
 
     async def close(self) -> None:
-        """Accept what waits, then listen no more.
+        """Accept what waits, then close the listening socket.
 
         Closing alone would reset the connections that the system has accepted already.
         """
         while self._accept():
             await asyncio.sleep(0)
+        # Nothing is awaited between the last connection and this.
         self._closed = True
         self._loop.remove_reader(self._listener)
+        self._listener.close()
         if self._connecting:
             # A TLS client that never completes the handshake must not delay the others.
             await asyncio.wait(self._connecting, timeout=_HANDSHAKE_SECONDS)

@@ -13,8 +13,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from udr_service import listening
-from udr_service.connections import BoundedServer, Limits
 from udr_service.observability import Metrics
+from udr_service.server import BoundedServer, Limits
 
 GET = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIMITS: dict[str, Any] = {

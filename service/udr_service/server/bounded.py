@@ -6,10 +6,10 @@ import ssl
 
 import uvicorn
 
-from udr_service.connections.acceptor import Acceptor
-from udr_service.connections.open import Limits, OpenConnections
-from udr_service.connections.protocol import Connection
 from udr_service.observability import Metrics
+from udr_service.server.acceptor import Acceptor
+from udr_service.server.connections import Limits, OpenConnections
+from udr_service.server.protocol import Connection
 
 _IN_FLIGHT_SECONDS = 0.2
 
@@ -49,7 +49,5 @@ class BoundedServer(uvicorn.Server):
         """
         for acceptor in self._acceptors:
             await acceptor.close()
-        for listener in sockets or []:
-            listener.close()
         await asyncio.sleep(_IN_FLIGHT_SECONDS)
         await super().shutdown()

@@ -28,7 +28,7 @@ from udr.retrieval import Retriever
 from udr_index.build import BuildConfig, build
 from udr_service import ListenError, Settings, listening, run
 
-CERTIFICATES = Path(__file__).parents[1] / "fixtures/tls"
+CERTIFICATES = Path(__file__).parents[2] / "fixtures/tls"
 """Two files with a certificate and its private key each, for tests only."""
 
 

@@ -14,8 +14,8 @@ from uvicorn.server import ServerState
 
 from udr.errors import UdrError
 from udr_service.api import answer, problem_of
-from udr_service.connections.open import OpenConnections
 from udr_service.errors import BusyError, HeadTooLargeError, MalformedRequestError, SlowRequestError
+from udr_service.server.connections import OpenConnections
 
 _PROBES = (b"/livez", b"/readyz")
 

@@ -21,9 +21,10 @@ from udr.errors import ConfigError, reason
 from udr.models import Encoder
 from udr_service.app import create_app
 from udr_service.auth import refuse_open_address
-from udr_service.connections import BoundedServer, Limits
 from udr_service.errors import ListenError, ReloadError
 from udr_service.observability import configure, prepare_export
+from udr_service.server.bounded import BoundedServer
+from udr_service.server.connections import Limits
 from udr_service.serving import IndexSource, Service
 from udr_service.settings import Settings
 

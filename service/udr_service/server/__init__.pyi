@@ -1,0 +1,3 @@
+from .bounded import BoundedServer as BoundedServer
+from .connections import Limits as Limits
+from .run import listening as listening, run as run
