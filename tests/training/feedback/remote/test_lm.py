@@ -13,6 +13,8 @@ import pytest
 from tests.training.conftest import Udr
 from tests.training.feedback.remote import completions_server as fake
 from tests.training.feedback.remote.completions_server import CompletionsServer, Failure
+from tests.udr.client.test_deadline import DRIPS
+from tests.udr.client.test_deadline import server as dripping
 from udr.data import Pool, formatting
 from udr.errors import ConfigError, FeedbackError
 from udr_training.feedback import FeedbackStore, Pair, option_values, pair_prompt, score, score_pairs
@@ -306,6 +308,12 @@ def test_silent_server_is_retried_and_then_fails_and_a_closed_port_is_named(
         url = stopped.url
     with pytest.raises(FeedbackError, match=f"{url}/models: cannot be reached"):
         RemoteLM.connect(url, policy)
+
+
+def test_a_server_that_drips_is_a_silent_one(policy: RequestPolicy) -> None:
+    brief = RequestPolicy(attempts=1, timeout_seconds=0.2, sleep=policy.sleep)
+    with dripping(DRIPS["body"]) as url, pytest.raises(FeedbackError, match=r"no response within 0.2 seconds"):
+        RemoteLM(url, "words", policy=brief).score([A_B])
 
 
 TOO_LONG = '{"message": "This model\'s maximum context length is 512 tokens."}'
