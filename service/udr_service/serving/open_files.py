@@ -13,6 +13,8 @@ READ_BYTES = 8 * 1024 * 1024
 """How much of the checksums is read at each look."""
 
 _CHUNK = 1024 * 1024
+_UNSEEN = (FileNotFoundError, NotADirectoryError, PermissionError)
+"""Errors of a file that was deleted, moved or closed to others; who has it open still reads it."""
 
 
 class OpenFiles:
@@ -32,11 +34,16 @@ class OpenFiles:
 
     def look(self) -> str | None:
         """Compare every size, and a part of the checksums; return what is damaged, or None."""
-        problem = next(filter(None, (self._changed(name, stamp) for name, stamp in self._stamps.items())), None)
-        read = 0
-        while problem is None and read < READ_BYTES:
-            count, problem = next(self._reading)
-            read += count
+        try:
+            problem = next(filter(None, (self._changed(name, stamp) for name, stamp in self._stamps.items())), None)
+            read = 0
+            while problem is None and read < READ_BYTES:
+                count, problem = next(self._reading)
+                read += count
+        except OSError as error:
+            # The disk fails. An error ends a generator.
+            self._reading = self._read()
+            return f"a file cannot be read ({error.strerror})"
         return problem
 
     def untouched(self) -> bool:
@@ -68,7 +75,7 @@ class OpenFiles:
         while True:
             for name, stamp in self._stamps.items():
                 before, path, digest = self._opened[name], self._folder / name, hashlib.sha256()
-                with suppress(FileNotFoundError), path.open("rb") as stream:
+                with suppress(*_UNSEEN), path.open("rb") as stream:
                     found = os.fstat(stream.fileno())
                     if before is None or before[:2] != (found.st_dev, found.st_ino):
                         continue
@@ -85,6 +92,6 @@ def _state(path: Path) -> tuple[int, int, int, int] | None:
     """Return a file's device, inode, size and time of writing; None if there is none."""
     try:
         state = path.stat()
-    except FileNotFoundError:
+    except _UNSEEN:
         return None
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns

@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx2
@@ -14,12 +16,15 @@ from tests.fakes import HashEncoder
 from tests.service.conftest import BODY, Source, served
 from tests.service.running import serving
 from tests.service.serving.test_reloader import until
+from tests.udr.store.test_version import rewrite_manifest
+from udr.errors import ArtifactError, ModelError
 from udr.retrieval import Retriever
-from udr.store import open_version, read_current
+from udr.store import EncoderStamp, open_version, read_current
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import Settings, create_app
-from udr_service.serving import OpenFiles
+from udr_service.observability import Metrics
+from udr_service.serving import IndexSource, OpenFiles
 
 NAMES = ["partitions/notes/vectors.npy", "demonstrations.sqlite", "partitions/notes/bm25/texts.npy"]
 
@@ -134,3 +139,33 @@ def test_udr_serve_survives_a_truncated_file(tiny: Path, tmp_path: Path) -> None
         path.write_bytes(content)
         until(lambda: httpx2.get(f"{address}/readyz", timeout=30).is_success)
         assert httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).is_success
+        # A crash leaves a trace.
+        process.send_signal(signal.SIGBUS)
+        process.wait()
+        assert process.stderr is not None and "Fatal Python error: Bus error" in process.stderr.read()
+
+
+def test_a_disk_that_fails_is_damage_and_a_closed_file_is_not(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = open_version(index)
+    files = OpenFiles(version.path, version.manifest.files)
+
+    def failing(error: OSError) -> Callable[..., None]:
+        def open(*_: object) -> None:
+            raise error
+
+        return open
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", failing(PermissionError(13, "Permission denied")))
+        assert files.look() is None
+        patch.setattr(Path, "open", failing(OSError(5, "Input/output error")))
+        assert files.look() == "a file cannot be read (Input/output error)"
+    assert files.look() is None
+
+
+def test_a_hub_name_is_served_only_if_it_is_allowed(index: Path) -> None:
+    rewrite_manifest(index, encoder={**asdict(EncoderStamp.of(HashEncoder())), "name": "someone/model"})
+    with pytest.raises(ArtifactError, match="pass --allow-hub"):
+        IndexSource(index, Settings()).load(Metrics([]))
+    with pytest.raises(ModelError, match="someone/model"):
+        IndexSource(index, Settings(allow_hub=True)).load(Metrics([]))

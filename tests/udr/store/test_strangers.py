@@ -14,6 +14,7 @@ import pytest
 from tests.fakes import HashEncoder
 from tests.tiny_models import save_encoder
 from tests.udr.store.test_version import rewrite_manifest, version
+from udr.cli import main
 from udr.errors import ArtifactError, ModelError, UdrError, VerificationError
 from udr.models import SentenceEncoder
 from udr.retrieval import Retriever
@@ -266,6 +267,15 @@ def test_a_hub_name_needs_to_be_allowed_and_its_fingerprint_comes_first(
     monkeypatch.setattr("udr.store.own_encoder.fingerprint", lambda path: HashEncoder().fingerprint)
     with Retriever.open(copy, allow_hub=True):
         assert loads == ["someone/model"]
+
+
+@pytest.mark.parametrize("command", ["retrieve DIR hello", "index verify DIR", "index bench DIR", "prompt DIR hi"])
+def test_commands_name_the_flag(copy: Path, command: str, loads: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    renamed(copy, name="someone/model")
+    arguments = command.replace("DIR", str(copy)).split()
+    assert main(arguments + (["--task", "notes", "--budget", "90"] if "prompt" in command else [])) == 1
+    assert "if you trust the index and that model, pass --allow-hub" in capsys.readouterr().err
+    assert loads == []
 
 
 @pytest.mark.parametrize("name", ["/tmp/model", "../model", "a/b/c", "~/model", ".hidden"])
