@@ -86,12 +86,15 @@ def test_file_that_is_not_a_store_is_refused_and_unchanged(tmp_path: Path) -> No
     open_store(tmp_path / "format").close()
     change(tmp_path / "format" / "feedback.sqlite", "PRAGMA user_version=99")
     change(tmp_path / "database" / "feedback.sqlite", "CREATE TABLE lm (mine TEXT)")
+    open_store(tmp_path / "view").close()
+    change(tmp_path / "view" / "feedback.sqlite", "CREATE VIEW v AS SELECT 1")
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "feedback.sqlite").write_text("not scores, but a text that is long enough" * 50)
     for name, message in (
         ("format", "feedback of format 99; this version of udr reads"),
         ("database", "another application's SQLite database"),
         ("text", "not a feedback store"),
+        ("view", "not a feedback store: view 'v' is not ours; it must have the tables"),
     ):
         before = (tmp_path / name / "feedback.sqlite").read_bytes()
         with pytest.raises(FeedbackError, match=message):
