@@ -212,7 +212,7 @@ def _check_wording(name: str, path: Path) -> None:
     record = path / RECORD
     try:
         wording = json.loads(record.read_bytes()).get("encoder_wording") if record.is_file() else ENCODER_WORDING
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
     if wording != ENCODER_WORDING:
         raise ModelError(

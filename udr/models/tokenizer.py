@@ -127,7 +127,7 @@ def _has_template(folder: Path) -> bool:
         return True
     try:
         config = json.loads((folder / "tokenizer_config.json").read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and bool(config.get("chat_template"))
 

@@ -298,6 +298,13 @@ def test_weights_in_an_index_are_no_pickle(real_index: Path, collection: Path, t
         encoder_name(opened)
 
 
+def test_the_record_of_a_model_has_a_depth(real_index: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(open_version(real_index).path / "model", tmp_path / "model"))
+    (model / "udr.json").write_text("[" * 100_000)
+    with pytest.raises(ModelError, match=r"udr.json must be a JSON object"):
+        SentenceEncoder.load(str(model), "cpu")
+
+
 def test_an_index_of_a_model_with_pickles_is_not_built(collection: Path, tmp_path: Path) -> None:
     model = save_encoder(tmp_path / "model")
     (model / "1_Dense").mkdir()
