@@ -31,6 +31,7 @@ from udr_service.serving import (
     Preparer,
     Readiness,
     Reloader,
+    Room,
     Scrubber,
     Service,
     Source,
@@ -78,7 +79,7 @@ def create_app(
     if isinstance(served, Retriever):
         tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
         reloader.switch(ActiveVersion(served, tokenizer, lent=True))
-    service = Service(settings, current, worker, Preparer(), reloader, metrics)
+    service = Service(settings, current, worker, Preparer(), Room(settings.max_bodies_bytes), reloader, metrics)
 
     app = FastAPI(
         title="udr",

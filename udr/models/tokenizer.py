@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from udr.models.transformers_tokenizer import TransformersTokenizer
 
+_LONG = 2000  # characters
 _FILE = "tokenizer.json"
 # Transformers can build a tokenizer from these without a tokenizer.json.
 _SLOW_FILES = ("tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
@@ -62,6 +63,9 @@ class FileTokenizer(LoadedTokenizer):
 
     def _count(self, text: str, *, special: bool) -> int:
         try:
+            if len(text) > _LONG:
+                # Lets other threads run meanwhile, and needs half the time.
+                return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0])
             return len(self._tokenizer.encode(text, add_special_tokens=special))
         except TypeError as error:
             raise lone_surrogate() from error

@@ -18,7 +18,7 @@ _PARTITIONS = 32
 _ROWS_BY_LABEL = 16_384
 _LOOKUPS = 10_000  # of excluded ids, in each partition
 _HITS, _HITS_WITH_VECTORS = 512, 256
-_SHOWN = 256  # demonstrations and decisions in the answer
+_SHOWN, _SHOWN_BYTES = 256, 32_768  # demonstrations and decisions in the answer, and the bytes of the former
 _PAIRS, _PAIRS_IN_TURN = 131_072, 32_768  # of vectors; for diversity, one of each pair chosen after the other
 
 
@@ -45,6 +45,7 @@ def cost(plan: "Plan") -> int:
     total += modes * (num_partitions / _PARTITIONS + hits / _HITS)
     total += num_partitions * len(request.exclude) / _LOOKUPS
     total += (plan.num_chosen + (plan.candidates if request.explain else 0)) / _SHOWN
+    total += plan.num_chosen * plan.row_bytes / _SHOWN_BYTES
     if compares:
         total += hits / _HITS_WITH_VECTORS
     if request.distinct is not None:

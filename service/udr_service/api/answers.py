@@ -1,6 +1,7 @@
 """Answers as JSON: a large one is written in a thread, and sent in parts as fast as its client reads them."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from starlette.responses import JSONResponse, Response
@@ -9,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from udr.types import Json
 from udr_service.serving import RequestContext
 
-INLINE_CHARACTERS = 65_536
+_INLINE_CHARACTERS = 16_384
 """Smaller answers are written on the event loop; handing them to a thread would take longer."""
 
 _PART_BYTES = 65_536
@@ -22,29 +23,45 @@ class _PartsResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(self, parts: Sequence[bytes]) -> None:
+    def __init__(self, parts: Sequence[bytes], sent: Callable[[], None]) -> None:
         super().__init__(headers={"Content-Length": str(sum(map(len, parts)))})
-        self._parts = parts
+        self._parts, self._sent = deque(parts), sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the answer."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        for part in self._parts:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while self._parts:
+                await send({"type": "http.response.body", "body": self._parts.popleft(), "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._sent()
 
 
-async def json_answer(context: RequestContext, make: Callable[[], Json], characters: int | None = None) -> Response:
+async def json_answer(
+    context: RequestContext, make: Callable[[], Json], characters: int, *, inline: bool = True
+) -> Response:
     """Return an answer that is not validated: that would take longer than the search.
 
     Args:
         context: the request.
         make: returns the answer.
-        characters: about how many it has; None makes it in a thread anyway.
+        characters: about how many it has, at most.
+        inline: a small one is made on the event loop.
+
+    Raises:
+        BusyError: large answers that their clients have not read leave no room for this one.
     """
-    if characters is not None and characters <= INLINE_CHARACTERS:
+    if inline and characters <= _INLINE_CHARACTERS:
         return JSONResponse(make())
-    return _PartsResponse(await context.prepare(lambda stopped: list(_parts(make(), stopped))))
+    room = context.service.room
+    room.hold(characters)
+    try:
+        parts = await context.prepare(lambda stopped: list(_parts(make(), stopped)))
+    except BaseException:
+        room.free(characters)
+        raise
+    return _PartsResponse(parts, lambda: room.free(characters))
 
 
 def _parts(value: Json, stopped: Callable[[], bool]) -> Iterator[bytes]:

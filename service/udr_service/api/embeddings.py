@@ -25,6 +25,7 @@ from udr_service.schemas import (
 )
 from udr_service.serving import ActiveVersion, Embedding
 
+_NUMBER_CHARACTERS = 22
 _ERROR = {"model": EmbeddingsError, "description": "An error, in OpenAI's shape."}
 router = APIRouter(responses={"default": _ERROR, 422: _ERROR}, route_class=StrictRoute)
 
@@ -37,7 +38,12 @@ async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request
         _check(texts, body.dimensions, context.active.retriever)
         results = await context.do([Embedding(text, body.input_type) for text in texts])
         vectors = [cast("Vectors", result.result) for result in results]
-        return await json_answer(context, lambda: _answer(context.active, texts, vectors, body.encoding_format))
+        return await json_answer(
+            context,
+            lambda: _answer(context.active, texts, vectors, body.encoding_format),
+            sum(_NUMBER_CHARACTERS * len(vector) for vector in vectors),
+            inline=False,
+        )
 
 
 def _answer(active: ActiveVersion, texts: list[str], vectors: list[Vectors], encoding: str) -> Json:

@@ -3,6 +3,7 @@
 import logging
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from udr.errors import OverloadedError
 from udr_service.api.retrieval import PROBLEM, ServiceDep
@@ -44,7 +45,8 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
 async def metrics(service: ServiceDep) -> Response:
     """Return the metrics in Prometheus's text format."""
     service.metrics.queue_changed(service.worker.waiting)
-    content, media_type = service.metrics.render()
+    # In a thread, since there may be thousands of series.
+    content, media_type = await run_in_threadpool(service.metrics.render)
     return Response(content, headers={"Content-Type": media_type})
 
 

@@ -40,6 +40,7 @@ PROBLEM = {
     "description": "A problem (RFC 9457).",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
+_TASK_CHARACTERS = 1000  # of a task's description, about
 # For 422 too, where FastAPI would document its own shape.
 router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM}, route_class=StrictRoute)
 
@@ -83,7 +84,12 @@ async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Res
         query = body.to_request()
         retrieval = await context.retrieve(query)
         task = context.active.retriever.tasks[body.task]
-        return await json_answer(context, lambda: builder.build(task, query.input, retrieval, body.format).to_json())
+        return await json_answer(
+            context,
+            lambda: builder.build(task, query.input, retrieval, body.format).to_json(),
+            _characters(retrieval) + len(str(query.input)),
+            inline=False,
+        )
 
 
 def _to_json(result: Retrieval | Problem) -> Json:
@@ -95,12 +101,17 @@ def _characters(retrieval: Retrieval) -> int:
     return sum(400 + 2 * len(item.text) for item in retrieval) + 200 * len(retrieval.decisions)
 
 
-@router.get("/tasks")
-async def tasks(service: ServiceDep, request: Request) -> TasksAnswer:
+@router.get("/tasks", response_model=TasksAnswer)
+async def tasks(service: ServiceDep, request: Request) -> Response:
     """Return all tasks."""
     with service.context(request) as context:
-        sizes = context.active.retriever.sizes
-        return TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in context.tasks.items()])
+        tasks, sizes = context.tasks, context.active.retriever.sizes
+
+        def make() -> Json:
+            answer = TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in tasks.items()])
+            return cast("Json", answer.model_dump())
+
+        return await json_answer(context, make, _TASK_CHARACTERS * len(tasks))
 
 
 @router.get("/tasks/{task}")
@@ -122,8 +133,13 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
         return RowAnswer.of(task, await run_in_threadpool(context.active.retriever.demonstration, task, id))
 
 
-@router.get("/info")
-async def info(service: ServiceDep, request: Request) -> InfoAnswer:
+@router.get("/info", response_model=InfoAnswer)
+async def info(service: ServiceDep, request: Request) -> Response:
     """Return the served tasks, the active index version and the limits."""
     with service.context(request) as context:
-        return InfoAnswer.of(context.active, context.tasks, service.settings)
+        tasks = context.tasks
+
+        def make() -> Json:
+            return cast("Json", InfoAnswer.of(context.active, tasks, service.settings).model_dump())
+
+        return await json_answer(context, make, _TASK_CHARACTERS * len(tasks))

@@ -19,7 +19,7 @@ from udr_service.schemas import MAX_ERRORS
 from udr_service.serving import Service
 from udr_service.settings import Settings
 
-_INLINE_BYTES = 16_384
+_INLINE_BYTES = 4096
 """Smaller bodies are parsed on the event loop; handing them to a thread would take longer."""
 
 

@@ -95,7 +95,7 @@ class Acceptor:
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LOG_SECONDS
             _LOG.warning("cannot accept connections: %s", system_error(error))
-        self._connections.close_longest()
+        self._connections.lower_limit()
         self._loop.remove_reader(self._listener)
         self._loop.call_later(_RETRY_SECONDS, self._listen)
 

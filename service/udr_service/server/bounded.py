@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 
 import uvicorn
 
@@ -11,7 +12,7 @@ from udr_service.server.acceptor import Acceptor
 from udr_service.server.connections import Limits, OpenConnections
 from udr_service.server.protocol import Connection
 
-_IN_FLIGHT_SECONDS = 0.2
+_IN_FLIGHT_SECONDS, _FIRST_SECONDS, _LOOK_SECONDS = 0.2, 1.0, 0.02
 
 
 class BoundedServer(uvicorn.Server):
@@ -50,4 +51,8 @@ class BoundedServer(uvicorn.Server):
         for acceptor in self._acceptors:
             await acceptor.close()
         await asyncio.sleep(_IN_FLIGHT_SECONDS)
+        # The first request of a new connection may take longer to be read.
+        last = time.monotonic() + _FIRST_SECONDS
+        while self._connections.untried() and time.monotonic() < last:
+            await asyncio.sleep(_LOOK_SECONDS)
         await super().shutdown()

@@ -15,6 +15,9 @@ from udr_service.observability import Metrics, Refusal
 _SPARE = 16
 """Connections beyond the limit, for the probes."""
 
+_READ_BYTES = 32_768
+"""What is read from a connection at once; then the others have their turn."""
+
 _FILES = 256
 """File descriptors for all else: the index, models, logs."""
 
@@ -54,6 +57,10 @@ class Waiting(Protocol):
     def unsent(self) -> int:
         """The bytes that its client has not read."""
 
+    @property
+    def untried(self) -> bool:
+        """Whether no request has begun on it."""
+
     def time_out(self) -> None:
         """Refuse the request that takes too long to arrive, or close the idle connection."""
 
@@ -66,10 +73,15 @@ class OpenConnections:
 
     At a limit, the connection that has waited longest without a complete request is closed, and the newcomer served.
     Used on the event loop only.
+
+    Attributes:
+        limits: the limits.
+        buffer: what every connection in turn reads into, and parses before the next one reads.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits, self._metrics = limits, metrics
+        self.buffer = memoryview(bytearray(_READ_BYTES))
         self._addresses: dict[Waiting, str] = {}
         self._counts: Counter[str] = Counter()
         # Both in the order in which they began to wait.
@@ -104,6 +116,16 @@ class OpenConnections:
     def close_longest(self) -> bool:
         """Close the connection that has waited longest for a request; return whether any waits."""
         return _abort_first(self._waiting)
+
+    def untried(self) -> bool:
+        """Return whether any connection has not sent its first request yet."""
+        return any(connection.untried for connection in self._waiting)
+
+    def lower_limit(self) -> None:
+        """Allow fewer connections than there are: the system has no room for more."""
+        self._most = max(1, len(self) - _SPARE)
+        while len(self) > self._most and self.close_longest():
+            pass
 
     def add(self, connection: Waiting, address: str) -> None:
         """Count a connection, which waits for its first request."""

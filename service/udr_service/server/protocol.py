@@ -22,11 +22,14 @@ _PROBES = (b"/livez", b"/readyz")
 _PIPELINED = 16
 """Requests that may wait behind the one that is answered."""
 
+_HEADERS = 100
+"""Headers of a request: each takes more memory than its bytes."""
+
 _LINGER_SECONDS = 1.0
 """How long to read on after a refusal: closing at once would discard the answer before the client has read it."""
 
 
-class Connection(HttpToolsProtocol):
+class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One client's connection.
 
     Args:
@@ -59,6 +62,11 @@ class Connection(HttpToolsProtocol):
         """The bytes that the client has not read."""
         return self.transport.get_write_buffer_size()
 
+    @property
+    def untried(self) -> bool:
+        """Whether no request has begun on it."""
+        return self.cycle is None
+
     def abort(self) -> None:
         """Close at once, without an answer."""
         self._connections.remove(self)
@@ -82,6 +90,14 @@ class Connection(HttpToolsProtocol):
         """The connection is closed."""
         self._connections.remove(self)
         super().connection_lost(exc)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read into; without it, asyncio would read 256 KiB at once, for each connection."""
+        return self._connections.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Parse what was read."""
+        self.data_received(bytes(self._connections.buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent."""
@@ -108,6 +124,12 @@ class Connection(HttpToolsProtocol):
         self._complete = False
         if self.cycle is None or self.cycle.response_complete:
             self._connections.wait(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        if len(self.headers) >= _HEADERS:
+            raise HeadTooLargeError(f"the request has more than {_HEADERS} headers, the limit of this service")
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head of a request is complete."""
@@ -161,6 +183,8 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, error: UdrError) -> None:
         """Answer with a problem and close; close at once if another answer is on its way."""
         self._refused = True
+        # Nothing is parsed any more, so what was need not be kept.
+        self.headers, self.url = [], b""
         self._connections.refused()
         if self.cycle is not None and not self.cycle.response_complete:
             self.abort()

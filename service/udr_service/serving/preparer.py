@@ -1,51 +1,73 @@
-"""The preparer: threads for what a request needs beside encoding and searching, off the event loop."""
+"""The preparer: a thread for what a request needs beside encoding and searching, off the event loop."""
 
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from udr.errors import OverloadedError
+from udr.retrieval import Stopped
+from udr_service.serving.turns import Turns
 
 _T = TypeVar("_T")
 
-THREADS = 2
 WAITING = 64
-"""How many works may wait for a thread."""
+"""How many works may wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    do: Callable[[Stopped], Any]
+    stopped: threading.Event = field(default_factory=threading.Event)
+    future: "Future[Any]" = field(default_factory=Future)
 
 
 class Preparer:
-    """Parses large bodies, plans requests over many tasks, counts tokens, and writes large answers.
+    """Parses large bodies, plans requests over many tasks, counts tokens, and writes large answers; clients take turns.
 
-    Each call into C must be short, since a thread does not help while such a call holds the interpreter.
+    One thread, since several would only keep the event loop waiting for the interpreter. Each call into C must be
+    short: a thread does not help while such a call holds it.
     """
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="udr-prepare")
-        self._waiting = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="udr-prepare")
+        self._waiting: Turns[_Work] = Turns()
 
-    async def do(self, work: Callable[[Callable[[], bool]], _T]) -> _T:
-        """Return what ``work`` returns.
+    async def do(self, client: str, work: Callable[[Stopped], _T]) -> _T:
+        """Return what ``work`` returns; on cancellation, it stops.
 
         Args:
-            work: what to do in a thread. Its argument says whether nobody waits for the result any more; on
-                cancellation, work that has not started is dropped.
+            client: who takes turns with others.
+            work: what to do in the thread. Its argument says whether nobody waits for the result any more.
 
         Raises:
             OverloadedError: too much waits already.
             Exception: whatever ``work`` raised.
         """
-        if self._waiting >= THREADS + WAITING:
+        if len(self._waiting) >= WAITING:
             raise OverloadedError(f"{WAITING} large requests are waiting, the limit; try again later")
-        stopped = threading.Event()
-        self._waiting += 1
+        queued = _Work(work)
+        self._waiting.put(client, [queued])
+        self._thread.submit(self._next)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, stopped.is_set)
+            result: _T = await asyncio.wrap_future(queued.future)
+            return result
         finally:
-            self._waiting -= 1
-            stopped.set()
+            queued.stopped.set()
 
     def close(self) -> None:
-        """End the threads when they have finished."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        """Drop what waits, and end the thread."""
+        while work := self._waiting.take():
+            work.future.cancel()
+        self._thread.shutdown(wait=True)
+
+    def _next(self) -> None:
+        work = self._waiting.take()
+        if work is None or not work.future.set_running_or_notify_cancel():
+            return
+        try:
+            work.future.set_result(work.do(work.stopped.is_set))
+        except BaseException as error:  # A panic in a tokenizer is not an Exception, and would be lost here.
+            work.future.set_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))

@@ -24,6 +24,7 @@ from udr_service.serving.jobs import EncodeJob, JobResult
 from udr_service.serving.jobs import cost as job_cost
 from udr_service.serving.preparer import Preparer
 from udr_service.serving.reloader import Reloader
+from udr_service.serving.room import Room
 from udr_service.serving.worker import Worker
 from udr_service.settings import Settings
 
@@ -35,8 +36,8 @@ INDEX_VERSION = "X-Udr-Index-Version"
 
 _RECORD = "udr.record"
 
-_INLINE_CHARACTERS = 16_384
-"""What is planned on the event loop, in characters; handing it to a thread would take longer."""
+_INLINE_CHARACTERS, _INLINE_REQUESTS = 8192, 4
+"""What is planned on the event loop; handing so little to a thread would take longer."""
 
 _T = TypeVar("_T")
 
@@ -107,6 +108,7 @@ class Service:
     current: Current
     worker: Worker
     preparer: Preparer
+    room: Room
     reloader: Reloader
     metrics: Metrics
 
@@ -173,7 +175,7 @@ class RequestContext:
             DeadlineError: the deadline has passed; the work stops.
         """
         async with self._deadline():
-            return await self.service.preparer.do(work)
+            return await self.service.preparer.do(self.record.client.name, work)
 
     async def do(self, jobs: Sequence[EncodeJob], *, reserved: bool = False) -> list[JobResult]:
         """Run jobs before the deadline; return their results, in order. ``reserved`` is for the probe.
@@ -189,7 +191,9 @@ class RequestContext:
         with self.record.client.queue(len(jobs), cost, worker.queue_size):
             async with self._deadline():
                 left = self.expires - time.perf_counter()
-                results = await worker.do(self.active.retriever, jobs, left, reserved=reserved)
+                results = await worker.do(
+                    self.active.retriever, jobs, left, client=self.record.client.name, reserved=reserved
+                )
         self.record.add(results)
         return results
 
@@ -224,7 +228,7 @@ class RequestContext:
     async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
         """Return the plans; in a thread if planning would hold the event loop."""
         characters = sum(map(self.active.retriever.planning_characters, requests))
-        if characters <= _INLINE_CHARACTERS:
+        if characters <= _INLINE_CHARACTERS and len(requests) <= _INLINE_REQUESTS:
             return [self._plan(request) for request in requests]
         return await self.prepare(lambda stopped: [self._plan(request, stopped) for request in requests])
 

@@ -25,6 +25,7 @@ from udr_service.serving.jobs import (
     search,
     weight,
 )
+from udr_service.serving.turns import Turns
 
 COSTLY = 24
 """A job that costs as much as this many plain queries is searched for in a thread of its own."""
@@ -43,7 +44,7 @@ class Worker:
     encoder takes the next batch itself, since an event loop busy with answers would delay it. Costly jobs are searched
     for one by one in a third thread, so that no plain one waits for them. Work that nobody waits for stops.
 
-    Everything else happens on the event loop, so nothing is locked: it fills the queue, and the encoder empties it.
+    Everything else happens on the event loop: it fills the queue, and the encoder empties it. Clients take turns.
 
     Args:
         queue_size: how much may wait, in plain queries.
@@ -65,8 +66,8 @@ class Worker:
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
         self._costly_searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search-costly")
-        self._queue: deque[QueuedJob] = deque()
-        self._reserved: deque[QueuedJob] = deque()
+        self._queue: Turns[QueuedJob] = Turns()
+        self._reserved: Turns[QueuedJob] = Turns()
         # All in plain queries. Two counters, since each may be changed by one thread only.
         self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
         self._paces: deque[float] = deque(maxlen=_PACES)
@@ -94,13 +95,20 @@ class Worker:
             raise OverloadedError(f"the queue is full, with {self.waiting} requests; try again later")
 
     async def do(
-        self, retriever: Retriever, jobs: Sequence[EncodeJob], within: float = math.inf, *, reserved: bool = False
+        self,
+        retriever: Retriever,
+        jobs: Sequence[EncodeJob],
+        within: float = math.inf,
+        *,
+        client: str = "",
+        reserved: bool = False,
     ) -> list[JobResult]:
         """Run jobs and return their results, in order. On cancellation, they stop.
 
         Args:
             retriever: what runs them.
             jobs: the jobs.
+            client: who takes turns with others.
             within: seconds until the deadline; if the jobs ahead leave too little time, these are refused at once,
                 so that the client can try elsewhere.
             reserved: run them next, beside the queue: for the probe, one at a time.
@@ -125,7 +133,7 @@ class Worker:
             else:
                 self._entered += job.cost
             job.future.add_done_callback(functools.partial(self._resolved, job.cost))
-        (self._reserved if reserved else self._queue).extend(queued)
+        (self._reserved if reserved else self._queue).put(client, queued)
         if not self._scheduled:
             # After the loop has read all that has arrived, which becomes one batch.
             self._scheduled = True
@@ -173,12 +181,12 @@ class Worker:
     def _fail_queue(self, error: Exception) -> None:
         self._scheduled = False
         for queue in (self._reserved, self._queue):
-            while queue:
-                self._take(queue).fail(error)
+            while queued := self._take(queue):
+                queued.fail(error)
 
-    def _take(self, queue: deque[QueuedJob]) -> QueuedJob:
-        queued = queue.popleft()
-        if queued.cost < COSTLY:
+    def _take(self, queue: Turns[QueuedJob]) -> QueuedJob | None:
+        queued = queue.take()
+        if queued is not None and queued.cost < COSTLY:
             self._left += queued.cost
         return queued
 
@@ -187,8 +195,7 @@ class Worker:
         batch: list[QueuedJob] = []
         tokens = 0
         for queue in (self._reserved, self._queue):
-            while queue and len(batch) < self._batch_size:
-                queued = queue[0]
+            while len(batch) < self._batch_size and (queued := queue.first()) is not None:
                 if not queued.stopped:
                     tokens += weight(queued.job)
                     if batch and (tokens > self._batch_tokens or queued.retriever is not batch[0].retriever):
