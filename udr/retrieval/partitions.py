@@ -85,6 +85,7 @@ class Partitions:
     lexical: Mapping[str, BM25Search]
     table: DemonstrationTable
     _labels: dict[str, Labels] = field(default_factory=dict, init=False)
+    _row_bytes: dict[str, int] = field(default_factory=dict, init=False)
 
     def search(
         self,
@@ -183,6 +184,12 @@ class Partitions:
                 ranking.add(task, best, similarities, excluded)
             hits += ranking.hits(self.table.ids)
         return hits
+
+    def row_bytes(self, plan: Plan) -> int:
+        """Return about how many bytes a row has, on average, of that task of a plan with the longest rows."""
+        for task in plan.copy_keys.keys() - self._row_bytes.keys():
+            self._row_bytes[task] = self.table.row_bytes(task)
+        return max(self._row_bytes[task] for task in plan.copy_keys)
 
     def label_counts(self, plan: Plan) -> Counter[str]:
         """Return how many rows that a plan searches have each label."""

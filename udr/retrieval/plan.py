@@ -11,7 +11,7 @@ from udr.errors import InvalidInputError, TooLongError, UnknownTaskError, brief,
 from udr.retrieval.cost import cost
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import MODES, DefaultK, RetrievalRequest
-from udr.store import DEMONSTRATIONS, Manifest
+from udr.store import Manifest
 
 MAX_CHARACTERS = 32_768
 """The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
@@ -34,7 +34,7 @@ class Plan:
         copy_keys: for each task to search, the copy keys of rows that equal the query.
         size: how many demonstrations these tasks have.
         copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
-        row_bytes: about how many bytes a demonstration of the index has.
+        row_bytes: about how many bytes a demonstration of these tasks has, at most.
     """
 
     request: RetrievalRequest
@@ -100,13 +100,7 @@ def plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)
-    return Plan(request, query, words, keys, size, copy_text, row_bytes(manifest))
-
-
-def row_bytes(manifest: Manifest) -> int:
-    """Return about how many bytes a demonstration of an index has, on average."""
-    stamp = manifest.files.get(DEMONSTRATIONS)
-    return 0 if stamp is None else stamp.size // max(1, sum(part.count for part in manifest.partitions.values()))
+    return Plan(request, query, words, keys, size, copy_text)
 
 
 def planning_characters(manifest: Manifest, request: RetrievalRequest) -> int:

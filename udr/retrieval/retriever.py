@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, Unpack
@@ -203,7 +204,8 @@ class Retriever(DemonstrationSource):
             ConfigError: this process is a fork of the one that opened the retriever.
         """
         self._refuse_fork()
-        return plan(self._manifest, request, stopped)
+        checked = plan(self._manifest, request, stopped)
+        return replace(checked, row_bytes=self._partitions.row_bytes(checked))
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
         """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the texts of plans.

@@ -34,6 +34,8 @@ SCHEMA = """
 when it is known which of them an earlier version has counted.
 """
 
+_SAMPLE = 64
+
 _COUNT = "SELECT count FROM tokens WHERE (task, position) = (demonstrations.task, demonstrations.position)"
 
 
@@ -80,6 +82,12 @@ class DemonstrationTable:
         query = f"SELECT ({_COUNT}) FROM demonstrations INDEXED BY by_text_key WHERE text_key = ? AND task = ? LIMIT 1"
         counts = {key: self._first(query, key, task) for key in keys}
         return {key: int(row[0]) for key, row in counts.items() if row and row[0] is not None}
+
+    def row_bytes(self, task: str) -> int:
+        """Return about how many characters a row of a task has, as JSON: the mean of the first ones."""
+        query = "SELECT avg(length(row)) FROM (SELECT row FROM demonstrations WHERE task = ? AND position < ?)"
+        mean = self._first(query, task, _SAMPLE)
+        return int(mean[0]) if mean and mean[0] is not None else 0
 
     def row(self, task: str, id: str) -> Row | None:
         """Return the row with that id, or None."""
@@ -162,7 +170,7 @@ class DemonstrationTable:
         except KeyError as error:
             raise self._invalid(f"task {task!r} has no row at position {error}") from error
 
-    def _first(self, query: str, *values: str | bytes) -> tuple[Any, ...] | None:
+    def _first(self, query: str, *values: str | bytes | int) -> tuple[Any, ...] | None:
         return next(iter(self._select(query, *values)), None)
 
     def _select(self, query: str, *values: str | bytes | int) -> list[tuple[Any, ...]]:

@@ -12,7 +12,7 @@ from udr.errors import system_error
 from udr_service.server.connections import OpenConnections, Place
 from udr_service.server.protocol import Connection
 
-_AT_ONCE = 256
+_AT_ONCE = 64
 """Connections accepted in one turn of the event loop."""
 
 _RETRY_SECONDS = 0.1
@@ -65,7 +65,7 @@ class Acceptor:
         return True
 
     def _take(self, accepted: socket.socket, address: str) -> None:
-        place = self._connections.place(address)
+        place = self._connections.place(address, accepted.fileno())
         if place is None:
             accepted.close()
             return
@@ -95,7 +95,7 @@ class Acceptor:
         if time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LOG_SECONDS
             _LOG.warning("cannot accept connections: %s", system_error(error))
-        self._connections.lower_limit()
+        self._connections.close_longest()
         self._loop.remove_reader(self._listener)
         self._loop.call_later(_RETRY_SECONDS, self._listen)
 

@@ -18,8 +18,11 @@ _SPARE = 16
 _READ_BYTES = 32_768
 """What is read from a connection at once; then the others have their turn."""
 
-_FILES = 256
-"""File descriptors for all else: the index, models, logs."""
+_OTHER_FILES = 4096
+"""File descriptors for the index, models and logs: an index has a few files for each task."""
+
+_FILES = 96
+"""File descriptors that connections leave free."""
 
 
 class Place(Enum):
@@ -87,26 +90,29 @@ class OpenConnections:
         # Both in the order in which they began to wait.
         self._waiting: dict[Waiting, float] = {}
         self._unread: dict[Waiting, tuple[float, int]] = {}
-        self._most = _most(limits.connections)
+        self._descriptors = _descriptors(limits.connections)
 
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def place(self, address: str) -> Place | None:
+    def place(self, address: str, descriptor: int) -> Place | None:
         """Return the place of one more connection, if need be after closing the longest waiting one; None is refusal.
 
         Args:
             address: the newcomer's. At the limit of one address, one of its own connections is closed.
+            descriptor: the newcomer's, always the lowest free one: a high one means that few are left.
         """
+        if descriptor >= self._descriptors - _FILES:
+            return Place.NORMAL if self.close_longest() else None
         if self._limited(address) and self._counts[address] >= self.limits.by_address:
             own = (connection for connection in self._waiting if self._addresses[connection] == address)
             if not _abort_first(own):
                 return None
-        while len(self) >= self._most and self.close_longest():
+        while len(self) >= self.limits.connections and self.close_longest():
             pass
-        if len(self) < self._most:
+        if len(self) < self.limits.connections:
             return Place.NORMAL
-        return Place.SPARE if len(self) < self._most + _SPARE else None
+        return Place.SPARE if len(self) < self.limits.connections + _SPARE else None
 
     def _limited(self, address: str) -> bool:
         if is_loopback(address):
@@ -120,12 +126,6 @@ class OpenConnections:
     def untried(self) -> bool:
         """Return whether any connection has not sent its first request yet."""
         return any(connection.untried for connection in self._waiting)
-
-    def lower_limit(self) -> None:
-        """Allow fewer connections than there are: the system has no room for more."""
-        self._most = max(1, len(self) - _SPARE)
-        while len(self) > self._most and self.close_longest():
-            pass
 
     def add(self, connection: Waiting, address: str) -> None:
         """Count a connection, which waits for its first request."""
@@ -192,11 +192,11 @@ def _abort_first(connections: Iterable[Waiting]) -> bool:
     return first is not None
 
 
-def _most(wanted: int) -> int:
-    """Return how many connections the system allows, up to ``wanted``; raise the soft limit of files if need be."""
+def _descriptors(connections: int) -> int:
+    """Return how many files the process may open, after raising its soft limit for so many connections if possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + _FILES
+    needed = _OTHER_FILES + connections + _SPARE + _FILES
     if soft < needed:
         soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return min(wanted, max(soft - _FILES, soft // 2))
+    return soft

@@ -3,6 +3,7 @@
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
@@ -26,6 +27,14 @@ class Turns(Generic[_T]):
             if added:
                 self._queues.setdefault(client, deque()).extend(added)
                 self._length += len(added)
+
+    def ahead(self, client: str, count: int) -> list[_T]:
+        """Return the items that come before the last one of ``count`` more of a client."""
+        with self._lock:
+            own = self._queues.get(client, deque())
+            turn = len(own) + count
+            others = (islice(queue, turn) for name, queue in self._queues.items() if name != client)
+            return [*own, *chain.from_iterable(others)]
 
     def first(self) -> _T | None:
         """Return the next item, and leave it; None if there is none."""

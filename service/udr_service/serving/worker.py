@@ -120,7 +120,7 @@ class Worker:
         """
         costs = [cost(job) for job in jobs]
         if not reserved:
-            self._refuse_overload(sum(costs), within)
+            self._refuse_overload(client, costs, within)
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
         queued = [
@@ -146,7 +146,8 @@ class Worker:
         for threads in (self._encoder, self._searcher, self._costly_searcher):
             threads.shutdown(wait=True)
 
-    def _refuse_overload(self, cost: int, within: float) -> None:
+    def _refuse_overload(self, client: str, costs: Sequence[int], within: float) -> None:
+        cost = sum(costs)
         if cost > self._queue_size:
             raise CostError(
                 f"the request costs as much as {cost} plain queries; the queue takes {self._queue_size}; send fewer or "
@@ -157,7 +158,9 @@ class Worker:
                 f"requests are waiting that cost as much as {self.waiting_cost} plain queries, and this one {cost}; "
                 f"the limit is {self._queue_size}; try again later"
             )
-        before = self._unresolved - self._costly
+        # In the queue, and on their way behind it.
+        ahead = sum(queued.cost for queued in self._queue.ahead(client, len(costs)) if queued.cost < COSTLY)
+        before = ahead + max(0, self._unresolved - self.waiting_cost)
         # The median, so that one slow batch does not refuse requests.
         pace = statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
         seconds = (before + cost) * pace
