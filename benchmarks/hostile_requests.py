@@ -68,7 +68,7 @@ def _prompts(keys: Keys) -> list[bytes]:
     letters = string.ascii_letters + string.digits
     texts = ["".join(letters[(n * n + turn) % len(letters)] for n in range(_LONGEST)) for turn in range(4)]
     texts += ["\U0001f9d1\u200d\U0001f680" * (_LONGEST // 3), _marks("prompt"), "\ufdfa" * _LONGEST, _long("prompt")]
-    options = {"task": LONG, "k": 256, "budget": 131_072}
+    options = {"task": LONG, "k": 256, "budget": 65_536}
     return [post("/v1/prompt", {"input": text, **options}, keys.hostile) for text in texts]
 
 

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     max_k: Positive = 256  # demonstrations per request
     max_candidates: Positive = 1024  # candidates that a request may choose from, or have explained
     max_batch: Positive = 64  # requests in a batch
-    max_budget: Positive = 131_072  # tokens of a prompt's budget
+    max_budget: Positive = 65_536  # tokens of a prompt's budget
     queue_size: Positive = (
         512  # plain queries that may wait; a costlier one counts as several; more are refused with 429
     )

@@ -24,10 +24,22 @@ _INLINE_BYTES = 4096
 
 
 class _BoundedRequest(Request):
-    """A request whose JSON is a validated body: FastAPI validates it again at no cost, since it is one already."""
+    """A request whose JSON is a validated body: FastAPI validates it again at no cost, since it is one already.
+
+    Its body arrives as one message, see ``BodyLimit``. FastAPI keeps what ``body`` returns until the answer is sent, so
+    that is a part of it.
+    """
 
     schema: type[BaseModel] | None = None
     failure: Exception | None = None
+
+    content: bytes | None = None
+
+    async def body(self) -> bytes:
+        """Return the first byte of the body; empty without one."""
+        if self.content is None:
+            self.content = (await self.receive())["body"]
+        return bytes(self.content[:1])
 
     async def json(self) -> Any:  # noqa: ANN401
         try:
@@ -40,7 +52,8 @@ class _BoundedRequest(Request):
             raise HTTPException(400) from error
 
     async def _validated(self) -> Any:  # noqa: ANN401
-        body, service = await self.body(), cast("Service", self.app.state.service)
+        body, self.content = self.content or b"", b""
+        service = cast("Service", self.app.state.service)
         if len(body) <= _INLINE_BYTES:
             return _validated(body, self.schema, service.settings)
         with service.context(self) as context:
@@ -61,9 +74,12 @@ class StrictRoute(APIRoute):
             try:
                 return await handle(bounded)
             except HTTPException:
-                if bounded.failure is not None:
-                    raise bounded.failure from None
-                raise
+                if bounded.failure is None:
+                    raise
+                raise bounded.failure from None
+            finally:
+                # The error's traceback leads back to the request: the body would stay until the garbage is collected.
+                bounded.failure = None
 
         return handle_strictly
 

@@ -101,10 +101,10 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         with self._bodies.enter(self._seconds) as body:
-            content = await self._read(scope, receive, body)
-            if content is None:
+            messages = await self._read(scope, receive, body)
+            if not messages:
                 return
-            answer = asyncio.ensure_future(self._app(scope, _replay(content, receive), send))
+            answer = asyncio.ensure_future(self._app(scope, _replay(messages, receive), send))
             disconnect = asyncio.ensure_future(_disconnected(receive))
             try:
                 await asyncio.wait((answer, disconnect), return_when=asyncio.FIRST_COMPLETED)
@@ -114,8 +114,8 @@ class BodyLimit:
             with suppress(asyncio.CancelledError):
                 await answer
 
-    async def _read(self, scope: Scope, receive: Receive, body: _Body) -> bytes | None:
-        """Return the body; None if the client disconnects first."""
+    async def _read(self, scope: Scope, receive: Receive, body: _Body) -> list[Message]:
+        """Return the body as one message; none if the client disconnects first."""
         headers = Headers(scope=scope)
         _refuse_encoding(headers)
         declared = headers.get("content-length", "")
@@ -130,7 +130,7 @@ class BodyLimit:
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return None
+                        return []
                     content += message.get("body", b"")
                     if len(content) > self._limit:
                         raise BodyTooLargeError(self._limit)
@@ -141,7 +141,7 @@ class BodyLimit:
                 raise BusyError("the body arrives slowly, and others need its room; try again later") from error
             raise SlowRequestError(f"the body did not arrive within {self._seconds:g} seconds") from error
         self._bodies.arrived(body)
-        return bytes(content)
+        return [{"type": "http.request", "body": content, "more_body": False}]
 
 
 def _refuse_encoding(headers: Headers) -> None:
@@ -156,10 +156,9 @@ def _refuse_encoding(headers: Headers) -> None:
         raise ContentError(f"the body is declared as charset {charset[:40]!r}; send it in UTF-8")
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
+def _replay(messages: list[Message], receive: Receive) -> Receive:
     async def replay() -> Message:
+        # Handed over, so that who reads the body can also drop it.
         return messages.pop() if messages else await receive()
 
     return replay

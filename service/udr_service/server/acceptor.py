@@ -1,6 +1,7 @@
 """The acceptor: takes new connections from the listening socket, as many as there is room for."""
 
 import asyncio
+import functools
 import logging
 import socket
 import ssl
@@ -12,7 +13,7 @@ from udr.errors import system_error
 from udr_service.server.connections import OpenConnections, Place
 from udr_service.server.protocol import Connection
 
-_AT_ONCE = 64
+_AT_ONCE = 32
 """Connections accepted in one turn of the event loop."""
 
 _RETRY_SECONDS = 0.1
@@ -73,22 +74,24 @@ class Acceptor:
         self._connections.add(connection, address)
         connection.connecting = task = self._loop.create_task(self._connect(connection, accepted))
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        # Not in the task itself: one that is cancelled before its first step never runs.
+        task.add_done_callback(functools.partial(self._connected, connection, accepted))
 
     async def _connect(self, connection: Connection, accepted: socket.socket) -> None:
         context = self._tls()
         seconds = self._connections.limits.receive_seconds if context is not None else None
-        try:
-            # A client that breaks the handshake off is no news.
-            with suppress(OSError, ssl.SSLError):
-                await self._loop.connect_accepted_socket(
-                    lambda: connection, accepted, ssl=context, ssl_handshake_timeout=seconds
-                )
-        finally:
-            connection.connecting = None
-            if connection.transport is None:
-                self._connections.remove(connection)
-                accepted.close()
+        # A client that breaks the handshake off is no news.
+        with suppress(OSError, ssl.SSLError):
+            await self._loop.connect_accepted_socket(
+                lambda: connection, accepted, ssl=context, ssl_handshake_timeout=seconds
+            )
+
+    def _connected(self, connection: Connection, accepted: socket.socket, task: "asyncio.Task[None]") -> None:
+        self._connecting.discard(task)
+        connection.connecting = None
+        if connection.transport is None:
+            self._connections.remove(connection)
+            accepted.close()
 
     def _pause(self, error: OSError) -> None:
         """Make room and try again soon, since the system has no more descriptors or memory; say so once a second."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from udr.client import is_loopback
 from udr_service.observability import Metrics, Refusal
+from udr_service.server.starts import Starts
 
 _SPARE = 16
 """Connections beyond the limit, for the probes."""
@@ -21,8 +22,8 @@ _READ_BYTES = 32_768
 _OTHER_FILES = 4096
 """File descriptors for the index, models and logs: an index has a few files for each task."""
 
-_FILES = 96
-"""File descriptors that connections leave free."""
+_FILES = 256
+"""File descriptors that connections leave free: those that are closed become free only in a later turn."""
 
 
 class Place(Enum):
@@ -80,17 +81,21 @@ class OpenConnections:
     Attributes:
         limits: the limits.
         buffer: what every connection in turn reads into, and parses before the next one reads.
+        starts: starts their requests.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits, self._metrics = limits, metrics
         self.buffer = memoryview(bytearray(_READ_BYTES))
+        self.starts = Starts()
         self._addresses: dict[Waiting, str] = {}
         self._counts: Counter[str] = Counter()
         # Both in the order in which they began to wait.
         self._waiting: dict[Waiting, float] = {}
         self._unread: dict[Waiting, tuple[float, int]] = {}
         self._descriptors = _descriptors(limits.connections)
+        # Fewer than the limit while the process has few descriptors left.
+        self._most = limits.connections
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -102,17 +107,17 @@ class OpenConnections:
             address: the newcomer's. At the limit of one address, one of its own connections is closed.
             descriptor: the newcomer's, always the lowest free one: a high one means that few are left.
         """
-        if descriptor >= self._descriptors - _FILES:
-            return Place.NORMAL if self.close_longest() else None
+        if descriptor >= self._descriptors - min(_FILES, self._descriptors // 4):
+            self._most = max(1, min(self._most, len(self)))
         if self._limited(address) and self._counts[address] >= self.limits.by_address:
             own = (connection for connection in self._waiting if self._addresses[connection] == address)
             if not _abort_first(own):
                 return None
-        while len(self) >= self.limits.connections and self.close_longest():
+        while len(self) >= self._most and self.close_longest():
             pass
-        if len(self) < self.limits.connections:
+        if len(self) < self._most:
             return Place.NORMAL
-        return Place.SPARE if len(self) < self.limits.connections + _SPARE else None
+        return Place.SPARE if len(self) < self._most + _SPARE else None
 
     def _limited(self, address: str) -> bool:
         if is_loopback(address):
@@ -172,6 +177,7 @@ class OpenConnections:
 
     def expire(self) -> None:
         """Time out what has waited too long; to be called several times a second."""
+        self._most = min(self._most + 1, self.limits.connections)
         now, limit = time.monotonic(), self.limits.receive_seconds
         for connection, since in list(self._waiting.items()):
             if now - since < limit:

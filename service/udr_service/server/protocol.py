@@ -4,12 +4,14 @@ A request that never reaches the application is refused here, in the application
 """
 
 import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from udr.errors import UdrError
@@ -17,7 +19,8 @@ from udr_service.api import answer, problem_of
 from udr_service.errors import BusyError, HeadTooLargeError, MalformedRequestError, SlowRequestError
 from udr_service.server.connections import OpenConnections
 
-_PROBES = (b"/livez", b"/readyz")
+_ALIVE = b"/livez"
+_PROBES = (_ALIVE, b"/readyz")
 
 _PIPELINED = 16
 """Requests that may wait behind the one that is answered."""
@@ -25,8 +28,19 @@ _PIPELINED = 16
 _HEADERS = 100
 """Headers of a request: each takes more memory than its bytes."""
 
+_HELD_BYTES = 16_384
+"""Bytes of a body that are read before the application asks for it."""
+
 _LINGER_SECONDS = 1.0
 """How long to read on after a refusal: closing at once would discard the answer before the client has read it."""
+
+
+async def _alive(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    """Answer the probe that asks whether the event loop turns."""
+    content = b'{"status":"alive"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
@@ -143,10 +157,28 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             raise BusyError(f"the service has {len(self._connections)} connections, its limit; try again later")
         super().on_headers_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        def start() -> None:
+            # Nobody waits for it if the client has hung up meanwhile.
+            if not cycle.disconnected:
+                super(Connection, self)._start_asgi_task(cycle, app)
+
+        if cycle.scope["raw_path"] == _ALIVE and cycle.keep_alive and not self.flow.write_paused:
+            # At once: under load, a task would wait for the interpreter several times.
+            with suppress(StopIteration):
+                cycle.run_asgi(_alive).send(None)
+        elif cycle.scope["raw_path"] in _PROBES:
+            start()
+        else:
+            self._connections.starts.add(start)
+
     def on_body(self, body: bytes) -> None:
         """A part of the body has arrived."""
         self._unparsed = 0
         super().on_body(body)
+        if len(self.cycle.body) > _HELD_BYTES and not self.cycle.response_complete:
+            # Until the application asks for it.
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         """The request is complete."""

@@ -150,6 +150,8 @@ class _Server(BoundedServer):
             gc.unfreeze()
             gc.collect()
             gc.freeze()
+            # Of nothing: full collections then depend on what requests leave behind, not on what was frozen.
+            gc.collect()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready, answer for ``linger_seconds``, then stop; at the second signal, stop at once."""

@@ -1,5 +1,6 @@
 """The files of an open version: whether they are still as they were when they were opened."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,9 @@ READ_BYTES = 8 * 1024 * 1024
 """How much of the checksums is read at each look."""
 
 _CHUNK = 1024 * 1024
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+"""Errors that say nothing about a file: the system has no more to give."""
+
 _UNSEEN = (FileNotFoundError, NotADirectoryError, PermissionError)
 """Errors of a file that was deleted, moved or closed to others; who has it open still reads it."""
 
@@ -41,9 +45,10 @@ class OpenFiles:
                 count, problem = next(self._reading)
                 read += count
         except OSError as error:
-            # The disk fails. An error ends a generator.
+            # An error ends a generator.
             self._reading = self._read()
-            return f"a file cannot be read ({error.strerror})"
+            # Else the disk fails.
+            return None if error.errno in _EXHAUSTED else f"a file cannot be read ({error.strerror})"
         return problem
 
     def untouched(self) -> bool:

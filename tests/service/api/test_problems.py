@@ -63,7 +63,7 @@ PROMPT = {**ONE_FIELD, "budget": 50}
 INVALID_PROMPTS = [
     (ONE_FIELD, 422, "invalid-input", "/budget: is missing"),
     ({**PROMPT, "budget": 0}, 422, "invalid-input", "/budget"),
-    ({**PROMPT, "budget": 10**9}, 422, "invalid-input", "at most 131072 tokens"),
+    ({**PROMPT, "budget": 10**9}, 422, "invalid-input", "at most 65536 tokens"),
     ({**PROMPT, "reserve": -1}, 422, "invalid-input", "/reserve"),
     ({**PROMPT, "reserve": 50}, 422, "invalid-input", "below the budget of 50 tokens, found 50"),
     ({**PROMPT, "budget": 3}, 413, "too-long", "needs 11 tokens without any demonstration"),
