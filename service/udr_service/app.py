@@ -86,7 +86,8 @@ def create_app(
         version=__version__,
         summary="Retrieve the demonstrations that help your language model most.",
         lifespan=_lifespan,
-        openapi_url="/v1/openapi.json",
+        # Served by a router of ours: FastAPI would make it on the event loop.
+        openapi_url=None,
         # Their pages load scripts from other hosts.
         docs_url=None,
         redoc_url=None,
@@ -113,6 +114,7 @@ def create_app(
         )
     for router in _ROUTERS:
         app.include_router(router)
+    app.state.description = None
     problems.install(app)
     return app
 

@@ -14,6 +14,7 @@ _DROPPED = "ZCP"
 """Spaces, controls and punctuation, by the first letter of their general category."""
 
 _DROPPED_ASCII = dict.fromkeys(code for code in range(128) if unicodedata.category(chr(code))[0] in _DROPPED)
+_BLOCK = 16_384
 _IS_KEPT = bytes(chr(letter) not in _DROPPED for letter in range(256))
 
 
@@ -45,9 +46,14 @@ def kept_characters(text: str) -> str:
     whole = folded(text)
     if whole.isascii():
         return whole.translate(_DROPPED_ASCII)
+    # In blocks, since each call into C holds the interpreter.
+    return "".join(_kept(whole[start : start + _BLOCK]) for start in range(0, len(whole), _BLOCK))
+
+
+def _kept(text: str) -> str:
     # Each character's general category has two letters, of which the first is enough.
-    kinds = "".join(map(unicodedata.category, whole)).encode()[::2]
-    return "".join(compress(whole, kinds.translate(_IS_KEPT)))
+    kinds = "".join(map(unicodedata.category, text)).encode()[::2]
+    return "".join(compress(text, kinds.translate(_IS_KEPT)))
 
 
 def input_copy_text(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:

@@ -13,6 +13,9 @@ from udr_service.serving import RequestContext
 _INLINE_CHARACTERS = 16_384
 """Smaller answers are written on the event loop; handing them to a thread would take longer."""
 
+_KEPT = 64
+"""How many answers of a version are kept."""
+
 _PART_BYTES = 65_536
 _DEPTH = 3
 """How deep an answer is taken apart: an item of a batch, its demonstrations, and each of them."""
@@ -62,6 +65,17 @@ async def json_answer(
         room.free(characters)
         raise
     return _PartsResponse(parts, lambda: room.free(characters))
+
+
+async def kept_answer(context: RequestContext, name: str, make: Callable[[], Json]) -> Response:
+    """Return an answer that depends only on the version and on the key's pools: made once, in a thread, and kept."""
+    answers, key = context.active.answers, (name, context.record.pools)
+    if key not in answers:
+        content = await context.prepare(lambda stopped: b"".join(_parts(make(), stopped)))
+        while len(answers) >= _KEPT:
+            del answers[next(iter(answers))]
+        answers[key] = content
+    return Response(answers[key], media_type="application/json")
 
 
 def _parts(value: Json, stopped: Callable[[], bool]) -> Iterator[bytes]:

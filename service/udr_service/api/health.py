@@ -1,9 +1,9 @@
 """Operations: probes, metrics and the reload."""
 
+import json
 import logging
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from udr.errors import OverloadedError
 from udr_service.api.retrieval import PROBLEM, ServiceDep
@@ -41,12 +41,21 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
+@probes.get("/v1/openapi.json")
+async def description(service: ServiceDep, request: Request) -> Response:
+    """Return the description of the service, in OpenAPI's format."""
+    state = request.app.state
+    if state.description is None:
+        state.description = await service.preparer.do("openapi", lambda stopped: json.dumps(request.app.openapi()))
+    return Response(state.description, media_type="application/json")
+
+
 @probes.get("/metrics")
 async def metrics(service: ServiceDep) -> Response:
     """Return the metrics in Prometheus's text format."""
     service.metrics.queue_changed(service.worker.waiting)
-    # In a thread, since there may be thousands of series.
-    content, media_type = await run_in_threadpool(service.metrics.render)
+    # In a thread, since there may be thousands of series; in one, however many ask.
+    content, media_type = await service.preparer.do("metrics", lambda stopped: service.metrics.render())
     return Response(content, headers={"Content-Type": media_type})
 
 

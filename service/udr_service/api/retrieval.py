@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from udr.errors import UnknownTaskError
 from udr.retrieval import Retrieval
 from udr.types import Json
-from udr_service.api.answers import json_answer
+from udr_service.api.answers import json_answer, kept_answer
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem
 from udr_service.api.strict_json import StrictRoute
 from udr_service.schemas import (
@@ -40,7 +40,6 @@ PROBLEM = {
     "description": "A problem (RFC 9457).",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
-_TASK_CHARACTERS = 1000  # of a task's description, about
 # For 422 too, where FastAPI would document its own shape.
 router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM}, route_class=StrictRoute)
 
@@ -111,7 +110,7 @@ async def tasks(service: ServiceDep, request: Request) -> Response:
             answer = TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in tasks.items()])
             return cast("Json", answer.model_dump())
 
-        return await json_answer(context, make, _TASK_CHARACTERS * len(tasks))
+        return await kept_answer(context, "tasks", make)
 
 
 @router.get("/tasks/{task}")
@@ -142,4 +141,4 @@ async def info(service: ServiceDep, request: Request) -> Response:
         def make() -> Json:
             return cast("Json", InfoAnswer.of(context.active, tasks, service.settings).model_dump())
 
-        return await json_answer(context, make, _TASK_CHARACTERS * len(tasks))
+        return await kept_answer(context, "info", make)

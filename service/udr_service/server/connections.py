@@ -16,7 +16,7 @@ from udr_service.server.starts import Starts
 _SPARE = 16
 """Connections beyond the limit, for the probes."""
 
-_READ_BYTES = 32_768
+_READ_BYTES = 16_384
 """What is read from a connection at once; then the others have their turn."""
 
 _OTHER_FILES = 4096

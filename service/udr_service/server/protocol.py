@@ -28,7 +28,7 @@ _PIPELINED = 16
 _HEADERS = 100
 """Headers of a request: each takes more memory than its bytes."""
 
-_HELD_BYTES = 16_384
+_HELD_BYTES = 8192
 """Bytes of a body that are read before the application asks for it."""
 
 _LINGER_SECONDS = 1.0

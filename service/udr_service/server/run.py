@@ -29,7 +29,7 @@ from udr_service.serving import IndexSource, Service
 from udr_service.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-_SWITCH_SECONDS = 0.001
+_SWITCH_SECONDS = 0.0005
 
 
 def run(index: Path, settings: Settings) -> None:

@@ -13,6 +13,7 @@ from udr.errors import ArtifactError
 from udr.models import TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store import MODEL, IndexVersion, encoder_name, open_version, read_current, refuse_damage
+from udr_service.auth import Pools
 from udr_service.errors import IndexDamagedError, NotReadyError
 from udr_service.observability import Metrics
 from udr_service.serving.embedding_cache import CachingEncoder
@@ -31,6 +32,8 @@ class ActiveVersion:
     lent: bool = False  # the caller closes the retriever
     engine: str | None = None  # what encodes queries, see udr.models; None if the caller brought the encoder
     opened: float = field(default_factory=time.time)  # seconds since 1970
+    # Answers that depend on nothing but the version and the key's pools, by name and pools.
+    answers: dict[tuple[str, Pools], bytes] = field(default_factory=dict)
 
     @property
     def version(self) -> str:

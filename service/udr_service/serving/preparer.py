@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from udr.errors import OverloadedError
 from udr.retrieval import Stopped
+from udr_service.serving.priority import step_back
 from udr_service.serving.turns import Turns
 
 _T = TypeVar("_T")
@@ -32,7 +33,7 @@ class Preparer:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="udr-prepare")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="udr-prepare", initializer=step_back)
         self._waiting: Turns[_Work] = Turns()
 
     async def do(self, client: str, work: Callable[[Stopped], _T]) -> _T:

@@ -25,6 +25,7 @@ from udr_service.serving.jobs import (
     search,
     weight,
 )
+from udr_service.serving.priority import step_back
 from udr_service.serving.turns import Turns
 
 COSTLY = 24
@@ -65,7 +66,7 @@ class Worker:
         self._on_batch = on_batch
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
-        self._costly_searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search-costly")
+        self._costly_searcher = ThreadPoolExecutor(1, thread_name_prefix="udr-search-costly", initializer=step_back)
         self._queue: Turns[QueuedJob] = Turns()
         self._reserved: Turns[QueuedJob] = Turns()
         # All in plain queries. Two counters, since each may be changed by one thread only.
