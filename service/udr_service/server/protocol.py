@@ -163,7 +163,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             if not cycle.disconnected:
                 super(Connection, self)._start_asgi_task(cycle, app)
 
-        if cycle.scope["raw_path"] == _ALIVE and cycle.keep_alive and not self.flow.write_paused:
+        alive = (cycle.scope["method"], cycle.scope["raw_path"]) == ("GET", _ALIVE)
+        if alive and cycle.keep_alive and not self.flow.write_paused:
             # At once: under load, a task would wait for the interpreter several times.
             with suppress(StopIteration):
                 cycle.run_asgi(_alive).send(None)
