@@ -16,8 +16,8 @@ from udr.store import MODEL, IndexVersion, encoder_name, open_version, read_curr
 from udr_service.auth import Pools
 from udr_service.errors import IndexDamagedError, NotReadyError
 from udr_service.observability import Metrics
-from udr_service.serving.embedding_cache import CachingEncoder
 from udr_service.serving.open_files import OpenFiles
+from udr_service.serving.work import CachingEncoder
 from udr_service.settings import Settings
 
 _LOG = logging.getLogger(__name__)

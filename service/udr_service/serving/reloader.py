@@ -13,8 +13,7 @@ from udr_service.auth import KeyFile, KeyRing, changes
 from udr_service.errors import ReloadError
 from udr_service.observability import Audit, Event, Metrics, Reload
 from udr_service.serving.active_version import ActiveVersion, Current, Source
-from udr_service.serving.embedding_cache import PROBE
-from udr_service.serving.worker import Worker
+from udr_service.serving.work import PROBE, Worker
 
 CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
 """A request that every index can answer."""

@@ -4,28 +4,24 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 from starlette.requests import Request
-from starlette.types import Scope
 
 from udr.client import TIMEOUT
 from udr.data import Task
 from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, brief
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
-from udr_service.auth import Allowance, KeyEntry, Pools
 from udr_service.errors import ForbiddenError, KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
-from udr_service.serving.clients import Client
-from udr_service.serving.jobs import EncodeJob, JobResult
-from udr_service.serving.jobs import cost as job_cost
-from udr_service.serving.preparer import Preparer
+from udr_service.serving.record import Record, record_of
 from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
-from udr_service.serving.worker import Worker
+from udr_service.serving.work import EncodeJob, JobResult, Preparer, Worker
+from udr_service.serving.work import cost as job_cost
 from udr_service.settings import Settings
 
 Answer = Retrieval | UdrError
@@ -34,70 +30,10 @@ Answer = Retrieval | UdrError
 INDEX_VERSION = "X-Udr-Index-Version"
 """In an answer, the header with the version that answered; in a request, a precondition."""
 
-_RECORD = "udr.record"
-
 _INLINE_CHARACTERS, _INLINE_REQUESTS = 8192, 4
 """What is planned on the event loop; handing so little to a thread would take longer."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class Record:
-    """What is known about a request while it is answered, for its headers, the log and the metrics.
-
-    Attributes:
-        request_id: the client's id or a new one.
-        started: when it arrived, by ``time.perf_counter``.
-        index_version: the version that answers it.
-        entry: the entry of its API key.
-        client: who sent it, and what that client may take.
-        queue_size: how many texts waited when it arrived.
-        batch_size: how many texts were encoded together with its own.
-        stages: seconds by stage: ``queue``, ``encode``, ``search``, as far as it went through them.
-        tasks: the task of each retrieval; None is a family, or all tasks.
-    """
-
-    request_id: str
-    started: float = field(default_factory=time.perf_counter)
-    index_version: str | None = None
-    entry: KeyEntry | None = None
-    client: Client = field(default_factory=lambda: Client("this machine", Allowance()))
-    queue_size: int | None = None
-    batch_size: int | None = None
-    stages: dict[str, float] = field(default_factory=dict)
-    tasks: list[str | None] = field(default_factory=list)
-
-    @property
-    def key(self) -> str | None:
-        """The name of its API key, never the key."""
-        return self.entry.name if self.entry else None
-
-    @property
-    def pools(self) -> Pools:
-        """The tasks that its key is for; without keys, all."""
-        return self.entry.pools if self.entry else Pools()
-
-    def enter(self, scope: Scope) -> None:
-        """Become the record of this request."""
-        scope[_RECORD] = self
-
-    def add(self, results: Sequence[JobResult]) -> None:
-        """Add the cost of its jobs; they run at the same time, so the longest counts."""
-        for result in results:
-            batch = result.batch
-            self.batch_size = max(batch.size, self.batch_size or 0)
-            for stage, seconds in (("queue", result.waited), ("encode", batch.encode), ("search", batch.search)):
-                self.stages[stage] = max(seconds, self.stages.get(stage, 0.0))
-
-    def timings(self) -> dict[str, float]:
-        """Return the seconds of each stage, and of all so far as ``total``."""
-        return {**self.stages, "total": time.perf_counter() - self.started}
-
-
-def record_of(scope: Scope) -> Record:
-    """Return the record of a request."""
-    return cast("Record", scope[_RECORD])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from udr.errors import OverloadedError
 from udr.retrieval import Stopped
-from udr_service.serving.priority import step_back
-from udr_service.serving.turns import Turns
+from udr_service.serving.work.priority import step_back
+from udr_service.serving.work.turns import Turns
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
 from udr_service.errors import CostError
-from udr_service.serving.jobs import (
+from udr_service.serving.work.jobs import (
     Batch,
     BatchCost,
     Encoded,
@@ -25,8 +25,8 @@ from udr_service.serving.jobs import (
     search,
     weight,
 )
-from udr_service.serving.priority import step_back
-from udr_service.serving.turns import Turns
+from udr_service.serving.work.priority import step_back
+from udr_service.serving.work.turns import Turns
 
 COSTLY = 24
 """A job that costs as much as this many plain queries is searched for in a thread of its own."""

@@ -1,0 +1,72 @@
+"""The record of a request, which everything that reports it reads."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from starlette.types import Scope
+
+from udr_service.auth import Allowance, KeyEntry, Pools
+from udr_service.serving.clients import Client
+from udr_service.serving.work import JobResult
+
+_RECORD = "udr.record"
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known about a request while it is answered, for its headers, the log and the metrics.
+
+    Attributes:
+        request_id: the client's id or a new one.
+        started: when it arrived, by ``time.perf_counter``.
+        index_version: the version that answers it.
+        entry: the entry of its API key.
+        client: who sent it, and what that client may take.
+        queue_size: how many texts waited when it arrived.
+        batch_size: how many texts were encoded together with its own.
+        stages: seconds by stage: ``queue``, ``encode``, ``search``, as far as it went through them.
+        tasks: the task of each retrieval; None is a family, or all tasks.
+    """
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    index_version: str | None = None
+    entry: KeyEntry | None = None
+    client: Client = field(default_factory=lambda: Client("this machine", Allowance()))
+    queue_size: int | None = None
+    batch_size: int | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    tasks: list[str | None] = field(default_factory=list)
+
+    @property
+    def key(self) -> str | None:
+        """The name of its API key, never the key."""
+        return self.entry.name if self.entry else None
+
+    @property
+    def pools(self) -> Pools:
+        """The tasks that its key is for; without keys, all."""
+        return self.entry.pools if self.entry else Pools()
+
+    def enter(self, scope: Scope) -> None:
+        """Become the record of this request."""
+        scope[_RECORD] = self
+
+    def add(self, results: Sequence[JobResult]) -> None:
+        """Add the cost of its jobs; they run at the same time, so the longest counts."""
+        for result in results:
+            batch = result.batch
+            self.batch_size = max(batch.size, self.batch_size or 0)
+            for stage, seconds in (("queue", result.waited), ("encode", batch.encode), ("search", batch.search)):
+                self.stages[stage] = max(seconds, self.stages.get(stage, 0.0))
+
+    def timings(self) -> dict[str, float]:
+        """Return the seconds of each stage, and of all so far as ``total``."""
+        return {**self.stages, "total": time.perf_counter() - self.started}
+
+
+def record_of(scope: Scope) -> Record:
+    """Return the record of a request."""
+    return cast("Record", scope[_RECORD])
