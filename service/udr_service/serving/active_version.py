@@ -34,6 +34,10 @@ class ActiveVersion:
     opened: float = field(default_factory=time.time)  # seconds since 1970
     # Answers that depend on nothing but the version and the key's pools, by name and pools.
     answers: dict[tuple[str, Pools], bytes] = field(default_factory=dict)
+    files: OpenFiles = field(init=False)  # as they were when it was opened
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", OpenFiles(self.retriever.path, self.retriever.files))
 
     @property
     def version(self) -> str:

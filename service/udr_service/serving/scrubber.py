@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from udr.errors import UdrError
 from udr_service.errors import NotReadyError
-from udr_service.serving.active_version import ActiveVersion, Current
+from udr_service.serving.active_version import Current
 from udr_service.serving.open_files import OpenFiles
 from udr_service.serving.reloader import Reloader
 
@@ -28,7 +28,6 @@ class Scrubber:
 
     def __init__(self, current: Current, reloader: Reloader, seconds: float) -> None:
         self._current, self._reloader, self._seconds = current, reloader, seconds
-        self._active: ActiveVersion | None = None
         self._files: OpenFiles | None = None
         self._tried: tuple[object, ...] = ()
         self._next_try = 0.0
@@ -49,10 +48,7 @@ class Scrubber:
             return
         # A lease keeps the version open meanwhile.
         with suppress(NotReadyError), self._current.lease() as active:
-            if active is not self._active or self._files is None:
-                opened = active.retriever
-                self._active = active
-                self._files = await asyncio.to_thread(OpenFiles, opened.path, opened.files)
+            self._files = active.files
             problem = await asyncio.to_thread(self._files.look)
             if problem is not None and self._current.is_active(active):
                 self._current.damage = f"{problem}; put the whole file back, or publish another version"
