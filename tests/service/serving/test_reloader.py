@@ -178,7 +178,7 @@ def test_the_service_is_alive_but_not_ready_until_it_has_loaded(source: Source) 
 class Closing:
     """A retriever that counts how often it was closed."""
 
-    index_version = "v"
+    index_version, path, files = "v", Path(), dict[str, object]()
 
     def __init__(self) -> None:
         self.closed = 0
