@@ -114,7 +114,7 @@ def test_no_accepted_request_is_lost_at_shutdown(tiny: Path, capsys: pytest.Capt
             stop(signal.SIGTERM)
             errors.extend(future.exception() for future in asking)
 
-    run_while(clients, tiny, linger_seconds=0.3)
+    run_while(clients, tiny, linger_seconds=1.5)
     assert errors == [None] * 8 and len(statuses) > 32 and set(statuses) == {200}
     assert re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at \S+\n", capsys.readouterr().err)
 
