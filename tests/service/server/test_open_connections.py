@@ -1,0 +1,108 @@
+"""The open connections: the place of a newcomer, and who yields to it."""
+
+import resource
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+import pytest
+
+from udr_service.observability import Metrics
+from udr_service.server import Limits, OpenConnections, Place
+
+LOW = 10
+"""A file descriptor with many free ones above it."""
+
+
+@dataclass(eq=False)
+class Connection:
+    """A connection that only says whether it was closed."""
+
+    connections: OpenConnections
+    unsent: int = 0
+    untried: bool = True
+    closed: bool = field(default=False, init=False)
+
+    def time_out(self) -> None:
+        self.abort()
+
+    def abort(self) -> None:
+        self.closed = True
+        self.connections.remove(self)
+
+
+def opened(connections: OpenConnections, *addresses: str) -> list[Connection]:
+    """Open a connection from each address; all wait."""
+    found = [Connection(connections) for _ in addresses]
+    for connection, address in zip(found, addresses, strict=True):
+        connections.add(connection, address)
+    return found
+
+
+def limited(connections: int = 100, by_address: int = 100, exempt: str = "10.9.0.0/16") -> OpenConnections:
+    limits = Limits(connections, by_address, [ip_network(exempt)], 1000, 10.0, 1000)
+    return OpenConnections(limits, Metrics([]))
+
+
+@pytest.mark.parametrize(
+    ("address", "yields"), [("192.0.2.1", True), ("127.0.0.1", False), ("::1", False), ("10.9.1.1", False)]
+)
+def test_an_address_at_its_limit_closes_its_own_connection(address: str, yields: bool) -> None:
+    connections = limited(by_address=2)
+    other, first, second = opened(connections, "198.51.100.1", address, address)
+    assert connections.place(address, LOW) is Place.NORMAL
+    assert [other.closed, first.closed, second.closed] == [False, yields, False]
+
+
+def test_an_address_at_its_limit_is_refused_while_all_its_requests_are_answered() -> None:
+    connections = limited(by_address=1)
+    (busy,) = opened(connections, "192.0.2.1")
+    connections.received(busy)
+    assert connections.place("192.0.2.1", LOW) is None
+    assert connections.place("192.0.2.2", LOW) is Place.NORMAL
+    assert not busy.closed
+
+
+def test_a_closed_connection_counts_no_more() -> None:
+    connections = limited(by_address=1)
+    (first,) = opened(connections, "192.0.2.1")
+    connections.remove(first)
+    connections.remove(first)
+    assert len(connections) == 0
+    assert connections.place("192.0.2.1", LOW) is Place.NORMAL
+    assert not first.closed
+
+
+def test_who_waits_anew_yields_last() -> None:
+    connections = limited(connections=2)
+    first, second = opened(connections, "127.0.0.1", "127.0.0.1")
+    connections.received(first)
+    connections.wait(first)
+    assert connections.place("127.0.0.1", LOW) is Place.NORMAL
+    assert (first.closed, second.closed) == (False, True)
+
+
+def test_spare_places_are_few() -> None:
+    connections = limited(connections=1)
+    places = []
+    for _ in range(19):
+        places.append(connections.place("127.0.0.1", LOW))
+        if places[-1] is not None:
+            (busy,) = opened(connections, "127.0.0.1")
+            connections.received(busy)
+    assert places == [Place.NORMAL] + [Place.SPARE] * 16 + [None] * 2
+
+
+def test_few_free_descriptors_lower_the_limit_until_there_are_more() -> None:
+    connections = limited()
+    waiting = opened(connections, *["127.0.0.1"] * 5)
+    last = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1
+    assert connections.place("127.0.0.1", last) is Place.NORMAL
+    assert [connection.closed for connection in waiting] == [True] + [False] * 4
+    # The newcomer got the descriptor of the closed one, but there are as few as before.
+    opened(connections, "127.0.0.1")
+    assert connections.place("127.0.0.1", LOW) is Place.NORMAL
+    assert [connection.closed for connection in waiting] == [True] * 2 + [False] * 3
+    opened(connections, "127.0.0.1")
+    connections.expire()
+    assert connections.place("127.0.0.1", LOW) is Place.NORMAL
+    assert [connection.closed for connection in waiting] == [True] * 2 + [False] * 3
