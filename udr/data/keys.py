@@ -1,19 +1,10 @@
 """Typed access to the keys of an object in a file."""
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.errors import DataError
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 120
-
-
-def shown(value: object) -> str:
-    """Return what an error shows of a value: its beginning, however large or deep it is."""
-    return _REPR.repr(value)
+from udr.errors import DataError, brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +31,17 @@ class Keys:
             raise self.error(key, "is missing")
         value = self.values[key]
         if not isinstance(value, str) or not (empty or value.strip()):
-            raise self.error(key, f"must be a non-empty string, found {shown(value)}")
+            raise self.error(key, f"must be a non-empty string, found {brief(value)}")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a required list of non-empty strings."""
         value = self.values.get(key)
         if not isinstance(value, list) or not all(isinstance(item, str) and item.strip() for item in value):
-            raise self.error(key, f"must be a list of non-empty strings, found {shown(value)}")
+            raise self.error(key, f"must be a list of non-empty strings, found {brief(value)}")
         return tuple(value)
 
     def check_distinct(self, key: str, texts: tuple[str, ...]) -> None:
         """Raise ``DataError`` unless there are at least two texts, all different."""
         if len(texts) < 2 or len(set(texts)) < len(texts):
-            raise self.error(key, f"must be at least two different {key}, found {shown(list(texts))}")
+            raise self.error(key, f"must be at least two different {key}, found {brief(list(texts))}")

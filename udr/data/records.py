@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from udr.data.keys import shown
-from udr.errors import DataError, optional_import, reason
+from udr.errors import DataError, brief, optional_import, reason
 from udr.files import LFS, lfs_pointer
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -73,7 +72,7 @@ def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return a JSON object from its pairs; ``ValueError`` if a key occurs twice."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError(f"an object has a duplicate key, among {', '.join(shown(key) for key, _ in pairs[:8])}")
+        raise ValueError(f"an object has a duplicate key, among {', '.join(brief(key) for key, _ in pairs[:8])}")
     return values
 
 
@@ -107,9 +106,9 @@ def _csv(path: Path) -> Records:
         if not header:
             raise DataError("is empty; the first line must hold the column names", path=path)
         if len(set(header)) < len(header):
-            raise DataError(f"two columns have the same name: {shown(header)}", path=path, line=1)
+            raise DataError(f"two columns have the same name: {brief(header)}", path=path, line=1)
         if "target" not in header:
-            found = f"has no column 'target'; found {', '.join(map(shown, header[:32]))}"
+            found = f"has no column 'target'; found {', '.join(map(brief, header[:32]))}"
             raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=1)
         for cells in reader:
             if cells:
@@ -136,7 +135,7 @@ def _delimiter(first: str) -> str:
 
 def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: int) -> Mapping[str, object] | DataError:
     if len(cells) != len(header):
-        message = f"has {len(cells)} cells, but the header has {len(header)}: {shown(', '.join(header))[1:-1]}"
+        message = f"has {len(cells)} cells, but the header has {len(header)}: {brief(', '.join(header))[1:-1]}"
         return DataError(message, path=path, line=line)
     columns = dict(zip(header, cells, strict=True))
     values: dict[str, object] = {name: columns[name] for name in ("id", "target") if name in columns}

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from udr.data.keys import Keys, shown
+from udr.data.keys import Keys
 from udr.data.records import KEYS, records
 from udr.data.task import Kind, Task
-from udr.errors import DataError
+from udr.errors import DataError, brief
 from udr.types import VALUES, Json, Row, Value, is_value
 
 
@@ -84,20 +84,20 @@ def parse_row(task: Task, values: Mapping[str, object], path: Path | None = None
 
 def _check_target(keys: Keys, task: Task, target: str, choices: tuple[str, ...]) -> None:
     if task.kind is Kind.CLASSIFICATION and target not in task.labels:
-        raise keys.error("target", f"{shown(target)} is not one of the labels {', '.join(task.labels)}")
+        raise keys.error("target", f"{brief(target)} is not one of the labels {', '.join(task.labels)}")
     if task.kind is Kind.MULTIPLE_CHOICE:
         keys.check_distinct("choices", choices)
         if target not in choices:
-            raise keys.error("target", f"{shown(target)} is not one of the choices {shown(list(choices))}")
+            raise keys.error("target", f"{brief(target)} is not one of the choices {brief(list(choices))}")
 
 
 def _input(keys: Keys, task: Task, choices: tuple[str, ...]) -> Mapping[str, Value]:
     fields = keys.values.get("input")
     if not isinstance(fields, Mapping):
-        raise keys.error("input", f"must be an object of fields, found {shown(fields)}")
+        raise keys.error("input", f"must be an object of fields, found {brief(fields)}")
     for name, value in fields.items():
         if not is_value(value):
-            raise keys.error(f"input.{name}", f"must be {VALUES}, found {shown(value)}")
+            raise keys.error(f"input.{name}", f"must be {VALUES}, found {brief(value)}")
         if name not in task.fields and f"{{{name}}}" in task.input.source:
             raise keys.error(
                 f"input.{name}", "is not a name that a template can use; rename it, with a letter and no quotes"
@@ -121,4 +121,4 @@ def _metadata(keys: Keys) -> Mapping[str, Json]:
             return cast("Mapping[str, Json]", metadata)
     except (TypeError, ValueError, RecursionError):
         pass
-    raise keys.error("metadata", f"must be a JSON object, found {shown(metadata)}")
+    raise keys.error("metadata", f"must be a JSON object, found {brief(metadata)}")

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from udr.data.keys import Keys, shown
+from udr.data.keys import Keys
+from udr.errors import brief
 from udr.types import Json
 
 _NAME = re.compile(r"[a-z0-9_-]+")
@@ -160,14 +161,14 @@ def parse_family(values: Mapping[str, object], name: str, path: Path | None = No
 def _name(keys: Keys, key: str) -> str:
     value = keys.text(key)
     if not _NAME.fullmatch(value):
-        raise keys.error(key, f"must contain only a-z, 0-9, _ and -, found {shown(value)}")
+        raise keys.error(key, f"must contain only a-z, 0-9, _ and -, found {brief(value)}")
     return value
 
 
 def _choice(keys: Keys, key: str, kind: type[_Choice]) -> _Choice:
     value = keys.text(key)
     if value not in set(kind):
-        raise keys.error(key, f"must be one of {', '.join(kind)}, found {shown(value)}")
+        raise keys.error(key, f"must be one of {', '.join(kind)}, found {brief(value)}")
     return kind(value)
 
 
@@ -182,7 +183,7 @@ def _encoder_template(keys: Keys) -> Template:
 def _template(keys: Keys, key: str, needed: str, valid: Callable[[list[str]], bool]) -> Template:
     source = keys.text(key)
     if not valid(_FIELD.findall(source)):
-        raise keys.error(key, f"must contain {needed}, found {shown(source)}")
+        raise keys.error(key, f"must contain {needed}, found {brief(source)}")
     return Template(source)
 
 
@@ -199,11 +200,11 @@ def _labels(keys: Keys, kind: Kind) -> tuple[str, ...]:
 def _verbalizer(keys: Keys, labels: tuple[str, ...]) -> dict[str, str]:
     value = keys.values.get("verbalizer", {})
     if not isinstance(value, dict) or not all(isinstance(text, str) and text for text in value.values()):
-        raise keys.error("verbalizer", f"must be a table from labels to strings, found {shown(value)}")
+        raise keys.error("verbalizer", f"must be a table from labels to strings, found {brief(value)}")
     for label in value:
         if label not in labels:
-            raise keys.error("verbalizer", f"{shown(label)} is not one of the labels {shown(list(labels))}")
+            raise keys.error("verbalizer", f"{brief(label)} is not one of the labels {brief(list(labels))}")
     texts = [value.get(label, label) for label in labels]
     if len(set(texts)) < len(texts):
-        raise keys.error("verbalizer", f"two labels have the same text: {shown(texts)}")
+        raise keys.error("verbalizer", f"two labels have the same text: {brief(texts)}")
     return value
