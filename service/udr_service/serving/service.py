@@ -21,7 +21,6 @@ from udr_service.serving.record import Record, record_of
 from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
 from udr_service.serving.work import EncodeJob, JobResult, Preparer, Worker
-from udr_service.serving.work import cost as job_cost
 from udr_service.settings import Settings
 
 Answer = Retrieval | UdrError
@@ -123,13 +122,9 @@ class RequestContext:
         """
         worker = self.service.worker
         self.record.queue_size = worker.waiting
-        cost = sum(map(job_cost, jobs))
-        with self.record.client.queue(len(jobs), cost, worker.queue_size):
-            async with self._deadline():
-                left = self.expires - time.perf_counter()
-                results = await worker.do(
-                    self.active.retriever, jobs, left, client=self.record.client.name, reserved=reserved
-                )
+        async with self._deadline():
+            left = self.expires - time.perf_counter()
+            results = await worker.do(self.active.retriever, jobs, left, client=self.record.client, reserved=reserved)
         self.record.add(results)
         return results
 

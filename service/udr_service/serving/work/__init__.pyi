@@ -1,5 +1,5 @@
 from .embedding_cache import CachingEncoder as CachingEncoder, PROBE as PROBE
-from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult, cost as cost
+from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult
 from .preparer import Preparer as Preparer
 from .turns import Turns as Turns
 from .worker import Worker as Worker

@@ -6,12 +6,14 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
+from udr_service.auth import Allowance
 from udr_service.errors import CostError
+from udr_service.serving.clients import Client
 from udr_service.serving.work.jobs import (
     Batch,
     BatchCost,
@@ -85,11 +87,6 @@ class Worker:
         """What waits, in plain queries."""
         return self._entered - self._left + self._costly
 
-    @property
-    def queue_size(self) -> int:
-        """How much may wait, in plain queries."""
-        return self._queue_size
-
     def refuse_if_full(self) -> None:
         """Raise an ``OverloadedError`` if not even a plain query may wait."""
         if self.waiting_cost >= self._queue_size:
@@ -101,7 +98,7 @@ class Worker:
         jobs: Sequence[EncodeJob],
         within: float = math.inf,
         *,
-        client: str = "",
+        client: Client | None = None,
         reserved: bool = False,
     ) -> list[JobResult]:
         """Run jobs and return their results, in order. On cancellation, they stop.
@@ -109,24 +106,32 @@ class Worker:
         Args:
             retriever: what runs them.
             jobs: the jobs.
-            client: who takes turns with others.
+            client: who takes turns with others, and may have a share of the queue; None has no limit.
             within: seconds until the deadline; if the jobs ahead leave too little time, these are refused at once,
                 so that the client can try elsewhere.
             reserved: run them next, beside the queue: for the probe, one at a time.
 
         Raises:
             CostError: the jobs cost more than the queue ever takes.
-            OverloadedError: the queue is too full, or the deadline too near; no job was queued.
+            OverloadedError: the queue is too full, the deadline too near, or the client above a limit; no job was
+                queued.
             Exception: whatever a job raised; other calls are not affected.
         """
         costs = [cost(job) for job in jobs]
-        if not reserved:
-            self._refuse_overload(client, costs, within)
+        client = client or Client("", Allowance())
+        with client.queue(len(jobs), sum(costs), self._queue_size):
+            if not reserved:
+                self._refuse_overload(client.name, costs, within)
+            queue = self._reserved if reserved else self._queue
+            return await self._results(queue, client.name, retriever, zip(jobs, costs, strict=True))
+
+    async def _results(
+        self, queue: Turns[QueuedJob], client: str, retriever: Retriever, jobs: Iterable[tuple[EncodeJob, int]]
+    ) -> list[JobResult]:
+        """Queue jobs with their costs, and return their results, in order."""
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
-        queued = [
-            QueuedJob(retriever, job, cost, now, loop.create_future()) for job, cost in zip(jobs, costs, strict=True)
-        ]
+        queued = [QueuedJob(retriever, job, cost, now, loop.create_future()) for job, cost in jobs]
         for job in queued:
             self._unresolved += job.cost
             if job.cost >= COSTLY:
@@ -134,7 +139,7 @@ class Worker:
             else:
                 self._entered += job.cost
             job.future.add_done_callback(functools.partial(self._resolved, job.cost))
-        (self._reserved if reserved else self._queue).put(client, queued)
+        queue.put(client, queued)
         if not self._scheduled:
             # After the loop has read all that has arrived, which becomes one batch.
             self._scheduled = True
