@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from udr.data import distinct
 from udr_service.errors import TooManyValuesError
-from udr_service.schemas import MAX_ERRORS
+from udr_service.schemas import first_errors
 from udr_service.serving import Service
 from udr_service.settings import Settings
 
@@ -100,9 +100,8 @@ def _validated(body: bytes, schema: type[BaseModel] | None, settings: Settings) 
     try:
         return schema.model_validate(content, context=settings)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False)[:MAX_ERRORS]
         # As FastAPI would.
-        located = [{**item, "loc": ("body", *item["loc"])} for item in errors]
+        located = [{**item, "loc": ("body", *item["loc"])} for item in first_errors(error)]
         raise RequestValidationError(located, body=content) from error
 
 

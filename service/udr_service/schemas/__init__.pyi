@@ -3,8 +3,8 @@ from .info import (
     TasksAnswer as TasksAnswer,
 )
 from .requests import (
-    BatchBody as BatchBody, EmbeddingsBody as EmbeddingsBody, InvalidItem as InvalidItem, MAX_ERRORS as MAX_ERRORS,
-    PromptBody as PromptBody, RetrieveBody as RetrieveBody,
+    BatchBody as BatchBody, EmbeddingsBody as EmbeddingsBody, InvalidItem as InvalidItem,
+    PromptBody as PromptBody, RetrieveBody as RetrieveBody, first_errors as first_errors,
 )
 from .responses import (
     BatchAnswer as BatchAnswer, EmbeddingAnswer as EmbeddingAnswer, EmbeddingsAnswer as EmbeddingsAnswer,

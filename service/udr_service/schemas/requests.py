@@ -170,12 +170,16 @@ class InvalidItem:
     errors: Sequence[Mapping[str, Any]]
 
 
+def first_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """Return pydantic's first errors, as many as are reported."""
+    return [dict(item) for item in error.errors(include_url=False, include_context=False)[:MAX_ERRORS]]
+
+
 def _or_invalid(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401
     try:
         return validate(body)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_context=False)[:MAX_ERRORS]
-        return InvalidItem(body, [dict(item) for item in errors])
+        return InvalidItem(body, first_errors(error))
 
 
 def _refuse_large_batch(value: object, info: ValidationInfo) -> object:
