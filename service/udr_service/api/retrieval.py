@@ -104,10 +104,10 @@ def _characters(retrieval: Retrieval) -> int:
 async def tasks(service: ServiceDep, request: Request) -> Response:
     """Return all tasks."""
     with service.context(request) as context:
-        tasks, sizes = context.tasks, context.active.retriever.sizes
+        sizes = context.active.retriever.sizes
 
         def make() -> Json:
-            answer = TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in tasks.items()])
+            answer = TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in context.tasks.items()])
             return cast("Json", answer.model_dump())
 
         return await kept_answer(context, "tasks", make)
@@ -136,9 +136,8 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
 async def info(service: ServiceDep, request: Request) -> Response:
     """Return the served tasks, the active index version and the limits."""
     with service.context(request) as context:
-        tasks = context.tasks
 
         def make() -> Json:
-            return cast("Json", InfoAnswer.of(context.active, tasks, service.settings).model_dump())
+            return cast("Json", InfoAnswer.of(context.active, context.tasks, service.settings).model_dump())
 
         return await kept_answer(context, "info", make)
