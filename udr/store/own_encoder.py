@@ -13,8 +13,8 @@ _WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 def encoder_name(version: IndexVersion, *, allow_hub: bool = False) -> str:
     """Return the name to load an index's encoder by.
 
-    A copy in the index and ``package:NAME`` may always be loaded; a name on the Hugging Face hub, which whoever made
-    the index chose, only if ``allow_hub``; a path outside the index never.
+    A copy in the index and ``package:NAME`` may always be loaded. A name on the Hugging Face hub needs ``allow_hub``,
+    since the maker of the index chose it. A path outside the index is never loaded.
 
     Raises:
         ArtifactError: the name may not be loaded, or means an encoder that did not build the index.

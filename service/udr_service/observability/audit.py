@@ -51,7 +51,7 @@ class Audit:
 
         Args:
             event: what happened.
-            client: the address of whoever caused it, if it was a request.
+            client: the address that the request came from, if a request caused it.
             details: what else to log, by name.
         """
         details = {"client": client and client[:_LONGEST_ADDRESS], **details}

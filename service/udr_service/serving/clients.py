@@ -1,4 +1,4 @@
-"""Clients: what each may take of the service, so that none takes it from the others."""
+"""Clients: how much of the service each may use, so that one cannot crowd out the others."""
 
 import ipaddress
 import math

@@ -23,7 +23,7 @@ __all__ = ["source", "versions"]
 
 
 class Failing:
-    """A source that fails as often as it is told, and counts how often it was asked."""
+    """A source that fails a given number of times, and counts the calls."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.index = source, source.index
