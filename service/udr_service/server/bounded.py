@@ -1,6 +1,7 @@
 """Uvicorn's server, with connections within limits."""
 
 import asyncio
+import functools
 import socket
 import ssl
 import time
@@ -27,6 +28,13 @@ class BoundedServer(uvicorn.Server):
         self._connections = OpenConnections(limits, metrics)
         self._acceptors: list[Acceptor] = []
         self.tls: ssl.SSLContext | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve the sockets until a signal ends it, in an event loop in which connections take turns."""
+        # uvloop accepts one connection per turn of the loop: with long turns, the last client waits half a minute.
+        loop = functools.partial(asyncio.SelectorEventLoop, self._connections.selector)
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(self.serve(sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and accept connections from the sockets."""

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from udr.client import is_loopback
 from udr_service.observability import Metrics, Refusal
+from udr_service.server.selector import TurnSelector
 from udr_service.server.starts import Starts
 
 _SPARE = 16
@@ -18,6 +19,9 @@ _SPARE = 16
 
 _READ_BYTES = 16_384
 """What is read from a connection at once; then the others have their turn."""
+
+_DISCARD_BYTES = 131_072
+"""The same, of what nobody reads."""
 
 _OTHER_FILES = 4096
 """File descriptors for the index, models and logs: an index has a few files for each task."""
@@ -81,13 +85,16 @@ class OpenConnections:
     Attributes:
         limits: the limits.
         buffer: what every connection in turn reads into, and parses before the next one reads.
+        discarded: the same, for what nobody reads: more at once.
+        selector: the event loop's, where connections that send much take turns.
         starts: starts their requests.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self.limits, self._metrics = limits, metrics
-        self.buffer = memoryview(bytearray(_READ_BYTES))
-        self.starts = Starts()
+        self.discarded = memoryview(bytearray(_DISCARD_BYTES))
+        self.buffer = self.discarded[:_READ_BYTES]
+        self.selector, self.starts = TurnSelector(), Starts()
         self._addresses: dict[Waiting, str] = {}
         self._counts: Counter[str] = Counter()
         # Both in the order in which they began to wait.

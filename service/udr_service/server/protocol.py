@@ -6,6 +6,7 @@ A request that never reaches the application is refused here, in the application
 import asyncio
 from contextlib import suppress
 from http import HTTPStatus
+from socket import socket as Socket
 from typing import Any
 
 import httptools
@@ -69,6 +70,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         # The bytes since the request began, or since the last ones that belong to its body.
         self._unparsed = 0
         self._complete = True
+        self._at_once = True
         self.connecting: asyncio.Task[None] | None = None
 
     @property
@@ -103,21 +105,29 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
         self._connections.remove(self)
+        self._sends_much(False)
         super().connection_lost(exc)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read into; without it, asyncio would read 256 KiB at once, for each connection."""
-        return self._connections.buffer
+        answered = not self._complete and self.cycle is not None and self.cycle.response_complete
+        return self._connections.discarded if self._refused or answered else self._connections.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read."""
-        self.data_received(bytes(self._connections.buffer[:nbytes]))
+        self.data_received(bytes(self._connections.discarded[:nbytes]))
+        self._sends_much(self._refused or not self._complete)
+
+    def _sends_much(self, much: bool) -> None:
+        socket: Socket = self.transport.get_extra_info("socket")
+        self._connections.selector.sends_much(socket.fileno(), much)
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent."""
         if self._refused:
             return
         self._unset_keepalive_if_required()
+        self._at_once = True
         self._unparsed += len(data)
         try:
             self.parser.feed_data(data)
@@ -164,11 +174,13 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
                 super(Connection, self)._start_asgi_task(cycle, app)
 
         alive = (cycle.scope["method"], cycle.scope["raw_path"]) == ("GET", _ALIVE)
-        if alive and cycle.keep_alive and not self.flow.write_paused:
-            # At once: under load, a task would wait for the interpreter several times.
+        if alive and self._at_once and cycle.keep_alive and not self.flow.write_paused:
+            # At once, since a task would wait for the interpreter several times; but one a read, since others wait.
+            self._at_once = False
             with suppress(StopIteration):
                 cycle.run_asgi(_alive).send(None)
-        elif cycle.scope["raw_path"] in _PROBES:
+        elif self._at_once and cycle.scope["raw_path"] in _PROBES:
+            self._at_once = False
             start()
         else:
             self._connections.starts.add(start)
@@ -227,4 +239,5 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         lines = [head, *(name + b": " + value for name, value in response.raw_headers)]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
         self._connections.wait(self)
-        self.loop.call_later(_LINGER_SECONDS, self.abort)
+        # A few in each turn of the loop, since a crowd that was refused at once would be closed at once.
+        self.loop.call_later(_LINGER_SECONDS, self._connections.starts.add, self.abort)

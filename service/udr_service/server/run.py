@@ -59,8 +59,6 @@ def run(index: Path, settings: Settings) -> None:
         app = create_app(source, settings, own_names_only=settings.keys is None and not settings.insecure_no_keys)
         config = uvicorn.Config(
             app,
-            # uvloop accepts one connection per turn of the loop: with long turns, the last client waits half a minute.
-            loop="asyncio",
             lifespan="on",
             log_config=None,
             access_log=False,

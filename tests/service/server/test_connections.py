@@ -197,6 +197,21 @@ def test_pipelined_requests_are_bounded() -> None:
         assert call(address, b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n" + GET * 100) == b""
 
 
+def test_pipelined_probes_are_bounded_like_all_requests() -> None:
+    with bounded() as address, socket.create_connection(address, timeout=10) as client:
+        alive = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+        client.sendall(alive * 10)
+        answers = b""
+        while answers.count(b"HTTP/1.1 200") < 10:
+            answers += client.recv(65_536)
+        client.sendall(alive * 100)
+        answers = b""
+        with suppress(ConnectionResetError):
+            while part := client.recv(65_536):
+                answers += part
+        assert answers.count(b"HTTP/1.1 200") < 20
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     with bounded() as address, socket.create_connection(address, timeout=10) as client:
         client.sendall(b"".join(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % n + bytes(n) for n in range(5)))
