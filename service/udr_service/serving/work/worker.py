@@ -33,6 +33,9 @@ from udr_service.serving.work.turns import Turns
 COSTLY = 24
 """A job that costs as much as this many plain queries is searched for in a thread of its own."""
 
+_MANY, _TURNS = 8, 4
+"""If so many jobs come in a turn of the event loop, which starts few requests in each, more come in the next."""
+
 _PACES = 9
 """How many recent batches the pace is the median of; with fewer, no request is refused as too slow."""
 
@@ -181,7 +184,12 @@ class Worker:
         if cost >= COSTLY:
             self._costly -= cost
 
-    def _schedule(self) -> None:
+    def _schedule(self, seen: int = 0, turns: int = _TURNS) -> None:
+        """Start the encoder; if many jobs have come in this turn of the loop, after those of the next ones."""
+        waiting = self.waiting
+        if turns and waiting - seen >= _MANY:
+            asyncio.get_running_loop().call_soon(self._schedule, waiting, turns - 1)
+            return
         try:
             self._encoder.submit(self._encode_queue)
         except RuntimeError as error:

@@ -111,6 +111,17 @@ async def test_whatever_waits_is_one_batch_and_a_single_job_starts_at_once(monke
 
 
 @on_event_loop
+async def test_a_crowd_that_is_started_over_several_turns_is_one_batch() -> None:
+    fake, queue = FakeRetriever(waits=False), worker(queue_size=64, batch_size=64)
+    tasks = []
+    for _ in range(4):
+        tasks += [asyncio.ensure_future(do(queue, fake, ["a"])) for _ in range(8)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert [len(batch) for batch in fake.batches] == [32]
+
+
+@on_event_loop
 async def test_one_batch_is_encoded_while_another_is_searched(retriever: Retriever) -> None:
     fake = FakeRetriever(waits=False)
     fake.search_go.clear()
