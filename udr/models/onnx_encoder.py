@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +103,19 @@ class OnnxEncoder:
         return self._encoder.encode_demonstrations(texts)
 
 
+@cache
+def _share_memory() -> None:
+    """Let all sessions of the process take their memory from one pool, rather than keep a pool each."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, None)
+
+
 def _session(path: Path, num_threads: int) -> onnxruntime.InferenceSession:
+    _share_memory()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads, options.inter_op_num_threads = num_threads, 1
     # Spinning threads are faster, but must stop when the text is done.
     options.add_session_config_entry("session.force_spinning_stop", "1")
