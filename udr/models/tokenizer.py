@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from udr.models.transformers_tokenizer import TransformersTokenizer
 
 _LONG = 2000  # characters
+_SLICE = 32_768  # characters
+_BOUNDARY = re.compile(r"(?<=[^\W\d_])(?=\n)")
+_ENDS = ("a", "of", "Two words", "été", "数")
+_STARTS = ("\n", "\n\n", "\n\n\nTwo", "\n words", *("\n" + text for text in _ENDS))
 _FILE = "tokenizer.json"
 # Transformers can build a tokenizer from these without a tokenizer.json.
 _SLOW_FILES = ("tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
@@ -50,6 +56,10 @@ class FileTokenizer(LoadedTokenizer):
         """Whether it has a chat template."""
         return self._render is not None
 
+    @cached_property
+    def _cuts(self) -> bool:
+        return tokenizes_slices_alike(self._tokenizer)
+
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
         """See ``LoadedTokenizer.counts_inside``; on all cores."""
         try:
@@ -63,12 +73,51 @@ class FileTokenizer(LoadedTokenizer):
 
     def _count(self, text: str, *, special: bool) -> int:
         try:
-            if len(text) > _LONG:
-                # Lets other threads run meanwhile, and needs half the time.
-                return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0])
-            return len(self._tokenizer.encode(text, add_special_tokens=special))
+            if len(text) <= _LONG:
+                return len(self._tokenizer.encode(text, add_special_tokens=special))
+            parts = slices(text) if self._cuts else [text]
+            around = self._tokenizer.num_special_tokens_to_add(is_pair=False) if special else 0
+            # A batch lets other threads run meanwhile, and needs half the time.
+            return around + sum(
+                len(self._tokenizer.encode_batch_fast([part], add_special_tokens=False)[0]) for part in parts
+            )
         except TypeError as error:
             raise lone_surrogate() from error
+
+
+def slices(text: str) -> Iterator[str]:
+    """Yield parts of about ``_SLICE`` characters, cut between a letter and a line break.
+
+    A text without such places remains whole.
+    """
+    start = 0
+    while (match := _BOUNDARY.search(text, start + _SLICE)) is not None:
+        yield text[start : match.start()]
+        start = match.start()
+    yield text[start:]
+
+
+def tokenizes_slices_alike(tokenizer: "Tokenizer") -> bool:
+    """Return whether the tokens of ``slices`` are those of the whole text.
+
+    They are if the tokenizer splits a text there before it looks for tokens, and treats no start or end differently,
+    as word pieces and byte-level pairs do. Tokenizers that read a text as one, as SentencePiece does, may merge over
+    any place.
+    """
+    splitter, added = tokenizer.pre_tokenizer, tokenizer.get_added_tokens_decoder().values()
+    if splitter is None or any("\n" in token.content for token in added):
+        return False
+
+    def split(text: str) -> list[str]:
+        return [part for part, _ in splitter.pre_tokenize_str(text)]
+
+    def tokens(text: str) -> list[int]:
+        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    return all(
+        cut(end) + cut(start) == cut(end + start) for end, start in product(_ENDS, _STARTS) for cut in (split, tokens)
+    )
 
 
 def load_tokenizer(name: str) -> LoadedTokenizer:
