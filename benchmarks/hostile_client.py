@@ -88,13 +88,18 @@ class Connection(asyncio.Protocol):
         """Send a request; return its status once the whole answer has arrived, or ``LOST``."""
         self._head, self._left = bytearray(), -1
         self._answer = asyncio.get_running_loop().create_future()
-        self.transport.write(request)
+        if self.closed:
+            # By the server, while this client waited for its turn.
+            self._answer.set_result(LOST)
+        else:
+            self.transport.write(request)
         return self._answer
 
     async def drip(self, piece: bytes) -> None:
         """Send more bytes, once there is room for them."""
         await self._writable.wait()
-        self.transport.write(piece)
+        if not self.closed:
+            self.transport.write(piece)
 
     def pause_writing(self) -> None:
         """Let drips wait."""
