@@ -36,6 +36,16 @@ when it is known which of them an earlier version has counted.
 
 _SAMPLE = 64
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "task": (str,),
+    "position": (int,),
+    "id": (str,),
+    "row": (str,),
+    "text_key": (bytes,),
+    "count": (int, type(None)),
+}
+"""SQLite stores a value of any type in any column, whatever the schema says."""
+
 _COUNT = "SELECT count FROM tokens WHERE (task, position) = (demonstrations.task, demonstrations.position)"
 
 
@@ -74,14 +84,15 @@ class DemonstrationTable:
 
     def counted_rows(self, task: str, positions: Sequence[int]) -> list[tuple[Row, TokenCount | None]]:
         """Return the rows at these positions, each with its token count, if known."""
-        values = self._at(f"row, ({_COUNT})", task, positions)
+        values = self._at(f"row, ({_COUNT}) AS count", task, positions)
         return [(self._row(text), self._token_count(count)) for text, count in values]
 
     def token_counts(self, task: str, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Return the token counts of a task's rows with these text keys, as far as known."""
-        query = f"SELECT ({_COUNT}) FROM demonstrations INDEXED BY by_text_key WHERE text_key = ? AND task = ? LIMIT 1"
+        rows = "demonstrations INDEXED BY by_text_key WHERE text_key = ? AND task = ?"
+        query = f"SELECT ({_COUNT}) AS count FROM {rows} LIMIT 1"
         counts = {key: self._first(query, key, task) for key in keys}
-        return {key: int(row[0]) for key, row in counts.items() if row and row[0] is not None}
+        return {key: row[0] for key, row in counts.items() if row and row[0] is not None}
 
     def row_bytes(self, task: str) -> int:
         """Return about how many characters a row of a task has, as JSON: the mean of the first ones."""
@@ -110,10 +121,7 @@ class DemonstrationTable:
 
     def text_keys(self, task: str, start: int, stop: int) -> list[bytes]:
         """Return the text keys of the rows at positions ``start`` to ``stop``, exclusive."""
-        keys = self._span("text_key", task, start, stop)
-        if not all(isinstance(key, bytes) for key in keys):
-            raise self._invalid("a key is not a blob")
-        return keys
+        return self._span("text_key", task, start, stop)
 
     def first(self, key: bytes, task: str | None = None) -> tuple[str, int] | None:
         """Return the task and position of the first row with this text key, of one task or of all, or None."""
@@ -122,7 +130,7 @@ class DemonstrationTable:
             f"{'' if task is None else ' AND task = ?'} ORDER BY task, position LIMIT 1"
         )
         row = self._first(query, key, *(() if task is None else (task,)))
-        return (str(row[0]), int(row[1])) if row else None
+        return (row[0], row[1]) if row else None
 
     def targets(self, task: str) -> list[str]:
         """Return the targets of all rows of a task."""
@@ -176,9 +184,15 @@ class DemonstrationTable:
     def _select(self, query: str, *values: str | bytes | int) -> list[tuple[Any, ...]]:
         try:
             with self._lock, bounded(self._connection):
-                return self._connection.execute(query, values).fetchall()
+                cursor = self._connection.execute(query, values)
+                rows = cursor.fetchall()
         except sqlite3.Error as error:
             raise self._broken(error) from error
+        for column, (name, *_) in enumerate(cursor.description):
+            types = _TYPES.get(name)
+            if types and not all(isinstance(row[column], types) for row in rows):
+                raise self._invalid(f"the column {name} has a value of another type")
+        return rows
 
     def _row(self, text: str) -> Row:
         try:
@@ -195,8 +209,8 @@ class DemonstrationTable:
     def _token_count(self, count: int | None) -> TokenCount | None:
         if self._tokenizer is None or count is None:
             return None
-        if not isinstance(count, int) or count < 0:
-            raise self._invalid("a row's number of tokens is not a number")
+        if count < 0:
+            raise self._invalid("a row's number of tokens is below 0")
         return TokenCount(tokenizer=self._tokenizer, count=count)
 
     def _invalid(self, problem: str) -> ArtifactError:

@@ -2,12 +2,14 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from udr.retrieval import Retrieval
 from udr.types import Json
+from udr_service.schemas import Problem
 from udr_service.serving import RequestContext
 
 _INLINE_CHARACTERS = 16_384
@@ -19,6 +21,18 @@ _KEPT = 64
 _PART_BYTES = 65_536
 _DEPTH = 3
 """How deep an answer is taken apart: an item of a batch, its demonstrations, and each of them."""
+
+
+Item = Retrieval | Problem
+"""An item of an answer that is a batch."""
+
+
+def _to_json(item: Item) -> Json:
+    return item.model_dump() if isinstance(item, Problem) else item.to_json()
+
+
+def _dumped(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_to_json)
 
 
 class _PartsResponse(Response):
@@ -42,13 +56,17 @@ class _PartsResponse(Response):
 
 
 async def json_answer(
-    context: RequestContext, make: Callable[[], Json], characters: int, *, inline: bool = True
+    context: RequestContext,
+    make: "Callable[[], Json | Mapping[str, Sequence[Item]]]",
+    characters: int,
+    *,
+    inline: bool = True,
 ) -> Response:
     """Return an answer that is not validated: that would take longer than the search.
 
     Args:
         context: the request.
-        make: returns the answer.
+        make: returns the answer. Items become JSON one by one, since all at once would take several times the memory.
         characters: about how many it has, at most.
         inline: a small one is made on the event loop.
 
@@ -56,7 +74,7 @@ async def json_answer(
         BusyError: large answers that their clients have not read leave no room for this one.
     """
     if inline and characters <= _INLINE_CHARACTERS:
-        return JSONResponse(make())
+        return Response(_dumped(make()), media_type="application/json")
     room = context.service.room
     room.hold(characters)
     try:
@@ -78,7 +96,7 @@ async def kept_answer(context: RequestContext, name: str, make: Callable[[], Jso
     return Response(answers[key], media_type="application/json")
 
 
-def _parts(value: Json, stopped: Callable[[], bool]) -> Iterator[bytes]:
+def _parts(value: object, stopped: Callable[[], bool]) -> Iterator[bytes]:
     """Yield a value as JSON, in parts of about ``_PART_BYTES``; stop early if nobody waits for it."""
     part = bytearray()
     for text in _written(value, _DEPTH):
@@ -91,10 +109,12 @@ def _parts(value: Json, stopped: Callable[[], bool]) -> Iterator[bytes]:
     yield bytes(part)
 
 
-def _written(value: Json, depth: int) -> Iterator[str]:
+def _written(value: object, depth: int) -> Iterator[str]:
     # In small calls, since each holds the interpreter.
+    if isinstance(value, Item):
+        value = _to_json(value)
     if not depth or not isinstance(value, dict | list):
-        yield json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        yield _dumped(value)
         return
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     yield opening

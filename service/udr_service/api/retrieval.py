@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from udr.errors import UnknownTaskError
 from udr.retrieval import Retrieval
 from udr.types import Json
-from udr_service.api.answers import json_answer, kept_answer
+from udr_service.api.answers import Item, json_answer, kept_answer
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem
 from udr_service.api.strict_json import StrictRoute
 from udr_service.schemas import (
@@ -16,7 +16,6 @@ from udr_service.schemas import (
     BatchBody,
     InfoAnswer,
     InvalidItem,
-    Problem,
     PromptAnswer,
     PromptBody,
     RetrieveAnswer,
@@ -58,7 +57,7 @@ async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request)
     items = body.items()
     with service.context(request) as context:
         answers = iter(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
-        results: list[Retrieval | Problem] = []
+        results: list[Item] = []
         for number, item in enumerate(items):
             pointer = f"/requests/{number}"
             instance = f"{request.url.path}#{pointer}"
@@ -70,7 +69,7 @@ async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request)
                 results.append(problem_of(answer, instance))
         return await json_answer(
             context,
-            lambda: {"results": list(map(_to_json, results))},
+            lambda: {"results": results},
             sum(_characters(item) for item in results if isinstance(item, Retrieval)),
         )
 
@@ -89,10 +88,6 @@ async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Res
             _characters(retrieval) + len(str(query.input)),
             inline=False,
         )
-
-
-def _to_json(result: Retrieval | Problem) -> Json:
-    return result.model_dump() if isinstance(result, Problem) else result.to_json()
 
 
 def _characters(retrieval: Retrieval) -> int:

@@ -13,6 +13,7 @@ from udr.client import is_loopback
 from udr_service.observability import Metrics, Refusal
 from udr_service.server.selector import TurnSelector
 from udr_service.server.starts import Starts
+from udr_service.serving import network
 
 _SPARE = 16
 """Connections beyond the limit, for the probes."""
@@ -43,7 +44,7 @@ class Limits:
 
     Attributes:
         connections: open at once.
-        by_address: open at once from one address; loopback addresses have no such limit.
+        by_address: open at once from one address, or /64 network of IPv6; loopback addresses have no such limit.
         exempt: further networks without it: proxies, which speak for many.
         head_bytes: the most bytes of a request line and its headers.
         receive_seconds: how long a request may take to arrive, and an answer may wait without being read.
@@ -95,7 +96,8 @@ class OpenConnections:
         self.discarded = memoryview(bytearray(_DISCARD_BYTES))
         self.buffer = self.discarded[:_READ_BYTES]
         self.selector, self.starts = TurnSelector(), Starts()
-        self._addresses: dict[Waiting, str] = {}
+        # What stands for the client: its address, or a network of IPv6.
+        self._sites: dict[Waiting, str] = {}
         self._counts: Counter[str] = Counter()
         # Both in the order in which they began to wait.
         self._waiting: dict[Waiting, float] = {}
@@ -105,7 +107,7 @@ class OpenConnections:
         self._most = limits.connections
 
     def __len__(self) -> int:
-        return len(self._addresses)
+        return len(self._sites)
 
     def place(self, address: str, descriptor: int) -> Place | None:
         """Return the place of one more connection, if need be after closing the longest waiting one; None is refusal.
@@ -116,8 +118,9 @@ class OpenConnections:
         """
         if descriptor >= self._descriptors - min(_FILES, self._descriptors // 4):
             self._most = max(1, min(self._most, len(self)))
-        if self._limited(address) and self._counts[address] >= self.limits.by_address:
-            own = (connection for connection in self._waiting if self._addresses[connection] == address)
+        site = _site(address)
+        if self._limited(address) and self._counts[site] >= self.limits.by_address:
+            own = (connection for connection in self._waiting if self._sites[connection] == site)
             if not _abort_first(own):
                 return None
         while len(self) >= self._most and self.close_longest():
@@ -141,27 +144,27 @@ class OpenConnections:
 
     def add(self, connection: Waiting, address: str) -> None:
         """Count a connection, which waits for its first request."""
-        self._addresses[connection] = address
+        self._sites[connection] = site = _site(address)
         self._metrics.connections_changed(len(self))
-        self._counts[address] += 1
+        self._counts[site] += 1
         self.wait(connection)
 
     def remove(self, connection: Waiting) -> None:
         """Count a closed connection no more."""
-        address = self._addresses.pop(connection, None)
-        if address is not None:
-            self._counts[address] -= 1
+        site = self._sites.pop(connection, None)
+        if site is not None:
+            self._counts[site] -= 1
             self._metrics.connections_changed(len(self))
-            if not self._counts[address]:
+            if not self._counts[site]:
                 # Or every address that ever called would be kept.
-                del self._counts[address]
+                del self._counts[site]
         self._waiting.pop(connection, None)
         self._unread.pop(connection, None)
 
     def wait(self, connection: Waiting) -> None:
         """A connection waits from now on: for its next request, or for the rest of one that has begun."""
         self.received(connection)
-        if connection in self._addresses:
+        if connection in self._sites:
             self._waiting[connection] = time.monotonic()
 
     def received(self, connection: Waiting) -> None:
@@ -196,6 +199,10 @@ class OpenConnections:
                     connection.abort()
                 else:
                     self._unread[connection] = now, connection.unsent
+
+
+def _site(address: str) -> str:
+    return network(address) or address
 
 
 def _abort_first(connections: Iterable[Waiting]) -> bool:

@@ -2,7 +2,7 @@ from . import active_version as active_version
 from .active_version import (
     ActiveVersion as ActiveVersion, Current as Current, IndexSource as IndexSource, Source as Source,
 )
-from .clients import Client as Client, Clients as Clients
+from .clients import Client as Client, Clients as Clients, network as network
 from .open_files import OpenFiles as OpenFiles
 from .readiness import Readiness as Readiness
 from .reloader import Reloaded as Reloaded, Reloader as Reloader

@@ -61,8 +61,11 @@ class Client:
             self.open -= 1
 
     @contextmanager
-    def queue(self, items: int, cost: int, queue_size: int) -> Iterator[None]:
-        """Have queries in the queue; raise a ``ClientLimitError`` if they are above a limit."""
+    def queue(self, items: int, cost: int, queue_size: int) -> Iterator[int]:
+        """Have queries in the queue; raise a ``ClientLimitError`` if they are above a limit.
+
+        Yields what they cost beyond the client's share.
+        """
         most = max(1, int(self.allowance.queue_share * queue_size))
         # Alone, any request may enter that the queue takes.
         if self._queued and self._queued + cost > most:
@@ -72,7 +75,7 @@ class Client:
         self._refuse(self._items.take(items), f"{self.allowance.items_per_second:g} queries a second")
         self._queued += cost
         try:
-            yield
+            yield max(0, cost - most)
         finally:
             self._queued -= cost
 

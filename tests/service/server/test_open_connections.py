@@ -62,6 +62,13 @@ def test_an_address_at_its_limit_is_refused_while_all_its_requests_are_answered(
     assert not busy.closed
 
 
+def test_all_addresses_of_a_network_of_ipv6_are_one_client() -> None:
+    connections = limited(by_address=1)
+    first, other = opened(connections, "2001:db8::1", "2001:db8:0:1::1")
+    assert connections.place("2001:db8::2", LOW) is Place.NORMAL
+    assert [first.closed, other.closed] == [True, False]
+
+
 def test_a_closed_connection_counts_no_more() -> None:
     connections = limited(by_address=1)
     (first,) = opened(connections, "192.0.2.1")

@@ -1,8 +1,10 @@
 """The rows of an index: they round-trip, and are never written to."""
 
+import re
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -145,3 +147,44 @@ def test_a_table_is_read_only_and_other_files_are_errors(tmp_path: Path) -> None
         DemonstrationTable(tmp_path / "no-file")
     with pytest.raises(ArtifactError, match=r"junk: cannot be read \(file is not a database\)"):
         DemonstrationTable(tmp_path / "junk")
+
+
+@pytest.mark.parametrize(
+    ("column", "read"),
+    [
+        ("id", lambda table: table.ids("questions", [0])),
+        ("id", lambda table: table.copies("questions", [b"key"])),
+        ("row", lambda table: table.rows("questions", [0])),
+        ("text_key", lambda table: table.text_keys("questions", 0, 9)),
+        ("position", lambda table: table.first(b"text")),
+        ("count", lambda table: table.token_counts("questions", [b"text"])),
+        ("count", lambda table: table.counted_rows("questions", [0])),
+    ],
+)
+def test_a_value_of_another_type_is_an_error(
+    tmp_path: Path, column: str, read: Callable[[DemonstrationTable], object]
+) -> None:
+    values: dict[str, object] = {
+        "task": "questions",
+        "position": 0,
+        "id": "a",
+        "copy_key": b"key",
+        "text_key": b"text",
+        "row": row_text(questions(1)[0]),
+        "count": 3,
+    }
+    values[column] = 7.5
+    with closing(sqlite3.connect(tmp_path / "d")) as connection, connection:
+        # Without types, SQLite keeps each value as it is; then the schema says that the columns had types.
+        connection.executescript(re.sub(r" (TEXT|INTEGER|BLOB)\b", "", SCHEMA))
+        *columns, count = values
+        connection.execute("INSERT INTO demonstrations VALUES (?, ?, ?, ?, ?, ?)", [values[name] for name in columns])
+        connection.execute("INSERT INTO tokens VALUES (?, ?, ?)", [values[n] for n in ("task", "position", count)])
+        with closing(sqlite3.connect(":memory:")) as typed:
+            typed.executescript(SCHEMA)
+            schema = typed.execute("SELECT sql, name FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.executemany("UPDATE sqlite_schema SET sql = ? WHERE name = ?", schema)
+    table = DemonstrationTable(tmp_path / "d", "tokenizer")
+    with closing(table), pytest.raises(ArtifactError, match=f"the column {column} has a value of another type"):
+        read(table)

@@ -77,6 +77,8 @@ class Worker:
         # All in plain queries. Two counters, since each may be changed by one thread only.
         self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
         self._paces: deque[float] = deque(maxlen=_PACES)
+        # What single requests cost beyond their clients' shares, which must not keep others out.
+        self._excess = 0
         self._scheduled = False
         self._search_in_progress: Future[None] | None = None
 
@@ -90,9 +92,13 @@ class Worker:
         """What waits, in plain queries."""
         return self._entered - self._left + self._costly
 
+    @property
+    def _shared_cost(self) -> int:
+        return max(0, self.waiting_cost - self._excess)
+
     def refuse_if_full(self) -> None:
         """Raise an ``OverloadedError`` if not even a plain query may wait."""
-        if self.waiting_cost >= self._queue_size:
+        if self._shared_cost >= self._queue_size:
             raise OverloadedError(f"the queue is full, with {self.waiting} requests; try again later")
 
     async def do(
@@ -122,11 +128,15 @@ class Worker:
         """
         costs = [cost(job) for job in jobs]
         client = client or Client("", Allowance())
-        with client.queue(len(jobs), sum(costs), self._queue_size):
+        with client.queue(len(jobs), sum(costs), self._queue_size) as excess:
             if not reserved:
                 self._refuse_overload(client.name, costs, within)
             queue = self._reserved if reserved else self._queue
-            return await self._results(queue, client.name, retriever, zip(jobs, costs, strict=True))
+            self._excess += excess
+            try:
+                return await self._results(queue, client.name, retriever, zip(jobs, costs, strict=True))
+            finally:
+                self._excess -= excess
 
     async def _results(
         self, queue: Turns[QueuedJob], client: str, retriever: Retriever, jobs: Iterable[tuple[EncodeJob, int]]
@@ -162,7 +172,7 @@ class Worker:
                 f"the request costs as much as {cost} plain queries; the queue takes {self._queue_size}; send fewer or "
                 "shorter queries at once, or ask for fewer demonstrations or candidates"
             )
-        if self.waiting_cost + cost > self._queue_size:
+        if self._shared_cost + cost > self._queue_size:
             raise OverloadedError(
                 f"requests are waiting that cost as much as {self.waiting_cost} plain queries, and this one {cost}; "
                 f"the limit is {self._queue_size}; try again later"

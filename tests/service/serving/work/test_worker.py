@@ -16,7 +16,9 @@ from udr.errors import OverloadedError
 from udr.retrieval import Plan, RetrievalRequest, Retriever
 from udr.search import Vectors
 from udr.types import Role
-from udr_service.serving import Embedding, EncodeJob, JobResult, Worker
+from udr_service.auth import Allowance
+from udr_service.errors import ClientLimitError
+from udr_service.serving import Client, Embedding, EncodeJob, JobResult, Worker
 
 
 class FakeRetriever:
@@ -187,6 +189,26 @@ async def test_a_full_queue_refuses_a_whole_batch_and_takes_what_fits() -> None:
     fake.go.set()
     assert [len(await task) for task in tasks] == [1, 2, 1]
     assert fake.batches == [["a"], ["b", "c", "f"]]
+
+
+@on_event_loop
+async def test_one_request_beyond_its_clients_share_keeps_no_other_client_out() -> None:
+    fake, queue, large = FakeRetriever(), worker(queue_size=8), Client("large", Allowance(queue_share=0.5))
+    tasks = [await send_first(queue, fake, "a")]
+    tasks.append(asyncio.ensure_future(do(queue, fake, list("bcdefghi"), client=large)))
+    await asyncio.sleep(0)
+    queue.refuse_if_full()
+    with pytest.raises(ClientLimitError):
+        await do(queue, fake, ["j"], client=large)
+    tasks.append(await send(queue, fake, *"klmn"))
+    with pytest.raises(OverloadedError, match="queue is full"):
+        queue.refuse_if_full()
+    fake.go.set()
+    assert [len(await task) for task in tasks] == [1, 8, 4]
+    assert queue.waiting_cost == 0
+    tasks = [await send(queue, fake, *"opqrstuv")]
+    with pytest.raises(OverloadedError):
+        await do(queue, fake, ["w"])
 
 
 @on_event_loop
