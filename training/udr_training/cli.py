@@ -36,6 +36,16 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Queries per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The peak learning rate of the schedule.")] = None,
     loss: Annotated[str | None, typer.Option(help="The loss: udr, lambda, kl, margin_mse, epr or mnrl.")] = None,
+    label_aware: Annotated[
+        bool | None,
+        typer.Option("--label-aware/--no-label-aware", help="No candidate with the best one's label is a negative."),
+    ] = None,
+    extrapolate: Annotated[
+        bool | None,
+        typer.Option(
+            "--extrapolate/--no-extrapolate", help="Rows without scores become queries, where labels explain the order."
+        ),
+    ] = None,
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,
     ranking_weight: Annotated[float | None, typer.Option(help="λ, the weight of the ranking loss, 0 to 1.")] = None,
     towers: Annotated[
@@ -79,6 +89,8 @@ def train(
         "train.ranking_weight": ranking_weight,
         "train.loss": loss,
         "train.towers": towers,
+        "train.label_aware": label_aware,
+        "train.extrapolate": extrapolate,
         **settings_of(settings or []),
     }
     requested = load_config(preset, overrides, config)

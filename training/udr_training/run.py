@@ -15,10 +15,25 @@ from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
-from udr_training.candidates import Neighbours, RankedExample, encoder_neighbours, first_neighbours, rank_candidates
+from udr_training.candidates import (
+    LEAST_AGREEMENT,
+    Neighbours,
+    RankedExample,
+    encoder_neighbours,
+    first_neighbours,
+    rank_candidates,
+)
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackRun, OnProgress, Scores
-from udr_training.trainer import check_optimizer, split, starting_model, train_encoder, write_card
+from udr_training.trainer import (
+    LabelModel,
+    TaskExamples,
+    check_optimizer,
+    split,
+    starting_model,
+    train_encoder,
+    write_card,
+)
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,14 +117,32 @@ class Run:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             return model
         # BM25 proposes in the first iteration, the previous encoder in later ones.
-        self._feedback.propose(number, first_neighbours if previous is None else _nearest_by(previous))
+        neighbours = first_neighbours if previous is None else _nearest_by(previous)
+        self._feedback.propose(number, neighbours)
         scores = self._feedback.scores(number)
         train = self.config.train
         examples = {name: split(task.pool, _ranked(scores[name]), train) for name, task in self.tasks.items()}
+        if train.extrapolate:
+            with self.folder.timed(number, "extrapolation"):
+                examples = {name: self._extrapolated(name, task, neighbours) for name, task in examples.items()}
         start = str(previous) if previous is not None and train.warm_start else train.model
         with self.folder.timed(number, "training"):
             train_encoder(examples, train, self.config.seed + number, start, folder)
         return model
+
+    def _extrapolated(
+        self, name: str, examples: TaskExamples, neighbours: Callable[[Pool], Neighbours]
+    ) -> TaskExamples:
+        """Return a task's examples, with its other rows as queries if labels explain the order of the scores."""
+        model = LabelModel.of(examples)
+        if model is None:
+            return examples
+        task, explained = self.tasks[name], f"labels explain {model.agreement:.0%} of the order of held-out scores"
+        if not model.holds:
+            _LOG.warning("task %s: %s, less than %.0f %%; no row is added", name, explained, 100 * LEAST_AGREEMENT)
+            return examples
+        _LOG.warning("task %s: %s; %d more rows become queries", name, explained, len(task.others))
+        return model.extend(examples, task.propose(neighbours(task.pool), task.others))
 
     def _write_manifest(self) -> None:
         # The manifest exists only if the run is complete.

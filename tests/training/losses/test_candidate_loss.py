@@ -78,6 +78,24 @@ def test_own_candidates_within_the_score_margin_are_not_negatives() -> None:
     torch.testing.assert_close(loss_value(ranking_weight=0.0, score_margin=0.4), expected)
 
 
+@pytest.mark.parametrize("kind", ["udr", "epr", "mnrl"])
+def test_candidates_with_the_target_of_the_best_are_not_negatives(kind: str) -> None:
+    targets = torch.tensor([[0, 1, 0, 1, 0], [1, 1, 0, 0, 2], [2, 0, 1, 2, 0]])
+    best = SCORES.argmax(dim=1)
+    alike = targets.flatten()[None] == targets[range(3), best][:, None]
+    used = torch.ones(3, 5, dtype=torch.bool)
+    if kind == "epr":
+        used = torch.zeros(3, 5).scatter(1, torch.stack([best, SCORES.argmin(dim=1)], 1), 1).bool()
+    elif kind == "mnrl":
+        used = torch.zeros(3, 5).scatter(1, best[:, None], 1).bool()
+    masked = (alike | ~used.flatten()[None]).scatter(1, POSITIVES[:, None], False)
+    assert alike.sum() > 6, "more than the positives alone"
+    expected = in_batch_loss(SIMILARITIES, POSITIVES, masked)
+    if kind == "udr":
+        expected = 0.8 * listwise_loss(OWN, ranks_of(SCORES)) + 0.2 * expected
+    torch.testing.assert_close(loss_value(kind, torch.cat([LABELS, targets], dim=1)), expected)
+
+
 def test_similarities_are_cosines_over_temperature_in_full_precision() -> None:
     loss = CandidateLoss(torch.nn.Identity(), temperature=0.05)  # type: ignore[arg-type]
     queries, candidates = torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0]])

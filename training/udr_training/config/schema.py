@@ -73,6 +73,9 @@ class TrainConfig:
         ranking_weight: λ of the losses; ``epr`` has none.
         score_temperature: τ of the loss ``kl``, which divides scores.
         score_margin: candidates with a score this close to the best are not negatives.
+        label_aware: in tasks with labels, candidates with the best one's label are not negatives.
+        extrapolate: in tasks with labels, the other rows of the pool become queries too, with scores that follow from
+            the labels, if these explain 0.9 of the order of held-out scores.
         temperature: divides cosines; 0 uses the dot product.
         optimizer: a value of Transformers' ``optim``.
         learning_rate: the peak of a linear schedule.
@@ -100,6 +103,8 @@ class TrainConfig:
     ranking_weight: float = 0.8
     score_temperature: float = 0.1
     score_margin: float = 0.0
+    label_aware: bool = False
+    extrapolate: bool = False
     temperature: float = 0.05
     optimizer: str = "adamw_torch"
     learning_rate: float = 3e-5
@@ -174,6 +179,8 @@ class RunConfig(ScoringConfig):
                 f"train.mini_batch needs a train.optimizer that steps after a whole batch; {train.optimizer} updates "
                 "the weights during the backward pass, between mini-batches"
             )
+        if train.extrapolate and not train.validation:
+            raise ConfigError("train.extrapolate needs train.validation above 0: it is judged by held-out scores")
         if train.lora_rank and train.towers == 2:
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")
         if train.list_length > self.candidates.num_candidates:

@@ -19,6 +19,7 @@ from udr_training.losses.functional import (
     near_best,
     not_negatives,
     ranks_of,
+    same_target,
 )
 from udr_training.losses.gradient_cache import embed_twice
 from udr_training.losses.length_batching import Features, embed
@@ -37,7 +38,11 @@ class CandidateLoss(nn.Module):
     query, candidate 1, ..., candidate l            2 l + 1 numbers: the candidates' scores, higher is better;
                                                     their keys; the query's key. Keys are whole numbers below
                                                     2^24; equal texts have equal keys
+    the same, with targets                          3 l + 1 numbers: the same, and a key of each candidate's
+                                                    target; equal targets have equal keys
     ==============================================  =======================================================
+
+    With targets, no candidate of the batch with the target of a query's best candidate is a negative of the query.
 
     ``kind`` is one of
 
@@ -111,23 +116,23 @@ class CandidateLoss(nn.Module):
         Args:
             queries: [B, dimension].
             candidates: [B, l, dimension].
-            labels: [B, 2 l + 1].
+            labels: [B, 2 l + 1], or [B, 3 l + 1] with targets.
 
         Raises:
-            ValueError: the label's width is not 2 l + 1, it contains NaN or infinity, or a key is too large.
+            ValueError: the label has another width, it contains NaN or infinity, or a key is too large.
         """
         batch, length, _ = candidates.shape
-        if labels.shape != (batch, 2 * length + 1):
+        if labels.shape not in ((batch, 2 * length + 1), (batch, 3 * length + 1)):
             raise ValueError(
                 f"labels must be [{batch}, {2 * length + 1}] for {length} candidate columns: scores, candidate keys, "
-                f"query key; found {list(labels.shape)}"
+                f"query key; or [{batch}, {3 * length + 1}], with candidate targets; found {list(labels.shape)}"
             )
         # NaN would count as the best score.
         if not bool(labels.isfinite().all()):
             raise ValueError("labels must be finite, found NaN or infinity among scores or keys")
-        scores, keys = labels[:, :length], labels[:, length:]
-        if bool((keys >= _MAX_KEY).any()):
-            raise ValueError(f"keys must be below {_MAX_KEY}, found {int(keys.max())}")
+        scores, keys, targets = labels.tensor_split([length, 2 * length + 1], dim=1)
+        if bool((labels[:, length:] >= _MAX_KEY).any()):
+            raise ValueError(f"keys must be below {_MAX_KEY}, found {int(labels[:, length:].max())}")
         similarities = self.similarities(queries, candidates.flatten(0, 1))
         # The columns of each query's own candidates.
         columns = torch.arange(batch * length, device=labels.device).view(batch, length)
@@ -135,6 +140,8 @@ class CandidateLoss(nn.Module):
         best = scores.argmax(dim=1, keepdim=True)
         positives = columns.gather(1, best).squeeze(1)
         masked = not_negatives(keys[:, :-1].flatten(), keys[:, -1], positives)
+        if targets.numel():
+            masked = masked | same_target(targets.flatten(), positives)
         if self.score_margin:
             too_good = near_best(scores, self.score_margin).scatter(1, best, False)
             masked = masked.scatter(1, columns, masked.gather(1, columns) | too_good)

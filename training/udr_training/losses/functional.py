@@ -118,6 +118,17 @@ def not_negatives(candidate_keys: Tensor, query_keys: Tensor, positives: Tensor)
     return (of_query | of_positive).scatter(1, positives[:, None], False)
 
 
+def same_target(candidate_targets: Tensor, positives: Tensor) -> Tensor:
+    """Return which columns have the target of a query's positive, except for the positive's own; bool [B, C].
+
+    Args:
+        candidate_targets: int64 [C]; equal numbers mean equal targets.
+        positives: int64 [B], the column of each query's best candidate.
+    """
+    alike = candidate_targets[None, :] == candidate_targets[positives][:, None]
+    return alike.scatter(1, positives[:, None], False)
+
+
 def near_best(scores: Tensor, margin: float) -> Tensor:
     """Return which of a query's candidates score within ``margin`` (at least 0) of its best or are it: bool [B, l]."""
     return scores >= scores.max(dim=1, keepdim=True).values - margin

@@ -1,17 +1,17 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from udr.data import Collection, formatting
+from udr.data import Collection, Kind, formatting
 from udr.types import Json
-from udr_training.candidates import Candidates, first_neighbours
+from udr_training.candidates import LEAST_AGREEMENT, Candidates, first_neighbours, rank_candidates
 from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm
+from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask, load_lm, pair_score
 from udr_training.planning.throughput import pairs_per_second, seconds_per_step
 from udr_training.run_folder import RunFolder
-from udr_training.trainer import check_optimizer, num_learned, num_steps, starting_model
+from udr_training.trainer import LabelModel, check_optimizer, num_learned, num_steps, split, starting_model
 
 # Measured in docs/results/feedback.md.
 _BYTES_PER_PAIR = 40
@@ -26,6 +26,8 @@ class TaskPlan:
         stored: those of them that are already scored.
         later_pairs: to score in later iterations, at most.
         pairs_per_second: measured.
+        extrapolated: rows that become queries too, with scores that follow from labels, if these explain the order.
+        agreement: the share of the order that labels explain, if the first iteration's pairs are scored already.
     """
 
     task: str
@@ -36,6 +38,8 @@ class TaskPlan:
     stored: int
     later_pairs: int
     pairs_per_second: float
+    extrapolated: int
+    agreement: float | None
 
     @property
     def seconds(self) -> float:
@@ -80,6 +84,12 @@ class RunPlan:
                 f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more; "
                 f"{task.pairs_per_second:.1f} pairs/s, {_clock(task.seconds)}"
             )
+            if task.extrapolated:
+                known = "" if task.agreement is None else f"; they explain {task.agreement:.0%}"
+                yield (
+                    f"{task.task}: {task.extrapolated} more rows are extrapolated from labels, if these explain "
+                    f"{LEAST_AGREEMENT:.0%} of the order of held-out scores{known}"
+                )
         yield f"feedback: {_clock(self.feedback_seconds)} at most"
         yield (
             f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
@@ -116,10 +126,14 @@ def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Pa
 
 
 def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig) -> TaskPlan:
-    pairs, stored = task.pairs(proposed), 0
+    pairs, stored, agreement = task.pairs(proposed), 0, None
+    extrapolates = config.train.extrapolate and task.pool.task.kind is Kind.CLASSIFICATION
     if store.exists():
         with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
-            stored = len(scores.get({pair.key for pair in pairs}))
+            known = scores.get({pair.key for pair in pairs})
+        stored = len(known)
+        if extrapolates and all(pair.key in known for pair in pairs):
+            agreement = _agreement(task, config, [(pair, pair_score(pair, known[pair.key])) for pair in pairs])
     candidates = config.candidates
     # Random candidates are the same in every iteration; all others may be new.
     num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
@@ -132,7 +146,18 @@ def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: 
         stored=stored,
         later_pairs=(config.train.iterations - 1) * len(task.queries) * num_new,
         pairs_per_second=pairs_per_second(lm, pairs),
+        extrapolated=len(task.others) if extrapolates else 0,
+        agreement=agreement,
     )
+
+
+def _agreement(task: TrainingTask, config: RunConfig, scores: Sequence[tuple[Pair, float]]) -> float:
+    by_query: dict[str, dict[str, float]] = {}
+    for pair, score in scores:
+        by_query.setdefault(pair.query.id, {})[pair.demonstration.id] = score
+    examples = [rank_candidates(query, candidates) for query, candidates in by_query.items()]
+    model = LabelModel.of(split(task.pool, examples, config.train))
+    return 0.0 if model is None else model.agreement
 
 
 def _clock(seconds: float) -> str:

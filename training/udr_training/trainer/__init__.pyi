@@ -1,6 +1,7 @@
 from .checkpoints import last_complete as last_complete
 from .dataset import TaskExamples as TaskExamples, dataset as dataset, num_learned as num_learned, split as split
 from .evaluator import RankValidation as RankValidation
+from .extrapolation import LabelModel as LabelModel
 from .model import has_two_towers as has_two_towers, merge_adapters as merge_adapters, starting_model as starting_model
 from .model_card import write_card as write_card
 from .sampler import (

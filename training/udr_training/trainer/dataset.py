@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from udr.data import Pool, copy_text, formatting
+from udr.data import Kind, Pool, copy_text, formatting
 from udr_training.candidates import RankedExample
 from udr_training.config import TrainConfig
 from udr_training.trainer.sampler import draw_candidates
@@ -19,12 +19,14 @@ class TaskExamples:
     Attributes:
         pool: the rows of queries and candidates.
         training: the training queries with their ranked candidates.
+        extrapolated: further queries, with scores that follow from labels.
         validation: the queries that evaluate the encoder during the training.
     """
 
     pool: Pool
     training: tuple[RankedExample, ...]
     validation: tuple[RankedExample, ...] = ()
+    extrapolated: tuple[RankedExample, ...] = ()
 
 
 def split(pool: Pool, examples: Sequence[RankedExample], config: TrainConfig) -> TaskExamples:
@@ -44,6 +46,8 @@ def num_learned(num_queries: int, config: TrainConfig) -> int:
 def dataset(task: TaskExamples, config: TrainConfig, seed: int) -> Dataset:
     """Return the training queries, all of them once for each draw of candidates; texts are rendered when read.
 
+    With extrapolated queries, each draw has as many of them as scored ones, or all; the next draw has the next ones.
+
     Columns: ``query``, ``candidate_1`` to ``candidate_l``, and the ``label`` that ``CandidateLoss`` reads.
     """
     pool = task.pool
@@ -51,19 +55,39 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int) -> Dataset:
     # Copies of a text share a key.
     numbers: dict[str, int] = {}
     keys = [float(numbers.setdefault(copy_text(pool.task, row), len(numbers))) for row in pool.rows]
+    targets = _target_numbers(pool) if config.label_aware and pool.task.kind is Kind.CLASSIFICATION else None
     columns: dict[str, list[object]] = {"query": [], "candidates": [], "label": []}
     for number in range(config.epochs):
-        for example in task.training:
+        for example in (*task.training, *_turn(task, number)):
             chosen = draw_candidates(example, config.list_length, number, seed, stratified=config.draws == "stratified")
             query = positions[example.query_id]
             candidates = [positions[example.candidates[index]] for index in chosen]
             scores = [example.scores[index] for index in chosen]
             columns["query"].append(query)
             columns["candidates"].append(candidates)
-            columns["label"].append([*scores, *(keys[position] for position in candidates), keys[query]])
+            label = [*scores, *(keys[position] for position in candidates), keys[query]]
+            if targets is not None:
+                label += [targets[position] for position in candidates]
+            columns["label"].append(label)
     data = Dataset.from_dict(columns)
     data.set_transform(_Rendering(pool))
     return data
+
+
+def num_extrapolated(task: TaskExamples) -> int:
+    """Return how many extrapolated queries each draw has."""
+    return min(len(task.training), len(task.extrapolated))
+
+
+def _turn(task: TaskExamples, number: int) -> list[RankedExample]:
+    """Return the extrapolated queries of a draw."""
+    count, total = num_extrapolated(task), len(task.extrapolated)
+    return [task.extrapolated[(number * count + place) % total] for place in range(count)]
+
+
+def _target_numbers(pool: Pool) -> list[float]:
+    numbers: dict[str, int] = {}
+    return [float(numbers.setdefault(row.target, len(numbers))) for row in pool.rows]
 
 
 class _Rendering:

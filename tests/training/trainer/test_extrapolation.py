@@ -1,0 +1,93 @@
+"""Extrapolated queries: learned from scores, judged by held-out ones, and mixed into every draw."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from tests.training.trainer.small_trainings import Tasks
+from udr.data import Pool, formatting
+from udr_training.candidates import RankedExample, rank_candidates
+from udr_training.config import TrainConfig
+from udr_training.trainer import LabelModel, TaskExamples, dataset
+
+
+@pytest.fixture
+def task(examples: Tasks) -> TaskExamples:
+    """A task with labels, where each demonstration with the query's target scores above all others."""
+    task = examples["reviews"]
+    targets = {row.id: row.target for row in task.pool.rows}
+
+    def scored(given: tuple[RankedExample, ...]) -> tuple[RankedExample, ...]:
+        return tuple(
+            rank_candidates(
+                each.query_id,
+                {
+                    id: 0.01 * n + (targets[id] == targets[each.query_id])
+                    for n, id in enumerate(sorted(each.candidates))
+                },
+            )
+            for each in given
+        )
+
+    return replace(task, training=scored(task.training), validation=scored(task.validation))
+
+
+@pytest.fixture
+def extended(task: TaskExamples) -> TaskExamples:
+    model = LabelModel.of(task)
+    assert model is not None
+    ids = [row.id for row in task.pool.rows]
+    return model.extend(task, {query: tuple(id for id in ids if id != query) for query in ids[12:15]})
+
+
+def queries(rows: Iterable[str], pool: Pool) -> list[str]:
+    by_text = {formatting.row_query(pool.task, row): row.id for row in pool.rows}
+    return [by_text[text] for text in rows]
+
+
+def test_a_model_holds_if_labels_explain_the_order_of_held_out_scores(task: TaskExamples) -> None:
+    model = LabelModel.of(task)
+    assert model is not None and model.holds and model.agreement == 1
+    turned = tuple(
+        rank_candidates(each.query_id, {id: -score for id, score in zip(each.candidates, each.scores, strict=True)})
+        for each in task.validation
+    )
+    against = LabelModel.of(replace(task, validation=turned))
+    assert against is not None and not against.holds and against.agreement == 0
+    alone = LabelModel.of(replace(task, validation=()))
+    assert alone is not None and not alone.holds
+
+
+def test_a_task_without_labels_has_no_model(task: TaskExamples, pools: dict[str, Pool]) -> None:
+    assert LabelModel.of(replace(task, pool=pools["reverse"])) is None
+
+
+def test_every_draw_has_all_scored_queries_and_the_next_extrapolated_ones(
+    task: TaskExamples, config: TrainConfig
+) -> None:
+    few = replace(task, training=task.training[:2])
+    model = LabelModel.of(task)
+    assert model is not None
+    ids = [row.id for row in task.pool.rows]
+    few = model.extend(few, {query: tuple(id for id in ids if id != query) for query in ids[12:15]})
+    data = dataset(few, replace(config, epochs=3), seed=0)
+    asked = queries(data[:]["query"], task.pool)
+    scored = [example.query_id for example in few.training]
+    assert [asked[4 * draw : 4 * draw + 4] for draw in range(3)] == [
+        [*scored, ids[12], ids[13]],
+        [*scored, ids[14], ids[12]],
+        [*scored, ids[13], ids[14]],
+    ]
+
+
+def test_label_aware_training_tells_the_loss_the_targets(extended: TaskExamples, config: TrainConfig) -> None:
+    length, pool = config.list_length, extended.pool
+    data = dataset(extended, replace(config, label_aware=True), seed=0)[:]
+    assert {len(label) for label in data["label"]} == {3 * length + 1}
+    targets = {formatting.encoder_demonstration(pool.task, row): row.target for row in pool.rows}
+    for number, label in enumerate(data["label"]):
+        shown = [targets[data[f"candidate_{place}"][number]] for place in range(1, length + 1)]
+        keys = label[2 * length + 1 :]
+        assert all((keys[i] == keys[j]) == (shown[i] == shown[j]) for i in range(length) for j in range(length))
+    assert {len(label) for label in dataset(extended, config, seed=0)[:]["label"]} == {2 * length + 1}
