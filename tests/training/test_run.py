@@ -179,12 +179,14 @@ def test_rows_without_scores_become_queries_where_labels_explain_the_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("udr_training.trainer.extrapolation.LEAST_AGREEMENT", 0.5)
-    config = one_iteration(run_config, extrapolate=True, label_aware=True, validation=0.4)
+    config = one_iteration(run_config, extrapolate=True, label_aware=True, validation=0.4, epochs=4)
     resume(tmp_path / "run", tasks, config, trained_run / "feedback.sqlite")
     (told,) = [record.getMessage() for record in caplog.records if "labels explain" in record.getMessage()]
     assert told.startswith("task reviews: ") and told.endswith("; 14 more rows become queries")
     seconds = json.loads((tmp_path / "run" / "iteration-0" / "seconds.json").read_text("utf-8"))
     assert "extrapolation" in seconds
-    resume(tmp_path / "plain", tasks, one_iteration(run_config, validation=0.4), trained_run / "feedback.sqlite")
+    resume(
+        tmp_path / "plain", tasks, one_iteration(run_config, validation=0.4, epochs=4), trained_run / "feedback.sqlite"
+    )
     logs = [(tmp_path / run / "iteration-0" / "metrics.jsonl").read_text("utf-8") for run in ("run", "plain")]
     assert logs[0] != logs[1], "the training had other batches"
