@@ -15,7 +15,9 @@ from .formatting import (
     input_words as input_words, prompt as prompt, row_query as row_query, value_text as value_text,
 )
 from .plain_text import PlainText as PlainText
-from .records import distinct as distinct
+from .records import (
+    distinct as distinct, jsonl_records as jsonl_records, parquet_records as parquet_records,
+)
 from .rows import (
     numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows,
     rows_and_errors as rows_and_errors,

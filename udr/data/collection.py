@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -106,6 +107,9 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
         UnknownTaskError: there is no task with one of the names.
         ConfigError: there is no task.
     """
+    if root.is_file():
+        command = f"udr init {shlex.quote(str(root))} --out tasks"
+        raise ConfigError(f"{root}: is a file, not a folder of tasks; make a task of it with: {command}")
     if not root.is_dir():
         raise ConfigError(f"{root}: no such folder of tasks")
     folders: dict[str, TaskFolder] = {}

@@ -41,7 +41,8 @@ def records(path: Path) -> Records:
     yield from _READERS[path.suffix](path)
 
 
-def _jsonl(path: Path) -> Records:
+def jsonl_records(path: Path) -> Records:
+    """Yield the objects of a JSONL file, whatever their keys."""
     for line, text in _lines(path):
         if isinstance(text, DataError):
             yield line, text
@@ -149,7 +150,8 @@ def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: i
     return values
 
 
-def _parquet(path: Path) -> Records:
+def parquet_records(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Yield the records of a Parquet file, whatever their columns."""
     with optional_import("pyarrow, which reads Parquet,", "parquet"):
         import pyarrow
         import pyarrow.parquet
@@ -159,12 +161,17 @@ def _parquet(path: Path) -> Records:
             for batch in file.iter_batches():
                 for record in batch.to_pylist():
                     line += 1
-                    values = {name: value for name, value in record.items() if name in KEYS and value is not None}
-                    if "input" not in record:
-                        values["input"] = {name: value for name, value in record.items() if name not in KEYS}
-                    yield line, values
+                    yield line, record
     except (pyarrow.ArrowInvalid, OSError) as error:
         raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
 
 
-_READERS: Mapping[str, Callable[[Path], Records]] = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+def _parquet(path: Path) -> Records:
+    for line, record in parquet_records(path):
+        values = {name: value for name, value in record.items() if name in KEYS and value is not None}
+        if "input" not in record:
+            values["input"] = {name: value for name, value in record.items() if name not in KEYS}
+        yield line, values
+
+
+_READERS: Mapping[str, Callable[[Path], Records]] = {".jsonl": jsonl_records, ".csv": _csv, ".parquet": _parquet}

@@ -51,6 +51,9 @@ def test_unknown_tasks_and_folders_without_tasks_are_errors(collection: Path, tm
         open_collection(tmp_path)
     with pytest.raises(ConfigError, match=r"no such folder of tasks"):
         open_collection(tmp_path / "none")
+    (tmp_path / "a b.csv").write_text("text,target\n", "utf-8")
+    with pytest.raises(ConfigError, match=r"a b\.csv: is a file, .* of it with: udr init '.*a b\.csv' --out tasks"):
+        open_collection(tmp_path / "a b.csv")
 
 
 def test_task_names_must_be_unique_and_match_their_folders(tmp_path: Path) -> None:
