@@ -1,8 +1,9 @@
 """The commands ``udr tasks check`` and ``stats``.
 
 ``check --json`` prints ``passed``, ``tasks``, ``rows``, ``errors``, ``warnings`` (numbers), and ``findings``, each with
-the keys of ``Finding`` and its ``severity``. ``stats --json`` prints ``unit`` (``words`` or ``tokens``) and ``splits``,
-each with the keys of ``SplitStats``, ``input`` and ``target`` for the lengths, and the share of each label.
+the keys of ``Finding`` and its ``severity``; with ``--fix`` also ``fixed``, a line for each split with rows to remove.
+``stats --json`` prints ``unit`` (``words`` or ``tokens``) and ``splits``, each with the keys of ``SplitStats``,
+``input`` and ``target`` for the lengths, and the share of each label.
 """
 
 from pathlib import Path
@@ -42,13 +43,17 @@ def check(
         float, typer.Option(help="A label is rare if it has less than this fraction of an even share of the rows.")
     ] = SKEW,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="First move duplicates, leaks and rows without text to removed.jsonl (JSONL only)."),
+    ] = False,
     device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
     as_json: _Json = False,
 ) -> None:
     """Look for problems in rows. Prints one line per finding. The exit status is 3 if there is an error.
 
-    Errors: unreadable files, empty inputs, duplicates, conflicting targets, rows longer than the window, rows of
-    validation or test that are also in train. Warnings, which may be intended: empty fields, several correct answers,
+    Errors: unreadable files, empty inputs, duplicates, rows longer than the window, rows of validation or test that
+    are also in train. Warnings, which may be intended: empty fields, conflicting targets, several correct answers,
     near-duplicates, labels with few rows or none.
     """
     settings = {
@@ -57,11 +62,21 @@ def check(
     # Imported here, so that `udr --help` stays light.
     from udr_index.plural import counted
     from udr_index.quality.check import check as run
+    from udr_index.quality.fixing import fix as fix_folder
+    from udr_index.quality.splits import open_tasks
 
+    fixed = []
+    if fix:
+        for folder in open_tasks(tasks_folder, names_of(tasks)).folders.values():
+            fixed += fix_folder(folder)
     report = run(CheckConfig(**settings, tasks=tasks_folder, names=names_of(tasks)))
     if as_json:
-        print_json({"passed": report.passed(strict), **report.to_json()})
+        print_json(
+            {"passed": report.passed(strict), **report.to_json(), **({"fixed": [*map(str, fixed)]} if fix else {})}
+        )
     else:
+        for done in fixed:
+            print_text(str(done))
         for finding in report.findings:
             print_text(str(finding))
     summary = (

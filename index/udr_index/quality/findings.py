@@ -39,8 +39,8 @@ class Kind(StrEnum):
 
 
 _WARNINGS = (
-    "empty_field several_answers other_choices near_duplicate missing_label label_skew cut_by_encoder similar_labels "
-    "odd_id near_leak"
+    "empty_field conflicting_targets several_answers other_choices near_duplicate missing_label label_skew "
+    "cut_by_encoder similar_labels odd_id near_leak"
 ).split()
 _NEAR = {Kind.NEAR_DUPLICATE, Kind.NEAR_LEAK}
 
