@@ -1,0 +1,50 @@
+"""The command ``udr tasks split``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udr.cli import names_of, print_text
+
+
+def split(
+    tasks_folder: Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")],
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks, separated by commas; all without test rows by default.")
+    ] = None,
+    test_rows: Annotated[
+        int | None, typer.Option(help="Rows to hold out of each task.", show_default="a fifth, at most 500")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed that selects them.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(help="Find near-duplicates with this encoder, too: a hub name, a path, package:NAME.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
+) -> None:
+    """Move some rows of train to a new test.jsonl: a like share of each label, near-duplicates on one side."""
+    # Imported here, so that `udr --help` stays light.
+    from udr.data import open_collection
+    from udr.errors import ConfigError
+    from udr_index.splitting.folders import split_folder
+
+    collection = open_collection(tasks_folder, names_of(tasks))
+    chosen = [folder for folder in collection.tasks.values() if tasks is not None or not folder.files("test")]
+    if not chosen:
+        raise ConfigError(f"{tasks_folder}: every task has a test split already")
+    near = None
+    if model is not None:
+        from functools import partial
+
+        from udr.models import SentenceEncoder
+        from udr_index.splitting.encoder_pairs import near_pairs
+
+        near = partial(near_pairs, encoder=SentenceEncoder.load(model, device=device))
+    for folder in chosen:
+        done = split_folder(folder, test_rows, seed, near)
+        holdout = done.holdout
+        kept = f"; the file before is {done.kept.name}" if done.kept else ""
+        print_text(
+            f"{done.task}: {len(holdout.train)} rows train, {len(holdout.test)} test; {holdout.together} rows with a "
+            f"near-duplicate, each on the side of its own{kept}"
+        )

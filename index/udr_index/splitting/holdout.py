@@ -1,0 +1,105 @@
+"""Held-out test rows: the same share of each label, and rows that ask the same all on one side."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from udr.data import Kind, Task, copy_text, input_words, sample_by
+from udr.errors import ConfigError
+from udr.types import Row
+from udr_index.splitting.groups import group
+from udr_index.splitting.word_overlap import overlapping
+
+TEST_SHARE = 0.2
+"""The share of the rows that are held out by default."""
+
+MOST_TEST_ROWS = 500
+"""The most rows that are held out by default: more would cost demonstrations, and say little more."""
+
+Pairs = Callable[[Sequence[int], Sequence[int]], list[tuple[int, int]]]
+"""Returns which of some positions (the first) are near to which of others: pairs of positions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holdout:
+    """The rows that train and the rows that test, each in their order.
+
+    Attributes:
+        train: the rows that stay in the pool.
+        test: the held-out rows, none if there are too few.
+        together: the number of rows with a copy or a near-duplicate, all kept on the side of theirs.
+    """
+
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+    together: int
+
+
+def split_rows(
+    task: Task, rows: Sequence[Row], test_rows: int | None = None, seed: int = 0, near: Pairs | None = None
+) -> Holdout:
+    """Hold out rows for the test, a like share of each label.
+
+    Copies of an input and inputs that share most of their words stay on one side.
+
+    Args:
+        task: the task of the rows.
+        rows: the rows, of which at least one stays in training, and one of each label.
+        test_rows: how many to hold out; None is a fifth, at most 500. Fewer are if groups do not fit.
+        seed: selects the rows, together with their ids.
+        near: more near-duplicates, such as an encoder finds; they stay on one side, too.
+
+    Raises:
+        ConfigError: ``test_rows`` is negative, or leaves no row for training.
+    """
+    size = min(int(len(rows) * TEST_SHARE), MOST_TEST_ROWS) if test_rows is None else test_rows
+    if not 0 <= size < max(len(rows), 1):
+        raise ConfigError(f"--test-rows must be from 0 to {len(rows) - 1}, one less than there are rows; found {size}")
+    strata = [row.target if task.kind is Kind.CLASSIFICATION else "" for row in rows]
+    pairs = [*_copies(task, rows), *overlapping([input_words(task, row.input, row.choices) for row in rows])]
+    while True:
+        groups = group(len(rows), pairs)
+        keys = [min(rows[position].id for position in members) for members in groups]
+        test = hold_out(groups, strata, keys, size, seed)
+        train = [position for position in range(len(rows)) if position not in test]
+        # Each round joins at least two groups, so this ends.
+        more = near(sorted(test), train) if near is not None and test else []
+        if not more:
+            break
+        pairs += more
+    return Holdout(
+        tuple(rows[position] for position in train),
+        tuple(rows[position] for position in sorted(test)),
+        sum(len(members) for members in groups if len(members) > 1),
+    )
+
+
+def _copies(task: Task, rows: Sequence[Row]) -> Iterable[tuple[int, int]]:
+    first: dict[str, int] = {}
+    for position, row in enumerate(rows):
+        yield first.setdefault(copy_text(task, row), position), position
+
+
+def hold_out(
+    groups: Sequence[Sequence[int]], strata: Sequence[str], keys: Sequence[str], size: int, seed: int
+) -> set[int]:
+    """Return the positions to hold out: whole groups, in an order by seed and key, that fit each stratum's quota."""
+    left = quotas(Counter(strata), size)
+    test: set[int] = set()
+    for number in sample_by(range(len(groups)), None, seed, lambda number: keys[number]):
+        needed = Counter(strata[position] for position in groups[number])
+        if all(count <= left[stratum] for stratum, count in needed.items()):
+            test.update(groups[number])
+            for stratum, count in needed.items():
+                left[stratum] -= count
+    return test
+
+
+def quotas(counts: Mapping[str, int], size: int) -> dict[str, int]:
+    """Return how many rows of each stratum to hold out, by largest remainders; at least one of each stays."""
+    total = sum(counts.values())
+    result = {stratum: size * count // total for stratum, count in counts.items()}
+    by_remainder = sorted(counts, key=lambda stratum: (-(size * counts[stratum] % total), stratum))
+    for stratum in by_remainder[: size - sum(result.values())]:
+        result[stratum] += 1
+    return {stratum: min(number, counts[stratum] - 1) for stratum, number in result.items()}

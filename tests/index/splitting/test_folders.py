@@ -1,0 +1,82 @@
+"""``udr tasks split``: rows move, and nothing else changes."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import NOTES, write_task
+from tests.udr.cli.test_app import Run
+from udr.data import open_collection
+from udr.types import Json
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return Run(capsys)
+
+
+def rows(number: int = 40) -> list[Mapping[str, Json]]:
+    return [
+        {"id": f"{n:02}", "input": {"text": f"w{n} v{n}"}, "target": "glad" if n % 4 else "sad", "metadata": {"n": n}}
+        for n in range(number)
+    ]
+
+
+def test_rows_move_to_a_test_split(run: Run, tmp_path: Path) -> None:
+    folder = write_task(tmp_path, NOTES, train=rows())
+    before = (folder / "train.jsonl").read_text("utf-8").splitlines()
+
+    status, out, _ = run("tasks", "split", tmp_path)
+
+    assert status == 0 and out.startswith("notes: 32 rows train, 8 test; 0 rows with a near-duplicate")
+    train, test = (
+        [json.loads(line) for line in (folder / f"{n}.jsonl").read_bytes().splitlines()] for n in ("train", "test")
+    )
+    assert sorted([*train, *test], key=lambda row: row["id"]) == [json.loads(line) for line in before]
+    assert Counter(row["target"] for row in test) == {"glad": 6, "sad": 2}
+    assert run("tasks", "check", tmp_path, "--strict")[0] == 0
+
+
+def test_only_tasks_without_a_test_split_are_split(run: Run, tmp_path: Path) -> None:
+    done = write_task(tmp_path, NOTES, train=rows()[:30], test=rows()[30:])
+    before = {path.name: path.read_bytes() for path in done.iterdir()}
+    questions: list[Mapping[str, Json]] = [{**row, "input": row["input"]} for row in rows()]
+    other = {**NOTES, "name": "others"}
+    write_task(tmp_path, other, train=questions)
+
+    status, out, _ = run("tasks", "split", tmp_path, "--test-rows", 4)
+
+    assert (status, out[:30]) == (0, "others: 36 rows train, 4 test;")
+    assert {path.name: path.read_bytes() for path in done.iterdir()} == before
+    status, _, err = run("tasks", "split", tmp_path)
+    assert status == 2 and "every task has a test split already" in err
+    status, _, err = run("tasks", "split", tmp_path, "--tasks", "notes")
+    assert status == 2 and f"{done / 'test.jsonl'}: exists" in err
+
+
+def test_a_csv_split_becomes_jsonl_and_is_kept(run: Run, tmp_path: Path) -> None:
+    folder = write_task(tmp_path, NOTES)
+    text = "id,text,target\n" + "".join(f"{n},w{n} v{n},{'glad' if n % 2 else 'sad'}\n" for n in range(20))
+    (folder / "train.csv").write_text(text, "utf-8")
+
+    status, out, _ = run("tasks", "split", tmp_path)
+
+    assert status == 0 and out.rstrip().endswith("the file before is unsplit.csv")
+    assert (folder / "unsplit.csv").read_text("utf-8") == text
+    assert sorted(path.name for path in folder.iterdir()) == "task.toml test.jsonl train.jsonl unsplit.csv".split()
+    splits = open_collection(tmp_path).tasks["notes"]
+    assert [len(splits.rows(name)) for name in ("train", "test")] == [16, 4]
+
+
+def test_what_cannot_be_split_stays_as_it_is(run: Run, tmp_path: Path) -> None:
+    folder = write_task(tmp_path, NOTES, train=rows(3))
+    before = (folder / "train.jsonl").read_bytes()
+    status, _, err = run("tasks", "split", tmp_path)
+    assert status == 2 and "too few different rows to hold some out; found 3" in err
+    (folder / "train.jsonl").write_bytes(before + b"{}\n")
+    status, _, err = run("tasks", "split", tmp_path)
+    assert status == 1 and "train.jsonl:4" in err
+    assert [path.name for path in folder.glob("*.jsonl")] == ["train.jsonl"]

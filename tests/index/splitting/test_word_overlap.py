@@ -1,0 +1,52 @@
+"""Near-duplicates by words: the same as comparing all pairs."""
+
+import random
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udr_index.splitting import OVERLAP, group, overlapping
+
+WORDS = "river lake harbour island valley castle bridge".split()
+
+
+def shared(one: str, other: str) -> float:
+    """The oracle: Jaccard of words and neighbours."""
+    first, second = ({*text.split(), *map(" ".join, pairwise(text.split()))} for text in (one, other))
+    return len(first & second) / len(first | second)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join), max_size=30),
+    st.sampled_from([0.3, 0.5, OVERLAP, 0.8, 1.0]),
+)
+def test_pairs_are_those_of_comparing_all(texts: list[str], least: float) -> None:
+    pairs = set(overlapping(texts, least))
+
+    assert all(one < other and shared(texts[one], texts[other]) >= least - 1e-9 for one, other in pairs)
+    # Same texts are joined to the first only, so the groups are compared, and the pairs of first texts.
+    expected = [
+        pair for pair in combinations(range(len(texts)), 2) if shared(*(texts[n] for n in pair)) >= least - 1e-9
+    ]
+    assert group(len(texts), pairs) == group(len(texts), expected)
+
+
+def test_texts_of_other_words_or_another_order_are_apart() -> None:
+    texts = ["the card was charged twice for one order", "twice one card was order for the charged", "", "!?", "!?"]
+    assert list(overlapping(texts)) == []
+    assert list(overlapping(["My Card was charged!", "my card was CHARGED"])) == [(0, 1)]
+
+
+@pytest.mark.parametrize(("changed", "near"), [(1, True), (2, True), (5, False)])
+def test_a_text_with_few_other_words_is_near(changed: int, near: bool) -> None:
+    words = [f"w{n}" for n in range(20)]
+    other = list(words)
+    for position in random.Random(0).sample(range(20), changed):
+        other[position] = f"x{position}"
+    assert bool(list(overlapping([" ".join(words), " ".join(other)]))) is near
+
+
+def test_groups_join_what_pairs_join() -> None:
+    assert group(6, [(4, 1), (3, 5), (1, 3)]) == [[0], [1, 3, 4, 5], [2]]
