@@ -15,6 +15,7 @@ PACKAGES = {"udr": ".", "udr_index": "index", "udr_service": "service", "udr_tra
 
 # The modules that may import each engine, or packages with a dot at the end.
 ADAPTERS = {
+    "chardet": "udr_index.preparation.dialect",
     "datasets": "udr_training.",
     "dspy": "udr.integrations.dspy",
     "faiss": "udr.search.faiss_cpu udr.search.faiss_gpu",
@@ -34,6 +35,7 @@ ADAPTERS = {
     "pydantic": "udr_service.",
     "pydantic_core": "udr_service.",
     "pydantic_settings": "udr_service.",
+    "python_calamine": "udr_index.preparation.excel",
     "rouge_score": "udr_training.evaluation.metrics",
     "sacrebleu": "udr_training.evaluation.metrics",
     "safetensors": "udr_training.",
@@ -45,7 +47,7 @@ ADAPTERS = {
     "tokenizers": "udr.models.tokenizer udr.models.query_tokenizer",
     "torch": "udr.models.encoder udr.models.device udr.models.onnx_encoder udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.transformers_tokenizer udr_training.",
-    "tomli_w": "udr_training.config.files",
+    "tomli_w": "udr_training.config.files udr_index.preparation.task_file",
     "tqdm": "udr_training.",
     "uvicorn": "udr_service.",
 }

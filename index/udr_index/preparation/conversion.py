@@ -1,0 +1,188 @@
+"""From the records of a table to a task and its rows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from udr.data import Kind, Metric, Task, Template, copy_key, parse_task
+from udr.errors import ConfigError, DataError, brief
+from udr.types import VALUES, Fields, Json, Row, is_value
+from udr_index.preparation.choices import row_choices
+from udr_index.preparation.columns import check_field, find_column, find_columns
+from udr_index.preparation.config import InitConfig
+from udr_index.preparation.tables import Table
+from udr_index.preparation.task_file import instruction, title
+from udr_index.preparation.values import UNFIT, as_text, tidy
+
+_MOST_LABELS = 0.5
+"""The share of different labels among the rows from which they are answers, not labels."""
+
+_FEW_LABELS = 20
+"""As many different labels are never too many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a table became.
+
+    Attributes:
+        task: the task, with the labels that were found.
+        rows: the rows in the table's order, stripped, without duplicates, with distinct ids.
+        left_out: the lines of the table that became no row, by the reason.
+        notices: what else is worth knowing, a sentence each.
+    """
+
+    task: Task
+    rows: tuple[Row, ...]
+    left_out: Mapping[str, Sequence[int]]
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    inputs: tuple[str, ...]
+    target: str
+    id: str | None
+    choices: tuple[str, ...]
+
+    @property
+    def used(self) -> set[str]:
+        return {*self.inputs, self.target, *self.choices} | ({self.id} if self.id is not None else set())
+
+
+def convert(table: Table, config: InitConfig) -> Conversion:
+    """Convert a table.
+
+    Raises:
+        ConfigError: a column does not exist or cannot be a field, or the target does not fit the kind of task.
+        DataError: a value of a column that is used is of no type that a row can have, or no row is left.
+    """
+    columns = _find(table, config)
+    task = _draft(columns, config)
+    left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
+    rows: dict[object, tuple[int, str, Row]] = {}
+    unfit: Counter[str] = Counter()
+    for line, record in table.records:
+        cells = {name: tidy(record.get(name)) for name in table.columns}
+        reason, row = _row(cells, columns, task, table, line)
+        if row is None:
+            left_out.setdefault(reason, []).append(line)
+            continue
+        key = _key(task, row)
+        if key in rows:
+            left_out.setdefault("repeats of an earlier row", []).append(line)
+            continue
+        unfit.update(name for name, value in cells.items() if value is UNFIT)
+        rows[key] = line, as_text(cells[columns.id]) if columns.id is not None else "", row
+    if not rows:
+        reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in left_out.items())
+        raise DataError(f"no row is left; left out are {reasons}", path=table.path)
+    kept = list(rows.values())
+    ids, notices = _ids(kept, columns)
+    notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
+    numbered = tuple(replace(row, id=id) for (_, _, row), id in zip(kept, ids, strict=True))
+    return Conversion(_with_labels(task, numbered, columns), numbered, left_out, tuple(notices))
+
+
+def _find(table: Table, config: InitConfig) -> _Columns:
+    inputs = find_columns("--input", config.inputs, table.columns)
+    target = find_column("--target", config.target, table.columns)
+    if not inputs:
+        raise ConfigError("--input names no column; give the columns that the model reads, separated by commas")
+    if target in inputs:
+        raise ConfigError(f"--target {target!r} is also an --input, so the model would read the answer; omit it there")
+    for name in inputs:
+        check_field(name)
+    choices = find_columns("--choices", config.choices, table.columns)
+    return _Columns(
+        inputs, target, None if config.id is None else find_column("--id", config.id, table.columns), choices
+    )
+
+
+def _draft(columns: _Columns, config: InitConfig) -> Task:
+    """Return the task, as yet without labels."""
+    answer = title(columns.target) or "Answer"
+    return Task(
+        name=config.folder.name,
+        family=config.folder.parent.name,
+        kind=config.kind,
+        instruction=instruction(config.kind, answer),
+        input=Template("\n".join(f"{title(name) or name}: {{{name}}}" for name in columns.inputs)),
+        output=Template(f"{answer}: {{target}}"),
+        metric=Metric.ROUGE_L if config.kind is Kind.GENERATION else Metric.ACCURACY,
+    )
+
+
+def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Table, line: int) -> tuple[str, Row | None]:
+    """Return the row of some cells, as yet without its id; or why there is none."""
+    if all(_is_blank(value) for value in cells.values()):
+        return "blank lines", None
+    for name in columns.used:
+        if not is_value(cells[name]):
+            raise DataError(f"must be {VALUES}, found {brief(cells[name])}", path=table.path, line=line, field=name)
+    input = cast("Fields", {name: "" if cells[name] is None else cells[name] for name in columns.inputs})
+    target = as_text(cells[columns.target])
+    if not target:
+        return "rows without a target", None
+    if all(_is_blank(value) for value in input.values()):
+        return "rows without a text in any input column", None
+    choices: tuple[str, ...] = ()
+    if task.kind is Kind.MULTIPLE_CHOICE:
+        choices, target = row_choices(columns.choices, cells, target)
+        if len(choices) < 2 or len(set(choices)) < len(choices):
+            return "rows without two different choices", None
+        if target not in choices:
+            return "rows whose target is not one of their choices", None
+    others = {
+        name: cast("Json", value)
+        for name, value in cells.items()
+        if name not in columns.used and value is not UNFIT and not _is_blank(value)
+    }
+    return "", Row(id="", input=input, target=target, choices=choices, metadata=others)
+
+
+def _is_blank(value: object) -> bool:
+    return value is None or (isinstance(value, str | list) and not value)
+
+
+def _key(task: Task, row: Row) -> object:
+    """Return what duplicates share, as ``udr tasks check`` finds them."""
+    choices = frozenset(" ".join(choice.split()) for choice in row.choices)
+    return copy_key(task, row.input, row.choices), " ".join(row.target.split()), choices
+
+
+def _ids(rows: Sequence[tuple[int, str, Row]], columns: _Columns) -> tuple[list[str], list[str]]:
+    """Return distinct ids: those given, or else line numbers, of one width; and what was done to make them distinct."""
+    width = len(str(rows[-1][0]))
+    wanted = [given or f"{line:0{width}}" for line, given, _ in rows]
+    taken, used, ids, repeated = set(wanted), set[str](), list[str](), 0
+    for id in wanted:
+        if id in used:
+            repeated += 1
+            id = next(other for number in range(2, len(rows) + 2) if (other := f"{id}-{number}") not in taken)
+            taken.add(id)
+        used.add(id)
+        ids.append(id)
+    notices = []
+    if repeated:
+        notices.append(
+            f"{repeated} ids of the column {columns.id!r} are used before; these got -2, -3, ... at their end"
+        )
+    if columns.id is not None and (without := sum(not given for _, given, _ in rows)):
+        notices.append(f"{without} rows have no id in the column {columns.id!r}; theirs are their line numbers")
+    return ids, notices
+
+
+def _with_labels(task: Task, rows: Sequence[Row], columns: _Columns) -> Task:
+    if task.kind is Kind.CLASSIFICATION:
+        labels = sorted({row.target for row in rows})
+        if len(labels) < 2:
+            found = f"--target {columns.target!r} is {labels[0]!r} in every row"
+            raise ConfigError(f"{found}; a classification task needs at least two labels; is it the right column?")
+        if len(labels) > max(_FEW_LABELS, _MOST_LABELS * len(rows)):
+            found = f"--target {columns.target!r} has {len(labels)} different values in {len(rows)} rows"
+            raise ConfigError(f"{found}, too many for labels; use --kind generation, or another column")
+        task = replace(task, labels=tuple(labels))
+    # What is written is what will be read.
+    return parse_task(task.to_json())

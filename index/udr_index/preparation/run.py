@@ -1,0 +1,168 @@
+"""``udr init`` from a table to a task folder that ``udr tasks check`` accepts."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from udr.data import Kind, input_text, task_files
+from udr.errors import ConfigError, DataError
+from udr.files import sha256, sync, sync_tree
+from udr.models import Encoder, SentenceEncoder
+from udr.types import Json, Row
+from udr_index.plural import counted
+from udr_index.preparation.config import InitConfig
+from udr_index.preparation.conversion import Conversion, convert
+from udr_index.preparation.tables import Table, read_table
+from udr_index.preparation.task_file import task_toml
+from udr_index.quality import CheckConfig, Report, check
+from udr_index.splitting import Holdout, near_pairs, split_rows, write_rows
+
+_log = logging.getLogger(__name__)
+
+LONG_CHARACTERS = 1000
+"""The characters of an input from which it is told as long: about the 256 tokens that a small encoder reads."""
+
+_SHOWN_LINES = 5
+_SHOWN_LABELS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task that was written.
+
+    Attributes:
+        config: what was asked for.
+        table: the table.
+        conversion: the task, its rows, and what was left out.
+        holdout: the rows of train and test.
+        report: what ``udr tasks check`` finds: warnings only.
+    """
+
+    config: InitConfig
+    table: Table
+    conversion: Conversion
+    holdout: Holdout
+    report: Report
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the JSON of ``udr init --json``."""
+        return {
+            "folder": str(self.config.folder),
+            "format": self.table.format,
+            "task": self.conversion.task.to_json(),
+            "train": len(self.holdout.train),
+            "test": len(self.holdout.test),
+            "left_out": {reason: list(lines) for reason, lines in self.conversion.left_out.items()},
+            "notices": [*self.notices()],
+            "findings": [finding.to_json() for finding in self.report.findings],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what was read, left out and written, a line each."""
+        conversion, name = self.conversion, self.table.path.name
+        yield f"{name}: {len(conversion.rows)} rows kept"
+        for reason, numbers in conversion.left_out.items():
+            more = ", ..." if len(numbers) > _SHOWN_LINES else ""
+            shown = ", ".join(map(str, numbers[:_SHOWN_LINES]))
+            yield f"{name}: left out {len(numbers)}: {reason} (line {shown}{more})"
+        for notice in self.notices():
+            yield f"{name}: {notice}"
+        yield f"{self.config.folder}: {len(self.holdout.train)} rows in train.jsonl, {self._test()}"
+        if conversion.task.kind is Kind.CLASSIFICATION:
+            counts = Counter(row.target for row in conversion.rows).most_common()
+            shown = ", ".join(f"{label} {count}" for label, count in counts[:_SHOWN_LABELS])
+            more = f" and {len(counts) - _SHOWN_LABELS} more" if len(counts) > _SHOWN_LABELS else ""
+            yield f"{self.config.folder}: {len(counts)} labels: {shown}{more}"
+        yield from map(str, self.report.findings)
+
+    def _test(self) -> str:
+        if not self.holdout.test:
+            return "none held out"
+        together = self.holdout.together
+        near = f"; {together} rows with near-duplicates, kept on one side" if together else ""
+        return f"{len(self.holdout.test)} in test.jsonl (a like share of each label{near})"
+
+    def notices(self) -> Iterator[str]:
+        """Yield what is worth knowing and no finding of the check, a sentence each."""
+        yield from self.conversion.notices
+        task = self.conversion.task
+        lengths = {row.id: len(input_text(task, row.input, row.choices)) for row in self.conversion.rows}
+        long = [id for id, length in lengths.items() if length > LONG_CHARACTERS]
+        if long:
+            longest = max(long, key=lengths.__getitem__)
+            yield (
+                f"{counted(len(long), 'row has', 'rows have')} more than {LONG_CHARACTERS} characters (the longest "
+                f"{lengths[longest]}, id {longest}); an encoder reads only the beginning: see encoder_input"
+            )
+        tested = {row.target for row in self.holdout.test}
+        untested = [repr(label) for label in task.labels if label not in tested]
+        if untested and self.holdout.test:
+            shown = ", ".join(untested[:_SHOWN_LABELS]) + (", ..." if len(untested) > _SHOWN_LABELS else "")
+            yield f"no test row has {counted(len(untested), 'label')}, for which there are too few rows: {shown}"
+
+
+def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | None = None) -> Prepared:
+    """Make a task folder of a table. Nothing is written unless all of it can be.
+
+    Args:
+        config: what to make.
+        table: the table, if it has been read.
+        encoder: a loaded encoder, in place of ``config.model``.
+
+    Raises:
+        ConfigError: the folder exists, or another task has its name; or as ``read_table`` and ``convert``.
+        DataError: as ``read_table`` and ``convert``.
+        ModelError: the encoder cannot be loaded.
+    """
+    refuse_existing(config)
+    if table is None:
+        table = read_table(config.table, (config.target,), config.delimiter, config.encoding, config.sheet)
+    conversion = convert(table, config)
+    if encoder is None and config.model is not None:
+        encoder = SentenceEncoder.load(config.model, device=config.device)
+    task, rows = conversion.task, conversion.rows
+    near = None if encoder is None else near_pairs(task, rows, encoder)
+    _log.info("comparing %s with one another", counted(len(rows), "row"))
+    holdout = split_rows(task, rows, config.test_rows, config.seed, near)
+    return Prepared(config, table, conversion, holdout, _write(config, conversion, holdout))
+
+
+def refuse_existing(config: InitConfig) -> None:
+    """Raise ``ConfigError`` if the task's folder exists, or another task below ``out`` has its name."""
+    folder = config.folder
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists; choose another --name or --out, or remove it")
+    for path in task_files(config.out):
+        if path.parent.name == folder.name:
+            raise ConfigError(f"{path.parent}: is a task named {folder.name!r} already; choose another --name")
+
+
+def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Report:
+    """Write the folder beside its place, check it, and give it its name."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(prefix=".init-", dir=config.out) as staging:
+            staged = Path(staging) / config.folder.relative_to(config.out)
+            staged.mkdir(parents=True)
+            source: dict[str, Json] = {"file": config.table.name, "sha256": sha256(config.table)}
+            (staged / "task.toml").write_text(task_toml(conversion.task, source), "utf-8")
+            splits: dict[str, tuple[Row, ...]] = {"train": holdout.train, "test": holdout.test}
+            for split, rows in splits.items():
+                if rows:
+                    write_rows(staged / f"{split}.jsonl", rows)
+            report = check(CheckConfig(tasks=Path(staging)))
+            if not report.passed():
+                raise DataError(f"{config.table}: what was made of it does not pass: {report.findings[0]}")
+            sync_tree(staged)
+            config.folder.parent.mkdir(exist_ok=True)
+            staged.rename(config.folder)
+            sync(config.folder.parent)
+    finally:
+        # Only if they are empty: nothing was written.
+        with suppress(OSError):
+            config.out.rmdir()
+    return report

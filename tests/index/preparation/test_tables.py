@@ -1,0 +1,121 @@
+"""Tables in each format, and what is refused."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tests.index.preparation.conftest import write_csv, write_excel
+from udr.errors import ConfigError, DataError, MissingExtraError
+from udr_index.preparation import read_table
+
+ROWS = "".join(f"text {n},label\n" for n in range(40))
+
+
+def test_csv_lines_without_a_record_are_named(tmp_path: Path) -> None:
+    text = "\n Ticket Body ,label,,\n\none,x\n , ,\n" + ROWS + "short\nlong,x,y\nempty,cells,,,\n"
+    table = read_table(write_csv(tmp_path, text))
+
+    assert table.columns == ("Ticket Body", "label")
+    assert table.left_out == {
+        "blank lines": [1, 3, 5],
+        "rows with fewer cells than the header": [46],
+        "rows with more cells than the header": [47],
+    }
+    assert table.records[0] == (4, {"Ticket Body": "one", "label": "x"})
+    assert table.records[-1] == (48, {"Ticket Body": "empty", "label": "cells"}) and len(table.records) == 42
+    assert table.format == 'CSV, columns separated by commas, cells quoted by "; utf-8'
+
+
+def test_a_column_without_a_name_gets_its_number(tmp_path: Path) -> None:
+    assert read_table(write_csv(tmp_path, ",text,label\n0,one,x\n")).columns == ("column 1", "text", "label")
+
+
+def test_jsonl_has_the_keys_of_all_records_and_values_of_any_type(tmp_path: Path) -> None:
+    lines = (
+        ['{"text": "one", "n": 1}', "", '{"text": "two", "label": {"a": [null]}}'] + ['{"text": "t"}'] * 20 + ["[1]"]
+    )
+    table = read_table(write_csv(tmp_path, "\n".join(lines) + "\n", "table.jsonl"))
+
+    assert table.columns == ("text", "n", "label")
+    assert table.records[:2] == [(1, {"text": "one", "n": 1}), (3, {"text": "two", "label": {"a": [None]}})]
+    assert table.left_out == {"blank lines": [2], "lines that are not JSON objects": [24]}
+
+
+def test_parquet_is_read(tmp_path: Path) -> None:
+    columns: dict[str, list[Any]] = {"text": ["one", None], "input": [1.5, 2.0]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
+    table = read_table(tmp_path / "table.parquet")
+
+    assert (table.columns, table.format) == (("text", "input"), "Parquet")
+    assert table.records == [(1, {"text": "one", "input": 1.5}), (2, {"text": None, "input": 2.0})]
+
+
+def test_excel_is_read_by_sheet(tmp_path: Path) -> None:
+    first: list[list[str | float | None]] = [["text", "n"], ["a & b\nc", 7], [None, None], ["d", 0.5]]
+    path = write_excel(tmp_path / "table.xlsx", one=first, two=[["x"], ["y"]])
+    table = read_table(path)
+
+    assert table.records == [(2, {"text": "a & b\nc", "n": 7}), (4, {"text": "d", "n": 0.5})]
+    assert table.left_out == {"blank lines": [3]}
+    assert table.format == "Excel, sheet 'one' of 2; --sheet takes another"
+    assert read_table(path, sheet="two").records == [(2, {"x": "y"})]
+    with pytest.raises(ConfigError, match=r"has no sheet 'three'; the sheets are 'one', 'two'"):
+        read_table(path, sheet="three")
+
+
+def test_excel_without_its_extra_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    path = write_excel(tmp_path / "table.xlsx", one=[["x"], ["y"]])
+    with pytest.raises(MissingExtraError, match=r"reads Excel, is not installed; run: pip install 'udr-icl\[excel\]'"):
+        read_table(path)
+
+
+REFUSED: dict[str, tuple[str, str, dict[str, str], str]] = {
+    "suffix": ("table.doc", "x", {}, r"must be a file with one of \.csv, .*; found \.doc"),
+    "no suffix": ("table", "x", {}, "found no suffix"),
+    "empty": ("table.csv", "\n\n", {}, "is empty; the first line must hold the names of the columns"),
+    "header only": ("table.csv", "a,b\n\n", {}, "has no rows below its header"),
+    "no object": ("table.jsonl", "\n", {}, "has no rows"),
+    "two names": ("table.csv", "a,b,a\n1,2,3\n", {}, "table.csv:1: two columns have the name 'a'; rename one"),
+    "uneven rows": (
+        "table.csv",
+        "a,b\n1,2\n1,2,3\n",
+        {},
+        r"1 of 2 rows \(the first on line 3\) have more or fewer cells",
+    ),
+    "not JSON": ("table.jsonl", "x\n{}\n", {}, r"1 of 2 rows \(the first on line 1\) are not JSON objects: .*not JSON"),
+    "open quotes": (
+        "table.csv",
+        "a,b\n" + '"1,2",3\n' * 5 + '4,"5\n6,7\n',
+        {},
+        "the record after line 6 cannot be read .*close its",
+    ),
+    "delimiter": ("table.csv", "a,b\n", {"delimiter": "ab"}, "--delimiter must be one character .* found 'ab'"),
+    "delimiter of JSONL": (
+        "table.jsonl",
+        "{}\n",
+        {"delimiter": ","},
+        "--delimiter is only for .csv, .tsv, .txt; found",
+    ),
+    "sheet of CSV": ("table.csv", "a,b\n", {"sheet": "x"}, "--sheet is only for .xlsx"),
+    "encoding": ("table.csv", "a,b\n1,é\n", {"encoding": "ascii"}, "table.csv: --encoding ascii does not fit"),
+    "LFS": ("table.csv", "version https://git-lfs.github.com/spec/v1\n", {}, "Git LFS pointer"),
+    "no Excel": ("table.xlsx", "a,b\n", {}, "not a readable Excel file"),
+    "no Parquet": ("table.parquet", "a,b\n", {}, "not a readable Parquet file"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
+    file, text, options, message = REFUSED[name]
+    with pytest.raises((ConfigError, DataError), match=message):
+        read_table(write_csv(tmp_path, text, file), **options)
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found a folder"):
+        read_table(tmp_path)
