@@ -30,9 +30,9 @@ def find_column(flag: str, given: str, columns: Sequence[str]) -> str:
     if name not in columns:
         by_case = {column.casefold(): column for column in columns}
         near = difflib.get_close_matches(name.casefold(), by_case, 1)
-        meant = f"; did you mean {by_case[near[0]]!r}?" if near else ""
+        meant = f"; did you mean {by_case[near[0]]!r}? The" if near else "; the"
         known = listed(map(brief, columns), len(columns))
-        raise ConfigError(f"{flag}: there is no column {brief(name)}{meant} The columns are {known}".replace("  ", " "))
+        raise ConfigError(f"{flag}: there is no column {brief(name)}{meant} columns are {known}")
     return name
 
 

@@ -156,14 +156,16 @@ def _ids(rows: Sequence[tuple[int, str, Row]], columns: _Columns) -> tuple[list[
     """Return distinct ids: those given, or else line numbers, of one width; and what was done to make them distinct."""
     width = len(str(rows[-1][0]))
     wanted = [given or f"{line:0{width}}" for line, given, _ in rows]
-    taken, used, ids, repeated = set(wanted), set[str](), list[str](), 0
+    taken, used, ids, repeated = set(wanted), Counter[str](), list[str](), 0
     for id in wanted:
-        if id in used:
-            repeated += 1
-            id = next(other for number in range(2, len(rows) + 2) if (other := f"{id}-{number}") not in taken)
-            taken.add(id)
-        used.add(id)
-        ids.append(id)
+        distinct = id
+        while used[id] and distinct in taken:
+            used[id] += 1
+            distinct = f"{id}-{used[id]}"
+        repeated += distinct != id
+        taken.add(distinct)
+        used[distinct] += 1
+        ids.append(distinct)
     notices = []
     if repeated:
         notices.append(

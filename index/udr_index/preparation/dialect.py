@@ -1,9 +1,8 @@
 r"""The dialect of a CSV file that nobody described: its encoding, the delimiter of its columns, and its quoting.
 
 The delimiter and the quoting are those with which most records have as many cells as the header. (Python's
-``csv.Sniffer`` looks at characters alone, and takes seconds for 500 KB.) A file that is not UTF-8 is in the encoding
-that chardet finds most likely among those of Windows and the web. On texts of a few lines, charset-normalizer is often
-wrong.
+``csv.Sniffer`` looks at characters alone.) A file that is not UTF-8 is in the encoding that chardet finds most likely
+among those of Windows and the web; on texts of a few lines, charset-normalizer is often wrong.
 """
 
 import codecs

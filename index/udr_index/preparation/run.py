@@ -18,7 +18,7 @@ from udr_index.preparation.config import InitConfig
 from udr_index.preparation.conversion import Conversion, convert
 from udr_index.preparation.tables import Table, read_table
 from udr_index.preparation.task_file import task_toml
-from udr_index.quality import CheckConfig, Report, check
+from udr_index.quality import CheckConfig, Report, Severity, check
 from udr_index.splitting import Holdout, near_pairs, split_rows, write_rows
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Prepared:
         untested = [repr(label) for label in task.labels if label not in tested]
         if untested and self.holdout.test:
             shown = ", ".join(untested[:_SHOWN_LABELS]) + (", ..." if len(untested) > _SHOWN_LABELS else "")
-            yield f"no test row has {counted(len(untested), 'label')}, for which there are too few rows: {shown}"
+            yield f"{counted(len(untested), 'label has', 'labels have')} too few rows for a test row: {shown}"
 
 
 def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | None = None) -> Prepared:
@@ -155,8 +155,8 @@ def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Repo
                 if rows:
                     write_rows(staged / f"{split}.jsonl", rows)
             report = check(CheckConfig(tasks=Path(staging)))
-            if not report.passed():
-                raise DataError(f"{config.table}: what was made of it does not pass: {report.findings[0]}")
+            if errors := [finding for finding in report.findings if finding.severity is Severity.ERROR]:
+                raise DataError(f"what was made of it does not pass udr tasks check: {errors[0]}", path=config.table)
             sync_tree(staged)
             config.folder.parent.mkdir(exist_ok=True)
             staged.rename(config.folder)

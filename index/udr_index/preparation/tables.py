@@ -13,6 +13,9 @@ from udr_index.plural import counted
 from udr_index.preparation.dialect import decode, sniff
 from udr_index.preparation.excel import read_sheet
 
+_TABS = {"tab": "\t", "\\t": "\t"}
+"""How people write a tab on a command line."""
+
 _MOST_UNREADABLE = 0.1
 """The share of unreadable records from which the file is probably read in the wrong way."""
 
@@ -69,8 +72,9 @@ def read_table(
     ):
         if value is not None and suffix not in suffixes:
             raise ConfigError(f"{flag} is only for {', '.join(suffixes)}; found {path.name}")
+    delimiter = _TABS.get(delimiter or "", delimiter)
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
-        raise ConfigError(f"--delimiter must be one character (a tab is $'\\t'), found {delimiter!r}")
+        raise ConfigError(f"--delimiter must be one character or tab, found {delimiter!r}")
     if lfs_pointer(path):
         raise DataError(LFS, path=path)
     if suffix in _CSV:

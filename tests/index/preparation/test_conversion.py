@@ -170,7 +170,7 @@ def test_choices_can_be_a_list_in_one_column(tmp_path: Path, suffix: str) -> Non
 
 MANY = "text,label\n" + "".join(f"t {n},label {n % 30}\n" for n in range(40))
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "unknown input": ("a,label\n1,x\n", {}, r"--input: there is no column 'text' The columns are 'a', 'label'"),
+    "unknown input": ("a,label\n1,x\n", {}, r"--input: there is no column 'text'; the columns are 'a', 'label'"),
     "case": ("Text,label\n1,x\n", {}, r"there is no column 'text'; did you mean 'Text'\? The columns are"),
     "unknown target": ("text,lable\n1,x\n", {}, r"--target: there is no column 'label'; did you mean 'lable'\?"),
     "unknown id": ("text,label\n1,x\n", {"id": "nr"}, "--id: there is no column 'nr'"),

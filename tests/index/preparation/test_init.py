@@ -10,15 +10,21 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.index.builds import REPOSITORY, tree
 from tests.index.preparation.conftest import write_csv, write_excel
 from tests.tiny_models import save_encoder
 from tests.udr.cli.test_app import Run
-from udr.data import open_collection
+from udr.data import Kind, open_collection
 from udr.retrieval import Retriever
+from udr_index.preparation import KINDS, InitConfig, prepare
+from udr_index.quality import CheckConfig, check
 
 WORDS = [f"word{n}" for n in range(300)]
 LABELS = ["billing"] * 6 + ["shipping"] * 3 + ["access"]
@@ -66,7 +72,7 @@ def test_a_messy_table_becomes_a_task_that_passes_its_check(run: Run, table: Pat
         "Support Tickets.csv: left out 1: rows without a target (line 261)",
         "Support Tickets.csv: 1 row has more than 1000 characters (the longest 1533, id R0); an encoder reads only the "
         "beginning: see encoder_input",
-        "Support Tickets.csv: no test row has 1 label, for which there are too few rows: 'other'",
+        "Support Tickets.csv: 1 label has too few rows for a test row: 'other'",
         "FOLDER: 103 rows in train.jsonl, 25 in test.jsonl (a like share of each label; 14 rows with near-duplicates, "
         "kept on one side)",
     ]
@@ -123,6 +129,29 @@ def test_the_task_becomes_an_index_that_answers(run: Run, table: Path, tmp_path:
         assert {item.target for item in retriever.retrieve("tickets", query, 99)} <= {*LABELS, "other"}
 
 
+# Few letters, so that many rows are copies, conflicts or near.
+TEXT = st.text("ab !\u00df\u4e2d\u0301", max_size=5)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.tuples(TEXT, TEXT, st.sampled_from(["x", "X ", "y", ""]), TEXT), max_size=25),
+    st.sampled_from(sorted(KINDS)),
+)
+def test_whatever_is_written_passes_the_check(rows: list[tuple[str, ...]], kind: str) -> None:
+    rows += [("one", "a", "x", "i"), ("two", "b", "y", "j")]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "table.jsonl"
+        path.write_text("".join(json.dumps(dict(zip("abcd", row, strict=True))) + "\n" for row in rows), "utf-8")
+        choices = ("a", "b", "c") if KINDS[kind] is Kind.MULTIPLE_CHOICE else ()
+        columns: dict[str, Any] = {"inputs": ("a", "b"), "target": "c", "id": "d", "choices": choices}
+        prepared = prepare(InitConfig(table=path, out=Path(folder) / "out", kind=KINDS[kind], test_rows=1, **columns))
+        report = check(CheckConfig(tasks=Path(folder) / "out"))
+
+    assert report.passed() and report.findings == prepared.report.findings
+    assert report.num_rows + sum(map(len, prepared.conversion.left_out.values())) == len(rows)
+
+
 def test_json_tells_the_same(run: Run, table: Path, tmp_path: Path) -> None:
     status, out, _ = run("init", table, "--out", tmp_path / "tasks", *FLAGS, "--json")
     printed = json.loads(out)
@@ -156,7 +185,7 @@ def test_a_folder_or_a_task_of_that_name_is_refused(run: Run, table: Path, tmp_p
 REFUSED = {
     "columns": (
         ("--input", "x", "--target", "Category"),
-        "--input: there is no column 'x' The columns are 'Ticket ID'",
+        "--input: there is no column 'x'; the columns are 'Ticket ID'",
     ),
     "kind": (("--kind", "sorting"), "--kind must be classification, generation or choices, found 'sorting'"),
     "test rows": ((*FLAGS, "--test-rows", "128"), "--test-rows must be from 0 to 127"),
