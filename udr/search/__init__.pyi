@@ -1,8 +1,9 @@
 from .approximate import RankedProposals as RankedProposals
 from .arrays import open_array as open_array, refuse_truncated as refuse_truncated
 from .base import (
-    DECIMALS as DECIMALS, Hit as Hit, Metric as Metric, Positions as Positions, Searcher as Searcher,
-    Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest, order as order,
+    DECIMALS as DECIMALS, Hit as Hit, Metric as Metric, Positions as Positions, Proposer as Proposer,
+    Searcher as Searcher, Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest,
+    order as order, products as products,
 )
 from .bm25 import BM25Search as BM25Search, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
@@ -12,4 +13,8 @@ from .faiss_cpu import (
     write_index as write_index,
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
+from .label_head import (
+    ExactLabelled as ExactLabelled, LabelHead as LabelHead, LabelledSearch as LabelledSearch,
+    LabelledVectors as LabelledVectors,
+)
 from .words import LOWER as LOWER, RULE as RULE, RULES as RULES, folded as folded

@@ -77,23 +77,29 @@ def order(vectors: NDArray[np.floating], queries: Vectors, positions: Positions,
         k: the number of results per query.
     """
     ascending = np.sort(positions, axis=1)
-    # Adding 0.0 turns -0.0 into 0.0.
-    rounded = np.where(ascending < 0, -np.inf, np.round(_products(vectors, queries, ascending), DECIMALS) + 0.0)
+    rounded = np.where(ascending < 0, -np.inf, products(vectors, queries, ascending))
     best = np.argsort(-rounded, axis=1, kind="stable")[:, :k]
     return np.take_along_axis(ascending, best, axis=1), np.take_along_axis(rounded, best, axis=1)
 
 
-def _products(vectors: NDArray[np.floating], queries: Vectors, positions: Positions) -> Similarities:
+def products(vectors: NDArray[np.floating], queries: Vectors, positions: Positions) -> Similarities:
+    """Return the similarities of each query to the rows at its positions, as searches round them.
+
+    The vectors are [num_vectors, dimension], the queries float32 [num_queries, dimension], positions and result
+    [num_queries, count]; a negative position counts as 0.
+    """
     # float64, so that the rounded value does not depend on the summation order; in blocks, since ties can make many.
-    products, exact = np.empty(positions.shape), queries.astype(np.float64)
+    result, exact = np.empty(positions.shape), queries.astype(np.float64)
     columns = max(1, BLOCK // queries.shape[1])
     rows = max(1, columns // max(1, positions.shape[1]))
     for row in range(0, positions.shape[0], rows):
         for column in range(0, positions.shape[1], columns):
             block = slice(row, row + rows), slice(column, column + columns)
             proposed = vectors[np.maximum(positions[block], 0)].astype(np.float64)
-            products[block] = np.einsum("qpd,qd->qp", proposed, exact[row : row + rows])
-    return products
+            result[block] = np.einsum("qpd,qd->qp", proposed, exact[row : row + rows])
+    # Adding 0.0 turns -0.0 into 0.0.
+    rounded: Similarities = np.round(result, DECIMALS) + 0.0
+    return rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +110,21 @@ class Hit:
         task: the task of its partition.
         position: its position in the partition.
         id: the row's id, unique within the task.
-        similarity: the number that ranks it; higher is nearer. Rounded to 5 decimals, except sums of reciprocal ranks:
-            from rank 258 on, rounding would create ties.
+        similarity: higher is nearer. Rounded to 5 decimals, except sums of reciprocal ranks: from rank 258 on, rounding
+            would create ties.
+        ranking_score: the number that ranks it, if that is not the similarity.
     """
 
     task: str
     position: int
     id: str
     similarity: float
+    ranking_score: float | None = None
+
+    @property
+    def ranked_by(self) -> float:
+        """The number that ranks it."""
+        return self.similarity if self.ranking_score is None else self.ranking_score
 
 
 RRF_CONSTANT = 60
@@ -130,9 +143,9 @@ def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
             key = hit.task, hit.position
             sums[key] = sums.get(key, 0.0) + 1 / (RRF_CONSTANT + rank)
             hits[key] = hit
-    return [replace(hit, similarity=sums[key]) for key, hit in hits.items()]
+    return [replace(hit, similarity=sums[key], ranking_score=None) for key, hit in hits.items()]
 
 
 def nearest(hits: Iterable[Hit]) -> list[Hit]:
     """Return hits sorted: best first, ties by id, then by task."""
-    return sorted(hits, key=lambda hit: (-hit.similarity, hit.id, hit.task))
+    return sorted(hits, key=lambda hit: (-hit.ranked_by, hit.id, hit.task))

@@ -1,0 +1,145 @@
+"""A label head: it adds how likely the query has a row's label to their similarity, as an exact inner product.
+
+The number that ranks is ``similarity + alpha * p(label of the row | query)``. It is the inner product of the query's
+vector with alpha * p appended, and of the row's vector with a 1 appended at the place of its label. So every engine
+that searches by inner product searches by it, and the plain similarity is the product with zeros appended to the query.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.search.base import Positions, Proposals, Proposer, Results, Searcher, Vectors
+from udr.search.exact import ExactProposals
+
+_BLOCK = 1 << 22
+"""Similarities computed at once, in numbers."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelHead:
+    """A linear classifier of queries, and how much its probabilities count.
+
+    Attributes:
+        weights: float64 [num_labels, dimension + 1], the last column an intercept; of queries of unit length.
+        codes: int32 [num_vectors], the label of each row of the pool, from 0; -1 if the classifier does not know it.
+        alpha: what a probability of 1 adds to a similarity.
+        width: the number of appended dimensions, at least ``num_labels``.
+    """
+
+    weights: NDArray[np.float64]
+    codes: NDArray[np.int32]
+    alpha: float
+    width: int
+
+    def probabilities(self, queries: Vectors) -> NDArray[np.float64]:
+        """Return p(label | query), float64 [num_queries, num_labels], for queries float32 [num_queries, dimension]."""
+        exact = queries.astype(np.float64)
+        lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+        units = exact / np.where(lengths > 0, lengths, 1.0)
+        # einsum and not @, whose last bits depend on how many queries there are.
+        logits = np.einsum("qd,ld->ql", units, self.weights[:, :-1]) + self.weights[:, -1]
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return result
+
+    def extend(self, queries: Vectors) -> Vectors:
+        """Return queries with alpha * p appended, float32 [num_queries, dimension + width]."""
+        added = np.zeros((len(queries), self.width), np.float32)
+        added[:, : len(self.weights)] = self.alpha * self.probabilities(queries)
+        return np.concatenate([queries, added], axis=1)
+
+    def rows(self, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the pool's vectors, [num_vectors, dimension], with their labels appended; see ``LabelledVectors``."""
+        # It has what engines use of an array.
+        return cast("NDArray[np.floating]", LabelledVectors(vectors, self.codes, self.width))
+
+    @staticmethod
+    def longest(length: float | None) -> float | None:
+        """Return the length of the longest row if that of the longest vector is ``length``; None if it is unknown."""
+        return None if length is None else math.hypot(length, 1.0)
+
+    def plain(self, propose: Proposer) -> Proposer:
+        """Return a proposer of plain similarity by an engine over the extended vectors."""
+        return lambda queries, count: propose(np.pad(queries, ((0, 0), (0, self.width))), count)
+
+
+class LabelledVectors:
+    """Vectors with their labels appended, one of ``width`` dimensions each, as they are read; nothing is stored."""
+
+    def __init__(self, vectors: NDArray[np.floating], codes: NDArray[np.int32], width: int) -> None:
+        self._vectors, self._codes, self._width = vectors, codes, width
+        self.shape, self.dtype = (len(vectors), vectors.shape[1] + width), vectors.dtype
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def __getitem__(self, rows: slice | Positions) -> NDArray[np.floating]:
+        vectors, codes = self._vectors[rows], self._codes[rows]
+        ones = codes[..., None] == np.arange(self._width)
+        return np.concatenate([vectors, ones.astype(self.dtype)], axis=-1)
+
+    def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.floating]:
+        return self[:].astype(dtype or self.dtype)  # type: ignore[call-overload, no-any-return]
+
+
+class LabelledSearch:
+    """A searcher by similarity that can also rank with a label head.
+
+    Attributes:
+        vectors: the rows' vectors, without labels.
+        labelled: searches for extended queries by what ranks with the head.
+        head: the head, which extends queries.
+    """
+
+    def __init__(self, plain: Searcher, labelled: Searcher, head: LabelHead) -> None:
+        self.vectors, self.labelled, self.head = plain.vectors, labelled, head
+        self._plain = plain
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+    def search(self, queries: Vectors, k: int) -> Results:
+        """See ``Searcher.search``; without the head."""
+        return self._plain.search(queries, k)
+
+    def search_with_head(self, queries: Vectors, k: int) -> Results:
+        """Return the k rows of each query that rank first with the head, and the numbers that rank them.
+
+        The arguments and the results are those of ``Searcher.search``.
+        """
+        return self.labelled.search(self.head.extend(queries), k)
+
+
+class ExactLabelled(ExactProposals):
+    """Exact search by a label head over float32 vectors, in place: without a copy that has the labels appended.
+
+    Args:
+        vectors: float32 or float16 [num_vectors, dimension].
+        head: the head.
+        longest: the length of the longest vector; None measures it at the first search.
+    """
+
+    def __init__(self, vectors: NDArray[np.floating], head: LabelHead, longest: float | None = None) -> None:
+        super().__init__(partial(_propose, vectors, head), head.rows(vectors), head.longest(longest))
+
+
+def _propose(vectors: NDArray[np.floating], head: LabelHead, queries: Vectors, count: int) -> Proposals:
+    dimension, size = vectors.shape[1], len(vectors)
+    known = head.codes >= 0
+    values = np.empty((len(queries), count), np.float32)
+    positions = np.empty((len(queries), count), np.int64)
+    step = max(1, _BLOCK // size)
+    for start in range(0, len(queries), step):
+        block = slice(start, start + step)
+        sums = queries[block, :dimension] @ vectors.T
+        sums += queries[block, dimension:].take(np.maximum(head.codes, 0), axis=1) * known
+        best = np.argpartition(-sums, count - 1, axis=1)[:, :count]
+        found = np.take_along_axis(sums, best, axis=1)
+        order = np.argsort(-found, axis=1, kind="stable")
+        values[block], positions[block] = np.take_along_axis(found, order, 1), np.take_along_axis(best, order, 1)
+    return values, positions
