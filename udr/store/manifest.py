@@ -60,6 +60,33 @@ class TokenizerStamp:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LabelHeadStamp:
+    """The label head of a task: what its files hold, and what cross-validation on the pool showed.
+
+    Attributes:
+        labels: the labels that it knows, sorted.
+        alpha: what a probability of 1 adds to a similarity.
+        width: the number of dimensions that a faiss index of the task has in addition; at least one for each label.
+        strength: the inverse of the regularisation (scikit-learn's C).
+        rows: how many rows of the pool it was fitted on.
+        share_without: the share of the four nearest that have a held-out row's label, without the head.
+        share: the same with it.
+    """
+
+    labels: tuple[str, ...]
+    alpha: float
+    width: int
+    strength: float
+    rows: int
+    share_without: float
+    share: float
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the keys as manifests hold them."""
+        return {**asdict(self), "labels": list(self.labels)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Partition:
     """One task's part of an index.
 
@@ -68,12 +95,14 @@ class Partition:
         count: how many demonstrations it has.
         kind: how it is searched: ``FLAT``, or the factory string of its faiss index.
         lexical: the rule by which its BM25 index splits words (see ``udr.search.RULES``); None without one.
+        label_head: its label head; None without one.
     """
 
     task: Task
     count: int
     kind: str = FLAT
     lexical: str | None = None
+    label_head: LabelHeadStamp | None = None
 
     def lexical_json(self) -> bool | str:
         """Return ``lexical`` as manifests hold it: false without BM25, true by the rule that they did not name yet."""
@@ -128,6 +157,8 @@ class Manifest:
                     "kind": part.kind,
                     "lexical": part.lexical_json(),
                     "task": part.task.to_json(),
+                    # Absent without one, as in indexes of before there were any.
+                    **({"label_head": part.label_head.to_json()} if part.label_head else {}),
                 }
                 for name, part in self.partitions.items()
             },
@@ -183,6 +214,10 @@ def _rule(lexical: object) -> str | None:
     return lexical
 
 
+def _label_head(keys: Mapping[str, Any] | None) -> LabelHeadStamp | None:
+    return None if keys is None else LabelHeadStamp(**{**keys, "labels": tuple(keys["labels"])})
+
+
 def _manifest(keys: Mapping[str, Any]) -> Manifest:
     tokenizer = keys["tokenizer"]
     manifest = Manifest(
@@ -194,7 +229,11 @@ def _manifest(keys: Mapping[str, Any]) -> Manifest:
         families={name: TaskFamily(name, str(text)) for name, text in keys["families"].items()},
         partitions={
             name: Partition(
-                task=parse_task(part["task"]), count=part["count"], kind=part["kind"], lexical=_rule(part["lexical"])
+                task=parse_task(part["task"]),
+                count=part["count"],
+                kind=part["kind"],
+                lexical=_rule(part["lexical"]),
+                label_head=_label_head(part.get("label_head")),
             )
             for name, part in keys["tasks"].items()
         },

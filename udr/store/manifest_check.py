@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from udr.store.manifest import Manifest
+    from udr.store.manifest import LabelHeadStamp, Manifest
 
 MOST_ROWS = 2**31 - 1
 _MOST_DIMENSIONS = 65_536
 _MOST_BYTES = 2**50
 _LONGEST = 512
+MOST_LABELS = 256
+"""The most labels that a label head knows."""
+_MOST_ALPHA = 1e6
 _VERSION = re.compile(r"[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[a-z0-9_-]+")
@@ -41,10 +44,23 @@ def check_manifest(manifest: "Manifest") -> None:
         _require(name == part.task.name, f"the name of task {part.task.name!r}", name)
         _require(_is_count(part.count, 1, MOST_ROWS), f"the number of rows of task {name!r}", part.count)
         _require(_matches(_KIND, part.kind), f"the kind of task {name!r}", part.kind)
+        if part.label_head is not None:
+            _check_label_head(part.label_head, f"of the label head of task {name!r}")
     for path, stamp in manifest.files.items():
         _require(_is_inside(path), "a file's path, which must be relative, inside the version and without '..',", path)
         _require(_is_count(stamp.size, 0, _MOST_BYTES), f"the size of {path!r}", stamp.size)
         _require(_matches(_SHA256, stamp.sha256), f"the sha256 of {path!r}", stamp.sha256)
+
+
+def _check_label_head(head: "LabelHeadStamp", whose: str) -> None:
+    labels = head.labels
+    _require(2 <= len(labels) <= MOST_LABELS and len(set(labels)) == len(labels), f"the labels {whose}", labels)
+    _require(all(isinstance(label, str) for label in labels), f"the labels {whose}", labels)
+    _require(_is_count(head.width, len(labels), 2 * MOST_LABELS), f"the width {whose}", head.width)
+    _require(_is_count(head.rows, 2, MOST_ROWS), f"the rows {whose}", head.rows)
+    for name in ("alpha", "strength", "share_without", "share"):
+        value = getattr(head, name)
+        _require(_is_number(value) and 0 <= value <= _MOST_ALPHA, f"the {name} {whose}", value)
 
 
 def vectors_fit(manifest: "Manifest", task: str, size: int) -> bool:
@@ -69,6 +85,10 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
 
 def _is_count(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_inside(path: object) -> bool:

@@ -1,12 +1,23 @@
 """The search engine of each partition, by its kind and the device."""
 
 import logging
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from udr.errors import ConfigError
-from udr.search import BM25Search, ExactProposals, RankedProposals, Searcher
+from udr.search import (
+    BM25Search,
+    ExactLabelled,
+    ExactProposals,
+    LabelledSearch,
+    Proposer,
+    RankedProposals,
+    Searcher,
+)
 from udr.store.manifest import FLAT
 from udr.store.search_settings import SearchSettings, read_settings
 from udr.store.version import IndexVersion, bm25_path, index_path
@@ -55,41 +66,79 @@ def open_lexical(version: IndexVersion) -> dict[str, BM25Search]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    """An engine of proposals: exact, or with its proposals per demonstration; and the largest count it can propose."""
+
+    propose: Proposer
+    oversample: int | None = None
+    limit: int = sys.maxsize
+
+    def searcher(self, vectors: NDArray[np.floating], longest: float | None, exact: Searcher) -> Searcher:
+        """Return a searcher by this engine over vectors, which ``exact`` searches, too."""
+        if self.oversample is None:
+            return ExactProposals(self.propose, vectors, longest, self.limit, exact)
+        return RankedProposals(self.propose, vectors, exact, self.oversample, self.limit)
+
+
 def open_searcher(
     version: IndexVersion, task: str, settings: SearchSettings, gpu: "FaissGpu | None" = None, *, fp16: bool = False
 ) -> Searcher:
-    """Return a searcher for one partition, on a GPU or on the CPU; see ``open_searchers``."""
-    from udr.search import FaissSearch, float16_proposer, open_index, proposer, set_parameters
+    """Return a searcher for one partition, on a GPU or on the CPU; a ``LabelledSearch`` if it has a label head.
 
+    See ``open_searchers``.
+    """
+    from udr.search import FaissSearch
+
+    vectors, longest, head = version.vectors(task), _longest(version), version.label_head(task)
+    rows, engine = vectors if head is None else head.rows(vectors), None
     if gpu is not None:
         try:
-            return _on_gpu(version, task, settings, gpu, fp16=fp16)
+            engine = _on_gpu(version, task, rows, settings, gpu, fp16=fp16)
         except ConfigError as error:
             _LOG.warning("task %s: %s; searching on the CPU", task, error)
-    kind, vectors, longest = version.manifest.partitions[task].kind, version.vectors(task), _longest(version)
-    if kind == FLAT and vectors.dtype == np.float16:
+    engine = engine or _on_cpu(version, task, rows, settings)
+    exact: Searcher = FaissSearch(vectors, longest)
+    if head is None:
+        return exact if engine is None else engine.searcher(vectors, longest, exact)
+    labelled: Searcher = ExactLabelled(vectors, head, longest)
+    if engine is None:
+        return LabelledSearch(exact, labelled, head)
+    # One engine serves both, since it is over the vectors with their labels appended.
+    plain = replace(engine, propose=head.plain(engine.propose)).searcher(vectors, longest, exact)
+    return LabelledSearch(plain, engine.searcher(rows, head.longest(longest), labelled), head)
+
+
+def _on_cpu(version: IndexVersion, task: str, rows: NDArray[np.floating], settings: SearchSettings) -> _Engine | None:
+    """Return the engine of a partition over its rows; None if every vector is compared in place."""
+    from udr.search import float16_proposer, open_index, proposer, set_parameters
+
+    kind = version.manifest.partitions[task].kind
+    if kind == FLAT:
         # In memory and not mapped as float32 is: to convert vectors at each search takes ten times as long.
-        return ExactProposals(float16_proposer(vectors), vectors, longest)
-    if kind == FLAT:
-        return FaissSearch(vectors, longest)
-    index = open_index(version.path / index_path(task), kind, vectors.shape)
+        return _Engine(float16_proposer(rows)) if rows.dtype == np.float16 else None
+    index = open_index(version.path / index_path(task), kind, rows.shape)
     set_parameters(index, settings.parameters)
-    return RankedProposals(proposer(index), vectors, FaissSearch(vectors, longest), settings.oversample)
+    return _Engine(proposer(index), settings.oversample)
 
 
-def _on_gpu(version: IndexVersion, task: str, settings: SearchSettings, gpu: "FaissGpu", *, fp16: bool) -> Searcher:
-    from udr.search import MOST, FaissSearch, open_index
+def _on_gpu(
+    version: IndexVersion,
+    task: str,
+    rows: NDArray[np.floating],
+    settings: SearchSettings,
+    gpu: "FaissGpu",
+    *,
+    fp16: bool,
+) -> _Engine:
+    from udr.search import MOST, open_index
 
-    kind, vectors, longest = version.manifest.partitions[task].kind, version.vectors(task), _longest(version)
-    exact = FaissSearch(vectors, longest)
+    kind = version.manifest.partitions[task].kind
     if kind == FLAT:
-        propose = gpu.flat(vectors, fp16=fp16)
-        if not fp16:
-            return ExactProposals(propose, vectors, longest, MOST, exact)
-        return RankedProposals(propose, vectors, exact, _GPU_OVERSAMPLE, MOST)
-    index = open_index(version.path / index_path(task), kind, vectors.shape, mapped=False)
+        return _Engine(gpu.flat(rows, fp16=fp16), _GPU_OVERSAMPLE if fp16 else None, MOST)
+    index = open_index(version.path / index_path(task), kind, rows.shape, mapped=False)
     propose, most = gpu.index(index, settings.parameters, fp16=fp16)
-    return RankedProposals(propose, vectors, exact, settings.oversample, most)
+    return _Engine(propose, settings.oversample, most)
 
 
 def _longest(version: IndexVersion) -> float | None:

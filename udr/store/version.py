@@ -8,6 +8,7 @@ A version contains::
     partitions/<task>/vectors.npy      float32 or float16 [count, dimension], in the order of the rows' ids
     partitions/<task>/index.faiss      the faiss index of those vectors, unless the partition is flat
     partitions/<task>/bm25/            the BM25 index of the rows' inputs, if any
+    partitions/<task>/label_head/      the label head, if any: weights.npy, and codes.npy, the label of each row
     search.json                        how to search those indexes; see ``SearchSettings``
 """
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from udr.data import ENCODER_WORDING
 from udr.errors import ArtifactError, VerificationError
 from udr.files import read_bytes, write_atomically
-from udr.search import open_array
+from udr.search import LabelHead, open_array
 from udr.store.containment import Contained, refuse_outside, root_of
 from udr.store.demonstrations import DemonstrationTable
 from udr.store.manifest import Manifest, parse_manifest
@@ -33,7 +34,9 @@ VERSIONS = "versions"
 MANIFEST = "manifest.json"
 MODEL = "model"
 DEMONSTRATIONS = "demonstrations.sqlite"
+WEIGHTS, CODES = "weights.npy", "codes.npy"
 
+_HEAD_DTYPES = np.dtype(np.float64), np.dtype(np.int32)
 _LARGEST_CURRENT = 4096
 _LARGEST_MANIFEST = 64 * 1024 * 1024
 _CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
@@ -52,6 +55,11 @@ def index_path(task: str) -> str:
 def bm25_path(task: str) -> str:
     """Return the path of a task's BM25 index, relative to a version's folder."""
     return f"partitions/{task}/bm25"
+
+
+def label_head_path(task: str) -> str:
+    """Return the path of a task's label head, relative to a version's folder."""
+    return f"partitions/{task}/label_head"
 
 
 def version_path(root: Path, version: str) -> Path:
@@ -140,6 +148,27 @@ class IndexVersion:
                 "build it again"
             )
         return vectors
+
+    def label_head(self, task: str) -> LabelHead | None:
+        """Return a task's label head; None if it has none.
+
+        Raises:
+            ArtifactError: a file is not an array, or has another shape, dtype or numbers that mean nothing.
+        """
+        part = self.manifest.partitions[task]
+        if (stamp := part.label_head) is None:
+            return None
+        folder = self.path / label_head_path(task)
+        weights, codes = open_array(folder / WEIGHTS), open_array(folder / CODES)
+        shapes = (len(stamp.labels), self.manifest.encoder.dimension + 1), (part.count,)
+        if (weights.shape, codes.shape) != shapes or (weights.dtype, codes.dtype) != _HEAD_DTYPES:
+            raise ArtifactError(
+                f"{folder}: its arrays have another shape or dtype than the manifest says; build it again"
+            )
+        if not np.isfinite(weights).all() or codes.min() < -1 or codes.max() >= len(stamp.labels):
+            raise ArtifactError(f"{folder}: its numbers are not weights of labels, or labels of rows; build it again")
+        # In memory: they are small, and a file that is truncated later does no harm.
+        return LabelHead(np.array(weights), np.array(codes), stamp.alpha, stamp.width)
 
     def demonstrations(self) -> DemonstrationTable:
         """Return the rows, and how many tokens each has."""
