@@ -37,6 +37,7 @@ ADAPTERS = {
     "pydantic_settings": "udr_service.",
     "python_calamine": "udr_index.preparation.excel",
     "rouge_score": "udr_training.evaluation.metrics",
+    "sklearn": "udr_index.build.label_head",
     "sacrebleu": "udr_training.evaluation.metrics",
     "safetensors": "udr_training.",
     "sentence_transformers": "udr.models.encoder udr_training.",

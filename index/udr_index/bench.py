@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from udr.data import row_query, sample_by
 from udr.errors import ConfigError, VerificationError
 from udr.models import Encoder
-from udr.search import FaissGpu, FaissSearch, Searcher, Similarities, Vectors, find_gpu
+from udr.search import (
+    ExactLabelled,
+    FaissGpu,
+    FaissSearch,
+    LabelHead,
+    LabelledSearch,
+    Searcher,
+    Similarities,
+    Vectors,
+    find_gpu,
+)
 from udr.store import FLAT, IndexVersion, SearchSettings, approximate, open_searcher, read_settings, write_settings
 from udr_index.build import GRAPH, first_settings, lists_of
 from udr_index.lock import lock_index
@@ -83,15 +93,22 @@ def bench(
     for task, part in version.manifest.partitions.items():
         vectors = encoder.encode_queries(_queries(version, task, queries))
         if part.kind == FLAT:
-            searcher = open_searcher(version, task, SearchSettings(), gpu, fp16=fp16)
-            exact = exact_values(version.vectors(task), vectors, k)
-            yield Measurement(task, part.kind, None, *measure(searcher, vectors, exact))
+            searcher, extended = _served(open_searcher(version, task, SearchSettings(), gpu, fp16=fp16), vectors)
+            exact = exact_values(version.vectors(task), vectors, k, version.label_head(task))
+            yield Measurement(task, part.kind, None, *measure(searcher, extended, exact))
         else:
             best = tune(version, task, vectors, recall, k, gpu, fp16=fp16, choices=choices)[-1]
             assert best.settings is not None
             with lock_index(version.path.parent.parent, wait_seconds):
                 _store(version, task, best.settings)
             yield best
+
+
+def _served(searcher: Searcher, queries: Vectors) -> tuple[Searcher, Vectors]:
+    """Return what answers requests for one task: with a label head, it searches for extended queries."""
+    if isinstance(searcher, LabelledSearch):
+        return searcher.labelled, searcher.head.extend(queries)
+    return searcher, queries
 
 
 def _queries(version: IndexVersion, task: str, count: int) -> Sequence[str]:
@@ -130,14 +147,14 @@ def tune(
         What was tried; the last is the one that reached the recall, or the best of all.
     """
     kind = version.manifest.partitions[task].kind
-    exact = exact_values(version.vectors(task), queries, k)
+    exact = exact_values(version.vectors(task), queries, k, version.label_head(task))
     tried: list[Measurement] = []
     for settings in choices(kind):
         # A GPU that does not support a setting would fall back to the CPU, whose time means nothing here.
         if gpu is not None and not gpu.supports(settings.parameters):
             continue
-        searcher = open_searcher(version, task, settings, gpu, fp16=fp16)
-        tried.append(Measurement(task, kind, settings, *measure(searcher, queries, exact)))
+        searcher, extended = _served(open_searcher(version, task, settings, gpu, fp16=fp16), queries)
+        tried.append(Measurement(task, kind, settings, *measure(searcher, extended, exact)))
         if tried[-1].recall >= recall:
             return tried
     # Sorting is stable: only the best moves, to the end.
@@ -164,6 +181,13 @@ def measure(searcher: Searcher, queries: Vectors, exact: Similarities) -> tuple[
     return float(np.mean(recalls)), 1000 * statistics.median(seconds)
 
 
-def exact_values(vectors: NDArray[np.floating], queries: Vectors, k: int) -> Similarities:
-    """Return the similarities of the k nearest vectors of each query, [num_queries, k], best first."""
+def exact_values(
+    vectors: NDArray[np.floating], queries: Vectors, k: int, head: LabelHead | None = None
+) -> Similarities:
+    """Return the numbers that rank the k first vectors of each query, [num_queries, k], best first.
+
+    They are similarities, or what a label head makes of them.
+    """
+    if head is not None:
+        return ExactLabelled(vectors, head).search(head.extend(queries), k)[1]
     return FaissSearch(vectors).search(queries, k)[1]

@@ -48,6 +48,14 @@ def build(
         ),
     ] = None,
     bm25: Annotated[bool, typer.Option("--bm25", help="Also build a BM25 index of the inputs.")] = False,
+    label_head: Annotated[
+        bool | None,
+        typer.Option(
+            "--label-head/--no-label-head",
+            help="Give classification tasks a head that ranks by the query's likely label, too.",
+            show_default="where cross-validation shows a gain",
+        ),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="The type of the stored vectors: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
@@ -164,6 +172,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
                 "kind": part.kind,
                 "bm25": part.lexical is not None,
                 "search": asdict(settings[name]) if name in settings else None,
+                "label_head": part.label_head.to_json() if part.label_head else None,
             }
             for name, part in manifest.partitions.items()
         }
@@ -183,8 +192,11 @@ def info(index: _Index, as_json: _Json = False) -> None:
     print_text(f"tokenizer {tokenizer.name} ({tokenizer.fingerprint})" if tokenizer else "tokenizer none")
     for name, part in manifest.partitions.items():
         parameters = f"  {settings[name].parameters}".rstrip() if name in settings else ""
-        bm25 = "  bm25" if part.lexical else ""
-        print_text(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{parameters}{bm25}")
+        bm25, head = "  bm25" if part.lexical else "", ""
+        if part.label_head:
+            shares = f"{part.label_head.share_without:.2f} to {part.label_head.share:.2f}"
+            head = f"  label head (alpha {part.label_head.alpha:g}; same label among the nearest: {shares})"
+        print_text(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{parameters}{bm25}{head}")
 
 
 add_commands(app)

@@ -61,3 +61,16 @@ def start_python(code: str, *arguments: object) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+
+
+def write_moods(root: Path, count: int = 160, *, told: bool = True) -> Path:
+    """Write the task notes: each row has six words of any note, and one that tells its mood, if the mood is told."""
+    draw = random.Random(0)
+    moods = {"glad": "fine bright merry sunny".split(), "sad": "dull grey gloomy rainy".split()}
+    rows: list[Mapping[str, Any]] = []
+    for number in range(count):
+        mood, text = draw.choice(sorted(moods)), [*draw.sample(WORDS, 6)]
+        text.append(draw.choice(moods[mood if told else draw.choice(sorted(moods))]))
+        rows.append({"id": f"n{number:03}", "input": {"text": " ".join(text)}, "target": mood})
+    write_task(root, NOTES, train=rows)
+    return root

@@ -19,6 +19,7 @@ from udr.types import Json
 from udr_index.build.config import BuildConfig
 from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
 from udr_index.build.ingest import IngestedRows, ingest
+from udr_index.build.label_head import RECIPE, considered
 from udr_index.build.progress import OnProgress, Stage
 from udr_index.build.reuse import open_previous
 from udr_index.build.staging import StagedVersion
@@ -70,7 +71,9 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     ):
         if notice := long.notice():
             _LOG.warning("%s: %s", config.tasks, notice)
-        manifest, vectors = _identify(_describe(config, collection, encoder, tokenizer, rows.sizes), rows)
+        manifest, vectors = _identify(
+            _describe(config, collection, encoder, tokenizer, rows.sizes), rows, config.label_head
+        )
         folder = store.version_path(config.out, manifest.version)
         encoded = 0
         if folder.exists():
@@ -132,7 +135,7 @@ def _describe(
     )
 
 
-def _identify(manifest: store.Manifest, rows: IngestedRows) -> tuple[store.Manifest, str]:
+def _identify(manifest: store.Manifest, rows: IngestedRows, label_head: bool | None) -> tuple[store.Manifest, str]:
     """Name a version after a hash of everything that its contents depend on, known before anything is encoded.
 
     The second hash covers only what the vectors depend on, so not the kinds of partitions and the tokenizer.
@@ -151,7 +154,9 @@ def _identify(manifest: store.Manifest, rows: IngestedRows) -> tuple[store.Manif
     with closing(store.DemonstrationTable(rows.path)) as table:
         for name, part in manifest.partitions.items():
             task = part.task.to_json()
-            whole.update(b"\n" + canonical_json([part.kind, part.lexical_json(), task]))
+            # What is not considered for a head has the name that it had before there were any.
+            head: list[Json] = [RECIPE, label_head] if considered(part, label_head) else []
+            whole.update(b"\n" + canonical_json([part.kind, part.lexical_json(), task, *head]))
             vectors.update(b"\n" + canonical_json(task))
             for line in table.lines(name):
                 whole.update(line)

@@ -28,6 +28,7 @@ class BuildConfig:
         tokenizer: counts the tokens: a name for ``udr.models.load_tokenizer``; None takes the encoder's own, and counts
             nothing if that has none.
         bm25: whether to add a BM25 index of the inputs.
+        label_head: whether classification tasks get a label head; None decides for each by cross-validation.
         threads: the threads that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
         reuse: an index whose vectors of unchanged texts are reused; None encodes all.
         batch_size: texts per call of the encoder or the tokenizer.
@@ -49,6 +50,7 @@ class BuildConfig:
     flat_below: int | None = None
     tokenizer: str | None = None
     bm25: bool = False
+    label_head: bool | None = None
     threads: int = 1
     reuse: Path | None = None
     batch_size: int = 256

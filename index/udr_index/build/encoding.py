@@ -15,6 +15,7 @@ from udr.files import write_atomically
 from udr.models import Encoder, LoadedTokenizer
 from udr.search import Vectors
 from udr.store import DemonstrationTable, Partition, vectors_path
+from udr.types import Role
 from udr_index.build.config import BuildConfig
 from udr_index.build.ingest import IngestedRows
 from udr_index.build.reuse import PreviousVersion
@@ -164,8 +165,9 @@ def encode_by_length(
     task: str,
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
+    role: Role = "demonstration",
 ) -> Vectors:
-    """Return the vectors of texts, float32 [len(texts), dimension].
+    """Return the vectors of texts in a role, float32 [len(texts), dimension].
 
     Texts of similar length are encoded together, which saves padding. ``advance`` is called with the size of every
     batch.
@@ -174,18 +176,18 @@ def encode_by_length(
     order = sorted(range(len(texts)), key=lambda position: (len(texts[position]), texts[position]))
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        vectors[batch] = encode_checked(encoder, [texts[position] for position in batch], task)
+        vectors[batch] = encode_checked(encoder, [texts[position] for position in batch], task, role)
         advance(len(batch))
     return vectors
 
 
-def encode_checked(encoder: Encoder, texts: Sequence[str], task: str) -> Vectors:
-    """Return the vectors of demonstration texts, float32 [len(texts), dimension].
+def encode_checked(encoder: Encoder, texts: Sequence[str], task: str, role: Role = "demonstration") -> Vectors:
+    """Return the vectors of texts in a role, float32 [len(texts), dimension].
 
     Raises:
         ModelError: the encoder returned vectors of the wrong shape, or numbers that are not finite.
     """
-    vectors = encoder.encode_demonstrations(texts)
+    vectors = (encoder.encode_demonstrations if role == "demonstration" else encoder.encode_queries)(texts)
     expected = (len(texts), encoder.dimension)
     if vectors.shape != expected or not np.isfinite(vectors).all():
         raise ModelError(

@@ -69,6 +69,12 @@ def lists_of(kind: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def label_width(kind: str, dimension: int, labels: int) -> int:
+    """Return how many dimensions to append for labels, so that the kind's product quantizers divide the sum."""
+    whole = math.lcm(*(int(number) for number in re.findall(r"PQ(\d+)", kind)))
+    return labels + -(dimension + labels) % whole
+
+
 def rows_to_train(kind: str) -> int:
     """Return how many vectors faiss needs to train a kind: one per list, and one per code."""
     codes = [1 << int(bits or 8) for bits in re.findall(r"PQ\d+(?:x(\d+))?", kind)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """The progress of one stage of a build: ``read``, ``counted``, ``encoded`` or ``indexed``.
+    """The progress of one stage of a build: ``read``, ``counted``, ``encoded``, ``fitted`` or ``indexed``.
 
     The total is None if unknown. The rate is in rows a second, without those reused; None before the first.
     """

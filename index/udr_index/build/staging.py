@@ -21,6 +21,7 @@ from udr.search import BM25Search, find_gpu
 from udr_index.build.config import BuildConfig
 from udr_index.build.encoding import TaskEncoding
 from udr_index.build.faiss_index import build_partition, first_settings
+from udr_index.build.heads import LabelHeads
 from udr_index.build.ingest import IngestedRows, open_unsafe
 from udr_index.build.progress import OnProgress, Stage
 from udr_index.build.reuse import PreviousVersion
@@ -51,6 +52,12 @@ class StagedVersion:
         self._count_tokens(rows)
         self._drop_other_indexes()
         encoded = self._encode(rows)
+        heads = LabelHeads(self.path, self.manifest, self.encoder, self.config, self.on_progress).finish()
+        staged = replace(self, manifest=heads.manifest)
+        return staged._publish(folder, encoded + heads.encoded)
+
+    def _publish(self, folder: Path, encoded: int) -> int:
+        """Index what is encoded, rename the staging folder to ``folder``, and return how many texts were encoded."""
         self._index_vectors()
         self._index_words()
         if hub.is_local(self.encoder.name):
@@ -111,7 +118,9 @@ class StagedVersion:
         for name, part in parts.items():
             path = self.path / store.index_path(name)
             if not path.is_file():
-                build_partition(path, part.kind, version.vectors(name), self.config.threads, gpu)
+                vectors, head = version.vectors(name), version.label_head(name)
+                rows = vectors if head is None else head.rows(vectors)
+                build_partition(path, part.kind, rows, self.config.threads, gpu)
             stage.advance(part.count)
 
     def _index_words(self) -> None:
@@ -137,7 +146,8 @@ class StagedVersion:
         parts = self.manifest.partitions
         paths = [self.path / store.vectors_path(name) for name in parts]
         paths += [self.path / store.index_path(name) for name, part in parts.items() if part.kind != store.FLAT]
-        paths += [path for name in parts for path in (self.path / store.bm25_path(name)).rglob("*")]
+        folders = [self.path / of(name) for name in parts for of in (store.bm25_path, store.label_head_path)]
+        paths += [path for folder in folders for path in folder.rglob("*")]
         paths += [self.path / store.DEMONSTRATIONS, *(self.path / store.MODEL).rglob("*")]
         return {
             path.relative_to(self.path).as_posix(): store.FileStamp(size=path.stat().st_size, sha256=sha256(path))
