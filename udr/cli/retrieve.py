@@ -10,7 +10,7 @@ from typer import Argument, Option, echo
 from udr.cli.console import AllowHub, Fp16, expand_options, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import DEFAULT_K, Decision, Mode, SelectionOptions
+from udr.retrieval import DEFAULT_K, Decision, Mode, Ranked, SelectionOptions
 from udr.types import Fields
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ class Selection:
     fill: Annotated[
         bool, Option("--fill", help="Return up to --candidates instead of k, for a prompt that has room.")
     ] = False
+    label_head: Annotated[
+        bool | None,
+        Option("--label-head/--no-label-head", help="Rank with the task's label head.", show_default="if it has one"),
+    ] = None
 
     def options(self) -> SelectionOptions:
         """Return the keyword arguments of ``retrieve``."""
@@ -138,7 +142,7 @@ def retrieve(
         print_json(retrieval.to_json())
         return
     texts = (item.text.replace("\n", "\n     ") for item in retrieval)
-    heads = (f"{item.rank:>3}  {item.similarity:.5f}  {item.task}  {item.id}" for item in retrieval)
+    heads = (f"{item.rank:>3}  {_numbers(item)}  {item.task}  {item.id}" for item in retrieval)
     print_text("\n".join(f"{head}\n     {text}" for head, text in zip(heads, texts, strict=True)))
     if selection.explain:
         print_text("\n" + table(retrieval.decisions))
@@ -187,11 +191,17 @@ def prompt(
         echo("\n" + table(result.decisions), err=True)
 
 
+def _numbers(item: Ranked) -> str:
+    """Return an item's similarity, and the number that ranks it if that is another."""
+    score = "" if item.ranking_score is None else f"  {item.ranking_score:.5f}"
+    return f"{item.similarity:>7.5f}{score}"
+
+
 def table(decisions: Sequence[Decision]) -> str:
     """Return decisions as lines of text, one per candidate, the nearest first."""
     width = max((len(f"{decision.task}/{decision.id}") for decision in decisions), default=0)
     return "\n".join(
-        f"{'+' if decision.kept else '-'}  {decision.similarity:>9.5f}  {f'{decision.task}/{decision.id}':<{width}}  "
+        f"{'+' if decision.kept else '-'}  {_numbers(decision):>9}  {f'{decision.task}/{decision.id}':<{width}}  "
         f"{decision.stage:<14}  {decision.reason}"
         for decision in decisions
     )

@@ -103,7 +103,14 @@ class PromptBuilder:
             records=tuple(map(_record, shown)) if format is Format.RECORDS else None,
             tokens=layout.bare + sum(tokens.values()),
             demonstrations=tuple(
-                PromptDemonstration(id=d.id, task=d.task, similarity=d.similarity, rank=d.rank, tokens=tokens[n])
+                PromptDemonstration(
+                    id=d.id,
+                    task=d.task,
+                    similarity=d.similarity,
+                    rank=d.rank,
+                    tokens=tokens[n],
+                    ranking_score=d.ranking_score,
+                )
                 for n, d in zip(positions, shown, strict=True)
             ),
             special_tokens=tuple(self._special_tokens(shown, task, query)),

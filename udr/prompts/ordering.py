@@ -13,10 +13,10 @@ class Order(StrEnum):
     """How a prompt orders its demonstrations; the query comes last."""
 
     NEAREST_LAST = "nearest_last"
-    """By ascending similarity; ties by descending rank, so that the best is next to the query."""
+    """By ascending similarity, or ranking score if there is one; ties by descending rank, so that the best is last."""
 
     NEAREST_FIRST = "nearest_first"
-    """By descending similarity; ties by ascending rank."""
+    """By descending similarity, or ranking score if there is one; ties by ascending rank."""
 
     ALTERNATE_LABELS = "alternate_labels"
     """Targets alternate as far as their counts allow, the nearest last."""
@@ -32,7 +32,7 @@ Arrange = Callable[[Sequence[int]], Sequence[int]]
 def arranged(order: Order, demonstrations: Sequence[RetrievedDemonstration], query: str, seed: int) -> Arrange:
     """Return a function that arranges positions of demonstrations, best first; a shuffle depends on query and seed."""
     positions = range(len(demonstrations))
-    nearest = sorted(positions, key=lambda position: -demonstrations[position].similarity)
+    nearest = sorted(positions, key=lambda position: -demonstrations[position].ranked_by)
     if order is Order.ALTERNATE_LABELS:
         by_nearness, targets = _by(nearest), [demonstration.target for demonstration in demonstrations]
         return lambda chosen: alternate(by_nearness(chosen), targets)

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from udr.models import Message
 from udr.prompts.ordering import Order
-from udr.retrieval import Decision, JsonObject, SelectionOptions
+from udr.retrieval import Decision, JsonObject, Ranked, SelectionOptions
 from udr.types import Json, Value
 
 
@@ -50,15 +50,16 @@ class PromptOptions(SelectionOptions, BuildingOptions, total=False):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PromptDemonstration(JsonObject):
+class PromptDemonstration(Ranked):
     """A demonstration that the prompt shows.
 
     Attributes:
         id: the row's id, unique within its task.
         task: the task it belongs to.
-        similarity: the number that ranks it; higher is nearer.
+        similarity: higher is nearer.
         rank: its position in the order of choice, from 1.
         tokens: tokens that it adds to the prompt with all demonstrations chosen before it.
+        ranking_score: the number that ranks it, if that is not its similarity.
     """
 
     id: str
@@ -66,6 +67,7 @@ class PromptDemonstration(JsonObject):
     similarity: float
     rank: int
     tokens: int
+    ranking_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

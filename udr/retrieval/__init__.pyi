@@ -7,7 +7,7 @@ from .source import AsyncDemonstrationSource as AsyncDemonstrationSource, Demons
 from .stopping import Stopped as Stopped, never as never
 from .types import (
     DEFAULT_K as DEFAULT_K, Decision as Decision, DefaultK as DefaultK, JsonObject as JsonObject, Mode as Mode,
-    Retrieval as Retrieval, RetrievalOptions as RetrievalOptions, RetrievalRequest as RetrievalRequest,
-    RetrievedDemonstration as RetrievedDemonstration, Scale as Scale, SelectionOptions as SelectionOptions,
-    Stage as Stage,
+    Ranked as Ranked, Retrieval as Retrieval, RetrievalOptions as RetrievalOptions,
+    RetrievalRequest as RetrievalRequest, RetrievedDemonstration as RetrievedDemonstration, Scale as Scale,
+    SelectionOptions as SelectionOptions, Stage as Stage,
 )

@@ -37,6 +37,8 @@ def cost(plan: "Plan") -> int:
     request, num_partitions = plan.request, len(plan.copy_keys)
     modes = 2 if request.mode == "hybrid" else 1
     deepens = request.distinct is not None or request.max_copy is not None or request.max_similarity is not None
+    # With a label head, those below the lower bound are not the last ones.
+    deepens |= plan.label_head and request.min_similarity is not None
     most = max(plan.candidates, min(plan.size, DEEPEST))
     hits = math.sqrt(plan.candidates * most) if deepens else plan.candidates
     compares = request.diversity or request.distinct is not None or request.max_copy is not None

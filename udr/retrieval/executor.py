@@ -16,8 +16,8 @@ from udr.retrieval.plan import Plan
 from udr.retrieval.ranking import SearchResult
 from udr.retrieval.selection import Selected, cosines, decision, rounds, select
 from udr.retrieval.stopping import Stopped, refuse_stopped
-from udr.retrieval.types import Decision
-from udr.search import Hit, Vectors, nearest
+from udr.retrieval.types import Decision, RetrievalRequest
+from udr.search import DECIMALS, Hit, Vectors, nearest
 
 _DEEPER = 4
 """The factor by which each further search is deeper."""
@@ -94,8 +94,18 @@ class _Selection:
             return None
         hits = [selected.hits[index] for index in selected.chosen]
         near = sum(stage == "copies" for stage, _ in selected.dropped.values())
-        decisions = _decisions(self.plan, selected, result) if self.plan.request.explain else ()
+        decisions = (
+            _decisions(self.plan, selected, result, self._notes(selected, result)) if self.plan.request.explain else ()
+        )
         return Choice(hits, result.copies + near, decisions)
+
+    def _notes(self, selected: Selected, result: SearchResult) -> dict[tuple[str, int], str]:
+        """Return what ranked each hit, in words, by task and position, if that is not its similarity alone."""
+        notes = result.ranks()
+        if self.plan.label_head and self.vector is not None:
+            for key, words in self.partitions.added(self.vector, selected.hits).items():
+                notes[key] = f"{notes[key]}; {words}" if key in notes else words
+        return notes
 
     def _select(self, result: SearchResult, step: int) -> tuple[Selected, bool]:
         """Return the selection, and whether no deeper hit could change it."""
@@ -122,24 +132,32 @@ class _Selection:
             copies=None if vectors is None or self.copy is None else cosines(vectors, self.copy),
             stopped=self.stopped,
         )
-        # All hits deeper than one below the lower bound are below it, too.
-        below = [index for index, (stage, _) in selected.dropped.items() if stage == "min_similarity"]
         if labels is None:
-            return selected, bool(below) or len(selected.left) >= (
+            return selected, _ended(hits, request) or len(selected.left) >= (
                 plan.candidates if request.diversity else plan.num_chosen
             )
+        # All hits of a label deeper than one below the lower bound are below it, too.
+        below = [index for index, (stage, _) in selected.dropped.items() if stage == "min_similarity"]
         left, complete = Counter(labels[index] for index in selected.left), {labels[index] for index in below}
         return selected, all(left[label] >= number or label in complete for label, number in needed.items())
 
 
-def _decisions(plan: Plan, selected: Selected, result: SearchResult) -> tuple[Decision, ...]:
+def _ended(hits: Sequence[Hit], request: RetrievalRequest) -> bool:
+    """Return whether all hits deeper than these are below the lower bound: a label head only adds to a similarity."""
+    lowest = request.min_similarity
+    return lowest is not None and bool(hits) and round(hits[-1].ranked_by, DECIMALS) < lowest
+
+
+def _decisions(
+    plan: Plan, selected: Selected, result: SearchResult, notes: Mapping[tuple[str, int], str]
+) -> tuple[Decision, ...]:
     """Return the outcome for each of the nearest candidates, and for all chosen ones."""
-    decisions, exclude = selected.decisions(result.ranks()), set(plan.request.exclude)
+    decisions, exclude = selected.decisions(notes), set(plan.request.exclude)
     for hit in result.excluded:
         if hit.id in exclude:
             decisions.append(decision(hit, "exclude", False, "its id is excluded"))
         else:
             reason = "its input equals the query's, ignoring case, spaces and punctuation"
             decisions.append(decision(hit, "copies", False, reason))
-    decisions.sort(key=lambda item: (-item.similarity, item.id, item.task))
+    decisions.sort(key=lambda item: (-item.ranked_by, item.id, item.task))
     return tuple(item for index, item in enumerate(decisions) if index < plan.candidates or item.kept)

@@ -18,12 +18,14 @@ from udr.search import (
     DECIMALS,
     BM25Search,
     Hit,
+    LabelledSearch,
     Positions,
     Searcher,
     Vectors,
     fuse,
     nearest,
     order,
+    products,
     refuse_truncated,
     weigh,
 )
@@ -107,21 +109,26 @@ class Partitions:
         modes = [plan.request.mode for plan in plans]
         deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]
         dense, lexical = [Ranking(depth) for depth in deep], [Ranking(depth) for depth in deep]
-        self._search_dense(vectors, left_out, deep, dense, stopped)
+        self._search_dense(plans, vectors, left_out, deep, dense, stopped)
         self._search_lexical(plans, left_out, deep, lexical, stopped)
         results: list[SearchResult] = []
         for number, mode in enumerate(modes):
             ranking, fused = (lexical if mode == "bm25" else dense)[number], dict[str, list[Hit]]()
             hits = ranking.hits(self.table.ids)
+            plan, excluded = plans[number], ranking.excluded
+            if plan.label_head:
+                hits, excluded = (self._with_similarities(vectors[number], found) for found in (hits, excluded))
             if mode == "hybrid":
-                fused = {"the encoder": hits, "BM25": lexical[number].hits(self.table.ids)}
+                name = "the encoder with the label head" if plan.label_head else "the encoder"
+                fused = {name: hits, "BM25": lexical[number].hits(self.table.ids)}
                 hits = nearest(fuse(fused.values()))
             num_copies = sum(map(len, copies[number].values()))
-            results.append(SearchResult(hits, ranking.excluded, num_copies, left_out[number], fused))
+            results.append(SearchResult(hits, excluded, num_copies, left_out[number], fused))
         return results
 
     def _search_dense(
         self,
+        plans: Sequence[Plan],
         vectors: Mapping[int, Vectors],
         left_out: Sequence[Mapping[str, Mapping[int, str]]],
         depths: Sequence[int],
@@ -129,15 +136,17 @@ class Partitions:
         stopped: Sequence[Stopped],
     ) -> None:
         # Queries to one partition for the same number of hits, excluded ones included, are searched together.
-        batches: dict[tuple[str, int], list[int]] = {}
+        batches: dict[tuple[str, int, bool], list[int]] = {}
         for number in vectors:
             for task, ids in left_out[number].items():
-                batches.setdefault((task, depths[number] + len(ids)), []).append(number)
-        for (task, count), together in batches.items():
+                key = task, depths[number] + len(ids), plans[number].label_head
+                batches.setdefault(key, []).append(number)
+        for (task, count, with_head), together in batches.items():
             if numbers := [number for number in together if not stopped[number]()]:
                 refuse_truncated(self.searchers[task].vectors)
                 queries = np.stack([vectors[number] for number in numbers])
-                positions, similarities = self.searchers[task].search(queries, count)
+                search = self._labelled(task).search_with_head if with_head else self.searchers[task].search
+                positions, similarities = search(queries, count)
                 for row, number in enumerate(numbers):
                     rankings[number].add(task, positions[row], similarities[row], left_out[number][task])
 
@@ -178,12 +187,48 @@ class Partitions:
             for task in plan.copy_keys:
                 refuse_stopped(stopped)
                 excluded, positions = left_out[task], self._labels_of(task).positions(label)[None]
-                rows = self.searchers[task].vectors
+                rows, query = self.searchers[task].vectors, vector[None]
                 refuse_truncated(rows)
-                (best,), (similarities,) = order(rows, vector[None], positions, depth + len(excluded))
+                if plan.label_head:
+                    head = self._labelled(task).head
+                    rows, query = head.rows(rows), head.extend(query)
+                (best,), (similarities,) = order(rows, query, positions, depth + len(excluded))
                 ranking.add(task, best, similarities, excluded)
             hits += ranking.hits(self.table.ids)
-        return hits
+        return self._with_similarities(vector, hits) if plan.label_head else hits
+
+    def _labelled(self, task: str) -> LabelledSearch:
+        searcher = self.searchers[task]
+        if not isinstance(searcher, LabelledSearch):
+            raise TypeError(f"the searcher of task {task!r} has no label head, but its manifest says that it has one")
+        return searcher
+
+    def _with_similarities(self, vector: Vectors, hits: Sequence[Hit]) -> list[Hit]:
+        """Return hits of one task that a label head ranks, each with its similarity beside the number that ranks it."""
+        if not hits:
+            return []
+        positions = np.array([[hit.position for hit in hits]], np.int64)
+        (similarities,) = products(self.searchers[hits[0].task].vectors, vector[None], positions).tolist()
+        return [
+            Hit(hit.task, hit.position, hit.id, similarity, hit.similarity)
+            for hit, similarity in zip(hits, similarities, strict=True)
+        ]
+
+    def added(self, vector: Vectors, hits: Sequence[Hit]) -> dict[tuple[str, int], str]:
+        """Return, in words, what the label head adds to each hit of one task, by task and position."""
+        if not hits:
+            return {}
+        head = self._labelled(hits[0].task).head
+        (shares,) = head.probabilities(vector[None]).tolist()
+        codes = head.codes[[hit.position for hit in hits]].tolist()
+        return {
+            (
+                hit.task,
+                hit.position,
+            ): f"the label head added {head.alpha * share:.5f} for {label!r}, of probability {share:.3f}"
+            for hit, code, label in zip(hits, codes, self.labels_of(hits), strict=True)
+            for share in (shares[code] if code >= 0 else 0.0,)
+        }
 
     def row_bytes(self, plan: Plan) -> int:
         """Return about how many bytes a row has, on average, of that task of a plan with the longest rows."""
@@ -250,6 +295,7 @@ class Partitions:
             id=row.id,
             task=hit.task,
             similarity=round(hit.similarity, DECIMALS),
+            ranking_score=hit.ranking_score,
             rank=rank,
             input=row.input,
             target=row.target,

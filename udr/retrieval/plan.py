@@ -35,6 +35,7 @@ class Plan:
         size: how many demonstrations these tasks have.
         copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
         row_bytes: about how many bytes a demonstration of these tasks has, at most.
+        label_head: whether the task's label head ranks.
     """
 
     request: RetrievalRequest
@@ -44,6 +45,7 @@ class Plan:
     size: int
     copy_text: str | None = None
     row_bytes: int = 0
+    label_head: bool = False
 
     @property
     def encoded(self) -> bool:
@@ -100,7 +102,7 @@ def plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)
-    return Plan(request, query, words, keys, size, copy_text)
+    return Plan(request, query, words, keys, size, copy_text, label_head=_uses_label_head(manifest, request))
 
 
 def planning_characters(manifest: Manifest, request: RetrievalRequest) -> int:
@@ -186,6 +188,8 @@ def _check_options(request: RetrievalRequest) -> None:
     for name in ("keep_copies", "balance", "explain", "fill"):
         if not isinstance(getattr(request, name), bool):
             raise InvalidInputError(f"{name} must be true or false, found {brief(getattr(request, name))}")
+    if not isinstance(request.label_head, bool | None):
+        raise InvalidInputError(f"label_head must be true, false or absent, found {brief(request.label_head)}")
     number = request.candidates
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < request.k):
         raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {brief(number)}")
@@ -205,6 +209,22 @@ def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexica
     others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
     if request.balance and others:
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")
+
+
+def _uses_label_head(manifest: Manifest, request: RetrievalRequest) -> bool:
+    """Return whether a label head ranks; ``InvalidInputError`` if the request asks for one that cannot."""
+    if request.label_head is False:
+        return False
+    problem = None
+    if request.mode == "bm25":
+        problem = "mode 'bm25' does not use one"
+    elif request.task is None:
+        problem = "heads of different tasks share no scale, so it needs a task"
+    elif manifest.partitions[request.task].label_head is None:
+        problem = f"task {request.task!r} has none; run: udr index build --label-head"
+    if problem is not None and request.label_head:
+        raise InvalidInputError(f"label_head asks to rank by a label head, but {problem}")
+    return problem is None
 
 
 def _check_text(text: str) -> None:

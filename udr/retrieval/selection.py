@@ -56,7 +56,13 @@ class Selected:
 def decision(hit: Hit, stage: Stage, kept: bool, reason: str) -> Decision:
     """Return the outcome for a hit."""
     return Decision(
-        id=hit.id, task=hit.task, similarity=round(hit.similarity, DECIMALS), stage=stage, kept=kept, reason=reason
+        id=hit.id,
+        task=hit.task,
+        similarity=round(hit.similarity, DECIMALS),
+        ranking_score=hit.ranking_score,
+        stage=stage,
+        kept=kept,
+        reason=reason,
     )
 
 
@@ -103,7 +109,7 @@ def select(
     # Rounds look beyond the nearest, or a rare label would have no turn.
     considered = left[:candidates] if request.diversity and not request.balance else left
     chosen = choose(
-        similarities,
+        np.array([hit.ranked_by for hit in hits]),
         considered,
         num_chosen or request.k,
         diversity=request.diversity or 0.0,
@@ -199,7 +205,7 @@ def _required(value: _Value | None, name: str) -> _Value:
 
 
 def choose(
-    similarities: NDArray[np.float64],
+    scores: NDArray[np.float64],
     left: Sequence[int],
     k: int,
     *,
@@ -210,12 +216,12 @@ def choose(
 ) -> dict[int, str]:
     """Return the indices of up to k of the hits that are left, in the order of choice, and why each was chosen.
 
-    A hit's worth is (1 - diversity) times its similarity to the query, minus diversity times its highest similarity to
+    A hit's worth is (1 - diversity) times the number that ranks it, minus diversity times its highest similarity to
     a hit already chosen: maximal marginal relevance (Carbonell and Goldstein, 1998). The first is the nearest. With
     labels, each round takes the worthiest hit of each label that has any left.
 
     Args:
-        similarities: to the query, float64 [num_hits], descending.
+        scores: the numbers that rank the hits, float64 [num_hits], descending.
         left: indices to choose from, ascending.
         k: how many.
         diversity: from 0, by similarity alone, to 1, by nothing but unlikeness to hits already chosen.
@@ -226,7 +232,7 @@ def choose(
     if vectors is None and labels is None:
         return {index: f"number {number}, {_reason()}" for number, index in enumerate(left[:k], start=1)}
     indices = np.asarray(left, dtype=np.int64)
-    relevance, left_vectors = similarities[indices], None if vectors is None else vectors[indices].astype(np.float64)
+    relevance, left_vectors = scores[indices], None if vectors is None else vectors[indices].astype(np.float64)
     free, closest = np.ones(len(indices), dtype=bool), np.full(len(indices), -np.inf)
     # Without labels each hit has its own, and one round takes all.
     names = [labels[index] for index in left] if labels is not None else [str(index) for index in left]

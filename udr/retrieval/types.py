@@ -65,21 +65,35 @@ def _layout(kind: Any) -> tuple[tuple[str, ...], tuple[object, ...], Callable[[o
     return names, tuple(field.default for field in fields), attrgetter(*names)
 
 
+class Ranked(JsonObject):
+    """A JSON object with a similarity, and a number that ranks it if that is another."""
+
+    __slots__ = ()
+    similarity: float
+    ranking_score: float | None
+
+    @property
+    def ranked_by(self) -> float:
+        """The number that ranks it: ``ranking_score`` if there is one, else ``similarity``."""
+        return self.similarity if self.ranking_score is None else self.ranking_score
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetrievedDemonstration(JsonObject):
+class RetrievedDemonstration(Ranked):
     """A demonstration that a retriever returns for a query.
 
     Attributes:
         id: the row's id, unique within its task.
         task: the name of the task it belongs to.
-        similarity: the number that ranks it, the encoder's unless the request has another mode; rounded to 5 decimals,
-            higher is nearer.
+        similarity: the encoder's unless the request has another mode; rounded to 5 decimals, higher is nearer.
         rank: its position in the result, from 1: the nearest first, unless diversity or balance reorder.
         input: its fields by name.
         target: its gold text or label.
         text: input and target as a prompt shows them.
         metadata: as in the row.
         tokens: how many tokens ``text`` has, if the index stores that.
+        ranking_score: the number that ranks it, if that is not its similarity: with a label head, similarity and what
+            the head adds; rounded to 5 decimals.
     """
 
     id: str
@@ -91,6 +105,7 @@ class RetrievedDemonstration(JsonObject):
     text: str
     metadata: Mapping[str, Json] = field(default_factory=dict)
     tokens: TokenCount | None = None
+    ranking_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +125,7 @@ class RetrievalRequest:
         min_similarity: exclude demonstrations less similar than this; the result may then have fewer than k, or none.
         max_similarity: exclude demonstrations more similar than this; the next ones replace them.
         mode: what ranks: ``dense`` the encoder's similarity, ``bm25`` the words shared with the input, ``hybrid`` both,
-            by reciprocal rank fusion. A demonstration's similarity is the number that ranks it.
+            by reciprocal rank fusion. A demonstration's similarity is the number that ranks it, if no label head does.
         distinct: from 0 to 1: of demonstrations whose vectors have at least this cosine, keep only the best; the next
             ones replace the others.
         diversity: from 0 to 1: choose by maximal marginal relevance, with this weight on being unlike those already
@@ -120,6 +135,10 @@ class RetrievalRequest:
             times k, and at least 50.
         explain: report the outcome for each candidate; see ``Retrieval.decisions``.
         fill: return more than k, up to ``candidates``, so that a prompt with room left can show them, too.
+        label_head: in the modes ``dense`` and ``hybrid``, rank by the similarity plus what the task's label head adds:
+            alpha times the probability that the query has the demonstration's label. None uses the head if a task is
+            searched that has one, True refuses to search without, False searches without. Bounds and comparisons with
+            other demonstrations use the similarity alone.
     """
 
     input: Fields | str
@@ -139,6 +158,7 @@ class RetrievalRequest:
     candidates: int | None = None
     explain: bool = False
     fill: bool = False
+    label_head: bool | None = None
 
     @classmethod
     def of(
@@ -165,6 +185,7 @@ class SelectionOptions(TypedDict, total=False):
     candidates: int | None
     explain: bool
     fill: bool
+    label_head: bool | None
 
 
 class RetrievalOptions(SelectionOptions, total=False):
@@ -178,16 +199,17 @@ Scale = Literal["cosine", "dot", "bm25", "reciprocal_ranks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Decision(JsonObject):
+class Decision(Ranked):
     """The outcome for a candidate.
 
     Attributes:
         id: the row's id.
         task: the task it belongs to.
-        similarity: the number that ranks it.
+        similarity: higher is nearer.
         stage: the stage that dropped it, or the last stage.
         kept: whether no stage dropped it.
         reason: the reason, in words.
+        ranking_score: the number that ranks it, if that is not its similarity.
     """
 
     id: str
@@ -196,6 +218,7 @@ class Decision(JsonObject):
     stage: Stage
     kept: bool
     reason: str
+    ranking_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +226,7 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
     """The result of one request, a sequence of demonstrations, best first.
 
     Attributes:
-        demonstrations: in the order of choice: the nearest first, ties by id, unless diversity or balance reorder.
+        demonstrations: in the order of choice: the best first, ties by id, unless diversity or balance reorder.
         index_version: the version of the index they are from.
         model: the name of the encoder.
         scale: what the similarities are: ``cosine`` or ``dot`` of vectors; ``bm25``, scores without an upper bound; or

@@ -125,6 +125,9 @@ class _Query(Body):
     )
     explain: bool = Field(default=False, description="Say what happened to each candidate.")
     fill: bool = Field(default=False, description="Also the next nearest, up to candidates, for a prompt with room.")
+    label_head: bool | None = Field(
+        default=None, description="Rank with the task's label head; if absent, if there is one."
+    )
 
     def to_request(self) -> RetrievalRequest:
         """Return the core's request; its own checks come later."""

@@ -36,6 +36,11 @@ class _CandidateAnswer(AnswerBody):
     id: str
     task: str
     similarity: float = Field(description="Higher is nearer.")
+    ranking_score: float | None = Field(
+        default=None,
+        exclude_if=_absent,
+        description="What ranks, if not the similarity: with a label head, the similarity and what the head adds.",
+    )
 
 
 class DemonstrationAnswer(_CandidateAnswer):
