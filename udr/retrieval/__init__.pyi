@@ -1,5 +1,5 @@
 from .cost import text_cost as text_cost
-from .partitions import Labels as Labels
+from .labels import Labels as Labels
 from .plan import MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, unknown as unknown
 from .retriever import Retriever as Retriever
 from .selection import choose as choose, rounds as rounds, select as select

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from udr.data import Task, demonstration_text
 from udr.errors import ArtifactError
+from udr.retrieval.labels import Labels
 from udr.retrieval.plan import Plan
 from udr.retrieval.ranking import Ranking, SearchResult
 from udr.retrieval.stopping import Stopped, refuse_stopped
@@ -19,7 +20,6 @@ from udr.search import (
     BM25Search,
     Hit,
     LabelledSearch,
-    Positions,
     Searcher,
     Vectors,
     fuse,
@@ -37,38 +37,6 @@ _FUSED = 100
 
 _BLOCK = 512
 """Vectors read at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The targets of a partition's rows.
-
-    Attributes:
-        names: the distinct targets, sorted.
-        codes: for each row, by position, the index of its target in ``names``.
-    """
-
-    names: tuple[str, ...]
-    codes: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, targets: Sequence[str]) -> "Labels":
-        """Return the labels of rows with these targets, by position."""
-        codes = {name: code for code, name in enumerate(sorted(set(targets)))}
-        return cls(tuple(codes), np.fromiter((codes[target] for target in targets), np.int32, len(targets)))
-
-    def at(self, position: int) -> str:
-        """Return the target of the row at a position."""
-        return self.names[int(self.codes[position])]
-
-    def positions(self, name: str) -> Positions:
-        """Return the positions of rows with a target, ascending."""
-        code = self.names.index(name) if name in self.names else -1
-        return np.flatnonzero(self.codes == code).astype(np.int64)
-
-    def counts(self) -> Counter[str]:
-        """Return how many rows have each target."""
-        return Counter(dict(zip(self.names, np.bincount(self.codes, minlength=len(self.names)).tolist(), strict=True)))
 
 
 @dataclass(eq=False)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from udr.search.base import Positions, Proposals, Proposer, Results, Searcher, Vectors
 from udr.search.exact import ExactProposals
 
-_BLOCK = 1 << 22
-"""Similarities computed at once, in numbers."""
+_NUMBERS, _ROWS = 1 << 22, 1 << 16
+"""Scores kept, and rows compared, at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +116,7 @@ class LabelledSearch:
 
 
 class ExactLabelled(ExactProposals):
-    """Exact search by a label head over float32 vectors, in place: without a copy that has the labels appended.
+    """Exact search by a label head, over the vectors where they are: no copy has the labels appended.
 
     Args:
         vectors: float32 or float16 [num_vectors, dimension].
@@ -129,17 +129,27 @@ class ExactLabelled(ExactProposals):
 
 
 def _propose(vectors: NDArray[np.floating], head: LabelHead, queries: Vectors, count: int) -> Proposals:
-    dimension, size = vectors.shape[1], len(vectors)
-    known = head.codes >= 0
     values = np.empty((len(queries), count), np.float32)
     positions = np.empty((len(queries), count), np.int64)
-    step = max(1, _BLOCK // size)
+    step = max(1, _NUMBERS // len(vectors))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
-        sums = queries[block, :dimension] @ vectors.T
-        sums += queries[block, dimension:].take(np.maximum(head.codes, 0), axis=1) * known
-        best = np.argpartition(-sums, count - 1, axis=1)[:, :count]
-        found = np.take_along_axis(sums, best, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        values[block], positions[block] = np.take_along_axis(found, order, 1), np.take_along_axis(best, order, 1)
+        negated = -_scores(vectors, head, queries[block])
+        best = np.argpartition(negated, count - 1, axis=1)[:, :count]
+        found = np.take_along_axis(negated, best, axis=1)
+        order = np.argsort(found, axis=1, kind="stable")
+        values[block], positions[block] = -np.take_along_axis(found, order, 1), np.take_along_axis(best, order, 1)
     return values, positions
+
+
+def _scores(vectors: NDArray[np.floating], head: LabelHead, queries: Vectors) -> Vectors:
+    """Return the number that ranks each row for each extended query, float32 [num_queries, num_vectors]."""
+    scores = np.empty((len(queries), len(vectors)), np.float32)
+    dimension = vectors.shape[1]
+    # The last column is of the rows whose label the head does not know, which have the code -1.
+    added = np.pad(queries[:, dimension:], ((0, 0), (0, 1)))
+    for start in range(0, len(vectors), _ROWS):
+        rows = slice(start, start + _ROWS)
+        scores[:, rows] = queries[:, :dimension] @ np.asarray(vectors[rows], dtype=np.float32).T
+        scores[:, rows] += added[:, head.codes[rows]]
+    return scores

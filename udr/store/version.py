@@ -37,6 +37,7 @@ DEMONSTRATIONS = "demonstrations.sqlite"
 WEIGHTS, CODES = "weights.npy", "codes.npy"
 
 _HEAD_DTYPES = np.dtype(np.float64), np.dtype(np.int32)
+_LARGEST_WEIGHT = 1e6
 _LARGEST_CURRENT = 4096
 _LARGEST_MANIFEST = 64 * 1024 * 1024
 _CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
@@ -165,7 +166,9 @@ class IndexVersion:
             raise ArtifactError(
                 f"{folder}: its arrays have another shape or dtype than the manifest says; build it again"
             )
-        if not np.isfinite(weights).all() or codes.min() < -1 or codes.max() >= len(stamp.labels):
+        # False if there is a NaN.
+        bounded = (np.abs(weights) <= _LARGEST_WEIGHT).all()
+        if not bounded or codes.min() < -1 or codes.max() >= len(stamp.labels):
             raise ArtifactError(f"{folder}: its numbers are not weights of labels, or labels of rows; build it again")
         # In memory: they are small, and a file that is truncated later does no harm.
         return LabelHead(np.array(weights), np.array(codes), stamp.alpha, stamp.width)

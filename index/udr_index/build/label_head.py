@@ -75,7 +75,7 @@ def fit(
         labels: the pool's labels, by position.
         width: returns the number of dimensions to append for a number of labels.
     """
-    targets = np.array(labels)[positions]
+    targets = np.array([labels[position] for position in positions])
     names = np.unique(targets)
     first = slice(0, min(_VALIDATED, _VALIDATED_NUMBERS // len(names)))
     _, counts = np.unique(targets[first], return_counts=True)

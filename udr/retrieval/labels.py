@@ -1,0 +1,42 @@
+"""The labels of a partition's rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.search import Positions
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The targets of a partition's rows.
+
+    Attributes:
+        names: the distinct targets, sorted.
+        codes: for each row, by position, the index of its target in ``names``.
+    """
+
+    names: tuple[str, ...]
+    codes: NDArray[np.int32]
+
+    @classmethod
+    def of(cls, targets: Sequence[str]) -> "Labels":
+        """Return the labels of rows with these targets, by position."""
+        codes = {name: code for code, name in enumerate(sorted(set(targets)))}
+        return cls(tuple(codes), np.fromiter((codes[target] for target in targets), np.int32, len(targets)))
+
+    def at(self, position: int) -> str:
+        """Return the target of the row at a position."""
+        return self.names[int(self.codes[position])]
+
+    def positions(self, name: str) -> Positions:
+        """Return the positions of rows with a target, ascending."""
+        code = self.names.index(name) if name in self.names else -1
+        return np.flatnonzero(self.codes == code).astype(np.int64)
+
+    def counts(self) -> Counter[str]:
+        """Return how many rows have each target."""
+        return Counter(dict(zip(self.names, np.bincount(self.codes, minlength=len(self.names)).tolist(), strict=True)))
