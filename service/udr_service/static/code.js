@@ -20,7 +20,7 @@ export function pythonLines(requests) {
   const calls = requests.map(({ path, body }) => {
     const { task, input, ...options } = body;
     const positional = task === undefined ? ["input=query"] : [literal(task), "query"];
-    const named = Object.entries(options).map(([name, value]) => `${name}=${value === true ? "True" : literal(value)}`);
+    const named = Object.entries(options).map(([name, value]) => `${name}=${typeof value === "boolean" ? (value ? "True" : "False") : literal(value)}`);
     const method = path.split("/").at(-1);
     const variable = body.mode ?? (method === "prompt" ? "prompt" : "retrieval");
     return call(`${variable} = client.${method}`, [...positional, ...named]);

@@ -100,8 +100,8 @@ function inputText({ text, input, target }, task) {
 export function readRequests({ explain }) {
   const selected = scope();
   const fields = Object.fromEntries(boxes().map((box) => [box.name, box.value]));
-  const copies = valueOf("keep_copies") ? { keep_copies: true } : {};
-  const query = { ...selected, input: selected.task ? fields : boxes()[0].value, k: valueOf("k") ?? "", ...copies };
+  const both = { ...(valueOf("keep_copies") && { keep_copies: true }), ...(valueOf("without_head") && { label_head: false }) };
+  const query = { ...selected, input: selected.task ? fields : boxes()[0].value, k: valueOf("k") ?? "", ...both };
   const retrieve = { ...query, ...selectionOptions(), ...(explain ? { explain } : {}) };
   const mode = at("mode").value;
   return {

@@ -33,6 +33,7 @@ export function offerOptions(tasks, task) {
   const hasLabels = ({ kind }) => kind === "classification";
   showIf("balance", tasks.every(hasLabels));
   showIf("list_options", task && hasLabels(task));
+  showIf("without_head", task && hasLabels(task));
   const field = at("truncate").value;
   at("truncate").replaceChildren(...["", ...(task?.fields ?? [])].map((value) => make("option", { value }, value || "nothing")));
   at("truncate").value = task?.fields.includes(field) ? field : "";

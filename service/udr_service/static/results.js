@@ -74,6 +74,7 @@ function card(item, { full, note, out, wide }) {
   }
   const foot = make("p", { className: "foot soft" }, code(item.id));
   if (wide) foot.append(make("span", {}, item.task));
+  if (item.ranking_score !== undefined) foot.append(make("span", {}, `ranking score ${similarityText(item.ranking_score)}`));
   if (note) foot.append(make("span", { className: "note" }, note));
   element.append(foot);
   return element;

@@ -215,10 +215,10 @@ def test_the_code_repeats_what_the_controls_request(look: Look, served: Playgrou
     query: dict[str, object] = {"task": "reviews", "input": {"thing": "lamp", "text": text}, "k": 8}
     assert bodies(page) == [query, {**query, "mode": "bm25"}, {**query, "budget": 1024, "reserve": 16}]
     unfold(page)
-    fill(page, **SELECTION, **BUILDING)
+    fill(page, **SELECTION, **BUILDING, without_head=True)
     retrieve, beside, prompt = bodies(page)
-    assert beside == {**query, "mode": "bm25", "keep_copies": True}
-    assert retrieve == {**query, **SELECTION, "explain": True}
+    assert beside == {**query, "mode": "bm25", "keep_copies": True, "label_head": False}
+    assert retrieve == {**query, **SELECTION, "label_head": False, "explain": True}
     assert prompt == {**retrieve, "budget": 1024, "reserve": 16, **BUILDING}
     program, names = texts(page, "#python")[0], dict[str, Any]()
     assert "\u202e" not in program, "reversed text would hide what runs"
