@@ -2,12 +2,15 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from udr import store
 from udr.data import row_query
@@ -45,32 +48,44 @@ class LabelHeads:
     def finish(self) -> WrittenHeads:
         """Write the heads of the tasks that get one, anew in each build."""
         parts, encoded = dict(self.manifest.partitions), 0
-        tasks = [name for name, part in parts.items() if considered(part, self.config.label_head)]
-        fitted = {name: rows_to_fit(parts[name].count) for name in tasks}
-        stage = Stage("fitted", sum(map(len, fitted.values())), self.on_progress)
-        version = store.IndexVersion(self.path, self.manifest)
+        positions = {
+            name: rows_to_fit(part.count) for name, part in parts.items() if considered(part, self.config.label_head)
+        }
+        stage = Stage("fitted", sum(map(len, positions.values())), self.on_progress)
         for name in parts:
             shutil.rmtree(self.path / store.label_head_path(name), ignore_errors=True)
         with closing(store.DemonstrationTable(self.path / store.DEMONSTRATIONS)) as table:
-            for name, positions in fitted.items():
-                part, labels = parts[name], table.targets(name)
-                head = None
+            for name, at in positions.items():
+                part, labels, fitted = parts[name], table.targets(name), None
+                # To encode rows as queries takes most of the time.
                 if len(set(labels)) > 1:
-                    texts = [row_query(part.task, row) for row in table.rows(name, positions.tolist())]
-                    size, encoded = self.config.batch_size, encoded + len(texts)
-                    queries = encode_by_length(self.encoder, texts, name, size, role="query")
-                    width = partial(label_width, part.kind, self.encoder.dimension)
-                    head = fit(queries, positions, version.vectors(name), labels, width)
-                stage.advance(len(positions))
-                if head is None and self.config.label_head:
-                    _LOG.warning("task %s: no label head: %s", name, _TOO_FEW)
-                if head is not None and self._keeps(name, head):
-                    self._write(name, head)
-                    parts[name] = replace(part, label_head=head.stamp)
+                    fitted, encoded = self._fitted(part, at, table, labels), encoded + len(at)
+                stage.advance(len(at))
+                if self._keeps(name, fitted):
+                    self._write(name, fitted)
+                    parts[name] = replace(part, label_head=fitted.stamp)
         return WrittenHeads(manifest=replace(self.manifest, partitions=parts), encoded=encoded)
 
-    def _keeps(self, name: str, fitted: Fitted) -> bool:
+    def _fitted(
+        self,
+        part: store.Partition,
+        positions: NDArray[np.int64],
+        table: store.DemonstrationTable,
+        labels: Sequence[str],
+    ) -> Fitted | None:
+        """Fit a task's head on rows of its pool; see ``fit``."""
+        name = part.task.name
+        texts = [row_query(part.task, row) for row in table.rows(name, positions.tolist())]
+        queries = encode_by_length(self.encoder, texts, name, self.config.batch_size, role="query")
+        vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
+        return fit(queries, positions, vectors, labels, partial(label_width, part.kind, self.encoder.dimension))
+
+    def _keeps(self, name: str, fitted: Fitted | None) -> TypeGuard[Fitted]:
         """Return whether a task gets the head that was fitted, and log why."""
+        if fitted is None:
+            level = logging.WARNING if self.config.label_head else logging.INFO
+            _LOG.log(level, "task %s: no label head: %s", name, _TOO_FEW)
+            return False
         kept, stamp = self.config.label_head is True or fitted.gains, fitted.stamp
         shares = f"{stamp.share_without:.3f} of the nearest have a row's label, {stamp.share:.3f} with it"
         _LOG.info("task %s: %s label head: %s", name, "a" if kept else "no", shares)

@@ -121,13 +121,13 @@ def _validate(
     for fold in range(_FOLDS):
         held, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         own, pool = codes[held], codes[rest]
-        without[held] = _shares(queries[held], demonstrations[rest], own, pool)
+        similarities = queries[held] @ demonstrations[rest].T
+        without[held] = _shares(similarities, own, pool)
         for c in _STRENGTHS:
-            weights = _weights(units[rest], targets[rest], names, c)
+            head = LabelHead(_weights(units[rest], targets[rest], names, c), pool, 1.0, len(names))
+            chances = head.probabilities(queries[held])[:, pool]
             for alpha in alphas:
-                head = LabelHead(weights, pool, alpha, len(names))
-                rows = head.rows(demonstrations[rest])[:]
-                shares[c, alpha][held] = _shares(head.extend(queries[held]), rows, own, pool)
+                shares[c, alpha][held] = _shares(similarities + alpha * chances, own, pool)
     # Of equal ones the first: the strongest regularisation, the smallest alpha.
     best = max(shares, key=lambda key: shares[key].mean())
     return *best, without, shares[best]
@@ -140,12 +140,10 @@ def _folds(targets: NDArray[np.str_]) -> NDArray[np.int64]:
     return folds
 
 
-def _shares(
-    queries: Vectors, rows: NDArray[np.floating], own: NDArray[np.int32], codes: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Return, for each query, the share of the first rows that have its label."""
-    k = min(_SHOWN, len(rows))
-    best = np.argpartition(-(queries @ rows.T), k - 1, axis=1)[:, :k]
+def _shares(scores: NDArray[np.floating], own: NDArray[np.int32], codes: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return, for each query, the share of the first rows by their scores, [num_queries, num_rows], with its label."""
+    k = min(_SHOWN, scores.shape[1])
+    best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     result: NDArray[np.float64] = (codes[best] == own[:, None]).mean(axis=1)
     return result
 
