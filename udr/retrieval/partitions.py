@@ -167,8 +167,7 @@ class Partitions:
 
     def _labelled(self, task: str) -> LabelledSearch:
         searcher = self.searchers[task]
-        if not isinstance(searcher, LabelledSearch):
-            raise TypeError(f"the searcher of task {task!r} has no label head, but its manifest says that it has one")
+        assert isinstance(searcher, LabelledSearch), "with_label_heads sees to it"
         return searcher
 
     def _with_similarities(self, vector: Vectors, hits: Sequence[Hit]) -> list[Hit]:

@@ -29,6 +29,7 @@ from udr.store import (
     open_version,
     read_manifest,
     refuse_damage,
+    with_label_heads,
 )
 from udr.types import Fields, Role, Row
 
@@ -73,6 +74,7 @@ class Retriever(DemonstrationSource):
         self.files: Mapping[str, FileStamp] = MappingProxyType(dict(manifest.files))
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
+        searchers = with_label_heads(version, searchers)
         self._partitions = Partitions(self.tasks, searchers, open_lexical(version), version.demonstrations())
         # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()

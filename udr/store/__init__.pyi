@@ -14,7 +14,10 @@ from .search_settings import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, write_settings as write_settings,
 )
-from .searchers import open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers
+from .searchers import (
+    open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers,
+    with_label_heads as with_label_heads,
+)
 from .sqlite_file import (
     bounded as bounded, check_schema as check_schema, distrust as distrust, open_read_only as open_read_only,
     read_only_uri as read_only_uri,

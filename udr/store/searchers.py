@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,19 @@ def open_searchers(version: IndexVersion, device: str | None = None, *, fp16: bo
         task: open_searcher(version, task, settings.get(task, SearchSettings()), gpu, fp16=fp16)
         for task in version.manifest.partitions
     }
+
+
+def with_label_heads(version: IndexVersion, searchers: Mapping[str, Searcher]) -> dict[str, Searcher]:
+    """Return searchers by task; of a task with a label head, one that does not know it can search by it, exactly.
+
+    Raises:
+        ArtifactError: a file of a head cannot be read.
+    """
+    result = dict(searchers)
+    for task, searcher in searchers.items():
+        if not isinstance(searcher, LabelledSearch) and (head := version.label_head(task)) is not None:
+            result[task] = LabelledSearch(searcher, ExactLabelled(searcher.vectors, head, _longest(version)), head)
+    return result
 
 
 def open_lexical(version: IndexVersion) -> dict[str, BM25Search]:

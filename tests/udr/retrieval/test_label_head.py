@@ -18,6 +18,7 @@ from udr.data import encoder_demonstration, encoder_query, input_text, open_coll
 from udr.errors import InvalidInputError
 from udr.prompts import PromptBuilder
 from udr.retrieval import RetrievalRequest, Retriever
+from udr.search import ExactSearch
 from udr.store import SearchSettings, open_version, write_settings
 
 QUERIES = [
@@ -116,6 +117,12 @@ def test_results_equal_brute_force(tasks: Path, tmp_path: Path, options: dict[st
             np.testing.assert_allclose(
                 [item.similarity for item in without], [row[1] for row in plain[:8]], atol=tolerance, rtol=0
             )
+
+
+def test_searchers_that_know_no_head_are_searched_exactly(index: Path, retriever: Retriever) -> None:
+    version, request = open_version(index), RetrievalRequest(task="notes", input=QUERIES[0], k=9)
+    with Retriever(version, HashEncoder(), {"notes": ExactSearch(version.vectors("notes"))}) as opened:
+        assert opened.retrieve_batch([request]) == retriever.retrieve_batch([request])
 
 
 def test_several_at_once_are_as_alone(retriever: Retriever) -> None:
