@@ -10,6 +10,7 @@ query. No language model is asked.
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from measuring import median, parser, seconds
 from udr.data import TaskFolder, open_collection, row_query, sample
 from udr.models import DEFAULT_ENCODER, Encoder, load_encoder
 from udr.retrieval import RetrievalRequest, Retriever
+from udr.search import Vectors
 from udr.store import open_version
 from udr.types import Row
 from udr_index.build import BuildConfig, Progress, build
@@ -74,7 +76,7 @@ class _Clocked:
         self.dimension, self.metric = encoder.dimension, encoder.metric
         self.encode_demonstrations = encoder.encode_demonstrations
 
-    def encode_queries(self, texts: list[str]) -> np.ndarray:
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
         vectors = self._encoder.encode_queries(texts)
         self._marks.append(("queries", time.perf_counter()))
         return vectors

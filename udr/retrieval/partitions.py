@@ -186,16 +186,14 @@ class Partitions:
         if not hits:
             return {}
         head = self._labelled(hits[0].task).head
-        (shares,) = head.probabilities(vector[None]).tolist()
-        codes = head.codes[[hit.position for hit in hits]].tolist()
-        return {
-            (
-                hit.task,
-                hit.position,
-            ): f"the label head added {head.alpha * share:.5f} for {label!r}, of probability {share:.3f}"
-            for hit, code, label in zip(hits, codes, self.labels_of(hits), strict=True)
-            for share in (shares[code] if code >= 0 else 0.0,)
-        }
+        # The last is of rows whose label the head does not know, which have the code -1.
+        chances = [*head.probabilities(vector[None])[0].tolist(), 0.0]
+        notes: dict[tuple[str, int], str] = {}
+        for hit, label in zip(hits, self.labels_of(hits), strict=True):
+            chance = chances[head.codes[hit.position]]
+            added = f"the label head added {head.alpha * chance:.5f} for {label!r}, of probability {chance:.3f}"
+            notes[hit.task, hit.position] = added
+        return notes
 
     def row_bytes(self, plan: Plan) -> int:
         """Return about how many bytes a row has, on average, of that task of a plan with the longest rows."""
