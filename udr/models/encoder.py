@@ -94,8 +94,13 @@ class SentenceEncoder:
         device = best_device(device)
         try:
             # Explicit even for float32: the default is the precision of the saved weights.
+            # Or else the library would ask the hub for a model of the folder's name, whenever it saves this one.
             model = SentenceTransformer(
-                str(path), device=device, model_kwargs={"dtype": getattr(torch, dtype)}, trust_remote_code=False
+                str(path),
+                device=device,
+                model_kwargs={"dtype": getattr(torch, dtype)},
+                trust_remote_code=False,
+                local_files_only=True,
             )
         except Exception as error:
             # Each library has its own errors: truncated weights, an unknown device, an invalid configuration, ...

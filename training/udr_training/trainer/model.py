@@ -30,7 +30,7 @@ def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
             default_route="document",
         )
         prompts = {name: prompt for name, prompt in model.prompts.items() if prompt is not None}
-        model = SentenceTransformer(modules=[router], device=str(model.device), prompts=prompts)
+        model = SentenceTransformer(modules=[router], device=str(model.device), prompts=prompts, local_files_only=True)
     if config.lora_rank:
         if has_two_towers(model):
             raise ConfigError(f"train.lora_rank trains one encoder, but {start!r} has two towers; leave it at 0")

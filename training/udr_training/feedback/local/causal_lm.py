@@ -77,8 +77,10 @@ class CausalLM:
             raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
         folder, fingerprint = model_folder(name)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype))
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            model: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder), local_files_only=True, dtype=getattr(torch, dtype)
+            )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"model {name!r} is not a loadable causal language model: {reason(error)}") from error
         return cls(name, fingerprint, model.to(device), tokenizer, pack_tokens)

@@ -42,8 +42,8 @@ class ModelTokenizer:
         """
         folder, _ = model_folder(name)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(folder))
-            return cls(tokenizer, longest_sequence(AutoConfig.from_pretrained(str(folder))))
+            tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+            return cls(tokenizer, longest_sequence(AutoConfig.from_pretrained(str(folder), local_files_only=True)))
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"model {name!r} has no loadable tokenizer: {reason(error)}") from error
 
@@ -92,8 +92,10 @@ def model_folder(name: str) -> tuple[Path, str]:
 
 def _convert_gguf(path: Path, folder: Path) -> None:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
-        quantized = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), local_files_only=True, gguf_file=path.name)
+        quantized = AutoModelForCausalLM.from_pretrained(
+            str(path.parent), local_files_only=True, gguf_file=path.name, dtype=torch.float32
+        )
     except ImportError as error:
         raise MissingExtraError("gguf", "training") from error
     except (OSError, ValueError, KeyError) as error:
