@@ -4,8 +4,14 @@ This package is the core: tasks and pools, wording, search, the index on disk, t
 and the clients. Training, index building and serving are ``udr_training``, ``udr_index`` and ``udr_service``.
 """
 
+import os
+
 import lazy_loader
 
 __version__ = "0.1.0"
+
+# Before any dependency is imported: that is when they read these. Your own setting stays; see docs/privacy.md.
+for _setting in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_setting, "1")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
