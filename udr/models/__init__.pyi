@@ -1,5 +1,8 @@
-from . import encoder as encoder, encoder_backends as encoder_backends, hub as hub, onnx_encoder as onnx_encoder
-from .device import best_device as best_device, cpu_has_bf16 as cpu_has_bf16, num_threads as num_threads
+from . import encoder as encoder, encoder_backends as encoder_backends, hub as hub, onnx as onnx
+from .device import (
+    best_device as best_device, cpu_has_bf16 as cpu_has_bf16, encodes_on_cpu as encodes_on_cpu,
+    num_threads as num_threads,
+)
 from .encoder import DType as DType, Encoder as Encoder, RECORD as RECORD, SentenceEncoder as SentenceEncoder
 from .encoder_backends import (
     Engine as Engine, choose_engine as choose_engine, engine_of as engine_of, load_encoder as load_encoder,
@@ -8,7 +11,10 @@ from .hub import (
     DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, PACKAGE as PACKAGE, cache_folder as cache_folder,
     fingerprint as fingerprint, is_hub_name as is_hub_name, is_local as is_local, locate as locate,
 )
-from .onnx_encoder import OnnxEncoder as OnnxEncoder, VERSION as VERSION
+from .onnx import (
+    COUNTER as COUNTER, DESCRIPTION as DESCRIPTION, Description as Description, OnnxEncoder as OnnxEncoder,
+    VERSION as VERSION, exported as exported, onnx_encoder as onnx_encoder,
+)
 from .probe_texts import PROBES as PROBES, agreement as agreement
 from .query_tokenizer import QueryTokenizer as QueryTokenizer, direct_tokenizer as direct_tokenizer
 from .tiktoken_tokenizer import TiktokenTokenizer as TiktokenTokenizer

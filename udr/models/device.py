@@ -2,7 +2,9 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from udr.errors import optional_import
@@ -11,6 +13,10 @@ _LOG = logging.getLogger(__name__)
 
 _BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """torch's names of bfloat16 instructions on x86 and ARM, without which bfloat16 is emulated and slow."""
+
+
+_ACCELERATORS = ("dev/nvidia*", "dev/kfd", "dev/dxg", "dev/dri/renderD*", "dev/accel*")
+"""Device files of accelerators that torch may know, on Linux."""
 
 
 def best_device(wanted: str | None) -> str:
@@ -32,6 +38,21 @@ def best_device(wanted: str | None) -> str:
         _LOG.warning("%s: torch found no GPU; encoding on the CPU", wanted)
         return "cpu"
     return wanted
+
+
+def encodes_on_cpu(wanted: str | None, root: Path = Path("/")) -> bool:
+    """Return whether ``best_device`` returns the CPU.
+
+    torch, which takes seconds to import, is asked only where the machine has the device file of an accelerator.
+    ``root`` has the folder ``/dev``.
+    """
+    if wanted is not None:
+        return wanted == "cpu"
+    if find_spec("torch") is None:
+        return True
+    files = (file for pattern in _ACCELERATORS for file in root.glob(pattern))
+    has_none = sys.platform == "linux" and next(files, None) is None
+    return has_none or best_device(None) == "cpu"
 
 
 def cpu_has_bf16() -> bool:

@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -16,6 +16,7 @@ from udr.models import hub
 from udr.models.device import best_device
 from udr.models.window import TextWindow
 from udr.search import Metric, Vectors
+from udr.types import Role
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -28,6 +29,10 @@ _LOG = logging.getLogger(__name__)
 RECORD = "udr.json"
 """The file in a trained model's folder that records its encoder wording."""
 DType = Literal["float32", "bfloat16", "float16"]
+
+# How Sentence-Transformers calls the roles, and the names of their prompts, of which the first counts.
+_TASKS: Mapping[Role, str] = {"query": "query", "demonstration": "document"}
+_PROMPTS: Mapping[Role, Sequence[str]] = {"query": ("query",), "demonstration": ("document", "passage", "corpus")}
 
 
 class Encoder(Protocol):
@@ -162,26 +167,41 @@ class SentenceEncoder:
         ``SentenceTransformer.encode`` inspects texts, arguments and modules in every call, which takes a tenth of a
         short text's time in torch, and a fifth in ONNX Runtime.
         """
+        return self._direct_tokenizer("query")
+
+    def direct_tokenizer(self, role: Role) -> "QueryTokenizer | None":
+        """Return the direct tokenizer of a role's texts; see ``query_tokenizer``."""
+        return self.query_tokenizer if role == "query" else self._direct_tokenizer(role)
+
+    @property
+    def has_two_towers(self) -> bool:
+        """Whether queries and demonstrations take separate routes through the model."""
+        from sentence_transformers.base.modules import Router
+
+        return any(isinstance(module, Router) for module in self.model.modules())
+
+    def _direct_tokenizer(self, role: Role) -> "QueryTokenizer | None":
         from udr.models.query_tokenizer import direct_tokenizer
 
-        first, prompts = self.model[0], self.model.prompts
-        # With two towers, the queries' tower.
+        first, prompts, task = self.model[0], self.model.prompts, _TASKS[role]
+        # With two towers, the role's tower.
         towers = getattr(first, "sub_modules", {})
-        tokenizer = getattr(towers["query"][0] if "query" in towers else first, "tokenizer", None)
+        tokenizer = getattr(towers[task][0] if task in towers else first, "tokenizer", None)
         fast = getattr(tokenizer, "backend_tokenizer", None)
         if fast is None:
             return None
-        prompt = prompts["query"] if "query" in prompts else prompts.get(self.model.default_prompt_name or "")
-        prompted = partial(self.model.preprocess, prompt=prompt, task="query")
+        default = self.model.default_prompt_name or ""
+        prompt = prompts.get(next((name for name in _PROMPTS[role] if name in prompts), default))
+        prompted = partial(self.model.preprocess, prompt=prompt, task=task)
         return direct_tokenizer(fast, prompt or "", prompted)
 
-    def embed(self, features: "dict[str, Tensor]", tokenizer: "QueryTokenizer") -> "Tensor":
-        """Return the vectors of tokenised queries, float32 [count, dimension], on the model's device."""
+    def embed(self, features: "dict[str, Tensor]", tokenizer: "QueryTokenizer", role: Role = "query") -> "Tensor":
+        """Return the vectors of a role's tokenised texts, float32 [count, dimension], on the model's device."""
         from torch.nn.functional import normalize
 
         if self.model.training:
             self.model.eval()
-        vectors = self.model({**features, **tokenizer.constants}, task="query")["sentence_embedding"]
+        vectors = self.model({**features, **tokenizer.constants}, task=_TASKS[role])["sentence_embedding"]
         if self.model.truncate_dim is not None:
             vectors = vectors[:, : self.model.truncate_dim]
         return normalize(vectors, p=2, dim=1) if self.metric == "cosine" else cast("Tensor", vectors)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from udr.errors import ConfigError, ModelError, reason
+from udr.errors import ConfigError, MissingExtraError, ModelError, reason
 from udr.models.device import best_device, cpu_has_bf16, num_threads
 from udr.models.encoder import DType, SentenceEncoder
 from udr.models.probe_texts import PROBES
 
 if TYPE_CHECKING:
-    from udr.models.onnx_encoder import OnnxEncoder
+    from udr.models.onnx import OnnxEncoder
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,12 +79,12 @@ def engine_of(encoder: "SentenceEncoder | OnnxEncoder") -> Engine:
 
 def _onnx(name: str) -> "SentenceEncoder | OnnxEncoder":
     # onnxruntime is an extra.
-    from udr.models.onnx_encoder import OnnxEncoder
+    from udr.models.onnx import onnx_encoder
 
     encoder = SentenceEncoder.load(name, "cpu")
     try:
-        return OnnxEncoder.of(encoder, num_threads())
-    except ModelError as error:
+        return onnx_encoder(encoder, num_threads())
+    except (ModelError, MissingExtraError) as error:
         _LOG.warning("%s; encoding queries with torch", error)
         return encoder
 

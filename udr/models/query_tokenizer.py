@@ -1,12 +1,14 @@
-"""Tokenises queries with the model's tokenizer directly, five times as fast as the library's own preprocessing."""
+"""Tokenises texts with the model's tokenizer directly, five times as fast as the library's own preprocessing."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from udr.errors import ModelError, optional_import, reason
 from udr.models.probe_texts import PROBES
 
 if TYPE_CHECKING:
@@ -27,11 +29,11 @@ _PARTS = {"input_ids": "ids", "token_type_ids": "type_ids", "attention_mask": "a
 
 
 class QueryTokenizer:
-    """Tokenises queries exactly as a model's own preprocessing does; thread-safe.
+    """Tokenises the texts of a role, such as queries, exactly as a model's own preprocessing does; thread-safe.
 
     Args:
         tokenizer: the model's tokenizer, with truncation and padding set; it is copied.
-        prompt: the prefix of every query.
+        prompt: the prefix of every text.
         names: which of ``_PARTS`` the model reads.
         constants: further inputs, the same for every text.
     """
@@ -39,13 +41,39 @@ class QueryTokenizer:
     def __init__(
         self, tokenizer: "Tokenizer", prompt: str, names: Sequence[str], constants: Mapping[str, object]
     ) -> None:
-        self._tokenizer, self._prompt, self.names, self.constants = copy.deepcopy(tokenizer), prompt, names, constants
+        self._tokenizer, self.prompt, self.names, self.constants = copy.deepcopy(tokenizer), prompt, names, constants
         padding = self._tokenizer.padding
         assert padding is not None
+        self._padding = padding
         self._left = padding["direction"] == "left"
         self._fill = {"input_ids": padding["pad_id"], "token_type_ids": padding["pad_type_id"], "attention_mask": 0}
         # Padding happens later, when texts are sorted by length.
         self._tokenizer.no_padding()
+
+    @classmethod
+    def open(cls, path: Path, prompt: str, names: Sequence[str]) -> "QueryTokenizer":
+        """Open a file that ``save`` wrote; the rest as the constructor.
+
+        Raises:
+            ModelError: it is not such a file, or a name is not one of ``_PARTS``.
+            MissingExtraError: tokenizers is not installed.
+        """
+        with optional_import("tokenizers", "index"):
+            from tokenizers import Tokenizer
+        try:
+            tokenizer = Tokenizer.from_buffer(path.read_bytes())
+        except Exception as error:
+            # The library raises bare Exception for an invalid file.
+            raise ModelError(f"{path}: cannot be read: {reason(error)}") from error
+        if tokenizer.padding is None or not _PARTS.keys() >= set(names):
+            raise ModelError(f"{path}: does not pad, or the model reads other inputs than tokens: {', '.join(names)}")
+        return cls(tokenizer, prompt, names, {})
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizer, with truncation and padding, as JSON."""
+        tokenizer = copy.deepcopy(self._tokenizer)
+        tokenizer.enable_padding(**self._padding)
+        tokenizer.save(str(path))
 
     @property
     def longest(self) -> int:
@@ -76,7 +104,7 @@ class QueryTokenizer:
         return self._padded(self._encodings(texts))
 
     def _encodings(self, texts: Sequence[str]) -> "list[Encoding]":
-        return self._tokenizer.encode_batch_fast([self._prompt + text for text in texts])
+        return self._tokenizer.encode_batch_fast([self.prompt + text for text in texts])
 
     def _padded(self, encodings: Sequence["Encoding"]) -> Tokens:
         width = max(len(encoding) for encoding in encodings)

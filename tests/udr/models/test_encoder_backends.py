@@ -21,6 +21,7 @@ from udr.models import (
     engine_of,
     load_encoder,
     num_threads,
+    onnx,
 )
 
 
@@ -72,11 +73,11 @@ def test_a_requested_engine_is_used_with_one_thread_per_core(
 def test_onnx_is_exported_from_torch_in_float32(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exports = []
 
-    def export(encoder: SentenceEncoder, threads: int) -> OnnxEncoder:
+    def record(encoder: SentenceEncoder, threads: int) -> OnnxEncoder:
         exports.append((encoder.dtype, encoder.model.device.type, threads))
         return object.__new__(OnnxEncoder)
 
-    monkeypatch.setattr(OnnxEncoder, "of", export)
+    monkeypatch.setitem(vars(onnx), "onnx_encoder", record)
 
     assert engine_of(load_encoder(str(model), engine="onnx")) is Engine.ONNX
     assert exports == [("float32", "cpu", num_threads())]
@@ -88,7 +89,7 @@ def test_torch_replaces_onnx_with_a_warning_if_the_export_fails(
     def fail(_encoder: SentenceEncoder, _threads: int) -> OnnxEncoder:
         raise ModelError("model 'x' in ONNX Runtime agrees with torch only to 0.5")
 
-    monkeypatch.setattr(OnnxEncoder, "of", fail)
+    monkeypatch.setitem(vars(onnx), "onnx_encoder", fail)
 
     assert engine_of(load_encoder(str(model), "cpu", "onnx")) is Engine.TORCH
     assert caplog.messages == ["model 'x' in ONNX Runtime agrees with torch only to 0.5; encoding queries with torch"]
@@ -136,6 +137,8 @@ def test_an_invalid_engine_is_an_error_before_a_model_is_loaded(
 
 def test_onnx_without_its_extra_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "udr.models.onnx_encoder")
+    monkeypatch.delitem(vars(onnx), "onnx_encoder", raising=False)
+    for name in ("encoder", "export"):
+        monkeypatch.delitem(sys.modules, f"udr.models.onnx.{name}", raising=False)
     with pytest.raises(MissingExtraError, match=r"onnxruntime is not installed; run: pip install 'udr-icl\[onnx\]'"):
         load_encoder(str(model), "cpu", "onnx")

@@ -23,6 +23,7 @@ from udr.models import (
     SentenceEncoder,
     agreement,
     load_encoder,
+    onnx,
     onnx_encoder,
 )
 
@@ -52,7 +53,7 @@ def in_torch(towers: Path) -> SentenceEncoder:
 
 @pytest.fixture(scope="module")
 def in_onnx(in_torch: SentenceEncoder, cache: Path) -> OnnxEncoder:
-    return OnnxEncoder.of(in_torch, 1)
+    return onnx_encoder(in_torch, 1)
 
 
 @pytest.fixture
@@ -84,7 +85,10 @@ def test_queries_get_the_numbers_of_torch_and_the_identity_of_the_model(
     assert encoder.encode_queries([]).shape == (0, WIDTH)
     assert (encoder.name, encoder.fingerprint) == (in_torch.name, in_torch.fingerprint)
     assert (encoder.dimension, encoder.metric) == (WIDTH, "cosine")
-    np.testing.assert_array_equal(encoder.encode_demonstrations(TEXTS), in_torch.encode_demonstrations(TEXTS))
+    shown = encoder.encode_demonstrations(TEXTS)
+    np.testing.assert_allclose(shown, in_torch.encode_demonstrations(TEXTS), atol=1e-5)
+    # Two towers, with a prompt each.
+    assert not np.allclose(shown, vectors, atol=0.1)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -92,7 +96,7 @@ def test_queries_get_the_numbers_of_torch_and_the_identity_of_the_model(
 def test_threads_share_a_few_texts_and_divide_many(
     in_torch: SentenceEncoder, cache: Path, threads: int, texts: list[str], runs: list[tuple[str, int]]
 ) -> None:
-    encoder = OnnxEncoder.of(in_torch, threads)
+    encoder = onnx_encoder(in_torch, threads)
     runs.clear()
     np.testing.assert_allclose(encoder.encode_queries(texts), own_vectors(in_torch, texts), atol=1e-5)
     if len(texts) <= threads:
@@ -110,45 +114,45 @@ def test_a_failed_batch_fails_the_call(in_onnx: OnnxEncoder, monkeypatch: pytest
 def test_a_model_is_exported_once(
     in_torch: SentenceEncoder, in_onnx: OnnxEncoder, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onnx_encoder, "_export", fail)
-    np.testing.assert_array_equal(OnnxEncoder.of(in_torch, 1).encode_queries(TEXTS), in_onnx.encode_queries(TEXTS))
+    monkeypatch.setattr(onnx.export, "_export", fail)
+    np.testing.assert_array_equal(onnx_encoder(in_torch, 1).encode_queries(TEXTS), in_onnx.encode_queries(TEXTS))
     assert [path.name for path in (cache / "onnx").iterdir()] == [f"{in_torch.fingerprint}-{VERSION}"]
 
 
 @pytest.fixture
-def export(in_onnx: OnnxEncoder, cache: Path, own_cache: Path) -> Path:
+def copied(in_onnx: OnnxEncoder, cache: Path, own_cache: Path) -> Path:
     """Return the folder of a copy of the export, which a test may change."""
     shutil.copytree(cache, own_cache)
     return own_cache / "onnx" / f"{in_onnx.fingerprint}-{VERSION}"
 
 
-def test_an_export_that_disagrees_with_torch_is_an_error(export: Path, tmp_path: Path) -> None:
+def test_an_export_that_disagrees_with_torch_is_an_error(copied: Path, tmp_path: Path) -> None:
     other = load(save_towers(tmp_path / "other", seed=7))
-    export.rename(export.with_name(f"{other.fingerprint}-{VERSION}"))
+    copied.rename(copied.with_name(f"{other.fingerprint}-{VERSION}"))
     with pytest.raises(ModelError, match=r"in ONNX Runtime agrees with torch only to a cosine of -?0\.\d+"):
-        OnnxEncoder.of(other, 1)
+        onnx_encoder(other, 1)
 
 
-def test_a_damaged_export_is_an_error(export: Path, in_torch: SentenceEncoder) -> None:
-    (export / "queries.onnx").write_bytes(b"no graph")
-    with pytest.raises(ModelError, match=rf"{export}.*onnxruntime cannot open it: .*delete its folder"):
-        OnnxEncoder.of(in_torch, 1)
+def test_a_damaged_export_is_an_error(copied: Path, in_torch: SentenceEncoder) -> None:
+    (copied / "query/graph.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelError, match=rf"{copied}.*onnxruntime cannot open it: .*delete .* to export it again"):
+        onnx_encoder(in_torch, 1)
 
 
 def test_an_export_of_another_process_is_kept(
-    export: Path, in_torch: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
+    copied: Path, in_torch: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished = export.rename(export.with_name("elsewhere"))
+    finished = copied.rename(copied.with_name("elsewhere"))
 
-    def export_late(_encoder: object, _tokens: object, path: Path) -> None:
-        path.write_bytes(b"late")
-        finished.rename(export)
+    def write_late(_encoder: object, _tokenizers: object, folder: Path) -> None:
+        (folder / "late").write_bytes(b"")
+        finished.rename(copied)
 
-    monkeypatch.setattr(onnx_encoder, "_export", export_late)
+    monkeypatch.setattr(onnx.export, "_write", write_late)
 
-    vectors = OnnxEncoder.of(in_torch, 1).encode_queries(TEXTS)
+    vectors = onnx_encoder(in_torch, 1).encode_queries(TEXTS)
     np.testing.assert_allclose(vectors, own_vectors(in_torch, TEXTS), atol=1e-5)
-    assert [path.name for path in export.parent.iterdir()] == [export.name]
+    assert [path.name for path in copied.parent.iterdir()] == [copied.name]
 
 
 def test_a_failed_export_leaves_no_files_and_deletes_those_of_killed_processes_after_a_day(
@@ -158,10 +162,10 @@ def test_a_failed_export_leaves_no_files_and_deletes_those_of_killed_processes_a
     old, new = (own_cache / "onnx" / f"{in_torch.fingerprint}-{VERSION}.{process}" for process in (1, 2))
     for folder in (old, new):
         folder.mkdir(parents=True)
-        (folder / "queries.onnx").write_bytes(b"half")
+        (folder / "graph.onnx").write_bytes(b"half")
     os.utime(old, (0, 0))
     with pytest.raises(ModelError, match=r"cannot be exported to .*: a branch that depends on the text$"):
-        OnnxEncoder.of(in_torch, 1)
+        onnx_encoder(in_torch, 1)
     assert list((own_cache / "onnx").iterdir()) == [new]
 
 
@@ -170,17 +174,17 @@ def test_a_cache_that_cannot_be_written_or_a_missing_tokenizer_is_an_error(
 ) -> None:
     own_cache.write_text("", "utf-8")
     with pytest.raises(ModelError, match=r"cannot be exported to .*Not a directory"):
-        OnnxEncoder.of(in_torch, 1)
+        onnx_encoder(in_torch, 1)
     monkeypatch.setitem(in_torch.__dict__, "query_tokenizer", None)
-    with pytest.raises(ModelError, match="preprocesses queries beyond its tokenizer, and cannot be exported"):
-        OnnxEncoder.of(in_torch, 1)
+    with pytest.raises(ModelError, match="preprocesses texts beyond its tokenizer, and cannot be exported"):
+        onnx_encoder(in_torch, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["xlm-roberta", "mpnet", "modernbert", "qwen3", "gemma3", "t5"])
 def test_encoders_of_many_architectures_agree(tmp_path: Path, own_cache: Path, architecture: str) -> None:
     encoder = load(save_architecture(tmp_path / "model", architecture))
-    vectors = OnnxEncoder.of(encoder, 1).encode_queries(PROBES)
+    vectors = onnx_encoder(encoder, 1).encode_queries(PROBES)
     assert agreement(own_vectors(encoder, PROBES), vectors) > 0.999999
 
 
