@@ -56,6 +56,12 @@ def build(
             show_default="where cross-validation shows a gain",
         ),
     ] = None,
+    export: Annotated[
+        bool,
+        typer.Option(
+            "--export/--no-export", help="Carry the encoder for ONNX Runtime, so that services need no torch."
+        ),
+    ] = True,
     dtype: Annotated[str, typer.Option(help="The type of the stored vectors: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
@@ -159,11 +165,13 @@ def bench(
 @app.command()
 def info(index: _Index, as_json: _Json = False) -> None:
     """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and their search settings."""
-    from udr.store import open_version, read_settings
+    from udr.models import Description
+    from udr.store import ENCODER, open_version, read_settings
 
     version = open_version(index)
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)
     encoder, tokenizer = manifest.encoder, manifest.tokenizer
+    export = Description.read(version.path / ENCODER) if version.has_export else None
     if as_json:
         tasks: dict[str, Json] = {
             name: {
@@ -180,6 +188,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
             {
                 "version": manifest.version,
                 "encoder": asdict(encoder),
+                "export": asdict(export) if export else None,
                 "tokenizer": asdict(tokenizer) if tokenizer else None,
                 "dtype": manifest.dtype,
                 "tasks": tasks,
@@ -189,6 +198,8 @@ def info(index: _Index, as_json: _Json = False) -> None:
     print_text(f"version {manifest.version}")
     vectors = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
     print_text(f"encoder {encoder.name} ({vectors}, {encoder.fingerprint})")
+    if export:
+        print_text(f"encoder exported for ONNX Runtime, agreement with torch {export.agreement:.7f}")
     print_text(f"tokenizer {tokenizer.name} ({tokenizer.fingerprint})" if tokenizer else "tokenizer none")
     for name, part in manifest.partitions.items():
         parameters = f"  {settings[name].parameters}".rstrip() if name in settings else ""

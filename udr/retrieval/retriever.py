@@ -24,6 +24,7 @@ from udr.store import (
     FileStamp,
     IndexVersion,
     encoder_name,
+    exported_encoder,
     open_lexical,
     open_searchers,
     open_version,
@@ -67,7 +68,7 @@ class Retriever(DemonstrationSource):
         self.index_version = manifest.version
         self.model = manifest.encoder.name
         # The encoder's own name is the caller's, unlike the manifest's.
-        self.tokenizer = version.model if version.has_model else encoder.name
+        self.tokenizer = version.tokenizer or encoder.name
         self.tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
         self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
@@ -128,7 +129,9 @@ class Retriever(DemonstrationSource):
         if verify:
             refuse_damage(version.path)
         if encoder is None:
-            loaded: Encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
+            loaded: Encoder = exported_encoder(version, device) or SentenceEncoder.load(
+                encoder_name(version, allow_hub=allow_hub), device=device
+            )
         else:
             loaded = encoder
         retriever = cls(version, loaded, open_searchers(version, device, fp16=fp16))

@@ -9,7 +9,9 @@ from .manifest import (
     parse_manifest as parse_manifest, seal as seal,
 )
 from .manifest_check import MOST_LABELS as MOST_LABELS
-from .own_encoder import encoder_name as encoder_name, refuse_pickles as refuse_pickles
+from .own_encoder import (
+    encoder_name as encoder_name, exported_encoder as exported_encoder, refuse_pickles as refuse_pickles,
+)
 from .search_settings import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, write_settings as write_settings,
@@ -27,9 +29,9 @@ from .verification import (
     verify_version as verify_version,
 )
 from .version import (
-    CODES as CODES, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, IndexVersion as IndexVersion,
-    MANIFEST as MANIFEST, MODEL as MODEL, VERSIONS as VERSIONS, WEIGHTS as WEIGHTS, bm25_path as bm25_path,
-    index_path as index_path, label_head_path as label_head_path,
+    CODES as CODES, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, ENCODER as ENCODER,
+    IndexVersion as IndexVersion, MANIFEST as MANIFEST, MODEL as MODEL, VERSIONS as VERSIONS, WEIGHTS as WEIGHTS,
+    bm25_path as bm25_path, index_path as index_path, label_head_path as label_head_path,
     open_version as open_version, publish as publish, read_current as read_current, read_manifest as read_manifest,
     vectors_path as vectors_path, version_path as version_path,
 )

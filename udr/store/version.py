@@ -4,6 +4,7 @@ A version contains::
 
     manifest.json                      written last; the checksum of every other file
     model/                             the encoder, if it was given as a local path
+    encoder/                           the encoder, exported for ONNX Runtime; see ``udr.models.onnx``
     demonstrations.sqlite              the rows, and how many tokens each has
     partitions/<task>/vectors.npy      float32 or float16 [count, dimension], in the order of the rows' ids
     partitions/<task>/index.faiss      the faiss index of those vectors, unless the partition is flat
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from udr.data import ENCODER_WORDING
 from udr.errors import ArtifactError, VerificationError
 from udr.files import read_bytes, write_atomically
+from udr.models import COUNTER, DESCRIPTION
 from udr.search import LabelHead, open_array
 from udr.store.containment import Contained, refuse_outside, root_of
 from udr.store.demonstrations import DemonstrationTable
@@ -33,6 +35,7 @@ CURRENT = "CURRENT"
 VERSIONS = "versions"
 MANIFEST = "manifest.json"
 MODEL = "model"
+ENCODER = "encoder"
 DEMONSTRATIONS = "demonstrations.sqlite"
 WEIGHTS, CODES = "weights.npy", "codes.npy"
 
@@ -133,6 +136,19 @@ class IndexVersion:
     def has_model(self) -> bool:
         """Whether the version contains its encoder."""
         return any(path.startswith(f"{MODEL}/") for path in self.manifest.files)
+
+    @property
+    def has_export(self) -> bool:
+        """Whether the version contains its encoder as ONNX Runtime reads it."""
+        return f"{ENCODER}/{DESCRIPTION}" in self.manifest.files
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The folder of the encoder's own tokenizer in the version; None if there is none."""
+        counter = f"{ENCODER}/{COUNTER}"
+        if self.has_model:
+            return self.model
+        return str(self.path / counter) if any(path.startswith(f"{counter}/") for path in self.manifest.files) else None
 
     def vectors(self, task: str) -> NDArray[np.floating]:
         """Return a task's vectors, [count, dimension] of the manifest's dtype, memory-mapped and read-only.

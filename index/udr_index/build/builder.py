@@ -3,23 +3,21 @@
 A build that is killed leaves the published version as it was, and the next build of the same vectors resumes.
 """
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from udr import store
 from udr.data import ENCODER_WORDING, Collection, open_collection
-from udr.files import canonical_json
 from udr.models import Encoder, LoadedTokenizer, LongTexts, SentenceEncoder, hub, load_tokenizer
 from udr.search import RULE
-from udr.types import Json
 from udr_index.build.config import BuildConfig
+from udr_index.build.export import export
 from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
-from udr_index.build.ingest import IngestedRows, ingest
-from udr_index.build.label_head import RECIPE, considered
+from udr_index.build.identity import identify
+from udr_index.build.ingest import ingest
 from udr_index.build.progress import OnProgress, Stage
 from udr_index.build.reuse import open_previous
 from udr_index.build.staging import StagedVersion
@@ -61,6 +59,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
         # The version gets a copy of it.
         store.refuse_pickles(hub.locate(encoder.name))
     tokenizer = _load_tokenizer(config, encoder)
+    exported = export(encoder) if config.export and isinstance(encoder, SentenceEncoder) else None
     check_kind(config.kind, encoder.dimension)
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"
     folders = collection.tasks.values()
@@ -71,8 +70,12 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     ):
         if notice := long.notice():
             _LOG.warning("%s: %s", config.tasks, notice)
-        manifest, vectors = _identify(
-            _describe(config, collection, encoder, tokenizer, rows.sizes), rows, config.label_head
+        manifest, vectors = identify(
+            _describe(config, collection, encoder, tokenizer, rows.sizes),
+            rows.path,
+            carries_model=hub.is_local(encoder.name),
+            carries_export=exported is not None,
+            label_head=config.label_head,
         )
         folder = store.version_path(config.out, manifest.version)
         encoded = 0
@@ -89,6 +92,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
                     manifest=manifest,
                     encoder=encoder,
                     tokenizer=tokenizer,
+                    exported=exported,
                     previous=previous,
                     on_progress=on_progress,
                 ).finish(rows, folder)
@@ -133,32 +137,3 @@ def _describe(
         },
         files={},
     )
-
-
-def _identify(manifest: store.Manifest, rows: IngestedRows, label_head: bool | None) -> tuple[store.Manifest, str]:
-    """Name a version after a hash of everything that its contents depend on, known before anything is encoded.
-
-    The second hash covers only what the vectors depend on, so not the kinds of partitions and the tokenizer.
-    """
-    encoder, tokenizer = manifest.encoder, manifest.tokenizer
-    common: dict[str, Json] = {
-        "format": store.FORMAT,
-        "wording": manifest.wording,
-        "encoder": [encoder.name, encoder.fingerprint, encoder.dimension, encoder.metric],
-        "carries_model": hub.is_local(encoder.name),
-        "dtype": manifest.dtype,
-        "families": {family.name: family.instruction for family in manifest.families.values()},
-    }
-    whole, vectors = (hashlib.sha256(canonical_json(common)) for _ in range(2))
-    whole.update(b"\n" + canonical_json([tokenizer.name, tokenizer.fingerprint] if tokenizer else None))
-    with closing(store.DemonstrationTable(rows.path)) as table:
-        for name, part in manifest.partitions.items():
-            task = part.task.to_json()
-            # What is not considered for a head has the name that it had before there were any.
-            head: list[Json] = [RECIPE, label_head] if considered(part, label_head) else []
-            whole.update(b"\n" + canonical_json([part.kind, part.lexical_json(), task, *head]))
-            vectors.update(b"\n" + canonical_json(task))
-            for line in table.lines(name):
-                whole.update(line)
-                vectors.update(line)
-    return replace(manifest, version=whole.hexdigest()[:16]), vectors.hexdigest()[:16]

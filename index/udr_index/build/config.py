@@ -29,6 +29,7 @@ class BuildConfig:
             nothing if that has none.
         bm25: whether to add a BM25 index of the inputs.
         label_head: whether classification tasks get a label head; None decides for each by cross-validation.
+        export: whether the version carries the encoder's export, by which services encode without torch.
         threads: the threads that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
         reuse: an index whose vectors of unchanged texts are reused; None encodes all.
         batch_size: texts per call of the encoder or the tokenizer.
@@ -51,6 +52,7 @@ class BuildConfig:
     tokenizer: str | None = None
     bm25: bool = False
     label_head: bool | None = None
+    export: bool = True
     threads: int = 1
     reuse: Path | None = None
     batch_size: int = 256

@@ -7,7 +7,7 @@ shards, and the faiss indexes if it builds the same version.
 import logging
 import shutil
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from udr.models import Encoder, LoadedTokenizer, hub
 from udr.search import BM25Search, find_gpu
 from udr_index.build.config import BuildConfig
 from udr_index.build.encoding import TaskEncoding
+from udr_index.build.export import copy_export
 from udr_index.build.faiss_index import build_partition, first_settings
 from udr_index.build.heads import LabelHeads
 from udr_index.build.ingest import IngestedRows, open_unsafe
@@ -41,6 +42,7 @@ class StagedVersion:
     manifest: store.Manifest
     encoder: Encoder
     tokenizer: LoadedTokenizer | None
+    exported: Path | None
     previous: PreviousVersion | None
     on_progress: OnProgress
 
@@ -62,6 +64,7 @@ class StagedVersion:
         self._index_words()
         if hub.is_local(self.encoder.name):
             self._copy_model()
+        self._copy_export()
         manifest = replace(self.manifest, files=self._stamps())
         settings = {name: first_settings(manifest.partitions[name].kind) for name in store.approximate(manifest)}
         if settings:
@@ -141,19 +144,32 @@ class StagedVersion:
         if hub.fingerprint(copy) != self.encoder.fingerprint:
             raise ModelError(f"model {self.encoder.name!r} changed while the index was built; run the build again")
 
+    def _copy_export(self) -> None:
+        """Copy the encoder's export, or delete that of another version with the same vectors."""
+        if self.exported is not None:
+            copy_export(self.exported, self.path)
+        else:
+            shutil.rmtree(self.path / store.ENCODER, ignore_errors=True)
+
     def _stamps(self) -> dict[str, store.FileStamp]:
         """Return size and sha256 of every file but the manifest and the search settings."""
         parts = self.manifest.partitions
         paths = [self.path / store.vectors_path(name) for name in parts]
         paths += [self.path / store.index_path(name) for name, part in parts.items() if part.kind != store.FLAT]
         folders = [self.path / of(name) for name in parts for of in (store.bm25_path, store.label_head_path)]
+        folders += [self.path / name for name in (store.MODEL, store.ENCODER)]
+        paths += [self.path / store.DEMONSTRATIONS]
         paths += [path for folder in folders for path in folder.rglob("*")]
-        paths += [self.path / store.DEMONSTRATIONS, *(self.path / store.MODEL).rglob("*")]
-        return {
-            path.relative_to(self.path).as_posix(): store.FileStamp(size=path.stat().st_size, sha256=sha256(path))
-            for path in paths
-            if path.is_file()
-        }
+        return stamps(self.path, paths)
 
     def _stage(self, name: str, parts: Mapping[str, store.Partition]) -> Stage:
         return Stage(name, sum(part.count for part in parts.values()), self.on_progress)
+
+
+def stamps(folder: Path, paths: Iterable[Path]) -> dict[str, store.FileStamp]:
+    """Return size and sha256 of the files among these paths, by their path in the version's folder."""
+    return {
+        path.relative_to(folder).as_posix(): store.FileStamp(size=path.stat().st_size, sha256=sha256(path))
+        for path in paths
+        if path.is_file()
+    }

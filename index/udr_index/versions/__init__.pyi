@@ -4,5 +4,6 @@ from .diff import (
     Difference as Difference, Ids as Ids, RowsDiff as RowsDiff, TaskDiff as TaskDiff, diff_rows as diff_rows,
     diff_versions as diff_versions,
 )
+from .export import export_encoder as export_encoder
 from .pruning import prune as prune
 from .vector_check import compare_vectors as compare_vectors

@@ -1,4 +1,4 @@
-"""The commands ``udr index publish``, ``list``, ``diff`` and ``prune``."""
+"""The commands ``udr index publish``, ``list``, ``diff``, ``prune`` and ``export-encoder``."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import print_json, print_text
+from udr.cli import AllowHub, print_json, print_text
 from udr.types import Json
 from udr_index.plural import counted
 
@@ -32,6 +32,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("list")(list_)
     app.command()(diff)
     app.command()(prune)
+    app.command()(export_encoder)
 
 
 def publish(
@@ -111,6 +112,19 @@ def prune(
         )
     else:
         print_text("\n".join(_pruned_lines(index, pruned, dry_run)))
+
+
+def export_encoder(index: _Index, allow_hub: AllowHub = False, as_json: _Json = False) -> None:
+    """Add the encoder for ONNX Runtime to the current version, as a new version, so that services need no torch."""
+    from udr_index.versions.export import export_encoder as run
+
+    published = run(index, allow_hub=allow_hub)
+    if as_json:
+        print_json(asdict(published))
+    elif published.version == published.previous:
+        print_text(f"{index}: version {published.version} already carries its encoder")
+    else:
+        print_text(f"{index}: version {published.version} is now current; the previous one is {published.previous}")
 
 
 def _info(info: "VersionInfo") -> dict[str, Json]:

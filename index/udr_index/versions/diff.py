@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from udr.errors import ArtifactError, reason
+from udr.models import Engine
 from udr.store import (
     DEMONSTRATIONS,
     SCHEMA,
+    IndexVersion,
     Manifest,
     bounded,
     check_schema,
@@ -119,7 +121,7 @@ def diff_versions(root: Path, old: str, new: str, limit: int | None = None) -> V
     return VersionDiff(
         old=before.version,
         new=after.version,
-        differences=tuple(_differences(before, after)),
+        differences=(*_differences(before, after), *_exports(IndexVersion(first, before), IndexVersion(second, after))),
         tasks={name: TaskDiff(definition=_definition(before, after, name), rows=rows[name]) for name in tasks},
     )
 
@@ -130,6 +132,12 @@ def _differences(old: Manifest, new: Manifest) -> Iterator[Difference]:
     for path in before | after:
         if before.get(path) != after.get(path):
             yield Difference(path=path, old=before.get(path), new=after.get(path))
+
+
+def _exports(old: IndexVersion, new: IndexVersion) -> Iterator[Difference]:
+    engines = [Engine.ONNX.value if version.has_export else None for version in (old, new)]
+    if engines[0] != engines[1]:
+        yield Difference(path="export", old=engines[0], new=engines[1])
 
 
 def _settings(manifest: Manifest, tasks: Collection[str]) -> dict[str, Json]:

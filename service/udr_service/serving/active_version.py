@@ -12,7 +12,16 @@ from typing import Protocol
 from udr.errors import ArtifactError
 from udr.models import TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
-from udr.store import MODEL, IndexVersion, encoder_name, open_version, read_current, refuse_damage
+from udr.store import (
+    ENCODER,
+    MODEL,
+    IndexVersion,
+    encoder_name,
+    exported_encoder,
+    open_version,
+    read_current,
+    refuse_damage,
+)
 from udr_service.auth import Pools
 from udr_service.errors import IndexDamagedError, NotReadyError
 from udr_service.observability import Metrics
@@ -90,10 +99,13 @@ class IndexSource:
             with suppress(ArtifactError):
                 version.manifest.encoder.check(self.encoder)
                 return self.encoder
-        name = encoder_name(version, allow_hub=self.settings.allow_hub)
-        loaded = load_encoder(name, self.settings.device, self.settings.engine)
+        settings = self.settings
+        loaded = exported_encoder(version, settings.device, settings.engine) or load_encoder(
+            encoder_name(version, allow_hub=settings.allow_hub), settings.device, settings.engine
+        )
         self.engine = engine_of(loaded)
-        stamps = {name: stamp for name, stamp in version.manifest.files.items() if name.startswith(f"{MODEL}/")}
+        folders = (f"{MODEL}/", f"{ENCODER}/")
+        stamps = {name: stamp for name, stamp in version.manifest.files.items() if name.startswith(folders)}
         self._encoder_files = OpenFiles(version.path, stamps)
         return CachingEncoder(loaded, self.settings.cache_size, metrics)
 

@@ -1,0 +1,59 @@
+"""The name of an index version: a hash of everything that its contents depend on."""
+
+import hashlib
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from udr import store
+from udr.files import canonical_json
+from udr.models import VERSION
+from udr.types import Json
+from udr_index.build.label_head import RECIPE, considered
+
+
+def identify(
+    manifest: store.Manifest,
+    demonstrations: Path,
+    *,
+    carries_model: bool,
+    carries_export: bool,
+    label_head: bool | None = None,
+) -> tuple[store.Manifest, str]:
+    """Name a version after a hash of everything that its contents depend on, known before anything is encoded.
+
+    Args:
+        manifest: the version's, without its name and its files.
+        demonstrations: the file of its rows.
+        carries_model: whether it has a copy of the encoder.
+        carries_export: whether it has an export of the encoder.
+        label_head: whether its classification tasks have label heads; None decides for each.
+
+    Returns:
+        The manifest with the name, and a hash of what the vectors depend on, so not of the kinds of partitions, the
+        tokenizer and the export; 16 hex digits each.
+    """
+    encoder, tokenizer = manifest.encoder, manifest.tokenizer
+    common: dict[str, Json] = {
+        "format": store.FORMAT,
+        "wording": manifest.wording,
+        "encoder": [encoder.name, encoder.fingerprint, encoder.dimension, encoder.metric],
+        "carries_model": carries_model,
+        "dtype": manifest.dtype,
+        "families": {family.name: family.instruction for family in manifest.families.values()},
+    }
+    whole, vectors = (hashlib.sha256(canonical_json(common)) for _ in range(2))
+    whole.update(b"\n" + canonical_json([tokenizer.name, tokenizer.fingerprint] if tokenizer else None))
+    if carries_export:
+        whole.update(b"\n" + canonical_json({"export": VERSION}))
+    with closing(store.DemonstrationTable(demonstrations)) as table:
+        for name, part in manifest.partitions.items():
+            task = part.task.to_json()
+            # What is not considered for a head has the name that it had before there were any.
+            head: list[Json] = [RECIPE, label_head] if considered(part, label_head) else []
+            whole.update(b"\n" + canonical_json([part.kind, part.lexical_json(), task, *head]))
+            vectors.update(b"\n" + canonical_json(task))
+            for line in table.lines(name):
+                whole.update(line)
+                vectors.update(line)
+    return replace(manifest, version=whole.hexdigest()[:16]), vectors.hexdigest()[:16]

@@ -1,0 +1,78 @@
+"""Adding the export of its encoder to an index that has none, as a new version."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from udr.files import sync, sync_tree, write_atomically
+from udr.models import SentenceEncoder, exported
+from udr.store import (
+    DEMONSTRATIONS,
+    ENCODER,
+    MANIFEST,
+    SEARCH,
+    encoder_name,
+    open_version,
+    read_settings,
+    refuse_damage,
+    version_path,
+    write_settings,
+)
+from udr.store import publish as write_current
+from udr_index.build import copy_export, identify, stamps
+from udr_index.versions.catalog import Published, lock_existing
+
+
+def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
+    """Publish the current version of the index at ``root`` again, with its encoder's export.
+
+    It is the version that ``udr index build`` makes of the same rows. Files that are the same are links to one file, if
+    the file system has links.
+
+    Args:
+        root: the index directory.
+        allow_hub: load the encoder from the Hugging Face hub if the index names it there.
+
+    Raises:
+        ArtifactError: there is no index, its encoder may not be loaded, or another command is running in it.
+        VerificationError: the version is damaged.
+        ModelError: the encoder cannot be loaded or exported.
+        MissingExtraError: the exporter is not installed.
+    """
+    with lock_existing(root):
+        old = open_version(root)
+        if old.has_export:
+            return Published(version=old.manifest.version, previous=old.manifest.version)
+        refuse_damage(old.path)
+        encoder = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub), "cpu")
+        export = exported(encoder)
+        manifest, _ = identify(
+            old.manifest, old.path / DEMONSTRATIONS, carries_model=old.has_model, carries_export=True
+        )
+        folder = version_path(root, manifest.version)
+        if folder.exists():
+            refuse_damage(folder)
+        else:
+            staging = root / f".building-{manifest.version}"
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.copytree(old.path, staging, copy_function=_link, ignore=shutil.ignore_patterns(MANIFEST, SEARCH))
+            copy_export(export, staging)
+            files = {**old.manifest.files, **stamps(staging, (staging / ENCODER).rglob("*"))}
+            manifest = replace(manifest, files=files)
+            if settings := read_settings(old.path, old.manifest):
+                write_settings(staging, manifest, settings)
+            sync_tree(staging)
+            write_atomically(staging / MANIFEST, manifest.to_bytes())
+            staging.rename(folder)
+            sync(folder.parent)
+        write_current(root, manifest.version)
+    return Published(version=manifest.version, previous=old.manifest.version)
+
+
+def _link(source: str, target: str) -> None:
+    # Files of versions never change, so two versions may share them.
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

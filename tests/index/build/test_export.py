@@ -1,0 +1,190 @@
+"""An index carries its encoder for ONNX Runtime, by default or added later; without the exporter, a notice says so."""
+
+import json
+import shutil
+from hashlib import sha256
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests.fakes import HashEncoder
+from tests.tiny_models import save_encoder
+from udr import Retriever
+from udr.cli import main
+from udr.errors import ArtifactError
+from udr.models import PROBES, OnnxEncoder, SentenceEncoder, agreement
+from udr.store import ENCODER, MANIFEST, IndexVersion, exported_encoder, open_version, seal, verify
+from udr_index.build import BuildConfig, build
+from udr_index.versions import diff_versions, export_encoder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_encoder(tmp_path_factory.mktemp("models") / "tiny", seed=3)
+
+
+@pytest.fixture(scope="module")
+def made(collection: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index that carries its encoder. Do not write to it."""
+    out = tmp_path_factory.mktemp("carried") / "index"
+    build(BuildConfig(tasks=collection, out=out, model=str(model), device="cpu"))
+    return out
+
+
+@pytest.fixture
+def carried(made: Path, tmp_path: Path) -> IndexVersion:
+    """The version of a copy that a test may change."""
+    return open_version(Path(shutil.copytree(made, tmp_path / "index")))
+
+
+def forge(version: IndexVersion, path: str, content: bytes) -> Path:
+    """Replace a file of a version, as its author could: the manifest agrees."""
+    (version.path / path).write_bytes(content)
+    keys = json.loads((version.path / MANIFEST).read_bytes())
+    keys["files"][path] = {"size": len(content), "sha256": sha256(content).hexdigest()}
+    del keys["sha256"]
+    (version.path / MANIFEST).write_bytes(seal(keys))
+    return version.path.parents[1]
+
+
+def test_a_build_carries_the_encoder_and_what_it_was_made_from(
+    made: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = open_version(made)
+    names = {"encoder.json", "query/graph.onnx", "query/tokenizer.json", "tokenizer/tokenizer.json"}
+    assert {f"{ENCODER}/{name}" for name in names} <= version.manifest.files.keys() and verify(made) == []
+    assert main(["index", "info", str(made), "--json"]) == 0
+    export = json.loads(capsys.readouterr().out)["export"]
+    assert export["fingerprint"] == version.manifest.encoder.fingerprint and export["agreement"] > 0.999999
+    assert main(["index", "info", str(made)]) == 0
+    assert "exported for ONNX Runtime, agreement with torch 1.0000000" in capsys.readouterr().out
+
+    with Retriever.open(made) as retriever:
+        encoder = retriever.encoder
+    assert isinstance(encoder, OnnxEncoder)
+    expected = SentenceEncoder.load(str(model), "cpu")
+    assert agreement(expected.encode_queries(PROBES), encoder.encode_queries(PROBES)) > 0.999999
+    assert agreement(expected.encode_demonstrations(PROBES), encoder.encode_demonstrations(PROBES)) > 0.999999
+
+
+def test_it_is_used_on_the_cpu_alone_unless_another_engine_is_wanted(made: Path) -> None:
+    version = open_version(made)
+    assert isinstance(exported_encoder(version), OnnxEncoder)
+    assert isinstance(exported_encoder(version, "cpu", "onnx"), OnnxEncoder)
+    assert exported_encoder(version, "cuda") is None and exported_encoder(version, "cpu", "torch") is None
+
+
+def test_without_an_export_all_is_as_before_and_one_can_be_added_as_the_version_that_a_build_makes(
+    collection: Path, model: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "index"
+    kinds = ["--kind", "hnsw", "--flat-below", "20"]
+    command = ["index", "build", str(collection), "--out", str(out), "--model", str(model), "--device", "cpu", *kinds]
+    assert main([*command, "--no-export"]) == 0
+    plain = open_version(out)
+    assert not plain.has_export
+    with Retriever.open(out, device="cpu") as retriever:
+        assert isinstance(retriever.encoder, SentenceEncoder)
+        expected = retriever.retrieve("questions", "Who owns the boat?", k=5)
+
+    capsys.readouterr()
+    assert main(["index", "export-encoder", str(out)]) == 0
+    added = open_version(out)
+    assert added.manifest.version in capsys.readouterr().out
+    assert added.has_export and verify(out) == [] and added.manifest.version != plain.manifest.version
+    (difference,) = diff_versions(out, plain.manifest.version, added.manifest.version).differences
+    assert (difference.path, difference.old, difference.new) == ("export", None, "onnx")
+    vectors = "partitions/questions/vectors.npy"
+    assert (added.path / vectors).samefile(plain.path / vectors)
+    with Retriever.open(out) as retriever:
+        assert isinstance(retriever.encoder, OnnxEncoder)
+        assert [item.id for item in retriever.retrieve("questions", "Who owns the boat?", k=5)] == [
+            item.id for item in expected
+        ]
+
+    assert main(["index", "export-encoder", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("already carries its encoder\n")
+    # Pruning the old version leaves the shared files.
+    assert main(["index", "prune", str(out), "--keep", "1"]) == 0 and verify(out) == []
+    assert main([*command[:4], str(tmp_path / "again"), *command[5:]]) == 0
+    assert open_version(tmp_path / "again").manifest.version == added.manifest.version
+
+
+def test_a_version_that_was_added_before_is_published_again(collection: Path, model: Path, tmp_path: Path) -> None:
+    config = BuildConfig(tasks=collection, out=tmp_path, model=str(model), device="cpu", export=False)
+    plain = build(config).version
+    added = export_encoder(tmp_path)
+    assert main(["index", "publish", str(tmp_path), plain]) == 0
+    assert export_encoder(tmp_path) == added and added.previous == plain
+
+
+def test_without_the_exporter_one_notice_names_it(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("udr.models.onnx.export.find_spec", lambda name: None)
+    model = str(save_encoder(tmp_path / "model"))
+    built = build(BuildConfig(tasks=collection, out=tmp_path / "index", model=model, device="cpu"))
+    (notice,) = [message for message in caplog.messages if "query engine" in message]
+    assert notice.endswith("onnx, which exports encoders, is not installed; run: pip install 'udr-icl[index]'")
+    assert not (built.path / ENCODER).exists()
+
+
+def test_an_encoder_of_the_callers_own_is_not_exported(collection: Path, tmp_path: Path) -> None:
+    built = build(BuildConfig(tasks=collection, out=tmp_path), HashEncoder())
+    assert not (built.path / ENCODER).exists()
+
+
+def test_without_onnxruntime_the_model_is_loaded_with_one_notice(
+    made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("udr.store.own_encoder.find_spec", lambda name: None)
+    with Retriever.open(made, device="cpu") as retriever:
+        assert isinstance(retriever.encoder, SentenceEncoder)
+    (notice,) = caplog.messages
+    assert notice.endswith("not used, since onnxruntime is not installed; run: pip install 'udr-icl[onnx]'")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("query/graph.onnx", b"no graph", "onnxruntime cannot open it"),
+        ("query/tokenizer.json", b"{}", "cannot be read"),
+        ("encoder.json", b"[]", "is not the description of an exported encoder"),
+        ("encoder.json", b'{"version": 9}', "was exported by another version of udr"),
+    ],
+)
+def test_an_export_that_cannot_be_read_is_replaced_by_the_model_with_a_warning(
+    carried: IndexVersion, path: str, content: bytes, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = forge(carried, f"{ENCODER}/{path}", content)
+    with Retriever.open(root, device="cpu") as retriever:
+        assert isinstance(retriever.encoder, SentenceEncoder)
+    assert message in caplog.text and "loading the model that was exported" in caplog.text
+
+
+@pytest.mark.parametrize(("key", "value"), [("fingerprint", "0" * 16), ("metric", "dot")])
+def test_an_export_of_another_encoder_is_refused(carried: IndexVersion, key: str, value: str) -> None:
+    path = f"{ENCODER}/encoder.json"
+    keys = json.loads((carried.path / path).read_bytes())
+    root = forge(carried, path, json.dumps({**keys, key: value}).encode())
+    with pytest.raises(ArtifactError, match=f"with {key} "):
+        Retriever.open(root, device="cpu")
+
+
+def test_weights_outside_the_version_are_not_read(
+    carried: IndexVersion, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    graph = carried.path / ENCODER / "query/graph.onnx"
+    loaded = onnx.load(graph, load_external_data=False)
+    external = [tensor for tensor in loaded.graph.initializer if tensor.external_data]
+    assert external
+    shutil.copy(graph.with_name("graph.onnx.data"), tmp_path / "outside.data")
+    for tensor in external:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = str(Path("../../../../..") / "outside.data")
+    root = forge(carried, f"{ENCODER}/query/graph.onnx", loaded.SerializeToString())
+    assert exported_encoder(open_version(root), "cpu") is None
+    assert "outside.data" in caplog.text
