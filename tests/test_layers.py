@@ -27,6 +27,7 @@ ADAPTERS = {
     "jinja2": "udr_training.evaluation.report.page",
     "langchain_core": "udr.integrations.langchain",
     "markupsafe": "udr_training.evaluation.report.",
+    "onnx_ir": "udr.models.onnx.export",
     "onnxruntime": "udr.models.onnx.encoder",
     "peft": "udr_training.trainer.model",
     "prometheus_client": "udr_service.observability.metrics",

@@ -22,6 +22,7 @@ from udr.models import (
     OnnxEncoder,
     SentenceEncoder,
     agreement,
+    exported,
     load_encoder,
     onnx,
     onnx_encoder,
@@ -117,6 +118,19 @@ def test_a_model_is_exported_once(
     monkeypatch.setattr(onnx.export, "_export", fail)
     np.testing.assert_array_equal(onnx_encoder(in_torch, 1).encode_queries(TEXTS), in_onnx.encode_queries(TEXTS))
     assert [path.name for path in (cache / "onnx").iterdir()] == [f"{in_torch.fingerprint}-{VERSION}"]
+
+
+def test_equal_exports_have_equal_bytes_and_name_no_path_of_this_machine(
+    in_torch: SentenceEncoder, in_onnx: OnnxEncoder, cache: Path, own_cache: Path
+) -> None:
+    again = exported(in_torch)
+    first = cache / again.relative_to(own_cache)
+    files = [path for path in again.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"graph.onnx", "tokenizer.json", "encoder.json"}
+    for path in files:
+        content = path.read_bytes()
+        assert content == (first / path.relative_to(again)).read_bytes()
+        assert b"/udr/" not in content and b"site-packages" not in content, path
 
 
 @pytest.fixture

@@ -113,6 +113,9 @@ class _Chain(torch.nn.Module):
 
 
 def _export(encoder: SentenceEncoder, role: Role, tokenizer: QueryTokenizer, path: Path) -> None:
+    # An extra, whose absence has been reported by now.
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     # Two texts of different lengths, so that batch size and padding do not become constants of the graph.
     batch = tokenizer.batch(["one text", "and a longer one"])
     sample = {name: torch.from_numpy(rows) for name, rows in batch.items()}
@@ -128,6 +131,8 @@ def _export(encoder: SentenceEncoder, role: Role, tokenizer: QueryTokenizer, pat
             verbose=False,
         )
         assert program is not None
+        # It holds the exporter's call stacks, and so the paths of this machine.
+        ClearMetadataAndDocStringPass()(program.model)
         program.save(path, external_data=True)
 
 
