@@ -1,12 +1,17 @@
 """An index that carries its encoder is served, asked and reloaded without torch and the libraries around it."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from tests.test_layers import PACKAGES, REPOSITORY
 from tests.tiny_models import save_encoder
 from udr import Retriever
 from udr_index.build import BuildConfig, build
@@ -14,22 +19,19 @@ from udr_index.build import BuildConfig, build
 HEAVY = "torch transformers sentence_transformers scipy sklearn datasets peft pandas onnx onnxscript".split()
 HEAVY += ["huggingface_hub"]
 
-# Finds them no more, as where they are not installed.
-BLOCK = """
-import sys
-from importlib.machinery import PathFinder
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+# As the wheel's metadata has them.
+REQUIRES = PROJECT["dependencies"] + [
+    f"{item} ; extra == '{extra}'" for extra, items in PROJECT["optional-dependencies"].items() for item in items
+]
 
-class Finder(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        return None if name.partition(".")[0] in {heavy} else super().find_spec(name, path, target)
-
-if {blocked}:
-    sys.meta_path[:] = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
+END = f"""
+heavy = {{name.partition('.')[0] for name in sys.modules}} & set({HEAVY})
+assert not heavy, heavy
 """
-END = "\nheavy = {name.partition('.')[0] for name in sys.modules} & set(%r)\nassert not heavy, heavy\n"
 
 OPEN = """
+import sys
 from udr import PromptBuilder, Retriever, load_tokenizer
 with Retriever.open("index") as retriever:
     retrieval = retriever.retrieve("questions", "Who owns the boat?", k=3, max_copy=1.0)
@@ -38,12 +40,13 @@ with Retriever.open("index") as retriever:
     print(*(item.id for item in retrieval), prompt.tokens)
 """
 COMMANDS = """
+import sys
 from udr.cli import main
 assert main(["retrieve", "index", "--task", "questions", "Who owns the boat?"]) == 0
 assert main(["prompt", "index", "--task", "questions", "--budget", "500", "Who owns the boat?"]) == 0
 """
 SERVE = """
-import os, signal, socket, threading, time, urllib.request
+import os, signal, socket, sys, threading, time, urllib.request
 from udr import Client
 from udr.cli import main
 with socket.create_server(("127.0.0.1", 0)) as free:
@@ -79,28 +82,70 @@ def carried(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def light(code: str, folder: Path, *, blocked: bool) -> str:
-    """Run code in a new process in ``folder``; fail if it imported what is heavy; return what it printed."""
-    code = BLOCK.format(heavy=HEAVY, blocked=blocked) + code + END % HEAVY
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "UDR_LOG_LEVEL": "error"}
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+def needed(extras: str) -> dict[str, Distribution]:
+    """The distributions that ``udr-icl`` with these extras requires, itself included, by name."""
+    found, waiting, seen = dict[str, Distribution](), [Requirement(f"udr-icl[{extras}]")], set[str]()
+    while waiting:
+        asked = waiting.pop()
+        if str(asked) in seen:
+            continue
+        seen.add(str(asked))
+        name = re.sub(r"[-_.]+", "-", asked.name).lower()
+        found[name] = distribution(name)
+        for line in REQUIRES if name == "udr-icl" else found[name].requires or ():
+            requirement = Requirement(line)
+            if requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": extra}) for extra in (asked.extras or {""})
+            ):
+                waiting.append(requirement)
+    return found
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with those alone that the extras ``service`` and ``cpu`` require; links to ours."""
+    folder = tmp_path_factory.mktemp("packages")
+    for name, found in needed("service,cpu").items():
+        for entry in {file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")}:
+            source = Path(str(found.locate_file(entry)))
+            # Our own sources come from this repository.
+            if source.exists() and (name != "udr-icl" or entry.endswith(".dist-info")):
+                (folder / entry).symlink_to(source)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["torch", "transformers", "scipy", "datasets", "onnx"])
+def test_the_service_requires_nothing_heavy(name: str) -> None:
+    assert name not in needed("service,cpu") and name in needed("training,cpu")
+
+
+def light(code: str, folder: Path, environment: Path | None = None) -> str:
+    """Run code in a new process in ``folder``; fail if it imported what is heavy; return what it printed.
+
+    With an ``environment``, that and our sources are all that can be imported.
+    """
+    ours = [str(REPOSITORY / root) for root in PACKAGES.values()]
+    paths, options = ([*ours, str(environment)], ["-S"]) if environment else ([*ours, *filter(None, sys.path)], [])
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "UDR_LOG_LEVEL": "error"}
+    command = [sys.executable, *options, "-c", code + END]
+    result = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
-@pytest.mark.parametrize("blocked", [False, True], ids=["installed", "missing"])
 @pytest.mark.parametrize("code", [OPEN, COMMANDS], ids=["retriever", "commands"])
-def test_queries_and_prompts_import_nothing_heavy(carried: Path, code: str, blocked: bool) -> None:
-    printed = light(code, carried, blocked=blocked)
+def test_queries_and_prompts_import_nothing_heavy_and_need_nothing_else(
+    carried: Path, environment: Path, code: str
+) -> None:
     with Retriever.open(carried / "index") as retriever:
         retrieval = retriever.retrieve("questions", "Who owns the boat?", k=3, max_copy=1.0)
-    assert retrieval[0].id in printed
+    for packages in (None, environment):
+        assert retrieval[0].id in light(code, carried, packages)
 
 
-def test_a_service_answers_and_reloads_without_anything_heavy(carried: Path) -> None:
-    before = (carried / "index/CURRENT").read_text("ascii").strip()
-    after = (carried / "other").read_text("ascii").strip()
-    assert light(SERVE, carried, blocked=True).split() == [before, after, "onnx"]
-    (carried / "index/CURRENT").write_text(f"{before}\n", "ascii")
+def test_a_service_answers_and_reloads_where_nothing_else_is_installed(carried: Path, environment: Path) -> None:
+    current = carried / "index/CURRENT"
+    before, after = current.read_text("ascii"), (carried / "other").read_text("ascii")
+    for packages in (None, environment):
+        assert light(SERVE, carried, packages).split() == [before.strip(), after.strip(), "onnx"]
+        current.write_text(before, "ascii")
