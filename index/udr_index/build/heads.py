@@ -61,7 +61,7 @@ class LabelHeads:
                 if len(set(labels)) > 1:
                     fitted, encoded = self._fitted(part, at, table, labels), encoded + len(at)
                 stage.advance(len(at))
-                if self._keeps(name, fitted):
+                if self._keeps(fitted, name):
                     self._write(name, fitted)
                     parts[name] = replace(part, label_head=fitted.stamp)
         return WrittenHeads(manifest=replace(self.manifest, partitions=parts), encoded=encoded)
@@ -80,7 +80,7 @@ class LabelHeads:
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
         return fit(queries, positions, vectors, labels, partial(label_width, part.kind, self.encoder.dimension))
 
-    def _keeps(self, name: str, fitted: Fitted | None) -> TypeGuard[Fitted]:
+    def _keeps(self, fitted: Fitted | None, name: str) -> TypeGuard[Fitted]:
         """Return whether a task gets the head that was fitted, and log why."""
         if fitted is None:
             level = logging.WARNING if self.config.label_head else logging.INFO

@@ -15,7 +15,7 @@ from udr.cli import main
 from udr.errors import ArtifactError, VerificationError
 from udr.retrieval import Retriever
 from udr.store import LabelHeadStamp, open_version, read_settings, verify
-from udr_index.bench import bench
+from udr_index import bench
 from udr_index.build import first_settings
 from udr_index.versions import compare_vectors, diff_versions
 

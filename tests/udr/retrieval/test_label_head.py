@@ -13,13 +13,14 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.fakes import HashEncoder
 from tests.index.builds import build_index, write_moods
+from tests.udr.search.test_faiss_gpu import FakeGpuFaiss
 from udr.cli import main
 from udr.data import encoder_demonstration, encoder_query, input_text, open_collection, row_query, sample_by
 from udr.errors import InvalidInputError
 from udr.prompts import PromptBuilder
 from udr.retrieval import RetrievalRequest, Retriever
-from udr.search import ExactSearch
-from udr.store import SearchSettings, open_version, write_settings
+from udr.search import ExactSearch, FaissGpu, LabelledSearch
+from udr.store import SearchSettings, open_searcher, open_version, write_settings
 
 QUERIES = [
     "river mill tower a merry lake castle road",
@@ -117,6 +118,27 @@ def test_results_equal_brute_force(tasks: Path, tmp_path: Path, options: dict[st
             np.testing.assert_allclose(
                 [item.similarity for item in without], [row[1] for row in plain[:8]], atol=tolerance, rtol=0
             )
+
+
+@pytest.mark.parametrize("fp16", [False, True])
+@pytest.mark.parametrize("kind", ["flat", "IVF4,Flat"])
+def test_a_gpu_ranks_as_the_cpu(tasks: Path, tmp_path: Path, kind: str, fp16: bool) -> None:
+    build_index(tasks, tmp_path / "index", kind=kind)
+    version, settings = (
+        open_version(tmp_path / "index"),
+        SearchSettings(parameters="nprobe=4" if kind != "flat" else ""),
+    )
+    queries, gpu = HashEncoder().encode_queries(QUERIES), FaissGpu(0, FakeGpuFaiss())
+    on_cpu, on_gpu = (open_searcher(version, "notes", settings, device, fp16=fp16) for device in (None, gpu))
+    assert isinstance(on_cpu, LabelledSearch) and isinstance(on_gpu, LabelledSearch)
+    for expected, found in (
+        (on_cpu.search(queries, 7), on_gpu.search(queries, 7)),
+        (on_cpu.search_with_head(queries, 7), on_gpu.search_with_head(queries, 7)),
+    ):
+        assert np.array_equal(expected[1], found[1])
+        # In half the memory, rows that tie at the end may be others.
+        assert fp16 or np.array_equal(expected[0], found[0])
+    assert not np.array_equal(on_gpu.search(queries, 7)[0], on_gpu.search_with_head(queries, 7)[0])
 
 
 def test_searchers_that_know_no_head_are_searched_exactly(index: Path, retriever: Retriever) -> None:
