@@ -12,6 +12,8 @@ from udr.store import (
     ENCODER,
     MANIFEST,
     SEARCH,
+    IndexVersion,
+    Manifest,
     encoder_name,
     open_version,
     read_settings,
@@ -47,9 +49,7 @@ def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
         refuse_damage(old.path)
         encoder = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub), "cpu")
         export = exported(encoder)
-        manifest, _ = identify(
-            old.manifest, old.path / DEMONSTRATIONS, carries_model=old.has_model, carries_export=True
-        )
+        manifest = _named(old)
         folder = version_path(root, manifest.version)
         if folder.exists():
             refuse_damage(folder)
@@ -68,6 +68,24 @@ def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
             sync(folder.parent)
         write_current(root, manifest.version)
     return Published(version=manifest.version, previous=old.manifest.version)
+
+
+def _named(old: IndexVersion) -> Manifest:
+    """Return the manifest of a version under the name that a build with an export gives it."""
+
+    def named(label_head: bool | None, carries_export: bool) -> Manifest:
+        manifest, _ = identify(
+            old.manifest,
+            old.path / DEMONSTRATIONS,
+            carries_model=old.has_model,
+            carries_export=carries_export,
+            label_head=label_head,
+        )
+        return manifest
+
+    # The manifest does not say how the build was asked for label heads, but the name depends on it.
+    asked = (None, True, False)
+    return named(next((it for it in asked if named(it, False).version == old.manifest.version), None), True)
 
 
 def _link(source: str, target: str) -> None:
