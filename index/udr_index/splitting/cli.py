@@ -41,7 +41,13 @@ def split(
 
         near = partial(near_pairs, encoder=SentenceEncoder.load(model, device=device))
     for folder in chosen:
-        done = split_folder(folder, test_rows, seed, near)
+        try:
+            done = split_folder(folder, test_rows, seed, near)
+        except ConfigError as error:
+            if len(chosen) == 1:
+                raise
+            print_text(f"{folder.task.name}: not split: {error}")
+            continue
         holdout = done.holdout
         kept = f"; the file before is {done.kept.name}" if done.kept else ""
         print_text(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import NOTES, write_task
+from tests.tiny_models import save_encoder
 from tests.udr.cli.test_app import Run
 from udr.data import open_collection
 from udr.types import Json
@@ -80,3 +81,24 @@ def test_what_cannot_be_split_stays_as_it_is(run: Run, tmp_path: Path) -> None:
     status, _, err = run("tasks", "split", tmp_path)
     assert status == 1 and "train.jsonl:4" in err
     assert [path.name for path in folder.glob("*.jsonl")] == ["train.jsonl"]
+
+
+def test_a_task_with_too_few_rows_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
+    write_task(tmp_path, {**NOTES, "name": "few"}, train=rows(3))
+    write_task(tmp_path, NOTES, train=rows())
+
+    status, out, _ = run("tasks", "split", tmp_path)
+
+    assert status == 0
+    assert [line.split(":")[:2] for line in out.splitlines()] == [
+        ["few", " not split"],
+        ["notes", " 32 rows train, 8 test; 0 rows with a near-duplicate, each on the side of its own"],
+    ]
+
+
+def test_an_encoder_keeps_what_it_finds_near_on_one_side(run: Run, tmp_path: Path) -> None:
+    # The random encoder finds all inputs alike, so none can be held out.
+    write_task(tmp_path / "tasks", NOTES, train=rows())
+    model = save_encoder(tmp_path / "model")
+    status, _, err = run("tasks", "split", tmp_path / "tasks", "--model", model, "--device", "cpu")
+    assert status == 2 and "too few different rows to hold some out; found 40" in err
