@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from udr.data import Kind, Metric, Task, Template, copy_key, parse_task
+from udr.data import Kind, Metric, Task, Template, copy_key, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.preparation.choices import row_choices
@@ -121,11 +121,15 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
     for name in columns.used:
         if not is_value(cells[name]):
             raise DataError(f"must be {VALUES}, found {brief(cells[name])}", path=table.path, line=line, field=name)
+    for name in (columns.target, columns.id):
+        if name is not None and isinstance(cells[name], list):
+            message = f"must be one text or number, found {brief(cells[name])}"
+            raise DataError(message, path=table.path, line=line, field=name)
     input = cast("Fields", {name: "" if cells[name] is None else cells[name] for name in columns.inputs})
     target = as_text(cells[columns.target])
     if not target:
         return "rows without a target", None
-    if all(_is_blank(value) for value in input.values()):
+    if not any(value_text(value).strip() for value in input.values()):
         return "rows without a text in any input column", None
     choices: tuple[str, ...] = ()
     if task.kind is Kind.MULTIPLE_CHOICE:

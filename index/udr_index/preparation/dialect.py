@@ -48,7 +48,10 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
             raise ConfigError(f"--encoding {encoding} does not fit: {error}") from error
     for bom, name in _BOMS.items():
         if data.startswith(bom):
-            return data.decode(name, "strict"), f"{name.removesuffix('-sig')} with a byte order mark"
+            try:
+                return data.decode(name), f"{name.removesuffix('-sig')} with a byte order mark"
+            except UnicodeError as error:
+                raise ConfigError(f"is not in the encoding that its byte order mark names: {error}") from error
     try:
         if 0 not in data:
             return data.decode("utf-8"), "utf-8"

@@ -7,7 +7,7 @@ from typing import TypeVar
 import typer
 
 from udr.errors import ConfigError, UdrError, brief
-from udr_index.preparation.columns import check_field, find_columns
+from udr_index.preparation.columns import check_field, find_column, find_columns
 from udr_index.preparation.config import KINDS
 from udr_index.preparation.tables import Table
 
@@ -39,8 +39,13 @@ def ask(table: Table, answers: Answers) -> Answers:
 
     Columns are answered by name or by number, as they are listed first.
     """
-    typer.echo(_listing(table), err=True)
     columns = table.columns
+    # A mistake in what was given is told before anything is asked.
+    answers = replace(answers, inputs=find_columns("--input", answers.inputs, columns))
+    for flag, name in (("--target", answers.target), ("--id", answers.id)):
+        if name:
+            find_column(flag, name, columns)
+    typer.echo(_listing(table), err=True)
     if not answers.inputs:
         inputs = _question("Columns that the model reads, separated by commas (--input)", _columns(columns, "--input"))
         answers = replace(answers, inputs=inputs)

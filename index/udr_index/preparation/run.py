@@ -74,7 +74,8 @@ class Prepared:
         yield f"{self.config.folder}: {len(self.holdout.train)} rows in train.jsonl, {self._test()}"
         if conversion.task.kind is Kind.CLASSIFICATION:
             counts = Counter(row.target for row in conversion.rows).most_common()
-            shown = ", ".join(f"{label} {count}" for label, count in counts[:_SHOWN_LABELS])
+            first = ((label if label.isprintable() else repr(label), count) for label, count in counts[:_SHOWN_LABELS])
+            shown = ", ".join(f"{label} {count}" for label, count in first)
             more = f" and {len(counts) - _SHOWN_LABELS} more" if len(counts) > _SHOWN_LABELS else ""
             yield f"{self.config.folder}: {len(counts)} labels: {shown}{more}"
         yield from map(str, self.report.findings)
@@ -84,7 +85,8 @@ class Prepared:
             return "none held out"
         together = self.holdout.together
         near = f"; {together} rows with near-duplicates, kept on one side" if together else ""
-        return f"{len(self.holdout.test)} in test.jsonl (a like share of each label{near})"
+        like = ", a like share of each label" if self.conversion.task.labels else ""
+        return f"{len(self.holdout.test)} in test.jsonl{like}{near}"
 
     def notices(self) -> Iterator[str]:
         """Yield what is worth knowing and no finding of the check, a sentence each."""
@@ -102,7 +104,8 @@ class Prepared:
         untested = [repr(label) for label in task.labels if label not in tested]
         if untested and self.holdout.test:
             shown = ", ".join(untested[:_SHOWN_LABELS]) + (", ..." if len(untested) > _SHOWN_LABELS else "")
-            yield f"{counted(len(untested), 'label has', 'labels have')} too few rows for a test row: {shown}"
+            labels = counted(len(untested), "label has", "labels have")
+            yield f"{labels} no test row, since their rows are few or near-duplicates: {shown}"
 
 
 def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | None = None) -> Prepared:

@@ -21,7 +21,7 @@ def _parts(task: Task, source: Mapping[str, Json]) -> Iterator[str]:
         text = tomli_w.dumps({name: keys[name] for name in names}, multiline_strings=True)
         return f"# {comment}\n{text}"
 
-    yield part("Written by `udr init`. What may stand here: docs/your-data.md", "name", "family", "kind")
+    yield part("Written by `udr init`. What may stand here: docs/your-data.md of udr", "name", "family", "kind")
     yield part("Edit this: what to do, in one sentence, as you would tell a colleague.", "instruction")
     yield part("What the model reads of a row, and the answer. Names in braces are columns.", "input", "output")
     yield part(f"How answers are measured: {', '.join(Metric)}.", "metric")

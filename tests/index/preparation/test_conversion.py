@@ -118,6 +118,13 @@ def test_parquet_values_become_what_json_has(tmp_path: Path) -> None:
     assert result.notices == ("the column 'image' holds values that a row cannot keep, and is left out",)
 
 
+def test_a_list_without_text_is_no_input(tmp_path: Path) -> None:
+    lines = '{"text": [" "], "label": "x"}\n{"text": ["a"], "label": "x"}\n{"text": 0, "label": "y"}\n'
+    result = converted(write_csv(tmp_path, lines, "table.jsonl"))
+    assert result.left_out == {"rows without a text in any input column": [1]}
+    assert [row.input["text"] for row in result.rows] == [["a"], 0]
+
+
 def test_a_generation_task_has_no_labels(tmp_path: Path) -> None:
     rows = "".join(f"question {n},answer {n}\n" for n in range(50))
     result = converted(write_csv(tmp_path, f"text,Best_Reply\n{rows}"), target="Best_Reply", kind=Kind.GENERATION)
@@ -199,6 +206,11 @@ def test_what_does_not_fit_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_value_that_no_field_can_have_is_refused_with_its_place(tmp_path: Path) -> None:
     path = write_csv(tmp_path, '{"text": {"a": 1}, "label": "x"}\n', "table.jsonl")
     with pytest.raises(DataError, match=r"table\.jsonl:1: field 'text': must be a string, number, .* found \{'a': 1\}"):
+        converted(path)
+    path = write_csv(tmp_path, '{"text": "a", "label": ["x", "y"]}\n', "table.jsonl")
+    with pytest.raises(
+        DataError, match=r"table\.jsonl:1: field 'label': must be one text or number, found \['x', 'y'\]"
+    ):
         converted(path)
 
 
