@@ -13,9 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice, product
 
-import chardet
-
-from udr.errors import ConfigError
+from udr.errors import ConfigError, optional_import
 
 _DELIMITERS = ",;\t|"
 _SAMPLE = 1000
@@ -70,6 +68,8 @@ def decode(data: bytes, encoding: str | None = None) -> tuple[str, str]:
 
 
 def _guess(data: bytes) -> str:
+    with optional_import("chardet, which tells encodings apart,", "index"):
+        import chardet
     # Lines in ASCII look the same in almost every encoding.
     telling = b"\n".join(line for line in data.splitlines() if not line.isascii()) if 0 not in data else data
     found = chardet.detect(telling, encoding_era=chardet.EncodingEra.MODERN_WEB)

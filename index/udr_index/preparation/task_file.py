@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
-import tomli_w
-
 from udr.data import Kind, Metric, Task
+from udr.errors import optional_import
 from udr.types import Json
 
 
@@ -15,6 +14,8 @@ def task_toml(task: Task, source: Mapping[str, Json]) -> str:
 
 
 def _parts(task: Task, source: Mapping[str, Json]) -> Iterator[str]:
+    with optional_import("tomli-w, which writes task.toml,", "index"):
+        import tomli_w
     keys = task.to_json()
 
     def part(comment: str, *names: str) -> str:

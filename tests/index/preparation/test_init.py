@@ -199,6 +199,16 @@ def test_an_error_leaves_nothing_behind(name: str, run: Run, table: Path, tmp_pa
     assert list(tmp_path.iterdir()) == [table]
 
 
+@pytest.mark.parametrize(("module", "does"), [("chardet", "tells encodings apart"), ("tomli_w", "writes task.toml")])
+def test_a_missing_package_is_named_with_its_extra(
+    module: str, does: str, run: Run, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    status, _, err = run("init", table, "--out", tmp_path / "tasks", *FLAGS)
+    assert status == 1 and f"{does}, is not installed; run: pip install 'udr-icl[index]'" in err
+    assert list(tmp_path.iterdir()) == [table]
+
+
 def test_nothing_is_asked_without_a_terminal(table: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from udr.cli import main; raise SystemExit(main())", "init", str(table)]
     paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "index")])
