@@ -35,7 +35,8 @@ def exported_encoder(
     Raises:
         ArtifactError: the export is of another encoder than the one that built the index.
     """
-    if not version.has_export or engine not in (None, Engine.ONNX) or not encodes_on_cpu(device):
+    wanted = device is None and engine == Engine.ONNX
+    if not version.has_export or engine not in (None, Engine.ONNX) or not (wanted or encodes_on_cpu(device)):
         return None
     folder = version.path / ENCODER
     if find_spec("onnxruntime") is None:

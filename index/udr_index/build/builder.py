@@ -14,7 +14,7 @@ from udr.data import ENCODER_WORDING, Collection, open_collection
 from udr.models import Encoder, LoadedTokenizer, LongTexts, SentenceEncoder, hub, load_tokenizer
 from udr.search import RULE
 from udr_index.build.config import BuildConfig
-from udr_index.build.export import export
+from udr_index.build.export import try_export
 from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
 from udr_index.build.identity import identify
 from udr_index.build.ingest import ingest
@@ -59,7 +59,6 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
         # The version gets a copy of it.
         store.refuse_pickles(hub.locate(encoder.name))
     tokenizer = _load_tokenizer(config, encoder)
-    exported = export(encoder) if config.export and isinstance(encoder, SentenceEncoder) else None
     check_kind(config.kind, encoder.dimension)
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"
     folders = collection.tasks.values()
@@ -70,6 +69,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     ):
         if notice := long.notice():
             _LOG.warning("%s: %s", config.tasks, notice)
+        exported = try_export(encoder) if config.export and isinstance(encoder, SentenceEncoder) else None
         manifest, vectors = identify(
             _describe(config, collection, encoder, tokenizer, rows.sizes),
             rows.path,

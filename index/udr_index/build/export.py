@@ -5,19 +5,33 @@ import shutil
 from pathlib import Path
 
 from udr.errors import MissingExtraError, ModelError
-from udr.models import SentenceEncoder, exported
+from udr.models import SentenceEncoder, num_threads
 from udr.store import ENCODER
 
 _LOG = logging.getLogger(__name__)
 
 
-def export(encoder: SentenceEncoder) -> Path | None:
+def export(encoder: SentenceEncoder) -> Path:
+    """Return the folder of an encoder's export, which has just been compared with torch.
+
+    Raises:
+        ModelError: the model cannot be exported, or the export disagrees with torch.
+        MissingExtraError: onnxruntime or the exporter is not installed.
+    """
+    # onnxruntime is an extra.
+    from udr.models import exported, onnx_encoder
+
+    # The export may have been made long ago, by another command.
+    onnx_encoder(encoder, num_threads())
+    return exported(encoder)
+
+
+def try_export(encoder: SentenceEncoder) -> Path | None:
     """Return the folder of an encoder's export; None, with one notice, if it cannot be exported here."""
     try:
-        # onnxruntime compares the export with torch.
-        return exported(encoder)
+        return export(encoder)
     except (MissingExtraError, ModelError) as error:
-        _LOG.warning("the index does not carry its query engine, so services need torch: %s", error)
+        _LOG.warning("the index does not carry its encoder for ONNX Runtime, so services need torch: %s", error)
         return None
 
 

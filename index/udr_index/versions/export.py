@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from udr.files import sync, sync_tree, write_atomically
-from udr.models import SentenceEncoder, exported
+from udr.models import SentenceEncoder
 from udr.store import (
     DEMONSTRATIONS,
     ENCODER,
@@ -22,7 +22,7 @@ from udr.store import (
     write_settings,
 )
 from udr.store import publish as write_current
-from udr_index.build import copy_export, identify, stamps
+from udr_index.build import copy_export, export, identify, stamps
 from udr_index.versions.catalog import Published, lock_existing
 
 
@@ -48,7 +48,7 @@ def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
             return Published(version=old.manifest.version, previous=old.manifest.version)
         refuse_damage(old.path)
         encoder = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub), "cpu")
-        export = exported(encoder)
+        exported = export(encoder)
         manifest = _named(old)
         folder = version_path(root, manifest.version)
         if folder.exists():
@@ -57,7 +57,7 @@ def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
             staging = root / f".building-{manifest.version}"
             shutil.rmtree(staging, ignore_errors=True)
             shutil.copytree(old.path, staging, copy_function=_link, ignore=shutil.ignore_patterns(MANIFEST, SEARCH))
-            copy_export(export, staging)
+            copy_export(exported, staging)
             files = {**old.manifest.files, **stamps(staging, (staging / ENCODER).rglob("*"))}
             manifest = replace(manifest, files=files)
             if settings := read_settings(old.path, old.manifest):

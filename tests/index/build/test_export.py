@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from tests.fakes import HashEncoder
 from tests.tiny_models import save_encoder
-from udr import Retriever
+from udr import Retriever, models
 from udr.cli import main
 from udr.errors import ArtifactError
 from udr.models import PROBES, OnnxEncoder, SentenceEncoder, agreement
@@ -68,11 +70,16 @@ def test_a_build_carries_the_encoder_and_what_it_was_made_from(
     assert agreement(expected.encode_demonstrations(PROBES), encoder.encode_demonstrations(PROBES)) > 0.999999
 
 
-def test_it_is_used_on_the_cpu_alone_unless_another_engine_is_wanted(made: Path) -> None:
+def test_it_is_used_on_the_cpu_alone_unless_another_engine_is_wanted(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = open_version(made)
     assert isinstance(exported_encoder(version), OnnxEncoder)
     assert isinstance(exported_encoder(version, "cpu", "onnx"), OnnxEncoder)
     assert exported_encoder(version, "cuda") is None and exported_encoder(version, "cpu", "torch") is None
+    # With a GPU, where the best device is not the CPU.
+    monkeypatch.setattr("udr.store.own_encoder.encodes_on_cpu", lambda device: device == "cpu")
+    assert exported_encoder(version) is None and isinstance(exported_encoder(version, engine="onnx"), OnnxEncoder)
 
 
 def test_without_an_export_all_is_as_before_and_one_can_be_added_as_the_version_that_a_build_makes(
@@ -119,15 +126,41 @@ def test_a_version_that_was_added_before_is_published_again(collection: Path, mo
     assert export_encoder(tmp_path) == added and added.previous == plain
 
 
-def test_without_the_exporter_one_notice_names_it(
-    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def without_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("udr.models.onnx.export.find_spec", lambda name: None)
+
+
+def without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for package in (models, models.onnx):
+        for name in ("OnnxEncoder", "exported", "onnx_encoder"):
+            monkeypatch.delitem(vars(package), name, raising=False)
+    for name in ("encoder", "export"):
+        monkeypatch.delitem(sys.modules, f"udr.models.onnx.{name}", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [
+        (without_exporter, "onnx, which exports encoders, is not installed; run: pip install 'udr-icl[index]'"),
+        (without_onnxruntime, "onnxruntime is not installed; run: pip install 'udr-icl[onnx]'"),
+    ],
+    ids=["exporter", "onnxruntime"],
+)
+def test_without_the_exporter_or_onnxruntime_one_notice_names_it(
+    collection: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    missing: Callable[[pytest.MonkeyPatch], None],
+    named: str,
 ) -> None:
     monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("udr.models.onnx.export.find_spec", lambda name: None)
+    missing(monkeypatch)
     model = str(save_encoder(tmp_path / "model"))
     built = build(BuildConfig(tasks=collection, out=tmp_path / "index", model=model, device="cpu"))
-    (notice,) = [message for message in caplog.messages if "query engine" in message]
-    assert notice.endswith("onnx, which exports encoders, is not installed; run: pip install 'udr-icl[index]'")
+    (notice,) = [message for message in caplog.messages if "does not carry its encoder" in message]
+    assert notice.endswith(named)
     assert not (built.path / ENCODER).exists()
 
 
@@ -171,6 +204,16 @@ def test_an_export_of_another_encoder_is_refused(carried: IndexVersion, key: str
     root = forge(carried, path, json.dumps({**keys, key: value}).encode())
     with pytest.raises(ArtifactError, match=f"with {key} "):
         Retriever.open(root, device="cpu")
+
+
+def test_a_graph_with_vectors_of_another_dimension_is_not_used(
+    carried: IndexVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = f"{ENCODER}/encoder.json"
+    keys = json.loads((carried.path / path).read_bytes())
+    root = forge(carried, path, json.dumps({**keys, "dimension": 8}).encode())
+    assert exported_encoder(open_version(root), "cpu") is None
+    assert "must return vectors of 8 numbers, found outputs of shapes" in caplog.text
 
 
 def test_weights_outside_the_version_are_not_read(

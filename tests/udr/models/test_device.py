@@ -2,12 +2,13 @@
 
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from udr.models import best_device, cpu_has_bf16, num_threads
+from udr.models import best_device, cpu_has_bf16, encodes_on_cpu, num_threads
 
 GROUP, CPU_1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"
 
@@ -102,3 +103,36 @@ def test_bfloat16_needs_instructions_of_the_processor(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert cpu_has_bf16() is expected
+
+
+@pytest.mark.parametrize(("wanted", "on_cpu"), [("cpu", True), ("cuda", False), ("cuda:1", False), ("mps", False)])
+def test_a_device_that_is_named_is_taken_at_its_word(wanted: str, on_cpu: bool) -> None:
+    assert encodes_on_cpu(wanted) is on_cpu
+
+
+@pytest.mark.parametrize("file", [None, "dev/nvidia0", "dev/kfd", "dev/dxg", "dev/dri/renderD128", "dev/accel0"])
+@pytest.mark.parametrize("best", ["cpu", "cuda"])
+def test_torch_is_asked_only_where_there_is_a_device_file_of_an_accelerator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None, best: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    asked = []
+
+    def record(wanted: str | None) -> str:
+        asked.append(wanted)
+        return best
+
+    monkeypatch.setattr("udr.models.device.best_device", record)
+    write(tmp_path, {"dev/null": ""} | ({file: ""} if file else {}))
+    assert encodes_on_cpu(None, tmp_path) is (file is None or best == "cpu")
+    assert asked == ([None] if file else [])
+
+
+def test_elsewhere_torch_is_asked_and_without_it_there_is_only_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("udr.models.device.best_device", lambda wanted: "mps")
+    assert not encodes_on_cpu(None, tmp_path)
+    monkeypatch.setattr("udr.models.device.find_spec", lambda name: None)
+    assert encodes_on_cpu(None, tmp_path)
