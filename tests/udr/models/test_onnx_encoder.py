@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from tests.udr.models.tiny_encoders import WIDTH, load, own_vectors, save_architecture, save_towers
 from udr.errors import ModelError
@@ -192,6 +193,21 @@ def test_a_cache_that_cannot_be_written_or_a_missing_tokenizer_is_an_error(
     monkeypatch.setitem(in_torch.__dict__, "query_tokenizer", None)
     with pytest.raises(ModelError, match="preprocesses texts beyond its tokenizer, and cannot be exported"):
         onnx_encoder(in_torch, 1)
+
+
+@pytest.mark.parametrize("pooled", [True, False], ids=["prompts pooled", "prompts not pooled"])
+def test_roles_with_other_prompts_share_a_graph_unless_it_leaves_the_prompts_out(
+    model: Path, tmp_path: Path, own_cache: Path, pooled: bool
+) -> None:
+    changed = SentenceTransformer(str(model), device="cpu", prompts={"query": "q: ", "document": "a longer one: "})
+    pooling: Any = changed[1]
+    pooling.include_prompt = pooled
+    changed.save_pretrained(str(tmp_path / "prompts"))
+    in_torch = load(tmp_path / "prompts")
+    in_onnx = onnx_encoder(in_torch, 1)
+    assert (exported(in_torch) / "demonstration").is_dir() is not pooled
+    for encode in ("encode_queries", "encode_demonstrations"):
+        np.testing.assert_allclose(getattr(in_onnx, encode)(TEXTS), getattr(in_torch, encode)(TEXTS), atol=1e-5)
 
 
 @pytest.mark.slow
