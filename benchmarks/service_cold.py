@@ -20,7 +20,7 @@ from measuring import median
 from service_made_up import MadeUp
 from service_running import serving
 
-_SERVICE, _MODELS = "import udr_service.server.run", "import faiss, sentence_transformers, udr.models.encoder_backends"
+_SERVICE, _MODELS = "import udr_service.server.run", "import faiss; from udr.models import OnnxEncoder"
 _IMPORTED = re.compile(r"import time: +(\d+) \| +\d+ \| +(\w+)")
 
 
@@ -85,7 +85,7 @@ def _serve() -> int:
     from udr.cli import main
     from udr_service.serving import active_version as loading
 
-    for name in ("refuse_damage", "load_encoder", "load_tokenizer"):
+    for name in ("refuse_damage", "exported_encoder", "load_tokenizer"):
         setattr(loading, name, stages.timed(name.replace("_", " "), getattr(loading, name)))
     loading.Retriever.of_version = stages.timed("open the index", loading.Retriever.of_version)  # type: ignore
     return main()
