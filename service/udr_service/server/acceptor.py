@@ -16,7 +16,7 @@ from udr_service.server.protocol import Connection
 _AT_ONCE = 32
 """Connections accepted in one turn of the event loop."""
 
-_RETRY_SECONDS = 0.1
+_RETRY_SECONDS = 0.01
 _LOG_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 1.0
 

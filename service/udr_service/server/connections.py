@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from itertools import islice
 from typing import Protocol
 
 from udr.client import is_loopback
@@ -23,6 +24,9 @@ _READ_BYTES = 16_384
 
 _DISCARD_BYTES = 131_072
 """The same, of what nobody reads."""
+
+_EXPIRED = 64
+"""Connections that time out at once: a crowd of refusals would hold the event loop."""
 
 _OTHER_FILES = 4096
 """File descriptors for the index, models and logs: an index has a few files for each task."""
@@ -189,7 +193,7 @@ class OpenConnections:
         """Time out what has waited too long; to be called several times a second."""
         self._most = min(self._most + 1, self.limits.connections)
         now, limit = time.monotonic(), self.limits.receive_seconds
-        for connection, since in list(self._waiting.items()):
+        for connection, since in list(islice(self._waiting.items(), _EXPIRED)):
             if now - since < limit:
                 break
             connection.time_out()

@@ -3,8 +3,8 @@
 import heapq
 import selectors
 
-_AT_ONCE = 8
-"""Connections among those that send much, handled in one turn of the loop."""
+_AT_ONCE = 4
+"""Connections among those that send much, handled in one turn of the loop; what one read brings may take 10 ms."""
 
 _Ready = list[tuple[selectors.SelectorKey, int]]
 

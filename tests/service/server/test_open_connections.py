@@ -1,6 +1,7 @@
 """The open connections: the place of a newcomer, and who yields to it."""
 
 import resource
+import time
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 
@@ -113,3 +114,14 @@ def test_few_free_descriptors_lower_the_limit_until_there_are_more() -> None:
     connections.expire()
     assert connections.place("127.0.0.1", LOW) is Place.NORMAL
     assert [connection.closed for connection in waiting] == [True] * 2 + [False] * 3
+
+
+def test_a_crowd_times_out_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = limited()
+    crowd = opened(connections, *["127.0.0.1"] * 100)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 11)
+    connections.expire()
+    assert [each.closed for each in crowd] == [True] * 64 + [False] * 36
+    connections.expire()
+    assert all(each.closed for each in crowd)

@@ -1,9 +1,10 @@
 """The worker: a queue, a thread that encodes, and two that search: one for plain jobs, one for costly ones."""
 
 import asyncio
+import bisect
 import functools
+import itertools
 import math
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -37,7 +38,7 @@ _MANY, _TURNS = 8, 4
 """If so many jobs come in a turn of the event loop, which starts few requests in each, more come in the next."""
 
 _PACES = 9
-"""How many recent batches the pace is the median of; with fewer, no request is refused as too slow."""
+"""How many recent batches the pace is taken from; with fewer, no request is refused as too slow."""
 
 _MARGIN = 1.5
 """How far the estimated time may exceed a deadline: the next batch may be faster than the last ones."""
@@ -76,7 +77,8 @@ class Worker:
         self._reserved: Turns[QueuedJob] = Turns()
         # All in plain queries. Two counters, since each may be changed by one thread only.
         self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
-        self._paces: deque[float] = deque(maxlen=_PACES)
+        # Of recent batches: the seconds for each unit of cost, and the cost.
+        self._paces: deque[tuple[float, int]] = deque(maxlen=_PACES)
         # What single requests cost beyond their clients' shares, which must not keep others out.
         self._excess = 0
         self._scheduled = False
@@ -180,14 +182,25 @@ class Worker:
         # In the queue, and on their way behind it.
         ahead = sum(queued.cost for queued in self._queue.ahead(client, len(costs)) if queued.cost < COSTLY)
         before = ahead + max(0, self._unresolved - self.waiting_cost)
-        # The median, so that one slow batch does not refuse requests.
-        pace = statistics.median(self._paces) if len(self._paces) == _PACES else 0.0
-        seconds = (before + cost) * pace
+        seconds = (before + cost) * self._pace
         if before and _MARGIN * seconds > within:
             raise OverloadedError(
                 f"what waits costs as much as {before} plain queries, so this request would take about {seconds:.2g} "
                 f"seconds, but has only {within:.2g}; try again later"
             )
+
+    @property
+    def _pace(self) -> float:
+        """The seconds for what costs as much as a plain query; 0 while too few batches are known.
+
+        It is the median over that cost, not over batches: one slow batch must not refuse requests, nor many small ones,
+        which take longer for their cost.
+        """
+        if len(self._paces) < _PACES:
+            return 0.0
+        ordered = sorted(self._paces)
+        sums = list(itertools.accumulate(cost for _, cost in ordered))
+        return ordered[bisect.bisect_left(sums, sums[-1] / 2)][0]
 
     def _resolved(self, cost: int, _future: "asyncio.Future[JobResult]") -> None:
         self._unresolved -= cost
@@ -239,7 +252,6 @@ class Worker:
             self._encode(Batch(queue, time.perf_counter()))
 
     def _encode(self, batch: Batch) -> None:
-        started = time.perf_counter()
         try:
             encoded = encode(batch.retriever, batch.jobs)
         except BaseException as error:  # A panic in a tokenizer is not an Exception, and would be lost here.
@@ -256,21 +268,22 @@ class Worker:
                 self._costly_searcher.submit(self._search, single, encoded.part([position]))
         if plain:
             part = Batch([batch.queue[position] for position in plain], batch.started)
-            pace = (time.perf_counter() - started) / part.cost
-            self._search_in_progress = self._searcher.submit(self._search, part, encoded.part(plain), pace)
+            self._search_in_progress = self._searcher.submit(self._search, part, encoded.part(plain), paced=True)
 
-    def _search(self, batch: Batch, encoded: Encoded, pace: float | None = None) -> None:
-        """Search for an encoded batch; on a searcher's thread."""
+    def _search(self, batch: Batch, encoded: Encoded, *, paced: bool = False) -> None:
+        """Search for an encoded batch, on a searcher's thread; ``paced`` if others wait for it."""
         try:
             results, cost = search(batch.retriever, batch.jobs, encoded, batch.stopped)
         except BaseException as error:
             for position, single in enumerate(batch.split(error)):
-                self._search(single, encoded.part([position]), pace)
+                self._search(single, encoded.part([position]), paced=paced)
             return
-        batch.loop.call_soon_threadsafe(self._resolve, batch, results, cost, pace)
+        batch.loop.call_soon_threadsafe(self._resolve, batch, results, cost, paced)
 
-    def _resolve(self, batch: Batch, results: Sequence[Result], cost: BatchCost, pace: float | None) -> None:
-        if pace is not None:
-            self._paces.append(pace)
+    def _resolve(self, batch: Batch, results: Sequence[Result], cost: BatchCost, paced: bool) -> None:
+        if paced:
+            # One batch is encoded while another is searched for, so the slower step counts. How long the batch waited
+            # for the one before does not: that one may have been large, and this one small.
+            self._paces.append((max(cost.encode, cost.search) / batch.cost, batch.cost))
         batch.resolve(results, cost)
         self._on_batch(cost.size, cost.tokens)

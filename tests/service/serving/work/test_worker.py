@@ -242,6 +242,31 @@ async def test_a_failed_batch_does_not_slow_the_estimated_pace() -> None:
     await again
 
 
+class SteadySearch(FakeRetriever):
+    """Searches for 5 ms for each plan."""
+
+    def search(self, plans: Sequence[Plan], *arguments: Any, **options: Any) -> list[str]:
+        time.sleep(0.005 * len(plans))
+        return super().search(plans, *arguments, **options)
+
+
+@on_event_loop
+async def test_waiting_for_a_large_batch_is_not_the_pace_of_a_small_one(retriever: Retriever) -> None:
+    fake, queue = SteadySearch(waits=False), worker(queue_size=64, batch_size=16)
+    for _ in range(5):
+        large = await send(queue, fake, *plans(retriever, *["a"] * 16))
+        await asyncio.sleep(0.01)
+        await do(queue, fake, plans(retriever, "b"))
+        await large
+    fake.go.clear()
+    waiting = await send(queue, fake, *"cdef")
+    # About 40 ms; as long as each small batch waited for a large one, it would be 600.
+    patient = asyncio.ensure_future(do(queue, fake, ["g"], within=0.3))
+    await asyncio.sleep(0)
+    fake.go.set()
+    assert numbers([*await waiting, *await patient]) == [1] * 5
+
+
 class Panic(BaseException):
     """Like those of libraries in Rust."""
 
