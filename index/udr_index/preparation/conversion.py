@@ -121,8 +121,8 @@ def _row(cells: Mapping[str, object], columns: _Columns, task: Task, table: Tabl
     for name in columns.used:
         if not is_value(cells[name]):
             raise DataError(f"must be {VALUES}, found {brief(cells[name])}", path=table.path, line=line, field=name)
-    for name in (columns.target, columns.id):
-        if name is not None and isinstance(cells[name], list):
+    for name in columns.used.difference(columns.inputs, columns.choices):
+        if isinstance(cells[name], list):
             message = f"must be one text or number, found {brief(cells[name])}"
             raise DataError(message, path=table.path, line=line, field=name)
     input = cast("Fields", {name: "" if cells[name] is None else cells[name] for name in columns.inputs})

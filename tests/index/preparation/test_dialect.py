@@ -57,7 +57,7 @@ def test_a_given_encoding_is_used_or_refused() -> None:
         decode(data, "utf-8")
     with pytest.raises(ConfigError, match="--encoding nope does not fit: unknown encoding: nope"):
         decode(data, "nope")
-    with pytest.raises(ConfigError, match="is not a text; give its encoding with --encoding if it is one"):
+    with pytest.raises(ConfigError, match="is not UTF-8, and its encoding is not found; give it with --encoding"):
         decode(bytes(range(256)) * 4)
     with pytest.raises(ConfigError, match=r"is not in the encoding that its byte order mark names: .* byte 0xff"):
         decode(codecs.BOM_UTF8 + b"\xff")
