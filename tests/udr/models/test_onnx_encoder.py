@@ -195,19 +195,31 @@ def test_a_cache_that_cannot_be_written_or_a_missing_tokenizer_is_an_error(
         onnx_encoder(in_torch, 1)
 
 
-@pytest.mark.parametrize("pooled", [True, False], ids=["prompts pooled", "prompts not pooled"])
-def test_roles_with_other_prompts_share_a_graph_unless_it_leaves_the_prompts_out(
-    model: Path, tmp_path: Path, own_cache: Path, pooled: bool
-) -> None:
+def save_prompts(folder: Path, model: Path, *, pooled: bool) -> Path:
+    """Save a model with a prompt for each role."""
     changed = SentenceTransformer(str(model), device="cpu", prompts={"query": "q: ", "document": "a longer one: "})
     pooling: Any = changed[1]
     pooling.include_prompt = pooled
-    changed.save_pretrained(str(tmp_path / "prompts"))
-    in_torch = load(tmp_path / "prompts")
+    changed.save_pretrained(str(folder))
+    return folder
+
+
+def test_roles_with_other_prompts_share_a_graph(model: Path, tmp_path: Path, own_cache: Path) -> None:
+    in_torch = load(save_prompts(tmp_path / "prompts", model, pooled=True))
     in_onnx = onnx_encoder(in_torch, 1)
-    assert (exported(in_torch) / "demonstration").is_dir() is not pooled
-    for encode in ("encode_queries", "encode_demonstrations"):
-        np.testing.assert_allclose(getattr(in_onnx, encode)(TEXTS), getattr(in_torch, encode)(TEXTS), atol=1e-5)
+    assert not (exported(in_torch) / "demonstration").exists()
+    queries, shown = in_onnx.encode_queries(TEXTS), in_onnx.encode_demonstrations(TEXTS)
+    np.testing.assert_allclose(queries, own_vectors(in_torch, TEXTS), atol=1e-5)
+    np.testing.assert_allclose(shown, in_torch.encode_demonstrations(TEXTS), atol=1e-5)
+    assert not np.allclose(queries, shown, atol=1e-3)
+
+
+def test_a_model_that_leaves_the_prompt_out_of_the_pooling_cannot_be_exported(
+    model: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    in_torch = load(save_prompts(tmp_path / "prompts", model, pooled=False))
+    with pytest.raises(ModelError, match="cannot be exported to"):
+        onnx_encoder(in_torch, 1)
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ It contains::
     encoder.json            what it was made from, and how far it agrees with that; see ``Description``
     query/graph.onnx        from a query's tokens to its vector; the weights are beside it
     query/tokenizer.json    the tokenizer, with truncation and padding
-    demonstration/          likewise, if demonstrations take another path through the model
+    demonstration/          likewise, if demonstrations have a tower of their own
     tokenizer/              the model's tokenizer as it came, which counts the tokens of prompts, if there is one
 """
 

@@ -82,9 +82,7 @@ def exported(encoder: SentenceEncoder) -> Path:
 
 
 def _write(encoder: SentenceEncoder, tokenizers: Mapping[Role, QueryTokenizer], folder: Path) -> None:
-    # A graph contains the constants of its role, such as the length of a prompt that is not pooled.
-    query, demonstration = (tokenizers[role].constants for role in ROLES)
-    for role in ROLES if encoder.has_two_towers or query != demonstration else ROLES[:1]:
+    for role in ROLES if encoder.has_two_towers else ROLES[:1]:
         (folder / role).mkdir()
         _export(encoder, role, tokenizers[role], folder / role / GRAPH)
         tokenizers[role].save(folder / role / TOKENIZER)
