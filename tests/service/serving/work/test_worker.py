@@ -93,9 +93,9 @@ def plans(retriever: Retriever, *texts: str) -> list[EncodeJob]:
 async def test_whatever_waits_is_one_batch_and_a_single_job_starts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, queue, calls, submit = FakeRetriever(), worker(), list[str](), ThreadPoolExecutor.submit
 
-    def counted(executor: ThreadPoolExecutor, call: Any, *arguments: Any) -> Any:
+    def counted(executor: ThreadPoolExecutor, call: Any, *arguments: Any, **options: Any) -> Any:
         calls.append(getattr(call, "__name__", ""))
-        return submit(executor, call, *arguments)
+        return submit(executor, call, *arguments, **options)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
     tasks = [await send_first(queue, fake, "a")]
