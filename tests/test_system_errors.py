@@ -37,7 +37,7 @@ FILE, FOLDER, NOTHING = "a-file", "a-folder", "nothing"
             ["retrieve", "--url", "127.0.0.1:9", "x", "--task", "t"],
             "must be like http://127.0.0.1:8000, found",
         ),
-        (["tasks", "check", FILE], "a-file: no such folder of tasks"),
+        (["tasks", "check", FILE], "a-file: is a file, not a folder of tasks; make a task of it with: udr init"),
         (
             ["tasks", "stats", EXAMPLES, "--tokenizer", NOTHING],
             "'nothing' is not a path on this machine, and",
