@@ -37,8 +37,8 @@ COSTLY = 24
 _MANY, _TURNS = 8, 4
 """If so many jobs come in a turn of the event loop, which starts few requests in each, more come in the next."""
 
-_PACES = 9
-"""How many recent batches the pace is taken from; with fewer, no request is refused as too slow."""
+_PACES, _REMEMBERED = 9, 64
+"""How many batches the pace needs, or no request is refused as too slow; and from how many recent ones it is taken."""
 
 _MARGIN = 1.5
 """How far the estimated time may exceed a deadline: the next batch may be faster than the last ones."""
@@ -78,7 +78,7 @@ class Worker:
         # All in plain queries. Two counters, since each may be changed by one thread only.
         self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
         # Of recent batches: the seconds for each unit of cost, and the cost.
-        self._paces: deque[tuple[float, int]] = deque(maxlen=_PACES)
+        self._paces: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
         # What single requests cost beyond their clients' shares, which must not keep others out.
         self._excess = 0
         self._scheduled = False
