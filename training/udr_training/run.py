@@ -18,13 +18,12 @@ from udr.types import Json
 from udr_training.candidates import (
     LEAST_AGREEMENT,
     Neighbours,
-    RankedExample,
     encoder_neighbours,
     first_neighbours,
-    rank_candidates,
+    rank_all,
 )
 from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackRun, OnProgress, Scores
+from udr_training.feedback import FeedbackRun, OnProgress
 from udr_training.trainer import (
     LabelModel,
     TaskExamples,
@@ -121,7 +120,7 @@ class Run:
         self._feedback.propose(number, neighbours)
         scores = self._feedback.scores(number)
         train = self.config.train
-        examples = {name: split(task.pool, _ranked(scores[name]), train) for name, task in self.tasks.items()}
+        examples = {name: split(task.pool, rank_all(scores[name]), train) for name, task in self.tasks.items()}
         if train.extrapolate:
             with self.folder.timed(number, "extrapolation"):
                 examples = {name: self._extrapolated(name, task, neighbours) for name, task in examples.items()}
@@ -161,10 +160,3 @@ def _nearest_by(model: Path) -> Callable[[Pool], Neighbours]:
     # Loaded lazily: a resumed run may have its candidates already.
     encoder = cache(lambda: SentenceEncoder.load(str(model)))
     return lambda pool: encoder_neighbours(pool, encoder())
-
-
-def _ranked(scores: Scores) -> tuple[RankedExample, ...]:
-    by_query: dict[str, dict[str, float]] = {}
-    for (query, demonstration), score in scores.items():
-        by_query.setdefault(query, {})[demonstration] = score
-    return tuple(rank_candidates(query, by_demonstration) for query, by_demonstration in by_query.items())

@@ -16,5 +16,6 @@ from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST
 from .label_head import (
     ExactLabelled as ExactLabelled, LabelHead as LabelHead, LabelledSearch as LabelledSearch,
     LabelledVectors as LabelledVectors,
+    unit_vectors as unit_vectors,
 )
 from .words import LOWER as LOWER, RULE as RULE, RULES as RULES, folded as folded

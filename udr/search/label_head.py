@@ -38,9 +38,7 @@ class LabelHead:
 
     def probabilities(self, queries: Vectors) -> NDArray[np.float64]:
         """Return p(label | query), float64 [num_queries, num_labels], for queries float32 [num_queries, dimension]."""
-        exact = queries.astype(np.float64)
-        lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-        units = exact / np.where(lengths > 0, lengths, 1.0)
+        units = unit_vectors(queries)
         # einsum and not @, whose last bits depend on how many queries there are.
         logits = np.einsum("qd,ld->ql", units, self.weights[:, :-1]) + self.weights[:, -1]
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -66,6 +64,14 @@ class LabelHead:
     def plain(self, propose: Proposer) -> Proposer:
         """Return a proposer of plain similarity by an engine over the extended vectors."""
         return lambda queries, count: propose(np.pad(queries, ((0, 0), (0, self.width))), count)
+
+
+def unit_vectors(vectors: Vectors) -> NDArray[np.float64]:
+    """Return vectors of unit length in float64; a zero stays zero."""
+    exact = vectors.astype(np.float64)
+    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+    units: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
+    return units
 
 
 class LabelledVectors:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from udr.data import Kind, sample_by
 from udr.errors import optional_import
-from udr.search import LabelHead, Vectors
+from udr.search import LabelHead, Vectors, unit_vectors
 from udr.store import MOST_LABELS, LabelHeadStamp, Partition
 
 RECIPE = 1
@@ -30,6 +30,7 @@ _VALIDATED, _VALIDATED_NUMBERS = 2048, 1 << 18
 """Rows that cross-validation uses, and rows times labels: fewer rows if there are many labels."""
 
 _FOLDS, _SHOWN = 5, 4
+_NO_CHANCE, _MOST_STEPS = -1000.0, 200
 _STRENGTHS = (1.0, 10.0, 100.0)
 _WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 """Values of alpha to try, in standard deviations of the similarities, whose spread depends on the encoder."""
@@ -82,7 +83,7 @@ def fit(
     # Two rows of a label are in different folds, so each training has two labels at least.
     if len(names) > MOST_LABELS or (counts >= 2).sum() < 2 or len(targets) < 2 * _FOLDS:
         return None
-    units = _units(queries)
+    units = unit_vectors(queries)
     demonstrations = vectors[positions[first]].astype(np.float32)
     strength, alpha, without, best = _validate(units[first], queries[first], demonstrations, targets[first], names)
     weights = _weights(units, targets, names, strength)
@@ -167,13 +168,3 @@ def _weights(
         fitted = np.vstack([np.zeros_like(fitted), fitted])
     weights[np.searchsorted(names, model.classes_)] = fitted
     return weights
-
-
-_NO_CHANCE, _MOST_STEPS = -1000.0, 200
-
-
-def _units(vectors: Vectors) -> NDArray[np.float64]:
-    exact = vectors.astype(np.float64)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    units: NDArray[np.float64] = exact / np.where(lengths > 0, lengths, 1.0)
-    return units

@@ -20,6 +20,14 @@ def rank_candidates(query_id: str, scores: Mapping[str, float]) -> RankedExample
     return RankedExample(query_id, tuple(best_first), tuple(scores[candidate] for candidate in best_first))
 
 
+def rank_all(scores: Mapping[tuple[str, str], float]) -> tuple[RankedExample, ...]:
+    """Return each query's ranked candidates, from scores by the ids of query and demonstration."""
+    by_query: dict[str, dict[str, float]] = {}
+    for (query, demonstration), score in scores.items():
+        by_query.setdefault(query, {})[demonstration] = score
+    return tuple(rank_candidates(query, by_demonstration) for query, by_demonstration in by_query.items())
+
+
 def ranks(scores: Sequence[float]) -> list[int]:
     """Return the rank of each score, 1 for the highest; equal scores share a rank: 1, 2, 2, 4."""
     return [1 + sum(other > score for other in scores) for score in scores]

@@ -1,14 +1,14 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from udr.data import Collection, Kind, formatting
 from udr.types import Json
-from udr_training.candidates import LEAST_AGREEMENT, Candidates, first_neighbours, rank_candidates
+from udr_training.candidates import LEAST_AGREEMENT, Candidates, first_neighbours, rank_all
 from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask, load_lm, pair_score
+from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
 from udr_training.planning.throughput import pairs_per_second, seconds_per_step
 from udr_training.run_folder import RunFolder
 from udr_training.trainer import LabelModel, check_optimizer, num_learned, num_steps, split, starting_model
@@ -133,7 +133,10 @@ def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: 
             known = scores.get({pair.key for pair in pairs})
         stored = len(known)
         if extrapolates and all(pair.key in known for pair in pairs):
-            agreement = _agreement(task, config, [(pair, pair_score(pair, known[pair.key])) for pair in pairs])
+            ids = ((pair, (pair.query.id, pair.demonstration.id)) for pair in pairs)
+            examples = rank_all({key: pair_score(pair, known[pair.key]) for pair, key in ids})
+            model = LabelModel.of(split(task.pool, examples, config.train))
+            agreement = 0.0 if model is None else model.agreement
     candidates = config.candidates
     # Random candidates are the same in every iteration; all others may be new.
     num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
@@ -149,15 +152,6 @@ def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: 
         extrapolated=len(task.others) if extrapolates else 0,
         agreement=agreement,
     )
-
-
-def _agreement(task: TrainingTask, config: RunConfig, scores: Sequence[tuple[Pair, float]]) -> float:
-    by_query: dict[str, dict[str, float]] = {}
-    for pair, score in scores:
-        by_query.setdefault(pair.query.id, {})[pair.demonstration.id] = score
-    examples = [rank_candidates(query, candidates) for query, candidates in by_query.items()]
-    model = LabelModel.of(split(task.pool, examples, config.train))
-    return 0.0 if model is None else model.agreement
 
 
 def _clock(seconds: float) -> str:
