@@ -50,3 +50,15 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
     assert [line.split(":")[0] for line in lines[3:]] == ["feedback", "training", "disk", "evaluation"]
+
+
+def test_rows_to_extrapolate_are_told_with_what_labels_explain(
+    udr: Udr, arguments: list[object], trained_run: Path, tmp_path: Path
+) -> None:
+    scores = trained_run / "feedback.sqlite"
+    request = [*arguments, tmp_path / "run", "--extrapolate", "--feedback", scores]
+    tasks = {task["task"]: task for task in json.loads(udr(*request, "--json")[1])["tasks"]}
+    assert {name: task["extrapolated"] for name, task in tasks.items()} == {"colours": 0, "reverse": 0, "reviews": 14}
+    assert 0 <= tasks["reviews"]["agreement"] <= 1 and tasks["colours"]["agreement"] is None
+    (line,) = [line for line in udr(*request)[1].splitlines() if "extrapolated" in line]
+    assert line.startswith("reviews: 14 more rows are extrapolated from labels") and line.endswith("%")
