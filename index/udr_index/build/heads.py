@@ -46,7 +46,7 @@ class LabelHeads:
     on_progress: OnProgress
 
     def finish(self) -> WrittenHeads:
-        """Write the heads of the tasks that get one, anew in each build."""
+        """Write the heads of the tasks that get one, again in each build."""
         parts, encoded = dict(self.manifest.partitions), 0
         positions = {
             name: rows_to_fit(part.count) for name, part in parts.items() if considered(part, self.config.label_head)

@@ -40,7 +40,7 @@ def ask(table: Table, answers: Answers) -> Answers:
     Columns are answered by name or by number, as they are listed first.
     """
     columns = table.columns
-    # A mistake in what was given is told before anything is asked.
+    # Report mistakes in the given options before the first question.
     answers = replace(answers, inputs=find_columns("--input", answers.inputs, columns))
     for flag, name in (("--target", answers.target), ("--id", answers.id)):
         if name:

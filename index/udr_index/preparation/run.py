@@ -24,7 +24,7 @@ from udr_index.splitting import Holdout, near_pairs, split_rows, write_rows
 _log = logging.getLogger(__name__)
 
 LONG_CHARACTERS = 1000
-"""The characters of an input from which it is told as long: about the 256 tokens that a small encoder reads."""
+"""Inputs above this many characters are reported as long: about the 256 tokens that a small encoder reads."""
 
 _SHOWN_LINES = 5
 _SHOWN_LABELS = 12
