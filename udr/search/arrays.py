@@ -1,4 +1,4 @@
-"""Arrays in files, memory-mapped: their headers are parsed, never evaluated, and nothing is allocated by them."""
+"""Arrays in files, mapped into memory unless small: their headers are parsed, not evaluated, and allocate nothing."""
 
 import os
 import re
@@ -19,26 +19,29 @@ _HEADER = re.compile(
 )
 _PREFIX = 10
 _LONGEST = 512
+_SMALL = 16_384
+"""Bytes up to which a file is read: a mapping takes a page and a file descriptor, and small tasks have many files."""
 
 
 def open_array(path: Path) -> NDArray[Any]:
-    """Return the array of numbers that a ``.npy`` file holds, memory-mapped and read-only.
+    """Return the array of numbers that a ``.npy`` file holds, read-only: memory-mapped, or in memory if it is small.
 
     Raises:
         ArtifactError: the file cannot be read, holds no numbers, or has another size than its header says.
     """
     try:
         with path.open("rb") as stream:
-            match = _HEADER.match(stream.read(_LONGEST))
+            content = stream.read(_SMALL + 1)
+        match = _HEADER.match(content[:_LONGEST])
         if match is None or match.end() != _PREFIX + int.from_bytes(match["length"], "little"):
             raise ValueError("its header is not one of an array of numbers")
         dtype, shape = np.dtype(match["descr"].decode()), tuple(map(int, re.findall(rb"\d+", match["shape"])))
-        size, expected = path.stat().st_size, match.end() + dtype.itemsize * _product(shape)
+        small = len(content) <= _SMALL
+        size, expected = len(content) if small else path.stat().st_size, match.end() + dtype.itemsize * _product(shape)
         if size != expected:
             raise ValueError(f"it has {size} bytes, its header says {expected}")
-        if size == match.end():
-            # The system maps no empty range.
-            return np.empty(shape, dtype)
+        if small:
+            return np.frombuffer(content, dtype, offset=match.end()).reshape(shape)
         return np.memmap(path, dtype, "r", match.end(), shape)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read ({reason(error)}); run: udr index verify") from error

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.fakes import HashEncoder
+from tests.fakes import NOTES, HashEncoder, write_task
 from tests.service.conftest import BODY, Source, served
 from tests.service.running import serving
 from tests.service.serving.test_reloader import until
@@ -94,7 +94,13 @@ def test_deleted_and_replaced_files_are_still_whole_for_the_service(client: Test
 
 
 @pytest.mark.parametrize(("name", "mode"), [(NAMES[0], "dense"), (NAMES[2], "bm25")])
-def test_a_search_never_reads_beyond_the_end_of_a_file(index: Path, name: str, mode: str) -> None:
+def test_a_search_never_reads_beyond_the_end_of_a_file(tmp_path: Path, index: Path, name: str, mode: str) -> None:
+    # Enough that the arrays are mapped: a small one is in memory.
+    rows = [
+        {"id": str(n), "input": {"text": f"{n} dull days, and a monday in may"}, "target": "sad"} for n in range(700)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    build(BuildConfig(tasks=tmp_path / "tasks", out=index, bm25=True), HashEncoder())
     with Retriever.open(index, encoder=HashEncoder()) as retriever, served(retriever, scrub_seconds=0) as client:
         assert client.post("/v1/retrieve", json={**BODY, "mode": mode}).is_success
         truncate(retriever.path / name)
@@ -131,10 +137,8 @@ def test_udr_serve_survives_a_truncated_file(tiny: Path, tmp_path: Path) -> None
     with serving(str(index), UDR_SCRUB_SECONDS="0.1") as (process, address):
         assert httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).is_success
         truncate(path)
-        for _ in range(20):
-            answer = httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30)
-            assert answer.status_code == 503
         until(lambda: NAMES[0] in httpx2.get(f"{address}/readyz", timeout=30).text)
+        assert httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).status_code == 503
         assert process.poll() is None
         path.write_bytes(content)
         until(lambda: httpx2.get(f"{address}/readyz", timeout=30).is_success)

@@ -28,7 +28,6 @@ from udr.retrieval import RetrievalRequest, Retriever, unknown
 from udr.search import Vectors, float16_proposer
 from udr.store import open_version
 from udr.types import Row, TokenCount
-from udr_index.build import BuildConfig, build
 
 SCOPES: list[dict[str, Any]] = [{"task": "questions"}, {"task": "notes"}, {"family": "mood"}, {"scope": "all"}]
 
@@ -158,16 +157,17 @@ def open_files(folder: Path) -> list[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
 @pytest.mark.parametrize("options", [{}, {"kind": "IVF2,Flat", "flat_below": 0}, {"dtype": "float16"}], ids=str)
-def test_a_closed_retriever_has_no_open_files(collection: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    build(BuildConfig(tasks=collection, out=tmp_path, bm25=True, **options), HashEncoder())
+def test_a_closed_retriever_has_no_open_files(pools: OpenPools, options: dict[str, Any]) -> None:
+    # Enough that the arrays of texts and vectors are mapped.
+    rows = {"notes": [note(str(n), f"{n} dull days, and then a monday in may") for n in range(700)]}
     # The files must close without the garbage collector.
     gc.disable()
     try:
-        retriever = Retriever.open(tmp_path, encoder=HashEncoder())
+        retriever = pools(rows, bm25=True, **options)
         retriever.retrieve("notes", "a dull monday", 5, mode="hybrid")
-        before = open_files(tmp_path)
+        before = open_files(retriever.path)
         retriever.close()
-        assert len(before) > 3 and open_files(tmp_path) == []
+        assert len(before) > 3 and open_files(retriever.path) == []
     finally:
         gc.enable()
 
