@@ -50,8 +50,10 @@ class Tally:
 def fuzz(name: str, target: Target, tally: Tally, executions: int, seed: int, out: Path) -> Iterator[Tally]:
     """Go on until a reader has this many executions; a child process runs them, since they may crash.
 
-    Yields the tally from time to time, to be saved.
+    An execution that takes too long is run again, since the machine may have stood still. Yields the tally from time to
+    time, to be saved.
     """
+    again = -1
     while tally.done < executions:
         stop = min(executions, tally.done + CHUNK)
         progress = out / "progress"
@@ -80,6 +82,9 @@ def fuzz(name: str, target: Target, tally: Tally, executions: int, seed: int, ou
         else:
             number = int(progress.read_text())
             sign = signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else f"exit {status}"
+            if sign == "SIGPROF" and number != again:
+                again = tally.done = number
+                continue
             kind = f"more than {SECONDS:g} s" if sign == "SIGPROF" else f"crash: {sign}"
             _keep(out, name, target, seed, number, kind, "", tally)
             tally.done = number + 1
