@@ -11,9 +11,10 @@ from contextlib import suppress
 
 from udr.errors import system_error
 from udr_service.server.connections import OpenConnections, Place
+from udr_service.server.guest import Guest
 from udr_service.server.protocol import Connection
 
-_AT_ONCE = 32
+_AT_ONCE = 64
 """Connections accepted in one turn of the event loop."""
 
 _RETRY_SECONDS = 0.01
@@ -70,14 +71,19 @@ class Acceptor:
         if place is None:
             accepted.close()
             return
-        connection = self._make(place is Place.SPARE)
+        accepted.setblocking(False)
+        speaks = functools.partial(self._connect, address, place is Place.SPARE)
+        self._connections.add(Guest(accepted, self._connections, speaks), address)
+
+    def _connect(self, address: str, spare: bool, accepted: socket.socket) -> None:
+        connection = self._make(spare)
         self._connections.add(connection, address)
-        connection.connecting = task = self._loop.create_task(self._connect(connection, accepted))
+        connection.connecting = task = self._loop.create_task(self._connect_to(connection, accepted))
         self._connecting.add(task)
         # Not in the task itself: one that is cancelled before its first step never runs.
         task.add_done_callback(functools.partial(self._connected, connection, accepted))
 
-    async def _connect(self, connection: Connection, accepted: socket.socket) -> None:
+    async def _connect_to(self, connection: Connection, accepted: socket.socket) -> None:
         context = self._tls()
         seconds = self._connections.limits.receive_seconds if context is not None else None
         # A client that breaks the handshake off is no news.

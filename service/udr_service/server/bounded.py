@@ -63,4 +63,5 @@ class BoundedServer(uvicorn.Server):
         last = time.monotonic() + _FIRST_SECONDS
         while self._connections.untried() and time.monotonic() < last:
             await asyncio.sleep(_LOOK_SECONDS)
+        self._connections.close_untried()
         await super().shutdown()

@@ -146,6 +146,11 @@ class OpenConnections:
         """Return whether any connection has not sent its first request yet."""
         return any(connection.untried for connection in self._waiting)
 
+    def close_untried(self) -> None:
+        """Close the connections that have not sent their first request."""
+        for connection in [each for each in self._waiting if each.untried]:
+            connection.abort()
+
     def add(self, connection: Waiting, address: str) -> None:
         """Count a connection, which waits for its first request."""
         self._sites[connection] = site = _site(address)

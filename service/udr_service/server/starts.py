@@ -9,16 +9,18 @@ _AT_ONCE = 8
 
 
 class Starts:
-    """Starts requests in the order in which they came. Used on the event loop only."""
+    """Starts requests in the order in which they came, but for those that go first. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._started = 0
         self._scheduled = False
 
-    def add(self, start: Callable[[], None]) -> None:
-        """Start a request: in this turn if it has started few, else in one of the next."""
-        if self._waiting or self._started >= _AT_ONCE:
+    def add(self, start: Callable[[], None], *, first: bool = False) -> None:
+        """Start a request: in this turn if it has started few, else in one of the next; before all others if first."""
+        if first and self._waiting:
+            self._waiting.appendleft(start)
+        elif self._waiting or self._started >= _AT_ONCE:
             self._waiting.append(start)
         else:
             self._started += 1
