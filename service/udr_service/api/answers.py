@@ -27,7 +27,9 @@ Item = Retrieval | Problem
 """An item of an answer that is a batch."""
 
 
-def _to_json(item: Item) -> Json:
+def _to_json(item: Item | Iterator[Item]) -> "Json | list[Item]":
+    if isinstance(item, Iterator):
+        return list(item)
     return item.model_dump() if isinstance(item, Problem) else item.to_json()
 
 
@@ -57,7 +59,7 @@ class _PartsResponse(Response):
 
 async def json_answer(
     context: RequestContext,
-    make: "Callable[[], Json | Mapping[str, Sequence[Item]]]",
+    make: "Callable[[], Json | Mapping[str, Iterator[Item]]]",
     characters: int,
     *,
     inline: bool = True,
@@ -66,7 +68,8 @@ async def json_answer(
 
     Args:
         context: the request.
-        make: returns the answer. Items become JSON one by one, since all at once would take several times the memory.
+        make: returns the answer. Items become JSON one by one, and each is let go: all at once would take several times
+            the memory.
         characters: about how many it has, at most.
         inline: a small one is made on the event loop.
 
@@ -113,7 +116,7 @@ def _written(value: object, depth: int) -> Iterator[str]:
     # In small calls, since each holds the interpreter.
     if isinstance(value, Item):
         value = _to_json(value)
-    if not depth or not isinstance(value, dict | list):
+    if not depth or not isinstance(value, dict | list | Iterator):
         yield _dumped(value)
         return
     opening, closing = "{}" if isinstance(value, dict) else "[]"

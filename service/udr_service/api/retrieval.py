@@ -1,11 +1,13 @@
 """The endpoints that retrieve and build prompts, and those that describe what is served."""
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from udr.errors import UnknownTaskError
+from udr.errors import UdrError, UnknownTaskError
 from udr.retrieval import Retrieval
 from udr.types import Json
 from udr_service.api.answers import Item, json_answer, kept_answer
@@ -56,22 +58,25 @@ async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request)
     """Answer several requests, in order; each gets the answer or the problem that it would get alone."""
     items = body.items()
     with service.context(request) as context:
-        answers = iter(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
-        results: list[Item] = []
-        for number, item in enumerate(items):
-            pointer = f"/requests/{number}"
-            instance = f"{request.url.path}#{pointer}"
-            if isinstance(item, InvalidItem):
-                results.append(schema_problem(item.errors, item.body, instance, within=pointer))
-            elif isinstance(answer := next(answers), Retrieval):
-                results.append(answer)
-            else:
-                results.append(problem_of(answer, instance))
-        return await json_answer(
-            context,
-            lambda: {"results": results},
-            sum(_characters(item) for item in results if isinstance(item, Retrieval)),
-        )
+        found = deque(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
+        characters = sum(_characters(answer) for answer in found if isinstance(answer, Retrieval))
+        results = _results(items, found, request.url.path)
+        return await json_answer(context, lambda: {"results": results}, characters)
+
+
+def _results(
+    items: Sequence[RetrieveBody | InvalidItem], found: deque[Retrieval | UdrError], path: str
+) -> Iterator[Item]:
+    """Yield the answer to each item, taken out of what was found: explained ones take tens of megabytes in all."""
+    for number, item in enumerate(items):
+        pointer = f"/requests/{number}"
+        instance = f"{path}#{pointer}"
+        if isinstance(item, InvalidItem):
+            yield schema_problem(item.errors, item.body, instance, within=pointer)
+        elif isinstance(answer := found.popleft(), Retrieval):
+            yield answer
+        else:
+            yield problem_of(answer, instance)
 
 
 @router.post("/prompt", response_model=PromptAnswer)
