@@ -41,9 +41,11 @@ class Selected:
 
     def decisions(self, notes: Mapping[tuple[str, int], str]) -> list[Decision]:
         """Return the outcome for each hit; ``notes``, by task and position, are added to the reasons."""
+        # One text for all of them, since a large request has 65,536 candidates.
+        not_chosen = f"not among the {len(self.chosen)} chosen"
         outcomes: dict[int, tuple[Stage, bool, str]] = {
             **{index: (stage, False, reason) for index, (stage, reason) in self.dropped.items()},
-            **{index: ("choice", False, f"not among the {len(self.chosen)} chosen") for index in self.left},
+            **{index: ("choice", False, not_chosen) for index in self.left},
             **{index: ("choice", True, reason) for index, reason in self.chosen.items()},
         }
         return [
