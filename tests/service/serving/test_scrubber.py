@@ -20,6 +20,7 @@ from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import ArtifactError, ModelError
 from udr.retrieval import Retriever
 from udr.store import EncoderStamp, open_version, read_current
+from udr.types import Json
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import Settings, create_app
@@ -96,7 +97,7 @@ def test_deleted_and_replaced_files_are_still_whole_for_the_service(client: Test
 @pytest.mark.parametrize(("name", "mode"), [(NAMES[0], "dense"), (NAMES[2], "bm25")])
 def test_a_search_never_reads_beyond_the_end_of_a_file(tmp_path: Path, index: Path, name: str, mode: str) -> None:
     # Enough that the arrays are mapped: a small one is in memory.
-    rows = [
+    rows: list[dict[str, Json]] = [
         {"id": str(n), "input": {"text": f"{n} dull days, and a monday in may"}, "target": "sad"} for n in range(700)
     ]
     write_task(tmp_path / "tasks", NOTES, train=rows)
