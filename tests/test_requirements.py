@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "requirements"
-FILES = ("demo", "test")
+FILES = ("demo", "service", "test")
 
 
 def name_of(requirement: str) -> str:
@@ -30,9 +30,9 @@ def test_each_package_has_hashes_and_no_address(file: str) -> None:
     assert "://" not in text and "index-url" not in text and "find-links" not in text
 
 
-def test_both_files_agree_and_leave_torch_out() -> None:
-    demo, test = map(locked, FILES)
-    assert demo.items() <= test.items()
+def test_the_files_agree_and_leave_torch_out() -> None:
+    demo, service, test = map(locked, FILES)
+    assert service.items() <= demo.items() <= test.items()
     assert "torch" not in test
     assert re.fullmatch(r"torch==[\d.]+\n", (FOLDER / "torch.txt").read_text("utf-8"))
 
