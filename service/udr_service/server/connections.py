@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from udr.client import is_loopback
@@ -75,7 +75,7 @@ class Waiting(Protocol):
         """Whether no request has begun on it."""
 
     def time_out(self) -> None:
-        """Refuse the request that takes too long to arrive, or close the idle connection."""
+        """Refuse the request that takes too long to arrive, or close a connection that never sent one."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -105,6 +105,8 @@ class OpenConnections:
         self._counts: Counter[str] = Counter()
         # Both in the order in which they began to wait.
         self._waiting: dict[Waiting, float] = {}
+        # Those that wait for another request, for longer than one may take to arrive; they waited longest.
+        self._idle: dict[Waiting, None] = {}
         self._unread: dict[Waiting, tuple[float, int]] = {}
         self._descriptors = _descriptors(limits.connections)
         # Fewer than the limit while the process has few descriptors left.
@@ -124,7 +126,7 @@ class OpenConnections:
             self._most = max(1, min(self._most, len(self)))
         site = _site(address)
         if self._limited(address) and self._counts[site] >= self.limits.by_address:
-            own = (connection for connection in self._waiting if self._sites[connection] == site)
+            own = (connection for connection in chain(self._idle, self._waiting) if self._sites[connection] == site)
             if not _abort_first(own):
                 return None
         while len(self) >= self._most and self.close_longest():
@@ -140,7 +142,7 @@ class OpenConnections:
 
     def close_longest(self) -> bool:
         """Close the connection that has waited longest for a request; return whether any waits."""
-        return _abort_first(self._waiting)
+        return _abort_first(chain(self._idle, self._waiting))
 
     def untried(self) -> bool:
         """Return whether any connection has not sent its first request yet."""
@@ -167,7 +169,7 @@ class OpenConnections:
             if not self._counts[site]:
                 # Or every address that ever called would be kept.
                 del self._counts[site]
-        self._waiting.pop(connection, None)
+        self.received(connection)
         self._unread.pop(connection, None)
 
     def wait(self, connection: Waiting) -> None:
@@ -176,9 +178,15 @@ class OpenConnections:
         if connection in self._sites:
             self._waiting[connection] = time.monotonic()
 
-    def received(self, connection: Waiting) -> None:
-        """A connection's request is complete."""
+    def idle(self, connection: Waiting) -> None:
+        """A connection that has timed out may wait on for its next request, until it is needed or uvicorn closes it."""
         self._waiting.pop(connection, None)
+        self._idle[connection] = None
+
+    def received(self, connection: Waiting) -> None:
+        """A connection's request is complete, or another one begins."""
+        self._waiting.pop(connection, None)
+        self._idle.pop(connection, None)
 
     def unread(self, connection: Waiting) -> None:
         """A connection's client is slower than its answer; if too much waits in all, the first such one is closed."""

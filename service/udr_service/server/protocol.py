@@ -92,12 +92,15 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.connecting.cancel()
 
     def time_out(self) -> None:
-        """Refuse the request whose head takes too long to arrive, or close the idle connection."""
+        """Refuse the request whose head takes too long to arrive, or close a connection that never sent one."""
         if self._unparsed and not self._refused:
             seconds = self._connections.limits.receive_seconds
             self._refuse(SlowRequestError(f"the request did not arrive within {seconds:g} seconds"))
-        elif self.cycle is None or self.cycle.response_complete:
+        elif self.cycle is None or self._refused or (self.cycle.response_complete and not self._complete):
             self.abort()
+        elif self.cycle.response_complete:
+            # Uvicorn closes it after the time that it keeps connections alive.
+            self._connections.idle(self)
         else:
             # The application reads the body, and has a time limit of its own.
             self._connections.wait(self)
@@ -126,7 +129,10 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         """Parse what the client sent."""
         if self._refused:
             return
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            # Whatever comes begins a request, which has its time to arrive.
+            self._connections.wait(self)
+            self._unset_keepalive_if_required()
         self._at_once = True
         self._unparsed += len(data)
         try:

@@ -125,3 +125,17 @@ def test_a_crowd_times_out_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
     assert [each.closed for each in crowd] == [True] * 64 + [False] * 36
     connections.expire()
     assert all(each.closed for each in crowd)
+
+
+def test_idle_connections_yield_before_those_that_have_waited_for_less() -> None:
+    connections = limited(connections=3, by_address=2)
+    idle, newer, other = opened(connections, "192.0.2.1", "192.0.2.1", "192.0.2.2")
+    connections.idle(idle)
+    assert connections.place("192.0.2.1", LOW) is Place.NORMAL
+    assert [idle.closed, newer.closed, other.closed] == [True, False, False]
+    connections.idle(newer)
+    # A request on it, then a new wait: it has waited for less than the other.
+    connections.wait(newer)
+    opened(connections, "192.0.2.3")
+    assert connections.place("192.0.2.4", LOW) is Place.NORMAL
+    assert [newer.closed, other.closed] == [False, True]
