@@ -21,6 +21,7 @@ from udr_service.middleware import (
     BodyLimit,
     HeadAsGet,
     Recorder,
+    RootPath,
 )
 from udr_service.observability import Audit, Metrics, telemetry
 from udr_service.serving import (
@@ -92,6 +93,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         telemetry=telemetry(settings.telemetry),
     )
     app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
@@ -112,6 +114,8 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[INDEX_VERSION, REQUEST_ID, SERVER_TIMING, "Retry-After"],
         )
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     for router in _ROUTERS:
         app.include_router(router)
     app.state.description = None

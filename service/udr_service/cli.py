@@ -33,6 +33,30 @@ def serve(
         float | None,
         typer.Option(help="How often to look for a newly published version, in seconds.", show_default="never"),
     ] = None,
+    root_path: Annotated[
+        str | None,
+        typer.Option(help="What a proxy puts before the service's paths, such as /udr."),
+    ] = None,
+    trusted_proxies: Annotated[
+        str | None,
+        typer.Option(
+            help="Proxies whose X-Forwarded-For and -Proto are believed: addresses and networks, separated by commas."
+        ),
+    ] = None,
+    keep_alive_seconds: Annotated[
+        float | None,
+        typer.Option(
+            help="How long a connection may stay open between requests; longer than the proxy keeps it.",
+            show_default="75",
+        ),
+    ] = None,
+    linger_seconds: Annotated[
+        float | None,
+        typer.Option(help="How long to keep answering, while not ready, after the signal to stop.", show_default="0"),
+    ] = None,
+    drain_seconds: Annotated[
+        int | None, typer.Option(help="How long requests in flight may take after that.", show_default="10")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info (one line per request), warning or error.", show_default="warning")
     ] = None,

@@ -2,10 +2,11 @@
 
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
@@ -13,6 +14,7 @@ from udr_service.observability import LogFormat, LogLevel
 
 _LOG = logging.getLogger(__name__)
 _PREFIX = "UDR_"
+_OWN_PATHS = ("v1", "playground", "livez", "readyz", "metrics")
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -26,6 +28,18 @@ def _separated(value: object) -> object:
     if value.lstrip().startswith("["):
         return json.loads(value)
     return [origin.strip().rstrip("/") for origin in value.split(",") if origin.strip()]
+
+
+def _root_path(value: str) -> str:
+    """Return a root path as ``/a/b``; an empty one, or ``/``, is none."""
+    path = value.strip("/")
+    if not path:
+        return ""
+    if not re.fullmatch(r"[A-Za-z0-9._~/-]+", path) or "//" in path:
+        raise ValueError("must be a path of letters, digits, '.', '_', '~' and '-', such as /udr")
+    if path.split("/")[0] in _OWN_PATHS:
+        raise ValueError(f"must not begin like a path of the service: {', '.join(_OWN_PATHS)}")
+    return f"/{path}"
 
 
 def _without_service_link(value: object) -> object:
@@ -65,6 +79,9 @@ class Settings(BaseSettings):
     )
     # Addresses and networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, separated by commas.
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode, BeforeValidator(_separated)] = ()
+    root_path: Annotated[str, AfterValidator(_root_path)] = ""  # what a proxy puts before the paths, such as /udr
+    # How long a connection may stay open between requests: longer than proxies keep theirs, most of which do for 60 s.
+    keep_alive_seconds: Seconds = 75.0
     receive_seconds: Seconds = 20.0  # how long a request may take to arrive, and an answer to be read on
     max_head_bytes: Positive = 32 * 1024  # request line and headers
     max_body_bytes: Positive = 2 * 1024 * 1024

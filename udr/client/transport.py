@@ -29,8 +29,8 @@ Opened = TypeVar("Opened")
 TransportResult = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
 """The result of sending a request."""
 
-# All connections stay open for the next burst, but for less than uvicorn's keep-alive of 5 s: otherwise a request could
-# be sent into a connection that the service is closing.
+# All connections stay open for the next burst, but for less than the 5 s that some servers and proxies keep them:
+# otherwise a request could be sent into a connection that is being closed.
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=4.0)
 
 _RETRY_STATUSES = (429, 503)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import cast
 
 import typer
 import uvicorn
@@ -70,6 +71,8 @@ def run(index: Path, settings: Settings) -> None:
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(map(str, settings.trusted_proxies)),
             timeout_graceful_shutdown=settings.drain_seconds,
+            # Uvicorn hands it to the event loop, which takes fractions, too.
+            timeout_keep_alive=cast("int", settings.keep_alive_seconds),
         )
         service: Service = app.state.service
         server = _Server(config, service, _url(listener, "https" if tls else "http"))
