@@ -94,8 +94,7 @@ def _answers(folder: TaskFolder, retriever: Retriever, lm: CausalLM, way: str, b
     shown: list[Sequence[Row]] = []
     for query, retrieval in zip(queries, retriever.retrieve_batch(requests), strict=True):
         prompt = builder.build(folder.task, query.input, retrieval)
-        # From the nearest last, as in the prompt, to the nearest first, as ``predict`` expects.
-        shown.append([rows[item.id] for item in reversed(prompt.demonstrations)])
+        shown.append([rows[item.id] for item in prompt.demonstrations])
     texts = predict(lm, pool, queries, shown)
     return [
         {"id": query.id, "shown": len(own), "text": text}

@@ -7,7 +7,7 @@ import pytest
 
 from udr.data import open_collection
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
-from udr_training.evaluation import NamedRetriever
+from udr_training.evaluation import open_retriever
 from udr_training.feedback import prompt_of
 from udr_training.feedback.local import CausalLM, plain_log_likelihoods
 
@@ -41,9 +41,9 @@ def test_the_encoder_finds_demonstrations_of_the_same_intent() -> None:
     pool, queries = folder.pool(), folder.rows("test")
     shares = {}
     for name in ("random", DEFAULT_ENCODER):
-        shown = NamedRetriever(name, 0).demonstrations(pool, queries, 3)
+        shown = open_retriever(name, 0).demonstrations(pool, queries, 3)
         shares[name] = np.mean(
-            [[row.target == query.target for row in rows] for query, rows in zip(queries, shown, strict=True)]
+            [[row.target == query.target for row in item.rows] for query, item in zip(queries, shown, strict=True)]
         )
     assert shares[DEFAULT_ENCODER] > 0.5 > 0.2 > shares["random"]
 

@@ -1,12 +1,16 @@
 from .cost import text_cost as text_cost
 from .labels import Labels as Labels
-from .plan import MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, unknown as unknown
+from .plan import (
+    MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options, make_plan as make_plan,
+    unknown as unknown,
+)
 from .retriever import Retriever as Retriever
 from .selection import choose as choose, rounds as rounds, select as select
 from .source import AsyncDemonstrationSource as AsyncDemonstrationSource, DemonstrationSource as DemonstrationSource
 from .stopping import Stopped as Stopped, never as never
 from .types import (
-    DEFAULT_K as DEFAULT_K, Decision as Decision, DefaultK as DefaultK, JsonObject as JsonObject, Mode as Mode,
+    DEFAULT_K as DEFAULT_K, Decision as Decision, DefaultK as DefaultK, JsonObject as JsonObject, MODES as MODES,
+    Mode as Mode,
     Ranked as Ranked, Retrieval as Retrieval, RetrievalOptions as RetrievalOptions,
     RetrievalRequest as RetrievalRequest, RetrievedDemonstration as RetrievedDemonstration, Scale as Scale,
     SelectionOptions as SelectionOptions, Stage as Stage,

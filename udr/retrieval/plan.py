@@ -77,7 +77,7 @@ class Plan:
         return self.request.candidates or max(4 * self.request.k, 50)
 
 
-def plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never) -> Plan:
+def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never) -> Plan:
     """Return the plan for a request; ``stopped`` is looked at between tasks.
 
     Raises:
@@ -91,7 +91,7 @@ def plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never
     if isinstance(request.k, DefaultK):
         request = replace(request, k=min(request.k, size))
     _check_k(request, size)
-    _check_options(request)
+    check_options(request)
     _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {brief(request.input)}")
@@ -106,7 +106,7 @@ def plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never
 
 
 def planning_characters(manifest: Manifest, request: RetrievalRequest) -> int:
-    """Return about how many characters ``plan`` reads: the input's, by each task; also of an invalid request."""
+    """Return about how many characters ``make_plan`` reads: the input's, by each task; also of an invalid request."""
     partitions = manifest.partitions.values()
     tasks = 1 if request.task is not None else len(partitions)
     if request.scope is None and request.family is not None:
@@ -169,7 +169,10 @@ def _check_k(request: RetrievalRequest, size: int) -> None:
         raise InvalidInputError(f"k must be {limits}; found {brief(request.k)}")
 
 
-def _check_options(request: RetrievalRequest) -> None:
+def check_options(request: RetrievalRequest) -> None:
+    """Raise ``InvalidInputError`` if an option is invalid, whatever the index and the input."""
+    if request.mode not in MODES:
+        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {brief(request.mode)}")
     exclude: object = request.exclude
     if isinstance(exclude, str) or not isinstance(exclude, Collection):
         raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
@@ -193,19 +196,16 @@ def _check_options(request: RetrievalRequest) -> None:
     number = request.candidates
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < request.k):
         raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {brief(number)}")
+    if request.diversity is not None and request.mode != "dense":
+        raise InvalidInputError(
+            f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {brief(request.mode)}"
+        )
 
 
 def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
     """Check that the tasks support the request's mode and selection."""
-    mode = request.mode
-    if mode not in MODES:
-        raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {brief(mode)}")
-    if mode != "dense" and not lexical:
-        raise InvalidInputError(f"mode {mode!r} needs an index with BM25; run: udr index build --bm25")
-    if request.diversity is not None and mode != "dense":
-        raise InvalidInputError(
-            f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {brief(mode)}"
-        )
+    if request.mode != "dense" and not lexical:
+        raise InvalidInputError(f"mode {request.mode!r} needs an index with BM25; run: udr index build --bm25")
     others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
     if request.balance and others:
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")

@@ -15,7 +15,7 @@ from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
 from udr.models import Encoder, SentenceEncoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
-from udr.retrieval.plan import MAX_CHARACTERS, Plan, plan, planning_characters, unknown
+from udr.retrieval.plan import MAX_CHARACTERS, Plan, make_plan, planning_characters, unknown
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
@@ -209,7 +209,7 @@ class Retriever(DemonstrationSource):
             ConfigError: this process is a fork of the one that opened the retriever.
         """
         self._refuse_fork()
-        checked = plan(self._manifest, request, stopped)
+        checked = make_plan(self._manifest, request, stopped)
         return replace(checked, row_bytes=self._partitions.row_bytes(checked))
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:

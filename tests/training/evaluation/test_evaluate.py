@@ -13,7 +13,7 @@ from tests.training.copy_lm import CopyLM
 from udr.data import Metric, Pool, Template, open_collection
 from udr.errors import ConfigError, DataError, ModelError, UdrError
 from udr.types import Row
-from udr_training.evaluation import EvaluationConfig, NamedRetriever, evaluate, predict, sari, task_estimate
+from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, predict, sari, task_estimate
 from udr_training.evaluation.report import markdown
 from udr_training.feedback.local import CausalLM
 
@@ -23,7 +23,7 @@ def test_the_nearest_demonstration_is_shown_last(pools: dict[str, Pool], name: s
     pool = pools[name]
     query, first, second = pool.rows[3], pool.rows[4], pool.rows[5]
     # The model copies the last target.
-    assert predict(CopyLM(), pool, [query, query], [[first, second], [second, first]]) == [first.target, second.target]
+    assert predict(CopyLM(), pool, [query, query], [[second, first], [first, second]]) == [first.target, second.target]
 
 
 def test_generated_answers_exclude_what_follows_the_target(pools: dict[str, Pool]) -> None:
@@ -41,12 +41,14 @@ def test_sari_compares_with_the_words_of_the_input(pools: dict[str, Pool]) -> No
 def test_retrievers_show_the_nearest_first_and_never_the_query_or_a_copy(reviews: Pool) -> None:
     copy = Row(id="other", input=reviews.rows[2].input, target="good")
     for name in ("random", "bm25"):
-        for shown in NamedRetriever(name, 0).demonstrations(reviews, [reviews.rows[2], copy], 23):
-            assert len(shown) == 23 and reviews.rows[2].id not in {row.id for row in shown}
+        for shown in open_retriever(name, 0).demonstrations(reviews, [reviews.rows[2], copy], 23):
+            assert len(shown.rows) == 23 and reviews.rows[2].id not in {row.id for row in shown.rows}
     # BM25 knows no demonstration for unknown words, so some are drawn.
     queries = [Row(id="q", input={"text": text}, target="good") for text in ("train 7", "?")]
-    nearest, unknown = NamedRetriever("bm25", 0).demonstrations(reviews, queries, 5)
-    assert nearest[0].input == reviews.rows[7].input and len(nearest) == len(unknown) == 5
+    nearest, unknown = open_retriever("bm25", 0).demonstrations(reviews, queries, 5)
+    assert nearest.rows[0].input["text"] == "train 7 the sea is bad indeed"
+    assert nearest.prompt(2) == [nearest.rows[1], nearest.rows[0]]
+    assert (len(nearest.rows), nearest.drawn) == (5, 0) and (len(unknown.rows), unknown.drawn) == (5, 5)
 
 
 def test_all_kinds_of_tasks_and_retrievers_in_one_evaluation(
@@ -109,6 +111,6 @@ def test_random_demonstrations_of_bm25_are_told(tmp_path: Path, caplog: pytest.L
     write_task(tmp_path, NOTES, train=rows, test=[unknown, known])
     config = EvaluationConfig(retrievers=("random", "bm25"), shots=(4,))
     evaluation = evaluate(open_collection(tmp_path), CopyLM(), config)
-    assert evaluation.config["bm25_random_share"] == {"notes": 0.5}
+    assert evaluation.config["random_share"] == {"bm25": {"notes": 0.5}}
     assert "task notes: 50.0 % of the demonstrations of bm25 are random" in caplog.text
     assert "- random in bm25: demonstrations that share no word with the query: notes 50.0 %" in markdown(evaluation)

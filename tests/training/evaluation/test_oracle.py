@@ -10,8 +10,6 @@ from udr.types import Row
 from udr_training.candidates import CandidatePool, first_neighbours, propose
 from udr_training.evaluation import EvaluationConfig, Oracle, evaluate, predict
 
-CONFIG = EvaluationConfig(retrievers=("oracle",), shots=(2,), oracle_candidates=6)
-
 
 def copies(pool: Pool) -> list[Row]:
     return [Row(id=f"q{number}", input=row.input, target=row.target) for number, row in enumerate(pool.rows[:8])]
@@ -21,7 +19,9 @@ def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> 
     pool = reviews
     queries = copies(pool)
     proposed = propose(CandidatePool(pool, 0), queries, first_neighbours(pool), 6, 0.5)
-    for query, shown in zip(queries, Oracle(CopyLM(), CONFIG).demonstrations(pool, queries, 6), strict=True):
+    for query, best in zip(queries, Oracle(CopyLM(), 6).demonstrations(pool, queries, 6), strict=True):
+        shown = best.rows
+        assert best.prompt(2) == [shown[1], shown[0]]
         assert {row.id for row in shown} == set(proposed[query.id]) and len(shown) == 6
         # The model copies the last target: candidates with the gold one score 1, all others 0; ties by id.
         order = [(row.target != query.target, row.id) for row in shown]
@@ -32,9 +32,10 @@ def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> 
 @pytest.mark.parametrize("name", ["reviews", "colours"])
 def test_answers_are_right_if_a_candidate_can_make_them_right(pools: dict[str, Pool], name: str) -> None:
     pool = pools[name]
-    shown = Oracle(CopyLM(), CONFIG).demonstrations(pool, pool.rows, 2)
-    answers = predict(CopyLM(), pool, pool.rows, shown)
-    reachable = [query.target in {row.target for row in rows} for query, rows in zip(pool.rows, shown, strict=True)]
+    shown = Oracle(CopyLM(), 6).demonstrations(pool, pool.rows, 2)
+    prompts = [item.prompt(2) for item in shown]
+    answers = predict(CopyLM(), pool, pool.rows, prompts)
+    reachable = [query.target in {row.target for row in rows} for query, rows in zip(pool.rows, prompts, strict=True)]
     assert [answer == query.target for answer, query in zip(answers, pool.rows, strict=True)] == reachable
     assert sum(reachable) > 0.9 * len(pool)
 
@@ -42,10 +43,8 @@ def test_answers_are_right_if_a_candidate_can_make_them_right(pools: dict[str, P
 @pytest.mark.parametrize("context", [0, 1])
 def test_stored_scores_are_reused(pools: dict[str, Pool], tmp_path: Path, context: int) -> None:
     pool, lm = pools["reviews"], CopyLM()
-    config = EvaluationConfig(retrievers=("oracle",), oracle_candidates=6, oracle_context=context)
-    first, again = (
-        Oracle(lm, config, tmp_path / "scores.sqlite").demonstrations(pool, copies(pool), 2) for _ in range(2)
-    )
+    oracle = Oracle(lm, 6, context, scores=tmp_path / "scores.sqlite")
+    first, again = (oracle.demonstrations(pool, copies(pool), 2) for _ in range(2))
     assert first == again and lm.scored == 8 * 6
 
 

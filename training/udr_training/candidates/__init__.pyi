@@ -1,7 +1,7 @@
 from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as LabelScores
 from .proposal import (
     CandidatePool as CandidatePool, Candidates as Candidates, Neighbours as Neighbours,
-    bm25_neighbours as bm25_neighbours, chance_share as chance_share, encoder_neighbours as encoder_neighbours,
+    bm25_neighbours as bm25_neighbours, encoder_neighbours as encoder_neighbours,
     first_neighbours as first_neighbours, propose as propose, warn_of_chance as warn_of_chance,
 )
 from .ranking import (

@@ -47,19 +47,14 @@ def propose(
     }
 
 
-def chance_share(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[Row]], count: int) -> float:
-    """Return the share of ``count`` neighbours per query that a search did not find, so that chance fills them in."""
-    wanted = min(count, candidate_pool.fewest) * len(nearest)
-    return max(0, wanted - sum(map(len, nearest))) / wanted if wanted else 0.0
-
-
 def warn_of_chance(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[Row]], count: int) -> None:
     """Warn if a search found too few neighbours."""
-    if share := chance_share(candidate_pool, nearest, count):
+    wanted = min(count, candidate_pool.fewest) * len(nearest)
+    if (missing := wanted - sum(map(len, nearest))) > 0:
         _LOG.warning(
             "task %s: the search finds too few neighbours, so %s of them are drawn at random",
             candidate_pool.pool.task.name,
-            f"{share:.1%}",
+            f"{missing / wanted:.1%}",
         )
 
 

@@ -8,8 +8,8 @@ from .metrics import (
 from .predict import predict as predict
 from .predictions import Answer as Answer, AnswerStore as AnswerStore, Cell as Cell
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
-from .retriever_names import (
-    BM25 as BM25, ORACLE as ORACLE, RANDOM as RANDOM, model_of as model_of, run_of as run_of,
-    short_names as short_names,
+from .retrievers import (
+    BM25 as BM25, ComparedRetriever as ComparedRetriever, ORACLE as ORACLE, Oracle as Oracle, RANDOM as RANDOM,
+    RetrieverName as RetrieverName, Shown as Shown, model_of as model_of, open_retriever as open_retriever,
+    parse_name as parse_name, run_of as run_of, short_names as short_names,
 )
-from .retrievers import NamedRetriever as NamedRetriever, Oracle as Oracle

@@ -11,7 +11,7 @@ from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.evaluate import evaluate
 from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retriever_names import BM25, RANDOM
+from udr_training.evaluation.retrievers import BM25, RANDOM
 from udr_training.feedback import is_remote, load_local
 
 FOLDER = "report"

@@ -16,7 +16,10 @@ def evaluate(
     tasks_folder: TasksFolder,
     retrievers: Annotated[
         str,
-        typer.Option(help="The retrievers, separated by commas: random, bm25, oracle, encoders or run directories."),
+        typer.Option(
+            help="The retrievers, separated by commas: random, oracle, bm25, dense, hybrid, encoders, run directories, "
+            "index directories. Those that search take options: 'NAME?option=value&option=value'."
+        ),
     ],
     tasks: TaskNames = None,
     lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,

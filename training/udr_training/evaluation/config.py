@@ -1,9 +1,9 @@
 """The configuration of an evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from udr.errors import ConfigError
-from udr_training.evaluation.retriever_names import BM25, ORACLE, short_names
+from udr_training.evaluation.retrievers import BM25, ORACLE, RetrieverName, parse_name, short_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,7 +11,9 @@ class EvaluationConfig:
     """How retrievers are compared.
 
     Attributes:
-        retrievers: ``random``, ``bm25``, ``oracle``, names of encoders, run directories.
+        retrievers: ``random``, ``oracle``, a mode (``bm25``, ``dense``, ``hybrid``: by the default encoder), names of
+            encoders, run directories, index directories; those that search with any option of a retrieval, and
+            ``order``: ``NAME?option=value&option=value``.
         shots: numbers of demonstrations per prompt; each is a separate evaluation.
         baseline: the retriever that gains are relative to, by its full or short name; None means BM25, or the first
             retriever if BM25 is not compared.
@@ -20,6 +22,7 @@ class EvaluationConfig:
         seed: of samples, random demonstrations and the bootstrap.
         oracle_candidates: K, candidates that the oracle scores per test row.
         oracle_context: demonstrations shown before each candidate while it is scored.
+        parsed: the retrievers' names and options.
 
     Raises:
         ConfigError: a value is invalid, or does not fit another.
@@ -33,16 +36,19 @@ class EvaluationConfig:
     seed: int = 0
     oracle_candidates: int = 12
     oracle_context: int = 0
+    parsed: tuple[RetrieverName, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.retrievers:
-            raise ConfigError("there are no retrievers; name random, bm25, oracle, an encoder or a run directory")
-        for name in self.retrievers:
-            if self.retrievers.count(name) > 1:
-                raise ConfigError(f"the retriever {name!r} is named twice")
+            raise ConfigError("there are no retrievers; name random, bm25, oracle, an encoder, a run or an index")
         if not self.shots or min(self.shots) < 0 or len(set(self.shots)) < len(self.shots):
             listed = ", ".join(map(str, self.shots)) or "none"
             raise ConfigError(f"shots must be different numbers of at least 0, found {listed}")
+        parsed = tuple(parse_name(name, max(self.shots)) for name in self.retrievers)
+        object.__setattr__(self, "parsed", parsed)
+        for number, retriever in enumerate(parsed):
+            if retriever.same in (other.same for other in parsed[:number]):
+                raise ConfigError(f"the retriever {retriever.name!r} is named twice")
         minima = {"limit": 1, "pool": 1, "seed": 0, "oracle_candidates": 1, "oracle_context": 0}
         for setting, minimum in minima.items():
             value = getattr(self, setting)

@@ -17,8 +17,7 @@ from udr_training.evaluation.metrics import judge
 from udr_training.evaluation.predict import AnsweringLM, predict
 from udr_training.evaluation.predictions import NO_RETRIEVER, Answer, AnswerStore, Cell, claim
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retriever_names import BM25, ORACLE
-from udr_training.evaluation.retrievers import ComparedRetriever, NamedRetriever, Oracle, bm25_chance
+from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever
 from udr_training.feedback import OnProgress
 
 _LOG = logging.getLogger(__name__)
@@ -49,15 +48,17 @@ def evaluate(
         block: test rows answered between writes; by default 128, or 64 for generation.
 
     Raises:
-        ConfigError: a run is not finished, or the directory belongs to another evaluation.
+        ConfigError: a run is not finished, an option does not fit a task or an index, or the directory belongs to
+            another evaluation.
         ModelError: there is no encoder of a name.
+        ArtifactError: an index cannot be opened.
         DataError: a task has no test rows.
     """
     # Everything is loaded first, so that an error in a name or row comes before hours of work.
     scores = output / "oracle.sqlite" if output is not None else None
-    retrievers: list[ComparedRetriever] = [
-        Oracle(lm, config, scores, progress) if name == ORACLE else NamedRetriever(name, config.seed)
-        for name in config.retrievers
+    oracle = Oracle(lm, config.oracle_candidates, config.oracle_context, config.seed, scores, progress)
+    retrievers = [
+        oracle if parsed.source == ORACLE else open_retriever(parsed, config.seed) for parsed in config.parsed
     ]
     settings: dict[str, Json] = {
         "lm": lm.fingerprint,
@@ -68,29 +69,32 @@ def evaluate(
         "seed": config.seed,
     }
     tests = [_Test.sampled(folder, config, settings) for folder in collection.tasks.values()]
+    for retriever in retrievers:
+        for test in tests:
+            retriever.check(test.pool, test.queries, max(1, *config.shots))
     if output is not None:
         claim(output, settings)
-    chance: dict[str, Json] = {}
-    for test in tests if BM25 in config.retrievers else ():
-        share = bm25_chance(test.pool, test.queries, max(config.shots), config.seed)
-        if share:
-            chance[test.pool.task.name] = round(share, 4)
-            _LOG.warning("task %s: %.1f %% of the demonstrations of bm25 are random", test.pool.task.name, 100 * share)
     store = AnswerStore(output)
-    results = []
+    results, drawn = [], dict[str, dict[str, Json]]()
     for test in tests:
         compared = [_Answers(lm, test, retriever, max(config.shots), store, block) for retriever in retrievers]
         for shots in config.shots:
             for answers in compared:
                 results.append(answers.result(shots, config.seed))
                 report(results[-1])
+        for answers in compared:
+            if share := answers.random_share:
+                name, task = answers.retriever.name, test.pool.task.name
+                drawn.setdefault(name, {})[task] = round(share, 4)
+                message = "task %s: %.1f %% of the demonstrations of %s are random"
+                _LOG.warning(message, task, 100 * share, config.labels[name])
     facts: dict[str, Json] = {
         "udr": __version__,
         "lm_name": lm.name,
         **settings,
         "shots": config.shots,
         "resamples": RESAMPLES,
-        "bm25_random_share": chance,
+        "random_share": drawn,
         "oracle_candidates": config.oracle_candidates,
         "oracle_context": config.oracle_context,
         "task_folder": str(collection.root),
@@ -149,16 +153,24 @@ class _Answers:
         block = self.block or (_GENERATION_BLOCK if pool.task.kind is Kind.GENERATION else _BLOCK)
         for first in range(len(answers), len(queries), block):
             part = queries[first : first + block]
-            shown = [self._demonstrations[query.id][:shots] if shots else [] for query in part]
+            shown = [self._demonstrations[query.id].prompt(shots) if shots else [] for query in part]
             for query, rows, text in zip(part, shown, predict(self.lm, pool, part, shown), strict=True):
-                answers.append(Answer(query.id, tuple(row.id for row in reversed(rows)), text))
+                answers.append(Answer(query.id, tuple(row.id for row in rows), text))
             self.store.write(cell, answers)
         return answers
 
+    @property
+    def random_share(self) -> float:
+        """The share of the demonstrations that are drawn by seed, since the retriever found too few."""
+        if not self.max_shots or not self.retriever.fills:
+            return 0.0
+        shown = self._demonstrations.values()
+        return sum(item.drawn for item in shown) / max(1, sum(len(item.rows) for item in shown))
+
     @cached_property
-    def _demonstrations(self) -> dict[str, list[Row]]:
-        rows = self.retriever.demonstrations(self.test.pool, self.test.queries, self.max_shots)
-        return dict(zip((query.id for query in self.test.queries), rows, strict=True))
+    def _demonstrations(self) -> dict[str, Shown]:
+        shown = self.retriever.demonstrations(self.test.pool, self.test.queries, self.max_shots)
+        return dict(zip((query.id for query in self.test.queries), shown, strict=True))
 
 
 def task_estimate(task: Task, queries: Sequence[Row], predictions: Sequence[str], seed: int) -> Estimate:

@@ -27,11 +27,10 @@ class AnsweringLM(FeedbackLM, Protocol):
 def predict(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], demonstrations: Sequence[Sequence[Row]]) -> list[str]:
     """Return the language model's answer to each query: the likeliest option, or greedy text.
 
-    Each query's demonstrations are given nearest first, and the prompt shows the nearest last. For generation, the
-    targets of the pool determine when an answer ends.
+    Each query's demonstrations are given in the order of the prompt. For generation, the targets of the pool determine
+    when an answer ends.
     """
-    task = pool.task
-    shown = [(query, list(reversed(nearest))) for query, nearest in zip(queries, demonstrations, strict=True)]
+    task, shown = pool.task, list(zip(queries, demonstrations, strict=True))
     if task.kind is not Kind.GENERATION:
         likelihoods = lm.likelihoods([prompt_of(lm, task, query, rows) for query, rows in shown])
         likeliest = [int(option_values(task, item).argmax()) for item in likelihoods]

@@ -11,7 +11,7 @@ from pathlib import Path
 from udr.errors import ArtifactError, ConfigError
 from udr.files import canonical_json, write_atomically
 from udr.types import Json
-from udr_training.evaluation.retriever_names import BUILT_IN
+from udr_training.evaluation.retrievers import BUILT_IN
 
 _LOG = logging.getLogger(__name__)
 

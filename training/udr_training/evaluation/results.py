@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from udr.types import Json
 from udr_training.evaluation.bootstrap import Estimate, mean
-from udr_training.evaluation.retriever_names import ORACLE
+from udr_training.evaluation.retrievers import ORACLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from udr.errors import UdrError
 from udr.models import Encoder, SentenceEncoder
 from udr_training.config import RunConfig
 from udr_training.evaluation.results import Evaluation
-from udr_training.evaluation.retriever_names import model_of, run_of
+from udr_training.evaluation.retrievers import model_of, run_of
 from udr_training.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)

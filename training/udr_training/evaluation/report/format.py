@@ -5,7 +5,7 @@ from typing import cast
 
 from udr_training.evaluation.bootstrap import Estimate
 from udr_training.evaluation.results import Evaluation
-from udr_training.evaluation.retriever_names import ORACLE
+from udr_training.evaluation.retrievers import ORACLE
 
 
 def points(value: float) -> str:
@@ -76,13 +76,19 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     config, labels = evaluation.config, evaluation.labels
     candidates, context = config["oracle_candidates"], int(str(config["oracle_context"]))
     oracle = f"the best of {candidates} candidates, half of them random, scored after {with_shots(context)}"
-    shares = cast("Mapping[str, float]", config.get("bm25_random_share") or {})
-    chance = ", ".join(f"{task} {100 * share:.1f} %" for task, share in shares.items())
+    drawn = cast("Mapping[str, Mapping[str, float]]", config.get("random_share") or {})
+    chance = {
+        labels[name]: ", ".join(f"{task} {100 * share:.1f} %" for task, share in shares.items())
+        for name, shares in drawn.items()
+    }
     return [
         ("retrievers", ", ".join(labels.values())),
         *((label, name) for name, label in labels.items() if label != name),
         *([("oracle", oracle)] if ORACLE in labels else []),
-        *([("random in bm25", f"demonstrations that share no word with the query: {chance}")] if chance else []),
+        *(
+            (f"random in {label}", f"demonstrations that share no word with the query: {shares}")
+            for label, shares in chance.items()
+        ),
         ("baseline of gains", labels[evaluation.baseline]),
         ("language model", f"{config['lm_name']} in {config['lm_dtype']}, fingerprint {config['lm']}"),
         ("tasks", f"{counted(len(evaluation.tasks), 'task')} of {counted(len(evaluation.families), 'family')}"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from udr.errors import ArtifactError
-from udr_training.evaluation.retriever_names import run_of
+from udr_training.evaluation.retrievers import run_of
 
 _LOG = logging.getLogger(__name__)
 

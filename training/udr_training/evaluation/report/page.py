@@ -16,7 +16,7 @@ from udr_training.evaluation.report.page_results import bars, compared, gains, g
 from udr_training.evaluation.report.page_training import curves, map_figure, runs_figure
 from udr_training.evaluation.report.svg import breakable
 from udr_training.evaluation.results import Evaluation
-from udr_training.evaluation.retriever_names import ORACLE
+from udr_training.evaluation.retrievers import ORACLE
 
 _FOLDER = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from udr_training.evaluation.report.charts import Figure, Line, line_figure
 from udr_training.evaluation.report.format import counted, interval, points
 from udr_training.evaluation.report.svg import Axis, Look
 from udr_training.evaluation.results import Evaluation
-from udr_training.evaluation.retriever_names import ORACLE
+from udr_training.evaluation.retrievers import ORACLE
 
 
 def groups(evaluation: Evaluation) -> dict[str, tuple[str, ...]]:

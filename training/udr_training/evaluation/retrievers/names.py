@@ -1,4 +1,4 @@
-"""Names of retrievers (built-in, encoders, runs), and short names for tables."""
+"""Names of retrievers (built-in, encoders, runs, indexes), and short names for tables."""
 
 import os
 import re
@@ -7,19 +7,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from udr.errors import ConfigError
-from udr.models import PACKAGE, is_local
+from udr.models import DEFAULT_ENCODER, PACKAGE, is_local
+from udr.retrieval import MODES
 
-RANDOM, BM25, ORACLE = "random", "bm25", "oracle"
-BUILT_IN = (RANDOM, BM25, ORACLE)
+RANDOM, ORACLE = "random", "oracle"
+BM25 = "bm25"
+BUILT_IN = (RANDOM, ORACLE, *MODES)
+"""Names that mean no file: a mode is a search in that mode by the default encoder."""
 
 _ITERATION = re.compile(r"iteration-\d+")
+
+
+def source_of(name: str) -> str:
+    """Return a name without its options."""
+    return name.partition("?")[0]
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Return a unique short name for each of several different names: as few last parts of it as are unique.
 
-    A run has the name of its directory, an iteration those of run and iteration.
+    A run has the name of its directory, an iteration those of run and iteration. Options stay as they are.
     """
+    sources = _short_sources(list(dict.fromkeys(map(source_of, names))))
+    return {name: sources[source_of(name)] + name.removeprefix(source_of(name)) for name in names}
+
+
+def _short_sources(names: Sequence[str]) -> dict[str, str]:
     parts = {name: _parts(name) for name in names}
     # An iteration is always shown with its run.
     num_parts = {name: 2 if _ITERATION.fullmatch(parts[name][-1]) else 1 for name in names}
@@ -46,6 +59,7 @@ def _parts(name: str) -> list[str]:
 
 def run_of(name: str) -> Path | None:
     """Return the run directory that a name is or lies in (``RUN/iteration-0/model``); None if there is none."""
+    name = source_of(name)
     if name in BUILT_IN:
         return None
     folder = Path(name).expanduser()
@@ -56,11 +70,14 @@ def run_of(name: str) -> Path | None:
 
 
 def model_of(name: str) -> str:
-    """Return the final model of a run directory, or the name itself if it is not one.
+    """Return the encoder of a name: of a run directory the final model, of a mode the default one, else the name.
 
     Raises:
         ConfigError: the run is not finished.
     """
+    name = source_of(name)
+    if name in MODES:
+        return DEFAULT_ENCODER
     folder = Path(name).expanduser()
     if not (folder / "config.toml").is_file():
         return name

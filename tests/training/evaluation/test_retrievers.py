@@ -1,0 +1,171 @@
+"""Retrievers by name: options are those of a retrieval, read strictly, and give what an index with them gives."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.copy_lm import CopyLM
+from udr.data import Pool, open_collection, sample
+from udr.errors import ConfigError
+from udr.models import SentenceEncoder
+from udr.prompts import Order
+from udr.retrieval import Retriever
+from udr.types import Row
+from udr_index.build import BuildConfig, build
+from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
+
+LISTED = "max_copy, min_similarity, max_similarity, mode, distinct, diversity, balance, candidates, label_head"
+
+
+@pytest.fixture(scope="module")
+def index(tasks: Path, encoder_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of all tasks by the tiny encoder, with BM25 and a label head for the reviews."""
+    out = tmp_path_factory.mktemp("indexes") / "built"
+    config = BuildConfig(tasks=tasks, out=out, model=str(encoder_folder), bm25=True, label_head=True, export=False)
+    build(config, SentenceEncoder.load(str(encoder_folder)))
+    return out
+
+
+def queries(tasks: Path, task: str = "reviews") -> tuple[Pool, list[Row]]:
+    folder = open_collection(tasks).tasks[task]
+    return folder.pool(), sample(folder.rows("test"), None, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bm25?divresity=0.2", f"unknown option 'divresity'; the options are {LISTED}"),
+        ("e?diversity=high", "diversity must be a number, found 'high'"),
+        ("e?diversity=nan", "diversity must be a number, found nan"),
+        ("e?diversity=2", r"diversity must be from 0 to 1, found 2\.0"),
+        ("e?candidates=9.5", "candidates must be a whole number, found '9.5'"),
+        ("e?candidates=2", r"candidates must be a whole number, not below k \(4\); found 2"),
+        ("e?balance=yes", "balance must be true or false, found 'yes'"),
+        ("e?balance", "options must be NAME=VALUE, joined by &; found 'balance'"),
+        ("e?mode=sparse", "mode must be one of dense, bm25, hybrid; found 'sparse'"),
+        ("e?order=best", "order must be one of nearest_last, nearest_first, alternate_labels, shuffle; found 'best'"),
+        ("e?distinct=1&distinct=1", "distinct is given twice"),
+        ("hybrid?mode=dense", "mode is given twice"),
+        ("bm25?diversity=0.5", "diversity weighs the encoder's similarities"),
+        ("?diversity=0.5", "there is no name before the options"),
+        ("random?balance=true", "random searches nothing, so it takes no options"),
+        ("e?explain=true", "unknown option 'explain'"),
+    ],
+)
+def test_invalid_options_are_refused_before_anything_is_loaded(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        EvaluationConfig(retrievers=(name,))
+
+
+def test_names_are_parsed_once_and_compared_by_what_they_mean() -> None:
+    parsed = parse_name("my/run?label_head=false&diversity=0.2&order=shuffle")
+    assert (parsed.source, parsed.order) == ("my/run", Order.SHUFFLE)
+    assert parsed.options == {"label_head": False, "diversity": 0.2}
+    assert parse_name("hybrid?candidates=9").options == {"mode": "hybrid", "candidates": 9}
+    with pytest.raises(ConfigError, match=r"the retriever 'e\?diversity=0.20&balance=true' is named twice"):
+        EvaluationConfig(retrievers=("e?balance=true&diversity=0.2", "e?diversity=0.20&balance=true"))
+    names = ["org/e", "org/e?balance=true", "other/e?mode=hybrid", "bm25"]
+    assert list(short_names(names).values()) == ["org/e", "org/e?balance=true", "other/e?mode=hybrid", "bm25"]
+    assert EvaluationConfig(retrievers=tuple(names), baseline="other/e?mode=hybrid").compared_with() == names[2]
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"mode": "bm25", "min_similarity": 0.5},
+    {"mode": "bm25", "distinct": 0.9},
+    {"mode": "hybrid"},
+    {"diversity": 0.4, "candidates": 9},
+    {"balance": True, "max_copy": 0.99},
+    {"distinct": 0.99, "max_similarity": 0.999},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_a_retriever_with_options_finds_what_an_index_finds(
+    tasks: Path, index: Path, encoder_folder: Path, options: dict[str, Any]
+) -> None:
+    pool, rows = queries(tasks)
+    texts = {True: "true", False: "false"}
+    written = "&".join(f"{name}={texts.get(value, value)}" for name, value in options.items())
+    with Retriever.open(index, encoder=SentenceEncoder.load(str(encoder_folder))) as retriever:
+        retrievals = [retriever.retrieve("reviews", row.input, 5, label_head=False, **options) for row in rows]
+    expected = [[item.id for item in retrieval] for retrieval in retrievals]
+    over_pool = open_retriever(f"{encoder_folder}?{written}" if written else str(encoder_folder))
+    over_index = open_retriever("&".join(filter(None, [f"{index}?label_head=false", written])))
+    for compared in (over_pool, over_index):
+        compared.check(pool, rows, 5)
+        shown = compared.demonstrations(pool, rows, 5)
+        assert [[row.id for row in item.rows] for item in shown] == expected
+        assert [item.drawn for item in shown] == [0] * len(rows)
+    # Prompts show the most similar last, whatever the order of choice.
+    for item, retrieval in zip(shown, retrievals, strict=True):
+        nearest = sorted(retrieval[:3], key=lambda found: -found.similarity)
+        assert [row.id for row in item.prompt(3)] == [found.id for found in reversed(nearest)]
+
+
+def test_an_index_ranks_with_its_label_head_unless_told_not_to(tasks: Path, index: Path) -> None:
+    pool, rows = queries(tasks)
+    with Retriever.open(index) as retriever:
+        found = [[item.id for item in retriever.retrieve("reviews", row.input, 6)] for row in rows]
+    shown = open_retriever(str(index)).demonstrations(pool, rows, 6)
+    assert [[row.id for row in item.rows] for item in shown] == found
+    plain = open_retriever(f"{index}?label_head=false").demonstrations(pool, rows, 6)
+    assert [item.rows for item in plain] != [item.rows for item in shown]
+
+
+def test_rows_with_choices_are_shown_with_them(tasks: Path, encoder_folder: Path) -> None:
+    pool, rows = queries(tasks, "colours")
+    (shown, *_) = open_retriever(str(encoder_folder)).demonstrations(pool, rows, 3)
+    assert all(row in pool.rows and row.choices for row in shown.rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("balance=true", "balance needs classification tasks, but these are not: colours"),
+        ("label_head=true", "task 'colours' has none; run: udr index build --label-head"),
+    ],
+)
+def test_options_that_do_not_fit_a_task_are_refused_before_the_first_answer(
+    tasks: Path, index: Path, options: str, message: str
+) -> None:
+    lm = CopyLM()
+    config = EvaluationConfig(retrievers=("random", f"{index}?{options}"))
+    with pytest.raises(ConfigError, match=f"retriever .*, colours, row .*: .*{message}"):
+        evaluate(open_collection(tasks), lm, config)
+    assert lm.asked == 0
+
+
+def test_an_index_must_hold_the_tasks_and_other_demonstrations_are_told(
+    tasks: Path, index: Path, encoder_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = SentenceEncoder.load(str(encoder_folder))
+    build(BuildConfig(tasks=tasks, out=tmp_path, names=("reverse",), model=str(encoder_folder), export=False), encoder)
+    pool, rows = queries(tasks)
+    with pytest.raises(ConfigError, match=r"has no task 'reviews'; it has reverse"):
+        open_retriever(str(tmp_path)).check(pool, rows, 3)
+    retriever = open_retriever(str(index))
+    caplog.clear()
+    retriever.check(pool, rows, 3)
+    assert caplog.text == ""
+    retriever.check(Pool(pool.task, pool.rows[:9]), rows, 3)
+    assert "has 24 demonstrations that are not those of the pool, which has 9" in caplog.text
+
+
+def test_one_evaluation_compares_options_and_its_answers_are_apart(tasks: Path, index: Path, tmp_path: Path) -> None:
+    names = ("bm25", "bm25?balance=true", f"{index}?mode=hybrid", f"{index}?order=nearest_first")
+    lm, config = CopyLM(), EvaluationConfig(retrievers=names, shots=(2,))
+    collection = open_collection(tasks, ["reviews"])
+    evaluation = evaluate(collection, lm, config, output=tmp_path)
+    assert lm.asked == 4 * 4 and list(evaluation.labels.values()) == [
+        *names[:2],
+        *(n.removeprefix(f"{index.parent}/") for n in names[2:]),
+    ]
+    assert len(list((tmp_path / "predictions" / "reviews").iterdir())) == 4
+    assert evaluate(collection, lm, config, output=tmp_path).to_json() == evaluation.to_json() and lm.asked == 16
+    # The model copies what is shown last: the nearest if it is last, else the next one.
+    with Retriever.open(index) as retriever:
+        rows = queries(tasks)[1]
+        second = [retriever.retrieve("reviews", row.input, 2)[1].target == row.target for row in rows]
+    assert evaluation.value(names[3], 2).value == 100 * sum(second) / len(second)

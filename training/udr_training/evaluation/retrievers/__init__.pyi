@@ -1,0 +1,10 @@
+from .compared import ComparedRetriever as ComparedRetriever, RandomRetriever as RandomRetriever, Shown as Shown
+from .names import (
+    BM25 as BM25, BUILT_IN as BUILT_IN, ORACLE as ORACLE, RANDOM as RANDOM, model_of as model_of, run_of as run_of,
+    short_names as short_names,
+)
+from .opening import open_retriever as open_retriever
+from .oracle import Oracle as Oracle
+from .options import RetrieverName as RetrieverName, parse_name as parse_name
+from .searching import SearchRetriever as SearchRetriever, query_input as query_input
+from .sources import IndexSource as IndexSource, PoolSource as PoolSource, Source as Source

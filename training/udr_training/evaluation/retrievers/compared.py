@@ -1,0 +1,79 @@
+"""What an evaluation asks of a retriever, and the one that needs nothing: random demonstrations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from udr.data import Pool
+from udr.prompts import Arrange
+from udr.types import Json, Row
+from udr_training.candidates import CandidatePool
+from udr_training.evaluation.retrievers.names import RANDOM
+
+
+def best_last(positions: Sequence[int]) -> Sequence[int]:
+    """Return positions of rows, best first, in the order in which a prompt shows them: the best last."""
+    return positions[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """The rows that a retriever chooses for a query.
+
+    Attributes:
+        rows: the best first.
+        arrange: from positions in ``rows`` to the order in which a prompt shows them.
+        drawn: how many of them are drawn by seed, since a search found too few.
+    """
+
+    rows: Sequence[Row]
+    arrange: Arrange = best_last
+    drawn: int = 0
+
+    def prompt(self, shots: int) -> list[Row]:
+        """Return the best rows, at most ``shots``, in the order in which a prompt shows them."""
+        return [self.rows[position] for position in self.arrange(range(min(shots, len(self.rows))))]
+
+
+class ComparedRetriever(Protocol):
+    """A retriever in an evaluation."""
+
+    @property
+    def name(self) -> str:
+        """The name in the configuration, with its options."""
+
+    @property
+    def identity(self) -> Mapping[str, Json]:
+        """What its demonstrations depend on, beside the task and the seed."""
+
+    @property
+    def fills(self) -> bool:
+        """Whether it draws demonstrations by seed if its search finds too few."""
+
+    def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
+        """Raise a ``UdrError`` if ``demonstrations`` would, as far as is known before anything is computed."""
+
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
+        """Return at most ``count`` demonstrations for each query, best first; never the query or a copy of it."""
+
+
+@dataclass(frozen=True)
+class RandomRetriever:
+    """Draws demonstrations for each query, by a seed."""
+
+    seed: int
+    name: ClassVar[str] = RANDOM
+    fills: ClassVar[bool] = False
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """See ``ComparedRetriever``."""
+        return {"kind": RANDOM}
+
+    def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
+        """See ``ComparedRetriever``."""
+
+    def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
+        """See ``ComparedRetriever``."""
+        candidates = CandidatePool(pool, self.seed)
+        return [Shown(candidates.drawn(query)[:count]) for query in queries]

@@ -1,0 +1,30 @@
+"""Opening the retriever that a name means."""
+
+from pathlib import Path
+
+from udr.store import CURRENT
+from udr_training.evaluation.retrievers.compared import ComparedRetriever, RandomRetriever
+from udr_training.evaluation.retrievers.names import RANDOM
+from udr_training.evaluation.retrievers.options import RetrieverName, parse_name
+from udr_training.evaluation.retrievers.searching import SearchRetriever
+from udr_training.evaluation.retrievers.sources import IndexSource, PoolSource
+
+
+def open_retriever(name: str | RetrieverName, seed: int = 0) -> ComparedRetriever:
+    """Return the retriever of a name, for any but the oracle's; encoders and indexes are opened now.
+
+    Args:
+        name: ``random``, a mode (``dense``, ``bm25``, ``hybrid``: by the default encoder), an encoder, a run directory
+            or an index directory; with options, see ``parse_name``.
+        seed: of random choices.
+
+    Raises:
+        ConfigError: an option is invalid, or the run is not finished.
+        ModelError: there is no encoder of that name.
+        ArtifactError: the index cannot be opened.
+    """
+    parsed = parse_name(name) if isinstance(name, str) else name
+    if parsed.source == RANDOM:
+        return RandomRetriever(seed)
+    path = Path(parsed.source).expanduser()
+    return SearchRetriever(parsed, IndexSource(path) if (path / CURRENT).is_file() else PoolSource(parsed), seed)

@@ -1,0 +1,132 @@
+"""Where a retriever of an evaluation searches: the pool that all of them share, or a built index."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from udr.data import ENCODER_WORDING, Pool, encoder_demonstration, rows_digest
+from udr.errors import ConfigError, listed
+from udr.models import Encoder, LongTexts, SentenceEncoder
+from udr.retrieval import Retriever
+from udr.search import ExactSearch, FaissSearch, Metric, Searcher, Vectors
+from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, write_pool
+from udr.types import Json
+from udr_training.evaluation.retrievers.names import model_of
+from udr_training.evaluation.retrievers.options import RetrieverName
+
+_LOG = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """Where demonstrations are searched."""
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """What it is, apart from the pool; its ``kind`` is ``bm25``, ``encoder`` or ``index``."""
+
+    def check(self, pool: Pool) -> Manifest:
+        """Return the manifest of what is searched; ``ConfigError`` if it cannot be compared on the pool's task."""
+
+    def opened(self, pool: Pool) -> AbstractContextManager[Retriever]:
+        """Open a retriever of the pool's task."""
+
+
+class PoolSource:
+    """The pool of the evaluation, searched by an encoder and by words.
+
+    The encoder is loaded only if something needs vectors.
+
+    Raises:
+        ConfigError: the run is not finished.
+        ModelError: there is no encoder of that name.
+    """
+
+    def __init__(self, parsed: RetrieverName) -> None:
+        options = parsed.options
+        self._by_words = options.get("mode") == "bm25" and not options.keys() & {"distinct", "max_copy"}
+        self._encoder: Encoder = _Words() if self._by_words else SentenceEncoder.load(model_of(parsed.source))
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """See ``Source``."""
+        if self._by_words:
+            return {"kind": "bm25"}
+        return {"kind": "encoder", "model": self._encoder.fingerprint, "wording": ENCODER_WORDING}
+
+    def check(self, pool: Pool) -> Manifest:
+        """See ``Source``."""
+        return pool_manifest(pool, EncoderStamp.of(self._encoder))
+
+    @contextmanager
+    def opened(self, pool: Pool) -> Iterator[Retriever]:
+        """See ``Source``."""
+        encoder, task = self._encoder, pool.task
+        texts = [encoder_demonstration(task, row) for row in sorted(pool.rows, key=lambda row: row.id)]
+        if isinstance(encoder, SentenceEncoder):
+            long = LongTexts(encoder.window)
+            long.add(texts)
+            if notice := long.notice():
+                _LOG.warning("task %s, encoder %s: %s", task.name, encoder.name, notice)
+        vectors = encoder.encode_demonstrations(texts)
+        searcher: Searcher = ExactSearch(vectors) if self._by_words else FaissSearch(vectors)
+        with TemporaryDirectory(prefix="udr-pool-") as folder:
+            version = write_pool(Path(folder), pool, EncoderStamp.of(encoder))
+            with Retriever(version, encoder, {task.name: searcher}) as retriever:
+                yield retriever
+
+
+class IndexSource:
+    """A built index, with its own demonstrations, label heads and search settings.
+
+    Raises:
+        ArtifactError: the index or its encoder cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._version = path, open_version(path)
+        with Retriever.of_version(self._version) as retriever:
+            self._encoder = retriever.encoder
+
+    @property
+    def identity(self) -> dict[str, Json]:
+        """See ``Source``."""
+        manifest = self._version.manifest
+        settings = {name: asdict(value) for name, value in read_settings(self._version.path, manifest).items()}
+        return {"kind": "index", "version": manifest.version, "search": settings}
+
+    def check(self, pool: Pool) -> Manifest:
+        """See ``Source``; warns if the index has other demonstrations than the pool."""
+        manifest, task = self._version.manifest, pool.task
+        if task.name not in manifest.partitions:
+            names = listed(sorted(manifest.partitions), len(manifest.partitions))
+            raise ConfigError(f"{self._path}: has no task {task.name!r}; it has {names}")
+        if manifest.partitions[task.name].task != task:
+            raise ConfigError(f"{self._path}: formats task {task.name!r} by another task.toml; run: udr index build")
+        with closing(self._version.demonstrations()) as table:
+            own = rows_digest(table.every(task.name))
+        if own != rows_digest(sorted(pool.rows, key=lambda row: row.id)):
+            message = "task %s: %s has %d demonstrations that are not those of the pool, which has %d"
+            _LOG.warning(message, task.name, self._path, manifest.partitions[task.name].count, len(pool))
+        return manifest
+
+    def opened(self, pool: Pool) -> AbstractContextManager[Retriever]:
+        """See ``Source``."""
+        return Retriever.of_version(self._version, encoder=self._encoder, verify=False)
+
+
+class _Words:
+    """In place of an encoder where only words are compared: its vectors have no dimension."""
+
+    name, fingerprint, dimension = "none", "", 0
+    metric: ClassVar[Metric] = "cosine"
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return np.zeros((len(texts), 0), np.float32)
+
+    encode_demonstrations = encode_queries
