@@ -108,7 +108,7 @@ def train(
             print_text(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")
         return
 
-    from udr_training.evaluation import FOLDER, TaskResult, prove
+    from udr_training.evaluation import FOLDER, TaskResult, prove, verdict
     from udr_training.evaluation.report import points, table
     from udr_training.run import Run
     from udr_training.trainer import write_card
@@ -123,6 +123,7 @@ def train(
         trained = run.finish()
         evaluation = prove(out, collection, resolved, test_rows, show) if test_rows else None
         if evaluation is not None:
-            write_card(trained, collection, resolved, table(evaluation))
-            typer.echo(f"{table(evaluation)}\nudr: the report is {out / FOLDER / 'report.html'}", err=True)
+            results = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
+            write_card(trained, collection, resolved, results)
+            typer.echo(f"udr: the report is {out / FOLDER / 'report.html'}\n\n{results}", err=True)
     print_text(str(trained))

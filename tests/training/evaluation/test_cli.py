@@ -62,4 +62,5 @@ def test_nothing_is_written_without_an_output(
     status, out, _ = udr(*command, "--baseline", "random", "--oracle-candidates", 2)
     lines = out.splitlines()
     assert status == 0 and lines[0].split() == ["task", "random", "oracle"]
-    assert lines[-1].startswith("gain over random") and list(tmp_path.iterdir()) == []
+    assert lines[-3].startswith("gain over random") and list(tmp_path.iterdir()) == []
+    assert lines[-1].startswith("With random: ")

@@ -1,15 +1,18 @@
+from .answers import Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, predict as predict
 from .after_training import FOLDER as FOLDER, prove as prove
-from .bootstrap import Estimate as Estimate, RESAMPLES as RESAMPLES, draws as draws, estimate as estimate, mean as mean
 from .config import EvaluationConfig as EvaluationConfig
 from .evaluate import evaluate as evaluate, task_estimate as task_estimate
+from .intervals import (
+    Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
+    mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,
+)
 from .metrics import (
     exact_match as exact_match, final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,
 )
-from .predict import predict as predict
-from .predictions import Answer as Answer, AnswerStore as AnswerStore, Cell as Cell
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
 from .retrievers import (
     BM25 as BM25, ComparedRetriever as ComparedRetriever, ORACLE as ORACLE, Oracle as Oracle, RANDOM as RANDOM,
     RetrieverName as RetrieverName, Shown as Shown, model_of as model_of, open_retriever as open_retriever,
     parse_name as parse_name, run_of as run_of, short_names as short_names,
 )
+from .verdict import Outcome as Outcome, Verdict as Verdict, judge_gain as judge_gain, verdict as verdict

@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Test rows per task, sampled by seed.", min=1)] = None,
     pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed.", min=1)] = None,
-    seed: Annotated[int, typer.Option(help="The seed of samples, random demonstrations and the bootstrap.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of samples and random demonstrations.", min=0)] = 0,
     oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle scores per row.")] = 12,
     oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each candidate.")] = 0,
     device: Annotated[str, typer.Option(help="The language model's device.")] = "cpu",
@@ -42,7 +42,7 @@ def evaluate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
-    """Compare retrievers by how well a language model answers with their demonstrations (task metric, 0 to 100)."""
+    """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import open_collection
     from udr_training.evaluation.config import EvaluationConfig
 
@@ -60,8 +60,9 @@ def evaluate(
 
     # Imported late: the checks above are immediate, these imports take seconds.
     from udr_training.evaluation.evaluate import evaluate
-    from udr_training.evaluation.report import points, table, with_shots, write_report
+    from udr_training.evaluation.report import points, report_json, table, with_shots, write_report
     from udr_training.evaluation.results import TaskResult
+    from udr_training.evaluation.verdict import verdict
     from udr_training.feedback.local import CausalLM
 
     quiet()
@@ -78,11 +79,12 @@ def evaluate(
             write_report(output, evaluation, collection)
     if output is not None:
         typer.echo(f"udr: the report is {output / 'report.html'}", err=True)
+    text = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
     if as_json:
-        typer.echo(table(evaluation), err=True)
-        print_json(evaluation.to_json())
+        typer.echo(text, err=True)
+        print_json(report_json(evaluation))
     else:
-        print_text(table(evaluation))
+        print_text(text)
 
 
 def _numbers(listed: str) -> tuple[int, ...]:

@@ -11,13 +11,12 @@ import numpy as np
 from udr import __version__
 from udr.data import Collection, Kind, Pool, Task, TaskFolder, formatting, pool_digest, rows_digest, sample
 from udr.types import Json, Row
-from udr_training.evaluation.bootstrap import RESAMPLES, Estimate, estimate
+from udr_training.evaluation.answers import NO_RETRIEVER, Answer, AnsweringLM, AnswerStore, Cell, claim, predict
 from udr_training.evaluation.config import EvaluationConfig
+from udr_training.evaluation.intervals import RESAMPLES, Estimate, estimate
 from udr_training.evaluation.metrics import judge
-from udr_training.evaluation.predict import AnsweringLM, predict
-from udr_training.evaluation.predictions import NO_RETRIEVER, Answer, AnswerStore, Cell, claim
 from udr_training.evaluation.results import Evaluation, TaskResult
-from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever
+from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever, run_of
 from udr_training.feedback import OnProgress
 
 _LOG = logging.getLogger(__name__)
@@ -101,7 +100,8 @@ def evaluate(
         "retrievers": {retriever.name: retriever.identity for retriever in retrievers},
         "tasks": {test.pool.task.name: {"pool": len(test.pool), "test_rows": len(test.queries)} for test in tests},
     }
-    return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts)
+    runs = tuple(name for name in config.retrievers if run_of(name) is not None)
+    return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts, runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class _Answers:
 
 
 def task_estimate(task: Task, queries: Sequence[Row], predictions: Sequence[str], seed: int) -> Estimate:
-    """Return the value by the task's metric of the answers to its test rows, with a bootstrap by seed."""
+    """Return the value by the task's metric of the answers to its test rows, with resamples by seed."""
     judged = judge(task.metric)
     sources = [formatting.input_words(task, row.input, row.choices) for row in queries]
     golds = [row.references or (row.target,) for row in queries]

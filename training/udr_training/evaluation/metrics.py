@@ -25,18 +25,24 @@ class Judge:
     Attributes:
         statistics: of one answer, from (prediction, references, input text).
         value: from the sum of many answers' statistics.
+        is_mean: whether the value is the mean of the answers' own, which are their first statistic, 0 to 1.
     """
 
     statistics: Callable[[str, Sequence[str], str], Statistics]
     value: Callable[[Statistics], float]
+    is_mean: bool
 
 
 def judge(metric: Metric) -> Judge:
     """Return the functions of a metric; its values range from 0 to 100, higher is better."""
     if metric is Metric.BLEU:
-        return Judge(_bleu_statistics, _bleu_value)
+        return Judge(_bleu_statistics, _bleu_value, is_mean=False)
     value_of = _ANSWER_VALUES[metric]
-    return Judge(lambda *answer: np.array([value_of(*answer), 1.0]), lambda sums: 100 * float(sums[0] / sums[1]))
+
+    def value(sums: Statistics) -> float:
+        return 100 * float(sums[0] / sums[1])
+
+    return Judge(lambda *answer: np.array([value_of(*answer), 1.0]), value, is_mean=True)
 
 
 def exact_match(prediction: str, references: Sequence[str], _: str = "") -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from udr.types import Json
-from udr_training.evaluation.bootstrap import Estimate, mean
+from udr_training.evaluation.intervals import Estimate, mean
 from udr_training.evaluation.retrievers import ORACLE
 
 
@@ -31,6 +31,7 @@ class Evaluation:
         baseline: the full name of the retriever that gains are relative to.
         results: task by task.
         config: what was run.
+        runs: the full names of those that are run directories, or models in one.
     """
 
     labels: Mapping[str, str]
@@ -38,6 +39,7 @@ class Evaluation:
     baseline: str
     results: tuple[TaskResult, ...]
     config: Mapping[str, Json]
+    runs: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -75,14 +77,32 @@ class Evaluation:
         """Return a retriever's mean over some tasks, or over all; each counts the same."""
         return mean([self.result(task, retriever, shots).estimate for task in tasks or self.tasks])
 
-    def gain(self, retriever: str, shots: int, tasks: Sequence[str] | None = None) -> Estimate:
-        """Return that mean minus the baseline's, on the same resamples."""
-        return self.value(retriever, shots, tasks) - self.value(self.baseline, shots, tasks)
+    def gain(self, retriever: str, shots: int, tasks: Sequence[str] | None = None, over: str | None = None) -> Estimate:
+        """Return that mean minus the baseline's, or another retriever's, paired by test row."""
+        if not shots:
+            # Without demonstrations, the answers are the same ones.
+            return Estimate.exact(0.0)
+        return self.value(retriever, shots, tasks) - self.value(over or self.baseline, shots, tasks)
 
-    def best(self, shots: int) -> str:
-        """Return the retriever with the highest mean, except the oracle and, if there are others, the baseline."""
-        candidates = [name for name in self.others if name != ORACLE] or [self.baseline]
-        return max(candidates, key=lambda name: self.value(name, shots).value)
+    @property
+    def subject(self) -> str:
+        """The retriever that the evaluation is about: the best run.
+
+        Without a run it is the best retriever other than the oracle and, if there are others, the baseline.
+        """
+        candidates = self.runs or [name for name in self.others if name != ORACLE] or [self.baseline]
+        return max(candidates, key=lambda name: self.value(name, self.main_shots).value)
+
+    @property
+    def rival(self) -> str | None:
+        """The retriever that the subject has to beat: the best untrained one if the subject is a run.
+
+        Otherwise it is the baseline; None if there is nothing to compare with.
+        """
+        untrained = [name for name in self.labels if name not in (*self.runs, ORACLE)]
+        if self.subject in self.runs and untrained:
+            return max(untrained, key=lambda name: self.value(name, self.main_shots).value)
+        return self.baseline if self.baseline != self.subject else None
 
     def to_json(self) -> dict[str, Json]:
         """Return means, values and gains, rounded to 2 decimals, and what was run."""
@@ -127,4 +147,5 @@ class Evaluation:
 
 def _rounded(name: str, estimate: Estimate) -> dict[str, Json]:
     low, high = estimate.interval
-    return {name: round(estimate.value, 2), "low": round(low, 2), "high": round(high, 2)}
+    ends: dict[str, Json] = {"low": round(low, 2), "high": round(high, 2), "interval": estimate.method}
+    return {name: round(estimate.value, 2), **ends}

@@ -26,6 +26,7 @@ def invented(
     shots: Sequence[int] = (0, 1, 4),
     baseline: str = BM25,
     seed: int = 0,
+    runs: Sequence[str] = NAMES[3:5],
 ) -> Evaluation:
     generator = np.random.default_rng(seed)
     results = []
@@ -38,7 +39,7 @@ def invented(
                     value = float(np.clip(level + gain, 0, 100))
                     own = generator.normal(0, 2, RESAMPLES) if number else 0.0
                     samples = np.clip(value + common + own, 0, 100)
-                    estimate = Estimate(value, samples)
+                    estimate = Estimate.of_samples(value, samples)
                     results.append(TaskResult(task, family, "accuracy", name, number, 250, estimate))
     config: dict[str, Json] = {
         "udr": "0.1.0",
@@ -53,7 +54,8 @@ def invented(
         "oracle_context": 0,
         "task_folder": "/data/tasks",
     }
-    return Evaluation(short_names(retrievers), tuple(shots), baseline, tuple(results), config)
+    compared = tuple(name for name in runs if name in retrievers)
+    return Evaluation(short_names(retrievers), tuple(shots), baseline, tuple(results), config, compared)
 
 
 def invented_history(run: str = "my-first-run", seed: int = 0) -> History:

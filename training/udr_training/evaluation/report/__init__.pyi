@@ -8,11 +8,13 @@ from .embedding_map import (
 )
 from .format import (
     counted as counted, facts as facts, interval as interval, is_clear as is_clear, points as points, signed as signed,
-    summary as summary, with_shots as with_shots,
+    summary as summary, title as title, with_shots as with_shots,
 )
 from .metrics_log import (
     History as History, Iteration as Iteration, histories as histories, read_iterations as read_iterations,
 )
 from .page import page as page
 from .svg import Axis as Axis, Look as Look, breakable as breakable, element as element
-from .write import markdown as markdown, table as table, write_report as write_report
+from .write import (
+    markdown as markdown, report_json as report_json, table as table, write_report as write_report,
+)

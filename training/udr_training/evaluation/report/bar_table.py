@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from udr_training.evaluation.bootstrap import Estimate
+from udr_training.evaluation.intervals import Estimate
 from udr_training.evaluation.report.format import interval, is_clear, points, signed
 from udr_training.evaluation.report.svg import Axis, breakable, element, number
 

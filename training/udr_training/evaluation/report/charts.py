@@ -47,7 +47,7 @@ class Figure:
     note: str = ""
 
 
-def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str) -> Markup:
+def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str, *, y_end: float | None = None) -> Markup:
     """Return lines over an axis of whole numbers, with gridlines, the axes' titles and the intervals.
 
     Args:
@@ -55,10 +55,11 @@ def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str) ->
         x_title: the x axis's title.
         y_title: the y axis's title.
         title: the chart's title, for screen readers.
+        y_end: where the y axis ends, if no value can exceed it; a power of ten.
     """
     x_axis = Axis.over([x for line in lines for x, _ in line.points], whole=True)
     heights = [y for line in lines for _, y in line.points]
-    y_axis = Axis.over([*heights, *(end for line in lines for ends in line.intervals for end in ends)])
+    y_axis = Axis.over([*heights, *(end for line in lines for ends in line.intervals for end in ends)], end=y_end)
     content = _grid(x_axis, y_axis, x_title, y_title)
     for index, line in enumerate(lines):
         offset = _OFFSET * (index - (len(lines) - 1) / 2) if line.intervals else 0.0
@@ -69,10 +70,17 @@ def line_chart(lines: Sequence[Line], x_title: str, y_title: str, title: str) ->
 
 
 def line_figure(
-    title: str, lines: Sequence[Line], x_title: str, y_title: str, *, heading: bool = True, note: str = ""
+    title: str,
+    lines: Sequence[Line],
+    x_title: str,
+    y_title: str,
+    *,
+    heading: bool = True,
+    note: str = "",
+    y_end: float | None = None,
 ) -> Figure:
     """Return a line chart with its legend and note, and with its title as heading unless the page has one."""
-    chart = line_chart(lines, x_title, y_title, title)
+    chart = line_chart(lines, x_title, y_title, title, y_end=y_end)
     looks = {line.label: line.look for line in lines if line.look is not None}
     return Figure(title if heading else "", chart, legend(looks), note)
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import cast
 
-from udr_training.evaluation.bootstrap import Estimate
+from udr_training.evaluation.intervals import EXPLANATION, Estimate
 from udr_training.evaluation.results import Evaluation
 from udr_training.evaluation.retrievers import ORACLE
+from udr_training.evaluation.verdict import verdict
 
 
 def points(value: float) -> str:
@@ -42,27 +43,17 @@ def is_clear(gain: Estimate) -> bool:
     return low > 0 or high < 0
 
 
+def title(evaluation: Evaluation) -> str:
+    """Return the report's title."""
+    return "Does training pay?" if evaluation.runs else "Retriever evaluation"
+
+
 def summary(evaluation: Evaluation) -> str:
-    """Return the result in a few sentences: the best retriever, its gain, and how certain that is."""
+    """Return the result in a few sentences: the verdict, how it was measured, and the headroom."""
     shots = evaluation.main_shots
-    best = evaluation.best(shots)
-    value = evaluation.value(best, shots)
-    tasks = evaluation.tasks
-    scope = f"on {tasks[0]}" if len(tasks) == 1 else f"on average over {len(tasks)} tasks"
-    start = (
-        f"With {with_shots(shots)} per prompt, {evaluation.labels[best]} reaches {points(value.value)} points {scope}"
-    )
-    if best == evaluation.baseline:
-        low, high = map(points, value.interval)
-        sentences = [f"{start} (95 % interval {low} to {high})."]
-    else:
-        gain = evaluation.gain(best, shots)
-        amount, direction = points(abs(gain.value)), "less" if gain.value < 0 else "more"
-        low, high = map(signed, gain.interval)
-        base = evaluation.labels[evaluation.baseline]
-        sentences = [f"{start}, {amount} {direction} than {base} (95 % interval of the difference {low} to {high})."]
-        if not is_clear(gain):
-            sentences.append("That interval includes 0: the difference may be chance.")
+    sentences = [verdict(evaluation).sentence]
+    if shots:
+        sentences.append(f"Measured with {with_shots(shots)} per prompt.")
     if ORACLE in evaluation.labels and shots:
         headroom = points(evaluation.value(ORACLE, shots).value)
         sentences.append(
@@ -99,7 +90,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ),
         ("pools", f"at most {config['pool']} rows each" if config["pool"] else "whole"),
         ("demonstrations per prompt", ", ".join(map(str, evaluation.shots))),
-        ("seed", f"{config['seed']}, for samples, random demonstrations and the bootstrap"),
-        ("intervals", f"95 %, {config['resamples']} resamples of the test rows, the same rows for every retriever"),
+        ("seed", f"{config['seed']}, for samples and random demonstrations"),
+        ("intervals", EXPLANATION),
         ("udr", str(config["udr"])),
     ]

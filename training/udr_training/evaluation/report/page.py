@@ -10,13 +10,14 @@ from markupsafe import Markup
 
 from udr_training.evaluation.report.charts import label_looks, legend
 from udr_training.evaluation.report.embedding_map import LabelMap
-from udr_training.evaluation.report.format import counted, facts, interval, points, signed, summary, with_shots
+from udr_training.evaluation.report.format import counted, facts, interval, points, signed, summary, title, with_shots
 from udr_training.evaluation.report.metrics_log import History
 from udr_training.evaluation.report.page_results import bars, compared, gains, groups, means_axis, row, shots_figure
 from udr_training.evaluation.report.page_training import curves, map_figure, runs_figure
 from udr_training.evaluation.report.svg import breakable
 from udr_training.evaluation.results import Evaluation
 from udr_training.evaluation.retrievers import ORACLE
+from udr_training.evaluation.verdict import verdict
 
 _FOLDER = Path(__file__).parent
 
@@ -35,7 +36,9 @@ def page(evaluation: Evaluation, histories: Sequence[History], label_map: LabelM
     return environment.get_template("page.html.jinja").render(
         evaluation=evaluation,
         style=Markup((_FOLDER / "page.css").read_text("utf-8")),
+        title=title(evaluation),
         summary=summary(evaluation),
+        outcome=verdict(evaluation).outcome,
         tiles=_tiles(evaluation),
         facts=facts(evaluation),
         has_oracle=ORACLE in evaluation.labels,
@@ -57,16 +60,16 @@ def page(evaluation: Evaluation, histories: Sequence[History], label_map: LabelM
 def _tiles(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """Yield the main numbers, each with its text."""
     shots, labels = evaluation.main_shots, evaluation.labels
-    best = evaluation.best(shots)
-    value = evaluation.value(best, shots)
-    tiles = [(points(value.value), f"points with {labels[best]}, {interval(value)}, {with_shots(shots)} per prompt")]
-    if best != evaluation.baseline:
-        gain = evaluation.gain(best, shots)
-        text = f"points over {labels[evaluation.baseline]}, 95 % interval {interval(gain, gain=True)}"
+    subject, rival = evaluation.subject, evaluation.rival
+    value, name = evaluation.value(subject, shots), labels[subject]
+    tiles = [(points(value.value), f"points with {name}, {interval(value)}, {with_shots(shots)} per prompt")]
+    if rival is not None:
+        gain = evaluation.gain(subject, shots, over=rival)
+        text = f"points over {labels[rival]}, 95 % interval {interval(gain, gain=True)}"
         tiles.append((signed(gain.value), text))
-    if ORACLE in labels and best != ORACLE and shots:
-        room = evaluation.value(ORACLE, shots) - value
-        tiles.append((signed(room.value), f"points from {labels[best]} to the oracle, {interval(room, gain=True)}"))
+    if ORACLE in labels and subject != ORACLE and shots:
+        room = evaluation.gain(ORACLE, shots, over=subject)
+        tiles.append((signed(room.value), f"points from {name} to the oracle, {interval(room, gain=True)}"))
     families, tasks = counted(len(evaluation.families), "family"), counted(len(evaluation.tasks), "task")
     tiles.append((f"{evaluation.num_rows:,}", f"test rows of {tasks} in {families}"))
     for number, text in tiles:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from udr_training.evaluation.bootstrap import Estimate
+from udr_training.evaluation.intervals import Estimate
 from udr_training.evaluation.report.bar_table import bar_row, bar_table, gain_row
 from udr_training.evaluation.report.charts import Figure, Line, line_figure
 from udr_training.evaluation.report.format import counted, interval, points
@@ -41,11 +41,12 @@ def bars(evaluation: Evaluation, axis: Axis, shots: int, tasks: Sequence[str]) -
 
 
 def _looks(evaluation: Evaluation) -> dict[str, Look]:
-    """Return the look of each retriever; baseline and oracle have their own colours."""
-    kinds = {evaluation.baseline: "base", ORACLE: "headroom"}
-    others = [name for name in evaluation.labels if name not in kinds]
-    kinds |= {name: Look.of(index).kind for index, name in enumerate(others)}
-    return {name: Look(kinds[name], index) for index, name in enumerate(evaluation.labels)}
+    """Return the look of each retriever: colours for runs, or for what has no baseline's grey if there is no run."""
+    coloured = evaluation.runs or [name for name in evaluation.others if name != ORACLE]
+    # The subject has the first colour.
+    ordered = sorted(coloured, key=lambda name: name != evaluation.subject)
+    kinds = {name: Look.of(index).kind for index, name in enumerate(ordered)} | {ORACLE: "headroom"}
+    return {name: Look(kinds.get(name, "base"), index) for index, name in enumerate(evaluation.labels)}
 
 
 def shots_figure(evaluation: Evaluation) -> Figure:
@@ -55,14 +56,15 @@ def shots_figure(evaluation: Evaluation) -> Figure:
         values = {shots: evaluation.value(name, shots) for shots in sorted(evaluation.shots)}
         heights = tuple((float(shots), value.value) for shots, value in values.items())
         lines.append(Line(evaluation.labels[name], heights, look, tuple(value.interval for value in values.values())))
-    titles = "demonstrations a prompt", "points, mean of all tasks"
+    titles = "demonstrations a prompt", f"points{', mean of all tasks' if len(evaluation.tasks) > 1 else ''}"
     return line_figure("Mean by demonstrations", lines, *titles, heading=False)
 
 
 def compared(evaluation: Evaluation, shots: int) -> list[str]:
-    """Return the retrievers that have gains, the best first."""
-    best = evaluation.best(shots)
-    return sorted(evaluation.others, key=lambda name: name != best)
+    """Return the retrievers that have gains: what the evaluation is about first, then the best."""
+    return sorted(
+        evaluation.others, key=lambda name: (name != evaluation.subject, -evaluation.value(name, shots).value)
+    )
 
 
 def gains(evaluation: Evaluation, shots: int, name: str) -> Markup:

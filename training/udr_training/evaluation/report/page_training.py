@@ -9,6 +9,9 @@ from udr_training.evaluation.report.svg import Look
 
 _Points = tuple[tuple[float, float], ...]
 
+_MOST = 1.0
+"""The NDCG of the same order."""
+
 
 def runs_figure(histories: Sequence[History]) -> Figure | None:
     """Return the NDCG of all runs by iteration; None if fewer than two have any."""
@@ -16,7 +19,8 @@ def runs_figure(histories: Sequence[History]) -> Figure | None:
     if len(runs) < 2:
         return None
     lines = _lines({history.run: _by_iteration(history, MEAN) for history in runs})
-    return line_figure("NDCG by iteration, all runs", lines, "trainings done", "NDCG, mean of all tasks")
+    title = _title(max((_tasks(history) for history in runs), key=len))
+    return line_figure("NDCG by iteration, all runs", lines, "trainings done", title, y_end=_MOST)
 
 
 def curves(history: History) -> Iterator[Figure]:
@@ -32,13 +36,25 @@ def curves(history: History) -> Iterator[Figure]:
         yield line_figure("Learning curve", _lines(losses), "step", "loss")
     if not means:
         return
-    yield line_figure("NDCG by step", _lines(means), "step", "NDCG, mean of all tasks")
+    tasks = _tasks(history)
+    yield line_figure("NDCG by step", _lines(means), "step", _title(tasks), y_end=_MOST)
+    if len(tasks) == 1:
+        lines, note = _lines({tasks[0]: _by_iteration(history, tasks[0])}), ""
+    else:
+        thin = [Line(task, _by_iteration(history, task), None) for task in tasks]
+        lines = [*thin, *_lines({"mean of all tasks": _by_iteration(history, MEAN)})]
+        note = "Each thin line is a task; point at it for its name."
+    yield line_figure("NDCG by iteration", lines, "trainings done", "NDCG", note=note, y_end=_MOST)
+
+
+def _tasks(history: History) -> list[str]:
+    """Return the tasks that a run validated."""
     validations = [values for iteration in history.iterations for values in iteration.ndcg.values()]
-    tasks = dict.fromkeys(task for values in validations for task in values if task != MEAN)
-    thin = [Line(task, _by_iteration(history, task), None) for task in tasks]
-    mean = _lines({"mean of all tasks": _by_iteration(history, MEAN)})
-    note = "Each thin line is a task; point at it for its name."
-    yield line_figure("NDCG by iteration", [*thin, *mean], "trainings done", "NDCG", note=note)
+    return list(dict.fromkeys(task for values in validations for task in values if task != MEAN))
+
+
+def _title(tasks: Sequence[str]) -> str:
+    return "NDCG, mean of all tasks" if len(tasks) > 1 else "NDCG"
 
 
 def _points(values: Mapping[int, float]) -> _Points:

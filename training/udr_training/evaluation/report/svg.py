@@ -46,14 +46,16 @@ class Axis:
     ticks: tuple[float, ...]
 
     @staticmethod
-    def over(values: Iterable[float], *, num_ticks: int = 5, whole: bool = False) -> "Axis":
+    def over(values: Iterable[float], *, num_ticks: int = 5, whole: bool = False, end: float | None = None) -> "Axis":
         """Return an axis over at least one value, with about ``num_ticks`` ticks, whole numbers if ``whole``.
 
-        Ticks are 1, 2 or 5 times a power of ten apart.
+        Ticks are 1, 2 or 5 times a power of ten apart. ``end``, a power of ten that no value exceeds, is the last one.
         """
-        covered = list(values)
+        covered = [*values, *([] if end is None else [end])]
         low, high = min(covered), max(covered)
-        if low == high:
+        if low == high == end:
+            low = end / 2
+        elif low == high:
             low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
         rough = (high - low) / num_ticks
         power = 10.0 ** math.floor(math.log10(rough))

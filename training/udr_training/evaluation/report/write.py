@@ -6,30 +6,40 @@ from pathlib import Path
 
 from udr.data import Collection
 from udr.files import canonical_json, write_atomically
-from udr_training.evaluation.bootstrap import Estimate
+from udr.types import Json
+from udr_training.evaluation.intervals import Estimate
 from udr_training.evaluation.report.embedding_map import label_map
-from udr_training.evaluation.report.format import counted, facts, interval, points, signed, summary, with_shots
+from udr_training.evaluation.report.format import counted, facts, interval, points, signed, summary, title, with_shots
 from udr_training.evaluation.report.metrics_log import histories
 from udr_training.evaluation.report.page import page
 from udr_training.evaluation.results import Evaluation
+from udr_training.evaluation.verdict import verdict
 
 
 def write_report(folder: Path, evaluation: Evaluation, collection: Collection) -> None:
     """Write ``report.json``, ``report.md`` and ``report.html``, for which runs and encoders are loaded."""
-    write_atomically(folder / "report.json", canonical_json(evaluation.to_json(), indent=1) + b"\n")
+    write_atomically(folder / "report.json", canonical_json(report_json(evaluation), indent=1) + b"\n")
     write_atomically(folder / "report.md", markdown(evaluation).encode())
     html = page(evaluation, histories(evaluation.labels), label_map(evaluation, collection))
     write_atomically(folder / "report.html", html.encode())
 
 
+def report_json(evaluation: Evaluation) -> dict[str, Json]:
+    """Return the verdict, the results and what was run."""
+    return {"verdict": verdict(evaluation).to_json(), **evaluation.to_json()}
+
+
 def table(evaluation: Evaluation) -> str:
-    """Return the values as plain text: a row per task, a column per retriever, means and gains last."""
+    """Return the values as plain text: a row per task, a column per retriever, the means of several tasks, gains."""
     names, tables = list(evaluation.labels), []
+    several = len(evaluation.tasks) > 1
     for shots in evaluation.shots:
         rows = [["task", *evaluation.labels.values()]]
         for task in evaluation.tasks:
-            rows.append([task, *(points(evaluation.value(name, shots, [task]).value) for name in names)])
-        rows.append(["mean", *(_value(evaluation.value(name, shots)) for name in names)])
+            values = [evaluation.value(name, shots, [task]) for name in names]
+            rows.append([task, *(points(value.value) if several else _value(value) for value in values)])
+        if several:
+            rows.append(["mean", *(_value(evaluation.value(name, shots)) for name in names)])
         if evaluation.others:
             heading = f"gain over {evaluation.labels[evaluation.baseline]}"
             rows.append([heading, *_gains(evaluation, shots, evaluation.tasks)])
@@ -41,25 +51,26 @@ def table(evaluation: Evaluation) -> str:
 
 def markdown(evaluation: Evaluation) -> str:
     """Return the report as Markdown: values and gains over all tasks, by family and by task."""
-    parts = ["# Retriever evaluation", summary(evaluation)]
+    parts = [f"# {title(evaluation)}", summary(evaluation)]
     head = ["", *evaluation.labels.values()]
     for shots in evaluation.shots:
         parts.append(f"## With {with_shots(shots)}")
         values = [
-            [title, *(_value(evaluation.value(name, shots, tasks)) for name in evaluation.labels)]
-            for title, tasks in _groups(evaluation)
+            [group, *(_value(evaluation.value(name, shots, tasks)) for name in evaluation.labels)]
+            for group, tasks in _groups(evaluation)
         ]
         parts += ["### Points, with 95 % intervals", _piped([head, *values])]
         if evaluation.others:
-            gains = [[title, *_gains(evaluation, shots, tasks)] for title, tasks in _groups(evaluation)]
+            gains = [[group, *_gains(evaluation, shots, tasks)] for group, tasks in _groups(evaluation)]
             parts += [f"### Gains over {_plain(evaluation.labels[evaluation.baseline])}", _piped([head, *gains])]
-    run = "\n".join(f"- {title}: {_plain(text)}" for title, text in facts(evaluation))
+    run = "\n".join(f"- {name}: {_plain(text)}" for name, text in facts(evaluation))
     return "\n\n".join([*parts, "## What was run", run]) + "\n"
 
 
 def _groups(evaluation: Evaluation) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the rows of a table: all tasks, and each family before its tasks."""
-    yield f"mean of {counted(len(evaluation.tasks), 'task')}", evaluation.tasks
+    if len(evaluation.tasks) > 1:
+        yield f"mean of {counted(len(evaluation.tasks), 'task')}", evaluation.tasks
     for family, tasks in evaluation.families.items():
         if len(evaluation.families) > 1:
             yield f"family {family}", tasks

@@ -1,0 +1,100 @@
+"""The verdict: what it is about, what it says for known answers, and how often it is right about an oracle."""
+
+import numpy as np
+import pytest
+
+from udr_training.evaluation import Estimate, Evaluation, Outcome, TaskResult, Verdict, judge_gain, verdict
+
+
+def answers(right: int, count: int, first: int = 0) -> Estimate:
+    """Right answers to ``right`` of ``count`` rows, from the row ``first`` on."""
+    rows = np.zeros(count)
+    rows[first : first + right] = 100
+    return Estimate.of_rows(rows)
+
+
+def verdict_of(
+    values: dict[str, Estimate], runs: tuple[str, ...] = ("run",), metric: str = "accuracy", baseline: str | None = None
+) -> Verdict:
+    results = tuple(
+        TaskResult("tickets", "mail", metric, name, 4, len(value.rows if value.rows is not None else ()), value)
+        for name, value in values.items()
+    )
+    labels = {name: name for name in values}
+    return verdict(Evaluation(labels, (4,), baseline or next(iter(values)), results, {}, runs))
+
+
+def test_a_clear_gain_pays() -> None:
+    values = {"random": answers(60, 100), "bm25": answers(78, 100), "run": answers(88, 100), "oracle": answers(99, 100)}
+    assert verdict_of(values) == Verdict(
+        sentence="Training pays here: 88 of 100 right in place of 78 by bm25, the best untrained retriever "
+        "(+10, likely between +3.4 and +16.2).",
+        outcome=Outcome.PAYS,
+        retriever="run",
+        over="bm25",
+    )
+
+
+def test_a_loss_and_a_small_gain_do_not_pay() -> None:
+    loss = verdict_of({"bm25": answers(78, 100), "run": answers(66, 100)})
+    assert loss.outcome is Outcome.DOES_NOT_PAY
+    assert loss.sentence.startswith("Training does not pay here: 66 of 100 right in place of 78 by bm25")
+    small = verdict_of({"bm25": answers(7800, 10000), "run": answers(7810, 10000)}, baseline="run")
+    assert (small.outcome, small.rows_missing) == (Outcome.DOES_NOT_PAY, 0)
+    assert "78.1 of 100 right in place of 78 " in small.sentence and "(+0.1, likely between " in small.sentence
+
+
+def test_too_few_rows_name_how_many_more() -> None:
+    result = verdict_of({"bm25": answers(15, 20), "run": answers(17, 20, first=1)})
+    assert result.outcome is Outcome.TOO_FEW_ROWS and result.rows_missing > 20
+    assert result.sentence == (
+        "Too few test rows to tell whether training pays: 85 of 100 right in place of 75 by bm25, the best untrained "
+        "retriever (+10, likely between −12.4 and +30.6); about "
+        f"{result.rows_missing:,} more test rows are needed for a gain of this size."
+    )
+    equal = verdict_of({"bm25": answers(18, 20), "run": answers(18, 20)})
+    assert equal.outcome is Outcome.TOO_FEW_ROWS and "needed for a gain of 2 points." in equal.sentence
+
+
+def test_without_a_run_the_best_is_compared_with_the_baseline() -> None:
+    values = {"bm25": answers(60, 100), "minilm": answers(80, 100)}
+    assert verdict_of(values, ()).sentence.startswith("minilm is better than bm25 here: 80 of 100 right in place of ")
+    values = {"bm25": answers(80, 100), "minilm": answers(60, 100)}
+    assert verdict_of(values, ()).sentence.startswith("minilm is not better than bm25 here: 60 of 100 right")
+    alone = verdict_of({"bm25": answers(80, 100)}, ())
+    assert alone.sentence == "With bm25: 80 of 100 right, likely between 71.1 and 86.7." and alone.outcome is None
+    runs = verdict_of({"first": answers(80, 100), "second": answers(60, 100)}, ("first", "second"), baseline="second")
+    assert runs.sentence.startswith("first is better than second here")
+
+
+def test_other_metrics_count_points() -> None:
+    generator = np.random.default_rng(0)
+    rows = generator.uniform(20, 60, 200)
+    values = {"bm25": Estimate.of_rows(rows), "run": Estimate.of_rows(rows + generator.uniform(0, 20, 200))}
+    sentence = verdict_of(values, metric="rouge_l").sentence
+    assert sentence.startswith("Training pays here: ") and " points of 100 in place of " in sentence
+
+
+@pytest.mark.parametrize(
+    ("gain", "rows", "outcomes"),
+    [
+        (0.0, 60, {Outcome.TOO_FEW_ROWS, Outcome.DOES_NOT_PAY}),
+        (0.0, 8000, {Outcome.DOES_NOT_PAY}),
+        (8.0, 2000, {Outcome.PAYS}),
+        (-8.0, 2000, {Outcome.DOES_NOT_PAY}),
+        (6.0, 25, {Outcome.TOO_FEW_ROWS}),
+    ],
+)
+def test_an_oracle_with_a_known_gain_gets_the_right_verdict(gain: float, rows: int, outcomes: set[Outcome]) -> None:
+    generator = np.random.default_rng(rows)
+    seen = []
+    for _ in range(200):
+        both = generator.random(rows)
+        base, better = Estimate.of_rows(100.0 * (both < 0.7)), 0.7 + gain / 100
+        # They differ on one row of ten by chance, too.
+        flipped = generator.random(rows) < 0.1
+        other = Estimate.of_rows(100.0 * np.where(flipped, generator.random(rows) < better, both < better))
+        seen.append(judge_gain(other - base, rows)[0])
+    assert np.mean([outcome in outcomes for outcome in seen]) >= 0.85
+    # Chance alone rarely looks like a gain.
+    assert gain > 0 or np.mean([outcome is Outcome.PAYS for outcome in seen]) <= 0.05

@@ -1,0 +1,4 @@
+from .predict import AnsweringLM as AnsweringLM, predict as predict
+from .predictions import (
+    Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, NO_RETRIEVER as NO_RETRIEVER, claim as claim,
+)

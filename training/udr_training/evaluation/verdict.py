@@ -1,0 +1,112 @@
+"""The verdict of an evaluation: one sentence that says whether training pays, or which retriever is better."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from udr.data import Metric
+from udr.types import Json
+from udr_training.evaluation.intervals import Estimate, rows_missing
+from udr_training.evaluation.results import Evaluation
+
+LEAST_GAIN = 2.0
+"""The smallest gain that is taken to matter, in points: below it, training does not pay."""
+
+_RIGHT_OR_WRONG = {Metric.ACCURACY, Metric.EXACT_MATCH, Metric.FINAL_ANSWER}
+
+
+class Outcome(StrEnum):
+    """What the test rows say about a gain."""
+
+    PAYS = "pays"
+    DOES_NOT_PAY = "does not pay"
+    TOO_FEW_ROWS = "too few test rows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The result of an evaluation in one sentence.
+
+    Attributes:
+        sentence: for people.
+        outcome: None if there is nothing to compare with.
+        retriever: the full name of the retriever that it is about.
+        over: the one that it is compared with; None without one.
+        rows_missing: test rows, over all tasks, that are still needed; 0 unless there are too few.
+    """
+
+    sentence: str
+    outcome: Outcome | None
+    retriever: str
+    over: str | None = None
+    rows_missing: int = 0
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the verdict as JSON."""
+        return asdict(self)
+
+
+def judge_gain(gain: Estimate, num_rows: int) -> tuple[Outcome, int]:
+    """Return what test rows say about a gain, and how many more are needed if they are too few.
+
+    It does not pay if its interval excludes gains of ``LEAST_GAIN``. It pays if the interval lies above 0. Without
+    either, it does not pay if there are rows enough to see a gain of ``LEAST_GAIN``. Otherwise there are too few rows
+    for a gain of the size that was measured, or of ``LEAST_GAIN`` if that is larger.
+
+    Args:
+        gain: in points.
+        num_rows: the test rows of all tasks.
+    """
+    low, high = gain.interval
+    if high < LEAST_GAIN:
+        return Outcome.DOES_NOT_PAY, 0
+    if low > 0:
+        return Outcome.PAYS, 0
+    missing = rows_missing(max(gain.value, LEAST_GAIN), gain.error, num_rows)
+    return (Outcome.TOO_FEW_ROWS, missing) if missing else (Outcome.DOES_NOT_PAY, 0)
+
+
+def verdict(evaluation: Evaluation) -> Verdict:
+    """Return the verdict with the largest number of demonstrations, on average over the tasks."""
+    shots, subject, rival = evaluation.main_shots, evaluation.subject, evaluation.rival
+    unit, label = _unit(evaluation), evaluation.labels[subject]
+    value = evaluation.value(subject, shots)
+    if rival is None or not shots:
+        low, high = map(_short, value.interval)
+        shown = label if shots else "no demonstration"
+        sentence = f"With {shown}: {_short(value.value)} {unit.rstrip(',')}, likely between {low} and {high}."
+        return Verdict(sentence=sentence, outcome=None, retriever=subject)
+    gain = evaluation.gain(subject, shots, over=rival)
+    outcome, missing = judge_gain(gain, evaluation.num_rows)
+    trained = subject in evaluation.runs and rival not in evaluation.runs
+    name = evaluation.labels[rival]
+    by = f"{name}, the best untrained retriever" if trained else name
+    numbers = (
+        f"{_short(value.value)} {unit} in place of {_short(evaluation.value(rival, shots).value)} by {by} "
+        f"({_signed(gain.value)}, likely between {_signed(gain.interval[0])} and {_signed(gain.interval[1])})"
+    )
+    if outcome is Outcome.TOO_FEW_ROWS:
+        what = "training pays" if trained else f"{label} is better than {name}"
+        size = "of this size" if gain.value >= LEAST_GAIN else f"of {_short(LEAST_GAIN)} points"
+        rows = f"about {missing:,} more test {'row is' if missing == 1 else 'rows are'} needed for a gain {size}"
+        sentence = f"Too few test rows to tell whether {what}: {numbers}; {rows}."
+    elif trained:
+        sentence = f"Training {outcome} here: {numbers}."
+    else:
+        sentence = f"{label} is {'' if outcome is Outcome.PAYS else 'not '}better than {name} here: {numbers}."
+    return Verdict(sentence=sentence, outcome=outcome, retriever=subject, over=rival, rows_missing=missing)
+
+
+def _unit(evaluation: Evaluation) -> str:
+    """Return what the values count: right answers, or points if a task's metric is another."""
+    right = {result.metric for result in evaluation.results} <= {metric.value for metric in _RIGHT_OR_WRONG}
+    average = f", on average over {len(evaluation.tasks)} tasks," if len(evaluation.tasks) > 1 else ""
+    return ("of 100 right" if right else "points of 100") + average
+
+
+def _short(value: float) -> str:
+    """Return a number with one decimal, or none if that is 0."""
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0").replace("-", "−")
+
+
+def _signed(value: float) -> str:
+    return f"+{_short(value)}" if round(value, 1) > 0 else _short(value)
