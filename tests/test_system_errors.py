@@ -40,7 +40,7 @@ FILE, FOLDER, NOTHING = "a-file", "a-folder", "nothing"
         (["tasks", "check", FILE], "a-file: is a file, not a folder of tasks; make a task of it with: udr init"),
         (
             ["tasks", "stats", EXAMPLES, "--tokenizer", NOTHING],
-            "'nothing' is not a path on this machine, and",
+            "'nothing': no such file or folder, and",
         ),
         (["train", EXAMPLES, "--out", FILE], "cannot create the run directory: "),
         (["train", EXAMPLES, "--out", "x", "--config", FOLDER], "a-folder: Is a directory; a file is needed here"),

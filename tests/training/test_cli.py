@@ -15,8 +15,8 @@ from udr.models import hub
     [
         (["--tasks", "nope"], 1, "unknown task 'nope'; the tasks are colours, reverse, reviews"),
         (["--preset", "huge"], 2, "preset must be one of cpu, default, paper; found 'huge'"),
-        (["--epochs", "0"], 2, "train.epochs must be at least 1, found 0"),
-        (["--candidates", "3"], 2, "train.list_length (6) must not exceed candidates.num_candidates (3)"),
+        (["--epochs", "0"], 2, "--epochs (train.epochs) must be at least 1, found 0"),
+        (["--candidates", "3"], 2, "--set train.list_length must not exceed --candidates"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
         (["--pool", "5"], 2, "has 5 rows, 4 without a query and its copies; a step needs 6 candidates"),
         (["--tasks", ","], 2, "found ','"),

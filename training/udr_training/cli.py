@@ -3,13 +3,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import names_of, print_text
+from udr.cli import names_of, naming_flags, print_text
 from udr.errors import naming
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
+
+if TYPE_CHECKING:
+    from udr.data import Collection
+    from udr_training.config import RunConfig
 
 
 def train(
@@ -67,9 +71,10 @@ def train(
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     from udr.data import open_collection
-    from udr_training.config import load_config, settings_of
+    from udr_training.config import load_config, setting_flags, settings_of
+    from udr_training.feedback import check_run
 
-    overrides = {
+    overrides: dict[str, object] = {
         "tasks": names_of(tasks),
         "seed": seed,
         "feedback.lm": lm,
@@ -91,11 +96,15 @@ def train(
         "train.towers": towers,
         "train.label_aware": label_aware,
         "train.extrapolate": extrapolate,
-        **settings_of(settings or []),
     }
-    requested = load_config(preset, overrides, config)
-    collection = open_collection(tasks_folder, requested.tasks or None)
-    resolved = replace(requested, tasks=tuple(collection.tasks))
+    with naming_flags(setting_flags()):
+        overrides |= settings_of(settings or [])
+        requested = load_config(preset, overrides, config)
+        collection = open_collection(tasks_folder, requested.tasks or None)
+        resolved = replace(requested, tasks=tuple(collection.tasks))
+        check_run(out, collection, resolved, feedback)
+    if test_rows:
+        _foretell(collection, resolved)
 
     # After the checks above, since these imports take seconds.
     quiet()
@@ -127,3 +136,25 @@ def train(
             write_card(trained, collection, resolved, results)
             typer.echo(f"udr: the report is {out / FOLDER / 'report.html'}\n\n{results}", err=True)
     print_text(str(trained))
+
+
+def _foretell(collection: "Collection", config: "RunConfig") -> None:
+    """Say before anything is computed which tasks the final evaluation will leave out, and why.
+
+    Raises:
+        MissingExtraError: a metric's package is not installed.
+    """
+    from udr_training.evaluation import check_metric, how_to_split, untested
+    from udr_training.feedback import is_remote
+
+    lacking = untested(collection)
+    for name in collection.tasks.keys() - set(lacking):
+        check_metric(collection.tasks[name].task.metric)
+    if is_remote(config.feedback.lm):
+        why = "a remote language model scores, and does not answer"
+    elif lacking:
+        which = "no task has" if len(lacking) == len(collection.tasks) else f"{', '.join(lacking)}: no"
+        why = f"{which} test rows; {how_to_split(collection, lacking)}"
+    else:
+        return
+    typer.echo(f"udr: whether training pays will not be measured: {why}", err=True)

@@ -14,7 +14,7 @@ import typer
 from udr import __version__
 from udr.cli.console import command_group, print_text
 from udr.cli.retrieve import prompt, retrieve
-from udr.errors import ConfigError, UdrError, VerificationError, reason, system_error
+from udr.errors import ConfigError, MissingExtraError, UdrError, VerificationError, reason, system_error
 
 GROUP = "udr.commands"
 """The entry-point group of commands: a Typer instance becomes a group of commands, a function one command."""
@@ -42,12 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit.code if isinstance(exit.code, int) else 0
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
+    except Exception as raised:
+        error = _missing_extra(raised, options) or raised
         if debug:
             traceback.print_exc()
         typer.echo(f"udr: error: {_one_line(error, debug)}", err=True)
         return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
     return 0
+
+
+def _missing_extra(error: BaseException, arguments: Sequence[str]) -> MissingExtraError | None:
+    """Return the extra of the command that was run, if the error is that another library is not installed."""
+    if not isinstance(error, ModuleNotFoundError) or isinstance(error, UdrError) or not error.name:
+        return None
+    library, command = error.name.partition(".")[0], next((item for item in arguments if not item.startswith("-")), "")
+    if library in _packages():
+        return None
+    package = next((_package(entry) for entry in _commands() if entry.name == command), "")
+    # Each package of commands has the extra of its name: udr_training has training.
+    return MissingExtraError(f"{library}, which udr {command} needs,", package.removeprefix("udr_") or "index")
 
 
 def _one_line(error: Exception, debug: bool) -> str:
@@ -108,12 +121,22 @@ def _commands() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
 
 
+def _package(entry: EntryPoint) -> str:
+    return entry.module.partition(".")[0]
+
+
+def _packages() -> set[str]:
+    return {"udr", *map(_package, _commands())}
+
+
 def _add(app: typer.Typer, entry: EntryPoint) -> None:
     """Add a command of another package; if it cannot be imported, add one that raises the reason."""
     try:
         command = entry.load()
     except ImportError as error:
-        failure = ConfigError(f"the command {entry.name!r} cannot be loaded from {entry.value}: {error}")
+        failure: UdrError = _missing_extra(error, [entry.name]) or ConfigError(
+            f"the command {entry.name!r} cannot be loaded from {entry.value}: {error}"
+        )
         failure.__cause__ = error
 
         def unavailable() -> None:
@@ -133,5 +156,5 @@ def _log_to_stderr() -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="udr: %(message)s", stream=sys.stderr)
-    for package in {"udr", *(entry.module.partition(".")[0] for entry in _commands())}:
+    for package in _packages():
         logging.getLogger(package).setLevel(logging.INFO)

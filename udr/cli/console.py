@@ -3,14 +3,16 @@
 import functools
 import inspect
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
 
 import typer
 
-from udr.errors import ConfigError, naming
+from udr.errors import ConfigError, UdrError, naming
 from udr.types import Json
 
 Fp16 = Annotated[bool, typer.Option("--fp16", help="On a GPU, keep flat partitions as float16, in half the memory.")]
@@ -51,6 +53,23 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+@contextmanager
+def naming_flags(flags: Mapping[str, str]) -> Iterator[None]:
+    """Name the command's flags in place of settings in the errors that the body raises.
+
+    Args:
+        flags: the text in place of each regular expression's first match.
+    """
+    try:
+        yield
+    except UdrError as error:
+        message = str(error)
+        for pattern, flag in flags.items():
+            message = re.sub(pattern, flag, message, count=1)
+        error.args = (message,)
+        raise
 
 
 def print_text(text: str) -> None:

@@ -7,15 +7,35 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option, echo
 
-from udr.cli.console import AllowHub, Fp16, expand_options, print_json, print_text
+from udr.cli.console import AllowHub, Fp16, expand_options, naming_flags, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
-from udr.retrieval import DEFAULT_K, Decision, Mode, Ranked, SelectionOptions
+from udr.retrieval import (
+    DEFAULT_K,
+    Decision,
+    Mode,
+    Ranked,
+    RetrievalOptions,
+    RetrievalRequest,
+    SelectionOptions,
+)
 from udr.types import Fields
 
 if TYPE_CHECKING:
     from udr.client import Client
     from udr.retrieval import Retriever
+
+_FLAGS = {
+    r"^the (budget|reserve) must": r"--\1 must",
+    r"^(k|exclude|candidates|mode|diversity|distinct|balance|explain|fill|scope)(?= )": r"--\1",
+    r"^(keep|max|min|label)_(\w+)": r"--\1-\2",
+    "^give exactly one of task, family and scope": "give exactly one of --task, --family and --scope",
+    r"^unknown (task|family)": r"--\1: unknown \1",
+    "^(task .* has no field .* to truncate)": r"--truncate: \1",
+    "^(field .* of task|task .* has |a query over )": r"--input: \1",
+    "give each field by name$": "give each as --input FIELD=VALUE",
+}
+"""The options that set what errors of requests name."""
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 
@@ -35,8 +55,8 @@ class Query:
         list[str] | None, Option("--input", help="A field of the query; can be repeated.", metavar="FIELD=VALUE")
     ] = None
     k: Annotated[
-        int, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
-    ] = DEFAULT_K
+        int | None, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
+    ] = None
     device: Annotated[str | None, Option(help="The device for the encoder and the search: cpu, cuda, ...")] = None
     allow_hub: AllowHub = False
 
@@ -48,6 +68,11 @@ class Query:
                 raise ConfigError(f"omit the index directory with --url; found {self.index!r}")
             # The text is then the first argument.
             object.__setattr__(self, "text", self.index or None)
+
+    @property
+    def count(self) -> int:
+        """The number of demonstrations."""
+        return DEFAULT_K if self.k is None else self.k
 
     def value(self) -> Fields | str:
         """Return the text, or the fields by name."""
@@ -67,16 +92,18 @@ class Query:
         return query
 
     @contextmanager
-    def source(self, *, fp16: bool = False) -> "Iterator[Client | Retriever]":
-        """Open the index, or connect to the service."""
+    def source(self, request: RetrievalRequest, *, fp16: bool = False) -> "Iterator[Client | Retriever]":
+        """Check a request and open the index, or connect to the service, which checks it."""
         if self.url is not None:
             from udr.client import Client
 
             with Client(self.url) as client:
                 yield client
         else:
-            from udr.retrieval import Retriever
+            from udr.retrieval import Retriever, check_request
 
+            # Before the encoder is loaded.
+            check_request(self.index, request)
             with Retriever.open(self.index, device=self.device, fp16=fp16, allow_hub=self.allow_hub) as retriever:
                 yield retriever
 
@@ -135,9 +162,10 @@ def retrieve(
     as_json: AsJson = False,
 ) -> None:
     """Print the best demonstrations for a query."""
-    input = query.value()
-    with query.source(fp16=fp16) as source:
-        retrieval = source.retrieve(task, input, query.k, family=family, scope=scope, **selection.options())
+    options: RetrievalOptions = {"family": family, "scope": scope, **selection.options()}
+    request = RetrievalRequest.of(task, query.value(), query.count, options)
+    with naming_flags(_FLAGS), query.source(request, fp16=fp16) as source:
+        retrieval = source.retrieve(task, request.input, query.count, **options)
     if as_json:
         print_json(retrieval.to_json())
         return
@@ -170,16 +198,20 @@ def prompt(
 
     input, selected = query.value(), selection.options()
     options = cast("BuildingOptions", asdict(building))
-    with query.source() as source:
-        if isinstance(source, Client) and tokenizer is None:
+    request = RetrievalRequest.of(task, input, query.count, selected)
+    # The tokenizer first, since it is loaded sooner than an encoder.
+    counting = None if tokenizer is None else load_tokenizer(tokenizer)
+    with naming_flags(_FLAGS), query.source(request) as source:
+        own = None if isinstance(source, Client) else source.tokenizer
+        if isinstance(source, Client) and counting is None:
             result = source.prompt(
-                task, input, k=query.k, budget=budget, reserve=reserve, format=format, **selected, **options
+                task, input, k=query.count, budget=budget, reserve=reserve, format=format, **selected, **options
             )
         else:
             tasks = source.tasks() if isinstance(source, Client) else source.tasks
-            counter = tokenizer if isinstance(source, Client) else tokenizer or source.tokenizer
-            retrieval = source.retrieve(task, input, query.k, **selected)
-            builder = PromptBuilder(load_tokenizer(str(counter)), budget, reserve, **options)
+            counter = counting or load_tokenizer(str(own))
+            builder = PromptBuilder(counter, budget, reserve, **options)
+            retrieval = source.retrieve(task, input, query.count, **selected)
             result = builder.build(tasks[task], input, retrieval, format)
     if as_json:
         print_json(result.to_json())

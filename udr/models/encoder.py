@@ -87,12 +87,10 @@ class SentenceEncoder:
             ModelError: there is no such model, or it is not an encoder.
             MissingExtraError: sentence-transformers is not installed.
         """
-        path = hub.locate(name)
+        path = hub.locate_encoder(name)
         with optional_import("sentence-transformers", "index"):
             import torch
             from sentence_transformers import SentenceTransformer
-        if not path.is_dir() or not ((path / "modules.json").is_file() or (path / "config.json").is_file()):
-            raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
         _check_wording(name, path)
         if not (path / "modules.json").is_file():
             _LOG.warning("model %s has no pooling settings (modules.json); the mean of its tokens is used", name)

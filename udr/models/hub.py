@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,9 +36,39 @@ def locate(name: str) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path.resolve()
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"model {name!r}: no such file or folder")
+    if not is_hub_name(name):
+        raise ModelError(f"model {name!r}: no such file or folder, and no name on the Hugging Face hub{_similar(path)}")
     return _on_hub(name)
+
+
+def locate_encoder(name: str) -> Path:
+    """Return the folder of an encoder; nothing is loaded.
+
+    Raises:
+        ModelError: there is no such model, or its folder holds no encoder.
+    """
+    path = locate(name)
+    if path.is_dir() and _is_encoder(path):
+        return path
+    if path.is_dir() and _is_encoder(path / "model"):
+        raise ModelError(f"model {name!r}: is the directory of a run; its encoder is {name.rstrip('/')}/model")
+    raise ModelError(f"model {name!r}: {path} is not an encoder; it needs a modules.json or a config.json")
+
+
+def _is_encoder(path: Path) -> bool:
+    return (path / "modules.json").is_file() or (path / "config.json").is_file()
+
+
+def _similar(path: Path) -> str:
+    """Return a hint at the folder or file that a mistyped path may mean; empty if there is none."""
+    try:
+        beside = sorted(item.name for item in path.parent.iterdir())
+    except OSError:
+        return ""
+    for name in get_close_matches(path.name, beside, n=1):
+        found = path.with_name(name)
+        return f"; did you mean {found / 'model' if _is_encoder(found / 'model') else found}?"
+    return ""
 
 
 def is_hub_name(name: str) -> bool:
@@ -109,5 +140,5 @@ def _on_hub(name: str) -> Path:
         return Path(snapshot_download(name, ignore_patterns=ignored))
     except Exception as error:
         # The client has many errors: unknown name, no access, no network, ...
-        problem = f"is not a path on this machine, and cannot be downloaded from the hub: {reason(error)}"
-        raise ModelError(f"model {name!r} {problem}") from error
+        problem = f"no such file or folder, and it cannot be downloaded from the Hugging Face hub: {reason(error)}"
+        raise ModelError(f"model {name!r}: {problem}{_similar(Path(name).expanduser())}") from error

@@ -144,8 +144,12 @@ def test_training_runs_feedback_is_exported(udr: Udr, trained_run: Path) -> None
     ("arguments", "status", "message"),
     [
         (["--tasks", "nope"], 1, "unknown task 'nope'; the tasks are colours, reverse, reviews"),
-        (["--dtype", "float8"], 2, "feedback.dtype must be one of float32, bfloat16, float16, found 'float8'"),
-        (["--candidates", "0"], 2, "candidates.num_candidates must be at least 1, found 0"),
+        (
+            ["--dtype", "float8"],
+            2,
+            "--dtype (feedback.dtype) must be one of float32, bfloat16, float16, found 'float8'",
+        ),
+        (["--candidates", "0"], 2, "--candidates (candidates.num_candidates) must be at least 1, found 0"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
         (["--device", "nowhere"], 2, "device 'nowhere' cannot be used"),
         (["--lm", "http://127.0.0.1:9/v1?model=x&characters=0"], 2, "characters= must be a number above 0"),

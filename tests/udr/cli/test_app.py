@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import NOTES, write_task
+from tests.tiny_models import save_encoder
 from tests.udr.models.test_tokenizer import save_word_tokenizer
 from udr import __version__
 from udr.cli import GROUP, main
 from udr.retrieval import Retriever
+from udr_index.build import BuildConfig, build
 
 
 @dataclass
@@ -106,7 +109,7 @@ INVALID: dict[str, tuple[int, list[str], str]] = {
     "k zero": (1, ["--task", "notes", "--k", "0", "x"], "k must be from 1 to 20"),
     "missing field": (1, ["--task", "reviews", "--input", "text=x"], "field 'thing' of task 'reviews' is"),
     "text that is not UTF-8": (1, ["--task", "notes", "\udcff"], "half a surrogate pair"),
-    "no scope": (1, ["x"], "give exactly one of task, family and scope; found none"),
+    "no scope": (1, ["x"], "give exactly one of --task, --family and --scope; found none"),
     "no query": (2, ["--task", "notes"], "give the query either as TEXT or as --input .*; found neither"),
     "two queries": (2, ["--task", "notes", "--input", "text=x", "x"], "found both"),
     "input without =": (2, ["--task", "notes", "--input", "text"], "must be FIELD=VALUE, found 'text'"),
@@ -183,13 +186,13 @@ def test_standard_streams_may_be_closed_or_full(real_index: Path, redirection: s
     ],
 )
 def test_interrupts_and_system_errors_have_their_exit_codes(
-    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str | None
+    run: Run, real_index: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str | None
 ) -> None:
     def fail(*arguments: Any, **settings: Any) -> None:
         raise error
 
     monkeypatch.setattr(Retriever, "open", fail)
-    code, out, err = run("retrieve", "x", "--task", "x", "x")
+    code, out, err = run("retrieve", real_index, "--task", "notes", "x")
     assert (code, out) == (status, "")
     assert line is None or (re.match(f"udr: error: {line}", err) and err.count("\n") == 1)
     if report := re.search("report is in ([^,]*)", err):
@@ -230,3 +233,12 @@ def test_it_runs_without_a_home_and_with_few_file_descriptors(real_index: Path) 
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)["demonstrations"]) == 2
+
+
+def test_by_default_a_small_pool_is_returned_whole(run: Run, tmp_path: Path) -> None:
+    rows: list[Any] = [{"id": f"n{n}", "input": {"text": f"day {n}"}, "target": "glad"} for n in range(3)]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    save_encoder(tmp_path / "model")
+    build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index", model=str(tmp_path / "model"), device="cpu"))
+    status, out, _ = run("retrieve", tmp_path / "index", "--task", "notes", "--json", "a day")
+    assert status == 0 and len(json.loads(out)["demonstrations"]) == 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from udr.errors import ModelError
-from udr.models import cache_folder, fingerprint, is_local, locate
+from udr.models import cache_folder, fingerprint, is_local, locate, locate_encoder
 
 
 def write(path: Path, content: str = "") -> Path:
@@ -50,13 +50,27 @@ def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
         ("package:no_such_model", "no installed package 'no_such_model'; run: pip install no-such-model"),
         *((f"package:{name}", f"no installed package '{name}'") for name in ("", "json.decoder", "string")),
         *((name, "no such file or folder") for name in ("./no/such/folder", "a/b/c")),
-        *((name, "not a path .* cannot be downloaded from the hub") for name in ("no-such-user/model", "not a name\0")),
+        ("no-such-user/model", "no such file or folder, and it cannot be downloaded from the Hugging Face hub: "),
+        ("not a name\0", "no such file or folder, and no name on the Hugging Face hub"),
     ],
 )
 def test_an_unknown_name_is_an_error_of_one_line(name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message) as caught:
         locate(name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_like_one_that_exists_is_suggested(tmp_path: Path) -> None:
+    write(tmp_path / "my-run" / "model" / "modules.json", "[]")
+    write(tmp_path / "weights.gguf", "")
+    for name, meant in (("my-rum", "my-run/model"), ("wieghts.gguf", "weights.gguf")):
+        with pytest.raises(ModelError, match=rf"did you mean {tmp_path}/{meant}\?"):
+            locate(f"{tmp_path}/{name}")
+    with pytest.raises(ModelError, match=rf"is the directory of a run; its encoder is {tmp_path}/my-run/model"):
+        locate_encoder(f"{tmp_path}/my-run/")
+    assert locate_encoder(f"{tmp_path}/my-run/model") == tmp_path / "my-run" / "model"
+    with pytest.raises(ModelError, match=r"is not an encoder; it needs a modules.json or a config.json"):
+        locate_encoder(str(tmp_path))
 
 
 def test_a_fingerprint_depends_on_the_files_that_define_the_model(tmp_path: Path) -> None:

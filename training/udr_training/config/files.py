@@ -1,9 +1,10 @@
 """Configurations as TOML: a preset, overridden by a file, overridden by options; and a run's own copy."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
-from importlib.resources import files
+from dataclasses import asdict, fields, is_dataclass, replace
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -30,8 +31,8 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
         ConfigError: a name is unknown, or a value is invalid.
     """
     if preset not in PRESETS:
-        raise ConfigError(f"preset must be one of {', '.join(PRESETS)}; found {preset!r}")
-    values = tomllib.loads(files("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
+        raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}; found {preset!r}")
+    values = tomllib.loads(resources("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
     if file is not None:
         try:
             values = _merged(values, read_toml(file))
@@ -68,6 +69,39 @@ def settings_of(lines: Sequence[str]) -> dict[str, object]:
         except tomllib.TOMLDecodeError:
             settings[name.strip()] = value.strip()
     return settings
+
+
+def setting_flags() -> dict[str, str]:
+    """Return the options that set what an error names, by regular expressions of the settings' dotted names."""
+    stages = {"candidates": CandidateConfig, "feedback": FeedbackConfig, "train": TrainConfig}
+    names = [f"{stage}.{field.name}" for stage, kind in stages.items() for field in fields(kind)]
+    options = {name: f"{_OPTIONS[name]} ({name})" if name in _OPTIONS else f"--set {name}" for name in names}
+    # Not in paths, values, and what is replaced already.
+    return {rf"(?<![\w./(]){re.escape(name)}\b(?![=)])": option for name, option in options.items()}
+
+
+_OPTIONS = {
+    "candidates.num_candidates": "--candidates",
+    "candidates.pool": "--pool",
+    "candidates.queries": "--queries",
+    "candidates.random_share": "--random-share",
+    "feedback.context": "--context",
+    "feedback.device": "--device",
+    "feedback.dtype": "--dtype",
+    "feedback.lm": "--lm",
+    "feedback.pack_tokens": "--pack-tokens",
+    "train.batch_size": "--batch-size",
+    "train.dtype": "--train-dtype",
+    "train.epochs": "--epochs",
+    "train.extrapolate": "--extrapolate",
+    "train.iterations": "--iterations",
+    "train.label_aware": "--label-aware",
+    "train.learning_rate": "--learning-rate",
+    "train.loss": "--loss",
+    "train.model": "--model",
+    "train.ranking_weight": "--ranking-weight",
+    "train.towers": "--towers",
+}
 
 
 def to_toml(config: ScoringConfig) -> str:

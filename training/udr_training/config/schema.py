@@ -185,8 +185,8 @@ class RunConfig(ScoringConfig):
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")
         if train.list_length > self.candidates.num_candidates:
             raise ConfigError(
-                f"train.list_length ({train.list_length}) must not exceed candidates.num_candidates "
-                f"({self.candidates.num_candidates}): a step sees some of the candidates"
+                f"train.list_length must not exceed candidates.num_candidates, found {train.list_length} and "
+                f"{self.candidates.num_candidates}: a step sees some of the candidates"
             )
 
 

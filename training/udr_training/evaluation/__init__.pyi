@@ -1,13 +1,17 @@
 from .answers import Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, predict as predict
 from .after_training import FOLDER as FOLDER, prove as prove
-from .config import EvaluationConfig as EvaluationConfig
+from .config import (
+    EvaluationConfig as EvaluationConfig, check_retrievers as check_retrievers, check_tasks as check_tasks,
+    how_to_split as how_to_split, untested as untested,
+)
 from .evaluate import evaluate as evaluate, task_estimate as task_estimate
 from .intervals import (
     Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
     mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,
 )
 from .metrics import (
-    exact_match as exact_match, final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,
+    check_metric as check_metric, exact_match as exact_match, final_answer as final_answer, judge as judge,
+    rouge_l as rouge_l, sari as sari,
 )
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
 from .retrievers import (

@@ -6,10 +6,18 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import names_of, print_json, print_text
+from udr.cli import names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
+
+_FLAGS = {
+    "^(shots|limit|pool|seed) must": r"--\1 must",
+    "^oracle_(candidates|context) must": r"--oracle-\1 must",
+    "^(the baseline '.*' is not)": r"--baseline: \1",
+    "^(the retriever '.*' is named twice|there are no retrievers)": r"--retrievers: \1",
+}
+"""The options that set what errors of the configuration name."""
 
 
 def evaluate(
@@ -44,19 +52,31 @@ def evaluate(
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import open_collection
-    from udr_training.evaluation.config import EvaluationConfig
+    from udr_training.config import DTYPES
+    from udr_training.evaluation.answers import check_claim
+    from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
+    from udr_training.feedback import check_lm
 
-    config = EvaluationConfig(
-        retrievers=tuple(names_of(retrievers) or ()),
-        shots=_numbers(shots),
-        baseline=baseline,
-        limit=limit,
-        pool=pool,
-        seed=seed,
-        oracle_candidates=oracle_candidates,
-        oracle_context=oracle_context,
-    )
+    with naming_flags(_FLAGS):
+        config = EvaluationConfig(
+            retrievers=tuple(names_of(retrievers) or ()),
+            shots=_numbers(shots),
+            baseline=baseline,
+            limit=limit,
+            pool=pool,
+            seed=seed,
+            oracle_candidates=oracle_candidates,
+            oracle_context=oracle_context,
+        )
+    if dtype not in DTYPES:
+        raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
     collection = open_collection(tasks_folder, names_of(tasks))
+    check_retrievers(config.retrievers)
+    with naming_flags({"^model ": "--lm: model "}):
+        check_lm(lm)
+    if output is not None:
+        check_claim(output, {"lm_dtype": dtype, "limit": limit, "pool": pool, "seed": seed})
+    check_tasks(collection, max(config.shots), pool=pool)
 
     # Imported late: the checks above are immediate, these imports take seconds.
     from udr_training.evaluation.evaluate import evaluate

@@ -1,9 +1,24 @@
 """The configuration of an evaluation."""
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from udr.errors import ConfigError
-from udr_training.evaluation.retrievers import BM25, ORACLE, RetrieverName, parse_name, short_names
+from udr.data import Collection
+from udr.errors import ConfigError, DataError, ModelError
+from udr.models import locate_encoder
+from udr_training.evaluation.metrics import check_metric
+from udr_training.evaluation.retrievers import (
+    BM25,
+    ORACLE,
+    RANDOM,
+    RetrieverName,
+    index_of,
+    model_of,
+    parse_name,
+    short_names,
+    source_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,3 +95,47 @@ class EvaluationConfig:
         raise ConfigError(
             f"the baseline {self.baseline!r} is not one of the retrievers {', '.join(self.labels.values())}"
         )
+
+
+def check_retrievers(names: Sequence[str]) -> None:
+    """Check that every retriever can be found; nothing is loaded.
+
+    Raises:
+        ConfigError: a run is not finished.
+        ModelError: there is no encoder of a name.
+    """
+    for name in names:
+        if index_of(name) is None and source_of(name) not in (RANDOM, ORACLE):
+            try:
+                locate_encoder(model_of(name))
+            except ModelError as error:
+                raise ModelError(f"--retrievers: {error}") from error
+
+
+def check_tasks(collection: Collection, shots: int, *, pool: int | None = None) -> None:
+    """Check that tasks can be evaluated: their rows, and their metrics' packages.
+
+    Raises:
+        DataError: a task has no test rows, or a row is invalid.
+        ConfigError: a pool has fewer rows than demonstrations are requested.
+        MissingExtraError: a metric's package is not installed.
+    """
+    if lacking := untested(collection):
+        raise DataError(f"no test rows in {', '.join(lacking)}; {how_to_split(collection, lacking)}")
+    for name, folder in collection.tasks.items():
+        check_metric(folder.task.metric)
+        rows = len(folder.pool(pool))
+        if shots > rows:
+            raise ConfigError(f"--shots asks for {shots} demonstrations, but task {name!r} has {rows} in its pool")
+        folder.rows("test")
+
+
+def untested(collection: Collection) -> list[str]:
+    """Return the tasks without test rows."""
+    return [name for name, folder in collection.tasks.items() if not folder.files("test")]
+
+
+def how_to_split(collection: Collection, tasks: Sequence[str]) -> str:
+    """Return the command that holds out test rows of tasks, as the end of a message."""
+    chosen = "" if len(tasks) == len(collection.tasks) else f" --tasks {','.join(tasks)}"
+    return f"hold some out of train with: udr tasks split {shlex.quote(str(collection.root))}{chosen}"

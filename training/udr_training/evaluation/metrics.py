@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,16 @@ def judge(metric: Metric) -> Judge:
         return 100 * float(sums[0] / sums[1])
 
     return Judge(lambda *answer: np.array([value_of(*answer), 1.0]), value, is_mean=True)
+
+
+_PACKAGES = {Metric.ROUGE_L: "rouge_score", Metric.BLEU: "sacrebleu"}
+
+
+def check_metric(metric: Metric) -> None:
+    """Raise ``MissingExtraError`` if the package of a metric is not installed; nothing is imported."""
+    package = _PACKAGES.get(metric)
+    if package is not None and find_spec(package) is None:
+        raise MissingExtraError(f"{package}, which the metric {metric} needs,", "training")
 
 
 def exact_match(prediction: str, references: Sequence[str], _: str = "") -> float:

@@ -1,10 +1,11 @@
+from .checks import check_lm as check_lm, check_run as check_run, is_remote as is_remote
 from .export import exported as exported
 from .pairs import (
     Pair as Pair, TrainingTask as TrainingTask, candidate_pairs as candidate_pairs, pair_prompt as pair_prompt,
 )
 from .prompts import LMTokenizer as LMTokenizer, cut_longest as cut_longest, prompt_of as prompt_of
 from .run import (
-    FeedbackRun as FeedbackRun, OnProgress as OnProgress, Scores as Scores, is_remote as is_remote, load_lm as load_lm,
+    FeedbackRun as FeedbackRun, OnProgress as OnProgress, Scores as Scores, load_lm as load_lm,
     load_local as load_local,
 )
 from .scoring import (

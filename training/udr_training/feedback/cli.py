@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of, print_json, print_text
+from udr.cli import command_group, names_of, naming_flags, print_json, print_text
 from udr.errors import naming
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
@@ -41,21 +41,26 @@ def score(
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
-    from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
+    from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig, setting_flags
+    from udr_training.feedback.checks import check_run
 
     names = names_of(tasks)
-    requested = ScoringConfig(
-        seed=seed,
-        candidates=CandidateConfig(pool=pool, queries=queries, num_candidates=candidates, random_share=random_share),
-        feedback=FeedbackConfig(lm=lm, dtype=dtype, device=device, context=context, pack_tokens=pack_tokens),
-    )
-    collection = open_collection(tasks_folder, names)
+    with naming_flags(setting_flags()):
+        requested = ScoringConfig(
+            seed=seed,
+            candidates=CandidateConfig(
+                pool=pool, queries=queries, num_candidates=candidates, random_share=random_share
+            ),
+            feedback=FeedbackConfig(lm=lm, dtype=dtype, device=device, context=context, pack_tokens=pack_tokens),
+        )
+        collection = open_collection(tasks_folder, names)
+        config = replace(requested, tasks=tuple(collection.tasks))
+        check_run(out, collection, config, feedback)
 
     # After the checks above, since this import takes seconds.
     from udr_training.feedback.run import FeedbackRun
 
     quiet()
-    config = replace(requested, tasks=tuple(collection.tasks))
     with naming(out):
         FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress).finish()
     print_text(str(out))

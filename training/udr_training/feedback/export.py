@@ -9,10 +9,10 @@ from udr.errors import ArtifactError
 from udr.models import hub
 from udr.types import Json
 from udr_training.config import ScoringConfig
+from udr_training.feedback.checks import is_remote
 from udr_training.feedback.local import ModelTokenizer
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.feedback.prompts import PromptRenderer
-from udr_training.feedback.run import is_remote
 from udr_training.feedback.scoring import pair_score
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder

@@ -10,6 +10,7 @@ from udr.models import hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, first_neighbours
 from udr_training.config import FeedbackConfig, ScoringConfig
+from udr_training.feedback.checks import is_remote
 from udr_training.feedback.local import CausalLM, check_device
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.feedback.remote import RemoteLM
@@ -22,11 +23,6 @@ OnProgress = Callable[[str, Progress], None]
 
 Scores = Mapping[tuple[str, str], float]
 """Scores by query id and demonstration id; higher is better."""
-
-
-def is_remote(name: str) -> bool:
-    """Return whether a language model's name is a server's URL."""
-    return name.startswith(("http://", "https://"))
 
 
 def load_lm(config: FeedbackConfig) -> FeedbackLM:

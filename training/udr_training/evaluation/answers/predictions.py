@@ -117,11 +117,22 @@ def claim(folder: Path, settings: Mapping[str, Json]) -> None:
     """
     path = folder / "config.json"
     settings = {"format": _FORMAT, **settings}
+    check_claim(folder, settings)
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, canonical_json(settings, indent=1))
+
+
+def check_claim(folder: Path, settings: Mapping[str, Json]) -> None:
+    """Check that a directory is free, or that its evaluation agrees with some of its settings; nothing is written.
+
+    Raises:
+        ConfigError: the directory contains something else, or an evaluation with other settings.
+    """
+    path = folder / "config.json"
     if not path.exists():
         if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {_CLAIM_STARTED}):
             raise ConfigError(f"{folder} contains something other than an evaluation; give another --output")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, canonical_json(settings, indent=1))
         return
     try:
         existing = dict(json.loads(path.read_text("utf-8")))
@@ -129,7 +140,7 @@ def claim(folder: Path, settings: Mapping[str, Json]) -> None:
         raise ConfigError(f"{path} is not from an evaluation; give another --output: {error}") from error
     changes = [
         f"{name} = {json.dumps(existing.get(name))} here, {json.dumps(settings.get(name))} requested"
-        for name in dict.fromkeys([*existing, *settings])
+        for name in settings
         if existing.get(name) != settings.get(name)
     ]
     if changes:

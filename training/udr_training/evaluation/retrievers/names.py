@@ -9,6 +9,7 @@ from pathlib import Path
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, PACKAGE, is_local
 from udr.retrieval import MODES
+from udr.store import CURRENT
 
 RANDOM, ORACLE = "random", "oracle"
 BM25 = "bm25"
@@ -67,6 +68,12 @@ def run_of(name: str) -> Path | None:
     if _ITERATION.fullmatch(folder.parent.name):
         candidates.append(folder.parent.parent)
     return next((candidate for candidate in candidates if (candidate / "config.toml").is_file()), None)
+
+
+def index_of(name: str) -> Path | None:
+    """Return the index directory that a name is; None if it is not one."""
+    folder = Path(source_of(name)).expanduser()
+    return folder if (folder / CURRENT).is_file() else None
 
 
 def model_of(name: str) -> str:

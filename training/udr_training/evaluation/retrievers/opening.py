@@ -1,10 +1,7 @@
 """Opening the retriever that a name means."""
 
-from pathlib import Path
-
-from udr.store import CURRENT
 from udr_training.evaluation.retrievers.compared import ComparedRetriever, RandomRetriever
-from udr_training.evaluation.retrievers.names import RANDOM
+from udr_training.evaluation.retrievers.names import RANDOM, index_of
 from udr_training.evaluation.retrievers.options import RetrieverName, parse_name
 from udr_training.evaluation.retrievers.searching import SearchRetriever
 from udr_training.evaluation.retrievers.sources import IndexSource, PoolSource
@@ -26,5 +23,5 @@ def open_retriever(name: str | RetrieverName, seed: int = 0) -> ComparedRetrieve
     parsed = parse_name(name) if isinstance(name, str) else name
     if parsed.source == RANDOM:
         return RandomRetriever(seed)
-    path = Path(parsed.source).expanduser()
-    return SearchRetriever(parsed, IndexSource(path) if (path / CURRENT).is_file() else PoolSource(parsed), seed)
+    index = index_of(parsed.source)
+    return SearchRetriever(parsed, PoolSource(parsed) if index is None else IndexSource(index), seed)

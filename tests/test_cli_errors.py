@@ -1,0 +1,181 @@
+"""What people get wrong at the command line: each error names the cause and the remedy, before any model is loaded."""
+
+import builtins
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import NOTES, REVIEWS, write_task
+from tests.tiny_models import save_encoder, save_lm
+from udr.cli import main
+from udr.models import OnnxEncoder, SentenceEncoder
+from udr_index.build import BuildConfig, build
+
+RUN = "my-run"
+"""A run directory that holds a model."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with example tasks, the same without test rows, an index of them, models and a run."""
+    folder = tmp_path_factory.mktemp("place")
+    notes: list[Any] = [{"id": f"n{n}", "input": {"text": f"day {n}"}, "target": "glad"} for n in range(20)]
+    write_task(folder / "tasks", NOTES, train=notes, test=[{**notes[0], "id": "t", "input": {"text": "a night"}}])
+    write_task(folder / "untested", NOTES, train=notes)
+    reviews: list[Any] = [{"id": "r", "input": {"thing": "lamp", "text": "bright"}, "target": "glad"}]
+    write_task(folder / "pools", REVIEWS, train=reviews)
+    shutil.copytree(folder / "tasks" / "mood" / "notes", folder / "pools" / "mood" / "notes")
+    save_encoder(folder / "encoder")
+    save_lm(folder / "lm")
+    build(BuildConfig(tasks=folder / "pools", out=folder / "index", model=str(folder / "encoder"), device="cpu"))
+    shutil.copytree(folder / "encoder", folder / RUN / "model")
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "config.toml").touch()
+    return folder
+
+
+@pytest.fixture
+def udr(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], tuple[int, str]]:
+    """Runs a command line in the place, where no model can be loaded; returns its status and its error."""
+    from udr_training.feedback.local import CausalLM
+
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("a model is loaded")
+
+    for kind, method in ((SentenceEncoder, "load"), (OnnxEncoder, "open"), (CausalLM, "load")):
+        monkeypatch.setattr(kind, method, loaded)
+    monkeypatch.chdir(place)
+
+    def run(line: str) -> tuple[int, str]:
+        status = main(line.split())
+        return status, capsys.readouterr().err
+
+    return run
+
+
+ASK = "retrieve index --task notes"
+EVALUATE = "evaluate tasks --lm lm --retrievers"
+TRAIN = "train tasks --out new-run --lm lm --model encoder"
+TABLE: Sequence[tuple[str, str]] = [
+    # Fields, k, and options of a request.
+    (f"{ASK} --k 99999 text", r"--k must be from 1 to \d+, the number of demonstrations in 'notes'; found 99999"),
+    (f"{ASK} --input body=x", "--input: field 'text' of task 'notes' is missing; found 'body'"),
+    (
+        "retrieve index --task reviews text",
+        "--input: task 'reviews' has the fields .*; give each as --input FIELD=VALUE",
+    ),
+    (f"{ASK} --candidates 1 --k 4 text", r"--candidates must be a whole number, not below k \(4\); found 1"),
+    (f"{ASK} --min-similarity nan text", "--min-similarity must be a number, found nan"),
+    (f"{ASK} --mode bm25 text", "--mode 'bm25' needs an index with BM25; run: udr index build --bm25"),
+    ("retrieve index --task note text", "--task: unknown task 'note'; the tasks are notes, reviews"),
+    ("retrieve index --family mod text", "--family: unknown family 'mod'; the families are mood"),
+    ("retrieve index text", "give exactly one of --task, --family and --scope; found none of them"),
+    ("retrieve tasks --task x text", "tasks: no index here .*; run: udr index build"),
+    ("prompt index --task notes --budget 90 --tokenizer ./enc text", r"'\./enc': no such file .*did you mean enco"),
+    # Names of models and runs.
+    (
+        f"{EVALUATE} bm25,my-rum",
+        "--retrievers: model 'my-rum': no such file or folder, .* hub: .*did you mean my-run/model",
+    ),
+    (
+        f"{EVALUATE} bm25,./my-rum",
+        "--retrievers: .*no such file or folder, and no name on the .* did you mean my-run/model",
+    ),
+    (f"{EVALUATE} {RUN}", "--retrievers: model 'my-run': is the directory of a run; its encoder is my-run/model"),
+    (f"{EVALUATE} unfinished", "unfinished is an unfinished run; resume it with `udr train --out unfinished`"),
+    (f"{EVALUATE} bm25 --lm ./lmm", r"--lm: model '\./lmm': no such file .* did you mean lm\?"),
+    (f"{EVALUATE} bm25 --baseline bm52", "--baseline: the baseline 'bm52' is not one of the retrievers bm25"),
+    (f"{EVALUATE} bm25,bm25", "--retrievers: the retriever 'bm25' is named twice"),
+    (f"{TRAIN} --model {RUN}", r"--model \(train.model\): .*: is the directory of a run; its encoder is my-run/model"),
+    (f"{TRAIN} --lm ./nowhere", r"--lm \(feedback.lm\): model './nowhere': no such file or folder"),
+    ("train tasks --out encoder/config.json --lm lm --model encoder", "is a file; give another --out"),
+    # Rows.
+    ("evaluate untested --retrievers bm25", "no test rows in notes; hold some out .*: udr tasks split untested"),
+    (f"{EVALUATE} bm25 --shots 99999", r"--shots asks for 99999 demonstrations, but task 'notes' has \d+ in its"),
+    (f"{TRAIN} --pool 5", "the pool of task 'notes' has 5 rows, .* a step needs 6 candidates"),
+    (f"{TRAIN} --tasks note", "unknown task 'note'; the tasks are notes"),
+    # Settings.
+    (
+        f"{TRAIN} --candidates 3",
+        r"--set train.list_length must not exceed --candidates \(candidates.num_candidates\), found",
+    ),
+    (f"{TRAIN} --preset huge", "--preset must be one of cpu, default, paper; found 'huge'"),
+    (f"{TRAIN} --loss best", r"--loss \(train.loss\) must be one of udr, .*, found 'best'"),
+    (f"{TRAIN} --set train.draws=odd", "--set train.draws must be one of uniform, stratified, found 'odd'"),
+    (f"{EVALUATE} bm25 --dtype float8", "--dtype must be one of float32, bfloat16, float16; found 'float8'"),
+    (
+        f"{EVALUATE} bm25 --limit 1 --output tasks",
+        "tasks contains something other than an evaluation; give another --out",
+    ),
+    ("feedback score tasks --out new-run --lm lm --candidates 0", r"--candidates \(.*\) must be at least 1, found 0"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), TABLE, ids=[line for line, _ in TABLE])
+def test_an_error_names_cause_and_remedy_before_a_model_is_loaded(
+    udr: Callable[[str], tuple[int, str]], place: Path, line: str, message: str
+) -> None:
+    status, err = udr(line)
+    assert status in (1, 2) and re.search(message, err), err
+    assert err.startswith("udr: error: ") and err.count("\n") == 1
+    assert not (place / "new-run").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "library", "extra"),
+    [
+        (f"{TRAIN} --test-rows 0", "datasets", "training"),
+        (f"{EVALUATE} bm25", "transformers", "training"),
+        ("feedback score tasks --out new-run --lm lm", "datasets", "training"),
+        ("serve index", "uvicorn", "service"),
+        ("serve index", "pydantic", "service"),
+        (f"{TRAIN} --set train.lora_rank=4", "peft", "training"),
+        ("retrieve --url http://127.0.0.1:9 --task x text", "httpx2", "index"),
+    ],
+)
+def test_a_missing_library_is_one_line_with_the_commands_extra(
+    udr: Callable[[str], tuple[int, str]], monkeypatch: pytest.MonkeyPatch, line: str, library: str, extra: str
+) -> None:
+    hide(monkeypatch, library)
+    status, err = udr(line)
+    assert status == 1 and re.search(rf"{library}.* not installed; run: pip install 'udr-icl\[{extra}\]'\n", err), err
+    assert err.count("\n") == 1 and "Traceback" not in err
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    """Make a library look as if it were not installed."""
+    import importlib.util
+    import sys
+
+    ours = ("udr_training", "udr_service", "udr.client")
+    for name in list(sys.modules):
+        if name.split(".")[0] == library or name.startswith(ours):
+            monkeypatch.delitem(sys.modules, name)
+    real, find = builtins.__import__, importlib.util.find_spec
+
+    def imported(name: str, *arguments: Any, **settings: Any) -> Any:
+        level = settings.get("level", arguments[3] if len(arguments) > 3 else 0)
+        if name.split(".")[0] == library and not level:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
+        return real(name, *arguments, **settings)
+
+    monkeypatch.setattr(builtins, "__import__", imported)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == library else find(name, *rest))
+
+
+def test_training_without_test_rows_says_so_first_and_offers_some(
+    udr: Callable[[str], tuple[int, str]], place: Path
+) -> None:
+    status, err = udr("train untested --out new-run --lm lm --model encoder --device nowhere")
+    first, *_ = err.splitlines()
+    assert first == (
+        "udr: whether training pays will not be measured: no task has test rows; hold some out of train with: "
+        "udr tasks split untested"
+    )
+    assert status != 0 and "no test rows" not in udr(f"{TRAIN} --device nowhere")[1]

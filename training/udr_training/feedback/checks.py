@@ -1,0 +1,66 @@
+"""What can be checked of a run before a model is loaded."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from udr.data import Collection
+from udr.errors import ConfigError, MissingExtraError, ModelError
+from udr.models import hub
+from udr_training.config import RunConfig, ScoringConfig
+from udr_training.feedback.pairs import TrainingTask
+from udr_training.run_folder import RunFolder
+
+
+def is_remote(name: str) -> bool:
+    """Return whether a language model's name is a server's URL."""
+    return name.startswith(("http://", "https://"))
+
+
+def check_run(path: Path, collection: Collection, config: ScoringConfig, feedback: Path | None = None) -> None:
+    """Check a run's directory, rows, models and extras in seconds; nothing is loaded or written.
+
+    Args:
+        path: the run directory; it need not exist.
+        collection: the tasks.
+        config: the run's.
+        feedback: the file of scores, if it is shared.
+
+    Raises:
+        ConfigError: the directory or the file of scores belongs to another run, or a pool is too small.
+        DataError: a row is invalid.
+        ModelError: there is no model of a name.
+        MissingExtraError: a setting needs a package that is not installed.
+    """
+    folder = RunFolder(path)
+    if (path / "config.toml").exists():
+        folder.check(config)
+    folder.scores(feedback)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"cannot create the run directory: {path} is a file; give another --out")
+    if isinstance(config, RunConfig):
+        _find("train.model", hub.locate_encoder, config.train.model)
+        _need("peft", "train.lora_rank", wanted=bool(config.train.lora_rank))
+        _need("tensorboard", "train.tensorboard", wanted=config.train.tensorboard)
+    _find("feedback.lm", check_lm, config.feedback.lm)
+    fewest = config.train.list_length if isinstance(config, RunConfig) else 1
+    for task in collection.tasks.values():
+        TrainingTask.sample(task, config, fewest)
+
+
+def check_lm(name: str) -> None:
+    """Raise ``ModelError`` if there is no language model of a name, ``MissingExtraError`` if it cannot be read."""
+    if not is_remote(name) and hub.locate(name).suffix == ".gguf":
+        _need("gguf", f"the model {name}")
+
+
+def _find(setting: str, check: Callable[[str], object], name: str) -> None:
+    try:
+        check(name)
+    except ModelError as error:
+        raise ModelError(f"{setting}: {error}") from error
+
+
+def _need(package: str, what: str, *, wanted: bool = True) -> None:
+    if wanted and find_spec(package) is None:
+        raise MissingExtraError(f"{package}, which {what} needs,", "training")
