@@ -43,6 +43,8 @@ assert main(f"train tasks --lm lm --model encoder --out run --device cpu {sizes}
 assert main("index build tasks --model run/model --out index --device cpu".split()) == 0
 assert main("index verify index".split()) == 0
 assert main("retrieve index --task fruit_or_tool --k 3 --device cpu mango".split()) == 0
+if importlib.util.find_spec("openvino"):
+    assert main("index bench index --engines --queries 4".split()) == 0
 for package, adapter in {"langchain_core": "langchain", "dspy": "dspy"}.items():
     if importlib.util.find_spec(package):
         importlib.import_module(f"udr.integrations.{adapter}")

@@ -17,7 +17,8 @@ def serve(
         str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="The engine that encodes queries: onnx, torch, torch-bf16 or torch-fp16.")
+        str | None,
+        typer.Option(help="What encodes queries: onnx, onnx-int8, openvino, torch, torch-bf16 or torch-fp16."),
     ] = None,
     allow_hub: Annotated[
         bool | None,

@@ -13,7 +13,8 @@ from .hub import (
     locate_encoder as locate_encoder,
 )
 from .onnx import (
-    COUNTER as COUNTER, DESCRIPTION as DESCRIPTION, Description as Description, OnnxEncoder as OnnxEncoder,
+    COUNTER as COUNTER, DESCRIPTION as DESCRIPTION, Description as Description, EXACT as EXACT, INT8 as INT8,
+    INT8_GRAPH as INT8_GRAPH, OnnxEncoder as OnnxEncoder, RUNTIMES as RUNTIMES, Runtime as Runtime,
     VERSION as VERSION, exported as exported, onnx_encoder as onnx_encoder,
 )
 from .probe_texts import PROBES as PROBES, agreement as agreement

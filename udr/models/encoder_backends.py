@@ -3,13 +3,14 @@
 import logging
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from udr.errors import ConfigError, MissingExtraError, ModelError, reason
 from udr.models.device import best_device, cpu_has_bf16, num_threads
 from udr.models.encoder import DType, SentenceEncoder
+from udr.models.onnx import RUNTIMES, Runtime
 from udr.models.probe_texts import PROBES
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Engine(StrEnum):
     TORCH_BF16 = "torch-bf16"
     TORCH_FP16 = "torch-fp16"
     ONNX = "onnx"
+    ONNX_INT8 = "onnx-int8"
+    OPENVINO = "openvino"
 
 
 _DTYPES: dict[Engine, DType] = {Engine.TORCH: "float32", Engine.TORCH_BF16: "bfloat16", Engine.TORCH_FP16: "float16"}
@@ -58,32 +61,35 @@ def load_encoder(name: str, device: str | None = None, engine: str | None = None
     """
     if engine is not None and engine not in set(Engine):
         raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {engine!r}")
-    device = "cpu" if device is None and engine == Engine.ONNX else best_device(device)
+    device = "cpu" if device is None and engine in RUNTIMES else best_device(device)
     if engine is None:
         engine = choose_engine(device, find_spec("onnxruntime") is not None, cpu_has_bf16())
-    if engine == Engine.ONNX and device != "cpu":
-        raise ConfigError(f"engine 'onnx' runs on the CPU, not on {device!r}; use another engine, or device 'cpu'")
+    if engine in RUNTIMES and device != "cpu":
+        raise ConfigError(f"engine {str(engine)!r} runs on the CPU, not on {device!r}; use another, or device 'cpu'")
     if device == "cpu":
         import torch
 
         torch.set_num_threads(num_threads())
-    return _onnx(name) if engine == Engine.ONNX else _torch(name, device, _DTYPES[Engine(engine)])
+    if engine in RUNTIMES:
+        return _onnx(name, cast("Runtime", str(engine)))
+    return _torch(name, device, _DTYPES[Engine(engine)])
 
 
 def engine_of(encoder: "SentenceEncoder | OnnxEncoder") -> Engine:
     """Return the engine that an encoder uses, which is torch after a fallback."""
     if isinstance(encoder, SentenceEncoder):
         return next(engine for engine, dtype in _DTYPES.items() if dtype == encoder.dtype)
-    return Engine.ONNX
+    return Engine(encoder.runtime)
 
 
-def _onnx(name: str) -> "SentenceEncoder | OnnxEncoder":
-    # onnxruntime is an extra.
-    from udr.models.onnx import onnx_encoder
+def _onnx(name: str, runtime: Runtime) -> "SentenceEncoder | OnnxEncoder":
+    # onnxruntime is an extra, and openvino another.
+    from udr.models.onnx import graph_opener, onnx_encoder
 
+    graph_opener(runtime)
     encoder = SentenceEncoder.load(name, "cpu")
     try:
-        return onnx_encoder(encoder, num_threads())
+        return onnx_encoder(encoder, num_threads(), runtime)
     except (ModelError, MissingExtraError) as error:
         _LOG.warning("%s; encoding queries with torch", error)
         return encoder

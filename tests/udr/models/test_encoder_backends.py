@@ -15,6 +15,7 @@ from udr.models import (
     PROBES,
     Engine,
     OnnxEncoder,
+    Runtime,
     SentenceEncoder,
     agreement,
     choose_engine,
@@ -73,9 +74,11 @@ def test_a_requested_engine_is_used_with_one_thread_per_core(
 def test_onnx_is_exported_from_torch_in_float32(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exports = []
 
-    def record(encoder: SentenceEncoder, threads: int) -> OnnxEncoder:
+    def record(encoder: SentenceEncoder, threads: int, runtime: Runtime) -> OnnxEncoder:
         exports.append((encoder.dtype, encoder.model.device.type, threads))
-        return object.__new__(OnnxEncoder)
+        made = object.__new__(OnnxEncoder)
+        made.runtime = runtime
+        return made
 
     monkeypatch.setitem(vars(onnx), "onnx_encoder", record)
 
@@ -83,10 +86,33 @@ def test_onnx_is_exported_from_torch_in_float32(model: Path, monkeypatch: pytest
     assert exports == [("float32", "cpu", num_threads())]
 
 
+@pytest.mark.parametrize(("engine", "least"), [("onnx-int8", 0.9), ("openvino", 0.99)])
+def test_other_runtimes_of_an_export_are_used(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, least: float
+) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path))
+    encoder = load_encoder(str(model), None, engine)
+    assert engine_of(encoder) == engine
+    expected = SentenceEncoder.load(str(model), "cpu")
+    queries, exact = encoder.encode_queries(PROBES), expected.encode_queries(PROBES)
+    assert agreement(exact, queries) > least
+    shown = expected.encode_demonstrations(PROBES)
+    assert agreement(shown, encoder.encode_demonstrations(PROBES)) > 0.99999
+
+
+def test_openvino_without_its_extra_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "udr.models.onnx.openvino", raising=False)
+    with pytest.raises(MissingExtraError, match=r"openvino is not installed; run: pip install 'udr-icl\[openvino\]'"):
+        load_encoder(str(model), "cpu", "openvino")
+
+
 def test_torch_replaces_onnx_with_a_warning_if_the_export_fails(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_encoder: SentenceEncoder, _threads: int) -> OnnxEncoder:
+    def fail(_encoder: SentenceEncoder, _threads: int, _runtime: Runtime) -> OnnxEncoder:
         raise ModelError("model 'x' in ONNX Runtime agrees with torch only to 0.5")
 
     monkeypatch.setitem(vars(onnx), "onnx_encoder", fail)
@@ -123,8 +149,13 @@ def test_float32_replaces_float16_if_a_layer_does_not_support_it(
 @pytest.mark.parametrize(
     ("device", "engine", "message"),
     [
-        ("cpu", "tensorrt", "engine must be one of torch, torch-bf16, torch-fp16, onnx; found 'tensorrt'"),
+        (
+            "cpu",
+            "tensorrt",
+            "engine must be one of torch, torch-bf16, torch-fp16, onnx, onnx-int8, openvino; found 'tensorrt'",
+        ),
         ("cuda:0", "onnx", "engine 'onnx' runs on the CPU, not on 'cuda:0'"),
+        ("cuda:0", "onnx-int8", "engine 'onnx-int8' runs on the CPU, not on 'cuda:0'"),
     ],
 )
 def test_an_invalid_engine_is_an_error_before_a_model_is_loaded(

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import load as load_graph
+from onnx import numpy_helper
 from sentence_transformers import SentenceTransformer
 
 from tests.udr.models.tiny_encoders import WIDTH, load, own_vectors, save_architecture, save_towers
@@ -19,6 +21,7 @@ from udr.models import (
     DEFAULT_ENCODER,
     PROBES,
     VERSION,
+    Description,
     Encoder,
     OnnxEncoder,
     SentenceEncoder,
@@ -193,6 +196,80 @@ def test_a_cache_that_cannot_be_written_or_a_missing_tokenizer_is_an_error(
     monkeypatch.setitem(in_torch.__dict__, "query_tokenizer", None)
     with pytest.raises(ModelError, match="preprocesses texts beyond its tokenizer, and cannot be exported"):
         onnx_encoder(in_torch, 1)
+
+
+@pytest.fixture(scope="module")
+def in_int8(in_torch: SentenceEncoder, cache: Path) -> OnnxEncoder:
+    return onnx_encoder(in_torch, 2, "onnx-int8")
+
+
+def test_queries_in_8_bits_are_near_float32_and_demonstrations_are_in_float32(
+    in_torch: SentenceEncoder, in_onnx: OnnxEncoder, in_int8: OnnxEncoder
+) -> None:
+    found, exact = in_int8.encode_queries(TEXTS), in_onnx.encode_queries(TEXTS)
+    cosines = (found * exact).sum(axis=1)
+    assert found.dtype == np.float32 and 0.9 < cosines.min() < 1 and not np.allclose(found, exact, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(in_int8.encode_demonstrations(TEXTS), in_onnx.encode_demonstrations(TEXTS))
+    assert (in_int8.fingerprint, in_int8.metric) == (in_torch.fingerprint, "cosine")
+    assert in_int8.agreement_with(in_torch) == Description.read(exported(in_torch, "onnx-int8")).int8_agreement
+
+
+def test_the_weights_in_8_bits_are_those_of_the_graph_to_half_a_step(in_torch: SentenceEncoder, cache: Path) -> None:
+    """The oracle: each column of a weight has the scale max / 127, and each number is rounded to it."""
+    folder = exported(in_torch, "onnx-int8") / "query"
+    exact, quantised = (
+        {item.name: numpy_helper.to_array(item, str(folder)) for item in load_graph(folder / name).graph.initializer}
+        for name in ("graph.onnx", "graph-int8.onnx")
+    )
+    exact |= {f"{name}_Transposed": weights.T for name, weights in exact.items()}
+    pairs = [(name, name.removesuffix("_quantized")) for name in quantised if name.endswith("_quantized")]
+    assert len(pairs) > 4
+    for name, original in pairs:
+        weights, scale = exact[original], np.abs(exact[original]).max(axis=0) / 127
+        assert quantised[name].dtype == np.int8
+        np.testing.assert_allclose(quantised[f"{original}_scale"], scale, rtol=0.01)
+        assert (np.abs(quantised[name] * quantised[f"{original}_scale"] - weights) <= 0.51 * scale + 1e-9).all()
+
+
+def test_equal_graphs_in_8_bits_have_equal_bytes_and_name_no_path(
+    in_torch: SentenceEncoder, in_int8: OnnxEncoder, cache: Path, own_cache: Path
+) -> None:
+    content = (exported(in_torch, "onnx-int8") / "query/graph-int8.onnx").read_bytes()
+    folder = cache / "onnx" / f"{in_torch.fingerprint}-{VERSION}-int8"
+    assert content == (folder / "query/graph-int8.onnx").read_bytes() and b"/tmp" not in content
+
+
+def test_a_graph_that_cannot_be_quantised_is_an_error(
+    in_torch: SentenceEncoder, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(copied.with_name(f"{copied.name}-int8"), ignore_errors=True)
+    monkeypatch.setattr("onnxruntime.quantization.quantize_dynamic", fail)
+    with pytest.raises(ModelError, match=r"cannot be quantised in .*-int8: step 1 of 3"):
+        onnx_encoder(in_torch, 1, "onnx-int8")
+    assert [path.name for path in copied.parent.iterdir()] == [copied.name]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_openvino_reads_the_same_graph(in_torch: SentenceEncoder, cache: Path, threads: int) -> None:
+    pytest.importorskip("openvino")
+    encoder = onnx_encoder(in_torch, threads, "openvino")
+    for texts in (TEXTS[:1], [*PROBES, *TEXTS]):
+        found, expected = encoder.encode_queries(texts), own_vectors(in_torch, texts)
+        assert found.shape == expected.shape and agreement(expected, found) > 0.99
+    # One request a thread: what a call returned is not overwritten by the next.
+    first = encoder.encode_queries(TEXTS[:1])
+    before = first.copy()
+    encoder.encode_queries(TEXTS[1:2])
+    np.testing.assert_array_equal(first, before)
+    assert encoder.encode_queries([]).shape == (0, WIDTH)
+
+
+def test_a_damaged_graph_is_an_error_in_openvino(copied: Path, in_torch: SentenceEncoder) -> None:
+    pytest.importorskip("openvino")
+    (copied / "query/graph.onnx").write_bytes(b"no graph")
+    with pytest.raises(ModelError, match=rf"{copied}.*openvino cannot open it: .*delete .* to export it again"):
+        onnx_encoder(in_torch, 1, "openvino")
 
 
 def save_prompts(folder: Path, model: Path, *, pooled: bool) -> Path:

@@ -4,6 +4,7 @@ It contains::
 
     encoder.json            what it was made from, and how far it agrees with that; see ``Description``
     query/graph.onnx        from a query's tokens to its vector; the weights are beside it
+    query/graph-int8.onnx   the same graph with weights and activations in 8 bits, if it was asked for
     query/tokenizer.json    the tokenizer, with truncation and padding
     demonstration/          likewise, if demonstrations have a tower of their own
     tokenizer/              the model's tokenizer as it came, which counts the tokens of prompts, if there is one
@@ -14,15 +15,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast, get_args
 
 from udr.errors import ModelError
 from udr.files import canonical_json, read_bytes
 from udr.search import Metric
-from udr.types import Role
+from udr.types import Json, Role
+
+Runtime = Literal["onnx", "onnx-int8", "openvino"]
+"""What computes an export's vectors: ONNX Runtime in float32 or in 8 bits, or OpenVINO in a precision of its choice."""
+
+RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
+EXACT, INT8 = RUNTIMES[:2]
 
 DESCRIPTION = "encoder.json"
-GRAPH = "graph.onnx"
+GRAPH, INT8_GRAPH = "graph.onnx", "graph-int8.onnx"
 TOKENIZER = "tokenizer.json"
 COUNTER = "tokenizer"
 
@@ -46,6 +53,7 @@ class Description:
         prompts: the prefix of each role's texts.
         agreement: with torch on the probe texts, of the worst vector of both roles; see ``agreement``.
         version: ``VERSION`` of the udr that made it.
+        int8_agreement: likewise of queries in 8 bits; None if there is no such graph.
     """
 
     fingerprint: str
@@ -54,10 +62,15 @@ class Description:
     prompts: Mapping[Role, str]
     agreement: float = math.nan
     version: int = VERSION
+    int8_agreement: float | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the keys of the file; without the graph in 8 bits, those that udr wrote before there was one."""
+        return {name: value for name, value in asdict(self).items() if name != "int8_agreement" or value is not None}
 
     def write(self, folder: Path) -> None:
         """Write it to an export's folder."""
-        (folder / DESCRIPTION).write_bytes(canonical_json(asdict(self), indent=1) + b"\n")
+        (folder / DESCRIPTION).write_bytes(canonical_json(self.to_json(), indent=1) + b"\n")
 
     @staticmethod
     def read(folder: Path) -> "Description":
@@ -89,7 +102,8 @@ def folder_of(folder: Path, role: Role) -> Path:
 
 def _check(description: Description) -> None:
     texts = [description.fingerprint, *(description.prompts[role] for role in ROLES)]
-    numbers = cast("tuple[object, ...]", (description.dimension, description.agreement))
+    int8 = 0.0 if description.int8_agreement is None else description.int8_agreement
+    numbers = cast("tuple[object, ...]", (description.dimension, description.agreement, int8))
     valid = (
         all(isinstance(text, str) for text in texts)
         and len(description.prompts) == len(ROLES)

@@ -1,16 +1,27 @@
-"""Encodes with ONNX Runtime, from the files of an exported encoder; nothing here needs torch."""
+"""Encodes with ONNX Runtime or OpenVINO, from the files of an exported encoder; nothing here needs torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from udr.errors import ModelError, optional_import, reason
 from udr.models.encoder import Encoder
-from udr.models.onnx.description import GRAPH, ROLES, TOKENIZER, Description, folder_of
+from udr.models.onnx.description import (
+    EXACT,
+    GRAPH,
+    INT8,
+    INT8_GRAPH,
+    ROLES,
+    TOKENIZER,
+    Description,
+    Runtime,
+    folder_of,
+)
+from udr.models.onnx.graph import Graph
 from udr.models.probe_texts import PROBES, agreement
 from udr.models.query_tokenizer import CPU_PADDING, QueryTokenizer, Tokens
 from udr.search import Vectors
@@ -19,8 +30,9 @@ from udr.types import Role
 with optional_import("onnxruntime", "onnx"):
     import onnxruntime
 
-LEAST = 0.9999
-"""The smallest accepted agreement with torch; reordered float32 arithmetic stays above 0.999999."""
+LEAST: dict[Runtime, float] = {"onnx": 0.9999, "onnx-int8": 0.9, "openvino": 0.99}
+"""The smallest accepted agreement with torch. Reordered float32 arithmetic stays above 0.999999; OpenVINO computes in
+bfloat16 on processors that have it; 8 bits give up more, and only a broken graph falls below."""
 
 _SLOWER = ["SkipLayerNormFusion"]
 """Disabled optimisations: on a CPU, this fusion makes a text 9 % slower."""
@@ -30,41 +42,41 @@ _BATCH = 8
 
 
 class OnnxEncoder:
-    """Encodes texts with ONNX Runtime on the CPU.
+    """Encodes texts on the CPU, from an export.
 
-    It has the fingerprint of the model that was exported, since the vectors are equal up to rounding.
+    It has the fingerprint of the model that was exported, since the vectors are equal up to rounding, or to the
+    runtime's precision. Demonstrations are always encoded in float32 by ONNX Runtime, as an index holds them.
 
     Args:
         folder: an export, as ``udr.models.onnx.description`` says.
         name: the model's name.
         description: the export's.
         num_threads: threads that encode.
+        runtime: what computes the vectors of queries.
 
     Raises:
         ModelError: a file is missing, or is not what the description says.
+        MissingExtraError: the runtime is not installed.
     """
 
-    def __init__(self, folder: Path, name: str, description: Description, num_threads: int) -> None:
+    def __init__(
+        self, folder: Path, name: str, description: Description, num_threads: int, runtime: Runtime = EXACT
+    ) -> None:
         self.name, self.fingerprint = name, description.fingerprint
-        self.dimension, self.metric = description.dimension, description.metric
-        self._num_threads = num_threads
-        graphs = {
-            path: _Graph.open(path, self.dimension, num_threads) for path in {folder_of(folder, r) for r in ROLES}
-        }
-        self._graphs = {role: graphs[folder_of(folder, role)] for role in ROLES}
-        self._tokenizers = {
-            role: QueryTokenizer.open(folder_of(folder, role) / TOKENIZER, description.prompts[role], graph.inputs)
-            for role, graph in self._graphs.items()
-        }
+        self.dimension, self.metric, self.runtime = description.dimension, description.metric, runtime
+        self._folder, self._prompts, self._num_threads = folder, description.prompts, num_threads
+        self._graphs = dict[Path, Graph]()
+        # With another runtime, the graph of demonstrations takes memory for what a service seldom does.
+        self._towers = {role: self._open(role) for role in (ROLES if runtime == EXACT else ROLES[:1])}
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="udr-onnx")
 
     @classmethod
-    def open(cls, folder: Path, name: str, num_threads: int) -> "OnnxEncoder":
+    def open(cls, folder: Path, name: str, num_threads: int, runtime: Runtime = EXACT) -> "OnnxEncoder":
         """Open an export; errors as the constructor."""
-        return cls(folder, name, Description.read(folder), num_threads)
+        return cls(folder, name, Description.read(folder), num_threads, runtime)
 
     def agreement_with(self, encoder: Encoder) -> float:
-        """Return the agreement with the exported model on the probe texts, of the worst vector of both roles.
+        """Return the agreement with another encoder on the probe texts, of the worst vector of both roles.
 
         Raises:
             ModelError: it is below ``LEAST``.
@@ -73,10 +85,9 @@ class OnnxEncoder:
             agreement(encoder.encode_queries(PROBES), self.encode_queries(PROBES)),
             agreement(encoder.encode_demonstrations(PROBES), self.encode_demonstrations(PROBES)),
         )
-        if not least >= LEAST:
-            raise ModelError(
-                f"model {encoder.name!r} in ONNX Runtime agrees with torch only to a cosine of {least:.4f}"
-            )
+        if not least >= LEAST[self.runtime]:
+            what = "ONNX Runtime" if self.runtime == EXACT else f"the engine {self.runtime!r}"
+            raise ModelError(f"model {encoder.name!r} in {what} agrees with torch only to a cosine of {least:.4f}")
         return least
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
@@ -87,12 +98,23 @@ class OnnxEncoder:
         """See ``Encoder.encode_demonstrations``."""
         return self._encode("demonstration", texts)
 
+    def _open(self, role: Role) -> tuple[Graph, QueryTokenizer]:
+        folder, runtime = folder_of(self._folder, role), self.runtime if role == "query" else EXACT
+        path = folder / (INT8_GRAPH if runtime == INT8 else GRAPH)
+        if path not in self._graphs:
+            self._graphs[path] = graph_opener(runtime)(path, self._num_threads)
+            self._graphs[path].check(path, self.dimension)
+        graph = self._graphs[path]
+        return graph, QueryTokenizer.open(folder / TOKENIZER, self._prompts[role], graph.inputs)
+
     def _encode(self, role: Role, texts: Sequence[str]) -> Vectors:
-        graph, tokenizer = self._graphs[role], self._tokenizers[role]
+        if role not in self._towers:
+            self._towers[role] = self._open(role)
+        graph, tokenizer = self._towers[role]
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
 
-        def compute(session: onnxruntime.InferenceSession, positions: Sequence[int], tokens: Tokens) -> None:
-            (vectors[positions],) = session.run(None, {name: tokens[name] for name in graph.inputs})
+        def compute(run: Callable[[Tokens], Vectors], positions: Sequence[int], tokens: Tokens) -> None:
+            vectors[positions] = run(tokens)
 
         if len(texts) <= self._num_threads:
             for positions, tokens in tokenizer.batches(texts, _BATCH, CPU_PADDING):
@@ -104,32 +126,38 @@ class OnnxEncoder:
         return vectors
 
 
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """A graph, open in two sessions.
+def graph_opener(runtime: Runtime) -> Callable[[Path, int], Graph]:
+    """Return what opens a graph's file for a number of threads.
 
-    Threads that share a text wait for one another at every step of the model. A single text gains from that; for many
-    texts, one thread per text is faster.
+    Raises:
+        MissingExtraError: the runtime is not installed.
     """
+    if runtime == "openvino":
+        # An extra.
+        from udr.models.onnx.openvino import open_graph
 
-    single: onnxruntime.InferenceSession
-    shared: onnxruntime.InferenceSession
-    inputs: list[str]
+        return open_graph
+    return _open_graph
 
-    @staticmethod
-    def open(folder: Path, dimension: int, num_threads: int) -> "_Graph":
-        """Open the graph in a role's folder, whose vectors have this dimension."""
-        path = folder / GRAPH
-        try:
-            single = _session(path, 1)
-            shared = _session(path, num_threads) if num_threads > 1 else single
-        except Exception as error:
-            # onnxruntime's errors have no common base.
-            raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}") from error
-        shapes = [node.shape for node in single.get_outputs()]
-        if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][1] != dimension:
-            raise ModelError(f"{path}: must return vectors of {dimension} numbers, found outputs of shapes {shapes}")
-        return _Graph(single, shared, [node.name for node in single.get_inputs()])
+
+def _open_graph(path: Path, num_threads: int) -> Graph:
+    """Open a graph in ONNX Runtime."""
+    try:
+        single = _session(path, 1)
+        shared = _session(path, num_threads) if num_threads > 1 else single
+    except Exception as error:
+        # onnxruntime's errors have no common base.
+        raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}") from error
+    inputs = [node.name for node in single.get_inputs()]
+
+    def runner(session: onnxruntime.InferenceSession) -> Callable[[Tokens], Vectors]:
+        def run(tokens: Tokens) -> Vectors:
+            (vectors,) = session.run(None, {name: tokens[name] for name in inputs})
+            return cast("Vectors", vectors)
+
+        return run
+
+    return Graph(runner(single), runner(shared), inputs, [node.shape for node in single.get_outputs()])
 
 
 @cache

@@ -15,7 +15,18 @@ from udr.errors import MissingExtraError, ModelError, reason
 from udr.files import first_to_finish
 from udr.models.encoder import SentenceEncoder
 from udr.models.hub import cache_folder
-from udr.models.onnx.description import COUNTER, GRAPH, ROLES, TOKENIZER, VERSION, Description
+from udr.models.onnx.description import (
+    COUNTER,
+    EXACT,
+    GRAPH,
+    INT8,
+    INT8_GRAPH,
+    ROLES,
+    TOKENIZER,
+    VERSION,
+    Description,
+    Runtime,
+)
 from udr.models.onnx.encoder import OnnxEncoder
 from udr.models.query_tokenizer import QueryTokenizer
 from udr.types import Role
@@ -33,29 +44,33 @@ _COUNTER_FILES = (
 )
 
 
-def onnx_encoder(encoder: SentenceEncoder, num_threads: int) -> OnnxEncoder:
-    """Return an encoder in ONNX Runtime, compared with torch; the first call exports it; see ``exported``.
+def onnx_encoder(encoder: SentenceEncoder, num_threads: int, runtime: Runtime = EXACT) -> OnnxEncoder:
+    """Return an encoder as an export, compared with torch; the first call exports it; see ``exported``.
 
     Raises:
         ModelError: the model cannot be exported, or the export disagrees with torch.
         MissingExtraError: the exporter is not installed.
     """
-    folder = exported(encoder)
+    folder = exported(encoder, runtime)
     try:
-        opened = OnnxEncoder.open(folder, encoder.name, num_threads)
+        opened = OnnxEncoder.open(folder, encoder.name, num_threads, runtime)
     except ModelError as error:
         raise ModelError(f"{error}; delete {folder} to export it again") from error
     opened.agreement_with(encoder)
     return opened
 
 
-def exported(encoder: SentenceEncoder) -> Path:
+def exported(encoder: SentenceEncoder, runtime: Runtime = EXACT) -> Path:
     """Return the folder of an encoder's export; the first call makes it in ``cache_folder()``, which takes seconds.
+
+    The export for ``onnx-int8`` has the graph in float32, too.
 
     Raises:
         ModelError: the model cannot be exported, or the export disagrees with torch.
         MissingExtraError: the exporter is not installed.
     """
+    if runtime == INT8:
+        return _quantised(encoder, exported(encoder))
     folder = cache_folder() / "onnx" / f"{encoder.fingerprint}-{VERSION}"
     if folder.is_dir():
         return folder
@@ -78,6 +93,28 @@ def exported(encoder: SentenceEncoder) -> Path:
         # Exporters raise many kinds of errors; the disk may be full or read-only.
         cause = reason(error.__cause__ or error)
         raise ModelError(f"model {encoder.name!r} cannot be exported to {folder}: {cause}") from error
+    return folder
+
+
+def _quantised(encoder: SentenceEncoder, plain: Path) -> Path:
+    """Return the folder with an export and its graph of queries in 8 bits."""
+    folder = plain.with_name(f"{plain.name}-int8")
+    if folder.is_dir():
+        return folder
+    try:
+        # It needs the exporter's packages.
+        from udr.models.onnx.quantization import quantise
+
+        with first_to_finish(folder) as staging:
+            shutil.copytree(plain, staging, dirs_exist_ok=True)
+            quantise(staging / ROLES[0] / GRAPH, staging / ROLES[0] / INT8_GRAPH)
+            description = Description.read(staging)
+            agreement = OnnxEncoder(staging, encoder.name, description, 1, INT8).agreement_with(encoder)
+            replace(description, int8_agreement=agreement).write(staging)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model {encoder.name!r} cannot be quantised in {folder}: {reason(error)}") from error
     return folder
 
 
