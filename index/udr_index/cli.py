@@ -62,6 +62,12 @@ def build(
             "--export/--no-export", help="Carry the encoder for ONNX Runtime, so that services need no torch."
         ),
     ] = True,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What that is for: onnx, or onnx-int8, which adds a graph in 8 bits: faster, but less exact."
+        ),
+    ] = "onnx",
     dtype: Annotated[str, typer.Option(help="The type of the stored vectors: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
@@ -134,13 +140,20 @@ def bench(
         str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
     ] = None,
     fp16: Fp16 = False,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Compare the engines that can encode queries here; store nothing.")
+    ] = False,
     allow_hub: AllowHub = False,
     as_json: _Json = False,
 ) -> None:
     """Measure every partition, and store the fastest search settings that reach a recall.
 
-    If no settings reach it, the best ones are stored, and the exit status is 3.
+    If no settings reach it, the best ones are stored, and the exit status is 3. With --engines, measure instead how
+    fast each engine encodes queries on this processor, and how far it agrees with float32.
     """
+    if engines:
+        _bench_engines(index, queries, as_json)
+        return
     from udr.models import SentenceEncoder
     from udr.store import encoder_name, open_version
     from udr_index.bench import bench as run
@@ -160,6 +173,27 @@ def bench(
         print_text(line)
     if low:
         raise VerificationError(f"{index}: recall {recall} is not reached for {', '.join(low)}")
+
+
+def _bench_engines(index: Path, queries: int, as_json: bool) -> None:
+    from udr.store import open_version
+    from udr_index.engines import NEAREST, bench_engines
+
+    version = open_version(index)
+    measured = bench_engines(version, queries=queries)
+    fastest = max(measured, key=lambda item: item.texts_a_second)
+    if as_json:
+        print_json({"engines": [asdict(item) for item in measured], "fastest": fastest.engine})
+        return
+    for item in measured:
+        print_text(
+            f"{item.engine:<10} {item.texts_a_second:>7.0f} texts/s ({item.gain:.2f} times onnx)  "
+            f"{item.milliseconds:.2f} ms for one  cosine {item.agreement:.4f}, at least {item.worst:.4f}  "
+            f"{NEAREST} nearest shared {item.shared:.3f}"
+        )
+    if not version.has_int8:
+        print_text(f"onnx-int8 is not in this index; add it: udr index export-encoder {index} --engine onnx-int8")
+    print_text(f"fastest: {fastest.engine}; use it: udr serve {index} --engine {fastest.engine}")
 
 
 @app.command()
@@ -188,7 +222,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
             {
                 "version": manifest.version,
                 "encoder": asdict(encoder),
-                "export": asdict(export) if export else None,
+                "export": export.to_json() if export else None,
                 "tokenizer": asdict(tokenizer) if tokenizer else None,
                 "dtype": manifest.dtype,
                 "tasks": tasks,
@@ -199,7 +233,8 @@ def info(index: _Index, as_json: _Json = False) -> None:
     vectors = f"{encoder.dimension} dimensions, {encoder.metric}, {manifest.dtype}"
     print_text(f"encoder {encoder.name} ({vectors}, {encoder.fingerprint})")
     if export:
-        print_text(f"encoder exported for ONNX Runtime, agreement with torch {export.agreement:.7f}")
+        int8 = "" if export.int8_agreement is None else f"; queries in 8 bits {export.int8_agreement:.4f}"
+        print_text(f"encoder exported for ONNX Runtime, agreement with torch {export.agreement:.7f}{int8}")
     print_text(f"tokenizer {tokenizer.name} ({tokenizer.fingerprint})" if tokenizer else "tokenizer none")
     for name, part in manifest.partitions.items():
         parameters = f"  {settings[name].parameters}".rstrip() if name in settings else ""

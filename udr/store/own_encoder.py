@@ -3,10 +3,21 @@
 import logging
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from udr.errors import ArtifactError, ModelError
-from udr.models import PACKAGE, Engine, encodes_on_cpu, fingerprint, is_hub_name, locate, num_threads
+from udr.errors import ArtifactError, ConfigError, ModelError
+from udr.models import (
+    EXACT,
+    INT8,
+    PACKAGE,
+    RUNTIMES,
+    Runtime,
+    encodes_on_cpu,
+    fingerprint,
+    is_hub_name,
+    locate,
+    num_threads,
+)
 from udr.store.version import ENCODER, IndexVersion
 
 if TYPE_CHECKING:
@@ -34,11 +45,16 @@ def exported_encoder(
 
     Raises:
         ArtifactError: the export is of another encoder than the one that built the index.
+        ConfigError: the export has no graph for the engine.
+        MissingExtraError: openvino is wanted, and not installed.
     """
-    wanted = device is None and engine == Engine.ONNX
-    if not version.has_export or engine not in (None, Engine.ONNX) or not (wanted or encodes_on_cpu(device)):
+    wanted = device is None and engine in RUNTIMES
+    if not version.has_export or engine not in (None, *RUNTIMES) or not (wanted or encodes_on_cpu(device)):
         return None
     folder = version.path / ENCODER
+    if engine == INT8 and not version.has_int8:
+        remedy = f"run: udr index export-encoder {version.path.parents[1]} --engine {INT8}"
+        raise ConfigError(f"{version.path}: carries its encoder for engine {EXACT!r} alone, not for {INT8!r}; {remedy}")
     if find_spec("onnxruntime") is None:
         _LOG.warning("%s: not used, since onnxruntime is not installed; run: pip install 'udr-icl[onnx]'", folder)
         return None
@@ -46,7 +62,8 @@ def exported_encoder(
     from udr.models import OnnxEncoder
 
     try:
-        encoder = OnnxEncoder.open(folder, version.manifest.encoder.name, num_threads())
+        runtime = EXACT if engine is None else cast("Runtime", str(engine))
+        encoder = OnnxEncoder.open(folder, version.manifest.encoder.name, num_threads(), runtime)
     except ModelError as error:
         _LOG.warning("%s; loading the model that was exported", error)
         return None

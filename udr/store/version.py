@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from udr.data import ENCODER_WORDING
 from udr.errors import ArtifactError, VerificationError
 from udr.files import read_bytes, write_atomically
-from udr.models import COUNTER, DESCRIPTION
+from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
 from udr.search import LabelHead, open_array
 from udr.store.containment import Contained, refuse_outside, root_of
 from udr.store.demonstrations import DemonstrationTable
@@ -141,6 +141,11 @@ class IndexVersion:
     def has_export(self) -> bool:
         """Whether the version contains its encoder as ONNX Runtime reads it."""
         return f"{ENCODER}/{DESCRIPTION}" in self.manifest.files
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether that export has a graph in 8 bits."""
+        return f"{ENCODER}/query/{INT8_GRAPH}" in self.manifest.files
 
     @property
     def tokenizer(self) -> str | None:

@@ -69,12 +69,13 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     ):
         if notice := long.notice():
             _LOG.warning("%s: %s", config.tasks, notice)
-        exported = try_export(encoder) if config.export and isinstance(encoder, SentenceEncoder) else None
+        exportable = encoder if config.export and isinstance(encoder, SentenceEncoder) else None
+        exported = try_export(exportable, config.engine) if exportable is not None else None
         manifest, vectors = identify(
             _describe(config, collection, encoder, tokenizer, rows.sizes),
             rows.path,
             carries_model=hub.is_local(encoder.name),
-            carries_export=exported is not None,
+            carries_export=config.engine if exported is not None else None,
             label_head=config.label_head,
         )
         folder = store.version_path(config.out, manifest.version)

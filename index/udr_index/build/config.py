@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr.errors import ConfigError
-from udr.models import DEFAULT_ENCODER
+from udr.models import DEFAULT_ENCODER, EXACT, Runtime
 from udr.store import DTYPES, Dtype
+from udr_index.build.export import ENGINES
 
 AUTO = "auto"
 
@@ -30,6 +31,7 @@ class BuildConfig:
         bm25: whether to add a BM25 index of the inputs.
         label_head: whether classification tasks get a label head; None decides for each by cross-validation.
         export: whether the version carries the encoder's export, by which services encode without torch.
+        engine: what the export is for: ``onnx``, or ``onnx-int8``, which adds a graph in 8 bits for queries.
         threads: the threads that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
         reuse: an index whose vectors of unchanged texts are reused; None encodes all.
         batch_size: texts per call of the encoder or the tokenizer.
@@ -53,6 +55,7 @@ class BuildConfig:
     bm25: bool = False
     label_head: bool | None = None
     export: bool = True
+    engine: Runtime = EXACT
     threads: int = 1
     reuse: Path | None = None
     batch_size: int = 256
@@ -65,6 +68,10 @@ class BuildConfig:
             raise ConfigError(f"the pool must be at least 1 demonstration per task, found {self.pool}")
         if self.dtype not in DTYPES:
             raise ConfigError(f"unknown dtype {self.dtype!r}; the dtypes are {', '.join(DTYPES)}")
+        if self.engine not in ENGINES:
+            raise ConfigError(f"an index carries its encoder for {' or '.join(ENGINES)}; found {self.engine!r}")
+        if self.engine != EXACT and not self.export:
+            raise ConfigError(f"engine {self.engine!r} needs the export of the encoder; omit --no-export")
         if self.flat_below is not None and self.flat_below < 0:
             raise ConfigError(f"flat_below must be at least 0, found {self.flat_below}")
         for name in ("threads", "batch_size", "shard_rows"):

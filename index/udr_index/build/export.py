@@ -5,13 +5,17 @@ import shutil
 from pathlib import Path
 
 from udr.errors import MissingExtraError, ModelError
-from udr.models import SentenceEncoder, num_threads
+from udr.models import EXACT, Runtime, SentenceEncoder, num_threads
 from udr.store import ENCODER
 
 _LOG = logging.getLogger(__name__)
 
 
-def export(encoder: SentenceEncoder) -> Path:
+ENGINES: tuple[Runtime, ...] = ("onnx", "onnx-int8")
+"""The engines that an index can carry its encoder for; OpenVINO reads what is made for the first."""
+
+
+def export(encoder: SentenceEncoder, engine: Runtime = EXACT) -> Path:
     """Return the folder of an encoder's export, which has just been compared with torch.
 
     Raises:
@@ -22,12 +26,18 @@ def export(encoder: SentenceEncoder) -> Path:
     from udr.models import exported, onnx_encoder
 
     # The export may have been made long ago, by another command.
-    onnx_encoder(encoder, num_threads())
-    return exported(encoder)
+    onnx_encoder(encoder, num_threads(), engine)
+    return exported(encoder, engine)
 
 
-def try_export(encoder: SentenceEncoder) -> Path | None:
-    """Return the folder of an encoder's export; None, with one notice, if it cannot be exported here."""
+def try_export(encoder: SentenceEncoder, engine: Runtime = EXACT) -> Path | None:
+    """Return the folder of an encoder's export; None, with one notice, if it cannot be exported here.
+
+    Raises:
+        ModelError, MissingExtraError: the engine is not the default, so somebody asked for it, and it cannot be had.
+    """
+    if engine != EXACT:
+        return export(encoder, engine)
     try:
         return export(encoder)
     except (MissingExtraError, ModelError) as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from udr import store
 from udr.files import canonical_json
-from udr.models import VERSION
+from udr.models import EXACT, VERSION, Runtime
 from udr.types import Json
 from udr_index.build.label_head import RECIPE, considered
 
@@ -17,7 +17,7 @@ def identify(
     demonstrations: Path,
     *,
     carries_model: bool,
-    carries_export: bool,
+    carries_export: Runtime | None,
     label_head: bool | None = None,
 ) -> tuple[store.Manifest, str]:
     """Name a version after a hash of everything that its contents depend on, known before anything is encoded.
@@ -26,7 +26,7 @@ def identify(
         manifest: the version's, without its name and its files.
         demonstrations: the file of its rows.
         carries_model: whether it has a copy of the encoder.
-        carries_export: whether it has an export of the encoder.
+        carries_export: the engine that it has an export of the encoder for; None if it has none.
         label_head: whether its classification tasks have label heads; None decides for each.
 
     Returns:
@@ -44,8 +44,10 @@ def identify(
     }
     whole, vectors = (hashlib.sha256(canonical_json(common)) for _ in range(2))
     whole.update(b"\n" + canonical_json([tokenizer.name, tokenizer.fingerprint] if tokenizer else None))
-    if carries_export:
-        whole.update(b"\n" + canonical_json({"export": VERSION}))
+    if carries_export is not None:
+        # The engine of every index before there were others is not named.
+        others: dict[str, Json] = {} if carries_export == EXACT else {"engine": carries_export}
+        whole.update(b"\n" + canonical_json({"export": VERSION, **others}))
     with closing(store.DemonstrationTable(demonstrations)) as table:
         for name, part in manifest.partitions.items():
             task = part.task.to_json()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from udr_index.plural import counted
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
+    from udr.models import Runtime
     from udr_index.versions.catalog import VersionInfo
     from udr_index.versions.diff import TaskDiff, VersionDiff
     from udr_index.versions.pruning import Pruned
@@ -114,11 +115,18 @@ def prune(
         print_text("\n".join(_pruned_lines(index, pruned, dry_run)))
 
 
-def export_encoder(index: _Index, allow_hub: AllowHub = False, as_json: _Json = False) -> None:
+def export_encoder(
+    index: _Index,
+    engine: Annotated[
+        str, typer.Option(help="onnx, or onnx-int8, which adds a graph in 8 bits: faster, but less exact.")
+    ] = "onnx",
+    allow_hub: AllowHub = False,
+    as_json: _Json = False,
+) -> None:
     """Add the encoder for ONNX Runtime to the current version, as a new version, so that services need no torch."""
     from udr_index.versions.export import export_encoder as run
 
-    published = run(index, allow_hub=allow_hub)
+    published = run(index, engine=cast("Runtime", engine), allow_hub=allow_hub)
     if as_json:
         print_json(asdict(published))
     elif published.version == published.previous:

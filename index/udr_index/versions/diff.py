@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from udr.errors import ArtifactError, reason
-from udr.models import Engine
+from udr.models import EXACT, INT8
 from udr.store import (
     DEMONSTRATIONS,
     SCHEMA,
@@ -135,7 +135,7 @@ def _differences(old: Manifest, new: Manifest) -> Iterator[Difference]:
 
 
 def _exports(old: IndexVersion, new: IndexVersion) -> Iterator[Difference]:
-    engines = [Engine.ONNX.value if version.has_export else None for version in (old, new)]
+    engines = [INT8 if version.has_int8 else EXACT if version.has_export else None for version in (old, new)]
     if engines[0] != engines[1]:
         yield Difference(path="export", old=engines[0], new=engines[1])
 

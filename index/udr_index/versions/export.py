@@ -5,8 +5,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from udr.errors import ConfigError
 from udr.files import sync, sync_tree, write_atomically
-from udr.models import SentenceEncoder
+from udr.models import EXACT, Runtime, SentenceEncoder
 from udr.store import (
     DEMONSTRATIONS,
     ENCODER,
@@ -22,11 +23,11 @@ from udr.store import (
     write_settings,
 )
 from udr.store import publish as write_current
-from udr_index.build import copy_export, export, identify, stamps
+from udr_index.build import ENGINES, copy_export, export, identify, stamps
 from udr_index.versions.catalog import Published, lock_existing
 
 
-def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
+def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = False) -> Published:
     """Publish the current version of the index at ``root`` again, with its encoder's export.
 
     It is the version that ``udr index build`` makes of the same rows. Files that are the same are links to one file, if
@@ -34,22 +35,26 @@ def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
 
     Args:
         root: the index directory.
+        engine: ``onnx``, or ``onnx-int8``, which adds a graph in 8 bits for queries.
         allow_hub: load the encoder from the Hugging Face hub if the index names it there.
 
     Raises:
+        ConfigError: an index cannot carry its encoder for this engine.
         ArtifactError: there is no index, its encoder may not be loaded, or another command is running in it.
         VerificationError: the version is damaged.
         ModelError: the encoder cannot be loaded or exported.
         MissingExtraError: the exporter is not installed.
     """
+    if engine not in ENGINES:
+        raise ConfigError(f"an index carries its encoder for {' or '.join(ENGINES)}; found {engine!r}")
     with lock_existing(root):
         old = open_version(root)
-        if old.has_export:
+        if old.has_int8 or (old.has_export and engine == EXACT):
             return Published(version=old.manifest.version, previous=old.manifest.version)
         refuse_damage(old.path)
         encoder = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub), "cpu")
-        exported = export(encoder)
-        manifest = _named(old)
+        exported = export(encoder, engine)
+        manifest = _named(old, engine)
         folder = version_path(root, manifest.version)
         if folder.exists():
             refuse_damage(folder)
@@ -70,10 +75,10 @@ def export_encoder(root: Path, *, allow_hub: bool = False) -> Published:
     return Published(version=manifest.version, previous=old.manifest.version)
 
 
-def _named(old: IndexVersion) -> Manifest:
+def _named(old: IndexVersion, engine: Runtime) -> Manifest:
     """Return the manifest of a version under the name that a build with an export gives it."""
 
-    def named(label_head: bool | None, carries_export: bool) -> Manifest:
+    def named(label_head: bool | None, carries_export: Runtime | None) -> Manifest:
         manifest, _ = identify(
             old.manifest,
             old.path / DEMONSTRATIONS,
@@ -85,7 +90,8 @@ def _named(old: IndexVersion) -> Manifest:
 
     # The manifest does not say how the build was asked for label heads, but the name depends on it.
     asked = (None, True, False)
-    return named(next((it for it in asked if named(it, False).version == old.manifest.version), None), True)
+    had = EXACT if old.has_export else None
+    return named(next((it for it in asked if named(it, had).version == old.manifest.version), None), engine)
 
 
 def _link(source: str, target: str) -> None:

@@ -1,12 +1,15 @@
 """An index carries its encoder for ONNX Runtime, by default or added later; without the exporter, a notice says so."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -14,9 +17,10 @@ from tests.fakes import HashEncoder
 from tests.tiny_models import save_encoder
 from udr import Retriever, models
 from udr.cli import main
-from udr.errors import ArtifactError
+from udr.errors import ArtifactError, ConfigError, MissingExtraError
 from udr.models import PROBES, OnnxEncoder, SentenceEncoder, agreement
 from udr.store import ENCODER, MANIFEST, IndexVersion, exported_encoder, open_version, seal, verify
+from udr_index import bench_engines
 from udr_index.build import BuildConfig, build
 from udr_index.versions import diff_versions, export_encoder
 
@@ -118,6 +122,93 @@ def test_without_an_export_all_is_as_before_and_one_can_be_added_as_the_version_
     assert open_version(tmp_path / "again").manifest.version == added.manifest.version
 
 
+def test_a_build_for_8_bits_carries_both_graphs_and_can_be_made_of_any_version(
+    collection: Path, model: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, command = tmp_path / "index", ["index", "build", str(collection), "--model", str(model), "--device", "cpu"]
+    assert main([*command, "--out", str(out), "--engine", "onnx-int8"]) == 0
+    version = open_version(out)
+    graphs = {f"{ENCODER}/query/{name}" for name in ("graph.onnx", "graph-int8.onnx")}
+    assert graphs <= version.manifest.files.keys() and version.has_int8 and verify(out) == []
+    assert version.manifest.version != open_version(made).manifest.version
+    capsys.readouterr()
+    assert main(["index", "info", str(out), "--json"]) == 0
+    assert 0.9 < json.loads(capsys.readouterr().out)["export"]["int8_agreement"] <= 1
+    assert main(["index", "info", str(out)]) == 0 and "; queries in 8 bits " in capsys.readouterr().out
+    # Float32 is the default; 8 bits are used on request.
+    exact, other = exported_encoder(version, "cpu"), exported_encoder(version, None, "onnx-int8")
+    assert exact is not None and other is not None
+    assert (exact.runtime, other.runtime) == ("onnx", "onnx-int8")
+    vectors = exact.encode_queries(PROBES), other.encode_queries(PROBES)
+    assert agreement(*vectors) > 0.9 and not np.array_equal(*vectors)
+
+    # An index without it says so, and gets it as the version that a build makes.
+    added = Path(shutil.copytree(made, tmp_path / "added"))
+    with pytest.raises(ConfigError, match="carries its encoder for engine 'onnx' alone, not for 'onnx-int8'; run: udr"):
+        exported_encoder(open_version(added), "cpu", "onnx-int8")
+    assert main(["index", "export-encoder", str(added), "--engine", "onnx-int8"]) == 0
+    assert open_version(added).manifest.version == version.manifest.version and verify(added) == []
+    (difference,) = diff_versions(added, open_version(made).manifest.version, version.manifest.version).differences
+    assert (difference.old, difference.new) == ("onnx", "onnx-int8")
+    assert main(["index", "export-encoder", str(added)]) == 0
+    assert capsys.readouterr().out.endswith("already carries its encoder\n")
+    # The version of before is untouched.
+    assert main(["index", "publish", str(added), open_version(made).manifest.version]) == 0 and verify(added) == []
+
+
+def test_an_engine_that_was_asked_for_and_cannot_be_had_is_an_error(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="an index carries its encoder for onnx or onnx-int8; found 'torch'"):
+        BuildConfig(tasks=collection, out=tmp_path, engine="torch")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="engine 'onnx-int8' needs the export of the encoder; omit --no-export"):
+        BuildConfig(tasks=collection, out=tmp_path, engine="onnx-int8", export=False)
+    with pytest.raises(ConfigError, match="for onnx or onnx-int8; found 'openvino'"):
+        export_encoder(tmp_path, engine="openvino")
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    without_exporter(monkeypatch)
+    config = BuildConfig(
+        tasks=collection, out=tmp_path, model=str(save_encoder(tmp_path / "model")), device="cpu", engine="onnx-int8"
+    )
+    with pytest.raises(MissingExtraError, match="onnx, which exports encoders, is not installed"):
+        build(config)
+
+
+def test_engines_are_compared_on_this_processor(
+    collection: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = BuildConfig(tasks=collection, out=tmp_path, model=str(model), device="cpu", engine="onnx-int8")
+    build(config)
+    measured = bench_engines(open_version(tmp_path), queries=20, rounds=1)
+    names = ["onnx", "onnx-int8", *(["openvino"] if find_spec("openvino") else [])]
+    assert [item.engine for item in measured] == names
+    exact, other = measured[:2]
+    assert (exact.gain, exact.shared) == (1, 1) and exact.worst == pytest.approx(1, abs=1e-5)
+    assert 0.9 < other.worst <= other.agreement < 1.00001 and 0.5 < other.shared <= 1
+    assert all(item.texts_a_second > 0 and item.milliseconds > 0 for item in measured)
+    capsys.readouterr()
+
+    assert main(["index", "bench", str(tmp_path), "--engines", "--queries", "8", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    rates = {item["engine"]: item["texts_a_second"] for item in result["engines"]}
+    assert list(rates) == names and rates[result["fastest"]] == max(rates.values())
+    assert main(["index", "bench", str(tmp_path), "--engines", "--queries", "8"]) == 0
+    assert re.search(r"\nfastest: (\S+); use it: udr serve .* --engine \1\n$", capsys.readouterr().out)
+
+
+def test_engines_of_an_index_without_its_encoder_cannot_be_compared(
+    collection: Path, model: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(BuildConfig(tasks=collection, out=tmp_path, model=str(model), device="cpu", export=False))
+    with pytest.raises(ArtifactError, match="carries no encoder whose engines could be compared; run: udr index"):
+        bench_engines(open_version(tmp_path))
+    with pytest.raises(ConfigError, match="queries and rounds must be at least 1; found 0 and 5"):
+        bench_engines(open_version(made), queries=0)
+    capsys.readouterr()
+    assert main(["index", "bench", str(made), "--engines", "--queries", "8"]) == 0
+    assert "onnx-int8 is not in this index; add it: udr index export-encoder" in capsys.readouterr().out
+
+
 def test_a_version_that_was_added_before_is_published_again(collection: Path, model: Path, tmp_path: Path) -> None:
     config = BuildConfig(tasks=collection, out=tmp_path, model=str(model), device="cpu", export=False)
     plain = build(config).version
@@ -186,6 +277,7 @@ def test_without_onnxruntime_the_model_is_loaded_with_one_notice(
         ("query/tokenizer.json", b"{}", "cannot be read"),
         ("encoder.json", b"[]", "is not the description of an exported encoder"),
         ("encoder.json", b'{"version": 9}', "was exported by another version of udr"),
+        ("encoder.json", b'{"version": 2, "int8_agreement": "a"}', "is not the description of an exported encoder"),
     ],
 )
 def test_an_export_that_cannot_be_read_is_replaced_by_the_model_with_a_warning(
