@@ -3,7 +3,8 @@
     python benchmarks/engines.py TASKS [--tasks NAME,...] [--device DEVICE] [--engines NAME,...]
 
 Pools have at most ``--rows`` rows per task, encoded in float32; each engine encodes ``--queries`` test rows, spread
-over the tasks. The agreement is the share of the 8 nearest demonstrations in the query's task that float32 also finds.
+over the tasks. The overlap is the share of the 8 nearest demonstrations in the query's task that float32 also finds;
+the cosine is that of a query's vector with float32's. For a language model's accuracy, see ``engines_accuracy.py``.
 The engines take turns on the same texts: single texts, and batches of 64. Relative times are medians of the turns'
 ratios. ``encode_query`` is Sentence-Transformers' own method in float32.
 
@@ -57,7 +58,8 @@ def main() -> None:
 
     pools = {name: _encoded(reference, folder.pool(arguments.rows)) for name, folder in collection.tasks.items()}
     texts = [text for _, text in queries]
-    nearest = {name: _nearest(pools, queries, encode(texts)) for name, encode in engines.items()}
+    vectors = {name: encode(texts) for name, encode in engines.items()}
+    nearest = {name: _nearest(pools, queries, found) for name, found in vectors.items()}
     single = _timed(engines, [[text] for text in _cycled(texts, 10 * arguments.rounds)])
     batches = _timed(engines, [_cycled(texts[start:] + texts[:start], BATCH) for start in range(arguments.rounds)])
     for name in engines:
@@ -69,6 +71,8 @@ def main() -> None:
             "queries": len(queries),
             "tasks": len(pools),
             "overlap_at_8": round(float(np.mean([len(first & second) / len(first) for first, second in pairs])), 4),
+            "cosine": round(float((cosines := _cosines(vectors[Engine.TORCH], vectors[name])).mean()), 5),
+            "lowest_cosine": round(float(cosines.min()), 5),
             "one_text_milliseconds": median([1000 * value for value in single[name]], 2),
             "one_text_beside_torch": median(ratios(single[name], single[Engine.TORCH])),
             "texts_a_second": round(BATCH / median(batches[name], 9), 1),
@@ -82,7 +86,8 @@ def available(device: str) -> list[Engine]:
     if device != "cpu":
         return [Engine.TORCH, Engine.TORCH_BF16, Engine.TORCH_FP16]
     bf16 = [Engine.TORCH_BF16] if cpu_has_bf16() else []
-    return [Engine.TORCH, *bf16, *([Engine.ONNX] if find_spec("onnxruntime") else [])]
+    onnx = [Engine.ONNX, Engine.ONNX_INT8] if find_spec("onnxruntime") else []
+    return [Engine.TORCH, *bf16, *onnx, *([Engine.OPENVINO] if find_spec("openvino") else [])]
 
 
 def _queries(collection: Collection, count: int) -> list[tuple[str, str]]:
@@ -107,6 +112,11 @@ def _nearest(pools: dict[str, Vectors], queries: list[tuple[str, str]], vectors:
     """Return each query's nearest positions in its pool, in search order: similarity to 5 decimals, then position."""
     similarities = [(pools[task] @ vector).round(5) for (task, _), vector in zip(queries, vectors, strict=True)]
     return [set(np.argsort(-values, kind="stable")[:K].tolist()) for values in similarities]
+
+
+def _cosines(expected: Vectors, actual: Vectors) -> Vectors:
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
+    return np.asarray((expected * actual).sum(axis=1) / lengths)
 
 
 def _cycled(texts: list[str], count: int) -> list[str]:
