@@ -15,7 +15,8 @@ from udr.search import Vectors
 
 # Or else the import of openvino would report itself to Google Analytics, which no variable prevents. Where this package
 # cannot be imported, openvino takes a stub.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+if "openvino_telemetry" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 with optional_import("openvino", "openvino"):
     import openvino
