@@ -47,6 +47,7 @@ def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
     timer.start()
     try:
         assert process.stderr is not None
+        assert process.stderr.readline().startswith("udr: loading ")
         line = process.stderr.readline()
         match = re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at (http://127\.0\.0\.1:\d+)\n", line)
         assert match, line + process.stderr.read()

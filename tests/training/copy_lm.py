@@ -1,6 +1,6 @@
 """A language model whose answers are known by hand: it copies the demonstration it saw last."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -28,11 +28,20 @@ class CopyLM:
         self.scored += len(prompts)
         return [_copied(prompt) for prompt in prompts]
 
-    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+    def likelihoods(
+        self, prompts: Sequence[Prompt], on_done: Callable[[int], None] = lambda _: None
+    ) -> list[Likelihoods]:
         self._ask(len(prompts))
+        on_done(len(prompts))
         return [_copied(prompt) for prompt in prompts]
 
-    def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[Tokens],
+        stop: Sequence[str],
+        max_new_tokens: int,
+        on_done: Callable[[int], None] = lambda _: None,
+    ) -> list[str]:
         self._ask(len(prompts))
         texts = ["".join(map(chr, prompt)) for prompt in prompts]
         return [text.split("\n\n")[-2].rpartition("Reversed: ")[2] for text in texts]

@@ -28,7 +28,9 @@ def resume(
     seen: list[Progress] = []
     collection = open_collection(tasks, config.tasks)
     run = Run(folder, collection, config, feedback=feedback, on_progress=lambda _, progress: seen.append(progress))
-    return SentenceTransformer(str(run.finish()), device="cpu"), seen
+    model = SentenceTransformer(str(run.finish()), device="cpu")
+    # The trainings report their steps, too.
+    return model, [progress for progress in seen if progress.unit == "pairs"]
 
 
 def one_iteration(config: RunConfig, **changes: object) -> RunConfig:

@@ -1,12 +1,14 @@
 """Arguments and progress display that the commands of this package share."""
 
 import logging
-import shutil
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from udr.cli import STATUS
+from udr.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from udr_training.feedback import Progress
@@ -16,29 +18,19 @@ TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, sepa
 
 
 def show_progress(task: str, progress: "Progress") -> None:
-    """Write a task's progress to stderr: continuously on a terminal, else once at the end."""
-    from tqdm import tqdm
-
-    complete = progress.done == progress.total
-    if complete or sys.stderr.isatty():
-        bar = tqdm.format_meter(
-            progress.done,
-            progress.total,
-            progress.seconds,
-            ncols=shutil.get_terminal_size().columns,
-            prefix=f"udr: {task}",
-            unit=" pairs",
-            postfix=f"{progress.tokens / max(progress.seconds, 1e-9):.0f} tokens/s",
-        )
-        typer.echo(f"\r{bar}" if sys.stderr.isatty() else bar, err=True, nl=complete)
+    """Show a task's progress on stderr: continuously on a terminal, else now and then and at the end."""
+    STATUS.progress(task, progress.done, progress.total, progress.seconds, progress.unit, progress.before)
 
 
 def quiet() -> None:
-    """Send the log to stderr, and turn off the libraries' progress bars."""
+    """Import the libraries, which takes seconds; send their logs to stderr, and turn off their progress bars."""
+    for package in ("datasets", "sentence_transformers", "transformers"):
+        if find_spec(package) is None:
+            raise MissingExtraError(package, "training")
+    STATUS.begin("loading the libraries...")
     from datasets import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
-    logging.basicConfig(level=logging.INFO, format="udr: %(message)s", stream=sys.stderr)
     for name in ("httpx2", "sentence_transformers", "datasets"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Writing a model card shows another progress bar.

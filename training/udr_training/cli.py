@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import names_of, naming_flags, print_text
+from udr.cli import STATUS, names_of, naming_flags, print_text
 from udr.errors import naming
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
 
@@ -71,7 +71,7 @@ def train(
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     from udr.data import open_collection
-    from udr_training.config import load_config, setting_flags, settings_of
+    from udr_training.config import Stages, load_config, setting_flags, settings_of
     from udr_training.feedback import check_run
 
     overrides: dict[str, object] = {
@@ -123,18 +123,21 @@ def train(
     from udr_training.trainer import write_card
 
     with naming(out):
-        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress)
+        later = ("evaluation",) if test_rows else ()
+        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress, later=later)
 
     def show(result: TaskResult) -> None:
-        typer.echo(f"udr: {result.task}, {result.retriever}: {points(result.estimate.value)}", err=True)
+        STATUS.notice(f"{result.task}, {result.retriever}: {points(result.estimate.value)}")
 
     with naming(out):
         trained = run.finish()
-        evaluation = prove(out, collection, resolved, test_rows, show) if test_rows else None
+        if test_rows:
+            STATUS.begin(f"{Stages(resolved, later).title('evaluation')}...")
+        evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None
         if evaluation is not None:
             results = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
             write_card(trained, collection, resolved, results)
-            typer.echo(f"udr: the report is {out / FOLDER / 'report.html'}\n\n{results}", err=True)
+            STATUS.notice(f"the report is {out / FOLDER / 'report.html'}\n\n{results}")
     print_text(str(trained))
 
 
@@ -157,4 +160,4 @@ def _foretell(collection: "Collection", config: "RunConfig") -> None:
         why = f"{which} test rows; {how_to_split(collection, lacking)}"
     else:
         return
-    typer.echo(f"udr: whether training pays will not be measured: {why}", err=True)
+    STATUS.notice(f"whether training pays will not be measured: {why}")

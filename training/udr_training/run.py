@@ -7,6 +7,7 @@ resumes from the complete results.
 
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,8 +23,8 @@ from udr_training.candidates import (
     first_neighbours,
     rank_all,
 )
-from udr_training.config import RunConfig
-from udr_training.feedback import FeedbackRun, OnProgress
+from udr_training.config import RunConfig, Stages
+from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
     LabelModel,
     TaskExamples,
@@ -45,7 +46,8 @@ class Run:
         collection: the tasks to train on.
         config: everything that the result depends on.
         feedback: the file of scores, which runs can share; None uses one in the run directory.
-        on_progress: called with a task and the progress of its scoring.
+        on_progress: called with a task and the progress of its scoring, and with the progress of trainings.
+        later: the command's stages after the run, which are counted in what is announced.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -61,6 +63,7 @@ class Run:
         *,
         feedback: Path | None = None,
         on_progress: OnProgress = lambda *_: None,
+        later: tuple[str, ...] = (),
     ) -> None:
         # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
@@ -72,12 +75,14 @@ class Run:
             feedback=feedback,
             on_progress=on_progress,
             min_candidates=config.train.list_length,
+            stages=Stages(config, later),
             sources={
                 "encoder": hub.fingerprint(hub.locate(config.train.model)),
                 "encoder_wording": formatting.ENCODER_WORDING,
             },
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
+        self._on_progress = on_progress
         self._collection = collection
         self._window = TextWindow.of(model.max_seq_length, hub.locate(config.train.model))
 
@@ -126,8 +131,21 @@ class Run:
                 examples = {name: self._extrapolated(name, task, neighbours) for name, task in examples.items()}
         start = str(previous) if previous is not None and train.warm_start else train.model
         with self.folder.timed(number, "training"):
-            train_encoder(examples, train, self.config.seed + number, start, folder)
+            train_encoder(examples, train, self.config.seed + number, start, folder, self._on_step())
         return model
+
+    def _on_step(self) -> Callable[[int, int], None]:
+        """Return what reports the progress of one training."""
+        first: list[tuple[int, float]] = []
+
+        def on_step(done: int, total: int) -> None:
+            now = time.monotonic()
+            # A resumed training starts after some steps.
+            before, started = first[0] if first else (done, now)
+            first.append((done, now))
+            self._on_progress("training", Progress(done, total, 0, now - started, "steps", before))
+
+        return on_step
 
     def _extrapolated(
         self, name: str, examples: TaskExamples, neighbours: Callable[[Pool], Neighbours]

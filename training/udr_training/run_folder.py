@@ -14,7 +14,7 @@ from udr.errors import ArtifactError, ConfigError, system_error
 from udr.files import canonical_json, locked, write_atomically
 from udr.types import Json
 from udr_training.candidates import Candidates
-from udr_training.config import ScoringConfig, from_toml, to_toml
+from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,13 +28,14 @@ class RunFolder:
 
     Args:
         path: the directory; it need not exist.
+        stages: those of the command that works on the run, to announce them.
 
     Raises:
         ArtifactError: in all methods that read: a file is missing or invalid.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, stages: Stages | None = None) -> None:
+        self.path, self.stages = path, stages
 
     def claim(self, config: ScoringConfig, sources: Mapping[str, Json], paths: Mapping[str, Path]) -> tuple[str, ...]:
         """Claim the directory for a run, or check that it belongs to it; return the tasks in their original order.
@@ -156,14 +157,15 @@ class RunFolder:
         folder = self.iteration(number)
         folder.mkdir(exist_ok=True)
         started = time.monotonic()
-        _LOG.info("%s: %s", folder.name, stage)
+        title = f"{folder.name}: {stage}" if self.stages is None else self.stages.title(stage, number)
+        _LOG.info("%s...", title)
         try:
             yield
         finally:
             seconds = self.seconds(number)
             seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - started, 1)
             write_atomically(folder / "seconds.json", json.dumps(seconds).encode())
-            _LOG.info("%s: %s took %.1f s", folder.name, stage, seconds[stage])
+            _LOG.info("%s took %.1f s", title, seconds[stage])
 
     def seconds(self, number: int) -> dict[str, float]:
         """Return the seconds of each stage of an iteration."""

@@ -4,3 +4,4 @@ from .console import (
     naming_flags as naming_flags, print_json as print_json, print_text as print_text,
 )
 from .retrieve import table as table
+from .status import STATUS as STATUS, Status as Status, duration as duration, meter as meter

@@ -14,6 +14,7 @@ import typer
 from udr import __version__
 from udr.cli.console import command_group, print_text
 from udr.cli.retrieve import prompt, retrieve
+from udr.cli.status import STATUS
 from udr.errors import ConfigError, MissingExtraError, UdrError, VerificationError, reason, system_error
 
 GROUP = "udr.commands"
@@ -44,10 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as raised:
         error = _missing_extra(raised, options) or raised
+        STATUS.finish()
         if debug:
             traceback.print_exc()
-        typer.echo(f"udr: error: {_one_line(error, debug)}", err=True)
+        STATUS.notice(f"error: {_one_line(error, debug)}")
         return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
+    finally:
+        STATUS.finish()
     return 0
 
 
@@ -155,6 +159,6 @@ def _log_to_stderr() -> None:
     """Show our own packages' logs from INFO, others' from WARNING, and progress bars only on a terminal."""
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.basicConfig(level=logging.WARNING, format="udr: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[STATUS])
     for package in _packages():
         logging.getLogger(package).setLevel(logging.INFO)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from udr.cli.status import STATUS
 from udr.errors import ConfigError, UdrError, naming
 from udr.types import Json
 
@@ -81,6 +82,8 @@ def print_text(text: str) -> None:
     """
     if sys.stdout is None:
         raise ConfigError("standard output is closed, so the result cannot be printed")
+    # Both may be the same terminal.
+    STATUS.finish()
     with naming("standard output"):
         typer.echo(text.encode(errors="backslashreplace"))
 

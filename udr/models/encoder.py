@@ -88,9 +88,12 @@ class SentenceEncoder:
             MissingExtraError: sentence-transformers is not installed.
         """
         path = hub.locate_encoder(name)
+        _LOG.info("loading %s...", name.removeprefix(hub.PACKAGE))
         with optional_import("sentence-transformers", "index"):
             import torch
             from sentence_transformers import SentenceTransformer
+
+            from udr.models.transformers_tokenizer import without_bars
         _check_wording(name, path)
         if not (path / "modules.json").is_file():
             _LOG.warning("model %s has no pooling settings (modules.json); the mean of its tokens is used", name)
@@ -98,13 +101,14 @@ class SentenceEncoder:
         try:
             # Explicit even for float32: the default is the precision of the saved weights.
             # Or else the library would ask the hub for a model of the folder's name, whenever it saves this one.
-            model = SentenceTransformer(
-                str(path),
-                device=device,
-                model_kwargs={"dtype": getattr(torch, dtype)},
-                trust_remote_code=False,
-                local_files_only=True,
-            )
+            with without_bars():
+                model = SentenceTransformer(
+                    str(path),
+                    device=device,
+                    model_kwargs={"dtype": getattr(torch, dtype)},
+                    trust_remote_code=False,
+                    local_files_only=True,
+                )
         except Exception as error:
             # Each library has its own errors: truncated weights, an unknown device, an invalid configuration, ...
             raise ModelError(f"model {name!r} cannot be loaded from {path}: {reason(error)}") from error

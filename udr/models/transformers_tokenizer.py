@@ -3,7 +3,8 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,22 @@ from udr.models.token_counter import LoadedTokenizer, Message, lone_surrogate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide the progress bars that Transformers shows while the body loads a model from the disk."""
+    from transformers.utils import logging
+
+    # Not typed.
+    bars: Any = logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def context_window(folder: Path) -> int | None:

@@ -1,5 +1,6 @@
 """The retriever: an encoder and an index, from a query to its nearest demonstrations."""
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,11 @@ from udr.store import (
     with_label_heads,
 )
 from udr.types import Fields, Role, Row
+
+_LOG = logging.getLogger(__name__)
+
+# Bytes that take seconds to check.
+_LARGE = 500_000_000
 
 _SCALES: Mapping[str, Scale] = {"bm25": "bm25", "hybrid": "reciprocal_ranks"}
 
@@ -127,6 +133,8 @@ class Retriever(DemonstrationSource):
     ) -> Self:
         """Open a version of an index, whether current or not; see ``open``."""
         if verify:
+            if sum(stamp.size for stamp in version.manifest.files.values()) > _LARGE:
+                _LOG.info("checking the files of %s...", version.path)
             refuse_damage(version.path)
         if encoder is None:
             loaded: Encoder = exported_encoder(version, device) or SentenceEncoder.load(

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from udr.cli import STATUS
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -66,6 +68,8 @@ class ProgressPrinter:
         if time.monotonic() - self._last < self._seconds and not finished:
             return
         self._last = time.monotonic()
+        # Of loading the encoder.
+        STATUS.finish()
         # Spaces hide the end of a longer line.
         line = f"udr: {progress!s:<70}" if self._terminal else f"udr: {progress}"
         sys.stderr.write(line + ("\r" if self._terminal and not finished else "\n"))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TextIO
 
+from udr.cli import STATUS
 from udr.errors import RequestError, UdrError
 from udr.types import Json
 
@@ -52,12 +53,20 @@ def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) 
         format: the format of a line.
         stream: where to write; None is stderr.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = _Lines(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
     ours = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=max(ours, logging.WARNING), force=True)
     for package in _OURS:
         logging.getLogger(package).setLevel(ours)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes records on lines of their own, even while the command shows on a terminal that it loads."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        STATUS.finish()
+        super().emit(record)
 
 
 class JsonFormatter(logging.Formatter):

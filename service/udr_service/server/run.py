@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import cast
 
-import typer
 import uvicorn
 
+from udr.cli import STATUS
 from udr.errors import ConfigError, reason
 from udr.models import Encoder
 from udr_service.app import create_app
@@ -60,6 +60,7 @@ def run(index: Path, settings: Settings) -> None:
     with _signals_end_normally(), listening(settings.host, settings.port) as listener:
         # Raises if there is no index, before anything is loaded.
         source.current()
+        STATUS.begin(f"loading {index}...")
         app = create_app(source, settings, own_names_only=settings.keys is None and not settings.insecure_no_keys)
         config = uvicorn.Config(
             app,
@@ -137,7 +138,7 @@ class _Server(BoundedServer):
             with self._service.current.lease() as active:
                 sizes = active.retriever.sizes
             summary = f"{len(sizes)} tasks, {sum(sizes.values())} demonstrations"
-            typer.echo(f"udr: serving {summary} at {self._address}", err=True)
+            STATUS.notice(f"serving {summary} at {self._address}")
         self._freeze_garbage_collection()
         return await super().on_tick(counter) or self._service.reloader.failure is not None
 

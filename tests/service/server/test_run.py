@@ -116,7 +116,9 @@ def test_no_accepted_request_is_lost_at_shutdown(tiny: Path, capsys: pytest.Capt
 
     run_while(clients, tiny, linger_seconds=1.5)
     assert errors == [None] * 8 and len(statuses) > 32 and set(statuses) == {200}
-    assert re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at \S+\n", capsys.readouterr().err)
+    loading, ready = capsys.readouterr().err.splitlines()
+    assert loading == f"udr: loading {tiny}..."
+    assert re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at \S+", ready)
 
 
 def test_it_answers_but_is_not_ready_while_it_lingers(tiny: Path) -> None:

@@ -12,7 +12,7 @@ from udr_training.evaluation.evaluate import evaluate
 from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import BM25, RANDOM
-from udr_training.feedback import is_remote, load_local
+from udr_training.feedback import OnProgress, is_remote, load_local
 
 FOLDER = "report"
 """The evaluation's directory in a run directory."""
@@ -22,7 +22,12 @@ _SHOTS = 4
 
 
 def prove(
-    run: Path, collection: Collection, config: RunConfig, rows: int, report: Callable[[TaskResult], None]
+    run: Path,
+    collection: Collection,
+    config: RunConfig,
+    rows: int,
+    report: Callable[[TaskResult], None],
+    progress: OnProgress = lambda *_: None,
 ) -> Evaluation | None:
     """Compare a finished run's retriever with random, BM25 and the encoder it started from; write the report.
 
@@ -34,6 +39,7 @@ def prove(
         config: the run's.
         rows: test rows per task, sampled by seed.
         report: called with each result.
+        progress: called with the progress of the answers.
 
     Returns:
         The results; None, with a warning, if no task has test rows or the language model cannot answer.
@@ -53,7 +59,7 @@ def prove(
     )
     collection = replace(collection, tasks=tested)
     lm = load_local(config.feedback)
-    evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report)
+    evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report, progress=progress)
     best = max(untrained, key=lambda name: evaluation.value(name, _SHOTS).value)
     evaluation = replace(evaluation, baseline=best)
     write_report(run / FOLDER, evaluation, collection)

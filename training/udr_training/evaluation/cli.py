@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import names_of, naming_flags, print_json, print_text
+from udr.cli import STATUS, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM
 from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
@@ -90,17 +90,19 @@ def evaluate(
     def show(result: TaskResult) -> None:
         label = config.labels[result.retriever]
         shots = f", {with_shots(result.shots)}" if len(config.shots) > 1 else ""
-        typer.echo(f"udr: {result.task}, {label}{shots}: {points(result.estimate.value)}", err=True)
+        STATUS.notice(f"{result.task}, {label}{shots}: {points(result.estimate.value)}")
 
     model = CausalLM.load(lm, device, dtype)
     with nullcontext() if output is None else naming(output):
         evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)
         if output is not None:
+            STATUS.begin("writing the report...")
             write_report(output, evaluation, collection)
     if output is not None:
-        typer.echo(f"udr: the report is {output / 'report.html'}", err=True)
+        STATUS.notice(f"the report is {output / 'report.html'}")
     text = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
     if as_json:
+        STATUS.finish()
         typer.echo(text, err=True)
         print_json(report_json(evaluation))
     else:

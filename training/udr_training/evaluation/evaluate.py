@@ -1,9 +1,10 @@
 """Evaluation: a language model's task metric with each retriever's demonstrations."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from udr_training.evaluation.intervals import RESAMPLES, Estimate, estimate
 from udr_training.evaluation.metrics import judge
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever, run_of
-from udr_training.feedback import OnProgress
+from udr_training.feedback import OnProgress, Progress
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def evaluate(
         config: the retrievers and the size of the evaluation.
         output: the directory of the answers, from which an interrupted evaluation resumes; None keeps them in memory.
         report: called with each result.
-        progress: called with the progress of the oracle's scoring.
+        progress: called with the progress of the answers, and of the oracle's scoring.
         block: test rows answered between writes; by default 128, or 64 for generation.
 
     Raises:
@@ -74,12 +75,14 @@ def evaluate(
     if output is not None:
         claim(output, settings)
     store = AnswerStore(output)
-    results, drawn = [], dict[str, dict[str, Json]]()
+    results, drawn = list[TaskResult](), dict[str, dict[str, Json]]()
     for test in tests:
         compared = [_Answers(lm, test, retriever, max(config.shots), store, block) for retriever in retrievers]
         for shots in config.shots:
             for answers in compared:
-                results.append(answers.result(shots, config.seed))
+                number = f"{len(results) + 1} of {len(tests) * len(compared) * len(config.shots)}"
+                label = f"{number}: {test.pool.task.name}, {config.labels[answers.retriever.name]}"
+                results.append(answers.result(shots, config.seed, partial(progress, label)))
                 report(results[-1])
         for answers in compared:
             if share := answers.random_share:
@@ -135,13 +138,13 @@ class _Answers:
     store: AnswerStore
     block: int | None
 
-    def result(self, shots: int, seed: int) -> TaskResult:
-        """Return the result with a number of demonstrations; ``seed`` is the bootstrap's."""
+    def result(self, shots: int, seed: int, on_progress: Callable[[Progress], None]) -> TaskResult:
+        """Return the result with a number of demonstrations; ``seed`` is that of resamples."""
         task, queries = self.test.pool.task, self.test.queries
-        value = task_estimate(task, queries, [answer.text for answer in self._answers(shots)], seed)
+        value = task_estimate(task, queries, [answer.text for answer in self._answers(shots, on_progress)], seed)
         return TaskResult(task.name, task.family, task.metric.value, self.retriever.name, shots, len(queries), value)
 
-    def _answers(self, shots: int) -> list[Answer]:
+    def _answers(self, shots: int, on_progress: Callable[[Progress], None]) -> list[Answer]:
         pool, queries = self.test.pool, self.test.queries
         name, identity = (self.retriever.name, self.retriever.identity) if shots else (NO_RETRIEVER, {})
         cell = Cell(pool.task.name, name, shots, {**self.test.made_from, "retriever": identity})
@@ -149,12 +152,19 @@ class _Answers:
         if 0 < len(answers) < len(queries):
             message = "%s, %s, %d shots: resuming after %d of %d answers"
             _LOG.info(message, cell.task, cell.retriever, shots, len(answers), len(queries))
+        before, started = len(answers), time.monotonic()
+
+        def on_done(count: int) -> None:
+            seconds = time.monotonic() - started
+            on_progress(Progress(len(answers) + count, len(queries), 0, seconds, "rows", before))
+
         # Only complete blocks are stored, so a resumed evaluation has the same blocks as an uninterrupted one.
         block = self.block or (_GENERATION_BLOCK if pool.task.kind is Kind.GENERATION else _BLOCK)
         for first in range(len(answers), len(queries), block):
             part = queries[first : first + block]
+            on_done(0)
             shown = [self._demonstrations[query.id].prompt(shots) if shots else [] for query in part]
-            for query, rows, text in zip(part, shown, predict(self.lm, pool, part, shown), strict=True):
+            for query, rows, text in zip(part, shown, predict(self.lm, pool, part, shown, on_done), strict=True):
                 answers.append(Answer(query.id, tuple(row.id for row in rows), text))
             self.store.write(cell, answers)
         return answers

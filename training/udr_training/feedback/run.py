@@ -9,7 +9,7 @@ from udr.files import locked
 from udr.models import hub
 from udr.types import Json
 from udr_training.candidates import Neighbours, first_neighbours
-from udr_training.config import FeedbackConfig, ScoringConfig
+from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.checks import is_remote
 from udr_training.feedback.local import CausalLM, check_device
 from udr_training.feedback.pairs import TrainingTask
@@ -55,6 +55,7 @@ class FeedbackRun:
         on_progress: called after every pack.
         min_candidates: the smallest number of candidates that a query needs.
         sources: hashes of the run's other inputs.
+        stages: those of the command; None: the run has no others.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -73,8 +74,10 @@ class FeedbackRun:
         on_progress: OnProgress = lambda *_: None,
         min_candidates: int = 1,
         sources: Mapping[str, Json] | None = None,
+        stages: Stages | None = None,
     ) -> None:
-        self.folder, self._config, self._on_progress = RunFolder(path), config.feedback, on_progress
+        self.folder = RunFolder(path, stages or Stages(config))
+        self._config, self._on_progress = config.feedback, on_progress
         tasks = {name: TrainingTask.sample(task, config, min_candidates) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
         lm, dtype = _identify(self._config)

@@ -60,12 +60,18 @@ def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of scoring: pairs, tokens of their prompts and options, and seconds since the start."""
+    """The progress of scoring: pairs, tokens of their prompts and options, and seconds since the start.
+
+    ``unit`` is what is counted if not pairs: a training's steps, or an evaluation's rows. ``before`` of those that are
+    done were done before the seconds began.
+    """
 
     done: int
     total: int
     tokens: int
     seconds: float
+    unit: str = "pairs"
+    before: int = 0
 
 
 def score_pairs(

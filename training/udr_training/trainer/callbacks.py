@@ -1,12 +1,12 @@
-"""Training callbacks: the log ``metrics.jsonl``, TensorBoard and a progress bar."""
+"""Training callbacks: the log ``metrics.jsonl``, TensorBoard and progress."""
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from udr.errors import MissingExtraError
@@ -95,8 +95,22 @@ def _report(logs: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]
     return metrics, {metric: by_task["mean"] for metric, by_task in metrics.items()}
 
 
-class ProgressBar(ProgressCallback):
-    """The trainer's progress bar, on stderr, without the metrics that it writes to stdout."""
+class StepProgress(TrainerCallback):
+    """Tells the progress of a training in place of the trainer's own bar.
 
-    def on_log(self, *_: object, **__: object) -> None:
-        """Leave the metrics to ``MetricsLog``."""
+    Args:
+        on_step: called with the steps done, also before the first, and all steps.
+    """
+
+    def __init__(self, on_step: Callable[[int, int], None]) -> None:
+        self._on_step = on_step
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
+        """Tell that none is done, or those before the interruption."""
+        self._on_step(state.global_step, state.max_steps)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """Tell that a step is done."""
+        self._on_step(state.global_step, state.max_steps)

@@ -4,8 +4,7 @@ import json
 import logging
 import math
 import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from udr.files import whole_folder
 from udr.models import RECORD
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss
-from udr_training.trainer.callbacks import MetricsLog, ProgressBar, tensorboard
+from udr_training.trainer.callbacks import MetricsLog, StepProgress, tensorboard
 from udr_training.trainer.checkpoints import ListFiles, last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
@@ -38,7 +37,14 @@ _MIN_CHECKPOINTS = 5
 """Limits what an interruption loses."""
 
 
-def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: int, start: str, folder: Path) -> None:
+def train_encoder(
+    tasks: Mapping[str, TaskExamples],
+    config: TrainConfig,
+    seed: int,
+    start: str,
+    folder: Path,
+    on_step: Callable[[int, int], None] = lambda *_: None,
+) -> None:
     """Train an encoder and save it as ``folder/model``, which appears only when complete.
 
     The training writes ``folder/metrics.jsonl`` (see ``MetricsLog``) and, until it ends, ``folder/checkpoints``, from
@@ -50,6 +56,7 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
         seed: of initialisation, order, draws and dropout; on a CPU, the same seed gives the same model.
         start: the model to start from.
         folder: the iteration's; ``SentenceTransformer(folder / "model")`` opens the model.
+        on_step: called with the steps done and all steps.
 
     Raises:
         ConfigError: the optimizer is unknown or its package is missing, or the encoder does not support a setting.
@@ -80,8 +87,7 @@ def train_encoder(tasks: Mapping[str, TaskExamples], config: TrainConfig, seed: 
     trainer.add_callback(MetricsLog(folder / "metrics.jsonl", config.epochs))
     if config.tensorboard:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
-    if sys.stderr.isatty():
-        trainer.add_callback(ProgressBar)
+    trainer.add_callback(StepProgress(on_step))
     if config.patience and validates:
         validations = config.patience * num_batches / config.epochs / _steps_between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))

@@ -1,5 +1,6 @@
 """Encodes with ONNX Runtime or OpenVINO, from the files of an exported encoder; nothing here needs torch."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -10,6 +11,7 @@ import numpy as np
 
 from udr.errors import ModelError, optional_import, reason
 from udr.models.encoder import Encoder
+from udr.models.hub import PACKAGE
 from udr.models.onnx.description import (
     EXACT,
     GRAPH,
@@ -29,6 +31,8 @@ from udr.types import Role
 
 with optional_import("onnxruntime", "onnx"):
     import onnxruntime
+
+_LOG = logging.getLogger(__name__)
 
 LEAST: dict[Runtime, float] = {"onnx": 0.9999, "onnx-int8": 0.9, "openvino": 0.99}
 """The smallest accepted agreement with torch. Reordered float32 arithmetic stays above 0.999999; OpenVINO computes in
@@ -73,6 +77,7 @@ class OnnxEncoder:
     @classmethod
     def open(cls, folder: Path, name: str, num_threads: int, runtime: Runtime = EXACT) -> "OnnxEncoder":
         """Open an export; errors as the constructor."""
+        _LOG.info("loading %s...", name.removeprefix(PACKAGE))
         return cls(folder, name, Description.read(folder), num_threads, runtime)
 
     def agreement_with(self, encoder: Encoder) -> float:

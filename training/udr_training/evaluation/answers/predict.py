@@ -1,6 +1,6 @@
 """A language model's answers to prompts with demonstrations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from udr.data import Kind, Pool, formatting
@@ -17,22 +17,30 @@ class AnsweringLM(FeedbackLM, Protocol):
 
     name: str
 
-    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
-        """Return the likelihoods of each prompt's options."""
+    def likelihoods(self, prompts: Sequence[Prompt], on_done: Callable[[int], None] = ...) -> list[Likelihoods]:
+        """Return the likelihoods of each prompt's options; ``on_done`` is called with the number of prompts done."""
 
-    def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
+    def generate(
+        self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int, on_done: Callable[[int], None] = ...
+    ) -> list[str]:
         """Return each prompt's continuation, cut before the first of the stop texts."""
 
 
-def predict(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], demonstrations: Sequence[Sequence[Row]]) -> list[str]:
+def predict(
+    lm: AnsweringLM,
+    pool: Pool,
+    queries: Sequence[Row],
+    demonstrations: Sequence[Sequence[Row]],
+    on_done: Callable[[int], None] = lambda _: None,
+) -> list[str]:
     """Return the language model's answer to each query: the likeliest option, or greedy text.
 
     Each query's demonstrations are given in the order of the prompt. For generation, the targets of the pool determine
-    when an answer ends.
+    when an answer ends. ``on_done`` is called with the number of answers, now and then.
     """
     task, shown = pool.task, list(zip(queries, demonstrations, strict=True))
     if task.kind is not Kind.GENERATION:
-        likelihoods = lm.likelihoods([prompt_of(lm, task, query, rows) for query, rows in shown])
+        likelihoods = lm.likelihoods([prompt_of(lm, task, query, rows) for query, rows in shown], on_done)
         likeliest = [int(option_values(task, item).argmax()) for item in likelihoods]
         return [formatting.targets(task, query)[option] for query, option in zip(queries, likeliest, strict=True)]
     room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
@@ -40,5 +48,5 @@ def predict(lm: AnsweringLM, pool: Pool, queries: Sequence[Row], demonstrations:
     # A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
     stop = [formatting.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
     tail = task.output.source.partition("{target}")[2].rstrip()
-    texts = lm.generate([prompt.context for prompt in prompts], stop, room)
+    texts = lm.generate([prompt.context for prompt in prompts], stop, room, on_done)
     return [text.removesuffix(tail).rstrip() for text in texts]

@@ -1,7 +1,7 @@
 """A causal language model of Transformers: log-likelihoods of packed options, and greedy generation."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from udr.errors import ConfigError, FeedbackError, ModelError, reason
+from udr.models import hub
 from udr_training.config import DTYPES
 from udr_training.feedback.local.forward import packed_log_likelihoods, plain_log_likelihoods
 from udr_training.feedback.local.generation import BATCH_TOKENS, answer_text, greedy_tokens, has_ended
@@ -72,6 +73,7 @@ class CausalLM:
             ModelError: there is no such model, or it is not a causal language model.
             ConfigError: the dtype or the device does not exist.
         """
+        _LOG.info("loading %s...", name.removeprefix(hub.PACKAGE))
         check_device(device)
         if dtype not in DTYPES:
             raise ConfigError(f"dtype must be one of {', '.join(DTYPES)}, found {dtype!r}")
@@ -94,12 +96,15 @@ class CausalLM:
         """Return the tokens of one segment of a prompt; see ``ModelTokenizer``."""
         return self.tokenizer.tokens(text, start=start)
 
-    def likelihoods(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
-        """Return the likelihoods of each prompt's options, planned and scored."""
+    def likelihoods(
+        self, prompts: Sequence[Prompt], on_done: Callable[[int], None] = lambda _: None
+    ) -> list[Likelihoods]:
+        """Return the likelihoods of each prompt's options, planned and scored; ``on_done`` gets the prompts done."""
         results: dict[int, Likelihoods] = {}
         for numbers in self.plan(prompts):
             scored = self.score([prompts[number] for number in numbers])
             results |= dict(zip(numbers, scored, strict=True))
+            on_done(len(results))
         return [results[number] for number in range(len(prompts))]
 
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
@@ -134,7 +139,13 @@ class CausalLM:
             _LOG.warning("out of memory with a pack of %d tokens; using packs of %d tokens", size, self._pack_tokens)
         return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
 
-    def generate(self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int) -> list[str]:
+    def generate(
+        self,
+        prompts: Sequence[Tokens],
+        stop: Sequence[str],
+        max_new_tokens: int,
+        on_done: Callable[[int], None] = lambda _: None,
+    ) -> list[str]:
         """Return each prompt's greedy continuation, up to the first stop text; batched if the model respects masks.
 
         Raises:
@@ -143,7 +154,7 @@ class CausalLM:
         limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
         batch_tokens = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packing is not None else 0
         ends = partial(has_ended, self.tokenizer, stop=stop)
-        answers = greedy_tokens(self.model, prompts, limits, ends, batch_tokens, self._no_memory)
+        answers = greedy_tokens(self.model, prompts, limits, ends, batch_tokens, self._no_memory, on_done)
         return [answer_text(self.tokenizer, answer, stop) for answer in answers]
 
     def _no_memory(self, tokens: int) -> FeedbackError:

@@ -19,6 +19,7 @@ def greedy_tokens(
     has_ended: Callable[[Tokens], bool],
     batch_tokens: int,
     memory_error: Callable[[int], Exception],
+    on_done: Callable[[int], None] = lambda _: None,
 ) -> list[Tokens]:
     """Return each prompt's greedy continuation, including the token that ends it.
 
@@ -30,6 +31,7 @@ def greedy_tokens(
         batch_tokens: the largest batch at its end, in tokens; 0 generates one prompt at a time, for models that ignore
             masks and positions.
         memory_error: returns the error if memory is too small for one prompt of a length.
+        on_done: called with the number of answers after each batch.
     """
     answers: list[Tokens] = [()] * len(prompts)
     waiting = list(batches(list(map(len, prompts)), limits, batch_tokens))[::-1]
@@ -47,6 +49,7 @@ def greedy_tokens(
             continue
         for number, answer in zip(batch, results, strict=True):
             answers[number] = answer
+        on_done(sum(map(bool, answers)))
     return answers
 
 

@@ -1,0 +1,167 @@
+"""What a command says on stderr while it works: notices, the step that it is at, and progress.
+
+On a terminal, the line of a step or of progress is rewritten every second, so nothing looks as if it hung. Elsewhere
+each step is one line, and progress a line now and then: there are no bars in a log file.
+"""
+
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TextIO
+
+TICK_SECONDS = 1.0
+"""How often an open line is rewritten on a terminal."""
+
+LINE_SECONDS = 30.0
+"""How often progress is written elsewhere."""
+
+
+class Status(logging.Handler):
+    """The lines of a command on stderr; thread-safe.
+
+    As a log handler it shows records as notices; a record that ends with ``...`` begins a step.
+
+    Args:
+        stream: where to write; None is standard error as it is at that time.
+        now: the clock, in seconds.
+        tick: whether a thread rewrites the open line; otherwise ``tick`` is called from outside.
+    """
+
+    def __init__(
+        self, stream: TextIO | None = None, now: Callable[[], float] = time.monotonic, *, tick: bool = True
+    ) -> None:
+        super().__init__()
+        self._given, self._now, self._ticks = stream, now, tick
+        self._line: Callable[[float], str] | None = None
+        self._counts = False
+        self._since = self._written = 0.0
+        self._ticker: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a log record."""
+        try:
+            message = self.format(record)
+            (self.begin if message.endswith("...") else self.notice)(message)
+        except Exception:
+            self.handleError(record)
+
+    def notice(self, text: str) -> None:
+        """Write a line; it stands above a line of progress, and ends a step."""
+        with _LOCK:
+            if self._line is not None and self._counts:
+                self._write(f"\r\x1b[Kudr: {text}\n")
+                self.tick()
+            else:
+                self.finish()
+                self._write(f"udr: {text}\n")
+
+    def begin(self, text: str) -> None:
+        """Begin a step; on a terminal, its line shows how long it takes until the next line, and is erased if short."""
+        with _LOCK:
+            self.finish()
+            if self._stream.isatty():
+                self._open(lambda seconds: f"udr: {text}{f' {seconds:.0f} s' if seconds >= 1 else ''}", counts=False)
+            else:
+                self._write(f"udr: {text}\n")
+
+    def progress(self, label: str, done: int, total: int, seconds: float, unit: str, before: int = 0) -> None:
+        """Show how much of a step is done after some seconds, at what rate, and how much time is left.
+
+        ``before`` of those that are done were done before the seconds began.
+        """
+        with _LOCK:
+            complete = done >= total
+            if self._stream.isatty():
+                if self._line is not None and not self._counts:
+                    self.finish()
+                self._open(
+                    lambda more: f"udr: {label}: {meter(done, total, seconds + more, unit, before, more)}", counts=True
+                )
+            elif complete or self._now() - self._written >= LINE_SECONDS:
+                self._write(f"udr: {label}: {meter(done, total, seconds, unit, before)}\n")
+                self._written = self._now()
+            if complete:
+                self.finish()
+
+    def finish(self) -> None:
+        """End the open line, if there is one."""
+        with _LOCK:
+            line, self._line = self._line, None
+            if line is not None:
+                seconds = self._now() - self._since
+                # Short steps are not worth a line.
+                self._write(f"\r{_fitted(line(seconds))}\n" if seconds >= 1 or self._counts else "\r\x1b[K")
+
+    def tick(self) -> None:
+        """Rewrite the open line, with the seconds since it was opened."""
+        with _LOCK:
+            if self._line is not None:
+                self._write(f"\r{_fitted(self._line(self._now() - self._since))}")
+
+    @property
+    def _stream(self) -> TextIO:
+        return self._given or sys.stderr
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+    def _open(self, line: Callable[[float], str], *, counts: bool) -> None:
+        self._line, self._counts, self._since = line, counts, self._now()
+        self.tick()
+        if self._ticks and self._ticker is None:
+            self._ticker = threading.Thread(target=self._run, name="udr-status", daemon=True)
+            self._ticker.start()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(TICK_SECONDS)
+            self.tick()
+
+
+def meter(done: int, total: int, seconds: float, unit: str, before: int = 0, waited: float = 0.0) -> str:
+    """Return how much is done, the rate and the time left.
+
+    Args:
+        done: of ``total``.
+        total: all.
+        seconds: since the first was begun that was not done before.
+        unit: what is counted.
+        before: how many were done before.
+        waited: the seconds since the last was done, which its successors did not take.
+    """
+    counted = f"{done:,}/{total:,} {unit}"
+    if done <= before or seconds <= waited:
+        return f"{counted}, {duration(seconds)}"
+    rate = (done - before) / (seconds - waited)
+    if done >= total:
+        return f"{counted} in {duration(seconds)}, {_rate(rate)} {unit}/s"
+    left = max(0.0, (total - done) / rate - waited)
+    return f"{counted}, {_rate(rate)} {unit}/s, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words: ``42 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _fitted(text: str) -> str:
+    """Return a text cut to the terminal's width, which erases what the line showed before."""
+    return f"{text[: shutil.get_terminal_size().columns - 1]}\x1b[K"
+
+
+# Lines of different objects would mix: standard error is one.
+_LOCK = threading.RLock()
+
+STATUS = Status()
+"""The status of this process's command."""
