@@ -111,7 +111,7 @@ def train(
     if dry_run:
         from udr_training.planning import plan_run
 
-        plan = plan_run(out, collection, resolved, feedback)
+        plan = plan_run(out, collection, resolved, feedback, lambda text: STATUS.begin(f"{text}; measuring..."))
         print_text(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
         if test_rows and not as_json:
             print_text(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")

@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import Udr
+from udr.data import open_collection
+from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackStore
+from udr_training.planning import plan_run
 
 
 @pytest.fixture
@@ -50,6 +53,19 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
     assert [line.split(":")[0] for line in lines[3:]] == ["feedback", "training", "disk", "evaluation"]
+
+
+def test_estimates_come_early_and_are_refined(tasks: Path, run_config: RunConfig, tmp_path: Path) -> None:
+    seen: list[str] = []
+    collection = open_collection(tasks, run_config.tasks)
+    plan = plan_run(tmp_path / "run", collection, run_config, on_estimate=seen.append)
+    feedback, training = ([text for text in seen if text.startswith(kind)] for kind in ("feedback", "training"))
+    # Of each task 24 pairs are proposed, of which the first warms up.
+    assert [text.partition(", by ")[2] for text in feedback] == [
+        f"{count} pairs of {name}" for name in run_config.tasks for count in (4, 8, 11)
+    ]
+    assert [text.partition(", by ")[2] for text in training] == ["4 of the 4 queries of a step"]
+    assert plan.seconds_per_step > 0 and all(task.pairs_per_second > 0 for task in plan.tasks)
 
 
 def test_rows_to_extrapolate_are_told_with_what_labels_explain(

@@ -1,6 +1,6 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from udr_training.trainer import LabelModel, check_optimizer, num_learned, num_s
 
 # Measured in docs/results/feedback.md.
 _BYTES_PER_PAIR = 40
+
+# Queries whose candidates are proposed for the first estimate.
+_QUERIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,34 +101,61 @@ class RunPlan:
         yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"
 
 
-def plan_run(path: Path, collection: Collection, config: RunConfig, feedback: Path | None = None) -> RunPlan:
+def plan_run(
+    path: Path,
+    collection: Collection,
+    config: RunConfig,
+    feedback: Path | None = None,
+    on_estimate: Callable[[str], None] = lambda _: None,
+) -> RunPlan:
     """Measure the cost of a run; nothing is written. Arguments and errors are those of ``Run``.
 
-    The directory and the file of scores need not exist; existing scores cost nothing.
+    The directory and the file of scores need not exist; existing scores cost nothing. ``on_estimate`` is called with
+    what is known so far: first as soon as a few pairs are scored, then at each better measurement.
     """
     check_optimizer(config.train.optimizer)
     train, folder = config.train, RunFolder(path)
     if (path / "config.toml").exists():
         folder.check(config)
     tasks = {name: TrainingTask.sample(task, config, train.list_length) for name, task in collection.tasks.items()}
-    proposed = {name: task.propose(first_neighbours(task.pool)) for name, task in tasks.items()}
-    model = starting_model(train, train.model)
-    step = seconds_per_step(model, tasks, proposed, config)
-    lm, store = load_lm(config.feedback), folder.scores(feedback)
-    plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config) for name in tasks)
+    neighbours = {name: first_neighbours(task.pool) for name, task in tasks.items()}
+    lm, store, rates = load_lm(config.feedback), folder.scores(feedback), dict[str, float]()
+    for name, task in tasks.items():
+        some = task.pairs(task.propose(neighbours[name], task.queries[:_QUERIES]))
+        for count, rate in pairs_per_second(lm, some):
+            rates[name] = rate
+            seconds = sum(sum(_pairs(other, config)) / rates.get(own, rate) for own, other in tasks.items())
+            on_estimate(f"feedback: at most {_clock(seconds)} if no score is stored, by {count} pairs of {name}")
+    proposed = {name: task.propose(neighbours[name]) for name, task in tasks.items()}
+    plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config, rates[name]) for name in tasks)
+    steps = num_steps(train, {name: num_learned(len(task.queries), train) for name, task in tasks.items()})
+    model, step = starting_model(train, train.model), 0.0
+    for count, step in seconds_per_step(model, tasks, proposed, config):
+        training = _clock(train.iterations * steps * step)
+        on_estimate(f"training: {training}, by {count} of the {train.batch_size} queries of a step")
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     # A model per iteration and the final copy; three checkpoints with the optimizer's two moments.
     models = train.iterations + 1 + 3 * 3
     return RunPlan(
         tasks=plans,
         iterations=train.iterations,
-        steps=num_steps(train, {name: num_learned(len(task.queries), train) for name, task in tasks.items()}),
+        steps=steps,
         seconds_per_step=step,
         disk_bytes=_BYTES_PER_PAIR * sum(plan.pairs + plan.later_pairs for plan in plans) + weights * models,
     )
 
 
-def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig) -> TaskPlan:
+def _pairs(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
+    """Return the pairs of a task's first iteration, and of all later ones at most."""
+    candidates, queries = config.candidates, len(task.queries)
+    # Random candidates are the same in every iteration; all others may be new.
+    num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
+    return queries * candidates.num_candidates, (config.train.iterations - 1) * queries * num_new
+
+
+def _task_plan(
+    task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig, rate: float
+) -> TaskPlan:
     pairs, stored, agreement = task.pairs(proposed), 0, None
     extrapolates = config.train.extrapolate and task.pool.task.kind is Kind.CLASSIFICATION
     if store.exists():
@@ -137,18 +167,15 @@ def _task_plan(task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: 
             examples = rank_all({key: pair_score(pair, known[pair.key]) for pair, key in ids})
             model = LabelModel.of(split(task.pool, examples, config.train))
             agreement = 0.0 if model is None else model.agreement
-    candidates = config.candidates
-    # Random candidates are the same in every iteration; all others may be new.
-    num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
     return TaskPlan(
         task=task.pool.task.name,
         pool=len(task.pool),
         queries=len(task.queries),
-        candidates=candidates.num_candidates,
+        candidates=config.candidates.num_candidates,
         pairs=len(pairs),
         stored=stored,
-        later_pairs=(config.train.iterations - 1) * len(task.queries) * num_new,
-        pairs_per_second=pairs_per_second(lm, pairs),
+        later_pairs=_pairs(task, config)[1],
+        pairs_per_second=rate,
         extrapolated=len(task.others) if extrapolates else 0,
         agreement=agreement,
     )
