@@ -52,7 +52,6 @@ ADAPTERS = {
     "torch": "udr.models.encoder udr.models.device udr.models.onnx.export udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.transformers_tokenizer udr_training.",
     "tomli_w": "udr_training.config.files udr_index.preparation.task_file",
-    "tqdm": "udr_training.",
     "uvicorn": "udr_service.",
 }
 EVERYWHERE = {"lazy_loader", "numpy", "typer"}
