@@ -200,10 +200,11 @@ def _bench_engines(index: Path, queries: int, as_json: bool) -> None:
 def info(index: _Index, as_json: _Json = False) -> None:
     """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and their search settings."""
     from udr.models import Description
-    from udr.store import ENCODER, open_version, read_settings
+    from udr.store import ENCODER, open_version, read_settings, read_weights
 
     version = open_version(index)
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)
+    weights = read_weights(version.path, manifest)
     encoder, tokenizer = manifest.encoder, manifest.tokenizer
     export = Description.read(version.path / ENCODER) if version.has_export else None
     if as_json:
@@ -213,6 +214,7 @@ def info(index: _Index, as_json: _Json = False) -> None:
                 "count": part.count,
                 "kind": part.kind,
                 "bm25": part.lexical is not None,
+                "hybrid_weight": weights.get(name),
                 "search": asdict(settings[name]) if name in settings else None,
                 "label_head": part.label_head.to_json() if part.label_head else None,
             }
@@ -238,7 +240,8 @@ def info(index: _Index, as_json: _Json = False) -> None:
     print_text(f"tokenizer {tokenizer.name} ({tokenizer.fingerprint})" if tokenizer else "tokenizer none")
     for name, part in manifest.partitions.items():
         parameters = f"  {settings[name].parameters}".rstrip() if name in settings else ""
-        bm25, head = "  bm25" if part.lexical else "", ""
+        weight = f" (weight of the encoder in hybrid: {weights[name]:g})" if name in weights else ""
+        bm25, head = f"  bm25{weight}" if part.lexical else "", ""
         if part.label_head:
             shares = f"{part.label_head.share_without:.2f} to {part.label_head.share:.2f}"
             head = f"  label head (alpha {part.label_head.alpha:g}; same label among the nearest: {shares})"

@@ -65,8 +65,8 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
     assert (info["version"], info["tokenizer"], info["dtype"]) == (built["version"], tokenizer, "float32")
     assert list(info["encoder"]) == ["name", "fingerprint", "dimension", "metric"]
     assert (info["encoder"]["name"], info["encoder"]["dimension"]) == (str(model), 32)
-    notes = {"family": "mood", "count": 10, "kind": "flat", "bm25": False, "search": None, "label_head": None}
-    assert info["tasks"]["notes"] == notes
+    notes = {"family": "mood", "count": 10, "kind": "flat", "bm25": False}
+    assert info["tasks"]["notes"] == notes | dict.fromkeys(("hybrid_weight", "search", "label_head"))
     shown = run(capsys, "info", out)
     assert f"tokenizer {model} ({tokenizer['fingerprint']})\n" in shown and "10  mood/notes  flat" in shown
 
@@ -93,6 +93,7 @@ def test_every_option_reaches_the_build(
         "kind": "IVF2,Flat",
         "bm25": True,
         "search": {"parameters": "nprobe=1", "oversample": 4},
+        "hybrid_weight": None,
         "label_head": None,
     }
     run(capsys, *build, "--dtype", "float16")

@@ -120,6 +120,10 @@ class Selection:
     mode: Annotated[Mode, Option("--mode", help="Rank by the encoder, by words shared with the query, or by both.")] = (
         "dense"
     )
+    weight: Annotated[
+        float | None,
+        Option(help="How much the encoder counts in mode hybrid, 0 to 1.", show_default="what the index keeps, or 0.5"),
+    ] = None
     distinct: Annotated[float | None, Option(help="Keep only the best of near copies, from this cosine up.")] = None
     diversity: Annotated[float | None, Option(help="How much being unlike those chosen counts, 0 to 1.")] = None
     balance: Annotated[bool, Option("--balance", help="Choose in rounds, one of each label.")] = False

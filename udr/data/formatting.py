@@ -118,6 +118,11 @@ def row_query(task: Task, row: Row) -> str:
     return encoder_query(task.instruction, encoder_input(task, row.input, row.choices))
 
 
+def query_fields(task: Task, row: Row) -> Fields:
+    """Return the fields of a row as a query gives them: its choices are one, if the task's template shows them."""
+    return {name: row.input[name] if name in row.input else list(row.choices) for name in task.fields}
+
+
 def check_input(task: Task, input: Fields | str) -> Fields:
     """Return a query's fields, of which plain text can be the only one; ``InvalidInputError`` if they do not fit."""
     names = ", ".join(map(repr, task.fields))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from udr.data import Task, demonstration_text
 from udr.errors import ArtifactError
 from udr.retrieval.labels import Labels
-from udr.retrieval.plan import Plan
+from udr.retrieval.plan import EVEN, Plan
 from udr.retrieval.ranking import Ranking, SearchResult
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import RetrievedDemonstration
@@ -89,7 +89,10 @@ class Partitions:
             if mode == "hybrid":
                 name = "the encoder with the label head" if plan.label_head else "the encoder"
                 fused = {name: hits, "BM25": lexical[number].hits(self.table.ids)}
-                hits = nearest(fuse(fused.values()))
+                hits = nearest(fuse(fused.values(), (2 * plan.weight, 2 - 2 * plan.weight)))
+                if plan.weight != EVEN:
+                    weights = plan.weight, 1 - plan.weight
+                    fused = {f"{key} (weight {w:g})": fused[key] for key, w in zip(fused, weights, strict=True)}
             num_copies = sum(map(len, copies[number].values()))
             results.append(SearchResult(hits, excluded, num_copies, left_out[number], fused))
         return results

@@ -19,6 +19,9 @@ MAX_CHARACTERS = 32_768
 MAX_EXCLUDED = 4096
 """The maximum number of ids to exclude."""
 
+EVEN = 0.5
+"""The weight in mode ``hybrid`` by which both rankings count alike."""
+
 ALL = "all"
 """The scope of all tasks."""
 
@@ -36,6 +39,7 @@ class Plan:
         copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
         row_bytes: about how many bytes a demonstration of these tasks has, at most.
         label_head: whether the task's label head ranks.
+        weight: how much the encoder's ranking counts in mode ``hybrid``, from 0 to 1.
     """
 
     request: RetrievalRequest
@@ -46,6 +50,7 @@ class Plan:
     copy_text: str | None = None
     row_bytes: int = 0
     label_head: bool = False
+    weight: float = EVEN
 
     @property
     def encoded(self) -> bool:
@@ -180,13 +185,13 @@ def check_options(request: RetrievalRequest) -> None:
         raise InvalidInputError(f"exclude must have at most {MAX_EXCLUDED} ids, found {len(exclude)}")
     if not all(isinstance(id, str) for id in exclude):
         raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
-    for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity"):
+    for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "weight"):
         value = getattr(request, name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InvalidInputError(f"{name} must be a number, found {brief(value)}")
-        if name in ("max_copy", "distinct", "diversity") and not 0 <= value <= 1:
+        if name in ("max_copy", "distinct", "diversity", "weight") and not 0 <= value <= 1:
             raise InvalidInputError(f"{name} must be from 0 to 1, found {brief(value)}")
     for name in ("keep_copies", "balance", "explain", "fill"):
         if not isinstance(getattr(request, name), bool):
@@ -196,6 +201,8 @@ def check_options(request: RetrievalRequest) -> None:
     number = request.candidates
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < request.k):
         raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {brief(number)}")
+    if request.weight is not None and request.mode != "hybrid":
+        raise InvalidInputError(f"weight fuses two rankings, so mode must be 'hybrid'; found {brief(request.mode)}")
     if request.diversity is not None and request.mode != "dense":
         raise InvalidInputError(
             f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {brief(request.mode)}"

@@ -16,7 +16,7 @@ from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
 from udr.models import Encoder, SentenceEncoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
-from udr.retrieval.plan import MAX_CHARACTERS, Plan, make_plan, planning_characters, unknown
+from udr.retrieval.plan import EVEN, MAX_CHARACTERS, Plan, make_plan, planning_characters, unknown
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
@@ -30,6 +30,7 @@ from udr.store import (
     open_searchers,
     open_version,
     read_manifest,
+    read_weights,
     refuse_damage,
     with_label_heads,
 )
@@ -59,6 +60,7 @@ class Retriever(DemonstrationSource):
         tasks: the tasks, by name.
         families: the task families, by name.
         sizes: how many demonstrations each task has.
+        weights: how much the encoder's ranking counts in mode ``hybrid``, by task, where the index keeps that.
         files: the size and checksum of each file of the version, by its path there.
         max_characters: the maximum length of a query's formatted input.
 
@@ -78,6 +80,7 @@ class Retriever(DemonstrationSource):
         self.tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
         self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
+        self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
         self.files: Mapping[str, FileStamp] = MappingProxyType(dict(manifest.files))
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
@@ -218,7 +221,8 @@ class Retriever(DemonstrationSource):
         """
         self._refuse_fork()
         checked = make_plan(self._manifest, request, stopped)
-        return replace(checked, row_bytes=self._partitions.row_bytes(checked))
+        weight = request.weight if request.weight is not None else self.weights.get(request.task or "", EVEN)
+        return replace(checked, row_bytes=self._partitions.row_bytes(checked), weight=weight)
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
         """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the texts of plans.

@@ -126,6 +126,8 @@ class RetrievalRequest:
         max_similarity: exclude demonstrations more similar than this; the next ones replace them.
         mode: what ranks: ``dense`` the encoder's similarity, ``bm25`` the words shared with the input, ``hybrid`` both,
             by reciprocal rank fusion. A demonstration's similarity is the number that ranks it, if no label head does.
+        weight: from 0 to 1: how much the encoder's ranking counts in mode ``hybrid``; the words' counts the rest. None
+            is the weight that the index keeps for the task (``udr feedback weigh``), or 0.5: both count alike.
         distinct: from 0 to 1: of demonstrations whose vectors have at least this cosine, keep only the best; the next
             ones replace the others.
         diversity: from 0 to 1: choose by maximal marginal relevance, with this weight on being unlike those already
@@ -152,6 +154,7 @@ class RetrievalRequest:
     min_similarity: float | None = None
     max_similarity: float | None = None
     mode: Mode = "dense"
+    weight: float | None = None
     distinct: float | None = None
     diversity: float | None = None
     balance: bool = False
@@ -179,6 +182,7 @@ class SelectionOptions(TypedDict, total=False):
     min_similarity: float | None
     max_similarity: float | None
     mode: Mode
+    weight: float | None
     distinct: float | None
     diversity: float | None
     balance: bool
@@ -230,7 +234,8 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
         index_version: the version of the index they are from.
         model: the name of the encoder.
         scale: what the similarities are: ``cosine`` or ``dot`` of vectors; ``bm25``, scores without an upper bound; or
-            ``reciprocal_ranks``, sums of 1 / (60 + rank) over the fused rankings, at most 0.033.
+            ``reciprocal_ranks``, sums of 1 / (60 + rank) over the fused rankings, each times its weight (two weights
+            add up to 2), at most 0.033.
         copies: how many demonstrations are left out as copies of the query, near ones included.
         k: how many were requested, if the request fills; the others follow for a prompt with room left.
         decisions: the outcome for each candidate, nearest first; empty unless the request explains.

@@ -131,17 +131,28 @@ RRF_CONSTANT = 60
 """Added to each rank before fusion, so that the first ranks do not outweigh all others."""
 
 
-def fuse(rankings: Iterable[Sequence[Hit]]) -> list[Hit]:
+_LEAST_WEIGHT = 1e-9
+"""Of a ranking that does not count: its hits still follow those of the others, in their own order."""
+
+
+def fuse(rankings: Iterable[Sequence[Hit]], weights: Iterable[float] | None = None) -> list[Hit]:
     """Fuse rankings, each best first, by reciprocal ranks (Cormack, Clarke and Buettcher, 2009).
 
-    Returns the hits unordered, with the sum of 1 / (60 + rank) as their similarity; ranks count from 1.
+    Args:
+        rankings: the rankings.
+        weights: how much each counts, from 0; None is 1 for each.
+
+    Returns:
+        The hits unordered, with the sum of weight / (60 + rank) as their similarity; ranks count from 1.
     """
+    rankings = list(rankings)
+    factors = [1.0] * len(rankings) if weights is None else [max(weight, _LEAST_WEIGHT) for weight in weights]
     sums: dict[tuple[str, int], float] = {}
     hits: dict[tuple[str, int], Hit] = {}
-    for ranking in rankings:
+    for ranking, factor in zip(rankings, factors, strict=True):
         for rank, hit in enumerate(ranking, start=1):
             key = hit.task, hit.position
-            sums[key] = sums.get(key, 0.0) + 1 / (RRF_CONSTANT + rank)
+            sums[key] = sums.get(key, 0.0) + factor / (RRF_CONSTANT + rank)
             hits[key] = hit
     return [replace(hit, similarity=sums[key], ranking_score=None) for key, hit in hits.items()]
 

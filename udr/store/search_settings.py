@@ -1,17 +1,20 @@
-"""How to search the approximate partitions of an index version: ``search.json``, the only file that may change.
+"""How to search an index version: ``search.json``, the only file that may change.
 
-It is measured after the build, so it has its own checksum instead of one in the manifest.
+It has the settings of approximate partitions, and the weights of hybrid searches. Both are measured after the build, so
+it has its own checksum instead of one in the manifest. A version that has neither lacks the file.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from udr.errors import VerificationError
 from udr.files import read_bytes, write_atomically
 from udr.store.containment import refuse_outside, root_of
 from udr.store.manifest import FLAT, Manifest, seal, unseal
+from udr.types import Json
 
 SEARCH = "search.json"
 SEARCH_TEMPORARY = f".{SEARCH}.tmp"
@@ -47,22 +50,37 @@ def read_settings(folder: Path, manifest: Manifest) -> dict[str, SearchSettings]
     Raises:
         VerificationError: the file is missing, altered, or of another version.
     """
-    tasks = approximate(manifest)
-    if not tasks:
-        return {}
-    path = folder / SEARCH
+    return _read(folder, manifest)[0]
+
+
+def read_weights(folder: Path, manifest: Manifest) -> dict[str, float]:
+    """Return how much the encoder's ranking counts in mode ``hybrid``, from 0 to 1, of each task that has a weight.
+
+    Raises:
+        VerificationError: as ``read_settings``.
+    """
+    return _read(folder, manifest)[1]
+
+
+def _read(folder: Path, manifest: Manifest) -> tuple[dict[str, SearchSettings], dict[str, float]]:
+    path, tasks = folder / SEARCH, approximate(manifest)
     try:
         refuse_outside(path, root_of(folder))
         keys, intact = unseal(read_bytes(path, _LARGEST))
         settings = {name: _checked(SearchSettings(**keys["tasks"][name])) for name in tasks}
+        weights = {name: _checked_weight(manifest, name, value) for name, value in keys.get("hybrid", {}).items()}
         same = intact and keys["version"] == manifest.version and set(keys["tasks"]) == set(tasks)
+    except FileNotFoundError as error:
+        if tasks:
+            raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
+        return {}, {}
     except OSError as error:
         raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VerificationError(f"{path}: is altered: it lacks valid settings of a partition") from error
     if not same:
         raise VerificationError(f"{path}: is altered, or belongs to another version; run: udr index bench")
-    return settings
+    return settings, weights
 
 
 def _checked(settings: SearchSettings) -> SearchSettings:
@@ -73,7 +91,38 @@ def _checked(settings: SearchSettings) -> SearchSettings:
     return settings
 
 
+def _checked_weight(manifest: Manifest, task: str, weight: object) -> float:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 <= float(cast("float", weight)) <= 1 or task not in manifest.partitions:
+        raise ValueError("hybrid")
+    return float(cast("float", weight))
+
+
 def write_settings(folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings]) -> None:
-    """Write the settings of each approximate partition of the version in ``folder``, atomically."""
-    tasks = {name: asdict(setting) for name, setting in settings.items()}
-    write_atomically(folder / SEARCH, seal({"version": manifest.version, "tasks": tasks}))
+    """Write the settings of each approximate partition of the version in ``folder``, atomically; weights stay."""
+    try:
+        weights = read_weights(folder, manifest)
+    except VerificationError:
+        # Of a file that is altered or not yet written.
+        weights = {}
+    _write(folder, manifest, settings, weights)
+
+
+def write_weights(folder: Path, manifest: Manifest, weights: Mapping[str, float]) -> None:
+    """Write the weight of each task's hybrid searches in the version in ``folder``, atomically; the settings stay.
+
+    Raises:
+        VerificationError: as ``read_settings``.
+    """
+    _write(folder, manifest, read_settings(folder, manifest), weights)
+
+
+def _write(
+    folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings], weights: Mapping[str, float]
+) -> None:
+    keys: dict[str, Json] = {
+        "version": manifest.version,
+        "tasks": {name: asdict(setting) for name, setting in settings.items()},
+    }
+    # Absent without weights, as in indexes of before there were any.
+    write_atomically(folder / SEARCH, seal({**keys, **({"hybrid": dict(weights)} if weights else {})}))

@@ -9,7 +9,7 @@ from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
 from udr.store.containment import Contained
 from udr.store.manifest import FileStamp
-from udr.store.search_settings import SEARCH, SEARCH_TEMPORARY, approximate, read_settings
+from udr.store.search_settings import SEARCH, SEARCH_TEMPORARY, read_settings
 from udr.store.version import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest
 
 LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse(-[0-9a-f]{16})?)?|\..+\.tmp(\.incoming)?")
@@ -84,7 +84,7 @@ def _verify_version(folder: Path) -> Iterator[Finding]:
     for name, stamp in manifest.files.items():
         if problem := _problem(contained, folder, name, stamp):
             yield Finding(name, problem)
-    own = {MANIFEST, SEARCH, SEARCH_TEMPORARY} if approximate(manifest) else {MANIFEST}
+    own = {MANIFEST, SEARCH, SEARCH_TEMPORARY}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
         if name not in own and name not in manifest.files and (path.is_symlink() or not path.is_dir()):

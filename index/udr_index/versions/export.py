@@ -18,9 +18,11 @@ from udr.store import (
     encoder_name,
     open_version,
     read_settings,
+    read_weights,
     refuse_damage,
     version_path,
     write_settings,
+    write_weights,
 )
 from udr.store import publish as write_current
 from udr_index.build import ENGINES, copy_export, export, identify, stamps
@@ -67,6 +69,8 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
             manifest = replace(manifest, files=files)
             if settings := read_settings(old.path, old.manifest):
                 write_settings(staging, manifest, settings)
+            if weights := read_weights(old.path, old.manifest):
+                write_weights(staging, manifest, weights)
             sync_tree(staging)
             write_atomically(staging / MANIFEST, manifest.to_bytes())
             staging.rename(folder)

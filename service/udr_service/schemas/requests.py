@@ -110,6 +110,12 @@ class _Query(Body):
     mode: Mode = Field(
         default="dense", description="What ranks: the encoder, the words shared with the query, or both."
     )
+    weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="How much the encoder's ranking counts in mode hybrid; if absent, what the index keeps, or 0.5.",
+    )
     distinct: float | None = Field(
         default=None, ge=0, le=1, description="Of near copies with at least this cosine, keep the best."
     )

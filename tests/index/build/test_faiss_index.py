@@ -175,7 +175,7 @@ def test_flat_index_has_no_search_settings(places: Path, tmp_path: Path) -> None
     assert not (version.path / "search.json").exists() and read_settings(version.path, version.manifest) == {}
     (version.path / "search.json").write_bytes(b"{}")
     (finding,) = verify(tmp_path)
-    assert (finding.path[-11:], finding.problem) == ("search.json", "does not belong to the version")
+    assert finding.path[-11:] == "search.json" and finding.problem.startswith("is altered")
 
 
 def test_faiss_index_of_other_vectors_is_refused(places: Path, ivf: Path, tmp_path: Path) -> None:

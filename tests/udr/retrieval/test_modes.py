@@ -1,17 +1,19 @@
 """Modes: dense, BM25 and hybrid retrieval return the same ids and break ties alike."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from tests.fakes import HashEncoder
 from tests.udr.retrieval.conftest import OpenPools, note
 from udr.data import input_words, open_collection
+from udr.errors import InvalidInputError, VerificationError
 from udr.retrieval import Mode, RetrievalRequest, Retriever, select
 from udr.search import BM25Search, Hit, fuse, nearest
-from udr.store import verify
+from udr.store import open_version, read_weights, verify, write_weights
 from udr_index.build import BuildConfig, build
 
 QUERY = "what a dull tuesday"
@@ -57,6 +59,64 @@ def test_hybrid_fuses_ranks(opened: Retriever, by_words: list[tuple[str, float]]
     best = sorted(expected, key=lambda id: (-expected[id], id))[:7]
     retrieval = opened.retrieve("notes", QUERY, 7, mode="hybrid")
     assert [(d.id, d.similarity) for d in retrieval] == [(id, round(expected[id], 5)) for id in best]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 0.5, 1.0])
+def test_a_weight_says_how_much_the_encoder_s_ranks_count(
+    opened: Retriever, by_words: list[tuple[str, float]], weight: float
+) -> None:
+    dense, words = [d.id for d in opened.retrieve("notes", QUERY, 20)], [id for id, _ in by_words]
+    factors = {tuple(dense): 2 * weight, tuple(words): 2 - 2 * weight}
+    sums = {id: sum(f / (61 + r.index(id)) for r, f in factors.items() if id in r) for id in (*dense, *words)}
+    # What does not count comes after all that does, in its own order.
+    expected = sorted(sums, key=lambda id: (-round(sums[id], 12), dense.index(id) if weight == 0 else 0, id))
+    retrieval = opened.retrieve("notes", QUERY, 20, mode="hybrid", weight=weight)
+    assert [d.id for d in retrieval] == expected
+    assert [d.similarity for d in retrieval] == [round(sums[id], 5) for id in expected]
+    if weight == 0.5:
+        assert retrieval == opened.retrieve("notes", QUERY, 20, mode="hybrid")
+
+
+def test_an_index_keeps_a_weight_for_each_task(lexical: Path, tmp_path: Path) -> None:
+    shutil.copytree(lexical, tmp_path / "out")
+    version, encoder = open_version(tmp_path / "out"), HashEncoder()
+    assert read_weights(version.path, version.manifest) == {}
+    write_weights(version.path, version.manifest, {"notes": 0.2})
+    assert verify(tmp_path / "out") == [] and read_weights(version.path, version.manifest) == {"notes": 0.2}
+    with Retriever.open(tmp_path / "out", encoder=encoder) as kept, Retriever.open(lexical, encoder=encoder) as plain:
+        assert kept.weights == {"notes": 0.2}
+
+        def found(retriever: Retriever, **options: Any) -> list[tuple[str, float]]:
+            return [(d.id, d.similarity) for d in retriever.retrieve(input=QUERY, k=9, mode="hybrid", **options)]
+
+        assert found(kept, task="notes") == found(plain, task="notes", weight=0.2) != found(plain, task="notes")
+        assert found(kept, task="notes", weight=0.5) == found(plain, task="notes")
+        # A weight is of one task's rankings.
+        assert found(kept, scope="all") == found(plain, scope="all")
+        explained = kept.retrieve("notes", QUERY, 1, mode="hybrid", explain=True).decisions[0].reason
+        assert "by the encoder (weight 0.2)" in explained and "by BM25 (weight 0.8)" in explained
+
+
+@pytest.mark.parametrize("weights", [{"notes": 1.5}, {"notes": True}, {"notes": "0.5"}, {"nope": 0.5}], ids=str)
+def test_weights_that_mean_nothing_are_refused(lexical: Path, tmp_path: Path, weights: Any) -> None:
+    shutil.copytree(lexical, tmp_path / "out")
+    version = open_version(tmp_path / "out")
+    write_weights(version.path, version.manifest, weights)
+    with pytest.raises(VerificationError, match=r"search.json: is altered"):
+        Retriever.open(tmp_path / "out", encoder=HashEncoder(), verify=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "dense", "weight": 0.5}, "weight fuses two rankings, so mode must be 'hybrid'; found 'dense'"),
+        ({"mode": "hybrid", "weight": 1.5}, "weight must be from 0 to 1, found 1.5"),
+        ({"mode": "hybrid", "weight": True}, "weight must be a number, found"),
+    ],
+)
+def test_invalid_weights_are_refused(opened: Retriever, options: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        opened.retrieve("notes", QUERY, 3, **options)
 
 
 def test_fusion_keeps_the_order_of_ranks_that_round_to_the_same_number() -> None:

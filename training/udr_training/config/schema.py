@@ -112,6 +112,10 @@ class TrainConfig:
     dtype: str = "float32"
     tensorboard: bool = False
 
+    def num_learned(self, num_queries: int) -> int:
+        """Return how many of a task's queries are trained on: all but those for validation, and at least one."""
+        return max(1, num_queries - round(self.validation * num_queries))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:

@@ -13,3 +13,4 @@ from .scoring import (
     score as score, score_pairs as score_pairs,
 )
 from .store import FeedbackStore as FeedbackStore, PairKey as PairKey, Work as Work
+from .weighing import WEIGHTS as WEIGHTS, Weighed as Weighed, best_weight as best_weight, weigh as weigh

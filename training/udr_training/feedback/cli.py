@@ -1,7 +1,7 @@
-"""The commands ``udr feedback score``, ``export`` and ``stats``."""
+"""The commands ``udr feedback score``, ``export``, ``weigh`` and ``stats``."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -74,6 +74,29 @@ def export(run: _Run) -> None:
     quiet()
     for pair in exported(run):
         print_json(pair)
+
+
+@app.command()
+def weigh(
+    run: _Run,
+    index: Annotated[Path, typer.Argument(help="An index of the same tasks, with BM25.", metavar="DIR")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Set how much the encoder counts in an index's hybrid searches, by task, from a run's held-out scores.
+
+    The index keeps the weights in its search settings; a request's own weight overrides them. A service reads them when
+    it loads the index.
+    """
+    from udr_training.feedback.weighing import WEIGHTS
+    from udr_training.feedback.weighing import weigh as run_weigh
+
+    quiet()
+    with naming(index):
+        results = run_weigh(run, index)
+    if as_json:
+        print_json({"weights": list(WEIGHTS), "tasks": [asdict(result) for result in results]})
+    else:
+        print_text("\n".join(map(str, results)))
 
 
 @app.command()

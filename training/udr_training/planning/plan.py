@@ -11,7 +11,7 @@ from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
 from udr_training.planning.throughput import pairs_per_second, seconds_per_step
 from udr_training.run_folder import RunFolder
-from udr_training.trainer import LabelModel, check_optimizer, num_learned, num_steps, split, starting_model
+from udr_training.trainer import LabelModel, check_optimizer, num_steps, split, starting_model
 
 # Measured in docs/results/feedback.md.
 _BYTES_PER_PAIR = 40
@@ -128,7 +128,7 @@ def plan_run(
             on_estimate(f"feedback: at most {_clock(seconds)} if no score is stored, by {count} pairs of {name}")
     proposed = {name: task.propose(neighbours[name]) for name, task in tasks.items()}
     plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config, rates[name]) for name in tasks)
-    steps = num_steps(train, {name: num_learned(len(task.queries), train) for name, task in tasks.items()})
+    steps = num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()})
     model, step = starting_model(train, train.model), 0.0
     for count, step in seconds_per_step(model, tasks, proposed, config):
         training = _clock(train.iterations * steps * step)

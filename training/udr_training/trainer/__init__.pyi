@@ -1,5 +1,5 @@
 from .checkpoints import last_complete as last_complete
-from .dataset import TaskExamples as TaskExamples, dataset as dataset, num_learned as num_learned, split as split
+from .dataset import TaskExamples as TaskExamples, dataset as dataset, split as split
 from .evaluator import RankValidation as RankValidation
 from .extrapolation import LabelModel as LabelModel
 from .model import has_two_towers as has_two_towers, merge_adapters as merge_adapters, starting_model as starting_model

@@ -34,13 +34,8 @@ def split(pool: Pool, examples: Sequence[RankedExample], config: TrainConfig) ->
 
     Queries are drawn by seed, so the last are a random sample, and the same in every iteration.
     """
-    count = num_learned(len(examples), config)
+    count = config.num_learned(len(examples))
     return TaskExamples(pool, tuple(examples[:count]), tuple(examples[count:]))
-
-
-def num_learned(num_queries: int, config: TrainConfig) -> int:
-    """Return how many of a task's queries are trained on: all but those for validation, and at least one."""
-    return max(1, num_queries - round(config.validation * num_queries))
 
 
 def dataset(task: TaskExamples, config: TrainConfig, seed: int) -> Dataset:

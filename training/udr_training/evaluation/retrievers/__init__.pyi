@@ -6,5 +6,5 @@ from .names import (
 from .opening import open_retriever as open_retriever
 from .oracle import Oracle as Oracle
 from .options import RetrieverName as RetrieverName, parse_name as parse_name
-from .searching import SearchRetriever as SearchRetriever, query_input as query_input
+from .searching import SearchRetriever as SearchRetriever
 from .sources import IndexSource as IndexSource, PoolSource as PoolSource, Source as Source

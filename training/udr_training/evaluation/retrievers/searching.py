@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from udr.data import Pool, Task, formatting
+from udr.data import Pool, Task, formatting, query_fields
 from udr.errors import ConfigError, RequestError
 from udr.prompts import Order, arranged
 from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration, Retriever, make_plan
-from udr.types import Fields, Json, Row
+from udr.types import Json, Row
 from udr_training.candidates import CandidatePool
 from udr_training.evaluation.retrievers.compared import Shown
 from udr_training.evaluation.retrievers.options import RetrieverName
@@ -66,7 +66,7 @@ class SearchRetriever:
             ]
 
     def _request(self, task: Task, query: Row, k: int) -> RetrievalRequest:
-        return self._parsed.request(query_input(task, query), task.name, k)
+        return self._parsed.request(query_fields(task, query), task.name, k)
 
     def _shown(
         self, retriever: Retriever, candidates: CandidatePool, query: Row, retrieval: Retrieval, count: int
@@ -77,11 +77,6 @@ class SearchRetriever:
         items = [item or _unranked(task, row) for item, row in zip_longest(retrieval, rows)]
         text = formatting.query_prompt(task, query.input, query.choices)
         return Shown(rows, arranged(self._parsed.order, items, text, self._seed), len(rows) - len(found))
-
-
-def query_input(task: Task, row: Row) -> Fields:
-    """Return the fields of a row as a query gives them: its choices are one, if the task's template shows them."""
-    return {name: row.input[name] if name in row.input else list(row.choices) for name in task.fields}
 
 
 def _unranked(task: Task, row: Row) -> RetrievedDemonstration:

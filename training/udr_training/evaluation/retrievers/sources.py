@@ -15,7 +15,7 @@ from udr.errors import ConfigError, listed
 from udr.models import Encoder, LongTexts, SentenceEncoder
 from udr.retrieval import Retriever
 from udr.search import ExactSearch, FaissSearch, Metric, Searcher, Vectors
-from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, write_pool
+from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, read_weights, write_pool
 from udr.types import Json
 from udr_training.evaluation.retrievers.names import model_of
 from udr_training.evaluation.retrievers.options import RetrieverName
@@ -98,7 +98,8 @@ class IndexSource:
         """See ``Source``."""
         manifest = self._version.manifest
         settings = {name: asdict(value) for name, value in read_settings(self._version.path, manifest).items()}
-        return {"kind": "index", "version": manifest.version, "search": settings}
+        weights = read_weights(self._version.path, manifest)
+        return {"kind": "index", "version": manifest.version, "search": settings, "weights": weights}
 
     def check(self, pool: Pool) -> Manifest:
         """See ``Source``; warns if the index has other demonstrations than the pool."""

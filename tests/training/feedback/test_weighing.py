@@ -1,0 +1,94 @@
+"""The weight of hybrid searches: by the NDCG of held-out queries, kept in the index, told on the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.conftest import Udr, assert_refused
+from udr.data import open_collection, query_fields
+from udr.models import SentenceEncoder
+from udr.retrieval import Retriever
+from udr.store import open_version, read_weights, verify
+from udr_index.build import BuildConfig, build
+from udr_training.candidates import ndcg, rank_all, ranks
+from udr_training.feedback import WEIGHTS, best_weight, exported
+
+
+@pytest.fixture
+def index(tasks: Path, trained_run: Path, tmp_path: Path) -> Path:
+    model = str(trained_run / "model")
+    config = BuildConfig(tasks=tasks, out=tmp_path / "index", model=model, bm25=True, export=False)
+    build(config, SentenceEncoder.load(model))
+    return tmp_path / "index"
+
+
+def test_the_weight_nearest_to_even_that_is_as_good_as_the_best_is_chosen() -> None:
+    values = np.zeros((40, len(WEIGHTS)))
+    assert WEIGHTS[best_weight(values)] == 0.5
+    # Every query gains with less of the encoder, and most at 0.1; within its error, 0.3 is as good.
+    noise = np.linspace(-0.2, 0.2, 40)
+    values[:, 1] = 0.5
+    values[:, 3] = 0.49 + noise
+    values[:, 4] = 0.3
+    assert WEIGHTS[best_weight(values)] == 0.3
+    values[:, 3] = 0.4 + noise / 10
+    assert WEIGHTS[best_weight(values)] == 0.1
+    # One query says nothing.
+    assert WEIGHTS[best_weight(values[:1])] == 0.5
+
+
+def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, trained_run: Path, index: Path) -> None:
+    status, out, _ = udr("feedback", "weigh", trained_run, index, "--json")
+    result = json.loads(out)
+    assert status == 0 and result["weights"] == list(WEIGHTS)
+    version = open_version(index)
+    kept = read_weights(version.path, version.manifest)
+    assert kept == {task["task"]: task["weight"] for task in result["tasks"]} and set(kept) == set(
+        version.manifest.partitions
+    )
+    assert verify(index) == []
+
+    scores: dict[tuple[str, str], float] = {
+        (str(pair["query_id"]), str(pair["demonstration_id"])): float(str(pair["score"]))
+        for pair in exported(trained_run)
+        if pair["task"] == "reviews"
+    }
+    watched = rank_all(scores)[8:]  # of 10 queries, 0.2 are held out
+    rows = {row.id: row for row in open_collection(tasks).tasks["reviews"].pool().rows}
+    (told,) = [task for task in result["tasks"] if task["task"] == "reviews"]
+    assert told["queries"] == len(watched) == 2
+    with Retriever.open(index) as retriever:
+        for weight, shown in zip(WEIGHTS, told["ndcg"], strict=True):
+            values = []
+            for example in watched:
+                by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
+                query = query_fields(retriever.tasks["reviews"], rows[example.query_id])
+                found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight)
+                order = [by_id[item.id] for item in found if item.id in by_id]
+                values.append(ndcg(order + sorted(by_id[id] for id in by_id.keys() - {item.id for item in found})))
+            assert shown == pytest.approx(np.mean(values))
+
+    _, out, _ = udr("index", "info", index)
+    assert all(f"bm25 (weight of the encoder in hybrid: {weight:g})" in out for weight in kept.values())
+    _, out, _ = udr("feedback", "weigh", trained_run, index)
+    assert [line.partition(":")[0] for line in out.splitlines()] == list(kept) and "both alike" in out
+
+
+def test_an_index_without_bm25_or_without_the_tasks_is_refused(
+    udr: Udr, tasks: Path, trained_run: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    encoder = SentenceEncoder.load(str(encoder_folder))
+    build(BuildConfig(tasks=tasks, out=tmp_path / "i", model=str(encoder_folder), export=False), encoder)
+    assert_refused(udr("feedback", "weigh", trained_run, tmp_path / "i"), 2, "run: udr index build --bm25")
+    other = tmp_path / "tasks" / "opinion" / "others"
+    shutil.copytree(tasks / "opinion" / "reviews", other)
+    (other / "task.toml").write_text((other / "task.toml").read_text().replace('"reviews"', '"others"'))
+    config = BuildConfig(
+        tasks=tmp_path / "tasks", out=tmp_path / "o", model=str(encoder_folder), bm25=True, export=False
+    )
+    build(config, encoder)
+    message = "has no watched query of a task of"
+    assert_refused(udr("feedback", "weigh", trained_run, tmp_path / "o"), 2, message)

@@ -1,0 +1,118 @@
+"""The weight of hybrid searches, by task: what orders watched queries' candidates most as the language model does."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.data import query_fields
+from udr.errors import ConfigError
+from udr.files import locked
+from udr.retrieval import Retriever
+from udr.store import open_version, read_weights, write_weights
+from udr_training.candidates import RankedExample, ndcg, rank_all, ranks
+from udr_training.config import RunConfig
+from udr_training.feedback.export import exported
+from udr_training.run_folder import RunFolder
+
+WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
+"""The weights of the encoder's ranking that are tried."""
+
+_EVEN = WEIGHTS.index(0.5)
+_DEEPEST = 4096
+"""Demonstrations that are ranked for each query; candidates beyond them come last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """A task's weight, and the mean NDCG@8 of its watched queries with each of ``WEIGHTS``."""
+
+    task: str
+    queries: int
+    weight: float
+    ndcg: tuple[float, ...]
+
+    def __str__(self) -> str:
+        bm25, even, dense = self.ndcg[0], self.ndcg[_EVEN], self.ndcg[-1]
+        chosen = self.ndcg[WEIGHTS.index(self.weight)]
+        others = f"BM25 {bm25:.3f}, both alike {even:.3f}, the encoder {dense:.3f}"
+        return f"{self.task}: weight {self.weight:g}, NDCG {chosen:.3f} over {self.queries} queries ({others})"
+
+
+def best_weight(values: NDArray[np.float64]) -> int:
+    """Return the column of [queries, weights] to choose: the one nearest to even that is as good as the best.
+
+    As good means that its mean lies within one standard error of the best one's, query by query (the rule of Breiman et
+    al., 1984): a few watched queries do not move the weight by chance. Ties go to BM25's side.
+    """
+    best = int(values.mean(axis=0).argmax())
+    behind = values[:, [best]] - values
+    errors = behind.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.full(values.shape[1], np.inf)
+    good = np.flatnonzero(behind.mean(axis=0) <= errors)
+    return int(min(good, key=lambda column: (abs(column - _EVEN), column)))
+
+
+def weigh(run: Path, index: Path) -> list[Weighed]:
+    """Set the weight of hybrid searches of an index's tasks by the scores of a run, and store it in the index.
+
+    Watched queries are those that training held out; of a run that trained nothing, all. Tasks that the run lacks keep
+    the weight that they have.
+
+    Raises:
+        ArtifactError: there is no run or no index, its tasks or language model have changed, or a command runs in it.
+        ConfigError: they share no task with scores, the index lacks BM25, or a scored row.
+    """
+    watched, version = _watched(run), open_version(index)
+    parts = version.manifest.partitions
+    tasks = [name for name in parts if watched.get(name)]
+    if not tasks:
+        raise ConfigError(
+            f"{run} has no watched query of a task of {index}; its tasks are {', '.join(watched) or 'none'}"
+        )
+    if lacking := [name for name in tasks if not parts[name].lexical]:
+        raise ConfigError(f"{index} has no BM25 for {', '.join(lacking)}; run: udr index build --bm25")
+    with Retriever.of_version(version) as retriever:
+        results = [_weighed(retriever, name, watched[name]) for name in tasks]
+    with locked(index):
+        stored = read_weights(version.path, version.manifest)
+        new = {result.task: result.weight for result in results}
+        write_weights(version.path, version.manifest, {**stored, **new})
+    return results
+
+
+def _watched(run: Path) -> dict[str, Sequence[RankedExample]]:
+    folder = RunFolder(run)
+    # Of runs that only score, no query was learned from.
+    trained = (folder.iteration(0) / "model").is_dir()
+    scores: defaultdict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for pair in exported(run):
+        scores[str(pair["task"])][str(pair["query_id"]), str(pair["demonstration_id"])] = float(str(pair["score"]))
+    examples = {name: rank_all(pairs) for name, pairs in scores.items()}
+    if not trained:
+        return dict(examples)
+    train = folder.config(RunConfig).train
+    return {name: ranked[train.num_learned(len(ranked)) :] for name, ranked in examples.items()}
+
+
+def _weighed(retriever: Retriever, name: str, examples: Sequence[RankedExample]) -> Weighed:
+    task, k = retriever.tasks[name], min(retriever.sizes[name], _DEEPEST)
+    rows = {example.query_id: retriever.demonstration(name, example.query_id) for example in examples}
+    values = np.empty((len(examples), len(WEIGHTS)))
+    for column, weight in enumerate(WEIGHTS):
+        for number, example in enumerate(examples):
+            found = retriever.retrieve(
+                name, query_fields(task, rows[example.query_id]), k, mode="hybrid", weight=weight
+            )
+            values[number, column] = ndcg(_order(example, [item.id for item in found]))
+    column = best_weight(values)
+    return Weighed(name, len(examples), WEIGHTS[column], tuple(values.mean(axis=0).tolist()))
+
+
+def _order(example: RankedExample, found: Iterable[str]) -> list[int]:
+    """Return the ranks by score of an example's candidates, in the order found; those that are not come last, by id."""
+    by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
+    first = [id for id in found if id in by_id]
+    return [by_id[id] for id in (*first, *sorted(by_id.keys() - set(first)))]
