@@ -32,6 +32,9 @@ _HEADERS = 100
 _HELD_BYTES = 8192
 """Bytes of a body that are read before the application asks for it."""
 
+_PIECES, _CHOPPED_BYTES = 64, 1024
+"""A body that comes in more pieces a read is read on in small reads: each piece takes microseconds, however short."""
+
 _LINGER_SECONDS = 1.0
 """How long to read on after a refusal: closing at once would discard the answer before the client has read it."""
 
@@ -71,6 +74,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
         self._unparsed = 0
         self._complete = True
         self._at_once = True
+        # The pieces of a body in the last read.
+        self._pieces = 0
         self.connecting: asyncio.Task[None] | None = None
 
     @property
@@ -113,11 +118,14 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to read into; without it, asyncio would read 256 KiB at once, for each connection."""
+        if self._pieces > _PIECES and not self._refused:
+            return self._connections.buffer[:_CHOPPED_BYTES]
         answered = not self._complete and self.cycle is not None and self.cycle.response_complete
         return self._connections.discarded if self._refused or answered else self._connections.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Parse what was read."""
+        self._pieces = 0
         self.data_received(bytes(self._connections.discarded[:nbytes]))
         self._sends_much(self._refused or not self._complete)
 
@@ -194,6 +202,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def on_body(self, body: bytes) -> None:
         """A part of the body has arrived."""
         self._unparsed = 0
+        self._pieces += 1
         super().on_body(body)
         if len(self.cycle.body) > _HELD_BYTES and not self.cycle.response_complete:
             # Until the application asks for it.

@@ -101,6 +101,12 @@ def test_a_request_within_the_limits_is_answered() -> None:
         )
 
 
+def test_a_body_in_pieces_of_a_byte_arrives_whole() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with bounded() as address:
+        assert call(address, head, b"1\r\nx\r\n" * 20_000, b"0\r\n\r\n").endswith(b"\r\n20000")
+
+
 @pytest.mark.parametrize(
     "parts",
     [
