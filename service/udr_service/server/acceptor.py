@@ -14,9 +14,6 @@ from udr_service.server.connections import OpenConnections, Place
 from udr_service.server.guest import Guest
 from udr_service.server.protocol import Connection
 
-_AT_ONCE = 64
-"""Connections accepted in one turn of the event loop."""
-
 _RETRY_SECONDS = 0.01
 _LOG_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 1.0
@@ -32,7 +29,12 @@ class Acceptor:
         connections: the open connections.
         make: makes the protocol of a connection; its argument says whether the connection is spare.
         tls: returns the TLS context for a new connection; None for plain HTTP.
+
+    Attributes:
+        at_once: connections accepted in one turn of the event loop.
     """
+
+    at_once = 64
 
     def __init__(
         self,
@@ -55,7 +57,7 @@ class Acceptor:
 
     def _accept(self) -> bool:
         """Accept what waits, up to a bound; return whether more may wait."""
-        for _ in range(_AT_ONCE):
+        for _ in range(self.at_once):
             try:
                 accepted, address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
