@@ -66,7 +66,7 @@ class Source:
     def current(self) -> str:
         return read_current(self.index)
 
-    def load(self, metrics: object) -> ActiveVersion:
+    def load(self, metrics: object, name: str | None = None) -> ActiveVersion:
         assert self.go.wait(10)
         self.opened.append(Retriever.of_version(open_version(self.index), encoder=HashEncoder()))
         return ActiveVersion(self.opened[-1], Words())

@@ -200,14 +200,14 @@ class IndexVersion:
         return DemonstrationTable(self.path / DEMONSTRATIONS, tokenizer.fingerprint if tokenizer else None)
 
 
-def open_version(root: Path) -> IndexVersion:
-    """Open the current version of the index at ``root`` and check the size of every file.
+def open_version(root: Path, version: str | None = None) -> IndexVersion:
+    """Open a version of the index at ``root``, by default the current one, and check the size of every file.
 
     Raises:
         ArtifactError: there is no index, a part is missing, or it has another format or wording.
         VerificationError: a file differs from the manifest.
     """
-    folder = version_path(root, read_current(root))
+    folder = version_path(root, version or read_current(root))
     manifest = read_manifest(folder)
     if manifest.wording != ENCODER_WORDING:
         wordings = f"was built with wording {manifest.wording}, but this udr has wording {ENCODER_WORDING}"

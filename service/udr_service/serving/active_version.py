@@ -60,8 +60,8 @@ class Source(Protocol):
     def current(self) -> str:
         """Return the name of the published version."""
 
-    def load(self, metrics: Metrics) -> ActiveVersion:
-        """Open and verify the published version; slow, on any thread."""
+    def load(self, metrics: Metrics, name: str | None = None) -> ActiveVersion:
+        """Open and verify a version, by default the published one; slow, on any thread."""
 
 
 @dataclass(slots=True)
@@ -78,13 +78,13 @@ class IndexSource:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
         return read_current(self.index)
 
-    def load(self, metrics: Metrics) -> ActiveVersion:
-        """Open and verify the published version; ``metrics`` count the lookups in the encoder's cache.
+    def load(self, metrics: Metrics, name: str | None = None) -> ActiveVersion:
+        """Open and verify a version, by default the published one; ``metrics`` count lookups in the encoder's cache.
 
         Raises:
             UdrError: as ``Retriever.open``.
         """
-        version = open_version(self.index)
+        version = open_version(self.index, name)
         # Before the encoder loads, so that damaged weights are reported as damage.
         refuse_damage(version.path)
         self.encoder = self._encoder_of(version, metrics)

@@ -106,7 +106,7 @@ class Source:
     def current(self) -> str:
         return read_current(self.index)
 
-    def load(self, metrics: Metrics) -> ActiveVersion:
+    def load(self, metrics: Metrics, name: str | None = None) -> ActiveVersion:
         encoder = CachingEncoder(self.encoder, 64, metrics)
         return ActiveVersion(Retriever.of_version(open_version(self.index), encoder=encoder), Words())
 

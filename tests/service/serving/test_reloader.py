@@ -76,7 +76,7 @@ def test_a_version_that_does_not_work_is_refused_and_closed(
 ) -> None:
     load, closed = source.load, list[str]()
 
-    def broken(metrics: object) -> ActiveVersion:
+    def broken(metrics: object, name: str | None = None) -> ActiveVersion:
         version = load(metrics)
         monkeypatch.setattr(version.retriever, "search", lambda plans, vectors: 1 / 0)
         monkeypatch.setattr(version.retriever, "close", lambda: closed.append(version.version))
@@ -120,7 +120,7 @@ async def test_a_cancelled_reload_finishes_and_no_second_one_starts_beside_it(
 ) -> None:
     current, running, parallel, load = Current(), list[int](), list[int](), source.load
 
-    def counted(metrics: object) -> ActiveVersion:
+    def counted(metrics: object, name: str | None = None) -> ActiveVersion:
         running.append(1)
         parallel.append(len(running))
         try:

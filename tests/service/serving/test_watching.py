@@ -37,7 +37,7 @@ class Failing:
             raise self.looking
         return self.source.current()
 
-    def load(self, metrics: object) -> ActiveVersion:
+    def load(self, metrics: object, name: str | None = None) -> ActiveVersion:
         self.loads.append(time.monotonic())
         if self.loading:
             raise self.loading
