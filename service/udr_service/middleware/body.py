@@ -11,6 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from udr_service.errors import BodyTooLargeError, BusyError, ContentError, SlowRequestError
+from udr_service.serving import Count, Shares
 
 _SMALL = 64 * 1024
 """Bodies up to this many bytes share the last sixteenth of what all bodies may hold: large ones leave them room."""
@@ -32,8 +33,8 @@ class _Body:
 class _Bodies:
     """All bodies in flight. Used on the event loop only."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit, self._held = limit, 0
+    def __init__(self, limit: int, shares: Shares) -> None:
+        self._limit, self._held, self._shares = limit, 0, shares
         self._arriving: dict[_Body, None] = {}
 
     @contextmanager
@@ -45,7 +46,7 @@ class _Bodies:
             yield body
         finally:
             self.arrived(body)
-            self._held -= body.size
+            self._free(body)
 
     def arrived(self, body: _Body) -> None:
         """A body is complete, or will never be."""
@@ -62,9 +63,10 @@ class _Bodies:
         room = self._limit if size <= _SMALL else self._limit - self._limit // 16
         more = size - body.size
         now = time.monotonic()
-        while self._held + more > room:
+        while self._shares.hold(Count.BODIES, self._held + more) > room:
             oldest = next(iter(self._arriving), None)
             if oldest is None or oldest is body or now - oldest.started < _SLOW_SECONDS:
+                self._shares.hold(Count.BODIES, self._held)
                 raise BusyError("the service holds as many bytes of bodies as it may; try again later")
             self._evict(oldest)
         self._held += more
@@ -72,9 +74,14 @@ class _Bodies:
 
     def _evict(self, body: _Body) -> None:
         self.arrived(body)
-        self._held -= body.size
-        body.size, body.evicted = 0, True
+        self._free(body)
+        body.evicted = True
         body.timer.reschedule(0)
+
+    def _free(self, body: _Body) -> None:
+        self._held -= body.size
+        body.size = 0
+        self._shares.hold(Count.BODIES, self._held)
 
 
 class BodyLimit:
@@ -89,11 +96,12 @@ class BodyLimit:
         limit: the most bytes of a body.
         total: the most bytes of all bodies in flight.
         seconds: how long a body may take to arrive.
+        shares: what other workers hold.
     """
 
-    def __init__(self, app: ASGIApp, *, limit: int, total: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, *, limit: int, total: int, seconds: float, shares: Shares | None = None) -> None:
         self._app, self._limit, self._seconds = app, limit, seconds
-        self._bodies = _Bodies(max(total, limit + total // 16))
+        self._bodies = _Bodies(max(total, limit + total // 16), shares or Shares())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

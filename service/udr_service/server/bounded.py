@@ -12,6 +12,7 @@ from udr_service.observability import Metrics
 from udr_service.server.acceptor import Acceptor
 from udr_service.server.connections import Limits, OpenConnections
 from udr_service.server.protocol import Connection
+from udr_service.serving import Shares
 
 _IN_FLIGHT_SECONDS, _FIRST_SECONDS, _LOOK_SECONDS = 0.2, 1.0, 0.02
 
@@ -23,9 +24,9 @@ class BoundedServer(uvicorn.Server):
         tls: what serves new connections; None for plain HTTP.
     """
 
-    def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, config: uvicorn.Config, limits: Limits, metrics: Metrics, shares: Shares | None = None) -> None:
         super().__init__(config)
-        self._connections = OpenConnections(limits, metrics)
+        self._connections = OpenConnections(limits, metrics, shares)
         self._acceptors: list[Acceptor] = []
         self.tls: ssl.SSLContext | None = None
 
@@ -39,9 +40,10 @@ class BoundedServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and accept connections from the sockets."""
         await super().startup([])
-        self._acceptors = [
-            Acceptor(each, self._connections, self._connection, lambda: self.tls) for each in sockets or []
-        ]
+        self._acceptors = [self._acceptor(each) for each in sockets or []]
+
+    def _acceptor(self, listener: socket.socket) -> Acceptor:
+        return Acceptor(listener, self._connections, self._connection, lambda: self.tls)
 
     def _connection(self, spare: bool) -> Connection:
         return Connection(self.config, self.server_state, self.lifespan.state, self._connections, spare=spare)

@@ -14,7 +14,7 @@ from udr.client import is_loopback
 from udr_service.observability import Metrics, Refusal
 from udr_service.server.selector import TurnSelector
 from udr_service.server.starts import Starts
-from udr_service.serving import network
+from udr_service.serving import Count, Shares, network
 
 _SPARE = 16
 """Connections beyond the limit, for the probes."""
@@ -95,8 +95,8 @@ class OpenConnections:
         starts: starts their requests.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self.limits, self._metrics = limits, metrics
+    def __init__(self, limits: Limits, metrics: Metrics, shares: Shares | None = None) -> None:
+        self.limits, self._metrics, self._shares = limits, metrics, shares or Shares()
         self.discarded = memoryview(bytearray(_DISCARD_BYTES))
         self.buffer = self.discarded[:_READ_BYTES]
         self.selector, self.starts = TurnSelector(), Starts()
@@ -125,15 +125,26 @@ class OpenConnections:
         if descriptor >= self._descriptors - min(_FILES, self._descriptors // 4):
             self._most = max(1, min(self._most, len(self)))
         site = _site(address)
-        if self._limited(address) and self._counts[site] >= self.limits.by_address:
+        limited = self._limited(address)
+        if limited and self._shares.site(site, self._counts[site] + 1) > self.limits.by_address:
+            self._shares.site(site, self._counts[site])
             own = (connection for connection in chain(self._idle, self._waiting) if self._sites[connection] == site)
             if not _abort_first(own):
                 return None
-        while len(self) >= self._most and self.close_longest():
+        while (others := self._others()) >= self._most and self.close_longest():
             pass
-        if len(self) < self._most:
+        if others < self._most:
             return Place.NORMAL
-        return Place.SPARE if len(self) < self._most + _SPARE else None
+        if others < self._most + _SPARE:
+            return Place.SPARE
+        self._shares.hold(Count.CONNECTIONS, len(self))
+        if limited:
+            self._shares.site(site, self._counts[site])
+        return None
+
+    def _others(self) -> int:
+        """Return how many other connections there are, in all workers, while one more is being taken."""
+        return self._shares.hold(Count.CONNECTIONS, len(self) + 1) - 1
 
     def _limited(self, address: str) -> bool:
         if is_loopback(address):
@@ -156,16 +167,22 @@ class OpenConnections:
     def add(self, connection: Waiting, address: str) -> None:
         """Count a connection, which waits for its first request."""
         self._sites[connection] = site = _site(address)
-        self._metrics.connections_changed(len(self))
         self._counts[site] += 1
+        self._count(site)
         self.wait(connection)
+
+    def _count(self, site: str) -> None:
+        self._metrics.connections_changed(len(self))
+        self._shares.hold(Count.CONNECTIONS, len(self))
+        if not is_loopback(site):
+            self._shares.site(site, self._counts[site])
 
     def remove(self, connection: Waiting) -> None:
         """Count a closed connection no more."""
         site = self._sites.pop(connection, None)
         if site is not None:
             self._counts[site] -= 1
-            self._metrics.connections_changed(len(self))
+            self._count(site)
             if not self._counts[site]:
                 # Or every address that ever called would be kept.
                 del self._counts[site]

@@ -5,13 +5,15 @@ from .active_version import (
 from .clients import Client as Client, Clients as Clients, network as network
 from .open_files import OpenFiles as OpenFiles
 from .readiness import Readiness as Readiness
-from .reloader import Reloaded as Reloaded, Reloader as Reloader
+from .reloader import Prepared as Prepared, Reloader as Reloader
 from .record import Record as Record, record_of as record_of
 from .room import Room as Room
 from .scrubber import Scrubber as Scrubber
 from .service import (
     Answer as Answer, INDEX_VERSION as INDEX_VERSION, RequestContext as RequestContext, Service as Service,
 )
+from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
+from .team import Reloaded as Reloaded, Team as Team
 from .work import (
     CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult,
     Preparer as Preparer, Turns as Turns, Worker as Worker,

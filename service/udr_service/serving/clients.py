@@ -5,34 +5,32 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from udr.client import is_loopback
 from udr_service.auth import Allowance, KeyEntry
 from udr_service.errors import ClientLimitError
+from udr_service.serving.shares import Debt, Shares, Use
 
 _REMEMBERED = 10_000
 """Clients whose use is remembered, those seen last."""
 
 
-class _Rate:
-    """A rate, measured by what was taken beyond it; a second's worth may be taken at once."""
+def _take(taken: Debt, per_second: float, count: int) -> float:
+    """Take ``count`` and return 0; or take nothing, and return the seconds until something can be taken.
 
-    def __init__(self, per_second: float) -> None:
-        self._per_second, self._debt, self._then = per_second, 0.0, time.monotonic()
-
-    def take(self, count: int) -> float:
-        """Take ``count`` and return 0; or take nothing, and return the seconds until something can be taken."""
-        if not self._per_second:
-            return 0.0
-        now = time.monotonic()
-        self._debt = max(0.0, self._debt - (now - self._then) * self._per_second)
-        self._then = now
-        if self._debt and self._debt + count > max(self._per_second, 1.0):
-            # The debt, not the count: a batch larger than a second's worth is taken when the debt is paid.
-            return min(self._debt, self._debt + count - max(self._per_second, 1.0)) / self._per_second
-        self._debt += count
+    A second's worth may be taken at once.
+    """
+    if not per_second:
         return 0.0
+    now = time.monotonic()
+    taken.debt = max(0.0, taken.debt - (now - taken.then) * per_second)
+    taken.then = now
+    if taken.debt and taken.debt + count > max(per_second, 1.0):
+        # The debt, not the count: a batch larger than a second's worth is taken when the debt is paid.
+        return min(taken.debt, taken.debt + count - max(per_second, 1.0)) / per_second
+    taken.debt += count
+    return 0.0
 
 
 class Client:
@@ -42,23 +40,27 @@ class Client:
         name: the client in words, such as ``the key 'app'``.
     """
 
-    def __init__(self, name: str, allowance: Allowance) -> None:
+    def __init__(self, name: str, allowance: Allowance, shares: Shares | None = None) -> None:
         self.name, self.allowance = name, allowance
-        self._requests, self._items = _Rate(allowance.requests_per_second), _Rate(allowance.items_per_second)
-        self.open, self._queued = 0, 0
+        self._shares, self._own = shares or Shares(), Use()
+
+    def _use(self) -> AbstractContextManager[Use]:
+        return self._shares.use(self.name, self._own)
 
     @contextmanager
     def request(self) -> Iterator[None]:
         """Answer a request; raise a ``ClientLimitError`` if it is above a limit."""
-        most = self.allowance.concurrent_requests
-        if most and self.open >= most:
-            raise ClientLimitError(f"{self.name} has {self.open} requests in flight; the limit is {most}")
-        self._refuse(self._requests.take(1), f"{self.allowance.requests_per_second:g} requests a second")
-        self.open += 1
+        most, rate = self.allowance.concurrent_requests, self.allowance.requests_per_second
+        with self._use() as use:
+            if most and use.open >= most:
+                raise ClientLimitError(f"{self.name} has {use.open} requests in flight; the limit is {most}")
+            self._refuse(_take(use.requests, rate, 1), f"{rate:g} requests a second")
+            use.open += 1
         try:
             yield
         finally:
-            self.open -= 1
+            with self._use() as use:
+                use.open -= 1
 
     @contextmanager
     def queue(self, items: int, cost: int, queue_size: int) -> Iterator[int]:
@@ -67,17 +69,20 @@ class Client:
         Yields what they cost beyond the client's share.
         """
         most = max(1, int(self.allowance.queue_share * queue_size))
-        # Alone, any request may enter that the queue takes.
-        if self._queued and self._queued + cost > most:
-            raise ClientLimitError(
-                f"{self.name} has queued what costs {self._queued} and sent {cost} more; its limit is {most}"
-            )
-        self._refuse(self._items.take(items), f"{self.allowance.items_per_second:g} queries a second")
-        self._queued += cost
+        rate = self.allowance.items_per_second
+        with self._use() as use:
+            # Alone, any request may enter that the queue takes.
+            if use.queued and use.queued + cost > most:
+                raise ClientLimitError(
+                    f"{self.name} has queued what costs {use.queued} and sent {cost} more; its limit is {most}"
+                )
+            self._refuse(_take(use.items, rate, items), f"{rate:g} queries a second")
+            use.queued += cost
         try:
             yield max(0, cost - most)
         finally:
-            self._queued -= cost
+            with self._use() as use:
+                use.queued -= cost
 
     def _refuse(self, seconds: float, limit: str) -> None:
         if seconds:
@@ -87,8 +92,8 @@ class Client:
 class Clients:
     """The clients that were seen last, by name."""
 
-    def __init__(self, allowance: Allowance) -> None:
-        self._allowance = allowance
+    def __init__(self, allowance: Allowance, shares: Shares | None = None) -> None:
+        self._allowance, self._shares = allowance, shares
         self._clients: OrderedDict[str, Client] = OrderedDict()
 
     def of_key(self, entry: KeyEntry) -> Client:
@@ -105,7 +110,7 @@ class Clients:
     def _client(self, name: str, allowance: Allowance) -> Client:
         client = self._clients.get(name)
         if client is None or client.allowance != allowance:
-            client = self._clients[name] = Client(name, allowance)
+            client = self._clients[name] = Client(name, allowance, self._shares)
         self._clients.move_to_end(name)
         while len(self._clients) > _REMEMBERED:
             self._clients.popitem(last=False)

@@ -15,6 +15,7 @@ from udr.retrieval import Retriever
 from udr_service.auth import Allowance
 from udr_service.errors import CostError
 from udr_service.serving.clients import Client
+from udr_service.serving.shares import Count, Shares
 from udr_service.serving.work.jobs import (
     Batch,
     BatchCost,
@@ -58,6 +59,7 @@ class Worker:
         batch_size: how many jobs run at once.
         batch_tokens: about how many tokens are encoded at once; a longer text is encoded alone.
         on_batch: called with the size and the tokens of each batch, on the event loop.
+        shares: what waits in other workers, which counts for the limit.
     """
 
     def __init__(
@@ -67,9 +69,10 @@ class Worker:
         batch_size: int,
         batch_tokens: int,
         on_batch: Callable[[int, int], None] = lambda size, tokens: None,
+        shares: Shares | None = None,
     ) -> None:
         self._queue_size, self._batch_size, self._batch_tokens = queue_size, batch_size, batch_tokens
-        self._on_batch = on_batch
+        self._on_batch, self._shares = on_batch, shares or Shares()
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
         self._costly_searcher = ThreadPoolExecutor(1, thread_name_prefix="udr-search-costly", initializer=step_back)
@@ -100,7 +103,7 @@ class Worker:
 
     def refuse_if_full(self) -> None:
         """Raise an ``OverloadedError`` if not even a plain query may wait."""
-        if self._shared_cost >= self._queue_size:
+        if self._hold() >= self._queue_size:
             raise OverloadedError(f"the queue is full, with {self.waiting} requests; try again later")
 
     async def do(
@@ -174,16 +177,19 @@ class Worker:
                 f"the request costs as much as {cost} plain queries; the queue takes {self._queue_size}; send fewer or "
                 "shorter queries at once, or ask for fewer demonstrations or candidates"
             )
-        if self._shared_cost + cost > self._queue_size:
+        waits = self._hold(cost) - cost
+        if waits + cost > self._queue_size:
+            self._hold()
             raise OverloadedError(
-                f"requests are waiting that cost as much as {self.waiting_cost} plain queries, and this one {cost}; "
-                f"the limit is {self._queue_size}; try again later"
+                f"requests are waiting that cost as much as {waits} plain queries, and this one {cost}; the limit is "
+                f"{self._queue_size}; try again later"
             )
         # In the queue, and on their way behind it.
         ahead = sum(queued.cost for queued in self._queue.ahead(client, len(costs)) if queued.cost < COSTLY)
         before = ahead + max(0, self._unresolved - self.waiting_cost)
         seconds = (before + cost) * self._pace
         if before and _MARGIN * seconds > within:
+            self._hold()
             raise OverloadedError(
                 f"what waits costs as much as {before} plain queries, so this request would take about {seconds:.2g} "
                 f"seconds, but has only {within:.2g}; try again later"
@@ -206,6 +212,11 @@ class Worker:
         self._unresolved -= cost
         if cost >= COSTLY:
             self._costly -= cost
+        self._hold()
+
+    def _hold(self, more: int = 0) -> int:
+        """Let other workers know what waits here, and return what waits in all of them; ``more`` is about to."""
+        return self._shares.hold(Count.QUEUE, self._shared_cost + more)
 
     def _schedule(self, seen: int = 0, turns: int = _TURNS) -> None:
         """Start the encoder; if many jobs have come in this turn of the loop, after those of the next ones."""
@@ -249,6 +260,7 @@ class Worker:
         # Before the first look at the queue: whatever arrives after the last look schedules another run.
         self._scheduled = False
         while queue := self._next_batch():
+            self._hold()
             self._encode(Batch(queue, time.perf_counter()))
 
     def _encode(self, batch: Batch) -> None:
