@@ -32,7 +32,7 @@ ADAPTERS = {
     "onnxruntime": "udr.models.onnx.encoder udr.models.onnx.quantization",
     "openvino": "udr.models.onnx.openvino",
     "peft": "udr_training.trainer.model",
-    "prometheus_client": "udr_service.observability.metrics",
+    "prometheus_client": "udr_service.observability.metrics udr_service.observability.reports",
     "opentelemetry": "udr_service.observability.tracing",
     "pyarrow": "udr.data.records",
     "pydantic": "udr_service.",

@@ -8,6 +8,7 @@ from .metrics import (
     BATCH_SIZES as BATCH_SIZES, BATCH_TOKENS as BATCH_TOKENS, MOST_TASKS as MOST_TASKS, Metrics as Metrics,
     Refusal as Refusal, Reload as Reload, SECONDS as SECONDS, Stage as Stage,
 )
+from .reports import Family as Family, Report as Report, added as added, lasting as lasting
 from .tracing import (
     keep_url_from_trace as keep_url_from_trace, prepare_export as prepare_export, telemetry as telemetry,
 )

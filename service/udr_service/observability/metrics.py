@@ -1,6 +1,6 @@
 """Metrics for Prometheus: what the service counts and times. No label holds anything that a client sent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from prometheus_client import (
@@ -14,6 +14,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+from udr_service.observability.reports import Added, Report, report
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_SIZES = tuple(2**power for power in range(10))
@@ -153,6 +155,11 @@ class Metrics:
         """Count a request that was not answered."""
         self._refusals[reason].inc()
 
-    def render(self) -> tuple[bytes, str]:
-        """Return the metrics in Prometheus's text format, and their content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+    def report(self) -> Report:
+        """Return what this process has counted."""
+        return report(self._registry)
+
+    def render(self, others: Sequence[Report] = ()) -> tuple[bytes, str]:
+        """Return the metrics in Prometheus's text format, and their content type; those of ``others`` are added."""
+        collected = Added([self.report(), *others]) if others else self._registry
+        return generate_latest(collected), CONTENT_TYPE_PLAIN_0_0_4
