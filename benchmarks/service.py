@@ -13,7 +13,10 @@ generated (``service_made_up.py``), and all requests differ. The parts:
 - ``memory``: resident memory before and after 50,000 requests;
 - ``reload``: 10,000 requests while the published version changes 20 times;
 - ``equal``: each answer to 64 concurrent clients, compared with the answer to the same request alone;
-- ``cold``: from the start of the process to the first answer, by stage.
+- ``cold``: from the start of the process to the first answer, by stage;
+- ``workers``: two workers relative to one, in rate and in memory (PSS, where what processes share counts once);
+- ``workers_overload``: ten times the sustainable load for four workers, while the version changes 20 times;
+- ``workers_killed``: one of two workers is killed every five seconds for a minute, while ``udr.Client`` asks.
 
 ``--quick`` makes all parts small, for a trial. Prints a JSON line per part and keeps it in FOLDER; existing results are
 not measured again. On shared cores only the ratios are reliable; they are medians of turns.
@@ -28,9 +31,10 @@ from service_cold import cold
 from service_endurance import memory, overload
 from service_made_up import MadeUp, made_up
 from service_speed import many, one
+from service_workers import workers, workers_killed, workers_overload
 
 ROWS, QUICK_ROWS = 10_000, 1_000
-FUNCTIONS = (one, many, overload, memory, reload, equal, cold)
+FUNCTIONS = (one, many, overload, memory, reload, equal, cold, workers, workers_overload, workers_killed)
 PARTS: dict[str, Callable[[MadeUp, bool], dict[str, object]]] = {part.__name__: part for part in FUNCTIONS}
 
 

@@ -35,7 +35,9 @@ from udr_service.serving import (
     Room,
     Scrubber,
     Service,
+    Shares,
     Source,
+    Team,
     Worker,
 )
 from udr_service.settings import Settings
@@ -49,6 +51,7 @@ def create_app(
     tokenizer: TokenCounter | None = None,
     *,
     own_names_only: bool = False,
+    team: Team | None = None,
 ) -> FastAPI:
     """Return the application that serves an index.
 
@@ -58,6 +61,7 @@ def create_app(
         settings: the limits; None reads them from the environment.
         tokenizer: counts the tokens of prompts over an open retriever; None uses the settings', else the encoder's.
         own_names_only: refuse requests whose ``Host`` header does not name this machine.
+        team: the other workers that serve the same index; None if there are none.
 
     Raises:
         ConfigError: the file of keys is invalid.
@@ -67,20 +71,22 @@ def create_app(
     settings = settings or Settings.read()
     keys = KeyFile(settings.keys) if settings.keys else None
     metrics = Metrics(route.path for router in _ROUTERS for route in router.routes if isinstance(route, Route))
-    current = Current()
+    current, shares = Current(), Shares() if team is None else team.shares
     worker = Worker(
         queue_size=settings.queue_size,
         batch_size=settings.encode_batch,
         batch_tokens=settings.encode_tokens,
         on_batch=metrics.batch_encoded,
+        shares=shares,
     )
     source = None if isinstance(served, Retriever) else served
     audit = Audit()
-    reloader = Reloader(source, current, worker, keys, metrics, audit)
+    reloader = Reloader(source, current, worker, keys, metrics, audit, team)
     if isinstance(served, Retriever):
         tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
         reloader.switch(ActiveVersion(served, tokenizer, lent=True))
-    service = Service(settings, current, worker, Preparer(), Room(settings.max_bodies_bytes), reloader, metrics)
+    room = Room(settings.max_bodies_bytes, shares)
+    service = Service(settings, current, worker, Preparer(), room, reloader, metrics, team)
 
     app = FastAPI(
         title="udr",
@@ -99,9 +105,13 @@ def create_app(
     app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
     # A request passes the middleware added last first.
     app.add_middleware(
-        BodyLimit, limit=settings.max_body_bytes, total=settings.max_bodies_bytes, seconds=settings.receive_seconds
+        BodyLimit,
+        limit=settings.max_body_bytes,
+        total=settings.max_bodies_bytes,
+        seconds=settings.receive_seconds,
+        shares=shares,
     )
-    app.add_middleware(Admission, clients=Clients(_allowance(settings)), worker=worker)
+    app.add_middleware(Admission, clients=Clients(_allowance(settings), shares), worker=worker)
     app.add_middleware(Access, keys=keys, own_names_only=own_names_only, origins=settings.cors_origins, audit=audit)
     app.add_middleware(HeadAsGet)
     app.add_middleware(Recorder, current=current, metrics=metrics)
@@ -135,7 +145,7 @@ def _allowance(settings: Settings) -> Allowance:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    scrubber = Scrubber(service.current, service.reloader, service.settings.scrub_seconds)
+    scrubber = Scrubber(service.current, service.reloader, service.settings.scrub_seconds, service.team)
     tasks = [
         asyncio.create_task(service.reloader.run(service.settings.watch_seconds)),
         asyncio.create_task(scrubber.run()),

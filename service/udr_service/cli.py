@@ -34,6 +34,7 @@ def serve(
         float | None,
         typer.Option(help="How often to look for a newly published version, in seconds.", show_default="never"),
     ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that answer, at one port.", show_default="1")] = None,
     root_path: Annotated[
         str | None,
         typer.Option(help="What a proxy puts before the service's paths, such as /udr."),

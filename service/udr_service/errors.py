@@ -93,5 +93,9 @@ class BodyTooLargeError(HTTPException):
         super().__init__(413, f"the body is larger than {limit} bytes, the limit of this service")
 
 
+class WorkerError(UdrError):
+    """A worker of the service cannot start."""
+
+
 class ListenError(UdrError):
     """The service cannot listen on its address."""

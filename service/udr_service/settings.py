@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
     tls_cert: Path | None = None  # a PEM file; None serves plain HTTP
     tls_key: Path | None = None  # the certificate's private key, a PEM file
+    workers: Annotated[int, Field(ge=1, le=256)] = 1  # processes that answer, at one port
     log_level: LogLevel = LogLevel.WARNING
     log_format: LogFormat = LogFormat.JSON
     telemetry: bool = False  # report spans and metrics to OpenTelemetry, at OTEL_EXPORTER_OTLP_ENDPOINT

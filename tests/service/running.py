@@ -34,10 +34,10 @@ def running(app: FastAPI) -> Iterator[str]:
 
 
 @contextmanager
-def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def serving(*arguments: str, engine: str = "torch", **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``udr serve`` in a process until the block ends; yields the process, and the address that it printed."""
     command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
-    command += ["--port", "0", "--device", "cpu", "--engine", "torch"]
+    command += ["--port", "0", "--device", "cpu", "--engine", engine]
     paths = os.pathsep.join(path for path in sys.path if path)
     fixed = {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     variables = {**os.environ, **fixed, **environment}
@@ -49,7 +49,9 @@ def serving(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Po
         assert process.stderr is not None
         assert process.stderr.readline().startswith("udr: loading ")
         line = process.stderr.readline()
-        match = re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at (http://127\.0\.0\.1:\d+)\n", line)
+        match = re.fullmatch(
+            r"udr: serving 3 tasks, 62 demonstrations at (http://127\.0\.0\.1:\d+)(, with \d workers)?\n", line
+        )
         assert match, line + process.stderr.read()
         yield process, match[1]
     finally:

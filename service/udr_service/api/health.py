@@ -24,7 +24,7 @@ async def livez() -> dict[str, str]:
 
 
 @probes.get("/readyz")
-async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
+async def readyz(service: ServiceDep, request: Request) -> dict[str, str | int]:
     """Answer if the service can count tokens, encode and search, by doing so at most once a second."""
     readiness: Readiness = request.app.state.readiness
     if service.current.draining:
@@ -38,7 +38,7 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str]:
         # The error may hold internals, which belong only in the log.
         _LOG.exception("not ready")
         raise NotReadyError("the service cannot count tokens, encode and search; its log says why") from error
-    return {"status": "ready"}
+    return {"status": "ready", "workers": service.workers}
 
 
 @probes.get("/v1/openapi.json")
@@ -55,7 +55,8 @@ async def metrics(service: ServiceDep) -> Response:
     """Return the metrics in Prometheus's text format."""
     service.metrics.queue_changed(service.worker.waiting)
     # In a thread, since there may be thousands of series; in one, however many ask.
-    content, media_type = await service.preparer.do("metrics", lambda stopped: service.metrics.render())
+    others = [] if service.team is None else await service.team.reports()
+    content, media_type = await service.preparer.do("metrics", lambda stopped: service.metrics.render(others))
     return Response(content, headers={"Content-Type": media_type})
 
 

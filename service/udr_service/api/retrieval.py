@@ -135,9 +135,11 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
 @router.get("/info", response_model=InfoAnswer)
 async def info(service: ServiceDep, request: Request) -> Response:
     """Return the served tasks, the active index version and the limits."""
+    workers = service.workers
     with service.context(request) as context:
 
         def make() -> Json:
-            return cast("Json", InfoAnswer.of(context.active, context.tasks, service.settings).model_dump())
+            answer = InfoAnswer.of(context.active, context.tasks, service.settings, workers)
+            return cast("Json", answer.model_dump())
 
-        return await kept_answer(context, "info", make)
+        return await kept_answer(context, f"info of {workers}", make)

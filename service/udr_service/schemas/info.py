@@ -96,6 +96,7 @@ class InfoAnswer(AnswerBody):
     """The served tasks, the active index version and the limits."""
 
     version: str = Field(description="The version of udr.")
+    workers: int = Field(description="How many processes answer.")
     index_version: str
     model: str
     engine: str | None = Field(description="What encodes queries; null if the application brought its own encoder.")
@@ -108,13 +109,14 @@ class InfoAnswer(AnswerBody):
     limits: LimitsAnswer
 
     @classmethod
-    def of(cls, active: ActiveVersion, tasks: Mapping[str, Task], settings: Settings) -> Self:
-        """Return the description of a service, as far as it serves these tasks."""
+    def of(cls, active: ActiveVersion, tasks: Mapping[str, Task], settings: Settings, workers: int) -> Self:
+        """Return the description of a service of so many processes, as far as it serves these tasks."""
         families = {task.family for task in tasks.values()}
         retriever = active.retriever
         limits = {**settings.model_dump(), "max_characters": retriever.max_characters, "max_excluded": MAX_EXCLUDED}
         return cls(
             version=__version__,
+            workers=workers,
             index_version=retriever.index_version,
             model=retriever.model,
             engine=active.engine,

@@ -1,36 +1,32 @@
 """The server: a socket, an application and uvicorn, from start to shutdown."""
 
-import asyncio
 import ctypes
 import functools
-import gc
-import logging
 import os
 import signal
 import socket
-import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from udr.cli import STATUS
-from udr.errors import ConfigError, reason
-from udr.models import Encoder
+from udr.models import num_threads
 from udr_service.app import create_app
 from udr_service.auth import refuse_open_address
-from udr_service.errors import ListenError, ReloadError
+from udr_service.errors import ListenError
 from udr_service.observability import configure, prepare_export
-from udr_service.server.bounded import BoundedServer
-from udr_service.server.connections import Limits
-from udr_service.serving import IndexSource, Service
+from udr_service.server.index_server import IndexServer, certificate
+from udr_service.server.member import Member
+from udr_service.server.sharing import SharingServer
+from udr_service.server.supervisor import Supervisor
+from udr_service.serving import IndexSource, SharedShares, Team
 from udr_service.settings import Settings
 
-_LOG = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.0005
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536
 
@@ -48,7 +44,7 @@ def run(index: Path, settings: Settings) -> None:
         ListenError: the address is not available; raised before anything is loaded.
         UdrError: the index or its encoder cannot be loaded, or does not answer.
     """
-    tls = _certificate(settings)
+    tls = certificate(settings)
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
@@ -60,28 +56,49 @@ def run(index: Path, settings: Settings) -> None:
     with _signals_end_normally(), listening(settings.host, settings.port) as listener:
         # Raises if there is no index, before anything is loaded.
         source.current()
-        STATUS.begin(f"loading {index}...")
-        app = create_app(source, settings, own_names_only=settings.keys is None and not settings.insecure_no_keys)
-        config = uvicorn.Config(
-            app,
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            proxy_headers=bool(settings.trusted_proxies),
-            forwarded_allow_ips=list(map(str, settings.trusted_proxies)),
-            timeout_graceful_shutdown=settings.drain_seconds,
-            # Uvicorn hands it to the event loop, which takes fractions, too.
-            timeout_keep_alive=cast("int", settings.keep_alive_seconds),
-        )
-        service: Service = app.state.service
-        server = _Server(config, service, _url(listener, "https" if tls else "http"))
-        server.tls = tls
-        service.reloader.steps.append(server.read_certificate)
-        server.run([listener])
-        if service.reloader.failure is not None:
-            raise service.reloader.failure
+        url = _url(listener, "https" if tls else "http")
+        if settings.workers == 1:
+            STATUS.begin(f"loading {index}...")
+            app, config = _application(source, settings)
+            _serve(IndexServer(config, app.state.service, url), listener)
+        else:
+            STATUS.notice(f"loading {index} in {settings.workers} workers...")
+            shares = SharedShares(settings.workers)
+            Supervisor(settings, listener, shares, functools.partial(_work, source, settings, listener, url)).run()
+
+
+def _work(source: IndexSource, settings: Settings, listener: socket.socket, url: str, member: Member) -> None:
+    """Serve as one of several workers."""
+    with _signals_end_normally():
+        # Each has its part of the cores, unless the user has said how many threads it has.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_threads() // settings.workers)))
+        app, config = _application(source, settings, member)
+        _serve(SharingServer(config, app.state.service, url, member), listener)
+
+
+def _application(source: IndexSource, settings: Settings, team: Team | None = None) -> tuple[FastAPI, uvicorn.Config]:
+    own_names_only = settings.keys is None and not settings.insecure_no_keys
+    app = create_app(source, settings, own_names_only=own_names_only, team=team)
+    config = uvicorn.Config(
+        app,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(map(str, settings.trusted_proxies)),
+        timeout_graceful_shutdown=settings.drain_seconds,
+        # Uvicorn hands it to the event loop, which takes fractions, too.
+        timeout_keep_alive=cast("int", settings.keep_alive_seconds),
+    )
+    return app, config
+
+
+def _serve(server: IndexServer, listener: socket.socket) -> None:
+    server.run([listener])
+    if server.failure is not None:
+        raise server.failure
 
 
 def _return_freed_memory() -> None:
@@ -89,103 +106,6 @@ def _return_freed_memory() -> None:
     # Missing in other C libraries.
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
-
-
-def _certificate(settings: Settings) -> ssl.SSLContext | None:
-    """Return what serves the certificate in the settings' files as they are now; None without one."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    for path in (settings.tls_cert, settings.tls_key):
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file; --tls-cert and --tls-key name PEM files")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(
-            f"{settings.tls_cert} and {settings.tls_key}: not a certificate and its private key in PEM: {reason(error)}"
-        ) from error
-    return context
-
-
-class _Server(BoundedServer):
-    """Announces that the index is loaded, and stops if it cannot be loaded."""
-
-    def __init__(self, config: uvicorn.Config, service: Service, address: str) -> None:
-        super().__init__(config, _limits(service.settings), service.metrics)
-        self._service, self._address, self._announced = service, address, False
-        self._frozen: Encoder | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and reload keys and index at SIGHUP from now on."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
-        await super().startup(sockets)
-
-    def _reload(self) -> None:
-        async def reload() -> None:
-            # A refusal is logged where it happens.
-            with suppress(ReloadError):
-                reloaded = await self._service.reloader.reload()
-                _LOG.warning("SIGHUP: read the keys again; version %s answers", reloaded.version)
-
-        # Kept, since the loop itself holds tasks weakly.
-        self._reloading = asyncio.ensure_future(reload())
-
-    async def on_tick(self, counter: int) -> bool:
-        """Check, ten times a second, whether loading has finished; return whether to stop."""
-        if not self._announced and self._service.current.version is not None:
-            self._announced = True
-            with self._service.current.lease() as active:
-                sizes = active.retriever.sizes
-            summary = f"{len(sizes)} tasks, {sum(sizes.values())} demonstrations"
-            STATUS.notice(f"serving {summary} at {self._address}")
-        self._freeze_garbage_collection()
-        return await super().on_tick(counter) or self._service.reloader.failure is not None
-
-    def read_certificate(self) -> Callable[[], object]:
-        """Read the certificate again; return what makes new connections use it."""
-        return functools.partial(setattr, self, "tls", _certificate(self._service.settings))
-
-    def _freeze_garbage_collection(self) -> None:
-        """Exclude all present objects from garbage collection, once per encoder.
-
-        A full collection visits the half million objects of torch and a model, which takes a third of a second during
-        which no request is answered.
-        """
-        current = self._service.current
-        if current.version is None or not current.alone:
-            return
-        with current.lease() as active:
-            encoder = active.retriever.encoder
-        if encoder is not self._frozen:
-            self._frozen = encoder
-            gc.unfreeze()
-            gc.collect()
-            gc.freeze()
-            # Of nothing: full collections then depend on what requests leave behind, not on what was frozen.
-            gc.collect()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop being ready, answer for ``linger_seconds``, then stop; at the second signal, stop at once."""
-        linger = self._service.settings.linger_seconds
-        if self._service.current.draining or not linger:
-            super().handle_exit(sig, frame)
-        else:
-            loop = asyncio.get_running_loop()
-            # Thread-safe, since a signal may interrupt the loop's own work on its timers.
-            loop.call_soon_threadsafe(loop.call_later, linger, super().handle_exit, sig, frame)
-        self._service.current.draining = True
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        connections=settings.max_connections,
-        by_address=settings.max_connections_per_address,
-        exempt=settings.trusted_proxies,
-        head_bytes=settings.max_head_bytes,
-        receive_seconds=settings.receive_seconds,
-        unsent_bytes=settings.max_bodies_bytes,
-    )
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 
 from udr.errors import OverloadedError, UdrError
 from udr.retrieval import RetrievalRequest
@@ -13,6 +14,7 @@ from udr_service.auth import KeyFile, KeyRing, changes
 from udr_service.errors import ReloadError
 from udr_service.observability import Audit, Event, Metrics, Reload
 from udr_service.serving.active_version import ActiveVersion, Current, Source
+from udr_service.serving.team import Reloaded, Team
 from udr_service.serving.work import PROBE, Worker
 
 CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
@@ -32,17 +34,28 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Reloaded:
-    """The version that answers now, and the one before; the same if no other is published."""
+class Prepared:
+    """What a reload has read and checked, but not yet used.
 
-    version: str
-    previous: str | None
+    Attributes:
+        reloaded: the version that will answer, and the one that does.
+        version: that version, open; None if it answers already.
+        ring: the keys.
+        commits: what makes the rest effective.
+    """
+
+    reloaded: Reloaded
+    version: ActiveVersion | None
+    ring: KeyRing | None
+    commits: list[Commit]
 
 
 class Reloader:
     """Switches to the published version and to the keys in their file, one reload at a time, all or nothing.
 
     Without a ``source`` there is nothing to reload.
+
+    With a ``team``, all its workers reload together, or none.
 
     Attributes:
         steps: what else a reload reads again; append to it before the service starts.
@@ -57,9 +70,10 @@ class Reloader:
         keys: KeyFile | None,
         metrics: Metrics,
         audit: Audit,
+        team: Team | None = None,
     ) -> None:
         self._source, self._current, self._worker = source, current, worker
-        self._keys, self._metrics, self._audit = keys, metrics, audit
+        self._keys, self._metrics, self._audit, self._team = keys, metrics, audit, team
         self._lock = asyncio.Lock()
         self._running: set[asyncio.Future[Reloaded]] = set()
         self._seen: str | None = None
@@ -76,6 +90,8 @@ class Reloader:
             self.failure = error
             return
         if watch_seconds:
+            if self._team is not None:
+                await self._team.leads.wait()
             await self._watch(self._source, watch_seconds)
 
     async def load(self) -> Reloaded:
@@ -85,6 +101,10 @@ class Reloader:
             UdrError: the version is damaged or cannot be opened.
         """
         return await self._to_the_end(self._load_first())
+
+    async def recover(self) -> Reloaded:
+        """Open the published version again, since its files were damaged; raises as ``load``."""
+        return await (self.load() if self._team is None else self._team.reload())
 
     async def reload(self, by: str = "SIGHUP", client: str | None = None) -> Reloaded:
         """Read the keys again, and load the published version.
@@ -118,7 +138,7 @@ class Reloader:
 
     async def _load_first(self) -> Reloaded:
         async with self._lock:
-            return await self._load()
+            return self.use(await self._prepare(None if self._team is None else self._team.version))
 
     async def _reload(self, by: str, client: str | None) -> Reloaded:
         # A refusal is logged here, and not where it is raised: the caller may have disconnected.
@@ -140,16 +160,13 @@ class Reloader:
 
     async def _load_all(self, by: str, client: str | None = None) -> Reloaded:
         """Read everything again, and use it only if all of it is valid."""
+        before = self._keys.ring if self._keys else None
         try:
-            async with self._lock:
-                ring = await asyncio.to_thread(self._keys.read_again) if self._keys else None
-                commits = [await asyncio.to_thread(step) for step in self.steps]
-                reloaded = await self._load()
-                # Nothing is awaited after the switch: no request meets the new version with the old keys.
-                for commit in commits:
-                    commit()
-                if self._keys and ring:
-                    self._use(self._keys, ring, by, client)
+            if self._team is None:
+                async with self.prepared() as prepared:
+                    reloaded = self.use(prepared)
+            else:
+                reloaded = await self._team.reload()
         except Exception:
             self._metrics.reloaded(Reload.REFUSED)
             raise
@@ -157,30 +174,56 @@ class Reloader:
         self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)
         versions = {"index_version": reloaded.version, "previous": reloaded.previous}
         self._audit.record(Event.RELOADED, client, by=by, **versions)
-        return reloaded
-
-    def _use(self, keys: KeyFile, ring: KeyRing, by: str, client: str | None) -> None:
-        changed = changes(keys.ring, ring)
-        keys.ring = ring
-        if changed:
+        if self._keys and before and (changed := changes(before, self._keys.ring)):
             named: dict[str, Json] = {change: [*names[:_MOST_NAMES]] for change, names in changed.items()}
             number = sum(map(len, changed.values()))
             self._audit.record(Event.KEYS, client, by=by, **named, number=number)
+        return reloaded
 
-    async def _load(self) -> Reloaded:
+    @asynccontextmanager
+    async def prepared(self, version: str | None = None) -> AsyncIterator[Prepared]:
+        """Read everything again and check it; until the block ends, ``use`` can make it effective.
+
+        Args:
+            version: the version to open; None is the published one.
+
+        Raises:
+            Exception: something is not valid.
+        """
+        async with self._lock:
+            ring = await asyncio.to_thread(self._keys.read_again) if self._keys else None
+            commits = [await asyncio.to_thread(step) for step in self.steps]
+            prepared = replace(await self._prepare(version), ring=ring, commits=commits)
+            try:
+                yield prepared
+            finally:
+                if prepared.version and not self._current.is_active(prepared.version):
+                    prepared.version.retriever.close()
+
+    def use(self, prepared: Prepared) -> Reloaded:
+        """Make what was prepared effective, at once: no request meets the new version with the old keys."""
+        if prepared.version is not None:
+            self.switch(prepared.version)
+        for commit in prepared.commits:
+            commit()
+        if self._keys and prepared.ring:
+            self._keys.ring = prepared.ring
+        return prepared.reloaded
+
+    async def _prepare(self, name: str | None) -> Prepared:
+        """Open a version, by default the published one, and have it answer a request."""
         if self._source is None:
             raise ReloadError("this service was started with an open index and cannot reload it")
-        published, previous = await self._published(self._source), self._current.version
-        if published == previous and self._current.damage is None:
-            return Reloaded(published, previous)
-        version = await asyncio.to_thread(self._source.load, self._metrics)
+        wanted, previous = name or await self._published(self._source), self._current.version
+        if wanted == previous and self._current.damage is None:
+            return Prepared(Reloaded(wanted, previous), None, None, [])
+        version = await asyncio.to_thread(self._source.load, self._metrics, name)
         try:
             await self._check(version)
         except BaseException:
             version.retriever.close()
             raise
-        self.switch(version)
-        return Reloaded(version.version, previous)
+        return Prepared(Reloaded(version.version, previous), version, None, [])
 
     async def _published(self, source: Source) -> str:
         version, seen = await asyncio.to_thread(source.current), self._seen

@@ -13,6 +13,7 @@ from udr_service.errors import NotReadyError
 from udr_service.serving.active_version import Current
 from udr_service.serving.open_files import OpenFiles
 from udr_service.serving.reloader import Reloader
+from udr_service.serving.team import Team
 
 _RETRY_SECONDS = 300.0
 
@@ -26,14 +27,16 @@ class Scrubber:
     index is opened again.
     """
 
-    def __init__(self, current: Current, reloader: Reloader, seconds: float) -> None:
-        self._current, self._reloader, self._seconds = current, reloader, seconds
+    def __init__(self, current: Current, reloader: Reloader, seconds: float, team: Team | None = None) -> None:
+        self._current, self._reloader, self._seconds, self._team = current, reloader, seconds, team
         self._files: OpenFiles | None = None
         self._tried: tuple[object, ...] = ()
         self._next_try = 0.0
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled; in a team, only the worker that leads does, for all."""
+        if self._team is not None:
+            await self._team.leads.wait()
         while self._seconds:
             await asyncio.sleep(self._seconds)
             try:
@@ -52,6 +55,8 @@ class Scrubber:
             problem = await asyncio.to_thread(self._files.look)
             if problem is not None and self._current.is_active(active):
                 self._current.damage = f"{problem}; put the whole file back, or publish another version"
+                if self._team is not None:
+                    self._team.damaged(self._current.damage)
                 self._tried, self._next_try = (), 0.0
                 _LOG.error("version %s is damaged: %s", active.version, self._current.damage)
 
@@ -63,5 +68,5 @@ class Scrubber:
         self._tried, self._next_try = states, time.monotonic() + _RETRY_SECONDS
         # While it is still damaged, the reason is already known.
         with suppress(UdrError):
-            reloaded = await self._reloader.load()
+            reloaded = await self._reloader.recover()
             _LOG.warning("version %s is whole and answers", reloaded.version)

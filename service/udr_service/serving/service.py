@@ -20,6 +20,7 @@ from udr_service.serving.active_version import ActiveVersion, Current
 from udr_service.serving.record import Record, record_of
 from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
+from udr_service.serving.team import Team
 from udr_service.serving.work import EncodeJob, JobResult, Preparer, Worker
 from udr_service.settings import Settings
 
@@ -46,6 +47,12 @@ class Service:
     room: Room
     reloader: Reloader
     metrics: Metrics
+    team: Team | None = None
+
+    @property
+    def workers(self) -> int:
+        """How many processes answer."""
+        return 1 if self.team is None else self.team.shares.workers
 
     @contextmanager
     def context(self, request: Request) -> Iterator["RequestContext"]:

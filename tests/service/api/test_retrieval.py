@@ -93,7 +93,7 @@ def test_probes_and_headers(service: TestClient, retriever: Retriever, encoder: 
     live = service.get("/livez")
     assert live.json() == {"status": "alive"} and "X-Udr-Index-Version" not in live.headers
     assert not encoder.queries
-    assert service.get("/readyz").json() == {"status": "ready"}
+    assert service.get("/readyz").json() == {"status": "ready", "workers": 1}
     assert len(encoder.queries) == 1, "readiness encodes and searches"
     for path in ("/v1/info", "/v1/tasks", "/v1/nowhere", "/v1/tasks/nowhere", "/v1/retrieve"):
         assert service.get(path).headers["X-Udr-Index-Version"] == retriever.index_version, path

@@ -1,0 +1,235 @@
+"""The supervisor: the first of several processes. It starts the workers, replaces those that end, and links them."""
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from udr.cli import STATUS
+from udr.errors import UdrError
+from udr_service.errors import WorkerError
+from udr_service.observability import Family, Report, added, lasting
+from udr_service.server.channel import Channel
+from udr_service.server.member import SIGNALS, Member, fork
+from udr_service.serving import Reloaded, SharedShares
+from udr_service.settings import Settings
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+_LONG_LIFE = 10.0
+"""Seconds after which a worker's end says nothing about the next one's."""
+
+_PATIENCE = 10.0
+"""How long workers may take to end, beyond what the settings allow; then they are killed."""
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker: its number, process, end of the channel, and what it has counted."""
+
+    number: int
+    process: int
+    end: socket.socket
+    channel: Channel
+    task: "asyncio.Task[None] | None" = None
+    started: float = field(default_factory=time.monotonic)
+    ready: bool = False
+    leads: bool = False
+    report: Report = field(default_factory=list)
+
+
+class Supervisor:
+    """Runs workers until SIGINT or SIGTERM; they are forks of this process, which loads nothing and has one thread.
+
+    Args:
+        settings: the settings, with the number of workers.
+        listener: the listening socket, which all workers accept from.
+        shares: what they hold together.
+        work: what each does, in its own process.
+    """
+
+    def __init__(
+        self, settings: Settings, listener: socket.socket, shares: SharedShares, work: Callable[[Member], None]
+    ) -> None:
+        self._settings, self._listener, self._shares, self._work = settings, listener, shares, work
+        self._workers: dict[int, _Worker] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        # How often in a row a worker ended soon after its start.
+        self._quick = [0] * settings.workers
+        self._version: str | None = None
+        self._retired: Report = []
+        self._restarts, self._announced, self._stopping = 0, False, False
+        self._failure: Exception | None = None
+
+    def run(self) -> None:
+        """Run the workers until all have ended.
+
+        Raises:
+            UdrError: the first ones could not start.
+        """
+        asyncio.run(self._run())
+        if self._failure is not None:
+            raise self._failure
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._lock, self._ended = asyncio.Lock(), asyncio.Event()
+        for each, handle in zip(SIGNALS, (self._stop, self._stop, self._hang_up, self._reap), strict=True):
+            loop.add_signal_handler(each, handle)
+        for number in range(self._settings.workers):
+            self._start(number)
+        await self._ended.wait()
+
+    def _start(self, number: int) -> None:
+        if self._stopping:
+            return
+        ends = [worker.end for worker in self._workers.values()]
+        process, end = fork(lambda end: self._be(number, end, ends))
+        worker = _Worker(number, process, end, Channel(end, lambda *call: self._handle(worker, *call)))
+        worker.task = asyncio.create_task(worker.channel.run())
+        self._workers[number] = worker
+
+    def _be(self, number: int, end: socket.socket, others: list[socket.socket]) -> None:
+        """Be a worker."""
+        # Or they would not notice that the first process has ended.
+        for other in others:
+            other.close()
+        self._shares.become(number)
+        self._work(Member(end, self._shares, self._version))
+
+    async def _handle(self, worker: _Worker, name: str, *arguments: object) -> object:
+        """Answer a worker's call."""
+        calls: dict[str, Callable[..., object]] = {
+            "counted": functools.partial(setattr, worker, "report"),
+            "failed": self._fail,
+            "reports": functools.partial(self._reports, worker),
+            "damaged": functools.partial(self._tell_others, worker, "damage"),
+        }
+        if name in calls:
+            return calls[name](*arguments)
+        if name == "reload":
+            return await self._reload(worker)
+        await self._begin(worker, *map(str, arguments))
+        return None
+
+    async def _begin(self, worker: _Worker, version: str, summary: str) -> None:
+        """Let a worker answer, from the same version as the others."""
+        async with self._lock:
+            if self._version is None:
+                self._version = version
+            elif version != self._version:
+                await worker.channel.ask("prepare", self._version)
+                await worker.channel.ask("use")
+            worker.ready = True
+        self._appoint()
+        if not self._announced and sum(each.ready for each in self._workers.values()) == self._settings.workers:
+            self._announced = True
+            STATUS.notice(f"serving {summary}, with {self._settings.workers} workers")
+
+    def _appoint(self) -> None:
+        """Have one worker do what only one must."""
+        if not any(worker.leads for worker in self._workers.values()):
+            leader = next((worker for worker in self._workers.values() if worker.ready), None)
+            if leader is not None:
+                leader.leads = True
+                leader.channel.tell("lead")
+
+    async def _reload(self, worker: _Worker) -> Reloaded:
+        """Have the worker that asks for it read everything again, then the others; use it if it is valid for all."""
+        async with self._lock:
+            others = [each for each in self._workers.values() if each.ready and each is not worker]
+            prepared = [worker, *others]
+            try:
+                reloaded: Reloaded = await worker.channel.ask("prepare", None)
+                prepare = (other.channel.ask("prepare", reloaded.version) for other in others)
+                for result in await asyncio.gather(*prepare, return_exceptions=True):
+                    # A worker that has ended meanwhile is replaced by one that opens the version of the others.
+                    if isinstance(result, BaseException) and not isinstance(result, ConnectionError):
+                        raise result
+            except BaseException:
+                for each in prepared:
+                    each.channel.tell("drop")
+                raise
+            self._version = reloaded.version
+            await asyncio.gather(*(each.channel.ask("use") for each in prepared), return_exceptions=True)
+            return reloaded
+
+    def _reports(self, worker: _Worker) -> list[Report]:
+        gauges = [("udr_workers", "Processes that answer.", "gauge", self._shares.workers)]
+        gauges += [("udr_worker_restarts_total", "Workers that were replaced.", "counter", self._restarts)]
+        own = [Family(n.removesuffix("_total"), text, kind, {(n, ()): value}) for n, text, kind, value in gauges]
+        return [own, self._retired, *(each.report for each in self._workers.values() if each is not worker)]
+
+    def _tell_others(self, worker: _Worker, name: str, *arguments: object) -> None:
+        for other in self._workers.values():
+            if other is not worker:
+                other.channel.tell(name, *arguments)
+
+    def _hang_up(self) -> None:
+        leader = next((worker for worker in self._workers.values() if worker.leads), None)
+        if leader is not None:
+            leader.channel.tell("reload")
+
+    def _stop(self) -> None:
+        """End the workers when their requests are answered; the second time, at once."""
+        at_once, self._stopping = self._stopping, True
+        # Or the system would still accept connections once the last worker has stopped.
+        self._listener.close()
+        for worker in self._workers.values():
+            worker.channel.tell("end", at_once)
+        if not self._workers and not self._ending:
+            self._ended.set()
+        if not at_once:
+            patience = self._settings.linger_seconds + self._settings.drain_seconds + _PATIENCE
+            asyncio.get_running_loop().call_later(patience, self._kill)
+
+    def _kill(self) -> None:
+        for worker in self._workers.values():
+            _LOG.error("worker %d (process %d) does not end; killed", worker.number, worker.process)
+            with suppress(ProcessLookupError):
+                os.kill(worker.process, signal.SIGKILL)
+
+    def _fail(self, error: Exception) -> None:
+        if self._version is None and self._failure is None:
+            self._failure = error
+        elif self._version is not None:
+            _LOG.error("a worker cannot start: %s", error if isinstance(error, UdrError) else type(error).__name__)
+
+    def _reap(self) -> None:
+        for worker in list(self._workers.values()):
+            process, status = os.waitpid(worker.process, os.WNOHANG)
+            if process:
+                task = asyncio.create_task(self._replace(worker, os.waitstatus_to_exitcode(status)))
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+                del self._workers[worker.number]
+
+    async def _replace(self, worker: _Worker, status: int) -> None:
+        """Start another worker in place of one that has ended."""
+        if worker.task is not None:
+            # Read what it has written.
+            await worker.task
+        self._shares.forget(worker.number)
+        self._retired = added([self._retired, lasting(worker.report)])
+        how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        if self._version is None and not self._stopping:
+            self._failure = self._failure or WorkerError(f"a worker ended {how} before the index was loaded")
+            self._stop()
+        if self._stopping:
+            if not self._workers:
+                self._ended.set()
+            return
+        quick = self._quick[worker.number] if time.monotonic() - worker.started < _LONG_LIFE else 0
+        pause = min(_FIRST_PAUSE * 2**quick, _LONGEST_PAUSE)
+        self._quick[worker.number] = min(quick + 1, 20)
+        self._restarts += 1
+        _LOG.warning("worker %d (process %d) ended %s; replaced in %g s", worker.number, worker.process, how, pause)
+        self._appoint()
+        asyncio.get_running_loop().call_later(pause, self._start, worker.number)

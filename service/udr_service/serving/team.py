@@ -1,0 +1,46 @@
+"""The team: what a worker asks of the process that started it, and of the others through it."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from udr_service.observability import Report
+from udr_service.serving.shares import Shares
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The version that answers now, and the one before; the same if no other is published."""
+
+    version: str
+    previous: str | None
+
+
+class Team(Protocol):
+    """The other workers of a service, as one of them sees them.
+
+    Attributes:
+        leads: set once this worker does what only one of them must: watching for versions, and the files.
+        version: the version that the others answer from; None at the start.
+    """
+
+    leads: asyncio.Event
+    version: str | None
+
+    @property
+    def shares(self) -> Shares:
+        """What all hold together."""
+
+    async def reload(self) -> Reloaded:
+        """Have all workers read everything again, and use it only if it is valid for all.
+
+        Raises:
+            Exception: what a worker raised.
+        """
+
+    async def reports(self) -> Sequence[Report]:
+        """Return what the others have counted, those that have ended included."""
+
+    def damaged(self, problem: str) -> None:
+        """Tell the others that a file of the version that answers is damaged."""

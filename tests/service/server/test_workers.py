@@ -1,0 +1,251 @@
+"""``udr serve --workers 2``: two processes that answer, reload, count and end as one."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.service.observability.test_reports import read
+from tests.service.running import serving
+from udr import Client
+from udr_index.build import BuildConfig, build
+from udr_index.versions import publish
+from udr_service import Settings, run
+from udr_service.auth import Scope, append, new_key
+
+BODY: dict[str, Any] = {"scope": "all", "input": "a dull day", "k": 1}
+
+
+@pytest.fixture(scope="module")
+def versions(tiny: Path, collection: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """An index of two versions, the first of which is published, and their names."""
+    copy = shutil.copytree(tiny, tmp_path_factory.mktemp("workers") / "index")
+    names = [(copy / "CURRENT").read_text().strip()]
+    (model,) = copy.glob("versions/*/model")
+    names.append(build(BuildConfig(tasks=collection, out=copy, model=str(model), pool=5, device="cpu")).version)
+    publish(copy, names[0])
+    return copy, names
+
+
+Service = tuple["subprocess.Popen[str]", str]
+
+
+@pytest.fixture(scope="module")
+def service(versions: tuple[Path, list[str]]) -> Iterator[Service]:
+    with serving(str(versions[0]), "--workers", "2", engine="onnx") as served:
+        yield served
+
+
+def workers(process: "subprocess.Popen[str]") -> list[int]:
+    """The processes of the workers."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def each(address: str, path: str, times: int = 20) -> list[Any]:
+    """What new connections are answered, which go to all workers."""
+    return [httpx2.get(f"{address}{path}", timeout=30).json() for _ in range(times)]
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def metric(address: str, name: str, **labels: str) -> float:
+    content = httpx2.get(f"{address}/metrics", timeout=30).content
+    return read(content).get((name, tuple(sorted(labels.items()))), 0.0)
+
+
+def reload(address: str) -> httpx2.Response:
+    return httpx2.post(f"{address}/v1/admin/reload", timeout=30)
+
+
+def test_every_worker_answers_and_says_how_many_there_are(service: Service) -> None:
+    process, address = service
+    assert len(workers(process)) == 2
+    until(lambda: all(answer == {"status": "ready", "workers": 2} for answer in each(address, "/readyz", 4)))
+    assert {answer["workers"] for answer in each(address, "/v1/info", 4)} == {2}
+
+
+def test_metrics_of_any_worker_are_those_of_all(service: Service) -> None:
+    process, address = service
+    labels = {"route": "/v1/retrieve", "status": "200"}
+    before = metric(address, "udr_requests_total", **labels)
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(httpx2.post, f"{address}/v1/retrieve", json=BODY, timeout=30) for _ in range(40)]
+        assert {future.result().status_code for future in asked} == {200}
+    until(lambda: {metric(address, "udr_requests_total", **labels) for _ in range(8)} == {before + 40})
+    assert metric(address, "udr_workers") == 2
+    # Both have worked: the connections go to whoever has fewer.
+    seconds = [
+        sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+        for pid in workers(process)
+    ]
+    assert min(seconds) > 0
+
+
+def test_a_reload_is_one_for_all_workers_or_for_none(service: Service, versions: tuple[Path, list[str]]) -> None:
+    (process, address), (index, names) = service, versions
+    for name in (names[1], names[0]):
+        publish(index, name)
+        assert reload(address).json()["index_version"] == name
+        assert {answer["index_version"] for answer in each(address, "/v1/info")} == {name}
+    publish(index, names[1])
+    process.send_signal(signal.SIGHUP)
+    until(lambda: {answer["index_version"] for answer in each(address, "/v1/info")} == {names[1]})
+    # A reload by a worker's own request, by SIGHUP, or in vain, counts once.
+    until(lambda: metric(address, "udr_reloads_total", outcome="switched") == 3)
+    current = (index / "CURRENT").read_text()
+    (index / "CURRENT").write_text("damaged")
+    refused = reload(address)
+    assert refused.status_code == 409 and f"version {names[1]} still answers" in refused.json()["detail"]
+    assert {answer["index_version"] for answer in each(address, "/v1/info")} == {names[1]}
+    (index / "CURRENT").write_text(current)
+
+
+def test_damage_is_seen_once_and_known_to_all(service: Service, versions: tuple[Path, list[str]]) -> None:
+    (_, address), (index, _) = service, versions
+    version = httpx2.get(f"{address}/v1/info").json()["index_version"]
+    path = index / "versions" / version / "manifest.json"
+    vectors = next(file for file in path.parent.rglob("*.npy"))
+    content = vectors.read_bytes()
+    stat = vectors.stat()
+    vectors.write_bytes(content[:-1])
+    until(lambda: Counter(each_status(address)) == {503: 20})
+    vectors.write_bytes(content)
+    os.utime(vectors, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    until(lambda: Counter(each_status(address)) == {200: 20})
+
+
+def each_status(address: str) -> list[int]:
+    return [httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).status_code for _ in range(20)]
+
+
+def test_the_files_of_the_index_are_mapped_once_for_all(service: Service) -> None:
+    process, _ = service
+    for pid in workers(process):
+        smaps = Path(f"/proc/{pid}/smaps").read_text()
+        mapped = re.findall(r"/versions/\S+\.npy\n(.*?)VmFlags", smaps, re.DOTALL)
+        assert mapped and all("Private_Dirty:         0 kB" in part for part in mapped)
+
+
+def test_a_worker_that_dies_is_replaced(service: Service) -> None:
+    process, address = service
+    before, restarts = workers(process), metric(address, "udr_worker_restarts_total")
+    counted = metric(address, "udr_requests_total", route="/v1/retrieve", status="200")
+    time.sleep(1.5)
+    os.kill(before[0], signal.SIGKILL)
+    # The other one answers meanwhile.
+    assert httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).status_code == 200
+    until(
+        lambda: each(address, "/readyz", 1) == [{"status": "ready", "workers": 2}] and before[0] not in workers(process)
+    )
+    assert metric(address, "udr_worker_restarts_total") == restarts + 1
+    # What it had counted still counts.
+    assert metric(address, "udr_requests_total", route="/v1/retrieve", status="200") > counted
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert re.search(r"worker \d \(process \d+\) ended by signal SIGKILL; replaced in 0\.1 s", errors)
+
+
+def test_a_limit_of_a_client_is_that_of_all_workers_and_workers_end_with_the_first_process(
+    tiny: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    key, entry = new_key("app", Scope.READ)
+    append(keys, entry.model_copy(update={"requests_per_second": 5.0}))
+    with serving(str(tiny), "--workers", "2", "--keys", str(keys), engine="onnx") as (process, address):
+        headers = {"X-Api-Key": key}
+        started = time.monotonic()
+        answers = [
+            httpx2.post(f"{address}/v1/retrieve", json=BODY, headers=headers, timeout=30).status_code for _ in range(30)
+        ]
+        assert 5 <= answers.count(200) <= 5 + 5 * (time.monotonic() - started) + 1 and set(answers) == {200, 429}
+        pids = workers(process)
+        process.kill()
+        process.wait()
+        until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids))
+
+
+def test_no_accepted_request_is_lost_when_all_workers_end(tiny: Path) -> None:
+    statuses, errors = list[int](), list[BaseException]()
+    with serving(str(tiny), "--workers", "2", "--linger-seconds", "1", engine="onnx") as (process, address):
+
+        def ask() -> None:
+            with httpx2.Client(base_url=address, timeout=30) as client:
+                while True:
+                    try:
+                        statuses.append(client.post("/v1/retrieve", json=BODY).status_code)
+                    except httpx2.ConnectError:
+                        return
+                    except Exception as error:
+                        errors.append(error)
+                        return
+
+        threads = [threading.Thread(target=ask) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(statuses) > 50)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        for thread in threads:
+            thread.join(30)
+    assert (process.returncode, errors, set(statuses)) == (0, [], {200})
+
+
+def test_an_index_that_cannot_be_loaded_ends_the_service(tiny: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny, tmp_path / "index")
+    (database,) = copy.glob("versions/*/demonstrations.sqlite")
+    database.write_bytes(b"x" * database.stat().st_size)
+    with (
+        pytest.raises(AssertionError, match=r"demonstrations\.sqlite"),
+        serving(str(copy), "--workers", "2", engine="onnx"),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_no_call_fails_while_workers_are_killed_and_versions_change(versions: tuple[Path, list[str]]) -> None:
+    index, names = versions
+    asked, failed, stopping = [0], list[BaseException](), threading.Event()
+
+    def ask(address: str, number: int) -> None:
+        with Client(address, timeout=30) as client:
+            while not stopping.is_set():
+                try:
+                    client.retrieve("notes", f"{number} {asked[0]}", 2)
+                    asked[0] += 1
+                except Exception as error:
+                    failed.append(error)
+
+    with serving(str(index), "--workers", "2", engine="onnx") as (process, address):
+        with ThreadPoolExecutor(4) as threads:
+            for number in range(4):
+                threads.submit(ask, address, number)
+            for turn in range(20):
+                publish(index, names[turn % 2])
+                assert reload(address).is_success
+                if turn % 4 == 3:
+                    os.kill(workers(process)[turn // 4 % 2], signal.SIGKILL)
+                    until(lambda: len(workers(process)) == 2)
+            stopping.set()
+        assert failed == [] and asked[0] > 100
+
+
+def test_the_number_of_workers_is_checked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers"):
+        run(tmp_path, Settings(workers=0))
