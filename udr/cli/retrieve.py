@@ -126,6 +126,9 @@ class Selection:
     ] = None
     distinct: Annotated[float | None, Option(help="Keep only the best of near copies, from this cosine up.")] = None
     diversity: Annotated[float | None, Option(help="How much being unlike those chosen counts, 0 to 1.")] = None
+    coverage: Annotated[
+        float | None, Option(help="How much covering the query's words and likely labels counts, 0 to 1.")
+    ] = None
     balance: Annotated[bool, Option("--balance", help="Choose in rounds, one of each label.")] = False
     candidates: Annotated[int | None, Option(help="How many candidates to choose from, and to explain.")] = None
     explain: Annotated[bool, Option("--explain", help="Show what happened to each candidate, and why.")] = False

@@ -1,3 +1,4 @@
+from .choice import Aspects as Aspects, choose as choose
 from .cost import text_cost as text_cost
 from .labels import Labels as Labels
 from .plan import (
@@ -5,7 +6,7 @@ from .plan import (
     unknown as unknown,
 )
 from .retriever import Retriever as Retriever, check_request as check_request
-from .selection import choose as choose, rounds as rounds, select as select
+from .selection import rounds as rounds, select as select
 from .source import AsyncDemonstrationSource as AsyncDemonstrationSource, DemonstrationSource as DemonstrationSource
 from .stopping import Stopped as Stopped, never as never
 from .types import (

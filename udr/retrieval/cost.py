@@ -19,7 +19,7 @@ _ROWS_BY_LABEL = 16_384
 _LOOKUPS = 10_000  # of excluded ids, in each partition
 _HITS, _HITS_WITH_VECTORS = 512, 256
 _SHOWN, _SHOWN_BYTES = 256, 32_768  # demonstrations and decisions in the answer, and the bytes of the former
-_PAIRS, _PAIRS_IN_TURN = 131_072, 32_768  # of vectors; for diversity, one of each pair chosen after the other
+_PAIRS, _PAIRS_IN_TURN = 131_072, 32_768  # of vectors or words; in turn, if one is chosen after the other
 
 
 def text_cost(text: str) -> float:
@@ -54,6 +54,10 @@ def cost(plan: "Plan") -> int:
         total += hits * min(hits, plan.num_chosen) / _PAIRS
     if request.balance:
         total += plan.size / _ROWS_BY_LABEL
-    if request.diversity:
-        total += plan.num_chosen * (hits if request.balance else plan.candidates) / _PAIRS_IN_TURN
+    if request.coverage:
+        # The words of the hits are read beside the search.
+        total += num_partitions / _PARTITIONS + hits / _HITS
+    for weight in (request.diversity, request.coverage):
+        if weight:
+            total += plan.num_chosen * (hits if request.balance else plan.candidates) / _PAIRS_IN_TURN
     return 1 + int(total)

@@ -129,12 +129,13 @@ class _Selection:
             num_chosen=plan.num_chosen,
             vectors=vectors,
             labels=labels,
+            aspects=partitions.aspects(plan, self.vector, hits, self.stopped) if request.coverage else None,
             copies=None if vectors is None or self.copy is None else cosines(vectors, self.copy),
             stopped=self.stopped,
         )
         if labels is None:
             return selected, _ended(hits, request) or len(selected.left) >= (
-                plan.candidates if request.diversity else plan.num_chosen
+                plan.candidates if request.weighs else plan.num_chosen
             )
         # All hits of a label deeper than one below the lower bound are below it, too.
         below = [index for index, (stage, _) in selected.dropped.items() if stage == "min_similarity"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from udr.data import Task, demonstration_text
 from udr.errors import ArtifactError
+from udr.retrieval.choice import Aspects
 from udr.retrieval.labels import Labels
 from udr.retrieval.plan import EVEN, Plan
 from udr.retrieval.ranking import Ranking, SearchResult
@@ -37,6 +38,9 @@ _FUSED = 100
 
 _BLOCK = 512
 """Vectors read at once."""
+
+_WORDS = 128
+"""Words of a query that coverage looks at, the rarest: they bound its cost."""
 
 
 @dataclass(eq=False)
@@ -197,6 +201,26 @@ class Partitions:
             added = f"the label head added {head.alpha * chance:.5f} for {label!r}, of probability {chance:.3f}"
             notes[hit.task, hit.position] = added
         return notes
+
+    def aspects(self, plan: Plan, vector: Vectors | None, hits: Sequence[Hit], stopped: Stopped) -> Aspects:
+        """Return what hits cover of a query: its rarest words, and its label if a label head ranks; see ``choose``."""
+        query = weigh(plan.words, [self.lexical[task] for task in plan.copy_keys])
+        rarest = sorted(query.weights, key=lambda word: (-query.weights[word], word))[:_WORDS]
+        words = np.zeros((len(hits), len(rarest)))
+        chances, codes = np.zeros(len(hits)), np.zeros(len(hits), np.int64)
+        by_task: dict[str, list[int]] = {}
+        for index, hit in enumerate(hits):
+            by_task.setdefault(hit.task, []).append(index)
+        for task, indices in by_task.items():
+            refuse_stopped(stopped)
+            positions = np.array([hits[index].position for index in indices], np.int64)
+            words[indices] = self.lexical[task].word_scores(query, rarest, positions)
+            if plan.label_head and vector is not None:
+                head = self._labelled(task).head
+                # The first is of rows whose label the head does not know, which have the code -1.
+                codes[indices] = head.codes[positions] + 1
+                chances[indices] = np.concatenate([[0.0], head.probabilities(vector[None])[0]])[codes[indices]]
+        return Aspects(words, chances, codes)
 
     def row_bytes(self, plan: Plan) -> int:
         """Return about how many bytes a row has, on average, of that task of a plan with the longest rows."""

@@ -66,9 +66,8 @@ class Plan:
     def candidates(self) -> int:
         """How many hits to search for at first: k if similarity alone chooses."""
         request = self.request
-        if not (request.balance or request.explain or request.fill) and (
-            request.max_similarity is request.distinct is request.diversity is request.max_copy is None
-        ):
+        bounds = request.max_similarity, request.max_copy, request.distinct, request.diversity, request.coverage
+        if not (request.balance or request.explain or request.fill) and all(bound is None for bound in bounds):
             return request.k
         return self._considered
 
@@ -185,13 +184,13 @@ def check_options(request: RetrievalRequest) -> None:
         raise InvalidInputError(f"exclude must have at most {MAX_EXCLUDED} ids, found {len(exclude)}")
     if not all(isinstance(id, str) for id in exclude):
         raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
-    for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "weight"):
+    for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "coverage", "weight"):
         value = getattr(request, name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InvalidInputError(f"{name} must be a number, found {brief(value)}")
-        if name in ("max_copy", "distinct", "diversity", "weight") and not 0 <= value <= 1:
+        if name not in ("min_similarity", "max_similarity") and not 0 <= value <= 1:
             raise InvalidInputError(f"{name} must be from 0 to 1, found {brief(value)}")
     for name in ("keep_copies", "balance", "explain", "fill"):
         if not isinstance(getattr(request, name), bool):
@@ -203,16 +202,19 @@ def check_options(request: RetrievalRequest) -> None:
         raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {brief(number)}")
     if request.weight is not None and request.mode != "hybrid":
         raise InvalidInputError(f"weight fuses two rankings, so mode must be 'hybrid'; found {brief(request.mode)}")
-    if request.diversity is not None and request.mode != "dense":
-        raise InvalidInputError(
-            f"diversity weighs the encoder's similarities, so mode must be 'dense'; found {brief(request.mode)}"
-        )
+    for name in ("diversity", "coverage"):
+        if getattr(request, name) is not None and request.mode != "dense":
+            raise InvalidInputError(
+                f"{name} weighs the encoder's similarities, so mode must be 'dense'; found {brief(request.mode)}"
+            )
 
 
 def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
     """Check that the tasks support the request's mode and selection."""
     if request.mode != "dense" and not lexical:
         raise InvalidInputError(f"mode {request.mode!r} needs an index with BM25; run: udr index build --bm25")
+    if request.coverage is not None and not lexical:
+        raise InvalidInputError("coverage reads words, so it needs an index with BM25; run: udr index build --bm25")
     others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
     if request.balance and others:
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")

@@ -1,8 +1,8 @@
 """Selection of demonstrations among hits: pure functions of similarities, vectors and labels.
 
 In order: hits too similar to the query or not similar enough are dropped; of near copies the best is kept; of the rest
-k are chosen, by similarity, by maximal marginal relevance, label by label, or both. Ties go to the nearer hit, then to
-the smaller id. An index here is that of a hit in the list of hits, nearest first.
+k are chosen (see ``choose``). Ties go to the nearer hit, then to the smaller id. An index here is that of a hit in the
+list of hits, nearest first.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from udr.retrieval.choice import Aspects, choose
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest, Stage
 from udr.search import DECIMALS, Hit
@@ -76,6 +77,7 @@ def select(
     num_chosen: int | None = None,
     vectors: NDArray[np.floating] | None = None,
     labels: Sequence[str] | None = None,
+    aspects: Aspects | None = None,
     copies: Sequence[float] | None = None,
     stopped: Stopped = never,
 ) -> Selected:
@@ -84,10 +86,11 @@ def select(
     Args:
         hits: in their order (``nearest``), without excluded ones.
         request: the request.
-        candidates: how many of the nearest that are left diversity chooses from.
+        candidates: how many of the nearest that are left diversity and coverage choose from.
         num_chosen: how many to choose; None chooses the request's k.
         vectors: [num_hits, dimension]; required for ``distinct`` and ``diversity``.
         labels: a label for each hit; required for ``balance``.
+        aspects: what the hits cover; required for ``coverage``.
         copies: the cosine of each hit with the query as a demonstration; required for ``max_copy``.
         stopped: whether nobody waits for the result any more.
 
@@ -105,17 +108,19 @@ def select(
         left = [index for index in left if index not in dropped]
     if request.distinct is not None:
         # What comes after enough are kept is neither chosen nor, beyond the candidates, explained.
-        enough = candidates if request.diversity else num_chosen or request.k
+        enough = candidates if request.weighs else num_chosen or request.k
         bounds = (len(hits), 0) if request.balance else (enough, candidates if request.explain else 0)
         left = _distinct(hits, left, _required(vectors, "distinct"), request.distinct, dropped, bounds, stopped)
     # Rounds look beyond the nearest, or a rare label would have no turn.
-    considered = left[:candidates] if request.diversity and not request.balance else left
+    considered = left[:candidates] if request.weighs and not request.balance else left
     chosen = choose(
         np.array([hit.ranked_by for hit in hits]),
         considered,
         num_chosen or request.k,
         diversity=request.diversity or 0.0,
         vectors=_required(vectors, "diversity") if request.diversity else None,
+        coverage=request.coverage or 0.0,
+        aspects=_required(aspects, "coverage") if request.coverage else None,
         labels=_required(labels, "balance") if request.balance else None,
         stopped=stopped,
     )
@@ -202,67 +207,9 @@ def cosines(vectors: NDArray[np.floating], vector: NDArray[np.floating]) -> list
 
 def _required(value: _Value | None, name: str) -> _Value:
     if value is None:
-        raise ValueError(f"{name} needs {'labels' if name == 'balance' else 'vectors'}; none were given")
+        needed = {"balance": "labels", "coverage": "aspects"}.get(name, "vectors")
+        raise ValueError(f"{name} needs {needed}; none were given")
     return value
-
-
-def choose(
-    scores: NDArray[np.float64],
-    left: Sequence[int],
-    k: int,
-    *,
-    diversity: float = 0.0,
-    vectors: NDArray[np.floating] | None = None,
-    labels: Sequence[str] | None = None,
-    stopped: Stopped = never,
-) -> dict[int, str]:
-    """Return the indices of up to k of the hits that are left, in the order of choice, and why each was chosen.
-
-    A hit's worth is (1 - diversity) times the number that ranks it, minus diversity times its highest similarity to
-    a hit already chosen: maximal marginal relevance (Carbonell and Goldstein, 1998). The first is the nearest. With
-    labels, each round takes the worthiest hit of each label that has any left.
-
-    Args:
-        scores: the numbers that rank the hits, float64 [num_hits], descending.
-        left: indices to choose from, ascending.
-        k: how many.
-        diversity: from 0, by similarity alone, to 1, by nothing but unlikeness to hits already chosen.
-        vectors: [num_hits, dimension]; None chooses by similarity alone, whatever the diversity.
-        labels: one for each hit; None chooses without rounds.
-        stopped: whether nobody waits for the choice any more; it then raises ``StoppedError``.
-    """
-    if vectors is None and labels is None:
-        return {index: f"number {number}, {_reason()}" for number, index in enumerate(left[:k], start=1)}
-    indices = np.asarray(left, dtype=np.int64)
-    relevance, left_vectors = scores[indices], None if vectors is None else vectors[indices].astype(np.float64)
-    free, closest = np.ones(len(indices), dtype=bool), np.full(len(indices), -np.inf)
-    # Without labels each hit has its own, and one round takes all.
-    names = [labels[index] for index in left] if labels is not None else [str(index) for index in left]
-    codes = np.unique(names, return_inverse=True)[1].reshape(-1)
-    served, turn = np.zeros(len(indices), dtype=bool), 1
-    chosen: dict[int, str] = {}
-    while len(chosen) < k and free.any():
-        refuse_stopped(stopped)
-        eligible = free & ~served[codes]
-        if not eligible.any():
-            served[:], turn, eligible = False, turn + 1, free
-        worth = relevance
-        if chosen and left_vectors is not None:
-            # Rounded, so that sums equal but for their last bits are ties.
-            worth = np.round((1 - diversity) * relevance - diversity * closest, DECIMALS)
-        best = int(np.where(eligible, worth, -np.inf).argmax())
-        reason = f"number {len(chosen) + 1}, " + _reason(worth[best], closest[best])
-        chosen[int(indices[best])] = reason + (f", in round {turn} of {names[best]!r}" if labels else "")
-        free[best], served[codes[best]] = False, True
-        if left_vectors is not None:
-            closest = np.maximum(closest, left_vectors @ left_vectors[best])
-    return chosen
-
-
-def _reason(worth: float = 0.0, closest: float = -np.inf) -> str:
-    if not np.isfinite(closest):
-        return "by its similarity"
-    return f"worth {worth:.5f}, with at most {closest:.5f} similarity to those chosen before"
 
 
 def rounds(counts: Counter[str], k: int) -> dict[str, int]:

@@ -132,9 +132,13 @@ class RetrievalRequest:
             ones replace the others.
         diversity: from 0 to 1: choose by maximal marginal relevance, with this weight on being unlike those already
             chosen; 0 chooses the nearest. Only for mode ``dense``.
+        coverage: from 0 to 1: choose a set that covers the query, with this weight on what a demonstration adds to
+            those chosen: words of the query that none of them has, and a label that the label head finds likely and few
+            of them have; see ``choose``. It can go with diversity and balance. Only for mode ``dense``, on an index
+            with BM25.
         balance: choose in rounds, each taking the best one left of each label; only for classification tasks.
-        candidates: how many of the nearest diversity chooses from, and how many are explained; at least k. None is four
-            times k, and at least 50.
+        candidates: how many of the nearest diversity and coverage choose from, and how many are explained; at least k.
+            None is four times k, and at least 50.
         explain: report the outcome for each candidate; see ``Retrieval.decisions``.
         fill: return more than k, up to ``candidates``, so that a prompt with room left can show them, too.
         label_head: in the modes ``dense`` and ``hybrid``, rank by the similarity plus what the task's label head adds:
@@ -157,11 +161,17 @@ class RetrievalRequest:
     weight: float | None = None
     distinct: float | None = None
     diversity: float | None = None
+    coverage: float | None = None
     balance: bool = False
     candidates: int | None = None
     explain: bool = False
     fill: bool = False
     label_head: bool | None = None
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the choice depends on what is chosen before, so that it is made among more candidates than k."""
+        return bool(self.diversity or self.coverage)
 
     @classmethod
     def of(
@@ -185,6 +195,7 @@ class SelectionOptions(TypedDict, total=False):
     weight: float | None
     distinct: float | None
     diversity: float | None
+    coverage: float | None
     balance: bool
     candidates: int | None
     explain: bool

@@ -141,6 +141,34 @@ class BM25Search:
         best = np.argsort(-rounded, kind="stable")[:k]
         return list(zip(matches[best].tolist(), rounded[best].tolist(), strict=True))
 
+    def word_scores(self, query: WordQuery, words: Sequence[str], positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the part of each of a query's words in the scores of texts, [len(positions), len(words)].
+
+        A text's parts, over all words of the query, add up to its score in ``nearest``, which rounds it.
+
+        Raises:
+            ArtifactError: a file has been damaged since it was opened.
+        """
+        for mapped in self._mapped:
+            refuse_truncated(mapped)
+        parts = np.zeros((len(positions), len(words)))
+        lengths = self._postings.lengths[positions] / query.mean_length
+        for column, word in enumerate(words):
+            if word not in self._words:
+                continue
+            (start,), (stop,) = self._spans(np.array([self._words[word]]))
+            texts, times = self._postings.texts[start:stop], self._postings.times[start:stop]
+            if len(texts) == 0:
+                continue
+            # The texts of a word are in ascending order.
+            places = np.minimum(np.searchsorted(texts, positions), len(texts) - 1)
+            rows = np.flatnonzero(texts[places] == positions)
+            found = times[places[rows]]
+            if (found <= 0).any():
+                raise self._damaged()
+            parts[rows, column] = query.weights[word] * found / (found + K1 * (1 - B + B * lengths[rows]))
+        return parts
+
     def _spans(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where the texts of words start and stop."""
         starts, stops = self._postings.starts[words], self._postings.starts[words + 1]

@@ -125,6 +125,12 @@ class _Query(Body):
         le=1,
         description="The weight of being unlike those chosen, from 0 to 1 (maximal marginal relevance).",
     )
+    coverage: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="The weight, from 0 to 1, of what each adds to those chosen: words of the query, likely labels.",
+    )
     balance: bool = Field(default=False, description="Choose in rounds, one demonstration of each label.")
     candidates: int | None = Field(
         default=None, ge=1, description="The number of candidates to choose from and explain."

@@ -3,7 +3,7 @@
 import { at, make } from "./view.js";
 
 const SELECTION = [
-  "min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "candidates", "balance", "fill",
+  "min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "coverage", "candidates", "balance", "fill",
 ];
 const BUILDING = ["reserve", "format", "order", "seed", "layout", "truncate", "list_options"];
 

@@ -15,7 +15,7 @@ from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
 
-LISTED = "max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, balance, candidates, label_head"
+LISTED = "max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, coverage, balance"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"mode": "hybrid"},
     {"mode": "hybrid", "weight": 0.2},
     {"diversity": 0.4, "candidates": 9},
+    {"coverage": 0.5, "candidates": 9},
     {"balance": True, "max_copy": 0.99},
     {"distinct": 0.99, "max_similarity": 0.999},
 ]

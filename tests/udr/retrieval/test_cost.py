@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.udr.retrieval.conftest import OpenPools, note
 from udr.retrieval import RetrievalRequest, Retriever
 
 
@@ -20,6 +21,14 @@ def test_texts_cost_by_their_length_up_to_what_encoders_read(retriever: Retrieve
     assert costs == sorted(costs) and costs[0] < costs[2] < costs[3] <= costs[4] == costs[5] < 9
     # Read again as a demonstration.
     assert cost(retriever, "x" * 2000, max_copy=0.9) > 1.8 * (costs[3] - 1)
+
+
+def test_coverage_costs_more_with_more_to_compare(pools: OpenPools) -> None:
+    rows = [note(f"{n:04}", f"day {n} of {n % 7} and {n % 11}") for n in range(1200)]
+    retriever = pools({"notes": rows}, bm25=True, label_head=False)
+    costs = [cost(retriever, k=256, candidates=size, coverage=0.5) for size in (256, 512, 1024)]
+    assert 1 < costs[0] < costs[1] < costs[2] <= cost(retriever, k=256, candidates=1024, coverage=0.5, diversity=0.5)
+    assert costs[2] > cost(retriever, k=256, candidates=1024)
 
 
 def test_each_option_adds_to_the_cost(retriever: Retriever) -> None:
