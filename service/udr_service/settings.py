@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     receive_seconds: Seconds = 20.0  # how long a request may take to arrive, and an answer to be read on
     max_head_bytes: Positive = 32 * 1024  # request line and headers
     max_body_bytes: Positive = 2 * 1024 * 1024
-    max_bodies_bytes: Positive = 16 * 1024 * 1024  # all bodies in flight; more are refused with status 503
+    max_bodies_bytes: Positive = 12 * 1024 * 1024  # all bodies in flight; more are refused with status 503
     max_values: Positive = 100_000  # values in the JSON of a body
     max_k: Positive = 256  # demonstrations per request
     max_candidates: Positive = 1024  # candidates that a request may choose from, or have explained
