@@ -66,7 +66,17 @@ def test_each_choice_adds_most_to_those_before(seed: int, count: int, k: int, we
     similarities, vectors, aspects = made_up(seed, count)
     options = {"coverage": coverage, "diversity": diversity}
     given_vectors = vectors if diversity else None
-    chosen = list(choose(similarities, range(count), k, vectors=given_vectors, aspects=aspects, **options))
+    chosen = list(
+        choose(
+            similarities,
+            range(count),
+            k,
+            coverage=coverage,
+            diversity=diversity,
+            vectors=given_vectors,
+            aspects=aspects,
+        )
+    )
     expected = greedy(similarities, vectors, aspects, k, options)
     if chosen != expected:
         # Only where sums that differ in the last bits round apart.

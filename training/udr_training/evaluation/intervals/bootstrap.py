@@ -24,13 +24,13 @@ def draws(task: str, size: int, seed: int) -> Iterator[NDArray[np.int64]]:
         yield generator.integers(size, size=size)
 
 
-def percentiles(samples: NDArray[np.float64]) -> tuple[float, float]:
+def percentiles(samples: NDArray[np.floating]) -> tuple[float, float]:
     """Return the middle 95 % of the values of resamples, [resamples]."""
     low, high = np.quantile(samples, _INTERVAL)
     return float(low), float(high)
 
 
-def bootstrap_t(rows: NDArray[np.float64]) -> tuple[float, float]:
+def bootstrap_t(rows: NDArray[np.floating]) -> tuple[float, float]:
     """Return the 95 % interval of the mean of rows, [count], by the bootstrap-t; infinite ends where rows are too few.
 
     Each resample's distance from the mean is divided by its own standard error (Efron 1981), so the interval follows

@@ -36,12 +36,12 @@ class Estimate:
     interval: tuple[float, float]
     error: float
     method: str
-    rows: NDArray[np.float64] | None = None
-    samples: NDArray[np.float64] | None = None
+    rows: NDArray[np.floating] | None = None
+    samples: NDArray[np.floating] | None = None
     parts: tuple["Estimate", ...] = ()
 
     @staticmethod
-    def of_rows(rows: NDArray[np.float64]) -> "Estimate":
+    def of_rows(rows: NDArray[np.floating]) -> "Estimate":
         """Return the mean of rows, [count], each from 0 to 100."""
         value, count = float(rows.mean()), len(rows)
         error = float(rows.std()) / count**0.5
@@ -54,7 +54,7 @@ class Estimate:
         return Estimate(value=value, interval=ends, error=error, method="bootstrap-t", rows=rows)
 
     @staticmethod
-    def of_samples(value: float, samples: NDArray[np.float64]) -> "Estimate":
+    def of_samples(value: float, samples: NDArray[np.floating]) -> "Estimate":
         """Return a number with its values on resamples, [resamples]."""
         error = float(samples.std())
         return Estimate(value=value, interval=percentiles(samples), error=error, method="percentiles", samples=samples)
@@ -75,7 +75,7 @@ class Estimate:
         raise TypeError(f"no paired difference of {self.method} and {other.method}")
 
 
-def _gain(rows: NDArray[np.float64]) -> Estimate:
+def _gain(rows: NDArray[np.floating]) -> Estimate:
     """Return the mean of differences by row, [count], each from -100 to 100."""
     value, count = float(rows.mean()), len(rows)
     if np.isin(rows, (-100.0, 0.0, 100.0)).all():
