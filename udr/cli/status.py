@@ -38,7 +38,9 @@ class Status(logging.Handler):
         self._line: Callable[[float], str] | None = None
         self._counts = False
         self._since = self._written = 0.0
+        # The thread that rewrites the open line, and ends with it.
         self._ticker: threading.Thread | None = None
+        self._never = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a log record."""
@@ -118,8 +120,12 @@ class Status(logging.Handler):
 
     def _run(self) -> None:
         while True:
-            time.sleep(TICK_SECONDS)
-            self.tick()
+            self._never.wait(TICK_SECONDS)
+            with _LOCK:
+                if self._line is None:
+                    self._ticker = None
+                    return
+                self.tick()
 
 
 def meter(done: int, total: int, seconds: float, unit: str, before: int = 0, waited: float = 0.0) -> str:

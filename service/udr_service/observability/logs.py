@@ -53,7 +53,7 @@ def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) 
         format: the format of a line.
         stream: where to write; None is stderr.
     """
-    handler = _Lines(stream or sys.stderr)
+    handler = _Lines(stream)
     handler.setFormatter(JsonFormatter() if format is LogFormat.JSON else TextFormatter())
     ours = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(handlers=[handler], level=max(ours, logging.WARNING), force=True)
@@ -61,12 +61,25 @@ def configure(level: LogLevel, format: LogFormat, stream: TextIO | None = None) 
         logging.getLogger(package).setLevel(ours)
 
 
-class _Lines(logging.StreamHandler[TextIO]):
-    """Writes records on lines of their own, even while the command shows on a terminal that it loads."""
+class _Lines(logging.Handler):
+    """Writes records on lines of their own, even while the command shows on a terminal that it loads.
+
+    Args:
+        stream: where to write; None is standard error as it is at that time.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._given = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        STATUS.finish()
-        super().emit(record)
+        try:
+            STATUS.finish()
+            stream = self._given or sys.stderr
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except Exception:
+            self.handleError(record)
 
 
 class JsonFormatter(logging.Formatter):
