@@ -1,6 +1,7 @@
 """An index carries its encoder for ONNX Runtime, by default or added later; without the exporter, a notice says so."""
 
 import json
+import logging
 import re
 import shutil
 import sys
@@ -264,6 +265,7 @@ def test_without_onnxruntime_the_model_is_loaded_with_one_notice(
     made: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("udr.store.own_encoder.find_spec", lambda name: None)
+    caplog.set_level(logging.WARNING, "udr")
     with Retriever.open(made, device="cpu") as retriever:
         assert isinstance(retriever.encoder, SentenceEncoder)
     (notice,) = caplog.messages

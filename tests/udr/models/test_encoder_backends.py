@@ -1,5 +1,6 @@
 """The choice of the engine that encodes queries, and the fallback to float32."""
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,7 @@ def test_torch_replaces_onnx_with_a_warning_if_the_export_fails(
         raise ModelError("model 'x' in ONNX Runtime agrees with torch only to 0.5")
 
     monkeypatch.setitem(vars(onnx), "onnx_encoder", fail)
+    caplog.set_level(logging.WARNING, "udr")
 
     assert engine_of(load_encoder(str(model), "cpu", "onnx")) is Engine.TORCH
     assert caplog.messages == ["model 'x' in ONNX Runtime agrees with torch only to 0.5; encoding queries with torch"]
@@ -126,6 +128,7 @@ def test_float32_replaces_float16_if_numbers_overflow(tmp_path: Path, caplog: py
     weights = load_file(folder / "model.safetensors")
     name = "embeddings.LayerNorm.weight"
     save_file({**weights, name: 1e6 * weights[name]}, folder / "model.safetensors", {"format": "pt"})
+    caplog.set_level(logging.WARNING, "udr")
     encoder = load_encoder(str(folder), "cpu", "torch-fp16")
     assert engine_of(encoder) is Engine.TORCH
     assert np.isfinite(encoder.encode_queries(PROBES)).all()

@@ -269,7 +269,9 @@ def test_a_hub_name_needs_to_be_allowed_and_its_fingerprint_comes_first(
         assert loads == ["someone/model"]
 
 
-@pytest.mark.parametrize("command", ["retrieve DIR hello", "index verify DIR", "index bench DIR", "prompt DIR hi"])
+@pytest.mark.parametrize(
+    "command", ["retrieve DIR hello --task notes", "index verify DIR", "index bench DIR", "prompt DIR hi"]
+)
 def test_commands_name_the_flag(copy: Path, command: str, loads: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     renamed(copy, name="someone/model")
     arguments = command.replace("DIR", str(copy)).split()
