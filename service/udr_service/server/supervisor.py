@@ -91,18 +91,23 @@ class Supervisor:
         if self._stopping:
             return
         ends = [worker.end for worker in self._workers.values()]
-        process, end = fork(lambda end: self._be(number, end, ends))
+        # If nobody answers, the version that did so last may be gone.
+        version = self._version if self._ready() else None
+        process, end = fork(lambda end: self._be(number, end, ends, version))
         worker = _Worker(number, process, end, Channel(end, lambda *call: self._handle(worker, *call)))
         worker.task = asyncio.create_task(worker.channel.run())
         self._workers[number] = worker
 
-    def _be(self, number: int, end: socket.socket, others: list[socket.socket]) -> None:
+    def _ready(self) -> list[_Worker]:
+        return [worker for worker in self._workers.values() if worker.ready]
+
+    def _be(self, number: int, end: socket.socket, others: list[socket.socket], version: str | None) -> None:
         """Be a worker."""
         # Or they would not notice that the first process has ended.
         for other in others:
             other.close()
         self._shares.become(number)
-        self._work(Member(end, self._shares, self._version))
+        self._work(Member(end, self._shares, version))
 
     async def _handle(self, worker: _Worker, name: str, *arguments: object) -> object:
         """Answer a worker's call."""
@@ -122,37 +127,36 @@ class Supervisor:
     async def _begin(self, worker: _Worker, version: str, summary: str) -> None:
         """Let a worker answer, from the same version as the others."""
         async with self._lock:
-            if self._version is None:
+            if not self._ready():
                 self._version = version
             elif version != self._version:
                 await worker.channel.ask("prepare", self._version)
                 await worker.channel.ask("use")
             worker.ready = True
         self._appoint()
-        if not self._announced and sum(each.ready for each in self._workers.values()) == self._settings.workers:
+        if not self._announced and len(self._ready()) == self._settings.workers:
             self._announced = True
             STATUS.notice(f"serving {summary}, with {self._settings.workers} workers")
 
     def _appoint(self) -> None:
         """Have one worker do what only one must."""
         if not any(worker.leads for worker in self._workers.values()):
-            leader = next((worker for worker in self._workers.values() if worker.ready), None)
-            if leader is not None:
+            for leader in self._ready()[:1]:
                 leader.leads = True
                 leader.channel.tell("lead")
 
     async def _reload(self, worker: _Worker) -> Reloaded:
         """Have the worker that asks for it read everything again, then the others; use it if it is valid for all."""
         async with self._lock:
-            others = [each for each in self._workers.values() if each.ready and each is not worker]
+            others = [each for each in self._ready() if each is not worker]
             prepared = [worker, *others]
             try:
                 reloaded: Reloaded = await worker.channel.ask("prepare", None)
-                prepare = (other.channel.ask("prepare", reloaded.version) for other in others)
-                for result in await asyncio.gather(*prepare, return_exceptions=True):
-                    # A worker that has ended meanwhile is replaced by one that opens the version of the others.
-                    if isinstance(result, BaseException) and not isinstance(result, ConnectionError):
-                        raise result
+                for other in others:
+                    # One after the other, so that most answer as fast as before. One that has ended meanwhile is
+                    # replaced by one that opens the version of the others.
+                    with suppress(ConnectionError):
+                        await other.channel.ask("prepare", reloaded.version)
             except BaseException:
                 for each in prepared:
                     each.channel.tell("drop")

@@ -1,5 +1,6 @@
 """Shares: several processes hold together what one alone may."""
 
+import asyncio
 import multiprocessing
 import time
 from ipaddress import ip_network
@@ -11,6 +12,7 @@ import pytest
 from udr.errors import OverloadedError
 from udr_service.auth import Allowance
 from udr_service.errors import BusyError, ClientLimitError
+from udr_service.middleware import BodyLimit
 from udr_service.observability import Metrics
 from udr_service.server import Limits, OpenConnections, Place
 from udr_service.serving import Client, Clients, Count, Room, SharedShares, Use, Worker
@@ -183,6 +185,28 @@ def test_the_queue_and_large_answers_have_one_limit(shares: SharedShares, other:
     # Alone, any answer may be written.
     other.do("hold", Count.ANSWERS, 0)
     room.hold(200)
+
+
+def test_bodies_have_one_limit(shares: SharedShares, other: Other) -> None:
+    answered = list[int]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        answered.append(len((await receive())["body"]))
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": bytes(90_000)}
+
+    async def send(message: Any) -> None:
+        pass
+
+    limit = BodyLimit(app, limit=100_000, total=1_000_000, seconds=1, shares=shares)
+    scope = {"type": "http", "headers": [(b"content-length", b"90000")]}
+    other.do("hold", Count.BODIES, 900_000)
+    with pytest.raises(BusyError, match="as many bytes of bodies as it may"):
+        asyncio.run(limit(scope, receive, send))
+    assert other.do("hold", Count.BODIES, 800_000) == 800_000 and answered == []
+    asyncio.run(limit(scope, receive, send))
+    assert answered == [90_000] and other.do("hold", Count.BODIES, 0) == 0
 
 
 def test_clients_beyond_the_table_take_the_places_of_those_that_hold_nothing(shares: SharedShares) -> None:
