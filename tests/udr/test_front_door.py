@@ -9,8 +9,8 @@ import pytest
 import udr
 
 NAMES = (
-    "AsyncClient Client Prompt PromptBuilder Retrieval RetrievalRequest RetrievedDemonstration Retriever Row Task "
-    "UdrError load_tokenizer"
+    "AsyncClient Client Filter Prompt PromptBuilder Retrieval RetrievalRequest RetrievedDemonstration Retriever Row "
+    "Task UdrError load_tokenizer"
 )
 
 

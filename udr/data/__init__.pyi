@@ -8,6 +8,11 @@ from .duplicates import (
     copy_key as copy_key, copy_text as copy_text, input_copy_text as input_copy_text, normalised as normalised,
     text_key as text_key,
 )
+from .filters import (
+    Column as Column, Condition as Condition, Filter as Filter, FilterLike as FilterLike, ID as ID,
+    MAX_CONDITIONS as MAX_CONDITIONS, MAX_DEPTH as MAX_DEPTH, MAX_KEY as MAX_KEY, MAX_VALUES as MAX_VALUES,
+    Range as Range, TARGET as TARGET, TASK as TASK,
+)
 from .formatting import (
     ALL_INSTRUCTION as ALL_INSTRUCTION, ENCODER_WORDING as ENCODER_WORDING, Wording as Wording,
     check_input as check_input, demonstration_text as demonstration_text,

@@ -1,0 +1,5 @@
+"""Filters: conditions on the metadata, the task, the target and the id of rows."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
