@@ -117,7 +117,7 @@ def test_recall_counts_any_of_equal_demonstrations() -> None:
     vectors = np.repeat(np.eye(4, dtype=np.float32), 5, axis=0)
 
     class LastOfEquals(ExactSearch):
-        def search(self, queries: Any, k: int) -> Any:
+        def search(self, queries: Any, k: int, rows: Any = None) -> Any:
             positions, similarities = super().search(queries, len(self))
             return positions[:, 5 - k : 5], similarities[:, 5 - k : 5]
 

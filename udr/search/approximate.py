@@ -5,7 +5,8 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search.base import MARGIN, Proposer, Results, Searcher, Vectors, check, order
+from udr.search.base import MARGIN, Mask, Proposer, Results, Searcher, Vectors, check, order
+from udr.search.filtered import SCANNED_ROWS, deeper, no_results
 
 
 class RankedProposals:
@@ -20,6 +21,7 @@ class RankedProposals:
         exact: exact search of the same vectors, also used if k exceeds ``limit``.
         oversample: proposals per requested result.
         limit: the largest count that the engine can propose.
+        scanned: up to so many rows that may be returned, they are compared one by one.
     """
 
     def __init__(
@@ -29,23 +31,31 @@ class RankedProposals:
         exact: Searcher,
         oversample: int,
         limit: int = sys.maxsize,
+        *,
+        scanned: int = SCANNED_ROWS,
     ) -> None:
         self._propose, self.vectors, self._exact = propose, vectors, exact
         self._oversample, self._limit = oversample, min(limit, len(vectors))
+        self._scanned = scanned
 
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, queries: Vectors, k: int) -> Results:
-        """See ``Searcher.search``; among the engine's proposals."""
-        k = check(self.vectors, queries, k)
-        if k > self._limit:
-            return self._exact.search(queries, k)
-        _, proposed = self._propose(queries, min(max(k * self._oversample, k + MARGIN), self._limit))
+    def search(self, queries: Vectors, k: int, rows: Mask | None = None) -> Results:
+        """See ``Searcher.search``; among the engine's proposals. A few rows are compared one by one."""
+        k = check(self.vectors, queries, k, rows)
+        if not k:
+            return no_results(queries)
+        wanted = k if rows is None else deeper(k, rows)
+        if wanted > self._limit or (rows is not None and np.count_nonzero(rows) <= self._scanned):
+            return self._exact.search(queries, k, rows)
+        _, proposed = self._propose(queries, min(max(wanted * self._oversample, wanted + MARGIN), self._limit))
         # An index file can hold any number.
         proposed = np.where(proposed < len(self.vectors), proposed, -1)
+        if rows is not None:
+            proposed = np.where(rows[proposed], proposed, -1)
         positions, similarities = order(self.vectors, queries, proposed, k)
         too_few = (positions < 0).any(axis=1)
         if too_few.any():
-            positions[too_few], similarities[too_few] = self._exact.search(queries[too_few], k)
+            positions[too_few], similarities[too_few] = self._exact.search(queries[too_few], k, rows)
         return positions, similarities

@@ -19,6 +19,9 @@ Vectors = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Similarities = NDArray[np.float64]
 
+Mask = NDArray[np.bool_]
+"""Which rows may be returned, bool [num_vectors]."""
+
 DECIMALS = 5
 MARGIN = 16
 """Proposals requested in addition to k."""
@@ -44,26 +47,31 @@ class Searcher(Protocol):
     def __len__(self) -> int:
         """Return the number of vectors."""
 
-    def search(self, queries: Vectors, k: int) -> Results:
+    def search(self, queries: Vectors, k: int, rows: Mask | None = None) -> Results:
         """Return the k nearest vectors of each query.
 
         Args:
             queries: float32 [num_queries, dimension].
             k: the number of results, at least 1; fewer are returned if there are fewer vectors.
+            rows: which vectors may be returned; None returns any.
 
         Returns:
-            Positions and similarities, both [num_queries, min(k, len(self))]; the similarity is the dot product,
-            rounded to 5 decimals; higher is nearer. Best first, ties by position.
+            Positions and similarities, both [num_queries, min(k, number of vectors that may be returned)]; the
+            similarity is the dot product, rounded to 5 decimals; higher is nearer. Best first, ties by position.
         """
 
 
-def check(vectors: NDArray[np.floating], queries: Vectors, k: int) -> int:
-    """Return the number of results of a search for k; ``ValueError`` if k or the queries' shape is invalid."""
+def check(vectors: NDArray[np.floating], queries: Vectors, k: int, rows: Mask | None = None) -> int:
+    """Return the number of results of a search for k; ``ValueError`` if k, or a shape, is invalid."""
     if queries.ndim != 2 or queries.shape[1] != vectors.shape[1]:
         raise ValueError(f"queries must be [num_queries, {vectors.shape[1]}], found {list(queries.shape)}")
     if k < 1:
         raise ValueError(f"k must be at least 1, found {k}")
-    return min(k, len(vectors))
+    if rows is None:
+        return min(k, len(vectors))
+    if rows.shape != (len(vectors),) or rows.dtype != np.bool_:
+        raise ValueError(f"rows must be bool [{len(vectors)}], found {rows.dtype} {list(rows.shape)}")
+    return min(k, int(np.count_nonzero(rows)))
 
 
 def order(vectors: NDArray[np.floating], queries: Vectors, positions: Positions, k: int) -> Results:

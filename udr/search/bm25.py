@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from udr.errors import ArtifactError, reason
 from udr.files import read_bytes
 from udr.search.arrays import open_array, refuse_truncated
-from udr.search.base import BLOCK, DECIMALS
+from udr.search.base import BLOCK, DECIMALS, Mask
 from udr.search.words import RULE, RULES
 
 K1, B = 1.5, 0.75
@@ -99,19 +99,28 @@ class BM25Search:
     def __len__(self) -> int:
         return len(self._postings.lengths)
 
-    def num_texts_with(self, words: Mapping[str, object]) -> dict[str, int]:
-        """Return the number of texts that contain each of these words, without those that none contains."""
+    def num_texts_with(self, words: Mapping[str, object], rows: Mask | None = None) -> dict[str, int]:
+        """Return the number of texts, among ``rows``, that contain each of these words that any text contains."""
         found = list(words.keys() & self._words.keys())
         numbers = np.array([self._words[word] for word in found], np.int64)
         starts, stops = self._spans(numbers)
-        return dict(zip(found, (stops - starts).tolist(), strict=True))
+        if rows is None:
+            return dict(zip(found, (stops - starts).tolist(), strict=True))
+        spans = zip(found, starts.tolist(), stops.tolist(), strict=True)
+        return {word: int(np.count_nonzero(rows[self._texts(slice(start, stop))])) for word, start, stop in spans}
+
+    def size(self, rows: Mask | None = None) -> tuple[int, int]:
+        """Return how many texts there are among ``rows``, and how many words they have."""
+        if rows is None:
+            return len(self), self.num_words
+        return int(np.count_nonzero(rows)), int(self._postings.lengths[rows].sum())
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
         """Return, for each query, at most k positions and scores, best first, ties by position."""
         return [self.nearest(weigh(query, [self]), k) for query in queries]
 
-    def nearest(self, query: WordQuery, k: int) -> list[tuple[int, float]]:
-        """Return at most k positions and scores, rounded to 5 decimals, best first, ties by position.
+    def nearest(self, query: WordQuery, k: int, rows: Mask | None = None) -> list[tuple[int, float]]:
+        """Return at most k positions, among ``rows``, and scores, rounded to 5 decimals, best first, ties by position.
 
         Raises:
             ArtifactError: a file has been damaged since it was opened.
@@ -130,13 +139,13 @@ class BM25Search:
         for block in np.split(np.arange(len(words)), np.unique(cuts)):
             firsts = starts[block] - np.cumsum(sizes[block]) + sizes[block]
             entries = np.repeat(firsts, sizes[block]) + np.arange(int(sizes[block].sum()))
-            texts, times = self._postings.texts[entries], self._postings.times[entries]
-            if len(texts) and not (0 <= texts.min() <= texts.max() < len(self) and times.min() > 0):
+            texts, times = self._texts(entries), self._postings.times[entries]
+            if len(times) and times.min() <= 0:
                 raise self._damaged()
             lengths = self._postings.lengths[texts] / query.mean_length
             values = np.repeat(weights[block], sizes[block]) * times / (times + K1 * (1 - B + B * lengths))
             np.add.at(scores, texts, values)
-        matches = np.flatnonzero(scores)
+        matches = np.flatnonzero(scores if rows is None else scores * rows)
         rounded = np.round(scores[matches], DECIMALS)
         best = np.argsort(-rounded, kind="stable")[:k]
         return list(zip(matches[best].tolist(), rounded[best].tolist(), strict=True))
@@ -169,6 +178,13 @@ class BM25Search:
             parts[rows, column] = query.weights[word] * found / (found + K1 * (1 - B + B * lengths[rows]))
         return parts
 
+    def _texts(self, entries: slice | NDArray[np.int64]) -> NDArray[np.int32]:
+        """Return the positions of texts that these entries of the postings hold."""
+        texts = self._postings.texts[entries]
+        if len(texts) and not 0 <= texts.min() <= texts.max() < len(self):
+            raise self._damaged()
+        return texts
+
     def _spans(self, words: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where the texts of words start and stop."""
         starts, stops = self._postings.starts[words], self._postings.starts[words + 1]
@@ -193,13 +209,18 @@ def _check(words: object, arrays: Sequence[NDArray[Any]]) -> None:
         raise ValueError("its texts have no lengths")
 
 
-def weigh(query: str, searches: Sequence[BM25Search]) -> WordQuery:
-    """Return a query weighted for the texts of all these searches together; they split words by one rule."""
-    num_texts, num_words = sum(map(len, searches)), sum(search.num_words for search in searches)
+def weigh(query: str, searches: Sequence[BM25Search], rows: Sequence[Mask | None] | None = None) -> WordQuery:
+    """Return a query weighted for the texts of all these searches together; they split words by one rule.
+
+    ``rows`` are, for each search, the texts that may be returned: the others count as if they were not there.
+    """
+    rows = rows or [None] * len(searches)
+    sizes = [search.size(mask) for search, mask in zip(searches, rows, strict=True)]
+    num_texts, num_words = (sum(size[part] for size in sizes) for part in (0, 1))
     counts = Counter(searches[0].split(query) if searches else ())
     frequencies = Counter[str]()
-    for search in searches:
-        frequencies.update(search.num_texts_with(counts))
+    for search, mask in zip(searches, rows, strict=True):
+        frequencies.update(search.num_texts_with(counts, mask))
     weights = {
         word: times * math.log(1 + (num_texts - frequencies[word] + 0.5) / (frequencies[word] + 0.5))
         for word, times in counts.items()

@@ -3,11 +3,25 @@
 import math
 import sys
 from functools import partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search.base import BLOCK, DECIMALS, MARGIN, Proposals, Proposer, Results, Searcher, Vectors, check, order
+from udr.search.base import (
+    BLOCK,
+    DECIMALS,
+    MARGIN,
+    Mask,
+    Proposals,
+    Proposer,
+    Results,
+    Searcher,
+    Vectors,
+    check,
+    order,
+)
+from udr.search.filtered import SCANNED, RowsOf, compare, deeper, kept, no_results
 
 
 class ExactProposals:
@@ -35,13 +49,40 @@ class ExactProposals:
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def search(self, queries: Vectors, k: int) -> Results:
-        """See ``Searcher.search``.
+    def search(self, queries: Vectors, k: int, rows: Mask | None = None) -> Results:
+        """See ``Searcher.search``."""
+        k = check(self.vectors, queries, k, rows)
+        if not k:
+            return no_results(queries)
+        if rows is None or (num_rows := int(np.count_nonzero(rows))) == len(rows):
+            return self._nearest(queries, k)
+        depth = deeper(k, rows)
+        if num_rows <= SCANNED * len(rows) or depth >= self._limit:
+            return self._compared(queries, k, rows)
+        found, values = self._nearest(queries, depth)
+        columns, enough = kept(found, rows, k)
+        positions, similarities = (
+            np.take_along_axis(found, columns, axis=1),
+            np.take_along_axis(values, columns, axis=1),
+        )
+        if not enough.all():
+            # The rows that may be returned are unlike the query.
+            positions[~enough], similarities[~enough] = self._compared(queries[~enough], k, rows)
+        return positions, similarities
+
+    def _compared(self, queries: Vectors, k: int, rows: Mask) -> Results:
+        """Return the k nearest of the rows that may be returned, in a time that depends on their number alone."""
+        positions = np.flatnonzero(rows)
+        chosen = cast("NDArray[np.floating]", RowsOf(self.vectors, positions))
+        found, similarities = ExactProposals(partial(compare, chosen), chosen, self._length()).search(queries, k)
+        return positions[found], similarities
+
+    def _nearest(self, queries: Vectors, k: int) -> Results:
+        """Return the k nearest of all vectors.
 
         Requests slightly more than k, and twice as many again for queries whose last proposal is so close to the k-th
         that a tie or a rounding error could have excluded a better one.
         """
-        k = check(self.vectors, queries, k)
         positions, values = np.empty((len(queries), k), np.int64), np.empty((len(queries), k))
         slack, left, count = self._slack(queries), np.arange(len(queries)), min(k + MARGIN, self._limit)
         while len(left) and k <= count:
@@ -63,12 +104,16 @@ class ExactProposals:
 
     def _slack(self, queries: Vectors) -> NDArray[np.float64]:
         """Return, per query, the difference of similarities above which the engine's order is right."""
-        if self._longest is None:
-            self._longest = _longest(self.vectors)
         lengths: NDArray[np.float64] = np.linalg.norm(queries.astype(np.float64), axis=1)
         # Each of the two float32 sums has at most half of this error, in any order; both are then rounded.
-        error: NDArray[np.float64] = np.finfo(np.float32).eps * queries.shape[1] * self._longest * lengths
+        error: NDArray[np.float64] = np.finfo(np.float32).eps * queries.shape[1] * self._length() * lengths
         return 10.0**-DECIMALS + error
+
+    def _length(self) -> float:
+        """Return the length of the longest vector."""
+        if self._longest is None:
+            self._longest = _longest(self.vectors)
+        return self._longest
 
 
 class ExactSearch(ExactProposals):

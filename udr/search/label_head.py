@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search.base import Positions, Proposals, Proposer, Results, Searcher, Vectors
+from udr.search.base import Mask, Positions, Proposals, Proposer, Results, Searcher, Vectors
 from udr.search.exact import ExactProposals
 
 _NUMBERS, _ROWS = 1 << 22, 1 << 16
@@ -109,16 +109,16 @@ class LabelledSearch:
     def __len__(self) -> int:
         return len(self._plain)
 
-    def search(self, queries: Vectors, k: int) -> Results:
+    def search(self, queries: Vectors, k: int, rows: Mask | None = None) -> Results:
         """See ``Searcher.search``; without the head."""
-        return self._plain.search(queries, k)
+        return self._plain.search(queries, k, rows)
 
-    def search_with_head(self, queries: Vectors, k: int) -> Results:
+    def search_with_head(self, queries: Vectors, k: int, rows: Mask | None = None) -> Results:
         """Return the k rows of each query that rank first with the head, and the numbers that rank them.
 
         The arguments and the results are those of ``Searcher.search``.
         """
-        return self.labelled.search(self.head.extend(queries), k)
+        return self.labelled.search(self.head.extend(queries), k, rows)
 
 
 class ExactLabelled(ExactProposals):
