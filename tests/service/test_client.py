@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from tests.clients import KINDS, Connect, Handler, connecting
 from tests.service.conftest import Words, served
 from udr.client import Client
+from udr.data import Condition, Filter
 from udr.errors import RequestError, ServiceError
 from udr.prompts import BuildingOptions, Format, Order, PromptBuilder
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
@@ -50,6 +51,9 @@ VALID: list[dict[str, Any]] = [
     {"task": "notes", "input": "a dull day", "k": 4, "balance": True, "explain": True},
     {"task": "notes", "input": "a dull day", "k": 4, "diversity": 0.0, "distinct": 1, "candidates": 9},
     {"family": "mood", "input": "a dull day", "diversity": 0.5, "max_similarity": 0.4, "keep_copies": True},
+    {"scope": "all", "input": "a dull day", "filter": 'n < 7 and $task != "notes" or $id in ["n03", "q07"]'},
+    {"task": "reviews", "input": REVIEW, "filter": {"must_not": [{"key": "n", "range": {"gte": 2}}]}},
+    {"task": "notes", "input": "a dull day", "filter": Filter(must=(Condition(key="$target", match="sad"),))},
 ]
 REQUESTS = [RetrievalRequest(**options) for options in VALID]
 INVALID: list[dict[str, Any]] = [
@@ -62,6 +66,8 @@ INVALID: list[dict[str, Any]] = [
     {"task": "notes", "input": "x" * 100_000},
     {"task": "notes", "input": "x \ud800"},
     {"task": "notes", "family": "mood", "input": "x"},
+    {"task": "reviews", "input": REVIEW, "filter": "n = true"},
+    {"task": "reviews", "input": REVIEW, "filter": "n = x"},
 ]
 
 

@@ -113,6 +113,9 @@ class Selection:
     """The options for choosing demonstrations; the names and defaults of ``RetrievalRequest``."""
 
     exclude: Annotated[list[str] | None, Option(help="An id to exclude; can be repeated.")] = None
+    filter: Annotated[
+        str | None, Option(help='Search only rows that pass, such as: site = "imdb" and stars >= 3.', metavar="FILTER")
+    ] = None
     keep_copies: Annotated[bool, Option("--keep-copies", help="Include the query itself and its copies.")] = False
     max_copy: Annotated[float | None, Option(help="Exclude near copies of the query, above this cosine.")] = None
     min_similarity: Annotated[float | None, Option(help="Exclude demonstrations that are less similar.")] = None

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from udr.client import responses
 from udr.client.problems import Problem
-from udr.data import Task
+from udr.data import Filter, Task
 from udr.errors import InvalidInputError
 from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
 from udr.retrieval import DefaultK, Retrieval, RetrievalRequest, SelectionOptions
@@ -95,6 +95,8 @@ def _body(request: RetrievalRequest) -> dict[str, Json]:
     # A string is a collection too, of letters. It is sent as it is, and the service refuses it.
     if isinstance(request.exclude, Collection) and not isinstance(request.exclude, str):
         body["exclude"] = list(request.exclude)
+    if isinstance(request.filter, Filter):
+        body["filter"] = request.filter.to_json()
     return body if isinstance(request.k, DefaultK) else {**body, "k": request.k}
 
 

@@ -16,6 +16,7 @@ demonstrations unlike all of a large pool."""
 _CHARACTERS, _READ = 512, 2_048
 _PARTITIONS = 32
 _ROWS_BY_LABEL = 16_384
+_FILTERED = 1  # the rows that pass compared one by one, after a search that found too few of them
 _LOOKUPS = 10_000  # of excluded ids, in each partition
 _HITS, _HITS_WITH_VECTORS = 512, 256
 _SHOWN, _SHOWN_BYTES = 256, 32_768  # demonstrations and decisions in the answer, and the bytes of the former
@@ -45,6 +46,8 @@ def cost(plan: "Plan") -> int:
     texts = [text for text in (plan.text if plan.encoded else None, plan.copy_text) if text is not None]
     total = sum(map(text_cost, texts))
     total += modes * (num_partitions / _PARTITIONS + hits / _HITS)
+    if plan.filter is not None:
+        total += modes * _FILTERED
     total += num_partitions * len(request.exclude) / _LOOKUPS
     total += (plan.num_chosen + (plan.candidates if request.explain else 0)) / _SHOWN
     total += plan.num_chosen * plan.row_bytes / _SHOWN_BYTES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search import Positions
+from udr.search import Mask, Positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,13 @@ class Labels:
         """Return the target of the row at a position."""
         return self.names[int(self.codes[position])]
 
-    def positions(self, name: str) -> Positions:
-        """Return the positions of rows with a target, ascending."""
+    def positions(self, name: str, rows: Mask | None = None) -> Positions:
+        """Return the positions of rows with a target, among ``rows``, ascending."""
         code = self.names.index(name) if name in self.names else -1
-        return np.flatnonzero(self.codes == code).astype(np.int64)
+        found = self.codes == code
+        return np.flatnonzero(found if rows is None else found & rows).astype(np.int64)
 
-    def counts(self) -> Counter[str]:
-        """Return how many rows have each target."""
-        return Counter(dict(zip(self.names, np.bincount(self.codes, minlength=len(self.names)).tolist(), strict=True)))
+    def counts(self, rows: Mask | None = None) -> Counter[str]:
+        """Return how many rows, among ``rows``, have each target that any row has."""
+        codes = self.codes if rows is None else self.codes[rows]
+        return Counter(dict(zip(self.names, np.bincount(codes, minlength=len(self.names)).tolist(), strict=True)))

@@ -23,6 +23,7 @@ from udr.search import (
     LabelledSearch,
     Searcher,
     Vectors,
+    WordQuery,
     fuse,
     nearest,
     order,
@@ -30,7 +31,7 @@ from udr.search import (
     refuse_truncated,
     weigh,
 )
-from udr.store import DemonstrationTable
+from udr.store import DemonstrationTable, Matcher
 from udr.types import Row, TokenCount
 
 _FUSED = 100
@@ -60,6 +61,10 @@ class Partitions:
     table: DemonstrationTable
     _labels: dict[str, Labels] = field(default_factory=dict, init=False)
     _row_bytes: dict[str, int] = field(default_factory=dict, init=False)
+    _matcher: Matcher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._matcher = Matcher(self.table, {task: len(searcher) for task, searcher in self.searchers.items()})
 
     def search(
         self,
@@ -76,7 +81,10 @@ class Partitions:
             depths: for each plan.
             stopped: for each plan, whether nobody waits for it any more; its result is then incomplete.
         """
-        copies = [{task: self.table.copies(task, keys) for task, keys in plan.copy_keys.items()} for plan in plans]
+        copies = [
+            _passing(plan, {task: self.table.copies(task, keys) for task, keys in plan.copy_keys.items()})
+            for plan in plans
+        ]
         left_out = [self._left_out(plan, found) for plan, found in zip(plans, copies, strict=True)]
         modes = [plan.request.mode for plan in plans]
         deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]
@@ -111,17 +119,18 @@ class Partitions:
         stopped: Sequence[Stopped],
     ) -> None:
         # Queries to one partition for the same number of hits, excluded ones included, are searched together.
-        batches: dict[tuple[str, int, bool], list[int]] = {}
+        batches: dict[tuple[str, int, bool, int], list[int]] = {}
         for number in vectors:
             for task, ids in left_out[number].items():
-                key = task, depths[number] + len(ids), plans[number].label_head
+                # Equal filters have the same mask.
+                key = task, depths[number] + len(ids), plans[number].label_head, id(plans[number].rows.get(task))
                 batches.setdefault(key, []).append(number)
-        for (task, count, with_head), together in batches.items():
+        for (task, count, with_head, _), together in batches.items():
             if numbers := [number for number in together if not stopped[number]()]:
                 refuse_truncated(self.searchers[task].vectors)
                 queries = np.stack([vectors[number] for number in numbers])
                 search = self._labelled(task).search_with_head if with_head else self.searchers[task].search
-                positions, similarities = search(queries, count)
+                positions, similarities = search(queries, count, plans[numbers[0]].rows.get(task))
                 for row, number in enumerate(numbers):
                     rankings[number].add(task, positions[row], similarities[row], left_out[number][task])
 
@@ -136,13 +145,18 @@ class Partitions:
         for number, plan in enumerate(plans):
             if plan.request.mode == "dense" or stopped[number]():
                 continue
-            # Weights over all tasks searched, so that the scores of partitions compare.
-            query = weigh(plan.words, [self.lexical[task] for task in plan.copy_keys])
+            query = self._weighed(plan)
             for task, ids in left_out[number].items():
                 if stopped[number]():
                     break
-                best = np.array(self.lexical[task].nearest(query, depths[number] + len(ids))).reshape(-1, 2)
+                found = self.lexical[task].nearest(query, depths[number] + len(ids), plan.rows.get(task))
+                best = np.array(found).reshape(-1, 2)
                 rankings[number].add(task, best[:, 0].astype(np.int64), best[:, 1], ids)
+
+    def _weighed(self, plan: Plan) -> WordQuery:
+        """Return a plan's words, weighted over all rows that it searches, so that the scores of partitions compare."""
+        rows = [plan.rows.get(task) for task in plan.copy_keys]
+        return weigh(plan.words, [self.lexical[task] for task in plan.copy_keys], rows)
 
     def within(
         self,
@@ -161,7 +175,7 @@ class Partitions:
             ranking = Ranking(depth)
             for task in plan.copy_keys:
                 refuse_stopped(stopped)
-                excluded, positions = left_out[task], self._labels_of(task).positions(label)[None]
+                excluded, positions = left_out[task], self._labels_of(task).positions(label, plan.rows.get(task))[None]
                 rows, query = self.searchers[task].vectors, vector[None]
                 refuse_truncated(rows)
                 if plan.label_head:
@@ -204,7 +218,7 @@ class Partitions:
 
     def aspects(self, plan: Plan, vector: Vectors | None, hits: Sequence[Hit], stopped: Stopped) -> Aspects:
         """Return what hits cover of a query: its rarest words, and its label if a label head ranks; see ``choose``."""
-        query = weigh(plan.words, [self.lexical[task] for task in plan.copy_keys])
+        query = self._weighed(plan)
         rarest = sorted(query.weights, key=lambda word: (-query.weights[word], word))[:_WORDS]
         words = np.zeros((len(hits), len(rarest)))
         chances, codes = np.zeros(len(hits)), np.zeros(len(hits), np.int64)
@@ -230,7 +244,7 @@ class Partitions:
 
     def label_counts(self, plan: Plan) -> Counter[str]:
         """Return how many rows that a plan searches have each label."""
-        return sum((self._labels_of(task).counts() for task in plan.copy_keys), Counter())
+        return sum((self._labels_of(task).counts(plan.rows.get(task)) for task in plan.copy_keys), Counter())
 
     def labels_of(self, hits: Sequence[Hit]) -> list[str]:
         """Return the label of each hit: its target."""
@@ -272,6 +286,14 @@ class Partitions:
             for hits in results
         ]
 
+    def filtered(self, plan: Plan) -> Plan:
+        """Return a plan with the rows that pass its filter.
+
+        Raises:
+            InvalidInputError: a condition compares a field with values of another kind.
+        """
+        return plan if plan.filter is None else plan.among(self._matcher.masks(plan.filter, list(plan.copy_keys)))
+
     def close(self) -> None:
         """Close the rows' file and drop the searchers, whose files close after their last search."""
         self.table.close()
@@ -280,7 +302,10 @@ class Partitions:
     def _left_out(self, plan: Plan, copies: Mapping[str, Mapping[int, str]]) -> Mapping[str, Mapping[int, str]]:
         """Return the ids, by position, of the rows of each task that a plan excludes."""
         ids = plan.request.exclude
-        return {task: {**found, **self.table.positions(task, ids)} for task, found in copies.items()} if ids else copies
+        if not ids:
+            return copies
+        excluded = _passing(plan, {task: self.table.positions(task, ids) for task in copies})
+        return {task: {**found, **excluded[task]} for task, found in copies.items()}
 
     def _demonstration(self, hit: Hit, rank: int, row: Row, tokens: TokenCount | None) -> RetrievedDemonstration:
         return RetrievedDemonstration(
@@ -301,3 +326,11 @@ class Partitions:
             return demonstration_text(self.tasks[hit.task], row)
         except KeyError as error:
             raise ArtifactError(f"row {hit.id!r} of task {hit.task!r} has no field {error}; build it again") from error
+
+
+def _passing(plan: Plan, ids: Mapping[str, Mapping[int, str]]) -> dict[str, Mapping[int, str]]:
+    """Return the ids, by position, of those rows of each task that pass a plan's filter."""
+    return {
+        task: {at: id for at, id in found.items() if plan.rows[task][at]} if task in plan.rows else found
+        for task, found in ids.items()
+    }

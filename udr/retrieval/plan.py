@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
 
-from udr.data import Kind, PlainText, Task, Wording, check_input, copy_key, encoder_query
+import numpy as np
+
+from udr.data import Filter, Kind, PlainText, Task, Wording, check_input, copy_key, encoder_query
 from udr.errors import InvalidInputError, TooLongError, UnknownTaskError, brief, listed
 from udr.retrieval.cost import cost
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import MODES, DefaultK, RetrievalRequest
+from udr.search import Mask
 from udr.store import Manifest
 
 MAX_CHARACTERS = 32_768
@@ -35,11 +38,13 @@ class Plan:
         text: what the encoder reads.
         words: what BM25 reads.
         copy_keys: for each task to search, the copy keys of rows that equal the query.
-        size: how many demonstrations these tasks have.
+        size: how many demonstrations these tasks have, of those that pass the filter.
         copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
         row_bytes: about how many bytes a demonstration of these tasks has, at most.
         label_head: whether the task's label head ranks.
         weight: how much the encoder's ranking counts in mode ``hybrid``, from 0 to 1.
+        filter: the request's filter, parsed.
+        rows: for each task, which rows pass; empty if all do.
     """
 
     request: RetrievalRequest
@@ -51,6 +56,12 @@ class Plan:
     row_bytes: int = 0
     label_head: bool = False
     weight: float = EVEN
+    filter: Filter | None = None
+    rows: Mapping[str, Mask] = field(default_factory=dict)
+
+    def among(self, rows: Mapping[str, Mask]) -> "Plan":
+        """Return the plan that searches only these rows of each task."""
+        return replace(self, rows=rows, size=sum(int(np.count_nonzero(mask)) for mask in rows.values()))
 
     @property
     def encoded(self) -> bool:
@@ -106,7 +117,9 @@ def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = 
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)
-    return Plan(request, query, words, keys, size, copy_text, label_head=_uses_label_head(manifest, request))
+    filter = None if request.filter is None else Filter.of(request.filter)
+    with_head = _uses_label_head(manifest, request)
+    return Plan(request, query, words, keys, size, copy_text, label_head=with_head, filter=filter)
 
 
 def planning_characters(manifest: Manifest, request: RetrievalRequest) -> int:
@@ -184,6 +197,8 @@ def check_options(request: RetrievalRequest) -> None:
         raise InvalidInputError(f"exclude must have at most {MAX_EXCLUDED} ids, found {len(exclude)}")
     if not all(isinstance(id, str) for id in exclude):
         raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
+    if request.filter is not None:
+        Filter.of(request.filter)
     for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "coverage", "weight"):
         value = getattr(request, name)
         if value is None:

@@ -220,7 +220,7 @@ class Retriever(DemonstrationSource):
             ConfigError: this process is a fork of the one that opened the retriever.
         """
         self._refuse_fork()
-        checked = make_plan(self._manifest, request, stopped)
+        checked = self._partitions.filtered(make_plan(self._manifest, request, stopped))
         weight = request.weight if request.weight is not None else self.weights.get(request.task or "", EVEN)
         return replace(checked, row_bytes=self._partitions.row_bytes(checked), weight=weight)
 

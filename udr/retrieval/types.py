@@ -6,6 +6,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, Literal, TypedDict, cast, get_args, overload
 
+from udr.data import FilterLike
 from udr.errors import InvalidInputError
 from udr.types import Fields, Json, TokenCount
 
@@ -119,6 +120,8 @@ class RetrievalRequest:
         scope: ``"all"`` searches every pool.
         k: how many demonstrations; from 1 to the size of the pools searched. By default 8, or all if there are fewer.
         exclude: ids to exclude, at most 4,096.
+        filter: search only the rows that pass, as if the pools had no others: a ``udr.Filter``, its JSON, or a text
+            such as ``site = "imdb" and stars >= 3``. The result has fewer than k if fewer pass.
         keep_copies: allow the query itself and copies of it in the result; by default they are excluded.
         max_copy: from 0 to 1: in every mode, exclude near copies of the query: demonstrations whose cosine with the
             query, read as a demonstration, is above this; the next ones replace them.
@@ -153,6 +156,7 @@ class RetrievalRequest:
     scope: str | None = None
     k: int = DEFAULT_K
     exclude: Sequence[str] = ()
+    filter: FilterLike | None = None
     keep_copies: bool = False
     max_copy: float | None = None
     min_similarity: float | None = None
@@ -187,6 +191,7 @@ class SelectionOptions(TypedDict, total=False):
     """Options of ``RetrievalRequest`` that choose among the demonstrations of a scope; a test compares the two."""
 
     exclude: Sequence[str]
+    filter: FilterLike | None
     keep_copies: bool
     max_copy: float | None
     min_similarity: float | None

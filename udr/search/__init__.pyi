@@ -5,7 +5,7 @@ from .base import (
     Searcher as Searcher, Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest,
     order as order, products as products,
 )
-from .bm25 import BM25Search as BM25Search, weigh as weigh
+from .bm25 import BM25Search as BM25Search, WordQuery as WordQuery, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
 from .faiss_cpu import (
     FaissSearch as FaissSearch, empty_index as empty_index, float16_proposer as float16_proposer,

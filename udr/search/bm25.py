@@ -161,6 +161,9 @@ class BM25Search:
         for mapped in self._mapped:
             refuse_truncated(mapped)
         parts = np.zeros((len(positions), len(words)))
+        if not words:
+            # Texts without words have a mean length of 0.
+            return parts
         lengths = self._postings.lengths[positions] / query.mean_length
         for column, word in enumerate(words):
             if word not in self._words:

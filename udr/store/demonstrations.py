@@ -4,14 +4,14 @@ import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from udr.data import Task, copy_key, row_text, text_key
 from udr.errors import ArtifactError, reason
 from udr.store.sqlite_file import bounded, open_read_only
-from udr.types import Row, TokenCount, is_value
+from udr.types import Json, Row, TokenCount, is_value
 
 # A row is JSON in the order of its own keys, so that it round-trips. `copy_key` finds rows whose input is a copy of a
 # query's without reading them, `text_key` rows that are the same to an encoder.
@@ -142,6 +142,21 @@ class DemonstrationTable:
         except (TypeError, ValueError) as error:
             raise self._invalid("a target is not a text") from error
         return targets
+
+    def all_ids(self, task: str) -> Iterator[str]:
+        """Yield the ids of all rows of a task."""
+        return self._values("id", task)
+
+    def metadata(self, task: str) -> Iterator[Mapping[str, Json]]:
+        """Yield the metadata of all rows of a task."""
+        for text in self._values("json_extract(row, '$.metadata')", task):
+            try:
+                metadata = {} if text is None else json.loads(text)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise self._invalid(f"metadata is not as udr writes it ({type(error).__name__})") from error
+            if not isinstance(metadata, dict):
+                raise self._invalid("metadata is no object")
+            yield metadata
 
     def lines(self, task: str) -> Iterator[bytes]:
         """Yield the rows of a task as JSON lines, for hashing."""

@@ -1,79 +1,35 @@
 """Request bodies, and the core's requests and options that they become."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
-    GetJsonSchemaHandler,
     JsonValue,
     Strict,
     Tag,
     ValidationError,
     ValidationInfo,
     WrapValidator,
-    model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from udr.prompts import BuildingOptions, Format, Layout, Order
 from udr.retrieval import MAX_EXCLUDED, Mode, RetrievalRequest
 from udr.types import Role
 from udr_service.errors import BatchTooLargeError
+from udr_service.schemas.body import MAX_ERRORS, Body
+from udr_service.schemas.filters import AnyFilter, FilterBody
 from udr_service.settings import Settings
 
 MAX_FIELDS = 256
 """How many fields an input may have."""
-
-MAX_ERRORS = 16
-"""How many errors of a body, or of an item of a batch, are reported."""
-
-
-class Body(BaseModel):
-    """A request body: no type conversions, no unknown fields, no NaN; null for an optional field means absent."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_fields(cls, body: object) -> object:
-        """Return a body without nulls for optional fields, and with a few of its unknown fields, for the error."""
-        if not isinstance(body, dict):
-            return body
-        optional = cls._optional()
-        known = {name: value for name, value in body.items() if value is not None or name not in optional}
-        if len(known) > len(cls.model_fields):
-            unknown = itertools.islice((name for name in known if name not in cls.model_fields), MAX_ERRORS)
-            return {name: known[name] for name in (*cls.model_fields.keys() & known.keys(), *unknown)}
-        return known
-
-    @classmethod
-    @cache
-    def _optional(cls) -> frozenset[str]:
-        return frozenset(name for name, field in cls.model_fields.items() if not field.is_required())
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        described = handler(schema)
-        properties = handler.resolve_ref_schema(described)["properties"]
-        for name in cls._optional():
-            found = properties[name]
-            if {"type": "null"} not in found.get("anyOf", []):
-                around = {key: found.pop(key) for key in ("title", "description", "default") if key in found}
-                properties[name] = {"anyOf": [found, {"type": "null"}], **around}
-        return described
-
 
 Texts = Annotated[list[str], Field(fail_fast=True)]
 
@@ -101,6 +57,9 @@ class _Query(Body):
     input: Input
     k: int = Field(default=8, ge=1, description="How many; if absent, 8 or all if there are fewer.")
     exclude: list[str] = Field(default=[], max_length=MAX_EXCLUDED, fail_fast=True, description="Ids to leave out.")
+    filter: AnyFilter | None = Field(
+        default=None, description='Search only the rows that pass; as text: site = "imdb" and stars >= 3.'
+    )
     keep_copies: bool = Field(default=False, description="Do not leave out the query itself and copies of it.")
     max_copy: float | None = Field(
         default=None, ge=0, le=1, description="Leave out near copies of the query: with a cosine above this."
@@ -144,8 +103,10 @@ class _Query(Body):
     def to_request(self) -> RetrievalRequest:
         """Return the core's request; its own checks come later."""
         given = {field.name for field in fields(RetrievalRequest)} & self.model_fields_set
-        options: dict[str, Any] = {name: getattr(self, name) for name in given}
-        return RetrievalRequest(**options | {"exclude": tuple(self.exclude)})
+        options: dict[str, Any] = {name: getattr(self, name) for name in given} | {"exclude": tuple(self.exclude)}
+        if isinstance(self.filter, FilterBody):
+            options["filter"] = self.filter.to_json()
+        return RetrievalRequest(**options)
 
 
 class RetrieveBody(_Query):

@@ -61,6 +61,13 @@ def test_retrieve_accepts_fields_families_exclusions_and_bounds(run: Run, real_i
     first, second = ids(*review)
     assert ids(*review, "--exclude", first[1])[0] == second
     assert ids("--family", "mood", "--min-similarity", "2", "a day") == []
+    assert set(ids("--scope", "all", "--filter", 'n < 1 or $id in ["q01"]', "a day")) == {
+        ("reviews", "ra00"),
+        ("reviews", "rb00"),
+        ("questions", "q01"),
+    }
+    status, _, err = run("retrieve", real_index, "--task", "notes", "--filter", "n ~ 1", "a day")
+    assert status != 0 and "the filter, at character 3: expected one of =, !=" in err
     assert {task for task, _ in ids("--scope", "all", "--k", 62, "a day")} == {"questions", "notes", "reviews"}
 
 
