@@ -129,7 +129,11 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
     """Return one demonstration of a task, as written in its files."""
     with service.context(request) as context:
         context.require(task)
-        return RowAnswer.of(task, await run_in_threadpool(context.active.retriever.demonstration, task, id))
+        row = await run_in_threadpool(context.active.retriever.demonstration, task, id)
+        if (own := context.record.filter) is not None and not own.matches(task, row):
+            # As if there were no such row.
+            raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
+        return RowAnswer.of(task, row)
 
 
 @router.get("/info", response_model=InfoAnswer)

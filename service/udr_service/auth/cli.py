@@ -24,21 +24,26 @@ def new(
     family: Annotated[
         list[str] | None, typer.Option(help="A family that the key is for; repeatable.", metavar="NAME")
     ] = None,
+    filter: Annotated[
+        str | None,
+        typer.Option(help='The only rows that the key is for, such as: tenant = "shop".', metavar="FILTER"),
+    ] = None,
     file: Annotated[
         Path | None, typer.Option(help="Add the entry to this file, or create the file.", metavar="FILE")
     ] = None,
 ) -> None:
     """Make a key and print it once. Its entry, with the key's SHA-256, goes to stderr or into a file.
 
-    Without --task and --family, the key is for all tasks. The entry can also limit what the key's client may take:
-    requests_per_second, items_per_second, concurrent_requests, queue_share.
+    Without --task and --family, the key is for all tasks. With --filter, its requests find only the rows that pass. The
+    entry can also limit what the key's client may take: requests_per_second, items_per_second, concurrent_requests,
+    queue_share.
     """
     # Imported here, so that no other command loads pydantic.
     try:
         from udr_service.auth.keys import append, new_key
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which API keys need,", "service") from error
-    key, entry = new_key(name, scope, task or (), family or ())
+    key, entry = new_key(name, scope, task or (), family or (), filter)
     if file is None:
         typer.echo(entry.to_toml(), nl=False, err=True)
     else:

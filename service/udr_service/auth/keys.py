@@ -1,8 +1,9 @@
 """API keys: a TOML file lists their names, scopes and SHA-256, never the keys themselves.
 
 Each is an entry ``[[keys]]`` with ``name = "…"``, ``scope = "read"`` or ``"admin"``, and ``sha256 = "…"``. An entry may
-have ``tasks`` and ``families``, the only ones that the key is for, and what its client may take, in place of the
-service's settings: ``requests_per_second``, ``items_per_second``, ``concurrent_requests`` and ``queue_share``.
+have ``tasks`` and ``families``, the only ones that the key is for, a ``filter`` of the only rows, such as
+``filter = 'tenant = "shop"'``, and what its client may take, in place of the service's settings:
+``requests_per_second``, ``items_per_second``, ``concurrent_requests`` and ``queue_share``.
 """
 
 import hashlib
@@ -14,12 +15,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, BinaryIO, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from udr.errors import ConfigError, DataError, system_error
+from udr.data import Filter
+from udr.errors import ConfigError, DataError, InvalidInputError, system_error
 from udr.files import parse_toml, read_text, write_atomically
 from udr_service.auth.access import Scope
 from udr_service.auth.grants import Allowance, Pools
@@ -36,7 +39,7 @@ _NEVER_PLAIN = "the file must not hold a key, only its SHA-256; make a new key w
 _REASONS = {
     "missing": "is missing",
     "extra_forbidden": f"is unknown; an entry of [[keys]] has name, scope and sha256, may have tasks, families, "
-    f"requests_per_second, items_per_second, concurrent_requests and queue_share; {_NEVER_PLAIN}",
+    f"filter, requests_per_second, items_per_second, concurrent_requests and queue_share; {_NEVER_PLAIN}",
     "model_type": "must be a table",
     "list_type": "must be entries, each below a line [[keys]]",
 }
@@ -58,6 +61,19 @@ def _check_digest(digest: str) -> str:
     return digest
 
 
+# A filter is parsed once, not at each request.
+_filter = lru_cache(maxsize=1024)(Filter.of)
+
+
+def _check_filter(text: str | None) -> str | None:
+    try:
+        if text is not None:
+            _filter(text)
+    except InvalidInputError as error:
+        raise ValueError(f"is no filter: {error}") from None
+    return text
+
+
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -73,6 +89,7 @@ class KeyEntry(_Model):
     sha256: Annotated[str, AfterValidator(_check_digest)] = Field(repr=False)
     tasks: list[Name] = []
     families: list[Name] = []
+    filter: Annotated[str | None, AfterValidator(_check_filter)] = None
     requests_per_second: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
     items_per_second: Annotated[float | None, Field(ge=0, allow_inf_nan=False)] = None
     concurrent_requests: Annotated[int | None, Field(ge=0)] = None
@@ -82,6 +99,11 @@ class KeyEntry(_Model):
     def pools(self) -> Pools:
         """The tasks that the key is for."""
         return Pools(frozenset(self.tasks), frozenset(self.families))
+
+    @property
+    def rows(self) -> Filter | None:
+        """The filter of the only rows that the key is for; None for all."""
+        return None if self.filter is None else _filter(self.filter)
 
     def allowance(self, default: Allowance) -> Allowance:
         """Return what its client may take: ``default``, but for what the entry sets."""
@@ -166,15 +188,22 @@ def changes(before: KeyRing, after: KeyRing) -> dict[str, list[str]]:
     return {change: found for change, found in names.items() if found}
 
 
-def new_key(name: str, scope: Scope, tasks: Sequence[str] = (), families: Sequence[str] = ()) -> tuple[str, KeyEntry]:
+def new_key(
+    name: str, scope: Scope, tasks: Sequence[str] = (), families: Sequence[str] = (), filter: str | None = None
+) -> tuple[str, KeyEntry]:
     """Return a new key, which is stored nowhere, and its entry; with tasks or families it is only for them.
+
+    With a filter, such as ``tenant = "shop"``, it is only for the rows that pass.
 
     Raises:
         ConfigError: the name is invalid.
     """
     key = PREFIX + secrets.token_urlsafe(32)
     with _config_errors():
-        return key, KeyEntry(name=name, scope=scope, sha256=_sha256(key), tasks=[*tasks], families=[*families])
+        entry = KeyEntry(
+            name=name, scope=scope, sha256=_sha256(key), tasks=[*tasks], families=[*families], filter=filter
+        )
+    return key, entry
 
 
 def append(path: Path, entry: KeyEntry) -> None:

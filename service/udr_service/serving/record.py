@@ -7,6 +7,7 @@ from typing import cast
 
 from starlette.types import Scope
 
+from udr.data import Filter
 from udr_service.auth import Allowance, KeyEntry, Pools
 from udr_service.serving.clients import Client
 from udr_service.serving.work import JobResult
@@ -49,6 +50,11 @@ class Record:
     def pools(self) -> Pools:
         """The tasks that its key is for; without keys, all."""
         return self.entry.pools if self.entry else Pools()
+
+    @property
+    def filter(self) -> Filter | None:
+        """The filter that its key adds to each request."""
+        return self.entry.rows if self.entry else None
 
     def enter(self, scope: Scope) -> None:
         """Become the record of this request."""

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from starlette.requests import Request
 
 from udr.client import TIMEOUT
-from udr.data import Task
+from udr.data import Filter, Task
 from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, brief
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
@@ -166,7 +166,9 @@ class RequestContext:
     async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
         """Return the plans; in a thread if planning would hold the event loop."""
         characters = sum(map(self.active.retriever.planning_characters, requests))
-        if characters <= _INLINE_CHARACTERS and len(requests) <= _INLINE_REQUESTS:
+        # A filter reads fields of all rows, at least the first time.
+        filtered = self.record.filter is not None or any(request.filter is not None for request in requests)
+        if characters <= _INLINE_CHARACTERS and len(requests) <= _INLINE_REQUESTS and not filtered:
             return [self._plan(request) for request in requests]
         return await self.prepare(lambda stopped: [self._plan(request, stopped) for request in requests])
 
@@ -182,6 +184,9 @@ class RequestContext:
                 return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
         try:
             self.require(request.task, request.family)
+            if (own := self.record.filter) is not None:
+                asked = () if request.filter is None else (Filter.of(request.filter),)
+                request = replace(request, filter=Filter(must=(own, *asked)))
             return self.active.retriever.plan(request, stopped=stopped)
         except (RequestError, ForbiddenError) as error:
             return error
