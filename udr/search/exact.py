@@ -33,6 +33,7 @@ class ExactProposals:
         longest: the length of the longest vector; None measures it at the first search.
         limit: the largest count that the engine can propose.
         exact: searches if more is needed; None uses numpy.
+        scanned: up to this share of rows that may be returned, they are compared one by one.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class ExactProposals:
         longest: float | None = None,
         limit: int = sys.maxsize,
         exact: Searcher | None = None,
+        *,
+        scanned: float = SCANNED,
     ) -> None:
         self.propose, self.vectors, self._longest = propose, vectors, longest
-        self._limit, self._exact = min(limit, len(vectors)), exact
+        self._limit, self._exact, self._scanned = min(limit, len(vectors)), exact, scanned
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -57,7 +60,7 @@ class ExactProposals:
         if rows is None or (num_rows := int(np.count_nonzero(rows))) == len(rows):
             return self._nearest(queries, k)
         depth = deeper(k, rows)
-        if num_rows <= SCANNED * len(rows) or depth >= self._limit:
+        if num_rows <= self._scanned * len(rows) or depth >= self._limit:
             return self._compared(queries, k, rows)
         found, values = self._nearest(queries, depth)
         columns, enough = kept(found, rows, k)

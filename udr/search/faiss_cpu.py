@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from udr.errors import ArtifactError, ConfigError, optional_import, reason
 from udr.search.base import Proposals, Proposer, Vectors
 from udr.search.exact import ExactProposals
+from udr.search.filtered import SCANNED
 
 with optional_import("faiss", "cpu"):
     import faiss
@@ -37,11 +38,19 @@ class FaissSearch(ExactProposals):
             memory-mapped, without a copy; float16 is converted block by block at each search.
         longest: the length of the longest vector; None measures it at the first search.
         block: float16 vectors converted at once.
+        scanned: up to this share of rows that may be returned, they are compared one by one.
     """
 
-    def __init__(self, vectors: NDArray[np.floating], longest: float | None = None, *, block: int = BLOCK) -> None:
+    def __init__(
+        self,
+        vectors: NDArray[np.floating],
+        longest: float | None = None,
+        *,
+        block: int = BLOCK,
+        scanned: float = SCANNED,
+    ) -> None:
         # A partial instead of a bound method: a reference cycle would keep the vectors alive.
-        super().__init__(partial(_propose, np.ascontiguousarray(vectors), block), vectors, longest)
+        super().__init__(partial(_propose, np.ascontiguousarray(vectors), block), vectors, longest, scanned=scanned)
 
 
 def _propose(vectors: NDArray[np.floating], block: int, queries: Vectors, count: int) -> Proposals:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from udr.search.base import BLOCK, MARGIN, Mask, Positions, Proposals, Results, Vectors
 
-SCANNED = 0.2
+SCANNED = 0.25
 """The share of the rows up to which they are compared one by one, by an engine that compares with every row anyway."""
 
 SCANNED_ROWS = 4096

@@ -25,7 +25,7 @@ from udr.search import (
     weigh,
 )
 
-SHARES = [0.0, 0.002, 0.05, 0.19, 0.21, 0.5, 0.95, 1.0]
+SHARES = [0.0, 0.002, 0.05, 0.2, 0.3, 0.5, 0.95, 1.0]
 
 
 def half(vectors: Vectors) -> Searcher:
