@@ -40,9 +40,6 @@ class JsonObject:
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-_PLAIN = frozenset({str, int, float, bool, type(None)})
-
-
 def _json(value: object) -> Json:
     if isinstance(value, (JsonObject, TokenCount)):
         kind: Any = type(value)
