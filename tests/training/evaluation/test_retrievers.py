@@ -15,7 +15,7 @@ from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
 
-LISTED = "max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, coverage, balance"
+LISTED = "filter, max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, coverage, balance"
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def queries(tasks: Path, task: str = "reviews") -> tuple[Pool, list[Row]]:
         ("e?diversity=2", r"diversity must be from 0 to 1, found 2\.0"),
         ("e?candidates=9.5", "candidates must be a whole number, found '9.5'"),
         ("e?candidates=2", r"candidates must be a whole number, not below k \(4\); found 2"),
+        ("e?filter=n = x", "the filter, at character 5: expected a value"),
         ("e?balance=yes", "balance must be true or false, found 'yes'"),
         ("e?balance", "options must be NAME=VALUE, joined by &; found 'balance'"),
         ("e?mode=sparse", "mode must be one of dense, bm25, hybrid; found 'sparse'"),
@@ -80,6 +81,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"coverage": 0.5, "candidates": 9},
     {"balance": True, "max_copy": 0.99},
     {"distinct": 0.99, "max_similarity": 0.999},
+    {"filter": 'n < 7 or $target = "negative"', "coverage": 0.5},
 ]
 
 

@@ -54,6 +54,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"diversity": 0.4},
     {"distinct": 0.95, "keep_copies": True},
     {"mode": "hybrid", "balance": True},
+    {"mode": "hybrid", "weight": 0.2},
     {"exclude": ["n000", "n001", "d000"], "explain": True},
     {"max_copy": 0.9, "max_similarity": 0.8, "explain": True},
     {"coverage": 0.6, "explain": True},

@@ -16,9 +16,6 @@ from udr.types import Json, Row
 Part: TypeAlias = Union[Condition, "Filter"]
 """What a filter combines."""
 
-FilterLike: TypeAlias = Union["Filter", Mapping[str, Json], str]
-"""A filter, its JSON, or its text."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Filter:
@@ -74,6 +71,10 @@ class Filter:
         """Return the filter as JSON."""
         groups = ("must", self.must), ("should", self.should), ("must_not", self.must_not)
         return {name: [part.to_json() for part in parts] for name, parts in groups if parts}
+
+
+FilterLike: TypeAlias = Filter | Mapping[str, Json] | str
+"""A filter, its JSON, or its text."""
 
 
 def _filter(value: object, depth: int) -> Filter:
