@@ -101,6 +101,7 @@ class BM25Search:
 
     def num_texts_with(self, words: Mapping[str, object], rows: Mask | None = None) -> dict[str, int]:
         """Return the number of texts, among ``rows``, that contain each of these words that any text contains."""
+        self._refuse_truncated()
         found = list(words.keys() & self._words.keys())
         numbers = np.array([self._words[word] for word in found], np.int64)
         starts, stops = self._spans(numbers)
@@ -113,6 +114,7 @@ class BM25Search:
         """Return how many texts there are among ``rows``, and how many words they have."""
         if rows is None:
             return len(self), self.num_words
+        self._refuse_truncated()
         return int(np.count_nonzero(rows)), int(self._postings.lengths[rows].sum())
 
     def search(self, queries: Sequence[str], k: int) -> list[list[tuple[int, float]]]:
@@ -125,8 +127,7 @@ class BM25Search:
         Raises:
             ArtifactError: a file has been damaged since it was opened.
         """
-        for mapped in self._mapped:
-            refuse_truncated(mapped)
+        self._refuse_truncated()
         found = [(self._words[word], weight) for word, weight in query.weights.items() if word in self._words]
         if not found:
             return []
@@ -158,8 +159,7 @@ class BM25Search:
         Raises:
             ArtifactError: a file has been damaged since it was opened.
         """
-        for mapped in self._mapped:
-            refuse_truncated(mapped)
+        self._refuse_truncated()
         parts = np.zeros((len(positions), len(words)))
         if not words:
             # Texts without words have a mean length of 0.
@@ -180,6 +180,10 @@ class BM25Search:
                 raise self._damaged()
             parts[rows, column] = query.weights[word] * found / (found + K1 * (1 - B + B * lengths[rows]))
         return parts
+
+    def _refuse_truncated(self) -> None:
+        for mapped in self._mapped:
+            refuse_truncated(mapped)
 
     def _texts(self, entries: slice | NDArray[np.int64]) -> NDArray[np.int32]:
         """Return the positions of texts that these entries of the postings hold."""
