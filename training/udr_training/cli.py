@@ -45,9 +45,10 @@ def train(
         typer.Option("--label-aware/--no-label-aware", help="No candidate with the best one's label is a negative."),
     ] = None,
     extrapolate: Annotated[
-        bool | None,
+        str | None,
         typer.Option(
-            "--extrapolate/--no-extrapolate", help="Rows without scores become queries, where labels explain the order."
+            help="Rows without scores become queries, by labels or a reward model, where these explain the order: "
+            "off, labels or reward."
         ),
     ] = None,
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,

@@ -16,17 +16,10 @@ from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
-from udr_training.candidates import (
-    LEAST_AGREEMENT,
-    Neighbours,
-    encoder_neighbours,
-    first_neighbours,
-    rank_all,
-)
+from udr_training.candidates import Neighbours, encoder_neighbours, first_neighbours, rank_all
 from udr_training.config import RunConfig, Stages
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
-    LabelModel,
     TaskExamples,
     check_optimizer,
     split,
@@ -34,6 +27,7 @@ from udr_training.trainer import (
     train_encoder,
     write_card,
 )
+from udr_training.trainer.extrapolation import REWARD, LabelModel, extend, rewards, train_reward
 
 _LOG = logging.getLogger(__name__)
 
@@ -79,6 +73,7 @@ class Run:
             sources={
                 "encoder": hub.fingerprint(hub.locate(config.train.model)),
                 "encoder_wording": formatting.ENCODER_WORDING,
+                **({"reward": hub.fingerprint(hub.locate(config.reward.model))} if config.reward.model else {}),
             },
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
@@ -126,15 +121,13 @@ class Run:
         scores = self._feedback.scores(number)
         train = self.config.train
         examples = {name: split(task.pool, rank_all(scores[name]), train) for name, task in self.tasks.items()}
-        if train.extrapolate:
-            with self.folder.timed(number, "extrapolation"):
-                examples = {name: self._extrapolated(name, task, neighbours) for name, task in examples.items()}
         start = str(previous) if previous is not None and train.warm_start else train.model
+        examples = self._extended(number, examples, neighbours, start)
         with self.folder.timed(number, "training"):
             train_encoder(examples, train, self.config.seed + number, start, folder, self._on_step())
         return model
 
-    def _on_step(self) -> Callable[[int, int], None]:
+    def _on_step(self, stage: str = "training") -> Callable[[int, int], None]:
         """Return what reports the progress of one training."""
         first: list[tuple[int, float]] = []
 
@@ -143,23 +136,40 @@ class Run:
             # A resumed training starts after some steps.
             before, started = first[0] if first else (done, now)
             first.append((done, now))
-            self._on_progress("training", Progress(done, total, 0, now - started, "steps", before))
+            self._on_progress(stage, Progress(done, total, 0, now - started, "steps", before))
 
         return on_step
 
-    def _extrapolated(
-        self, name: str, examples: TaskExamples, neighbours: Callable[[Pool], Neighbours]
-    ) -> TaskExamples:
-        """Return a task's examples, with its other rows as queries if labels explain the order of the scores."""
-        model = LabelModel.of(examples)
-        if model is None:
+    def _extended(
+        self,
+        number: int,
+        examples: dict[str, TaskExamples],
+        neighbours: Callable[[Pool], Neighbours],
+        start: str,
+    ) -> dict[str, TaskExamples]:
+        """Return the examples with the pools' other rows as queries, where a model of the scores holds."""
+        train, folder = self.config.train, self.folder.iteration(number)
+        # Earlier trainings only serve to mine candidates, for which a reward model would cost too much.
+        last = number == train.iterations - 1
+        if train.extrapolate == "off" or (train.extrapolate == "reward" and not last):
             return examples
-        task, explained = self.tasks[name], f"labels explain {model.agreement:.0%} of the order of held-out scores"
-        if not model.holds:
-            _LOG.warning("task %s: %s, less than %.0f %%; no row is added", name, explained, 100 * LEAST_AGREEMENT)
-            return examples
-        _LOG.warning("task %s: %s; %d more rows become queries", name, explained, len(task.others))
-        return model.extend(examples, task.propose(neighbours(task.pool), task.others))
+        if train.extrapolate == "reward" and not (folder / REWARD).exists():
+            with self.folder.timed(number, REWARD):
+                train_reward(examples, self.config, self.config.seed + number, folder, self._on_step("reward model"))
+        judged = cache(lambda: rewards(examples, self.config, folder / REWARD, start))
+
+        def extended(name: str) -> TaskExamples:
+            task, count = self.tasks[name], None if train.extrapolate == "labels" else self.config.reward.candidates
+            return extend(
+                folder / "extrapolated" / f"{name}.json",
+                examples[name],
+                lambda: LabelModel.of(examples[name]) if count is None else judged()[name],
+                lambda rows: task.propose(neighbours(task.pool), rows, count),
+                train,
+            )
+
+        with self.folder.timed(number, "extrapolation"):
+            return {name: extended(name) for name in examples}
 
     def _write_manifest(self) -> None:
         # The manifest exists only if the run is complete.

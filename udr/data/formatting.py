@@ -71,8 +71,12 @@ def encoder_query(instruction: str, text: str) -> str:
 
 def encoder_demonstration(task: Task, row: Row) -> str:
     """Return the encoder's text of a demonstration."""
-    text = f"{encoder_input(task, row.input, row.choices)}\n{output_text(task, row.target)}"
-    return f"{task.instruction}\n{text}"
+    return f"{task.instruction}\n{solved_text(task, row)}"
+
+
+def solved_text(task: Task, row: Row) -> str:
+    """Return a row's input, as the encoder reads it, and its output, without the instruction."""
+    return f"{encoder_input(task, row.input, row.choices)}\n{output_text(task, row.target)}"
 
 
 def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:

@@ -37,6 +37,11 @@ def test_paper_preset_has_the_papers_numbers() -> None:
     [
         ({"train.epochs": 0}, "train.epochs must be at least 1, found 0"),
         ({"feedback.pack_tokens": -1}, "feedback.pack_tokens must be at least 0, found -1"),
+        ({"train.extrapolate": "all"}, "train.extrapolate must be one of off, labels, reward, found 'all'"),
+        (
+            {"train.extrapolate": "reward", "reward.candidates": 3},
+            "reward.candidates must be at least 6, found 3",
+        ),
         ({"train.temperature": float("nan")}, "train.temperature must be at least 0, found nan"),
         ({"train.score_margin": float("inf")}, "train.score_margin must be at least 0, found inf"),
         ({"train.learning_rate": 0.0}, "train.learning_rate must be above 0, found 0.0"),

@@ -5,7 +5,6 @@ from .proposal import (
     first_neighbours as first_neighbours, propose as propose, warn_of_chance as warn_of_chance,
 )
 from .ranking import (
-    RankedExample as RankedExample, ndcg as ndcg, rank_all as rank_all, rank_candidates as rank_candidates,
-    ranks as ranks,
-    reciprocal_rank as reciprocal_rank,
+    RankedExample as RankedExample, agreement as agreement, ndcg as ndcg, rank_all as rank_all,
+    rank_candidates as rank_candidates, ranks as ranks, reciprocal_rank as reciprocal_rank,
 )

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from udr_training.candidates.ranking import RankedExample, rank_candidates
+from udr_training.candidates.ranking import RankedExample, agreement, rank_candidates
 
 _PRIOR = 10.0
 """How many scores the task's own means count as, beside those of a pair of labels."""
@@ -63,21 +63,12 @@ class LabelScores:
         return rank_candidates(query_id, {id: self.score(query, labels[id]) for id in candidates})
 
     def agreement(self, examples: Iterable[RankedExample], labels: Mapping[str, str]) -> float:
-        """Return the share of pairs of a query's candidates that scores and expected scores order alike, 0 to 1.
+        """Return the share of the order of queries' candidates that labels explain; see ``ranking.agreement``."""
+        given = tuple(examples)
+        return agreement(given, [self._expected(example, labels) for example in given])
 
-        Pairs that either side leaves equal do not count; without any other pair the share is 0.
-        """
-        alike = total = 0
-        for example in examples:
-            query = labels[example.query_id]
-            expected = [self.score(query, labels[id]) for id in example.candidates]
-            # Candidates are ordered best first.
-            for first, score in enumerate(example.scores):
-                for second in range(first + 1, len(example.scores)):
-                    if score != example.scores[second] and expected[first] != expected[second]:
-                        total += 1
-                        alike += expected[first] > expected[second]
-        return alike / total if total else 0.0
+    def _expected(self, example: RankedExample, labels: Mapping[str, str]) -> list[float]:
+        return [self.score(labels[example.query_id], labels[id]) for id in example.candidates]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """Ranks of scored candidates, and ranking metrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -31,6 +31,26 @@ def rank_all(scores: Mapping[tuple[str, str], float]) -> tuple[RankedExample, ..
 def ranks(scores: Sequence[float]) -> list[int]:
     """Return the rank of each score, 1 for the highest; equal scores share a rank: 1, 2, 2, 4."""
     return [1 + sum(other > score for other in scores) for score in scores]
+
+
+def agreement(examples: Iterable[RankedExample], expected: Iterable[Sequence[float]]) -> float:
+    """Return the share of pairs of a query's candidates that scores and expected scores order alike, 0 to 1.
+
+    Pairs that either side leaves equal do not count; without any other pair the share is 0.
+
+    Args:
+        examples: queries with scored candidates.
+        expected: for each query, the expected scores of its candidates, in their order.
+    """
+    alike = total = 0
+    for example, values in zip(examples, expected, strict=True):
+        # Candidates are ordered best first.
+        for first, score in enumerate(example.scores):
+            for second in range(first + 1, len(example.scores)):
+                if score != example.scores[second] and values[first] != values[second]:
+                    total += 1
+                    alike += values[first] > values[second]
+    return alike / total if total else 0.0
 
 
 def ndcg(retrieved: Sequence[int], cut: int = 8) -> float:

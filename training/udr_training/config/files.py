@@ -12,7 +12,14 @@ import tomli_w
 
 from udr.errors import ConfigError, DataError, system_error
 from udr.files import read_toml
-from udr_training.config.schema import CandidateConfig, FeedbackConfig, RunConfig, ScoringConfig, TrainConfig
+from udr_training.config.schema import (
+    CandidateConfig,
+    FeedbackConfig,
+    RewardConfig,
+    RunConfig,
+    ScoringConfig,
+    TrainConfig,
+)
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
 
@@ -25,7 +32,7 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
     Args:
         preset: one of ``PRESETS``.
         overrides: by dotted name, such as ``train.epochs``; None is ignored.
-        file: with the tables ``candidates``, ``feedback`` and ``train``.
+        file: with the tables ``candidates``, ``feedback``, ``train`` and ``reward``.
 
     Raises:
         ConfigError: a name is unknown, or a value is invalid.
@@ -73,7 +80,7 @@ def settings_of(lines: Sequence[str]) -> dict[str, object]:
 
 def setting_flags() -> dict[str, str]:
     """Return the options that set what an error names, by regular expressions of the settings' dotted names."""
-    stages = {"candidates": CandidateConfig, "feedback": FeedbackConfig, "train": TrainConfig}
+    stages = {"candidates": CandidateConfig, "feedback": FeedbackConfig, "train": TrainConfig, "reward": RewardConfig}
     names = [f"{stage}.{field.name}" for stage, kind in stages.items() for field in fields(kind)]
     options = {name: f"{_OPTIONS[name]} ({name})" if name in _OPTIONS else f"--set {name}" for name in names}
     # Not in paths, values, and what is replaced already.
@@ -115,7 +122,7 @@ def from_toml(text: str, kind: type[_Config]) -> _Config:
     return _apply(kind(), {name: value for name, value in tomllib.loads(text).items() if name in known})
 
 
-_Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfig | TrainConfig)
+_Stage = TypeVar("_Stage", bound=ScoringConfig | CandidateConfig | FeedbackConfig | TrainConfig | RewardConfig)
 
 
 def _apply(stage: _Stage, values: Mapping[str, Any]) -> _Stage:

@@ -10,6 +10,7 @@ from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 
 DTYPES = ("float32", "bfloat16", "float16")
+EXTRAPOLATIONS = ("off", "labels", "reward")
 LOSSES = ("udr", "lambda", "epr", "kl", "margin_mse", "mnrl")
 
 
@@ -74,8 +75,9 @@ class TrainConfig:
         score_temperature: τ of the loss ``kl``, which divides scores.
         score_margin: candidates with a score this close to the best are not negatives.
         label_aware: in tasks with labels, candidates with the best one's label are not negatives.
-        extrapolate: in tasks with labels, the other rows of the pool become queries too, with scores that follow from
-            the labels, if these explain 0.9 of the order of held-out scores.
+        extrapolate: the pool's other rows become queries too, with scores that follow from the ``labels`` (in tasks
+            with labels, if these explain 0.9 of the order of held-out scores) or a ``reward`` model (see
+            ``RewardConfig``); or ``off``.
         temperature: divides cosines; 0 uses the dot product.
         optimizer: a value of Transformers' ``optim``.
         learning_rate: the peak of a linear schedule.
@@ -104,7 +106,7 @@ class TrainConfig:
     score_temperature: float = 0.1
     score_margin: float = 0.0
     label_aware: bool = False
-    extrapolate: bool = False
+    extrapolate: str = "off"
     temperature: float = 0.05
     optimizer: str = "adamw_torch"
     learning_rate: float = 3e-5
@@ -115,6 +117,25 @@ class TrainConfig:
     def num_learned(self, num_queries: int) -> int:
         """Return how many of a task's queries are trained on: all but those for validation, and at least one."""
         return max(1, num_queries - round(self.validation * num_queries))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """The reward model of ``train.extrapolate = "reward"``: a cross-encoder that learns the scores of all tasks.
+
+    It reads a query with its gold answer, and a candidate. It is trained before the last iteration's encoder, with the
+    optimizer, learning rate, batches and lists of ``train``; its window is twice ``train.max_tokens``. Its scores are
+    used in tasks where it orders held-out scores better than the encoder does.
+
+    Attributes:
+        model: the transformer to start from; empty for that of ``train.model``.
+        candidates: scored for each row that the language model was not asked about.
+        epochs: visits to each training query.
+    """
+
+    model: str = ""
+    candidates: int = 20
+    epochs: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +182,7 @@ class RunConfig(ScoringConfig):
     """
 
     train: TrainConfig = TrainConfig()
+    reward: RewardConfig = RewardConfig()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,6 +197,10 @@ class RunConfig(ScoringConfig):
         self._check_among("train.pooling", ("model", "mean", "cls"))
         self._check_among("train.draws", ("uniform", "stratified"))
         self._check_among("train.loss", LOSSES)
+        self._check_among("train.extrapolate", EXTRAPOLATIONS)
+        self._check_at_least(1, "reward.epochs")
+        if train.extrapolate == "reward":
+            self._check_at_least(train.list_length, "reward.candidates")
         self._check("train.learning_rate train.score_temperature", lambda value: 0 < value < math.inf, "above 0")
         if train.patience and not train.validation:
             raise ConfigError("train.patience needs train.validation above 0: it waits for a better validation NDCG")
@@ -183,7 +209,7 @@ class RunConfig(ScoringConfig):
                 f"train.mini_batch needs a train.optimizer that steps after a whole batch; {train.optimizer} updates "
                 "the weights during the backward pass, between mini-batches"
             )
-        if train.extrapolate and not train.validation:
+        if train.extrapolate != "off" and not train.validation:
             raise ConfigError("train.extrapolate needs train.validation above 0: it is judged by held-out scores")
         if train.lora_rank and train.towers == 2:
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")

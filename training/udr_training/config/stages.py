@@ -21,11 +21,20 @@ class Stages:
         """Return a stage's title, such as ``stage 2 of 4: feedback``, with its iteration, from 0, if there are more."""
         train = self.config.train if isinstance(self.config, RunConfig) else None
         iterations = train.iterations if train is not None else 1
-        extrapolation = ("extrapolation",) if train is not None and train.extrapolate else ()
-        each = ("candidates", "feedback", *extrapolation, *(() if train is None else ("training",)))
-        total = iterations * len(each) + len(self.later)
+        places = [(each, number) for number in range(iterations) for each in self._of(number)]
         if stage in self.later:
-            return f"stage {iterations * len(each) + self.later.index(stage) + 1} of {total}: {stage}"
-        number = iteration * len(each) + each.index(stage) + 1
-        which = f", iteration {iteration + 1} of {iterations}" if iterations > 1 else ""
-        return f"stage {number} of {total}: {stage}{which}"
+            place, which = len(places) + self.later.index(stage), ""
+        else:
+            place = places.index((stage, iteration))
+            which = f", iteration {iteration + 1} of {iterations}" if iterations > 1 else ""
+        return f"stage {place + 1} of {len(places) + len(self.later)}: {stage}{which}"
+
+    def _of(self, iteration: int) -> tuple[str, ...]:
+        """Return the stages of an iteration."""
+        if not isinstance(self.config, RunConfig):
+            return ("candidates", "feedback")
+        train = self.config.train
+        # A reward model serves the last training only.
+        by_reward = ("reward", "extrapolation") if iteration == train.iterations - 1 else ()
+        extrapolation = {"off": (), "labels": ("extrapolation",), "reward": by_reward}[train.extrapolate]
+        return ("candidates", "feedback", *extrapolation, "training")

@@ -95,16 +95,12 @@ class TrainingTask:
         """The demonstrations."""
         return self.candidate_pool.pool
 
-    @property
-    def others(self) -> tuple[Row, ...]:
-        """The rows of the pool that are not training queries."""
-        asked = {row.id for row in self.queries}
-        return tuple(row for row in self.pool.rows if row.id not in asked)
-
-    def propose(self, neighbours: Neighbours, queries: Sequence[Row] | None = None) -> Candidates:
+    def propose(
+        self, neighbours: Neighbours, queries: Sequence[Row] | None = None, count: int | None = None
+    ) -> Candidates:
         """Return candidates for every query, or for other rows: their neighbours, and a random share."""
         config, rows = self.config.candidates, self.queries if queries is None else queries
-        return propose(self.candidate_pool, rows, neighbours, config.num_candidates, config.random_share)
+        return propose(self.candidate_pool, rows, neighbours, count or config.num_candidates, config.random_share)
 
     def pairs(self, candidates: Candidates) -> list[Pair]:
         """Return the pairs to score."""

@@ -1,6 +1,6 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from udr.types import Json
 from udr_training.candidates import LEAST_AGREEMENT, Candidates, first_neighbours, rank_all
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
-from udr_training.planning.throughput import pairs_per_second, seconds_per_step
+from udr_training.planning.throughput import pairs_per_second, reward_rates, seconds_per_step
 from udr_training.run_folder import RunFolder
-from udr_training.trainer import LabelModel, check_optimizer, num_steps, split, starting_model
+from udr_training.trainer import check_optimizer, num_steps, split, starting_model
+from udr_training.trainer.extrapolation import LEAD, LEAST, LabelModel, num_further, reward_config
 
 # Measured in docs/results/feedback.md.
 _BYTES_PER_PAIR = 40
@@ -29,8 +30,10 @@ class TaskPlan:
         stored: those of them that are already scored.
         later_pairs: to score in later iterations, at most.
         pairs_per_second: measured.
-        extrapolated: rows that become queries too, with scores that follow from labels, if these explain the order.
-        agreement: the share of the order that labels explain, if the first iteration's pairs are scored already.
+        extrapolated: rows that become queries too, with scores that follow from labels or a reward model, if these
+            explain the order.
+        agreement: the share of the order that labels explain, if the first iteration's pairs are scored already; a
+            reward model's is known after its training.
     """
 
     task: str
@@ -51,10 +54,39 @@ class TaskPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RewardPlan:
+    """The plan of a reward model: a training of ``steps`` steps, and the ``pairs`` that it scores.
+
+    Attributes:
+        seconds_per_step: measured.
+        pairs_per_second: measured.
+    """
+
+    steps: int
+    seconds_per_step: float
+    pairs: int
+    pairs_per_second: float
+
+    @property
+    def seconds(self) -> float:
+        """The time of both, at most."""
+        return self.steps * self.seconds_per_step + self.pairs / self.pairs_per_second
+
+    def line(self) -> str:
+        """Return the plan as a line for people."""
+        return (
+            f"reward model: {self.steps} steps, {self.seconds_per_step:.2f} s each, then at most {self.pairs} pairs, "
+            f"{self.pairs_per_second:.1f} pairs/s, {_clock(self.seconds)}; used in tasks where it orders at least "
+            f"{LEAST:.0%} of held-out scores right, and {LEAD:.0%} more than the encoder"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class RunPlan:
     """The plan of a run: ``iterations`` trainings of ``steps`` steps each.
 
     Attributes:
+        reward: the plan of the reward model; None without one.
         seconds_per_step: measured.
         disk_bytes: the largest size of the run directory: scores, models, checkpoints.
     """
@@ -63,6 +95,7 @@ class RunPlan:
     iterations: int
     steps: int
     seconds_per_step: float
+    reward: RewardPlan | None
     disk_bytes: int
 
     @property
@@ -87,13 +120,17 @@ class RunPlan:
                 f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more; "
                 f"{task.pairs_per_second:.1f} pairs/s, {_clock(task.seconds)}"
             )
-            if task.extrapolated:
+            if task.extrapolated and self.reward is not None:
+                yield f"{task.task}: {task.extrapolated} more rows are extrapolated by the reward model"
+            elif task.extrapolated:
                 known = "" if task.agreement is None else f"; they explain {task.agreement:.0%}"
                 yield (
                     f"{task.task}: {task.extrapolated} more rows are extrapolated from labels, if these explain "
                     f"{LEAST_AGREEMENT:.0%} of the order of held-out scores{known}"
                 )
         yield f"feedback: {_clock(self.feedback_seconds)} at most"
+        if self.reward is not None:
+            yield self.reward.line()
         yield (
             f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
             f"{_clock(self.training_seconds)}, plus mining and validation"
@@ -133,14 +170,16 @@ def plan_run(
     for count, step in seconds_per_step(model, tasks, proposed, config):
         training = _clock(train.iterations * steps * step)
         on_estimate(f"training: {training}, by {count} of the {train.batch_size} queries of a step")
+    reward = _reward_plan(tasks, proposed, plans, config)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    # A model per iteration and the final copy; three checkpoints with the optimizer's two moments.
-    models = train.iterations + 1 + 3 * 3
+    # A model per iteration, the reward model and the final copy; three checkpoints with the optimizer's two moments.
+    models = train.iterations + (reward is not None) + 1 + 3 * 3
     return RunPlan(
         tasks=plans,
         iterations=train.iterations,
         steps=steps,
         seconds_per_step=step,
+        reward=reward,
         disk_bytes=_BYTES_PER_PAIR * sum(plan.pairs + plan.later_pairs for plan in plans) + weights * models,
     )
 
@@ -153,30 +192,50 @@ def _pairs(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
     return queries * candidates.num_candidates, (config.train.iterations - 1) * queries * num_new
 
 
+def _reward_plan(
+    tasks: Mapping[str, TrainingTask],
+    proposed: Mapping[str, Candidates],
+    plans: Sequence[TaskPlan],
+    config: RunConfig,
+) -> RewardPlan | None:
+    if config.train.extrapolate != "reward":
+        return None
+    train = reward_config(config)
+    step, rate = reward_rates(tasks, proposed, config)
+    return RewardPlan(
+        steps=num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()}),
+        seconds_per_step=step,
+        pairs=config.reward.candidates * sum(plan.extrapolated for plan in plans),
+        pairs_per_second=rate,
+    )
+
+
 def _task_plan(
     task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig, rate: float
 ) -> TaskPlan:
     pairs, stored, agreement = task.pairs(proposed), 0, None
-    extrapolates = config.train.extrapolate and task.pool.task.kind is Kind.CLASSIFICATION
+    by_labels = config.train.extrapolate == "labels" and task.pool.task.kind is Kind.CLASSIFICATION
     if store.exists():
         with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
             known = scores.get({pair.key for pair in pairs})
         stored = len(known)
-        if extrapolates and all(pair.key in known for pair in pairs):
+        if by_labels and all(pair.key in known for pair in pairs):
             ids = ((pair, (pair.query.id, pair.demonstration.id)) for pair in pairs)
             examples = rank_all({key: pair_score(pair, known[pair.key]) for pair, key in ids})
             model = LabelModel.of(split(task.pool, examples, config.train))
             agreement = 0.0 if model is None else model.agreement
+    num_queries, train = len(task.queries), config.train
+    further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
     return TaskPlan(
         task=task.pool.task.name,
         pool=len(task.pool),
-        queries=len(task.queries),
+        queries=num_queries,
         candidates=config.candidates.num_candidates,
         pairs=len(pairs),
         stored=stored,
         later_pairs=_pairs(task, config)[1],
         pairs_per_second=rate,
-        extrapolated=len(task.others) if extrapolates else 0,
+        extrapolated=further if by_labels or train.extrapolate == "reward" else 0,
         agreement=agreement,
     )
 

@@ -1,8 +1,8 @@
-"""Throughput of a run's two stages, measured on some of its own pairs and steps."""
+"""Throughput of a run's stages, measured on some of its own pairs and steps."""
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -13,10 +13,11 @@ from sentence_transformers import SentenceTransformer
 
 from udr.data import formatting
 from udr_training.candidates import Candidates, RankedExample
-from udr_training.config import RunConfig
+from udr_training.config import RunConfig, TrainConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask, score_pairs
 from udr_training.losses import CandidateLoss
 from udr_training.trainer import dataset, split
+from udr_training.trainer.extrapolation import RewardModel, ScoreListLoss, reward_config
 
 Rows = Mapping[str, Sequence[Any]]
 """The columns of training rows."""
@@ -51,39 +52,83 @@ def seconds_per_step(
 
     The scores are synthetic, and the task is that with the median length of demonstrations.
     """
+    train = replace(config.train, validation=0.0)
+    model.train()
+    loss, rows = CandidateLoss.of(model, train), _batch(tasks, proposed, train, config.seed)
 
+    def step(size: int) -> None:
+        features = [
+            {key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in column.items()}
+            for column in (model.preprocess(list(rows[name][:size])) for name in rows if name != "label")
+        ]
+        labels = torch.tensor(rows["label"][:size], device=model.device)
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=train.dtype == "bfloat16"):
+            value = loss(features, labels)
+        value.backward()
+
+    for size, seconds in _growing(step, len(rows["label"])):
+        yield size, seconds * train.batch_size / size
+
+
+def reward_rates(
+    tasks: Mapping[str, TrainingTask], proposed: Mapping[str, Candidates], config: RunConfig
+) -> tuple[float, float]:
+    """Return the time of a reward model's training step, and the pairs that it scores per second; on the same task."""
+    train, reward = replace(reward_config(config), validation=0.0), RewardModel.load(config)
+    rows = _batch(tasks, proposed, train, config.seed, gold=True)
+    loss = ScoreListLoss(reward.model, train.score_temperature)
+
+    def step(size: int) -> None:
+        columns = [list(rows[name][:size]) for name in rows if name != "label"]
+        labels = [torch.tensor(label) for label in rows["label"][:size]]
+        with torch.autocast(reward.model.device.type, torch.bfloat16, enabled=train.dtype == "bfloat16"):
+            value = loss(columns, labels)
+        value.backward()
+
+    reward.model.train()
+    *_, (size, seconds) = _growing(step, len(rows["label"]))
+    reward.model.eval()
+    pool = tasks[_median_task(tasks)].pool
+    few = list(proposed[pool.task.name].items())[: max(1, _PAIRS // config.candidates.num_candidates)]
+    *_, (queries, scoring) = _growing(lambda count: reward.scores(pool, dict(few[:count])), len(few))
+    return seconds * train.batch_size / size, sum(len(ids) for _, ids in few[:queries]) / scoring
+
+
+def _median_task(tasks: Mapping[str, TrainingTask]) -> str:
     def mean_length(name: str) -> float:
         pool = tasks[name].pool
         return sum(len(formatting.encoder_demonstration(pool.task, row)) for row in pool.rows) / len(pool)
 
-    name = sorted(tasks, key=mean_length)[len(tasks) // 2]
+    return sorted(tasks, key=mean_length)[len(tasks) // 2]
+
+
+def _batch(
+    tasks: Mapping[str, TrainingTask],
+    proposed: Mapping[str, Candidates],
+    train: TrainConfig,
+    seed: int,
+    *,
+    gold: bool = False,
+) -> Rows:
+    """Return a batch of the task with the median length, with synthetic scores."""
+    name = _median_task(tasks)
     examples = [
         RankedExample(query, candidates, tuple(-float(position) for position, _ in enumerate(candidates)))
-        for query, candidates in islice(proposed[name].items(), 4 * config.train.batch_size)
+        for query, candidates in islice(proposed[name].items(), 4 * train.batch_size)
     ]
-    train = replace(config.train, validation=0.0)
-    model.train()
-    loss = CandidateLoss.of(model, train)
-    rows = dataset(split(tasks[name].pool, examples, train), train, config.seed)[: train.batch_size]
-    count, size, began = len(rows["label"]), min(4, len(rows["label"])), time.monotonic()
+    data = dataset(split(tasks[name].pool, examples, train), train, seed, gold=gold)
+    return dict(data[: train.batch_size])
+
+
+def _growing(work: Callable[[int], object], most: int) -> Iterator[tuple[int, float]]:
+    """Yield the seconds of work on more and more items, up to ``most``, after their number."""
+    size, began = min(4, most), time.monotonic()
     # A warm-up.
-    _step(model, loss, rows, size, bfloat16=train.dtype == "bfloat16")
+    work(size)
     while True:
         started = time.monotonic()
-        _step(model, loss, rows, size, bfloat16=train.dtype == "bfloat16")
-        yield size, (time.monotonic() - started) * train.batch_size / size
-        if size == count or time.monotonic() - began > _SECONDS:
+        work(size)
+        yield size, time.monotonic() - started
+        if size == most or time.monotonic() - began > _SECONDS:
             return
-        size = min(count, 4 * size)
-
-
-def _step(model: SentenceTransformer, loss: CandidateLoss, rows: Rows, size: int, *, bfloat16: bool) -> None:
-    """Pass the first ``size`` queries forward and backward."""
-    features = [
-        {key: value.to(model.device) if isinstance(value, torch.Tensor) else value for key, value in column.items()}
-        for column in (model.preprocess(list(rows[name][:size])) for name in rows if name != "label")
-    ]
-    labels = torch.tensor(rows["label"][:size], device=model.device)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
-        value = loss(features, labels)
-    value.backward()
+        size = min(most, 4 * size)

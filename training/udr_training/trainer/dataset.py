@@ -19,7 +19,7 @@ class TaskExamples:
     Attributes:
         pool: the rows of queries and candidates.
         training: the training queries with their ranked candidates.
-        extrapolated: further queries, with scores that follow from labels.
+        extrapolated: further queries, with scores that follow from labels or a reward model.
         validation: the queries that evaluate the encoder during the training.
     """
 
@@ -38,12 +38,18 @@ def split(pool: Pool, examples: Sequence[RankedExample], config: TrainConfig) ->
     return TaskExamples(pool, tuple(examples[:count]), tuple(examples[count:]))
 
 
-def dataset(task: TaskExamples, config: TrainConfig, seed: int) -> Dataset:
+def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = False) -> Dataset:
     """Return the training queries, all of them once for each draw of candidates; texts are rendered when read.
 
     With extrapolated queries, each draw has as many of them as scored ones, or all; the next draw has the next ones.
 
     Columns: ``query``, ``candidate_1`` to ``candidate_l``, and the ``label`` that ``CandidateLoss`` reads.
+
+    Args:
+        task: the task's part of the training.
+        config: the training's.
+        seed: of the draws.
+        gold: a query shows its target, and a candidate no instruction, as a reward model reads them.
     """
     pool = task.pool
     positions = {row.id: position for position, row in enumerate(pool.rows)}
@@ -65,7 +71,7 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int) -> Dataset:
                 label += [targets[position] for position in candidates]
             columns["label"].append(label)
     data = Dataset.from_dict(columns)
-    data.set_transform(_Rendering(pool))
+    data.set_transform(_Rendering(pool, gold=gold))
     return data
 
 
@@ -88,9 +94,11 @@ def _target_numbers(pool: Pool) -> list[float]:
 class _Rendering:
     """Turns positions in a pool into the texts that the encoder reads; ``datasets`` calls it with a batch of rows."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._queries = [formatting.row_query(pool.task, row) for row in pool.rows]
-        self._demonstrations = [formatting.encoder_demonstration(pool.task, row) for row in pool.rows]
+    def __init__(self, pool: Pool, *, gold: bool) -> None:
+        query = formatting.encoder_demonstration if gold else formatting.row_query
+        demonstration = formatting.solved_text if gold else formatting.encoder_demonstration
+        self._queries = [query(pool.task, row) for row in pool.rows]
+        self._demonstrations = [demonstration(pool.task, row) for row in pool.rows]
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"query": [self._queries[position] for position in batch["query"]]}

@@ -42,8 +42,8 @@ class RankValidation(SentenceEvaluator):
         return values
 
 
-def _orders(model: SentenceTransformer, task: TaskExamples) -> list[list[int]]:
-    """Return for each query the ranks of its candidates by score, in the encoder's order, nearest first."""
+def validation_similarities(model: SentenceTransformer, task: TaskExamples) -> list[list[float]]:
+    """Return for each validation query the encoder's similarity of its candidates, in their order."""
     rows = {row.id: row for row in task.pool.rows}
     ids = sorted({id for example in task.validation for id in example.candidates})
     columns = {id: column for column, id in enumerate(ids)}
@@ -54,9 +54,17 @@ def _orders(model: SentenceTransformer, task: TaskExamples) -> list[list[int]]:
         model.encode_document(demonstrations, convert_to_tensor=True, show_progress_bar=False),
     )
     similarities: NDArray[np.floating] = computed.float().cpu().numpy().round(5)
+    return [
+        similarities[row, [columns[id] for id in example.candidates]].tolist()
+        for row, example in enumerate(task.validation)
+    ]
+
+
+def _orders(model: SentenceTransformer, task: TaskExamples) -> list[list[int]]:
+    """Return for each query the ranks of its candidates by score, in the encoder's order, nearest first."""
     orders = []
-    for row, example in enumerate(task.validation):
-        distances = -similarities[row, [columns[id] for id in example.candidates]]
+    for similarities, example in zip(validation_similarities(model, task), task.validation, strict=True):
+        distances = [-similarity for similarity in similarities]
         # Ties by id: candidates are in the order of their scores, which would flatter the encoder.
         nearest_first = sorted(zip(distances, example.candidates, ranks(example.scores), strict=True))
         orders.append([rank for _, _, rank in nearest_first])

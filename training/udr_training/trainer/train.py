@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import DatasetDict
@@ -137,8 +138,32 @@ def _arguments(
     # Each column's route through the model, and the prompts that `encode_query` and `encode_document` add.
     routes = {"query": "query"} | {f"candidate_{n}": "document" for n in range(1, config.list_length + 1)}
     prompts = {column: prompt for column, route in routes.items() if (prompt := model.prompts.get(route))}
-    between_saves = _steps_between_saves(config, num_batches)
     return SentenceTransformerTrainingArguments(
+        **shared_arguments(config, seed, checkpoints, num_batches, num_queries),
+        prompts=prompts or None,
+        router_mapping=routes if has_two_towers(model) else {},
+        eval_strategy="steps" if validates else "no",
+        eval_steps=_steps_between_saves(config, num_batches),
+        load_best_model_at_end=validates,
+        metric_for_best_model=f"eval_{BEST}" if validates else None,
+        greater_is_better=True if validates else None,
+    )
+
+
+def shared_arguments(
+    config: TrainConfig, seed: int, checkpoints: Path, num_batches: int, num_queries: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the trainer's arguments that the encoder and the reward model share.
+
+    Args:
+        config: the training's.
+        seed: of the order and of dropout.
+        checkpoints: their folder.
+        num_batches: steps.
+        num_queries: of each task.
+    """
+    between_saves = _steps_between_saves(config, num_batches)
+    return dict(
         output_dir=str(checkpoints),
         num_train_epochs=1,
         per_device_train_batch_size=config.batch_size,
@@ -156,19 +181,12 @@ def _arguments(
             num_draws=config.epochs,
             num_batches=num_batches,
         ),
-        prompts=prompts or None,
-        router_mapping=routes if has_two_towers(model) else {},
         logging_steps=max(1, num_batches // 50),
-        eval_strategy="steps" if validates else "no",
-        eval_steps=between_saves,
         save_strategy="steps",
         save_steps=between_saves,
         # The previous checkpoint stays until the last one is complete.
         save_total_limit=2,
         restore_callback_states_from_checkpoint=True,
-        load_best_model_at_end=validates,
-        metric_for_best_model=f"eval_{BEST}" if validates else None,
-        greater_is_better=True if validates else None,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=0,

@@ -1,0 +1,82 @@
+"""Extends a task's feedback to rows that were never scored, by a model of its scores that held-out scores confirm."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from udr.files import write_atomically
+from udr.types import Row
+from udr_training.candidates import Candidates, rank_candidates
+from udr_training.config import TrainConfig
+from udr_training.trainer import TaskExamples
+from udr_training.trainer.extrapolation.score_model import ScoreModel
+
+_LOG = logging.getLogger(__name__)
+
+
+def num_further(pool: int, asked: int, learned: int, config: TrainConfig) -> int:
+    """Return how many rows become queries: those that were not asked, but no more than a training visits.
+
+    Each draw has as many of them as scored queries; see ``dataset``.
+
+    Args:
+        pool: the rows of the pool.
+        asked: those of them that are scored queries.
+        learned: the scored queries that are trained on.
+        config: the training's.
+    """
+    return min(pool - asked, config.epochs * learned)
+
+
+def extend(
+    file: Path,
+    task: TaskExamples,
+    model: Callable[[], ScoreModel | None],
+    propose: Callable[[Sequence[Row]], Candidates],
+    config: TrainConfig,
+) -> TaskExamples:
+    """Return a task's examples with further queries, if the model of its scores holds.
+
+    Args:
+        file: where the result is kept: read if it exists, else written.
+        task: the scored examples.
+        model: returns the model of the scores; None if the task cannot have one.
+        propose: returns candidates of queries.
+        config: the training's.
+    """
+    if not file.exists():
+        _write(file, task, model(), propose, config)
+    found = json.loads(file.read_text("utf-8"))
+    if not found:
+        return task
+    name, scores = task.pool.task.name, found["scores"]
+    told = f"{found['source']} get {found['agreement']:.0%} of the order of held-out scores right"
+    if not scores:
+        _LOG.warning("task %s: %s, less than %.0f %%; no row is added", name, told, 100 * found["least"])
+        return task
+    _LOG.warning("task %s: %s; %d more rows become queries", name, told, len(scores))
+    return replace(task, extrapolated=tuple(rank_candidates(query, own) for query, own in scores.items()))
+
+
+def _write(
+    file: Path,
+    task: TaskExamples,
+    model: ScoreModel | None,
+    propose: Callable[[Sequence[Row]], Candidates],
+    config: TrainConfig,
+) -> None:
+    result: dict[str, object] = {}
+    if model is not None:
+        result = {"source": model.source, "agreement": model.agreement, "least": model.least, "scores": {}}
+        if model.agreement >= model.least:
+            asked = {example.query_id for example in (*task.training, *task.validation)}
+            count = num_further(len(task.pool), len(asked), len(task.training), config)
+            rows = [row for row in task.pool.rows if row.id not in asked][:count]
+            result["scores"] = {
+                example.query_id: dict(zip(example.candidates, example.scores, strict=True))
+                for example in model.scored(propose(rows))
+            }
+    file.parent.mkdir(exist_ok=True)
+    write_atomically(file, json.dumps(result).encode())

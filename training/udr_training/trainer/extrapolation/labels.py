@@ -1,0 +1,42 @@
+"""Scores that follow from labels, where held-out scores confirm it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from udr.data import Kind
+from udr_training.candidates import LEAST_AGREEMENT, Candidates, LabelScores, RankedExample
+from udr_training.trainer import TaskExamples
+
+
+@dataclass(frozen=True, slots=True)
+class LabelModel:
+    """A task's scores as a function of labels; see ``ScoreModel``.
+
+    Attributes:
+        scores: the mean score by pair of labels.
+        labels: of the pool's rows, by id.
+        agreement: the share of the order of held-out scores that the labels explain, 0 to 1.
+        least: the least share at which they are used.
+        source: as a message names it.
+    """
+
+    scores: LabelScores
+    labels: Mapping[str, str]
+    agreement: float
+    least: float
+    source: str = "labels"
+
+    @staticmethod
+    def of(task: TaskExamples) -> "LabelModel | None":
+        """Return the model of a task; None without labels, or without scores of equal and of different ones."""
+        if task.pool.task.kind is not Kind.CLASSIFICATION:
+            return None
+        labels = {row.id: row.target for row in task.pool.rows}
+        scores = LabelScores.of(task.training, labels)
+        if scores is None:
+            return None
+        return LabelModel(scores, labels, scores.agreement(task.validation, labels), LEAST_AGREEMENT)
+
+    def scored(self, candidates: Candidates) -> tuple[RankedExample, ...]:
+        """Return queries that were never scored, their candidates in the order of their expected scores."""
+        return tuple(self.scores.extrapolate(query, ids, self.labels) for query, ids in candidates.items())
