@@ -226,3 +226,43 @@ def test_a_reward_model_scores_the_pools_of_all_kinds_in_the_last_iteration(
     resume(tmp_path / "run", tasks, config, shared)
     assert hub.fingerprint(folder / "model") == before
     assert (folder / "reward" / "model.safetensors").stat().st_mtime_ns == reward
+
+
+@pytest.mark.parametrize("later", ["new", "allocated"])
+def test_later_iterations_ask_new_queries_within_the_same_number_of_pairs(
+    later: str, tasks: Path, run_config: RunConfig, trained_run: Path, tmp_path: Path
+) -> None:
+    config = replace(run_config, candidates=replace(run_config.candidates, later=later))
+    shared = Path(shutil.copy(trained_run / "feedback.sqlite", tmp_path / "shared.sqlite"))
+    _, seen = resume(tmp_path / "run", tasks, config, shared)
+    paths = [tmp_path / "run" / f"iteration-{number}" / "candidates.json" for number in (0, 1)]
+    first, second = (json.loads(path.read_text("utf-8")) for path in paths)
+    assert all(not first[name].keys() & second[name].keys() for name in first)
+    # Ten queries with three new candidates each pay for five with six.
+    counts = {name: len(second[name]) for name in second}
+    assert sum(counts.values()) == 15 and sum(progress.done == progress.total for progress in seen) > 0
+    if later == "new":
+        assert set(counts.values()) == {5}
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text("utf-8"))
+    assert manifest["queries"] == {name: 10 + count for name, count in counts.items()}
+    # The same steps, and the same queries for validation.
+    logs = [
+        [json.loads(line) for line in (run / "iteration-1" / "metrics.jsonl").read_text("utf-8").splitlines()]
+        for run in (tmp_path / "run", trained_run)
+    ]
+    assert logs[0][-1]["step"] == logs[1][-1]["step"]
+    assert logs[0][0]["ndcg"].keys() == logs[1][0]["ndcg"].keys()
+    # A run that is repeated asks the same ones.
+    before = {path: path.read_bytes() for path in paths}
+    shutil.rmtree(tmp_path / "run" / "model")
+    shutil.rmtree(tmp_path / "run" / "iteration-1" / "model")
+    assert resume(tmp_path / "run", tasks, config, shared)[1] == []
+    assert {path: path.read_bytes() for path in paths} == before
+
+
+def test_a_pool_without_enough_rows_is_told(
+    tasks: Path, run_config: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    candidates = replace(run_config.candidates, later="new", queries=22)
+    resume(tmp_path / "run", tasks, replace(run_config, tasks=("reviews",), candidates=candidates))
+    assert "iteration-1: 9 new queries fewer than planned; the pools have no more rows" in caplog.text

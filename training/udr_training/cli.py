@@ -35,6 +35,13 @@ def train(
     queries: Annotated[int | None, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Candidates per query and iteration.")] = None,
     random_share: Annotated[float | None, typer.Option(help="The share of candidates drawn at random, 0 to 1.")] = None,
+    later: Annotated[
+        str | None,
+        typer.Option(
+            help="What later iterations ask: the same queries, new ones, or new ones allocated to tasks by what labels "
+            "leave unexplained: same, new or allocated."
+        ),
+    ] = None,
     iterations: Annotated[int | None, typer.Option(help="Mining iterations, one training each.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Visits to each query per training.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Queries per step.")] = None,
@@ -86,6 +93,7 @@ def train(
         "candidates.queries": queries,
         "candidates.num_candidates": candidates,
         "candidates.random_share": random_share,
+        "candidates.later": later,
         "train.model": model,
         "train.iterations": iterations,
         "train.epochs": epochs,
@@ -124,8 +132,8 @@ def train(
     from udr_training.trainer import write_card
 
     with naming(out):
-        later = ("evaluation",) if test_rows else ()
-        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress, later=later)
+        after = ("evaluation",) if test_rows else ()
+        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress, later=after)
 
     def show(result: TaskResult) -> None:
         STATUS.notice(f"{result.task}, {result.retriever}: {points(result.estimate.value)}")
@@ -133,7 +141,7 @@ def train(
     with naming(out):
         trained = run.finish()
         if test_rows:
-            STATUS.begin(f"{Stages(resolved, later).title('evaluation')}...")
+            STATUS.begin(f"{Stages(resolved, after).title('evaluation')}...")
         evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None
         if evaluation is not None:
             results = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"

@@ -8,7 +8,7 @@ resumes from the complete results.
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
-from udr_training.candidates import Neighbours, encoder_neighbours, first_neighbours, rank_all
+from udr_training.candidates import Neighbours, allocate, encoder_neighbours, first_neighbours, rank_all
 from udr_training.config import RunConfig, Stages
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
@@ -27,7 +27,7 @@ from udr_training.trainer import (
     train_encoder,
     write_card,
 )
-from udr_training.trainer.extrapolation import REWARD, LabelModel, extend, rewards, train_reward
+from udr_training.trainer.extrapolation import REWARD, LabelModel, extend, label_agreement, rewards, train_reward
 
 _LOG = logging.getLogger(__name__)
 
@@ -117,10 +117,9 @@ class Run:
             return model
         # BM25 proposes in the first iteration, the previous encoder in later ones.
         neighbours = first_neighbours if previous is None else _nearest_by(previous)
-        self._feedback.propose(number, neighbours)
-        scores = self._feedback.scores(number)
-        train = self.config.train
-        examples = {name: split(task.pool, rank_all(scores[name]), train) for name, task in self.tasks.items()}
+        asks_new = number > 0 and self.config.candidates.later != "same"
+        self._feedback.propose(number, neighbours, (lambda: self._num_new(number)) if asks_new else None)
+        train, examples = self.config.train, self._examples(number)
         start = str(previous) if previous is not None and train.warm_start else train.model
         examples = self._extended(number, examples, neighbours, start)
         with self.folder.timed(number, "training"):
@@ -139,6 +138,33 @@ class Run:
             self._on_progress(stage, Progress(done, total, 0, now - started, "steps", before))
 
         return on_step
+
+    def _examples(self, number: int) -> dict[str, TaskExamples]:
+        """Return the scored examples up to an iteration."""
+        scores = self._feedback.scores(number)
+        return {
+            name: split(task.pool, rank_all(scores[name]), self.config.train, len(task.queries))
+            for name, task in self.tasks.items()
+        }
+
+    def _num_new(self, number: int) -> Mapping[str, int]:
+        """Return how many new queries an iteration asks of each task."""
+        asked = {name: len(own) for name, own in self.folder.candidates(number).items()}
+        available = {name: len(task.pool) - asked[name] for name, task in self.tasks.items()}
+        wanted = {name: task.num_later for name, task in self.tasks.items()}
+        if self.config.candidates.later == "allocated":
+            explained = {name: label_agreement(task) for name, task in self._examples(number - 1).items()}
+            counts = allocate(sum(wanted.values()), explained, available)
+            for name, share in explained.items():
+                told = "has no labels" if share is None else f"has labels that explain {share:.0%} of its order"
+                _LOG.info("task %s %s; %d new queries", name, told, counts[name])
+        else:
+            counts = {name: min(count, available[name]) for name, count in wanted.items()}
+        if (missing := sum(wanted.values()) - sum(counts.values())) > 0:
+            _LOG.warning(
+                "iteration-%d: %d new queries fewer than planned; the pools have no more rows", number, missing
+            )
+        return counts
 
     def _extended(
         self,
@@ -177,7 +203,7 @@ class Run:
             "format": 1,
             **self.folder.sources,
             "model_fingerprint": hub.fingerprint(self.folder.path / "model"),
-            "queries": {name: len(task.queries) for name, task in self.tasks.items()},
+            "queries": {name: len(own) for name, own in self.folder.candidates().items()},
             "pool": {name: len(task.pool) for name, task in self.tasks.items()},
             "seconds": [dict(self.folder.seconds(number)) for number in range(self.config.train.iterations)],
         }

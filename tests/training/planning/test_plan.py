@@ -94,3 +94,20 @@ def test_cost_of_a_reward_model_is_told(udr: Udr, arguments: list[object], tmp_p
     assert "colours: 8 more rows are extrapolated by the reward model" in lines
     (line,) = [line for line in lines if line.startswith("reward model: 12 steps, ")]
     assert line.endswith("orders at least 60% of held-out scores right, and 5% more than the encoder")
+
+
+def test_new_queries_of_later_iterations_are_told_with_their_allocation(
+    udr: Udr, arguments: list[object], trained_run: Path, tmp_path: Path
+) -> None:
+    def plan(*more: object) -> list[tuple[int, int]]:
+        tasks = json.loads(udr(*arguments, tmp_path / "run", *more, "--json")[1])["tasks"]
+        return [(task["later_queries"], task["later_pairs"]) for task in tasks]
+
+    assert plan() == [(0, 30)] * 3
+    assert plan("--later", "new") == plan("--later", "allocated") == [(5, 30)] * 3
+    scored = ("--later", "allocated", "--feedback", trained_run / "feedback.sqlite")
+    allocated = plan(*scored)
+    assert sum(queries for queries, _ in allocated) == 15
+    assert all(pairs == 6 * queries for queries, pairs in allocated)
+    (line,) = [line for line in udr(*arguments, tmp_path / "run", *scored)[1].splitlines() if "new queries:" in line]
+    assert line.startswith("new queries: 15 in all, allocated by what labels explain of the order: reviews ")

@@ -1,3 +1,4 @@
+from .allocation import allocate as allocate
 from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as LabelScores
 from .proposal import (
     CandidatePool as CandidatePool, Candidates as Candidates, Neighbours as Neighbours,

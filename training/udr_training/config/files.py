@@ -88,6 +88,7 @@ def setting_flags() -> dict[str, str]:
 
 
 _OPTIONS = {
+    "candidates.later": "--later",
     "candidates.num_candidates": "--candidates",
     "candidates.pool": "--pool",
     "candidates.queries": "--queries",

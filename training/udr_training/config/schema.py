@@ -11,6 +11,7 @@ from udr.models import DEFAULT_ENCODER, DEFAULT_LM
 
 DTYPES = ("float32", "bfloat16", "float16")
 EXTRAPOLATIONS = ("off", "labels", "reward")
+LATER = ("same", "new", "allocated")
 LOSSES = ("udr", "lambda", "epr", "kl", "margin_mse", "mnrl")
 
 
@@ -23,12 +24,16 @@ class CandidateConfig:
         queries: training queries per task, sampled from the pool by seed; 0 for all.
         num_candidates: K, candidates per query and iteration.
         random_share: the share of random candidates.
+        later: what later iterations ask the language model: the ``same`` queries about new candidates, as the paper
+            does; ``new`` queries, as many as the same number of pairs pays for; or new queries that are ``allocated``
+            to tasks by what labels leave unexplained of their scores.
     """
 
     pool: int = 0
     queries: int = 0
     num_candidates: int = 50
     random_share: float = 0.0
+    later: str = "same"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,8 @@ class TrainConfig:
         lora_rank: train adapters of this rank and merge them at the end; 0 trains all weights.
         max_tokens: the encoder's window; 0 keeps the model's own.
         iterations: trainings; between them the last encoder mines candidates.
-        epochs: visits to each training query, on average.
+        epochs: visits to each training query of the first iteration, on average; extrapolated queries and those of
+            later iterations share the visits, so that all trainings have the same steps.
         patience: stop an iteration after this many epochs without a better validation NDCG; 0 never stops.
         validation: the share of a task's queries that is held out for validation; 0 turns it off.
         batch_size: queries per step.
@@ -156,6 +162,7 @@ class ScoringConfig:
         self._check_at_least(1, "candidates.num_candidates")
         self._check_shares("candidates.random_share")
         self._check_among("feedback.dtype", DTYPES)
+        self._check_among("candidates.later", LATER)
 
     def _check_at_least(self, minimum: int, names: str) -> None:
         self._check(names, lambda value: minimum <= value < math.inf, f"at least {minimum}")
@@ -211,6 +218,10 @@ class RunConfig(ScoringConfig):
             )
         if train.extrapolate != "off" and not train.validation:
             raise ConfigError("train.extrapolate needs train.validation above 0: it is judged by held-out scores")
+        if self.candidates.later != "same" and train.iterations == 1:
+            raise ConfigError(f"candidates.later = {self.candidates.later!r} needs train.iterations above 1, found 1")
+        if self.candidates.later == "allocated" and not train.validation:
+            raise ConfigError("candidates.later = 'allocated' needs train.validation above 0: held-out scores decide")
         if train.lora_rank and train.towers == 2:
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")
         if train.list_length > self.candidates.num_candidates:

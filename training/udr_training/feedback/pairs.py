@@ -1,6 +1,6 @@
 """Pairs of a query and a candidate, and the training tasks that they are taken from."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from udr.data import Pool, Task, TaskFolder, sample
@@ -94,6 +94,19 @@ class TrainingTask:
     def pool(self) -> Pool:
         """The demonstrations."""
         return self.candidate_pool.pool
+
+    @property
+    def num_later(self) -> int:
+        """How many new queries a later iteration asks, for no more pairs than old queries with new candidates have."""
+        config = self.config.candidates
+        # Random candidates are the same in every iteration.
+        num_new = config.num_candidates - round(config.num_candidates * config.random_share)
+        return max(1, len(self.queries) * num_new // config.num_candidates)
+
+    def unasked(self, asked: Collection[str], count: int) -> tuple[Row, ...]:
+        """Return ``count`` rows that were never queries, or all of them, sampled by seed; ``asked`` has ids."""
+        rows = [row for row in self.pool.rows if row.id not in asked]
+        return tuple(sample(rows, count, self.config.seed)) if count else ()
 
     def propose(
         self, neighbours: Neighbours, queries: Sequence[Row] | None = None, count: int | None = None

@@ -105,12 +105,28 @@ class FeedbackRun:
             self.propose(0, first_neighbours)
             return self.scores(0)
 
-    def propose(self, number: int, neighbours: Callable[[Pool], Neighbours]) -> None:
-        """Propose the candidates of an iteration by each pool's search, unless they exist."""
-        if not self.folder.is_proposed(number):
-            with self.folder.timed(number, "candidates"):
-                proposed = {name: task.propose(neighbours(task.pool)) for name, task in self.tasks.items()}
-                self.folder.propose(number, proposed)
+    def propose(
+        self,
+        number: int,
+        neighbours: Callable[[Pool], Neighbours],
+        num_new: Callable[[], Mapping[str, int]] | None = None,
+    ) -> None:
+        """Propose the candidates of an iteration by each pool's search, unless they exist.
+
+        Args:
+            number: of the iteration.
+            neighbours: returns the search of a pool.
+            num_new: returns how many new queries to ask of each task; None asks those of the first iteration.
+        """
+        if self.folder.is_proposed(number):
+            return
+        counts, asked = None if num_new is None else num_new(), self.folder.candidates(number)
+        with self.folder.timed(number, "candidates"):
+            proposed = {}
+            for name, task in self.tasks.items():
+                queries = task.queries if counts is None else task.unasked(asked[name].keys(), counts[name])
+                proposed[name] = task.propose(neighbours(task.pool), queries) if queries else {}
+            self.folder.propose(number, proposed)
 
     def scores(self, number: int) -> dict[str, Scores]:
         """Return the scores of all candidates up to an iteration; missing ones are computed and stored."""

@@ -93,8 +93,10 @@ def _watched(run: Path) -> dict[str, Sequence[RankedExample]]:
     examples = {name: rank_all(pairs) for name, pairs in scores.items()}
     if not trained:
         return dict(examples)
-    train = folder.config(RunConfig).train
-    return {name: ranked[train.num_learned(len(ranked)) :] for name, ranked in examples.items()}
+    train, first = folder.config(RunConfig).train, folder.candidates(1)
+    # New queries of later iterations are all learned from.
+    asked = {name: [example for example in own if example.query_id in first[name]] for name, own in examples.items()}
+    return {name: own[train.num_learned(len(own)) :] for name, own in asked.items()}
 
 
 def _weighed(retriever: Retriever, name: str, examples: Sequence[RankedExample]) -> Weighed:

@@ -1,18 +1,18 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from udr.data import Collection, Kind, formatting
 from udr.types import Json
-from udr_training.candidates import LEAST_AGREEMENT, Candidates, first_neighbours, rank_all
+from udr_training.candidates import LEAST_AGREEMENT, Candidates, allocate, first_neighbours, rank_all
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
 from udr_training.planning.throughput import pairs_per_second, reward_rates, seconds_per_step
 from udr_training.run_folder import RunFolder
 from udr_training.trainer import check_optimizer, num_steps, split, starting_model
-from udr_training.trainer.extrapolation import LEAD, LEAST, LabelModel, num_further, reward_config
+from udr_training.trainer.extrapolation import LEAD, LEAST, label_agreement, num_further, reward_config
 
 # Measured in docs/results/feedback.md.
 _BYTES_PER_PAIR = 40
@@ -28,6 +28,8 @@ class TaskPlan:
     Attributes:
         pairs: to score in the first iteration.
         stored: those of them that are already scored.
+        later_queries: new queries of later iterations; 0 if these ask the same ones. If they are allocated by labels,
+            the shares are known once the first iteration's pairs are scored, and equal before.
         later_pairs: to score in later iterations, at most.
         pairs_per_second: measured.
         extrapolated: rows that become queries too, with scores that follow from labels or a reward model, if these
@@ -37,11 +39,13 @@ class TaskPlan:
     """
 
     task: str
+    labels: bool
     pool: int
     queries: int
     candidates: int
     pairs: int
     stored: int
+    later_queries: int
     later_pairs: int
     pairs_per_second: float
     extrapolated: int
@@ -117,7 +121,8 @@ class RunPlan:
         for task in self.tasks:
             yield (
                 f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
-                f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more; "
+                f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more"
+                f"{f', of {task.later_queries} new queries' if task.later_queries else ''}; "
                 f"{task.pairs_per_second:.1f} pairs/s, {_clock(task.seconds)}"
             )
             if task.extrapolated and self.reward is not None:
@@ -128,6 +133,11 @@ class RunPlan:
                     f"{task.task}: {task.extrapolated} more rows are extrapolated from labels, if these explain "
                     f"{LEAST_AGREEMENT:.0%} of the order of held-out scores{known}"
                 )
+        if any(task.later_queries for task in self.tasks):
+            known = ", ".join(f"{task.task} {task.agreement:.0%}" for task in self.tasks if task.agreement is not None)
+            yield f"new queries: {sum(task.later_queries for task in self.tasks)} in all" + (
+                f", allocated by what labels explain of the order: {known}" if known else ""
+            )
         yield f"feedback: {_clock(self.feedback_seconds)} at most"
         if self.reward is not None:
             yield self.reward.line()
@@ -161,10 +171,11 @@ def plan_run(
         some = task.pairs(task.propose(neighbours[name], task.queries[:_QUERIES]))
         for count, rate in pairs_per_second(lm, some):
             rates[name] = rate
-            seconds = sum(sum(_pairs(other, config)) / rates.get(own, rate) for own, other in tasks.items())
+            seconds = sum(_most_pairs(other, config) / rates.get(own, rate) for own, other in tasks.items())
             on_estimate(f"feedback: at most {_clock(seconds)} if no score is stored, by {count} pairs of {name}")
     proposed = {name: task.propose(neighbours[name]) for name, task in tasks.items()}
     plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config, rates[name]) for name in tasks)
+    plans = _allocated(plans, config)
     steps = num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()})
     model, step = starting_model(train, train.model), 0.0
     for count, step in seconds_per_step(model, tasks, proposed, config):
@@ -184,12 +195,36 @@ def plan_run(
     )
 
 
-def _pairs(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
-    """Return the pairs of a task's first iteration, and of all later ones at most."""
-    candidates, queries = config.candidates, len(task.queries)
+def _most_pairs(task: TrainingTask, config: RunConfig) -> int:
+    """Return the pairs of all iterations of a task, at most."""
+    return len(task.queries) * config.candidates.num_candidates + _later(task, config)[1]
+
+
+def _later(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
+    """Return the new queries of all later iterations, and the pairs that these score at most."""
+    candidates, queries, iterations = config.candidates, len(task.queries), config.train.iterations - 1
+    if candidates.later != "same":
+        new = min(len(task.pool) - queries, iterations * task.num_later)
+        return new, new * candidates.num_candidates
     # Random candidates are the same in every iteration; all others may be new.
     num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
-    return queries * candidates.num_candidates, (config.train.iterations - 1) * queries * num_new
+    return 0, iterations * queries * num_new
+
+
+def _allocated(plans: tuple[TaskPlan, ...], config: RunConfig) -> tuple[TaskPlan, ...]:
+    """Return the plans with the new queries of later iterations allocated, if it is known what labels explain."""
+    unknown = any(plan.labels and plan.agreement is None for plan in plans)
+    if config.candidates.later != "allocated" or unknown:
+        return plans
+    counts = allocate(
+        sum(plan.later_queries for plan in plans),
+        {plan.task: plan.agreement for plan in plans},
+        {plan.task: plan.pool - plan.queries for plan in plans},
+    )
+    return tuple(
+        replace(plan, later_queries=counts[plan.task], later_pairs=counts[plan.task] * plan.candidates)
+        for plan in plans
+    )
 
 
 def _reward_plan(
@@ -214,26 +249,30 @@ def _task_plan(
     task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig, rate: float
 ) -> TaskPlan:
     pairs, stored, agreement = task.pairs(proposed), 0, None
-    by_labels = config.train.extrapolate == "labels" and task.pool.task.kind is Kind.CLASSIFICATION
+    labels = task.pool.task.kind is Kind.CLASSIFICATION
+    by_labels = config.train.extrapolate == "labels" and labels
+    judged = by_labels or (labels and config.candidates.later == "allocated")
     if store.exists():
         with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
             known = scores.get({pair.key for pair in pairs})
         stored = len(known)
-        if by_labels and all(pair.key in known for pair in pairs):
+        if judged and all(pair.key in known for pair in pairs):
             ids = ((pair, (pair.query.id, pair.demonstration.id)) for pair in pairs)
             examples = rank_all({key: pair_score(pair, known[pair.key]) for pair, key in ids})
-            model = LabelModel.of(split(task.pool, examples, config.train))
-            agreement = 0.0 if model is None else model.agreement
+            agreement = label_agreement(split(task.pool, examples, config.train)) or 0.0
     num_queries, train = len(task.queries), config.train
     further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
+    later_queries, later_pairs = _later(task, config)
     return TaskPlan(
         task=task.pool.task.name,
+        labels=labels,
         pool=len(task.pool),
         queries=num_queries,
         candidates=config.candidates.num_candidates,
         pairs=len(pairs),
         stored=stored,
-        later_pairs=_pairs(task, config)[1],
+        later_queries=later_queries,
+        later_pairs=later_pairs,
         pairs_per_second=rate,
         extrapolated=further if by_labels or train.extrapolate == "reward" else 0,
         agreement=agreement,

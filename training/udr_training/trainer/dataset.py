@@ -18,7 +18,8 @@ class TaskExamples:
 
     Attributes:
         pool: the rows of queries and candidates.
-        training: the training queries with their ranked candidates.
+        training: the training queries of the first iteration with their ranked candidates.
+        later: those of later iterations.
         extrapolated: further queries, with scores that follow from labels or a reward model.
         validation: the queries that evaluate the encoder during the training.
     """
@@ -27,15 +28,30 @@ class TaskExamples:
     training: tuple[RankedExample, ...]
     validation: tuple[RankedExample, ...] = ()
     extrapolated: tuple[RankedExample, ...] = ()
+    later: tuple[RankedExample, ...] = ()
+
+    @property
+    def learned(self) -> tuple[RankedExample, ...]:
+        """All queries with scores of the language model that are trained on."""
+        return (*self.training, *self.later)
 
 
-def split(pool: Pool, examples: Sequence[RankedExample], config: TrainConfig) -> TaskExamples:
-    """Split a task's examples, which are in the order of the queries; the last ones are for validation.
+def split(
+    pool: Pool, examples: Sequence[RankedExample], config: TrainConfig, num_first: int | None = None
+) -> TaskExamples:
+    """Split a task's examples, which are in the order of the queries; the last of the first iteration validate.
 
     Queries are drawn by seed, so the last are a random sample, and the same in every iteration.
+
+    Args:
+        pool: the rows.
+        examples: of all iterations.
+        config: the training's.
+        num_first: how many of them the first iteration asked; None for all.
     """
-    count = config.num_learned(len(examples))
-    return TaskExamples(pool, tuple(examples[:count]), tuple(examples[count:]))
+    first, later = examples[:num_first], () if num_first is None else examples[num_first:]
+    count = config.num_learned(len(first))
+    return TaskExamples(pool, tuple(first[:count]), tuple(first[count:]), later=tuple(later))
 
 
 def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = False) -> Dataset:
@@ -59,7 +75,7 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
     targets = _target_numbers(pool) if config.label_aware and pool.task.kind is Kind.CLASSIFICATION else None
     columns: dict[str, list[object]] = {"query": [], "candidates": [], "label": []}
     for number in range(config.epochs):
-        for example in (*task.training, *_turn(task, number)):
+        for example in (*task.learned, *_turn(task, number)):
             chosen = draw_candidates(example, config.list_length, number, seed, stratified=config.draws == "stratified")
             query = positions[example.query_id]
             candidates = [positions[example.candidates[index]] for index in chosen]
@@ -77,7 +93,7 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
 
 def num_extrapolated(task: TaskExamples) -> int:
     """Return how many extrapolated queries each draw has."""
-    return min(len(task.training), len(task.extrapolated))
+    return min(len(task.learned), len(task.extrapolated))
 
 
 def _turn(task: TaskExamples, number: int) -> list[RankedExample]:

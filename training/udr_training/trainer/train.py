@@ -65,8 +65,8 @@ def train_encoder(
     check_optimizer(config.optimizer)
     torch.manual_seed(seed)
     model = starting_model(config, start)
-    num_queries = {name: len(task.training) for name, task in tasks.items()}
-    num_batches = num_steps(config, num_queries)
+    num_queries = {name: len(task.learned) for name, task in tasks.items()}
+    num_batches = num_steps(config, {name: len(task.training) for name, task in tasks.items()})
     validation = RankValidation(tasks)
     validates = bool(validation.tasks)
     checkpoints = folder / "checkpoints"

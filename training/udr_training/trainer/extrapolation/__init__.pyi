@@ -1,5 +1,5 @@
 from .extend import extend as extend, num_further as num_further
-from .labels import LabelModel as LabelModel
+from .labels import LabelModel as LabelModel, label_agreement as label_agreement
 from .reward import LEAD as LEAD, LEAST as LEAST, TaskReward as TaskReward, rewards as rewards
 from .reward_model import RewardModel as RewardModel
 from .reward_training import (

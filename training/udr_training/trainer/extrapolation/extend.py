@@ -71,8 +71,8 @@ def _write(
     if model is not None:
         result = {"source": model.source, "agreement": model.agreement, "least": model.least, "scores": {}}
         if model.agreement >= model.least:
-            asked = {example.query_id for example in (*task.training, *task.validation)}
-            count = num_further(len(task.pool), len(asked), len(task.training), config)
+            asked = {example.query_id for example in (*task.learned, *task.validation)}
+            count = num_further(len(task.pool), len(asked), len(task.learned), config)
             rows = [row for row in task.pool.rows if row.id not in asked][:count]
             result["scores"] = {
                 example.query_id: dict(zip(example.candidates, example.scores, strict=True))

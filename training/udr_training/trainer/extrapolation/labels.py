@@ -32,7 +32,7 @@ class LabelModel:
         if task.pool.task.kind is not Kind.CLASSIFICATION:
             return None
         labels = {row.id: row.target for row in task.pool.rows}
-        scores = LabelScores.of(task.training, labels)
+        scores = LabelScores.of(task.learned, labels)
         if scores is None:
             return None
         return LabelModel(scores, labels, scores.agreement(task.validation, labels), LEAST_AGREEMENT)
@@ -40,3 +40,9 @@ class LabelModel:
     def scored(self, candidates: Candidates) -> tuple[RankedExample, ...]:
         """Return queries that were never scored, their candidates in the order of their expected scores."""
         return tuple(self.scores.extrapolate(query, ids, self.labels) for query, ids in candidates.items())
+
+
+def label_agreement(task: TaskExamples) -> float | None:
+    """Return the share of the order of held-out scores that labels explain, 0 to 1; None where they cannot."""
+    model = LabelModel.of(task)
+    return None if model is None else model.agreement

@@ -63,10 +63,11 @@ def train_reward(
     torch.manual_seed(seed)
     reward = RewardModel.load(config)
     for task in tasks.values():
-        reward.warn_of_long(task.pool, task.training)
-    num_queries = {name: len(task.training) for name, task in tasks.items()}
+        reward.warn_of_long(task.pool, task.learned)
+    num_queries = {name: len(task.learned) for name, task in tasks.items()}
+    num_batches = num_steps(train, {name: len(task.training) for name, task in tasks.items()})
     checkpoints = folder / "reward-checkpoints"
-    arguments = shared_arguments(train, seed, checkpoints, num_steps(train, num_queries), num_queries)
+    arguments = shared_arguments(train, seed, checkpoints, num_batches, num_queries)
     trainer = CrossEncoderTrainer(
         model=reward.model,
         args=CrossEncoderTrainingArguments(**arguments),
