@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,3 +267,28 @@ def test_a_pool_without_enough_rows_is_told(
     candidates = replace(run_config.candidates, later="new", queries=22)
     resume(tmp_path / "run", tasks, replace(run_config, tasks=("reviews",), candidates=candidates))
     assert "iteration-1: 9 new queries fewer than planned; the pools have no more rows" in caplog.text
+
+
+def test_shared_demonstrations_are_scored_for_many_queries_and_their_means_change_the_training(
+    tasks: Path, run_config: RunConfig, tmp_path: Path
+) -> None:
+    candidates = replace(run_config.candidates, shared=5)
+    config = replace(one_iteration(run_config), tasks=("reviews",), candidates=candidates)
+    feedback = tmp_path / "feedback.sqlite"
+    resume(tmp_path / "plain", tasks, config, feedback)
+    proposed = json.loads((tmp_path / "plain" / "iteration-0" / "candidates.json").read_text("utf-8"))["reviews"]
+    # Three of six candidates of each of ten queries.
+    counts = Counter(id for ids in proposed.values() for id in ids[3:])
+    assert len(counts) <= 6 and sum(counts.values()) == 30
+    centred = replace(config, train=replace(config.train, centre_scores=True))
+    assert resume(tmp_path / "centred", tasks, centred, feedback)[1] == []
+    logs = [
+        [
+            json.loads(line)
+            for line in (tmp_path / run / "iteration-0" / "metrics.jsonl").read_text("utf-8").splitlines()
+        ]
+        for run in ("plain", "centred")
+    ]
+    # The untrained encoder is judged by the same scores, and trained by others.
+    assert logs[0][0]["ndcg"] == logs[1][0]["ndcg"]
+    assert [line["loss"] for line in logs[0] if "loss" in line] != [line["loss"] for line in logs[1] if "loss" in line]

@@ -35,6 +35,10 @@ def train(
     queries: Annotated[int | None, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = None,
     candidates: Annotated[int | None, typer.Option(help="Candidates per query and iteration.")] = None,
     random_share: Annotated[float | None, typer.Option(help="The share of candidates drawn at random, 0 to 1.")] = None,
+    shared: Annotated[
+        int | None,
+        typer.Option(help="Demonstrations of a task from which random candidates and context are drawn; 0: all."),
+    ] = None,
     later: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +60,13 @@ def train(
         typer.Option(
             help="Rows without scores become queries, by labels or a reward model, where these explain the order: "
             "off, labels or reward."
+        ),
+    ] = None,
+    centre_scores: Annotated[
+        bool | None,
+        typer.Option(
+            "--centre-scores/--no-centre-scores",
+            help="Subtract what a demonstration is worth to any query from scores.",
         ),
     ] = None,
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,
@@ -93,6 +104,7 @@ def train(
         "candidates.queries": queries,
         "candidates.num_candidates": candidates,
         "candidates.random_share": random_share,
+        "candidates.shared": shared,
         "candidates.later": later,
         "train.model": model,
         "train.iterations": iterations,
@@ -105,6 +117,7 @@ def train(
         "train.towers": towers,
         "train.label_aware": label_aware,
         "train.extrapolate": extrapolate,
+        "train.centre_scores": centre_scores,
     }
     with naming_flags(setting_flags()):
         overrides |= settings_of(settings or [])

@@ -21,6 +21,7 @@ from udr_training.config import RunConfig, Stages
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
     TaskExamples,
+    centred,
     check_optimizer,
     split,
     starting_model,
@@ -122,6 +123,8 @@ class Run:
         train, examples = self.config.train, self._examples(number)
         start = str(previous) if previous is not None and train.warm_start else train.model
         examples = self._extended(number, examples, neighbours, start)
+        if train.centre_scores:
+            examples = {name: centred(task) for name, task in examples.items()}
         with self.folder.timed(number, "training"):
             train_encoder(examples, train, self.config.seed + number, start, folder, self._on_step())
         return model

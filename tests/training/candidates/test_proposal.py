@@ -78,3 +78,16 @@ def test_encoder_neighbours_are_nearest_by_vector(pools: dict[str, Pool], encode
     similarities = vectors @ encoder.encode_queries([formatting.row_query(task, rows[5])])[0]
     (positions,) = encoder_neighbours(pools["reviews"], encoder)([rows[5]], 3)
     assert similarities[positions].tolist() == pytest.approx(sorted(similarities, reverse=True)[:3], abs=1e-4)
+
+
+def test_shared_demonstrations_are_drawn_first_for_every_query(pool: Pool) -> None:
+    shared = CandidatePool(pool, 0, shared=5)
+    drawn = {query.id: {row.id for row in shared.drawn(query)[:4]} for query in pool.rows}
+    common = set.union(*drawn.values())
+    assert len(common) == 5 and all(query not in ids for query, ids in drawn.items())
+    proposed = propose(shared, pool.rows, first_neighbours(pool), 6, 0.5)
+    assert all(len(ids) == 6 and len(common & set(ids)) >= 3 for ids in proposed.values())
+    assert {row.id for query in pool.rows for row in shared.context(query, 1)} <= common
+    # The rest follows, in another order for each query.
+    assert [len(shared.drawn(query)) for query in pool.rows[1:3]] == [10, 10]
+    assert len({tuple(row.id for row in shared.drawn(query)[:4]) for query in pool.rows}) > 5

@@ -42,6 +42,10 @@ def test_paper_preset_has_the_papers_numbers() -> None:
             {"train.extrapolate": "reward", "reward.candidates": 3},
             "reward.candidates must be at least 6, found 3",
         ),
+        (
+            {"candidates.num_candidates": 12, "candidates.random_share": 0.5, "candidates.shared": 6},
+            r"candidates.shared \(6\) must exceed the 6 random candidates of a query",
+        ),
         ({"candidates.later": "other"}, "candidates.later must be one of same, new, allocated, found 'other'"),
         ({"candidates.later": "new", "train.iterations": 1}, "candidates.later = 'new' needs train.iterations above 1"),
         ({"candidates.later": "allocated", "train.validation": 0.0}, "needs train.validation above 0: held-out scores"),

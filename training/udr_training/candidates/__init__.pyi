@@ -1,4 +1,5 @@
 from .allocation import allocate as allocate
+from .centring import DemonstrationMeans as DemonstrationMeans
 from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as LabelScores
 from .proposal import (
     CandidatePool as CandidatePool, Candidates as Candidates, Neighbours as Neighbours,

@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from udr.data import Kind, Pool, copy_text, formatting
+from udr.data import Kind, Pool, copy_text, formatting, sample_by
 from udr.models import Encoder, LongTexts, SentenceEncoder
 from udr.search import BM25Search, FaissSearch
 from udr.types import Row
@@ -59,10 +59,20 @@ def warn_of_chance(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[R
 
 
 class CandidatePool:
-    """The rows of a pool that can be shown for a query: not the query itself or a copy of it; random draws by seed."""
+    """The rows of a pool that can be shown for a query: not the query itself or a copy of it; random draws by seed.
 
-    def __init__(self, pool: Pool, seed: int) -> None:
+    Args:
+        pool: the rows.
+        seed: of all draws.
+        shared: the first rows that are drawn for any query are among this many of the pool, in an order of the query's
+            own; 0 draws from all.
+    """
+
+    def __init__(self, pool: Pool, seed: int, shared: int = 0) -> None:
         self.pool, self._seed = pool, seed
+        # By another key than the queries, which are sampled by their ids.
+        common = sample_by(pool.rows, shared, seed, lambda row: f"{row.id}:shared") if shared else ()
+        self._shared = frozenset(row.id for row in common)
         self._keys = [copy_text(pool.task, row) for row in pool.rows]
 
     @property
@@ -81,7 +91,8 @@ class CandidatePool:
         """Return all rows for a query, in an order that depends only on seed, task, query id and purpose."""
         digest = hashlib.sha256(f"{self._seed}:{self.pool.task.name}:{query.id}{purpose}".encode()).digest()
         positions = random.Random(int.from_bytes(digest[:8])).sample(range(len(self.pool)), len(self.pool))
-        return self._others(query, positions)
+        rows = self._others(query, positions)
+        return sorted(rows, key=lambda row: row.id not in self._shared) if self._shared else rows
 
     def context(self, query: Row, size: int) -> tuple[Row, ...]:
         """Return the demonstrations that the language model sees before each candidate of a query.

@@ -24,6 +24,8 @@ class CandidateConfig:
         queries: training queries per task, sampled from the pool by seed; 0 for all.
         num_candidates: K, candidates per query and iteration.
         random_share: the share of random candidates.
+        shared: random candidates and the context are drawn from this many demonstrations of a task, the same for all
+            its queries, so that more queries are scored with each; 0 draws from the whole pool.
         later: what later iterations ask the language model: the ``same`` queries about new candidates, as the paper
             does; ``new`` queries, as many as the same number of pairs pays for; or new queries that are ``allocated``
             to tasks by what labels leave unexplained of their scores.
@@ -33,6 +35,7 @@ class CandidateConfig:
     queries: int = 0
     num_candidates: int = 50
     random_share: float = 0.0
+    shared: int = 0
     later: str = "same"
 
 
@@ -84,6 +87,8 @@ class TrainConfig:
         extrapolate: the pool's other rows become queries too, with scores that follow from the ``labels`` (in tasks
             with labels, if these explain 0.9 of the order of held-out scores) or a ``reward`` model (see
             ``RewardConfig``); or ``off``.
+        centre_scores: rank candidates by how much more a demonstration helps a query than others; see
+            ``DemonstrationMeans``.
         temperature: divides cosines; 0 uses the dot product.
         optimizer: a value of Transformers' ``optim``.
         learning_rate: the peak of a linear schedule.
@@ -113,6 +118,7 @@ class TrainConfig:
     score_margin: float = 0.0
     label_aware: bool = False
     extrapolate: str = "off"
+    centre_scores: bool = False
     temperature: float = 0.05
     optimizer: str = "adamw_torch"
     learning_rate: float = 3e-5
@@ -158,11 +164,20 @@ class ScoringConfig:
     feedback: FeedbackConfig = FeedbackConfig()
 
     def __post_init__(self) -> None:
-        self._check_at_least(0, "seed candidates.pool candidates.queries feedback.context feedback.pack_tokens")
+        self._check_at_least(
+            0, "seed candidates.pool candidates.queries candidates.shared feedback.context feedback.pack_tokens"
+        )
         self._check_at_least(1, "candidates.num_candidates")
         self._check_shares("candidates.random_share")
         self._check_among("feedback.dtype", DTYPES)
         self._check_among("candidates.later", LATER)
+        num_random = round(self.candidates.num_candidates * self.candidates.random_share)
+        # One more, since a query is no candidate of its own.
+        if 0 < self.candidates.shared <= max(num_random, self.feedback.context):
+            raise ConfigError(
+                f"candidates.shared ({self.candidates.shared}) must exceed the {num_random} random candidates of a "
+                f"query and feedback.context ({self.feedback.context}), or be 0"
+            )
 
     def _check_at_least(self, minimum: int, names: str) -> None:
         self._check(names, lambda value: minimum <= value < math.inf, f"at least {minimum}")

@@ -80,7 +80,7 @@ class TrainingTask:
             ConfigError: the pool has fewer than ``min_candidates`` rows, or the context's, for some query.
         """
         pool = folder.pool(config.candidates.pool or None, config.seed)
-        candidate_pool, context = CandidatePool(pool, config.seed), config.feedback.context
+        candidate_pool, context = CandidatePool(pool, config.seed, config.candidates.shared), config.feedback.context
         if candidate_pool.fewest < max(min_candidates, context):
             raise ConfigError(
                 f"the pool of task {folder.task.name!r} has {len(pool)} rows, {candidate_pool.fewest} without a query "

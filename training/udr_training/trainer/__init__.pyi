@@ -1,6 +1,8 @@
 from .callbacks import MetricsLog as MetricsLog, StepProgress as StepProgress
 from .checkpoints import ListFiles as ListFiles, last_complete as last_complete
-from .dataset import TaskExamples as TaskExamples, dataset as dataset, split as split
+from .dataset import (
+    TaskExamples as TaskExamples, centred as centred, dataset as dataset, split as split,
+)
 from .evaluator import RankValidation as RankValidation, validation_similarities as validation_similarities
 from .model import has_two_towers as has_two_towers, merge_adapters as merge_adapters, starting_model as starting_model
 from .model_card import write_card as write_card

@@ -1,13 +1,13 @@
 """A training's data: a task's ranked examples, split into training and validation, as a dataset."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from datasets import Dataset
 
 from udr.data import Kind, Pool, copy_text, formatting
-from udr_training.candidates import RankedExample
+from udr_training.candidates import DemonstrationMeans, RankedExample
 from udr_training.config import TrainConfig
 from udr_training.trainer.sampler import draw_candidates
 
@@ -52,6 +52,16 @@ def split(
     first, later = examples[:num_first], () if num_first is None else examples[num_first:]
     count = config.num_learned(len(first))
     return TaskExamples(pool, tuple(first[:count]), tuple(first[count:]), later=tuple(later))
+
+
+def centred(task: TaskExamples) -> TaskExamples:
+    """Return a task's examples with each demonstration's mean subtracted from the scores that are learned.
+
+    The validation keeps its scores: what counts is how much a demonstration helps.
+    """
+    means = DemonstrationMeans.of(task.learned)
+    parts = {name: means.subtracted(getattr(task, name)) for name in ("training", "later", "extrapolated")}
+    return replace(task, **parts)
 
 
 def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = False) -> Dataset:
