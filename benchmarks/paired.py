@@ -26,13 +26,14 @@ def main() -> None:
     arguments = options.parse_args()
     paths, differences = (arguments.first, arguments.second), []
     for name, folder in open_collection(arguments.tasks, arguments.names.split(",")).tasks.items():
-        first, second = (_estimate(folder, Path(path.format(task=name))) for path in paths)
+        first, second = (estimate_of(folder, Path(path.format(task=name))) for path in paths)
         differences.append(first - second)
-        print(f"{name}: {first.value:.1f} - {second.value:.1f} = {_shown(differences[-1])}")
-    print(f"mean: {_shown(mean(differences))}")
+        print(f"{name}: {first.value:.1f} - {second.value:.1f} = {shown(differences[-1])}")
+    print(f"mean: {shown(mean(differences))}")
 
 
-def _estimate(folder: TaskFolder, path: Path) -> Estimate:
+def estimate_of(folder: TaskFolder, path: Path) -> Estimate:
+    """Return a task's value from a file of predictions."""
     head, *lines = map(json.loads, path.read_text("utf-8").splitlines())
     made_from = head["made_from"]
     queries = sample(folder.rows("test"), made_from["limit"], made_from["seed"])
@@ -43,7 +44,8 @@ def _estimate(folder: TaskFolder, path: Path) -> Estimate:
     return task_estimate(folder.task, queries, [line["text"] for line in lines], made_from["seed"])
 
 
-def _shown(difference: Estimate) -> str:
+def shown(difference: Estimate) -> str:
+    """Return a difference with its interval."""
     low, high = difference.interval
     return f"{difference.value:+.1f} ({low:+.1f} to {high:+.1f})"
 

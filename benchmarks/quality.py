@@ -10,7 +10,8 @@ TASKS is a collection with the tasks below. The parts, in order:
 - ``ablations``: one training on the ten tasks whose encoder reads no instruction, evaluated on five of them with the
   iterations of the full one;
 - ``oracle``: the best candidates by the language model's own scores; joins the evaluation of five tasks;
-- ``transfer``: the retriever and the untrained ones on three tasks that were not used for training.
+- ``transfer``: the retriever and the untrained ones on three tasks that were not used for training;
+- ``arms``: the options of ``udr train`` on the same feedback (``quality_arms.py``, which has more settings).
 
 Takes hours on two cores; every part resumes after an interruption. FOLDER holds runs and evaluations with reports.
 """
@@ -78,7 +79,14 @@ def transfer(arguments: argparse.Namespace) -> None:
     _evaluate(arguments, "transfer", UNSEEN, [*UNTRAINED, str(arguments.out / "udr")])
 
 
-FUNCTIONS = (train, evaluate, epr, ablations, oracle, transfer)
+def arms(arguments: argparse.Namespace) -> None:
+    script = str(Path(__file__).with_name("quality_arms.py"))
+    paths = [str(arguments.tasks), "--out", str(arguments.out / "arms")]
+    settings = ["--preset", arguments.preset, "--dtype", arguments.dtype]
+    subprocess.run([sys.executable, script, *paths, *settings], check=True)
+
+
+FUNCTIONS = (train, evaluate, epr, ablations, oracle, transfer, arms)
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {part.__name__: part for part in FUNCTIONS}
 
 

@@ -32,6 +32,9 @@ from udr_training.trainer.extrapolation import REWARD, LabelModel, extend, label
 
 _LOG = logging.getLogger(__name__)
 
+_SEEDS_APART = 1_000
+"""More than a run has iterations, so that no two trainings of different ``train.seed`` have the same seed."""
+
 
 class Run:
     """A run directory and its configuration.
@@ -114,7 +117,8 @@ class Run:
         if model.exists():
             _LOG.info("iteration %d: already complete", number)
             # The process may have been killed before it deleted these.
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            for left in ("checkpoints", "reward-checkpoints"):
+                shutil.rmtree(folder / left, ignore_errors=True)
             return model
         # BM25 proposes in the first iteration, the previous encoder in later ones.
         neighbours = first_neighbours if previous is None else _nearest_by(previous)
@@ -126,7 +130,7 @@ class Run:
         if train.centre_scores:
             examples = {name: centred(task) for name, task in examples.items()}
         with self.folder.timed(number, "training"):
-            train_encoder(examples, train, self.config.seed + number, start, folder, self._on_step())
+            train_encoder(examples, train, self._seed(number), start, folder, self._on_step())
         return model
 
     def _on_step(self, stage: str = "training") -> Callable[[int, int], None]:
@@ -149,6 +153,10 @@ class Run:
             name: split(task.pool, rank_all(scores[name]), self.config.train, len(task.queries))
             for name, task in self.tasks.items()
         }
+
+    def _seed(self, number: int) -> int:
+        """Return the seed of an iteration's trainings."""
+        return self.config.seed + number + _SEEDS_APART * self.config.train.seed
 
     def _num_new(self, number: int) -> Mapping[str, int]:
         """Return how many new queries an iteration asks of each task."""
@@ -184,7 +192,7 @@ class Run:
             return examples
         if train.extrapolate == "reward" and not (folder / REWARD).exists():
             with self.folder.timed(number, REWARD):
-                train_reward(examples, self.config, self.config.seed + number, folder, self._on_step("reward model"))
+                train_reward(examples, self.config, self._seed(number), folder, self._on_step("reward model"))
         judged = cache(lambda: rewards(examples, self.config, folder / REWARD, start))
 
         def extended(name: str) -> TaskExamples:

@@ -94,6 +94,7 @@ class TrainConfig:
         learning_rate: the peak of a linear schedule.
         warmup: the share of steps before the peak.
         dtype: the precision of computation (autocast); weights stay float32.
+        seed: of the trainings alone: another one repeats them on the same samples.
         tensorboard: also write ``iteration-N/tensorboard``.
     """
 
@@ -124,6 +125,7 @@ class TrainConfig:
     learning_rate: float = 3e-5
     warmup: float = 0.1
     dtype: str = "float32"
+    seed: int = 0
     tensorboard: bool = False
 
     def num_learned(self, num_queries: int) -> int:
@@ -212,7 +214,7 @@ class RunConfig(ScoringConfig):
         self._check_at_least(2, "train.list_length")
         self._check_at_least(1, "train.iterations train.epochs train.batch_size")
         self._check_at_least(0, "train.patience train.mini_batch train.lora_rank train.max_tokens train.alpha")
-        self._check_at_least(0, "train.score_margin train.temperature")
+        self._check_at_least(0, "train.score_margin train.temperature train.seed")
         self._check_shares("train.warmup train.ranking_weight train.validation")
         self._check_among("train.dtype", ("float32", "bfloat16"))
         self._check_among("train.towers", (1, 2))

@@ -60,8 +60,12 @@ def centred(task: TaskExamples) -> TaskExamples:
     The validation keeps its scores: what counts is how much a demonstration helps.
     """
     means = DemonstrationMeans.of(task.learned)
-    parts = {name: means.subtracted(getattr(task, name)) for name in ("training", "later", "extrapolated")}
-    return replace(task, **parts)
+    return replace(
+        task,
+        training=means.subtracted(task.training),
+        later=means.subtracted(task.later),
+        extrapolated=means.subtracted(task.extrapolated),
+    )
 
 
 def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = False) -> Dataset:
