@@ -22,6 +22,7 @@ from udr.models import hub
         (["--tasks", ","], 2, "found ','"),
         (["--device", "nowhere"], 2, "device 'nowhere' cannot be used"),
         (["--model", "./pyproject.toml"], 1, "is not an encoder"),
+        (["--extrapolate", "reward", "--set", "reward.model=./nowhere"], 1, "model: model './nowhere': no such file"),
         (["--set", "train.optimizer=nope", "--dry-run"], 2, "found 'nope'"),
     ],
 )

@@ -40,6 +40,8 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
         raise ConfigError(f"cannot create the run directory: {path} is a file; give another --out")
     if isinstance(config, RunConfig):
         _find("train.model", hub.locate_encoder, config.train.model)
+        if config.train.extrapolate == "reward" and config.reward.model:
+            _find("reward.model", hub.locate, config.reward.model)
         _need("peft", "train.lora_rank", wanted=bool(config.train.lora_rank))
         _need("tensorboard", "train.tensorboard", wanted=config.train.tensorboard)
     _find("feedback.lm", check_lm, config.feedback.lm)
