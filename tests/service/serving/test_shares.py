@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import time
+from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
 from multiprocessing.connection import Connection
 from typing import Any
@@ -193,8 +194,14 @@ def test_bodies_have_one_limit(shares: SharedShares, other: Other) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         answered.append(len((await receive())["body"]))
 
-    async def receive() -> Any:
-        return {"type": "http.request", "body": bytes(90_000)}
+    def receiving() -> Callable[[], Awaitable[Any]]:
+        messages = [{"type": "http.request", "body": bytes(90_000)}]
+
+        async def receive() -> Any:
+            # Then the client waits for the answer.
+            return messages.pop() if messages else await asyncio.Event().wait()
+
+        return receive
 
     async def send(message: Any) -> None:
         pass
@@ -203,9 +210,9 @@ def test_bodies_have_one_limit(shares: SharedShares, other: Other) -> None:
     scope = {"type": "http", "headers": [(b"content-length", b"90000")]}
     other.do("hold", Count.BODIES, 900_000)
     with pytest.raises(BusyError, match="as many bytes of bodies as it may"):
-        asyncio.run(limit(scope, receive, send))
+        asyncio.run(limit(scope, receiving(), send))
     assert other.do("hold", Count.BODIES, 800_000) == 800_000 and answered == []
-    asyncio.run(limit(scope, receive, send))
+    asyncio.run(limit(scope, receiving(), send))
     assert answered == [90_000] and other.do("hold", Count.BODIES, 0) == 0
 
 
