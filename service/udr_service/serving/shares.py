@@ -85,9 +85,7 @@ class SharedShares(Shares):
         self._memory = mmap.mmap(-1, size + _SETS * _WAYS * kind.itemsize)
         self._counts = np.frombuffer(self._memory, np.int64, len(Count) * workers).reshape(len(Count), workers)
         self._table = np.frombuffer(self._memory, kind, _SETS * _WAYS, size).reshape(_SETS, _WAYS)
-        self._lock = (
-            os.memfd_create("udr") if hasattr(os, "memfd_create") else os.dup(tempfile.TemporaryFile().fileno())
-        )
+        self._lock = _lock_file()
         self._secret, self._number = secrets.token_bytes(16), 0
 
     def become(self, number: int) -> None:
