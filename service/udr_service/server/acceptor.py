@@ -11,12 +11,13 @@ from contextlib import suppress
 
 from udr.errors import system_error
 from udr_service.server.connections import OpenConnections, Place
-from udr_service.server.protocol import Connection
+from udr_service.server.protocol import PROBES, Connection
 
 _RETRY_SECONDS = 0.01
 _LOG_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 1.0
-_PROBES = (b"GET /livez ", b"GET /readyz ")
+_PROBES = tuple(b"GET " + path + b" " for path in PROBES)
+_PEEKED = max(map(len, _PROBES))
 
 _LOG = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Guest:
         self._loop.remove_reader(self._socket.fileno())
         first = b""
         with suppress(OSError):
-            first = self._socket.recv(max(map(len, _PROBES)), socket.MSG_PEEK)
+            first = self._socket.recv(_PEEKED, socket.MSG_PEEK)
         if first:
             self._connections.starts.add(self._hand_over, first=first.startswith(_PROBES))
         else:

@@ -21,7 +21,8 @@ from udr_service.errors import BusyError, HeadTooLargeError, MalformedRequestErr
 from udr_service.server.connections import OpenConnections
 
 _ALIVE = b"/livez"
-_PROBES = (_ALIVE, b"/readyz")
+PROBES = (_ALIVE, b"/readyz")
+"""The paths that find room when nothing else does."""
 
 _PIPELINED = 16
 """Requests that may wait behind the one that is answered."""
@@ -177,7 +178,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             raise self._too_large()
         if len(self.pipeline) >= _PIPELINED:
             raise BusyError(f"more than {_PIPELINED} requests wait on this connection; wait for their answers")
-        if self._spare and self.url.partition(b"?")[0] not in _PROBES:
+        if self._spare and self.url.partition(b"?")[0] not in PROBES:
             raise BusyError(f"the service has {len(self._connections)} connections, its limit; try again later")
         super().on_headers_complete()
 
@@ -193,7 +194,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             self._at_once = False
             with suppress(StopIteration):
                 cycle.run_asgi(_alive).send(None)
-        elif self._at_once and cycle.scope["raw_path"] in _PROBES:
+        elif self._at_once and cycle.scope["raw_path"] in PROBES:
             self._at_once = False
             start()
         else:
