@@ -75,12 +75,12 @@ class Acceptor:
             accepted.close()
             return
         accepted.setblocking(False)
-        speaks = functools.partial(self._connect, address, place is Place.SPARE)
+        speaks = functools.partial(self._connect, place is Place.SPARE)
         self._connections.add(Guest(accepted, self._connections, speaks), address)
 
-    def _connect(self, address: str, spare: bool, accepted: socket.socket) -> None:
+    def _connect(self, spare: bool, guest: "Guest", accepted: socket.socket) -> None:
         connection = self._make(spare)
-        self._connections.add(connection, address)
+        self._connections.replace(guest, connection)
         connection.connecting = task = self._loop.create_task(self._connect_to(connection, accepted))
         self._connecting.add(task)
         # Not in the task itself: one that is cancelled before its first step never runs.
@@ -133,13 +133,13 @@ class Guest:
     Args:
         accepted: the accepted socket, which does not block.
         connections: the open connections, this one included until it speaks or leaves.
-        speaks: takes the socket over at the first byte. One of a crowd waits for its turn; a probe goes first.
+        speaks: takes its place and the socket at the first byte. One of a crowd waits for its turn; a probe goes first.
     """
 
     untried, unsent = True, 0
 
     def __init__(
-        self, accepted: socket.socket, connections: OpenConnections, speaks: Callable[[socket.socket], None]
+        self, accepted: socket.socket, connections: OpenConnections, speaks: "Callable[[Guest, socket.socket], None]"
     ) -> None:
         self._socket, self._connections, self._speaks = accepted, connections, speaks
         self._loop = asyncio.get_running_loop()
@@ -158,8 +158,7 @@ class Guest:
     def _hand_over(self) -> None:
         # It may have been closed while it waited for its turn.
         if self._socket.fileno() >= 0:
-            self._connections.remove(self)
-            self._speaks(self._socket)
+            self._speaks(self, self._socket)
 
     def time_out(self) -> None:
         """Close, since the client has sent nothing for too long."""

@@ -177,6 +177,12 @@ class OpenConnections:
         if not is_loopback(site):
             self._shares.site(site, self._counts[site])
 
+    def replace(self, guest: Waiting, connection: Waiting) -> None:
+        """A connection takes the place of its guest, and waits for its first request; the counts stay."""
+        self._sites[connection] = self._sites.pop(guest)
+        self.received(guest)
+        self.wait(connection)
+
     def remove(self, connection: Waiting) -> None:
         """Count a closed connection no more."""
         site = self._sites.pop(connection, None)

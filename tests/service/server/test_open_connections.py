@@ -89,6 +89,16 @@ def test_who_waits_anew_yields_last() -> None:
     assert (first.closed, second.closed) == (False, True)
 
 
+def test_a_connection_takes_the_place_of_its_guest_and_waits_anew() -> None:
+    connections = limited(connections=2, by_address=1)
+    guest, other = opened(connections, "192.0.2.1", "192.0.2.2")
+    connection = Connection(connections)
+    connections.replace(guest, connection)
+    assert len(connections) == 2
+    assert connections.place("192.0.2.3", LOW) is Place.NORMAL and (other.closed, connection.closed) == (True, False)
+    assert connections.place("192.0.2.1", LOW) is Place.NORMAL and (guest.closed, connection.closed) == (False, True)
+
+
 def test_spare_places_are_few() -> None:
     connections = limited(connections=1)
     places = []
