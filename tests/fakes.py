@@ -86,6 +86,14 @@ def _rows(prefix: str, field: str, words: str, texts: Mapping[str, str]) -> list
     ]
 
 
+def write_mapped_notes(root: Path) -> Path:
+    """Write the task ``notes`` with so many rows that its arrays are mapped; small ones are read into memory."""
+    rows: list[Mapping[str, Json]] = [
+        {"id": str(n), "input": {"text": f"{n} dull days, and a monday in may"}, "target": "sad"} for n in range(700)
+    ]
+    return write_task(root, NOTES, train=rows)
+
+
 def write_collection(root: Path) -> Path:
     """Write three tasks of two families to ``root``: 24, 20 and 18 training rows, some of them equal."""
     asked = {"Where is the {}?": "place", "Who owns the {}?": "person", "How old is the {}?": "number"}

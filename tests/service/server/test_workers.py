@@ -16,11 +16,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.fakes import NOTES, write_task
+from tests.fakes import write_mapped_notes
 from tests.service.observability.test_reports import read
 from tests.service.running import serving
 from udr import Client
-from udr.types import Json
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import Settings, run
@@ -137,11 +136,7 @@ def each_status(address: str) -> list[int]:
 
 
 def test_the_files_of_the_index_are_mapped_once_for_all(versions: tuple[Path, list[str]], tmp_path: Path) -> None:
-    # Enough that the arrays are mapped: a small one is in memory.
-    rows: list[dict[str, Json]] = [
-        {"id": str(n), "input": {"text": f"{n} dull days, and a monday in may"}, "target": "sad"} for n in range(700)
-    ]
-    write_task(tmp_path / "tasks", NOTES, train=rows)
+    write_mapped_notes(tmp_path / "tasks")
     model = versions[0] / "versions" / versions[1][0] / "model"
     build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index", model=str(model), bm25=True, device="cpu"))
     with serving(str(tmp_path / "index"), "--workers", "2", engine="onnx") as (process, _):

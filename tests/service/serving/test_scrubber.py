@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.fakes import NOTES, HashEncoder, write_task
+from tests.fakes import HashEncoder, write_mapped_notes
 from tests.service.conftest import BODY, Source, served
 from tests.service.running import serving
 from tests.service.serving.test_reloader import until
@@ -20,7 +20,6 @@ from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import ArtifactError, ModelError
 from udr.retrieval import Retriever
 from udr.store import EncoderStamp, open_version, read_current
-from udr.types import Json
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import Settings, create_app
@@ -96,11 +95,7 @@ def test_deleted_and_replaced_files_are_still_whole_for_the_service(client: Test
 
 @pytest.mark.parametrize(("name", "mode"), [(NAMES[0], "dense"), (NAMES[2], "bm25")])
 def test_a_search_never_reads_beyond_the_end_of_a_file(tmp_path: Path, index: Path, name: str, mode: str) -> None:
-    # Enough that the arrays are mapped: a small one is in memory.
-    rows: list[dict[str, Json]] = [
-        {"id": str(n), "input": {"text": f"{n} dull days, and a monday in may"}, "target": "sad"} for n in range(700)
-    ]
-    write_task(tmp_path / "tasks", NOTES, train=rows)
+    write_mapped_notes(tmp_path / "tasks")
     build(BuildConfig(tasks=tmp_path / "tasks", out=index, bm25=True), HashEncoder())
     with Retriever.open(index, encoder=HashEncoder()) as retriever, served(retriever, scrub_seconds=0) as client:
         assert client.post("/v1/retrieve", json={**BODY, "mode": mode}).is_success
