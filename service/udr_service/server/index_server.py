@@ -1,4 +1,4 @@
-"""The server of an index: announces that it is loaded, reloads at SIGHUP, and ends when it is told to."""
+"""The server of an index: it says when the index is loaded, reloads at SIGHUP, and stops at a signal."""
 
 import asyncio
 import functools

@@ -54,7 +54,7 @@ class SharingServer(IndexServer):
         member: that team.
     """
 
-    # Whoever sends it to a worker sends it to the first process, too.
+    # The first process gets the signal, too, and has all workers reload.
     _reloads_at_sighup = False
 
     def __init__(self, config: uvicorn.Config, service: Service, address: str, member: Member) -> None:

@@ -55,7 +55,7 @@ class Shares:
         return 1
 
     def hold(self, count: Count, own: int) -> int:
-        """Set what this process holds; return what all hold. Whoever then finds it too much sets it back."""
+        """Set what this process holds and return what all hold; if that is too much, the caller sets it back."""
         return own
 
     def site(self, name: str, own: int) -> int:

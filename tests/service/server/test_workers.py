@@ -90,7 +90,7 @@ def test_metrics_of_any_worker_are_those_of_all(service: Service) -> None:
         assert {future.result().status_code for future in asked} == {200}
     until(lambda: {metric(address, "udr_requests_total", **labels) for _ in range(8)} == {before + 40})
     assert metric(address, "udr_workers") == 2
-    # Both have worked: the connections go to whoever has fewer.
+    # Both have worked: a connection goes to the worker with fewer.
     seconds = [
         sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
         for pid in workers(process)

@@ -23,7 +23,7 @@ LOW = 10
 
 
 class Other:
-    """Another worker: a process that shares what this one made before, and does what it is told."""
+    """Another worker: a process that inherits the shared memory, and does what the test says."""
 
     def __init__(self, shares: SharedShares, number: int) -> None:
         self._end, end = multiprocessing.Pipe()
