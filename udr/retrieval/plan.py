@@ -106,7 +106,7 @@ def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = 
     if isinstance(request.k, DefaultK):
         request = replace(request, k=min(request.k, size))
     _check_k(request, size)
-    check_options(request)
+    filter = check_options(request)
     _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
     if not isinstance(request.input, str | Mapping):
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {brief(request.input)}")
@@ -117,7 +117,6 @@ def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = 
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)
-    filter = None if request.filter is None else Filter.of(request.filter)
     with_head = _uses_label_head(manifest, request)
     return Plan(request, query, words, keys, size, copy_text, label_head=with_head, filter=filter)
 
@@ -186,8 +185,8 @@ def _check_k(request: RetrievalRequest, size: int) -> None:
         raise InvalidInputError(f"k must be {limits}; found {brief(request.k)}")
 
 
-def check_options(request: RetrievalRequest) -> None:
-    """Raise ``InvalidInputError`` if an option is invalid, whatever the index and the input."""
+def check_options(request: RetrievalRequest) -> Filter | None:
+    """Return a request's filter, parsed; ``InvalidInputError`` if an option is invalid, whatever the index."""
     if request.mode not in MODES:
         raise InvalidInputError(f"mode must be one of {', '.join(MODES)}; found {brief(request.mode)}")
     exclude: object = request.exclude
@@ -197,8 +196,7 @@ def check_options(request: RetrievalRequest) -> None:
         raise InvalidInputError(f"exclude must have at most {MAX_EXCLUDED} ids, found {len(exclude)}")
     if not all(isinstance(id, str) for id in exclude):
         raise InvalidInputError(f"exclude must be a list of ids, found {brief(exclude)}")
-    if request.filter is not None:
-        Filter.of(request.filter)
+    filter = None if request.filter is None else Filter.of(request.filter)
     for name in ("min_similarity", "max_similarity", "max_copy", "distinct", "diversity", "coverage", "weight"):
         value = getattr(request, name)
         if value is None:
@@ -222,6 +220,7 @@ def check_options(request: RetrievalRequest) -> None:
             raise InvalidInputError(
                 f"{name} weighs the encoder's similarities, so mode must be 'dense'; found {brief(request.mode)}"
             )
+    return filter
 
 
 def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
