@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option, echo
@@ -100,11 +101,13 @@ class Query:
             with Client(self.url) as client:
                 yield client
         else:
-            from udr.retrieval import Retriever, check_request
+            from udr.retrieval import Retriever, make_plan
+            from udr.store import open_version
 
+            version = open_version(Path(self.index))
             # Before the encoder is loaded.
-            check_request(self.index, request)
-            with Retriever.open(self.index, device=self.device, fp16=fp16, allow_hub=self.allow_hub) as retriever:
+            make_plan(version.manifest, request)
+            with Retriever.of_version(version, device=self.device, fp16=fp16, allow_hub=self.allow_hub) as retriever:
                 yield retriever
 
 

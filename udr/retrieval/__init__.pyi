@@ -5,7 +5,7 @@ from .plan import (
     MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options, make_plan as make_plan,
     unknown as unknown,
 )
-from .retriever import Retriever as Retriever, check_request as check_request
+from .retriever import Retriever as Retriever
 from .selection import rounds as rounds, select as select
 from .source import AsyncDemonstrationSource as AsyncDemonstrationSource, DemonstrationSource as DemonstrationSource
 from .stopping import Stopped as Stopped, never as never

@@ -325,13 +325,3 @@ class Retriever(DemonstrationSource):
 def _reopened(path: Path, device: str | None, fp16: bool, allow_hub: bool) -> Retriever:
     version = IndexVersion(path, read_manifest(path))
     return Retriever.of_version(version, device=device, fp16=fp16, verify=False, allow_hub=allow_hub)
-
-
-def check_request(path: Path | str, request: RetrievalRequest) -> None:
-    """Check a request against the index at ``path``, whose manifest alone is read: in milliseconds.
-
-    Raises:
-        ArtifactError: there is no index, or it has another format or wording.
-        RequestError: the request is invalid.
-    """
-    make_plan(open_version(Path(path)).manifest, request)

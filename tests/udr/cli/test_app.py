@@ -198,7 +198,7 @@ def test_interrupts_and_system_errors_have_their_exit_codes(
     def fail(*arguments: Any, **settings: Any) -> None:
         raise error
 
-    monkeypatch.setattr(Retriever, "open", fail)
+    monkeypatch.setattr(Retriever, "of_version", fail)
     code, out, err = run("retrieve", real_index, "--task", "notes", "x")
     assert (code, out) == (status, "")
     assert line is None or (re.match(f"udr: error: {line}", err) and err.count("\n") == 1)
