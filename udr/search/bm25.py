@@ -144,7 +144,7 @@ class BM25Search:
             if len(times) and times.min() <= 0:
                 raise self._damaged()
             lengths = self._postings.lengths[texts] / query.mean_length
-            values = np.repeat(weights[block], sizes[block]) * times / (times + K1 * (1 - B + B * lengths))
+            values = _parts(np.repeat(weights[block], sizes[block]), times, lengths)
             np.add.at(scores, texts, values)
         matches = np.flatnonzero(scores if rows is None else scores * rows)
         rounded = np.round(scores[matches], DECIMALS)
@@ -178,7 +178,7 @@ class BM25Search:
             found = times[places[rows]]
             if (found <= 0).any():
                 raise self._damaged()
-            parts[rows, column] = query.weights[word] * found / (found + K1 * (1 - B + B * lengths[rows]))
+            parts[rows, column] = _parts(query.weights[word], found, lengths[rows])
         return parts
 
     def _refuse_truncated(self) -> None:
@@ -214,6 +214,14 @@ def _check(words: object, arrays: Sequence[NDArray[Any]]) -> None:
         raise ValueError(f"{_FILE} and its arrays have different sizes")
     if (len(lengths) and lengths.min() < 0) or (words and not lengths.any()):
         raise ValueError("its texts have no lengths")
+
+
+def _parts(
+    weights: float | NDArray[np.float64], times: NDArray[np.integer], lengths: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what words that texts contain so many times add to their scores; lengths are relative to the mean."""
+    parts: NDArray[np.float64] = weights * times / (times + K1 * (1 - B + B * lengths))
+    return parts
 
 
 def weigh(query: str, searches: Sequence[BM25Search], rows: Sequence[Mask | None] | None = None) -> WordQuery:
