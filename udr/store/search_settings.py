@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 from udr.errors import VerificationError
 from udr.files import read_bytes, write_atomically
@@ -70,11 +69,9 @@ def _read(folder: Path, manifest: Manifest) -> tuple[dict[str, SearchSettings], 
         settings = {name: _checked(SearchSettings(**keys["tasks"][name])) for name in tasks}
         weights = {name: _checked_weight(manifest, name, value) for name, value in keys.get("hybrid", {}).items()}
         same = intact and keys["version"] == manifest.version and set(keys["tasks"]) == set(tasks)
-    except FileNotFoundError as error:
-        if tasks:
-            raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
-        return {}, {}
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not tasks:
+            return {}, {}
         raise VerificationError(f"{path}: is missing or cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VerificationError(f"{path}: is altered: it lacks valid settings of a partition") from error
@@ -92,10 +89,11 @@ def _checked(settings: SearchSettings) -> SearchSettings:
 
 
 def _checked_weight(manifest: Manifest, task: str, weight: object) -> float:
-    number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 <= float(cast("float", weight)) <= 1 or task not in manifest.partitions:
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
         raise ValueError("hybrid")
-    return float(cast("float", weight))
+    if task not in manifest.partitions:
+        raise KeyError(task)
+    return float(weight)
 
 
 def write_settings(folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings]) -> None:
