@@ -13,7 +13,7 @@ import numpy as np
 from udr.data import row_query, sample_by
 from udr.errors import ArtifactError, ConfigError
 from udr.models import EXACT, INT8, RUNTIMES, OnnxEncoder, Runtime
-from udr.search import ExactSearch, Vectors
+from udr.search import ExactSearch, Vectors, unit_vectors
 from udr.store import IndexVersion, exported_encoder
 
 NEAREST, BATCH = 8, 64
@@ -67,7 +67,7 @@ def bench_engines(version: IndexVersion, *, queries: int = 200, rounds: int = 5)
     alone = _in_turn(engines, [_cycled(texts, start, 1) for start in range(10 * rounds)])
     result = []
     for name in engines:
-        cosines = _cosines(vectors[EXACT], vectors[name])
+        cosines = (unit_vectors(vectors[EXACT]) * unit_vectors(vectors[name])).sum(axis=1)
         pairs = zip(nearest[EXACT], nearest[name], strict=True)
         result.append(
             EngineMeasurement(
@@ -116,11 +116,6 @@ def _nearest(version: IndexVersion, tasks: Sequence[str], vectors: Vectors) -> l
         for task, vector in zip(tasks, vectors, strict=True)
     ]
     return [set(positions.tolist()) for positions in found]
-
-
-def _cosines(expected: Vectors, actual: Vectors) -> Vectors:
-    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
-    return np.asarray((expected * actual).sum(axis=1) / lengths, dtype=np.float32)
 
 
 def _cycled(texts: Sequence[str], start: int, count: int) -> list[str]:
