@@ -6,7 +6,7 @@ from pathlib import Path
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, EXACT, Runtime
 from udr.store import DTYPES, Dtype
-from udr_index.build.export import ENGINES
+from udr_index.build.export import check_engine
 
 AUTO = "auto"
 
@@ -68,8 +68,7 @@ class BuildConfig:
             raise ConfigError(f"the pool must be at least 1 demonstration per task, found {self.pool}")
         if self.dtype not in DTYPES:
             raise ConfigError(f"unknown dtype {self.dtype!r}; the dtypes are {', '.join(DTYPES)}")
-        if self.engine not in ENGINES:
-            raise ConfigError(f"an index carries its encoder for {' or '.join(ENGINES)}; found {self.engine!r}")
+        check_engine(self.engine)
         if self.engine != EXACT and not self.export:
             raise ConfigError(f"engine {self.engine!r} needs the export of the encoder; omit --no-export")
         if self.flat_below is not None and self.flat_below < 0:

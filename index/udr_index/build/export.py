@@ -4,15 +4,20 @@ import logging
 import shutil
 from pathlib import Path
 
-from udr.errors import MissingExtraError, ModelError
-from udr.models import EXACT, Runtime, SentenceEncoder, num_threads
+from udr.errors import ConfigError, MissingExtraError, ModelError
+from udr.models import EXACT, INT8, Runtime, SentenceEncoder, num_threads
 from udr.store import ENCODER
 
 _LOG = logging.getLogger(__name__)
 
+# OpenVINO reads what is made for the first.
+_ENGINES: tuple[str, ...] = (EXACT, INT8)
 
-ENGINES: tuple[Runtime, ...] = ("onnx", "onnx-int8")
-"""The engines that an index can carry its encoder for; OpenVINO reads what is made for the first."""
+
+def check_engine(engine: str) -> None:
+    """Raise ``ConfigError`` unless an index can carry its encoder for this engine."""
+    if engine not in _ENGINES:
+        raise ConfigError(f"an index carries its encoder for {' or '.join(_ENGINES)}; found {engine!r}")
 
 
 def export(encoder: SentenceEncoder, engine: Runtime = EXACT) -> Path:

@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from udr.errors import ConfigError
 from udr.files import sync, sync_tree, write_atomically
 from udr.models import EXACT, Runtime, SentenceEncoder
 from udr.store import (
@@ -25,7 +24,7 @@ from udr.store import (
     write_weights,
 )
 from udr.store import publish as write_current
-from udr_index.build import ENGINES, copy_export, export, identify, stamps
+from udr_index.build import check_engine, copy_export, export, identify, stamps
 from udr_index.versions.catalog import Published, lock_existing
 
 
@@ -47,8 +46,7 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
         ModelError: the encoder cannot be loaded or exported.
         MissingExtraError: the exporter is not installed.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"an index carries its encoder for {' or '.join(ENGINES)}; found {engine!r}")
+    check_engine(engine)
     with lock_existing(root):
         old = open_version(root)
         if old.has_int8 or (old.has_export and engine == EXACT):
