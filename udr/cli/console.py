@@ -61,7 +61,7 @@ def naming_flags(flags: Mapping[str, str]) -> Iterator[None]:
     """Name the command's flags in place of settings in the errors that the body raises.
 
     Args:
-        flags: the text in place of each regular expression's first match.
+        flags: by regular expression, what replaces its first match.
     """
     try:
         yield

@@ -38,7 +38,7 @@ class Status(logging.Handler):
         self._line: Callable[[float], str] | None = None
         self._counts = False
         self._since = self._written = 0.0
-        # The thread that rewrites the open line, and ends with it.
+        # Rewrites the open line, and ends when there is none.
         self._ticker: threading.Thread | None = None
         self._never = threading.Event()
 
@@ -72,7 +72,7 @@ class Status(logging.Handler):
     def progress(self, label: str, done: int, total: int, seconds: float, unit: str, before: int = 0) -> None:
         """Show how much of a step is done after some seconds, at what rate, and how much time is left.
 
-        ``before`` of those that are done were done before the seconds began.
+        ``before`` of them were already done when the seconds began.
         """
         with _LOCK:
             complete = done >= total
@@ -134,10 +134,10 @@ def meter(done: int, total: int, seconds: float, unit: str, before: int = 0, wai
     Args:
         done: of ``total``.
         total: all.
-        seconds: since the first was begun that was not done before.
+        seconds: since work began on the first of those not done before.
         unit: what is counted.
         before: how many were done before.
-        waited: the seconds since the last was done, which its successors did not take.
+        waited: how many of the seconds have passed since the last one was done; the rate leaves them out.
     """
     counted = f"{done:,}/{total:,} {unit}"
     if done <= before or seconds <= waited:

@@ -231,7 +231,7 @@ class Partitions:
             words[indices] = self.lexical[task].word_scores(query, rarest, positions)
             if plan.label_head and vector is not None:
                 head = self._labelled(task).head
-                # The first is of rows whose label the head does not know, which have the code -1.
+                # Number 0 is for rows with a label that the head does not know; their code is -1.
                 codes[indices] = head.codes[positions] + 1
                 chances[indices] = np.concatenate([[0.0], head.probabilities(vector[None])[0]])[codes[indices]]
         return Aspects(words, chances, codes)

@@ -82,7 +82,7 @@ class Matcher:
             raise InvalidInputError(f"{compared}, but the rows have a {values} there")
 
     def _read(self, task: str, keys: set[str]) -> None:
-        """Read the columns of these keys, of all at once, since a pass over the rows takes long."""
+        """Read the columns of these keys in one pass over the rows, since a pass takes long."""
         missing = {key for key in keys - {TASK} if (task, key) not in self._columns}
         for key in missing & {ID, TARGET}:
             self._columns[task, key] = Column(self._table.targets(task) if key == TARGET else self._table.all_ids(task))

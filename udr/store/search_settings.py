@@ -1,7 +1,7 @@
 """How to search an index version: ``search.json``, the only file that may change.
 
 It has the settings of approximate partitions, and the weights of hybrid searches. Both are measured after the build, so
-it has its own checksum instead of one in the manifest. A version that has neither lacks the file.
+it has its own checksum instead of one in the manifest. A version with neither has no such file.
 """
 
 import re
@@ -122,5 +122,5 @@ def _write(
         "version": manifest.version,
         "tasks": {name: asdict(setting) for name, setting in settings.items()},
     }
-    # Absent without weights, as in indexes of before there were any.
+    # Left out if there are no weights, as in indexes made before there were any.
     write_atomically(folder / SEARCH, seal({**keys, **({"hybrid": dict(weights)} if weights else {})}))

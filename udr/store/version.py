@@ -144,7 +144,7 @@ class IndexVersion:
 
     @property
     def has_int8(self) -> bool:
-        """Whether that export has a graph in 8 bits."""
+        """Whether its export has a graph in 8 bits."""
         return f"{ENCODER}/query/{INT8_GRAPH}" in self.manifest.files
 
     @property

@@ -45,7 +45,7 @@ def identify(
     whole, vectors = (hashlib.sha256(canonical_json(common)) for _ in range(2))
     whole.update(b"\n" + canonical_json([tokenizer.name, tokenizer.fingerprint] if tokenizer else None))
     if carries_export is not None:
-        # The engine of every index before there were others is not named.
+        # Not named if it is the one that every index had before there were others.
         others: dict[str, Json] = {} if carries_export == EXACT else {"engine": carries_export}
         whole.update(b"\n" + canonical_json({"export": VERSION, **others}))
     with closing(store.DemonstrationTable(demonstrations)) as table:

@@ -68,7 +68,7 @@ class ProgressPrinter:
         if time.monotonic() - self._last < self._seconds and not finished:
             return
         self._last = time.monotonic()
-        # Of loading the encoder.
+        # The open line, if any, is about loading the encoder.
         STATUS.finish()
         # Spaces hide the end of a longer line.
         line = f"udr: {progress!s:<70}" if self._terminal else f"udr: {progress}"

@@ -72,7 +72,7 @@ class Column:
 
     @classmethod
     def absent(cls, size: int) -> "Column":
-        """Return the column of a field that none of the rows has."""
+        """Return an empty column, for a field that no row has."""
         column = cls(())
         column._size = size
         return column

@@ -19,7 +19,7 @@ OWN = (TASK, TARGET, ID)
 """The keys of what a row has besides metadata."""
 
 MAX_CONDITIONS, MAX_DEPTH, MAX_VALUES, MAX_KEY = 64, 8, 1024, 256
-"""Of a filter that is parsed: conditions, levels, values of one ``any``, and characters of a key."""
+"""Limits of a parsed filter: its conditions, its levels, the values of one ``any``, the characters of a key."""
 
 _TESTS = ("match", "any", "range", "exists")
 _BOUNDS = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
@@ -166,7 +166,7 @@ def field_values(value: Json) -> list[Scalar]:
 
 
 def is_present(value: Json) -> bool:
-    """Return whether a field with this value exists: it is not null, and no empty list."""
+    """Return whether a field with this value exists: it is neither null nor an empty list."""
     return value is not None and not (isinstance(value, list | tuple) and not value)
 
 
@@ -176,12 +176,12 @@ def is_scalar(value: object) -> TypeGuard[Scalar]:
 
 
 def kind_of(value: Scalar) -> ScalarKind:
-    """Return the kind of a value; true is no 1."""
+    """Return the kind of a value; true is not the number 1."""
     return "text" if isinstance(value, str) else "boolean" if isinstance(value, bool) else "number"
 
 
 def json_object(value: object, what: str, known: Sequence[str]) -> dict[str, Any]:
-    """Return the keys of a JSON object, without nulls; ``InvalidInputError`` if it is none, or has unknown keys."""
+    """Return a JSON object without its nulls; ``InvalidInputError`` if it is not an object, or has unknown keys."""
     if not isinstance(value, Mapping):
         raise InvalidInputError(f"{what} must be an object with {', '.join(known)}; found {brief(value)}")
     if unknown := [key for key in value if key not in known]:

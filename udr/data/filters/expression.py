@@ -2,7 +2,7 @@
 
 A comparison is a key, an operator (``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``not in``, ``exists``) and a
 value: text in double quotes as in JSON, a number, ``true`` or ``false``; for ``in``, a list of these in brackets. A key
-that is no plain word stands in double quotes, too. ``not`` binds closest, then ``and``, then ``or``.
+that is not a plain word is in double quotes as well. ``not`` binds closest, then ``and``, then ``or``.
 """
 
 import json

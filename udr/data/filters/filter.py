@@ -42,7 +42,7 @@ class Filter:
         """Return the filter that JSON, or a text such as ``site = "imdb" and stars >= 3``, describes.
 
         Raises:
-            InvalidInputError: it is no filter, or has more conditions, values or levels than a filter may have.
+            InvalidInputError: it is not a filter, or has more conditions, values or levels than a filter may have.
         """
         if isinstance(value, Filter):
             return value

@@ -20,7 +20,7 @@ class Graph:
         single: computes a batch on one thread; several threads may call it at the same time.
         shared: computes a batch on all threads.
         inputs: the names of the inputs, of ``Tokens``.
-        shapes: of the outputs; a dimension that is not fixed is no number.
+        shapes: of the outputs; a dimension that is not fixed is not a number.
     """
 
     single: Callable[[Tokens], Vectors]
