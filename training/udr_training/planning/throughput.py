@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from udr.data import formatting
+from udr.data import Pool, formatting
 from udr_training.candidates import Candidates, RankedExample
 from udr_training.config import RunConfig, TrainConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, Pair, TrainingTask, score_pairs
@@ -27,7 +27,7 @@ _PAIRS, _SECONDS = 32, 20.0
 
 
 def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> Iterator[tuple[int, float]]:
-    """Yield a language model's rate on more and more pairs of one task, after the number of pairs.
+    """Yield a language model's rate on more and more pairs of one task, at least two, after the number of pairs.
 
     The whole task is faster if demonstrations recur often.
     """
@@ -41,8 +41,6 @@ def pairs_per_second(lm: FeedbackLM, pairs: Sequence[Pair]) -> Iterator[tuple[in
                 score_pairs(lm, store, part)
                 yield len(part), len(part) / (time.monotonic() - started)
                 first, size = first + size, 2 * size
-            if len(pairs) == 1:
-                yield 1, 1 / max(time.monotonic() - began, 1e-3)
 
 
 def seconds_per_step(
@@ -52,9 +50,9 @@ def seconds_per_step(
 
     The scores are synthetic, and the task is that with the median length of demonstrations.
     """
-    train = replace(config.train, validation=0.0)
+    train, task = replace(config.train, validation=0.0), _median_task(tasks)
     model.train()
-    loss, rows = CandidateLoss.of(model, train), _batch(tasks, proposed, train, config.seed)
+    loss, rows = CandidateLoss.of(model, train), _batch(tasks[task].pool, proposed[task], train, config.seed)
 
     def step(size: int) -> None:
         features = [
@@ -75,7 +73,9 @@ def reward_rates(
 ) -> tuple[float, float]:
     """Return the time of a reward model's training step, and the pairs that it scores per second; on the same task."""
     train, reward = replace(reward_config(config), validation=0.0), RewardModel.load(config)
-    rows = _batch(tasks, proposed, train, config.seed, gold=True)
+    task = _median_task(tasks)
+    pool, candidates = tasks[task].pool, proposed[task]
+    rows = _batch(pool, candidates, train, config.seed, gold=True)
     loss = ScoreListLoss(reward.model, train.score_temperature)
 
     def step(size: int) -> None:
@@ -88,13 +88,14 @@ def reward_rates(
     reward.model.train()
     *_, (size, seconds) = _growing(step, len(rows["label"]))
     reward.model.eval()
-    pool = tasks[_median_task(tasks)].pool
-    few = list(proposed[pool.task.name].items())[: max(1, _PAIRS // config.candidates.num_candidates)]
+    few = list(candidates.items())[: max(1, _PAIRS // config.candidates.num_candidates)]
     *_, (queries, scoring) = _growing(lambda count: reward.scores(pool, dict(few[:count])), len(few))
     return seconds * train.batch_size / size, sum(len(ids) for _, ids in few[:queries]) / scoring
 
 
 def _median_task(tasks: Mapping[str, TrainingTask]) -> str:
+    """Return the task with the median length of demonstrations."""
+
     def mean_length(name: str) -> float:
         pool = tasks[name].pool
         return sum(len(formatting.encoder_demonstration(pool.task, row)) for row in pool.rows) / len(pool)
@@ -102,21 +103,13 @@ def _median_task(tasks: Mapping[str, TrainingTask]) -> str:
     return sorted(tasks, key=mean_length)[len(tasks) // 2]
 
 
-def _batch(
-    tasks: Mapping[str, TrainingTask],
-    proposed: Mapping[str, Candidates],
-    train: TrainConfig,
-    seed: int,
-    *,
-    gold: bool = False,
-) -> Rows:
-    """Return a batch of the task with the median length, with synthetic scores."""
-    name = _median_task(tasks)
+def _batch(pool: Pool, proposed: Candidates, train: TrainConfig, seed: int, *, gold: bool = False) -> Rows:
+    """Return a batch of a task, with synthetic scores."""
     examples = [
         RankedExample(query, candidates, tuple(-float(position) for position, _ in enumerate(candidates)))
-        for query, candidates in islice(proposed[name].items(), 4 * train.batch_size)
+        for query, candidates in islice(proposed.items(), 4 * train.batch_size)
     ]
-    data = dataset(split(tasks[name].pool, examples, train), train, seed, gold=gold)
+    data = dataset(split(pool, examples, train), train, seed, gold=gold)
     return dict(data[: train.batch_size])
 
 
