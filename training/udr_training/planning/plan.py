@@ -257,8 +257,9 @@ def _task_plan(
             known = scores.get({pair.key for pair in pairs})
         stored = len(known)
         if judged and all(pair.key in known for pair in pairs):
-            ids = ((pair, (pair.query.id, pair.demonstration.id)) for pair in pairs)
-            examples = rank_all({key: pair_score(pair, known[pair.key]) for pair, key in ids})
+            examples = rank_all(
+                {(pair.query.id, pair.demonstration.id): pair_score(pair, known[pair.key]) for pair in pairs}
+            )
             agreement = label_agreement(split(task.pool, examples, config.train)) or 0.0
     num_queries, train = len(task.queries), config.train
     further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
