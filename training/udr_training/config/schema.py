@@ -38,6 +38,11 @@ class CandidateConfig:
     shared: int = 0
     later: str = "same"
 
+    @property
+    def num_random(self) -> int:
+        """How many of a query's candidates are random: the same ones in every iteration."""
+        return round(self.num_candidates * self.random_share)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackConfig:
@@ -173,7 +178,7 @@ class ScoringConfig:
         self._check_shares("candidates.random_share")
         self._check_among("feedback.dtype", DTYPES)
         self._check_among("candidates.later", LATER)
-        num_random = round(self.candidates.num_candidates * self.candidates.random_share)
+        num_random = self.candidates.num_random
         # One more, since a query is no candidate of its own.
         if 0 < self.candidates.shared <= max(num_random, self.feedback.context):
             raise ConfigError(

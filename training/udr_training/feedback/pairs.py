@@ -99,8 +99,7 @@ class TrainingTask:
     def num_later(self) -> int:
         """How many new queries a later iteration asks, for no more pairs than old queries with new candidates have."""
         config = self.config.candidates
-        # Random candidates are the same in every iteration.
-        num_new = config.num_candidates - round(config.num_candidates * config.random_share)
+        num_new = config.num_candidates - config.num_random
         return max(1, len(self.queries) * num_new // config.num_candidates)
 
     def unasked(self, asked: Collection[str], count: int) -> tuple[Row, ...]:

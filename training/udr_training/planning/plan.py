@@ -206,9 +206,8 @@ def _later(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
     if candidates.later != "same":
         new = min(len(task.pool) - queries, iterations * task.num_later)
         return new, new * candidates.num_candidates
-    # Random candidates are the same in every iteration; all others may be new.
-    num_new = candidates.num_candidates - round(candidates.num_candidates * candidates.random_share)
-    return 0, iterations * queries * num_new
+    # All but the random candidates may be new.
+    return 0, iterations * queries * (candidates.num_candidates - candidates.num_random)
 
 
 def _allocated(plans: tuple[TaskPlan, ...], config: RunConfig) -> tuple[TaskPlan, ...]:
