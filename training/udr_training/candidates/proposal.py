@@ -39,15 +39,16 @@ def propose(
         num_candidates: if the pool is smaller, all of it.
         random_share: the share of candidates drawn at random, 0 to 1.
     """
-    nearest = candidate_pool.nearest(queries, neighbours, num_candidates - round(num_candidates * random_share))
-    warn_of_chance(candidate_pool, nearest, num_candidates - round(num_candidates * random_share))
+    num_nearest = num_candidates - round(num_candidates * random_share)
+    nearest = candidate_pool.nearest(queries, neighbours, num_nearest)
+    _warn_of_chance(candidate_pool, nearest, num_nearest)
     return {
         query.id: tuple(row.id for row in candidate_pool.filled(query, rows, num_candidates))
         for query, rows in zip(queries, nearest, strict=True)
     }
 
 
-def warn_of_chance(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[Row]], count: int) -> None:
+def _warn_of_chance(candidate_pool: "CandidatePool", nearest: Sequence[Sequence[Row]], count: int) -> None:
     """Warn if a search found too few neighbours."""
     wanted = min(count, candidate_pool.fewest) * len(nearest)
     if (missing := wanted - sum(map(len, nearest))) > 0:

@@ -4,7 +4,6 @@ from .files import (
 )
 from .stages import Stages as Stages
 from .schema import (
-    CandidateConfig as CandidateConfig, DTYPES as DTYPES, EXTRAPOLATIONS as EXTRAPOLATIONS,
-    FeedbackConfig as FeedbackConfig, LATER as LATER, LOSSES as LOSSES, RewardConfig as RewardConfig,
-    RunConfig as RunConfig, ScoringConfig as ScoringConfig, TrainConfig as TrainConfig,
+    CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig, LOSSES as LOSSES,
+    RewardConfig as RewardConfig, RunConfig as RunConfig, ScoringConfig as ScoringConfig, TrainConfig as TrainConfig,
 )
