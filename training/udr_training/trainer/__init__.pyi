@@ -1,5 +1,5 @@
-from .callbacks import MetricsLog as MetricsLog, StepProgress as StepProgress
-from .checkpoints import ListFiles as ListFiles, last_complete as last_complete
+from .callbacks import MetricsLog as MetricsLog, add_callbacks as add_callbacks
+from .checkpoints import last_complete as last_complete
 from .dataset import (
     TaskExamples as TaskExamples, centred as centred, dataset as dataset, split as split,
 )

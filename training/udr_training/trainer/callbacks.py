@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from udr.errors import MissingExtraError
 from udr.files import write_atomically
+from udr_training.trainer.checkpoints import ListFiles
 
 _LOG = logging.getLogger(__name__)
 
@@ -114,3 +123,13 @@ class StepProgress(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Tell that a step is done."""
         self._on_step(state.global_step, state.max_steps)
+
+
+def add_callbacks(trainer: Trainer, metrics: MetricsLog, on_step: Callable[[int, int], None]) -> None:
+    """Give a trainer its log, its progress and complete checkpoints, in place of its own output."""
+    # Both write to stdout, which is for results.
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(ListFiles)
+    trainer.add_callback(metrics)
+    trainer.add_callback(StepProgress(on_step))

@@ -16,7 +16,7 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback
+from transformers import EarlyStoppingCallback
 from transformers.training_args import OptimizerNames
 
 from udr.data import formatting
@@ -25,8 +25,8 @@ from udr.files import whole_folder
 from udr.models import RECORD
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss
-from udr_training.trainer.callbacks import MetricsLog, StepProgress, tensorboard
-from udr_training.trainer.checkpoints import ListFiles, last_complete
+from udr_training.trainer.callbacks import MetricsLog, add_callbacks, tensorboard
+from udr_training.trainer.checkpoints import last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
 from udr_training.trainer.model import has_two_towers, merge_adapters, starting_model
@@ -81,14 +81,9 @@ def train_encoder(
         evaluator=validation if validates else None,
         loss=CandidateLoss.of(model, config),
     )
-    # Both write to stdout, which is for results.
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ListFiles)
-    trainer.add_callback(MetricsLog(folder / "metrics.jsonl", config.epochs))
+    add_callbacks(trainer, MetricsLog(folder / "metrics.jsonl", config.epochs), on_step)
     if config.tensorboard:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
-    trainer.add_callback(StepProgress(on_step))
     if config.patience and validates:
         validations = config.patience * num_batches / config.epochs / _steps_between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))

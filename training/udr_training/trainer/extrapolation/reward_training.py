@@ -11,16 +11,14 @@ from datasets import DatasetDict
 from sentence_transformers import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
-from transformers import PrinterCallback, ProgressCallback
 
 from udr.files import whole_folder
 from udr_training.config import RunConfig, TrainConfig
 from udr_training.losses import kl_loss
 from udr_training.trainer import (
-    ListFiles,
     MetricsLog,
-    StepProgress,
     TaskExamples,
+    add_callbacks,
     dataset,
     last_complete,
     num_steps,
@@ -74,12 +72,7 @@ def train_reward(
         train_dataset=DatasetDict({name: dataset(task, train, seed, gold=True) for name, task in tasks.items()}),
         loss=ScoreListLoss(reward.model, train.score_temperature),
     )
-    # Both write to stdout, which is for results.
-    trainer.remove_callback(PrinterCallback)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(ListFiles)
-    trainer.add_callback(MetricsLog(folder / "reward-metrics.jsonl", train.epochs))
-    trainer.add_callback(StepProgress(on_step))
+    add_callbacks(trainer, MetricsLog(folder / "reward-metrics.jsonl", train.epochs), on_step)
     last = last_complete(checkpoints, config.reward.model or train.model)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     with whole_folder(folder / REWARD) as staging:
