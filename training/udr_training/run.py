@@ -140,8 +140,9 @@ class Run:
         def on_step(done: int, total: int) -> None:
             now = time.monotonic()
             # A resumed training starts after some steps.
-            before, started = first[0] if first else (done, now)
-            first.append((done, now))
+            if not first:
+                first.append((done, now))
+            before, started = first[0]
             self._on_progress(stage, Progress(done, total, 0, now - started, "steps", before))
 
         return on_step
