@@ -19,8 +19,7 @@ class Stages:
 
     def title(self, stage: str, iteration: int = 0) -> str:
         """Return a stage's title, such as ``stage 2 of 4: feedback``, with its iteration, from 0, if there are more."""
-        train = self.config.train if isinstance(self.config, RunConfig) else None
-        iterations = train.iterations if train is not None else 1
+        iterations = self.config.train.iterations if isinstance(self.config, RunConfig) else 1
         places = [(each, number) for number in range(iterations) for each in self._of(number)]
         if stage in self.later:
             place, which = len(places) + self.later.index(stage), ""
