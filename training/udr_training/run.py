@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from udr.data import Collection, Pool, formatting
@@ -83,6 +83,8 @@ class Run:
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
         self._on_progress = on_progress
         self._collection = collection
+        # Kept, since the next iteration may allocate its queries by them: the language model is not loaded twice.
+        self._examples = lru_cache(maxsize=1)(self._scored)
         self._window = TextWindow.of(model.max_seq_length, hub.locate(config.train.model))
 
     def finish(self) -> Path:
@@ -147,7 +149,7 @@ class Run:
 
         return on_step
 
-    def _examples(self, number: int) -> dict[str, TaskExamples]:
+    def _scored(self, number: int) -> dict[str, TaskExamples]:
         """Return the scored examples up to an iteration."""
         scores = self._feedback.scores(number)
         return {
