@@ -70,5 +70,5 @@ def test_intervals_cover_rows_and_seeds_and_are_paired(arms: ModuleType) -> None
     assert total.samples.var() == pytest.approx(1 + 200 / 3 / 3, rel=0.15)
     better = arms.over_seeds([Estimate.of_samples(value + 1, value + 1 + rows) for value in (10.0, 20.0, 30.0)])
     assert (better - total).interval == pytest.approx((1.0, 1.0))
-    (alone,) = [arms.over_seeds(by_seed[:1])]
+    alone = arms.over_seeds(by_seed[:1])
     assert alone.value == 10.0 and np.array_equal(alone.samples, 10.0 + rows)
