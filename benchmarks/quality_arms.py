@@ -31,6 +31,7 @@ from udr.cli import main as udr
 from udr.data import Collection, open_collection
 from udr.files import write_atomically
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr_training import RunFolder
 from udr_training.evaluation import Estimate, draws
 
 
@@ -220,11 +221,7 @@ def _held_out(run: Path) -> tuple[float, float]:
 
 def _pairs(run: Path) -> int:
     """Return the pairs that the language model scored for a run, whichever run asked first."""
-    pairs = set()
-    for iteration in _iterations(run):
-        for task, candidates in json.loads((iteration / "candidates.json").read_text("utf-8")).items():
-            pairs |= {(task, query, id) for query, ids in candidates.items() for id in ids}
-    return len(pairs)
+    return sum(len(ids) for candidates in RunFolder(run).candidates().values() for ids in candidates.values())
 
 
 def _minutes(run: Path) -> str:
