@@ -4,7 +4,7 @@ from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as Lab
 from .proposal import (
     CandidatePool as CandidatePool, Candidates as Candidates, Neighbours as Neighbours,
     bm25_neighbours as bm25_neighbours, encoder_neighbours as encoder_neighbours,
-    first_neighbours as first_neighbours, propose as propose,
+    first_neighbours as first_neighbours, propose as propose, warn_of_long as warn_of_long,
 )
 from .ranking import (
     RankedExample as RankedExample, agreement as agreement, ndcg as ndcg, rank_all as rank_all,

@@ -140,10 +140,7 @@ def first_neighbours(pool: Pool) -> Neighbours:
 def encoder_neighbours(pool: Pool, encoder: Encoder) -> Neighbours:
     """Return an encoder's search over a pool."""
     demonstrations = [formatting.encoder_demonstration(pool.task, row) for row in pool.rows]
-    long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
-    long.add(demonstrations)
-    if notice := long.notice():
-        _LOG.warning("task %s, encoder %s: %s", pool.task.name, encoder.name, notice)
+    warn_of_long(pool.task.name, encoder, demonstrations)
     index = FaissSearch(encoder.encode_demonstrations(demonstrations))
 
     def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:
@@ -152,3 +149,11 @@ def encoder_neighbours(pool: Pool, encoder: Encoder) -> Neighbours:
         return [[int(position) for position in row] for row in positions]
 
     return neighbours
+
+
+def warn_of_long(task: str, encoder: Encoder, demonstrations: Sequence[str]) -> None:
+    """Warn if an encoder cuts some of a task's demonstrations."""
+    long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
+    long.add(demonstrations)
+    if notice := long.notice():
+        _LOG.warning("task %s, encoder %s: %s", task, encoder.name, notice)

@@ -12,11 +12,12 @@ import numpy as np
 
 from udr.data import ENCODER_WORDING, Pool, encoder_demonstration, rows_digest
 from udr.errors import ConfigError, listed
-from udr.models import Encoder, LongTexts, SentenceEncoder
+from udr.models import Encoder, SentenceEncoder
 from udr.retrieval import Retriever
 from udr.search import ExactSearch, FaissSearch, Metric, Searcher, Vectors
 from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, read_weights, write_pool
 from udr.types import Json
+from udr_training.candidates import warn_of_long
 from udr_training.evaluation.retrievers.names import model_of
 from udr_training.evaluation.retrievers.options import RetrieverName
 
@@ -68,11 +69,7 @@ class PoolSource:
         """See ``Source``."""
         encoder, task = self._encoder, pool.task
         texts = [encoder_demonstration(task, row) for row in sorted(pool.rows, key=lambda row: row.id)]
-        if isinstance(encoder, SentenceEncoder):
-            long = LongTexts(encoder.window)
-            long.add(texts)
-            if notice := long.notice():
-                _LOG.warning("task %s, encoder %s: %s", task.name, encoder.name, notice)
+        warn_of_long(task.name, encoder, texts)
         vectors = encoder.encode_demonstrations(texts)
         searcher: Searcher = ExactSearch(vectors) if self._by_words else FaissSearch(vectors)
         with TemporaryDirectory(prefix="udr-pool-") as folder:
