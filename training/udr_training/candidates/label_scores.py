@@ -62,10 +62,9 @@ class LabelScores:
         query = labels[query_id]
         return rank_candidates(query_id, {id: self.score(query, labels[id]) for id in candidates})
 
-    def agreement(self, examples: Iterable[RankedExample], labels: Mapping[str, str]) -> float:
+    def agreement(self, examples: Sequence[RankedExample], labels: Mapping[str, str]) -> float:
         """Return the share of the order of queries' candidates that labels explain; see ``ranking.agreement``."""
-        given = tuple(examples)
-        return agreement(given, [self._expected(example, labels) for example in given])
+        return agreement(examples, [self._expected(example, labels) for example in examples])
 
     def _expected(self, example: RankedExample, labels: Mapping[str, str]) -> list[float]:
         return [self.score(labels[example.query_id], labels[id]) for id in example.candidates]

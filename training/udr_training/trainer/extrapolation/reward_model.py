@@ -1,7 +1,7 @@
 """The reward model: a cross-encoder that reads a query with its gold answer and a candidate; see ``RewardConfig``."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -73,22 +73,21 @@ class RewardModel:
                 result.setdefault(query, {})[id] = output * self._score_temperature
         return result
 
-    def expected(self, pool: Pool, examples: Iterable[RankedExample]) -> list[list[float]]:
+    def expected(self, pool: Pool, examples: Sequence[RankedExample]) -> list[list[float]]:
         """Return the score of each example's candidates, in their order."""
-        given = tuple(examples)
-        scores = self.scores(pool, {example.query_id: example.candidates for example in given})
-        return [[scores[example.query_id][id] for id in example.candidates] for example in given]
+        scores = self.scores(pool, {example.query_id: example.candidates for example in examples})
+        return [[scores[example.query_id][id] for id in example.candidates] for example in examples]
 
     def warn_of_long(self, pool: Pool, examples: Iterable[RankedExample]) -> None:
         """Warn of pairs that are longer than the window."""
         if self._window is None:
             return
-        task, given = pool.task, tuple(examples)
+        task = pool.task
         ids = [row.id for row in pool.rows]
         queries = self._window.lengths([formatting.encoder_demonstration(task, row) for row in pool.rows])
         others = self._window.lengths([formatting.solved_text(task, row) for row in pool.rows])
         query, other = dict(zip(ids, queries, strict=True)), dict(zip(ids, others, strict=True))
-        lengths = [query[example.query_id] + other[id] for example in given for id in example.candidates]
+        lengths = [query[example.query_id] + other[id] for example in examples for id in example.candidates]
         long = sum(length > self._window.tokens for length in lengths)
         if long:
             _LOG.warning(
