@@ -2,7 +2,7 @@
 
     python benchmarks/quality_arms.py TASKS --out FOLDER [--arms udr,reward,...] [--seeds 3] [--feedback FILE]
 
-The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks other pairs from the start, it
+The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks about other pairs from the start, it
 begins with ``udr``'s first iteration, so that it mines the same candidates, and its own training is the second. The
 main arms are trained with several seeds on the ten tasks; the others with one, and evaluated on five of them. Every
 training and evaluation resumes.

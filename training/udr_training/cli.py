@@ -66,7 +66,7 @@ def train(
         bool | None,
         typer.Option(
             "--centre-scores/--no-centre-scores",
-            help="Subtract what a demonstration is worth to any query from scores.",
+            help="Subtract from the scores what a demonstration is worth to any query.",
         ),
     ] = None,
     train_dtype: Annotated[str | None, typer.Option(help="The precision of training: float32, bfloat16.")] = None,

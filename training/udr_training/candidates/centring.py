@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from udr_training.candidates.ranking import RankedExample, rank_candidates
 
 _PRIOR = 10.0
-"""How many queries without effect each demonstration counts as having besides."""
+"""How many more queries, without any effect, each demonstration counts as having."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,8 +65,8 @@ class CandidatePool:
     Args:
         pool: the rows.
         seed: of all draws.
-        shared: the first rows that are drawn for any query are among this many of the pool, in an order of the query's
-            own; 0 draws from all.
+        shared: this many rows of the pool are drawn before all others, for every query in an order of its own; 0
+            prefers none.
     """
 
     def __init__(self, pool: Pool, seed: int, shared: int = 0) -> None:

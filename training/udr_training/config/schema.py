@@ -179,7 +179,7 @@ class ScoringConfig:
         self._check_among("feedback.dtype", DTYPES)
         self._check_among("candidates.later", LATER)
         num_random = self.candidates.num_random
-        # One more, since a query is no candidate of its own.
+        # One more, since a query is never its own candidate.
         if 0 < self.candidates.shared <= max(num_random, self.feedback.context):
             raise ConfigError(
                 f"candidates.shared ({self.candidates.shared}) must exceed the {num_random} random candidates of a "

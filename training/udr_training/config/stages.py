@@ -18,7 +18,10 @@ class Stages:
     later: tuple[str, ...] = ()
 
     def title(self, stage: str, iteration: int = 0) -> str:
-        """Return a stage's title, such as ``stage 2 of 4: feedback``, with its iteration, from 0, if there are more."""
+        """Return a stage's title, such as ``stage 2 of 4: feedback``, with its iteration if there are several.
+
+        ``iteration`` counts from 0, the title from 1.
+        """
         iterations = self.config.train.iterations if isinstance(self.config, RunConfig) else 1
         places = [(each, number) for number in range(iterations) for each in self._of(number)]
         if stage in self.later:

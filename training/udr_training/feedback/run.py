@@ -55,7 +55,7 @@ class FeedbackRun:
         on_progress: called after every pack.
         min_candidates: the smallest number of candidates that a query needs.
         sources: hashes of the run's other inputs.
-        stages: those of the command; None: the run has no others.
+        stages: those of the command; None if the run's own are all.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is

@@ -62,8 +62,8 @@ def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
 class Progress:
     """The progress of scoring: pairs, tokens of their prompts and options, and seconds since the start.
 
-    ``unit`` is what is counted if not pairs: a training's steps, or an evaluation's rows. ``before`` of those that are
-    done were done before the seconds began.
+    ``unit`` is what is counted if not pairs: a training's steps, or an evaluation's rows. ``before`` of them were done
+    already when the seconds began.
     """
 
     done: int

@@ -1,4 +1,4 @@
-"""The weight of hybrid searches, by task: what orders watched queries' candidates most as the language model does."""
+"""The weight of hybrid searches, by task: the one that orders watched queries' candidates most like the scores."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -63,7 +63,7 @@ def weigh(run: Path, index: Path) -> list[Weighed]:
 
     Raises:
         ArtifactError: there is no run or no index, its tasks or language model have changed, or a command runs in it.
-        ConfigError: they share no task with scores, the index lacks BM25, or a scored row.
+        ConfigError: they share no task with scores, or the index lacks BM25 or a scored row.
     """
     watched, version = _watched(run), open_version(index)
     parts = version.manifest.partitions

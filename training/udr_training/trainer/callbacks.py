@@ -105,7 +105,7 @@ def _report(logs: Mapping[str, float]) -> tuple[dict[str, Any], dict[str, float]
 
 
 class StepProgress(TrainerCallback):
-    """Tells the progress of a training in place of the trainer's own bar.
+    """Reports the progress of a training, in place of the trainer's own bar.
 
     Args:
         on_step: called with the steps done, also before the first, and all steps.
@@ -117,11 +117,11 @@ class StepProgress(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Tell that none is done, or those before the interruption."""
+        """Report that no step is done, or those from before an interruption."""
         self._on_step(state.global_step, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        """Tell that a step is done."""
+        """Report that a step is done."""
         self._on_step(state.global_step, state.max_steps)
 
 

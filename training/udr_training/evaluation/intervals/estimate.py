@@ -45,7 +45,7 @@ class Estimate:
         """Return the mean of rows, [count], each from 0 to 100."""
         value, count = float(rows.mean()), len(rows)
         error = float(rows.std()) / count**0.5
-        # Equal rows do not tell how far others lie, so these too have the interval of a share.
+        # Equal rows do not show how far off others may lie, so they too get the interval of a share.
         if np.isin(rows, (0.0, 100.0)).all() or not error:
             low, high = wilson(value / 100, count)
             return Estimate(value=value, interval=(100 * low, 100 * high), error=error, method="wilson", rows=rows)
@@ -116,6 +116,6 @@ def estimate(judged: Judge, statistics: Statistics, task: str, seed: int) -> Est
     result = Estimate.of_samples(value, samples)
     if np.ptp(samples) > 1e-9:
         return result
-    # As of equal rows: resamples of them do not tell how far other rows lie.
+    # As with equal rows: resamples that agree do not show how far off other rows may lie.
     low, high = wilson(min(1.0, value / 100), len(statistics))
     return replace(result, interval=(100 * low, 100 * high), method="wilson")

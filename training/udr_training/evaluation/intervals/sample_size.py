@@ -9,7 +9,7 @@ _POWER = 0.8416212335729143
 
 
 def rows_missing(gain: float, error: float, count: int) -> int:
-    """Return how many test rows more are needed to see a gain: its 95 % interval then excludes 0 in 8 of 10 tests.
+    """Return how many more test rows are needed to see a gain: its 95 % interval then excludes 0 in 8 of 10 tests.
 
     Args:
         gain: the gain's size, above 0, in the unit of ``error``.

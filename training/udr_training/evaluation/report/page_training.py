@@ -10,7 +10,7 @@ from udr_training.evaluation.report.svg import Look
 _Points = tuple[tuple[float, float], ...]
 
 _MOST = 1.0
-"""The NDCG of the same order."""
+"""The highest NDCG: the order is that of the scores."""
 
 
 def runs_figure(histories: Sequence[History]) -> Figure | None:

@@ -56,7 +56,7 @@ def rewards(tasks: Mapping[str, TaskExamples], config: RunConfig, saved: Path, s
         start: the encoder that is trained.
 
     Raises:
-        ModelError: one of both models cannot be loaded.
+        ModelError: one of the two models cannot be loaded.
     """
     model, encoder = RewardModel.load(config, saved), starting_model(config.train, start)
     result = {}

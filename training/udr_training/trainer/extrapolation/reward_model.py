@@ -43,7 +43,7 @@ class RewardModel:
         """
         name = str(saved or config.reward.model or config.train.model)
         path = hub.locate(name)
-        # Sentence-Transformers says that it makes a cross-encoder of an encoder, which is meant.
+        # Sentence-Transformers warns that it turns an encoder into a cross-encoder, which is intended.
         logging.getLogger("sentence_transformers.base.model").setLevel(logging.ERROR)
         try:
             model = CrossEncoder(str(path), num_labels=1, local_files_only=True, activation_fn=nn.Identity())
