@@ -11,13 +11,12 @@ from contextlib import suppress
 
 from udr.errors import system_error
 from udr_service.server.connections import OpenConnections, Place
-from udr_service.server.protocol import PROBES, Connection
+from udr_service.server.guest import Answer, Guest
+from udr_service.server.protocol import Connection
 
 _RETRY_SECONDS = 0.01
 _LOG_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 1.0
-_PROBES = tuple(b"GET " + path + b" " for path in PROBES)
-_PEEKED = max(map(len, _PROBES))
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,6 +29,8 @@ class Acceptor:
         connections: the open connections.
         make: makes the protocol of a connection; its argument says whether the connection is spare.
         tls: returns the TLS context for a new connection; None for plain HTTP.
+        answers: returns what answers the first bytes of a connection at once, or None.
+        keep_alive_seconds: how long a connection may wait after such an answer.
 
     Attributes:
         at_once: connections accepted in one turn of the event loop.
@@ -43,8 +44,11 @@ class Acceptor:
         connections: OpenConnections,
         make: Callable[[bool], Connection],
         tls: Callable[[], ssl.SSLContext | None],
+        answers: Callable[[bytes], Answer | None],
+        keep_alive_seconds: float,
     ) -> None:
         self._listener, self._connections, self._make, self._tls = listener, connections, make, tls
+        self._answers, self._keep_alive_seconds = answers, keep_alive_seconds
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[None]] = set()
         self._next_line, self._closed = 0.0, False
@@ -76,9 +80,14 @@ class Acceptor:
             return
         accepted.setblocking(False)
         speaks = functools.partial(self._connect, place is Place.SPARE)
-        self._connections.add(Guest(accepted, self._connections, speaks), address)
+        guest = Guest(accepted, self._connections, speaks, self._at_once, self._keep_alive_seconds)
+        self._connections.add(guest, address)
 
-    def _connect(self, spare: bool, guest: "Guest", accepted: socket.socket) -> None:
+    def _at_once(self, first: bytes) -> Answer | None:
+        # In the clear only: what comes over TLS is not readable yet.
+        return self._answers(first) if self._tls() is None else None
+
+    def _connect(self, spare: bool, guest: Guest, accepted: socket.socket) -> None:
         connection = self._make(spare)
         self._connections.replace(guest, connection)
         connection.connecting = task = self._loop.create_task(self._connect_to(connection, accepted))
@@ -125,47 +134,3 @@ class Acceptor:
         if self._connecting:
             # A TLS client that never completes the handshake must not delay the others.
             await asyncio.wait(self._connecting, timeout=_HANDSHAKE_SECONDS)
-
-
-class Guest:
-    """Waits for the first byte of a client, without the objects of a connection: a crowd of silent ones is cheap.
-
-    Args:
-        accepted: the accepted socket, which does not block.
-        connections: the open connections, this one included until it speaks or leaves.
-        speaks: takes its place and the socket at the first byte. One of a crowd waits for its turn; a probe goes first.
-    """
-
-    untried, unsent = True, 0
-
-    def __init__(
-        self, accepted: socket.socket, connections: OpenConnections, speaks: "Callable[[Guest, socket.socket], None]"
-    ) -> None:
-        self._socket, self._connections, self._speaks = accepted, connections, speaks
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(accepted.fileno(), self._ready)
-
-    def _ready(self) -> None:
-        self._loop.remove_reader(self._socket.fileno())
-        first = b""
-        with suppress(OSError):
-            first = self._socket.recv(_PEEKED, socket.MSG_PEEK)
-        if first:
-            self._connections.starts.add(self._hand_over, first=first.startswith(_PROBES))
-        else:
-            self.abort()
-
-    def _hand_over(self) -> None:
-        # It may have been closed while it waited for its turn.
-        if self._socket.fileno() >= 0:
-            self._speaks(self, self._socket)
-
-    def time_out(self) -> None:
-        """Close, since the client has sent nothing for too long."""
-        self.abort()
-
-    def abort(self) -> None:
-        """Close at once."""
-        self._connections.remove(self)
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()

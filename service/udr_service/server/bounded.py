@@ -5,15 +5,18 @@ import functools
 import socket
 import ssl
 import time
+from typing import TypeVar
 
 import uvicorn
 
 from udr_service.observability import Metrics
 from udr_service.server.acceptor import Acceptor
 from udr_service.server.connections import Limits, OpenConnections
+from udr_service.server.guest import answer_to_probe
 from udr_service.server.protocol import Connection
 from udr_service.serving import Shares
 
+_Acceptor = TypeVar("_Acceptor", bound=Acceptor)
 _IN_FLIGHT_SECONDS, _FIRST_SECONDS, _LOOK_SECONDS = 0.2, 1.0, 0.02
 
 
@@ -43,7 +46,12 @@ class BoundedServer(uvicorn.Server):
         self._acceptors = [self._acceptor(each) for each in sockets or []]
 
     def _acceptor(self, listener: socket.socket) -> Acceptor:
-        return Acceptor(listener, self._connections, self._connection, lambda: self.tls)
+        return self._accepting(Acceptor, listener)
+
+    def _accepting(self, kind: type[_Acceptor], listener: socket.socket) -> _Acceptor:
+        answers = functools.partial(answer_to_probe, state=self.server_state)
+        keep_alive = self.config.timeout_keep_alive
+        return kind(listener, self._connections, self._connection, lambda: self.tls, answers, keep_alive)
 
     def _connection(self, spare: bool) -> Connection:
         return Connection(self.config, self.server_state, self.lifespan.state, self._connections, spare=spare)
@@ -65,5 +73,5 @@ class BoundedServer(uvicorn.Server):
         last = time.monotonic() + _FIRST_SECONDS
         while self._connections.untried() and time.monotonic() < last:
             await asyncio.sleep(_LOOK_SECONDS)
-        self._connections.close_untried()
+        self._connections.close_silent()
         await super().shutdown()

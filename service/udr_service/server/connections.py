@@ -12,8 +12,7 @@ from typing import Protocol
 
 from udr.client import is_loopback
 from udr_service.observability import Metrics, Refusal
-from udr_service.server.selector import TurnSelector
-from udr_service.server.starts import Starts
+from udr_service.server.turns import Starts, TurnSelector
 from udr_service.serving import Count, Shares, network
 
 _SPARE = 16
@@ -73,6 +72,10 @@ class Waiting(Protocol):
     @property
     def untried(self) -> bool:
         """Whether no request has begun on it."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether uvicorn has nothing to finish on it."""
 
     def time_out(self) -> None:
         """Refuse the request that takes too long to arrive, or close a connection that never sent one."""
@@ -159,9 +162,9 @@ class OpenConnections:
         """Return whether any connection has not sent its first request yet."""
         return any(connection.untried for connection in self._waiting)
 
-    def close_untried(self) -> None:
-        """Close the connections that have not sent their first request."""
-        for connection in [each for each in self._waiting if each.untried]:
+    def close_silent(self) -> None:
+        """Close the connections that uvicorn does not close: it has had no request from them."""
+        for connection in [each for each in chain(self._idle, self._waiting) if each.silent]:
             connection.abort()
 
     def add(self, connection: Waiting, address: str) -> None:

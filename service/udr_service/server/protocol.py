@@ -19,10 +19,7 @@ from udr.errors import UdrError
 from udr_service.api import answer, problem_of
 from udr_service.errors import BusyError, HeadTooLargeError, MalformedRequestError, SlowRequestError
 from udr_service.server.connections import OpenConnections
-
-_ALIVE = b"/livez"
-PROBES = (_ALIVE, b"/readyz")
-"""The paths that find room when nothing else does."""
+from udr_service.server.guest import ALIVE, ALIVE_HEADERS, ALIVE_PATH, PROBES
 
 _PIPELINED = 16
 """Requests that may wait behind the one that is answered."""
@@ -42,10 +39,8 @@ _LINGER_SECONDS = 1.0
 
 async def _alive(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
     """Answer the probe that asks whether the event loop turns."""
-    content = b'{"status":"alive"}'
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": False})
-    await send({"type": "http.response.body", "body": content, "more_body": False})
+    await send({"type": "http.response.start", "status": 200, "headers": ALIVE_HEADERS, "trailers": False})
+    await send({"type": "http.response.body", "body": ALIVE, "more_body": False})
 
 
 class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
@@ -88,6 +83,8 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
     def untried(self) -> bool:
         """Whether no request has begun on it."""
         return self.cycle is None
+
+    silent = untried
 
     def abort(self) -> None:
         """Close at once, without an answer."""
@@ -188,7 +185,7 @@ class Connection(HttpToolsProtocol, asyncio.BufferedProtocol):
             if not cycle.disconnected:
                 super(Connection, self)._start_asgi_task(cycle, app)
 
-        alive = (cycle.scope["method"], cycle.scope["raw_path"]) == ("GET", _ALIVE)
+        alive = (cycle.scope["method"], cycle.scope["raw_path"]) == ("GET", ALIVE_PATH)
         if alive and self._at_once and cycle.keep_alive and not self.flow.write_paused:
             # At once, since a task would wait for the interpreter several times; but one a read, since others wait.
             self._at_once = False

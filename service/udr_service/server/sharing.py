@@ -73,7 +73,7 @@ class SharingServer(IndexServer):
         self._tasks = [asyncio.create_task(work) for work in (self._listen(), self._count())]
 
     def _acceptor(self, listener: socket.socket) -> Acceptor:
-        acceptor = SharingAcceptor(listener, self._connections, self._connection, lambda: self.tls)
+        acceptor = self._accepting(SharingAcceptor, listener)
         acceptor.shares = self._member.shares
         return acceptor
 

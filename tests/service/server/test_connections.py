@@ -44,10 +44,18 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def bounded(**limits: Any) -> Iterator[tuple[str, int]]:
+def bounded(*, keep_alive: int = 5, **limits: Any) -> Iterator[tuple[str, int]]:
     """Serve the application within limits; yields the address."""
     with listening("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(app, loop="asyncio", lifespan="off", log_config=None, access_log=False, ws="none")
+        config = uvicorn.Config(
+            app,
+            loop="asyncio",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            ws="none",
+            timeout_keep_alive=keep_alive,
+        )
         server = BoundedServer(config, Limits(**LIMITS | limits), Metrics([]))
         address = listener.getsockname()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -225,3 +233,59 @@ def test_pipelined_requests_are_answered_in_order() -> None:
         while answers.count(b"HTTP/1.1 200") < 5 or not answers.endswith(b"4"):
             answers += client.recv(65_536)
         assert [part[-1:] for part in answers.split(b"HTTP/1.1 200")[1:]] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+def test_a_connection_that_asks_whether_the_service_lives_may_ask_again_and_then_something_else() -> None:
+    with bounded(receive_seconds=0.2) as address, socket.create_connection(address, timeout=10) as client:
+        for _ in range(3):
+            client.sendall(GET)
+            answer = received(client)
+            assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b'{"status":"alive"}')
+            # Longer than a first request may take, shorter than a connection is kept alive.
+            time.sleep(0.5)
+        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+        assert received(client).endswith(b"\r\n5")
+
+
+def test_a_connection_that_asked_whether_the_service_lives_is_closed_after_a_while() -> None:
+    with bounded(receive_seconds=0.2, keep_alive=1) as address, socket.create_connection(address, timeout=10) as client:
+        client.sendall(GET)
+        received(client)
+        started = time.monotonic()
+        assert client.recv(1) == b""
+        assert 0.5 < time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("whole", GET),
+        ("in pieces", b"GET /livez HTTP/1.1\r\nHo|st: localhost\r\n\r\n"),
+        ("kept", b"GET /livez HTTP/1.1\r\nhost:x\r\nConnection: keep-alive\r\nUser-Agent: kube-probe/1.31\r\n\r\n"),
+        ("closed", b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+    ],
+)
+def test_the_same_answer_says_that_the_service_lives_whoever_gives_it(name: str, head: bytes) -> None:
+    with bounded() as address:
+        answer = call(address, *head.split(b"|"), pause=0.05 if "pieces" in name else 0)
+        lines = answer.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")
+        fields = dict(line.split(b": ", 1) for line in lines[1:])
+        closes = {b"connection": b"close"} if "closed" in name else {}
+        assert lines[0] == b"http/1.1 200 ok"
+        assert fields.pop(b"date").endswith(b"gmt")
+        assert fields.pop(b"server", b"uvicorn") == b"uvicorn"
+        assert fields == {b"content-type": b"application/json", b"content-length": b"18", **closes}
+        assert answer.endswith(b'{"status":"alive"}')
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nBad\x00: y\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n",
+        b"GET /livez HTTP/1.1\nHost: x\n\x01\n",
+    ],
+)
+def test_a_probe_that_is_not_http_is_refused(head: bytes) -> None:
+    with bounded() as address:
+        assert problem(call(address, head))[0] == 400

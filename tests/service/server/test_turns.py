@@ -1,5 +1,6 @@
-"""The selector: connections that send much take turns, and the others never wait for them."""
+"""Turns of the event loop: a few starts in each, and connections that send much one after the other."""
 
+import asyncio
 import selectors
 import socket
 from collections import Counter
@@ -8,7 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from udr_service.server import TurnSelector
+from tests.service.conftest import on_event_loop
+from udr_service.server import Starts, TurnSelector
 
 CROWD = 24
 
@@ -59,3 +61,26 @@ def test_a_few_that_send_much_do_not_wait(selector: TurnSelector, pairs: list[so
     for each in pairs[5:]:
         selector.sends_much(each.fileno(), False)
     assert set(ready(selector)) == set(pairs)
+
+
+@on_event_loop
+async def test_a_crowd_is_started_over_several_turns() -> None:
+    starts, started = Starts(), list[int]()
+    for number in range(20):
+        starts.add(lambda number=number: started.append(number))  # type: ignore[misc]
+    sizes = [len(started)]
+    for _ in range(4):
+        await asyncio.sleep(0)
+        sizes.append(len(started))
+    assert sizes == [8, 16, 20, 20, 20]
+    assert started == list(range(20))
+
+
+@on_event_loop
+async def test_a_single_request_starts_at_once() -> None:
+    starts, started = Starts(), list[int]()
+    for number in range(3):
+        starts.add(lambda number=number: started.append(number))  # type: ignore[misc]
+        assert started[-1] == number
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
