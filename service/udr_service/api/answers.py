@@ -1,5 +1,7 @@
 """Answers as JSON: a large one is written in a thread, and sent in parts as fast as its client reads them."""
 
+import asyncio
+import functools
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from udr.retrieval import Retrieval
 from udr.types import Json
+from udr_service.auth import Pools
 from udr_service.schemas import Problem
 from udr_service.serving import RequestContext
 
@@ -22,6 +25,8 @@ _PART_BYTES = 65_536
 _DEPTH = 3
 """How deep an answer is taken apart: an item of a batch, its demonstrations, and each of them."""
 
+
+_Key = tuple[str, Pools]
 
 Item = Retrieval | Problem
 """An item of an answer that is a batch."""
@@ -89,14 +94,25 @@ async def json_answer(
 
 
 async def kept_answer(context: RequestContext, name: str, make: Callable[[], Json]) -> Response:
-    """Return an answer that depends only on the version and on the key's pools: made once, in a thread, and kept."""
+    """Return an answer that depends only on the version and on the key's pools: made once, in a thread, and kept.
+
+    Those that ask meanwhile wait for it, and it is made to the end even if all of them hang up: a crowd that asks and
+    hangs up would else begin it again each time.
+    """
     answers, key = context.active.answers, (name, context.record.pools)
     if key not in answers:
-        content = await context.prepare(lambda stopped: b"".join(_parts(make(), stopped)))
         while len(answers) >= _KEPT:
             del answers[next(iter(answers))]
-        answers[key] = content
-    return Response(answers[key], media_type="application/json")
+        work = context.service.preparer.do(name, lambda stopped: b"".join(_parts(make(), stopped)))
+        answers[key] = made = asyncio.ensure_future(work)
+        made.add_done_callback(functools.partial(_forget_failed, answers, key))
+    return Response(await context.share(answers[key]), media_type="application/json")
+
+
+def _forget_failed(answers: "dict[_Key, asyncio.Future[bytes]]", key: _Key, made: "asyncio.Future[bytes]") -> None:
+    # Those who wait have the error, too.
+    if (made.cancelled() or made.exception() is not None) and answers.get(key) is made:
+        del answers[key]
 
 
 def _parts(value: object, stopped: Callable[[], bool]) -> Iterator[bytes]:

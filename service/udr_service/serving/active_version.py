@@ -1,5 +1,6 @@
 """The active index version: how it is loaded, and how long it stays open after a switch."""
 
+import asyncio
 import logging
 import time
 from collections import Counter
@@ -41,8 +42,8 @@ class ActiveVersion:
     lent: bool = False  # the caller closes the retriever
     engine: str | None = None  # what encodes queries, see udr.models; None if the caller brought the encoder
     opened: float = field(default_factory=time.time)  # seconds since 1970
-    # Answers that depend on nothing but the version and the key's pools, by name and pools.
-    answers: dict[tuple[str, Pools], bytes] = field(default_factory=dict)
+    # Answers that depend on nothing but the version and the key's pools, by name and pools; some are being made.
+    answers: "dict[tuple[str, Pools], asyncio.Future[bytes]]" = field(default_factory=dict)
     files: OpenFiles = field(init=False)  # as they were when it was opened
 
     def __post_init__(self) -> None:

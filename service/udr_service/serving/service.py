@@ -119,6 +119,15 @@ class RequestContext:
         async with self._deadline():
             return await self.service.preparer.do(self.record.client.name, work)
 
+    async def share(self, made: "asyncio.Future[_T]") -> _T:
+        """Return what is made for others, too, before the deadline; it goes on when this request ends.
+
+        Raises:
+            DeadlineError: the deadline has passed.
+        """
+        async with self._deadline():
+            return await asyncio.shield(made)
+
     async def do(self, jobs: Sequence[EncodeJob], *, reserved: bool = False) -> list[JobResult]:
         """Run jobs before the deadline; return their results, in order. ``reserved`` is for the probe.
 

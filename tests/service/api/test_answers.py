@@ -1,0 +1,60 @@
+"""Answers that are made once for a version."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from tests.service.conftest import Words
+from tests.service.running import running
+from udr.errors import OverloadedError
+from udr.retrieval import Retriever
+from udr_service import Settings, create_app
+from udr_service.serving import Preparer
+
+
+def test_what_a_crowd_asks_for_and_does_not_wait_for_is_made_once(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, may_end = list[str](), threading.Event()
+    do = Preparer.do
+
+    async def counted(self: Preparer, client: str, work: Callable[[Any], Any]) -> Any:
+        def slow(stopped: Any) -> Any:
+            may_end.wait(20)
+            return work(stopped)
+
+        made.append(client)
+        return await do(self, client, slow)
+
+    monkeypatch.setattr(Preparer, "do", counted)
+    with running(create_app(retriever, Settings(), Words())) as address, ThreadPoolExecutor() as clients:
+        for _ in range(5):
+            with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port)) as client:
+                client.sendall(b"GET /v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                time.sleep(0.05)
+        answers = [clients.submit(httpx2.get, f"{address}/v1/tasks", timeout=20) for _ in range(5)]
+        time.sleep(0.1)
+        may_end.set()
+        assert {answer.result().status_code for answer in answers} == {200}
+        assert len({answer.result().text for answer in answers}) == 1
+    assert made == ["tasks"]
+
+
+def test_an_answer_that_could_not_be_made_is_made_again(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    do = Preparer.do
+
+    async def refused(self: Preparer, client: str, work: Callable[[Any], Any]) -> Any:
+        monkeypatch.setattr(Preparer, "do", do)
+        raise OverloadedError("too much waits")
+
+    monkeypatch.setattr(Preparer, "do", refused)
+    with running(create_app(retriever, Settings(), Words())) as address:
+        statuses = [httpx2.get(f"{address}/v1/tasks", timeout=20).status_code for _ in range(2)]
+    assert statuses == [429, 200]
