@@ -19,6 +19,8 @@ _Http = TypeVar("_Http")
 
 
 @functools.lru_cache(maxsize=64)
+# A server asks about every connection that it takes, and parsing an address takes as long as taking one.
+@functools.lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address, without brackets, is this machine's loopback."""
     try:

@@ -33,10 +33,11 @@ class Acceptor:
         keep_alive_seconds: how long a connection may wait after such an answer.
 
     Attributes:
-        at_once: connections accepted in one turn of the event loop.
+        at_once: connections accepted in one turn of the event loop. Many, since a new probe waits for all before it,
+            and each turn has other work, too.
     """
 
-    at_once = 64
+    at_once = 256
 
     def __init__(
         self,

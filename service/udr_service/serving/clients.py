@@ -1,5 +1,6 @@
 """Clients: how much of the service each may use, so that one cannot crowd out the others."""
 
+import functools
 import ipaddress
 import math
 import time
@@ -117,6 +118,7 @@ class Clients:
         return client
 
 
+@functools.lru_cache(_REMEMBERED)
 def network(address: str) -> str | None:
     """Return what stands for one client: an IPv4 address, or the /64 network of an IPv6 address, which one site has.
 

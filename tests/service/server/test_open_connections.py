@@ -21,6 +21,7 @@ class Connection:
     connections: OpenConnections
     unsent: int = 0
     untried: bool = True
+    silent: bool = True
     closed: bool = field(default=False, init=False)
 
     def time_out(self) -> None:
