@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from udr.cli import EngineName
 from udr.errors import MissingExtraError
 
 
@@ -16,10 +17,7 @@ def serve(
     device: Annotated[
         str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
     ] = None,
-    engine: Annotated[
-        str | None,
-        typer.Option(help="What encodes queries: onnx, onnx-int8, openvino, torch, torch-bf16 or torch-fp16."),
-    ] = None,
+    engine: EngineName = None,
     allow_hub: Annotated[
         bool | None,
         typer.Option("--allow-hub", help="Load the encoder from the Hugging Face hub if the index names it there."),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, Vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
+from udr.models import Engine
 from udr_service.observability import LogFormat, LogLevel
 
 _LOG = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, BeforeValidator(_without_service_link), Field(ge=0, le=65_535)] = 8000  # 0 picks a free one
     device: str | None = None  # cpu, cuda, ...; None picks the best available
-    engine: str | None = None  # what encodes queries, see udr.models.Engine; None picks the best for the device
+    engine: Engine | None = None  # what encodes queries; None picks the best for the device
     # The model whose tokenizer counts prompt tokens, ideally the one that reads the prompts; None uses the encoder's.
     tokenizer: str | None = None
     allow_hub: bool = False  # load the encoder from the Hugging Face hub if the index names it there

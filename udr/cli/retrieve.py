@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option, echo
 
-from udr.cli.console import AllowHub, Fp16, expand_options, naming_flags, print_json, print_text
+from udr.cli.console import AllowHub, EngineName, Fp16, expand_options, naming_flags, print_json, print_text
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
 from udr.retrieval import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _FLAGS = {
     r"^the (budget|reserve) must": r"--\1 must",
     r"^(k|exclude|candidates|mode|diversity|distinct|balance|explain|fill|scope)(?= )": r"--\1",
+    r"^engine (?=must|')": "--engine ",
     r"^(keep|max|min|label)_(\w+)": r"--\1-\2",
     "^give exactly one of task, family and scope": "give exactly one of --task, --family and --scope",
     r"^unknown (task|family)": r"--\1: unknown \1",
@@ -59,6 +60,7 @@ class Query:
         int | None, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
     ] = None
     device: Annotated[str | None, Option(help="The device for the encoder and the search: cpu, cuda, ...")] = None
+    engine: EngineName = None
     allow_hub: AllowHub = False
 
     def __post_init__(self) -> None:
@@ -67,6 +69,9 @@ class Query:
         if self.url is not None:
             if self.index and self.text is not None:
                 raise ConfigError(f"omit the index directory with --url; found {self.index!r}")
+            for name in ("device", "engine"):
+                if (value := getattr(self, name)) is not None:
+                    raise ConfigError(f"omit --{name} with --url, since the service has its own; found {value!r}")
             # The text is then the first argument.
             object.__setattr__(self, "text", self.index or None)
 
@@ -107,7 +112,9 @@ class Query:
             version = open_version(Path(self.index))
             # Before the encoder is loaded.
             make_plan(version.manifest, request)
-            with Retriever.of_version(version, device=self.device, fp16=fp16, allow_hub=self.allow_hub) as retriever:
+            with Retriever.of_version(
+                version, device=self.device, engine=self.engine, fp16=fp16, allow_hub=self.allow_hub
+            ) as retriever:
                 yield retriever
 
 

@@ -5,7 +5,8 @@ from .device import (
 )
 from .encoder import DType as DType, Encoder as Encoder, RECORD as RECORD, SentenceEncoder as SentenceEncoder
 from .encoder_backends import (
-    Engine as Engine, choose_engine as choose_engine, engine_of as engine_of, load_encoder as load_encoder,
+    Engine as Engine, check_engine as check_engine, choose_engine as choose_engine, engine_of as engine_of,
+    load_encoder as load_encoder,
 )
 from .hub import (
     DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, PACKAGE as PACKAGE, cache_folder as cache_folder,

@@ -44,6 +44,12 @@ def choose_engine(device: str, has_onnx: bool, cpu_bf16: bool) -> Engine:
     return Engine.TORCH_BF16 if kind == "cpu" and cpu_bf16 else Engine.TORCH
 
 
+def check_engine(engine: str | None) -> None:
+    """Raise ``ConfigError`` unless this is the name of an engine, or None."""
+    if engine is not None and engine not in set(Engine):
+        raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {engine!r}")
+
+
 def load_encoder(name: str, device: str | None = None, engine: str | None = None) -> "SentenceEncoder | OnnxEncoder":
     """Load a model to encode queries.
 
@@ -59,8 +65,7 @@ def load_encoder(name: str, device: str | None = None, engine: str | None = None
         MissingExtraError: the engine's package is not installed.
         ModelError: there is no such model, or it is not an encoder.
     """
-    if engine is not None and engine not in set(Engine):
-        raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {engine!r}")
+    check_engine(engine)
     device = "cpu" if device is None and engine in RUNTIMES else best_device(device)
     if engine is None:
         engine = choose_engine(device, find_spec("onnxruntime") is not None, cpu_has_bf16())

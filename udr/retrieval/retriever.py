@@ -13,7 +13,7 @@ import numpy as np
 
 from udr.data import Task, TaskFamily
 from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
-from udr.models import Encoder, SentenceEncoder
+from udr.models import Encoder, SentenceEncoder, check_engine, load_encoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
 from udr.retrieval.plan import EVEN, MAX_CHARACTERS, Plan, make_plan, planning_characters, unknown
@@ -40,6 +40,9 @@ _LOG = logging.getLogger(__name__)
 
 # Bytes that take seconds to check.
 _LARGE = 500_000_000
+
+_Reopening = tuple[Path, str | None, str | None, bool, bool]
+"""The version's folder, and the device, engine, fp16 and allow_hub that it was opened with."""
 
 _SCALES: Mapping[str, Scale] = {"bm25": "bm25", "hybrid": "reciprocal_ranks"}
 
@@ -89,7 +92,7 @@ class Retriever(DemonstrationSource):
         # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()
         self._process = os.getpid()
-        self._reopen: tuple[Path, str | None, bool, bool] | None = None
+        self._reopen: _Reopening | None = None
 
     @classmethod
     def open(
@@ -97,6 +100,7 @@ class Retriever(DemonstrationSource):
         path: Path | str,
         *,
         device: str | None = None,
+        engine: str | None = None,
         encoder: Encoder | None = None,
         fp16: bool = False,
         verify: bool = True,
@@ -108,7 +112,9 @@ class Retriever(DemonstrationSource):
             path: the index directory.
             device: where the encoder runs: ``cpu``, ``cuda``, ...; None chooses the best available. An explicit
                 ``cuda`` searches on the GPU, too.
-            encoder: a loaded encoder; None loads the one that built the index.
+            engine: what encodes queries, one of ``udr.models.Engine``. None is ONNX Runtime in float32 if the encoder
+                runs on the CPU and the index carries it, else torch in float32.
+            encoder: a loaded encoder, whatever the engine; None loads the one that built the index.
             fp16: search flat partitions on a GPU in half the memory.
             verify: check every file's checksum first, about a second per gigabyte; False checks only sizes.
             allow_hub: load the encoder from the Hugging Face hub if the index names it there; see ``docs/trust.md``.
@@ -117,10 +123,17 @@ class Retriever(DemonstrationSource):
             ArtifactError: there is no index, or it has another format, wording or encoder.
             VerificationError: a file differs from the manifest.
             ModelError: the index's encoder cannot be loaded.
-            MissingExtraError: faiss or sentence-transformers is not installed.
+            ConfigError: there is no such engine, or not for this device or index.
+            MissingExtraError: faiss, sentence-transformers or the engine is not installed.
         """
         return cls.of_version(
-            open_version(Path(path)), device=device, encoder=encoder, fp16=fp16, verify=verify, allow_hub=allow_hub
+            open_version(Path(path)),
+            device=device,
+            engine=engine,
+            encoder=encoder,
+            fp16=fp16,
+            verify=verify,
+            allow_hub=allow_hub,
         )
 
     @classmethod
@@ -129,24 +142,24 @@ class Retriever(DemonstrationSource):
         version: IndexVersion,
         *,
         device: str | None = None,
+        engine: str | None = None,
         encoder: Encoder | None = None,
         fp16: bool = False,
         verify: bool = True,
         allow_hub: bool = False,
     ) -> Self:
         """Open a version of an index, whether current or not; see ``open``."""
+        check_engine(engine)
         if verify:
             if sum(stamp.size for stamp in version.manifest.files.values()) > _LARGE:
                 _LOG.info("checking the files of %s...", version.path)
             refuse_damage(version.path)
-        if encoder is None:
-            loaded: Encoder = exported_encoder(version, device) or SentenceEncoder.load(
-                encoder_name(version, allow_hub=allow_hub), device=device
-            )
-        else:
-            loaded = encoder
+        loaded = encoder or exported_encoder(version, device, engine)
+        if loaded is None:
+            name = encoder_name(version, allow_hub=allow_hub)
+            loaded = SentenceEncoder.load(name, device) if engine is None else load_encoder(name, device, engine)
         retriever = cls(version, loaded, open_searchers(version, device, fp16=fp16))
-        retriever._reopen = (version.path.resolve(), device, fp16, allow_hub) if encoder is None else None
+        retriever._reopen = (version.path.resolve(), device, engine, fp16, allow_hub) if encoder is None else None
         return retriever
 
     def retrieve(
@@ -308,7 +321,7 @@ class Retriever(DemonstrationSource):
     def __copy__(self) -> Self:
         return self
 
-    def __reduce__(self) -> tuple[Callable[..., "Retriever"], tuple[Path, str | None, bool, bool]]:
+    def __reduce__(self) -> tuple[Callable[..., "Retriever"], _Reopening]:
         if self._reopen is None:
             raise TypeError(
                 "a Retriever whose encoder was given to it cannot be pickled; open the index where it is used"
@@ -322,6 +335,6 @@ class Retriever(DemonstrationSource):
         self.close()
 
 
-def _reopened(path: Path, device: str | None, fp16: bool, allow_hub: bool) -> Retriever:
+def _reopened(path: Path, device: str | None, engine: str | None, fp16: bool, allow_hub: bool) -> Retriever:
     version = IndexVersion(path, read_manifest(path))
-    return Retriever.of_version(version, device=device, fp16=fp16, verify=False, allow_hub=allow_hub)
+    return Retriever.of_version(version, device=device, engine=engine, fp16=fp16, verify=False, allow_hub=allow_hub)
