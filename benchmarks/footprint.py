@@ -1,6 +1,6 @@
 """What serving takes, with the encoder that the index carries and without it: time to start, memory, disk.
 
-    python benchmarks/footprint.py --out FOLDER [--rows N] [--rounds N]
+    python benchmarks/footprint.py --out FOLDER [--parts NAME,...] [--rows N] [--rounds N]
 
 Builds two indexes of the same generated rows (``service_made_up.py``), one with the encoder for ONNX Runtime
 (``carried``) and one without it (``loaded``), and lets them take turns:
@@ -8,7 +8,8 @@ Builds two indexes of the same generated rows (``service_made_up.py``), one with
 - ``ready``: from the start of ``udr serve`` until ``/readyz`` succeeds, with the files in the system's cache, and its
   resident memory after 1,000 requests;
 - ``open``: from the start of an interpreter until ``Retriever.open`` returns;
-- ``installed``: the size of the packages that extras of this installation require, themselves and what they require.
+- ``installed``: the size of a fresh environment with the extras ``service`` and ``cpu``, made as in the Dockerfile; and
+  of the packages that other extras require, as they are installed here.
 
 Prints a JSON line per part and keeps it in FOLDER; existing results are not measured again.
 """
@@ -17,6 +18,8 @@ import re
 import subprocess
 import sys
 import time
+import venv
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -26,10 +29,12 @@ from packaging.requirements import Requirement
 from service_made_up import MadeUp, made_up, request_of
 from service_running import serving
 
+from udr.store import CURRENT
 from udr_index.build import BuildConfig, build
 
 _REQUESTS = 1000
-_EXTRAS = ("service,cpu", "index,cpu", "all,cpu")
+_EXTRAS = ("index,cpu", "all,cpu")
+_REPOSITORY = Path(__file__).parents[1]
 _OPEN = "import sys; from udr import Retriever; Retriever.open(sys.argv[1], device='cpu')"
 
 Sides = dict[str, MadeUp]
@@ -38,22 +43,27 @@ Sides = dict[str, MadeUp]
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--parts", default="ready,open,installed")
     options.add_argument("--rows", type=int, default=10_000)
     options.add_argument("--rounds", type=int, default=5)
     arguments = options.parse_args()
     folder: Path = arguments.out
     folder.mkdir(parents=True, exist_ok=True)
-    sides, rounds = _sides(folder, arguments.rows), arguments.rounds
-    measured_once(folder / "ready.json", lambda: {"part": "ready", "rows": arguments.rows, **_ready(sides, rounds)})
-    measured_once(folder / "open.json", lambda: {"part": "open", "rows": arguments.rows, **_opened(sides, rounds)})
-    measured_once(folder / "installed.json", lambda: {"part": "installed", **_installed()})
+    rows, rounds = arguments.rows, arguments.rounds
+    parts: dict[str, Callable[[], dict[str, object]]] = {
+        "ready": lambda: {"rows": rows, **_ready(_sides(folder, rows), rounds)},
+        "open": lambda: {"rows": rows, **_opened(_sides(folder, rows), rounds)},
+        "installed": lambda: _installed(folder),
+    }
+    for name in arguments.parts.split(","):
+        measured_once(folder / f"{name}.json", lambda name=name: {"part": name, **parts[name]()})
 
 
 def _sides(folder: Path, rows: int) -> Sides:
     carried = made_up(folder, rows)
     index = folder / "loaded"
-    config = BuildConfig(tasks=folder / "tasks-1", out=index, device="cpu", reuse=carried.index, export=False)
-    build(config)
+    if not (index / CURRENT).exists():
+        build(BuildConfig(tasks=folder / "tasks-1", out=index, device="cpu", reuse=carried.index, export=False))
     return {"loaded": replace(carried, index=index), "carried": carried}
 
 
@@ -83,13 +93,29 @@ def _opened(sides: Sides, rounds: int) -> dict[str, object]:
     return {name: {"seconds": median(values[1:], 2)} for name, values in times.items()}
 
 
-def _installed() -> dict[str, object]:
-    return {extras: {"packages": len(found := _required(extras)), "mb": _megabytes(found)} for extras in _EXTRAS}
+def _installed(folder: Path) -> dict[str, object]:
+    """Return megabytes on disk, compiled modules included."""
+    sizes: dict[str, object] = {"service,cpu": _fresh(folder / "environment")}
+    for extras in _EXTRAS:
+        found = _required(extras)
+        paths = (Path(str(item.locate_file(file))) for item in found.values() for file in item.files or ())
+        sizes[extras] = {"packages": len(found), "mb": _megabytes(paths)}
+    return sizes
 
 
-def _megabytes(found: dict[str, Distribution]) -> float:
-    paths = (Path(str(item.locate_file(file))) for item in found.values() for file in item.files or ())
-    return round(sum(path.stat().st_size for path in paths if path.is_file()) / 1e6)
+def _fresh(environment: Path) -> dict[str, object]:
+    venv.create(environment, clear=True, with_pip=True)
+    pip = [str(environment / "bin/pip"), "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
+    subprocess.run([*pip, "--require-hashes", "-r", str(_REPOSITORY / "requirements/service.txt")], check=True)
+    subprocess.run([*pip, "--no-build-isolation", str(_REPOSITORY)], check=True)
+    # What installs is not needed by what runs.
+    subprocess.run([str(environment / "bin/pip"), "--quiet", "uninstall", "--yes", "setuptools", "pip"], check=True)
+    packages = list(environment.glob("lib/python*/site-packages/*.dist-info"))
+    return {"packages": len(packages), "mb": _megabytes(environment.rglob("*"))}
+
+
+def _megabytes(paths: Iterable[Path]) -> int:
+    return round(sum(path.stat().st_size for path in paths if path.is_file() and not path.is_symlink()) / 1e6)
 
 
 def _required(extras: str) -> dict[str, Distribution]:

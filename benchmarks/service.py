@@ -1,10 +1,10 @@
 """How fast the service is, and whether its answers stay correct and its memory constant under load.
 
-    python benchmarks/service.py --out FOLDER [--parts NAME,...] [--quick]
+    python benchmarks/service.py --out FOLDER [--parts NAME,...] [--engine ENGINE] [--quick]
 
 Server and load generator run on this machine, each in its own process, and whatever is compared takes turns. The
-encoder is the embedded MiniLM, with the engine in ``UDR_ENGINE`` or the service's default; tasks, rows and requests are
-generated (``service_made_up.py``), and all requests differ. The parts:
+encoder is the embedded MiniLM, with ``--engine`` or the service's default; tasks, rows and requests are generated
+(``service_made_up.py``), and all requests differ. The parts:
 
 - ``one``: one client on one connection, relative to encoding and searching in this process;
 - ``many``: 64 clients, relative to the engine's rate on the same texts in batches of 64, and to the ten-line handler in
@@ -13,6 +13,7 @@ generated (``service_made_up.py``), and all requests differ. The parts:
 - ``memory``: resident memory before and after 50,000 requests;
 - ``reload``: 10,000 requests while the published version changes 20 times;
 - ``equal``: each answer to 64 concurrent clients, compared with the answer to the same request alone;
+- ``float32``: the answers to 2,000 requests, compared with those of torch in float32;
 - ``cold``: from the start of the process to the first answer, by stage;
 - ``workers``: two workers relative to one, in rate and in memory (PSS, where what processes share counts once);
 - ``workers_overload``: ten times the sustainable load for four workers, while the version changes 20 times;
@@ -22,19 +23,34 @@ generated (``service_made_up.py``), and all requests differ. The parts:
 not measured again. On shared cores only the ratios are reliable; they are medians of turns.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from measuring import measured_once, parser
-from service_answers import equal, reload
+from service_answers import equal, float32, reload
 from service_cold import cold
 from service_endurance import memory, overload
 from service_made_up import MadeUp, made_up
 from service_speed import many, one
 from service_workers import workers, workers_killed, workers_overload
 
+from udr.models import INT8, Engine
+
 ROWS, QUICK_ROWS = 10_000, 1_000
-FUNCTIONS = (one, many, overload, memory, reload, equal, cold, workers, workers_overload, workers_killed)
+FUNCTIONS = (
+    one,
+    many,
+    overload,
+    memory,
+    reload,
+    equal,
+    float32,
+    cold,
+    workers,
+    workers_overload,
+    workers_killed,
+)
 PARTS: dict[str, Callable[[MadeUp, bool], dict[str, object]]] = {part.__name__: part for part in FUNCTIONS}
 
 
@@ -42,11 +58,16 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--parts", default=",".join(PARTS))
+    options.add_argument("--engine", choices=list(Engine))
     options.add_argument("--quick", action="store_true")
     arguments = options.parse_args()
     folder = arguments.out / ("quick" if arguments.quick else "whole")
+    if arguments.engine:
+        # The services inherit it.
+        os.environ["UDR_ENGINE"] = arguments.engine
+        folder = folder.with_name(f"{folder.name}-{arguments.engine}")
     folder.mkdir(parents=True, exist_ok=True)
-    index = made_up(folder, QUICK_ROWS if arguments.quick else ROWS)
+    index = made_up(folder, QUICK_ROWS if arguments.quick else ROWS, int8=arguments.engine == INT8)
     for name in arguments.parts.split(","):
         measured_once(
             folder / f"{name}.json",

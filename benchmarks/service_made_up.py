@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from udr.models import EXACT, INT8
 from udr.store import read_current
 from udr_index.build import BuildConfig, build
 
@@ -73,14 +74,15 @@ class MadeUp:
     rows: int
 
 
-def made_up(folder: Path, rows: int) -> MadeUp:
-    """Return the index, built below ``folder`` unless it exists."""
+def made_up(folder: Path, rows: int, *, int8: bool = False) -> MadeUp:
+    """Return the index, built below ``folder`` unless it exists; ``int8`` adds a graph of queries in 8 bits."""
     index, kept = folder / "index", folder / "versions.json"
     if not kept.exists():
         names = []
         for turn in range(2):
             tasks = _write(folder / f"tasks-{turn}", rows, turn)
-            build(BuildConfig(tasks=tasks, out=index, device="cpu", reuse=index if turn else None))
+            engine = INT8 if int8 else EXACT
+            build(BuildConfig(tasks=tasks, out=index, device="cpu", engine=engine, reuse=index if turn else None))
             names.append(read_current(index))
         kept.write_text(json.dumps(names), "utf-8")
     first, second = json.loads(kept.read_text("utf-8"))

@@ -7,7 +7,7 @@ from service_load import Clients, Load
 from service_made_up import MadeUp, request_of
 from service_running import plain, serving
 
-from udr.models import DEFAULT_ENCODER, engine_of, load_encoder
+from udr.models import engine_of
 from udr.retrieval import RetrievalRequest, Retriever
 
 CLIENTS, BATCH = 64, 64
@@ -62,7 +62,7 @@ def many(made: MadeUp, quick: bool) -> dict[str, object]:
 
 def opened(made: MadeUp) -> Retriever:
     """Open the published version in this process, with the service's engine."""
-    return Retriever.open(made.index, encoder=load_encoder(DEFAULT_ENCODER, "cpu", os.environ.get("UDR_ENGINE")))
+    return Retriever.open(made.index, device="cpu", engine=os.environ.get("UDR_ENGINE"))
 
 
 def _engine_rate(retriever: Retriever, numbers: range) -> float:
