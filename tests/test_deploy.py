@@ -46,7 +46,7 @@ def of_dockerfile(instruction: str) -> list[str]:
 
 
 def pairs(words: list[str]) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in words)
+    return {name: value.strip('"') for name, value in (word.split("=", 1) for word in words)}
 
 
 IMAGE_ENVIRONMENT = pairs(of_dockerfile("ENV"))
@@ -139,6 +139,18 @@ def test_the_settings_are_valid_and_the_ports_agree(name: str, monkeypatch: pyte
     assert settings.port == PORT
     # Other machines are answered with keys only.
     assert not settings.insecure_no_keys and (settings.keys is not None or name == "Dockerfile")
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_each_names_its_workers_its_proxy_and_its_end(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"workers", "root_path", "trusted_proxies", "keep_alive_seconds", "linger_seconds", "drain_seconds"}
+    assert {f"UDR_{setting.upper()}" for setting in names} <= ENVIRONMENTS[name].keys()
+    settings = settings_of(name, monkeypatch)
+    # A pod leaves its service slowly.
+    differing = {"linger_seconds"} if name == "kubernetes" else set()
+    assert {
+        setting for setting in names if getattr(settings, setting) != Settings.model_fields[setting].default
+    } == differing
 
 
 def test_ports_and_paths_agree() -> None:

@@ -48,6 +48,10 @@ VALUES: dict[str, dict[str, Any]] = {
     },
     "every option": {
         "imagePullSecrets": [{"name": "registry"}],
+        "workers": 4,
+        "rootPath": "/udr",
+        "trustedProxies": "10.0.0.0/8",
+        "keepAliveSeconds": 120,
         "service": {"type": "LoadBalancer", "port": 8080},
         "podDisruptionBudget": {"maxUnavailable": None, "minAvailable": "50%"},
         "networkPolicy": {"egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]},
