@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_CERTIFICATES = "/tmp/certificates.pem"
 _PASSED = ("http_proxy", "https_proxy", "no_proxy", "PIP_CERT", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
 """What an engine would take from its own settings: how this machine reaches packages."""
 
@@ -39,10 +40,13 @@ class Image:
     def run(self, shell: str) -> None:
         """Run a shell command as root, with the network; raise ``CalledProcessError`` if it fails."""
         passed = {name: os.environ[name] for name in _PASSED if name in os.environ}
+        mounts, files = [f"mount -t proc proc {self.root}/proc"], {"/etc/resolv.conf": "/etc/resolv.conf"}
+        if (certificates := passed.get("PIP_CERT")) is not None:
+            # Not at its own path: the package ca-certificates may want to replace that file.
+            files[certificates] = passed["PIP_CERT"] = _CERTIFICATES
         variables = {"PATH": _PATH, "HOME": "/root", **passed, **self.environment}
-        mounts = [f"mount -t proc proc {self.root}/proc"]
-        for file in filter(None, ("/etc/resolv.conf", passed.get("PIP_CERT"))):
-            target = self.inside(file)
+        for file, path in files.items():
+            target = self.inside(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
             mounts.append(f"mount --bind {file} {target}")
