@@ -48,9 +48,10 @@ _MARGIN = 1.5
 class Worker:
     """Runs jobs off the event loop, in threads: one encodes a batch while another searches for the one before.
 
-    Whatever waits when the encoder is free becomes one batch. There is no timer: a single job starts at once. The
-    encoder takes the next batch itself, since an event loop busy with answers would delay it. Costly jobs are searched
-    for one by one in a third thread, so that no plain one waits for them. Work that nobody waits for stops.
+    Whatever waits when the encoder is free becomes one batch. There is no timer: a single job starts at once, and one
+    that is alone is searched for by the thread that encoded it. The encoder takes the next batch itself, since an event
+    loop busy with answers would delay it. Costly jobs are searched for one by one in a third thread, so that no plain
+    one waits for them. Work that nobody waits for stops.
 
     Everything else happens on the event loop: it fills the queue, and the encoder empties it. Clients take turns.
 
@@ -280,7 +281,12 @@ class Worker:
                 self._costly_searcher.submit(self._search, single, encoded.part([position]))
         if plain:
             part = Batch([batch.queue[position] for position in plain], batch.started)
-            self._search_in_progress = self._searcher.submit(self._search, part, encoded.part(plain), paced=True)
+            run = functools.partial(self._search, part, encoded.part(plain), paced=True)
+            if len(batch.queue) == 1 and not self.waiting:
+                # Nobody waits for this thread, and another one would have to wake up.
+                run()
+            else:
+                self._search_in_progress = self._searcher.submit(run)
 
     def _search(self, batch: Batch, encoded: Encoded, *, paced: bool = False) -> None:
         """Search for an encoded batch, on a searcher's thread; ``paced`` if others wait for it."""
