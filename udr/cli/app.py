@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = given[: given.index("--")] if "--" in given else given
     debug = DEBUG in options or bool(os.environ.get("UDR_DEBUG"))
     try:
-        application()(args=[item for item in options if item != DEBUG] + given[len(options) :], prog_name="udr")
+        application(_command(options))(
+            args=[item for item in options if item != DEBUG] + given[len(options) :], prog_name="udr"
+        )
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 0
     except KeyboardInterrupt:
@@ -59,7 +61,7 @@ def _missing_extra(error: BaseException, arguments: Sequence[str]) -> MissingExt
     """Return the extra of the command that was run, if the error is that another library is not installed."""
     if not isinstance(error, ModuleNotFoundError) or isinstance(error, UdrError) or not error.name:
         return None
-    library, command = error.name.partition(".")[0], next((item for item in arguments if not item.startswith("-")), "")
+    library, command = error.name.partition(".")[0], _command(arguments)
     if library in _packages():
         return None
     package = next((_package(entry) for entry in _commands() if entry.name == command), "")
@@ -95,14 +97,21 @@ def _open_closed_streams() -> None:
         sys.stderr = open(os.devnull, "w")
 
 
-def application() -> typer.Typer:
-    """Return the command ``udr`` with every installed command."""
+def application(command: str = "") -> typer.Typer:
+    """Return the command ``udr`` with our own commands and those of other packages; of these only one, if it is named.
+
+    To import them all takes longer than many a command.
+    """
     app = command_group("Retrieve the demonstrations that help your language model most.")
     app.callback()(_options)
     app.command()(retrieve)
     app.command()(prompt)
-    for entry in _commands():
-        _add(app, entry)
+    named = {entry.name: entry for entry in _commands()}
+    if command in named:
+        _add(app, named[command])
+    elif command not in (retrieve.__name__, prompt.__name__):
+        for entry in named.values():
+            _add(app, entry)
     return app
 
 
@@ -123,6 +132,11 @@ def _options(
 
 def _commands() -> list[EntryPoint]:
     return sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the name of the command in a command line; empty without one."""
+    return next((item for item in arguments if not item.startswith("-")), "")
 
 
 def _package(entry: EntryPoint) -> str:

@@ -153,7 +153,7 @@ def _scores(vectors: NDArray[np.floating], head: LabelHead, queries: Vectors) ->
     scores = np.empty((len(queries), len(vectors)), np.float32)
     dimension = vectors.shape[1]
     # The last column is of the rows whose label the head does not know, which have the code -1.
-    added = np.pad(queries[:, dimension:], ((0, 0), (0, 1)))
+    added = np.concatenate([queries[:, dimension:], np.zeros((len(queries), 1), np.float32)], axis=1)
     for start in range(0, len(vectors), _ROWS):
         rows = slice(start, start + _ROWS)
         scores[:, rows] = queries[:, :dimension] @ np.asarray(vectors[rows], dtype=np.float32).T
