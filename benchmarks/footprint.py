@@ -15,6 +15,7 @@ Prints a JSON line per part and keeps it in FOLDER; existing results are not mea
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ from udr_index.build import BuildConfig, build
 _REQUESTS = 1000
 _EXTRAS = ("index,cpu", "all,cpu")
 _REPOSITORY = Path(__file__).parents[1]
+_SOURCES = ("pyproject.toml", "README.md", "LICENSE", "udr", "index", "service", "training")
 _OPEN = "import sys; from udr import Retriever; Retriever.open(sys.argv[1], device='cpu')"
 
 Sides = dict[str, MadeUp]
@@ -95,7 +97,7 @@ def _opened(sides: Sides, rounds: int) -> dict[str, object]:
 
 def _installed(folder: Path) -> dict[str, object]:
     """Return megabytes on disk, compiled modules included."""
-    sizes: dict[str, object] = {"service,cpu": _fresh(folder / "environment")}
+    sizes: dict[str, object] = {"service,cpu": _fresh(folder)}
     for extras in _EXTRAS:
         found = _required(extras)
         paths = (Path(str(item.locate_file(file))) for item in found.values() for file in item.files or ())
@@ -103,11 +105,20 @@ def _installed(folder: Path) -> dict[str, object]:
     return sizes
 
 
-def _fresh(environment: Path) -> dict[str, object]:
+def _fresh(folder: Path) -> dict[str, object]:
+    environment, sources = folder / "environment", folder / "sources"
     venv.create(environment, clear=True, with_pip=True)
+    # To install from the repository would leave folders in it.
+    for name in _SOURCES:
+        source = _REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, sources / name, dirs_exist_ok=True)
+        else:
+            sources.mkdir(exist_ok=True)
+            shutil.copy(source, sources)
     pip = [str(environment / "bin/pip"), "--disable-pip-version-check", "--quiet", "install", "--no-deps"]
     subprocess.run([*pip, "--require-hashes", "-r", str(_REPOSITORY / "requirements/service.txt")], check=True)
-    subprocess.run([*pip, "--no-build-isolation", str(_REPOSITORY)], check=True)
+    subprocess.run([*pip, "--no-build-isolation", str(sources)], check=True)
     # What installs is not needed by what runs.
     subprocess.run([str(environment / "bin/pip"), "--quiet", "uninstall", "--yes", "setuptools", "pip"], check=True)
     packages = list(environment.glob("lib/python*/site-packages/*.dist-info"))
