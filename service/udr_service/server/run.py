@@ -63,6 +63,9 @@ def run(index: Path, settings: Settings) -> None:
             _serve(IndexServer(config, app.state.service, url), listener)
         else:
             STATUS.notice(f"loading {index} in {settings.workers} workers...")
+            # Each has its part of the cores, unless the user has said how many threads it has.
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_threads() // settings.workers)))
+            source.preload()
             shares = SharedShares(settings.workers)
             Supervisor(settings, listener, shares, functools.partial(_work, source, settings, listener, url)).run()
 
@@ -70,8 +73,6 @@ def run(index: Path, settings: Settings) -> None:
 def _work(source: IndexSource, settings: Settings, listener: socket.socket, url: str, member: Member) -> None:
     """Serve as one of several workers."""
     with _signals_end_normally():
-        # Each has its part of the cores, unless the user has said how many threads it has.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_threads() // settings.workers)))
         app, config = _application(source, settings, member)
         _serve(SharingServer(config, app.state.service, url, member), listener)
 

@@ -46,7 +46,7 @@ class _Worker:
 
 
 class Supervisor:
-    """Runs workers until SIGINT or SIGTERM; they are forks of this process, which loads nothing and has one thread.
+    """Runs workers until SIGINT or SIGTERM; they are forks of this process, which has one thread.
 
     Args:
         settings: the settings, with the number of workers.

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from udr.errors import ArtifactError
-from udr.models import TokenCounter, engine_of, load_encoder, load_tokenizer
+from udr.models import Engine, TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store import (
     ENCODER,
@@ -29,6 +29,9 @@ from udr_service.observability import Metrics
 from udr_service.serving.open_files import OpenFiles
 from udr_service.serving.work import CachingEncoder
 from udr_service.settings import Settings
+
+if TYPE_CHECKING:
+    from udr.models import OnnxEncoder
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,10 +77,25 @@ class IndexSource:
     encoder: CachingEncoder | None = None
     engine: str | None = None
     _encoder_files: OpenFiles | None = None  # of the encoder, if it came from an index
+    _preloaded: "OnnxEncoder | None" = None  # before a fork
 
     def current(self) -> str:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
         return read_current(self.index)
+
+    def preload(self) -> None:
+        """Open the encoder of the published version, if it carries one for ONNX Runtime, before this process forks.
+
+        Forks that load a version by this encoder share its weights. It starts no thread, unlike other engines.
+
+        Raises:
+            UdrError: as ``load``.
+        """
+        if self.settings.engine in (None, Engine.ONNX, Engine.ONNX_INT8):
+            version = open_version(self.index)
+            refuse_damage(version.path)
+            self._preloaded = exported_encoder(version, self.settings.device, self.settings.engine)
+            self._encoder_files = _encoder_files(version)
 
     def load(self, metrics: Metrics, name: str | None = None) -> ActiveVersion:
         """Open and verify a version, by default the published one; ``metrics`` count lookups in the encoder's cache.
@@ -96,19 +114,27 @@ class IndexSource:
     def _encoder_of(self, version: IndexVersion, metrics: Metrics) -> CachingEncoder:
         """Return the encoder that made the version, reusing the loaded one if it did."""
         # The weights are mapped into memory, too.
-        if self.encoder is not None and (self._encoder_files is None or self._encoder_files.untouched()):
-            with suppress(ArtifactError):
-                version.manifest.encoder.check(self.encoder)
-                return self.encoder
         settings = self.settings
+        if self._encoder_files is None or self._encoder_files.untouched():
+            with suppress(ArtifactError):
+                if self.encoder is not None:
+                    version.manifest.encoder.check(self.encoder)
+                    return self.encoder
+                if self._preloaded is not None:
+                    version.manifest.encoder.check(self._preloaded)
+                    self.engine = engine_of(self._preloaded)
+                    return CachingEncoder(self._preloaded, settings.cache_size, metrics)
         loaded = exported_encoder(version, settings.device, settings.engine) or load_encoder(
             encoder_name(version, allow_hub=settings.allow_hub), settings.device, settings.engine
         )
-        self.engine = engine_of(loaded)
-        folders = (f"{MODEL}/", f"{ENCODER}/")
-        stamps = {name: stamp for name, stamp in version.manifest.files.items() if name.startswith(folders)}
-        self._encoder_files = OpenFiles(version.path, stamps)
-        return CachingEncoder(loaded, self.settings.cache_size, metrics)
+        self.engine, self._encoder_files, self._preloaded = engine_of(loaded), _encoder_files(version), None
+        return CachingEncoder(loaded, settings.cache_size, metrics)
+
+
+def _encoder_files(version: IndexVersion) -> OpenFiles:
+    folders = (f"{MODEL}/", f"{ENCODER}/")
+    stamps = {name: stamp for name, stamp in version.manifest.files.items() if name.startswith(folders)}
+    return OpenFiles(version.path, stamps)
 
 
 class Current:

@@ -44,7 +44,8 @@ Service = tuple["subprocess.Popen[str]", str]
 
 @pytest.fixture(scope="module")
 def service(versions: tuple[Path, list[str]]) -> Iterator[Service]:
-    with serving(str(versions[0]), "--workers", "2", engine="onnx") as served:
+    # Else numpy's import starts threads, which end before a fork.
+    with serving(str(versions[0]), "--workers", "2", engine="onnx", OPENBLAS_NUM_THREADS="1") as served:
         yield served
 
 
@@ -72,6 +73,12 @@ def metric(address: str, name: str, **labels: str) -> float:
 
 def reload(address: str) -> httpx2.Response:
     return httpx2.post(f"{address}/v1/admin/reload", timeout=30)
+
+
+def test_the_first_process_opens_the_encoder_and_starts_no_thread(service: Service) -> None:
+    process, _ = service
+    assert "graph.onnx.data" in Path(f"/proc/{process.pid}/maps").read_text()
+    assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1
 
 
 def test_every_worker_answers_and_says_how_many_there_are(service: Service) -> None:

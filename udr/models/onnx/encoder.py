@@ -149,20 +149,20 @@ def _open_graph(path: Path, num_threads: int) -> Graph:
     """Open a graph in ONNX Runtime."""
     try:
         single = _session(path, 1)
-        shared = _session(path, num_threads) if num_threads > 1 else single
     except Exception as error:
         # onnxruntime's errors have no common base.
         raise ModelError(f"{path}: onnxruntime cannot open it: {reason(error)}") from error
     inputs = [node.name for node in single.get_inputs()]
 
-    def runner(session: onnxruntime.InferenceSession) -> Callable[[Tokens], Vectors]:
-        def run(tokens: Tokens) -> Vectors:
-            (vectors,) = session.run(None, {name: tokens[name] for name in inputs})
-            return cast("Vectors", vectors)
+    # Opened when it is first needed: it starts threads, which a fork of this process would not have.
+    shared = cache(lambda: _session(path, num_threads) if num_threads > 1 else single)
 
-        return run
+    def run(session: onnxruntime.InferenceSession, tokens: Tokens) -> Vectors:
+        (vectors,) = session.run(None, {name: tokens[name] for name in inputs})
+        return cast("Vectors", vectors)
 
-    return Graph(runner(single), runner(shared), inputs, [node.shape for node in single.get_outputs()])
+    shapes = [node.shape for node in single.get_outputs()]
+    return Graph(lambda tokens: run(single, tokens), lambda tokens: run(shared(), tokens), inputs, shapes)
 
 
 @cache
