@@ -14,9 +14,10 @@ from pathlib import Path
 from measuring import parser
 
 from udr.cli import main as udr
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, Encoder, Engine, load_encoder
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM, Encoder, Engine, load_encoder, locate_encoder
 from udr.search import Metric, Vectors
-from udr_training.evaluation import retrievers
+from udr_training.evaluation import config
+from udr_training.evaluation.retrievers import sources
 
 ENGINES = (Engine.ONNX, Engine.ONNX_INT8, Engine.OPENVINO)
 
@@ -33,8 +34,9 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=300)
     options.add_argument("--dtype", default="float32")
     arguments = options.parse_args()
-    # An evaluation takes retrievers by name; here a name is an engine.
-    retrievers.SentenceEncoder = _Engines(arguments.model)  # type: ignore[misc, assignment]
+    # An evaluation takes retrievers by name, and looks first whether there is such a model; here a name is an engine.
+    sources.SentenceEncoder = _Engines(arguments.model)  # type: ignore[misc, assignment]
+    config.locate_encoder = lambda engine: locate_encoder(arguments.model)
     sizes = ["--shots", "4", "--pool", str(arguments.pool), "--limit", str(arguments.rows)]
     compared = ["--retrievers", arguments.engines, "--baseline", arguments.engines.split(",")[0]]
     models = ["--lm", arguments.lm, "--dtype", arguments.dtype]
