@@ -32,6 +32,8 @@ locked = --require-hashes --no-deps --requirement requirements/$(1).txt
 
 # torch, whose builds differ, has no hash: pip takes a CPU build that it already knows, or else the one from PyPI.
 $(VENV)/.demo: pyproject.toml requirements/demo.txt requirements/torch.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || \
+	    { echo "udr: needs Python 3.11 or newer, which $(PYTHON) is not; name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	$(call pip,what a demo needs,$(call locked,demo))
 	$(call pip,torch,--requirement requirements/torch.txt)

@@ -12,6 +12,7 @@ import pytest
 from tests.fakes import NOTES, REVIEWS, write_task
 from tests.tiny_models import save_encoder, save_lm
 from udr.cli import main
+from udr.installation import install_extra
 from udr.models import OnnxEncoder, SentenceEncoder
 from udr_index.build import BuildConfig, build
 
@@ -144,7 +145,7 @@ def test_a_missing_library_is_one_line_with_the_commands_extra(
 ) -> None:
     hide(monkeypatch, library)
     status, err = udr(line)
-    assert status == 1 and re.search(rf"{library}.* not installed; run: pip install 'udr-icl\[{extra}\]'\n", err), err
+    assert status == 1 and re.search(rf"{library}.* not installed; run: {re.escape(install_extra(extra))}\n", err), err
     assert err.count("\n") == 1 and "Traceback" not in err
 
 

@@ -31,6 +31,7 @@ ADAPTERS = {
     "onnx": "udr.models.onnx.quantization",
     "onnxruntime": "udr.models.onnx.encoder udr.models.onnx.quantization",
     "openvino": "udr.models.onnx.openvino",
+    "packaging": "udr.cli.doctor.packages",
     "peft": "udr_training.trainer.model",
     "prometheus_client": "udr_service.observability.metrics udr_service.observability.reports",
     "opentelemetry": "udr_service.observability.tracing",
@@ -56,7 +57,7 @@ ADAPTERS = {
 }
 EVERYWHERE = {"lazy_loader", "numpy", "typer"}
 # Shared by all layers, and imported from these files.
-SHARED = {"udr.errors", "udr.files", "udr.types", "udr_service.errors"}
+SHARED = {"udr.errors", "udr.files", "udr.installation", "udr.types", "udr_service.errors"}
 
 
 def top(name: str) -> str:

@@ -5,6 +5,14 @@ and the clients. Training, index building and serving are ``udr_training``, ``ud
 """
 
 import os
+import sys
+
+# For a copy that pip did not install, and so did not refuse.
+if sys.version_info < (3, 11):  # noqa: UP036
+    raise ImportError(
+        f"udr needs Python 3.11 or newer; this is Python {sys.version.split()[0]} in {sys.executable}; "
+        "make an environment with a newer one: python3.11 -m venv .venv"
+    )
 
 import lazy_loader
 

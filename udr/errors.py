@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+from udr.installation import install_extra
+
 
 class UdrError(Exception):
     """Base of all errors that udr raises; its message can be shown to a user."""
@@ -75,10 +77,11 @@ class VerificationError(ArtifactError):
 
 
 class MissingExtraError(UdrError, ImportError):
-    """An optional package is not installed; ``extra`` installs it."""
+    """An optional package is not installed, or is broken; ``extra`` installs it."""
 
-    def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} is not installed; run: pip install 'udr-icl[{extra}]'")
+    def __init__(self, what: str, extra: str, broken: str = "") -> None:
+        broken = f"is installed, but cannot be imported: {broken}; run: udr doctor" if broken else ""
+        super().__init__(f"{what} {broken or f'is not installed; run: {install_extra(extra)}'}")
         self.extra = extra
 
 
@@ -88,7 +91,8 @@ def optional_import(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise MissingExtraError(what, extra) from error
+        missing = isinstance(error, ModuleNotFoundError)
+        raise MissingExtraError(what, extra, "" if missing else reason(error)) from error
 
 
 class FeedbackError(UdrError):

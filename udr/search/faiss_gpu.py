@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.errors import ConfigError, optional_import, reason
+from udr.installation import install_extra
 from udr.search.base import Proposals, Proposer, Vectors
 from udr.search.faiss_cpu import add, proposer
 
@@ -121,8 +122,8 @@ def find_gpu(device: str | None, library: ModuleType | Any = faiss) -> FaissGpu 
     if kind != "cuda":
         return None
     if not hasattr(library, "StandardGpuResources"):
-        message = "this faiss was built without GPU support; searching on the CPU (install udr-icl[gpu] for %s)"
-        _LOG.warning(message, device)
+        message = "%s: this faiss was built without GPU support; searching on the CPU; for GPUs, run: %s"
+        _LOG.warning(message, device, install_extra("gpu"))
         return None
     count = library.get_num_gpus()
     if (number and not number.isdecimal()) or int(number or 0) >= count:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from udr.errors import ArtifactError, ConfigError, ModelError
+from udr.installation import install_extra
 from udr.models import (
     EXACT,
     INT8,
@@ -56,7 +57,7 @@ def exported_encoder(
         remedy = f"run: udr index export-encoder {version.path.parents[1]} --engine {INT8}"
         raise ConfigError(f"{version.path}: carries its encoder for engine {EXACT!r} alone, not for {INT8!r}; {remedy}")
     if find_spec("onnxruntime") is None:
-        _LOG.warning("%s: not used, since onnxruntime is not installed; run: pip install 'udr-icl[onnx]'", folder)
+        _LOG.warning("%s: not used, since onnxruntime is not installed; run: %s", folder, install_extra("onnx"))
         return None
     # onnxruntime is an extra.
     from udr.models import OnnxEncoder

@@ -19,6 +19,7 @@ from tests.tiny_models import save_encoder
 from udr import Retriever, models
 from udr.cli import main
 from udr.errors import ArtifactError, ConfigError, MissingExtraError
+from udr.installation import install_extra
 from udr.models import PROBES, OnnxEncoder, SentenceEncoder, agreement
 from udr.store import ENCODER, MANIFEST, IndexVersion, exported_encoder, open_version, seal, verify
 from udr_index import bench_engines
@@ -234,8 +235,8 @@ def without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("missing", "named"),
     [
-        (without_exporter, "onnx, which exports encoders, is not installed; run: pip install 'udr-icl[index]'"),
-        (without_onnxruntime, "onnxruntime is not installed; run: pip install 'udr-icl[onnx]'"),
+        (without_exporter, f"onnx, which exports encoders, is not installed; run: {install_extra('index')}"),
+        (without_onnxruntime, f"onnxruntime is not installed; run: {install_extra('onnx')}"),
     ],
     ids=["exporter", "onnxruntime"],
 )
@@ -269,7 +270,7 @@ def test_without_onnxruntime_the_model_is_loaded_with_one_notice(
     with Retriever.open(made, device="cpu") as retriever:
         assert isinstance(retriever.encoder, SentenceEncoder)
     (notice,) = caplog.messages
-    assert notice.endswith("not used, since onnxruntime is not installed; run: pip install 'udr-icl[onnx]'")
+    assert notice.endswith(f"not used, since onnxruntime is not installed; run: {install_extra('onnx')}")
 
 
 @pytest.mark.parametrize(

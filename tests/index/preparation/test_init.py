@@ -22,6 +22,7 @@ from tests.index.preparation.conftest import write_csv, write_excel
 from tests.tiny_models import save_encoder
 from tests.udr.cli.test_app import Run
 from udr.data import Kind, open_collection
+from udr.installation import install_extra
 from udr.retrieval import Retriever
 from udr_index.preparation import KINDS, InitConfig, prepare
 from udr_index.quality import CheckConfig, check
@@ -205,7 +206,7 @@ def test_a_missing_package_is_named_with_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     status, _, err = run("init", table, "--out", tmp_path / "tasks", *FLAGS)
-    assert status == 1 and f"{does}, is not installed; run: pip install 'udr-icl[index]'" in err
+    assert status == 1 and f"{does}, is not installed; run: {install_extra('index')}" in err
     assert list(tmp_path.iterdir()) == [table]
 
 

@@ -1,6 +1,7 @@
 """The integrations load on first use, name what to install if it is missing, and their examples run."""
 
 import importlib
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from tests.tiny_models import save_encoder
 from udr.errors import MissingExtraError
+from udr.installation import install_extra
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -20,7 +22,7 @@ def test_a_missing_library_is_an_error_with_the_command_that_installs_it(
     for module in [module for module in sys.modules if module.partition(".")[0] == library] or [library]:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, f"udr.integrations.{name}", raising=False)
-    with pytest.raises(MissingExtraError, match=rf"is not installed; run: pip install 'udr-icl\[{name}\]'$"):
+    with pytest.raises(MissingExtraError, match=f"is not installed; run: {re.escape(install_extra(name))}$"):
         importlib.import_module(f"udr.integrations.{name}")
 
 

@@ -81,7 +81,7 @@ def tensorboard(folder: Path) -> TensorBoardCallback:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingExtraError("tensorboard, which train.tensorboard needs,", "training") from error
+        raise MissingExtraError("tensorboard, which train.tensorboard needs,", "tensorboard") from error
     # Neither is typed.
     writer: Any = SummaryWriter
     new_callback: Any = TensorBoardCallback
