@@ -1,4 +1,4 @@
-"""The command ``udr``: ``retrieve``, ``prompt``, and the commands that other packages add by entry point."""
+"""The command ``udr``: its own commands, and those that other packages add by entry point."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ import typer
 
 from udr import __version__
 from udr.cli.console import command_group, print_text
+from udr.cli.doctor import doctor
 from udr.cli.retrieve import prompt, retrieve
 from udr.cli.status import STATUS
 from udr.errors import ConfigError, MissingExtraError, UdrError, VerificationError, reason, system_error
@@ -102,14 +103,15 @@ def application(command: str = "") -> typer.Typer:
 
     To import them all takes longer than many a command.
     """
-    app = command_group("Retrieve the demonstrations that help your language model most.")
+    app = command_group("Retrieve the demonstrations that help your language model most.", completion=True)
     app.callback()(_options)
     app.command()(retrieve)
     app.command()(prompt)
+    app.command()(doctor)
     named = {entry.name: entry for entry in _commands()}
     if command in named:
         _add(app, named[command])
-    elif command not in (retrieve.__name__, prompt.__name__):
+    elif command not in (retrieve.__name__, prompt.__name__, doctor.__name__):
         for entry in named.values():
             _add(app, entry)
     return app

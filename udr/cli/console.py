@@ -35,10 +35,14 @@ AllowHub = Annotated[
 """An option of every command that loads the encoder of an index."""
 
 
-def command_group(help: str) -> typer.Typer:
-    """Return an empty group of commands with plain help and plain errors."""
+def command_group(help: str, *, completion: bool = False) -> typer.Typer:
+    """Return an empty group of commands with plain help and plain errors; options install a shell's completion."""
     return typer.Typer(
-        help=help, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+        help=help,
+        no_args_is_help=True,
+        add_completion=completion,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
     )
 
 

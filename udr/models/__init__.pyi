@@ -1,7 +1,7 @@
 from . import encoder as encoder, encoder_backends as encoder_backends, hub as hub, onnx as onnx
 from .device import (
-    best_device as best_device, cpu_has_bf16 as cpu_has_bf16, encodes_on_cpu as encodes_on_cpu,
-    num_threads as num_threads,
+    accelerators as accelerators, best_device as best_device, cpu_has_bf16 as cpu_has_bf16,
+    encodes_on_cpu as encodes_on_cpu, num_threads as num_threads, torch_build as torch_build,
 )
 from .encoder import DType as DType, Encoder as Encoder, RECORD as RECORD, SentenceEncoder as SentenceEncoder
 from .encoder_backends import (

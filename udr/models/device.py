@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from udr.errors import optional_import
+from udr.types import Json
 
 _LOG = logging.getLogger(__name__)
 
@@ -50,9 +51,26 @@ def encodes_on_cpu(wanted: str | None, root: Path = Path("/")) -> bool:
         return wanted == "cpu"
     if find_spec("torch") is None:
         return True
-    files = (file for pattern in _ACCELERATORS for file in root.glob(pattern))
-    has_none = sys.platform == "linux" and next(files, None) is None
+    has_none = sys.platform == "linux" and not accelerators(root)
     return has_none or best_device(None) == "cpu"
+
+
+def torch_build() -> dict[str, Json]:
+    """Return what torch was built for and finds: ``version``, ``cuda``, ``devices``, and whether bfloat16 is fast."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "devices": [torch.cuda.get_device_name(number) for number in range(count)],
+        "bf16": cpu_has_bf16(),
+    }
+
+
+def accelerators(root: Path = Path("/")) -> list[Path]:
+    """Return the device files of accelerators, on Linux; ``root`` has the folder ``/dev``."""
+    return [file for pattern in _ACCELERATORS for file in sorted(root.glob(pattern))]
 
 
 def cpu_has_bf16() -> bool:

@@ -8,7 +8,8 @@ from .base import (
 from .bm25 import BM25Search as BM25Search, WordQuery as WordQuery, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
 from .faiss_cpu import (
-    FaissSearch as FaissSearch, empty_index as empty_index, float16_proposer as float16_proposer,
+    FaissSearch as FaissSearch, empty_index as empty_index, faiss_build as faiss_build,
+    float16_proposer as float16_proposer,
     make_index as make_index, open_index as open_index, proposer as proposer, set_parameters as set_parameters,
     write_index as write_index,
 )

