@@ -23,6 +23,10 @@ class Awaited:
     def __init__(self, client: AsyncClient, runner: asyncio.Runner) -> None:
         self._client, self._runner = client, runner
 
+    @property
+    def tasks(self) -> Any:
+        return self._runner.run(self._client.tasks())
+
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._client, name)
         return (

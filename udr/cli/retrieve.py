@@ -228,11 +228,10 @@ def prompt(
                 task, input, k=query.count, budget=budget, reserve=reserve, format=format, **selected, **options
             )
         else:
-            tasks = source.tasks() if isinstance(source, Client) else source.tasks
             counter = counting or load_tokenizer(str(own))
             builder = PromptBuilder(counter, budget, reserve, **options)
             retrieval = source.retrieve(task, input, query.count, **selected)
-            result = builder.build(tasks[task], input, retrieval, format)
+            result = builder.build(source.tasks[task], input, retrieval, format)
     if as_json:
         print_json(result.to_json())
     elif result.text is not None:

@@ -103,7 +103,7 @@ class AsyncClient(BaseClient):
         return await self._call(calls.demonstration(task, id))
 
     async def tasks(self) -> Mapping[str, Task]:
-        """Return the service's tasks by name, as ``Client.tasks``."""
+        """Return the service's tasks by name."""
         return await self._call(calls.TASKS)
 
     async def info(self) -> Mapping[str, Json]:

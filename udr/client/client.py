@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
@@ -17,6 +18,15 @@ from udr.data import Task
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DEFAULT_K, DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
 from udr.types import Fields, Json, Row
+
+
+class CallableTasks(dict[str, Task]):
+    """Tasks by name. A call returns them, too: until this release, ``Client.tasks`` was a method."""
+
+    def __call__(self) -> Mapping[str, Task]:
+        """Return the tasks; deprecated."""
+        warnings.warn("Client.tasks is no method any more: omit the ()", DeprecationWarning, stacklevel=2)
+        return self
 
 
 class Client(BaseClient, DemonstrationSource):
@@ -129,9 +139,11 @@ class Client(BaseClient, DemonstrationSource):
         """Return one row; ``UnknownTaskError`` if there is no such task or row, other errors as ``retrieve``."""
         return self._call(calls.demonstration(task, id))
 
+    @property
     def tasks(self) -> Mapping[str, Task]:
-        """Return the service's tasks by name; raises as ``retrieve``."""
-        return self._call(calls.TASKS)
+        """The service's tasks, by name; each access asks it, and raises as ``retrieve``."""
+        tasks = self._call(calls.TASKS)
+        return CallableTasks(tasks)
 
     def info(self) -> Mapping[str, Json]:
         """Return ``/v1/info``: versions, model, limits and the size of each task; raises as ``retrieve``."""

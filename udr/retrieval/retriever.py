@@ -60,7 +60,6 @@ class Retriever(DemonstrationSource):
         index_version: its name, 16 hex digits.
         model: the encoder's name as given when the index was built.
         tokenizer: the name that ``udr.load_tokenizer`` loads the encoder's tokenizer by.
-        tasks: the tasks, by name.
         families: the task families, by name.
         sizes: how many demonstrations each task has.
         weights: how much the encoder's ranking counts in mode ``hybrid``, by task, where the index keeps that.
@@ -80,7 +79,7 @@ class Retriever(DemonstrationSource):
         self.model = manifest.encoder.name
         # The encoder's own name is the caller's, unlike the manifest's.
         self.tokenizer = version.tokenizer or encoder.name
-        self.tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
+        self._tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
         self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
         self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
@@ -88,7 +87,7 @@ class Retriever(DemonstrationSource):
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
         searchers = with_label_heads(version, searchers)
-        self._partitions = Partitions(self.tasks, searchers, open_lexical(version), version.demonstrations())
+        self._partitions = Partitions(self._tasks, searchers, open_lexical(version), version.demonstrations())
         # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()
         self._process = os.getpid()
@@ -161,6 +160,11 @@ class Retriever(DemonstrationSource):
         retriever = cls(version, loaded, open_searchers(version, device, fp16=fp16))
         retriever._reopen = (version.path.resolve(), device, engine, fp16, allow_hub) if encoder is None else None
         return retriever
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks, by name."""
+        return self._tasks
 
     def retrieve(
         self,

@@ -1,11 +1,12 @@
 """Sources of demonstrations: one protocol for an index in process and for a service."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, Unpack
 
+from udr.data import Task
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest
-from udr.types import Fields
+from udr.types import Fields, Row
 
 
 class AsyncDemonstrationSource(Protocol):
@@ -34,6 +35,13 @@ class AsyncDemonstrationSource(Protocol):
 
 class DemonstrationSource(AsyncDemonstrationSource, Protocol):
     """What ``Retriever`` and ``Client`` have in common; a base class whose asynchronous methods use a thread."""
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks, by name."""
+
+    def demonstration(self, task: str, id: str) -> Row:
+        """Return one row; ``UnknownTaskError`` if there is no such task or row."""
 
     def retrieve(
         self,

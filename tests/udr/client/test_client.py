@@ -83,8 +83,8 @@ def test_a_name_that_no_url_can_hold_is_refused_before_sending(connect: Connect)
 
 def test_requests_carry_the_timeout_and_keep_the_path_of_the_url(connect: Connect) -> None:
     service = ok({"tasks": []})
-    connect(service).tasks()
-    connect(service, f"{URL}/udr/", timeout=0.25).tasks()
+    _ = connect(service).tasks
+    _ = connect(service, f"{URL}/udr/", timeout=0.25).tasks
     assert [request.headers["X-Udr-Timeout"] for request in service.requests] == ["10", "0.25"]
     assert [str(request.url) for request in service.requests] == [f"{URL}/v1/tasks", f"{URL}/udr/v1/tasks"]
 
@@ -208,7 +208,7 @@ CALLS: dict[str, Callable[[Client], object]] = {
     "retrieve_batch": lambda client: client.retrieve_batch(requests(1)),
     "prompt": lambda client: client.prompt("t", "x", budget=9),
     "demonstration": lambda client: client.demonstration("t", "x"),
-    "tasks": lambda client: client.tasks(),
+    "tasks": lambda client: client.tasks,
     "info": lambda client: client.info(),
 }
 
@@ -281,9 +281,14 @@ def test_ready_asks_readyz_once(connect: Connect) -> None:
 SHARED = ("retrieve", "retrieve_batch", "demonstration")
 
 
-@pytest.mark.parametrize("name", [*SHARED, "prompt", "tasks", "info", "ready", "close"])
+@pytest.mark.parametrize("name", [*SHARED, "prompt", "info", "ready", "close"])
 def test_both_clients_and_the_retriever_have_the_same_signatures(name: str) -> None:
     signature = inspect.signature(getattr(Client, name))
     assert inspect.iscoroutinefunction(getattr(AsyncClient, name))
     assert inspect.signature(getattr(AsyncClient, name)) == signature
     assert name not in SHARED or inspect.signature(getattr(Retriever, name)) == signature
+
+
+def test_tasks_are_an_attribute_of_the_client_and_of_the_retriever() -> None:
+    assert isinstance(Client.tasks, property) and isinstance(Retriever.tasks, property)
+    assert inspect.iscoroutinefunction(AsyncClient.tasks)

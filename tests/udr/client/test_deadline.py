@@ -71,7 +71,7 @@ def test_a_server_that_drips_is_a_deadline_error(connect: Connect, kind: str) ->
     with server(DRIPS[kind]) as url:
         client, started = connect(url, timeout=0.3), time.monotonic()
         with pytest.raises(DeadlineError, match=r"no answer within 0\.3 seconds"):
-            client.tasks()
+            _ = client.tasks
         assert 0.25 < time.monotonic() - started < 1
         assert client.ready() is False
         assert time.monotonic() - started < 2
@@ -87,9 +87,9 @@ def test_each_call_on_a_connection_has_its_own_deadline(connect: Connect) -> Non
 
     with server(answer) as url:
         client = connect(url, timeout=0.5)
-        assert [client.tasks() for _ in range(4)] == [{}] * 4
+        assert [client.tasks for _ in range(4)] == [{}] * 4
         with pytest.raises(DeadlineError):
-            client.tasks()
+            _ = client.tasks
 
 
 def test_a_server_that_does_not_read_is_a_deadline_error(connect: Connect) -> None:
@@ -104,7 +104,7 @@ def test_a_server_that_does_not_read_is_a_deadline_error(connect: Connect) -> No
 def test_retries_and_their_pauses_count_towards_the_timeout(connect: Connect) -> None:
     started = time.monotonic()
     with pytest.raises(OverloadedError):
-        connect(Service(problem(429, "overloaded", "full")), timeout=1.2, retries=9).tasks()
+        _ = connect(Service(problem(429, "overloaded", "full")), timeout=1.2, retries=9).tasks
     assert 0.4 < time.monotonic() - started < 1.2
 
 
@@ -114,11 +114,11 @@ def test_an_answer_that_is_too_large_is_refused_before_it_is_whole(
     monkeypatch.setattr(deadline, "MOST_BYTES", 2**20)
     with server(drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + b" " * 2**16 + b"\r\n")) as url:
         with pytest.raises(ServiceError, match="the answer has more than 1 MiB; ask for less at once"):
-            connect(url).tasks()
+            _ = connect(url).tasks
 
 
 def test_a_compressed_answer_is_read(connect: Connect) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, content=gzip.compress(ANSWER[-13:]), headers={"Content-Encoding": "gzip"})
 
-    assert connect(answer).tasks() == {}
+    assert connect(answer).tasks == {}

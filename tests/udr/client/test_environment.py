@@ -66,7 +66,7 @@ def test_a_service_on_this_machine_is_reached_whatever_the_variables(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with Client(address) as client:
-        assert client.tasks() == {}
+        assert client.tasks == {}
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_the_proxy_is_named_if_the_service_cannot_be_reached(monkeypatch: pytest
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
     through = r"through HTTP_PROXY=http://\*\*\*@127.0.0.1:9 \(.*\); check the variable"
     with Client(FAR, retries=0) as client, pytest.raises(ServiceError, match=through):
-        client.tasks()
+        _ = client.tasks
     monkeypatch.setenv("NO_PROXY", "udr.invalid")
     with Client(FAR, retries=0) as client, pytest.raises(ServiceError, match=r"reached \(.*\); start the service, or"):
-        client.tasks()
+        _ = client.tasks
 
 
 def test_an_async_client_serves_several_event_loops(address: str) -> None:
@@ -115,19 +115,19 @@ def test_an_async_client_serves_several_event_loops(address: str) -> None:
 
 def test_a_client_works_in_a_fork_beside_its_parent(address: str) -> None:
     with Client(address) as client:
-        client.tasks()
+        _ = client.tasks
         # A child that is never left behind: it answers within the time or is killed.
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
         with warnings.catch_warnings():
             # Python 3.12 warns of the server's thread, which the child does not use.
             warnings.simplefilter("ignore", DeprecationWarning)
-            child = context.Process(target=lambda: theirs.send(client.tasks()))
+            child = context.Process(target=lambda: theirs.send(client.tasks))
             child.start()
         child.join(20)
         child.kill()
         assert ours.poll() and ours.recv() == {}
-        assert client.tasks() == {}
+        assert client.tasks == {}
 
 
 def test_certificates_matter_to_https_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

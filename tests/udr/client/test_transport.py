@@ -43,14 +43,14 @@ def full(status: int, **headers: str) -> httpx2.Response:
 def test_retries_pause_as_long_as_the_service_says(connect: Connect, status: int, pauses: list[float]) -> None:
     seconds = full(status, **{"Retry-After": "3"})
     date = full(status, **{"Retry-After": format_datetime(datetime.now(UTC) + timedelta(seconds=8), usegmt=True)})
-    assert connect(Service(seconds, date, TASKS), retries=2).tasks() == {}
+    assert connect(Service(seconds, date, TASKS), retries=2).tasks == {}
     assert pauses[0] == 3 and 5 < pauses[1] <= 8
 
 
 def test_a_service_that_stays_full_is_an_overloaded_error(connect: Connect, pauses: list[float]) -> None:
     service = Service(full(429))
     with pytest.raises(OverloadedError, match=r"full \(HTTP 429\)"):
-        connect(service, retries=2).tasks()
+        _ = connect(service, retries=2).tasks
     assert len(service.requests) == 3 and pauses == [0.5, 1.0]
 
 
@@ -62,7 +62,7 @@ def test_other_statuses_and_pauses_above_the_timeout_are_not_retried(
 ) -> None:
     service = Service(problem(status, "x", "no", **{"Retry-After": pause}))
     with pytest.raises(ServiceError):
-        connect(service, timeout=5).tasks()
+        _ = connect(service, timeout=5).tasks
     assert len(service.requests) == 1 and not pauses
 
 
@@ -89,17 +89,17 @@ def test_an_unreachable_or_silent_service_is_an_error_without_retry(
     connect: Connect, pauses: list[float], failure: type[httpx2.RequestError], kind: type[ServiceError], message: str
 ) -> None:
     with pytest.raises(kind, match=f"^{URL}: {message}$") as raised:
-        connect(failing(failure, message="refused"), timeout=3).tasks()
+        _ = connect(failing(failure, message="refused"), timeout=3).tasks
     assert raised.value.status is None
     assert connect(failing(failure)).ready() is False and not pauses
 
 
 @pytest.mark.parametrize("kind", [httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.RemoteProtocolError])
 def test_a_broken_connection_is_retried(connect: Connect, kind: type[httpx2.RequestError], pauses: list[float]) -> None:
-    assert connect(failing(kind, kind), retries=2).tasks() == {}
+    assert connect(failing(kind, kind), retries=2).tasks == {}
     assert pauses == [0.5, 1.0]
     with pytest.raises(ServiceError, match=rf"cannot be reached \({kind.__name__}\)"):
-        connect(failing(kind, kind), retries=1).tasks()
+        _ = connect(failing(kind, kind), retries=1).tasks
 
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -146,7 +146,7 @@ def test_the_key_comes_from_the_argument_or_else_from_the_environment(
     if variable is not None:
         monkeypatch.setenv(KEY, variable)
     service = Service(TASKS)
-    connect(service, api_key=argument).tasks()
+    _ = connect(service, api_key=argument).tasks
     assert service.requests[0].headers.get("Authorization") == sent
 
 
@@ -172,7 +172,7 @@ def test_a_key_is_in_no_repr_and_in_no_error(connect: Connect, pauses: list[floa
         *(failing(kind) for kind in (httpx2.ConnectError, httpx2.ReadTimeout)),
     ):
         with pytest.raises(ServiceError) as raised:
-            connect(handler, api_key=SECRET).tasks()
+            _ = connect(handler, api_key=SECRET).tasks
         error: BaseException | None = raised.value
         while error is not None:
             assert SECRET not in f"{error!s} {error!r} {vars(error)}"
@@ -235,17 +235,17 @@ def server() -> Iterator[Server]:
 
 def test_a_connection_is_kept_until_the_server_closes_it(connect: Connect, server: Server, pauses: list[float]) -> None:
     client = connect(server.url)
-    assert [client.tasks() for _ in range(3)] == [{}] * 3
+    assert [client.tasks for _ in range(3)] == [{}] * 3
     assert server.connections == 1
     server.hang_ups = 1
-    assert client.tasks() == {}
+    assert client.tasks == {}
     assert server.connections == 2 and pauses == [0.5]
 
 
 def test_a_slow_server_is_a_deadline_error(connect: Connect, server: Server) -> None:
     server.seconds = 0.1
     with pytest.raises(DeadlineError, match=r"no answer within 0\.02 seconds"):
-        connect(server.url, timeout=0.02).tasks()
+        _ = connect(server.url, timeout=0.02).tasks
 
 
 def bursts(url: str, *sizes: int, **keys: Any) -> None:
