@@ -1,9 +1,12 @@
-"""Counts tokens with tiktoken encodings from local files; the only file that imports it."""
+"""Counts tokens with tiktoken encodings from local tables; the only file that imports it."""
 
 import base64
 import hashlib
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 # Encodings that have a .tiktoken file of the same name.
 ENCODINGS = ("o200k_base", "cl100k_base", "p50k_base", "r50k_base")
+
+_PACKAGES = (("litellm", "litellm_core_utils/tokenizers"),)
+"""Packages, and the folders in them, that hold tables as tiktoken's own cache does."""
 
 
 class TiktokenTokenizer(LoadedTokenizer):
@@ -40,9 +46,31 @@ class TiktokenTokenizer(LoadedTokenizer):
                 "for another encoding, use TiktokenTokenizer(encoding)"
             )
         try:
-            return cls(tiktoken.Encoding(**_definition(getattr(published, path.stem), path)), name)
+            return cls(tiktoken.Encoding(**_definition(getattr(published, path.stem), lambda address: path)), name)
         except (ValueError, OSError) as error:
             raise ModelError(f"tokenizer {name!r}: {path} cannot be read: {reason(error)}") from error
+
+    @classmethod
+    def open_named(cls, name: str, encoding: str) -> "TiktokenTokenizer":
+        """Open one of ``ENCODINGS`` whose table is at hand: in tiktoken's cache, or in a package that ships it.
+
+        Raises:
+            ModelError: the table is nowhere on this machine, or differs from the published one.
+            MissingExtraError: tiktoken is not installed.
+        """
+        with optional_import("tiktoken", "tiktoken"):
+            import tiktoken
+            import tiktoken_ext.openai_public as published
+        try:
+            return cls(tiktoken.Encoding(**_definition(getattr(published, encoding), _table)), name)
+        except LookupError as error:
+            raise ModelError(
+                f"tokenizer {name!r}: the table of {encoding} is not on this machine, and udr does not download it; "
+                f"get {error.args[0]} and name the file, or let tiktoken download it once: "
+                f"python -c \"import tiktoken; tiktoken.get_encoding('{encoding}')\""
+            ) from error
+        except (ValueError, OSError) as error:
+            raise ModelError(f"tokenizer {name!r}: {reason(error)}") from error
 
     @cached_property
     def fingerprint(self) -> str:
@@ -60,13 +88,54 @@ class TiktokenTokenizer(LoadedTokenizer):
         return len(self._encoding.encode_ordinary(text))
 
 
-def _definition(published: Callable[[], dict[str, Any]], path: Path) -> dict[str, Any]:
-    """Return tiktoken's definition of an encoding, with the tokens of a local file instead of a download."""
+def encoding_of(name: str) -> str | None:
+    """Return the one of ``ENCODINGS`` that a name means, its own or that of a model of OpenAI; else None."""
+    if name in ENCODINGS or find_spec("tiktoken") is None:
+        return name if name in ENCODINGS else None
+    from tiktoken.model import encoding_name_for_model
 
-    def load(_address: str, expected_hash: str) -> dict[bytes, int]:
-        data = path.read_bytes()
+    try:
+        encoding = encoding_name_for_model(name)
+    except KeyError:
+        return None
+    # Such as "gpt2", which is a name on the Hugging Face hub, too.
+    return encoding if encoding in ENCODINGS else None
+
+
+def _table(address: str) -> Path:
+    """Return the file of the table that is published at an address; LookupError if there is none."""
+    name = hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()
+    for folder in _folders():
+        if (folder / name).is_file():
+            return folder / name
+    raise LookupError(address)
+
+
+def _folders() -> Iterator[Path]:
+    """Yield the folders that may hold tables under the names of tiktoken's cache."""
+    for variable in ("TIKTOKEN_CACHE_DIR", "DATA_GYM_CACHE_DIR"):
+        if os.environ.get(variable):
+            yield Path(os.environ[variable])
+    yield Path(tempfile.gettempdir()) / "data-gym-cache"
+    for package, folder in _PACKAGES:
+        # find_spec does not import the package.
+        spec = find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            yield Path(next(iter(spec.submodule_search_locations))) / folder
+
+
+def _definition(published: Callable[[], dict[str, Any]], find: Callable[[str], Path]) -> dict[str, Any]:
+    """Return tiktoken's definition of an encoding, with the tokens of a local file instead of a download.
+
+    Args:
+        published: what tiktoken defines it by.
+        find: returns the file of the table at an address.
+    """
+
+    def load(address: str, expected_hash: str) -> dict[bytes, int]:
+        data = find(address).read_bytes()
         if hashlib.sha256(data).hexdigest() != expected_hash:
-            raise ValueError(f"it is not the published {path.name}; download it again")
+            raise ValueError(f"it is not the published {address.rpartition('/')[2]}; download it again")
         tokens = (line.split() for line in data.splitlines() if line)
         return {base64.b64decode(token): int(rank) for token, rank in tokens}
 

@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 from udr.errors import ModelError, optional_import, reason
 from udr.models import hub
@@ -124,13 +125,20 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
     """Load a tokenizer by name.
 
     Args:
-        name: a folder with a ``tokenizer.json``, that file, ``package:NAME`` or a hub name; a folder with a tokenizer
-            that only Transformers can read; a GGUF file; or a tiktoken file, such as ``cl100k_base.tiktoken``.
+        name: whatever ``--lm`` takes: a folder, a GGUF file, ``package:NAME`` or a hub name; a server's URL stands for
+            the model that it names. Besides, a ``tokenizer.json``, and for OpenAI's models ``gpt-4o``, ``o200k_base``
+            or a file such as ``cl100k_base.tiktoken``.
 
     Raises:
         ModelError: there is no such tokenizer.
         MissingExtraError: its library is not installed.
     """
+    from udr.models.tiktoken_tokenizer import TiktokenTokenizer, encoding_of
+
+    if name.startswith(("http://", "https://")):
+        return _of_served_model(name)
+    if not hub.is_local(name) and (encoding := encoding_of(name)) is not None:
+        return TiktokenTokenizer.open_named(name, encoding)
     path = hub.locate(name)
     if path.suffix == ".gguf":
         converted = hub.converted_gguf(path)
@@ -140,14 +148,26 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
 
         return TransformersTokenizer.open(path, name)
     if path.suffix == ".tiktoken" and path.is_file():
-        from udr.models.tiktoken_tokenizer import TiktokenTokenizer
-
         return TiktokenTokenizer.open(path, name)
     if not (path / _FILE).is_file() and any((path / file).is_file() for file in _SLOW_FILES):
         from udr.models.transformers_tokenizer import TransformersTokenizer
 
         return TransformersTokenizer.open(path, name)
     return _open(_file(name, path), name)
+
+
+def _of_served_model(url: str) -> LoadedTokenizer:
+    """Return the tokenizer of the model that a server's URL names, ``http://...?model=NAME``: a server shows none."""
+    model = parse_qs(urlsplit(url).query).get("model", [""])[0]
+    if not model:
+        raise ModelError(
+            f"tokenizer {url!r}: a server does not show its tokenizer; name the model: "
+            "a folder, a hub name, or ?model=NAME"
+        )
+    try:
+        return load_tokenizer(model)
+    except ModelError as error:
+        raise ModelError(f"{error}; a server does not show its tokenizer, so name its model's folder") from error
 
 
 def _open(path: Path, name: str) -> FileTokenizer:

@@ -1,6 +1,7 @@
 """Tables in each format, and what is refused."""
 
 import csv
+import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.index.preparation.conftest import write_csv, write_excel
 from udr.errors import ConfigError, DataError, MissingExtraError
+from udr.installation import install_extra
 from udr_index.preparation import read_table
 
 ROWS = "".join(f"text {n},label\n" for n in range(40))
@@ -96,7 +98,9 @@ def test_excel_is_read_by_sheet(tmp_path: Path) -> None:
 def test_excel_without_its_extra_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     path = write_excel(tmp_path / "table.xlsx", one=[["x"], ["y"]])
-    with pytest.raises(MissingExtraError, match=r"reads Excel, is not installed; run: pip install 'udr-icl\[excel\]'"):
+    with pytest.raises(
+        MissingExtraError, match=f"reads Excel, is not installed; run: {re.escape(install_extra('excel'))}"
+    ):
         read_table(path)
 
 

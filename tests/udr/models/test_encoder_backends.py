@@ -1,6 +1,7 @@
 """The choice of the engine that encodes queries, and the fallback to float32."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import save_encoder
 from udr.errors import ConfigError, MissingExtraError, ModelError
+from udr.installation import install_extra
 from udr.models import (
     PROBES,
     Engine,
@@ -106,7 +108,9 @@ def test_other_runtimes_of_an_export_are_used(
 def test_openvino_without_its_extra_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.delitem(sys.modules, "udr.models.onnx.openvino", raising=False)
-    with pytest.raises(MissingExtraError, match=r"openvino is not installed; run: pip install 'udr-icl\[openvino\]'"):
+    with pytest.raises(
+        MissingExtraError, match=f"openvino is not installed; run: {re.escape(install_extra('openvino'))}"
+    ):
         load_encoder(str(model), "cpu", "openvino")
 
 
@@ -174,5 +178,7 @@ def test_onnx_without_its_extra_is_an_error(model: Path, monkeypatch: pytest.Mon
     monkeypatch.delitem(vars(onnx), "onnx_encoder", raising=False)
     for name in ("encoder", "export"):
         monkeypatch.delitem(sys.modules, f"udr.models.onnx.{name}", raising=False)
-    with pytest.raises(MissingExtraError, match=r"onnxruntime is not installed; run: pip install 'udr-icl\[onnx\]'"):
+    with pytest.raises(
+        MissingExtraError, match=f"onnxruntime is not installed; run: {re.escape(install_extra('onnx'))}"
+    ):
         load_encoder(str(model), "cpu", "onnx")

@@ -1,7 +1,8 @@
-"""Counts by tiktoken, from a local file that must equal the published one; nothing is downloaded."""
+"""Counts by tiktoken, from a local table that must equal the published one; nothing is downloaded."""
 
 import base64
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +62,38 @@ def test_a_file_that_differs_from_the_published_one_is_an_error(file: Path) -> N
     file.write_bytes(FILE[:-20])
     with pytest.raises(ModelError, match=r"not the published cl100k_base\.tiktoken; download it again"):
         load_tokenizer(str(file))
+
+
+@pytest.mark.parametrize("name", ["cl100k_base", "gpt-4", "gpt-4-0613"])
+def test_an_encoding_or_model_is_opened_by_name_if_its_table_is_at_hand(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("udr.models.tiktoken_tokenizer._PACKAGES", ())
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(ModelError) as raised:
+        load_tokenizer(name)
+    message = f"tokenizer {name!r}: the table of cl100k_base is not on this machine, and udr does not download it; get "
+    assert str(raised.value).startswith(f"{message}https://somewhere/cl100k_base.tiktoken and name the file, or")
+
+    # The name that tiktoken gives it in its cache.
+    cached = tmp_path / "cache" / hashlib.sha1(b"https://somewhere/cl100k_base.tiktoken").hexdigest()
+    cached.parent.mkdir()
+    cached.write_bytes(FILE)
+    tokenizer = load_tokenizer(name)
+    assert tokenizer.count("ab\n\nab") == 3 and tokenizer.name == name
+    cached.write_bytes(FILE[:-20])
+    with pytest.raises(ModelError, match=r"not the published cl100k_base\.tiktoken; download it again"):
+        load_tokenizer(name)
+
+
+@pytest.mark.skipif(find_spec("litellm") is None, reason="needs litellm, which dspy brings and which has the tables")
+def test_a_table_in_a_package_is_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+    counts = {name: load_tokenizer(name).count("Donaudampfschifffahrt") for name in ("o200k_base", "gpt-4o", "gpt-4")}
+    # Counted by tiktoken itself.
+    assert counts == {"o200k_base": 8, "gpt-4o": 8, "gpt-4": 10}
+
+
+def test_a_name_that_is_also_on_the_hub_is_the_hubs() -> None:
+    with pytest.raises(ModelError, match="model 'gpt2': no such file or folder, and it cannot be downloaded from"):
+        load_tokenizer("gpt2")

@@ -1,6 +1,7 @@
 """Tokenizers by name: counts of whole texts, even if the tokenizer's file truncates and pads."""
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from udr.errors import InvalidInputError, MissingExtraError, ModelError
+from udr.installation import install_extra
 from udr.models import DEFAULT_LM, FileTokenizer, LoadedTokenizer, Message, load_tokenizer
 from udr_index.quality import load_window
 
@@ -108,7 +110,7 @@ def test_a_missing_library_is_an_error_with_its_extra(
 ) -> None:
     (tmp_path / file).write_text("a\n")
     monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(MissingExtraError, match=rf"{library} is not installed; run: pip install 'udr-icl\[{extra}\]'"):
+    with pytest.raises(MissingExtraError, match=f"{library} is not installed; run: {re.escape(install_extra(extra))}"):
         load_tokenizer(str(tmp_path / name))
 
 
@@ -131,3 +133,12 @@ def test_the_tokenizer_of_a_gguf_package_counts_as_its_conversion(
     counter = load_tokenizer(DEFAULT_LM)
     assert counter.count("Where is the old castle?") == 6 and counter.has_chat_template
     assert load_window(DEFAULT_LM).tokens == 8192
+
+
+def test_a_servers_url_stands_for_the_model_that_it_names(folder: Path, tokenizer: LoadedTokenizer) -> None:
+    served = load_tokenizer(f"http://127.0.0.1:9/v1?model={folder}&characters=8000")
+    assert served.fingerprint == tokenizer.fingerprint
+    with pytest.raises(ModelError, match=r"a server does not show its tokenizer; name the model: .*\?model=NAME"):
+        load_tokenizer("http://127.0.0.1:9/v1")
+    with pytest.raises(ModelError, match=r"no such file or folder, .* so name its model's folder"):
+        load_tokenizer("http://127.0.0.1:9/v1?model=./nowhere")
