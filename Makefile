@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help install demo test test-slow lint check check-deploy lock audit clean
+.PHONY: help install demo test test-slow lint docs check check-deploy lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -63,7 +63,10 @@ lint: $(VENV)/.test ## Check style, types and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/mypy tests
 
-check: lint test ## Everything that must pass before a commit.
+docs: $(VENV)/.test ## Build the documentation's site into build/site; fail on a warning, as a dead link.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict && echo "udr: the site is in build/site; open build/site/index.html"
+
+check: lint test docs ## Everything that must pass before a commit.
 
 # Besides, it needs root, and Debian's packages debootstrap, prometheus, systemd, strace, iproute2 and npm.
 check-deploy: $(VENV)/.test ## Prove the files in deploy/ with tools from registries; fail if a proof cannot be run (WRITE=1: render first).

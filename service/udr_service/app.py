@@ -128,7 +128,7 @@ def create_app(
         app.add_middleware(RootPath, root_path=settings.root_path)
     for router in _ROUTERS:
         app.include_router(router)
-    app.state.description = None
+    app.state.description = app.state.reference = None
     problems.install(app)
     return app
 

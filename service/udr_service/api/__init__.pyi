@@ -1,5 +1,6 @@
 from . import embeddings as embeddings, playground as playground, problems as problems, retrieval as retrieval
 from .health import admin as admin, probes as probes
 from .playground import HEADERS as HEADERS
+from .reference import reference as reference, reference_page as reference_page
 from .strict_json import num_values as num_values
 from .problems import EMBEDDINGS as EMBEDDINGS, KINDS as KINDS, answer as answer, problem_of as problem_of

@@ -6,6 +6,8 @@ import logging
 from fastapi import APIRouter, Request, Response
 
 from udr.errors import OverloadedError
+from udr_service.api.playground import HEADERS
+from udr_service.api.reference import reference_page
 from udr_service.api.retrieval import PROBLEM, ServiceDep
 from udr_service.errors import NotReadyError
 from udr_service.schemas import ReloadAnswer
@@ -48,6 +50,15 @@ async def description(service: ServiceDep, request: Request) -> Response:
     if state.description is None:
         state.description = await service.preparer.do("openapi", lambda stopped: json.dumps(request.app.openapi()))
     return Response(state.description, media_type="application/json")
+
+
+@probes.get("/docs")
+async def docs(service: ServiceDep, request: Request) -> Response:
+    """Return the description of the service as a page."""
+    state = request.app.state
+    if state.reference is None:
+        state.reference = await service.preparer.do("docs", lambda stopped: reference_page(request.app.openapi()))
+    return Response(state.reference, headers=dict(HEADERS), media_type="text/html")
 
 
 @probes.get("/metrics")

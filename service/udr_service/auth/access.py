@@ -11,7 +11,7 @@ PLAYGROUND = "/playground/"
 """The path of the files that the page at ``/`` loads."""
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN = frozenset({"/", "/livez", "/readyz", "/v1/openapi.json"})
+_OPEN = frozenset({"/", "/docs", "/livez", "/readyz", "/v1/openapi.json"})
 _ADMIN = frozenset({"/metrics", "/v1/admin"})
 _BELOW_ADMIN = "/v1/admin/"
 # RFC 6750 allows fewer characters; a header carries these unchanged.

@@ -50,9 +50,9 @@ def test_no_header_raises(headers: dict[str, str]) -> None:
 
 
 PATHS = {
-    None: "/ /livez /readyz /v1/openapi.json /playground/page.js",
+    None: "/ /docs /livez /readyz /v1/openapi.json /playground/page.js",
     Scope.READ: "/v1/retrieve /v1/retrieve/batch /v1/prompt /v1/embeddings /v1/info /v1 /v1/administer "
-    "/v1/tasks/trec/demonstrations/v1/admin/reload /livez/ //livez /livez/x /docs /playground /playgrounds/x "
+    "/v1/tasks/trec/demonstrations/v1/admin/reload /livez/ //livez /livez/x /docs/ /playground /playgrounds/x "
     "/V1/retrieve /new",
     Scope.ADMIN: "/v1/admin /v1/admin/ /v1/admin/reload /v1/admin/playground/ /metrics",
 }

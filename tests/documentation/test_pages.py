@@ -1,0 +1,72 @@
+"""Every page in docs/: its blocks run, its commands exist with their options, and its data can be read."""
+
+import json
+import re
+import shlex
+import tomllib
+
+import pytest
+
+from tests.documentation.pages import ROOT, Place, blocks, commands
+from udr.cli import main
+
+DOCS = ROOT / "docs"
+PAGES = {path.name: path.read_text("utf-8") for path in sorted(DOCS.glob("*.md"))}
+RUN = {
+    "pays.md": ["train tasks", "train tasks", "index build", "evaluate tasks"],
+    "indexes.md": [
+        *("index build", "index build", "index info", "index bench", "index bench", "index verify", "index list"),
+        *("index diff", "index prune"),
+    ],
+    "prompts.md": ["retrieve my-index", "prompt my-index"],
+    "filters.md": ["retrieve my-index", "keys new"],
+    "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
+}
+"""The pages that run here, from a table, its task and its index on, and the commands that they run."""
+
+GROUPS = ("index", "feedback", "tasks", "keys")
+
+
+@pytest.mark.parametrize("name", RUN)
+def test_a_page_runs(place: Place, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    init = ["init", "tickets.csv", "--out", "tasks", "--input", "subject,body", "--target", "category"]
+    assert main(init) == main(["index", "build", "tasks", "--out", "my-index"]) == 0
+    place.run(PAGES[name])
+    assert place.ran == RUN[name]
+    if name == "prompts.md":
+        out = capsys.readouterr().out
+        assert "Charged twice" in out and "PartTokens(" in out
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_its_commands_exist_and_its_data_can_be_read(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands(PAGES[name]):
+        # What stands before udr is the environment.
+        words = shlex.split(re.sub(r"^([A-Z_]+=\S+ )*", "", command))
+        if not words or words[0] != "udr":
+            continue
+        group = words[1:3] if words[1] in GROUPS else words[1:2]
+        assert main([*group, "--help"]) == 0, command
+        shown = capsys.readouterr().out
+        assert [word for word in words if word.startswith("--") and word.partition("=")[0] not in shown] == [], command
+    for language, code in blocks(PAGES[name]):
+        if language == "json":
+            json.loads(code)
+        elif language == "toml":
+            tomllib.loads(code)
+        elif language == "python":
+            compile(code, name, "exec")
+
+
+def test_a_page_with_code_is_run_by_some_test() -> None:
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    with_code = [name for name, page in PAGES.items() if blocks(page, "python")]
+    assert len(with_code) >= 4
+    assert [name for name in with_code if f'"{name}"' not in tests and f"docs/{name}" not in tests] == []
+
+
+def test_every_figure_of_the_explanations_stands_in_the_results() -> None:
+    results = "\n".join(path.read_text("utf-8") for path in (DOCS / "results").glob("*.md"))
+    for name in ("how-it-works.md", "compared.md", "pays.md"):
+        figures = set(re.findall(r"(?<![\d.])\d+\.\d+(?![\d.])", re.sub(r"https?://\S+", "", PAGES[name])))
+        assert figures and [figure for figure in figures if figure not in results] == [], name
