@@ -3,15 +3,16 @@
 import builtins
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from tests.fakes import NOTES, REVIEWS, write_task
 from tests.tiny_models import save_encoder, save_lm
-from udr.cli import main
+from udr.cli import application, main
 from udr.installation import install_extra
 from udr.models import OnnxEncoder, SentenceEncoder
 from udr_index.build import BuildConfig, build
@@ -115,7 +116,52 @@ TABLE: Sequence[tuple[str, str]] = [
         "tasks contains something other than an evaluation; give another --out",
     ),
     ("feedback score tasks --out new-run --lm lm --candidates 0", r"--candidates \(.*\) must be at least 1, found 0"),
+    # Folders and files.
+    ("index build nowhere --out new-run", "nowhere: no such folder of tasks; udr init makes one of a table"),
+    ("index build tasks --out encoder/config.json", "--out: encoder/config.json is a file; name a folder"),
+    *(
+        (f"index {command}", "nowhere: no index here .*; run: udr index build")
+        for command in (
+            *("info nowhere", "list nowhere", "verify nowhere", "bench nowhere", "diff nowhere CURRENT CURRENT"),
+            *("publish nowhere 3f2a", "prune nowhere --keep 1", "export-encoder nowhere"),
+        )
+    ),
+    ("index prune index --keep 0", "--keep: at least 1 version must be kept, found 0"),
+    ("index publish index zzzz", "no version 'zzzz'; the versions are: [0-9a-f]{16}"),
+    ("serve nowhere", "nowhere: no index here .*; run: udr index build"),
+    ("serve index --host 0.0.0.0", "set a file of keys with --keys .*, or allow it with --insecure-no-keys"),
+    ("keys new --name a,b --scope read --file keys.toml", "name.* 1 to 32 letters, digits"),
+    *(
+        (f"tasks {command} nowhere", "nowhere: no such folder of tasks; udr init makes one of a table")
+        for command in ("check", "stats", "split")
+    ),
+    ("tasks split tasks", "notes.* has test rows|already"),
+    ("init nowhere.csv --out new-run --input a --target b", "nowhere.csv: No such file or directory; check the path"),
+    *(
+        (
+            f"feedback {command}",
+            "nowhere: holds no run; .* is missing; name the --out of udr train or udr feedback score",
+        )
+        for command in ("export nowhere", "stats nowhere", "weigh nowhere index")
+    ),
+    (
+        "prompt --url http://127.0.0.1:9 text --task x --budget 9",
+        "cannot be reached .*; start the service, or check the",
+    ),
+    ("retrieve --url 127.0.0.1:8000 text --task x", "must be like http"),
 ]
+
+
+def test_every_command_is_in_the_table() -> None:
+    def leaves(command: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+        for name, child in getattr(command, "commands", {}).items():
+            yield from leaves(child, (*words, name))
+        if not hasattr(command, "commands"):
+            yield " ".join(words)
+
+    every = set(leaves(typer.main.get_command(application())))
+    # What it finds are no errors.
+    assert every - {"doctor"} == {name for name in every for line, _ in TABLE if line.startswith(f"{name} ")}
 
 
 @pytest.mark.parametrize(("line", "message"), TABLE, ids=[line for line, _ in TABLE])

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from udr.cli import AllowHub, Fp16, command_group, names_of, print_json, print_text
-from udr.errors import VerificationError, naming
+from udr.errors import ConfigError, VerificationError, naming
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
 from udr_index.plural import counted
@@ -84,6 +84,8 @@ def build(
     from udr_index.build import BuildConfig, ProgressPrinter
     from udr_index.build import build as run
 
+    if out.is_file():
+        raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
     with naming(out):
         built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=ProgressPrinter())
     if as_json:
@@ -107,8 +109,12 @@ def verify(
 
     Prints one line per finding. The exit status is 3 if there is any.
     """
+    from udr.store import read_current
     from udr.store import verify as check
 
+    if not index.is_dir():
+        # Says that there is none.
+        read_current(index)
     findings = check(index)
     # Rows and vectors of damaged files are not worth comparing.
     if sample and not findings:

@@ -111,7 +111,7 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
         command = f"udr init {shlex.quote(str(root))} --out tasks"
         raise ConfigError(f"{root}: is a file, not a folder of tasks; make a task of it with: {command}")
     if not root.is_dir():
-        raise ConfigError(f"{root}: no such folder of tasks")
+        raise ConfigError(f"{root}: no such folder of tasks; udr init makes one of a table")
     folders: dict[str, TaskFolder] = {}
     for path in task_files(root):
         task = parse_task(read_toml(path), path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from udr.cli import AllowHub, print_json, print_text
+from udr.cli import AllowHub, naming_flags, print_json, print_text
 from udr.types import Json
 from udr_index.plural import counted
 
@@ -100,7 +100,8 @@ def prune(
     """Delete the oldest versions of an index, and the files of interrupted builds, which then cannot resume."""
     from udr_index.versions.pruning import prune as run
 
-    pruned = run(index, keep, dry_run=dry_run)
+    with naming_flags({"^at least 1 version must": "--keep: at least 1 version must"}):
+        pruned = run(index, keep, dry_run=dry_run)
     if as_json:
         print_json(
             {

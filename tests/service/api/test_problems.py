@@ -1,7 +1,9 @@
 """Problems: every failed request gets the right status and a message that names the cause and nothing internal."""
 
 import json
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -133,7 +135,7 @@ def test_bodies_and_batches_above_the_limit_are_refused(retriever: Retriever) ->
     ("method", "path", "status", "name", "detail"),
     [
         ("GET", "/v1/nowhere", 404, "not-found", "GET /v1/nowhere"),
-        ("GET", "/docs", 404, "not-found", "GET /docs"),
+        ("GET", "/redoc", 404, "not-found", "GET /redoc"),
         ("GET", "/v1/retrieve", 405, "method-not-allowed", "GET /v1/retrieve"),
         ("GET", "/v1/tasks/nowhere", 404, "unknown-task", "unknown task 'nowhere'"),
         ("GET", "/v1/tasks/nowhere/demonstrations/1", 404, "unknown-task", "unknown task 'nowhere'"),
@@ -176,3 +178,10 @@ def test_kinds_are_distinct_and_match_the_client_s_errors() -> None:
         assert PROBLEM_ERRORS[problem_of(error("x"), "/").type] is error
     for other in (UdrError("x"), errors.ModelError("x"), errors.DataError("x"), errors.VerificationError("x")):
         assert problem_of(other, "/").status == 500
+
+
+def test_every_problem_is_provoked_by_some_test() -> None:
+    """Each type of problem stands in a test of the service, with the detail that it has to have."""
+    tests = "\n".join(path.read_text("utf-8") for path in Path(__file__).parents[1].rglob("*.py"))
+    names = {kind.name for kind in KINDS.values()}
+    assert len(names) > 20 and [name for name in sorted(names) if not re.search(rf"\b{name}\b", tests)] == []

@@ -69,6 +69,7 @@ def score(
 @app.command()
 def export(run: _Run) -> None:
     """Print a run's scored pairs, one JSON line each."""
+    _check_run(run)
     from udr_training.feedback.export import exported
 
     quiet()
@@ -87,6 +88,7 @@ def weigh(
     The index keeps the weights in its search settings; a request's own weight overrides them. A service reads them when
     it loads the index.
     """
+    _check_run(run)
     from udr_training.feedback.weighing import WEIGHTS
     from udr_training.feedback.weighing import weigh as run_weigh
 
@@ -106,3 +108,10 @@ def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print
 
     numbers = statistics(run)
     print_text(json.dumps(numbers) if as_json else "\n".join(f"{name}: {value}" for name, value in numbers.items()))
+
+
+def _check_run(run: Path) -> None:
+    """Raise an ArtifactError if a directory holds no run, before anything is imported that takes seconds."""
+    from udr_training.run_folder import RunFolder
+
+    _ = RunFolder(run).sources
