@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from udr.errors import ArtifactError, ConfigError, DataError, system_error
+from udr.errors import ArtifactError, ConfigError, DataError, UdrError, system_error
 from udr.types import Json
 
 _DAY = 24 * 60 * 60
@@ -29,6 +29,24 @@ _DEEPEST_TOML = 16
 _LONG_TEXT = re.compile(r'''"""(?:[^\\]|\\.)*?(?:"""|\Z)''' + r"|'''.*?(?:'''|\Z)", re.DOTALL)
 # The parser's time and memory grow with the square of the parts of a dotted key.
 _LONG_KEY = re.compile(r"""(?:^|[{,\[])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""", re.MULTILINE)
+
+
+def check_format(found: object, reads: int, what: str, remedy: str, kind: type[UdrError] = ArtifactError) -> None:
+    """Refuse what another version of udr wrote in a format that this one does not read.
+
+    Args:
+        found: the format's number in the file; None, in files from before they had one, is 1.
+        reads: the number that this version writes and reads.
+        what: what has the format.
+        remedy: the command that makes it again, or converts it.
+        kind: the error to raise.
+    """
+    found = 1 if found is None else found
+    if found == reads and not isinstance(found, bool):
+        return
+    newer = isinstance(found, int) and found > reads
+    advice = "install the version of udr that made it, or " if newer else ""
+    raise kind(f"{what} has format {found!r:.20}, but this udr reads format {reads}; {advice}run: {remedy}")
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:

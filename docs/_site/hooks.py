@@ -1,7 +1,7 @@
 """What MkDocs does not do itself: pages made of code, the order of pages, and links out of the documentation.
 
 The start page is the README. The references are made of the commands, of ``docs/openapi.json`` and of docstrings, so
-they cannot differ from what they describe. A new page in ``docs/`` appears at once, at the end unless ``ORDER`` names it.
+they cannot differ from what they describe. A new page in ``docs/`` appears at once; ``ORDER`` says where.
 """
 
 import json
@@ -34,7 +34,7 @@ ORDER: dict[str, list[str]] = {
 """The sections, and the order of their pages. Pages that do not exist are left out."""
 
 MEMBERS = {
-    "udr": udr.__all__,
+    "udr": dir(udr),
     "udr.models": ["TokenCounter", "ChatCounter", "TransformersTokenizer", "TiktokenTokenizer"],
     "udr.errors": [""],
     "udr.integrations.langchain": [""],

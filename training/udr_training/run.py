@@ -214,7 +214,6 @@ class Run:
     def _write_manifest(self) -> None:
         # The manifest exists only if the run is complete.
         manifest: dict[str, Json] = {
-            "format": 1,
             **self.folder.sources,
             "model_fingerprint": hub.fingerprint(self.folder.path / "model"),
             "queries": {name: len(own) for name, own in self.folder.candidates().items()},

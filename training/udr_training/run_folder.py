@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from udr.errors import ArtifactError, ConfigError, system_error
-from udr.files import canonical_json, locked, write_atomically
+from udr.files import canonical_json, check_format, locked, write_atomically
 from udr.types import Json
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
 
 _LOG = logging.getLogger(__name__)
+
+RUN_FORMAT = 1
+"""The format of a run's directory."""
 
 _CLAIM_SECONDS = 5.0
 
@@ -56,7 +59,9 @@ class RunFolder:
         # Two processes may start one run at the same time.
         with locked(self.path, _CLAIM_SECONDS):
             if not path.exists():
-                write_atomically(self.path / "sources.json", canonical_json(dict(sources), indent=1))
+                write_atomically(
+                    self.path / "sources.json", canonical_json({"format": RUN_FORMAT, **sources}, indent=1)
+                )
                 write_atomically(path, to_toml(config).encode())
         existing, existing_sources = self.check(config), self.sources
         changed = [name for name in sources if existing_sources.get(name) != sources[name]]
@@ -92,8 +97,11 @@ class RunFolder:
 
     @property
     def sources(self) -> dict[str, Json]:
-        """Hashes of the run's inputs."""
-        return self._json("sources.json")
+        """Hashes of the run's inputs, and the format of the directory."""
+        sources = self._json("sources.json")
+        remedy = "udr train, or udr feedback score, with another --out"
+        check_format(sources.get("format"), RUN_FORMAT, f"the run {self.path}", remedy)
+        return sources
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -123,7 +131,9 @@ class RunFolder:
     def _read(self, name: str) -> str:
         path = self.path / name
         if not path.is_file():
-            raise ArtifactError(f"{self.path}: holds no run; {name} is missing")
+            raise ArtifactError(
+                f"{self.path}: holds no run; {name} is missing; name the --out of udr train or udr feedback score"
+            )
         return path.read_text("utf-8")
 
     def iteration(self, number: int) -> Path:

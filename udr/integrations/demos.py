@@ -6,9 +6,13 @@ from typing import Any, Self, cast
 
 from udr.client import AsyncClient, Client
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
+from udr.files import check_format
 from udr.integrations.selector import Selector
 from udr.retrieval import AsyncDemonstrationSource, RetrievedDemonstration, Retriever
 from udr.types import Fields, Json, Value
+
+FORMAT = 1
+"""The format of what ``Demos.to_json`` returns."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Demos:
     def to_json(self) -> dict[str, Json]:
         """Return all of it, the source by its location: an index directory, a URL, or None if it has neither."""
         return {
+            "format": FORMAT,
             "source": _location(self.selector.source),
             "task": self.selector.task,
             "k": self.selector.k,
@@ -84,6 +89,7 @@ class Demos:
             ArtifactError: no source is given, and none is saved.
             UdrError: the index cannot be opened.
         """
+        check_format(keys.get("format"), FORMAT, "the saved program", "program.save(), with its source")
         selection = {name: keys[name] for name in ("task", "k", "order", "options")}
         selector = Selector(source=_opened(keys["source"]) if source is None else source, **selection)
         return Demos(selector, fields=keys["fields"], target=keys["target"])

@@ -3,7 +3,10 @@ from .device import (
     accelerators as accelerators, best_device as best_device, cpu_has_bf16 as cpu_has_bf16,
     encodes_on_cpu as encodes_on_cpu, num_threads as num_threads, torch_build as torch_build,
 )
-from .encoder import DType as DType, Encoder as Encoder, RECORD as RECORD, SentenceEncoder as SentenceEncoder
+from .encoder import (
+    DType as DType, Encoder as Encoder, RECORD as RECORD, RECORD_FORMAT as RECORD_FORMAT,
+    SentenceEncoder as SentenceEncoder,
+)
 from .encoder_backends import (
     Engine as Engine, check_engine as check_engine, choose_engine as choose_engine, engine_of as engine_of,
     load_encoder as load_encoder,

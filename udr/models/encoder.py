@@ -12,6 +12,7 @@ import numpy as np
 
 from udr.data import ENCODER_WORDING
 from udr.errors import ModelError, optional_import, reason
+from udr.files import check_format
 from udr.models import hub
 from udr.models.device import best_device
 from udr.models.window import TextWindow
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-RECORD = "udr.json"
-"""The file in a trained model's folder that records its encoder wording."""
+RECORD, RECORD_FORMAT = "udr.json", 1
+"""The file in a trained model's folder that records its encoder wording, and the file's format."""
 DType = Literal["float32", "bfloat16", "float16"]
 
 # How Sentence-Transformers calls the roles, and the names of their prompts, of which the first counts.
@@ -238,9 +239,11 @@ def _float32_after_transformers(model: "SentenceTransformer") -> None:
 def _check_wording(name: str, path: Path) -> None:
     record = path / RECORD
     try:
-        wording = json.loads(record.read_bytes()).get("encoder_wording") if record.is_file() else ENCODER_WORDING
+        keys = json.loads(record.read_bytes()) if record.is_file() else {"encoder_wording": ENCODER_WORDING}
+        wording, found = keys.get("encoder_wording"), keys.get("format")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"model {name!r}: {record} must be a JSON object; train the model again") from error
+    check_format(found, RECORD_FORMAT, f"model {name!r}: {record}", "udr train", ModelError)
     if wording != ENCODER_WORDING:
         raise ModelError(
             f"model {name!r} was trained with the encoder wording {wording}, but this version of udr uses "

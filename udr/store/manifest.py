@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 from udr.data import Task, TaskFamily, parse_task
 from udr.errors import ArtifactError, DataError, VerificationError, reason
-from udr.files import canonical_json
+from udr.files import canonical_json, check_format
 from udr.models import Encoder
 from udr.search import LOWER, RULES
 from udr.store.manifest_check import check_manifest
@@ -196,9 +196,7 @@ def parse_manifest(data: bytes) -> Manifest:
         raise VerificationError("the manifest is altered: it is not a JSON object") from error
     if not intact:
         raise VerificationError("the manifest is altered: it does not match its own checksum")
-    if keys.get("format") != FORMAT:
-        formats = f"the index has format {keys.get('format')!r}, but this udr reads format {FORMAT}"
-        raise ArtifactError(f"{formats}; run: udr index build")
+    check_format(keys.get("format"), FORMAT, "the index", "udr index build")
     try:
         return _manifest(keys)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, DataError) as error:

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from udr.errors import VerificationError
-from udr.files import read_bytes, write_atomically
+from udr.files import check_format, read_bytes, write_atomically
 from udr.store.containment import refuse_outside, root_of
 from udr.store.manifest import FLAT, Manifest, seal, unseal
 from udr.types import Json
 
-SEARCH = "search.json"
+SEARCH, FORMAT = "search.json", 1
 SEARCH_TEMPORARY = f".{SEARCH}.tmp"
 """The file while it is written; an interrupted write leaves it behind."""
 
@@ -66,6 +66,7 @@ def _read(folder: Path, manifest: Manifest) -> tuple[dict[str, SearchSettings], 
     try:
         refuse_outside(path, root_of(folder))
         keys, intact = unseal(read_bytes(path, _LARGEST))
+        check_format(keys.get("format") if intact else FORMAT, FORMAT, str(path), "udr index bench", VerificationError)
         settings = {name: _checked(SearchSettings(**keys["tasks"][name])) for name in tasks}
         weights = {name: _checked_weight(manifest, name, value) for name, value in keys.get("hybrid", {}).items()}
         same = intact and keys["version"] == manifest.version and set(keys["tasks"]) == set(tasks)
@@ -119,6 +120,7 @@ def _write(
     folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings], weights: Mapping[str, float]
 ) -> None:
     keys: dict[str, Json] = {
+        "format": FORMAT,
         "version": manifest.version,
         "tasks": {name: asdict(setting) for name, setting in settings.items()},
     }

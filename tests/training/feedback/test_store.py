@@ -91,7 +91,7 @@ def test_file_that_is_not_a_store_is_refused_and_unchanged(tmp_path: Path) -> No
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "feedback.sqlite").write_text("not scores, but a text that is long enough" * 50)
     for name, message in (
-        ("format", "feedback of format 99; this version of udr reads"),
+        ("format", "has format 99, but this udr reads format 2"),
         ("database", "another application's SQLite database"),
         ("text", "not a feedback store"),
         ("view", "not a feedback store: view 'v' is not ours; it must have the tables"),

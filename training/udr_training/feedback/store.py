@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from udr.errors import FeedbackError, reason
+from udr.files import check_format
 from udr.store import check_schema, distrust
 from udr_training.feedback.packing import Likelihoods
 
@@ -136,7 +137,9 @@ class FeedbackStore(AbstractContextManager["FeedbackStore"]):
             return False
         version = self._value("PRAGMA user_version")
         if version != _FORMAT:
-            raise FeedbackError(f"{self._path}: feedback of format {version}; this version of udr reads {_FORMAT}")
+            check_format(
+                version, _FORMAT, str(self._path), "udr feedback score, with another --feedback", FeedbackError
+            )
         check_schema(self._connection, _SCHEMA)
         return True
 

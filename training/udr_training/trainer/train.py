@@ -22,7 +22,7 @@ from transformers.training_args import OptimizerNames
 from udr.data import formatting
 from udr.errors import ConfigError, reason
 from udr.files import whole_folder
-from udr.models import RECORD
+from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss
 from udr_training.trainer.callbacks import MetricsLog, add_callbacks, tensorboard
@@ -97,7 +97,9 @@ def train_encoder(
         merge_adapters(model)
     with whole_folder(folder / "model") as staging:
         model.save_pretrained(str(staging))
-        (staging / RECORD).write_text(json.dumps({"encoder_wording": formatting.ENCODER_WORDING}) + "\n", "utf-8")
+        (staging / RECORD).write_text(
+            json.dumps({"format": RECORD_FORMAT, "encoder_wording": formatting.ENCODER_WORDING}) + "\n", "utf-8"
+        )
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from udr.errors import ModelError
-from udr.files import canonical_json, read_bytes
+from udr.files import canonical_json, check_format, read_bytes
 from udr.search import Metric
 from udr.types import Json, Role
 
@@ -82,9 +82,7 @@ class Description:
         path = folder / DESCRIPTION
         try:
             keys = json.loads(read_bytes(path, _LARGEST))
-            if keys["version"] != VERSION:
-                problem = f"was exported by another version of udr ({keys['version']!r:.20}; this one reads {VERSION})"
-                raise ModelError(f"{folder}: {problem}; run: udr index export-encoder")
+            check_format(keys["version"], VERSION, f"{folder}: the export", "udr index export-encoder", ModelError)
             description = Description(**keys)
             _check(description)
         except OSError as error:

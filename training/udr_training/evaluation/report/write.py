@@ -26,7 +26,7 @@ def write_report(folder: Path, evaluation: Evaluation, collection: Collection) -
 
 def report_json(evaluation: Evaluation) -> dict[str, Json]:
     """Return the verdict, the results and what was run."""
-    return {"verdict": verdict(evaluation).to_json(), **evaluation.to_json()}
+    return {"format": 1, "verdict": verdict(evaluation).to_json(), **evaluation.to_json()}
 
 
 def table(evaluation: Evaluation) -> str:
