@@ -1,26 +1,31 @@
 """The comparison of arms, ``benchmarks/quality_arms.py``, with tiny models; and its intervals over rows and seeds."""
 
+import argparse
 import importlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from tests.training.conftest import changed_copy
 from udr_training.evaluation import Estimate
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def arms(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("quality_arms")
-    for name in ("quality_arms", "quality", "paired", "measuring"):
-        monkeypatch.delitem(sys.modules, name)
-    return module
+    yield module
+    for name in [
+        name for name, each in sys.modules.items() if BENCHMARKS in Path(getattr(each, "__file__", None) or "/").parents
+    ]:
+        del sys.modules[name]
 
 
 def test_arms_share_the_feedback_and_resume_one_by_one(
@@ -32,28 +37,46 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     sizes = ["--queries", "10", "--candidates", "6", "--rows", "2", "--seeds", "2", "--names", "colours,reviews"]
-    models = ["--lm", str(lm_folder), "--model", str(encoder_folder), "--ablated", "reviews"]
+    models = ["--lm", str(lm_folder), "--model", str(encoder_folder), "--ablated", "reviews", "--label-head"]
     settings = ["train.epochs=1", "train.batch_size=4", "train.list_length=4", "reward.epochs=1"]
     given = [str(tasks), "--out", str(tmp_path), *sizes, *models, *(x for s in settings for x in ("--set", s))]
     arms.main([*given, "--arms", "udr,centred"])
     first = json.loads((tmp_path / "arms.json").read_text("utf-8"))
-    assert [row["arm"] for row in first["arms"]] == ["random", "bm25", "encoder", "udr", "centred"]
+    untrained = ["random", "bm25", "encoder", "hybrid", "encoder + head", "hybrid + head"]
+    assert [row["arm"] for row in first["arms"]] == [*untrained, "udr", "udr + head", "centred"]
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/model/model.safetensors")}
+    answered = {path: path.stat().st_mtime_ns for path in tmp_path.glob("evaluation/predictions/*/*")}
+    built = {path: path.stat().st_mtime_ns for path in tmp_path.glob("indexes/*/versions/*/manifest.json")}
+    # Colours have no labels, so a head answers nothing there; udr has two seeds.
+    assert (len(answered), len(built)) == (2 * (4 + 2) + 2 + 2 + 1, 3)
     assert {path.parts[-3] for path in trained} == {"udr-0", "udr-1", "centred-0"}
     capsys.readouterr()
 
     arms.main([*given, "--arms", "udr,full,centred"])
-    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    for files in (trained, answered, built):
+        assert {path: path.stat().st_mtime_ns for path in files} == files
     rows = {row["arm"]: row for row in json.loads((tmp_path / "arms.json").read_text("utf-8"))["arms"]}
     assert rows["udr"] == {row["arm"]: row for row in first["arms"]}["udr"]
     assert (rows["full"]["seeds"], rows["centred"]["seeds"]) == (2, 1)
-    assert set(rows["full"]["tasks"]) == {"colours", "reviews"} and set(rows["centred"]["tasks"]) == {"reviews"}
+    assert set(rows["full"]["values"]) == {"labels", "all", "colours", "reviews"}
+    assert set(rows["centred"]["values"]) == {"labels", "all", "reviews"}
+    for name in ("encoder", "hybrid", "udr", "full"):
+        assert rows[f"{name} + head"]["values"]["colours"] == rows[name]["values"]["colours"]
+    assert rows["full + head"]["values"]["labels"] == rows["full + head"]["values"]["reviews"]
     # Centred scores are those of the same pairs; new queries are within their number.
     assert rows["centred"]["pairs"] == rows["udr"]["pairs"] and rows["full"]["pairs"] <= 2 * (60 + 30)
-    assert rows["udr"]["over_udr"] == "" and "(" in rows["full"]["over_udr"] and 0 < rows["full"]["ndcg"] <= 1
+    over = ["untrained", "untrained or head", "bm25", "encoder + head", "hybrid + head"]
+    assert list(rows["udr"]["gains"]) == over and list(rows["udr + head"]["gains"]) == [*over, "udr"]
+    gain = rows["full + head"]["values"]["labels"] - rows["udr"]["values"]["labels"]
+    assert rows["full + head"]["gains"]["udr"]["labels"].startswith(f"{gain:+.1f} (")
+    assert 0 < rows["full"]["ndcg"] <= 1 and "ndcg" not in rows["full + head"] and not rows["encoder"]["gains"]
     assert "reward" in rows["full"]["minutes"] and "reward" not in rows["udr"]["minutes"]
+    assert "heads" in rows["udr + head"]["minutes"] and "heads" not in rows["udr"]["minutes"]
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert len(table) == 2 + 6 and len({line.count("|") for line in table}) == 1
+    values, gains = table[: 2 + 11], table[2 + 11 :]
+    assert len(gains) == 2 + 5 + 6 * 4 and all(
+        len({line.count("|") for line in lines}) == 1 for lines in (values, gains)
+    )
 
 
 def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:
@@ -64,11 +87,24 @@ def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:
 def test_intervals_cover_rows_and_seeds_and_are_paired(arms: ModuleType) -> None:
     rows = np.random.default_rng(1).normal(size=2000)
     by_seed = [Estimate.of_samples(value, value + rows) for value in (10.0, 20.0, 30.0)]
-    total = arms.over_seeds(by_seed)
+    over_seeds = sys.modules["quality_gains"].over_seeds
+    total = over_seeds(by_seed)
     assert total.value == 20.0
     # The variance of rows, and a third of that of three seeds.
     assert total.samples.var() == pytest.approx(1 + 200 / 3 / 3, rel=0.15)
-    better = arms.over_seeds([Estimate.of_samples(value + 1, value + 1 + rows) for value in (10.0, 20.0, 30.0)])
+    better = over_seeds([Estimate.of_samples(value + 1, value + 1 + rows) for value in (10.0, 20.0, 30.0)])
     assert (better - total).interval == pytest.approx((1.0, 1.0))
-    alone = arms.over_seeds(by_seed[:1])
+    alone = over_seeds(by_seed[:1])
     assert alone.value == 10.0 and np.array_equal(alone.samples, 10.0 + rows)
+
+
+def test_an_index_of_other_pools_is_refused(
+    arms: ModuleType, tasks: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    heads = sys.modules["quality_heads"]
+    given = argparse.Namespace(tasks=tasks, names="colours,reviews", out=tmp_path, label_head=True)
+    headed = heads.with_head(given, "encoder", str(encoder_folder))
+    assert headed.tasks == ("reviews",)
+    given.tasks = changed_copy(tasks, tmp_path / "tasks", "grass", "meadow")
+    with pytest.raises(SystemExit, match="not the pools of the evaluation: reviews; remove that index"):
+        heads.with_head(given, "encoder", str(encoder_folder))

@@ -1,0 +1,92 @@
+"""The values and gains of ``quality_arms.py``, over groups of tasks and for each task, with intervals.
+
+Intervals are 95 %, of a bootstrap over test rows and seeds, paired: both sides have the same rows and the same seeds in
+each resample. Three seeds are few, so the seeds' part of the interval is an approximation.
+
+Gains of an arm are counted from
+
+- ``untrained``: the best untrained retriever without a head;
+- ``untrained or head``: the best untrained one, with a head or without;
+- BM25, and each untrained retriever with heads: of the encoder that trainings start from, it is the honest baseline;
+- ``udr``: the arm of that name, on the same feedback.
+
+The best one is that of the column: by its mean over tasks with labels, its mean over all tasks, or its value on the
+task.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from paired import shown
+
+from udr_training.evaluation import Estimate, draws
+
+Values = Mapping[str, Estimate]
+"""Values by task."""
+
+Side = Sequence[Values]
+"""The values of each seed; of what is not trained, those of one."""
+
+
+def over_rows(estimate: Estimate, task: str) -> Estimate:
+    """Return a task's value with its values on resamples of the test rows, the same ones for all arms."""
+    if estimate.rows is None:
+        return estimate
+    means = [estimate.rows[drawn].mean() for drawn in draws(task, len(estimate.rows), 0)]
+    return Estimate.of_samples(estimate.value, np.array(means))
+
+
+def over_tasks(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the mean over tasks, whose resamples are independent."""
+    value = float(np.mean([estimate.value for estimate in estimates]))
+    return Estimate.of_samples(value, np.array([estimate.samples for estimate in estimates]).mean(axis=0))
+
+
+def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the mean over seeds; each resample also draws as many of the seeds, with replacement."""
+    samples = np.array([estimate.samples for estimate in estimates]).T
+    # The same draws for all arms with as many seeds, so that their differences are paired.
+    drawn = np.random.default_rng(0).integers(len(estimates), size=samples.shape)
+    value = float(np.mean([estimate.value for estimate in estimates]))
+    return Estimate.of_samples(value, np.take_along_axis(samples, drawn, axis=1).mean(axis=1))
+
+
+def mean_over(side: Side, tasks: Sequence[str], seeds: int) -> Estimate:
+    """Return the mean over tasks and the first seeds; what is not trained is the same with each seed."""
+    return over_seeds([over_tasks([values[task] for task in tasks]) for values in (list(side) * seeds)[:seeds]])
+
+
+@dataclass(frozen=True)
+class References:
+    """What gains are counted from.
+
+    Attributes:
+        plain: the untrained retrievers without a head, by name.
+        headed: those with heads.
+        trained: the arm ``udr``.
+    """
+
+    plain: Mapping[str, Side]
+    headed: Mapping[str, Side]
+    trained: Side
+
+    def best(self, tasks: Sequence[str], *, heads: bool = False) -> str:
+        """Return the name of the untrained retriever with the best mean over tasks."""
+        sides = {**self.plain, **(self.headed if heads else {})}
+        return max(sides, key=lambda name: mean_over(sides[name], tasks, 1).value)
+
+    def gains(self, side: Side, groups: Mapping[str, Sequence[str]]) -> dict[str, dict[str, str]]:
+        """Return the gains of an arm, with intervals, by what they are over and group of tasks."""
+        gains: dict[str, dict[str, str]] = {}
+        for group, tasks in groups.items():
+            own = mean_over(side, tasks, len(side))
+            for name, other in self._over(side, tasks).items():
+                gains.setdefault(name, {})[group] = shown(own - mean_over(other, tasks, len(side)))
+        return gains
+
+    def _over(self, side: Side, tasks: Sequence[str]) -> dict[str, Side]:
+        sides = {**self.plain, **self.headed}
+        best = {"untrained": sides[self.best(tasks)], "untrained or head": sides[self.best(tasks, heads=True)]}
+        named = {name: own for name, own in sides.items() if name == "bm25" or name in self.headed}
+        return best | named | ({} if side is self.trained else {"udr": self.trained})

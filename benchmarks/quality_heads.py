@@ -1,0 +1,74 @@
+"""The label heads of ``quality_arms.py``: an index of the evaluation's pools for each retriever, with heads."""
+
+import argparse
+import json
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from udr.cli import main as udr
+from udr.data import Collection, Kind, open_collection, rows_digest
+from udr.files import write_atomically
+from udr.store import IndexVersion, open_version
+
+POOL, SEED = 800, 0
+"""The pools of all evaluations: rows of each, and the seed of their sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """An index with label heads, the tasks that have one, and the minutes of building it."""
+
+    index: Path
+    tasks: tuple[str, ...]
+    minutes: float
+
+
+def call(*arguments: object) -> None:
+    """Run a command of ``udr``; exit if it fails."""
+    if status := udr(list(map(str, arguments))):
+        raise SystemExit(status)
+
+
+def labelled(collection: Collection) -> list[str]:
+    """Return the names of the tasks with labels."""
+    return [name for name, folder in collection.tasks.items() if folder.task.kind is Kind.CLASSIFICATION]
+
+
+def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed | None:
+    """Index the pools of the classification tasks with label heads, once; None if no task gets one.
+
+    Args:
+        arguments: of the benchmark.
+        name: of the retriever; the index is ``indexes/<name>``.
+        model: its encoder.
+    """
+    collection = open_collection(arguments.tasks, arguments.names.split(","))
+    names = labelled(collection)
+    if not names:
+        return None
+    index = arguments.out / "indexes" / name
+    done = index.with_name(f"{name}.json")
+    if not (done.exists() and index.exists()):
+        started = time.monotonic()
+        # Without export, queries are encoded by the same model as in the arm without a head.
+        call(
+            *("index", "build", arguments.tasks, "--tasks", ",".join(names), "--out", index, "--model", model),
+            *("--pool", POOL, "--seed", SEED, "--bm25", "--no-export"),
+            *(["--label-head"] if arguments.label_head else []),
+        )
+        write_atomically(done, json.dumps({"minutes": (time.monotonic() - started) / 60}).encode())
+    version = open_version(index)
+    _refuse_other_rows(version, collection, names)
+    headed = [task for task in names if version.manifest.partitions[task].label_head is not None]
+    return Headed(index, tuple(headed), json.loads(done.read_bytes())["minutes"]) if headed else None
+
+
+def _refuse_other_rows(version: IndexVersion, collection: Collection, names: list[str]) -> None:
+    """Exit if the index has other demonstrations than the pools of the evaluation, about which that only warns."""
+    pools = {name: sorted(collection.tasks[name].pool(POOL, SEED).rows, key=lambda row: row.id) for name in names}
+    with closing(version.demonstrations()) as table:
+        other = [name for name, rows in pools.items() if rows_digest(table.every(name)) != rows_digest(rows)]
+    if other:
+        raise SystemExit(f"{version.path}: not the pools of the evaluation: {', '.join(other)}; remove that index")

@@ -1,0 +1,151 @@
+"""The tables of ``quality_arms.py``.
+
+For each arm, as means over seeds: the metric of each task, and its means over tasks with labels and over all tasks;
+NDCG@8 and MRR against the language model's scores on held-out queries, without a head (mined candidates have no scores
+if later iterations ask new queries); scored pairs, and minutes of each stage. Then its gains, see
+``quality_gains.py``.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paired import estimate_of
+from quality import SHOTS
+from quality_gains import References, Side, Values, mean_over, over_rows
+from quality_heads import Headed, labelled
+
+from udr.data import Collection, open_collection
+from udr.files import write_atomically
+from udr_training import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """An arm, with or without label heads.
+
+    Attributes:
+        name: the retriever's.
+        retrievers: for each seed, names as ``udr evaluate`` takes them; the first that has a task's answers counts.
+        runs: the run directories, by seed; none if it is not trained.
+        head: its index of the first seed, if it has label heads.
+    """
+
+    name: str
+    retrievers: Sequence[Sequence[str]]
+    runs: Sequence[Path] = ()
+    head: Headed | None = None
+
+    @property
+    def title(self) -> str:
+        """What the tables call it."""
+        return f"{self.name} + head" if self.head else self.name
+
+
+def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
+    """Write ``arms.json`` and print the tables."""
+    names = arguments.names.split(",")
+    collection = open_collection(arguments.tasks, names)
+    values = _values(collection, arguments.out / "evaluation" / "predictions")
+    sides = {each.title: _side(each, names, values) for each in compared}
+    untrained = [each for each in compared if not each.runs]
+    references = References(
+        plain={each.title: sides[each.title] for each in untrained if not each.head},
+        headed={each.title: sides[each.title] for each in untrained if each.head},
+        trained=sides["udr"],
+    )
+    groups = {"labels": labelled(collection), "all": names, **{name: [name] for name in names}}
+    rows = [_row(each, sides[each.title], groups, references) for each in compared]
+    best = {group: references.best(tasks) for group, tasks in groups.items() if tasks}
+    write_atomically(arguments.out / "arms.json", json.dumps({"best_untrained": best, "arms": rows}, indent=1).encode())
+    last = ("ndcg", "mrr", "pairs", "minutes")
+    _print([["arm", "seeds", *groups, "NDCG@8", "MRR", "pairs", "minutes"]])
+    _print([[row["arm"], row["seeds"], *_cells(row["values"], groups), *map(row.get, last)] for row in rows], body=True)
+    _print([["arm", "over", *groups]])
+    gains = [(row["arm"], over, of) for row in rows for over, of in row["gains"].items()]
+    _print([[arm, over, *_cells(of, groups)] for arm, over, of in gains], body=True)
+
+
+def _print(rows: Sequence[Sequence[object]], *, body: bool = False) -> None:
+    """Print the rows of a table, or its head."""
+    for cells in rows:
+        line = " | ".join("" if cell is None else str(cell) for cell in cells)
+        print(f"| {line} |" if body else f"\n| {line} |\n{'|---' * len(cells)}|")
+
+
+def _cells(values: Mapping[str, object], groups: Mapping[str, Sequence[str]]) -> list[object]:
+    return [values.get(group) for group in groups]
+
+
+def _values(collection: Collection, predictions: Path) -> dict[str, Values]:
+    """Return values by retriever and task."""
+    values: dict[str, dict[str, Any]] = {}
+    for task, folder in collection.tasks.items():
+        for path in sorted((predictions / task).glob(f"*.{SHOTS}-shot.jsonl")):
+            with path.open(encoding="utf-8") as lines:
+                retriever = json.loads(next(lines))["retriever"]
+            values.setdefault(retriever, {})[task] = over_rows(estimate_of(folder, path), task)
+    return dict(values)
+
+
+def _side(each: Compared, tasks: Sequence[str], values: Mapping[str, Values]) -> Side:
+    """Return the values of each seed on the tasks that the arm was evaluated on."""
+    return [
+        {task: found[0] for task in tasks if (found := [values[it][task] for it in its if task in values[it]])}
+        for its in each.retrievers
+    ]
+
+
+def _row(each: Compared, side: Side, groups: Mapping[str, Sequence[str]], references: References) -> dict[str, Any]:
+    # An arm that was evaluated on some of the tasks has the means over those.
+    own = {group: [task for task in tasks if task in side[0]] for group, tasks in groups.items()}
+    own = {group: tasks for group, tasks in own.items() if tasks}
+    row: dict[str, Any] = {
+        "arm": each.title,
+        "seeds": len(each.runs),
+        "values": {group: round(mean_over(side, tasks, len(side)).value, 1) for group, tasks in own.items()},
+        "by_seed": [round(mean_over([values], own["all"], 1).value, 2) for values in side],
+        "gains": references.gains(side, own) if each.runs else {},
+    }
+    minutes = {}
+    if each.runs:
+        held_out = [_held_out(run) for run in each.runs]
+        if not each.head:
+            row["ndcg"] = round(float(np.mean([ndcg for ndcg, _ in held_out])), 3)
+            row["mrr"] = round(float(np.mean([mrr for _, mrr in held_out])), 3)
+        row["pairs"] = _pairs(each.runs[0])
+        minutes = _minutes(each.runs[0])
+    if each.head:
+        minutes["heads"] = each.head.minutes
+    row["minutes"] = ", ".join(f"{stage} {spent:.1f}" for stage, spent in minutes.items())
+    return row
+
+
+def _held_out(run: Path) -> tuple[float, float]:
+    """Return NDCG@8 and MRR of the model that a run kept: that with the best NDCG of the last iteration."""
+    lines = (_iterations(run)[-1] / "metrics.jsonl").read_text("utf-8").splitlines()
+    validations = [entry for entry in map(json.loads, lines) if "ndcg" in entry]
+    kept = max(validations, key=lambda entry: entry["ndcg"]["mean"])
+    return kept["ndcg"]["mean"], kept["mrr"]["mean"]
+
+
+def _pairs(run: Path) -> int:
+    """Return the pairs that the language model scored for a run, whichever run asked first."""
+    return sum(len(ids) for candidates in RunFolder(run).candidates().values() for ids in candidates.values())
+
+
+def _minutes(run: Path) -> dict[str, float]:
+    """Return the minutes of each stage; those of the feedback are of the run that asked first."""
+    minutes: dict[str, float] = {}
+    for iteration in _iterations(run):
+        for stage, spent in json.loads((iteration / "seconds.json").read_text("utf-8")).items():
+            minutes[stage] = minutes.get(stage, 0.0) + spent / 60
+    return minutes
+
+
+def _iterations(run: Path) -> list[Path]:
+    return sorted(run.glob("iteration-*"), key=lambda path: int(path.name.rpartition("-")[2]))
