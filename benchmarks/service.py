@@ -15,6 +15,8 @@ encoder is the embedded MiniLM, with ``--engine`` or the service's default; task
 - ``equal``: each answer to 64 concurrent clients, compared with the answer to the same request alone;
 - ``float32``: the answers to 2,000 requests, compared with those of torch in float32;
 - ``cold``: from the start of the process to the first answer, by stage;
+- ``fields``: requests of two fields that a label head reads apart, relative to the same ones without the head; and how
+  many texts the service encodes for one, counted by its metrics;
 - ``workers``: two workers relative to one, in rate and in memory (PSS, where what processes share counts once);
 - ``workers_overload``: ten times the sustainable load for four workers, while the version changes 20 times;
 - ``workers_killed``: one of two workers is killed every five seconds for a minute, while ``udr.Client`` asks.
@@ -31,6 +33,7 @@ from measuring import measured_once, parser
 from service_answers import equal, float32, reload
 from service_cold import cold
 from service_endurance import memory, overload
+from service_fields import fields
 from service_made_up import MadeUp, made_up
 from service_speed import many, one
 from service_workers import workers, workers_killed, workers_overload
@@ -47,6 +50,7 @@ FUNCTIONS = (
     equal,
     float32,
     cold,
+    fields,
     workers,
     workers_overload,
     workers_killed,

@@ -12,7 +12,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, cast
@@ -31,11 +31,12 @@ class Load:
 
     Attributes:
         port: on this machine.
-        numbers: the requests; see ``service_made_up.request_of``.
+        numbers: the requests, of which ``request`` makes the bodies.
         clients: how many send at the same time.
         rate: requests a second; None sends as fast as answers arrive.
         words: in each request.
         keep: keep the bodies of the answers.
+        request: makes the body of a number's request; a function of a module, since another process calls it.
     """
 
     port: int
@@ -44,6 +45,7 @@ class Load:
     rate: float | None = None
     words: Words = HUNDRED
     keep: bool = False
+    request: Callable[[int, Words], Mapping[str, object]] = request_of
 
 
 class Answer(NamedTuple):
@@ -114,7 +116,7 @@ def _run(load: Load) -> Sent:
 
 
 async def _send(load: Load) -> Sent:
-    requests = iter([(number, _request(request_of(number, load.words))) for number in load.numbers])
+    requests = iter([(number, _request(load.request(number, load.words))) for number in load.numbers])
     answers: list[Answer] = []
     started = time.perf_counter()
     due = _due(started, load.rate)
@@ -143,7 +145,7 @@ async def _client(
         answers.append(Answer(number, status, time.perf_counter() - began, body if load.keep else b""))
 
 
-def _request(body: Mapping[str, str | int]) -> bytes:
+def _request(body: Mapping[str, object]) -> bytes:
     content = json.dumps(body).encode()
     headers = ("Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(content)}")
     return "\r\n".join(("POST /v1/retrieve HTTP/1.1", *headers, "", "")).encode() + content

@@ -49,6 +49,17 @@ class Server:
             raise RuntimeError(f"{path} returned {status}: {content.decode()}")
         return json.loads(content)
 
+    def text(self, path: str) -> str:
+        """Return the answer to a GET request, which must have status 200."""
+        status, content = _ask(self.port, "GET", path)
+        if status != 200:
+            raise RuntimeError(f"{path} returned {status}: {content.decode()}")
+        return content.decode()
+
+    def get(self, path: str) -> Any:  # noqa: ANN401
+        """Return the JSON of the answer to a GET request."""
+        return json.loads(self.text(path))
+
 
 @contextmanager
 def serving(index: Path, command: Sequence[str] = (UDR, "serve"), **settings: str) -> Iterator[Server]:
