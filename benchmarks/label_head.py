@@ -3,20 +3,23 @@
     python benchmarks/label_head.py TASKS [--tasks sst2,cr,...] [--model MODEL] [--pool 800] [--rows 150]
 
 Builds an index of each task's pool by default settings, so a task gets a head where cross-validation shows a gain, and
-retrieves 4 demonstrations for each test row with and without it. Prints Markdown: the shares on the test rows; those of
-cross-validation, which decided; the seconds of fitting, without encoding; and the microseconds that the head adds to a
-query. No language model is asked.
+retrieves 4 demonstrations for each test row without a head, with one that reads the query as a whole, and with the
+default one, which may read two fields apart. Prints Markdown: the shares on the test rows; the texts that the encoder
+reads for a query; the shares of cross-validation, which decided; the seconds of fitting, without encoding; and the
+microseconds that the head's arithmetic adds to a query. No language model is asked.
 """
 
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from measuring import median, parser, seconds
 
-from udr.data import TaskFolder, open_collection, row_query, sample
+from udr.data import TaskFolder, encoder_fields, field_texts, open_collection, row_query, sample
 from udr.models import DEFAULT_ENCODER, Encoder, load_encoder
 from udr.retrieval import RetrievalRequest, Retriever
 from udr.search import Vectors
@@ -24,7 +27,7 @@ from udr.store import open_version
 from udr.types import Row
 from udr_index.build import BuildConfig, Progress, build
 
-TASKS = "sst2,cr,subj,trec,sst5,cola,snli"
+TASKS = "sst2,cr,subj,trec,sst5,cola,snli,qnli"
 SHOWN, REPEATS = 4, 200
 
 
@@ -37,8 +40,8 @@ def main() -> None:
     options.add_argument("--rows", type=int, default=150)
     arguments = options.parse_args()
     collection, encoder = open_collection(arguments.tasks, arguments.names.split(",")), load_encoder(arguments.model)
-    print("| task | labels | without | with the head | cross-validated | alpha | C | fitted in | per query |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    shares = "without | head | head, fields apart | encoder passes | cross-validated"
+    print(f"| task | labels | {shares} | alpha | C | fitted in | per query |\n{'|---' * 11}|", flush=True)
     for folder in collection.tasks.values():
         with tempfile.TemporaryDirectory() as out:
             config = BuildConfig(tasks=arguments.tasks, out=Path(out), names=(folder.task.name,), pool=arguments.pool)
@@ -51,20 +54,35 @@ def _measured(config: BuildConfig, folder: TaskFolder, encoder: Encoder, queries
     def mark(progress: Progress) -> None:
         marks.append((progress.stage, time.perf_counter()))
 
+    task, whole = folder.task, ""
+    queries_of = partial(_share, task=task.name, queries=queries)
+    if len(encoder_fields(task)) == 2:
+        build(replace(config, head_fields=False), encoder)
+        with Retriever.open(config.out, encoder=encoder) as retriever:
+            whole = f"{queries_of(retriever):.2f}"
+        config = replace(config, reuse=config.out)
     build(config, _Clocked(encoder, marks), mark)
-    task, version = folder.task, open_version(config.out)
+    version = open_version(config.out)
     stamp, head = version.manifest.partitions[task.name].label_head, version.label_head(task.name)
     with Retriever.open(config.out, encoder=encoder) as retriever:
-        without, with_head = (_share(retriever, task.name, queries, use) for use in (False, None))
+        without, with_head = queries_of(retriever, use=False), queries_of(retriever)
+        passes = retriever.encoder_passes[task.name]
     start = f"| {task.name} | {len(task.labels)} | {without:.2f} |"
     if stamp is None or head is None:
-        return f"{start} no head | | | | | |"
+        return f"{start} no head | | 1 | | | | | |"
     vectors = encoder.encode_queries([row_query(task, row) for row in queries[:1]])
-    micros = 1e6 * median([seconds(lambda: head.extend(vectors)) for _ in range(REPEATS)], 7)
+    texts = field_texts(queries[0].input, head.fields)
+    fields = encoder.encode_queries(texts)[None] if texts else None
+
+    def arithmetic() -> Vectors:
+        return head.extend(vectors, head.probabilities(vectors, fields))
+
+    micros = 1e6 * median([seconds(arithmetic) for _ in range(REPEATS)], 7)
     shares = f"{stamp.share_without:.2f} to {stamp.share:.2f}"
     fitted = marks[-1][1] - next(at for stage, at in reversed(marks) if stage == "queries")
     settings = f"{stamp.alpha:g} | {stamp.strength:g}"
-    return f"{start} {with_head:.2f} | {shares} | {settings} | {fitted:.1f} s | {micros:.0f} µs |"
+    both = f"{whole} | {with_head:.2f}" if stamp.fields else f"{with_head:.2f} | {'no gain' if whole else ''}"
+    return f"{start} {both} | {passes} | {shares} | {settings} | {fitted:.1f} s | {micros:.0f} µs |"
 
 
 class _Clocked:
@@ -82,7 +100,7 @@ class _Clocked:
         return vectors
 
 
-def _share(retriever: Retriever, task: str, queries: list[Row], use: bool | None) -> float:
+def _share(retriever: Retriever, task: str, queries: list[Row], use: bool | None = None) -> float:
     """Return the share of the demonstrations of all queries that have the query's label."""
     requests = [RetrievalRequest(task=task, input=row.input, k=SHOWN, label_head=use) for row in queries]
     shown = retriever.retrieve_batch(requests)

@@ -31,7 +31,15 @@ _LONG_TEXT = re.compile(r'''"""(?:[^\\]|\\.)*?(?:"""|\Z)''' + r"|'''.*?(?:'''|\Z
 _LONG_KEY = re.compile(r"""(?:^|[{,\[])[ \t]*(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){16}""", re.MULTILINE)
 
 
-def check_format(found: object, reads: int, what: str, remedy: str, kind: type[UdrError] = ArtifactError) -> None:
+def check_format(
+    found: object,
+    reads: int,
+    what: str,
+    remedy: str,
+    kind: type[UdrError] = ArtifactError,
+    *,
+    oldest: int | None = None,
+) -> None:
     """Refuse what another version of udr wrote in a format that this one does not read.
 
     Args:
@@ -40,13 +48,15 @@ def check_format(found: object, reads: int, what: str, remedy: str, kind: type[U
         what: what has the format.
         remedy: the command that makes it again, or converts it.
         kind: the error to raise.
+        oldest: the lowest number that it reads, if that is another.
     """
-    found = 1 if found is None else found
-    if found == reads and not isinstance(found, bool):
+    found, oldest = 1 if found is None else found, reads if oldest is None else oldest
+    if isinstance(found, int) and not isinstance(found, bool) and oldest <= found <= reads:
         return
     newer = isinstance(found, int) and found > reads
     advice = "install the version of udr that made it, or " if newer else ""
-    raise kind(f"{what} has format {found!r:.20}, but this udr reads format {reads}; {advice}run: {remedy}")
+    readable = f"format {reads}" if oldest == reads else f"formats {oldest} to {reads}"
+    raise kind(f"{what} has format {found!r:.20}, but this udr reads {readable}; {advice}run: {remedy}")
 
 
 def canonical_json(value: Json, *, indent: int | None = None) -> bytes:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import row_query, sample_by
+from udr.data import field_texts, row_query, sample_by
 from udr.errors import ConfigError, VerificationError
 from udr.models import Encoder
 from udr.search import (
+    Chances,
     ExactLabelled,
     FaissGpu,
     FaissSearch,
@@ -91,31 +92,39 @@ def bench(
     version.manifest.encoder.check(encoder)
     gpu = find_gpu(device)
     for task, part in version.manifest.partitions.items():
-        vectors = encoder.encode_queries(_queries(version, task, queries))
+        vectors, chances = _queries(version, task, encoder, queries)
         if part.kind == FLAT:
-            searcher, extended = _served(open_searcher(version, task, SearchSettings(), gpu, fp16=fp16), vectors)
-            exact = exact_values(version.vectors(task), vectors, k, version.label_head(task))
+            searcher, extended = _served(
+                open_searcher(version, task, SearchSettings(), gpu, fp16=fp16), vectors, chances
+            )
+            exact = exact_values(version.vectors(task), vectors, k, version.label_head(task), chances)
             yield Measurement(task, part.kind, None, *measure(searcher, extended, exact))
         else:
-            best = tune(version, task, vectors, recall, k, gpu, fp16=fp16, choices=choices)[-1]
+            best = tune(version, task, vectors, recall, k, gpu, chances=chances, fp16=fp16, choices=choices)[-1]
             assert best.settings is not None
             with lock_index(version.path.parent.parent, wait_seconds):
                 _store(version, task, best.settings)
             yield best
 
 
-def _served(searcher: Searcher, queries: Vectors) -> tuple[Searcher, Vectors]:
+def _served(searcher: Searcher, queries: Vectors, chances: Chances | None) -> tuple[Searcher, Vectors]:
     """Return what answers requests for one task: with a label head, it searches for extended queries."""
-    if isinstance(searcher, LabelledSearch):
-        return searcher.labelled, searcher.head.extend(queries)
+    if isinstance(searcher, LabelledSearch) and chances is not None:
+        return searcher.labelled, searcher.head.extend(queries, chances)
     return searcher, queries
 
 
-def _queries(version: IndexVersion, task: str, count: int) -> Sequence[str]:
-    part = version.manifest.partitions[task]
+def _queries(version: IndexVersion, task: str, encoder: Encoder, count: int) -> tuple[Vectors, Chances | None]:
+    """Return the vectors of rows of a task as queries, and their labels' probabilities if it has a label head."""
+    part, head = version.manifest.partitions[task], version.label_head(task)
     with closing(version.demonstrations()) as table:
-        positions = sorted(sample_by(range(part.count), count, 0, str))
-        return [row_query(part.task, row) for row in table.rows(task, positions)]
+        rows = list(table.rows(task, sorted(sample_by(range(part.count), count, 0, str))))
+    queries = encoder.encode_queries([row_query(part.task, row) for row in rows])
+    if head is None:
+        return queries, None
+    texts = [text for row in rows for text in field_texts(row.input, head.fields)]
+    fields = encoder.encode_queries(texts).reshape(len(rows), len(head.fields), -1) if texts else None
+    return queries, head.probabilities(queries, fields)
 
 
 def _store(version: IndexVersion, task: str, settings: SearchSettings) -> None:
@@ -136,24 +145,26 @@ def tune(
     k: int,
     gpu: FaissGpu | None = None,
     *,
+    chances: Chances | None = None,
     fp16: bool = False,
     choices: Callable[[str], Sequence[SearchSettings]] = settings_to_try,
 ) -> list[Measurement]:
     """Try settings for a task's partition, the cheapest first, until one reaches the recall.
 
-    The queries are float32 [num_queries, dimension]; the other arguments are those of ``bench``.
+    The queries are float32 [num_queries, dimension], and ``chances`` are those of their labels, [num_queries,
+    num_labels], if the task has a label head; the other arguments are those of ``bench``.
 
     Returns:
         What was tried; the last is the one that reached the recall, or the best of all.
     """
     kind = version.manifest.partitions[task].kind
-    exact = exact_values(version.vectors(task), queries, k, version.label_head(task))
+    exact = exact_values(version.vectors(task), queries, k, version.label_head(task), chances)
     tried: list[Measurement] = []
     for settings in choices(kind):
         # A GPU that does not support a setting would fall back to the CPU, whose time means nothing here.
         if gpu is not None and not gpu.supports(settings.parameters):
             continue
-        searcher, extended = _served(open_searcher(version, task, settings, gpu, fp16=fp16), queries)
+        searcher, extended = _served(open_searcher(version, task, settings, gpu, fp16=fp16), queries, chances)
         tried.append(Measurement(task, kind, settings, *measure(searcher, extended, exact)))
         if tried[-1].recall >= recall:
             return tried
@@ -182,12 +193,16 @@ def measure(searcher: Searcher, queries: Vectors, exact: Similarities) -> tuple[
 
 
 def exact_values(
-    vectors: NDArray[np.floating], queries: Vectors, k: int, head: LabelHead | None = None
+    vectors: NDArray[np.floating],
+    queries: Vectors,
+    k: int,
+    head: LabelHead | None = None,
+    chances: Chances | None = None,
 ) -> Similarities:
     """Return the numbers that rank the k first vectors of each query, [num_queries, k], best first.
 
     They are similarities, or what a label head makes of them.
     """
-    if head is not None:
-        return ExactLabelled(vectors, head).search(head.extend(queries), k)[1]
+    if head is not None and chances is not None:
+        return ExactLabelled(vectors, head).search(head.extend(queries, chances), k)[1]
     return FaissSearch(vectors).search(queries, k)[1]

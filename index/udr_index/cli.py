@@ -56,6 +56,14 @@ def build(
             show_default="where cross-validation shows a gain",
         ),
     ] = None,
+    head_fields: Annotated[
+        bool,
+        typer.Option(
+            "--head-fields/--no-head-fields",
+            help="Let the label head of a task with two fields read them apart where cross-validation shows a gain; "
+            "queries then cost two more passes of the encoder.",
+        ),
+    ] = True,
     export: Annotated[
         bool,
         typer.Option(
@@ -206,6 +214,7 @@ def _bench_engines(index: Path, queries: int, as_json: bool) -> None:
 def info(index: _Index, as_json: _Json = False) -> None:
     """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and their search settings."""
     from udr.models import Description
+    from udr.search import PASSES
     from udr.store import ENCODER, open_version, read_settings, read_weights
 
     version = open_version(index)
@@ -250,7 +259,9 @@ def info(index: _Index, as_json: _Json = False) -> None:
         bm25, head = f"  bm25{weight}" if part.lexical else "", ""
         if part.label_head:
             shares = f"{part.label_head.share_without:.2f} to {part.label_head.share:.2f}"
-            head = f"  label head (alpha {part.label_head.alpha:g}; same label among the nearest: {shares})"
+            apart = f"; reads {' and '.join(part.label_head.fields)} apart, by {PASSES} more passes of the encoder"
+            head = f"  label head (alpha {part.label_head.alpha:g}; same label among the nearest: {shares}"
+            head += f"{apart if part.label_head.fields else ''})"
         print_text(f"{part.count:>9}  {part.task.family}/{name}  {part.kind}{parameters}{bm25}{head}")
 
 

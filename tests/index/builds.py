@@ -74,3 +74,34 @@ def write_moods(root: Path, count: int = 160, *, told: bool = True) -> Path:
         rows.append({"id": f"n{number:03}", "input": {"text": " ".join(text)}, "target": mood})
     write_task(root, NOTES, train=rows)
     return root
+
+
+PAIRS: Mapping[str, Any] = {
+    "name": "pairs",
+    "family": "pair",
+    "kind": "classification",
+    "instruction": "Say whether both are about the same.",
+    "input": "First: {first}\nSecond: {second}",
+    "output": "About: {target}",
+    "metric": "accuracy",
+    "labels": ["same", "other"],
+}
+
+
+def write_pairs(root: Path, count: int = 160, *, by_first: bool = False) -> Path:
+    """Write the task pairs: the fields have the same words or others, or the first one alone tells.
+
+    Both together have the same words either way, so a bag of them tells nothing.
+    """
+    draw, rows = random.Random(0), list[Mapping[str, Any]]()
+    for number in range(count):
+        target = draw.choice(["same", "other"])
+        words = draw.sample(WORDS, 4)
+        same = target == "same" or by_first
+        first, second = (words, draw.sample(words, 4)) if same else (2 * words[:2], 2 * words[2:])
+        if by_first:
+            first = [*first, {"same": "bright", "other": "dull"}[target]]
+        input = {"first": " ".join(first), "second": " ".join(second)}
+        rows.append({"id": f"p{number:03}", "input": input, "target": target})
+    write_task(root, PAIRS, train=rows)
+    return root

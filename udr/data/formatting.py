@@ -45,6 +45,16 @@ def encoder_input(task: Task, input: Fields, choices: Sequence[str] = ()) -> str
     return input_text(task if task.encoder_input is None else replace(task, input=task.encoder_input), input, choices)
 
 
+def encoder_fields(task: Task) -> tuple[str, ...]:
+    """Return the fields that the encoder reads, in the order of its template."""
+    return (task.encoder_input or task.input).fields
+
+
+def field_texts(input: Fields, names: Sequence[str]) -> list[str]:
+    """Return the values of some fields as the encoder reads each of them alone, without instruction and template."""
+    return [value_text(input[name]) for name in names]
+
+
 def input_words(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the input's values without the template's words, which all rows share: the text for BM25."""
     return "\n".join(_field_texts(task, input, choices))
@@ -182,6 +192,10 @@ class Wording:
             lead = self.task.output.source.partition("{target}")[0]
             return f"{self.query(input)}\n{lead.rstrip(' ')}"
         return self.query(input)
+
+    def fields(self, input: Fields | str, names: Sequence[str]) -> list[str]:
+        """Return the encoder's texts of single fields; see ``field_texts``. None of a wider scope's queries."""
+        return [] if self.task is None else field_texts(check_input(self.task, input), names)
 
     def words(self, input: Fields | str) -> str:
         """Return the text of an input for BM25."""

@@ -14,6 +14,7 @@ demonstrations unlike all of a large pool."""
 # each of these, about as many take as long; measured over 50,000 rows in one pool, and over 100 pools, 384 dimensions.
 # As long a text as encoders read takes 5 to 9 times as long as a short one. Counted as 5, so that a batch of 64 fits.
 _CHARACTERS, _READ = 512, 2_048
+_PASS = 1  # a field that a label head reads apart, to encode
 _PARTITIONS = 32
 _ROWS_BY_LABEL = 16_384
 _FILTERED = 1  # the rows that pass compared one by one, after a search that found too few of them
@@ -44,7 +45,7 @@ def cost(plan: "Plan") -> int:
     hits = math.sqrt(plan.candidates * most) if deepens else plan.candidates
     compares = request.diversity or request.distinct is not None or request.max_copy is not None
     texts = [text for text in (plan.text if plan.encoded else None, plan.copy_text) if text is not None]
-    total = sum(map(text_cost, texts))
+    total = sum(map(text_cost, [*texts, *plan.field_texts])) + _PASS * len(plan.field_texts)
     total += modes * (num_partitions / _PARTITIONS + hits / _HITS)
     if plan.filter is not None:
         total += modes * _FILTERED

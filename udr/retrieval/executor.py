@@ -17,7 +17,7 @@ from udr.retrieval.ranking import SearchResult
 from udr.retrieval.selection import Selected, cosines, decision, rounds, select
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest
-from udr.search import DECIMALS, Hit, Vectors, nearest
+from udr.search import DECIMALS, Chances, Hit, Vectors, nearest
 
 _DEEPER = 4
 """The factor by which each further search is deeper."""
@@ -39,6 +39,7 @@ def choices(
     plans: Sequence[Plan],
     vectors: Mapping[int, Vectors],
     copies: Mapping[int, Vectors],
+    fields: Mapping[int, Vectors],
     stopped: Callable[[int], bool],
 ) -> list[Choice]:
     """Return what each plan chooses; nothing for a plan that nobody waits for any more.
@@ -48,18 +49,22 @@ def choices(
         plans: the plans.
         vectors: query vectors, float32 [dimension], by index in ``plans``; none for mode ``bm25``.
         copies: vectors of the queries as demonstrations, likewise; only for plans with ``max_copy``.
+        fields: vectors of the ``field_texts`` of plans that have any, float32 [num_fields, dimension], likewise.
         stopped: whether nobody waits for a plan any more, by index.
     """
     results: dict[int, Choice] = {}
+    chances = partitions.chances(plans, vectors, fields)
     steps = dict.fromkeys(range(len(plans)), 1)
     while steps := {number: step for number, step in steps.items() if not stopped(number)}:
         numbers, deeper = list(steps), dict[int, int]()
         queries = {index: vectors[number] for index, number in enumerate(numbers) if number in vectors}
+        labels = {index: chances[number] for index, number in enumerate(numbers) if number in chances}
         depths = [_depth(plans[number], step) for number, step in steps.items()]
         stops = [partial(stopped, number) for number in numbers]
-        searched = partitions.search([plans[number] for number in numbers], queries, depths, stops)
+        searched = partitions.search([plans[number] for number in numbers], queries, labels, depths, stops)
         for number, depth, result, stop in zip(numbers, depths, searched, stops, strict=True):
-            selection = _Selection(partitions, plans[number], vectors.get(number), copies.get(number), stop)
+            query = vectors.get(number), copies.get(number), chances.get(number)
+            selection = _Selection(partitions, plans[number], *query, stop)
             try:
                 choice = selection.choice(result, steps[number], last=depth >= min(plans[number].size, DEEPEST))
             except StoppedError:
@@ -78,12 +83,16 @@ def _depth(plan: Plan, step: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """A plan's selection among the hits of searches: of its vector, and of the query as a demonstration."""
+    """A plan's selection among the hits of searches, by its vector and that of the query as a demonstration.
+
+    ``chances`` are those of the query's labels, [num_labels], if a label head ranks.
+    """
 
     partitions: Partitions
     plan: Plan
     vector: Vectors | None
     copy: Vectors | None
+    chances: Chances | None
     stopped: Stopped
 
     def choice(self, result: SearchResult, step: int, *, last: bool) -> Choice | None:
@@ -102,8 +111,8 @@ class _Selection:
     def _notes(self, selected: Selected, result: SearchResult) -> dict[tuple[str, int], str]:
         """Return what ranked each hit, in words, by task and position, if that is not its similarity alone."""
         notes = result.ranks()
-        if self.plan.label_head and self.vector is not None:
-            for key, words in self.partitions.added(self.vector, selected.hits).items():
+        if self.chances is not None:
+            for key, words in self.partitions.added(self.chances, selected.hits).items():
                 notes[key] = f"{notes[key]}; {words}" if key in notes else words
         return notes
 
@@ -117,7 +126,7 @@ class _Selection:
             if self.vector is not None and request.mode == "dense":
                 counts = Counter(partitions.labels_of(hits))
                 short = {label: number * step for label, number in needed.items() if counts[label] < number * step}
-                within = partitions.within(plan, self.vector, short, result.left_out, self.stopped)
+                within = partitions.within(plan, self.vector, self.chances, short, result.left_out, self.stopped)
                 hits = nearest({(hit.task, hit.id): hit for hit in (*hits, *within)}.values())
             labels = partitions.labels_of(hits)
         compares = request.diversity or request.distinct is not None or self.copy is not None
@@ -129,7 +138,7 @@ class _Selection:
             num_chosen=plan.num_chosen,
             vectors=vectors,
             labels=labels,
-            aspects=partitions.aspects(plan, self.vector, hits, self.stopped) if request.coverage else None,
+            aspects=partitions.aspects(plan, self.chances, hits, self.stopped) if request.coverage else None,
             copies=None if vectors is None or self.copy is None else cosines(vectors, self.copy),
             stopped=self.stopped,
         )

@@ -19,6 +19,7 @@ from udr.retrieval.types import RetrievedDemonstration
 from udr.search import (
     DECIMALS,
     BM25Search,
+    Chances,
     Hit,
     LabelledSearch,
     Searcher,
@@ -66,10 +67,26 @@ class Partitions:
     def __post_init__(self) -> None:
         self._matcher = Matcher(self.table, {task: len(searcher) for task, searcher in self.searchers.items()})
 
+    def chances(
+        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], fields: Mapping[int, Vectors]
+    ) -> dict[int, Chances]:
+        """Return p(label | query), [num_labels], of the plans that a label head ranks, by index in ``plans``.
+
+        ``vectors`` and ``fields`` are those of ``Retriever.search``.
+        """
+        chances: dict[int, Chances] = {}
+        for number, vector in vectors.items():
+            if plans[number].label_head:
+                (task,), own = plans[number].copy_keys, fields.get(number)
+                head = self._labelled(task).head
+                (chances[number],) = head.probabilities(vector[None], None if own is None else own[None])
+        return chances
+
     def search(
         self,
         plans: Sequence[Plan],
         vectors: Mapping[int, Vectors],
+        chances: Mapping[int, Chances],
         depths: Sequence[int],
         stopped: Sequence[Stopped],
     ) -> list[SearchResult]:
@@ -78,6 +95,7 @@ class Partitions:
         Args:
             plans: the plans.
             vectors: the query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
+            chances: what ``chances`` returns.
             depths: for each plan.
             stopped: for each plan, whether nobody waits for it any more; its result is then incomplete.
         """
@@ -89,7 +107,7 @@ class Partitions:
         modes = [plan.request.mode for plan in plans]
         deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]
         dense, lexical = [Ranking(depth) for depth in deep], [Ranking(depth) for depth in deep]
-        self._search_dense(plans, vectors, left_out, deep, dense, stopped)
+        self._search_dense(plans, vectors, chances, left_out, deep, dense, stopped)
         self._search_lexical(plans, left_out, deep, lexical, stopped)
         results: list[SearchResult] = []
         for number, mode in enumerate(modes):
@@ -113,6 +131,7 @@ class Partitions:
         self,
         plans: Sequence[Plan],
         vectors: Mapping[int, Vectors],
+        chances: Mapping[int, Chances],
         left_out: Sequence[Mapping[str, Mapping[int, str]]],
         depths: Sequence[int],
         rankings: Sequence[Ranking],
@@ -128,9 +147,12 @@ class Partitions:
         for (task, count, with_head, _), together in batches.items():
             if numbers := [number for number in together if not stopped[number]()]:
                 refuse_truncated(self.searchers[task].vectors)
-                queries = np.stack([vectors[number] for number in numbers])
-                search = self._labelled(task).search_with_head if with_head else self.searchers[task].search
-                positions, similarities = search(queries, count, plans[numbers[0]].rows.get(task))
+                queries, mask = np.stack([vectors[number] for number in numbers]), plans[numbers[0]].rows.get(task)
+                if with_head:
+                    likely = np.stack([chances[number] for number in numbers])
+                    positions, similarities = self._labelled(task).search_with_head(queries, likely, count, mask)
+                else:
+                    positions, similarities = self.searchers[task].search(queries, count, mask)
                 for row, number in enumerate(numbers):
                     rankings[number].add(task, positions[row], similarities[row], left_out[number][task])
 
@@ -162,13 +184,15 @@ class Partitions:
         self,
         plan: Plan,
         vector: Vectors,
+        chances: Chances | None,
         depths: Mapping[str, int],
         left_out: Mapping[str, Mapping[int, str]],
         stopped: Stopped,
     ) -> list[Hit]:
         """Return the hits nearest to a vector, float32 [dimension], as many of each label as ``depths``, in no order.
 
-        ``left_out`` has the ids of excluded rows by position, for each task.
+        ``chances`` are those of its labels, [num_labels], if a label head ranks. ``left_out`` has the ids of excluded
+        rows by position, for each task.
         """
         hits: list[Hit] = []
         for label, depth in depths.items():
@@ -178,9 +202,9 @@ class Partitions:
                 excluded, positions = left_out[task], self._labels_of(task).positions(label, plan.rows.get(task))[None]
                 rows, query = self.searchers[task].vectors, vector[None]
                 refuse_truncated(rows)
-                if plan.label_head:
+                if chances is not None:
                     head = self._labelled(task).head
-                    rows, query = head.rows(rows), head.extend(query)
+                    rows, query = head.rows(rows), head.extend(query, chances[None])
                 (best,), (similarities,) = order(rows, query, positions, depth + len(excluded))
                 ranking.add(task, best, similarities, excluded)
             hits += ranking.hits(self.table.ids)
@@ -202,26 +226,33 @@ class Partitions:
             for hit, similarity in zip(hits, similarities, strict=True)
         ]
 
-    def added(self, vector: Vectors, hits: Sequence[Hit]) -> dict[tuple[str, int], str]:
-        """Return, in words, what the label head adds to each hit of one task, by task and position."""
+    def added(self, chances: Chances, hits: Sequence[Hit]) -> dict[tuple[str, int], str]:
+        """Return, in words, what the label head adds to each hit of one task, by task and position.
+
+        ``chances`` are those of the query's labels, [num_labels].
+        """
         if not hits:
             return {}
         head = self._labelled(hits[0].task).head
         # The last is of rows whose label the head does not know, which have the code -1.
-        chances = [*head.probabilities(vector[None])[0].tolist(), 0.0]
+        known = [*chances.tolist(), 0.0]
+        apart = f", by {' and '.join(head.fields)} apart" if head.fields else ""
         notes: dict[tuple[str, int], str] = {}
         for hit, label in zip(hits, self.labels_of(hits), strict=True):
-            chance = chances[head.codes[hit.position]]
+            chance = known[head.codes[hit.position]]
             added = f"the label head added {head.alpha * chance:.5f} for {label!r}, of probability {chance:.3f}"
-            notes[hit.task, hit.position] = added
+            notes[hit.task, hit.position] = f"{added}{apart}"
         return notes
 
-    def aspects(self, plan: Plan, vector: Vectors | None, hits: Sequence[Hit], stopped: Stopped) -> Aspects:
-        """Return what hits cover of a query: its rarest words, and its label if a label head ranks; see ``choose``."""
+    def aspects(self, plan: Plan, chances: Chances | None, hits: Sequence[Hit], stopped: Stopped) -> Aspects:
+        """Return what hits cover of a query: its rarest words, and its label if a label head ranks; see ``choose``.
+
+        ``chances`` are those of its labels, [num_labels], if one does.
+        """
         query = self._weighed(plan)
         rarest = sorted(query.weights, key=lambda word: (-query.weights[word], word))[:_WORDS]
         words = np.zeros((len(hits), len(rarest)))
-        chances, codes = np.zeros(len(hits)), np.zeros(len(hits), np.int64)
+        likely, codes = np.zeros(len(hits)), np.zeros(len(hits), np.int64)
         by_task: dict[str, list[int]] = {}
         for index, hit in enumerate(hits):
             by_task.setdefault(hit.task, []).append(index)
@@ -229,12 +260,11 @@ class Partitions:
             refuse_stopped(stopped)
             positions = np.array([hits[index].position for index in indices], np.int64)
             words[indices] = self.lexical[task].word_scores(query, rarest, positions)
-            if plan.label_head and vector is not None:
-                head = self._labelled(task).head
+            if chances is not None:
                 # Number 0 is for rows with a label that the head does not know; their code is -1.
-                codes[indices] = head.codes[positions] + 1
-                chances[indices] = np.concatenate([[0.0], head.probabilities(vector[None])[0]])[codes[indices]]
-        return Aspects(words, chances, codes)
+                codes[indices] = self._labelled(task).head.codes[positions] + 1
+                likely[indices] = np.concatenate([[0.0], chances])[codes[indices]]
+        return Aspects(words, likely, codes)
 
     def row_bytes(self, plan: Plan) -> int:
         """Return about how many bytes a row has, on average, of that task of a plan with the longest rows."""

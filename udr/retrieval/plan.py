@@ -14,7 +14,7 @@ from udr.retrieval.cost import cost
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import MODES, DefaultK, RetrievalRequest
 from udr.search import Mask
-from udr.store import Manifest
+from udr.store import LabelHeadStamp, Manifest
 
 MAX_CHARACTERS = 32_768
 """The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
@@ -42,6 +42,7 @@ class Plan:
         copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
         row_bytes: about how many bytes a demonstration of these tasks has, at most.
         label_head: whether the task's label head ranks.
+        field_texts: what the encoder reads besides, each alone: the fields that this head reads apart.
         weight: how much the encoder's ranking counts in mode ``hybrid``, from 0 to 1.
         filter: the request's filter, parsed.
         rows: for each task, which rows pass; empty if all do.
@@ -55,6 +56,7 @@ class Plan:
     copy_text: str | None = None
     row_bytes: int = 0
     label_head: bool = False
+    field_texts: tuple[str, ...] = ()
     weight: float = EVEN
     filter: Filter | None = None
     rows: Mapping[str, Mask] = field(default_factory=dict)
@@ -67,6 +69,11 @@ class Plan:
     def encoded(self) -> bool:
         """Whether the text must be encoded."""
         return self.request.mode != "bm25"
+
+    @property
+    def query_texts(self) -> tuple[str, ...]:
+        """All that the encoder reads as queries: the text, and the fields after it; nothing in mode ``bm25``."""
+        return (self.text, *self.field_texts) if self.encoded else ()
 
     @property
     def num_chosen(self) -> int:
@@ -117,8 +124,9 @@ def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = 
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)
-    with_head = _uses_label_head(manifest, request)
-    return Plan(request, query, words, keys, size, copy_text, label_head=with_head, filter=filter)
+    head = _label_head(manifest, request)
+    plan = Plan(request, query, words, keys, size, copy_text, label_head=head is not None, filter=filter)
+    return plan if head is None else replace(plan, field_texts=tuple(wording.fields(request.input, head.fields)))
 
 
 def planning_characters(manifest: Manifest, request: RetrievalRequest) -> int:
@@ -234,20 +242,20 @@ def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexica
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")
 
 
-def _uses_label_head(manifest: Manifest, request: RetrievalRequest) -> bool:
-    """Return whether a label head ranks; ``InvalidInputError`` if the request asks for one that cannot."""
+def _label_head(manifest: Manifest, request: RetrievalRequest) -> LabelHeadStamp | None:
+    """Return the label head that ranks, if any; ``InvalidInputError`` if the request asks for one that cannot."""
     if request.label_head is False:
-        return False
-    problem = None
+        return None
+    problem, head = None, manifest.partitions[request.task].label_head if request.task is not None else None
     if request.mode == "bm25":
         problem = "mode 'bm25' does not use one"
     elif request.task is None:
         problem = "heads of different tasks share no scale, so it needs a task"
-    elif manifest.partitions[request.task].label_head is None:
+    elif head is None:
         problem = f"task {request.task!r} has none; run: udr index build --label-head"
     if problem is not None and request.label_head:
         raise InvalidInputError(f"label_head asks to rank by a label head, but {problem}")
-    return problem is None
+    return head if problem is None else None
 
 
 def _check_text(text: str) -> None:

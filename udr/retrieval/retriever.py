@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self, Unpack
@@ -20,7 +21,7 @@ from udr.retrieval.plan import EVEN, MAX_CHARACTERS, Plan, make_plan, planning_c
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
-from udr.search import Searcher, Vectors
+from udr.search import PASSES, Searcher, Vectors
 from udr.store import (
     FileStamp,
     IndexVersion,
@@ -63,6 +64,8 @@ class Retriever(DemonstrationSource):
         families: the task families, by name.
         sizes: how many demonstrations each task has.
         weights: how much the encoder's ranking counts in mode ``hybrid``, by task, where the index keeps that.
+        encoder_passes: how many texts the encoder reads for a query of each task: 1, and 2 more if its label head reads
+            two fields apart.
         files: the size and checksum of each file of the version, by its path there.
         max_characters: the maximum length of a query's formatted input.
 
@@ -83,6 +86,12 @@ class Retriever(DemonstrationSource):
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
         self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
         self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
+        self.encoder_passes: Mapping[str, int] = MappingProxyType(
+            {
+                name: 1 + (PASSES if part.label_head and part.label_head.fields else 0)
+                for name, part in manifest.partitions.items()
+            }
+        )
         self.files: Mapping[str, FileStamp] = MappingProxyType(dict(manifest.files))
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
@@ -210,11 +219,12 @@ class Retriever(DemonstrationSource):
             except RequestError as error:
                 plans.append(error)
         valid = [result for result in plans if isinstance(result, Plan)]
-        encoded = [index for index, plan in enumerate(valid) if plan.encoded]
-        vectors = self.encode([valid[index].text for index in encoded])
-        copies = {index: plan.copy_text for index, plan in enumerate(valid) if plan.copy_text is not None}
-        near = dict(zip(copies, self.encode(list(copies.values()), "demonstration"), strict=True))
-        retrievals = iter(self.search(valid, dict(zip(encoded, vectors, strict=True)), near))
+        read = self.encode_each({index: plan.query_texts for index, plan in enumerate(valid) if plan.encoded})
+        copies = {index: [plan.copy_text] for index, plan in enumerate(valid) if plan.copy_text is not None}
+        near = {index: own[0] for index, own in self.encode_each(copies, "demonstration").items()}
+        vectors = {index: own[0] for index, own in read.items()}
+        fields = {index: own[1:] for index, own in read.items() if len(own) > 1}
+        retrievals = iter(self.search(valid, vectors, near, fields))
         return [next(retrievals) if isinstance(result, Plan) else result for result in plans]
 
     def planning_characters(self, request: RetrievalRequest) -> int:
@@ -261,11 +271,21 @@ class Retriever(DemonstrationSource):
             raise ModelError(f"encoder {self.model!r} returned numbers that are not finite")
         return vectors
 
+    def encode_each(self, texts: Mapping[int, Sequence[str]], role: Role = "query") -> dict[int, Vectors]:
+        """Return the vectors of several texts by each key, float32 [num_texts, dimension], all encoded at once.
+
+        See ``encode``.
+        """
+        ends = list(accumulate(map(len, texts.values())))
+        vectors = self.encode([text for own in texts.values() for text in own], role)
+        return dict(zip(texts, np.split(vectors, ends[:-1]), strict=True)) if texts else {}
+
     def search(
         self,
         plans: Sequence[Plan],
         vectors: Mapping[int, Vectors],
         copies: Mapping[int, Vectors] | None = None,
+        fields: Mapping[int, Vectors] | None = None,
         *,
         stopped: Callable[[int], bool] = lambda number: False,
     ) -> list[Retrieval]:
@@ -275,10 +295,11 @@ class Retriever(DemonstrationSource):
             plans: plans of this retriever.
             vectors: query vectors of the encoded plans, float32 [dimension], by index in ``plans``.
             copies: vectors of the queries as demonstrations, likewise; for plans with a ``copy_text``.
+            fields: vectors of their fields, float32 [num_fields, dimension], likewise; for plans with ``field_texts``.
             stopped: whether nobody waits for the result of a plan any more, by index in ``plans``; its result is then
                 empty, and those of the others are as without it. It is called often, in loops, so it must be fast.
         """
-        chosen = choices(self._partitions, plans, vectors, copies or {}, stopped)
+        chosen = choices(self._partitions, plans, vectors, copies or {}, fields or {}, stopped)
         results = self._partitions.demonstrations([choice.hits for choice in chosen])
         return [
             Retrieval(

@@ -15,8 +15,8 @@ from .faiss_cpu import (
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
 from .label_head import (
-    ExactLabelled as ExactLabelled, LabelHead as LabelHead, LabelledSearch as LabelledSearch,
-    LabelledVectors as LabelledVectors,
-    unit_vectors as unit_vectors,
+    Chances as Chances, ExactLabelled as ExactLabelled, FIELD_FEATURES as FIELD_FEATURES, LabelHead as LabelHead,
+    LabelledSearch as LabelledSearch, LabelledVectors as LabelledVectors, PASSES as PASSES,
+    head_features as head_features, label_chances as label_chances, unit_vectors as unit_vectors,
 )
 from .words import LOWER as LOWER, RULE as RULE, RULES as RULES, folded as folded

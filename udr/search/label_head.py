@@ -19,36 +19,49 @@ from udr.search.exact import ExactProposals
 _NUMBERS, _ROWS = 1 << 22, 1 << 16
 """Scores kept, and rows compared, at once."""
 
+Chances = NDArray[np.float64]
+"""p(label | query), [num_queries, num_labels]."""
+
+FIELD_FEATURES = 4
+"""How many vectors stand for two fields; see ``head_features``."""
+
+PASSES = 2
+"""How many more texts the encoder reads of a query whose fields a head reads apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class LabelHead:
     """A linear classifier of queries, and how much its probabilities count.
 
     Attributes:
-        weights: float64 [num_labels, dimension + 1], the last column an intercept; of queries of unit length.
+        weights: float64 [num_labels, num_features + 1], the last column an intercept; see ``head_features``.
         codes: int32 [num_vectors], the label of each row of the pool, from 0; -1 if the classifier does not know it.
         alpha: what a probability of 1 adds to a similarity.
         width: the number of appended dimensions, at least ``num_labels``.
+        fields: the names of the two fields of a query that it reads apart; empty if it reads the query as a whole.
     """
 
     weights: NDArray[np.float64]
     codes: NDArray[np.int32]
     alpha: float
     width: int
+    fields: tuple[str, ...] = ()
 
-    def probabilities(self, queries: Vectors) -> NDArray[np.float64]:
-        """Return p(label | query), float64 [num_queries, num_labels], for queries float32 [num_queries, dimension]."""
-        units = unit_vectors(queries)
-        # einsum and not @, whose last bits depend on how many queries there are.
-        logits = np.einsum("qd,ld->ql", units, self.weights[:, :-1]) + self.weights[:, -1]
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        result: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
-        return result
+    def probabilities(self, queries: Vectors, fields: Vectors | None = None) -> Chances:
+        """Return p(label | query).
 
-    def extend(self, queries: Vectors) -> Vectors:
+        Args:
+            queries: float32 [num_queries, dimension].
+            fields: the vectors of the two fields of each query, float32 [num_queries, 2, dimension], for a head that
+                reads them apart.
+        """
+        assert (fields is not None) == bool(self.fields), "plans tell which fields a head reads"
+        return label_chances(self.weights, head_features(queries, fields))
+
+    def extend(self, queries: Vectors, probabilities: Chances) -> Vectors:
         """Return queries with alpha * p appended, float32 [num_queries, dimension + width]."""
         added = np.zeros((len(queries), self.width), np.float32)
-        added[:, : len(self.weights)] = self.alpha * self.probabilities(queries)
+        added[:, : len(self.weights)] = self.alpha * probabilities
         return np.concatenate([queries, added], axis=1)
 
     def rows(self, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -64,6 +77,27 @@ class LabelHead:
     def plain(self, propose: Proposer) -> Proposer:
         """Return a proposer of plain similarity by an engine over the extended vectors."""
         return lambda queries, count: propose(np.pad(queries, ((0, 0), (0, self.width))), count)
+
+
+def head_features(queries: Vectors, fields: Vectors | None = None) -> NDArray[np.float64]:
+    """Return what a head's regression reads, float64 [num_queries, num_features]; see ``LabelHead.probabilities``.
+
+    Of queries as a whole, their vectors at unit length. Of two fields, those of both, u and v, and how they differ and
+    agree: u, v, |u - v|, u * v (as Conneau et al., 2017, compare two sentences).
+    """
+    if fields is None:
+        return unit_vectors(queries)
+    first, second = unit_vectors(fields[:, 0]), unit_vectors(fields[:, 1])
+    return np.concatenate([first, second, np.abs(first - second), first * second], axis=1)
+
+
+def label_chances(weights: NDArray[np.float64], features: NDArray[np.float64]) -> Chances:
+    """Return p(label | query) by the weights of a regression; see ``LabelHead``."""
+    # einsum and not @, whose last bits depend on how many queries there are.
+    logits = np.einsum("qd,ld->ql", features, weights[:, :-1]) + weights[:, -1]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    result: Chances = powers / powers.sum(axis=1, keepdims=True)
+    return result
 
 
 def unit_vectors(vectors: Vectors) -> NDArray[np.float64]:
@@ -113,12 +147,12 @@ class LabelledSearch:
         """See ``Searcher.search``; without the head."""
         return self._plain.search(queries, k, rows)
 
-    def search_with_head(self, queries: Vectors, k: int, rows: Mask | None = None) -> Results:
+    def search_with_head(self, queries: Vectors, probabilities: Chances, k: int, rows: Mask | None = None) -> Results:
         """Return the k rows of each query that rank first with the head, and the numbers that rank them.
 
-        The arguments and the results are those of ``Searcher.search``.
+        The arguments and the results are those of ``Searcher.search``, with the head's probabilities for each query.
         """
-        return self.labelled.search(self.head.extend(queries), k, rows)
+        return self.labelled.search(self.head.extend(queries, probabilities), k, rows)
 
 
 class ExactLabelled(ExactProposals):

@@ -3,7 +3,8 @@ from .demonstrations import (
     DemonstrationTable as DemonstrationTable, SCHEMA as SCHEMA, record as record,
 )
 from .manifest import (
-    DTYPES as DTYPES, Dtype as Dtype, EncoderStamp as EncoderStamp, FLAT as FLAT, FORMAT as FORMAT,
+    DTYPES as DTYPES, Dtype as Dtype, EncoderStamp as EncoderStamp, FIELDS_FORMAT as FIELDS_FORMAT, FLAT as FLAT,
+    FORMAT as FORMAT,
     FileStamp as FileStamp, LabelHeadStamp as LabelHeadStamp,
     Manifest as Manifest, Partition as Partition, TokenizerStamp as TokenizerStamp,
     parse_manifest as parse_manifest, seal as seal,

@@ -15,7 +15,10 @@ from udr.store.manifest_check import check_manifest
 from udr.types import Json
 
 FORMAT = 4
-"""The version of the index format, the only one that this code writes and reads."""
+"""The version of the index format that this code writes, unless a version needs a later one."""
+
+FIELDS_FORMAT = 5
+"""The format of a version with a label head that reads fields apart, which earlier code would apply wrongly."""
 
 Dtype = Literal["float32", "float16"]
 """The type of stored vectors."""
@@ -71,6 +74,7 @@ class LabelHeadStamp:
         rows: how many rows of the pool it was fitted on.
         share_without: the share of the four nearest that have a held-out row's label, without the head.
         share: the same with it.
+        fields: the two fields of a query that it reads apart; empty if it reads the query as a whole.
     """
 
     labels: tuple[str, ...]
@@ -80,10 +84,12 @@ class LabelHeadStamp:
     rows: int
     share_without: float
     share: float
+    fields: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
-        """Return the keys as manifests hold them."""
-        return {**asdict(self), "labels": list(self.labels)}
+        """Return the keys as manifests hold them; without fields, those of before there were any."""
+        keys = {**asdict(self), "labels": list(self.labels), "fields": list(self.fields)}
+        return keys if self.fields else {name: value for name, value in keys.items() if name != "fields"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,10 +147,16 @@ class Manifest:
     partitions: Mapping[str, Partition]
     files: Mapping[str, FileStamp]
 
+    @property
+    def format(self) -> int:
+        """The version of the index format: the earliest that holds it."""
+        heads = (part.label_head for part in self.partitions.values())
+        return FIELDS_FORMAT if any(head is not None and head.fields for head in heads) else FORMAT
+
     def to_bytes(self) -> bytes:
         """Return the file's content; equal manifests give equal bytes."""
         keys: dict[str, Json] = {
-            "format": FORMAT,
+            "format": self.format,
             "version": self.version,
             "encoder": asdict(self.encoder),
             "tokenizer": asdict(self.tokenizer) if self.tokenizer else None,
@@ -196,7 +208,7 @@ def parse_manifest(data: bytes) -> Manifest:
         raise VerificationError("the manifest is altered: it is not a JSON object") from error
     if not intact:
         raise VerificationError("the manifest is altered: it does not match its own checksum")
-    check_format(keys.get("format"), FORMAT, "the index", "udr index build")
+    check_format(keys.get("format"), FIELDS_FORMAT, "the index", "udr index build", oldest=FORMAT)
     try:
         return _manifest(keys)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, DataError) as error:
@@ -213,7 +225,9 @@ def _rule(lexical: object) -> str | None:
 
 
 def _label_head(keys: Mapping[str, Any] | None) -> LabelHeadStamp | None:
-    return None if keys is None else LabelHeadStamp(**{**keys, "labels": tuple(keys["labels"])})
+    if keys is None:
+        return None
+    return LabelHeadStamp(**{**keys, "labels": tuple(keys["labels"]), "fields": tuple(keys.get("fields", ()))})
 
 
 def _manifest(keys: Mapping[str, Any]) -> Manifest:

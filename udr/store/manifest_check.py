@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from udr.data import encoder_fields
+
 if TYPE_CHECKING:
-    from udr.store.manifest import LabelHeadStamp, Manifest
+    from udr.store.manifest import LabelHeadStamp, Manifest, Partition
 
 MOST_ROWS = 2**31 - 1
 _MOST_DIMENSIONS = 65_536
@@ -45,20 +47,22 @@ def check_manifest(manifest: "Manifest") -> None:
         _require(_is_count(part.count, 1, MOST_ROWS), f"the number of rows of task {name!r}", part.count)
         _require(_matches(_KIND, part.kind), f"the kind of task {name!r}", part.kind)
         if part.label_head is not None:
-            _check_label_head(part.label_head, encoder.dimension, f"of the label head of task {name!r}")
+            _check_label_head(part, part.label_head, encoder.dimension)
     for path, stamp in manifest.files.items():
         _require(_is_inside(path), "a file's path, which must be relative, inside the version and without '..',", path)
         _require(_is_count(stamp.size, 0, _MOST_BYTES), f"the size of {path!r}", stamp.size)
         _require(_matches(_SHA256, stamp.sha256), f"the sha256 of {path!r}", stamp.sha256)
 
 
-def _check_label_head(head: "LabelHeadStamp", dimension: int, whose: str) -> None:
-    labels = head.labels
+def _check_label_head(part: "Partition", head: "LabelHeadStamp", dimension: int) -> None:
+    labels, whose = head.labels, f"of the label head of task {part.task.name!r}"
     _require(2 <= len(labels) <= MOST_LABELS and len(set(labels)) == len(labels), f"the labels {whose}", labels)
     _require(all(isinstance(label, str) for label in labels), f"the labels {whose}", labels)
     # Fewer than the dimension are appended beside the labels, for quantizers whose numbers divide it.
     _require(_is_count(head.width, len(labels), MOST_LABELS + dimension), f"the width {whose}", head.width)
     _require(_is_count(head.rows, 2, MOST_ROWS), f"the rows {whose}", head.rows)
+    apart = encoder_fields(part.task)
+    _require(not head.fields or (head.fields == apart and len(apart) == 2), f"the fields {whose}", head.fields)
     for name in ("alpha", "strength", "share_without", "share"):
         value = getattr(head, name)
         _require(_is_number(value) and 0 <= value <= _MOST_ALPHA, f"the {name} {whose}", value)

@@ -25,7 +25,7 @@ from udr.data import ENCODER_WORDING
 from udr.errors import ArtifactError, VerificationError
 from udr.files import read_bytes, write_atomically
 from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
-from udr.search import LabelHead, open_array
+from udr.search import FIELD_FEATURES, LabelHead, open_array
 from udr.store.containment import Contained, refuse_outside, root_of
 from udr.store.demonstrations import DemonstrationTable
 from udr.store.manifest import Manifest, parse_manifest
@@ -182,7 +182,8 @@ class IndexVersion:
             return None
         folder = self.path / label_head_path(task)
         weights, codes = open_array(folder / WEIGHTS), open_array(folder / CODES)
-        shapes = (len(stamp.labels), self.manifest.encoder.dimension + 1), (part.count,)
+        num_features = self.manifest.encoder.dimension * (FIELD_FEATURES if stamp.fields else 1)
+        shapes = (len(stamp.labels), num_features + 1), (part.count,)
         if (weights.shape, codes.shape) != shapes or (weights.dtype, codes.dtype) != _HEAD_DTYPES:
             raise ArtifactError(
                 f"{folder}: its arrays have another shape or dtype than the manifest says; build it again"
@@ -192,7 +193,7 @@ class IndexVersion:
         if not bounded or codes.min() < -1 or codes.max() >= len(stamp.labels):
             raise ArtifactError(f"{folder}: its numbers are not weights of labels, or labels of rows; build it again")
         # In memory: they are small, and a file that is truncated later does no harm.
-        return LabelHead(np.array(weights), np.array(codes), stamp.alpha, stamp.width)
+        return LabelHead(np.array(weights), np.array(codes), stamp.alpha, stamp.width, stamp.fields)
 
     def demonstrations(self) -> DemonstrationTable:
         """Return the rows, and how many tokens each has."""

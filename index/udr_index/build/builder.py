@@ -77,6 +77,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
             carries_model=hub.is_local(encoder.name),
             carries_export=config.engine if exported is not None else None,
             label_head=config.label_head,
+            head_fields=config.head_fields,
         )
         folder = store.version_path(config.out, manifest.version)
         encoded = 0

@@ -30,6 +30,8 @@ class BuildConfig:
             nothing if that has none.
         bm25: whether to add a BM25 index of the inputs.
         label_head: whether classification tasks get a label head; None decides for each by cross-validation.
+        head_fields: whether the head of a task with two fields may read them apart, if cross-validation shows that it
+            gains by that; then the encoder reads two more texts for a query.
         export: whether the version carries the encoder's export, by which services encode without torch.
         engine: what the export is for: ``onnx``, or ``onnx-int8``, which adds a graph in 8 bits for queries.
         threads: the threads that add vectors to a graph (HNSW); with more than one, its bytes differ each time.
@@ -54,6 +56,7 @@ class BuildConfig:
     tokenizer: str | None = None
     bm25: bool = False
     label_head: bool | None = None
+    head_fields: bool = True
     export: bool = True
     engine: Runtime = EXACT
     threads: int = 1

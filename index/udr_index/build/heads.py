@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr import store
-from udr.data import row_query
+from udr.data import field_texts, row_query
 from udr.files import write_atomically
 from udr.models import Encoder
+from udr.search import PASSES, Vectors
 from udr_index.build.config import BuildConfig
 from udr_index.build.encoding import encode_by_length
 from udr_index.build.faiss_index import label_width
-from udr_index.build.label_head import Fitted, considered, fit, rows_to_fit
+from udr_index.build.label_head import Fitted, considered, fields_apart, fit, rows_to_fit
 from udr_index.build.progress import OnProgress, Stage
 
 _LOG = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class LabelHeads:
                 part, labels, fitted = parts[name], table.targets(name), None
                 # To encode rows as queries takes most of the time.
                 if len(set(labels)) > 1:
-                    fitted, encoded = self._fitted(part, at, table, labels), encoded + len(at)
+                    fitted = self._fitted(part, at, table, labels)
+                    encoded += len(at) * (1 + (PASSES if self._apart(part) else 0))
                 stage.advance(len(at))
                 if self._keeps(fitted, name):
                     self._write(name, fitted)
@@ -74,11 +76,21 @@ class LabelHeads:
         labels: Sequence[str],
     ) -> Fitted | None:
         """Fit a task's head on rows of its pool; see ``fit``."""
-        name = part.task.name
-        texts = [row_query(part.task, row) for row in table.rows(name, positions.tolist())]
-        queries = encode_by_length(self.encoder, texts, name, self.config.batch_size, role="query")
+        name, names, fields = part.task.name, self._apart(part), None
+        rows = list(table.rows(name, positions.tolist()))
+        queries = self._encoded([row_query(part.task, row) for row in rows], name)
+        if names:
+            texts = zip(*(field_texts(row.input, names) for row in rows), strict=True)
+            fields = names, np.stack([self._encoded(own, name) for own in texts], axis=1)
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
-        return fit(queries, positions, vectors, labels, partial(label_width, part.kind, self.encoder.dimension))
+        width = partial(label_width, part.kind, self.encoder.dimension)
+        return fit(queries, positions, vectors, labels, width, fields)
+
+    def _apart(self, part: store.Partition) -> tuple[str, ...]:
+        return fields_apart(part) if self.config.head_fields else ()
+
+    def _encoded(self, texts: Sequence[str], name: str) -> Vectors:
+        return encode_by_length(self.encoder, texts, name, self.config.batch_size, role="query")
 
     def _keeps(self, fitted: Fitted | None, name: str) -> TypeGuard[Fitted]:
         """Return whether a task gets the head that was fitted, and log why."""
@@ -88,7 +100,8 @@ class LabelHeads:
             return False
         kept, stamp = self.config.label_head is True or fitted.gains, fitted.stamp
         shares = f"{stamp.share_without:.3f} of the nearest have a row's label, {stamp.share:.3f} with it"
-        _LOG.info("task %s: %s label head: %s", name, "a" if kept else "no", shares)
+        apart = f"; it reads {' and '.join(stamp.fields)} apart" if kept and stamp.fields else ""
+        _LOG.info("task %s: %s label head: %s%s", name, "a" if kept else "no", shares, apart)
         return kept
 
     def _write(self, name: str, fitted: Fitted) -> None:

@@ -9,7 +9,7 @@ from udr import store
 from udr.files import canonical_json
 from udr.models import EXACT, VERSION, Runtime
 from udr.types import Json
-from udr_index.build.label_head import RECIPE, considered
+from udr_index.build.label_head import FIELDS_RECIPE, RECIPE, considered, fields_apart
 
 
 def identify(
@@ -19,6 +19,7 @@ def identify(
     carries_model: bool,
     carries_export: Runtime | None,
     label_head: bool | None = None,
+    head_fields: bool = True,
 ) -> tuple[store.Manifest, str]:
     """Name a version after a hash of everything that its contents depend on, known before anything is encoded.
 
@@ -28,6 +29,7 @@ def identify(
         carries_model: whether it has a copy of the encoder.
         carries_export: the engine that it has an export of the encoder for; None if it has none.
         label_head: whether its classification tasks have label heads; None decides for each.
+        head_fields: whether heads may read two fields apart.
 
     Returns:
         The manifest with the name, and a hash of what the vectors depend on, so not of the kinds of partitions, the
@@ -51,8 +53,10 @@ def identify(
     with closing(store.DemonstrationTable(demonstrations)) as table:
         for name, part in manifest.partitions.items():
             task = part.task.to_json()
-            # What is not considered for a head has the name that it had before there were any.
-            head: list[Json] = [RECIPE, label_head] if considered(part, label_head) else []
+            # What is not considered for a head has the name that it had before there were any; what reads no fields
+            # apart, that of before some did.
+            recipe = FIELDS_RECIPE if head_fields and fields_apart(part) else RECIPE
+            head: list[Json] = [recipe, label_head] if considered(part, label_head) else []
             whole.update(b"\n" + canonical_json([part.kind, part.lexical_json(), task, *head]))
             vectors.update(b"\n" + canonical_json(task))
             for line in table.lines(name):

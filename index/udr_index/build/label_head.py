@@ -1,9 +1,9 @@
 """Fitting a task's label head: the only file that knows scikit-learn's classifier.
 
-A logistic regression tells a query's label from its vector. It is fitted on rows of the pool as the encoder reads
-queries: as demonstrations, their texts give the label away. Cross-validation searches the other folds' demonstrations
-for each held-out row, and counts how many of the four first have its label; by this it chooses how strongly the
-regression is regularised, and how much it counts.
+A logistic regression tells a query's label from its vector, or from those of its two fields. It is fitted on rows of
+the pool as the encoder reads queries: as demonstrations, their texts give the label away. Cross-validation searches
+the other folds' demonstrations for each held-out row, and counts how many of the four first have its label; by this it
+chooses how strongly the regression is regularised, how much it counts, and whether it reads fields apart.
 """
 
 import warnings
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import Kind, sample_by
+from udr.data import Kind, encoder_fields, sample_by
 from udr.errors import optional_import
-from udr.search import LabelHead, Vectors, unit_vectors
+from udr.search import LabelHead, Vectors, head_features, label_chances
 from udr.store import MOST_LABELS, LabelHeadStamp, Partition
 
-RECIPE = 1
-"""The version of this procedure; part of the name of an index version that has followed it."""
+RECIPE, FIELDS_RECIPE = 1, 2
+"""The version of this procedure, without and with fields apart; part of the name of an index version that followed it.
+"""
 
 FEWEST_ROWS = 100
 """The smallest pool that is considered unless a head is asked for."""
@@ -30,8 +31,11 @@ _VALIDATED, _VALIDATED_NUMBERS = 2048, 1 << 18
 """Rows that cross-validation uses, and rows times labels: fewer rows if there are many labels."""
 
 _FOLDS, _SHOWN = 5, 4
+_SPREAD = 256
+"""Rows and demonstrations whose similarities tell their spread."""
 _NO_CHANCE, _MOST_STEPS = -1000.0, 200
-_STRENGTHS = (1.0, 10.0, 100.0)
+_STRENGTHS, _FIELD_STRENGTHS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
+"""Values of C to try. Features of two fields are twice as long, so their weights are smaller for the same odds."""
 _WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 """Values of alpha to try, in standard deviations of the similarities, whose spread depends on the encoder."""
 
@@ -55,6 +59,12 @@ def considered(part: Partition, wanted: bool | None) -> bool:
     )
 
 
+def fields_apart(part: Partition) -> tuple[str, ...]:
+    """Return the two fields that a head may read apart; none if the encoder reads another number of fields."""
+    names = encoder_fields(part.task)
+    return names if len(names) == 2 else ()
+
+
 def rows_to_fit(count: int) -> NDArray[np.int64]:
     """Return the positions of the rows to fit on, of a pool's, ordered by a hash."""
     return np.array(sample_by(range(count), min(count, _MOST_ROWS), 0, str), np.int64)
@@ -66,6 +76,7 @@ def fit(
     vectors: NDArray[np.floating],
     labels: Sequence[str],
     width: Callable[[int], int] = lambda labels: labels,
+    fields: tuple[tuple[str, ...], Vectors] | None = None,
 ) -> Fitted | None:
     """Fit a head; None if fewer than two labels have rows enough to cross-validate, or if there are too many labels.
 
@@ -75,6 +86,8 @@ def fit(
         vectors: the pool's vectors, [count, dimension].
         labels: the pool's labels, by position.
         width: returns the number of dimensions to append for a number of labels.
+        fields: the names of two fields, and their vectors as queries, float32 [num_rows, 2, dimension]. The head reads
+            them apart if it gains by that, by the same measure as a head against none.
     """
     targets = np.array([labels[position] for position in positions])
     names = np.unique(targets)
@@ -83,55 +96,76 @@ def fit(
     # Two rows of a label are in different folds, so each training has two labels at least.
     if len(names) > MOST_LABELS or (counts >= 2).sum() < 2 or len(targets) < 2 * _FOLDS:
         return None
-    units = unit_vectors(queries)
-    demonstrations = vectors[positions[first]].astype(np.float32)
-    strength, alpha, without, best = _validate(units[first], queries[first], demonstrations, targets[first], names)
-    weights = _weights(units, targets, names, strength)
+    similarities = queries[first] @ vectors[positions[first]].astype(np.float32).T
+    without, best = _validate(head_features(queries), similarities, targets[first], names, _STRENGTHS)
+    apart: tuple[str, ...] = ()
+    if fields is not None:
+        _, by_fields = _validate(
+            head_features(queries, fields[1]), similarities, targets[first], names, _FIELD_STRENGTHS
+        )
+        if _gains(by_fields.shares - best.shares):
+            best, apart = by_fields, fields[0]
+    weights = _weights(best.features, targets, names, best.strength)
     known = {name: code for code, name in enumerate(names.tolist())}
     codes = np.array([known.get(label, -1) for label in labels], np.int32)
-    head = LabelHead(weights, codes, alpha, width(len(names)))
-    gain = best - without
-    error = gain.std(ddof=1) / np.sqrt(len(gain))
+    head = LabelHead(weights, codes, best.alpha, width(len(names)), apart)
     stamp = LabelHeadStamp(
         labels=tuple(names.tolist()),
-        alpha=alpha,
+        alpha=best.alpha,
         width=head.width,
-        strength=strength,
+        strength=best.strength,
         rows=len(positions),
         share_without=round(float(without.mean()), 4),
-        share=round(float(best.mean()), 4),
+        share=round(float(best.shares.mean()), 4),
+        fields=apart,
     )
-    return Fitted(head, stamp, bool(gain.mean() >= max(_LEAST_GAIN, _ERRORS * error)))
+    return Fitted(head, stamp, _gains(best.shares - without))
+
+
+def _gains(differences: NDArray[np.float64]) -> bool:
+    """Return whether differences of shares, by row, are a gain and no chance."""
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    return bool(differences.mean() >= max(_LEAST_GAIN, _ERRORS * error))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Best:
+    """The best settings for some features, [num_rows, num_features], and the shares of the rows of cross-validation."""
+
+    features: NDArray[np.float64]
+    strength: float
+    alpha: float
+    shares: NDArray[np.float64]
 
 
 def _validate(
-    units: NDArray[np.float64],
-    queries: Vectors,
-    demonstrations: Vectors,
+    features: NDArray[np.float64],
+    similarities: NDArray[np.floating],
     targets: NDArray[np.str_],
     names: NDArray[np.str_],
-) -> tuple[float, float, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the best strength and alpha, and the shares of each row without the head and with the best one."""
-    folds = _folds(targets)
-    sample = slice(0, 256)
-    spread = float(np.std(queries[sample] @ demonstrations[sample].T))
+    strengths: Sequence[float],
+) -> tuple[NDArray[np.float64], _Best]:
+    """Return the shares of each row without a head, and the best head.
+
+    ``similarities`` [num_validated, num_validated] and ``targets`` [num_validated] are of the first rows.
+    """
+    folds, rows = _folds(targets), features[: len(targets)]
+    spread = float(np.std(similarities[:_SPREAD, :_SPREAD]))
     alphas = [float(f"{max(spread, 1e-6) * weight:.3g}") for weight in _WEIGHTS]
-    shares = {(c, alpha): np.empty(len(targets)) for c in _STRENGTHS for alpha in alphas}
+    shares = {(c, alpha): np.empty(len(targets)) for c in strengths for alpha in alphas}
     without = np.empty(len(targets))
     codes = np.searchsorted(names, targets).astype(np.int32)
     for fold in range(_FOLDS):
         held, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        own, pool = codes[held], codes[rest]
-        similarities = queries[held] @ demonstrations[rest].T
-        without[held] = _shares(similarities, own, pool)
-        for c in _STRENGTHS:
-            head = LabelHead(_weights(units[rest], targets[rest], names, c), pool, 1.0, len(names))
-            chances = head.probabilities(queries[held])[:, pool]
+        own, pool, similar = codes[held], codes[rest], similarities[np.ix_(held, rest)]
+        without[held] = _shares(similar, own, pool)
+        for c in strengths:
+            likely = label_chances(_weights(rows[rest], targets[rest], names, c), rows[held])[:, pool]
             for alpha in alphas:
-                shares[c, alpha][held] = _shares(similarities + alpha * chances, own, pool)
+                shares[c, alpha][held] = _shares(similar + alpha * likely, own, pool)
     # Of equal ones the first: the strongest regularisation, the smallest alpha.
     best = max(shares, key=lambda key: shares[key].mean())
-    return *best, without, shares[best]
+    return without, _Best(features, *best, shares[best])
 
 
 def _folds(targets: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -150,18 +184,18 @@ def _shares(scores: NDArray[np.floating], own: NDArray[np.int32], codes: NDArray
 
 
 def _weights(
-    units: NDArray[np.float64], targets: NDArray[np.str_], names: NDArray[np.str_], strength: float
+    features: NDArray[np.float64], targets: NDArray[np.str_], names: NDArray[np.str_], strength: float
 ) -> NDArray[np.float64]:
-    """Return the weights of all names, float64 [num_names, dimension + 1]; a name that no row has gets no chance."""
+    """Return the weights of all names, float64 [num_names, num_features + 1]; a name that no row has gets no chance."""
     with optional_import("scikit-learn", "index"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-    weights = np.zeros((len(names), units.shape[1] + 1))
+    weights = np.zeros((len(names), features.shape[1] + 1))
     weights[:, -1] = _NO_CHANCE
     with warnings.catch_warnings():
         # What is not fitted to the end is judged like what is.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=_MOST_STEPS).fit(units, targets)
+        model = LogisticRegression(C=strength, max_iter=_MOST_STEPS).fit(features, targets)
     fitted = np.hstack([model.coef_, model.intercept_[:, None]])
     if len(model.classes_) == 2:
         # One row of odds, those of the second.

@@ -80,20 +80,22 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
 def _named(old: IndexVersion, engine: Runtime) -> Manifest:
     """Return the manifest of a version under the name that a build with an export gives it."""
 
-    def named(label_head: bool | None, carries_export: Runtime | None) -> Manifest:
+    def named(label_head: bool | None, head_fields: bool, carries_export: Runtime | None) -> Manifest:
         manifest, _ = identify(
             old.manifest,
             old.path / DEMONSTRATIONS,
             carries_model=old.has_model,
             carries_export=carries_export,
             label_head=label_head,
+            head_fields=head_fields,
         )
         return manifest
 
     # The manifest does not say how the build was asked for label heads, but the name depends on it.
-    asked = (None, True, False)
+    asked = [(label_head, head_fields) for head_fields in (True, False) for label_head in (None, True, False)]
     had = EXACT if old.has_export else None
-    return named(next((it for it in asked if named(it, had).version == old.manifest.version), None), engine)
+    same = (choices for choices in asked if named(*choices, had).version == old.manifest.version)
+    return named(*next(same, asked[0]), engine)
 
 
 def _link(source: str, target: str) -> None:

@@ -87,7 +87,7 @@ class Metrics:
         )
         lookups = Counter(
             "udr_query_cache",
-            "Queries whose vector was known (hit), was being computed for another (duplicate), or neither (miss).",
+            "Texts of queries whose vector was known (hit), being computed for another (duplicate), or neither (miss).",
             ["result"],
             registry=registry,
         )

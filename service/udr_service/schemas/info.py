@@ -90,6 +90,9 @@ class ServedAnswer(AnswerBody):
     name: str
     family: str
     demonstrations: int
+    encoder_passes: int = Field(
+        description="How many texts the encoder reads for a query: 1; 3 if the label head reads two fields apart."
+    )
 
 
 class InfoAnswer(AnswerBody):
@@ -124,7 +127,12 @@ class InfoAnswer(AnswerBody):
             metric=retriever.encoder.metric,
             tokenizer=settings.tokenizer or retriever.model,
             tasks=[
-                ServedAnswer(name=name, family=task.family, demonstrations=retriever.sizes[name])
+                ServedAnswer(
+                    name=name,
+                    family=task.family,
+                    demonstrations=retriever.sizes[name],
+                    encoder_passes=retriever.encoder_passes[name],
+                )
                 for name, task in tasks.items()
             ],
             families={n: family.instruction for n, family in retriever.families.items() if n in families},

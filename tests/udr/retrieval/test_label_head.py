@@ -131,14 +131,15 @@ def test_a_gpu_ranks_as_the_cpu(tasks: Path, tmp_path: Path, kind: str, fp16: bo
     queries, gpu = HashEncoder().encode_queries(QUERIES), FaissGpu(0, FakeGpuFaiss())
     on_cpu, on_gpu = (open_searcher(version, "notes", settings, device, fp16=fp16) for device in (None, gpu))
     assert isinstance(on_cpu, LabelledSearch) and isinstance(on_gpu, LabelledSearch)
+    chances = on_cpu.head.probabilities(queries)
     for expected, found in (
         (on_cpu.search(queries, 7), on_gpu.search(queries, 7)),
-        (on_cpu.search_with_head(queries, 7), on_gpu.search_with_head(queries, 7)),
+        (on_cpu.search_with_head(queries, chances, 7), on_gpu.search_with_head(queries, chances, 7)),
     ):
         assert np.array_equal(expected[1], found[1])
         # In half the memory, rows that tie at the end may be others.
         assert fp16 or np.array_equal(expected[0], found[0])
-    assert not np.array_equal(on_gpu.search(queries, 7)[0], on_gpu.search_with_head(queries, 7)[0])
+    assert not np.array_equal(on_gpu.search(queries, 7)[0], on_gpu.search_with_head(queries, chances, 7)[0])
 
 
 def test_searchers_that_know_no_head_are_searched_exactly(index: Path, retriever: Retriever) -> None:

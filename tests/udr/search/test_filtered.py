@@ -92,8 +92,12 @@ def test_a_label_head_ranks_the_rows_that_pass() -> None:
     for rows in masks(1000)[1:]:
         positions = np.flatnonzero(rows)
         only = LabelHead(weights, codes[positions], 0.7, 4)
-        expected, numbers = ExactLabelled(vectors[positions], only).search(head.extend(queries), 9)
-        assert_equal(searcher.search_with_head(queries, 9, rows), (positions[expected], numbers))
+        expected, numbers = ExactLabelled(vectors[positions], only).search(
+            head.extend(queries, head.probabilities(queries)), 9
+        )
+        assert_equal(
+            searcher.search_with_head(queries, head.probabilities(queries), 9, rows), (positions[expected], numbers)
+        )
         plain, similarities = ExactSearch(vectors[positions]).search(queries, 9)
         assert_equal(searcher.search(queries, 9, rows), (positions[plain], similarities))
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 from udr.retrieval import Plan, Retrieval, Retriever, text_cost
 from udr.search import Vectors
@@ -47,22 +48,16 @@ class JobResult:
 
 def weight(job: EncodeJob) -> int:
     """Return about how many tokens a job encodes, at least 1."""
-    characters = 0 if _role(job) is None else len(job.text)
-    if isinstance(job, Plan) and job.copy_text is not None:
-        characters += len(job.copy_text)
+    if isinstance(job, Plan):
+        characters = sum(map(len, job.query_texts)) + len(job.copy_text or "")
+    else:
+        characters = len(job.text)
     return 1 + characters // _CHARACTERS_PER_TOKEN
 
 
 def cost(job: EncodeJob) -> int:
     """Return about how many plain queries a job costs, at least 1."""
     return job.cost if isinstance(job, Plan) else 1 + int(text_cost(job.text))
-
-
-def _role(job: EncodeJob) -> Role | None:
-    """Return the role to encode a job's text in; None if it needs no vector."""
-    if isinstance(job, Plan):
-        return "query" if job.encoded else None
-    return job.role
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +68,21 @@ class Encoded:
         vectors: a vector per job, float32 [dimension], or None if it needs none.
         seconds: the time it took.
         copies: by position, the vectors of queries as demonstrations.
+        fields: by position, the vectors of fields that a label head reads apart, float32 [num_fields, dimension].
     """
 
     vectors: Sequence[Vectors | None]
     seconds: float
     copies: Mapping[int, Vectors] = field(default_factory=dict)
+    fields: Mapping[int, Vectors] = field(default_factory=dict)
 
     def part(self, positions: Sequence[int]) -> "Encoded":
         """Return the part of some jobs, as a batch of its own."""
-        copies = {n: self.copies[position] for n, position in enumerate(positions) if position in self.copies}
-        return Encoded([self.vectors[position] for position in positions], self.seconds, copies)
+        copies, fields = (
+            {n: vectors[position] for n, position in enumerate(positions) if position in vectors}
+            for vectors in (self.copies, self.fields)
+        )
+        return Encoded([self.vectors[position] for position in positions], self.seconds, copies, fields)
 
 
 def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
@@ -91,17 +91,25 @@ def encode(retriever: Retriever, jobs: Sequence[EncodeJob]) -> Encoded:
     Raises:
         ModelError: the encoder gave unusable vectors.
     """
-    started = time.perf_counter()
-    positions: dict[Role, list[int]] = {"query": [], "demonstration": []}
-    for position, job in enumerate(jobs):
-        if (role := _role(job)) is not None:
-            positions[role].append(position)
-    vectors: dict[int, Vectors] = {}
-    for role, chosen in positions.items():
-        vectors |= zip(chosen, retriever.encode([jobs[position].text for position in chosen], role), strict=True)
-    texts = {n: job.copy_text for n, job in enumerate(jobs) if isinstance(job, Plan) and job.copy_text is not None}
-    copies = dict(zip(texts, retriever.encode(list(texts.values()), "demonstration"), strict=True)) if texts else {}
-    return Encoded([vectors.get(position) for position in range(len(jobs))], time.perf_counter() - started, copies)
+    started, by_position = time.perf_counter(), dict(enumerate(jobs))
+    plans = {n: job for n, job in by_position.items() if isinstance(job, Plan)}
+    embeddings = {n: job for n, job in by_position.items() if isinstance(job, Embedding)}
+    texts: dict[Role, dict[int, Sequence[str]]] = {
+        role: {n: [job.text] for n, job in embeddings.items() if job.role == role} for role in get_args(Role)
+    }
+    texts["query"] |= {n: plan.query_texts for n, plan in plans.items() if plan.encoded}
+    read = retriever.encode_each(texts["query"])
+    written = retriever.encode_each(texts["demonstration"], "demonstration")
+    copies = retriever.encode_each(
+        {n: [plan.copy_text] for n, plan in plans.items() if plan.copy_text is not None}, "demonstration"
+    )
+    vectors = {n: own[0] for n, own in (*read.items(), *written.items())}
+    return Encoded(
+        [vectors.get(position) for position in by_position],
+        time.perf_counter() - started,
+        copies={n: own[0] for n, own in copies.items()},
+        fields={n: own[1:] for n, own in read.items() if len(own) > 1},
+    )
 
 
 def search(
@@ -115,11 +123,12 @@ def search(
     results: dict[int, Result] = {n: vector for n, vector in enumerate(encoded.vectors) if vector is not None}
     plans = {position: job for position, job in enumerate(jobs) if isinstance(job, Plan)}
     if plans:
-        own = (encoded.vectors[position] for position in plans)
-        vectors = {n: vector for n, vector in enumerate(own) if vector is not None}
-        copies = {n: encoded.copies[position] for n, position in enumerate(plans) if position in encoded.copies}
         at = list(plans)
-        found = retriever.search(list(plans.values()), vectors, copies, stopped=lambda number: stopped(at[number]))
+        part = encoded.part(at)
+        vectors = {n: vector for n, vector in enumerate(part.vectors) if vector is not None}
+        found = retriever.search(
+            list(plans.values()), vectors, part.copies, part.fields, stopped=lambda number: stopped(at[number])
+        )
         results |= zip(plans, found, strict=True)
     cost = BatchCost(encoded.seconds, time.perf_counter() - started, len(jobs), sum(map(weight, jobs)))
     return [results[position] for position in range(len(jobs))], cost

@@ -45,8 +45,16 @@ class FakeRetriever:
             self.encoded.release()
         return np.array([[len(text)] for text in texts], dtype=np.float32).reshape(len(texts), 1)
 
+    encode_each: Any = Retriever.encode_each
+
     def search(
-        self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], copies: object, *, stopped: Callable[[int], bool]
+        self,
+        plans: Sequence[Plan],
+        vectors: Mapping[int, Vectors],
+        copies: object,
+        fields: object,
+        *,
+        stopped: Callable[[int], bool],
     ) -> list[str]:
         assert self.search_go.wait(10)
         self.searches.append(len(plans))
