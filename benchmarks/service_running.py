@@ -62,16 +62,19 @@ class Server:
 
 
 @contextmanager
-def serving(index: Path, command: Sequence[str] = (UDR, "serve"), **settings: str) -> Iterator[Server]:
+def serving(
+    index: Path, command: Sequence[str] = (UDR, "serve"), *, device: str = "cpu", **settings: str
+) -> Iterator[Server]:
     """Run ``udr serve`` until the block ends.
 
     Args:
         index: the index directory.
         command: the command before the index and the options.
+        device: where it encodes and searches.
         settings: more environment variables.
     """
     port = _free_port()
-    options = [str(index), "--device", "cpu", "--port", str(port)]
+    options = [str(index), "--device", device, "--port", str(port)]
     with _running([*command, *options], port, lambda: _ask(port, "GET", "/readyz")[0] == 200, settings) as server:
         yield server
 

@@ -1,0 +1,135 @@
+"""Search by faiss on the card, relative to the CPU: are the ids equal, filters included, and what are the rates?
+
+    python benchmarks/gpu/card_search.py --out FOLDER
+
+A million made-up vectors of 384 dimensions, in clusters of clusters. Flat partitions, in float32 and float16, and an
+inverted file of 8-bit codes that the device trains, fills and searches, with the same lists on both sides. Each is
+searched for 10 of all rows, and of filtered ones: a half, a hundredth, and one in ten thousand. Flat search must give
+the CPU's ids everywhere; of the inverted file, whose codes both sides round in their own ways, the share of equal ids
+is told. Queries go one by one, and 64 at a time; rates are medians of three turns.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from card import part
+from index_made_up import MadeUpEncoder
+from measuring import in_turn, median, seconds
+
+from udr.search import (
+    MOST,
+    ExactProposals,
+    FaissGpu,
+    FaissSearch,
+    Mask,
+    Proposer,
+    RankedProposals,
+    Searcher,
+    Vectors,
+    find_gpu,
+    make_index,
+    proposer,
+    set_parameters,
+)
+
+ROWS, QUERIES, ALONE, K, BATCH, TURNS, OVERSAMPLE = 1_000_000, 256, 16, 10, 64, 3, 4
+KIND, PROBES, TRAINED, THREADS = "IVF{lists},SQ8", 32, 400_000, 8
+SHARES = (1.0, 0.5, 0.01, 0.0001)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    part("search", __doc__, measure, given)
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, object]:
+    rows, queries = (4_000, 64) if arguments.quick else (ROWS, QUERIES)
+    gpu = find_gpu(arguments.device)
+    if gpu is None and arguments.device != "cpu":
+        raise SystemExit("search: this faiss cannot use the card; install the extra gpu (faiss-gpu-cuvs)")
+    encoder = MadeUpEncoder()
+    vectors = encoder.encode_demonstrations([f"text {number}" for number in range(rows)])
+    asked = encoder.encode_queries([f"text {number}" for number in range(rows, rows + queries)])
+    exact, draw = FaissSearch(vectors), np.random.default_rng(0)
+    # The first row passes, so that a filter never leaves none.
+    masks = {share: None if share == 1 else (draw.random(rows) < share) | (np.arange(rows) == 0) for share in SHARES}
+    result: dict[str, object] = {"rows": rows}
+    for name, fp16 in {"flat": False, "flat, float16": True}.items():
+        propose = _flat(gpu, vectors, fp16=fp16)
+        on_card: Searcher = (
+            RankedProposals(propose, vectors, exact, OVERSAMPLE, MOST)
+            if fp16
+            else ExactProposals(propose, vectors, limit=MOST, exact=exact)
+        )
+        result[name] = _compared(on_card, exact, asked, masks)
+        if any(entry["equal_ids"] != 1 for entry in result[name].values()):  # type: ignore[attr-defined]
+            raise SystemExit(f"search: {name}: the card's ids are not the CPU's: {result[name]}")
+    result["lists"] = _lists(gpu, vectors, asked, exact, masks)
+    return result
+
+
+def _flat(gpu: FaissGpu | None, vectors: Vectors, *, fp16: bool) -> Proposer:
+    if gpu is None:
+        return proposer(make_index("Flat", vectors, sample=len(vectors), threads=1))
+    return gpu.flat(vectors, fp16=fp16)
+
+
+def _lists(
+    gpu: FaissGpu | None, vectors: Vectors, queries: Vectors, exact: Searcher, masks: Mapping[float, Mask | None]
+) -> dict[str, object]:
+    lists = min(4096, len(vectors) // 64)
+    built = partial(make_index, KIND.format(lists=lists), vectors, sample=TRAINED, threads=THREADS)
+    took, made = _timed(built if gpu is None else partial(built, to_device=gpu.to_device))
+    index = made if gpu is None else gpu.from_device(made)
+    parameters = f"nprobe={min(PROBES, lists)}"
+    propose, limit = (proposer(index), MOST) if gpu is None else gpu.index(index, parameters, fp16=False)
+    set_parameters(index, parameters)
+    sides = (
+        RankedProposals(each, vectors, exact, OVERSAMPLE, most)
+        for each, most in ((propose, limit), (proposer(index), MOST))
+    )
+    return {"built_seconds": round(took, 1), **_compared(*sides, queries, masks)}
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, object]:
+    made: list[object] = []
+    return seconds(lambda: made.append(work())), made[0]
+
+
+def _compared(
+    on_card: Searcher, on_cpu: Searcher, queries: Vectors, masks: Mapping[float, Mask | None]
+) -> dict[str, dict[str, float]]:
+    """Return the share of equal ids and the rates in queries a second, by the share of rows that pass a filter."""
+    return {
+        f"of {share:g}": {
+            "equal_ids": round(
+                float(np.mean(on_card.search(queries, K, mask)[0] == on_cpu.search(queries, K, mask)[0])), 6
+            ),
+            **_rates(on_card, on_cpu, queries, mask),
+        }
+        for share, mask in masks.items()
+    }
+
+
+def _rates(on_card: Searcher, on_cpu: Searcher, queries: Vectors, mask: Mask | None) -> dict[str, float]:
+    rates: dict[str, float] = {}
+    for size, some in {1: queries[:ALONE], BATCH: queries}.items():
+
+        def searched(searcher: Searcher, size: int = size, some: Vectors = some) -> None:
+            for batch in _batches(some, size):
+                searcher.search(batch, K, mask)
+
+        turns = in_turn({"card": partial(searched, on_card), "cpu": partial(searched, on_cpu)}, TURNS)
+        for side, taken in turns.items():
+            rates[f"{side}_a_second_{size}_at_once"] = round(len(some) / median(taken, 9), 1)
+    return rates
+
+
+def _batches(queries: Vectors, size: int) -> Iterator[Vectors]:
+    for start in range(0, len(queries), size):
+        yield queries[start : start + size]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""All parts on a card, one after another, in at most 25 minutes.
+
+    python benchmarks/gpu/run.py --out FOLDER [--parts NAME,...] [--device cuda] [--quick]
+
+Each part is a process with its own limit, so that none takes another's time. A part that ends with an error, or at its
+limit, is named at the end; what is measured stays in FOLDER, and the same command goes on with the rest.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from card import card, parser
+
+MINUTES = {"tests": 6, "search": 6, "feedback": 6, "training": 2, "serving": 5}
+"""The limit of each part."""
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--out", required=True)
+    options.add_argument("--parts", default=",".join(MINUTES))
+    options.add_argument("--device", default="cuda")
+    options.add_argument("--quick", action="store_true")
+    arguments = options.parse_args(given)
+    names = arguments.parts.split(",")
+    if unknown := [name for name in names if name not in MINUTES]:
+        raise SystemExit(f"no part {unknown[0]!r}; the parts are {', '.join(MINUTES)}")
+    card(arguments.device, "benchmarks/gpu")
+    problems = {
+        name: problem for name in names if (problem := _run(name, arguments.out, arguments.device, arguments.quick))
+    }
+    if problems:
+        raise SystemExit("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+
+
+def _run(name: str, out: str, device: str, quick: bool) -> str:
+    """Run a part; return what went wrong, or nothing."""
+    script = Path(__file__).with_name(f"card_{name}.py")
+    command = [sys.executable, str(script), "--out", out, "--device", device, *(["--quick"] if quick else [])]
+    try:
+        status = subprocess.run(command, timeout=60 * MINUTES[name]).returncode
+    except subprocess.TimeoutExpired:
+        return f"not done in {MINUTES[name]} minutes"
+    return f"ended with status {status}" if status else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The parts of ``benchmarks/gpu`` refuse without a card, and run on tiny sizes on the CPU."""
+
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny_models import save_encoder, save_lm
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+PARTS = ("tests", "search", "feedback", "training", "serving")
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports a file of the folder, as if it were run."""
+    before = set(sys.modules)
+    for folder in (BENCHMARKS, BENCHMARKS / "gpu"):
+        monkeypatch.syspath_prepend(str(folder))
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if BENCHMARKS in Path(getattr(sys.modules[name], "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def run(load: Callable[[str], ModuleType], tmp_path: Path) -> Callable[..., Any]:
+    """Runs a part on the CPU with tiny sizes, and returns its result."""
+
+    def on_cpu(name: str, *options: str) -> Any:
+        load(f"card_{name}").main(["--out", str(tmp_path / "out"), "--device", "cpu", "--quick", *options])
+        return json.loads((tmp_path / "out" / "quick" / f"{name}.json").read_text("utf-8"))
+
+    return on_cpu
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+@pytest.mark.parametrize("name", [*(f"card_{part}" for part in PARTS), "run"])
+def test_without_a_card_nothing_is_measured(load: Callable[[str], ModuleType], tmp_path: Path, name: str) -> None:
+    with pytest.raises(SystemExit, match=r"needs a CUDA card for --device cuda, but torch .* nothing was measured"):
+        load(name).main(["--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_parts_end_within_25_minutes(load: Callable[[str], ModuleType]) -> None:
+    minutes = load("run").MINUTES
+    assert tuple(minutes) == PARTS and sum(minutes.values()) <= 25
+    with pytest.raises(SystemExit, match="no part 'bench'; the parts are tests, search, feedback, training, serving"):
+        load("run").main(["--out", "out", "--parts", "bench"])
+
+
+def test_search_compares_ids_and_rates(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    result = run("search")
+    for kind in ("flat", "flat, float16", "lists"):
+        of_all = [entry for name, entry in result[kind].items() if name.startswith("of ")]
+        assert len(of_all) == 4 and all(entry["equal_ids"] == 1 for entry in of_all)
+        assert all(entry["card_a_second_64_at_once"] > 0 for entry in of_all)
+    # A part that is done is not run again.
+    capsys.readouterr()
+    assert run("search") == result and json.loads(capsys.readouterr().out) == result
+
+
+def test_feedback_is_beside_padded_batches_and_the_matrix_rate(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run("feedback", "--lm", str(save_lm(tmp_path / "lm")))
+    figures = result["mask"]["product_reviews"]
+    assert result["chosen"] == "mask" and "FlexAttention" not in result
+    assert figures["largest_score_difference"] < 1e-3 and figures["share_of_matrix_rate"] >= 0 < figures["ratio"]
+
+
+def test_training_times_each_loss_in_both_types(run: Callable[..., Any], tmp_path: Path) -> None:
+    result = run("training", "--model", str(save_encoder(tmp_path / "encoder")))
+    for name in ("ours", "cached", "mnrl"):
+        for dtype in ("float32", "bfloat16"):
+            assert result[f"{name}, {dtype}"]["milliseconds"] > 0
+
+
+@pytest.mark.slow
+def test_serving_gives_the_answers_of_a_retriever(run: Callable[..., Any]) -> None:
+    result = run("serving")
+    assert result["equal_ids"] == 1 and result["1 clients"]["a_second"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_tests_that_are_skipped_are_named(run: Callable[..., Any]) -> None:
+    result = run("tests")
+    assert result["passed"] == 0 and not result["all_passed"] and not result["failed"]
+    assert any("test_flat_search_equals_exact_search" in name for name in result["skipped"])
