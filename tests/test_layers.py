@@ -22,7 +22,7 @@ ADAPTERS = {
     "fastapi": "udr_service.",
     "gguf": "udr_training.",
     "httptools": "udr_service.server.protocol",
-    "httpx2": "udr.client. udr_training.feedback.remote.http",
+    "httpx2": "udr.client. udr_training.answering.http",
     "huggingface_hub": "udr.models.hub.names",
     "jinja2": "udr_training.evaluation.report.page",
     "langchain_core": "udr.integrations.langchain",
@@ -40,12 +40,15 @@ ADAPTERS = {
     "pydantic_core": "udr_service.",
     "pydantic_settings": "udr_service.",
     "python_calamine": "udr_index.preparation.excel",
-    "rouge_score": "udr_training.evaluation.metrics",
+    "rouge_score": "udr_training.answering.metrics",
     "sklearn": "udr_index.build.label_head",
-    "sacrebleu": "udr_training.evaluation.metrics",
+    "sacrebleu": "udr_training.answering.metrics",
     "safetensors": "udr.models.hub.difference udr_training.",
     "sentence_transformers": "udr.models.encoder udr_training.",
-    "sqlite3": "udr.store. udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store",
+    "sqlite3": (
+        "udr.store. udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store "
+        "udr_training.answering.paid"
+    ),
     "starlette": "udr_service.",
     "tiktoken": "udr.models.tiktoken_tokenizer",
     "tiktoken_ext": "udr.models.tiktoken_tokenizer",

@@ -9,7 +9,7 @@ import typer
 
 from udr.cli import STATUS, names_of, naming_flags, print_text
 from udr.errors import naming
-from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
+from udr_training.config import TaskNames, TasksFolder, quiet, show_progress
 
 if TYPE_CHECKING:
     from udr.data import Collection
@@ -169,8 +169,8 @@ def _foretell(collection: "Collection", config: "RunConfig") -> None:
     Raises:
         MissingExtraError: a metric's package is not installed.
     """
-    from udr_training.evaluation import check_metric, how_to_split, untested
-    from udr_training.feedback import is_remote
+    from udr_training.answering import check_metric, is_remote
+    from udr_training.evaluation import how_to_split, untested
 
     lacking = untested(collection)
     for name in collection.tasks.keys() - set(lacking):

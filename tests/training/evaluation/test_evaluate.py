@@ -13,7 +13,8 @@ from tests.training.copy_lm import CopyLM
 from udr.data import Metric, Pool, Template, open_collection
 from udr.errors import ConfigError, DataError, ModelError, UdrError
 from udr.types import Row
-from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, predict, sari, task_estimate
+from udr_training.answering import sari
+from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, predict, task_estimate
 from udr_training.evaluation.report import markdown
 from udr_training.feedback.local import CausalLM
 

@@ -9,10 +9,6 @@ from .intervals import (
     Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
     mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,
 )
-from .metrics import (
-    check_metric as check_metric, exact_match as exact_match, final_answer as final_answer, judge as judge,
-    rouge_l as rouge_l, sari as sari,
-)
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
 from .retrievers import (
     BM25 as BM25, ComparedRetriever as ComparedRetriever, ORACLE as ORACLE, Oracle as Oracle, RANDOM as RANDOM,

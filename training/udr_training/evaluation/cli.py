@@ -9,7 +9,17 @@ import typer
 from udr.cli import STATUS, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM
-from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
+from udr_training.config import (
+    LMSettings,
+    MaxCost,
+    MaxRequests,
+    MaxTokens,
+    Prices,
+    TaskNames,
+    TasksFolder,
+    quiet,
+    show_progress,
+)
 
 _FLAGS = {
     "^(shots|limit|pool|seed) must": r"--\1 must",
@@ -30,7 +40,14 @@ def evaluate(
         ),
     ],
     tasks: TaskNames = None,
-    lm: Annotated[str, typer.Option("--lm", help="The language model that answers.")] = DEFAULT_LM,
+    lm: Annotated[
+        str,
+        typer.Option(
+            "--lm",
+            help="The language model that answers: a hub name, a path, package:NAME, or the address of a server, "
+            "http://HOST/v1?model=NAME&api=chat (or api=completions).",
+        ),
+    ] = DEFAULT_LM,
     shots: Annotated[
         str, typer.Option(help="Demonstrations per prompt: one or more numbers, separated by commas.")
     ] = "4",
@@ -44,6 +61,24 @@ def evaluate(
     oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each candidate.")] = 0,
     device: Annotated[str, typer.Option(help="The language model's device.")] = "cpu",
     dtype: Annotated[str, typer.Option(help="The precision of the language model's weights.")] = "float32",
+    layout: Annotated[
+        str, typer.Option(help="Where a server's chat messages show demonstrations: turns or system.")
+    ] = "turns",
+    list_options: Annotated[
+        bool, typer.Option("--list-options", help="List the possible answers in a server's prompts.")
+    ] = False,
+    budget: Annotated[int, typer.Option(help="Tokens of a server's prompt and answer together.")] = 8192,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="The model whose tokenizer counts a server's prompts; else an estimate.")
+    ] = None,
+    answer_form: Annotated[
+        str, typer.Option(help="How a server is asked to answer: text, json, or schema (structured output).")
+    ] = "text",
+    lm_set: LMSettings = None,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
     output: Annotated[
         Path | None,
         typer.Option(help="The directory of the report and the answers; an interrupted evaluation resumes."),
@@ -52,8 +87,8 @@ def evaluate(
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import open_collection
-    from udr_training.config import DTYPES
-    from udr_training.evaluation.answers import check_claim
+    from udr_training.answering import Budget, PromptSettings
+    from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
     from udr_training.feedback import check_lm
 
@@ -68,36 +103,47 @@ def evaluate(
             oracle_candidates=oracle_candidates,
             oracle_context=oracle_context,
         )
-    if dtype not in DTYPES:
-        raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}; found {dtype!r}")
+    options = ModelOptions(
+        name=lm,
+        device=device,
+        dtype=dtype,
+        prompts=PromptSettings.read(
+            layout=layout, list_options=list_options, budget=budget, tokenizer=tokenizer, form=answer_form
+        ),
+        settings=tuple(lm_set or ()),
+        budget=Budget.read(max_requests, max_tokens, max_cost, prices),
+    )
     collection = open_collection(tasks_folder, names_of(tasks))
     check_retrievers(config.retrievers)
     with naming_flags({"^model ": "--lm: model "}):
         check_lm(lm)
     if output is not None:
-        check_claim(output, {"lm_dtype": dtype, "limit": limit, "pool": pool, "seed": seed})
+        check_claim(output, {"lm_dtype": options.asked_by, "limit": limit, "pool": pool, "seed": seed})
     check_tasks(collection, max(config.shots), pool=pool)
 
     # Imported late: the checks above are immediate, these imports take seconds.
+    from udr_training.answering import Parsing
     from udr_training.evaluation.evaluate import evaluate
     from udr_training.evaluation.report import points, report_json, table, with_shots, write_report
     from udr_training.evaluation.results import TaskResult
     from udr_training.evaluation.verdict import verdict
-    from udr_training.feedback.local import CausalLM
 
     quiet()
 
     def show(result: TaskResult) -> None:
         label = config.labels[result.retriever]
         shots = f", {with_shots(result.shots)}" if len(config.shots) > 1 else ""
-        STATUS.notice(f"{result.task}, {label}{shots}: {points(result.estimate.value)}")
+        unparsable = result.parsing.get(Parsing.UNPARSABLE, 0)
+        wrong = f", {unparsable} of {result.num_rows} answers unparsable" if unparsable else ""
+        STATUS.notice(f"{result.task}, {label}{shots}: {points(result.estimate.value)}{wrong}")
 
-    model = CausalLM.load(lm, device, dtype)
-    with nullcontext() if output is None else naming(output):
+    with nullcontext() if output is None else naming(output), options.opened(output) as model:
         evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)
         if output is not None:
             STATUS.begin("writing the report...")
             write_report(output, evaluation, collection)
+    if spent := evaluation.config.get("spent"):
+        STATUS.notice(f"spent in all: {spent}")
     if output is not None:
         STATUS.notice(f"the report is {output / 'report.html'}")
     text = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"

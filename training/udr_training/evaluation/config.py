@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from udr.data import Collection
 from udr.errors import ConfigError, DataError, ModelError
 from udr.models import locate_encoder
-from udr_training.evaluation.metrics import check_metric
+from udr_training.answering import check_metric
 from udr_training.evaluation.retrievers import (
     BM25,
     ORACLE,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,10 +13,20 @@ import numpy as np
 from udr import __version__
 from udr.data import Collection, Kind, Pool, Task, TaskFolder, formatting, pool_digest, rows_digest, sample
 from udr.types import Json, Row
-from udr_training.evaluation.answers import NO_RETRIEVER, Answer, AnsweringLM, AnswerStore, Cell, claim, predict
+from udr_training.answering import Parsing, judge
+from udr_training.evaluation.answers import (
+    NO_RETRIEVER,
+    Answer,
+    AnsweringLM,
+    AnsweringModel,
+    AnswerStore,
+    Cell,
+    LocalModel,
+    ServerModel,
+    claim,
+)
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.intervals import RESAMPLES, Estimate, estimate
-from udr_training.evaluation.metrics import judge
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import ORACLE, ComparedRetriever, Oracle, Shown, open_retriever, run_of
 from udr_training.feedback import OnProgress, Progress
@@ -28,7 +39,7 @@ _BLOCK, _GENERATION_BLOCK = 128, 64
 
 def evaluate(
     collection: Collection,
-    lm: AnsweringLM,
+    lm: AnsweringLM | ServerModel,
     config: EvaluationConfig,
     *,
     output: Path | None = None,
@@ -40,7 +51,7 @@ def evaluate(
 
     Args:
         collection: the tasks.
-        lm: the language model that answers.
+        lm: the language model that answers, in this process or behind a server.
         config: the retrievers and the size of the evaluation.
         output: the directory of the answers, from which an interrupted evaluation resumes; None keeps them in memory.
         report: called with each result.
@@ -56,17 +67,21 @@ def evaluate(
     """
     # Everything is loaded first, so that an error in a name or row comes before hours of work.
     scores = output / "oracle.sqlite" if output is not None else None
-    oracle = Oracle(lm, config.oracle_candidates, config.oracle_context, config.seed, scores, progress)
+    model: AnsweringModel = lm if isinstance(lm, ServerModel) else LocalModel(lm)
+    if ORACLE in config.retrievers:
+        model.check_scoring()
+    oracle = Oracle(model.scorer, config.oracle_candidates, config.oracle_context, config.seed, scores, progress)
     retrievers = [
         oracle if parsed.source == ORACLE else open_retriever(parsed, config.seed) for parsed in config.parsed
     ]
     settings: dict[str, Json] = {
-        "lm": lm.fingerprint,
-        "lm_dtype": lm.dtype,
+        "lm": model.fingerprint,
+        "lm_dtype": model.dtype,
         "lm_wording": formatting.LM_WORDING,
         "limit": config.limit,
         "pool": config.pool,
         "seed": config.seed,
+        **model.settings,
     }
     tests = [_Test.sampled(folder, config, settings) for folder in collection.tasks.values()]
     for retriever in retrievers:
@@ -77,7 +92,7 @@ def evaluate(
     store = AnswerStore(output)
     results, drawn = list[TaskResult](), dict[str, dict[str, Json]]()
     for test in tests:
-        compared = [_Answers(lm, test, retriever, max(config.shots), store, block) for retriever in retrievers]
+        compared = [_Answers(model, test, retriever, max(config.shots), store, block) for retriever in retrievers]
         for shots in config.shots:
             for answers in compared:
                 number = f"{len(results) + 1} of {len(tests) * len(compared) * len(config.shots)}"
@@ -92,7 +107,8 @@ def evaluate(
                 _LOG.warning(message, task, 100 * share, config.labels[name])
     facts: dict[str, Json] = {
         "udr": __version__,
-        "lm_name": lm.name,
+        "lm_name": model.name,
+        **({"spent": model.spent} if model.spent else {}),
         **settings,
         "shots": config.shots,
         "resamples": RESAMPLES,
@@ -131,7 +147,7 @@ class _Test:
 class _Answers:
     """One retriever on one task; it retrieves once, and only if an answer is missing."""
 
-    lm: AnsweringLM
+    model: AnsweringModel
     test: _Test
     retriever: ComparedRetriever
     max_shots: int
@@ -141,8 +157,19 @@ class _Answers:
     def result(self, shots: int, seed: int, on_progress: Callable[[Progress], None]) -> TaskResult:
         """Return the result with a number of demonstrations; ``seed`` is that of resamples."""
         task, queries = self.test.pool.task, self.test.queries
-        value = task_estimate(task, queries, [answer.text for answer in self._answers(shots, on_progress)], seed)
-        return TaskResult(task.name, task.family, task.metric.value, self.retriever.name, shots, len(queries), value)
+        answers = self._answers(shots, on_progress)
+        value = task_estimate(task, queries, [answer.text for answer in answers], seed)
+        written = Counter(answer.parsing for answer in answers if answer.parsing is not None)
+        return TaskResult(
+            task=task.name,
+            family=task.family,
+            metric=task.metric.value,
+            retriever=self.retriever.name,
+            shots=shots,
+            num_rows=len(queries),
+            estimate=value,
+            parsing={parsing: written[parsing] for parsing in Parsing} if written else {},
+        )
 
     def _answers(self, shots: int, on_progress: Callable[[Progress], None]) -> list[Answer]:
         pool, queries = self.test.pool, self.test.queries
@@ -156,16 +183,15 @@ class _Answers:
 
         def on_done(count: int) -> None:
             seconds = time.monotonic() - started
-            on_progress(Progress(len(answers) + count, len(queries), 0, seconds, "rows", before))
+            on_progress(Progress(len(answers) + count, len(queries), 0, seconds, "rows", before, self.model.spent))
 
         # Only complete blocks are stored, so a resumed evaluation has the same blocks as an uninterrupted one.
         block = self.block or (_GENERATION_BLOCK if pool.task.kind is Kind.GENERATION else _BLOCK)
         for first in range(len(answers), len(queries), block):
             part = queries[first : first + block]
             on_done(0)
-            shown = [self._demonstrations[query.id].prompt(shots) if shots else [] for query in part]
-            for query, rows, text in zip(part, shown, predict(self.lm, pool, part, shown, on_done), strict=True):
-                answers.append(Answer(query.id, tuple(row.id for row in rows), text))
+            shown = [self._demonstrations[query.id] if shots else Shown(()) for query in part]
+            answers += self.model.answers(pool, part, shown, shots, on_done)
             self.store.write(cell, answers)
         return answers
 

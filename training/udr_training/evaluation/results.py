@@ -1,16 +1,20 @@
 """The results of an evaluation: values of tasks, families and all tasks, and gains over a baseline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from udr.types import Json
+from udr_training.answering import Parsing
 from udr_training.evaluation.intervals import Estimate, mean
 from udr_training.evaluation.retrievers import ORACLE
 
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """The result of one retriever, by its full name, on one task: an estimate of the task's metric, 0 to 100."""
+    """The result of one retriever, by its full name, on one task: an estimate of the task's metric, 0 to 100.
+
+    ``parsing`` counts how the answers of a model that writes them were read; it is empty for other models.
+    """
 
     task: str
     family: str
@@ -19,6 +23,7 @@ class TaskResult:
     shots: int
     num_rows: int
     estimate: Estimate
+    parsing: Mapping[Parsing, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,15 @@ class Evaluation:
     def main_shots(self) -> int:
         """The number of demonstrations in the summary: the largest."""
         return max(self.shots)
+
+    @property
+    def unparsable(self) -> dict[tuple[str, int], dict[str, str]]:
+        """Unparsable answers among all, by retriever and number of demonstrations, and task, where there are some."""
+        counts: dict[tuple[str, int], dict[str, str]] = {}
+        for result in self.results:
+            if number := result.parsing.get(Parsing.UNPARSABLE):
+                counts.setdefault((result.retriever, result.shots), {})[result.task] = f"{number} of {result.num_rows}"
+        return counts
 
     def result(self, task: str, retriever: str, shots: int) -> TaskResult:
         """Return one result."""
@@ -132,6 +146,11 @@ class Evaluation:
                     "metric": result.metric,
                     **_rounded("value", result.estimate),
                     "rows": result.num_rows,
+                    **(
+                        {"parsing": {name.value: count for name, count in result.parsing.items()}}
+                        if result.parsing
+                        else {}
+                    ),
                 }
                 for result in self.results
             ],

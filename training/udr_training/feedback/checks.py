@@ -7,14 +7,10 @@ from pathlib import Path
 from udr.data import Collection
 from udr.errors import ConfigError, MissingExtraError, ModelError
 from udr.models import hub
+from udr_training.answering import is_remote
 from udr_training.config import RunConfig, ScoringConfig
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.run_folder import RunFolder
-
-
-def is_remote(name: str) -> bool:
-    """Return whether a language model's name is a server's URL."""
-    return name.startswith(("http://", "https://"))
 
 
 def check_run(path: Path, collection: Collection, config: ScoringConfig, feedback: Path | None = None) -> None:

@@ -10,7 +10,7 @@ import typer
 from udr.cli import command_group, names_of, naming_flags, print_json, print_text
 from udr.errors import naming
 from udr.models import DEFAULT_LM
-from udr_training.arguments import TaskNames, TasksFolder, quiet, show_progress
+from udr_training.config import TaskNames, TasksFolder, quiet, show_progress
 
 app = command_group("Score demonstrations with a language model.")
 

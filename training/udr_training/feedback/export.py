@@ -8,8 +8,8 @@ from udr.data import formatting, open_collection, pool_digest
 from udr.errors import ArtifactError
 from udr.models import hub
 from udr.types import Json
+from udr_training.answering import is_remote
 from udr_training.config import ScoringConfig
-from udr_training.feedback.checks import is_remote
 from udr_training.feedback.local import ModelTokenizer
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.feedback.prompts import PromptRenderer

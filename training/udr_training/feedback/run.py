@@ -8,9 +8,9 @@ from udr.data import Collection, Pool, formatting, pool_digest
 from udr.files import locked
 from udr.models import hub
 from udr.types import Json
+from udr_training.answering import is_remote
 from udr_training.candidates import Neighbours, first_neighbours
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
-from udr_training.feedback.checks import is_remote
 from udr_training.feedback.local import CausalLM, check_device
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.feedback.remote import RemoteLM

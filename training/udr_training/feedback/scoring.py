@@ -63,7 +63,7 @@ class Progress:
     """The progress of scoring: pairs, tokens of their prompts and options, and seconds since the start.
 
     ``unit`` is what is counted if not pairs: a training's steps, or an evaluation's rows. ``before`` of them were done
-    already when the seconds began.
+    already when the seconds began. ``note`` says what it has cost.
     """
 
     done: int
@@ -72,6 +72,7 @@ class Progress:
     seconds: float
     unit: str = "pairs"
     before: int = 0
+    note: str = ""
 
 
 def score_pairs(

@@ -11,11 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 NEXT = " and"
 """The text that the model generates after every prompt."""
@@ -129,7 +129,13 @@ class CompletionsServer(ThreadingHTTPServer):
         always: the response to every request, if not None.
         seconds: how long a response takes.
         busiest: the largest number of open requests.
+        models: the names in its list of models; None for a server without a list.
+        num_lists: how often the list was read.
+        queries: the query strings of all requests.
+        paths: the endpoints it has.
     """
+
+    paths: ClassVar[tuple[str, ...]] = ("/v1/completions",)
 
     # So that closing the server waits for its threads.
     daemon_threads = False
@@ -139,21 +145,36 @@ class CompletionsServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
-        self.answer, self.models, self.seconds = "honest", ["words"], 0.0
+        self.answer, self.seconds = "honest", 0.0
+        self.models: list[str] | None = ["words"]
+        self.num_lists, self.queries = 0, list[str]()
         self.failures = list[Failure]()
         self.always: Failure | None = None
         self.bodies, self.keys = list[dict[str, Any]](), set[str | None]()
         self.busiest = self._busy = 0
-        self.stopped, self._lock = threading.Event(), threading.Lock()
+        self.stopped, self._lock = threading.Event(), threading.RLock()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # A client may hang up.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
+    def response(self, path: str, body: dict[str, Any]) -> str:
+        """The body of the response to a request."""
+        prompt = body["prompt"]
+        answer = ANSWERS[self.answer](prompt)
+        choice = {"index": 0, "text": prompt + NEXT, "logprobs": answer, "finish_reason": "length"}
+        usage = {"completion_tokens": 0 if self.answer == "nothing generated" else 1}
+        return json.dumps({"choices": [choice], "usage": usage})
+
     @property
     def prompts(self) -> list[str]:
         return [body["prompt"] for body in self.bodies]
+
+    def failure(self) -> Failure | None:
+        """The failed response to the next request; None if it succeeds."""
+        with self._lock:
+            return self.always or (self.failures.pop(0) if self.failures else None)
 
     @contextmanager
     def counted(self, body: dict[str, Any]) -> Iterator[Failure | None]:
@@ -161,7 +182,7 @@ class CompletionsServer(ThreadingHTTPServer):
             self.bodies.append(body)
             self._busy += 1
             self.busiest = max(self.busiest, self._busy)
-            failure = self.always or (self.failures.pop(0) if self.failures else None)
+        failure = self.failure()
         try:
             yield failure
         finally:
@@ -176,12 +197,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: CompletionsServer
 
     def do_GET(self) -> None:
-        assert self.path == "/v1/models"
+        assert self.path.partition("?")[0] == "/v1/models"
         self.server.keys.add(self.headers["Authorization"])
+        self.server.num_lists += 1
+        if self.server.models is None:
+            self._send(404, '{"detail": "Not Found"}')
+            return
         self._send(200, json.dumps({"object": "list", "data": [{"id": name} for name in self.server.models]}))
 
     def do_POST(self) -> None:
-        assert self.path == "/v1/completions"
+        path = self.path.partition("?")[0]
+        assert path in self.server.paths
+        self.server.queries.append(self.path.partition("?")[2])
         self.server.keys.add(self.headers["Authorization"])
         length = int(self.headers["Content-Length"])
         raw = self.rfile.read(length)
@@ -193,19 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.counted(body) as failure:
             time.sleep(self.server.seconds)
         if failure is None:
-            self._send(200, self._response(body["prompt"]))
+            self._send(200, self.server.response(path, body))
         elif failure.status > 0:
             self._send(failure.status, failure.body, failure.headers)
         else:
             if failure.status == -1:
                 self.server.stopped.wait(60)
             self.close_connection = True
-
-    def _response(self, prompt: str) -> str:
-        answer = ANSWERS[self.server.answer](prompt)
-        choice = {"index": 0, "text": prompt + NEXT, "logprobs": answer, "finish_reason": "length"}
-        usage = {"completion_tokens": 0 if self.server.answer == "nothing generated" else 1}
-        return json.dumps({"choices": [choice], "usage": usage})
 
     def _send(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
         raw = body.encode()
@@ -220,10 +241,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+_Server = TypeVar("_Server", bound=CompletionsServer)
+
+
 @contextmanager
-def running() -> Iterator[CompletionsServer]:
+def serving(server: _Server) -> Iterator[_Server]:
     """Run a server until the block ends; it leaves neither threads nor sockets."""
-    with CompletionsServer() as server:
+    with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -232,3 +256,8 @@ def running() -> Iterator[CompletionsServer]:
             server.stopped.set()
             server.shutdown()
             thread.join()
+
+
+def running() -> AbstractContextManager[CompletionsServer]:
+    """Run a completions server until the block ends."""
+    return serving(CompletionsServer())

@@ -17,9 +17,10 @@ from tests.udr.client.test_deadline import DRIPS
 from tests.udr.client.test_deadline import server as dripping
 from udr.data import Pool, formatting
 from udr.errors import ConfigError, FeedbackError
+from udr_training.answering import RequestPolicy, retry_after_seconds
 from udr_training.feedback import FeedbackStore, Pair, option_values, pair_prompt, score, score_pairs
 from udr_training.feedback.packing import Likelihoods, Prompt
-from udr_training.feedback.remote import RemoteLM, RequestPolicy, retry_after_seconds, sanity_check
+from udr_training.feedback.remote import RemoteLM, sanity_check
 
 
 @pytest.fixture

@@ -45,8 +45,14 @@ def predict(
         return [formatting.targets(task, query)[option] for query, option in zip(queries, likeliest, strict=True)]
     room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
     prompts = [prompt_of(lm, task, query, rows, answer_tokens=room) for query, rows in shown]
-    # A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
-    stop = [formatting.SEPARATOR] if any("\n" in row.target for row in pool.rows) else ["\n"]
     tail = task.output.source.partition("{target}")[2].rstrip()
-    texts = lm.generate([prompt.context for prompt in prompts], stop, room, on_done)
+    texts = lm.generate([prompt.context for prompt in prompts], [ends_of(pool)], room, on_done)
     return [text.removesuffix(tail).rstrip() for text in texts]
+
+
+def ends_of(pool: Pool) -> str:
+    """Return what ends an answer of a pool's task.
+
+    A blank line ends a target of several lines, as any part of a prompt; a line break ends one-line targets.
+    """
+    return formatting.SEPARATOR if any("\n" in row.target for row in pool.rows) else "\n"

@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from udr.errors import ArtifactError, ConfigError
 from udr.files import canonical_json, write_atomically
 from udr.types import Json
+from udr_training.answering import Parsing
 from udr_training.evaluation.retrievers import BUILT_IN
 
 _LOG = logging.getLogger(__name__)
@@ -25,11 +27,32 @@ NO_RETRIEVER = "none"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The language model's answer to a test row, and the ids of the demonstrations, in the order of the prompt."""
+    """The language model's answer to a test row.
+
+    Attributes:
+        query: the row's id.
+        demonstrations: the ids of those that the prompt showed, in its order.
+        text: the answer that is judged.
+        written: what a model that writes its answers wrote; None for a model that chooses among options.
+        parsing: how that was read as the answer; None likewise.
+    """
 
     query: str
     demonstrations: tuple[str, ...]
     text: str
+    written: str | None = None
+    parsing: Parsing | None = None
+
+    def to_json(self) -> dict[str, Json]:
+        """Return its JSON; keys that are None are omitted."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> "Answer":
+        """Return what ``to_json`` described."""
+        parsing = value.get("parsing")
+        shown = tuple(value["demonstrations"])
+        return Answer(value["query"], shown, value["text"], value.get("written"), parsing and Parsing(parsing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +102,7 @@ class AnswerStore:
         try:
             header, *lines = [json.loads(line) for line in path.read_bytes().splitlines()]
             made_from = dict(header["made_from"])
-            answers = tuple(Answer(line["query"], tuple(line["demonstrations"]), line["text"]) for line in lines)
+            answers = tuple(map(Answer.from_json, lines))
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactError(f"{path}: contains no answers of an evaluation; remove it: {error}") from error
         changed = [name for name, value in cell.made_from.items() if made_from.get(name) != value]
@@ -95,7 +118,7 @@ class AnswerStore:
             return
         path = _path(self._folder, cell)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [asdict(cell), *map(asdict, answers)]
+        lines = [asdict(cell), *(answer.to_json() for answer in answers)]
         write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in lines))
 
 

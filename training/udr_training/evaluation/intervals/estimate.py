@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from udr_training.answering import Judge, Statistics
 from udr_training.evaluation.intervals.bootstrap import RESAMPLES, bootstrap_t, draws, percentiles
 from udr_training.evaluation.intervals.proportions import paired, wilson
-from udr_training.evaluation.metrics import Judge, Statistics
 
 EXPLANATION = (
     "95 %. Shares of right answers: Wilson; their gains: Bonett and Price, paired by row. Other scores, and their "

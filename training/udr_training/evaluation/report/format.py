@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import cast
 
+from udr.types import Json
 from udr_training.evaluation.intervals import EXPLANATION, Estimate
 from udr_training.evaluation.results import Evaluation
 from udr_training.evaluation.retrievers import ORACLE
@@ -72,6 +73,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         labels[name]: ", ".join(f"{task} {100 * share:.1f} %" for task, share in shares.items())
         for name, shares in drawn.items()
     }
+    written = cast("Mapping[str, Json]", config.get("prompts") or {})
     return [
         ("retrievers", ", ".join(labels.values())),
         *((label, name) for name, label in labels.items() if label != name),
@@ -81,7 +83,15 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             for label, shares in chance.items()
         ),
         ("baseline of gains", labels[evaluation.baseline]),
-        ("language model", f"{config['lm_name']} in {config['lm_dtype']}, fingerprint {config['lm']}"),
+        (
+            "language model",
+            f"{config['lm_name']} {'by' if written else 'in'} {config['lm_dtype']}, fingerprint {config['lm']}",
+        ),
+        *([("prompts", _prompts(written)), ("spent", str(config["spent"]))] if written else []),
+        *(
+            (f"unparsable answers, {labels[name]}, {with_shots(shots)}", _by_task(counts))
+            for (name, shots), counts in evaluation.unparsable.items()
+        ),
         ("tasks", f"{counted(len(evaluation.tasks), 'task')} of {counted(len(evaluation.families), 'family')}"),
         ("task folder", str(config["task_folder"])),
         (
@@ -94,3 +104,15 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("intervals", EXPLANATION),
         ("udr", str(config["udr"])),
     ]
+
+
+def _prompts(settings: Mapping[str, Json]) -> str:
+    """Return in words how the prompts of a model that writes its answers are built."""
+    counter = settings["tokenizer"] or "an estimate, a token for 3 bytes"
+    listed = ", with the possible answers listed" if settings["list_options"] else ""
+    budget = f"at most {settings['budget']:,} tokens by {counter}"
+    return f"layout {settings['layout']}, answers as {settings['form']}{listed}; {budget}"
+
+
+def _by_task(counts: Mapping[str, str]) -> str:
+    return ", ".join(f"{task} {count}" for task, count in counts.items())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from udr.data import Pool
-from udr.prompts import Arrange
+from udr.prompts import Arrange, Order
 from udr.types import Json, Row
 from udr_training.candidates import CandidatePool
 from udr_training.evaluation.retrievers.names import RANDOM
@@ -24,11 +24,15 @@ class Shown:
         rows: the best first.
         arrange: from positions in ``rows`` to the order in which a prompt shows them.
         drawn: how many of them are drawn by seed, since a search found too few.
+        order: the name of the order of ``arrange``, for prompts that leave out what does not fit.
+        seed: of the order ``shuffle``.
     """
 
     rows: Sequence[Row]
     arrange: Arrange = best_last
     drawn: int = 0
+    order: Order = Order.NEAREST_LAST
+    seed: int = 0
 
     def prompt(self, shots: int) -> list[Row]:
         """Return the best rows, at most ``shots``, in the order in which a prompt shows them."""

@@ -1,6 +1,6 @@
 """The oracle: the demonstrations that the answering language model scores highest."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ class Oracle:
     """Shows the candidates with the highest scores, by the feedback that training uses.
 
     Attributes:
-        lm: the language model, which scores and answers.
+        load: returns the language model that scores; called only if a score is needed.
         candidates: how many candidates it scores for each query.
         context: how many demonstrations are shown before each of them.
         seed: of the candidates that are drawn, and of the context.
@@ -33,7 +33,7 @@ class Oracle:
         progress: called with the progress of scoring, by task.
     """
 
-    lm: FeedbackLM
+    load: Callable[[], FeedbackLM]
     candidates: int
     context: int = 0
     seed: int = 0
@@ -56,7 +56,7 @@ class Oracle:
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
-        lm, candidate_pool = self.lm, CandidatePool(pool, self.seed)
+        lm, candidate_pool = self.load(), CandidatePool(pool, self.seed)
         candidates = propose(candidate_pool, queries, first_neighbours(pool), self.candidates, _RANDOM_SHARE)
         pairs = candidate_pairs(candidate_pool, queries, candidates, self.context)
         on_progress = partial(self.progress, f"{pool.task.name}, {ORACLE}")

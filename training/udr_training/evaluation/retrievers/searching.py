@@ -76,7 +76,8 @@ class SearchRetriever:
         rows = candidates.filled(query, found, count) if self.fills else found
         items = [item or _unranked(task, row) for item, row in zip_longest(retrieval, rows)]
         text = formatting.query_prompt(task, query.input, query.choices)
-        return Shown(rows, arranged(self._parsed.order, items, text, self._seed), len(rows) - len(found))
+        order = self._parsed.order
+        return Shown(rows, arranged(order, items, text, self._seed), len(rows) - len(found), order, self._seed)
 
 
 def _unranked(task: Task, row: Row) -> RetrievedDemonstration:

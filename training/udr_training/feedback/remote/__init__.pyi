@@ -1,4 +1,3 @@
 from . import sanity_check as sanity_check
 from .echo import EchoError as EchoError, is_echo as is_echo, read_echo as read_echo
-from .http import RequestPolicy as RequestPolicy, retry_after_seconds as retry_after_seconds
 from .lm import RemoteLM as RemoteLM

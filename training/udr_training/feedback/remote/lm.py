@@ -7,17 +7,16 @@ an error, so a server must first pass a check on known texts (``sanity_check``).
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
 from udr.errors import ConfigError, FeedbackError
+from udr_training.answering import Api, RequestPolicy, Send, Server, ServerSettings, read_address
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 from udr_training.feedback.remote import sanity_check
 from udr_training.feedback.remote.echo import Echo, EchoError, read_echo
-from udr_training.feedback.remote.http import KEY, RequestPolicy, Send, Server, read_address
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -36,6 +35,7 @@ class RemoteLM:
         policy: concurrency, timeouts and retries.
         characters: the longest text that the model takes; None for no limit: the server refuses longer texts.
         commit_prompts: prompts that are scored together, and stored in one commit.
+        settings: the key, headers, body fields and parameters of requests; its rates are the policy's.
 
     Attributes:
         name: the address and the model's name, as ``connect`` takes them.
@@ -54,33 +54,49 @@ class RemoteLM:
         policy: RequestPolicy = RequestPolicy(),  # noqa: B008
         characters: int | None = None,
         commit_prompts: int = 64,
+        settings: ServerSettings = ServerSettings(),  # noqa: B008
     ) -> None:
         self.name = f"{url}?model={model}" + (f"&characters={characters}" if characters else "")
-        self.fingerprint = f"remote-{hashlib.sha256(json.dumps([url, model, characters]).encode()).hexdigest()[:16]}"
+        # Without settings as in earlier versions, so that their scores stay valid.
+        identity = [url, model, characters, *([settings.asked] if any(settings.asked.values()) else [])]
+        self.fingerprint = f"remote-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
         self.context = characters or 1 << 30
         self._model, self._commit_prompts = model, commit_prompts
-        self._server = Server(url, key, policy)
+        self._settings = settings
+        self._server = _server(url, key, policy, settings)
 
     @classmethod
-    def connect(cls, name: str, policy: RequestPolicy = RequestPolicy()) -> "RemoteLM":  # noqa: B008
+    def connect(
+        cls,
+        name: str,
+        policy: RequestPolicy | None = None,
+        settings: ServerSettings = ServerSettings(),  # noqa: B008
+    ) -> "RemoteLM":
         """Return the language model of a server, after a check on known texts.
 
-        The API key is read from the environment variable ``UDR_LM_KEY``.
+        The API key is read from the environment variable ``UDR_LM_KEY``, or from that of the settings.
 
         Args:
             name: such as ``http://127.0.0.1:8000/v1?model=NAME``; the model's name is optional if the server has only
                 one; ``&characters=N`` cuts demonstrations, so that no prompt exceeds N characters.
-            policy: concurrency, timeouts and retries.
+            policy: concurrency, timeouts and retries; None takes them from the settings.
+            settings: how requests are sent.
 
         Raises:
-            ConfigError: the address is invalid, or does not name one of the server's several models.
+            ConfigError: the address is invalid, of a chat server, or does not name one of several models.
             FeedbackError: the server cannot be reached, or returns no usable log-probabilities.
         """
-        url, model, characters = read_address(name)
-        key = os.environ.get(KEY, "").strip() or None
-        if key is not None and not (key.isascii() and key.isprintable()):
-            raise ConfigError(f"{KEY} contains characters that an API key cannot have; set it to the key only")
-        lm = cls(url, model or _only_model(Server(url, key, policy)), key, policy, characters)
+        address = read_address(name)
+        if address.api is Api.CHAT:
+            raise ConfigError(
+                f"a chat server does not echo prompts, found {name}; give --kind chat-logprobs, metric or rank, or the "
+                "address of a completions server"
+            )
+        policy = policy or RequestPolicy(
+            concurrency=settings.concurrency, attempts=settings.attempts, timeout_seconds=settings.timeout
+        )
+        model = address.model or _only_model(_server(address.url, None, policy, settings))
+        lm = cls(address.url, model, None, policy, address.characters, settings=settings)
         lm.check()
         return lm
 
@@ -143,7 +159,7 @@ class RemoteLM:
 
     async def _echo(self, send: Send, text: str) -> Echo:
         body = {"model": self._model, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
-        return read_echo(text, await send("/completions", body))
+        return read_echo(text, await send("/completions", body | dict(self._settings.body)))
 
 
 def _send_all(
@@ -161,6 +177,12 @@ def _send_all(
         return [task.result() for task in tasks]
 
     return asyncio.run(results())
+
+
+def _server(url: str, key: str | None, policy: RequestPolicy, settings: ServerSettings) -> Server:
+    too_long = "add &characters=N to the model's address to cut demonstrations so that no prompt exceeds N characters"
+    headers = settings.secret_headers()
+    return Server(url, key, policy, headers=headers, query=settings.query, too_long=too_long)
 
 
 async def _read(send: Send, path: str) -> object:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from udr.data import Metric
-from udr_training.evaluation import exact_match, final_answer, judge, rouge_l, sari
+from udr_training.answering import exact_match, final_answer, judge, rouge_l, sari
 
 Answers = list[tuple[str, list[str], str]]
 

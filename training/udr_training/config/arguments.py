@@ -16,10 +16,30 @@ if TYPE_CHECKING:
 TasksFolder = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
 TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, separated by commas; all by default.")]
 
+LMSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lm-set",
+        help="How a server is asked: key=VARIABLE, concurrency, attempts, timeout, requests_per_minute, "
+        "body.FIELD=JSON, header.NAME=VALUE (or $VARIABLE), query.NAME=VALUE; can be repeated.",
+    ),
+]
+MaxRequests = Annotated[
+    int | None, typer.Option("--max-requests", help="The most requests to a server, those of earlier calls included.")
+]
+MaxTokens = Annotated[
+    int | None, typer.Option("--max-tokens-total", help="The most tokens of prompts and answers, likewise.")
+]
+MaxCost = Annotated[float | None, typer.Option("--max-cost", help="The most that answers may cost, by --prices.")]
+Prices = Annotated[
+    str | None, typer.Option("--prices", help="IN,OUT: the prices of a million tokens of prompts, and of answers.")
+]
+
 
 def show_progress(task: str, progress: "Progress") -> None:
     """Show a task's progress on stderr: continuously on a terminal, else now and then and at the end."""
-    STATUS.progress(task, progress.done, progress.total, progress.seconds, progress.unit, progress.before)
+    label = f"{task} ({progress.note})" if progress.note else task
+    STATUS.progress(label, progress.done, progress.total, progress.seconds, progress.unit, progress.before)
 
 
 def quiet() -> None:

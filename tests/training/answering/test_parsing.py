@@ -1,0 +1,100 @@
+"""Answers in words: read strictly, then leniently, or not at all."""
+
+from dataclasses import replace
+
+import pytest
+
+from udr.data import Kind, Metric, Task, Template
+from udr.types import Row
+from udr_training.answering import AnswerForm, Parsing, parse_answer
+
+TASK = Task(
+    name="kinds",
+    family="topic",
+    kind=Kind.CLASSIFICATION,
+    instruction="Give the type.",
+    input=Template("Question: {text}"),
+    output=Template("Answer type: {target}"),
+    metric=Metric.ACCURACY,
+    labels=("place", "person", "not a person", "num"),
+    verbalizer={"num": "number"},
+)
+ROW = Row(id="1", input={"text": "Where?"}, target="place")
+STRICT, LENIENT, UNPARSABLE = Parsing
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "parsing"),
+    [
+        ("place", "place", STRICT),
+        (" place\n", "place", STRICT),
+        ("number", "num", STRICT),
+        ("Place", "place", LENIENT),
+        ("place.", "place", LENIENT),
+        ("**Number**", "num", LENIENT),
+        ('"person"', "person", LENIENT),
+        ("num", "num", LENIENT),
+        ("Answer type: place", "place", LENIENT),
+        ("**answer type:** Place.", "place", LENIENT),
+        ("Not a person!", "not a person", LENIENT),
+        ("place. It asks where something is.", "place", LENIENT),
+        ("place\nsince it asks where", "place", LENIENT),
+        ("It asks where something is.\n\nAnswer type: place", "place", LENIENT),
+        ("<think>a person, or a number?</think>\nplace", "place", LENIENT),
+        ("not", "not", UNPARSABLE),
+        ("place or person", "place or person", UNPARSABLE),
+        ("It is not a place", "It is not a place", UNPARSABLE),
+        ("placebo", "placebo", UNPARSABLE),
+        ("", "", UNPARSABLE),
+    ],
+)
+def test_labels_are_read_strictly_and_then_leniently(text: str, target: str, parsing: Parsing) -> None:
+    parsed = parse_answer(TASK, ROW, text)
+    assert (parsed.text, parsed.parsing) == (target, parsing)
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "parsing"),
+    [
+        ('{"answer": "place"}', "place", STRICT),
+        ('```json\n{"answer": "Number"}\n```', "num", LENIENT),
+        ('{"type": "person"}', "person", STRICT),
+        ("place", "place", LENIENT),
+        ('{"answer": "nowhere"}', '{"answer": "nowhere"}', UNPARSABLE),
+        ('{"answer": ', '{"answer":', UNPARSABLE),
+        ("[1]", "[1]", UNPARSABLE),
+    ],
+)
+def test_json_is_read_where_it_was_asked_for(text: str, target: str, parsing: Parsing) -> None:
+    parsed = parse_answer(TASK, ROW, text, AnswerForm.JSON)
+    assert (parsed.text, parsed.parsing) == (target, parsing)
+
+
+def test_options_that_differ_only_in_case_are_read_strictly() -> None:
+    task = replace(TASK, labels=("US", "us"), verbalizer={})
+    assert parse_answer(task, ROW, "us").text == "us"
+    assert parse_answer(task, ROW, "Us").parsing is UNPARSABLE
+
+
+def test_choices_are_those_of_the_row_and_what_follows_the_target_is_left_out() -> None:
+    task = replace(TASK, kind=Kind.MULTIPLE_CHOICE, labels=(), verbalizer={}, output=Template("So: {target};"))
+    row = replace(ROW, choices=("red wine", "red"))
+    assert parse_answer(task, row, "red;").parsing is STRICT
+    assert parse_answer(task, row, "Red wine; of course").text == "red wine"
+
+
+@pytest.mark.parametrize(
+    ("text", "one_line", "answer", "parsing"),
+    [
+        ("a b", True, "a b", STRICT),
+        ("a b\nThat is it.", True, "a b", LENIENT),
+        ("a b\nc", False, "a b\nc", STRICT),
+        ("answer TYPE: a b", True, "a b", LENIENT),
+        ("<think>hm</think>a", True, "a", LENIENT),
+        ("  \n", True, "", UNPARSABLE),
+    ],
+)
+def test_generated_texts_lose_what_the_template_adds(text: str, one_line: bool, answer: str, parsing: Parsing) -> None:
+    task = replace(TASK, kind=Kind.GENERATION, labels=(), verbalizer={})
+    parsed = parse_answer(task, ROW, text, one_line=one_line)
+    assert (parsed.text, parsed.parsing) == (answer, parsing)

@@ -1,0 +1,273 @@
+"""A server's model that answers: each question once, within a budget, whatever the server does."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.answering import chat_server as fake
+from tests.training.answering.chat_server import ChatServer
+from tests.training.feedback.remote.completions_server import Failure
+from udr.errors import ArtifactError, ConfigError, FeedbackError
+from udr.models import Message
+from udr_training.answering import (
+    Budget,
+    BudgetError,
+    PaidAnswers,
+    Question,
+    ReplyError,
+    RequestPolicy,
+    ServerLM,
+    read_reply,
+    read_settings,
+)
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    before = threading.active_count()
+    with fake.running(lambda messages: messages[-1]["content"].upper()) as started:
+        yield started
+    assert threading.active_count() == before
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UDR_LM_KEY", raising=False)
+
+
+@pytest.fixture
+def paid(tmp_path: Path) -> Iterator[PaidAnswers]:
+    with PaidAnswers(tmp_path / "answers.sqlite") as opened:
+        yield opened
+
+
+async def _no_pause(seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+FAST = RequestPolicy(attempts=3, sleep=_no_pause)
+
+
+def chat(server: ChatServer, paid: PaidAnswers, *lines: str, **options: Any) -> ServerLM:
+    """The server's chat model."""
+    return ServerLM(f"{server.url}?api=chat", read_settings(lines), paid=paid, **options)
+
+
+def question(text: str, **fields: Any) -> Question:
+    return Question((Message(role="user", content=text),), 9, fields)
+
+
+def texts(lm: ServerLM, *asked: str) -> list[str]:
+    return [reply.text for reply in lm.ask([question(text) for text in asked])]
+
+
+def test_questions_are_asked_in_parallel_and_answered_in_order(server: ChatServer, paid: PaidAnswers) -> None:
+    server.seconds = 0.02
+    lm, done = chat(server, paid, "concurrency=3"), list[int]()
+    asked = [question(f"word {number}") for number in range(12)]
+    assert [reply.text for reply in lm.ask(asked, done.append)] == [f"WORD {number}" for number in range(12)]
+    assert (server.busiest, len(server.bodies), done[-1]) == (3, 12, 12) and done == sorted(done)
+    body = server.bodies[0]
+    assert body == {"model": "talker", "messages": body["messages"], "max_tokens": 9, "temperature": 0}
+    assert lm.spent == "12 requests, 36 tokens"
+
+
+def test_texts_are_asked_of_a_completions_server(server: ChatServer, paid: PaidAnswers) -> None:
+    lm = ServerLM(f"{server.url}?model=m", paid=paid)
+    (reply,) = lm.ask([Question("a b", 5, {"stop": ["\n"]})])
+    assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == ("A B", 2, 2)
+    assert server.bodies == [{"model": "m", "prompt": "a b", "max_tokens": 5, "temperature": 0, "stop": ["\n"]}]
+    assert server.num_lists == 0
+
+
+def test_settings_replace_and_remove_fields(
+    server: ChatServer, paid: PaidAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTHER", "secret-2")
+    lines = ["key=OTHER", "body.temperature=null", "body.max_completion_tokens=50", "body.max_tokens=null"]
+    lm = chat(server, paid, *lines, "query.api-version=1")
+    lm.ask([question("a")])
+    assert server.bodies[0].keys() == {"model", "messages", "max_completion_tokens"}
+    assert server.queries == ["api-version=1"] and server.keys == {"Bearer secret-2"}
+    assert lm.fingerprint != chat(server, paid).fingerprint and "secret" not in lm.name
+
+
+def test_no_question_is_asked_twice(server: ChatServer, paid: PaidAnswers, tmp_path: Path) -> None:
+    assert texts(chat(server, paid), "a", "b", "a") == ["A", "B", "A"]
+    assert texts(chat(server, paid), "b", "c") == ["B", "C"]
+    with PaidAnswers(tmp_path / "answers.sqlite") as again:
+        assert texts(chat(server, again), "a", "b", "c") == ["A", "B", "C"]
+        assert again.spend == paid.spend
+    assert [messages[0]["content"] for messages in server.asked] == ["a", "b", "c"]
+    # Other settings and other samples are other questions; the rate is none.
+    chat(server, paid, "concurrency=1").ask([question("a")])
+    assert len(server.bodies) == 3
+    chat(server, paid, "body.top_p=0.5").ask([question("a")])
+    chat(server, paid).ask([Question(question("a").prompt, 9, sample=1)])
+    assert len(server.bodies) == 5
+
+
+def test_an_answered_question_sends_nothing_not_even_for_the_models_name(server: ChatServer, paid: PaidAnswers) -> None:
+    texts(chat(server, paid), "a")
+    assert server.num_lists == 1
+    assert texts(chat(server, paid), "a") == ["A"]
+    assert (server.num_lists, len(server.bodies)) == (1, 1)
+    server.models = ["another"]
+    assert texts(chat(server, paid), "a") == ["A"]
+    with pytest.raises(ConfigError, match=r"answers.sqlite has answers of talker, but .* now serves another"):
+        texts(chat(server, paid), "b")
+    server.models = ["talker", "another"]
+    with pytest.raises(ConfigError, match=r"serves 2 models; name one with .*: talker, another"):
+        texts(chat(server, paid), "b")
+
+
+def test_a_server_without_a_list_of_models_is_asked_without_a_name(
+    server: ChatServer, paid: PaidAnswers, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.models = None
+    assert texts(chat(server, paid), "a") == ["A"]
+    assert "model" not in server.bodies[0]
+    assert "has no list of models; it is asked without a model's name" in caplog.text
+
+
+def test_a_failure_keeps_what_is_open_and_sends_no_more(server: ChatServer, paid: PaidAnswers) -> None:
+    server.seconds, server.failures = 0.05, [Failure(400)]
+    lm = chat(server, paid, "concurrency=4")
+    asked = [f"word {number}" for number in range(40)]
+    with pytest.raises(FeedbackError, match="HTTP 400"):
+        texts(lm, *asked)
+    assert len(server.bodies) == 4
+    assert texts(lm, *asked)[-1] == "WORD 39"
+    # The three that were open were answered and kept.
+    assert len(server.bodies) == 4 + 40 - 3
+
+
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (Failure(200, "<html>"), "the response is not JSON"),
+        (Failure(200, '{"choices": [{"message": {"con'), "the response is not JSON"),
+        (Failure(200, "{}"), "the response is not an answer"),
+        (Failure(200, '{"choices": [{"delta": {}}]}'), "the response has no answer"),
+        (Failure(200, '{"choices": [{"message": {"content": 5}}]}'), "the answer must be a text, found int"),
+        (
+            Failure(500),
+            "HTTP 500: out of order, at attempt 3; check the server, then resume: what was answered is kept",
+        ),
+        (Failure(400, '{"error": "maximum context length is 9"}'), "a prompt of 1 characters is too long .*--budget N"),
+    ],
+)
+def test_broken_responses_are_one_line_and_nothing_is_kept_of_them(
+    server: ChatServer, paid: PaidAnswers, failure: Failure, message: str
+) -> None:
+    server.always = failure
+    lm = chat(server, paid, policy=FAST)
+    with pytest.raises(FeedbackError, match=message) as raised:
+        texts(lm, "a")
+    assert "\n" not in str(raised.value)
+    server.always = None
+    assert texts(lm, "a") == ["A"]
+
+
+def test_a_storm_of_refusals_is_waited_out(server: ChatServer, paid: PaidAnswers) -> None:
+    server.storm, server.storm_size = 0.1, 4
+    lm = chat(server, paid, "concurrency=8", "attempts=2")
+    asked = [f"word {number}" for number in range(24)]
+    assert texts(lm, *asked) == [text.upper() for text in asked]
+    # Many more refusals than attempts; each pause holds back those that wait, too.
+    assert 2 < server.refused <= 8 * 24 / 4
+
+
+def test_a_refusal_holds_back_new_requests(server: ChatServer, paid: PaidAnswers) -> None:
+    pauses = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    server.failures = [Failure(429, headers={"Retry-After": "60"})]
+    lm = chat(server, paid, policy=RequestPolicy(concurrency=1, attempts=1, sleep=sleep))
+    texts(lm, "a", "b")
+    assert pauses[0] == 60.0 and 59 < pauses[1] <= 60
+    assert len(server.bodies) == 3
+
+
+def test_requests_are_sent_at_a_rate(server: ChatServer, paid: PaidAnswers) -> None:
+    pauses = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    lm = chat(server, paid, policy=RequestPolicy(concurrency=1, requests_per_minute=60, sleep=sleep))
+    texts(lm, *"abcd")
+    # The first request follows the list of models, which has its turn in a session of its own.
+    assert len(pauses) == 3 and all(0 < pause <= number for number, pause in enumerate(pauses, start=1))
+
+
+@pytest.mark.parametrize(
+    ("budget", "most", "message"),
+    [
+        (Budget(max_requests=5), 5, "--max-requests 5 is reached: spent 5 requests"),
+        # Each question reserves 1 + 16 tokens of a prompt and 9 of an answer, and takes 2.
+        (Budget(max_tokens=36), 6, "--max-tokens-total 36 is reached"),
+        (Budget(max_cost=36e-6, prices=(1, 1)), 6, "--max-cost 3.6e-05 is reached: .*cost 1.2e-05"),
+        (Budget(max_requests=0), 0, "--max-requests 0 is reached: spent 0 requests"),
+    ],
+)
+def test_budgets_are_never_exceeded_and_hold_over_calls(
+    server: ChatServer, paid: PaidAnswers, budget: Budget, most: int, message: str
+) -> None:
+    asked = [chr(ord("a") + number) for number in range(20)]
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=message):
+            texts(chat(server, paid, budget=budget), *asked)
+        assert len(server.bodies) == most
+    assert texts(chat(server, paid), *asked) == [text.upper() for text in asked]
+    assert len(server.bodies) == 20
+
+
+def test_attempts_that_fail_count_as_requests(server: ChatServer, paid: PaidAnswers) -> None:
+    server.always = Failure(500)
+    lm = chat(server, paid, budget=Budget(max_requests=2), policy=FAST)
+    with pytest.raises(BudgetError, match="--max-requests 2 is reached by attempts that failed"):
+        texts(lm, "a")
+    assert len(server.bodies) == 2 and lm.spent == "2 requests, 0 tokens"
+
+
+def test_tokens_are_estimated_where_the_server_counts_none(server: ChatServer, paid: PaidAnswers) -> None:
+    server.usage = False
+    texts(chat(server, paid), "abcdef")
+    assert (paid.spend.prompt_tokens, paid.spend.completion_tokens, paid.spend.estimated) == (2, 2, 1)
+
+
+def test_a_slow_server_is_a_failure_after_the_timeout(server: ChatServer, paid: PaidAnswers) -> None:
+    server.always = Failure(-1)
+    with pytest.raises(FeedbackError, match=r"no response within 0.1 seconds, at attempt 1"):
+        texts(chat(server, paid, "timeout=0.1", "attempts=1"), "a")
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    path.write_bytes(b"no database, but more than a hundred bytes of something else " * 9)
+    with pytest.raises(ArtifactError, match="cannot be used as a file of answers: file is not a database"):
+        PaidAnswers(path)
+
+
+def reply_of(content: object, logprobs: Sequence[Any] = ()) -> Any:
+    return {"choices": [{"message": {"content": content}, "logprobs": {"content": list(logprobs)}}]}
+
+
+def test_replies_are_read_in_the_forms_of_servers() -> None:
+    assert read_reply(reply_of(None)).text == ""
+    assert read_reply(reply_of([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])).text == "ab"
+    top = [{"token": "b", "logprob": -9.0}, {"token": "a", "logprob": 0.0004}, {"token": "c", "logprob": -float("inf")}]
+    reply = read_reply(reply_of("a", [{"token": "a", "logprob": 0.0, "top_logprobs": top}]))
+    assert (reply.tokens, reply.top) == (("a",), ((("a", 0.0), ("b", -9.0), ("c", -9999.0)),))
+    assert type(reply).from_json(reply.to_json()) == reply
+    for value in (0.5, float("nan"), None, "x"):
+        with pytest.raises(ReplyError, match="log-probabilities of at most 0"):
+            read_reply(reply_of("a", [{"token": "a", "top_logprobs": [{"token": "a", "logprob": value}]}]))

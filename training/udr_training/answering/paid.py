@@ -1,0 +1,137 @@
+"""Answers on disk, by a hash of what was asked: SQLite, so that no answer that was paid for is asked for twice."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import astuple
+from pathlib import Path
+
+from udr.errors import ArtifactError, reason
+from udr.files import canonical_json
+from udr.store import check_schema, distrust
+from udr.types import Json
+from udr_training.answering.budget import Spend
+from udr_training.answering.replies import Reply
+
+_SCHEMA = """
+CREATE TABLE answer (key BLOB PRIMARY KEY, reply TEXT) WITHOUT ROWID;
+CREATE TABLE spend (id INTEGER PRIMARY KEY, requests INTEGER, prompt_tokens INTEGER, completion_tokens INTEGER,
+    estimated INTEGER);
+CREATE TABLE model (url TEXT PRIMARY KEY, name TEXT);
+"""
+_FORMAT = 1
+# SQLite's application id of the file: "udrA".
+_APPLICATION = 0x75647241
+_WAIT_SECONDS = 60.0
+_IN_MEMORY = Path(":memory:")
+
+
+def answer_key(url: str, path: str, body: Mapping[str, Json], sample: int = 0) -> bytes:
+    """Return the key of an answer: a hash of all that it depends on, and of its number among several samples."""
+    return hashlib.blake2b(canonical_json([url, path, dict(body), sample]), digest_size=16).digest()
+
+
+class PaidAnswers(AbstractContextManager["PaidAnswers"]):
+    """The answers of servers, what they cost, and the names of the only models of servers.
+
+    Each answer is committed when it arrives. Several processes can share the file.
+
+    Args:
+        path: the file; created if missing. None keeps the answers in memory.
+
+    Raises:
+        ArtifactError: in all methods: the file is something else, or cannot be used.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or _IN_MEMORY
+        with self._errors():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
+            distrust(self._connection)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._create()
+            application = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if (application, version) != (_APPLICATION, _FORMAT):
+                raise ArtifactError(f"{self.path}: is not a file of answers that this version of udr reads; move it")
+            check_schema(self._connection, _SCHEMA)
+
+    def _create(self) -> None:
+        """Create the tables, unless the file has some."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO spend VALUES (0, 0, 0, 0, 0)")
+                connection.execute(f"PRAGMA application_id={_APPLICATION}")
+                connection.execute(f"PRAGMA user_version={_FORMAT}")
+        finally:
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise ArtifactError(f"{self.path}: cannot be used as a file of answers: {reason(error)}") from error
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything is on disk."""
+        self._connection.close()
+
+    def get(self, key: bytes) -> Reply | None:
+        """Return an answer; None if it was not asked for."""
+        with self._errors():
+            row = self._connection.execute("SELECT reply FROM answer WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Reply.from_json(json.loads(row[0]))
+
+    def put(self, key: bytes, reply: Reply, spend: Spend) -> None:
+        """Store an answer and what it cost, beside its request."""
+        with self._errors():
+            self._connection.execute("BEGIN IMMEDIATE")
+            text = canonical_json(reply.to_json()).decode()
+            self._connection.execute("INSERT OR IGNORE INTO answer VALUES (?, ?)", (key, text))
+            self._add(spend)
+            self._connection.execute("COMMIT")
+
+    def add(self, spend: Spend) -> None:
+        """Add to what was spent."""
+        with self._errors():
+            self._add(spend)
+
+    def _add(self, spend: Spend) -> None:
+        self._connection.execute(
+            "UPDATE spend SET requests = requests + ?, prompt_tokens = prompt_tokens + ?, "
+            "completion_tokens = completion_tokens + ?, estimated = estimated + ?",
+            astuple(spend),
+        )
+
+    @property
+    def spend(self) -> Spend:
+        """What all answers in the file have cost."""
+        with self._errors():
+            row = self._connection.execute(
+                "SELECT requests, prompt_tokens, completion_tokens, estimated FROM spend"
+            ).fetchone()
+        return Spend(*row)
+
+    def model(self, url: str) -> str | None:
+        """Return the name of a server's only model when it was asked; empty if the server did not tell."""
+        with self._errors():
+            row = self._connection.execute("SELECT name FROM model WHERE url = ?", (url,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set_model(self, url: str, name: str) -> None:
+        """Keep the name of a server's only model."""
+        with self._errors():
+            self._connection.execute("INSERT OR IGNORE INTO model VALUES (?, ?)", (url, name))

@@ -1,0 +1,146 @@
+"""Answers of models that write: read as one of the possible answers, strictly at first, then leniently.
+
+This module is pure.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from udr.data import Task
+from udr.types import Row
+from udr_training.answering.prompts import AnswerForm, answer_options
+
+_THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+_FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
+# What may stand around an answer: quotes, brackets, emphasis, a full stop.
+_AROUND = " \t\n\r.,;:!?*_`\"'()[]{}<>“”‘’«»-–—"
+
+
+class Parsing(StrEnum):
+    """How an answer was read."""
+
+    STRICT = "strict"
+    """It is one of the possible answers, or text that needs no reading."""
+
+    LENIENT = "lenient"
+    """It is one but for its case, the punctuation around it, what introduces it, or what follows it."""
+
+    UNPARSABLE = "unparsable"
+    """It is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedAnswer:
+    """What a model's text means: a target, or for generation a text; how it was read."""
+
+    text: str
+    parsing: Parsing
+
+
+def parse_answer(
+    task: Task, row: Row, text: str, form: AnswerForm = AnswerForm.TEXT, *, one_line: bool = True
+) -> ParsedAnswer:
+    """Return the answer that a model's text gives to a row.
+
+    Args:
+        task: the task.
+        row: the query.
+        text: the model's.
+        form: in which it was asked to answer.
+        one_line: whether answers of this task have one line; what follows is left out.
+
+    Returns:
+        The answer; its text is the model's own if it is unparsable, so that it counts as wrong.
+    """
+    options = answer_options(task, row)
+    said, strict = text.strip(), True
+    if form is not AnswerForm.TEXT:
+        answer = _from_json(_without_thoughts(said))
+        if answer is None:
+            # A model that answers in words is read as if it had been asked for them.
+            strict = False
+        else:
+            said = answer.strip()
+    parsed = _label(task, options, said) if options else _text(task, said, one_line=one_line)
+    if parsed is None:
+        return ParsedAnswer(text.strip(), Parsing.UNPARSABLE)
+    if not strict and parsed.parsing is Parsing.STRICT:
+        return ParsedAnswer(parsed.text, Parsing.LENIENT)
+    return parsed
+
+
+def _label(task: Task, options: dict[str, str], said: str) -> ParsedAnswer | None:
+    """Return the target that a text names."""
+    lead, _, tail = task.output.source.partition("{target}")
+    exact = {name + end: target for target, name in options.items() for end in ("", tail.rstrip())}
+    if said in exact:
+        return ParsedAnswer(exact[said], Parsing.STRICT)
+    known = _known(options)
+    beginning = _without_lead(_without_thoughts(said), lead)
+    for candidate in (beginning, beginning.partition("\n")[0], _without_lead(said.rpartition("\n")[2], lead)):
+        if (target := known.get(_plain(candidate))) is not None:
+            return ParsedAnswer(target, Parsing.LENIENT)
+    # "good. The review says ...": an option, then the end of a sentence.
+    named = [
+        name for name in known if re.match(rf"{re.escape(name)}\s*[.,;:!)\]\n]", beginning.lstrip(_AROUND).casefold())
+    ]
+    return ParsedAnswer(known[max(named, key=len)], Parsing.LENIENT) if named else None
+
+
+def _known(options: dict[str, str]) -> dict[str, str]:
+    """Return targets by their plain texts, and by their own names, without those that mean two of them."""
+    known: dict[str, str] = {}
+    for texts in ({target: name for target, name in options.items()}, {target: target for target in options}):
+        named = [(_plain(text), target) for target, text in texts.items()]
+        counts = [plain for plain, _ in named]
+        for plain, target in named:
+            if plain and counts.count(plain) == 1:
+                known.setdefault(plain, target)
+    return known
+
+
+def _text(task: Task, said: str, *, one_line: bool) -> ParsedAnswer | None:
+    """Return a generated text without what the output template puts around it."""
+    lead, _, tail = task.output.source.partition("{target}")
+    answer = _without_lead(_without_thoughts(said), lead)
+    if one_line:
+        answer = answer.partition("\n")[0]
+    answer = answer.removesuffix(tail.rstrip()).strip()
+    if not answer:
+        return None
+    same = answer == said.removesuffix(tail.rstrip()).strip()
+    return ParsedAnswer(answer, Parsing.STRICT if same else Parsing.LENIENT)
+
+
+def _without_thoughts(text: str) -> str:
+    return _THOUGHTS.sub("", text).strip()
+
+
+def _without_lead(text: str, lead: str) -> str:
+    """Return a text without the words that the output template puts before the target, in any case."""
+    for part in (lead.strip(), lead.rpartition("\n")[2].strip()):
+        # "**Answer type:** place"
+        bare = text.lstrip("*_` \n")
+        if part and bare.casefold().startswith(part.casefold()):
+            return bare[len(part) :].lstrip("*_` ").strip()
+    return text
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().strip(_AROUND).split()) or text.casefold().strip()
+
+
+def _from_json(text: str) -> str | None:
+    """Return the answer of a JSON object, in a fence or not; None if there is none."""
+    fenced = _FENCE.match(text)
+    try:
+        value = json.loads(fenced.group(1) if fenced else text)
+    except ValueError:
+        return None
+    if isinstance(value, dict):
+        value = value.get("answer", next(iter(value.values())) if len(value) == 1 else None)
+    if isinstance(value, bool | int | float):
+        value = json.dumps(value)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,268 @@
+"""A language model behind a server, which answers prompts: in parallel, within a budget, and no prompt twice."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from udr.errors import ConfigError, FeedbackError, UdrError
+from udr.models import Message
+from udr.types import Json
+from udr_training.answering.address import Api, LMAddress, read_address
+from udr_training.answering.budget import Budget, BudgetError, Purse, Spend
+from udr_training.answering.http import RefusedError, RequestPolicy, Send, Server
+from udr_training.answering.paid import PaidAnswers, answer_key
+from udr_training.answering.prompts import estimated_tokens
+from udr_training.answering.replies import Reply, ReplyError, read_reply
+from udr_training.answering.settings import ServerSettings
+
+_LOG = logging.getLogger(__name__)
+
+_PATHS = {Api.CHAT: "/chat/completions", Api.COMPLETIONS: "/completions"}
+# Responses to GET /models of servers that have no such endpoint.
+_NO_LIST = (400, 404, 405, 422, 501)
+# What a chat template may add to a message, in tokens.
+_TEMPLATE_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a server is asked once.
+
+    Attributes:
+        prompt: a text, or chat messages.
+        max_tokens: the longest answer.
+        fields: further fields of the request's body.
+        sample: its number, if the same is asked several times.
+    """
+
+    prompt: str | tuple[Message, ...]
+    max_tokens: int
+    fields: Mapping[str, Json] = field(default_factory=dict)
+    sample: int = 0
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the prompt."""
+        return [self.prompt] if isinstance(self.prompt, str) else [message["content"] for message in self.prompt]
+
+
+class ServerLM:
+    """A language model behind an OpenAI-compatible server.
+
+    Nothing is sent before the first question that has no answer yet.
+
+    Args:
+        name: the address, such as ``http://127.0.0.1:8000/v1?model=NAME&api=chat``.
+        settings: how it is asked.
+        budget: the most that all answers may cost.
+        paid: the answers so far.
+        policy: how requests are sent; None takes it from the settings.
+
+    Attributes:
+        name: the address.
+        api: what it is asked by.
+        paid: the answers so far.
+        fingerprint: a hash of the address and of the settings that answers depend on; it does not notice a change of
+            the model.
+
+    Raises:
+        ConfigError: the address is invalid, or a key cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: ServerSettings = ServerSettings(),  # noqa: B008
+        budget: Budget = Budget(),  # noqa: B008
+        paid: PaidAnswers | None = None,
+        policy: RequestPolicy | None = None,
+    ) -> None:
+        self._address: LMAddress = read_address(name)
+        if self._address.characters is not None:
+            raise ConfigError("characters= cuts prompts whose options are scored; give --budget for answers")
+        self.name, self.api = str(self._address), self._address.api
+        self._settings, self._budget = settings, budget
+        self.paid = paid or PaidAnswers()
+        self._policy = policy or RequestPolicy(
+            concurrency=settings.concurrency,
+            attempts=settings.attempts,
+            timeout_seconds=settings.timeout,
+            requests_per_minute=settings.requests_per_minute,
+        )
+        self._server = Server(
+            self._address.url,
+            None,
+            self._policy,
+            headers=settings.secret_headers(),
+            query=settings.query,
+            too_long="give --budget N so that no prompt has more than N tokens",
+            on_send=self._on_send,
+        )
+        self._purse: Purse | None = None
+        self._checked_model = self._address.model is not None
+        identity = [self._address.url, self._address.model, self.api.value, settings.asked]
+        self.fingerprint = f"server-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    @property
+    def spent(self) -> str:
+        """What all answers have cost, in words."""
+        return self._budget.shown(self.paid.spend)
+
+    def ask(self, questions: Sequence[Question], on_done: Callable[[int], None] = lambda _: None) -> list[Reply]:
+        """Return the answer to each question; those that are kept cost nothing.
+
+        If a request fails, those that are open are completed and kept, and no other is sent.
+
+        Args:
+            questions: what to ask; equal questions are asked once.
+            on_done: called with the number of answers.
+
+        Raises:
+            FeedbackError: the server fails or refuses a request, or does not answer it.
+            BudgetError: the budget is used up.
+            ConfigError: the server has several models, or another one than before.
+        """
+        bodies = [self._body(question) for question in questions]
+        keys = self._keys(questions, bodies)
+        replies = {key: reply for key in dict.fromkeys(keys) if (reply := self.paid.get(key)) is not None}
+        if len(replies) < len(set(keys)):
+            if self._find_model():
+                # The name of the server's model is known only now.
+                bodies = [self._body(question) for question in questions]
+                keys = self._keys(questions, bodies)
+            missing = {
+                key: (question, body)
+                for key, question, body in zip(keys, questions, bodies, strict=True)
+                if key not in replies
+            }
+            known = sum(key in replies for key in keys)
+            asyncio.run(self._ask(missing, replies, lambda done: on_done(known + done)))
+        on_done(len(keys))
+        return [replies[key] for key in keys]
+
+    def _body(self, question: Question) -> dict[str, Json]:
+        """Return the body of a question's request."""
+        prompt: Any = question.prompt
+        name = self._address.model or self.paid.model(self._address.url) or None
+        body: dict[str, Json] = {
+            "model": name,
+            **({"prompt": prompt} if self.api is Api.COMPLETIONS else {"messages": list(prompt)}),
+            "max_tokens": question.max_tokens,
+            "temperature": 0,
+            **question.fields,
+            **self._settings.body,
+        }
+        return {field: value for field, value in body.items() if value is not None}
+
+    def _keys(self, questions: Sequence[Question], bodies: Sequence[Mapping[str, Json]]) -> list[bytes]:
+        path = f"{_PATHS[self.api]}?{json.dumps(dict(self._settings.query), sort_keys=True)}"
+        return [
+            answer_key(self._address.url, path, body, question.sample)
+            for question, body in zip(questions, bodies, strict=True)
+        ]
+
+    async def _ask(
+        self,
+        missing: Mapping[bytes, tuple[Question, dict[str, Json]]],
+        replies: dict[bytes, Reply],
+        on_done: Callable[[int], None],
+    ) -> None:
+        """Add the missing replies, by as many workers as requests may be open."""
+        self._purse, waiting = Purse(self._budget, self.paid.spend), iter(missing.items())
+        failures, done = list[UdrError](), 0
+
+        async def work(send: Send, waiting: Iterator[tuple[bytes, tuple[Question, dict[str, Json]]]]) -> None:
+            nonlocal done
+            for key, (question, body) in waiting:
+                try:
+                    replies[key] = await self._answer(send, key, question, body)
+                except UdrError as error:
+                    failures.append(error)
+                if failures:
+                    return
+                done += 1
+                on_done(done)
+
+        async with self._server.open() as send:
+            workers = min(self._policy.concurrency, len(missing))
+            await asyncio.gather(*(work(send, waiting) for _ in range(workers)))
+        if failures:
+            raise failures[0]
+
+    async def _answer(self, send: Send, key: bytes, question: Question, body: dict[str, Json]) -> Reply:
+        assert self._purse is not None, "questions are asked within a purse"
+        prompt = sum(len(text.encode()) + _TEMPLATE_TOKENS for text in question.texts)
+        limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
+        longest = max((limit for limit in limits if isinstance(limit, int)), default=question.max_tokens)
+        async with self._purse.reserved(Spend(1, prompt, longest)):
+            response = await send(_PATHS[self.api], body)
+            try:
+                reply = read_reply(response)
+            except ReplyError as error:
+                raise FeedbackError(f"{self.name}: {error}") from error
+            spend = _spend(question, reply)
+            self.paid.put(key, reply, spend)
+            self._purse.pay(spend)
+        return reply
+
+    def _on_send(self) -> None:
+        assert self._purse is not None, "questions are asked within a purse"
+        if option := self._budget.exceeded_by(Spend(self._purse.spend.requests + 1)):
+            raise BudgetError(
+                f"{option} is reached by attempts that failed; raise it, and run the same command to go on"
+            )
+        # Counted when it is sent, since a server may charge for what it did not answer.
+        self.paid.add(Spend(1))
+        self._purse.pay(Spend(1))
+
+    def _find_model(self) -> bool:
+        """Find the name of the server's only model; return whether it was not known before.
+
+        A server that has no list of models is asked without a name.
+        """
+        if self._checked_model:
+            return False
+        self._checked_model = True
+        url, known = self._address.url, self.paid.model(self._address.url)
+        names = asyncio.run(self._models())
+        if names is not None and len(names) != 1:
+            listed = ", ".join(names[:20]) or "none"
+            raise ConfigError(f"{url} serves {len(names)} models; name one with ?model=NAME: {listed}")
+        if names is None:
+            _LOG.warning("%s has no list of models; it is asked without a model's name", url)
+        name = names[0] if names else ""
+        if known is not None and known != name:
+            raise ConfigError(
+                f"{self.paid.path} has answers of {known or 'a model without a name'}, but {url} now serves "
+                f"{name or 'one without a name'}; give another output, or name the model with ?model=NAME"
+            )
+        self.paid.set_model(url, name)
+        return known is None
+
+    async def _models(self) -> list[str] | None:
+        """Return the names of the server's models; None if it has no list of them."""
+        body: Any
+        try:
+            async with self._server.open() as send:
+                body = await send("/models", None)
+        except RefusedError as error:
+            if error.status in _NO_LIST:
+                return None
+            raise
+        models = body.get("data") if isinstance(body, Mapping) else None
+        models = models if isinstance(models, list) else []
+        return [str(model["id"]) for model in models if isinstance(model, Mapping) and "id" in model]
+
+
+def _spend(question: Question, reply: Reply) -> Spend:
+    """Return the tokens of an answer, estimated if the server does not count them; its request is counted already."""
+    prompt, completion = reply.prompt_tokens, reply.completion_tokens
+    known = prompt is not None and completion is not None
+    if prompt is None:
+        prompt = sum(map(estimated_tokens, question.texts))
+    spend = Spend(0, prompt, estimated_tokens(reply.text) if completion is None else completion)
+    return spend if known else replace(spend, estimated=1)

@@ -1,0 +1,132 @@
+"""The settings of a language model's server, ``--lm-set NAME=VALUE``: its key, headers, body fields and rates."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from udr.errors import ConfigError
+from udr.types import Json
+from udr_training.answering.address import KEY, read_secret
+
+_NUMBERS = {"concurrency": (1, 1024), "attempts": (1, 100), "timeout": (0.1, 86_400), "requests_per_minute": (0.1, 1e6)}
+_NAMES = ("key", *_NUMBERS, "body.FIELD", "header.NAME", "query.NAME")
+_SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerSettings:
+    """How a server is asked.
+
+    Attributes:
+        key: the environment variable of its API key.
+        concurrency: the largest number of open requests.
+        attempts: how often a request that fails is sent.
+        timeout: seconds that a response may take.
+        requests_per_minute: the most requests that are sent in a minute; None for no limit.
+        body: fields of every request's body, which replace udr's own; a field that is None is left out.
+        headers: of every request; a value ``$NAME`` is that of an environment variable.
+        query: parameters of every request's URL.
+    """
+
+    key: str = KEY
+    concurrency: int = 8
+    attempts: int = 6
+    timeout: float = 120.0
+    requests_per_minute: float | None = None
+    body: Mapping[str, Json] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> dict[str, Json]:
+        """The settings that answers depend on."""
+        return {"body": dict(self.body), "query": dict(self.query)}
+
+    def secret_headers(self) -> dict[str, str]:
+        """Return the headers, with the values of environment variables and the key.
+
+        Raises:
+            ConfigError: a variable that a header names is not set, or has characters that a header cannot have.
+        """
+        headers = {}
+        for name, value in self.headers.items():
+            secret = read_secret(value[1:]) if value.startswith("$") else value
+            if secret is None:
+                raise ConfigError(f"--lm-set header.{name}: the environment variable {value[1:]} is not set")
+            headers[name] = secret
+        key = read_secret(self.key)
+        if key is None and self.key != KEY:
+            raise ConfigError(f"--lm-set key: the environment variable {self.key} is not set")
+        return headers if key is None else {"Authorization": f"Bearer {key}", **headers}
+
+
+def read_settings(lines: Sequence[str]) -> ServerSettings:
+    """Return the settings of lines ``NAME=VALUE``.
+
+    Args:
+        lines: the names are ``key``, ``concurrency``, ``attempts``, ``timeout``, ``requests_per_minute``,
+            ``body.FIELD`` (its value is JSON, or else a text), ``header.NAME`` and ``query.NAME``.
+
+    Raises:
+        ConfigError: a name is unknown or given twice, a value is out of range, or a header would write a secret down.
+    """
+    values, tables = dict[str, str](), dict[str, dict[str, str]](body={}, header={}, query={})
+    for line in lines:
+        name, equals, value = line.partition("=")
+        table, dot, key = name.partition(".")
+        if not equals or not name or (dot and not key):
+            raise ConfigError(f"--lm-set must be NAME=VALUE, such as body.top_p=0.9; found {line!r}")
+        place = tables.get(table, {}) if dot else values
+        if (dot and table not in tables) or (not dot and name not in _NAMES):
+            raise ConfigError(f"--lm-set: unknown name {name!r}; the names are {', '.join(_NAMES)}")
+        name = key if dot else name
+        if name in place:
+            raise ConfigError(f"--lm-set: {line.partition('=')[0]} is given twice")
+        place[name] = value
+    for name, value in tables["header"].items():
+        _check_header(name, value)
+    numbers = {name: _number(name, values[name]) for name in _NUMBERS if name in values}
+    return ServerSettings(
+        key=values.get("key", KEY),
+        concurrency=int(numbers.get("concurrency", 8)),
+        attempts=int(numbers.get("attempts", 6)),
+        timeout=numbers.get("timeout", 120.0),
+        requests_per_minute=numbers.get("requests_per_minute"),
+        body={name: _json(value) for name, value in tables["body"].items()},
+        headers=tables["header"],
+        query=tables["query"],
+    )
+
+
+def _check_header(name: str, value: str) -> None:
+    if not _HEADER.fullmatch(name) or not (value.isascii() and value.isprintable() and value):
+        raise ConfigError(f"--lm-set header.{name}: a header needs a name and a value in printable ASCII")
+    if _SECRET.search(name) and not value.startswith("$"):
+        raise ConfigError(
+            f"--lm-set header.{name}: put the secret into an environment variable and give its name as $NAME, since "
+            "settings are written into run directories"
+        )
+
+
+def _number(name: str, value: str) -> float:
+    low, high = _NUMBERS[name]
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    whole = name in ("concurrency", "attempts")
+    # NaN compares as false, too.
+    if not low <= number <= high or (whole and number != int(number)):
+        kind = "a whole number" if whole else "a number"
+        raise ConfigError(f"--lm-set {name} must be {kind} from {low:g} to {high:g}, found {value!r}")
+    return number
+
+
+def _json(value: str) -> Json:
+    try:
+        parsed: Json = json.loads(value)
+    except ValueError:
+        return value
+    return parsed

@@ -1,0 +1,100 @@
+"""What an evaluation asks of the model that answers, and the one in this process."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from udr.data import Pool
+from udr.types import Json, Row
+from udr_training.evaluation.answers.predict import AnsweringLM, predict
+from udr_training.evaluation.answers.predictions import Answer
+from udr_training.evaluation.retrievers import Shown
+from udr_training.feedback import FeedbackLM
+
+
+class AnsweringModel(Protocol):
+    """A language model in an evaluation, in this process or behind a server."""
+
+    @property
+    def name(self) -> str:
+        """The model's name, as requested."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the model, or of a server's address."""
+
+    @property
+    def dtype(self) -> str:
+        """The precision of its weights, or what a server is asked by."""
+
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """What else its answers depend on."""
+
+    @property
+    def spent(self) -> str:
+        """What its answers have cost, in words; empty if they cost nothing."""
+
+    def check_scoring(self) -> None:
+        """Raise a ``ConfigError`` if it cannot score candidates, which the oracle needs; nothing is computed."""
+
+    def scorer(self) -> FeedbackLM:
+        """Return the model as the oracle uses it; errors as ``load_lm``."""
+
+    def answers(
+        self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
+    ) -> list[Answer]:
+        """Return the answer to each query, after at most ``shots`` of its demonstrations.
+
+        ``on_done`` is called with the number of answers, now and then.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A language model in this process: it chooses the likeliest option, or generates."""
+
+    lm: AnsweringLM
+
+    @property
+    def name(self) -> str:
+        """See ``AnsweringModel``."""
+        return self.lm.name
+
+    @property
+    def fingerprint(self) -> str:
+        """See ``AnsweringModel``."""
+        return self.lm.fingerprint
+
+    @property
+    def dtype(self) -> str:
+        """See ``AnsweringModel``."""
+        return self.lm.dtype
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """See ``AnsweringModel``."""
+        return {}
+
+    @property
+    def spent(self) -> str:
+        """See ``AnsweringModel``."""
+        return ""
+
+    def check_scoring(self) -> None:
+        """See ``AnsweringModel``."""
+
+    def scorer(self) -> FeedbackLM:
+        """See ``AnsweringModel``."""
+        return self.lm
+
+    def answers(
+        self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
+    ) -> list[Answer]:
+        """See ``AnsweringModel``."""
+        rows = [item.prompt(shots) for item in shown]
+        texts = predict(self.lm, pool, queries, rows, on_done)
+        return [
+            Answer(query.id, tuple(row.id for row in shown_rows), text)
+            for query, shown_rows, text in zip(queries, rows, texts, strict=True)
+        ]

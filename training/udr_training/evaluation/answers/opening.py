@@ -1,0 +1,92 @@
+"""The model that an evaluation asks, by its name and options: checked in no time, and opened later."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from udr.errors import ConfigError
+from udr_training.answering import (
+    Api,
+    Budget,
+    PaidAnswers,
+    PromptSettings,
+    ServerLM,
+    ServerSettings,
+    is_remote,
+    read_address,
+    read_settings,
+)
+from udr_training.config import DTYPES
+from udr_training.evaluation.answers.predict import AnsweringLM
+from udr_training.evaluation.answers.server_model import ServerModel
+
+ANSWERS = "answers.sqlite"
+"""The file of a server's answers in an evaluation's directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The language model that answers.
+
+    Attributes:
+        name: a hub name, a path, ``package:NAME``, or the address of a server.
+        device: of a model in this process.
+        dtype: the precision of its weights.
+        prompts: how a server's prompts are built.
+        settings: how a server is asked, as lines ``NAME=VALUE``.
+        budget: what a server's answers may cost.
+
+    Raises:
+        ConfigError: an option is invalid, or does not fit the model.
+    """
+
+    name: str
+    device: str = "cpu"
+    dtype: str = "float32"
+    prompts: PromptSettings = field(default_factory=PromptSettings)
+    settings: Sequence[str] = ()
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}; found {self.dtype!r}")
+        read_settings(self.settings)
+        if is_remote(self.name):
+            chat = read_address(self.name).api is Api.CHAT
+            if not chat and self.prompts.layout is not PromptSettings().layout:
+                raise ConfigError(f"--layout is of chat messages, but {self.name} is asked by texts; add &api=chat")
+            return
+        given = {
+            "--lm-set": bool(self.settings),
+            "--max-requests, --max-tokens-total, --max-cost and --prices": self.budget != Budget(),
+            "--layout, --list-options, --budget, --tokenizer and --answer-form": self.prompts != PromptSettings(),
+        }
+        if options := [option for option, is_given in given.items() if is_given]:
+            raise ConfigError(f"{options[0]} need the address of a server as --lm; found {self.name!r}")
+
+    @property
+    def asked_by(self) -> str:
+        """The precision of its weights, or what a server is asked by."""
+        return read_address(self.name).api.value if is_remote(self.name) else self.dtype
+
+    @contextmanager
+    def opened(self, output: Path | None) -> Iterator[AnsweringLM | ServerModel]:
+        """Load the model, or open the answers of its server; nothing is sent to a server.
+
+        Args:
+            output: the evaluation's directory; None keeps a server's answers in memory.
+
+        Raises:
+            ModelError: the model or the tokenizer cannot be loaded.
+            ConfigError: the device does not exist, or a key cannot be used.
+            ArtifactError: the file of answers cannot be used.
+        """
+        if not is_remote(self.name):
+            from udr_training.feedback.local import CausalLM
+
+            yield CausalLM.load(self.name, self.device, self.dtype)
+            return
+        settings: ServerSettings = read_settings(self.settings)
+        with PaidAnswers(None if output is None else output / ANSWERS) as paid:
+            yield ServerModel(ServerLM(self.name, settings, self.budget, paid), self.prompts, settings)

@@ -1,0 +1,128 @@
+"""A language model behind a server, in an evaluation: it writes its answers, which are read as one of the options."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from udr.data import Kind, Pool
+from udr.errors import ConfigError
+from udr.prompts import Format
+from udr.types import Json, Row
+from udr_training.answering import (
+    Api,
+    BuiltPrompt,
+    PromptSettings,
+    PromptWriter,
+    Question,
+    ServerLM,
+    ServerSettings,
+    form_fields,
+    longest_answer,
+    parse_answer,
+)
+from udr_training.evaluation.answers.predict import ends_of
+from udr_training.evaluation.answers.predictions import Answer
+from udr_training.evaluation.retrievers import Shown
+from udr_training.feedback import FeedbackLM
+from udr_training.feedback.remote import RemoteLM
+
+_LOG = logging.getLogger(__name__)
+
+
+class ServerModel:
+    """A chat or completions server that answers.
+
+    Args:
+        lm: the server's model.
+        prompts: how its prompts are built.
+        settings: how it is asked, for the oracle's scores.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        lm: ServerLM,
+        prompts: PromptSettings = PromptSettings(),  # noqa: B008
+        settings: ServerSettings = ServerSettings(),  # noqa: B008
+    ) -> None:
+        self._lm, self._prompts, self._settings = lm, prompts, settings
+        self._writer = PromptWriter(prompts, Format.MESSAGES if lm.api is Api.CHAT else Format.TEXT)
+        self._stops = lm.api is Api.COMPLETIONS
+        if prompts.tokenizer is None:
+            _LOG.info("prompts are counted by an estimate, a token for 3 bytes; --tokenizer NAME counts them")
+
+    @property
+    def name(self) -> str:
+        """See ``AnsweringModel``."""
+        return self._lm.name
+
+    @property
+    def fingerprint(self) -> str:
+        """See ``AnsweringModel``."""
+        return self._lm.fingerprint
+
+    @property
+    def dtype(self) -> str:
+        """See ``AnsweringModel``."""
+        return self._lm.api.value
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """See ``AnsweringModel``."""
+        return {"prompts": self._prompts.to_json()}
+
+    @property
+    def spent(self) -> str:
+        """See ``AnsweringModel``."""
+        return self._lm.spent
+
+    def check_scoring(self) -> None:
+        """See ``AnsweringModel``."""
+        if self._lm.api is Api.CHAT:
+            raise ConfigError(
+                "the oracle needs the log-probabilities of an echoed prompt, which a chat server does not return; "
+                "leave it out of --retrievers, or give the address of a completions server"
+            )
+
+    def scorer(self) -> FeedbackLM:
+        """See ``AnsweringModel``; sends the texts of the sanity check."""
+        return RemoteLM.connect(self._lm.name, settings=self._settings)
+
+    def answers(
+        self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
+    ) -> list[Answer]:
+        """See ``AnsweringModel``."""
+        task, form = pool.task, self._prompts.form
+        built = [self._prompt(pool, query, item, shots) for query, item in zip(queries, shown, strict=True)]
+        stop: dict[str, Json] = {"stop": [ends_of(pool)]} if self._stops else {}
+        questions = [
+            Question(prompt.prompt, self._room(pool, query), {**form_fields(task, query, form), **stop})
+            for query, prompt in zip(queries, built, strict=True)
+        ]
+        self._say_fewer(pool, shown, built, shots)
+        replies = self._lm.ask(questions, on_done)
+        one_line = ends_of(pool) == "\n"
+        parsed = [
+            parse_answer(task, query, reply.text, form, one_line=one_line)
+            for query, reply in zip(queries, replies, strict=True)
+        ]
+        return [
+            Answer(query.id, prompt.shown, answer.text, reply.text, answer.parsing)
+            for query, prompt, answer, reply in zip(queries, built, parsed, replies, strict=True)
+        ]
+
+    def _prompt(self, pool: Pool, query: Row, shown: Shown, shots: int) -> BuiltPrompt:
+        rows = shown.rows[:shots]
+        return self._writer.build(pool.task, query, rows, shown.order, shown.seed, self._room(pool, query))
+
+    def _room(self, pool: Pool, query: Row) -> int:
+        # A generated answer may be as long as the pool's longest; an option only as long as the row's longest.
+        rows = pool.rows if pool.task.kind is Kind.GENERATION else (query,)
+        return longest_answer(pool.task, rows, self._prompts.form)
+
+    def _say_fewer(self, pool: Pool, shown: Sequence[Shown], built: Sequence[BuiltPrompt], shots: int) -> None:
+        fewer = sum(len(prompt.shown) < min(shots, len(item.rows)) for item, prompt in zip(shown, built, strict=True))
+        if fewer:
+            message = "task %s: %d of %d prompts show fewer demonstrations than %d, to fit --budget %d"
+            _LOG.warning(message, pool.task.name, fewer, len(built), shots, self._prompts.budget)
