@@ -73,7 +73,7 @@ def test_questions_are_asked_in_parallel_and_answered_in_order(server: ChatServe
     assert (server.busiest, len(server.bodies), done[-1]) == (3, 12, 12) and done == sorted(done)
     body = server.bodies[0]
     assert body == {"model": "talker", "messages": body["messages"], "max_tokens": 9, "temperature": 0}
-    assert lm.spent == "12 requests, 36 tokens"
+    assert lm.spent == "12 requests, 48 tokens"
 
 
 def test_texts_are_asked_of_a_completions_server(server: ChatServer, paid: PaidAnswers) -> None:
@@ -140,10 +140,10 @@ def test_a_failure_keeps_what_is_open_and_sends_no_more(server: ChatServer, paid
     asked = [f"word {number}" for number in range(40)]
     with pytest.raises(FeedbackError, match="HTTP 400"):
         texts(lm, *asked)
-    assert len(server.bodies) == 4
+    # Those that were open were answered and kept; a worker may have begun another one in the meantime.
+    assert 4 <= len(server.bodies) <= 7
     assert texts(lm, *asked)[-1] == "WORD 39"
-    # The three that were open were answered and kept.
-    assert len(server.bodies) == 4 + 40 - 3
+    assert len(server.bodies) == 1 + 40
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     path.write_bytes(b"no database, but more than a hundred bytes of something else " * 9)
     with pytest.raises(ArtifactError, match="cannot be used as a file of answers: file is not a database"):
-        PaidAnswers(path)
+        PaidAnswers(path).get(b"key")
 
 
 def reply_of(content: object, logprobs: Sequence[Any] = ()) -> Any:

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from udr.data import Metric
+from udr_training.answering import judge
 from udr_training.evaluation import (
     RESAMPLES,
     Estimate,
     bootstrap_t,
     draws,
     estimate,
-    judge,
     mean,
     paired,
     rows_missing,

@@ -1,19 +1,25 @@
 """Retrievers by name: options are those of a retrieval, read strictly, and give what an index with them gives."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from tests.service.conftest import served
+from tests.service.test_client import forwarding
 from tests.training.copy_lm import CopyLM
+from udr.client import Client
 from udr.data import Pool, open_collection, sample
-from udr.errors import ConfigError
+from udr.errors import ConfigError, ServiceError
 from udr.models import SentenceEncoder
 from udr.prompts import Order
 from udr.retrieval import Retriever
 from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
+from udr_training.evaluation.retrievers import ServiceRetriever
 
 LISTED = "filter, max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, coverage, balance"
 
@@ -173,3 +179,34 @@ def test_one_evaluation_compares_options_and_its_answers_are_apart(tasks: Path, 
         rows = queries(tasks)[1]
         second = [retriever.retrieve("reviews", row.input, 2)[1].target == row.target for row in rows]
     assert evaluation.value(names[3], 2).value == 100 * sum(second) / len(second)
+
+
+# A running service.
+
+
+@pytest.mark.parametrize("options", ["", "?mode=hybrid", "?diversity=0.4&order=nearest_first"])
+@pytest.mark.parametrize("task", ["reviews", "colours"])
+def test_a_service_gives_what_its_index_gives(tasks: Path, index: Path, task: str, options: str) -> None:
+    pool, asked = queries(tasks, task)
+    expected = open_retriever(f"{index}{options}").demonstrations(pool, asked, 3)
+    with Retriever.open(index) as retriever, served(retriever) as service:
+        transport = httpx2.MockTransport(forwarding(service))
+        name = parse_name(f"http://testserver{options}", 3)
+        compared = ServiceRetriever(name, 0, lambda url: Client(url, transport=transport))
+        compared.check(pool, asked, 3)
+        shown = compared.demonstrations(pool, asked, 3)
+        assert compared.identity["version"] == retriever.index_version
+        other = Pool(replace(pool.task, instruction="Another."), pool.rows)
+        with pytest.raises(ConfigError, match=f"http://testserver: formats task '{task}' by another task.toml"):
+            compared.check(other, asked, 3)
+    assert [[row.to_json() for row in item.rows] for item in shown] == [
+        [row.to_json() for row in item.rows] for item in expected
+    ]
+    assert [item.prompt(2) for item in shown] == [item.prompt(2) for item in expected]
+
+
+def test_a_service_is_named_by_its_url() -> None:
+    names = ("http://127.0.0.1:8000", "http://127.0.0.1:8000?mode=bm25", "bm25")
+    assert list(short_names(names).values()) == list(names)
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9"):
+        open_retriever("http://127.0.0.1:9")

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import astuple
+from functools import cached_property
 from pathlib import Path
 
 from udr.errors import ArtifactError, reason
@@ -47,33 +48,27 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or _IN_MEMORY
-        with self._errors():
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
-            distrust(self._connection)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._create()
-            application = self._connection.execute("PRAGMA application_id").fetchone()[0]
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """The file, opened when it is first needed: a command may refuse its directory before."""
+        if self.path != _IN_MEMORY:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
+        try:
+            distrust(connection)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            _create(connection)
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
             if (application, version) != (_APPLICATION, _FORMAT):
                 raise ArtifactError(f"{self.path}: is not a file of answers that this version of udr reads; move it")
-            check_schema(self._connection, _SCHEMA)
-
-    def _create(self) -> None:
-        """Create the tables, unless the file has some."""
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO spend VALUES (0, 0, 0, 0, 0)")
-                connection.execute(f"PRAGMA application_id={_APPLICATION}")
-                connection.execute(f"PRAGMA user_version={_FORMAT}")
-        finally:
-            connection.execute("COMMIT")
+            check_schema(connection, _SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -87,7 +82,8 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
 
     def close(self) -> None:
         """Close the file; everything is on disk."""
-        self._connection.close()
+        if "_connection" in self.__dict__:
+            self._connection.close()
 
     def get(self, key: bytes) -> Reply | None:
         """Return an answer; None if it was not asked for."""
@@ -135,3 +131,17 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
         """Keep the name of a server's only model."""
         with self._errors():
             self._connection.execute("INSERT OR IGNORE INTO model VALUES (?, ?)", (url, name))
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    """Create the tables, unless the file has some."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in filter(str.strip, _SCHEMA.split(";")):
+                connection.execute(statement)
+            connection.execute("INSERT INTO spend VALUES (0, 0, 0, 0, 0)")
+            connection.execute(f"PRAGMA application_id={_APPLICATION}")
+            connection.execute(f"PRAGMA user_version={_FORMAT}")
+    finally:
+        connection.execute("COMMIT")

@@ -43,11 +43,11 @@ def prove(
         progress: called with the progress of the answers.
 
     Returns:
-        The results; None, with a warning, if no task has test rows or the language model cannot answer.
+        The results; None, with a warning, if no task has test rows or the language model is a server's.
     """
     tested = {name: folder for name, folder in collection.tasks.items() if folder.files("test")}
     if not tested or is_remote(config.feedback.lm):
-        problem = "a remote language model scores, and does not answer" if tested else "no task has test rows"
+        problem = "a server's answers may cost money" if tested else "no task has test rows"
         _LOG.warning("the run is not evaluated: %s; see udr evaluate", problem)
         return None
     untrained = (RANDOM, BM25, config.train.model)

@@ -36,7 +36,7 @@ def evaluate(
         str,
         typer.Option(
             help="The retrievers, separated by commas: random, oracle, bm25, dense, hybrid, encoders, run directories, "
-            "index directories. Those that search take options: 'NAME?option=value&option=value'."
+            "index directories, URLs of services. Those that search take options: 'NAME?option=value&option=value'."
         ),
     ],
     tasks: TaskNames = None,

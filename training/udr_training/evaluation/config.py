@@ -14,6 +14,7 @@ from udr_training.evaluation.retrievers import (
     RANDOM,
     RetrieverName,
     index_of,
+    is_service,
     model_of,
     parse_name,
     short_names,
@@ -27,8 +28,8 @@ class EvaluationConfig:
 
     Attributes:
         retrievers: ``random``, ``oracle``, a mode (``bm25``, ``dense``, ``hybrid``: by the default encoder), names of
-            encoders, run directories, index directories; those that search with any option of a retrieval, and
-            ``order``: ``NAME?option=value&option=value``.
+            encoders, run directories, index directories, URLs of services; those that search with any option of a
+            retrieval, and ``order``: ``NAME?option=value&option=value``.
         shots: numbers of demonstrations per prompt; each is a separate evaluation.
         baseline: the retriever that gains are relative to, by its full or short name; None means BM25, or the first
             retriever if BM25 is not compared.
@@ -105,7 +106,7 @@ def check_retrievers(names: Sequence[str]) -> None:
         ModelError: there is no encoder of a name.
     """
     for name in names:
-        if index_of(name) is None and source_of(name) not in (RANDOM, ORACLE):
+        if index_of(name) is None and not is_service(name) and source_of(name) not in (RANDOM, ORACLE):
             try:
                 locate_encoder(model_of(name))
             except ModelError as error:

@@ -24,6 +24,11 @@ def source_of(name: str) -> str:
     return name.partition("?")[0]
 
 
+def is_service(name: str) -> bool:
+    """Return whether a name is the URL of a service."""
+    return name.startswith(("http://", "https://"))
+
+
 def short_names(names: Sequence[str]) -> dict[str, str]:
     """Return a unique short name for each of several different names: as few last parts of it as are unique.
 
@@ -50,7 +55,7 @@ def _short_sources(names: Sequence[str]) -> dict[str, str]:
 
 
 def _parts(name: str) -> list[str]:
-    if name in BUILT_IN:
+    if name in BUILT_IN or is_service(name):
         return [name]
     path = os.path.abspath(Path(name).expanduser()) if is_local(name) else name.removeprefix(PACKAGE)
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -61,7 +66,7 @@ def _parts(name: str) -> list[str]:
 def run_of(name: str) -> Path | None:
     """Return the run directory that a name is or lies in (``RUN/iteration-0/model``); None if there is none."""
     name = source_of(name)
-    if name in BUILT_IN:
+    if name in BUILT_IN or is_service(name):
         return None
     folder = Path(name).expanduser()
     candidates = [folder, folder.parent] if folder.name == "model" else [folder]
@@ -72,6 +77,8 @@ def run_of(name: str) -> Path | None:
 
 def index_of(name: str) -> Path | None:
     """Return the index directory that a name is; None if it is not one."""
+    if is_service(name):
+        return None
     folder = Path(source_of(name)).expanduser()
     return folder if (folder / CURRENT).is_file() else None
 

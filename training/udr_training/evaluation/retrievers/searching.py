@@ -1,22 +1,23 @@
 """A retriever that searches, with the options in its name."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from udr.data import Pool, Task, formatting, query_fields
 from udr.errors import ConfigError, RequestError
 from udr.prompts import Order, arranged
-from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration, Retriever, make_plan
+from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration, make_plan
 from udr.types import Json, Row
 from udr_training.candidates import CandidatePool
 from udr_training.evaluation.retrievers.compared import Shown
 from udr_training.evaluation.retrievers.options import RetrieverName
-from udr_training.evaluation.retrievers.sources import Source
+from udr_training.evaluation.retrievers.sources import LocalSource, Searched, Source
 
 _BOUNDS = ("min_similarity", "max_similarity", "max_copy", "distinct")
 
 
-class SearchRetriever:
+class SearchRetriever(ABC):
     """A retriever in an evaluation that searches, with the options of its name.
 
     Args:
@@ -44,15 +45,9 @@ class SearchRetriever:
         options = self._parsed.options
         return options.get("mode") == "bm25" and not any(bound in options for bound in _BOUNDS)
 
+    @abstractmethod
     def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
         """See ``ComparedRetriever``."""
-        manifest, task = self._source.check(pool), pool.task
-        k = min(count, manifest.partitions[task.name].count)
-        for query in queries:
-            try:
-                make_plan(manifest, self._request(task, query, k))
-            except RequestError as error:
-                raise ConfigError(f"retriever {self.name!r}, {task.name}, row {query.id!r}: {error}") from error
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
         """See ``ComparedRetriever``."""
@@ -69,7 +64,7 @@ class SearchRetriever:
         return self._parsed.request(query_fields(task, query), task.name, k)
 
     def _shown(
-        self, retriever: Retriever, candidates: CandidatePool, query: Row, retrieval: Retrieval, count: int
+        self, retriever: Searched, candidates: CandidatePool, query: Row, retrieval: Retrieval, count: int
     ) -> Shown:
         task = candidates.pool.task
         found = [retriever.demonstration(item.task, item.id) for item in retrieval]
@@ -78,6 +73,30 @@ class SearchRetriever:
         text = formatting.query_prompt(task, query.input, query.choices)
         order = self._parsed.order
         return Shown(rows, arranged(order, items, text, self._seed), len(rows) - len(found), order, self._seed)
+
+
+class LocalRetriever(SearchRetriever):
+    """A retriever in an evaluation that searches on this machine.
+
+    Args:
+        parsed: the name with its options.
+        source: where it searches.
+        seed: of what is drawn if too few rows share a word with a query, and of shuffled prompts.
+    """
+
+    def __init__(self, parsed: RetrieverName, source: LocalSource, seed: int) -> None:
+        super().__init__(parsed, source, seed)
+        self._checked = source
+
+    def check(self, pool: Pool, queries: Sequence[Row], count: int) -> None:
+        """See ``ComparedRetriever``."""
+        manifest, task = self._checked.check(pool), pool.task
+        k = min(count, manifest.partitions[task.name].count)
+        for query in queries:
+            try:
+                make_plan(manifest, self._request(task, query, k))
+            except RequestError as error:
+                raise ConfigError(f"retriever {self.name!r}, {task.name}, row {query.id!r}: {error}") from error
 
 
 def _unranked(task: Task, row: Row) -> RetrievedDemonstration:

@@ -1,7 +1,7 @@
 """Where a retriever of an evaluation searches: the pool that all of them share, or a built index."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 from udr.data import ENCODER_WORDING, Pool, encoder_demonstration, rows_digest
 from udr.errors import ConfigError, listed
 from udr.models import Encoder, SentenceEncoder
-from udr.retrieval import Retriever
+from udr.retrieval import Retrieval, RetrievalRequest, Retriever
 from udr.search import ExactSearch, FaissSearch, Metric, Searcher, Vectors
 from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, read_weights, write_pool
-from udr.types import Json
+from udr.types import Json, Row
 from udr_training.candidates import warn_of_long
 from udr_training.evaluation.retrievers.names import model_of
 from udr_training.evaluation.retrievers.options import RetrieverName
@@ -24,18 +24,36 @@ from udr_training.evaluation.retrievers.options import RetrieverName
 _LOG = logging.getLogger(__name__)
 
 
+class Searched(Protocol):
+    """What an evaluation asks of an open retriever, or of a service."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The number of demonstrations of each task."""
+
+    def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+        """Answer several requests."""
+
+    def demonstration(self, task: str, id: str) -> Row:
+        """Return one row."""
+
+
 class Source(Protocol):
     """Where demonstrations are searched."""
 
     @property
     def identity(self) -> dict[str, Json]:
-        """What it is, apart from the pool; its ``kind`` is ``bm25``, ``encoder`` or ``index``."""
+        """What it is, apart from the pool; its ``kind`` is ``bm25``, ``encoder``, ``index`` or ``service``."""
+
+    def opened(self, pool: Pool) -> AbstractContextManager[Searched]:
+        """Open a retriever of the pool's task."""
+
+
+class LocalSource(Source, Protocol):
+    """A source on this machine."""
 
     def check(self, pool: Pool) -> Manifest:
         """Return the manifest of what is searched; ``ConfigError`` if it cannot be compared on the pool's task."""
-
-    def opened(self, pool: Pool) -> AbstractContextManager[Retriever]:
-        """Open a retriever of the pool's task."""
 
 
 class PoolSource:

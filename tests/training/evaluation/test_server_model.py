@@ -1,0 +1,210 @@
+"""Evaluations with a language model behind a server: prompts, parsed answers, and no request without need."""
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.answering import chat_server as fake
+from tests.training.answering.chat_server import ChatServer, Messages
+from tests.training.conftest import Udr, assert_refused
+from tests.training.feedback.remote.completions_server import Failure
+from udr.data import open_collection
+from udr_training.answering import Parsing, PromptSettings, ServerLM
+from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever
+from udr_training.evaluation.answers import ServerModel
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    before = threading.active_count()
+    with fake.running() as started:
+        yield started
+    assert threading.active_count() == before
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UDR_LM_KEY", raising=False)
+
+
+def command(tasks: Path, server: ChatServer, *more: object) -> list[object]:
+    return ["evaluate", tasks, "--lm", f"{server.url}?api=chat", "--retrievers", "random,bm25", "--shots", "2", *more]
+
+
+def test_a_chat_server_is_evaluated_by_its_address_alone(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.models = None
+    status, out, _ = udr(*command(tasks, server, "--output", tmp_path / "out", "--json"))
+    assert status == 0
+    assert "counted by an estimate" in caplog.text and "has no list of models" in caplog.text
+    answer = json.loads(out)
+    assert len(server.bodies) == 3 * 4 * 2
+    # The copied answers are right where the nearest demonstration has the query's.
+    assert {value["parsing"]["strict"] for value in answer["tasks"]} == {4}
+    assert answer["config"]["prompts"]["tokenizer"] is None
+    system, *turns, last = server.asked[0]
+    assert (system["role"], last["role"]) == ("system", "user")
+    assert [message["role"] for message in turns] == ["user", "assistant"] * 2
+    # Nothing changes, and nothing is sent, if it is run again.
+    before, lists = len(server.bodies), server.num_lists
+    status, again, _ = udr(*command(tasks, server, "--output", tmp_path / "out", "--json"))
+    assert (status, json.loads(again)) == (0, answer)
+    assert (len(server.bodies), server.num_lists) == (before, lists)
+
+
+def test_answers_are_those_of_the_nearest_demonstration(tasks: Path, server: ChatServer) -> None:
+    collection, config = open_collection(tasks, ["reviews"]), EvaluationConfig(retrievers=("bm25",), shots=(1,))
+    result = evaluate(collection, ServerModel(ServerLM(f"{server.url}?api=chat")), config).results[0]
+    (pool, queries) = collection.tasks["reviews"].pool(), collection.tasks["reviews"].rows("test")
+    nearest = [shown.rows[0] for shown in open_retriever("bm25").demonstrations(pool, list(queries), 1)]
+    right = sum(row.target == query.target for row, query in zip(nearest, queries, strict=True))
+    assert result.estimate.value == pytest.approx(100 * right / len(queries))
+    assert result.parsing == {Parsing.STRICT: 4, Parsing.LENIENT: 0, Parsing.UNPARSABLE: 0}
+
+
+def test_a_completions_server_continues_texts(udr: Udr, tasks: Path, server: ChatServer) -> None:
+    server.answer_of = lambda messages: f" {re.findall('Verdict: (.*)', messages[-1]['content'])[-1]}"
+    status, out, _ = udr(
+        *["evaluate", tasks, "--tasks", "reviews", "--lm", f"{server.url}?model=m", "--retrievers", "bm25"],
+        *["--shots", "1", "--json"],
+    )
+    (value,) = json.loads(out)["tasks"]
+    assert status == 0 and value["parsing"] == {"strict": 4, "lenient": 0, "unparsable": 0}
+    body = server.bodies[0]
+    assert body["prompt"].endswith("Verdict:") and body["stop"] == ["\n"] and "messages" not in body
+
+
+def test_unparsable_answers_are_counted_and_shown(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    def answer(messages: Messages) -> str:
+        return "I cannot say." if "0" in messages[-1]["content"] else "GOOD."
+
+    server.answer_of = answer
+    status, out, err = udr(*command(tasks, server, "--tasks", "reviews", "--output", tmp_path / "out"))
+    assert status == 0 and out
+    assert "reviews, bm25: 25.0, 1 of 4 answers unparsable" in err
+    report = (tmp_path / "out" / "report.md").read_text("utf-8")
+    assert "- unparsable answers, bm25, 2 demonstrations: reviews 1 of 4" in report
+    assert "by chat, fingerprint server-" in report and "- spent: 8 requests, " in report
+    html = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "unparsable answers, bm25, 2 demonstrations" in html and "reviews 1 of 4" in html
+    file = tmp_path / "out" / "predictions" / "reviews" / "bm25.2-shot.jsonl"
+    lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()[1:]]
+    assert [(line["written"], line["text"], line["parsing"]) for line in lines[:2]] == [
+        ("I cannot say.", "I cannot say.", "unparsable"),
+        ("GOOD.", "good", "lenient"),
+    ]
+
+
+def test_an_interrupted_evaluation_asks_only_the_rest(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path
+) -> None:
+    stopped = command(tasks, server, "--output", tmp_path / "out", "--max-requests", 9, "--prices", "1,2")
+    assert_refused(udr(*stopped), 1, "--max-requests 9 is reached: spent 9 requests")
+    server.failures = [Failure(500, headers={"Retry-After": "0.01"})]
+    status, _, err = udr(*command(tasks, server, "--output", tmp_path / "out"))
+    assert status == 0 and "spent in all: 25 requests" in err
+    asked = [json.dumps(messages) for messages in server.asked]
+    assert len(asked) == 25 and len(set(asked)) == 24
+
+
+def test_another_way_of_asking_is_another_evaluation(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    options: list[object] = ["--tasks", "reviews", "--output", tmp_path / "out"]
+    assert udr(*command(tasks, server, *options))[0] == 0
+    for more in (["--list-options"], ["--lm-set", "body.top_p=0.5"], ["--layout", "system"]):
+        assert_refused(udr(*command(tasks, server, *options, *more)), 2, "contains another evaluation")
+    # The rate of requests changes no answer.
+    assert udr(*command(tasks, server, *options, "--lm-set", "concurrency=2"))[0] == 0
+    assert len(server.bodies) == 8
+
+
+def test_layout_listing_and_order_are_the_builders(tasks: Path, server: ChatServer) -> None:
+    collection = open_collection(tasks, ["colours"])
+    config = EvaluationConfig(retrievers=("bm25?order=nearest_first",), shots=(3,), limit=1)
+    settings = PromptSettings.read(layout="system", form="text", budget=4096, list_options=True, tokenizer=None)
+    evaluate(collection, ServerModel(ServerLM(f"{server.url}?api=chat"), settings), config)
+    system, last = server.asked[0]
+    assert system["content"].startswith("Choose the colour.\nOptions:\n- green\n- blue\n- red\n\nThing: ")
+    pool = collection.tasks["colours"].pool()
+    query = json.loads((tasks / "choice" / "colours" / "test.jsonl").read_text("utf-8").splitlines()[0])
+    assert last["content"].endswith("Colour:") and query["input"]["thing"].split()[0]
+    (shown,) = open_retriever("bm25").demonstrations(pool, [row_of(collection.tasks["colours"].rows("test"), last)], 3)
+    places = [system["content"].index(str(row.input["thing"])) for row in shown.rows]
+    assert places == sorted(places)
+
+
+def row_of(rows: Any, last: dict[str, str]) -> Any:
+    (row,) = (row for row in rows if f"Thing: {row.input['thing']}\n" in last["content"])
+    return row
+
+
+def test_a_budget_leaves_out_the_farthest_demonstrations(
+    tasks: Path, server: ChatServer, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    collection, config = (
+        open_collection(tasks, ["reviews"]),
+        EvaluationConfig(retrievers=("bm25",), shots=(8,), limit=1),
+    )
+    settings = PromptSettings(budget=150)
+    evaluate(collection, ServerModel(ServerLM(f"{server.url}?api=chat"), settings), config, output=tmp_path / "out")
+    assert "task reviews: 1 of 1 prompts show fewer demonstrations than 8, to fit --budget 150" in caplog.text
+    line = (tmp_path / "out" / "predictions" / "reviews" / "bm25.8-shot.jsonl").read_text("utf-8").splitlines()[1]
+    kept = json.loads(line)["demonstrations"]
+    (query,) = [row for row in collection.tasks["reviews"].rows("test") if row.id == json.loads(line)["query"]]
+    (shown,) = open_retriever("bm25").demonstrations(collection.tasks["reviews"].pool(), [query], 8)
+    assert 0 < len(kept) < 8 and kept == [row.id for row in shown.rows[: len(kept)]][::-1]
+
+
+def test_json_is_asked_for_and_shown_in_the_demonstrations(udr: Udr, tasks: Path, server: ChatServer) -> None:
+    options = ["--tasks", "reviews,reverse", "--answer-form", "schema", "--json"]
+    status, out, _ = udr(*command(tasks, server, *options))
+    assert status == 0
+    assert {value["parsing"]["strict"] for value in json.loads(out)["tasks"]} == {4}
+    by_task = {body["messages"][0]["content"].partition("\n")[0]: body for body in server.bodies}
+    body = by_task["Say whether the review is good or bad."]
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"] == {"answer": {"type": "string", "enum": ["good", "bad"]}}
+    assert body["messages"][0]["content"].endswith('Answer as JSON: {"answer": "..."}')
+    assert json.loads(body["messages"][2]["content"]).keys() == {"answer"}
+    generated = by_task["Say the words in reverse."]["response_format"]["json_schema"]["schema"]
+    assert generated["properties"] == {"answer": {"type": "string"}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lm", "http://host/v1?api=chat", "--retrievers", "oracle"], "the oracle needs the log-probabilities"),
+        (["--lm", "http://host/v1?api=talk"], "api= must be one of completions, chat"),
+        (["--lm", "http://host/v1", "--layout", "system"], "--layout is of chat messages"),
+        (["--lm", "http://host/v1?api=chat", "--layout", "rows"], "--layout must be one of turns, system"),
+        (
+            ["--lm", "http://host/v1?api=chat", "--answer-form", "xml"],
+            "--answer-form must be one of text, json, schema",
+        ),
+        (["--lm", "http://host/v1?api=chat", "--budget", "0"], "--budget must be at least 1"),
+        (["--lm", "http://host/v1?api=chat", "--max-cost", "1"], "--max-cost needs --prices"),
+        (["--lm", "LM", "--max-requests", "1"], "need the address of a server as --lm"),
+        (["--lm", "LM", "--list-options"], "--answer-form need the address of a server as --lm"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    udr: Udr, tasks: Path, lm_folder: Path, arguments: list[str], message: str
+) -> None:
+    given = [str(lm_folder) if argument == "LM" else argument for argument in arguments]
+    retrievers = [] if "--retrievers" in given else ["--retrievers", "random"]
+    assert_refused(udr("evaluate", tasks, *retrievers, *given), 2, message)
+
+
+def test_the_oracle_scores_by_a_completions_server(udr: Udr, tasks: Path, server: ChatServer) -> None:
+    server.answer_of = lambda messages: " good"
+    status, out, _ = udr(
+        *["evaluate", tasks, "--tasks", "reviews", "--lm", f"{server.url}?model=m", "--retrievers", "random,oracle"],
+        *["--shots", "1", "--limit", "2", "--oracle-candidates", "3", "--json"],
+    )
+    assert status == 0 and len(json.loads(out)["tasks"]) == 2
+    assert sum(body.get("echo", False) for body in server.bodies) == 3 + 2 * 3 * 2
