@@ -59,7 +59,8 @@ def create_app(
         served: an open retriever, which the caller closes; or a source of versions. A source's published version is
             loaded when the application starts; until then the service is alive but not ready.
         settings: the limits; None reads them from the environment.
-        tokenizer: counts the tokens of prompts over an open retriever; None uses the settings', else the encoder's.
+        tokenizer: counts the tokens of prompts over an open retriever, unless a request names one of the settings';
+            None uses the settings' first, else the encoder's.
         own_names_only: refuse requests whose ``Host`` header does not name this machine.
         team: the other workers that serve the same index; None if there are none.
 
@@ -83,8 +84,9 @@ def create_app(
     audit = Audit()
     reloader = Reloader(source, current, worker, keys, metrics, audit, team)
     if isinstance(served, Retriever):
-        tokenizer = tokenizer or load_tokenizer(settings.tokenizer or served.tokenizer)
-        reloader.switch(ActiveVersion(served, tokenizer, lent=True))
+        named = {name: load_tokenizer(name) for name in settings.tokenizer}
+        tokenizer = tokenizer or next(iter(named.values()), None) or load_tokenizer(served.tokenizer)
+        reloader.switch(ActiveVersion(served, tokenizer, lent=True, named=named))
     room = Room(settings.max_bodies_bytes, shares)
     service = Service(settings, current, worker, Preparer(), room, reloader, metrics, team)
 

@@ -18,6 +18,14 @@ def serve(
         str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
     ] = None,
     engine: EngineName = None,
+    tokenizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A model whose tokenizer counts prompt tokens; can be repeated: a request names one, and the first is "
+            "the default.",
+            show_default="the index's, else the encoder's",
+        ),
+    ] = None,
     allow_hub: Annotated[
         bool | None,
         typer.Option("--allow-hub", help="Load the encoder from the Hugging Face hub if the index names it there."),

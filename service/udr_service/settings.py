@@ -62,8 +62,9 @@ class Settings(BaseSettings):
     port: Annotated[int, BeforeValidator(_without_service_link), Field(ge=0, le=65_535)] = 8000  # 0 picks a free one
     device: str | None = None  # cpu, cuda, ...; None picks the best available
     engine: Engine | None = None  # what encodes queries; None picks the best for the device
-    # The model whose tokenizer counts prompt tokens, ideally the one that reads the prompts; None uses the encoder's.
-    tokenizer: str | None = None
+    # The models whose tokenizers count prompt tokens, separated by commas, ideally those that read the prompts. A
+    # request names one of them, or the first is used. Without any it is the index's, or else the encoder's.
+    tokenizer: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
     allow_hub: bool = False  # load the encoder from the Hugging Face hub if the index names it there
     keys: Path | None = None  # the file of API keys; None serves without keys, and this machine only
     insecure_no_keys: bool = False  # serve other machines without keys
@@ -119,7 +120,7 @@ class Settings(BaseSettings):
         return self
 
     @classmethod
-    def read(cls, **flags: str | int | float | Path | None) -> Self:
+    def read(cls, **flags: str | int | float | Path | list[str] | None) -> Self:
         """Return the settings from flags (None is absent), environment and defaults.
 
         Raises:

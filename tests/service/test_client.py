@@ -1,6 +1,7 @@
 """The clients against the service: calls give the answers and errors that they give in process."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -139,7 +140,12 @@ def test_prompt_answers_like_the_builder(client: Client, retriever: Retriever, o
 
     builder = PromptBuilder(Words(), options["budget"], options["reserve"], **building)
     retrieval = retriever.retrieve("reviews", review, **selection)
-    assert prompt == builder.build(retriever.tasks["reviews"], review, retrieval, Format(options["format"]))
+    expected = builder.build(retriever.tasks["reviews"], review, retrieval, Format(options["format"]))
+    # The service names its tokenizer, which has no name of its own here.
+    assert prompt == replace(expected, tokenizer="fake-hash")
+    assert client.prompt("reviews", review, tokenizer="fake-hash", **options) == prompt
+    with pytest.raises(RequestError, match="this service has no tokenizer 'other'; it was started with fake-hash"):
+        client.prompt("reviews", review, tokenizer="other", **options)
     assert prompt.index_version == retriever.index_version
     assert (bool(prompt.truncated), bool(prompt.decisions)) == ("truncate" in options, "explain" in options)
 

@@ -52,7 +52,7 @@ WIRE: dict[str, Any] = {
     "RetrieveBody": RetrievalRequest,
     "PromptBody": BuildingOptions,
 }
-WIRE_ONLY = {"RowAnswer": {"task"}, "PromptBody": {"task", "budget", "reserve", "format", "input", "k"}}
+WIRE_ONLY = {"RowAnswer": {"task"}, "PromptBody": {"task", "budget", "reserve", "format", "input", "k", "tokenizer"}}
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 

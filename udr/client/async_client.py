@@ -93,10 +93,13 @@ class AsyncClient(BaseClient):
         budget: int,
         reserve: int = 0,
         format: Format | str = Format.TEXT,
+        tokenizer: str | None = None,
         **options: Unpack[PromptOptions],
     ) -> Prompt:
         """Return a prompt with as many of the k nearest demonstrations as fit, as ``Client.prompt``."""
-        return await self._call(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
+        return await self._call(
+            calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format, tokenizer=tokenizer)
+        )
 
     async def demonstration(self, task: str, id: str) -> Row:
         """Return one row, as ``Client.demonstration``."""

@@ -116,6 +116,7 @@ class Client(BaseClient, DemonstrationSource):
         budget: int,
         reserve: int = 0,
         format: Format | str = Format.TEXT,
+        tokenizer: str | None = None,
         **options: Unpack[PromptOptions],
     ) -> Prompt:
         """Return a prompt with as many of the k nearest demonstrations as fit; see ``udr.PromptBuilder``.
@@ -124,16 +125,19 @@ class Client(BaseClient, DemonstrationSource):
             task: the task of the input.
             input: the fields by name; plain text if the task has one field.
             k: how many demonstrations to choose from.
-            budget: tokens of prompt and answer together, counted by the service's encoder.
+            budget: tokens of prompt and answer together, counted by one of the service's tokenizers.
             reserve: tokens of the budget that are kept for the answer.
             format: ``text``, ``messages`` or ``records``.
+            tokenizer: the name of the tokenizer; None uses the service's first.
             options: how demonstrations are chosen (see ``RetrievalRequest``), and how the prompt is built.
 
         Raises:
             TooLongError: the prompt does not fit, even without demonstrations.
             UdrError: as ``retrieve``.
         """
-        return self._call(calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format))
+        return self._call(
+            calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format, tokenizer=tokenizer)
+        )
 
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row; ``UnknownTaskError`` if there is no such task or row, other errors as ``retrieve``."""

@@ -72,13 +72,21 @@ def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[S
 
 
 def prompt(
-    task: str, input: Fields | str, k: int, options: PromptOptions, *, budget: int, reserve: int, format: Format | str
+    task: str,
+    input: Fields | str,
+    k: int,
+    options: PromptOptions,
+    *,
+    budget: int,
+    reserve: int,
+    format: Format | str,
+    tokenizer: str | None = None,
 ) -> Call[Prompt]:
     """Return the call for a prompt; ``InvalidInputError`` if the request cannot be encoded as JSON."""
     building = {name: value for name, value in options.items() if name in BuildingOptions.__annotations__}
     selection = {name: value for name, value in options.items() if name not in building}
     request = RetrievalRequest.of(task, input, k, cast("SelectionOptions", selection))
-    keys = {"budget": budget, "reserve": reserve, "format": str(format), **building}
+    keys = {"budget": budget, "reserve": reserve, "format": str(format), "tokenizer": tokenizer, **building}
     return Call("/v1/prompt", responses.read_prompt, _encoded(cast("dict[str, Json]", keys) | _body(request)))
 
 

@@ -115,6 +115,7 @@ class PromptBuilder:
             ),
             special_tokens=tuple(self._special_tokens(shown, task, query)),
             truncated=truncated,
+            tokenizer=getattr(self.tokenizer, "name", None),
             parts=self._parts(task, layout, self._options(task, input, choices), sum(tokens.values())),
         )
         if not isinstance(demonstrations, Retrieval):

@@ -141,6 +141,7 @@ class Prompt(JsonObject):
         decisions: the outcome for each candidate, nearest first; empty unless the retrieval was explained.
         index_version: the index version of the demonstrations; None if they are not from a retrieval.
         model: the name of its encoder; None likewise.
+        tokenizer: the name of the tokenizer that counted, if it has one.
     """
 
     text: str | None = None
@@ -156,6 +157,7 @@ class Prompt(JsonObject):
     decisions: tuple[Decision, ...] = ()
     index_version: str | None = None
     model: str | None = None
+    tokenizer: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return its JSON; the text's key is ``prompt``."""

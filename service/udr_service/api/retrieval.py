@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -83,13 +84,14 @@ def _results(
 async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Response:
     """Return a prompt with as many of the k nearest demonstrations as fit the budget."""
     with service.context(request) as context:
-        builder = context.builder(body.budget, body.reserve, body.building())
+        builder = context.builder(body.budget, body.reserve, body.building(), body.tokenizer)
         query = body.to_request()
         retrieval = await context.retrieve(query)
         task = context.active.retriever.tasks[body.task]
+        tokenizer = context.active.name_of(builder.tokenizer)
         return await json_answer(
             context,
-            lambda: builder.build(task, query.input, retrieval, body.format).to_json(),
+            lambda: replace(builder.build(task, query.input, retrieval, body.format), tokenizer=tokenizer).to_json(),
             _characters(retrieval) + len(str(query.input)),
             inline=False,
         )

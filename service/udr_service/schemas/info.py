@@ -105,7 +105,10 @@ class InfoAnswer(AnswerBody):
     engine: str | None = Field(description="What encodes queries; null if the application brought its own encoder.")
     dimension: int
     metric: str
-    tokenizer: str = Field(description="The model whose tokenizer counts prompt tokens.")
+    tokenizer: str = Field(
+        description="The model whose tokenizer counts prompt tokens, unless a request names another."
+    )
+    tokenizers: list[str] = Field(description="The models whose tokenizers a request can name.")
     tasks: list[ServedAnswer]
     families: dict[str, str] = Field(description="The instruction for queries over each family.")
     demonstrations: int
@@ -125,7 +128,8 @@ class InfoAnswer(AnswerBody):
             engine=active.engine,
             dimension=retriever.encoder.dimension,
             metric=retriever.encoder.metric,
-            tokenizer=settings.tokenizer or retriever.model,
+            tokenizer=active.name_of(active.tokenizer),
+            tokenizers=list(active.tokenizers),
             tasks=[
                 ServedAnswer(
                     name=name,

@@ -121,7 +121,10 @@ class PromptBody(_Query):
     """A request for a prompt with as many of the k nearest demonstrations as fit the budget."""
 
     task: str
-    budget: int = Field(ge=1, description="Tokens of prompt and answer together, by the service's tokenizer.")
+    budget: int = Field(ge=1, description="Tokens of prompt and answer together, by the tokenizer.")
+    tokenizer: str | None = Field(
+        default=None, description="Which of the service's tokenizers counts; /v1/info lists them, the default first."
+    )
     reserve: int = Field(default=0, ge=0, description="Tokens of the budget to reserve for the answer.")
     format: OneOf[Format] = Field(default=Format.TEXT, description="One text, chat messages, or records.")
     order: OneOf[Order] = Field(default=Order.NEAREST_LAST, description="The order of the demonstrations.")

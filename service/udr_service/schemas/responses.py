@@ -157,6 +157,7 @@ class PromptAnswer(AnswerBody):
     messages: list[MessageAnswer] | None = Field(default=None, exclude_if=_is_none)
     records: list[dict[str, JsonValue]] | None = Field(default=None, exclude_if=_is_none)
     tokens: int
+    tokenizer: str = Field(description="The model whose tokenizer counted.")
     demonstrations: list[ShownAnswer] = Field(description="In the order shown.")
     special_tokens: list[SpecialTokenAnswer] = Field(
         default=[], exclude_if=_absent, description="Texts in the data that the tokenizer reads as special tokens."

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from udr.errors import ArtifactError
+from udr.errors import ArtifactError, InvalidInputError, brief
 from udr.models import Engine, TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store import (
@@ -38,7 +38,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActiveVersion:
-    """One version of an index, open; its tokenizer counts the tokens of prompts."""
+    """One version of an index, open; its tokenizer counts the tokens of prompts, unless a request names another."""
 
     retriever: Retriever
     tokenizer: TokenCounter
@@ -47,6 +47,7 @@ class ActiveVersion:
     opened: float = field(default_factory=time.time)  # seconds since 1970
     # Answers that depend on nothing but the version and the key's pools, by name and pools; some are being made.
     answers: "dict[tuple[str, Pools], asyncio.Future[bytes]]" = field(default_factory=dict)
+    named: Mapping[str, TokenCounter] = field(default_factory=dict)  # the tokenizers of the settings, by name
     files: OpenFiles = field(init=False)  # as they were when it was opened
 
     def __post_init__(self) -> None:
@@ -56,6 +57,33 @@ class ActiveVersion:
     def version(self) -> str:
         """The version's name."""
         return self.retriever.index_version
+
+    @property
+    def tokenizers(self) -> dict[str, TokenCounter]:
+        """The tokenizers that a request can name; the first is the one of requests that name none."""
+        if self.tokenizer in self.named.values():
+            return dict(self.named)
+        retriever = self.retriever
+        # The manifest's name of the encoder: its own may be a path on this machine.
+        own = retriever.model if retriever.tokenizer == retriever.encoder.name else retriever.tokenizer
+        return {own: self.tokenizer, **self.named}
+
+    def counter(self, name: str | None) -> TokenCounter:
+        """Return the tokenizer of a name, or the one of requests that name none.
+
+        Raises:
+            InvalidInputError: there is none of the name.
+        """
+        if name is None:
+            return self.tokenizer
+        if name not in self.tokenizers:
+            names = ", ".join(self.tokenizers)
+            raise InvalidInputError(f"this service has no tokenizer {brief(name)}; it was started with {names}")
+        return self.tokenizers[name]
+
+    def name_of(self, counter: TokenCounter) -> str:
+        """Return the name of one of the tokenizers."""
+        return next(name for name, own in self.tokenizers.items() if own is counter)
 
 
 class Source(Protocol):
@@ -108,8 +136,9 @@ class IndexSource:
         refuse_damage(version.path)
         self.encoder = self._encoder_of(version, metrics)
         retriever = Retriever.of_version(version, device=self.settings.device, encoder=self.encoder, verify=False)
-        tokenizer = load_tokenizer(self.settings.tokenizer or retriever.tokenizer)
-        return ActiveVersion(retriever, tokenizer, engine=self.engine)
+        named = {name: load_tokenizer(name) for name in self.settings.tokenizer}
+        tokenizer = next(iter(named.values()), None) or load_tokenizer(retriever.tokenizer)
+        return ActiveVersion(retriever, tokenizer, engine=self.engine, named=named)
 
     def _encoder_of(self, version: IndexVersion, metrics: Metrics) -> CachingEncoder:
         """Return the encoder that made the version, reusing the loaded one if it did."""

@@ -159,18 +159,21 @@ class RequestContext:
             raise answer
         return answer
 
-    def builder(self, budget: int, reserve: int, options: BuildingOptions) -> PromptBuilder:
-        """Return a prompt builder.
+    def builder(
+        self, budget: int, reserve: int, options: BuildingOptions, tokenizer: str | None = None
+    ) -> PromptBuilder:
+        """Return a prompt builder, by default with the service's first tokenizer.
 
         Raises:
-            InvalidInputError: the budget is above the limit, or not above the reserve.
+            InvalidInputError: the budget is above the limit, or not above the reserve; the service has no tokenizer of
+                that name.
         """
         limit = self.service.settings.max_budget
         if budget > limit:
             raise InvalidInputError(
                 f"the budget must be at most {limit} tokens, the limit of this service; found {budget}"
             )
-        return PromptBuilder(self.active.tokenizer, budget, reserve, **options)
+        return PromptBuilder(self.active.counter(tokenizer), budget, reserve, **options)
 
     async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
         """Return the plans; in a thread if planning would hold the event loop."""

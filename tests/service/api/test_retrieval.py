@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from fastapi.testclient import TestClient
 
 from tests.fakes import REVIEWS, HashEncoder, write_task
 from tests.service.conftest import Words, served
+from tests.tiny_models import byte_tokenizer
 from tests.udr.models.test_tokenizer import save_word_tokenizer
 from udr import __version__
 from udr.models import load_tokenizer
@@ -29,7 +31,8 @@ def test_answers_are_the_core_s(service: TestClient, retriever: Retriever) -> No
     answer = service.post("/v1/prompt", json={**query, "budget": 60, "reserve": 4}).json()
     prompt = PromptBuilder(Words(), 60, 4).build(retriever.tasks["reviews"], REVIEW, retrieval)
     assert 0 < len(prompt.demonstrations) < 6
-    assert answer == {**prompt.to_json(), "index_version": retriever.index_version, "model": retriever.model}
+    names = {"index_version": retriever.index_version, "model": retriever.model, "tokenizer": retriever.model}
+    assert answer == {**prompt.to_json(), **names}
 
 
 def test_a_batch_answers_each_request_as_if_alone_and_in_order(service: TestClient) -> None:
@@ -87,6 +90,33 @@ def test_the_tokenizer_is_a_setting(retriever: Retriever, tmp_path: Path) -> Non
         assert client.get("/v1/info").json()["tokenizer"] == tokenizer
         answer = client.post("/v1/prompt", json={"task": "notes", "input": "one two", "k": 1, "budget": 100}).json()
         assert answer["tokens"] == load_tokenizer(tokenizer).count(answer["prompt"])
+        assert answer["tokenizer"] == tokenizer
+
+
+def test_a_request_names_one_of_the_tokenizers(retriever: Retriever, tmp_path: Path) -> None:
+    words, letters = str(save_word_tokenizer(tmp_path / "words")), str(tmp_path / "letters")
+    byte_tokenizer().save_pretrained(letters)
+    body = {"task": "notes", "input": "one two", "k": 1, "budget": 200}
+    with TestClient(create_app(retriever, Settings.read(tokenizer=[words, letters]))) as client:
+        info = client.get("/v1/info").json()
+        assert (info["tokenizer"], info["tokenizers"]) == (words, [words, letters])
+        tokens = {}
+        for name in (None, words, letters):
+            answer = client.post("/v1/prompt", json={**body, "tokenizer": name}).json()
+            assert answer["tokenizer"] == (name or words)
+            assert answer["tokens"] == load_tokenizer(name or words).count(answer["prompt"])
+            tokens[name] = answer["tokens"]
+        assert tokens[None] == tokens[words] < tokens[letters]
+        refused = client.post("/v1/prompt", json={**body, "tokenizer": "gpt-9"})
+        assert refused.status_code == 422
+        assert refused.json()["detail"].startswith(
+            f"this service has no tokenizer 'gpt-9'; it was started with {words}, "
+        )
+
+
+def test_tokenizers_come_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UDR_TOKENIZER", "package:a, owner/b")
+    assert Settings.read().tokenizer == ("package:a", "owner/b")
 
 
 def test_probes_and_headers(service: TestClient, retriever: Retriever, encoder: HashEncoder) -> None:

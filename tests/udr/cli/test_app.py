@@ -85,7 +85,7 @@ def test_prompt_prints_a_prompt_within_its_budget(run: Run, real_index: Path) ->
     status, out, _ = run(*command, "--json")
     answer = json.loads(out)
     assert status == 0
-    assert set(answer) == {"prompt", "tokens", "demonstrations", "parts", "index_version", "model"}
+    assert set(answer) == {"prompt", "tokens", "demonstrations", "parts", "index_version", "model", "tokenizer"}
     assert answer["prompt"].endswith("\n\nQuestion: Who sold the lake?\nAnswer type:")
     # By default the encoder's tokenizer counts: this one counts bytes, and one for BOS.
     assert answer["tokens"] == len(answer["prompt"].encode()) + 1 <= 280
