@@ -9,7 +9,17 @@ import typer
 
 from udr.cli import STATUS, names_of, naming_flags, print_text
 from udr.errors import naming
-from udr_training.config import TaskNames, TasksFolder, quiet, show_progress
+from udr_training.config import (
+    LMSettings,
+    MaxCost,
+    MaxRequests,
+    MaxTokens,
+    Prices,
+    TaskNames,
+    TasksFolder,
+    quiet,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from udr.data import Collection
@@ -22,7 +32,10 @@ def train(
     tasks: TaskNames = None,
     preset: Annotated[str, typer.Option(help="The base settings: cpu, default or paper.")] = "cpu",
     config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
-    lm: Annotated[str | None, typer.Option("--lm", help="The feedback LM: a hub name, a path, package:NAME.")] = None,
+    lm: Annotated[
+        str | None,
+        typer.Option("--lm", help="The feedback LM: a hub name, a path, package:NAME, or a server's address."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The encoder to train: a hub name, a path, package:NAME.")
     ] = None,
@@ -79,6 +92,15 @@ def train(
         list[str] | None,
         typer.Option("--set", help="Any setting of the file, such as train.lora_rank=8; can be repeated."),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Where scores come from: likelihood, completions-echo, chat-logprobs, metric or rank."),
+    ] = None,
+    lm_set: LMSettings = None,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
     feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
     test_rows: Annotated[
         int, typer.Option("--test-rows", help="Test rows per task for the final evaluation; 0 skips it.", min=0)
@@ -90,6 +112,7 @@ def train(
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     from udr.data import open_collection
+    from udr_training.answering import Budget
     from udr_training.config import Stages, load_config, setting_flags, settings_of
     from udr_training.feedback import check_run
 
@@ -100,6 +123,8 @@ def train(
         "feedback.device": device,
         "feedback.dtype": dtype,
         "feedback.context": context,
+        "feedback.kind": kind,
+        "feedback.lm_set": lm_set,
         "candidates.pool": pool,
         "candidates.queries": queries,
         "candidates.num_candidates": candidates,
@@ -124,6 +149,7 @@ def train(
         requested = load_config(preset, overrides, config)
         collection = open_collection(tasks_folder, requested.tasks or None)
         resolved = replace(requested, tasks=tuple(collection.tasks))
+        budget = Budget.read(max_requests, max_tokens, max_cost, prices)
         check_run(out, collection, resolved, feedback)
     if test_rows:
         _foretell(collection, resolved)
@@ -146,7 +172,7 @@ def train(
 
     with naming(out):
         after = ("evaluation",) if test_rows else ()
-        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress, later=after)
+        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress, later=after, budget=budget)
 
     def show(result: TaskResult) -> None:
         STATUS.notice(f"{result.task}, {result.retriever}: {points(result.estimate.value)}")
@@ -176,7 +202,7 @@ def _foretell(collection: "Collection", config: "RunConfig") -> None:
     for name in collection.tasks.keys() - set(lacking):
         check_metric(collection.tasks[name].task.metric)
     if is_remote(config.feedback.lm):
-        why = "a remote language model scores, and does not answer"
+        why = "a server's answers may cost money, so it is asked only by udr evaluate"
     elif lacking:
         which = "no task has" if len(lacking) == len(collection.tasks) else f"{', '.join(lacking)}: no"
         why = f"{which} test rows; {how_to_split(collection, lacking)}"

@@ -16,6 +16,7 @@ from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
+from udr_training.answering import Budget
 from udr_training.candidates import Neighbours, allocate, encoder_neighbours, first_neighbours, rank_all
 from udr_training.config import RunConfig, Stages
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
@@ -46,6 +47,7 @@ class Run:
         feedback: the file of scores, which runs can share; None uses one in the run directory.
         on_progress: called with a task and the progress of its scoring, and with the progress of trainings.
         later: the command's stages after the run, which are counted in what is announced.
+        budget: what a server's answers may cost.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -62,6 +64,7 @@ class Run:
         feedback: Path | None = None,
         on_progress: OnProgress = lambda *_: None,
         later: tuple[str, ...] = (),
+        budget: Budget = Budget(),  # noqa: B008
     ) -> None:
         # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
@@ -74,6 +77,7 @@ class Run:
             on_progress=on_progress,
             min_candidates=config.train.list_length,
             stages=Stages(config, later),
+            budget=budget,
             sources={
                 "encoder": hub.fingerprint(hub.locate(config.train.model)),
                 "encoder_wording": formatting.ENCODER_WORDING,

@@ -13,6 +13,7 @@ from typing import TypeVar
 from udr.errors import ArtifactError, ConfigError, system_error
 from udr.files import canonical_json, check_format, locked, write_atomically
 from udr.types import Json
+from udr_training.answering import read_settings
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
 
@@ -188,4 +189,6 @@ def _settings(config: ScoringConfig) -> dict[str, object]:
     settings: dict[str, object] = {}
     for name, value in (asdict(config) | {"tasks": sorted(config.tasks)}).items():
         settings |= {f"{name}.{key}": value[key] for key in value} if isinstance(value, dict) else {name: value}
+    # The key and the rate of requests change no answer.
+    settings["feedback.lm_set"] = read_settings(config.feedback.lm_set).asked
     return {name: value for name, value in settings.items() if name not in ("feedback.device", "feedback.pack_tokens")}

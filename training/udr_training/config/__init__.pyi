@@ -4,10 +4,11 @@ from .arguments import (
 )
 from .files import (
     PRESETS as PRESETS, from_toml as from_toml, load_config as load_config, setting_flags as setting_flags,
-    settings_of as settings_of, to_toml as to_toml,
+    settings_of as settings_of, to_toml as to_toml, with_settings as with_settings,
 )
 from .stages import Stages as Stages
 from .schema import (
-    CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig, LOSSES as LOSSES,
+    CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig, KINDS as KINDS,
+    LOSSES as LOSSES,
     RewardConfig as RewardConfig, RunConfig as RunConfig, ScoringConfig as ScoringConfig, TrainConfig as TrainConfig,
 )

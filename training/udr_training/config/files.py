@@ -55,6 +55,15 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
     return _apply(RunConfig(), values)
 
 
+def with_settings(config: _Config, settings: Mapping[str, object]) -> _Config:
+    """Return a configuration with some settings changed, by dotted name; errors as ``load_config``."""
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        stage, _, key = name.rpartition(".")
+        values = _merged(values, {stage: {key: value}} if stage else {key: value})
+    return _apply(config, values)
+
+
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     both = [name for name, value in new.items() if isinstance(value, Mapping) and isinstance(old.get(name), Mapping)]
     return {**old, **new, **{name: _merged(old[name], new[name]) for name in both}}
@@ -97,7 +106,9 @@ _OPTIONS = {
     "feedback.context": "--context",
     "feedback.device": "--device",
     "feedback.dtype": "--dtype",
+    "feedback.kind": "--kind",
     "feedback.lm": "--lm",
+    "feedback.lm_set": "--lm-set",
     "feedback.pack_tokens": "--pack-tokens",
     "train.batch_size": "--batch-size",
     "train.centre_scores": "--centre-scores",
@@ -140,10 +151,13 @@ def _apply(stage: _Stage, values: Mapping[str, Any]) -> _Stage:
     return replace(stage, **changes)
 
 
+_LISTED = {"tasks": "names", "lm_set": "texts NAME=VALUE"}
+
+
 def _checked(name: str, value: object, kind: type) -> object:
-    if name == "tasks":
-        if not isinstance(value, list | tuple) or not all(isinstance(task, str) for task in value):
-            raise ConfigError(f"setting 'tasks' must be a list of names, found {value!r}")
+    if name in ("tasks", "lm_set"):
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"setting {name!r} must be a list of {_LISTED[name]}, found {value!r}")
         return tuple(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

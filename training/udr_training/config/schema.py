@@ -8,9 +8,12 @@ from typing import Any
 
 from udr.errors import ConfigError
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.prompts import Layout
+from udr_training.answering import Api, PromptSettings, is_remote, read_address, read_settings
 
 DTYPES = ("float32", "bfloat16", "float16")
 EXTRAPOLATIONS = ("off", "labels", "reward")
+KINDS = ("likelihood", "completions-echo", "chat-logprobs", "metric", "rank")
 LATER = ("same", "new", "allocated")
 LOSSES = ("udr", "lambda", "epr", "kl", "margin_mse", "mnrl")
 
@@ -54,6 +57,19 @@ class FeedbackConfig:
         device: its device.
         context: demonstrations shown before the scored one, drawn per query; the paper has 0.
         pack_tokens: tokens per pack; 0 uses the measured optimum of the device.
+        kind: where scores come from. ``likelihood``: the log-likelihoods of a prompt's options, computed in this
+            process or echoed by a completions server, which ``completions-echo`` demands; ``chat-logprobs``: the gold
+            option's share among the alternatives of a chat answer's first tokens; ``metric``: the task's metric of
+            generated answers; ``rank``: which of several listed candidates a chat server names as most helpful.
+        lm_set: how a server is asked, as lines ``NAME=VALUE``; see ``udr_training.answering.read_settings``.
+        layout: where the prompts of the last three kinds show demonstrations: ``turns`` or ``system``.
+        list_options: whether they list the possible answers.
+        budget: their tokens, with the answer's.
+        tokenizer: the model whose tokenizer counts them; empty estimates.
+        samples: of kind ``metric``: answers per pair.
+        listed: of kind ``rank``: candidates per listing.
+        picked: of kind ``rank``: how many of them the model names.
+        shuffles: of kind ``rank``: how often each candidate is listed.
     """
 
     lm: str = DEFAULT_LM
@@ -61,6 +77,57 @@ class FeedbackConfig:
     device: str = "cpu"
     context: int = 0
     pack_tokens: int = 0
+    kind: str = "likelihood"
+    lm_set: tuple[str, ...] = ()
+    layout: str = "turns"
+    list_options: bool = False
+    budget: int = 8192
+    tokenizer: str = ""
+    samples: int = 1
+    listed: int = 10
+    picked: int = 3
+    shuffles: int = 3
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether scores come from the answers of a server, which may cost money."""
+        return self.kind in ("chat-logprobs", "metric", "rank")
+
+    @property
+    def prompts(self) -> PromptSettings:
+        """How the prompts of a server that answers are built."""
+        return PromptSettings.read(
+            layout=self.layout,
+            form="text",
+            budget=self.budget,
+            list_options=self.list_options,
+            tokenizer=self.tokenizer or None,
+        )
+
+    def check(self) -> None:
+        """Raise a ``ConfigError`` unless the kind, the language model and its settings fit."""
+        settings = read_settings(self.lm_set)
+        if not is_remote(self.lm):
+            if self.kind != "likelihood":
+                raise ConfigError(
+                    f"feedback.kind {self.kind!r} needs the address of a server as feedback.lm, found {self.lm!r}"
+                )
+            if self.lm_set:
+                raise ConfigError(f"feedback.lm_set is for the address of a server, found {self.lm!r}")
+            return
+        chat = read_address(self.lm).api is Api.CHAT
+        if not self.is_answered and chat:
+            raise ConfigError(
+                f"feedback.kind {self.kind!r} needs a server that echoes prompts, but {self.lm} is a chat server; use "
+                "feedback.kind 'chat-logprobs', 'metric' or 'rank'"
+            )
+        if self.kind in ("chat-logprobs", "rank") and not chat:
+            raise ConfigError(f"feedback.kind {self.kind!r} needs a chat server; add &api=chat to {self.lm}")
+        temperature = settings.body.get("temperature", 0)
+        if self.samples > 1 and temperature == 0:
+            raise ConfigError(
+                f"feedback.samples = {self.samples} needs answers that differ; add --lm-set body.temperature=0.7"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +244,11 @@ class ScoringConfig:
         self._check_at_least(1, "candidates.num_candidates")
         self._check_shares("candidates.random_share")
         self._check_among("feedback.dtype", DTYPES)
+        self._check_among("feedback.kind", KINDS)
+        self._check_among("feedback.layout", tuple(Layout))
+        self._check_at_least(1, "feedback.budget feedback.samples feedback.picked feedback.shuffles")
+        self._check_at_least(2, "feedback.listed")
+        self.feedback.check()
         self._check_among("candidates.later", LATER)
         num_random = self.candidates.num_random
         # One more, since a query is never its own candidate.

@@ -9,8 +9,8 @@ from .run import (
     load_local as load_local,
 )
 from .scoring import (
-    FeedbackLM as FeedbackLM, Progress as Progress, option_values as option_values, pair_score as pair_score,
-    score as score, score_pairs as score_pairs,
+    FeedbackLM as FeedbackLM, PairScorer as PairScorer, Progress as Progress, option_values as option_values,
+    pair_score as pair_score, score as score, score_pairs as score_pairs,
 )
 from .store import FeedbackStore as FeedbackStore, PairKey as PairKey, Work as Work
 from .weighing import WEIGHTS as WEIGHTS, Weighed as Weighed, best_weight as best_weight, weigh as weigh

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from udr.data import Collection
+from udr.data import Collection, Kind, Task
 from udr.errors import ConfigError, MissingExtraError, ModelError
 from udr.models import hub
-from udr_training.answering import is_remote
+from udr_training.answering import check_metric, is_remote
 from udr_training.config import RunConfig, ScoringConfig
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.run_folder import RunFolder
@@ -41,9 +41,22 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
         _need("peft", "train.lora_rank", wanted=bool(config.train.lora_rank))
         _need("tensorboard", "train.tensorboard", wanted=config.train.tensorboard)
     _find("feedback.lm", check_lm, config.feedback.lm)
+    for task in collection.tasks.values():
+        _check_kind(config.feedback.kind, task.task)
     fewest = config.train.list_length if isinstance(config, RunConfig) else 1
     for task in collection.tasks.values():
         TrainingTask.sample(task, config, fewest)
+
+
+def _check_kind(kind: str, task: Task) -> None:
+    """Check that a kind of feedback can score a task."""
+    if kind == "chat-logprobs" and task.kind is Kind.GENERATION:
+        raise ConfigError(
+            f"feedback.kind {kind!r} scores labels and choices, but task {task.name!r} generates texts; leave it out "
+            "by --tasks, or use feedback.kind 'metric' or 'rank'"
+        )
+    if kind == "metric":
+        check_metric(task.metric)
 
 
 def check_lm(name: str) -> None:

@@ -10,7 +10,17 @@ import typer
 from udr.cli import command_group, names_of, naming_flags, print_json, print_text
 from udr.errors import naming
 from udr.models import DEFAULT_LM
-from udr_training.config import TaskNames, TasksFolder, quiet, show_progress
+from udr_training.config import (
+    LMSettings,
+    MaxCost,
+    MaxRequests,
+    MaxTokens,
+    Prices,
+    TaskNames,
+    TasksFolder,
+    quiet,
+    show_progress,
+)
 
 app = command_group("Score demonstrations with a language model.")
 
@@ -24,8 +34,18 @@ def score(
     tasks: TaskNames = None,
     lm: Annotated[
         str,
-        typer.Option("--lm", help="The feedback LM: hub name, path, package:NAME, or the URL of a completions server."),
+        typer.Option(
+            "--lm",
+            help="The feedback LM: hub name, path, package:NAME, or the address of a server, "
+            "http://HOST/v1?model=NAME (completions) or http://HOST/v1?model=NAME&api=chat.",
+        ),
     ] = DEFAULT_LM,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="Where scores come from: likelihood (of options), completions-echo, chat-logprobs, metric or rank."
+        ),
+    ] = "likelihood",
     dtype: Annotated[
         str, typer.Option(help="The precision of the language model's weights: float32, bfloat16, float16.")
     ] = "float32",
@@ -37,22 +57,50 @@ def score(
     context: Annotated[int, typer.Option(help="Demonstrations shown before the scored one.")] = 0,
     pack_tokens: Annotated[int, typer.Option(help="Tokens per pack; 0 uses the best value for the device.")] = 0,
     seed: Annotated[int, typer.Option(help="The seed of all random choices.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any setting of feedback, such as feedback.samples=4; can be repeated."),
+    ] = None,
+    lm_set: LMSettings = None,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
     feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
-    from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig, setting_flags
+    from udr_training.answering import Budget
+    from udr_training.config import (
+        CandidateConfig,
+        FeedbackConfig,
+        ScoringConfig,
+        setting_flags,
+        settings_of,
+        with_settings,
+    )
     from udr_training.feedback.checks import check_run
 
     names = names_of(tasks)
     with naming_flags(setting_flags()):
-        requested = ScoringConfig(
+        scoring = FeedbackConfig(
+            lm=lm,
+            dtype=dtype,
+            device=device,
+            context=context,
+            pack_tokens=pack_tokens,
+            kind=kind,
+            lm_set=tuple(lm_set or ()),
+        )
+        base = ScoringConfig(
             seed=seed,
             candidates=CandidateConfig(
                 pool=pool, queries=queries, num_candidates=candidates, random_share=random_share
             ),
-            feedback=FeedbackConfig(lm=lm, dtype=dtype, device=device, context=context, pack_tokens=pack_tokens),
+            feedback=scoring,
         )
+        requested = with_settings(base, settings_of(settings or []))
+        budget = Budget.read(max_requests, max_tokens, max_cost, prices)
         collection = open_collection(tasks_folder, names)
         config = replace(requested, tasks=tuple(collection.tasks))
         check_run(out, collection, config, feedback)
@@ -62,7 +110,7 @@ def score(
 
     quiet()
     with naming(out):
-        FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress).finish()
+        FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget).finish()
     print_text(str(out))
 
 

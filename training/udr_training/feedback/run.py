@@ -1,20 +1,22 @@
 """The feedback of a run: its language model, the candidates of its iterations, and their scores."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from udr.data import Collection, Pool, formatting, pool_digest
+from udr.errors import ConfigError
 from udr.files import locked
 from udr.models import hub
 from udr.types import Json
-from udr_training.answering import is_remote
+from udr_training.answering import Budget, PaidAnswers, ServerLM, is_remote, read_settings
 from udr_training.candidates import Neighbours, first_neighbours
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.local import CausalLM, check_device
 from udr_training.feedback.pairs import TrainingTask
-from udr_training.feedback.remote import RemoteLM
-from udr_training.feedback.scoring import FeedbackLM, Progress, score_pairs
+from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
+from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
 
@@ -26,8 +28,34 @@ Scores = Mapping[tuple[str, str], float]
 
 
 def load_lm(config: FeedbackConfig) -> FeedbackLM:
-    """Load a language model, or connect to its server; errors as ``CausalLM.load`` and ``RemoteLM.connect``."""
-    return RemoteLM.connect(config.lm) if is_remote(config.lm) else load_local(config)
+    """Load a language model, or connect to its server; errors as ``CausalLM.load`` and ``RemoteLM.connect``.
+
+    Raises:
+        ConfigError: the model answers, and does not score prompts.
+    """
+    if config.is_answered:
+        raise ConfigError(
+            f"this asks the language model about pairs that are not kept, but answers of feedback.kind {config.kind!r} "
+            "may cost money; udr feedback score --max-requests N tries it on pairs that are kept"
+        )
+    if is_remote(config.lm):
+        return RemoteLM.connect(config.lm, settings=read_settings(config.lm_set))
+    return load_local(config)
+
+
+def load_scorer(config: FeedbackConfig, paid: PaidAnswers, budget: Budget) -> PairScorer:
+    """Return the feedback by a server's answers; nothing is sent.
+
+    Raises:
+        ConfigError: a key cannot be used.
+        ModelError: the tokenizer cannot be loaded.
+    """
+    lm = ServerLM(config.lm, read_settings(config.lm_set), budget, paid)
+    if config.kind == "metric":
+        return MetricScorer(lm, config.prompts, config.samples)
+    if config.kind == "rank":
+        return RankScorer(lm, config.prompts, config.listed, config.picked, config.shuffles)
+    return ChatLogprobs(lm, config.prompts)
 
 
 def load_local(config: FeedbackConfig) -> CausalLM:
@@ -36,9 +64,13 @@ def load_local(config: FeedbackConfig) -> CausalLM:
 
 
 def _identify(config: FeedbackConfig) -> tuple[str, str]:
-    """Return a language model's fingerprint and dtype without loading it; a remote one is queried."""
+    """Return a language model's fingerprint and dtype without loading it; one that echoes prompts is queried."""
+    if config.is_answered:
+        with PaidAnswers() as unused:
+            scorer = load_scorer(config, unused, Budget())
+            return scorer.fingerprint, scorer.dtype
     if is_remote(config.lm):
-        lm = RemoteLM.connect(config.lm)
+        lm = load_lm(config)
         return lm.fingerprint, lm.dtype
     check_device(config.device)
     return hub.fingerprint(hub.locate(config.lm)), config.dtype
@@ -56,6 +88,7 @@ class FeedbackRun:
         min_candidates: the smallest number of candidates that a query needs.
         sources: hashes of the run's other inputs.
         stages: those of the command; None if the run's own are all.
+        budget: what a server's answers may cost.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -75,7 +108,9 @@ class FeedbackRun:
         min_candidates: int = 1,
         sources: Mapping[str, Json] | None = None,
         stages: Stages | None = None,
+        budget: Budget = Budget(),  # noqa: B008
     ) -> None:
+        self._budget = budget
         self.folder = RunFolder(path, stages or Stages(config))
         self._config, self._on_progress = config.feedback, on_progress
         tasks = {name: TrainingTask.sample(task, config, min_candidates) for name, task in collection.tasks.items()}
@@ -132,10 +167,22 @@ class FeedbackRun:
         """Return the scores of all candidates up to an iteration; missing ones are computed and stored."""
         with self.folder.timed(number, "feedback"):
             candidates = self.folder.candidates(number + 1)
-            # Loaded each time, so that training has the memory for itself.
-            lm = load_lm(self._config)
-            with FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
+            with (
+                self._scorer() as lm,
+                FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store,
+            ):
                 return {
                     name: score_pairs(lm, store, task.pairs(candidates[name]), partial(self._on_progress, name))
                     for name, task in self.tasks.items()
                 }
+
+    @contextmanager
+    def _scorer(self) -> Iterator[FeedbackLM | PairScorer]:
+        """Open what scores; loaded each time, so that training has the memory for itself."""
+        if not self._config.is_answered:
+            yield load_lm(self._config)
+            return
+        # Beside the scores, which runs can share.
+        path = self._store.with_name(f"{self._store.stem}-answers.sqlite")
+        with PaidAnswers(path) as paid:
+            yield load_scorer(self._config, paid, self._budget)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +17,39 @@ from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptTex
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 _LOG = logging.getLogger(__name__)
+
+
+class PairScorer(ABC):
+    """Feedback that scores pairs in another way than by the likelihoods of a prompt's tokens.
+
+    Attributes:
+        fingerprint: a hash of all that its scores depend on, beside the pairs.
+        dtype: the kind of feedback.
+    """
+
+    fingerprint: str
+    dtype: str
+
+    @property
+    @abstractmethod
+    def spent(self) -> str:
+        """What its scores have cost, in words."""
+
+    @abstractmethod
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """Raise a ``UdrError`` if it cannot score such pairs; asks its model about known texts, once."""
+
+    @abstractmethod
+    def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+        """Yield which pairs to score and store together, as positions."""
+
+    @abstractmethod
+    def score_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Likelihoods], Work]:
+        """Return likelihoods of the options of each pair, which the score is a share of, and their cost."""
+
+    @abstractmethod
+    def report(self) -> None:
+        """Log what the scores leave out, if there is something."""
 
 
 class FeedbackLM(LMTokenizer, Protocol):
@@ -76,7 +110,7 @@ class Progress:
 
 
 def score_pairs(
-    lm: FeedbackLM,
+    lm: FeedbackLM | PairScorer,
     store: FeedbackStore,
     pairs: Iterable[Pair],
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -101,12 +135,12 @@ def score_pairs(
     missing = sorted((key for key in distinct if key not in stored), key=lambda key: _work_order(key, *distinct[key]))
     started = time.monotonic()
     done, total = 0, Work()
-    for first in range(0, len(missing), block):
-        planned = {key: distinct[key] for key in missing[first : first + block]}
-        for num_pairs, likelihoods, work in _score_block(lm, store, planned):
-            store.put(likelihoods, work)
-            done, total = done + num_pairs, total + work
-            on_progress(Progress(done, len(missing), total.tokens, time.monotonic() - started))
+    note = ""
+    for num_pairs, likelihoods, work in _scored(lm, store, {key: distinct[key] for key in missing}, block):
+        store.put(likelihoods, work)
+        done, total = done + num_pairs, total + work
+        note = lm.spent if isinstance(lm, PairScorer) else note
+        on_progress(Progress(done, len(missing), total.tokens, time.monotonic() - started, note=note))
     if total.cut:
         message = "%d of %d prompts were too long; %d tokens of demonstrations were cut"
         _LOG.warning(message, total.cut, total.pairs, total.lost)
@@ -121,6 +155,29 @@ def score_pairs(
 def _work_order(key: PairKey, pair: Pair, text: PromptText) -> tuple[int, list[str], bytes]:
     # Long prefixes first, equal prefixes together.
     return -sum(map(len, text.demonstrations[0])), [row.id for row in pair.context], key.demonstration
+
+
+def _scored(
+    lm: FeedbackLM | PairScorer,
+    store: FeedbackStore,
+    pairs: Mapping[PairKey, tuple[Pair, PromptText]],
+    block: int,
+) -> Iterator[tuple[int, dict[PairKey, Likelihoods], Work]]:
+    """Yield, batch by batch, the number of pairs, their likelihoods and the cost."""
+    keys = list(pairs)
+    if not isinstance(lm, PairScorer):
+        for first in range(0, len(keys), block):
+            yield from _score_block(lm, store, {key: pairs[key] for key in keys[first : first + block]})
+        return
+    if keys:
+        lm.check([pair for pair, _ in pairs.values()])
+    for batch in lm.batches([pair for pair, _ in pairs.values()]):
+        # Another run with the same file may have scored some of them in the meantime.
+        stored = store.get(keys[number] for number in batch)
+        missing = {keys[number]: pairs[keys[number]][0] for number in batch if keys[number] not in stored}
+        likelihoods, work = lm.score_pairs(list(missing.values())) if missing else ([], Work())
+        yield len(batch), dict(zip(missing, likelihoods, strict=True)), work
+    lm.report()
 
 
 def _score_block(

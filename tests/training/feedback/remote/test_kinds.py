@@ -1,0 +1,298 @@
+"""Feedback by the answers of a server: probes that refuse, scores of each kind, and no answer paid for twice."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.training.answering import chat_server as fake
+from tests.training.answering.chat_server import ChatServer, Messages
+from tests.training.conftest import Udr, assert_refused
+from udr.data import Pool, formatting, open_collection
+from udr_training.feedback import pair_score
+from udr_training.feedback.pairs import Pair
+from udr_training.feedback.remote import as_likelihoods, listings, read_numbers
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    before = threading.active_count()
+    with fake.running(talk) as started:
+        started.top = likeliest
+        yield started
+    assert threading.active_count() == before
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UDR_LM_KEY", raising=False)
+
+
+def word_of(messages: Messages) -> str | None:
+    """The word that a probe asks to repeat."""
+    asked = re.fullmatch(r"Word: (\w+)\nRepeated:", messages[-1]["content"])
+    return asked.group(1) if asked else None
+
+
+def talk(messages: Messages) -> str:
+    """Repeats words, names the examples that share most words with the query, and copies the last demonstration."""
+    if word := word_of(messages):
+        return word
+    if "You choose examples" not in messages[0]["content"]:
+        return fake.copied(messages)
+    listed, query = messages[-1]["content"].split("[Query]\n")
+    examples = re.findall(r"\[(\d+)\]\n(.*?)(?=\n\n|\Z)", listed, re.DOTALL)
+    common = {int(number): len(set(text.split()) & set(query.split())) for number, text in examples}
+    return ", ".join(map(str, sorted(common, key=lambda number: -common[number])[:3]))
+
+
+def likeliest(messages: Messages) -> dict[str, float]:
+    """0.6 for the first letters of the answer, 0.3 for other beginnings of answers."""
+    answer = talk(messages)
+    others = {"good": "bad", "bad": "good"}
+    return {answer[:3]: 0.6, others.get(answer, "xx")[:2]: 0.3, "The": 0.08}
+
+
+def command(tasks: Path, server: ChatServer, kind: str, out: Path, *more: object) -> list[object]:
+    sizes: list[object] = ["--queries", 6, "--candidates", 4, "--out", out]
+    return ["feedback", "score", tasks, "--lm", f"{server.url}?model=m&api=chat", "--kind", kind, *sizes, *more]
+
+
+def exported(udr: Udr, out: Path) -> dict[tuple[str, str], float]:
+    lines = [json.loads(line) for line in udr("feedback", "export", out)[1].splitlines()]
+    return {(line["query_id"], line["demonstration_id"]): line["score"] for line in lines}
+
+
+def test_chat_logprobs_give_the_gold_options_share(
+    udr: Udr, tasks: Path, reviews: Pool, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    assert udr(*command(tasks, server, "chat-logprobs", out, "--tasks", "reviews"))[0] == 0
+    # Two questions of the probe, and one per pair: the first letters of the labels differ, so one token is enough.
+    assert len(server.bodies) == 2 + 24 and {body["max_tokens"] for body in server.bodies[2:]} == {1}
+    rows = {row.id: row for row in reviews.rows}
+    for (query, demonstration), score in exported(udr, out).items():
+        right = rows[query].target == rows[demonstration].target
+        assert score == pytest.approx((0.6 if right else 0.3) / 0.9, abs=1e-5)
+    assert "chat-logprobs: 10.0 % of the probability is outside" in caplog.text
+    assert "outside in 0 of 24 pairs" in caplog.text
+
+
+def test_metric_gives_the_metric_of_the_answer(
+    udr: Udr, tasks: Path, reviews: Pool, server: ChatServer, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert udr(*command(tasks, server, "metric", out))[0] == 0
+    assert len(server.bodies) == 2 + 3 * 24
+    rows = {row.id: row for row in reviews.rows}
+    scores = {pair: score for pair, score in exported(udr, out).items() if pair[0] in rows}
+    assert len(scores) == 24
+    for (query, demonstration), score in scores.items():
+        assert score == pytest.approx(float(rows[query].target == rows[demonstration].target), abs=1e-5)
+
+
+def test_samples_are_asked_apart_and_averaged(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    counts: dict[str, int] = {}
+
+    def answer(messages: Messages) -> str:
+        if word := word_of(messages):
+            return word
+        key = json.dumps(messages)
+        counts[key] = counts.get(key, 0) + 1
+        return "good" if counts[key] == 1 else "bad" if counts[key] == 2 else "neither"
+
+    server.answer_of = answer
+    arguments = command(tasks, server, "metric", tmp_path / "run", "--tasks", "reviews", "--set", "feedback.samples=3")
+    assert_refused(udr(*arguments), 2, "needs answers that differ; add --lm-set body.temperature=0.7")
+    assert udr(*arguments, "--lm-set", "body.temperature=0.7", "--lm-set", "concurrency=1")[0] == 0
+    assert set(counts.values()) == {3}
+    assert list(exported(udr, tmp_path / "run").values()) == pytest.approx([1 / 3] * 24, abs=1e-5)
+
+
+def test_rank_gives_the_places_in_listings(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    sizes = ["--tasks", "reviews", "--set", "feedback.listed=4", "--set", "feedback.shuffles=2"]
+    assert udr(*command(tasks, server, "rank", out, *sizes))[0] == 0
+    # Four questions of the probe, then two shuffles of one listing per query.
+    assert len(server.bodies) == 4 + 6 * 2
+    scores = exported(udr, out)
+    by_query: dict[str, list[float]] = {}
+    for (query, _), score in scores.items():
+        by_query.setdefault(query, []).append(score)
+    # Three of four are named in each listing.
+    for values in by_query.values():
+        assert sum(values) == pytest.approx(1 + 2 / 3 + 1 / 3, abs=1e-4)
+    listed = server.asked[-1][-1]["content"]
+    assert listed.startswith("Task: Say whether the review is good or bad.\n\n[1]\nReview: ")
+    assert re.search(r"\[Query\]\nReview: .*\nVerdict: (good|bad)\n\nThe 3 most helpful of 4:\Z", listed)
+
+
+@pytest.mark.parametrize("kind", ["chat-logprobs", "metric", "rank"])
+def test_a_killed_scoring_asks_only_the_rest_and_a_finished_one_nothing(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, kind: str
+) -> None:
+    arguments = command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews", "--prices", "1,1")
+    assert_refused(udr(*arguments, "--max-requests", 11), 1, "--max-requests 11 is reached")
+    assert udr(*arguments)[0] == 0
+    asked = [json.dumps(body) for body in server.bodies]
+    assert len(asked) == len(set(asked)) > 11
+    assert udr(*arguments)[0] == 0 and len(server.bodies) == len(asked)
+    numbers = json.loads(udr("feedback", "stats", tmp_path / "run", "--json")[1])
+    assert (numbers["pairs"], numbers["scored"]) == (24, 24) and numbers["tokens"] > 0
+
+
+def test_kinds_share_a_file_of_scores_and_keep_their_own(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path
+) -> None:
+    shared = tmp_path / "scores.sqlite"
+    for kind in ("metric", "chat-logprobs"):
+        run = command(tasks, server, kind, tmp_path / kind, "--tasks", "reviews", "--feedback", shared)
+        assert udr(*run)[0] == 0
+    assert set(exported(udr, tmp_path / "metric").values()) != set(exported(udr, tmp_path / "chat-logprobs").values())
+    assert (tmp_path / "scores-answers.sqlite").is_file()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (
+            "chat-logprobs",
+            lambda server: setattr(server, "top", None),
+            "it returns no log-probabilities of alternatives",
+        ),
+        (
+            "chat-logprobs",
+            lambda server: setattr(server, "top", lambda messages: {"x": 0.5, "y": 0.4}),
+            "but its first token 'x'",
+        ),
+        (
+            "chat-logprobs",
+            lambda server: setattr(server, "top", lambda messages: {talk(messages)[:2]: 0.5, "y": 0.5}),
+            r"all log-probabilities are -0.69",
+        ),
+        (
+            "chat-logprobs",
+            lambda server: setattr(server, "top", lambda messages: {talk(messages)[:2]: 0.9, "y": 0.8}),
+            "add up to 1.70",
+        ),
+        (
+            "chat-logprobs",
+            lambda server: setattr(server, "top", lambda messages: {talk(messages)[:2]: 0.9}),
+            "it lists 1 alternatives of a token",
+        ),
+        (
+            "metric",
+            lambda server: setattr(server, "answer_of", lambda messages: ""),
+            "writes no answer: the answer ends by",
+        ),
+        (
+            "metric",
+            lambda server: setattr(server, "answer_of", lambda messages: "Sure! How can I help?"),
+            "does not follow demonstrations: asked to repeat 'market', it writes 'Sure! How can I help?'",
+        ),
+        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "1"), "and the model names 1, 1, 1, 1"),
+        ("rank", lambda server: setattr(server, "answer_of", lambda messages: "all of them"), "names no numbers"),
+    ],
+)
+def test_probes_refuse_what_cannot_work(
+    udr: Udr,
+    tasks: Path,
+    server: ChatServer,
+    tmp_path: Path,
+    kind: str,
+    change: Callable[[ChatServer], None],
+    message: str,
+) -> None:
+    change(server)
+    assert_refused(udr(*command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews")), 1, message)
+    assert len(server.bodies) <= 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kind", "rank"], "--kind (feedback.kind) 'rank' needs the address of a server"),
+        (
+            ["--lm", "http://host/v1?api=chat"],
+            "needs a server that echoes prompts, but http://host/v1?api=chat is a chat",
+        ),
+        (["--lm", "http://host/v1", "--kind", "chat-logprobs"], "needs a chat server; add &api=chat"),
+        (["--lm", "http://host/v1?api=chat", "--kind", "chat-logprobs"], "but task 'reverse' generates texts"),
+        (["--kind", "votes"], "must be one of likelihood, completions-echo, chat-logprobs, metric, rank"),
+        (["--lm", "LM", "--lm-set", "concurrency=2"], "is for the address of a server"),
+    ],
+)
+def test_kinds_that_do_not_fit_are_refused_before_anything_is_sent(
+    udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    given = [str(lm_folder) if argument == "LM" else argument for argument in arguments]
+    assert_refused(udr("feedback", "score", tasks, "--out", tmp_path / "run", *given), 2, message)
+
+
+def test_a_completions_server_must_echo(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    sizes = ["--tasks", "reviews", "--queries", 3, "--candidates", 2, "--out", tmp_path / "run"]
+    arguments = ["feedback", "score", tasks, "--lm", f"{server.url}?model=m", "--kind", "completions-echo", *sizes]
+    assert udr(*arguments, "--lm-set", "body.user=me")[0] == 0
+    assert all(body["echo"] and body["user"] == "me" for body in server.bodies)
+    server.answer = "zeros"
+    assert_refused(udr(*arguments, "--lm-set", "body.user=me"), 1, "all log-probabilities are zero")
+
+
+def test_a_training_learns_from_answers(
+    udr: Udr, tasks: Path, server: ChatServer, encoder_folder: Path, tmp_path: Path
+) -> None:
+    settings = ["train.validation=0.2", "train.list_length=4", "train.batch_size=4"]
+    arguments: list[object] = ["train", tasks, "--tasks", "reviews", "--out", tmp_path / "run", "--kind", "metric"]
+    arguments += [
+        "--lm",
+        f"{server.url}?model=m&api=chat",
+        "--model",
+        encoder_folder,
+        "--queries",
+        8,
+        "--candidates",
+        5,
+    ]
+    arguments += ["--iterations", 1, "--epochs", 1, *(part for setting in settings for part in ("--set", setting))]
+    assert_refused(udr(*arguments, "--dry-run"), 2, "answers of feedback.kind 'metric' may cost money")
+    assert_refused(udr(*arguments, "--max-requests", 20), 1, "--max-requests 20 is reached")
+    status, _, err = udr(*arguments)
+    assert status == 0 and (tmp_path / "run" / "manifest.json").is_file()
+    assert len(server.bodies) == 2 + 8 * 5
+    assert "a server's answers may cost money" in err
+
+
+@pytest.mark.parametrize("score", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("task", ["reviews", "colours", "reverse"])
+def test_any_score_is_a_share_of_likelihoods(tasks: Path, task: str, score: float) -> None:
+    pool = open_collection(tasks).tasks[task].pool()
+    query, demonstration = pool.rows[:2]
+    likelihoods = as_likelihoods(pool.task, query, score)
+    assert len(likelihoods.sums) == len(formatting.targets(pool.task, query))
+    assert pair_score(Pair(pool.task, query, demonstration), likelihoods) == pytest.approx(score, abs=2e-6)
+
+
+def test_listings_show_each_candidate_once_per_shuffle() -> None:
+    names = [f"d{number}" for number in range(23)]
+    shown = list(listings(names, 10, 3, 4, "q"))
+    assert len(shown) == 4 * 2 and {len(listing.candidates) for listing in shown} == {11, 12}
+    assert sorted(n for listing in shown for n in listing.candidates) == sorted([*range(23)] * 4)
+    assert shown == list(listings(names, 10, 3, 4, "q")) != list(listings(names, 10, 3, 4, "r"))
+    assert [listing.picked for listing in listings(["a", "b"], 10, 3, 1, "q")] == [1]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("3, 1, 2", [3, 1]),
+        ("Examples [2] and 2, then 4.", [2, 4]),
+        ("<think>1 or 3?</think>4", [4]),
+        ("7 and 0 and 5", []),
+        ("none", []),
+    ],
+)
+def test_numbers_are_read(text: str, numbers: list[int]) -> None:
+    assert read_numbers(text, 4, 2) == numbers

@@ -1,0 +1,92 @@
+"""Feedback by a model that answers: what all kinds share. Prompts are those of ``udr.PromptBuilder``."""
+
+import hashlib
+import json
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from udr.data import Kind, Task, formatting
+from udr.errors import FeedbackError
+from udr.prompts import Format, Order
+from udr.types import Json, Row
+from udr_training.answering import Api, PromptSettings, PromptWriter, Question, ServerLM
+from udr_training.feedback.packing import Likelihoods
+from udr_training.feedback.pairs import Pair
+from udr_training.feedback.scoring import PairScorer
+from udr_training.feedback.store import Work
+
+# Pairs whose scores are stored in one commit: enough to keep many requests open. Each answer is kept when it arrives.
+_BATCH = 256
+# The nearest to 0 and 1 that a share is stored, so that its logarithm is finite.
+_EDGE = 1e-6
+
+
+def as_likelihoods(task: Task, query: Row, score: float) -> Likelihoods:
+    """Return log-likelihoods of a row's options whose score is ``score``, 0 to 1; the other options share the rest.
+
+    So scores of every kind lie in the same store, and are read by the same formula.
+    """
+    if task.kind is Kind.GENERATION:
+        return Likelihoods(np.array([score]), (1,))
+    count, gold = len(formatting.targets(task, query)), formatting.gold(task, query)
+    share = min(max(score, _EDGE), 1 - _EDGE) if count > 1 else 1.0
+    sums = np.full(count, np.log((1 - share) / (count - 1)) if count > 1 else 0.0)
+    sums[gold] = np.log(share)
+    return Likelihoods(sums, (1,) * count)
+
+
+class AnswerScorer(PairScorer):
+    """Scores pairs by the answers of a server.
+
+    Args:
+        lm: the server's model.
+        prompts: how prompts are built.
+        identity: what else the scores depend on.
+
+    Attributes:
+        fingerprint: a hash of the server's address and settings, of the prompts' and of ``identity``.
+        dtype: the kind of feedback, by which its scores are kept apart.
+    """
+
+    dtype: str
+
+    def __init__(self, lm: ServerLM, prompts: PromptSettings, identity: Sequence[Json] = ()) -> None:
+        self._lm, self._prompts = lm, prompts
+        self._writer = PromptWriter(prompts, Format.MESSAGES if lm.api is Api.CHAT else Format.TEXT)
+        text = json.dumps([lm.fingerprint, prompts.to_json(), list(identity)], sort_keys=True)
+        self.fingerprint = f"{self.dtype}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    @property
+    def spent(self) -> str:
+        """See ``PairScorer``."""
+        return self._lm.spent
+
+    def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+        """See ``PairScorer``."""
+        for start in range(0, len(pairs), _BATCH):
+            yield list(range(start, min(start + _BATCH, len(pairs))))
+
+    def score_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Likelihoods], Work]:
+        """See ``PairScorer``."""
+        started, before = time.monotonic(), self._lm.paid.spend.tokens
+        likelihoods = self._score(pairs)
+        tokens, seconds = self._lm.paid.spend.tokens - before, time.monotonic() - started
+        return likelihoods, Work(pairs=len(pairs), tokens=tokens, seconds=seconds)
+
+    @abstractmethod
+    def _score(self, pairs: Sequence[Pair]) -> list[Likelihoods]:
+        """Return the likelihoods of the options of each pair."""
+
+    def _question(self, pair: Pair, max_tokens: int, fields: dict[str, Json], sample: int = 0) -> Question:
+        """Return a question with a pair's prompt: its context, then its demonstration, then its query."""
+        rows = (pair.demonstration, *reversed(pair.context))
+        built = self._writer.build(pair.task, pair.query, rows, Order.NEAREST_LAST, 0, max_tokens)
+        if pair.demonstration.id not in built.shown:
+            raise FeedbackError(
+                f"task {pair.task.name!r}, query {pair.query.id!r}: demonstration {pair.demonstration.id!r} does not "
+                f"fit feedback.budget {self._prompts.budget}; raise it, or remove the row"
+            )
+        return Question(built.prompt, max_tokens, fields, sample)

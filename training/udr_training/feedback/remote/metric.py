@@ -1,0 +1,97 @@
+"""Feedback by the task's metric of generated answers, 0 to 1: one request per pair and sample."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from udr.data import formatting
+from udr.errors import FeedbackError
+from udr.types import Json
+from udr_training.answering import (
+    Api,
+    Parsing,
+    PromptSettings,
+    ServerLM,
+    form_fields,
+    judge,
+    longest_answer,
+    parse_answer,
+)
+from udr_training.feedback.packing import Likelihoods
+from udr_training.feedback.pairs import Pair
+from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
+from udr_training.feedback.remote.probes import REPEAT, WORDS, repeat_question, word_row
+
+_LOG = logging.getLogger(__name__)
+
+
+class MetricScorer(AnswerScorer):
+    """Scores pairs by the metric of their answers; see ``AnswerScorer``.
+
+    Args:
+        lm: the server's model.
+        prompts: how prompts are built.
+        samples: answers per pair, whose mean is the score; several need a temperature above 0.
+    """
+
+    dtype = "metric"
+    _answers = _unparsable = 0
+
+    def __init__(self, lm: ServerLM, prompts: PromptSettings, samples: int = 1) -> None:
+        super().__init__(lm, prompts, [samples])
+        self._samples = samples
+        self._stops = lm.api is Api.COMPLETIONS
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """See ``PairScorer``."""
+        stop = {"stop": ["\n"]} if self._stops else {}
+        replies = self._lm.ask([repeat_question(self._writer, word, 64, **stop) for word in WORDS])
+        for word, reply in zip(WORDS, replies, strict=True):
+            if not reply.text.strip():
+                why = f"the answer ends by {reply.finish!r}" if reply.finish else "the answer is empty"
+                raise FeedbackError(
+                    f"{self._lm.name} writes no answer: {why}; a model that thinks first needs more tokens, as by "
+                    "--lm-set body.max_completion_tokens=2000"
+                )
+            if parse_answer(REPEAT, word_row(word), reply.text).text.casefold().strip(" .") != word:
+                raise FeedbackError(
+                    f"{self._lm.name} does not follow demonstrations: asked to repeat {word!r}, it writes "
+                    f"{reply.text[:40]!r}; a metric of such answers says nothing"
+                )
+
+    def _score(self, pairs: Sequence[Pair]) -> list[Likelihoods]:
+        """Return the mean metric of each pair's answers, as likelihoods of its options."""
+        stops: dict[int, str] = {}
+        questions = []
+        for pair in pairs:
+            rows = (pair.query, pair.demonstration, *pair.context)
+            stops[id(pair)] = formatting.SEPARATOR if any("\n" in row.target for row in rows) else "\n"
+            stop: dict[str, Json] = {"stop": [stops[id(pair)]]} if self._stops else {}
+            fields = {**form_fields(pair.task, pair.query, self._prompts.form), **stop}
+            room = longest_answer(pair.task, rows, self._prompts.form)
+            questions += [self._question(pair, room, fields, sample) for sample in range(self._samples)]
+        replies = iter(self._lm.ask(questions))
+        likelihoods = []
+        for pair in pairs:
+            texts = [next(replies).text for _ in range(self._samples)]
+            values = [self._value(pair, text, one_line=stops[id(pair)] == "\n") for text in texts]
+            likelihoods.append(as_likelihoods(pair.task, pair.query, float(np.mean(values))))
+        return likelihoods
+
+    def _value(self, pair: Pair, text: str, *, one_line: bool) -> float:
+        """Return the metric of an answer, 0 to 1."""
+        task, query = pair.task, pair.query
+        parsed = parse_answer(task, query, text, self._prompts.form, one_line=one_line)
+        self._answers += 1
+        self._unparsable += parsed.parsing is Parsing.UNPARSABLE
+        judged = judge(task.metric)
+        source = formatting.input_words(task, query.input, query.choices)
+        return judged.value(judged.statistics(parsed.text, query.references or (query.target,), source)) / 100
+
+    def report(self) -> None:
+        """See ``PairScorer``."""
+        if self._unparsable:
+            _LOG.warning(
+                "%s: %d of %d answers are unparsable, and count as wrong", self.dtype, self._unparsable, self._answers
+            )

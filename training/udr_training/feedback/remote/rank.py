@@ -1,0 +1,192 @@
+"""Feedback by choice: one prompt lists candidates of a query, and the model names those that help most."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from udr.data import formatting
+from udr.errors import FeedbackError
+from udr.models import Message
+from udr_training.answering import PromptSettings, Question, ServerLM, estimated_tokens
+from udr_training.feedback.packing import Likelihoods
+from udr_training.feedback.pairs import Pair
+from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
+
+_LOG = logging.getLogger(__name__)
+
+# Queries whose scores are stored in one commit.
+_QUERIES = 16
+# Tokens of an answer: a few numbers, and some words around them.
+_ANSWER_TOKENS = 48
+_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
+
+_SYSTEM = (
+    "You choose examples for a language model's prompt. Below are numbered solved examples of a task, then a new query "
+    "with its right answer. Name the {picked} examples that would help most to find that answer, the best first. "
+    "Answer with their numbers only, separated by commas."
+)
+# The helpful example of the probe, and others.
+_HELPFUL = "Question: How many wheels has a car?\nAnswer type: number"
+_OTHERS = (
+    "Question: Who wrote the letter?\nAnswer type: person",
+    "Question: Where is the old harbour?\nAnswer type: place",
+    "Question: Who painted the ceiling?\nAnswer type: person",
+)
+_QUERY, _ANSWER = "Question: How many legs has a spider?\nAnswer type:", "number"
+_RIGHT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Candidates in the order in which a prompt lists them, by their positions among a query's."""
+
+    candidates: tuple[int, ...]
+    picked: int
+
+
+def listings(names: Sequence[str], listed: int, picked: int, shuffles: int, seed: str) -> Iterator[Listing]:
+    """Yield listings that show each candidate once per shuffle, in parts of about ``listed``.
+
+    Args:
+        names: the candidates' ids.
+        listed: candidates per listing.
+        picked: how many of them are to be named, if there are more.
+        shuffles: how often each candidate is listed.
+        seed: of the order.
+    """
+    for shuffle in range(shuffles):
+        order = sorted(
+            range(len(names)), key=lambda n: hashlib.sha256(json.dumps([seed, shuffle, names[n]]).encode()).digest()
+        )
+        parts = max(1, round(len(order) / listed))
+        for part in range(parts):
+            # Parts of almost equal size: none has a single candidate.
+            candidates = order[part::parts]
+            yield Listing(tuple(candidates), max(1, min(picked, len(candidates) - 1)))
+
+
+def read_numbers(text: str, count: int, picked: int) -> list[int]:
+    """Return the first different numbers from 1 to ``count`` that an answer names, at most ``picked``."""
+    numbers = [int(number) for number in re.findall(r"\d{1,4}", _THOUGHTS.sub("", text))]
+    return list(dict.fromkeys(number for number in numbers if 1 <= number <= count))[:picked]
+
+
+class RankScorer(AnswerScorer):
+    """Scores a query's candidates together; see ``AnswerScorer``.
+
+    A score is the mean over the listings that show the candidate: 1 if it is named first, less if later, 0 if not.
+
+    Args:
+        lm: the server's model, asked by chat.
+        prompts: the budget and the tokenizer.
+        listed: candidates per listing.
+        picked: how many of them the model names.
+        shuffles: how often each candidate is listed.
+    """
+
+    dtype = "rank"
+    _answers = _unparsable = 0
+
+    def __init__(
+        self, lm: ServerLM, prompts: PromptSettings, listed: int = 10, picked: int = 3, shuffles: int = 3
+    ) -> None:
+        super().__init__(lm, prompts, [listed, picked, shuffles])
+        self._listed, self._picked, self._shuffles = listed, picked, shuffles
+
+    def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
+        """See ``PairScorer``; the candidates of a query stay together."""
+        queries: dict[tuple[str, str], list[int]] = {}
+        for position, pair in enumerate(pairs):
+            queries.setdefault((pair.task.name, pair.query.id), []).append(position)
+        groups = list(queries.values())
+        for start in range(0, len(groups), _QUERIES):
+            yield [position for group in groups[start : start + _QUERIES] for position in group]
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """See ``PairScorer``."""
+        places = range(len(_OTHERS) + 1)
+        questions = []
+        for place in places:
+            examples = [*_OTHERS[:place], _HELPFUL, *_OTHERS[place:]]
+            questions.append(self._list("Give the type of answer.", examples, _QUERY, _ANSWER, 1))
+        replies = self._lm.ask(questions)
+        named = [read_numbers(reply.text, len(places), 1) for reply in replies]
+        if empty := next((reply.text for reply, numbers in zip(replies, named, strict=True) if not numbers), None):
+            raise FeedbackError(
+                f"{self._lm.name} names no numbers of examples, it writes {empty[:60]!r}; use --kind metric"
+            )
+        if not all(named):
+            raise FeedbackError(f"{self._lm.name} writes no answer when it is asked for numbers; use --kind metric")
+        right = sum(numbers == [place + 1] for place, numbers in zip(places, named, strict=True))
+        if right < _RIGHT:
+            listed = ", ".join(str(numbers[0]) for numbers in named)
+            raise FeedbackError(
+                f"{self._lm.name} does not find the helpful one of 4 examples: it is number 1, 2, 3 and 4 of four "
+                f"listings, and the model names {listed}; use --kind metric or chat-logprobs"
+            )
+
+    def _score(self, pairs: Sequence[Pair]) -> list[Likelihoods]:
+        """Return the mean value of each candidate over the listings that show it, as likelihoods of its options."""
+        queries: dict[tuple[str, str], list[int]] = {}
+        for position, pair in enumerate(pairs):
+            queries.setdefault((pair.task.name, pair.query.id), []).append(position)
+        shown = list[tuple[list[int], Listing]]()
+        for (task, query), positions in queries.items():
+            names = [pairs[position].demonstration.id for position in positions]
+            for listing in listings(names, self._listed, self._picked, self._shuffles, f"{task}/{query}"):
+                shown.append((positions, listing))
+        questions = [
+            self._listing_question([pairs[positions[n]] for n in listing.candidates], listing.picked)
+            for positions, listing in shown
+        ]
+        values: list[list[float]] = [[] for _ in pairs]
+        for (positions, listing), reply in zip(shown, self._lm.ask(questions), strict=True):
+            numbers = read_numbers(reply.text, len(listing.candidates), listing.picked)
+            self._answers += 1
+            if not numbers:
+                # The answer says nothing of its candidates.
+                self._unparsable += 1
+                continue
+            for place, candidate in enumerate(listing.candidates, start=1):
+                value = 1 - numbers.index(place) / listing.picked if place in numbers else 0.0
+                values[positions[candidate]].append(value)
+        return [
+            as_likelihoods(pair.task, pair.query, sum(own) / len(own) if own else 0.0)
+            for pair, own in zip(pairs, values, strict=True)
+        ]
+
+    def _listing_question(self, pairs: Sequence[Pair], picked: int) -> Question:
+        task, query = pairs[0].task, pairs[0].query
+        examples = [formatting.demonstration_text(task, pair.demonstration) for pair in pairs]
+        answer = formatting.output_text(task, query.target).removeprefix(task.output.source.partition("{target}")[0])
+        prompt = formatting.query_prompt(task, query.input, query.choices)
+        question = self._list(task.instruction, examples, prompt, answer, picked)
+        if (tokens := sum(map(estimated_tokens, question.texts)) + _ANSWER_TOKENS) > self._prompts.budget:
+            raise FeedbackError(
+                f"task {task.name!r}, query {query.id!r}: a listing of {len(pairs)} candidates has about {tokens} "
+                f"tokens, but feedback.budget is {self._prompts.budget}; lower feedback.listed, or raise the budget"
+            )
+        return question
+
+    def _list(self, instruction: str, examples: Sequence[str], query: str, answer: str, picked: int) -> Question:
+        numbered = [f"[{number}]\n{text}" for number, text in enumerate(examples, start=1)]
+        content = formatting.SEPARATOR.join(
+            [
+                f"Task: {instruction}",
+                *numbered,
+                f"[Query]\n{query} {answer}",
+                f"The {picked} most helpful of {len(examples)}:",
+            ]
+        )
+        messages = Message(role="system", content=_SYSTEM.format(picked=picked)), Message(role="user", content=content)
+        return Question(messages, _ANSWER_TOKENS)
+
+    def report(self) -> None:
+        """See ``PairScorer``."""
+        if self._unparsable:
+            _LOG.warning(
+                "%s: %d of %d answers name no example, and are left out", self.dtype, self._unparsable, self._answers
+            )
