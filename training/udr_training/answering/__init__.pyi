@@ -5,6 +5,7 @@ from .budget import Budget as Budget, BudgetError as BudgetError, Spend as Spend
 from .http import (
     RequestPolicy as RequestPolicy, Send as Send, Server as Server, retry_after_seconds as retry_after_seconds,
 )
+from .meter import Meter as Meter
 from .metrics import (
     Judge as Judge, Statistics as Statistics, check_metric as check_metric, exact_match as exact_match,
     final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,

@@ -12,8 +12,9 @@ from udr.errors import ConfigError, FeedbackError, UdrError
 from udr.models import Message
 from udr.types import Json
 from udr_training.answering.address import Api, LMAddress, read_address
-from udr_training.answering.budget import Budget, BudgetError, Purse, Spend
+from udr_training.answering.budget import Budget, Spend
 from udr_training.answering.http import RefusedError, RequestPolicy, Send, Server
+from udr_training.answering.meter import Meter
 from udr_training.answering.paid import PaidAnswers, answer_key
 from udr_training.answering.prompts import estimated_tokens
 from udr_training.answering.replies import Reply, ReplyError, read_reply
@@ -85,8 +86,8 @@ class ServerLM:
         if self._address.characters is not None:
             raise ConfigError("characters= cuts prompts whose options are scored; give --budget for answers")
         self.name, self.api = str(self._address), self._address.api
-        self._settings, self._budget = settings, budget
-        self.paid = paid or PaidAnswers()
+        self._settings, self.paid = settings, paid or PaidAnswers()
+        self._meter = Meter(budget, self.paid)
         self._policy = policy or RequestPolicy(
             concurrency=settings.concurrency,
             attempts=settings.attempts,
@@ -100,9 +101,8 @@ class ServerLM:
             headers=settings.secret_headers(),
             query=settings.query,
             too_long="give --budget N so that no prompt has more than N tokens",
-            on_send=self._on_send,
+            on_send=self._meter.on_send,
         )
-        self._purse: Purse | None = None
         self._checked_model = self._address.model is not None
         identity = [self._address.url, self._address.model, self.api.value, settings.asked]
         self.fingerprint = f"server-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
@@ -110,7 +110,7 @@ class ServerLM:
     @property
     def spent(self) -> str:
         """What all answers have cost, in words."""
-        return self._budget.shown(self.paid.spend)
+        return self._meter.spent
 
     def ask(self, questions: Sequence[Question], on_done: Callable[[int], None] = lambda _: None) -> list[Reply]:
         """Return the answer to each question; those that are kept cost nothing.
@@ -172,7 +172,8 @@ class ServerLM:
         on_done: Callable[[int], None],
     ) -> None:
         """Add the missing replies, by as many workers as requests may be open."""
-        self._purse, waiting = Purse(self._budget, self.paid.spend), iter(missing.items())
+        self._meter.start()
+        waiting = iter(missing.items())
         failures, done = list[UdrError](), 0
 
         async def work(send: Send, waiting: Iterator[tuple[bytes, tuple[Question, dict[str, Json]]]]) -> None:
@@ -194,11 +195,10 @@ class ServerLM:
             raise failures[0]
 
     async def _answer(self, send: Send, key: bytes, question: Question, body: dict[str, Json]) -> Reply:
-        assert self._purse is not None, "questions are asked within a purse"
         prompt = sum(len(text.encode()) + _TEMPLATE_TOKENS for text in question.texts)
         limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
         longest = max((limit for limit in limits if isinstance(limit, int)), default=question.max_tokens)
-        async with self._purse.reserved(Spend(1, prompt, longest)):
+        async with self._meter.reserved(prompt, longest):
             response = await send(_PATHS[self.api], body)
             try:
                 reply = read_reply(response)
@@ -206,18 +206,8 @@ class ServerLM:
                 raise FeedbackError(f"{self.name}: {error}") from error
             spend = _spend(question, reply)
             self.paid.put(key, reply, spend)
-            self._purse.pay(spend)
+            self._meter.pay(spend, kept=True)
         return reply
-
-    def _on_send(self) -> None:
-        assert self._purse is not None, "questions are asked within a purse"
-        if option := self._budget.exceeded_by(Spend(self._purse.spend.requests + 1)):
-            raise BudgetError(
-                f"{option} is reached by attempts that failed; raise it, and run the same command to go on"
-            )
-        # Counted when it is sent, since a server may charge for what it did not answer.
-        self.paid.add(Spend(1))
-        self._purse.pay(Spend(1))
 
     def _find_model(self) -> bool:
         """Find the name of the server's only model; return whether it was not known before.

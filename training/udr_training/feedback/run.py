@@ -10,7 +10,7 @@ from udr.errors import ConfigError
 from udr.files import locked
 from udr.models import hub
 from udr.types import Json
-from udr_training.answering import Budget, PaidAnswers, ServerLM, is_remote, read_settings
+from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
 from udr_training.candidates import Neighbours, first_neighbours
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.local import CausalLM, check_device
@@ -27,8 +27,12 @@ Scores = Mapping[tuple[str, str], float]
 """Scores by query id and demonstration id; higher is better."""
 
 
-def load_lm(config: FeedbackConfig) -> FeedbackLM:
+def load_lm(config: FeedbackConfig, meter: Meter | None = None) -> FeedbackLM:
     """Load a language model, or connect to its server; errors as ``CausalLM.load`` and ``RemoteLM.connect``.
+
+    Args:
+        config: names the model.
+        meter: counts what a server's requests cost; None counts nothing.
 
     Raises:
         ConfigError: the model answers, and does not score prompts.
@@ -39,7 +43,7 @@ def load_lm(config: FeedbackConfig) -> FeedbackLM:
             "may cost money; udr feedback score --max-requests N tries it on pairs that are kept"
         )
     if is_remote(config.lm):
-        return RemoteLM.connect(config.lm, settings=read_settings(config.lm_set))
+        return RemoteLM.connect(config.lm, settings=read_settings(config.lm_set), meter=meter)
     return load_local(config)
 
 
@@ -61,19 +65,6 @@ def load_scorer(config: FeedbackConfig, paid: PaidAnswers, budget: Budget) -> Pa
 def load_local(config: FeedbackConfig) -> CausalLM:
     """Load a language model in this process, which can also generate; errors as ``CausalLM.load``."""
     return CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
-
-
-def _identify(config: FeedbackConfig) -> tuple[str, str]:
-    """Return a language model's fingerprint and dtype without loading it; one that echoes prompts is queried."""
-    if config.is_answered:
-        with PaidAnswers() as unused:
-            scorer = load_scorer(config, unused, Budget())
-            return scorer.fingerprint, scorer.dtype
-    if is_remote(config.lm):
-        lm = load_lm(config)
-        return lm.fingerprint, lm.dtype
-    check_device(config.device)
-    return hub.fingerprint(hub.locate(config.lm)), config.dtype
 
 
 class FeedbackRun:
@@ -115,7 +106,7 @@ class FeedbackRun:
         self._config, self._on_progress = config.feedback, on_progress
         tasks = {name: TrainingTask.sample(task, config, min_candidates) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
-        lm, dtype = _identify(self._config)
+        lm, dtype = self._identify()
         all_sources: dict[str, Json] = {
             **(sources or {}),
             "lm": lm,
@@ -176,13 +167,23 @@ class FeedbackRun:
                     for name, task in self.tasks.items()
                 }
 
+    def _identify(self) -> tuple[str, str]:
+        """Return the model's fingerprint and dtype without loading it; one that echoes prompts is queried."""
+        if is_remote(self._config.lm):
+            with self._scorer() as lm:
+                return lm.fingerprint, lm.dtype
+        check_device(self._config.device)
+        return hub.fingerprint(hub.locate(self._config.lm)), self._config.dtype
+
     @contextmanager
     def _scorer(self) -> Iterator[FeedbackLM | PairScorer]:
         """Open what scores; loaded each time, so that training has the memory for itself."""
-        if not self._config.is_answered:
+        if not is_remote(self._config.lm):
             yield load_lm(self._config)
             return
         # Beside the scores, which runs can share.
-        path = self._store.with_name(f"{self._store.stem}-answers.sqlite")
-        with PaidAnswers(path) as paid:
-            yield load_scorer(self._config, paid, self._budget)
+        with PaidAnswers(self._store.with_name(f"{self._store.stem}-answers.sqlite")) as paid:
+            if self._config.is_answered:
+                yield load_scorer(self._config, paid, self._budget)
+            else:
+                yield load_lm(self._config, Meter(self._budget, paid))

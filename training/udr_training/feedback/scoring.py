@@ -135,11 +135,11 @@ def score_pairs(
     missing = sorted((key for key in distinct if key not in stored), key=lambda key: _work_order(key, *distinct[key]))
     started = time.monotonic()
     done, total = 0, Work()
-    note = ""
     for num_pairs, likelihoods, work in _scored(lm, store, {key: distinct[key] for key in missing}, block):
         store.put(likelihoods, work)
         done, total = done + num_pairs, total + work
-        note = lm.spent if isinstance(lm, PairScorer) else note
+        # What a server's answers have cost.
+        note = getattr(lm, "spent", "")
         on_progress(Progress(done, len(missing), total.tokens, time.monotonic() - started, note=note))
     if total.cut:
         message = "%d of %d prompts were too long; %d tokens of demonstrations were cut"

@@ -13,7 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from udr.errors import ConfigError, FeedbackError
-from udr_training.answering import Api, RequestPolicy, Send, Server, ServerSettings, read_address
+from udr_training.answering import (
+    Api,
+    Meter,
+    RequestPolicy,
+    Send,
+    Server,
+    ServerSettings,
+    Spend,
+    read_address,
+)
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 from udr_training.feedback.remote import sanity_check
 from udr_training.feedback.remote.echo import Echo, EchoError, read_echo
@@ -36,6 +45,7 @@ class RemoteLM:
         characters: the longest text that the model takes; None for no limit: the server refuses longer texts.
         commit_prompts: prompts that are scored together, and stored in one commit.
         settings: the key, headers, body fields and parameters of requests; its rates are the policy's.
+        meter: counts what requests cost, and holds them to a budget; None counts nothing.
 
     Attributes:
         name: the address and the model's name, as ``connect`` takes them.
@@ -55,6 +65,7 @@ class RemoteLM:
         characters: int | None = None,
         commit_prompts: int = 64,
         settings: ServerSettings = ServerSettings(),  # noqa: B008
+        meter: Meter | None = None,
     ) -> None:
         self.name = f"{url}?model={model}" + (f"&characters={characters}" if characters else "")
         # Without settings as in earlier versions, so that their scores stay valid.
@@ -62,8 +73,13 @@ class RemoteLM:
         self.fingerprint = f"remote-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
         self.context = characters or 1 << 30
         self._model, self._commit_prompts = model, commit_prompts
-        self._settings = settings
-        self._server = _server(url, key, policy, settings)
+        self._settings, self._meter = settings, meter or Meter()
+        self._server = _server(url, key, policy, settings, self._meter)
+
+    @property
+    def spent(self) -> str:
+        """What its scores have cost, in words."""
+        return self._meter.spent
 
     @classmethod
     def connect(
@@ -71,6 +87,7 @@ class RemoteLM:
         name: str,
         policy: RequestPolicy | None = None,
         settings: ServerSettings = ServerSettings(),  # noqa: B008
+        meter: Meter | None = None,
     ) -> "RemoteLM":
         """Return the language model of a server, after a check on known texts.
 
@@ -81,6 +98,7 @@ class RemoteLM:
                 one; ``&characters=N`` cuts demonstrations, so that no prompt exceeds N characters.
             policy: concurrency, timeouts and retries; None takes them from the settings.
             settings: how requests are sent.
+            meter: counts what requests cost, and holds them to a budget; None counts nothing.
 
         Raises:
             ConfigError: the address is invalid, of a chat server, or does not name one of several models.
@@ -96,14 +114,14 @@ class RemoteLM:
             concurrency=settings.concurrency, attempts=settings.attempts, timeout_seconds=settings.timeout
         )
         model = address.model or _only_model(_server(address.url, None, policy, settings))
-        lm = cls(address.url, model, None, policy, address.characters, settings=settings)
+        lm = cls(address.url, model, None, policy, address.characters, settings=settings, meter=meter)
         lm.check()
         return lm
 
     def check(self) -> None:
         """Raise a FeedbackError unless the server's log-probabilities of known texts are a language model's."""
         try:
-            problem = sanity_check.find_problem(*_send_all(self._server, self._echo, sanity_check.TEXTS))
+            problem = sanity_check.find_problem(*_send_all(self._server, self._echo, sanity_check.TEXTS, self._meter))
         except EchoError as error:
             problem = str(error)
         if problem is not None:
@@ -142,7 +160,7 @@ class RemoteLM:
         """
         pairs = [(prompt.context, option) for prompt in prompts for option in prompt.options]
         texts = [("".join(map(chr, context)), "".join(map(chr, option))) for context, option in pairs]
-        values = iter(_send_all(self._server, self._option, texts))
+        values = iter(_send_all(self._server, self._option, texts, self._meter))
         by_prompt = [[next(values) for _ in prompt.options] for prompt in prompts]
         return [Likelihoods(np.array(list(map(sum, options))), tuple(map(len, options))) for options in by_prompt]
 
@@ -159,15 +177,24 @@ class RemoteLM:
 
     async def _echo(self, send: Send, text: str) -> Echo:
         body = {"model": self._model, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
-        return read_echo(text, await send("/completions", body | dict(self._settings.body)))
+        async with self._meter.reserved(len(text.encode()) + 1, 1):
+            response = await send("/completions", body | dict(self._settings.body))
+            echo = read_echo(text, response)
+            self._meter.pay(Spend(0, len(echo.tokens), 1))
+        return echo
 
 
 def _send_all(
-    server: Server, request: Callable[[Send, _Item], Coroutine[Any, Any, _Result]], items: Sequence[_Item]
+    server: Server,
+    request: Callable[[Send, _Item], Coroutine[Any, Any, _Result]],
+    items: Sequence[_Item],
+    meter: Meter | None = None,
 ) -> list[_Result]:
     """Return the result of a request for each item; if one fails, the others are cancelled and its error is raised."""
 
     async def results() -> list[_Result]:
+        if meter is not None:
+            meter.start()
         try:
             async with server.open() as send, asyncio.TaskGroup() as group:
                 tasks = [group.create_task(request(send, item)) for item in items]
@@ -179,10 +206,13 @@ def _send_all(
     return asyncio.run(results())
 
 
-def _server(url: str, key: str | None, policy: RequestPolicy, settings: ServerSettings) -> Server:
+def _server(
+    url: str, key: str | None, policy: RequestPolicy, settings: ServerSettings, meter: Meter | None = None
+) -> Server:
     too_long = "add &characters=N to the model's address to cut demonstrations so that no prompt exceeds N characters"
     headers = settings.secret_headers()
-    return Server(url, key, policy, headers=headers, query=settings.query, too_long=too_long)
+    counted = {} if meter is None else {"on_send": meter.on_send}
+    return Server(url, key, policy, headers=headers, query=settings.query, too_long=too_long, **counted)
 
 
 async def _read(send: Send, path: str) -> object:

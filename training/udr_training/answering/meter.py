@@ -1,0 +1,64 @@
+"""Meters what requests cost, over all calls with the same file, and holds them to a budget."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from udr_training.answering.budget import Budget, BudgetError, Purse, Spend
+from udr_training.answering.paid import PaidAnswers
+
+
+class Meter:
+    """The spend of one command, and of those before it.
+
+    Args:
+        budget: the most that may be spent.
+        paid: keeps what has been spent; None keeps it in memory.
+    """
+
+    def __init__(self, budget: Budget = Budget(), paid: PaidAnswers | None = None) -> None:  # noqa: B008
+        self._budget, self._paid = budget, paid
+        self._spend = Spend()
+        self._purse: Purse | None = None
+
+    @property
+    def spent(self) -> str:
+        """What has been spent, in words."""
+        return self._budget.shown(self._before)
+
+    def start(self) -> None:
+        """Begin to meter the requests of an event loop, in which this is called."""
+        self._purse = Purse(self._budget, self._before)
+
+    def on_send(self) -> None:
+        """Count a request, which a server may charge for even if it fails.
+
+        Raises:
+            BudgetError: earlier attempts have used up the requests.
+        """
+        if option := self._budget.exceeded_by(Spend(self._started.spend.requests + 1)):
+            raise BudgetError(
+                f"{option} is reached by attempts that failed; raise it, and run the same command to go on"
+            )
+        self.pay(Spend(1))
+
+    @asynccontextmanager
+    async def reserved(self, prompt_tokens: int, completion_tokens: int) -> AsyncIterator[None]:
+        """Reserve the most that a request can cost, while it is open; errors as ``Purse.reserved``."""
+        async with self._started.reserved(Spend(1, prompt_tokens, completion_tokens)):
+            yield
+
+    def pay(self, spend: Spend, *, kept: bool = False) -> None:
+        """Add the tokens of an answer; ``kept`` if they are in the file already, beside the answer."""
+        self._spend += spend
+        if self._paid is not None and not kept:
+            self._paid.add(spend)
+        self._started.pay(spend)
+
+    @property
+    def _before(self) -> Spend:
+        return self._spend if self._paid is None else self._paid.spend
+
+    @property
+    def _started(self) -> Purse:
+        assert self._purse is not None, "requests are metered after start"
+        return self._purse
