@@ -6,13 +6,14 @@ PIP_ARGS ?=
 ONCE ?=
 EXTRAS ?=
 PORT ?= 0
+LLAMA ?= 0.3.36
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help install demo test test-slow lint docs check check-deploy release-check first-hour lock audit clean
+.PHONY: help install demo test test-slow test-llama lint docs check check-deploy release-check first-hour lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +57,15 @@ test: $(VENV)/.test ## Run the tests, on all cores.
 
 test-slow: $(VENV)/.test ## Run the tests that need the example models, or minutes.
 	$(BIN)/python -m pytest -m slow
+
+# In an environment of its own: its packages are not ours. It is compiled, which takes minutes.
+$(VENV)-llama/.server:
+	@$(PYTHON) -m venv $(VENV)-llama
+	$(VENV)-llama/bin/python -m pip --disable-pip-version-check install $(PIP_ARGS) 'llama-cpp-python[server]==$(LLAMA)'
+	@touch $@
+
+test-llama: $(VENV)/.test $(VENV)-llama/.server ## Test with a real language model server, llama.cpp, which is built once.
+	UDR_LLAMA_PYTHON=$(VENV)-llama/bin/python $(BIN)/python -m pytest -m slow tests/training/test_llama_cpp.py
 
 lint: $(VENV)/.test ## Check style, types and the direction of imports.
 	$(BIN)/ruff check

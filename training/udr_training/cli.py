@@ -149,7 +149,7 @@ def train(
         requested = load_config(preset, overrides, config)
         collection = open_collection(tasks_folder, requested.tasks or None)
         resolved = replace(requested, tasks=tuple(collection.tasks))
-        budget = Budget.read(max_requests, max_tokens, max_cost, prices)
+        budget = Budget.read(resolved.feedback.lm, max_requests, max_tokens, max_cost, prices)
         check_run(out, collection, resolved, feedback)
     if test_rows:
         _foretell(collection, resolved)

@@ -86,7 +86,7 @@ def test_info_names_version_and_limits(service: TestClient, retriever: Retriever
 
 def test_the_tokenizer_is_a_setting(retriever: Retriever, tmp_path: Path) -> None:
     tokenizer = str(save_word_tokenizer(tmp_path / "lm"))
-    with TestClient(create_app(retriever, Settings(tokenizer=tokenizer))) as client:
+    with TestClient(create_app(retriever, Settings(tokenizer=(tokenizer,)))) as client:
         assert client.get("/v1/info").json()["tokenizer"] == tokenizer
         answer = client.post("/v1/prompt", json={"task": "notes", "input": "one two", "k": 1, "budget": 100}).json()
         assert answer["tokens"] == load_tokenizer(tokenizer).count(answer["prompt"])

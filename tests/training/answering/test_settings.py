@@ -72,7 +72,7 @@ def test_secrets_come_from_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_costs_are_those_of_a_million_tokens() -> None:
-    budget = Budget.read(10, 100_000, 0.02, "0.15,0.6")
+    budget = Budget.read("http://host/v1", 10, 100_000, 0.02, "0.15,0.6")
     spend = Spend(3, 20_000, 10_000)
     assert budget.cost(spend) == pytest.approx(0.003 + 0.006)
     assert budget.shown(spend) == "3 requests, 30,000 tokens, cost 0.009"
@@ -96,4 +96,4 @@ def test_invalid_budgets_are_refused(
     options: tuple[int | None, int | None, float | None, str | None], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        Budget.read(*options)
+        Budget.read("http://host/v1", *options)

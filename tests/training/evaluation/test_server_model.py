@@ -188,7 +188,7 @@ def test_json_is_asked_for_and_shown_in_the_demonstrations(udr: Udr, tasks: Path
         ),
         (["--lm", "http://host/v1?api=chat", "--budget", "0"], "--budget must be at least 1"),
         (["--lm", "http://host/v1?api=chat", "--max-cost", "1"], "--max-cost needs --prices"),
-        (["--lm", "LM", "--max-requests", "1"], "need the address of a server as --lm"),
+        (["--lm", "LM", "--max-requests", "1"], "--max-requests needs the address of a server as --lm"),
         (["--lm", "LM", "--list-options"], "--answer-form need the address of a server as --lm"),
     ],
 )

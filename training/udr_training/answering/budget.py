@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 
 from udr.errors import ConfigError, FeedbackError
+from udr_training.answering.address import is_remote
 
 _MILLION = 1_000_000
 
@@ -70,8 +71,18 @@ class Budget:
             raise ConfigError("--max-cost needs --prices IN,OUT: those of a million tokens of prompts and of answers")
 
     @staticmethod
-    def read(max_requests: int | None, max_tokens: int | None, max_cost: float | None, prices: str | None) -> "Budget":
-        """Return the budget of options; the prices are ``IN,OUT``."""
+    def read(
+        lm: str, max_requests: int | None, max_tokens: int | None, max_cost: float | None, prices: str | None
+    ) -> "Budget":
+        """Return the budget of options for a language model of this name; the prices are ``IN,OUT``."""
+        given = {
+            "--max-requests": max_requests,
+            "--max-tokens-total": max_tokens,
+            "--max-cost": max_cost,
+            "--prices": prices,
+        }
+        if not is_remote(lm) and (options := [option for option, value in given.items() if value is not None]):
+            raise ConfigError(f"{options[0]} needs the address of a server as --lm; found {lm!r}")
         pair = None
         if prices is not None:
             try:

@@ -111,7 +111,7 @@ def evaluate(
             layout=layout, list_options=list_options, budget=budget, tokenizer=tokenizer, form=answer_form
         ),
         settings=tuple(lm_set or ()),
-        budget=Budget.read(max_requests, max_tokens, max_cost, prices),
+        budget=Budget.read(lm, max_requests, max_tokens, max_cost, prices),
     )
     collection = open_collection(tasks_folder, names_of(tasks))
     check_retrievers(config.retrievers)

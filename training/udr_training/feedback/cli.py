@@ -100,7 +100,7 @@ def score(
             feedback=scoring,
         )
         requested = with_settings(base, settings_of(settings or []))
-        budget = Budget.read(max_requests, max_tokens, max_cost, prices)
+        budget = Budget.read(lm, max_requests, max_tokens, max_cost, prices)
         collection = open_collection(tasks_folder, names)
         config = replace(requested, tasks=tuple(collection.tasks))
         check_run(out, collection, config, feedback)

@@ -12,8 +12,7 @@ from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
 from udr.data import Pool, formatting, open_collection
-from udr_training.feedback import pair_score
-from udr_training.feedback.pairs import Pair
+from udr_training.feedback import Pair, pair_score
 from udr_training.feedback.remote import as_likelihoods, listings, read_numbers
 
 
@@ -223,6 +222,7 @@ def test_probes_refuse_what_cannot_work(
         (["--lm", "http://host/v1?api=chat", "--kind", "chat-logprobs"], "but task 'reverse' generates texts"),
         (["--kind", "votes"], "must be one of likelihood, completions-echo, chat-logprobs, metric, rank"),
         (["--lm", "LM", "--lm-set", "concurrency=2"], "is for the address of a server"),
+        (["--lm", "LM", "--max-cost", "1", "--prices", "1,1"], "--max-cost needs the address of a server as --lm"),
     ],
 )
 def test_kinds_that_do_not_fit_are_refused_before_anything_is_sent(
@@ -237,6 +237,10 @@ def test_a_completions_server_must_echo(udr: Udr, tasks: Path, server: ChatServe
     arguments = ["feedback", "score", tasks, "--lm", f"{server.url}?model=m", "--kind", "completions-echo", *sizes]
     assert udr(*arguments, "--lm-set", "body.user=me")[0] == 0
     assert all(body["echo"] and body["user"] == "me" for body in server.bodies)
+    # Each call asks the texts of the sanity check, and its requests count.
+    sent = len(server.bodies)
+    refused = udr(*arguments, "--lm-set", "body.user=me", "--max-requests", sent + 2)
+    assert_refused(refused, 1, f"--max-requests {sent + 2} is reached: spent {sent + 2} requests")
     server.answer = "zeros"
     assert_refused(udr(*arguments, "--lm-set", "body.user=me"), 1, "all log-probabilities are zero")
 

@@ -59,7 +59,6 @@ class ModelOptions:
             return
         given = {
             "--lm-set": bool(self.settings),
-            "--max-requests, --max-tokens-total, --max-cost and --prices": self.budget != Budget(),
             "--layout, --list-options, --budget, --tokenizer and --answer-form": self.prompts != PromptSettings(),
         }
         if options := [option for option, is_given in given.items() if is_given]:

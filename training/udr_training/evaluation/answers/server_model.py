@@ -94,11 +94,15 @@ class ServerModel:
     ) -> list[Answer]:
         """See ``AnsweringModel``."""
         task, form = pool.task, self._prompts.form
-        built = [self._prompt(pool, query, item, shots) for query, item in zip(queries, shown, strict=True)]
+        rooms = self._rooms(pool, queries)
+        built = [
+            self._writer.build(task, query, item.rows[:shots], item.order, item.seed, room)
+            for query, item, room in zip(queries, shown, rooms, strict=True)
+        ]
         stop: dict[str, Json] = {"stop": [ends_of(pool)]} if self._stops else {}
         questions = [
-            Question(prompt.prompt, self._room(pool, query), {**form_fields(task, query, form), **stop})
-            for query, prompt in zip(queries, built, strict=True)
+            Question(prompt.prompt, room, {**form_fields(task, query, form), **stop})
+            for query, prompt, room in zip(queries, built, rooms, strict=True)
         ]
         self._say_fewer(pool, shown, built, shots)
         replies = self._lm.ask(questions, on_done)
@@ -112,14 +116,15 @@ class ServerModel:
             for query, prompt, answer, reply in zip(queries, built, parsed, replies, strict=True)
         ]
 
-    def _prompt(self, pool: Pool, query: Row, shown: Shown, shots: int) -> BuiltPrompt:
-        rows = shown.rows[:shots]
-        return self._writer.build(pool.task, query, rows, shown.order, shown.seed, self._room(pool, query))
+    def _rooms(self, pool: Pool, queries: Sequence[Row]) -> list[int]:
+        """Return the tokens that the answer to each query may have.
 
-    def _room(self, pool: Pool, query: Row) -> int:
-        # A generated answer may be as long as the pool's longest; an option only as long as the row's longest.
-        rows = pool.rows if pool.task.kind is Kind.GENERATION else (query,)
-        return longest_answer(pool.task, rows, self._prompts.form)
+        A generated answer may be as long as the pool's longest; an option only as long as the row's longest.
+        """
+        task, form = pool.task, self._prompts.form
+        if task.kind is Kind.GENERATION:
+            return [longest_answer(task, pool.rows, form)] * len(queries)
+        return [longest_answer(task, (query,), form) for query in queries]
 
     def _say_fewer(self, pool: Pool, shown: Sequence[Shown], built: Sequence[BuiltPrompt], shots: int) -> None:
         fewer = sum(len(prompt.shown) < min(shots, len(item.rows)) for item, prompt in zip(shown, built, strict=True))

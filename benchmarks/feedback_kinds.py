@@ -1,0 +1,105 @@
+"""How well the kinds of feedback agree with the log-likelihoods of an echoing server, and what each costs.
+
+    python benchmarks/feedback_kinds.py TASKS --url http://127.0.0.1:8000/v1 --out FOLDER [--names trec,sst2,...]
+
+TASKS is a collection with the tasks below. The server must echo prompts at ``/v1/completions`` and answer at
+``/v1/chat/completions``, as llama-cpp-python's does with ``--logits_all true``. Each kind scores the same pairs: BM25's
+candidates, half of them random. Agreement is Kendall's tau-b between the orders of a query's candidates, the mean over
+queries; queries whose candidates all tie by one side have none, and are counted. Resumes; prints a Markdown table.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from measuring import parser
+from scipy.stats import kendalltau
+
+from udr.data import open_collection
+from udr.errors import UdrError
+from udr_training.answering import PaidAnswers
+from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
+from udr_training.feedback import FeedbackRun
+
+NAMES = "trec,sst2,subj,snli,copa"
+ECHO = "completions-echo"
+KINDS: Mapping[str, dict[str, object]] = {
+    ECHO: {"kind": ECHO},
+    "chat-logprobs": {"kind": "chat-logprobs"},
+    "chat-logprobs, options listed": {"kind": "chat-logprobs", "list_options": True},
+    "metric, 1 sample": {"kind": "metric", "list_options": True},
+    "metric, 4 samples": {
+        "kind": "metric",
+        "list_options": True,
+        "samples": 4,
+        "lm_set": ("body.temperature=0.7",),
+    },
+    "rank": {"kind": "rank"},
+}
+Scores = dict[tuple[str, str], float]
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("tasks", type=Path)
+    options.add_argument("--url", required=True)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--names", default=NAMES)
+    options.add_argument("--queries", type=int, default=25)
+    options.add_argument("--candidates", type=int, default=10)
+    options.add_argument("--kinds", default=";".join(KINDS), help="separated by semicolons")
+    arguments = options.parse_args()
+    names = arguments.names.split(",")
+    scores: dict[str, dict[str, Scores]] = {}
+    print(f"| kind | {' | '.join(names)} | mean | ties | pairs | requests | tokens | s per pair |")
+    print("|---|" + "---:|" * (len(names) + 6))
+    for label in arguments.kinds.split(";"):
+        out = arguments.out / label.replace(", ", "-").replace(" ", "-")
+        try:
+            scores[label] = scored(arguments, names, KINDS[label], out)
+        except UdrError as error:
+            print(f"| {label} | refused: {error} |")
+            continue
+        taus = {name: tau(scores[ECHO][name], scores[label][name]) for name in names}
+        cells = [f"{value:.2f}" for value, _ in taus.values()]
+        mean = sum(value for value, _ in taus.values()) / len(taus)
+        ties = sum(tied for _, tied in taus.values())
+        with PaidAnswers(out / "feedback-answers.sqlite") as paid:
+            spend = paid.spend
+        pairs = sum(map(len, scores[label].values()))
+        seconds = json.loads((out / "iteration-0" / "seconds.json").read_text("utf-8"))["feedback"] / pairs
+        row = [label, *cells, f"{mean:.2f}", f"{ties}", f"{pairs:,}", f"{spend.requests:,}", f"{spend.tokens:,}"]
+        print(f"| {' | '.join(row)} | {seconds:.2f} |", flush=True)
+
+
+def scored(arguments, names: list[str], feedback: Mapping[str, object], out: Path) -> dict[str, Scores]:  # noqa: ANN001
+    """Return the scores of each task by one kind."""
+    api = "completions" if feedback["kind"] == ECHO else "chat"
+    config = ScoringConfig(
+        tasks=tuple(names),
+        candidates=CandidateConfig(
+            pool=1000, queries=arguments.queries, num_candidates=arguments.candidates, random_share=0.5
+        ),
+        feedback=FeedbackConfig(lm=f"{arguments.url}?api={api}", **feedback),
+    )
+    return FeedbackRun(out, open_collection(arguments.tasks, names), config).finish()
+
+
+def tau(expected: Scores, found: Scores) -> tuple[float, int]:
+    """Return the mean of Kendall's tau-b over queries, and how many queries tie on one side."""
+    queries: dict[str, list[tuple[str, str]]] = {}
+    for pair in expected:
+        queries.setdefault(pair[0], []).append(pair)
+    values, tied = [], 0
+    for pairs in queries.values():
+        # Scores are stored as float32: what differs less ties.
+        sides = [[round(side[pair], 5) for pair in pairs] for side in (expected, found)]
+        if any(len(set(side)) == 1 for side in sides):
+            tied += 1
+        else:
+            values.append(float(kendalltau(*sides).statistic))
+    return (sum(values) / len(values) if values else 0.0), tied
+
+
+if __name__ == "__main__":
+    main()

