@@ -108,6 +108,11 @@ class ServerLM:
         self.fingerprint = f"server-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
+    def concurrency(self) -> int:
+        """The largest number of open requests."""
+        return self._policy.concurrency
+
+    @property
     def spent(self) -> str:
         """What all answers have cost, in words."""
         return self._meter.spent
@@ -141,7 +146,8 @@ class ServerLM:
             }
             known = sum(key in replies for key in keys)
             asyncio.run(self._ask(missing, replies, lambda done: on_done(known + done)))
-        on_done(len(keys))
+        else:
+            on_done(len(keys))
         return [replies[key] for key in keys]
 
     def _body(self, question: Question) -> dict[str, Json]:

@@ -18,8 +18,9 @@ from udr_training.feedback.pairs import Pair
 from udr_training.feedback.scoring import PairScorer
 from udr_training.feedback.store import Work
 
-# Pairs whose scores are stored in one commit: enough to keep many requests open. Each answer is kept when it arrives.
-_BATCH = 256
+# Pairs whose scores are stored in one commit, at least, and for each open request: enough to keep requests open, few
+# enough for progress. Each answer is kept when it arrives.
+_BATCH, _BATCH_PER_REQUEST = 64, 8
 # The nearest to 0 and 1 that a share is stored, so that its logarithm is finite.
 _EDGE = 1e-6
 
@@ -66,8 +67,9 @@ class AnswerScorer(PairScorer):
 
     def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
         """See ``PairScorer``."""
-        for start in range(0, len(pairs), _BATCH):
-            yield list(range(start, min(start + _BATCH, len(pairs))))
+        size = max(_BATCH, _BATCH_PER_REQUEST * self._lm.concurrency)
+        for start in range(0, len(pairs), size):
+            yield list(range(start, min(start + size, len(pairs))))
 
     def score_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Likelihoods], Work]:
         """See ``PairScorer``."""
