@@ -97,7 +97,10 @@ def test_settings_replace_and_remove_fields(
 
 
 def test_no_question_is_asked_twice(server: ChatServer, paid: PaidAnswers, tmp_path: Path) -> None:
-    assert texts(chat(server, paid), "a", "b", "a") == ["A", "B", "A"]
+    done = list[int]()
+    asked = [question(text) for text in ("a", "b", "a")]
+    assert [reply.text for reply in chat(server, paid, "concurrency=1").ask(asked, done.append)] == ["A", "B", "A"]
+    assert done == [2, 3]
     assert texts(chat(server, paid), "b", "c") == ["B", "C"]
     with PaidAnswers(tmp_path / "answers.sqlite") as again:
         assert texts(chat(server, again), "a", "b", "c") == ["A", "B", "C"]

@@ -13,6 +13,8 @@ def test_an_address_means_completions_unless_it_says_chat() -> None:
     assert (chat.url, chat.model, chat.api) == ("https://host/v1", "a/b-c", Api.CHAT)
     assert str(chat) == "https://host/v1?model=a/b-c&api=chat"
     assert read_address("http://host/v1").model is None
+    odd = read_address("http://host/v1?model=a%26b%20c")
+    assert odd.model == "a&b c" and read_address(str(odd)) == odd
 
 
 @pytest.mark.parametrize(

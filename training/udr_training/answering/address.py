@@ -3,13 +3,15 @@
 import os
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
 
 from udr.errors import ConfigError
 
 KEY = "UDR_LM_KEY"
 """The environment variable of the server's API key, unless a setting names another."""
 
+# What a model's name may have as it is in an address.
+_PLAIN = "/:@,"
 _OPTIONS = ("model", "api", "characters")
 
 
@@ -41,7 +43,7 @@ class LMAddress:
 
     def __str__(self) -> str:
         options = {"model": self.model, "api": self.api.value if self.api is Api.CHAT else None}
-        given = "&".join(f"{name}={value}" for name, value in options.items() if value)
+        given = "&".join(f"{name}={quote(value, safe=_PLAIN)}" for name, value in options.items() if value)
         return f"{self.url}?{given}" if given else self.url
 
 

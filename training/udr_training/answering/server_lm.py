@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -144,8 +145,14 @@ class ServerLM:
                 for key, question, body in zip(keys, questions, bodies, strict=True)
                 if key not in replies
             }
-            known = sum(key in replies for key in keys)
-            asyncio.run(self._ask(missing, replies, lambda done: on_done(known + done)))
+            times, done = Counter(keys), sum(key in replies for key in keys)
+
+            def on_reply(key: bytes) -> None:
+                nonlocal done
+                done += times[key]
+                on_done(done)
+
+            asyncio.run(self._ask(missing, replies, on_reply))
         else:
             on_done(len(keys))
         return [replies[key] for key in keys]
@@ -175,15 +182,14 @@ class ServerLM:
         self,
         missing: Mapping[bytes, tuple[Question, dict[str, Json]]],
         replies: dict[bytes, Reply],
-        on_done: Callable[[int], None],
+        on_reply: Callable[[bytes], None],
     ) -> None:
         """Add the missing replies, by as many workers as requests may be open."""
         self._meter.start()
         waiting = iter(missing.items())
-        failures, done = list[UdrError](), 0
+        failures = list[UdrError]()
 
         async def work(send: Send, waiting: Iterator[tuple[bytes, tuple[Question, dict[str, Json]]]]) -> None:
-            nonlocal done
             for key, (question, body) in waiting:
                 try:
                     replies[key] = await self._answer(send, key, question, body)
@@ -191,8 +197,7 @@ class ServerLM:
                     failures.append(error)
                 if failures:
                     return
-                done += 1
-                on_done(done)
+                on_reply(key)
 
         async with self._server.open() as send:
             workers = min(self._policy.concurrency, len(missing))
