@@ -19,7 +19,7 @@ def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> 
     pool = reviews
     queries = copies(pool)
     proposed = propose(CandidatePool(pool, 0), queries, first_neighbours(pool), 6, 0.5)
-    for query, best in zip(queries, Oracle(CopyLM, 6).demonstrations(pool, queries, 6), strict=True):
+    for query, best in zip(queries, Oracle(lambda _: CopyLM(), 6).demonstrations(pool, queries, 6), strict=True):
         shown = best.rows
         assert best.prompt(2) == [shown[1], shown[0]]
         assert {row.id for row in shown} == set(proposed[query.id]) and len(shown) == 6
@@ -32,7 +32,7 @@ def test_best_candidates_come_first_and_are_those_of_training(reviews: Pool) -> 
 @pytest.mark.parametrize("name", ["reviews", "colours"])
 def test_answers_are_right_if_a_candidate_can_make_them_right(pools: dict[str, Pool], name: str) -> None:
     pool = pools[name]
-    shown = Oracle(CopyLM, 6).demonstrations(pool, pool.rows, 2)
+    shown = Oracle(lambda _: CopyLM(), 6).demonstrations(pool, pool.rows, 2)
     prompts = [item.prompt(2) for item in shown]
     answers = predict(CopyLM(), pool, pool.rows, prompts)
     reachable = [query.target in {row.target for row in rows} for query, rows in zip(pool.rows, prompts, strict=True)]
@@ -43,7 +43,7 @@ def test_answers_are_right_if_a_candidate_can_make_them_right(pools: dict[str, P
 @pytest.mark.parametrize("context", [0, 1])
 def test_stored_scores_are_reused(pools: dict[str, Pool], tmp_path: Path, context: int) -> None:
     pool, lm = pools["reviews"], CopyLM()
-    oracle = Oracle(lambda: lm, 6, context, scores=tmp_path / "scores.sqlite")
+    oracle = Oracle(lambda _: lm, 6, context, scores=tmp_path / "scores.sqlite")
     first, again = (oracle.demonstrations(pool, copies(pool), 2) for _ in range(2))
     assert first == again and lm.scored == 8 * 6
 

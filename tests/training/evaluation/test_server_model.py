@@ -13,6 +13,7 @@ from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
 from tests.training.feedback.remote.completions_server import Failure
+from tests.training.feedback.remote.test_kinds import likeliest, talk
 from udr.data import open_collection
 from udr_training.answering import Parsing, PromptSettings, ServerLM
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever
@@ -178,7 +179,6 @@ def test_json_is_asked_for_and_shown_in_the_demonstrations(udr: Udr, tasks: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lm", "http://host/v1?api=chat", "--retrievers", "oracle"], "the oracle needs the log-probabilities"),
         (["--lm", "http://host/v1?api=talk"], "api= must be one of completions, chat"),
         (["--lm", "http://host/v1", "--layout", "system"], "--layout is of chat messages"),
         (["--lm", "http://host/v1?api=chat", "--layout", "rows"], "--layout must be one of turns, system"),
@@ -198,6 +198,21 @@ def test_options_that_do_not_fit_are_refused(
     given = [str(lm_folder) if argument == "LM" else argument for argument in arguments]
     retrievers = [] if "--retrievers" in given else ["--retrievers", "random"]
     assert_refused(udr("evaluate", tasks, *retrievers, *given), 2, message)
+
+
+def test_the_oracle_of_a_chat_server_scores_by_its_answers(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path
+) -> None:
+    server.answer_of, server.top = talk, likeliest
+    options = ["--tasks", "reviews,reverse", "--shots", "1", "--limit", "3", "--oracle-candidates", "4", "--json"]
+    command = ["evaluate", tasks, "--lm", f"{server.url}?model=m&api=chat", "--retrievers", "random,oracle", *options]
+    status, out, _ = udr(*command, "--output", tmp_path / "out")
+    assert status == 0
+    # The model copies the demonstration, and some candidate has the query's label.
+    values = {(value["task"], value["label"]): value["value"] for value in json.loads(out)["tasks"]}
+    assert values["reviews", "oracle"] == 100
+    sent = len(server.bodies)
+    assert udr(*command, "--output", tmp_path / "out")[0] == 0 and len(server.bodies) == sent
 
 
 def test_the_oracle_scores_by_a_completions_server(udr: Udr, tasks: Path, server: ChatServer) -> None:

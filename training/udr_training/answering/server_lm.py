@@ -68,6 +68,7 @@ class ServerLM:
         name: the address.
         api: what it is asked by.
         paid: the answers so far.
+        meter: counts what they cost, and holds it to the budget.
         fingerprint: a hash of the address and of the settings that answers depend on; it does not notice a change of
             the model.
 
@@ -88,7 +89,7 @@ class ServerLM:
             raise ConfigError("characters= cuts prompts whose options are scored; give --budget for answers")
         self.name, self.api = str(self._address), self._address.api
         self._settings, self.paid = settings, paid or PaidAnswers()
-        self._meter = Meter(budget, self.paid)
+        self.meter = Meter(budget, self.paid)
         self._policy = policy or RequestPolicy(
             concurrency=settings.concurrency,
             attempts=settings.attempts,
@@ -102,7 +103,7 @@ class ServerLM:
             headers=settings.secret_headers(),
             query=settings.query,
             too_long="give --budget N so that no prompt has more than N tokens",
-            on_send=self._meter.on_send,
+            on_send=self.meter.on_send,
         )
         self._checked_model = self._address.model is not None
         identity = [self._address.url, self._address.model, self.api.value, settings.asked]
@@ -116,7 +117,7 @@ class ServerLM:
     @property
     def spent(self) -> str:
         """What all answers have cost, in words."""
-        return self._meter.spent
+        return self.meter.spent
 
     def ask(self, questions: Sequence[Question], on_done: Callable[[int], None] = lambda _: None) -> list[Reply]:
         """Return the answer to each question; those that are kept cost nothing.
@@ -185,7 +186,7 @@ class ServerLM:
         on_reply: Callable[[bytes], None],
     ) -> None:
         """Add the missing replies, by as many workers as requests may be open."""
-        self._meter.start()
+        self.meter.start()
         waiting = iter(missing.items())
         failures = list[UdrError]()
 
@@ -209,7 +210,7 @@ class ServerLM:
         prompt = sum(len(text.encode()) + _TEMPLATE_TOKENS for text in question.texts)
         limits = (body.get(name) for name in ("max_tokens", "max_completion_tokens"))
         longest = max((limit for limit in limits if isinstance(limit, int)), default=question.max_tokens)
-        async with self._meter.reserved(prompt, longest):
+        async with self.meter.reserved(prompt, longest):
             response = await send(_PATHS[self.api], body)
             try:
                 reply = read_reply(response)
@@ -217,7 +218,7 @@ class ServerLM:
                 raise FeedbackError(f"{self.name}: {error}") from error
             spend = _spend(question, reply)
             self.paid.put(key, reply, spend)
-            self._meter.pay(spend, kept=True)
+            self.meter.pay(spend, kept=True)
         return reply
 
     def _find_model(self) -> bool:

@@ -68,8 +68,6 @@ def evaluate(
     # Everything is loaded first, so that an error in a name or row comes before hours of work.
     scores = output / "oracle.sqlite" if output is not None else None
     model: AnsweringModel = lm if isinstance(lm, ServerModel) else LocalModel(lm)
-    if ORACLE in config.retrievers:
-        model.check_scoring()
     oracle = Oracle(model.scorer, config.oracle_candidates, config.oracle_context, config.seed, scores, progress)
     retrievers = [
         oracle if parsed.source == ORACLE else open_retriever(parsed, config.seed) for parsed in config.parsed

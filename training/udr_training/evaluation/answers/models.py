@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from udr.data import Pool
+from udr.data import Pool, Task
 from udr.types import Json, Row
 from udr_training.evaluation.answers.predict import AnsweringLM, predict
 from udr_training.evaluation.answers.predictions import Answer
 from udr_training.evaluation.retrievers import Shown
-from udr_training.feedback import FeedbackLM
+from udr_training.feedback import FeedbackLM, PairScorer
 
 
 class AnsweringModel(Protocol):
@@ -35,11 +35,8 @@ class AnsweringModel(Protocol):
     def spent(self) -> str:
         """What its answers have cost, in words; empty if they cost nothing."""
 
-    def check_scoring(self) -> None:
-        """Raise a ``ConfigError`` if it cannot score candidates, which the oracle needs; nothing is computed."""
-
-    def scorer(self) -> FeedbackLM:
-        """Return the model as the oracle uses it; errors as ``load_lm``."""
+    def scorer(self, task: Task) -> FeedbackLM | PairScorer:
+        """Return the model as the oracle uses it for a task; errors as ``load_lm``."""
 
     def answers(
         self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]
@@ -81,10 +78,7 @@ class LocalModel:
         """See ``AnsweringModel``."""
         return ""
 
-    def check_scoring(self) -> None:
-        """See ``AnsweringModel``."""
-
-    def scorer(self) -> FeedbackLM:
+    def scorer(self, task: Task) -> FeedbackLM:
         """See ``AnsweringModel``."""
         return self.lm
 

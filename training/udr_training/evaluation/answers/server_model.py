@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from udr.data import Kind, Pool
-from udr.errors import ConfigError
+from udr.data import Kind, Pool, Task
 from udr.prompts import Format
 from udr.types import Json, Row
 from udr_training.answering import (
+    AnswerForm,
     Api,
     BuiltPrompt,
     PromptSettings,
@@ -22,8 +23,8 @@ from udr_training.answering import (
 from udr_training.evaluation.answers.predict import ends_of
 from udr_training.evaluation.answers.predictions import Answer
 from udr_training.evaluation.retrievers import Shown
-from udr_training.feedback import FeedbackLM
-from udr_training.feedback.remote import RemoteLM
+from udr_training.feedback import FeedbackLM, PairScorer
+from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RemoteLM
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,17 +78,13 @@ class ServerModel:
         """See ``AnsweringModel``."""
         return self._lm.spent
 
-    def check_scoring(self) -> None:
-        """See ``AnsweringModel``."""
-        if self._lm.api is Api.CHAT:
-            raise ConfigError(
-                "the oracle needs the log-probabilities of an echoed prompt, which a chat server does not return; "
-                "leave it out of --retrievers, or give the address of a completions server"
-            )
-
-    def scorer(self) -> FeedbackLM:
-        """See ``AnsweringModel``; sends the texts of the sanity check."""
-        return RemoteLM.connect(self._lm.name, settings=self._settings)
+    def scorer(self, task: Task) -> FeedbackLM | PairScorer:
+        """See ``AnsweringModel``; a completions server echoes prompts, a chat server answers."""
+        if self._lm.api is Api.COMPLETIONS:
+            return RemoteLM.connect(self._lm.name, settings=self._settings, meter=self._lm.meter)
+        # The first token of an answer as JSON tells nothing of it.
+        prompts = replace(self._prompts, form=AnswerForm.TEXT)
+        return (MetricScorer if task.kind is Kind.GENERATION else ChatLogprobs)(self._lm, prompts)
 
     def answers(
         self, pool: Pool, queries: Sequence[Row], shown: Sequence[Shown], shots: int, on_done: Callable[[int], None]

@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from udr.data import Pool, formatting
+from udr.data import Pool, Task, formatting
 from udr.types import Json, Row
 from udr_training.candidates import CandidatePool, first_neighbours, propose, rank_candidates
 from udr_training.evaluation.retrievers.compared import Shown
 from udr_training.evaluation.retrievers.names import ORACLE
-from udr_training.feedback import FeedbackLM, FeedbackStore, OnProgress, candidate_pairs, score_pairs
+from udr_training.feedback import FeedbackLM, FeedbackStore, OnProgress, PairScorer, candidate_pairs, score_pairs
 
 # As in training: random candidates can be better than similar ones.
 _RANDOM_SHARE = 0.5
@@ -25,7 +25,7 @@ class Oracle:
     """Shows the candidates with the highest scores, by the feedback that training uses.
 
     Attributes:
-        load: returns the language model that scores; called only if a score is needed.
+        load: returns the language model that scores a task's candidates; called only if a score is needed.
         candidates: how many candidates it scores for each query.
         context: how many demonstrations are shown before each of them.
         seed: of the candidates that are drawn, and of the context.
@@ -33,7 +33,7 @@ class Oracle:
         progress: called with the progress of scoring, by task.
     """
 
-    load: Callable[[], FeedbackLM]
+    load: Callable[[Task], FeedbackLM | PairScorer]
     candidates: int
     context: int = 0
     seed: int = 0
@@ -56,7 +56,7 @@ class Oracle:
 
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
-        lm, candidate_pool = self.load(), CandidatePool(pool, self.seed)
+        lm, candidate_pool = self.load(pool.task), CandidatePool(pool, self.seed)
         candidates = propose(candidate_pool, queries, first_neighbours(pool), self.candidates, _RANDOM_SHARE)
         pairs = candidate_pairs(candidate_pool, queries, candidates, self.context)
         on_progress = partial(self.progress, f"{pool.task.name}, {ORACLE}")
