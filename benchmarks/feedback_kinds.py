@@ -1,11 +1,12 @@
-"""How well the kinds of feedback agree with the log-likelihoods of an echoing server, and what each costs.
+"""How well the kinds of feedback agree with the log-likelihoods of a prompt's options, and what each costs.
 
     python benchmarks/feedback_kinds.py TASKS --url http://127.0.0.1:8000/v1 --out FOLDER [--names trec,sst2,...]
 
-TASKS is a collection with the tasks below. The server must echo prompts at ``/v1/completions`` and answer at
-``/v1/chat/completions``, as llama-cpp-python's does with ``--logits_all true``. Each kind scores the same pairs: BM25's
-candidates, half of them random. Agreement is Kendall's tau-b between the orders of a query's candidates, the mean over
-queries; queries whose candidates all tie by one side have none, and are counted. Resumes; prints a Markdown table.
+TASKS is a collection with the tasks below. The log-likelihoods are those of ``--lm`` in this process, which an honest
+echo returns, too. The server has the same model, at ``/v1/completions`` with echo, and at ``/v1/chat/completions``.
+Each kind scores the same pairs: BM25's candidates, half of them random. Agreement is Kendall's tau-b between the orders
+of a query's candidates, the mean over queries; queries whose candidates all tie by one side have none, and are counted.
+Resumes; prints a Markdown table.
 """
 
 import json
@@ -17,14 +18,16 @@ from scipy.stats import kendalltau
 
 from udr.data import open_collection
 from udr.errors import UdrError
+from udr.models import DEFAULT_LM
 from udr_training.answering import PaidAnswers
 from udr_training.config import CandidateConfig, FeedbackConfig, ScoringConfig
 from udr_training.feedback import FeedbackRun
 
 NAMES = "trec,sst2,subj,snli,copa"
-ECHO = "completions-echo"
+REFERENCE = "likelihood"
 KINDS: Mapping[str, dict[str, object]] = {
-    ECHO: {"kind": ECHO},
+    REFERENCE: {"kind": REFERENCE},
+    "completions-echo": {"kind": "completions-echo"},
     "chat-logprobs": {"kind": "chat-logprobs"},
     "chat-logprobs, options listed": {"kind": "chat-logprobs", "list_options": True},
     "metric, 1 sample": {"kind": "metric", "list_options": True},
@@ -43,6 +46,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("tasks", type=Path)
     options.add_argument("--url", required=True)
+    options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--names", default=NAMES)
     options.add_argument("--queries", type=int, default=25)
@@ -60,11 +64,12 @@ def main() -> None:
         except UdrError as error:
             print(f"| {label} | refused: {error} |")
             continue
-        taus = {name: tau(scores[ECHO][name], scores[label][name]) for name in names}
+        taus = {name: tau(scores[REFERENCE][name], scores[label][name]) for name in names}
         cells = [f"{value:.2f}" for value, _ in taus.values()]
         mean = sum(value for value, _ in taus.values()) / len(taus)
         ties = sum(tied for _, tied in taus.values())
-        with PaidAnswers(out / "feedback-answers.sqlite") as paid:
+        answers = out / "feedback-answers.sqlite"
+        with PaidAnswers(answers if answers.exists() else None) as paid:
             spend = paid.spend
         pairs = sum(map(len, scores[label].values()))
         seconds = json.loads((out / "iteration-0" / "seconds.json").read_text("utf-8"))["feedback"] / pairs
@@ -74,13 +79,14 @@ def main() -> None:
 
 def scored(arguments, names: list[str], feedback: Mapping[str, object], out: Path) -> dict[str, Scores]:  # noqa: ANN001
     """Return the scores of each task by one kind."""
-    api = "completions" if feedback["kind"] == ECHO else "chat"
+    api = "completions" if feedback["kind"] == "completions-echo" else "chat"
+    lm = arguments.lm if feedback["kind"] == REFERENCE else f"{arguments.url}?api={api}"
     config = ScoringConfig(
         tasks=tuple(names),
         candidates=CandidateConfig(
             pool=1000, queries=arguments.queries, num_candidates=arguments.candidates, random_share=0.5
         ),
-        feedback=FeedbackConfig(lm=f"{arguments.url}?api={api}", **feedback),
+        feedback=FeedbackConfig(lm=lm, **feedback),
     )
     return FeedbackRun(out, open_collection(arguments.tasks, names), config).finish()
 
