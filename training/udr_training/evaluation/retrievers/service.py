@@ -37,7 +37,7 @@ class ServiceSource:
     def __init__(self, url: str, connect: Connect = _connect) -> None:
         self._url, self._connect = url, connect
         with connect(url) as client:
-            self._info, self._tasks = client.info(), client.tasks()
+            self._info, self._tasks = client.info(), client.tasks
 
     @property
     def identity(self) -> dict[str, Json]:
