@@ -50,8 +50,8 @@ def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
     """Write ``arms.json`` and print the tables."""
     names = arguments.names.split(",")
     collection = open_collection(arguments.tasks, names)
-    values = _values(collection, arguments.out / "evaluation" / "predictions")
-    sides = {each.title: _side(each, names, values) for each in compared}
+    values = values_of(collection, arguments.out / "evaluation" / "predictions")
+    sides = {each.title: side_of(each, names, values) for each in compared}
     untrained = [each for each in compared if not each.runs]
     references = References(
         plain={each.title: sides[each.title] for each in untrained if not each.head},
@@ -81,7 +81,7 @@ def _cells(values: Mapping[str, object], groups: Mapping[str, Sequence[str]]) ->
     return [values.get(group) for group in groups]
 
 
-def _values(collection: Collection, predictions: Path) -> dict[str, Values]:
+def values_of(collection: Collection, predictions: Path) -> dict[str, Values]:
     """Return values by retriever and task."""
     values: dict[str, dict[str, Any]] = {}
     for task, folder in collection.tasks.items():
@@ -92,7 +92,7 @@ def _values(collection: Collection, predictions: Path) -> dict[str, Values]:
     return dict(values)
 
 
-def _side(each: Compared, tasks: Sequence[str], values: Mapping[str, Values]) -> Side:
+def side_of(each: Compared, tasks: Sequence[str], values: Mapping[str, Values]) -> Side:
     """Return the values of each seed on the tasks that the arm was evaluated on."""
     return [
         {task: found[0] for task in tasks if (found := [values[it][task] for it in its if task in values[it]])}

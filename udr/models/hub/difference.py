@@ -78,7 +78,7 @@ def write_difference(
     """Write the difference of a trained encoder to its base, and return its bytes, without a card.
 
     Args:
-        folder: a new folder.
+        folder: a new or empty folder.
         base: the base's name.
         trained: the folder of the trained encoder, whose matrices differ from the base's by at most this rank.
         rank: that of the adapters.
@@ -117,7 +117,7 @@ def write_difference(
         "rank": rank,
         "weight": weight,
     }
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / _FACTORS, factors)
     (folder / DIFFERENCE).write_bytes(canonical_json(keys, indent=1) + b"\n")
     size = sum(path.stat().st_size for path in folder.iterdir())

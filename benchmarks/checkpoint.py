@@ -1,0 +1,243 @@
+"""The released checkpoint: one retriever trained on tasks whose licences allow it, as a difference to MiniLM.
+
+    python benchmarks/checkpoint.py TASKS --out FOLDER [--parts NAME,...] [--dtype bfloat16]
+
+``checkpoint.toml`` freezes, before anything is trained, which tasks are trained on, under which licences, and which are
+held out. The parts, in order:
+
+- ``plan``: checks the collection against that file, and prints tasks, sizes, and the command of the training;
+- ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks;
+- ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
+  which are trained ones, becomes FOLDER/checkpoint;
+- ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, random and BM25;
+- ``card``: the card of the checkpoint, with licences and results.
+
+Every part resumes. To release it, copy FOLDER/checkpoint to ``udr/models/hub/checkpoint``: it is then
+``package:udr``, and the base must be a dependency.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from checkpoint_card import card
+from measuring import parser
+from quality_gains import mean_over, shown
+from quality_heads import POOL, SEED, call, with_head
+from quality_table import Compared, side_of, values_of
+
+from udr.data import open_collection
+from udr.errors import UdrError
+from udr.files import read_toml, whole_folder, write_atomically
+from udr.models import DEFAULT_LM, fingerprint, hub, locate
+from udr_training.evaluation import Estimate
+
+FROZEN = Path(__file__).with_suffix(".toml")
+SHOTS, ROWS = 4, 150
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    options = parser(__doc__)
+    options.add_argument("tasks", type=Path)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--parts", default=",".join(PARTS))
+    options.add_argument("--frozen", type=Path, default=FROZEN, help="the file that freezes the tasks")
+    options.add_argument("--lm", default=DEFAULT_LM)
+    options.add_argument("--dtype", default="bfloat16", help="of feedback, training and answers")
+    options.add_argument("--rows", type=int, default=ROWS, help="test rows of each held-out task")
+    options.add_argument("--set", action="append", default=[], help="of the training, as in udr train")
+    options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
+    arguments = options.parse_args(given)
+    frozen = read_toml(arguments.frozen)
+    names = arguments.parts.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise SystemExit(f"no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+    _check(arguments.tasks, frozen)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        print(f"== {name}", flush=True)
+        PARTS[name](arguments, frozen)
+
+
+def held_out(frozen: Mapping[str, Any]) -> list[str]:
+    """Return the held-out tasks, those of unseen families first."""
+    return [task for families in frozen["held_out"].values() for tasks in families.values() for task in tasks]
+
+
+def _check(root: Path, frozen: Mapping[str, Any]) -> None:
+    """Exit if a task's licence is another one than the frozen, or if a task or family is on both sides."""
+    tasks = open_collection(root, [*frozen["trained"], *held_out(frozen)]).tasks
+    problems = [f"{name} is held out and trained on" for name in held_out(frozen) if name in frozen["trained"]]
+    for name, expected in frozen["trained"].items():
+        found = read_toml(tasks[name].path / "task.toml").get("source", {}).get("license", "not stated")
+        if found != expected:
+            problems.append(f"{name} has the licence {found!r}, not {expected!r}")
+        if expected not in frozen["allowed"]:
+            problems.append(f"{name}: {expected!r} is not among the licences that allow training")
+        if tasks[name].task.family in frozen["held_out"]["unseen_families"]:
+            problems.append(f"{name} is of the held-out family {tasks[name].task.family}")
+    for families in frozen["held_out"].values():
+        for family, names in families.items():
+            problems += [f"{name} is not of the family {family}" for name in names if tasks[name].task.family != family]
+    problems += [
+        f"{name} is watched, but not trained on" for name in frozen["watched"]["tasks"] if name not in frozen["trained"]
+    ]
+    if problems:
+        raise SystemExit(f"{'; '.join(problems)}; mend the frozen file or the collection")
+
+
+def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    sizes = frozen["training"]
+    for name, licence in frozen["trained"].items():
+        print(f"trained on: {name} ({licence})")
+    for kind, families in frozen["held_out"].items():
+        for family, names in families.items():
+            print(f"held out, {kind.replace('_', ' ')}: {family}: {', '.join(names)}")
+    learned = sizes["queries"] - round(0.1 * sizes["queries"])
+    steps = sizes["epochs"] * len(frozen["trained"]) * max(1, learned // sizes["batch_size"])
+    pairs = len(frozen["trained"]) * sizes["queries"] * sizes["candidates"]
+    print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
+    print(f"what it takes here: udr {shlex.join([*_training(arguments, frozen), '--dry-run'])}")
+
+
+def train(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    call(*_training(arguments, frozen))
+
+
+def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    watched, by_weight = frozen["watched"], dict[float, Path]()
+    for weight in watched["weights"]:
+        by_weight[weight] = arguments.out / "differences" / f"{weight:g}"
+        _difference(arguments.out / "run" / "model", by_weight[weight], frozen, weight)
+    tasks = ",".join(watched["tasks"])
+    names = {0.0: frozen["base"], **{weight: str(folder) for weight, folder in by_weight.items()}}
+    _evaluate(arguments, "watched", list(names.values()), tasks, watched["rows"])
+    values = values_of(open_collection(arguments.tasks, watched["tasks"]), arguments.out / "watched" / "predictions")
+    means = {weight: _mean(values[name], watched["tasks"]).value for weight, name in names.items()}
+    best = max(by_weight, key=lambda weight: means[weight])
+    for weight, mean in means.items():
+        print(f"weight {weight:g}: {mean:.1f}{', chosen' if weight == best else ''}")
+    write_atomically(arguments.out / "average.json", json.dumps({"chosen": best, "means": means}, indent=1).encode())
+    shutil.rmtree(arguments.out / "checkpoint", ignore_errors=True)
+    shutil.copytree(by_weight[best], arguments.out / "checkpoint")
+
+
+def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    tasks, base, own = held_out(frozen), frozen["base"], str(arguments.out / "checkpoint")
+    _evaluate(arguments, "held-out", ["random", "bm25", base, own], ",".join(tasks), arguments.rows)
+    compared = [Compared(name, [[name]]) for name in ("random", "bm25")]
+    compared += [Compared("base", [[base]]), Compared("checkpoint", [[own]])]
+    arguments.names = ",".join(tasks)
+    for name, model in (("base", base), ("checkpoint", own)):
+        # The index is named by the weights, so that another checkpoint gets its own.
+        if headed := with_head(arguments, f"{name}-{fingerprint(locate(model))}", model):
+            _evaluate(arguments, "held-out", [str(headed.index)], ",".join(headed.tasks), arguments.rows)
+            compared.append(Compared(name, [[str(headed.index), model]], head=headed))
+    values = values_of(open_collection(arguments.tasks, tasks), arguments.out / "held-out" / "predictions")
+    sides = {each.title: side_of(each, tasks, values)[0] for each in compared}
+    unseen = [task for names in frozen["held_out"]["unseen_families"].values() for task in names]
+    groups = {"all": tasks, "unseen families": unseen, **{task: [task] for task in tasks}}
+    result = {
+        "values": {
+            name: {group: round(_mean(side, own).value, 1) for group, own in groups.items()}
+            for name, side in sides.items()
+        },
+        "gains": {
+            f"{name} over {other}": {
+                group: shown(_mean(sides[name], own) - _mean(sides[other], own)) for group, own in groups.items()
+            }
+            for name, other in (("checkpoint", "base"), ("checkpoint", "bm25"), ("checkpoint + head", "base + head"))
+            if name in sides and other in sides
+        },
+    }
+    write_atomically(arguments.out / "held-out.json", json.dumps(result, indent=1).encode())
+    for rows in result.values():
+        print(f"\n| | {' | '.join(groups)} |\n{'|---' * (1 + len(groups))}|")
+        for name, cells in rows.items():
+            print(f"| {name} | {' | '.join(map(str, cells.values()))} |")
+
+
+def write_card(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    results = {name: json.loads((arguments.out / f"{name}.json").read_bytes()) for name in ("average", "held-out")}
+    text = card(
+        open_collection(arguments.tasks, list(frozen["trained"])),
+        frozen,
+        arguments.out / "run",
+        **{name.replace("-", "_"): result for name, result in results.items()},
+    )
+    write_atomically(arguments.out / "checkpoint" / "README.md", text.encode())
+    print(arguments.out / "checkpoint" / "README.md")
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Mapping[str, Any]], None]] = {
+    "plan": plan,
+    "train": train,
+    "average": average,
+    "evaluate": evaluate,
+    "card": write_card,
+}
+
+
+def _training(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of ``udr`` for the training."""
+    sizes = frozen["training"]
+    settings = [f"train.{name}={sizes[name]}" for name in ("lora_rank", "list_length", "batch_size")] + arguments.set
+    command = [
+        *("train", arguments.tasks, "--tasks", ",".join(frozen["trained"]), "--preset", "cpu"),
+        *("--out", arguments.out / "run", "--feedback", arguments.out / "feedback.sqlite", "--seed", frozen["seed"]),
+        *(
+            "--lm",
+            arguments.lm,
+            "--model",
+            frozen["base"],
+            "--dtype",
+            arguments.dtype,
+            "--train-dtype",
+            arguments.dtype,
+        ),
+        *("--queries", sizes["queries"], "--candidates", sizes["candidates"], "--iterations", sizes["iterations"]),
+        *("--epochs", sizes["epochs"], "--learning-rate", sizes["learning_rate"], "--test-rows", 0),
+        *("--label-aware", "--loss", "kl"),
+        *(argument for setting in settings for argument in ("--set", setting)),
+    ]
+    return list(map(str, command))
+
+
+def _difference(model: Path, folder: Path, frozen: Mapping[str, Any], weight: float) -> None:
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with whole_folder(folder) as staging:
+            size = hub.write_difference(
+                staging,
+                frozen["base"],
+                model,
+                rank=frozen["training"]["lora_rank"],
+                weight=weight,
+                locate=locate,
+                fingerprint=fingerprint,
+            )
+    except UdrError as error:
+        raise SystemExit(str(error)) from error
+    print(f"{folder}: {size / 1e6:.1f} MB of at most {hub.MOST_BYTES / 1e6:g}")
+
+
+def _evaluate(arguments: argparse.Namespace, name: str, retrievers: Sequence[str], tasks: str, rows: int) -> None:
+    call(
+        *("evaluate", arguments.tasks, "--tasks", tasks, "--retrievers", ",".join(retrievers)),
+        *("--pool", POOL, "--seed", SEED, "--limit", rows, "--shots", SHOTS),
+        *("--output", arguments.out / name, "--lm", arguments.lm, "--dtype", arguments.dtype),
+    )
+
+
+def _mean(values: Mapping[str, Estimate], tasks: Sequence[str]) -> Estimate:
+    return mean_over([values], tasks, 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The making of the released checkpoint, ``benchmarks/checkpoint.py``, with tiny models; and what it refuses."""
+
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from udr.files import read_toml
+from udr.models import SentenceEncoder
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+FROZEN = """
+base = "{base}"
+seed = 0
+allowed = ["MIT"]
+share_alike = "None are trained on."
+
+[trained]
+colours = "MIT"
+reverse = "MIT"
+
+[held_out.unseen_families]
+opinion = ["reviews"]
+
+[held_out.seen_families]
+
+[watched]
+tasks = ["colours"]
+weights = [0.5, 1.0]
+rows = 2
+
+[training]
+queries = 10
+candidates = 6
+iterations = 1
+epochs = 1
+lora_rank = 2
+learning_rate = 1e-2
+batch_size = 4
+list_length = 4
+"""
+
+
+@pytest.fixture
+def checkpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ModuleType]:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    yield importlib.import_module("checkpoint")
+    for name, module in list(sys.modules.items()):
+        if BENCHMARKS in Path(getattr(module, "__file__", None) or "/").parents:
+            del sys.modules[name]
+
+
+@pytest.fixture
+def licensed(tasks: Path, tmp_path: Path) -> Path:
+    """The tasks, each with a licence."""
+    root = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    for file in root.rglob("task.toml"):
+        file.write_text(f'{file.read_text("utf-8")}\n[source]\nlicense = "MIT"\ncitation = "Us, today"\n', "utf-8")
+    return root
+
+
+def test_all_parts_make_a_checkpoint_with_a_card(
+    checkpoint: ModuleType,
+    licensed: Path,
+    lm_folder: Path,
+    encoder_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("peft")
+    frozen, out = tmp_path / "frozen.toml", tmp_path / "out"
+    frozen.write_text(FROZEN.format(base=encoder_folder), "utf-8")
+    given = [str(licensed), "--out", str(out), "--frozen", str(frozen), "--lm", str(lm_folder), "--dtype", "float32"]
+    given += ["--rows", "3", "--label-head"]
+    checkpoint.main([*given, "--parts", "plan"])
+    shown = capsys.readouterr().out
+    assert "120 pairs" in shown and "held out, unseen families: opinion: reviews" in shown and "--dry-run" in shown
+    checkpoint.main(given)
+
+    average = json.loads((out / "average.json").read_text("utf-8"))
+    assert set(average["means"]) == {"0.0", "0.5", "1.0"} and average["chosen"] in (0.5, 1.0)
+    made = json.loads((out / "checkpoint" / "difference.json").read_text("utf-8"))
+    assert (made["rank"], made["weight"]) == (2, average["chosen"])
+    own, base = (
+        SentenceEncoder.load(str(name), "cpu").encode_queries(["a"]) for name in (out / "checkpoint", encoder_folder)
+    )
+    assert abs(own - base).max() > 1e-4
+    held_out = json.loads((out / "held-out.json").read_text("utf-8"))
+    assert set(held_out["values"]) == {"random", "bm25", "base", "checkpoint", "base + head", "checkpoint + head"}
+    assert set(held_out["gains"]) == {
+        "checkpoint over base",
+        "checkpoint over bm25",
+        "checkpoint + head over base + head",
+    }
+    card = (out / "checkpoint" / "README.md").read_text("utf-8")
+    assert "| colours | choice | MIT | Us, today |" in card and "| unseen families | opinion | reviews |" in card
+    assert "None are trained on." in card and "checkpoint over base" in card
+
+    trained = (out / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    checkpoint.main(given)
+    assert (out / "run" / "model" / "model.safetensors").stat().st_mtime_ns == trained
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('colours = "MIT"', 'colours = "CC0"', "colours has the licence 'MIT', not 'CC0'; colours: 'CC0' is not among"),
+        ('opinion = ["reviews"]', 'choice = ["colours"]', "colours is held out and trained on"),
+        ('opinion = ["reviews"]', 'words = ["reviews"]', "reverse is of the held-out family words"),
+        ('tasks = ["colours"]', 'tasks = ["reviews"]', "reviews is watched, but not trained on"),
+    ],
+)
+def test_what_was_not_frozen_is_refused(
+    checkpoint: ModuleType, licensed: Path, tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    frozen = tmp_path / "frozen.toml"
+    frozen.write_text(FROZEN.format(base="x").replace(old, new), "utf-8")
+    with pytest.raises(SystemExit, match=message):
+        checkpoint.main([str(licensed), "--out", str(tmp_path / "out"), "--frozen", str(frozen), "--parts", "plan"])
+
+
+def test_the_frozen_tasks_are_enough_and_apart(checkpoint: ModuleType) -> None:
+    """At least eight that are held out, of which three families are never trained on; no licence but those allowed."""
+    frozen = read_toml(BENCHMARKS / "checkpoint.toml")
+    held_out = checkpoint.held_out(frozen)
+    assert len(held_out) == len(set(held_out)) >= 8 and len(frozen["held_out"]["unseen_families"]) >= 3
+    assert not set(held_out) & set(frozen["trained"]) and set(frozen["trained"].values()) <= set(frozen["allowed"])
+    assert not any("SA" in licence or "NC" in licence or "GPL" in licence for licence in frozen["allowed"])
+    assert set(frozen["watched"]["tasks"]) <= set(frozen["trained"])
