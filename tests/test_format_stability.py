@@ -107,7 +107,7 @@ def test_an_index_of_another_format_is_refused_with_the_command_that_makes_it_ag
 ) -> None:
     edited(next(kept.glob(f"index/versions/*/{MANIFEST}")), of_format(number))
     found = 1 if number is None else number
-    message = f"the index has format {found}, but this udr reads format 4; {advice}udr index build"
+    message = f"the index has format {found}, but this udr reads formats 4 to 5; {advice}udr index build"
     with pytest.raises(ArtifactError, match=message):
         open_version(kept / "index")
 
