@@ -16,6 +16,7 @@ from tests.service.conftest import served
 from udr import Retriever
 from udr.cli import main
 from udr_service import Settings
+from udr_service.auth import GATEWAY
 from udr_service.observability import Metrics, Refusal, Reload, Stage
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +92,8 @@ def test_every_metric_and_label_exists_in_the_metrics_of_a_service(retriever: Re
             assert client.get(path).status_code == 200
         families = list(text_string_to_metric_families(client.get("/metrics").text))
     samples = list(chain.from_iterable(family.samples for family in families))
-    routes = {sample.labels["route"] for sample in samples if sample.name == "udr_requests_total"} | {"/v1/retrieve"}
+    routes = {sample.labels["route"] for sample in samples if sample.name == "udr_requests_total"}
+    routes |= {"/v1/retrieve", GATEWAY}
     labels = dict[str, set[str]]()
     for sample in samples:
         labels.setdefault(sample.name, set()).update(sample.labels)

@@ -22,7 +22,7 @@ ADAPTERS = {
     "fastapi": "udr_service.",
     "gguf": "udr_training.",
     "httptools": "udr_service.server.protocol",
-    "httpx2": "udr.client. udr_training.answering.http",
+    "httpx2": "udr.client. udr_service.api.gateway.upstream udr_training.answering.http",
     "huggingface_hub": "udr.models.hub.names",
     "jinja2": "udr_training.evaluation.report.page",
     "langchain_core": "udr.integrations.langchain",

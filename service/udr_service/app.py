@@ -11,7 +11,8 @@ from starlette.routing import Route
 from udr import __version__
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
-from udr_service.api import admin, embeddings, playground, probes, problems, retrieval
+from udr_service.api import admin, embeddings, gateway, playground, probes, problems, retrieval
+from udr_service.api.gateway import DEMONSTRATIONS, TASK, TOKENS, Upstream
 from udr_service.auth import Allowance, KeyFile
 from udr_service.middleware import (
     REQUEST_ID,
@@ -71,7 +72,8 @@ def create_app(
     """
     settings = settings or Settings.read()
     keys = KeyFile(settings.keys) if settings.keys else None
-    metrics = Metrics(route.path for router in _ROUTERS for route in router.routes if isinstance(route, Route))
+    routers = (*_ROUTERS, gateway.router) if settings.upstream else _ROUTERS
+    metrics = Metrics(route.path for router in routers for route in router.routes if isinstance(route, Route))
     current, shares = Current(), Shares() if team is None else team.shares
     worker = Worker(
         queue_size=settings.queue_size,
@@ -82,6 +84,7 @@ def create_app(
     )
     source = None if isinstance(served, Retriever) else served
     audit = Audit()
+    upstream = Upstream(settings, shares) if settings.upstream else None
     reloader = Reloader(source, current, worker, keys, metrics, audit, team)
     if isinstance(served, Retriever):
         named = {name: load_tokenizer(name) for name in settings.tokenizer}
@@ -105,6 +108,7 @@ def create_app(
         telemetry=telemetry(settings.telemetry),
     )
     app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
+    app.state.upstream = upstream
     # A request passes the middleware added last first.
     app.add_middleware(
         BodyLimit,
@@ -124,11 +128,14 @@ def create_app(
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=[INDEX_VERSION, REQUEST_ID, SERVER_TIMING, "Retry-After"],
+            expose_headers=[
+                *(INDEX_VERSION, REQUEST_ID, SERVER_TIMING, "Retry-After"),
+                *(DEMONSTRATIONS, TASK, TOKENS),
+            ],
         )
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
-    for router in _ROUTERS:
+    for router in routers:
         app.include_router(router)
     app.state.description = app.state.reference = None
     problems.install(app)
@@ -158,6 +165,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     for task in tasks:
         with suppress(asyncio.CancelledError):
             await task
+    if app.state.upstream is not None:
+        await app.state.upstream.close()
     service.worker.close()
     service.preparer.close()
     service.current.switch(None)

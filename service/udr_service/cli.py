@@ -36,6 +36,16 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="The certificate, a PEM file.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key, a PEM file.")] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer chats, with demonstrations, by an OpenAI-compatible server: http://127.0.0.1:8080/v1.",
+            metavar="URL",
+        ),
+    ] = None,
+    upstream_timeout_seconds: Annotated[
+        float | None, typer.Option(help="How long an answer of the upstream may take.", show_default="600")
+    ] = None,
     watch_seconds: Annotated[
         float | None,
         typer.Option(help="How often to look for a newly published version, in seconds.", show_default="never"),

@@ -93,6 +93,14 @@ class BodyTooLargeError(HTTPException):
         super().__init__(413, f"the body is larger than {limit} bytes, the limit of this service")
 
 
+class UpstreamError(UdrError):
+    """The upstream of the gateway cannot be reached, or hung up before it answered."""
+
+
+class UpstreamTimeoutError(UdrError):
+    """The upstream of the gateway took too long to begin its answer."""
+
+
 class WorkerError(UdrError):
     """A worker of the service cannot start."""
 

@@ -10,7 +10,7 @@ from udr_service.settings import Settings
 
 def description() -> str:
     """Return the description of the API, OpenAPI 3.1 as JSON."""
-    settings = Settings()
+    settings = Settings(upstream="http://localhost/v1")
     # It does not depend on the index, and an application that is not started opens none.
     app = create_app(IndexSource(Path(), settings), settings)
     return json.dumps(app.openapi(), indent=1, ensure_ascii=False) + "\n"

@@ -5,8 +5,9 @@ import logging
 import re
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
@@ -50,6 +51,18 @@ def _without_service_link(value: object) -> object:
             "%sPORT=%s is not a port; it comes from a Kubernetes service named udr, listening on 8000", _PREFIX, value
         )
         return 8000
+    return value
+
+
+def _upstream(value: str | None) -> str | None:
+    """Return the URL of the upstream, checked."""
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must have no password; set UDR_UPSTREAM_KEY")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+        raise ValueError("must be like http://127.0.0.1:8080/v1")
     return value
 
 
@@ -108,6 +121,15 @@ class Settings(BaseSettings):
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
     scrub_seconds: SecondsOrZero = 1.0  # how often to look whether the served files are whole; 0 never looks
+    # The gateway: the URL, up to and including /v1, of the OpenAI-compatible server that answers chats; None has none.
+    upstream: Annotated[str | None, AfterValidator(_upstream)] = None
+    # The operator's key for it; None passes on the Authorization of each request.
+    upstream_key: SecretStr | None = None
+    upstream_timeout_seconds: Seconds = 600.0  # how long an answer of the upstream may take, to its last byte
+    upstream_requests: Positive = 512  # that may wait for the upstream, or be answered by it, at once
+    gateway_k: Positive = 8  # demonstrations of a chat that asks for no number
+    gateway_min_similarity: float | None = None  # the bound below which a chat gets no demonstration
+    gateway_budget: Positive | None = None  # the tokens that demonstrations may add to a chat
     linger_seconds: SecondsOrZero = 0.0  # how long to keep answering, while not ready, after the signal to stop
     drain_seconds: Positive = 10  # how long requests in flight may take after that
 

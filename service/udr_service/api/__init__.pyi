@@ -1,4 +1,7 @@
-from . import embeddings as embeddings, playground as playground, problems as problems, retrieval as retrieval
+from . import (
+    embeddings as embeddings, gateway as gateway, playground as playground, problems as problems,
+    retrieval as retrieval,
+)
 from .health import admin as admin, probes as probes
 from .playground import HEADERS as HEADERS
 from .reference import reference as reference, reference_page as reference_page

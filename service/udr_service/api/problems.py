@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from udr.client import PROBLEM
 from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLongError, UnknownTaskError
+from udr_service.auth import GATEWAY
 from udr_service.errors import (
     AmbiguousHostError,
     BatchTooLargeError,
@@ -37,6 +38,8 @@ from udr_service.errors import (
     SlowRequestError,
     TooManyValuesError,
     UnauthorizedError,
+    UpstreamError,
+    UpstreamTimeoutError,
     VersionMismatchError,
 )
 from udr_service.schemas import EmbeddingsError, EmbeddingsProblem, Finding, Problem
@@ -83,6 +86,8 @@ KINDS: Mapping[type[Exception], Kind] = {
     NotReadyError: Kind(503, "not-ready", "The service is not ready", later=True),
     IndexDamagedError: Kind(503, "index-damaged", "The index is damaged", later=True),
     DeadlineError: Kind(504, "deadline-exceeded", "Deadline exceeded"),
+    UpstreamError: Kind(502, "upstream-failed", "The upstream did not answer", later=True),
+    UpstreamTimeoutError: Kind(504, "upstream-timeout", "The upstream took too long"),
     Exception: Kind(500, "internal", "Internal error"),
 }
 """How each error is reported; an error that is missing here is reported like its nearest base class."""
@@ -135,7 +140,7 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
         headers.setdefault("Retry-After", _RETRY_SECONDS)
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers.setdefault("WWW-Authenticate", "Bearer")
-    if problem.instance.startswith((EMBEDDINGS, MODELS)):
+    if problem.instance.startswith((EMBEDDINGS, MODELS, GATEWAY)):
         name = problem.type.removeprefix(PROBLEM)
         details = EmbeddingsProblem(message=problem.detail, type=name.replace("-", "_"), code=name)
         return JSONResponse(EmbeddingsError(error=details).model_dump(), problem.status, headers)

@@ -34,6 +34,7 @@ class _BoundedRequest(Request):
     failure: Exception | None = None
 
     content: bytes | None = None
+    text: str = ""
 
     async def body(self) -> bytes:
         """Return the first byte of the body; empty without one."""
@@ -55,9 +56,20 @@ class _BoundedRequest(Request):
         body, self.content = self.content or b"", b""
         service = cast("Service", self.app.state.service)
         if len(body) <= _INLINE_BYTES:
-            return _validated(body, self.schema, service.settings)
-        with service.context(self) as context:
-            return await context.prepare(lambda _: _validated(body, self.schema, service.settings))
+            validated = _validated(body, self.schema, service.settings)
+        else:
+            with service.context(self) as context:
+                validated = await context.prepare(lambda _: _validated(body, self.schema, service.settings))
+        if getattr(self.schema, "KEEPS_TEXT", False):
+            self.text = body.decode()
+        return validated
+
+
+def taken_text(request: Request) -> str:
+    """Return the text of a request's body, whose schema has ``KEEPS_TEXT``; it is not kept any longer."""
+    bounded = cast("_BoundedRequest", request)
+    text, bounded.text = bounded.text, ""
+    return text
 
 
 class StrictRoute(APIRoute):

@@ -1,10 +1,11 @@
 from . import keys as keys
 from .access import (
-    PLAYGROUND as PLAYGROUND, Scope as Scope, allowed as allowed, from_foreign_page as from_foreign_page,
-    is_own_name as is_own_name, needed as needed, presented as presented, refuse_open_address as refuse_open_address,
+    GATEWAY as GATEWAY, PLAYGROUND as PLAYGROUND, Scope as Scope, allowed as allowed,
+    from_foreign_page as from_foreign_page, is_own_name as is_own_name, needed as needed, presented as presented,
+    refuse_open_address as refuse_open_address,
 )
 from .grants import Allowance as Allowance, Pools as Pools
 from .keys import (
-    KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, append as append, changes as changes,
-    new_key as new_key,
+    PREFIX as PREFIX, KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, append as append,
+    changes as changes, new_key as new_key,
 )

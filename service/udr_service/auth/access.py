@@ -10,6 +10,9 @@ from udr.errors import ConfigError
 PLAYGROUND = "/playground/"
 """The path of the files that the page at ``/`` loads."""
 
+GATEWAY = "/v1/chat/completions"
+"""The path whose ``Authorization`` is for the upstream."""
+
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/", "/docs", "/livez", "/readyz", "/v1/openapi.json"})
 _ADMIN = frozenset({"/metrics", "/v1/admin"})
@@ -30,13 +33,14 @@ class Scope(StrEnum):
         return self is needed or self is Scope.ADMIN
 
 
-def presented(headers: Mapping[str, str]) -> str | None:
+def presented(headers: Mapping[str, str], path: str = "") -> str | None:
     """Return the key that a request presents; None if there is none, or it is malformed.
 
     ``Authorization: Bearer KEY`` takes precedence over ``X-Api-Key: KEY``. Other kinds of ``Authorization`` are
-    ignored: they may be for a proxy. Header names may have any case.
+    ignored: they may be for a proxy. On the gateway's path all are: they are for the upstream. Header names may have
+    any case.
     """
-    authorization = _single(headers, "authorization")
+    authorization = None if path == GATEWAY else _single(headers, "authorization")
     if authorization is not None and authorization.partition(" ")[0].lower() == "bearer":
         match = _BEARER.fullmatch(authorization)
         return match[1] if match else None

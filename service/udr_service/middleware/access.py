@@ -5,7 +5,7 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from udr_service.auth import KeyFile, allowed, from_foreign_page, is_own_name, needed, presented
+from udr_service.auth import GATEWAY, KeyFile, allowed, from_foreign_page, is_own_name, needed, presented
 from udr_service.errors import (
     AmbiguousHostError,
     CrossSiteError,
@@ -71,11 +71,12 @@ class Access:
         )
 
     def _check_key(self, keys: KeyFile, scope: Scope, headers: Headers) -> None:
-        path, key = scope["path"], presented(headers)
+        path, key = scope["path"], presented(headers, scope["path"])
         entry = None if key is None else keys.ring.entry_of(key)
         if entry is None:
             self._refused(scope, Event.MISSING_KEY if key is None else Event.UNKNOWN_KEY)
-            found = "the request has none" if key is None else "the one in the request is unknown"
+            where = " in X-Api-Key" if path == GATEWAY else ""
+            found = f"the request has none{where}" if key is None else f"the one{where or ' in the request'} is unknown"
             raise UnauthorizedError(f"this service requires an API key; {found}")
         record_of(scope).entry = entry
         if not allowed(entry.scope, path):

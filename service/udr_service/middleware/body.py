@@ -1,6 +1,7 @@
 """Bodies and clients: read each body whole, within limits; stop working for a client that hangs up."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from udr_service.errors import BodyTooLargeError, BusyError, ContentError, SlowRequestError
-from udr_service.serving import Count, Shares
+from udr_service.serving import FREE_BODY, Count, Shares
 
 _SMALL = 64 * 1024
 """Bodies up to this many bytes share the last sixteenth of what all bodies may hold: large ones leave them room."""
@@ -46,7 +47,7 @@ class _Bodies:
             yield body
         finally:
             self.arrived(body)
-            self._free(body)
+            self.free(body)
 
     def arrived(self, body: _Body) -> None:
         """A body is complete, or will never be."""
@@ -74,11 +75,12 @@ class _Bodies:
 
     def _evict(self, body: _Body) -> None:
         self.arrived(body)
-        self._free(body)
+        self.free(body)
         body.evicted = True
         body.timer.reschedule(0)
 
-    def _free(self, body: _Body) -> None:
+    def free(self, body: _Body) -> None:
+        """Hold a body no more."""
         self._held -= body.size
         body.size = 0
         self._shares.hold(Count.BODIES, self._held)
@@ -112,6 +114,7 @@ class BodyLimit:
             messages = await self._read(scope, receive, body)
             if not messages:
                 return
+            scope[FREE_BODY] = functools.partial(self._bodies.free, body)
             answer = asyncio.ensure_future(self._app(scope, _replay(messages, receive), send))
             disconnect = asyncio.ensure_future(_disconnected(receive))
             try:

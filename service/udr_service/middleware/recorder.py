@@ -83,11 +83,16 @@ class Recorder:
         route = getattr(scope.get("route"), "path", None)
         timings = record.timings()
         self._metrics.request_answered(route, status)
-        for stage, seconds in timings.items():
+        call = record.upstream
+        # What the upstream takes is not this service's time.
+        own = {"total": timings["total"] - (call.seconds if call else 0.0)}
+        for stage, seconds in {**timings, **own}.items():
             self._metrics.stage_took(Stage(stage), seconds)
         for task in record.tasks:
             self._metrics.task_answered(task)
-        if status in _REFUSALS:
+        if call and call.failed:
+            self._metrics.refused(Refusal.UPSTREAM)
+        elif status in _REFUSALS and not (call and call.status):
             self._metrics.refused(_REFUSALS[status])
         details = {
             "request_id": record.request_id,

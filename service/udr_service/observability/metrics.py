@@ -34,6 +34,7 @@ class Stage(StrEnum):
     QUEUE = "queue"
     ENCODE = "encode"
     SEARCH = "search"
+    UPSTREAM = "upstream"
     SERIALISE = "serialise"
     TOTAL = "total"
 
@@ -55,6 +56,7 @@ class Refusal(StrEnum):
     KEYS = "keys"
     BUSY = "busy"
     CONNECTION = "connection"
+    UPSTREAM = "upstream"
 
 
 class Metrics:

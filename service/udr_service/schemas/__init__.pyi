@@ -1,3 +1,4 @@
+from .chat import ChatBody as ChatBody, ChatOptions as ChatOptions
 from .info import (
     InfoAnswer as InfoAnswer, ReloadAnswer as ReloadAnswer, RowAnswer as RowAnswer, TaskAnswer as TaskAnswer,
     TasksAnswer as TasksAnswer,

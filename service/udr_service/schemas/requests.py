@@ -53,8 +53,13 @@ Input = Annotated[
 """A query's fields by name; or text, for a task with one field and for several tasks."""
 
 
-class _Query(Body):
+class _Input(Body):
     input: Input
+
+
+class Selection(Body):
+    """How demonstrations are chosen."""
+
     k: int = Field(default=8, ge=1, description="How many; if absent, 8 or all if there are fewer.")
     exclude: list[str] = Field(default=[], max_length=MAX_EXCLUDED, fail_fast=True, description="Ids to leave out.")
     filter: AnyFilter | None = Field(
@@ -94,19 +99,27 @@ class _Query(Body):
     candidates: int | None = Field(
         default=None, ge=1, description="The number of candidates to choose from and explain."
     )
-    explain: bool = Field(default=False, description="Say what happened to each candidate.")
-    fill: bool = Field(default=False, description="Also the next nearest, up to candidates, for a prompt with room.")
     label_head: bool | None = Field(
         default=None, description="Rank with the task's label head; if absent, if there is one."
     )
 
-    def to_request(self) -> RetrievalRequest:
-        """Return the core's request; its own checks come later."""
+    def options(self) -> dict[str, Any]:
+        """Return the options that are given, as the core takes them."""
         given = {field.name for field in fields(RetrievalRequest)} & self.model_fields_set
         options: dict[str, Any] = {name: getattr(self, name) for name in given} | {"exclude": tuple(self.exclude)}
         if isinstance(self.filter, FilterBody):
             options["filter"] = self.filter.to_json()
-        return RetrievalRequest(**options)
+        return options
+
+
+# Fields are those of the last base first.
+class _Query(Selection, _Input):
+    explain: bool = Field(default=False, description="Say what happened to each candidate.")
+    fill: bool = Field(default=False, description="Also the next nearest, up to candidates, for a prompt with room.")
+
+    def to_request(self) -> RetrievalRequest:
+        """Return the core's request; its own checks come later."""
+        return RetrievalRequest(**self.options())
 
 
 class RetrieveBody(_Query):

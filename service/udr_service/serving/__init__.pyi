@@ -6,7 +6,10 @@ from .clients import Client as Client, Clients as Clients, network as network
 from .open_files import OpenFiles as OpenFiles
 from .readiness import Readiness as Readiness
 from .reloader import Prepared as Prepared, Reloader as Reloader
-from .record import Record as Record, record_of as record_of
+from .record import (
+    FREE_BODY as FREE_BODY, Record as Record, UpstreamCall as UpstreamCall, free_body as free_body,
+    record_of as record_of,
+)
 from .room import Room as Room
 from .scrubber import Scrubber as Scrubber
 from .service import (

@@ -1,7 +1,7 @@
 """The record of a request, which everything that reports it reads."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,6 +13,36 @@ from udr_service.serving.clients import Client
 from udr_service.serving.work import JobResult
 
 _RECORD = "udr.record"
+FREE_BODY = "udr.free_body"
+"""In the scope of a request, the function that counts its body no more among those in flight."""
+
+
+@dataclass(slots=True)
+class UpstreamCall:
+    """A request to the upstream, and its answer.
+
+    Attributes:
+        started: when it was sent, by ``time.perf_counter``.
+        status: of its answer; None before that begins.
+        first: seconds until it began.
+        seconds: until it ended.
+        failed: it did not end as it should.
+    """
+
+    started: float = field(default_factory=time.perf_counter)
+    status: int | None = None
+    first: float = 0.0
+    seconds: float = 0.0
+    failed: bool = False
+
+    def begin(self, status: int) -> None:
+        """The answer begins."""
+        self.status, self.first = status, time.perf_counter() - self.started
+
+    def cut_off(self) -> bool:
+        """The call fails; return whether its answer had begun."""
+        self.failed = True
+        return self.status is not None
 
 
 @dataclass(slots=True)
@@ -29,6 +59,7 @@ class Record:
         batch_size: how many texts were encoded together with its own.
         stages: seconds by stage: ``queue``, ``encode``, ``search``, as far as it went through them.
         tasks: the task of each retrieval; None is a family, or all tasks.
+        upstream: what the gateway sent to the upstream for it.
     """
 
     request_id: str
@@ -40,6 +71,7 @@ class Record:
     batch_size: int | None = None
     stages: dict[str, float] = field(default_factory=dict)
     tasks: list[str | None] = field(default_factory=list)
+    upstream: UpstreamCall | None = None
 
     @property
     def key(self) -> str | None:
@@ -70,7 +102,13 @@ class Record:
 
     def timings(self) -> dict[str, float]:
         """Return the seconds of each stage, and of all so far as ``total``."""
-        return {**self.stages, "total": time.perf_counter() - self.started}
+        upstream = {"upstream": self.upstream.first} if self.upstream and self.upstream.status else {}
+        return {**self.stages, **upstream, "total": time.perf_counter() - self.started}
+
+
+def free_body(scope: Scope) -> None:
+    """Count the body of a request no more among those in flight: nobody holds it any longer."""
+    cast("Callable[[], None]", scope.get(FREE_BODY, lambda: None))()
 
 
 def record_of(scope: Scope) -> Record:

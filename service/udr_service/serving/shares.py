@@ -26,6 +26,7 @@ class Count(IntEnum):
     QUEUE = auto()
     BODIES = auto()
     ANSWERS = auto()
+    UPSTREAM = auto()
 
 
 @dataclass(slots=True)

@@ -78,7 +78,7 @@ def test_the_queue_batches_and_stages(metrics: Metrics) -> None:
     assert (shown["udr_queue_length"], shown["udr_batch_size_sum"], shown["udr_batch_tokens_sum"]) == (2, 606, 100_309)
     bounds = ("1.0", "4.0", "8.0", "512.0", "+Inf")
     assert [shown[f"udr_batch_size_bucket{{{bound}}}"] for bound in bounds] == [1, 1, 2, 2, 3]
-    assert [shown[f"udr_stage_seconds_count{{{stage}}}"] for stage in Stage] == [0, 1, 0, 0, 0]
+    assert [shown[f"udr_stage_seconds_count{{{stage}}}"] for stage in Stage] == [0, 1, 0, 0, 0, 0]
     assert (SECONDS[0], SECONDS[-1], BATCH_SIZES[-1], BATCH_TOKENS[-1]) == (0.0005, 10.0, 512, 65_536)
     for buckets in (SECONDS, BATCH_SIZES, BATCH_TOKENS):
         assert all(1 < after / before <= 2.5 for before, after in pairwise(buckets))

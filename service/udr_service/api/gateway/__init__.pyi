@@ -1,0 +1,4 @@
+from .demonstrations import DEMONSTRATIONS as DEMONSTRATIONS, TASK as TASK, TOKENS as TOKENS
+from .insertion import ChatText as ChatText
+from .route import router as router
+from .upstream import Upstream as Upstream
