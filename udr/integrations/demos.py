@@ -72,7 +72,7 @@ class Demos:
         """Return all of it, the source by its location: an index directory, a URL, or None if it has neither."""
         return {
             "format": FORMAT,
-            "source": _location(self.selector.source),
+            "source": location(self.selector.source),
             "task": self.selector.task,
             "k": self.selector.k,
             "order": str(self.selector.order),
@@ -91,7 +91,7 @@ class Demos:
         """
         check_format(keys.get("format"), FORMAT, "the saved program", "program.save(), with its source")
         selection = {name: keys[name] for name in ("task", "k", "order", "options")}
-        selector = Selector(source=_opened(keys["source"]) if source is None else source, **selection)
+        selector = Selector(source=opened(keys["source"]) if source is None else source, **selection)
         return Demos(selector, fields=keys["fields"], target=keys["target"])
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -103,7 +103,8 @@ class Demos:
         return Demos.from_json, (self.to_json(),)
 
 
-def _location(source: AsyncDemonstrationSource) -> dict[str, Json] | None:
+def location(source: AsyncDemonstrationSource) -> dict[str, Json] | None:
+    """Return where a source can be opened again: an index directory or a URL; None if it has neither."""
     if isinstance(source, Retriever):
         # The version is in DIR/versions/<version>; DIR opens at the version that is then current.
         return {"index": str(source.path.resolve().parents[1])}
@@ -112,7 +113,8 @@ def _location(source: AsyncDemonstrationSource) -> dict[str, Json] | None:
     return None
 
 
-def _opened(location: Mapping[str, Any] | None) -> AsyncDemonstrationSource:
+def opened(location: Mapping[str, Any] | None) -> AsyncDemonstrationSource:
+    """Return the source at a location; ``ArtifactError`` if none was saved."""
     if location is None:
         raise ArtifactError("the program was saved without the location of its source; pass a source")
     if "index" in location:

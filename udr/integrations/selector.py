@@ -41,7 +41,7 @@ class Selector:
             if name not in known:
                 raise ConfigError(f"unknown option {name!r}; the options are {', '.join(known)}")
 
-    def select(self, input: Fields) -> list[RetrievedDemonstration]:
+    def select(self, input: Fields | str) -> list[RetrievedDemonstration]:
         """Return the demonstrations for an input.
 
         Raises:
@@ -56,11 +56,13 @@ class Selector:
         source = cast("DemonstrationSource", self.source)
         return self._arranged(source.retrieve(self.task, input, self.k, **self.options), input)
 
-    async def aselect(self, input: Fields) -> list[RetrievedDemonstration]:
+    async def aselect(self, input: Fields | str) -> list[RetrievedDemonstration]:
         """Return the demonstrations for an input, from any source, without blocking the event loop."""
         return self._arranged(await self.source.aretrieve(self.task, input, self.k, **self.options), input)
 
-    def _arranged(self, retrieval: Sequence[RetrievedDemonstration], input: Fields) -> list[RetrievedDemonstration]:
-        query = "\n".join(map(value_text, input.values()))
+    def _arranged(
+        self, retrieval: Sequence[RetrievedDemonstration], input: Fields | str
+    ) -> list[RetrievedDemonstration]:
+        query = input if isinstance(input, str) else "\n".join(map(value_text, input.values()))
         positions = arranged(Order(self.order), retrieval, query, seed=0)(range(len(retrieval)))
         return [retrieval[position] for position in positions]

@@ -15,14 +15,21 @@ from udr.installation import install_extra
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
-@pytest.mark.parametrize(("name", "library"), [("langchain", "langchain_core"), ("dspy", "dspy")])
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [
+        *(("langchain", "langchain_core"), ("dspy", "dspy"), ("haystack", "haystack")),
+        *(("llama_index", "llama_index"), ("mcp", "mcp")),
+    ],
+)
 def test_a_missing_library_is_an_error_with_the_command_that_installs_it(
     name: str, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in [module for module in sys.modules if module.partition(".")[0] == library] or [library]:
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, f"udr.integrations.{name}", raising=False)
-    with pytest.raises(MissingExtraError, match=f"is not installed; run: {re.escape(install_extra(name))}$"):
+    install = re.escape(install_extra(name.replace("_", "-")))
+    with pytest.raises(MissingExtraError, match=f"is not installed; run: {install}$"):
         importlib.import_module(f"udr.integrations.{name}")
 
 

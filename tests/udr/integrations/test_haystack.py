@@ -1,0 +1,73 @@
+"""The component in Haystack's own pipelines."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+pytest.importorskip("haystack", reason="needs haystack-ai: pip install 'udr-icl[haystack]'")
+
+import haystack
+from haystack import Pipeline
+from haystack.components.builders import PromptBuilder
+
+from udr.client import AsyncClient
+from udr.errors import ConfigError, InvalidInputError
+from udr.integrations import DemonstrationDocuments
+from udr.retrieval import Retriever
+
+QUESTION = "Where is the old castle?"
+TEMPLATE = "{% for d in documents %}{{ d.content }}\n\n{% endfor %}Question: {{ question }}\nAnswer type:"
+
+
+# Of Haystack 2; in Haystack 3, all pipelines are.
+AsyncPipeline = getattr(haystack, "AsyncPipeline", Pipeline)
+
+
+def prompting(retriever: Any, kind: Any = Pipeline) -> Any:
+    pipeline = kind()
+    pipeline.add_component("examples", DemonstrationDocuments(retriever, task="questions", k=3))
+    pipeline.add_component("prompt", PromptBuilder(TEMPLATE, required_variables="*"))
+    pipeline.connect("examples.documents", "prompt.documents")
+    return pipeline
+
+
+RUN = {"examples": {"query": QUESTION}, "prompt": {"question": QUESTION}}
+
+
+def test_a_pipeline_shows_the_retrieved_demonstrations_in_order(retriever: Retriever) -> None:
+    best = retriever.retrieve("questions", QUESTION, 3)
+    expected = "\n\n".join([*(each.text for each in reversed(best)), f"Question: {QUESTION}\nAnswer type:"])
+    assert prompting(retriever).run(RUN)["prompt"]["prompt"] == expected
+    assert asyncio.run(prompting(retriever, AsyncPipeline).run_async(RUN))["prompt"]["prompt"] == expected
+
+
+def test_a_document_has_all_of_the_demonstration(retriever: Retriever) -> None:
+    fields = {"thing": "lamp", "text": "works every day"}
+    (document,) = DemonstrationDocuments(retriever, task="reviews", k=1, min_similarity=0.1).run(fields)["documents"]
+    (best,) = retriever.retrieve("reviews", fields, 1)
+    assert (document.id, document.content, document.score) == (f"reviews/{best.id}", best.text, best.similarity)
+    assert document.meta == {
+        **{"id": best.id, "task": "reviews", "fields": dict(best.input), "target": best.target},
+        "metadata": dict(best.metadata),
+    }
+
+
+def test_a_saved_component_has_the_place_of_its_source_and_no_key() -> None:
+    client = AsyncClient("http://127.0.0.1:1", api_key="udr_secret")
+    saved = DemonstrationDocuments(client, task="notes", k=2, order="shuffle", distinct=0.9).to_dict()
+    assert saved["type"] == "udr.integrations.haystack.DemonstrationDocuments"
+    assert saved["init_parameters"] == {
+        **{"source": {"url": "http://127.0.0.1:1", "asynchronous": True}, "task": "notes", "k": 2},
+        **{"order": "shuffle", "distinct": 0.9},
+    }
+    assert DemonstrationDocuments.from_dict(saved).to_dict() == saved
+
+
+def test_errors_are_udr_s(retriever: Retriever) -> None:
+    with pytest.raises(InvalidInputError, match="give each field by name"):
+        DemonstrationDocuments(retriever, task="reviews").run("text")
+    with pytest.raises(ConfigError, match="unknown option 'nearest'"):
+        DemonstrationDocuments(retriever, task="notes", nearest=True)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="can only be awaited"):
+        DemonstrationDocuments(AsyncClient("http://127.0.0.1:1"), task="notes").run("text")
