@@ -1,0 +1,188 @@
+"""What the gateway adds to a chat, and whether streams stay whole and its memory constant.
+
+    python benchmarks/gateway.py --out FOLDER [--parts one,streams] [--quick]
+
+Upstream, gateway and clients run on this machine, in three processes. The upstream answers at once, or streams a part
+every 20 ms; tasks, rows and queries are generated (``service_made_up.py``), and all queries differ. The parts:
+
+- ``one``: one client, which in turn asks the upstream alone, ``/v1/retrieve``, and the gateway; what the gateway takes
+  beside the sum of the other two, as the median of the turns, and the seconds to the first byte of a stream;
+- ``streams``: 64 clients that read streams for a minute: how many were whole, and the gateway's memory meanwhile.
+
+``--quick`` makes both small, for a trial. Prints a JSON line per part and keeps it in FOLDER.
+"""
+
+import asyncio
+import itertools
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from measuring import measured_once, median, parser
+from service_made_up import TASKS, K, MadeUp, made_up, sentence
+from service_running import Server, serving
+
+_ROWS, _QUICK_ROWS = 10_000, 1_000
+_CLIENTS, _PARTS, _PAUSE_SECONDS = 64, 50, 0.02
+_ANSWER = b'{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"nature"}}]}'
+_EVENT = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--parts", default=",".join(PARTS))
+    options.add_argument("--quick", action="store_true")
+    arguments = options.parse_args()
+    folder = arguments.out / ("quick" if arguments.quick else "whole")
+    folder.mkdir(parents=True, exist_ok=True)
+    index = made_up(folder, _QUICK_ROWS if arguments.quick else _ROWS)
+    for name in arguments.parts.split(","):
+        measured_once(
+            folder / f"{name}.json",
+            lambda name=name: {"part": name, "rows": index.rows, **_with_servers(index, PARTS[name], arguments.quick)},
+        )
+
+
+def _with_servers(index: MadeUp, measure: Callable[[Server, str, bool], Any], quick: bool) -> dict[str, object]:
+    context = multiprocessing.get_context("spawn")
+    ports = context.Queue()
+    process = context.Process(target=_upstream, args=(ports,), daemon=True)
+    process.start()
+    url = f"http://127.0.0.1:{ports.get(timeout=60)}/v1"
+    try:
+        with serving(index.index, UDR_UPSTREAM=url) as server:
+            result: dict[str, object] = asyncio.run(measure(server, url, quick))
+            return result
+    finally:
+        process.terminate()
+
+
+def _upstream(ports: Any) -> None:  # noqa: ANN401
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = next(
+                int(line.split(b":")[1]) for line in head.splitlines() if line[:15].lower() == b"content-length:"
+            )
+            body = await reader.readexactly(length)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+            if b'"stream":true' not in body:
+                writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(_ANSWER), _ANSWER))
+                continue
+            writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+            for _ in range(_PARTS):
+                writer.write(b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT))
+                await writer.drain()
+                await asyncio.sleep(_PAUSE_SECONDS)
+            writer.write(b"0\r\n\r\n")
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answer(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    async def serve() -> None:
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
+        ports.put(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+def _chat(number: int, *, stream: bool = False) -> dict[str, object]:
+    text = f"{sentence(f'query {number}')} {number}"
+    task = TASKS[number % len(TASKS)]
+    return {"model": f"{task}@made-up", "messages": [{"role": "user", "content": text}], "stream": stream}
+
+
+async def _one(server: Server, url: str, quick: bool) -> dict[str, object]:
+    rounds = 100 if quick else 1_000
+    service = f"http://127.0.0.1:{server.port}/v1"
+    taken: dict[str, list[float]] = {"upstream": [], "retrieve": [], "gateway": []}
+    firsts: dict[str, list[float]] = {"upstream": [], "gateway": []}
+    numbers = itertools.count()
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
+
+        async def timed(name: str, address: str, body: object, kept: bool) -> None:
+            started = time.perf_counter()
+            (await client.post(address, json=body)).raise_for_status()
+            if kept:
+                taken[name].append(time.perf_counter() - started)
+
+        for turn in range(-20, rounds):
+            text = f"{sentence(f'query {(number := next(numbers))}')} {number}"
+            request = {"task": TASKS[number % len(TASKS)], "input": text, "k": K}
+            await timed("upstream", f"{url}/chat/completions", _chat(next(numbers)), turn >= 0)
+            await timed("retrieve", f"{service}/retrieve", request, turn >= 0)
+            await timed("gateway", f"{service}/chat/completions", _chat(next(numbers)), turn >= 0)
+        for _ in range(10 if quick else 50):
+            for name, address in (("upstream", url), ("gateway", service)):
+                started = time.perf_counter()
+                body = _chat(next(numbers), stream=True)
+                async with client.stream("POST", f"{address}/chat/completions", json=body) as answer:
+                    async for _part in answer.aiter_raw():
+                        firsts[name].append(time.perf_counter() - started)
+                        break
+    ms = {name: [1000 * each for each in values] for name, values in taken.items()}
+    added = [
+        all_ - alone - retrieve
+        for all_, alone, retrieve in zip(ms["gateway"], ms["upstream"], ms["retrieve"], strict=True)
+    ]
+    return {
+        "rounds": rounds,
+        **{f"{name}_ms": median(values) for name, values in ms.items()},
+        "added_ms": median(added),
+        "added_p95_ms": round(statistics.quantiles(added, n=20)[-1], 3),
+        **{f"first_byte_{name}_ms": median([1000 * each for each in values]) for name, values in firsts.items()},
+    }
+
+
+async def _streams(server: Server, url: str, quick: bool) -> dict[str, object]:
+    duration = 6.0 if quick else 60.0
+    address = f"http://127.0.0.1:{server.port}/v1/chat/completions"
+    whole, broken, numbers = 0, list[str](), itertools.count()
+    resident: list[float] = []
+    until = time.monotonic() + duration
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=_CLIENTS)
+
+    async def read(client: httpx2.AsyncClient) -> None:
+        nonlocal whole
+        while time.monotonic() < until:
+            try:
+                answer = await client.post(address, json=_chat(next(numbers), stream=True))
+            except httpx2.RequestError as error:
+                broken.append(repr(error))
+                continue
+            if answer.status_code == 200 and answer.content == _EVENT * _PARTS:
+                whole += 1
+            else:
+                broken.append(f"{answer.status_code}, {len(answer.content)} bytes")
+
+    async def watch() -> None:
+        while time.monotonic() < until:
+            await asyncio.sleep(duration / 10)
+            resident.append(server.resident_mib)
+
+    async with httpx2.AsyncClient(timeout=60, trust_env=False, limits=limits) as client:
+        await asyncio.gather(watch(), *(read(client) for _ in range(_CLIENTS)))
+    return {
+        "clients": _CLIENTS,
+        "seconds": duration,
+        "whole": whole,
+        "broken": len(broken),
+        "first_broken": broken[:3],
+        "resident_mib": [round(each, 1) for each in resident],
+        # From the second look on: at the first, not every client has sent a request.
+        "grown_percent": round(100 * (resident[-1] / resident[1] - 1), 2),
+    }
+
+
+PARTS: dict[str, Callable[[Server, str, bool], Any]] = {"one": _one, "streams": _streams}
+
+if __name__ == "__main__":
+    main()
