@@ -19,6 +19,9 @@ class ChatOptions(Selection):
         default=None, description="The query; if absent, the text of the last user message, for a task with one field."
     )
     budget: int | None = Field(default=None, ge=1, description="Tokens that the demonstrations may add.")
+    tokenizer: str | None = Field(
+        default=None, description="Which of the service's tokenizers counts; /v1/info lists them, the default first."
+    )
     order: OneOf[Order] = Field(default=Order.NEAREST_LAST, description="The order of the demonstrations.")
     seed: int = Field(default=0, description="The seed for the order shuffle.")
     layout: OneOf[Layout] = Field(

@@ -112,7 +112,7 @@ class _Chat:
             query if isinstance(query, str) else str(query),
             retrieved,
             options,
-            context.active.tokenizer,
+            context.active.counter(options.tokenizer),
             # The last user message is what the task's field holds, and so are the turns before it.
             plain=options.input is None,
             budget=options.budget if options.budget is not None else settings.gateway_budget,
