@@ -24,6 +24,7 @@ from tests.service.observability.test_tracing import collector
 from tests.service.running import serving
 from udr.client import Client
 from udr.errors import ConfigError, UdrError, VerificationError
+from udr.models import Engine
 from udr.retrieval import Retriever
 from udr_index.build import BuildConfig, build
 from udr_service import ListenError, Settings, listening, run
@@ -73,7 +74,7 @@ def run_while(client: Callable[[httpx2.Client], None], index: Path, **settings: 
 
     with logging_restored(), ThreadPoolExecutor(1) as thread:
         future = thread.submit(call)
-        run(index, Settings(port=port, device="cpu", engine="torch", **settings))
+        run(index, Settings(port=port, device="cpu", engine=Engine.TORCH, **settings))
         future.result()
     gc.unfreeze()
 
@@ -196,7 +197,7 @@ def test_damaged_weights_end_the_service(tiny: Path, tmp_path: Path) -> None:
     (weights,) = copy.glob("versions/*/model/model.safetensors")
     weights.write_bytes(b"x" * weights.stat().st_size)
     with logging_restored(), pytest.raises(VerificationError, match=r"model\.safetensors"):
-        run(copy, Settings(port=0, engine="torch", device="cpu"))
+        run(copy, Settings(port=0, engine=Engine.TORCH, device="cpu"))
 
 
 def test_unavailable_addresses_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
