@@ -1,7 +1,7 @@
 """The errors that udr raises.
 
     UdrError
-    ├── RequestError ── UnknownTaskError, InvalidInputError, TooLongError
+    ├── RequestError ── UnknownTaskError, InvalidInputError, TooLongError, ConflictError
     ├── ConfigError
     ├── DataError
     ├── ModelError
@@ -9,6 +9,7 @@
     ├── MissingExtraError
     ├── FeedbackError
     ├── StoppedError
+    ├── StorageError ── NotWriterError
     └── ServiceError ── OverloadedError, DeadlineError, AccessError
 
 Programming errors (a wrong type or shape) are ``TypeError`` and ``ValueError``. A message is one line: what was asked,
@@ -46,6 +47,10 @@ class InvalidInputError(RequestError):
 
 class TooLongError(RequestError):
     """A text in the request exceeds its limit."""
+
+
+class ConflictError(RequestError):
+    """A write depends on a state that the row, or an earlier write with its key, does not have."""
 
 
 class ConfigError(UdrError):
@@ -101,6 +106,14 @@ class FeedbackError(UdrError):
 
 class StoppedError(UdrError):
     """Nobody waits for this request any more, so it was not finished."""
+
+
+class StorageError(UdrError):
+    """A write could not be stored: the disk is full or fails. Nothing was written."""
+
+
+class NotWriterError(StorageError):
+    """Another process holds the lock of the writer; this one only reads."""
 
 
 class ServiceError(UdrError):

@@ -1,6 +1,5 @@
 from .choice import Aspects as Aspects, choose as choose
 from .cost import text_cost as text_cost
-from .labels import Labels as Labels
 from .plan import (
     MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options, make_plan as make_plan,
     unknown as unknown,
@@ -16,3 +15,4 @@ from .types import (
     RetrievalRequest as RetrievalRequest, RetrievedDemonstration as RetrievedDemonstration, Scale as Scale,
     SelectionOptions as SelectionOptions, Stage as Stage,
 )
+from .writing import Draft as Draft, MAX_PAGE as MAX_PAGE, Page as Page, RowLike as RowLike

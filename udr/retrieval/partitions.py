@@ -1,28 +1,26 @@
-"""The partitions of an open index: searchers and rows for each task."""
+"""The partitions of an open index, as a request sees them: searches and rows for each task."""
 
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import Task, demonstration_text
+from udr.data import demonstration_text
 from udr.errors import ArtifactError
+from udr.live import View
 from udr.retrieval.choice import Aspects
-from udr.retrieval.labels import Labels
 from udr.retrieval.plan import EVEN, Plan
 from udr.retrieval.ranking import Ranking, SearchResult
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import RetrievedDemonstration
 from udr.search import (
     DECIMALS,
-    BM25Search,
     Chances,
     Hit,
     LabelledSearch,
-    Searcher,
     Vectors,
     WordQuery,
     fuse,
@@ -32,7 +30,6 @@ from udr.search import (
     refuse_truncated,
     weigh,
 )
-from udr.store import DemonstrationTable, Matcher
 from udr.types import Row, TokenCount
 
 _FUSED = 100
@@ -45,27 +42,15 @@ _WORDS = 128
 """Words of a query that coverage looks at, the rarest: they bound its cost."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Partitions:
     """Searches partitions and reads rows; thread-safe.
 
     Attributes:
-        tasks: the tasks, by name.
-        searchers: one for each task, over its vectors.
-        lexical: BM25 over the inputs, for the tasks that have it.
-        table: the rows.
+        view: the rows, those written since the version was built included.
     """
 
-    tasks: Mapping[str, Task]
-    searchers: Mapping[str, Searcher]
-    lexical: Mapping[str, BM25Search]
-    table: DemonstrationTable
-    _labels: dict[str, Labels] = field(default_factory=dict, init=False)
-    _row_bytes: dict[str, int] = field(default_factory=dict, init=False)
-    _matcher: Matcher = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._matcher = Matcher(self.table, {task: len(searcher) for task, searcher in self.searchers.items()})
+    view: View
 
     def chances(
         self, plans: Sequence[Plan], vectors: Mapping[int, Vectors], fields: Mapping[int, Vectors]
@@ -100,7 +85,7 @@ class Partitions:
             stopped: for each plan, whether nobody waits for it any more; its result is then incomplete.
         """
         copies = [
-            _passing(plan, {task: self.table.copies(task, keys) for task, keys in plan.copy_keys.items()})
+            _passing(plan, {task: self.view.table.copies(task, keys) for task, keys in plan.copy_keys.items()})
             for plan in plans
         ]
         left_out = [self._left_out(plan, found) for plan, found in zip(plans, copies, strict=True)]
@@ -112,13 +97,13 @@ class Partitions:
         results: list[SearchResult] = []
         for number, mode in enumerate(modes):
             ranking, fused = (lexical if mode == "bm25" else dense)[number], dict[str, list[Hit]]()
-            hits = ranking.hits(self.table.ids)
+            hits = ranking.hits(self.view.table.ids)
             plan, excluded = plans[number], ranking.excluded
             if plan.label_head:
                 hits, excluded = (self._with_similarities(vectors[number], found) for found in (hits, excluded))
             if mode == "hybrid":
                 name = "the encoder with the label head" if plan.label_head else "the encoder"
-                fused = {name: hits, "BM25": lexical[number].hits(self.table.ids)}
+                fused = {name: hits, "BM25": lexical[number].hits(self.view.table.ids)}
                 hits = nearest(fuse(fused.values(), (2 * plan.weight, 2 - 2 * plan.weight)))
                 if plan.weight != EVEN:
                     weights = plan.weight, 1 - plan.weight
@@ -146,13 +131,14 @@ class Partitions:
                 batches.setdefault(key, []).append(number)
         for (task, count, with_head, _), together in batches.items():
             if numbers := [number for number in together if not stopped[number]()]:
-                refuse_truncated(self.searchers[task].vectors)
+                searcher = self.view.searcher(task)
+                refuse_truncated(searcher.vectors)
                 queries, mask = np.stack([vectors[number] for number in numbers]), plans[numbers[0]].rows.get(task)
                 if with_head:
                     likely = np.stack([chances[number] for number in numbers])
                     positions, similarities = self._labelled(task).search_with_head(queries, likely, count, mask)
                 else:
-                    positions, similarities = self.searchers[task].search(queries, count, mask)
+                    positions, similarities = searcher.search(queries, count, mask)
                 for row, number in enumerate(numbers):
                     rankings[number].add(task, positions[row], similarities[row], left_out[number][task])
 
@@ -171,14 +157,14 @@ class Partitions:
             for task, ids in left_out[number].items():
                 if stopped[number]():
                     break
-                found = self.lexical[task].nearest(query, depths[number] + len(ids), plan.rows.get(task))
+                found = self.view.words(task).nearest(query, depths[number] + len(ids), plan.rows.get(task))
                 best = np.array(found).reshape(-1, 2)
                 rankings[number].add(task, best[:, 0].astype(np.int64), best[:, 1], ids)
 
     def _weighed(self, plan: Plan) -> WordQuery:
         """Return a plan's words, weighted over all rows that it searches, so that the scores of partitions compare."""
         rows = [plan.rows.get(task) for task in plan.copy_keys]
-        return weigh(plan.words, [self.lexical[task] for task in plan.copy_keys], rows)
+        return weigh(plan.words, [self.view.words(task) for task in plan.copy_keys], rows)
 
     def within(
         self,
@@ -199,19 +185,19 @@ class Partitions:
             ranking = Ranking(depth)
             for task in plan.copy_keys:
                 refuse_stopped(stopped)
-                excluded, positions = left_out[task], self._labels_of(task).positions(label, plan.rows.get(task))[None]
-                rows, query = self.searchers[task].vectors, vector[None]
+                excluded, positions = left_out[task], self.view.labels(task).positions(label, plan.rows.get(task))[None]
+                rows, query = self.view.searcher(task).vectors, vector[None]
                 refuse_truncated(rows)
                 if chances is not None:
                     head = self._labelled(task).head
                     rows, query = head.rows(rows), head.extend(query, chances[None])
                 (best,), (similarities,) = order(rows, query, positions, depth + len(excluded))
                 ranking.add(task, best, similarities, excluded)
-            hits += ranking.hits(self.table.ids)
+            hits += ranking.hits(self.view.table.ids)
         return self._with_similarities(vector, hits) if plan.label_head else hits
 
     def _labelled(self, task: str) -> LabelledSearch:
-        searcher = self.searchers[task]
+        searcher = self.view.searcher(task)
         assert isinstance(searcher, LabelledSearch), "with_label_heads sees to it"
         return searcher
 
@@ -220,7 +206,7 @@ class Partitions:
         if not hits:
             return []
         positions = np.array([[hit.position for hit in hits]], np.int64)
-        (similarities,) = products(self.searchers[hits[0].task].vectors, vector[None], positions).tolist()
+        (similarities,) = products(self.view.searcher(hits[0].task).vectors, vector[None], positions).tolist()
         return [
             Hit(hit.task, hit.position, hit.id, similarity, hit.similarity)
             for hit, similarity in zip(hits, similarities, strict=True)
@@ -259,7 +245,7 @@ class Partitions:
         for task, indices in by_task.items():
             refuse_stopped(stopped)
             positions = np.array([hits[index].position for index in indices], np.int64)
-            words[indices] = self.lexical[task].word_scores(query, rarest, positions)
+            words[indices] = self.view.words(task).word_scores(query, rarest, positions)
             if chances is not None:
                 # Number 0 is for rows with a label that the head does not know; their code is -1.
                 codes[indices] = self._labelled(task).head.codes[positions] + 1
@@ -268,40 +254,29 @@ class Partitions:
 
     def row_bytes(self, plan: Plan) -> int:
         """Return about how many bytes a row has, on average, of that task of a plan with the longest rows."""
-        for task in plan.copy_keys.keys() - self._row_bytes.keys():
-            self._row_bytes[task] = self.table.row_bytes(task)
-        return max(self._row_bytes[task] for task in plan.copy_keys)
+        return max(self.view.base.row_bytes(task) for task in plan.copy_keys)
 
     def label_counts(self, plan: Plan) -> Counter[str]:
         """Return how many rows that a plan searches have each label."""
-        return sum((self._labels_of(task).counts(plan.rows.get(task)) for task in plan.copy_keys), Counter())
+        return sum((self.view.labels(task).counts(plan.rows.get(task)) for task in plan.copy_keys), Counter())
 
     def labels_of(self, hits: Sequence[Hit]) -> list[str]:
         """Return the label of each hit: its target."""
-        return [self._labels_of(hit.task).at(hit.position) for hit in hits]
-
-    def _labels_of(self, task: str) -> Labels:
-        # Two threads may both read them, with the same result.
-        if task not in self._labels:
-            targets, count = self.table.targets(task), len(self.searchers[task])
-            if len(targets) != count:
-                raise ArtifactError(f"task {task!r} has {len(targets)} rows and {count} vectors; run: udr index verify")
-            self._labels[task] = Labels.of(targets)
-        return self._labels[task]
+        return [self.view.labels(hit.task).at(hit.position) for hit in hits]
 
     def vectors(self, hits: Sequence[Hit]) -> NDArray[np.floating]:
         """Return the vectors of hits, [len(hits), dimension], in the type in which they are stored."""
-        stored = next(iter(self.searchers.values())).vectors
+        stored = next(iter(self.view.base.searchers.values())).vectors
         result = np.empty((len(hits), stored.shape[1]), stored.dtype)
         rows: dict[str, list[int]] = {}
         for index, hit in enumerate(hits):
             rows.setdefault(hit.task, []).append(index)
         for task, indices in rows.items():
-            refuse_truncated(self.searchers[task].vectors)
+            refuse_truncated(self.view.searcher(task).vectors)
             # In blocks, so that there is only one copy of all.
             for start in range(0, len(indices), _BLOCK):
                 block = indices[start : start + _BLOCK]
-                result[block] = self.searchers[task].vectors[[hits[index].position for index in block]]
+                result[block] = self.view.searcher(task).vectors[[hits[index].position for index in block]]
         return result
 
     def demonstrations(self, results: Sequence[Sequence[Hit]]) -> list[tuple[RetrievedDemonstration, ...]]:
@@ -310,31 +285,28 @@ class Partitions:
         positions: dict[str, list[int]] = {}
         for hit in itertools.chain.from_iterable(results):
             positions.setdefault(hit.task, []).append(hit.position)
-        rows = {task: iter(self.table.counted_rows(task, at)) for task, at in positions.items()}
+        rows = {task: iter(self.view.table.counted_rows(task, at)) for task, at in positions.items()}
         return [
             tuple(self._demonstration(hit, rank, *next(rows[hit.task])) for rank, hit in enumerate(hits, start=1))
             for hits in results
         ]
 
-    def filtered(self, plan: Plan) -> Plan:
-        """Return a plan with the rows that pass its filter.
+    def seen(self, plan: Plan) -> Plan:
+        """Return a plan with the rows that count and pass its filter.
 
         Raises:
             InvalidInputError: a condition compares a field with values of another kind.
         """
-        return plan if plan.filter is None else plan.among(self._matcher.masks(plan.filter, list(plan.copy_keys)))
-
-    def close(self) -> None:
-        """Close the rows' file and drop the searchers, whose files close after their last search."""
-        self.table.close()
-        self.searchers, self.lexical = {}, {}
+        rows = self.view.masks(plan.filter, list(plan.copy_keys))
+        plan = replace(plan, rows=rows, partitions=self)
+        return plan if plan.filter is None else plan.among(rows)
 
     def _left_out(self, plan: Plan, copies: Mapping[str, Mapping[int, str]]) -> Mapping[str, Mapping[int, str]]:
         """Return the ids, by position, of the rows of each task that a plan excludes."""
         ids = plan.request.exclude
         if not ids:
             return copies
-        excluded = _passing(plan, {task: self.table.positions(task, ids) for task in copies})
+        excluded = _passing(plan, {task: self.view.table.positions(task, ids) for task in copies})
         return {task: {**found, **excluded[task]} for task, found in copies.items()}
 
     def _demonstration(self, hit: Hit, rank: int, row: Row, tokens: TokenCount | None) -> RetrievedDemonstration:
@@ -353,7 +325,7 @@ class Partitions:
 
     def _text(self, hit: Hit, row: Row) -> str:
         try:
-            return demonstration_text(self.tasks[hit.task], row)
+            return demonstration_text(self.view.base.tasks[hit.task], row)
         except KeyError as error:
             raise ArtifactError(f"row {hit.id!r} of task {hit.task!r} has no field {error}; build it again") from error
 

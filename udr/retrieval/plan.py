@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import MODES, DefaultK, RetrievalRequest
 from udr.search import Mask
 from udr.store import LabelHeadStamp, Manifest
+
+if TYPE_CHECKING:
+    from udr.retrieval.partitions import Partitions
 
 MAX_CHARACTERS = 32_768
 """The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
@@ -45,7 +48,8 @@ class Plan:
         field_texts: what the encoder reads besides, each alone: the fields that this head reads apart.
         weight: how much the encoder's ranking counts in mode ``hybrid``, from 0 to 1.
         filter: the request's filter, parsed.
-        rows: for each task, which rows pass; empty if all do.
+        rows: for each task, which rows may be returned; all, if it has none.
+        partitions: what it is to be searched in: the rows as they were when it was made.
     """
 
     request: RetrievalRequest
@@ -60,6 +64,7 @@ class Plan:
     weight: float = EVEN
     filter: Filter | None = None
     rows: Mapping[str, Mask] = field(default_factory=dict)
+    partitions: "Partitions | None" = field(default=None, repr=False, compare=False)
 
     def among(self, rows: Mapping[str, Mask]) -> "Plan":
         """Return the plan that searches only these rows of each task."""
@@ -99,8 +104,12 @@ class Plan:
         return self.request.candidates or max(4 * self.request.k, 50)
 
 
-def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never) -> Plan:
+def make_plan(
+    manifest: Manifest, request: RetrievalRequest, stopped: Stopped = never, sizes: Mapping[str, int] | None = None
+) -> Plan:
     """Return the plan for a request; ``stopped`` is looked at between tasks.
+
+    ``sizes`` are how many rows the tasks have now; None for as many as the version was built with.
 
     Raises:
         UnknownTaskError: the index has no such task or family.
@@ -109,9 +118,10 @@ def make_plan(manifest: Manifest, request: RetrievalRequest, stopped: Stopped = 
         StoppedError: nobody waits for the plan any more.
     """
     tasks, wording = _scope(manifest, request)
-    size = sum(manifest.partitions[task.name].count for task in tasks)
+    size = sum(manifest.partitions[task.name].count if sizes is None else sizes[task.name] for task in tasks)
     if isinstance(request.k, DefaultK):
-        request = replace(request, k=min(request.k, size))
+        # All may have been deleted.
+        request = replace(request, k=min(request.k, max(1, size)))
     _check_k(request, size)
     filter = check_options(request)
     _check_support(request, tasks, lexical=all(manifest.partitions[task.name].lexical for task in tasks))
@@ -187,7 +197,7 @@ def _scope(manifest: Manifest, request: RetrievalRequest) -> tuple[list[Task], W
 def _check_k(request: RetrievalRequest, size: int) -> None:
     if not isinstance(request.k, int) or isinstance(request.k, bool):
         raise InvalidInputError(f"k must be a whole number, found {brief(request.k)}")
-    if not 1 <= request.k <= size:
+    if not 1 <= request.k <= max(1, size):
         searched = request.task or request.family or ALL
         limits = f"from 1 to {size}, the number of demonstrations in {searched!r}"
         raise InvalidInputError(f"k must be {limits}; found {brief(request.k)}")

@@ -3,17 +3,19 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self, Unpack
+from typing import Self, Unpack, cast
 
 import numpy as np
 
-from udr.data import Task, TaskFamily
+from udr.data import Filter, FilterLike, Task, TaskFamily
 from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
+from udr.live import Base, Change, Durability, LivePool, Outcome, View, WriterLock
 from udr.models import Encoder, SentenceEncoder, check_engine, load_encoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
@@ -21,8 +23,11 @@ from udr.retrieval.plan import EVEN, MAX_CHARACTERS, Plan, make_plan, planning_c
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
+from udr.retrieval.writing import Draft, Drafting, Page, RowLike, page, with_key
+from udr.retrieval.writing import delete as deletion
 from udr.search import PASSES, Searcher, Vectors
 from udr.store import (
+    VERSIONS,
     FileStamp,
     IndexVersion,
     encoder_name,
@@ -35,7 +40,7 @@ from udr.store import (
     refuse_damage,
     with_label_heads,
 )
-from udr.types import Fields, Role, Row
+from udr.types import Fields, Json, Role, Row
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +67,6 @@ class Retriever(DemonstrationSource):
         model: the encoder's name as given when the index was built.
         tokenizer: the name that ``udr.load_tokenizer`` loads the encoder's tokenizer by.
         families: the task families, by name.
-        sizes: how many demonstrations each task has.
         weights: how much the encoder's ranking counts in mode ``hybrid``, by task, where the index keeps that.
         encoder_passes: how many texts the encoder reads for a query of each task: 1, and 2 more if its label head reads
             two fields apart.
@@ -73,7 +77,15 @@ class Retriever(DemonstrationSource):
         ArtifactError: the index was built by another encoder.
     """
 
-    def __init__(self, version: IndexVersion, encoder: Encoder, searchers: Mapping[str, Searcher]) -> None:
+    def __init__(
+        self,
+        version: IndexVersion,
+        encoder: Encoder,
+        searchers: Mapping[str, Searcher],
+        *,
+        writer: WriterLock | None = None,
+        durability: Durability = "disk",
+    ) -> None:
         manifest = version.manifest
         manifest.encoder.check(encoder)
         self.encoder = encoder
@@ -84,7 +96,6 @@ class Retriever(DemonstrationSource):
         self.tokenizer = version.tokenizer or encoder.name
         self._tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
-        self.sizes: Mapping[str, int] = MappingProxyType({n: part.count for n, part in manifest.partitions.items()})
         self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
         self.encoder_passes: Mapping[str, int] = MappingProxyType(
             {
@@ -96,10 +107,16 @@ class Retriever(DemonstrationSource):
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest
         searchers = with_label_heads(version, searchers)
-        self._partitions = Partitions(self._tasks, searchers, open_lexical(version), version.demonstrations())
         # Tokenizers are not thread-safe.
         self._encoding = threading.Lock()
         self._process = os.getpid()
+        base = Base(manifest, self._tasks, searchers, open_lexical(version), version.demonstrations())
+        root = version.path.parent.parent if version.path.parent.name == VERSIONS else None
+        # One that is given is shared by the versions that a service opens one after the other.
+        self._own_lock = WriterLock(root or version.path) if writer is None else None
+        take = (writer or cast("WriterLock", self._own_lock)).take
+        self._pool = LivePool(root, base, partial(self.encode, role="demonstration"), take, durability)
+        self._partitions, self._drafting = Partitions(self._pool.view()), Drafting(version)
         self._reopen: _Reopening | None = None
 
     @classmethod
@@ -113,6 +130,7 @@ class Retriever(DemonstrationSource):
         fp16: bool = False,
         verify: bool = True,
         allow_hub: bool = False,
+        durability: Durability = "disk",
     ) -> Self:
         """Open the current version of an index.
 
@@ -126,6 +144,7 @@ class Retriever(DemonstrationSource):
             fp16: search flat partitions on a GPU in half the memory.
             verify: check every file's checksum first, about a second per gigabyte; False checks only sizes.
             allow_hub: load the encoder from the Hugging Face hub if the index names it there; see ``docs/trust.md``.
+            durability: when a write returns: once it is on ``disk``, or once the operating ``system`` has it.
 
         Raises:
             ArtifactError: there is no index, or it has another format, wording or encoder.
@@ -142,6 +161,7 @@ class Retriever(DemonstrationSource):
             fp16=fp16,
             verify=verify,
             allow_hub=allow_hub,
+            durability=durability,
         )
 
     @classmethod
@@ -155,8 +175,13 @@ class Retriever(DemonstrationSource):
         fp16: bool = False,
         verify: bool = True,
         allow_hub: bool = False,
+        writer: WriterLock | None = None,
+        durability: Durability = "disk",
     ) -> Self:
-        """Open a version of an index, whether current or not; see ``open``."""
+        """Open a version of an index, whether current or not; see ``open``.
+
+        ``writer`` is the lock of the writer, if several retrievers of this process share it.
+        """
         check_engine(engine)
         if verify:
             if sum(stamp.size for stamp in version.manifest.files.values()) > _LARGE:
@@ -166,7 +191,8 @@ class Retriever(DemonstrationSource):
         if loaded is None:
             name = encoder_name(version, allow_hub=allow_hub)
             loaded = SentenceEncoder.load(name, device) if engine is None else load_encoder(name, device, engine)
-        retriever = cls(version, loaded, open_searchers(version, device, fp16=fp16))
+        searchers = open_searchers(version, device, fp16=fp16)
+        retriever = cls(version, loaded, searchers, writer=writer, durability=durability)
         retriever._reopen = (version.path.resolve(), device, engine, fp16, allow_hub) if encoder is None else None
         return retriever
 
@@ -247,9 +273,10 @@ class Retriever(DemonstrationSource):
             ConfigError: this process is a fork of the one that opened the retriever.
         """
         self._refuse_fork()
-        checked = self._partitions.filtered(make_plan(self._manifest, request, stopped))
+        partitions = self._seen()
+        checked = partitions.seen(make_plan(self._manifest, request, stopped, partitions.view.sizes))
         weight = request.weight if request.weight is not None else self.weights.get(request.task or "", EVEN)
-        return replace(checked, row_bytes=self._partitions.row_bytes(checked), weight=weight)
+        return replace(checked, row_bytes=partitions.row_bytes(checked), weight=weight)
 
     def encode(self, texts: Sequence[str], role: Role = "query") -> Vectors:
         """Return the vectors of texts, float32 [len(texts), dimension]; the second step, for the texts of plans.
@@ -299,20 +326,27 @@ class Retriever(DemonstrationSource):
             stopped: whether nobody waits for the result of a plan any more, by index in ``plans``; its result is then
                 empty, and those of the others are as without it. It is called often, in loops, so it must be fast.
         """
-        chosen = choices(self._partitions, plans, vectors, copies or {}, fields or {}, stopped)
-        results = self._partitions.demonstrations([choice.hits for choice in chosen])
-        return [
-            Retrieval(
-                demonstrations=demonstrations,
-                index_version=self.index_version,
-                model=self.model,
-                scale=_SCALES.get(plan.request.mode, self.encoder.metric),
-                copies=choice.copies,
-                k=plan.request.k if plan.request.fill else None,
-                decisions=choice.decisions,
+        results: dict[int, Retrieval] = {}
+        for partitions, numbers in _by_partitions(plans, self._partitions):
+            some = [plans[number] for number in numbers]
+            own, near, apart = (
+                {place: given[number] for place, number in enumerate(numbers) if number in given}
+                for given in (vectors, copies or {}, fields or {})
             )
-            for plan, choice, demonstrations in zip(plans, chosen, results, strict=True)
-        ]
+            chosen = choices(partitions, some, own, near, apart, partial(_stopped_at, stopped, numbers))
+            found = partitions.demonstrations([choice.hits for choice in chosen])
+            for number, plan, choice, demonstrations in zip(numbers, some, chosen, found, strict=True):
+                results[number] = Retrieval(
+                    demonstrations=demonstrations,
+                    index_version=self.index_version,
+                    overlay_position=partitions.view.position,
+                    model=self.model,
+                    scale=_SCALES.get(plan.request.mode, self.encoder.metric),
+                    copies=choice.copies,
+                    k=plan.request.k if plan.request.fill else None,
+                    decisions=choice.decisions,
+                )
+        return [results[number] for number in range(len(plans))]
 
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row.
@@ -320,17 +354,115 @@ class Retriever(DemonstrationSource):
         Raises:
             UnknownTaskError: there is no such task, or it has no such row.
         """
-        self._refuse_fork()
-        if task not in self.tasks:
-            raise unknown("task", task, self.tasks)
-        row = self._partitions.table.row(task, id)
+        view = self._view_of(task)
+        row = view.row(task, id)
         if row is None:
             raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
         return row
 
+    def demonstrations(
+        self, task: str, *, after: str | None = None, limit: int = 100, filter: FilterLike | None = None
+    ) -> Page:
+        """Return a page of a task's rows in the order of their ids.
+
+        Args:
+            task: the task.
+            after: the ``next`` of the page before; None for the first.
+            limit: how many rows, at most 1,000.
+            filter: which rows to list.
+
+        Raises:
+            UnknownTaskError: there is no such task.
+            InvalidInputError: ``after`` is of another list or version, the limit is out of range, or the filter is not
+                one.
+        """
+        return page(self._view_of(task), task, after, limit, None if filter is None else Filter.of(filter))
+
+    def put(
+        self,
+        task: str,
+        rows: RowLike | Sequence[RowLike],
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Put rows into a task's pool, all or none: new ones are added, others replaced by their ids.
+
+        They are on disk, and found by every later request, when this returns. See ``docs/live-pools.md``.
+
+        Args:
+            task: the task.
+            rows: one row or several.
+            if_match: the version (``row_version``) that the row must have now; ``*`` for any.
+            idempotency_key: a text; a repeated call with it does nothing, and returns what became of the first.
+
+        Raises:
+            UnknownTaskError: there is no such task.
+            InvalidInputError: a row does not fit the task.
+            ConflictError: the row has another version, or the key was used for other rows.
+            NotWriterError: another process writes to this index.
+            StorageError: the disk is full or fails; nothing was written.
+        """
+        change = Change(task, if_match=if_match)
+        draft = self.draft(change, rows, idempotency_key)
+        return self.write(draft.complete(self.encode(draft.texts, "demonstration")))
+
+    def delete(
+        self,
+        task: str,
+        ids: str | Sequence[str] | None = None,
+        *,
+        filter: FilterLike | None = None,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Delete rows of a task's pool by id, or those that pass a filter; ids that are not there are ignored.
+
+        Arguments and errors are those of ``put``. No later request finds the rows when this returns.
+        """
+        self._view_of(task)
+        change = deletion(Change(task, if_match=if_match), ids, filter)
+        asked: Json = [task, change.delete.to_json() if isinstance(change.delete, Filter) else [*change.delete]]
+        return self.write(with_key(change, idempotency_key, asked))
+
+    def draft(self, change: Change, rows: RowLike | Sequence[RowLike], idempotency_key: str | None = None) -> Draft:
+        """Return the draft of a change that puts rows: the first step of ``put``, if another encodes its texts."""
+        draft = self._drafting.put(self._view_of(change.task), change, rows)
+        asked: Json = [change.task, [row.to_json() for row in draft.change.rows], change.if_match]
+        return replace(draft, change=with_key(draft.change, idempotency_key, asked))
+
+    def write(self, change: Change) -> Outcome:
+        """Write a change; the last step of ``put`` and ``delete``, whose errors it raises."""
+        return self._pool.write(change)
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """How many demonstrations each task has, with what was written since the version was built."""
+        return MappingProxyType(dict(self._pool.view().sizes))
+
+    @property
+    def overlay_position(self) -> int:
+        """The number of the last write that the next request sees; 0 before the first."""
+        return self._pool.view().position
+
     def close(self) -> None:
         """Close the files; the retriever cannot be used afterwards."""
-        self._partitions.close()
+        self._pool.close()
+        if self._own_lock is not None:
+            self._own_lock.close()
+
+    def _seen(self) -> Partitions:
+        """Return what a request that starts now sees."""
+        view, partitions = self._pool.view(), self._partitions
+        if partitions.view is not view:
+            self._partitions = partitions = Partitions(view)
+        return partitions
+
+    def _view_of(self, task: str) -> View:
+        self._refuse_fork()
+        if task not in self.tasks:
+            raise unknown("task", task, self.tasks)
+        return self._seen().view
 
     def _refuse_fork(self) -> None:
         # The threads of torch and faiss do not exist in a fork, which would wait for them for ever.
@@ -363,3 +495,15 @@ class Retriever(DemonstrationSource):
 def _reopened(path: Path, device: str | None, engine: str | None, fp16: bool, allow_hub: bool) -> Retriever:
     version = IndexVersion(path, read_manifest(path))
     return Retriever.of_version(version, device=device, engine=engine, fp16=fp16, verify=False, allow_hub=allow_hub)
+
+
+def _by_partitions(plans: Sequence[Plan], latest: Partitions) -> Iterator[tuple[Partitions, list[int]]]:
+    """Yield what plans are to be searched in, with the plans' numbers: all in one, unless something was written."""
+    numbers: dict[Partitions, list[int]] = {}
+    for number, plan in enumerate(plans):
+        numbers.setdefault(plan.partitions or latest, []).append(number)
+    yield from numbers.items()
+
+
+def _stopped_at(stopped: Callable[[int], bool], numbers: Sequence[int], place: int) -> bool:
+    return stopped(numbers[place])

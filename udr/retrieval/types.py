@@ -251,6 +251,7 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
             add up to 2), at most 0.033.
         copies: how many demonstrations are left out as copies of the query, near ones included.
         k: how many were requested, if the request fills; the others follow for a prompt with room left.
+        overlay_position: the number of the last write to the index that the answer knows of; 0 if there was none.
         decisions: the outcome for each candidate, nearest first; empty unless the request explains.
     """
 
@@ -260,6 +261,7 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
     scale: Scale = "cosine"
     copies: int = 0
     k: int | None = None
+    overlay_position: int = 0
     decisions: tuple[Decision, ...] = ()
 
     @overload

@@ -5,7 +5,7 @@ from .base import (
     Searcher as Searcher, Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest,
     order as order, products as products,
 )
-from .bm25 import BM25Search as BM25Search, WordQuery as WordQuery, weigh as weigh
+from .bm25 import BM25Search as BM25Search, WordQuery as WordQuery, WordSearch as WordSearch, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
 from .faiss_cpu import (
     FaissSearch as FaissSearch, empty_index as empty_index, faiss_build as faiss_build,
@@ -14,6 +14,7 @@ from .faiss_cpu import (
     write_index as write_index,
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
+from .filtered import compare as compare
 from .label_head import (
     Chances as Chances, ExactLabelled as ExactLabelled, FIELD_FEATURES as FIELD_FEATURES, LabelHead as LabelHead,
     LabelledSearch as LabelledSearch, LabelledVectors as LabelledVectors, PASSES as PASSES,

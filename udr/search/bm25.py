@@ -8,10 +8,10 @@ import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,28 @@ class _Postings:
     starts: NDArray[np.int64]  # one more entry than there are words
     texts: NDArray[np.int32]  # positions of texts, ascending for each word
     times: NDArray[np.int32]  # the word's count in that text
+
+
+class WordSearch(Protocol):
+    """Finds the texts that share words with a query; see ``BM25Search`` for what the methods return."""
+
+    split: Callable[[str], list[str]]
+    """Splits a text into words."""
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+
+    def num_texts_with(self, words: Mapping[str, object], rows: Mask | None = None) -> dict[str, int]:
+        """Return how many texts contain each word."""
+
+    def size(self, rows: Mask | None = None) -> tuple[int, int]:
+        """Return the numbers of texts and words."""
+
+    def nearest(self, query: WordQuery, k: int, rows: Mask | None = None) -> list[tuple[int, float]]:
+        """Return the best texts."""
+
+    def word_scores(self, query: WordQuery, words: Sequence[str], positions: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return each word's part of the scores."""
 
 
 class BM25Search:
@@ -224,7 +246,7 @@ def _parts(
     return parts
 
 
-def weigh(query: str, searches: Sequence[BM25Search], rows: Sequence[Mask | None] | None = None) -> WordQuery:
+def weigh(query: str, searches: Sequence[WordSearch], rows: Sequence[Mask | None] | None = None) -> WordQuery:
     """Return a query weighted for the texts of all these searches together; they split words by one rule.
 
     ``rows`` are, for each search, the texts that may be returned: the others count as if they were not there.

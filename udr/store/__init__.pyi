@@ -10,7 +10,7 @@ from .manifest import (
     parse_manifest as parse_manifest, seal as seal,
 )
 from .manifest_check import MOST_LABELS as MOST_LABELS
-from .matching import Matcher as Matcher
+from .matching import Matcher as Matcher, check_kinds as check_kinds
 from .one_pool import pool_manifest as pool_manifest, write_pool as write_pool
 from .own_encoder import (
     encoder_name as encoder_name, exported_encoder as exported_encoder, refuse_pickles as refuse_pickles,

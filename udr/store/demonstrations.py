@@ -119,6 +119,12 @@ class DemonstrationTable:
         rows = self._select(query, task, json.dumps(sorted(wanted)))
         return {position: id for position, id in rows if id in wanted}
 
+    def position_after(self, task: str, id: str) -> int | None:
+        """Return the position of the first row of a task whose id comes after this one; None if there is none."""
+        query = "SELECT position FROM demonstrations INDEXED BY by_id WHERE task = ? AND id > ? ORDER BY id LIMIT 1"
+        row = self._first(query, task, id)
+        return row[0] if row else None
+
     def text_keys(self, task: str, start: int, stop: int) -> list[bytes]:
         """Return the text keys of the rows at positions ``start`` to ``stop``, exclusive."""
         return self._span("text_key", task, start, stop)

@@ -2,18 +2,31 @@
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from udr.data import ID, TARGET, TASK, Column, Condition, Filter
 from udr.errors import InvalidInputError, brief
 from udr.search import Mask
-from udr.store.demonstrations import DemonstrationTable
 from udr.types import Json
 
 _KEPT_BYTES = 32 * 1024 * 1024
 """How much memory the masks of earlier filters may take."""
+
+
+class Fields(Protocol):
+    """What a filter asks of rows: each method gives one value for each row of a task, in the order of the positions."""
+
+    def targets(self, task: str) -> Sequence[str]:
+        """Return the targets."""
+
+    def all_ids(self, task: str) -> Iterable[str]:
+        """Return the ids."""
+
+    def metadata(self, task: str) -> Iterable[Mapping[str, Json]]:
+        """Return the metadata."""
 
 
 class Matcher:
@@ -24,7 +37,7 @@ class Matcher:
         sizes: how many rows each task has.
     """
 
-    def __init__(self, table: DemonstrationTable, sizes: Mapping[str, int]) -> None:
+    def __init__(self, table: Fields, sizes: Mapping[str, int]) -> None:
         self._table, self._sizes = table, sizes
         self._columns: dict[tuple[str, str], Column] = {}
         self._fields: dict[str, frozenset[str]] = {}
@@ -32,21 +45,14 @@ class Matcher:
         self._lock = threading.Lock()
 
     def masks(self, wanted: Filter, tasks: Sequence[str]) -> dict[str, Mask]:
-        """Return which rows of each task pass a filter.
-
-        Raises:
-            InvalidInputError: a condition can match no row, since its field holds values of other kinds only.
-        """
+        """Return which rows of each task pass a filter; ``check_kinds`` says whether it can match any."""
         key = _key(wanted)
         # Without the lock, which is held while columns are read.
         kept = {task: mask for task in tasks if (mask := self._masks.get((task, key))) is not None}
         if len(kept) == len(tasks):
             return kept
         with self._lock:
-            for task in tasks:
-                self._read(task, {condition.key for condition in wanted.conditions()})
-            for condition in wanted.conditions():
-                self._check_kind(condition, tasks)
+            self._read_all(wanted, tasks)
             masks = {task: self._passing(wanted, task) for task in tasks}
             for task, mask in masks.items():
                 mask.setflags(write=False)
@@ -54,6 +60,15 @@ class Matcher:
             while len(self._masks) > 1 and sum(mask.nbytes for mask in self._masks.values()) > _KEPT_BYTES:
                 del self._masks[next(iter(self._masks))]
         return masks
+
+    def kinds(self, wanted: Filter, tasks: Sequence[str]) -> dict[str, set[str]]:
+        """Return which kinds of values the rows have in each field of a filter, once ``masks`` has read them."""
+        keys = {condition.key for condition in wanted.conditions()} - {TASK}
+        return {key: {kind for task in tasks for kind in self._column(task, key).kinds} for key in keys}
+
+    def _read_all(self, wanted: Filter, tasks: Sequence[str]) -> None:
+        for task in tasks:
+            self._read(task, {condition.key for condition in wanted.conditions()})
 
     def _passing(self, part: Filter | Condition, task: str) -> Mask:
         if isinstance(part, Condition):
@@ -71,15 +86,6 @@ class Matcher:
 
     def _column(self, task: str, key: str) -> Column:
         return self._columns.get((task, key)) or Column.absent(self._sizes[task])
-
-    def _check_kind(self, condition: Condition, tasks: Sequence[str]) -> None:
-        found = {"text"} if condition.key == TASK else set[str]()
-        for task in tasks:
-            found |= self._column(task, condition.key).kinds
-        if found and condition.kinds() and not condition.kinds() & found:
-            wanted, values = " or ".join(sorted(condition.kinds())), " or ".join(sorted(found))
-            compared = f"the filter compares {brief(condition.key)} with a {wanted}"
-            raise InvalidInputError(f"{compared}, but the rows have a {values} there")
 
     def _read(self, task: str, keys: set[str]) -> None:
         """Read the columns of these keys in one pass over the rows, since a pass takes long."""
@@ -105,3 +111,17 @@ class Matcher:
 def _key(wanted: Filter) -> str:
     # As text, since True equals 1 in Python.
     return json.dumps(wanted.to_json(), sort_keys=True)
+
+
+def check_kinds(wanted: Filter, found: Mapping[str, Collection[str]]) -> None:
+    """Check a filter against the kinds of values that the searched rows have in each of its fields.
+
+    Raises:
+        InvalidInputError: a condition can match no row, since its field holds values of other kinds only.
+    """
+    for condition in wanted.conditions():
+        kinds, there = condition.kinds(), {"text"} if condition.key == TASK else set(found.get(condition.key, ()))
+        if there and kinds and not kinds & there:
+            names, values = " or ".join(sorted(kinds)), " or ".join(sorted(there))
+            compared = f"the filter compares {brief(condition.key)} with a {names}"
+            raise InvalidInputError(f"{compared}, but the rows have a {values} there")

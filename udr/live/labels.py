@@ -28,6 +28,14 @@ class Labels:
         codes = {name: code for code, name in enumerate(sorted(set(targets)))}
         return cls(tuple(codes), np.fromiter((codes[target] for target in targets), np.int32, len(targets)))
 
+    def followed_by(self, targets: Sequence[str]) -> "Labels":
+        """Return the labels of these rows and, after them, of rows with these targets."""
+        names = sorted({*self.names, *targets})
+        codes = {name: code for code, name in enumerate(names)}
+        own = np.array([codes[name] for name in self.names], np.int32)
+        more = np.fromiter((codes[target] for target in targets), np.int32, len(targets))
+        return Labels(tuple(names), np.concatenate([own[self.codes], more]))
+
     def at(self, position: int) -> str:
         """Return the target of the row at a position."""
         return self.names[int(self.codes[position])]

@@ -1,0 +1,11 @@
+from .base import Base as Base
+from .changes import (
+    ANY as ANY, Change as Change, MAX_ID as MAX_ID, MAX_KEY as MAX_KEY, Outcome as Outcome, check_id as check_id,
+    row_version as row_version,
+)
+from .labels import Labels as Labels
+from .log import DURABILITIES as DURABILITIES, Durability as Durability, LIVE as LIVE, LOG as LOG, WriteLog as WriteLog
+from .overlay import Overlay as Overlay
+from .pool import LivePool as LivePool, WriterLock as WriterLock
+from .view import View as View
+from .writes import Receipt as Receipt, Write as Write

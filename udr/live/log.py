@@ -1,0 +1,232 @@
+"""The log of writes: one file, appended to by one process at a time, and followed by any number."""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal, get_args
+
+from udr.errors import ConfigError, StorageError, VerificationError, system_error
+from udr.files import write_atomically
+from udr.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
+
+LIVE = "live"
+"""The folder of an index directory that holds what is written on top of its versions."""
+
+LOG = "log"
+_COMMIT = ".commit"
+
+Durability = Literal["disk", "system"]
+"""When a write is acknowledged: once it is on the disk, or once the operating system has it, which a power failure may
+lose, but not the death of the process."""
+
+DURABILITIES: tuple[Durability, ...] = get_args(Durability)
+
+Entry = tuple[int, bytes]
+"""The position of a record, and its content."""
+
+_LOG = logging.getLogger(__name__)
+_SETTLE_SECONDS = 0.02
+"""How long to wait before records that do not fit are read again: another process may have been cutting them off."""
+
+
+class WriteLog:
+    """The log in a folder, as far as this process has read it. Not thread-safe.
+
+    Args:
+        folder: the folder ``live`` of an index directory; it need not exist.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self._folder = folder / LOG, folder
+        self._file: BinaryIO | None = None
+        self._place, self._net, self._seen = Place(), 0, (0, 0)
+        self._broken = ""
+
+    @property
+    def position(self) -> int:
+        """The position of the last record read; 0 before the first."""
+        return max(self._place.position, self._net)
+
+    def has_news(self) -> bool:
+        """Return whether the file has changed since ``read``; takes one call of the system."""
+        return self._state() != self._seen
+
+    def read(self) -> tuple[bool, list[Entry]]:
+        """Return the records that are new, and whether they are all that count: those read before are void.
+
+        Raises:
+            VerificationError: a record, or the head of the file, is not what was written.
+        """
+        seen = self._state()
+        try:
+            fresh, entries = self._read()
+        except DamagedRecordError:
+            # Another process may just have cut off what it could not write whole, and written again.
+            time.sleep(_SETTLE_SECONDS)
+            self.close()
+            try:
+                fresh, entries = self._read()
+            except DamagedRecordError as error:
+                self.close()
+                raise VerificationError(
+                    f"{self.path}: {error}; restore the index from a backup, or move the file away to lose its writes"
+                ) from error
+        self._seen = seen
+        return fresh, entries
+
+    def _state(self) -> tuple[int, int]:
+        try:
+            state = os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return 0, 0
+        return state.st_ino, state.st_size
+
+    def _read(self) -> tuple[bool, list[Entry]]:
+        inode, size = self._state()
+        entries: list[Entry] = []
+        if self._file is not None:
+            same = os.fstat(self._file.fileno()).st_ino == inode
+            if same and size < self._place.offset:
+                self.close()
+            else:
+                # Also what was written to it before another file replaced it.
+                entries = self._tail(self._file)
+                if same:
+                    return False, entries
+        if not inode:
+            fresh = self._file is not None
+            self.close()
+            return fresh, []
+        file, read = self.path.open("rb"), self.position if self._file is not None else None
+        self.close()
+        self._file = file
+        head = Head.parse(file.read(HEAD_BYTES))
+        self._net = head.net
+        if read == head.net:
+            self._place = Place(head.net, head.checksum, HEAD_BYTES + head.net_bytes)
+            return False, entries + self._tail(file)
+        return True, self._tail(file)
+
+    def _tail(self, file: BinaryIO) -> list[Entry]:
+        file.seek(self._place.offset)
+        entries: list[Entry] = []
+        for content, place in decode(file.read(), self._place, self._net):
+            entries.append((place.position, content))
+            self._place = place
+        return entries
+
+    def close(self) -> None:
+        """Close the file; what is read next is everything."""
+        if self._file is not None:
+            self._file.close()
+        self._file, self._place, self._net, self._seen = None, Place(), 0, (0, 0)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other processes from writing until the block ends; create the folder if it is missing."""
+        try:
+            self._folder.mkdir(exist_ok=True)
+            lock = os.open(self._folder / _COMMIT, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _storage(error, self._folder) from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise ConfigError(f"{self._folder}: its file system cannot lock files ({error.strerror})") from error
+            yield
+        finally:
+            os.close(lock)
+
+    def append(self, contents: Sequence[bytes], durability: Durability = "disk") -> list[int]:
+        """Write records in a block of ``alone``, after ``read``; return their positions once they are durable.
+
+        An incomplete record at the end, of a process that died, is cut off, with a notice.
+
+        Raises:
+            StorageError: the disk is full or fails; nothing was written.
+        """
+        if self._broken:
+            raise StorageError(self._broken)
+        if self._file is None:
+            self._write_file(Head().to_bytes())
+            self.read()
+        self._cut()
+        place, parts, positions = self._place, list[bytes](), list[int]()
+        for content in contents:
+            part, place = encode(place, max(place.position, self._net) + 1, content)
+            parts.append(part)
+            positions.append(place.position)
+        try:
+            with self.path.open("r+b", buffering=0) as stream:
+                stream.seek(self._place.offset)
+                _write_all(stream, b"".join(parts))
+                if durability == "disk":
+                    os.fdatasync(stream.fileno())
+        except OSError as error:
+            self._take_back()
+            raise _storage(error, self.path) from error
+        self._place, self._seen = place, self._state()
+        return positions
+
+    def replace(self, entries: Sequence[Entry], net: int) -> None:
+        """Replace the file, in a block of ``alone`` and after ``read``, by what is left of its writes.
+
+        Args:
+            entries: records that together do what all do, in the order of their positions.
+            net: the position up to which they do.
+        """
+        place, parts = Place(), list[bytes]()
+        for position, content in entries:
+            part, place = encode(place, position, content)
+            parts.append(part)
+        head = Head(net, place.offset - HEAD_BYTES, place.checksum)
+        self._write_file(head.to_bytes() + b"".join(parts))
+
+    def _write_file(self, content: bytes) -> None:
+        try:
+            write_atomically(self.path, content)
+        except OSError as error:
+            raise _storage(error, self.path) from error
+
+    def _cut(self) -> None:
+        size = self._state()[1]
+        if size > self._place.offset:
+            torn = size - self._place.offset
+            _LOG.warning(
+                "%s: the last record is incomplete, since its process ended while it wrote it; %d bytes cut off, of a "
+                "write that was not acknowledged",
+                self.path,
+                torn,
+            )
+            os.truncate(self.path, self._place.offset)
+
+    def _take_back(self) -> None:
+        """Cut off what may have been written of records that failed."""
+        try:
+            with self.path.open("r+b", buffering=0) as stream:
+                stream.truncate(self._place.offset)
+                os.fsync(stream.fileno())
+        except OSError as error:
+            self._broken = f"{system_error(error)}; a failed write could not be taken back, so open the index again"
+        with suppress(OSError):
+            self._seen = self._state()
+
+
+def _write_all(stream: BinaryIO, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[stream.write(view) :]
+
+
+def _storage(error: OSError, path: Path) -> StorageError:
+    if error.filename is None:
+        error.filename = str(path)
+    return StorageError(f"the write was refused, and nothing was written: {system_error(error)}")

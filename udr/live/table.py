@@ -1,0 +1,54 @@
+"""The rows of a live pool: those of a published version, followed by those written since."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from udr.live.segment import Segment
+from udr.store import DemonstrationTable
+from udr.types import Row, TokenCount
+
+
+class LiveTable:
+    """Reads rows by position, in the order of the positions given; rows that were replaced or deleted have theirs, too.
+
+    Args:
+        table: the rows of the version.
+        sizes: how many of them each task has.
+        segments: the rows written since, by task.
+    """
+
+    def __init__(self, table: DemonstrationTable, sizes: Mapping[str, int], segments: Mapping[str, Segment]) -> None:
+        self._table, self._sizes, self._segments = table, sizes, segments
+
+    def ids(self, task: str, positions: Sequence[int]) -> list[str]:
+        """Return the ids of the rows at these positions."""
+        if task not in self._segments:
+            return self._table.ids(task, positions)
+        size, own = self._sizes[task], self._segments[task].ids
+        first = iter(self._table.ids(task, [at for at in positions if at < size]))
+        return [next(first) if at < size else own[at - size] for at in positions]
+
+    def counted_rows(self, task: str, positions: Sequence[int]) -> list[tuple[Row, TokenCount | None]]:
+        """Return the rows at these positions, each with its token count, if known."""
+        if task not in self._segments:
+            return self._table.counted_rows(task, positions)
+        size, segment = self._sizes[task], self._segments[task]
+        first = iter(self._table.counted_rows(task, [at for at in positions if at < size]))
+        return [next(first) if at < size else segment.counted_row(at - size) for at in positions]
+
+    def copies(self, task: str, keys: Iterable[bytes]) -> dict[int, str]:
+        """Return the ids of the rows whose input has one of these copy keys, by position."""
+        keys = list(keys)
+        found = self._table.copies(task, keys)
+        if (segment := self._segments.get(task)) is not None and keys:
+            for key in keys:
+                for place in segment.copies.get(key, ()):
+                    found[self._sizes[task] + place] = segment.ids[place]
+        return found
+
+    def positions(self, task: str, ids: Iterable[str]) -> dict[int, str]:
+        """Return the ids of those rows of a task that have one of these ids, by position."""
+        ids = list(ids)
+        found = self._table.positions(task, ids)
+        if (segment := self._segments.get(task)) is not None:
+            found |= {self._sizes[task] + segment.places[id]: id for id in ids if id in segment.places}
+        return found

@@ -1,0 +1,173 @@
+"""A view: the rows of a published version and the writes since, as one pool; immutable but for what it remembers."""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from udr.data import Filter
+from udr.live.base import Base
+from udr.live.joined import JoinedSearch, JoinedWords, join_labelled
+from udr.live.labels import Labels
+from udr.live.overlay import Overlay, Stored, TaskWrites
+from udr.live.segment import Segment
+from udr.live.table import LiveTable
+from udr.search import LabelledSearch, Mask, Searcher, WordSearch
+from udr.store import check_kinds
+from udr.types import Row
+
+_KEPT = 32
+"""How many masks of filters are kept, so that requests with one filter are searched together."""
+
+
+class TaskView:
+    """One task with what was written: the rows of the version that still count, and a segment of those since."""
+
+    def __init__(self, base: Base, task: str, writes: TaskWrites) -> None:
+        part, manifest, searcher = base.manifest.partitions[task], base.manifest, base.searchers[task]
+        self._base, self._task, self.writes = base, task, writes
+        dead = base.positions(task, (*writes.rows, *writes.deleted))
+        stored = [item for item in writes.rows.values() if item.encoder == manifest.encoder.fingerprint]
+        head = searcher.head if isinstance(searcher, LabelledSearch) else None
+        self.segment = Segment(
+            part, stored, manifest.dtype, manifest.encoder.dimension, base.tokenizer, base.longest, head
+        )
+        self.size = base.sizes[task] - len(dead) + len(self.segment)
+        self.alive: Mask | None = None
+        if dead:
+            self.alive = np.ones(base.sizes[task] + len(self.segment), bool)
+            self.alive[dead] = False
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        """Searches the vectors."""
+        first, second = self._base.searchers[self._task], self.segment.searcher
+        if not len(self.segment):
+            return first
+        if isinstance(first, LabelledSearch) and isinstance(second, LabelledSearch):
+            return join_labelled(first, second)
+        return JoinedSearch(first, second)
+
+    @cached_property
+    def words(self) -> WordSearch:
+        """Searches the words."""
+        first = self._base.lexical[self._task]
+        return JoinedWords(first, self.segment.words) if len(self.segment) else first
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels of the rows."""
+        first = self._base.labels(self._task)
+        return first.followed_by(self.segment.targets(self._task)) if len(self.segment) else first
+
+
+class View:
+    """What a request sees: a version and an overlay; thread-safe.
+
+    Args:
+        base: the version.
+        overlay: the writes.
+        before: an earlier view of the same version, of which what did not change is taken over.
+
+    Attributes:
+        position: of the last write.
+        sizes: how many rows count, by task.
+        table: the rows.
+    """
+
+    def __init__(self, base: Base, overlay: Overlay, before: "View | None" = None) -> None:
+        self.base, self.overlay, self.position = base, overlay, overlay.position
+        known = before._views if before is not None and before.base is base else {}
+        self._views: dict[str, TaskView] = {}
+        for task, writes in overlay.tasks.items():
+            if task in base.tasks:
+                earlier = known.get(task)
+                same = earlier is not None and earlier.writes is writes
+                self._views[task] = earlier if earlier is not None and same else TaskView(base, task, writes)
+        self.sizes: Mapping[str, int] = {**base.sizes, **{task: view.size for task, view in self._views.items()}}
+        segments = {task: view.segment for task, view in self._views.items() if len(view.segment)}
+        self.table = LiveTable(base.table, base.sizes, segments)
+        self._masks: dict[tuple[str, str], Mask] = {}
+        self._lock = threading.Lock()
+
+    def searcher(self, task: str) -> Searcher:
+        """Return the search of a task's vectors."""
+        return self._views[task].searcher if task in self._views else self.base.searchers[task]
+
+    def words(self, task: str) -> WordSearch:
+        """Return the search of a task's words."""
+        return self._views[task].words if task in self._views else self.base.lexical[task]
+
+    def labels(self, task: str) -> Labels:
+        """Return the labels of a task's rows."""
+        return self._views[task].labels if task in self._views else self.base.labels(task)
+
+    def masks(self, wanted: Filter | None, tasks: Sequence[str]) -> dict[str, Mask]:
+        """Return, by task, which rows count and pass a filter; without one, only of tasks where some do not count.
+
+        Raises:
+            InvalidInputError: a condition can match no row, since its field holds values of other kinds only.
+        """
+        alive = {task: mask for task in tasks if task in self._views and (mask := self._views[task].alive) is not None}
+        if wanted is None:
+            return alive
+        masks = dict(self.base.matcher.masks(wanted, tasks))
+        found = {key: set(kinds) for key, kinds in self.base.matcher.kinds(wanted, tasks).items()}
+        key = str(wanted.to_json())
+        for task in tasks:
+            if task not in self._views:
+                continue
+            segment, kept = self._views[task].segment, self._masks.get((task, key))
+            own = segment.matcher.masks(wanted, [task])[task]
+            for field, kinds in segment.matcher.kinds(wanted, [task]).items():
+                found[field] |= kinds
+            if kept is None:
+                kept = np.concatenate([masks[task], own])
+                kept &= alive.get(task, True)
+                with self._lock:
+                    self._masks[task, key] = kept
+                    while len(self._masks) > _KEPT:
+                        del self._masks[next(iter(self._masks))]
+            masks[task] = kept
+        check_kinds(wanted, found)
+        return masks
+
+    def row(self, task: str, id: str) -> Row | None:
+        """Return the row with an id, or None."""
+        writes = self._views[task].writes if task in self._views else TaskWrites()
+        if (stored := self.stored(task, id)) is not None:
+            return stored.row
+        return None if id in writes.rows or id in writes.deleted else self.base.table.row(task, id)
+
+    def stored(self, task: str, id: str) -> Stored | None:
+        """Return the row with an id if it was written since the version."""
+        if task not in self._views or id not in (segment := self._views[task].segment).places:
+            return None
+        return segment.stored(segment.places[id])
+
+    def page(self, task: str, wanted: Filter | None, after: str | None, limit: int) -> list[Row]:
+        """Return a task's first rows that count and pass a filter, at most ``limit``, in the order of their ids.
+
+        ``after`` leaves out those up to an id.
+        """
+        size, mask = self.base.sizes[task], self.masks(wanted, [task]).get(task)
+        own = self._views[task].segment.ids if task in self._views else []
+        start = 0 if after is None else self.base.table.position_after(task, after)
+        start = size if start is None else start
+        place = 0 if after is None else bisect_right(own, after)
+        mask = np.ones(size + len(own), bool) if mask is None else mask
+        positions = [*(start + np.flatnonzero(mask[start:size])[:limit]).tolist()]
+        positions += (size + place + np.flatnonzero(mask[size + place :])[:limit]).tolist()
+        rows = [row for row, _ in self.table.counted_rows(task, positions)]
+        return sorted(rows, key=lambda row: row.id)[:limit]
+
+    def matching(self, task: str, wanted: Filter) -> list[str]:
+        """Return the ids of a task's rows that count and pass a filter."""
+        positions = np.flatnonzero(self.masks(wanted, [task])[task]).tolist()
+        return self.table.ids(task, positions)
+
+    def close(self) -> None:
+        """Close the version."""
+        self.base.close()
