@@ -50,7 +50,7 @@ class TooLongError(RequestError):
 
 
 class ConflictError(RequestError):
-    """A write depends on a state that the row, or an earlier write with its key, does not have."""
+    """A write depends on a version of a row that the row does not have now."""
 
 
 class ConfigError(UdrError):

@@ -10,6 +10,7 @@ from udr.cli import AllowHub, Fp16, command_group, names_of, print_json, print_t
 from udr.errors import ConfigError, VerificationError, naming
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
+from udr_index.live import add_commands as add_live_commands
 from udr_index.plural import counted
 from udr_index.versions import add_commands
 
@@ -119,11 +120,12 @@ def verify(
     """
     from udr.store import read_current
     from udr.store import verify as check
+    from udr_index.live import verify_log
 
     if not index.is_dir():
         # Says that there is none.
         read_current(index)
-    findings = check(index)
+    findings = check(index) + verify_log(index)
     # Rows and vectors of damaged files are not worth comparing.
     if sample and not findings:
         from udr.models import SentenceEncoder
@@ -266,3 +268,4 @@ def info(index: _Index, as_json: _Json = False) -> None:
 
 
 add_commands(app)
+add_live_commands(app)

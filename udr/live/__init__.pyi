@@ -4,7 +4,7 @@ from .changes import (
     row_version as row_version,
 )
 from .labels import Labels as Labels
-from .log import DURABILITIES as DURABILITIES, Durability as Durability, LIVE as LIVE, LOG as LOG, WriteLog as WriteLog
+from .log import DURABILITIES as DURABILITIES, Durability as Durability, LOG as LOG, WriteLog as WriteLog
 from .overlay import Overlay as Overlay
 from .pool import LivePool as LivePool, WriterLock as WriterLock
 from .view import View as View

@@ -90,10 +90,10 @@ def repeated(change: Change, receipt: Receipt, position: int) -> Outcome:
     """Return the outcome of a change that was done before.
 
     Raises:
-        ConflictError: the client's key was used for another change.
+        InvalidInputError: the client's key was used for another change.
     """
     if receipt.digest != change.digest:
-        raise ConflictError(f"the Idempotency-Key {brief(change.key)} was used for another write; use a new one")
+        raise InvalidInputError(f"the Idempotency-Key {brief(change.key)} was used for another write; use a new one")
     found = receipt.found
     if change.rows:
         return Outcome(position, receipt.created, found, repeated=True)

@@ -13,9 +13,6 @@ from udr.errors import ConfigError, StorageError, VerificationError, system_erro
 from udr.files import write_atomically
 from udr.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
 
-LIVE = "live"
-"""The folder of an index directory that holds what is written on top of its versions."""
-
 LOG = "log"
 _COMMIT = ".commit"
 

@@ -15,11 +15,12 @@ from udr.errors import ArtifactError, DataError, NotWriterError, StorageError, U
 from udr.files import locked
 from udr.live.base import Base
 from udr.live.changes import Change, Outcome, decide, repeated
-from udr.live.log import LIVE, Durability, WriteLog
+from udr.live.log import LOG, Durability, WriteLog
 from udr.live.overlay import Overlay, TaskWrites
 from udr.live.view import View
 from udr.live.writes import Write
 from udr.search import Vectors
+from udr.store import LIVE
 from udr.types import Row
 
 _LOG = logging.getLogger(__name__)
@@ -130,6 +131,24 @@ class LivePool:
             if not future.done():
                 self._commit()
         return future.result()
+
+    def shorten(self, forgotten: int = 0) -> None:
+        """Rewrite the log without what later writes undid, and without all up to the position ``forgotten``.
+
+        Raises:
+            NotWriterError: another process writes.
+            StorageError: the disk is full or fails.
+        """
+        if self._root is None or not (self._root / LIVE / LOG).exists():
+            return
+        self._take_lock()
+        # From the file, since what the version says anyway is not in memory.
+        log = WriteLog(self._root / LIVE)
+        with log.alone():
+            _, entries = log.read()
+            overlay = Overlay().after([(at, Write.parse(content)) for at, content in entries], log.position)
+            log.replace([(at, write.to_bytes()) for at, write in overlay.net() if at > forgotten], overlay.position)
+        log.close()
 
     def close(self) -> None:
         """Close the version and the log."""

@@ -92,6 +92,11 @@ class View:
         self._masks: dict[tuple[str, str], Mask] = {}
         self._lock = threading.Lock()
 
+    @property
+    def changed(self) -> bool:
+        """Whether what was written leaves anything that the version does not say."""
+        return any(len(view.segment) or view.alive is not None for view in self._views.values())
+
     def searcher(self, task: str) -> Searcher:
         """Return the search of a task's vectors."""
         return self._views[task].searcher if task in self._views else self.base.searchers[task]

@@ -15,4 +15,7 @@ from .types import (
     RetrievalRequest as RetrievalRequest, RetrievedDemonstration as RetrievedDemonstration, Scale as Scale,
     SelectionOptions as SelectionOptions, Stage as Stage,
 )
-from .writing import Draft as Draft, MAX_PAGE as MAX_PAGE, Page as Page, RowLike as RowLike
+from .writing import (
+    Draft as Draft, MAX_PAGE as MAX_PAGE, Page as Page, RowLike as RowLike, deletion as deletion, page as page,
+    with_key as with_key,
+)

@@ -23,8 +23,7 @@ from udr.retrieval.plan import EVEN, MAX_CHARACTERS, Plan, make_plan, planning_c
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
-from udr.retrieval.writing import Draft, Drafting, Page, RowLike, page, with_key
-from udr.retrieval.writing import delete as deletion
+from udr.retrieval.writing import Draft, Drafting, Page, RowLike, deletion, page, with_key
 from udr.search import PASSES, Searcher, Vectors
 from udr.store import (
     VERSIONS,
@@ -398,8 +397,8 @@ class Retriever(DemonstrationSource):
 
         Raises:
             UnknownTaskError: there is no such task.
-            InvalidInputError: a row does not fit the task.
-            ConflictError: the row has another version, or the key was used for other rows.
+            InvalidInputError: a row does not fit the task, or the key was used for other rows.
+            ConflictError: the row has another version.
             NotWriterError: another process writes to this index.
             StorageError: the disk is full or fails; nothing was written.
         """

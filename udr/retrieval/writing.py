@@ -109,7 +109,7 @@ class Drafting:
         return Draft(change, [by_key[key] for key in new], keys, known, new)
 
 
-def delete(change: Change, ids: str | Sequence[str] | None, filter: FilterLike | None) -> Change:
+def deletion(change: Change, ids: str | Sequence[str] | None, filter: FilterLike | None) -> Change:
     """Return a change that deletes rows by id or by a filter; ``InvalidInputError`` unless one of them is given."""
     if (ids is None) == (filter is None):
         raise InvalidInputError("give either the ids to delete, or a filter of the rows to delete")

@@ -11,6 +11,8 @@ A version contains::
     partitions/<task>/bm25/            the BM25 index of the rows' inputs, if any
     partitions/<task>/label_head/      the label head, if any: weights.npy, and codes.npy, the label of each row
     search.json                        how to search those indexes; see ``SearchSettings``
+
+``DIR/live/log`` has what was written on top of the versions; see ``udr.live``.
 """
 
 import re
@@ -33,6 +35,7 @@ from udr.store.manifest_check import vectors_fit
 
 CURRENT = "CURRENT"
 VERSIONS = "versions"
+LIVE = "live"
 MANIFEST = "manifest.json"
 MODEL = "model"
 ENCODER = "encoder"

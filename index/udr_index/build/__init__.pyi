@@ -1,4 +1,4 @@
-from .builder import Built as Built, build as build
+from .builder import Built as Built, Sources as Sources, build as build, build_from as build_from
 from .config import BuildConfig as BuildConfig
 from .encoding import encode_by_length as encode_by_length, encode_checked as encode_checked
 from .export import check_engine as check_engine, copy_export as copy_export, export as export
@@ -7,6 +7,7 @@ from .faiss_index import (
     resolve as resolve, rows_to_train as rows_to_train, sample_size as sample_size,
 )
 from .identity import identify as identify
-from .progress import Progress as Progress, ProgressPrinter as ProgressPrinter
+from .ingest import TaskRows as TaskRows
+from .progress import OnProgress as OnProgress, Progress as Progress, ProgressPrinter as ProgressPrinter
 from .reuse import PreviousVersion as PreviousVersion
 from .staging import stamps as stamps

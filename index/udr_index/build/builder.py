@@ -4,20 +4,20 @@ A build that is killed leaves the published version as it was, and the next buil
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from udr import store
-from udr.data import ENCODER_WORDING, Collection, open_collection
+from udr.data import ENCODER_WORDING, TaskFamily, open_collection
 from udr.models import Encoder, LoadedTokenizer, LongTexts, SentenceEncoder, hub, load_tokenizer
 from udr.search import RULE
 from udr_index.build.config import BuildConfig
 from udr_index.build.export import try_export
 from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
 from udr_index.build.identity import identify
-from udr_index.build.ingest import ingest
+from udr_index.build.ingest import TaskRows, ingest
 from udr_index.build.progress import OnProgress, Stage
 from udr_index.build.reuse import open_previous
 from udr_index.build.staging import StagedVersion
@@ -34,6 +34,31 @@ class Built:
     path: Path
     sizes: Mapping[str, int]
     encoded: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """What a version is made of.
+
+    Attributes:
+        rows: the rows of each task.
+        families: the families of these tasks, by name.
+        encoder: encodes them.
+        model: the folder of the encoder, if the version gets a copy of it.
+        exported: the folder of its export, if the version gets a copy of that.
+        tokenizer: counts their tokens.
+        tokenizer_name: the tokenizer's name, for the manifest.
+        kinds: how tasks are searched, where the configuration does not say.
+    """
+
+    rows: Sequence[TaskRows]
+    families: Mapping[str, TaskFamily]
+    encoder: Encoder
+    model: Path | None
+    exported: Callable[[], Path | None]
+    tokenizer: LoadedTokenizer | None
+    tokenizer_name: str
+    kinds: Callable[[Mapping[str, int]], Mapping[str, str]] = lambda sizes: {}
 
 
 def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnProgress = lambda _: None) -> Built:
@@ -55,26 +80,40 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     collection = open_collection(config.tasks, config.names)
     if encoder is None:
         encoder = SentenceEncoder.load(config.model, device=config.device)
-    if hub.is_local(encoder.name):
+    model = hub.locate(encoder.name) if hub.is_local(encoder.name) else None
+    if model is not None:
         # The version gets a copy of it.
-        store.refuse_pickles(hub.locate(encoder.name))
+        store.refuse_pickles(model)
     tokenizer = _load_tokenizer(config, encoder)
     check_kind(config.kind, encoder.dimension)
+    exportable = encoder if config.export and isinstance(encoder, SentenceEncoder) else None
+    sources = Sources(
+        rows=[TaskRows.of(folder) for folder in collection.tasks.values()],
+        families=collection.families,
+        encoder=encoder,
+        model=model,
+        exported=lambda: None if exportable is None else try_export(exportable, config.engine),
+        tokenizer=tokenizer,
+        # The encoder's own tokenizer goes by the encoder's name: package folders differ between machines.
+        tokenizer_name=config.tokenizer or encoder.name,
+    )
+    with lock_index(config.out):
+        return build_from(sources, config, on_progress)
+
+
+def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = lambda _: None) -> Built:
+    """Build a version of these sources, and publish it, in an index directory that is locked; see ``build``."""
+    encoder, tokenizer = sources.encoder, sources.tokenizer
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"
-    folders = collection.tasks.values()
     long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
-    with (
-        lock_index(config.out),
-        ingest(rows_path, folders, config.pool, config.seed, read.advance, long.add) as rows,
-    ):
+    with ingest(rows_path, sources.rows, config.pool, config.seed, read.advance, long.add) as rows:
         if notice := long.notice():
             _LOG.warning("%s: %s", config.tasks, notice)
-        exportable = encoder if config.export and isinstance(encoder, SentenceEncoder) else None
-        exported = try_export(exportable, config.engine) if exportable is not None else None
+        exported = sources.exported()
         manifest, vectors = identify(
-            _describe(config, collection, encoder, tokenizer, rows.sizes),
+            _describe(config, sources, rows.sizes),
             rows.path,
-            carries_model=hub.is_local(encoder.name),
+            carries_model=sources.model is not None,
             carries_export=config.engine if exported is not None else None,
             label_head=config.label_head,
             head_fields=config.head_fields,
@@ -94,6 +133,7 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
                     manifest=manifest,
                     encoder=encoder,
                     tokenizer=tokenizer,
+                    model=sources.model,
                     exported=exported,
                     previous=previous,
                     on_progress=on_progress,
@@ -110,30 +150,29 @@ def _load_tokenizer(config: BuildConfig, encoder: Encoder) -> LoadedTokenizer | 
     return None
 
 
-def _describe(
-    config: BuildConfig,
-    collection: Collection,
-    encoder: Encoder,
-    tokenizer: LoadedTokenizer | None,
-    sizes: Mapping[str, int],
-) -> store.Manifest:
+def _describe(config: BuildConfig, sources: Sources, sizes: Mapping[str, int]) -> store.Manifest:
     """Return the manifest of the version, without its name and its files."""
-    kinds = {name: resolve(config.kind, count, encoder.dimension, config.flat_below) for name, count in sizes.items()}
+    encoder, tokenizer, given = sources.encoder, sources.tokenizer, sources.kinds(sizes)
+    kinds = {
+        name: given.get(name) or resolve(config.kind, count, encoder.dimension, config.flat_below)
+        for name, count in sizes.items()
+    }
     if small := [name for name, kind in kinds.items() if sizes[name] < rows_to_train(kind)]:
         _LOG.warning("flat, with too few demonstrations to train %r: %s", config.kind, ", ".join(small))
         kinds |= dict.fromkeys(small, store.FLAT)
-    # The encoder's own tokenizer goes by the encoder's name: package folders differ between machines.
-    name = config.tokenizer or encoder.name
+    tasks, counted = {each.task.name: each.task for each in sources.rows}, None
+    if tokenizer is not None:
+        counted = store.TokenizerStamp(name=sources.tokenizer_name, fingerprint=tokenizer.fingerprint)
     return store.Manifest(
         version="",
         encoder=store.EncoderStamp.of(encoder),
-        tokenizer=store.TokenizerStamp(name=name, fingerprint=tokenizer.fingerprint) if tokenizer is not None else None,
+        tokenizer=counted,
         wording=ENCODER_WORDING,
         dtype=config.dtype,
-        families=collection.families,
+        families=sources.families,
         partitions={
             name: store.Partition(
-                task=collection.tasks[name].task, count=count, kind=kinds[name], lexical=RULE if config.bm25 else None
+                task=tasks[name], count=count, kind=kinds[name], lexical=RULE if config.bm25 else None
             )
             for name, count in sizes.items()
         },

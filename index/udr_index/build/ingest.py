@@ -1,4 +1,4 @@
-"""Reading training rows into the table of an index version. Memory holds one row, whatever their number."""
+"""Reading rows into the table of an index version. Memory holds one row, whatever their number."""
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -6,8 +6,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.data import TaskFolder, encoder_demonstration, no_row, numbered_rows, read_rows, sample_hash
+from udr.data import Task, TaskFolder, encoder_demonstration, no_row, numbered_rows, read_rows, sample_hash
 from udr.store import SCHEMA, record
+from udr.types import Row
 
 # Rows are read in the order of their files and stored in the order of their ids, so SQLite sorts them. Each row is
 # rendered here, once: its key, its vector and its token count are all made from `text`.
@@ -31,6 +32,27 @@ _REPORT_EVERY = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class TaskRows:
+    """The rows of a task, in any order: a function that yields them, and one that raises what is wrong with them."""
+
+    task: Task
+    rows: Callable[[], Iterator[Row]]
+    refuse: Callable[[], None]
+
+    @classmethod
+    def of(cls, folder: TaskFolder) -> "TaskRows":
+        """Return the training rows of a task's folder."""
+        task, path = folder.task, folder.file("train")
+
+        def refuse() -> None:
+            # Raises the error that names both lines of an id that is used twice.
+            if not sum(1 for _ in read_rows(task, path)):
+                raise no_row(task, path)
+
+        return cls(task, lambda: (row for _, row in numbered_rows(task, path)), refuse)
+
+
+@dataclass(frozen=True, slots=True)
 class IngestedRows:
     """The table of a build's rows, a file to be moved into the version, and the sorted tasks with their sizes."""
 
@@ -47,13 +69,13 @@ class IngestedRows:
 @contextmanager
 def ingest(
     path: Path,
-    folders: Iterable[TaskFolder],
+    tasks: Iterable[TaskRows],
     size: int | None,
     seed: int,
     advance: Callable[[int], object],
     on_texts: Callable[[Sequence[str]], object] = lambda _: None,
 ) -> Iterator[IngestedRows]:
-    """Write the training rows of tasks to a new table. The same rows in any order give the same bytes.
+    """Write the rows of tasks to a new table. The same rows in any order give the same bytes.
 
     The files ``path`` and ``<path>.incoming`` are replaced, and deleted at the end. At most ``size`` rows of each task
     are taken, sampled by seed; None takes all. ``advance`` is called with the number of rows read since the last call,
@@ -68,10 +90,10 @@ def ingest(
         with closing(open_unsafe(incoming, _INCOMING)) as connection:
             connection.create_function("place", 1, lambda id: sample_hash(seed, id), deterministic=True)
             with connection:
-                for folder in folders:
-                    _read(connection, folder, advance, on_texts)
+                for each in tasks:
+                    _read(connection, each, advance, on_texts)
                     if size is not None:
-                        connection.execute(_SAMPLE, {"task": folder.task.name, "size": size})
+                        connection.execute(_SAMPLE, {"task": each.task.name, "size": size})
             with closing(open_unsafe(path, SCHEMA)) as table:
                 table.execute("ATTACH ? AS incoming", (str(incoming),))
                 with table:
@@ -84,15 +106,15 @@ def ingest(
 
 def _read(
     connection: sqlite3.Connection,
-    folder: TaskFolder,
+    source: TaskRows,
     advance: Callable[[int], object],
     on_texts: Callable[[Sequence[str]], object],
 ) -> None:
-    task, path, count, texts = folder.task, folder.file("train"), 0, list[str]()
+    task, count, texts = source.task, 0, list[str]()
 
     def records() -> Iterator[tuple[str | bytes, ...]]:
         nonlocal count
-        for count, (_, row) in enumerate(numbered_rows(task, path), start=1):
+        for count, row in enumerate(source.rows(), start=1):
             text = encoder_demonstration(task, row)
             yield *record(task, row, text), text
             texts.append(text)
@@ -104,12 +126,11 @@ def _read(
     try:
         connection.executemany("INSERT INTO incoming VALUES (?, ?, ?, ?, ?, ?)", records())
     except sqlite3.IntegrityError:
-        # An id is used twice. Reading the file again raises the error that names both lines.
-        for _ in read_rows(task, path):
-            continue
+        # An id is used twice.
+        source.refuse()
         raise
     if not count:
-        raise no_row(task, path)
+        source.refuse()
     advance(count % _REPORT_EVERY)
     on_texts(texts)
 

@@ -42,6 +42,7 @@ class StagedVersion:
     manifest: store.Manifest
     encoder: Encoder
     tokenizer: LoadedTokenizer | None
+    model: Path | None
     exported: Path | None
     previous: PreviousVersion | None
     on_progress: OnProgress
@@ -62,8 +63,8 @@ class StagedVersion:
         """Index what is encoded, rename the staging folder to ``folder``, and return how many texts were encoded."""
         self._index_vectors()
         self._index_words()
-        if hub.is_local(self.encoder.name):
-            self._copy_model()
+        if self.model is not None:
+            self._copy_model(self.model)
         self._copy_export()
         manifest = replace(self.manifest, files=self._stamps())
         settings = {name: first_settings(manifest.partitions[name].kind) for name in store.approximate(manifest)}
@@ -136,11 +137,11 @@ class StagedVersion:
                     texts = (input_words(part.task, row.input, row.choices) for row in rows)
                     BM25Search(texts, part.lexical).save(folder)
 
-    def _copy_model(self) -> None:
+    def _copy_model(self, model: Path) -> None:
         """Copy the encoder into the version, so that the index can move to another machine."""
         copy = self.path / store.MODEL
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(hub.locate(self.encoder.name), copy)
+        shutil.copytree(model, copy)
         if hub.fingerprint(copy) != self.encoder.fingerprint:
             raise ModelError(f"model {self.encoder.name!r} changed while the index was built; run the build again")
 

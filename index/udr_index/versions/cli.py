@@ -55,8 +55,27 @@ def publish(
         )
 
 
-def list_(index: _Index, as_json: _Json = False) -> None:
-    """Show the versions of an index, newest first, with time, size and contents; * marks the current one."""
+def list_(
+    index: _Index,
+    task: Annotated[
+        str | None, typer.Argument(help="List the rows of this task, not the versions.", metavar="[TASK]")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="Where the page starts, as the one before says.")] = None,
+    limit: Annotated[int, typer.Option(help="Rows of a page.", min=1, max=1000)] = 100,
+    filter: Annotated[
+        str | None, typer.Option(help='List the rows that pass, such as: site = "imdb".', metavar="FILTER")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show the versions of an index, newest first, with time, size and contents; * marks the current one.
+
+    With a task, show its rows as JSON, with what was written on top of the current version, in the order of their ids.
+    """
+    if task is not None:
+        from udr_index.live import list_rows
+
+        list_rows(index, task, after, limit, filter, as_json)
+        return
     from udr_index.versions.catalog import list_versions
 
     infos = list_versions(index)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import HashEncoder
-from tests.udr.live.conftest import random_row
+from tests.live_model import random_row
 from udr import Retriever, Row
 from udr.errors import (
     ConflictError,
@@ -19,7 +19,8 @@ from udr.errors import (
     UnknownTaskError,
     VerificationError,
 )
-from udr.live import LIVE, LOG, WriteLog, row_version
+from udr.live import LOG, WriteLog, row_version
+from udr.store import LIVE
 
 
 def note(id: str, text: str = "a fine day") -> Row:
@@ -195,7 +196,7 @@ def test_a_key_makes_a_write_once(copy: Path) -> None:
         assert (again.created, again.replaced, again.repeated) == (("new",), ("n00",), True)
         with pytest.raises(UnknownTaskError):
             retriever.demonstration("notes", "new")
-        with pytest.raises(ConflictError, match="'k' was used for another write"):
+        with pytest.raises(InvalidInputError, match="'k' was used for another write"):
             retriever.put("notes", note("n00"), idempotency_key="k")
 
 

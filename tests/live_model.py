@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.fakes import NOTES, HashEncoder, write_task
 from tests.index.builds import WORDS
 from udr import Filter, Retriever, Row
@@ -69,9 +67,8 @@ def build_pools(tasks: Path, out: Path, pools: Pools, **options: Any) -> str:
 Compare = Callable[[Retriever, Pools, random.Random], None]
 
 
-@pytest.fixture
-def compare(tmp_path: Path) -> Compare:
-    """Compare the answers of a retriever with those of a new index of only the rows that the model has."""
+def comparing(folder: Path) -> Compare:
+    """Return a function that compares a retriever's answers with those of a new index of only a model's rows."""
     number = 0
 
     def check(retriever: Retriever, pools: Pools, draw: random.Random) -> None:
@@ -95,9 +92,9 @@ def compare(tmp_path: Path) -> Compare:
             if not size:
                 assert not any(retriever.retrieve_batch(requests))
                 continue
-            folder = tmp_path / f"fresh{number}-{FILTERS.index(text)}"
-            build_pools(folder / "tasks", folder / "index", left)
-            with Retriever.open(folder / "index", encoder=HashEncoder()) as fresh:
+            fresh_folder = folder / f"fresh{number}-{FILTERS.index(text)}"
+            build_pools(fresh_folder / "tasks", fresh_folder / "index", left)
+            with Retriever.open(fresh_folder / "index", encoder=HashEncoder()) as fresh:
                 plain = [RetrievalRequest(input=query, scope="all", **options) for options in asked]
                 for request, found, expected in zip(
                     requests, retriever.retrieve_batch(requests), fresh.retrieve_batch(plain), strict=True
@@ -106,3 +103,49 @@ def compare(tmp_path: Path) -> Compare:
                     assert (found.copies, found.decisions) == (expected.copies, expected.decisions), request
 
     return check
+
+
+SIZES = {"notes": 60, "diary": 20}
+
+
+class Model:
+    """The rows of each version, and all writes since the first."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, Pools] = {}
+        self.writes: dict[str, dict[str, Row | None]] = {task: {} for task in SIZES}
+
+    def pools(self, version: str) -> Pools:
+        """Return the rows that a version shows: its own, with every write by id."""
+        return {
+            task: {id: row for id, row in {**rows, **self.writes[task]}.items() if row is not None}
+            for task, rows in self.versions[version].items()
+        }
+
+
+def step(draw: random.Random, retriever: Retriever, model: Model) -> None:
+    """Write something at random."""
+    task = draw.choice(list(SIZES))
+    pool, writes = model.pools(retriever.index_version)[task], model.writes[task]
+    match draw.randrange(5):
+        case 0 | 1:
+            rows = [random_row(draw, f"{task[0]}{draw.randrange(90):03}", draw.randrange(90)) for _ in range(3)]
+            distinct = list({row.id: row for row in rows}.values())
+            outcome = retriever.put(task, distinct)
+            assert set(outcome.created) == {row.id for row in distinct} - pool.keys()
+            assert set(outcome.replaced) == {row.id for row in distinct} & pool.keys()
+            writes |= {row.id: row for row in distinct}
+        case 2:
+            row = random_row(draw, f"{task[0]}{draw.randrange(90):03}", draw.randrange(90))
+            assert len(retriever.put(task, row.to_json()).created) == (row.id not in pool)
+            writes[row.id] = row
+        case 3:
+            ids = [f"{task[0]}{draw.randrange(90):03}" for _ in range(6)]
+            outcome = retriever.delete(task, ids)
+            assert set(outcome.deleted) == set(ids) & pool.keys()
+            writes |= dict.fromkeys(outcome.deleted)
+        case _:
+            wanted = draw.choice(['site = "shop" and stars > 3', "n < 4", '$target = "sad" and n > 70'])
+            outcome = retriever.delete(task, filter=wanted)
+            assert set(outcome.deleted) == {id for id, row in pool.items() if Filter.of(wanted).matches(task, row)}
+            writes |= dict.fromkeys(outcome.deleted)

@@ -1,0 +1,3 @@
+from .cli import add_commands as add_commands, list_rows as list_rows
+from .compaction import Compacted as Compacted, compact as compact
+from .rows import open_rows as open_rows, verify_log as verify_log

@@ -1,0 +1,221 @@
+"""Compaction: a new version of the rows of the current one and what was written on top of it."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError
+from udr.live import View
+from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, SentenceEncoder, load_tokenizer
+from udr.store import (
+    DEMONSTRATIONS,
+    ENCODER,
+    FLAT,
+    IndexVersion,
+    encoder_name,
+    exported_encoder,
+    open_version,
+    refuse_damage,
+)
+from udr.types import Row
+from udr_index.build import BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
+from udr_index.live.rows import open_rows
+from udr_index.lock import lock_index
+
+_LOG = logging.getLogger(__name__)
+
+_SPAN = 1000
+"""Rows read at once."""
+
+_KINDS = ("auto", "hnsw", "ivf", "ivfpq")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compacted:
+    """What a compaction made.
+
+    Attributes:
+        version: the version that is current now.
+        previous: the one before; the same if the writes left nothing to do.
+        position: the position of the last write that the version has.
+        sizes: how many rows each task has.
+        encoded: how many texts were encoded.
+        refitted: the tasks whose label heads were fitted again.
+        forgotten: whether the log was emptied.
+    """
+
+    version: str
+    previous: str
+    position: int
+    sizes: Mapping[str, int]
+    encoded: int = 0
+    refitted: tuple[str, ...] = ()
+    forgotten: bool = False
+
+
+def compact(
+    root: Path,
+    encoder: Encoder | None = None,
+    *,
+    forget: bool = False,
+    allow_hub: bool = False,
+    on_progress: OnProgress = lambda _: None,
+) -> Compacted:
+    """Make the version that a build of the present rows makes, with the options of the current one, and publish it.
+
+    What is written meanwhile stays on top of it. The log keeps what it needs to repeat the writes on other versions.
+
+    Args:
+        root: the index directory.
+        encoder: a loaded encoder, the one that made the current version; None loads it.
+        forget: empty the log of what the new version has, so that versions built of other rows do not get it.
+        allow_hub: load the encoder from the Hugging Face hub if the index names it there.
+        on_progress: called as the work proceeds.
+
+    Raises:
+        ArtifactError: there is no index, another command is running in it, or its encoder cannot be loaded.
+        VerificationError: the version or the log is damaged.
+        ConfigError: a task has no rows left.
+        NotWriterError: ``forget``, while another process writes.
+    """
+    with lock_index(root):
+        version = open_version(root)
+        refuse_damage(version.path)
+        with open_rows(root, version) as pool:
+            view = pool.view()
+            if empty := [task for task, size in view.sizes.items() if not size]:
+                raise ConfigError(
+                    f"{root}: a version needs a row of each task, but {', '.join(empty)} has none left; put one"
+                )
+            if not view.changed:
+                compacted = Compacted(
+                    version=version.manifest.version,
+                    previous=version.manifest.version,
+                    position=view.position,
+                    sizes=view.sizes,
+                )
+            else:
+                loaded = encoder or _encoder(version, allow_hub)
+                version.manifest.encoder.check(loaded)
+                compacted = _built(root, version, view, loaded, on_progress)
+        shortened = _shorten(root, forget, compacted.position)
+    return replace(compacted, forgotten=shortened and forget)
+
+
+def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progress: OnProgress) -> Compacted:
+    manifest, tokenizer = old.manifest, _tokenizer(old)
+    label_head, engine = _options(old)
+    parts = manifest.partitions
+    sources = Sources(
+        rows=[_rows(view, task) for task in parts],
+        families=manifest.families,
+        encoder=encoder,
+        model=Path(old.model) if old.has_model else None,
+        exported=lambda: old.path / ENCODER if old.has_export else None,
+        tokenizer=tokenizer,
+        tokenizer_name=manifest.tokenizer.name if manifest.tokenizer is not None else "",
+        kinds=lambda sizes: {task: _kind(old, task, count) for task, count in sizes.items()},
+    )
+    config = BuildConfig(
+        tasks=root,
+        out=root,
+        dtype=manifest.dtype,
+        bm25=any(part.lexical for part in parts.values()),
+        label_head=label_head,
+        export=engine is not None,
+        engine=engine or EXACT,
+        reuse=root,
+    )
+    built = build_from(sources, config, on_progress)
+    new = open_version(root, built.version).manifest
+    refitted = tuple(task for task, part in new.partitions.items() if part.label_head or parts[task].label_head)
+    if refitted and built.version != manifest.version:
+        _LOG.info("label heads fitted again on the present rows: %s", ", ".join(refitted))
+    return Compacted(
+        version=built.version,
+        previous=manifest.version,
+        position=view.position,
+        sizes=built.sizes,
+        encoded=built.encoded,
+        refitted=refitted,
+    )
+
+
+def _shorten(root: Path, forget: bool, position: int) -> bool:
+    """Rewrite the log without what later writes undid; return whether it was, which takes the lock of the writer."""
+    with open_rows(root) as pool:
+        try:
+            pool.shorten(position if forget else 0)
+        except NotWriterError:
+            if forget:
+                raise
+            # The process that writes will do so.
+            return False
+    return True
+
+
+def _rows(view: View, task: str) -> TaskRows:
+    def rows() -> Iterator[Row]:
+        after: str | None = None
+        while page := view.page(task, None, after, _SPAN):
+            yield from page
+            after = page[-1].id
+
+    def refuse() -> None:
+        raise ArtifactError(f"task {task!r} has two rows with one id; run: udr index verify")
+
+    return TaskRows(view.base.tasks[task], rows, refuse)
+
+
+def _options(old: IndexVersion) -> tuple[bool | None, Runtime | None]:
+    """Return how the build was asked for label heads, and the engine that the version carries its encoder for."""
+    engine: Runtime | None = (INT8 if old.has_int8 else EXACT) if old.has_export else None
+    # The manifest does not say how it was asked, but the name depends on it.
+    for asked in (None, True, False):
+        named, _ = identify(
+            old.manifest,
+            old.path / DEMONSTRATIONS,
+            carries_model=old.has_model,
+            carries_export=engine,
+            label_head=asked,
+        )
+        if named.version == old.manifest.version:
+            return asked, engine
+    return None, engine
+
+
+def _kind(old: IndexVersion, task: str, count: int) -> str:
+    """Return how the present rows of a task are searched: as a build would, if its option can be told from the old."""
+    part, dimension = old.manifest.partitions[task], old.manifest.encoder.dimension
+    if part.kind == FLAT:
+        return FLAT if count < 100_000 or part.count >= 100_000 else resolve("auto", count, dimension)
+    for name in _KINDS:
+        if part.kind == resolve(name, part.count, dimension, flat_below=None if name == "auto" else 0):
+            return resolve(name, count, dimension, flat_below=None if name == "auto" else 0)
+    return part.kind
+
+
+def _encoder(old: IndexVersion, allow_hub: bool) -> Encoder:
+    try:
+        loaded = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub))
+        # A copy in the version goes by the name of the original.
+        loaded.name = old.manifest.encoder.name
+        return loaded
+    except (ArtifactError, MissingExtraError, ModelError):
+        # The export is the same encoder, but for the last bits.
+        if (exported := exported_encoder(old, "cpu")) is None:
+            raise
+        return exported
+
+
+def _tokenizer(old: IndexVersion) -> LoadedTokenizer | None:
+    stamp = old.manifest.tokenizer
+    if stamp is None:
+        return None
+    for name in (old.tokenizer, stamp.name):
+        with suppress(ModelError, MissingExtraError):
+            if name is not None and (loaded := load_tokenizer(name)).fingerprint == stamp.fingerprint:
+                return loaded
+    raise ArtifactError(f"{old.path}: the tokenizer {stamp.name!r} that counted its tokens cannot be loaded here")

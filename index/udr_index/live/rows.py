@@ -1,0 +1,54 @@
+"""The rows of an index with what was written on top of its version, opened without an encoder."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from udr.errors import VerificationError
+from udr.live import LOG, Base, LivePool, WriteLog, WriterLock
+from udr.search import ExactSearch, Vectors
+from udr.store import LIVE, Finding, IndexVersion, open_version
+
+
+@contextmanager
+def open_rows(root: Path, version: IndexVersion | None = None) -> Iterator[LivePool]:
+    """Open the rows of an index, by default of its current version; they can be read, listed and deleted.
+
+    Raises:
+        ArtifactError: there is no index, or a file of it cannot be read.
+        VerificationError: what was written is damaged.
+    """
+    version = version or open_version(root)
+    manifest, lock = version.manifest, WriterLock(root)
+    base = Base(
+        manifest,
+        {name: part.task for name, part in manifest.partitions.items()},
+        {name: ExactSearch(version.vectors(name)) for name in manifest.partitions},
+        {},
+        version.demonstrations(),
+    )
+
+    def nothing(texts: Sequence[str]) -> Vectors:
+        # Nobody searches here.
+        return np.zeros((len(texts), manifest.encoder.dimension), np.float32)
+
+    pool = LivePool(root, base, nothing, lock.take)
+    try:
+        yield pool
+    finally:
+        pool.close()
+        lock.close()
+
+
+def verify_log(root: Path) -> list[Finding]:
+    """Read what was written on top of the versions of an index, and return what is damaged."""
+    log = WriteLog(root / LIVE)
+    try:
+        log.read()
+    except (VerificationError, OSError) as error:
+        return [Finding(f"{LIVE}/{LOG}", str(error).removeprefix(f"{log.path}: "))]
+    finally:
+        log.close()
+    return []

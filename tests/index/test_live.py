@@ -1,0 +1,116 @@
+"""``udr index put``, ``get``, ``list``, ``delete`` and ``compact``."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import HashEncoder
+from tests.index.builds import tree
+from tests.live_model import SIZES, Model, build_pools, comparing, random_pools, random_row, step
+from tests.tiny_models import save_encoder
+from udr import Retriever
+from udr.cli import main
+from udr.errors import ArtifactError, ConfigError, NotWriterError
+from udr.files import locked
+from udr.store import publish, read_current, verify
+from udr_index.build import BuildConfig, build
+from udr_index.live import compact, verify_log
+
+
+@pytest.mark.parametrize("options", [{}, {"kind": "IVF2,Flat"}, {"label_head": None}, {"dtype": "float16"}])
+def test_compaction_makes_the_version_that_a_build_makes(options: dict[str, object], tmp_path: Path) -> None:
+    draw, out = random.Random(0), tmp_path / "index"
+    pools = random_pools(draw, SIZES)
+    first = build_pools(tmp_path / "tasks", out, pools, **options)
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        for n in range(40, 75):
+            pools["notes"][f"n{n:03}"] = row = random_row(draw, f"n{n:03}", n)
+            retriever.put("notes", row)
+        for n in range(9):
+            del pools["diary"][f"d{n:03}"]
+        retriever.delete("diary", [f"d{n:03}" for n in range(9)])
+    done = compact(out, HashEncoder())
+    fresh = build_pools(tmp_path / "tasks", tmp_path / "fresh", pools, **options)
+    assert (done.version, done.previous, done.position) == (fresh, first, 36)
+    assert tree(out / "versions" / fresh) == tree(tmp_path / "fresh" / "versions" / fresh)
+    assert read_current(out) == fresh and verify(out) == [] == verify_log(out)
+    assert compact(out, HashEncoder()).version == fresh
+    # The writes are still there for another version, unless they are forgotten.
+    for forget in (False, True):
+        if forget:
+            assert compact(out, HashEncoder(), forget=True).forgotten
+        publish(out, first)
+        with Retriever.open(out, encoder=HashEncoder()) as retriever:
+            expected = SIZES if forget else {task: len(rows) for task, rows in pools.items()}
+            assert (dict(retriever.sizes), retriever.overlay_position) == (expected, 36)
+        publish(out, fresh)
+
+
+@pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])
+def test_compaction_changes_no_answer(kind: str, tmp_path: Path) -> None:
+    compare = comparing(tmp_path)
+    draw, model, out = random.Random(4), Model(), tmp_path / "index"
+    pools = random_pools(draw, SIZES)
+    model.versions[build_pools(tmp_path / "tasks", out, pools, kind=kind)] = pools
+    with Retriever.open(out, encoder=HashEncoder()) as old:
+        for _ in range(3):
+            for _ in range(4):
+                step(draw, old, model)
+            rows = model.pools(old.index_version)
+            # The log is not shortened, since this process writes.
+            version = compact(out, HashEncoder()).version
+            model.versions[version] = rows
+            step(draw, old, model)
+            with Retriever.open(out, encoder=HashEncoder()) as new:
+                assert new.index_version == version
+                compare(new, model.pools(version), draw)
+                compare(old, model.pools(old.index_version), draw)
+
+
+def test_compaction_refuses_what_it_cannot_do(copy: Path) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        with locked(copy), pytest.raises(ArtifactError, match="is in use by"):
+            compact(copy, HashEncoder())
+        retriever.delete("notes", "n00")
+        with pytest.raises(NotWriterError, match="another process writes"):
+            compact(copy, HashEncoder(), forget=True)
+        retriever.delete("notes", filter="$id exists")
+    with pytest.raises(ConfigError, match="a row of each task, but notes has none left"):
+        compact(copy, HashEncoder())
+
+
+def test_commands(tmp_path: Path, collection: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_encoder(tmp_path / "model")
+    index = tmp_path / "index"
+    first = build(BuildConfig(tasks=collection, out=index, model=str(tmp_path / "model"), device="cpu")).version
+    rows = tmp_path / "rows.jsonl"
+    keys = [{"id": id, "input": {"text": f"a {id} day"}, "target": "glad"} for id in ("n00", "new")]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in keys))
+
+    def run(*arguments: str, status: int = 0) -> str:
+        assert main(["index", *arguments]) == status
+        printed = capsys.readouterr()
+        return printed.err if status else printed.out
+
+    assert run("put", str(index), "notes", str(rows)) == "1 created, 1 replaced; write 1\n"
+    assert json.loads(run("get", str(index), "notes", "new")) == keys[1]
+    assert "has no demonstration 'nx'" in run("get", str(index), "notes", "nx", status=1)
+    assert "unknown task 'nodes'" in run("put", str(index), "nodes", str(rows), status=1)
+    page = json.loads(run("list", str(index), "notes", "--limit", "3", "--json"))
+    assert [row["id"] for row in page["rows"]] == ["n00", "n01", "n02"]
+    rest = run("list", str(index), "notes", "--after", page["next"], "--filter", "", status=1)
+    assert "filter" in rest
+    assert len(run("list", str(index), "notes", "--after", page["next"]).splitlines()) == 18
+    assert run("delete", str(index), "notes", "n01", "nx") == "1 deleted; write 2\n"
+    assert run("delete", str(index), "notes", "--filter", '$id in ["n02", "n03"]') == "2 deleted; write 3\n"
+    done = json.loads(run("compact", str(index), "--json"))
+    assert (done["previous"], done["position"], done["tasks"]["notes"]) == (first, 3, 18)
+    assert "has all that was written" in run("compact", str(index))
+    assert run("verify", str(index)) == f"{index}: intact\n"
+    log = bytearray((index / "live" / "log").read_bytes())
+    log[40] ^= 1
+    (index / "live" / "log").write_bytes(log)
+    assert main(["index", "verify", str(index), "--sample", "0"]) == 3
+    assert "live/log: the head of the record at byte 32 has another checksum" in capsys.readouterr().out
