@@ -9,9 +9,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from udr import __version__
+from udr.client import is_loopback
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
-from udr_service.api import admin, embeddings, gateway, playground, probes, problems, retrieval
+from udr_service.api import admin, demonstrations, embeddings, gateway, playground, probes, problems, retrieval
 from udr_service.api.gateway import DEMONSTRATIONS, TASK, TOKENS, Upstream
 from udr_service.auth import Allowance, KeyFile
 from udr_service.middleware import (
@@ -27,6 +28,7 @@ from udr_service.middleware import (
 from udr_service.observability import Audit, Metrics, telemetry
 from udr_service.serving import (
     INDEX_VERSION,
+    OVERLAY_POSITION,
     ActiveVersion,
     Clients,
     Current,
@@ -43,7 +45,7 @@ from udr_service.serving import (
 )
 from udr_service.settings import Settings
 
-_ROUTERS = (probes, retrieval.router, embeddings.router, admin, playground.router)
+_ROUTERS = (probes, retrieval.router, demonstrations.router, embeddings.router, admin, playground.router)
 
 
 def create_app(
@@ -118,7 +120,15 @@ def create_app(
         shares=shares,
     )
     app.add_middleware(Admission, clients=Clients(_allowance(settings), shares), worker=worker)
-    app.add_middleware(Access, keys=keys, own_names_only=own_names_only, origins=settings.cors_origins, audit=audit)
+    app.add_middleware(
+        Access,
+        keys=keys,
+        own_names_only=own_names_only,
+        origins=settings.cors_origins,
+        audit=audit,
+        # Without keys, only this machine may write.
+        read_only=settings.insecure_no_keys or not is_loopback(settings.host),
+    )
     app.add_middleware(HeadAsGet)
     app.add_middleware(Recorder, current=current, metrics=metrics)
     if settings.cors_origins:
@@ -129,7 +139,7 @@ def create_app(
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=[
-                *(INDEX_VERSION, REQUEST_ID, SERVER_TIMING, "Retry-After"),
+                *(INDEX_VERSION, OVERLAY_POSITION, REQUEST_ID, SERVER_TIMING, "Retry-After"),
                 *(DEMONSTRATIONS, TASK, TOKENS),
             ],
         )

@@ -51,6 +51,13 @@ def serve(
         typer.Option(help="How often to look for a newly published version, in seconds.", show_default="never"),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that answer, at one port.", show_default="1")] = None,
+    durability: Annotated[
+        str | None,
+        typer.Option(
+            help="When a write is acknowledged: once it is on the disk, or once the system has it: disk or system.",
+            show_default="disk",
+        ),
+    ] = None,
     root_path: Annotated[
         str | None,
         typer.Option(help="What a proxy puts before the service's paths, such as /udr."),

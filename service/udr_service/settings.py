@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, Secr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
+from udr.live import Durability
 from udr.models import Engine
 from udr_service.observability import LogFormat, LogLevel
 
@@ -118,6 +119,7 @@ class Settings(BaseSettings):
     client_items_per_second: SecondsOrZero = 0.0  # queries, and texts to embed
     client_concurrent_requests: Annotated[int, Field(ge=0)] = 0
     client_queue_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # the share of the queue that may be one client's
+    durability: Durability = "disk"  # when a write is acknowledged: once it is on the disk, or once the system has it
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
     scrub_seconds: SecondsOrZero = 1.0  # how often to look whether the served files are whole; 0 never looks

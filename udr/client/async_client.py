@@ -13,9 +13,10 @@ from udr.client.deadline import Deadline, fetch_async
 from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
-from udr.data import Task
+from udr.data import FilterLike, Task
+from udr.live import Outcome
 from udr.prompts import Format, Prompt, PromptOptions
-from udr.retrieval import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval import DEFAULT_K, Page, Retrieval, RetrievalOptions, RetrievalRequest, RowLike
 from udr.types import Fields, Json, Row
 
 
@@ -104,6 +105,37 @@ class AsyncClient(BaseClient):
     async def demonstration(self, task: str, id: str) -> Row:
         """Return one row, as ``Client.demonstration``."""
         return await self._call(calls.demonstration(task, id))
+
+    async def demonstrations(
+        self, task: str, *, after: str | None = None, limit: int = 100, filter: FilterLike | None = None
+    ) -> Page:
+        """Return a page of a task's rows, as ``Client.demonstrations``."""
+        return await self._call(calls.demonstrations(task, after, limit, filter))
+
+    async def put(
+        self,
+        task: str,
+        rows: RowLike | Sequence[RowLike],
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Put rows into a task's pool, as ``Client.put``."""
+        body = calls.put_body(rows)
+        return await self._call(calls.changes(task, body, if_match=if_match, idempotency_key=idempotency_key))
+
+    async def delete(
+        self,
+        task: str,
+        ids: str | Sequence[str] | None = None,
+        *,
+        filter: FilterLike | None = None,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Delete rows, as ``Client.delete``."""
+        body = calls.deletion_body(ids, filter)
+        return await self._call(calls.changes(task, body, if_match=if_match, idempotency_key=idempotency_key))
 
     async def tasks(self) -> Mapping[str, Task]:
         """Return the service's tasks by name."""

@@ -14,9 +14,18 @@ from udr.client.deadline import Deadline, fetch
 from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
-from udr.data import Task
+from udr.data import FilterLike, Task
+from udr.live import Outcome
 from udr.prompts import Format, Prompt, PromptOptions
-from udr.retrieval import DEFAULT_K, DemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
+from udr.retrieval import (
+    DEFAULT_K,
+    DemonstrationSource,
+    Page,
+    Retrieval,
+    RetrievalOptions,
+    RetrievalRequest,
+    RowLike,
+)
 from udr.types import Fields, Json, Row
 
 
@@ -142,6 +151,44 @@ class Client(BaseClient, DemonstrationSource):
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row; ``UnknownTaskError`` if there is no such task or row, other errors as ``retrieve``."""
         return self._call(calls.demonstration(task, id))
+
+    def demonstrations(
+        self, task: str, *, after: str | None = None, limit: int = 100, filter: FilterLike | None = None
+    ) -> Page:
+        """Return a page of a task's rows, as ``Retriever.demonstrations``; raises as ``retrieve``."""
+        return self._call(calls.demonstrations(task, after, limit, filter))
+
+    def put(
+        self,
+        task: str,
+        rows: RowLike | Sequence[RowLike],
+        *,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Put rows into a task's pool, all or none, as ``Retriever.put``.
+
+        Raises:
+            ConflictError: the row has another version than ``if_match``.
+            AccessError: the API key lacks the scope ``write``.
+            ServiceError: another service writes to the index (409), or its disk is full (507).
+            UdrError: as ``retrieve``.
+        """
+        body = calls.put_body(rows)
+        return self._call(calls.changes(task, body, if_match=if_match, idempotency_key=idempotency_key))
+
+    def delete(
+        self,
+        task: str,
+        ids: str | Sequence[str] | None = None,
+        *,
+        filter: FilterLike | None = None,
+        if_match: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Outcome:
+        """Delete rows by id, or those that pass a filter, as ``Retriever.delete``; raises as ``put``."""
+        body = calls.deletion_body(ids, filter)
+        return self._call(calls.changes(task, body, if_match=if_match, idempotency_key=idempotency_key))
 
     @property
     def tasks(self) -> Mapping[str, Task]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from udr.errors import (
     AccessError,
+    ConflictError,
     DeadlineError,
     InvalidInputError,
     OverloadedError,
@@ -22,6 +23,7 @@ PROBLEM_ERRORS: Mapping[str, type[RequestError]] = {
     f"{PROBLEM}invalid-input": InvalidInputError,
     f"{PROBLEM}k-too-large": InvalidInputError,
     f"{PROBLEM}too-long": TooLongError,
+    f"{PROBLEM}row-changed": ConflictError,
 }
 """The problems of the request itself, raised as a retriever raises them."""
 

@@ -1,18 +1,20 @@
 """Calls: the requests that the clients send, each with the reader of its response. This module sends nothing."""
 
 import json
+import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 from urllib.parse import quote
 
 from udr.client import responses
 from udr.client.problems import Problem
-from udr.data import Filter, Task
-from udr.errors import InvalidInputError
+from udr.data import Filter, FilterLike, Task
+from udr.errors import InvalidInputError, brief
+from udr.live import ANY, Change, Outcome
 from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
-from udr.retrieval import DefaultK, Retrieval, RetrievalRequest, SelectionOptions
+from udr.retrieval import DefaultK, Page, Retrieval, RetrievalRequest, RowLike, SelectionOptions, deletion
 from udr.types import Fields, Json, Row
 
 SAFE_BATCH = 64
@@ -32,18 +34,20 @@ class Call(Generic[Answer]):
         path: relative to the service's URL.
         read: turns the JSON object of the response into the answer; see ``udr.client.responses`` for its errors.
         content: the body, JSON; None for a GET.
+        headers: other headers than that of a body's type.
     """
 
     path: str
     read: Callable[[Mapping[str, Any]], Answer]
     content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def request(self) -> Mapping[str, Any]:
         """The arguments of httpx2's ``request``."""
         if self.content is None:
             return {"method": "GET", "url": self.path}
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self.headers}
         return {"method": "POST", "url": self.path, "content": self.content, "headers": headers}
 
 
@@ -93,6 +97,39 @@ def prompt(
 def demonstration(task: str, id: str) -> Call[Row]:
     """Return the call for one row; ``InvalidInputError`` if the task or the id cannot be encoded in a URL."""
     return Call(f"/v1/tasks/{_segment(task)}/demonstrations/{_segment(id)}", responses.reader(Row))
+
+
+def demonstrations(task: str, after: str | None, limit: int, filter: FilterLike | None) -> Call[Page]:
+    """Return the call for a page of rows; ``InvalidInputError`` if an argument cannot be encoded in a URL."""
+    text = filter if isinstance(filter, str) or filter is None else json.dumps(Filter.of(filter).to_json())
+    given = {"after": after, "limit": str(limit), "filter": text}
+    query = "&".join(f"{name}={_segment(value)}" for name, value in given.items() if value is not None)
+    return Call(f"/v1/tasks/{_segment(task)}/demonstrations?{query}", responses.read_page)
+
+
+def changes(task: str, body: Mapping[str, Json], *, if_match: str | None, idempotency_key: str | None) -> Call[Outcome]:
+    """Return the call for a write. It has a key in any case, so that it is done once if it is sent again."""
+    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+    if if_match is not None:
+        headers["If-Match"] = if_match if if_match == ANY else f'"{if_match}"'
+    for name, value in headers.items():
+        if not (value.isascii() and value.isprintable()):
+            raise InvalidInputError(f"{name} must be printable ASCII, found {brief(value)}")
+    return Call(f"/v1/tasks/{_segment(task)}/demonstrations:batch", responses.read_outcome, _encoded(body), headers)
+
+
+def put_body(rows: RowLike | Sequence[RowLike]) -> dict[str, Json]:
+    """Return the body of a write that puts rows."""
+    given = [rows] if isinstance(rows, Row | Mapping) else rows
+    return {"put": [row.to_json() if isinstance(row, Row) else row for row in given]}
+
+
+def deletion_body(ids: str | Sequence[str] | None, filter: FilterLike | None) -> dict[str, Json]:
+    """Return the body of a write that deletes rows; ``InvalidInputError`` unless either ids or a filter are given."""
+    change = deletion(Change(""), ids, filter)
+    if isinstance(change.delete, Filter):
+        return {"filter": change.delete.to_json()}
+    return {"delete": list(change.delete)}
 
 
 def _body(request: RetrievalRequest) -> dict[str, Json]:

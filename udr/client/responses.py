@@ -11,10 +11,11 @@ from typing import Any, get_args, get_origin, get_type_hints
 from udr import types
 from udr.client.problems import Problem
 from udr.data import Task, parse_task
+from udr.live import Outcome
 from udr.models import Message
 from udr.prompts import Prompt
-from udr.retrieval import Retrieval
-from udr.types import Json
+from udr.retrieval import Page, Retrieval
+from udr.types import Json, Row
 
 
 @cache
@@ -69,6 +70,17 @@ def read_tasks(body: Mapping[str, Any]) -> Mapping[str, Task]:
     known = [field.name for field in fields(Task)]
     tasks = [parse_task({key: keys[key] for key in known if keys.get(key)}) for keys in body["tasks"]]
     return {task.name: task for task in tasks}
+
+
+def read_page(body: Mapping[str, Any]) -> Page:
+    """Return a page of rows."""
+    return Page(tuple(reader(Row)(keys) for keys in body["demonstrations"]), body["next"])
+
+
+def read_outcome(body: Mapping[str, Any]) -> Outcome:
+    """Return what became of a write."""
+    created, replaced, deleted = (tuple(body[name]) for name in ("created", "replaced", "deleted"))
+    return Outcome(int(body["overlay_position"]), created, replaced, deleted, bool(body["repeated"]))
 
 
 def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:

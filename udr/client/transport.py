@@ -34,7 +34,8 @@ TransportResult = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=4.0)
 
 _RETRY_STATUSES = (429, 503)
-# A connection broke during the request. Requests only read, so sending one again is safe.
+# A connection broke during the request. Requests only read, or have a key by which they are done once, so sending one
+# again is safe.
 _BROKEN_CONNECTION = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.RemoteProtocolError)
 # Seconds before the first retry if the service names none; doubled for each retry.
 _FIRST_PAUSE = 0.5

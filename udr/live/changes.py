@@ -122,6 +122,10 @@ def decide(change: Change, ids: Sequence[str], find: FindRow) -> tuple[Write, Ou
     for row in change.rows:
         if row.id in hidden:
             raise InvalidInputError(f"the id {brief(row.id)} cannot be used; choose another")
+    put = {row.id for row in change.rows}
+    if both := [id for id in change.delete if id in put] if not isinstance(change.delete, Filter) else []:
+        raise InvalidInputError(f"the id {brief(both[0])} is both to put and to delete")
+    ids = [id for id in ids if id not in put]
     there = [id for id in ids if before[id] is not None and id not in hidden]
     if change.strict and len(there) < len(ids):
         missing = next(id for id in ids if id not in there)

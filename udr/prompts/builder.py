@@ -127,6 +127,7 @@ class PromptBuilder:
             copies=demonstrations.copies,
             decisions=decisions,
             index_version=demonstrations.index_version,
+            overlay_position=demonstrations.overlay_position,
             model=demonstrations.model,
         )
 

@@ -140,6 +140,7 @@ class Prompt(JsonObject):
         copies: how many demonstrations the retrieval left out as copies of the query.
         decisions: the outcome for each candidate, nearest first; empty unless the retrieval was explained.
         index_version: the index version of the demonstrations; None if they are not from a retrieval.
+        overlay_position: the number of the last write to the index that the retrieval knows of; 0 if there was none.
         model: the name of its encoder; None likewise.
         tokenizer: the name of the tokenizer that counted, if it has one.
     """
@@ -156,6 +157,7 @@ class Prompt(JsonObject):
     copies: int = 0
     decisions: tuple[Decision, ...] = ()
     index_version: str | None = None
+    overlay_position: int = 0
     model: str | None = None
     tokenizer: str | None = None
 

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self, Unpack, cast
+from typing import Self, Unpack
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class Retriever(DemonstrationSource):
         encoder: Encoder,
         searchers: Mapping[str, Searcher],
         *,
-        writer: WriterLock | None = None,
+        take_lock: Callable[[], object] | None = None,
         durability: Durability = "disk",
     ) -> None:
         manifest = version.manifest
@@ -111,10 +111,9 @@ class Retriever(DemonstrationSource):
         self._process = os.getpid()
         base = Base(manifest, self._tasks, searchers, open_lexical(version), version.demonstrations())
         root = version.path.parent.parent if version.path.parent.name == VERSIONS else None
-        # One that is given is shared by the versions that a service opens one after the other.
-        self._own_lock = WriterLock(root or version.path) if writer is None else None
-        take = (writer or cast("WriterLock", self._own_lock)).take
-        self._pool = LivePool(root, base, partial(self.encode, role="demonstration"), take, durability)
+        self._lock = WriterLock(root or version.path)
+        encode = partial(self.encode, role="demonstration")
+        self._pool = LivePool(root, base, encode, take_lock or self._lock.take, durability)
         self._partitions, self._drafting = Partitions(self._pool.view()), Drafting(version)
         self._reopen: _Reopening | None = None
 
@@ -174,12 +173,12 @@ class Retriever(DemonstrationSource):
         fp16: bool = False,
         verify: bool = True,
         allow_hub: bool = False,
-        writer: WriterLock | None = None,
+        take_lock: Callable[[], object] | None = None,
         durability: Durability = "disk",
     ) -> Self:
         """Open a version of an index, whether current or not; see ``open``.
 
-        ``writer`` is the lock of the writer, if several retrievers of this process share it.
+        ``take_lock`` takes the lock of the writer, if several retrievers of this process share it.
         """
         check_engine(engine)
         if verify:
@@ -191,7 +190,7 @@ class Retriever(DemonstrationSource):
             name = encoder_name(version, allow_hub=allow_hub)
             loaded = SentenceEncoder.load(name, device) if engine is None else load_encoder(name, device, engine)
         searchers = open_searchers(version, device, fp16=fp16)
-        retriever = cls(version, loaded, searchers, writer=writer, durability=durability)
+        retriever = cls(version, loaded, searchers, take_lock=take_lock, durability=durability)
         retriever._reopen = (version.path.resolve(), device, engine, fp16, allow_hub) if encoder is None else None
         return retriever
 
@@ -427,7 +426,8 @@ class Retriever(DemonstrationSource):
     def draft(self, change: Change, rows: RowLike | Sequence[RowLike], idempotency_key: str | None = None) -> Draft:
         """Return the draft of a change that puts rows: the first step of ``put``, if another encodes its texts."""
         draft = self._drafting.put(self._view_of(change.task), change, rows)
-        asked: Json = [change.task, [row.to_json() for row in draft.change.rows], change.if_match]
+        deleted: Json = change.delete.to_json() if isinstance(change.delete, Filter) else [*change.delete]
+        asked: Json = [change.task, [row.to_json() for row in draft.change.rows], deleted, change.if_match]
         return replace(draft, change=with_key(draft.change, idempotency_key, asked))
 
     def write(self, change: Change) -> Outcome:
@@ -447,8 +447,7 @@ class Retriever(DemonstrationSource):
     def close(self) -> None:
         """Close the files; the retriever cannot be used afterwards."""
         self._pool.close()
-        if self._own_lock is not None:
-            self._own_lock.close()
+        self._lock.close()
 
     def _seen(self) -> Partitions:
         """Return what a request that starts now sees."""

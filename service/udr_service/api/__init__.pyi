@@ -1,5 +1,6 @@
 from . import (
-    embeddings as embeddings, gateway as gateway, playground as playground, problems as problems,
+    demonstrations as demonstrations, embeddings as embeddings, gateway as gateway, playground as playground,
+    problems as problems,
     retrieval as retrieval,
 )
 from .health import admin as admin, probes as probes

@@ -16,7 +16,16 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from udr.client import PROBLEM
-from udr.errors import DeadlineError, InvalidInputError, OverloadedError, TooLongError, UnknownTaskError
+from udr.errors import (
+    ConflictError,
+    DeadlineError,
+    InvalidInputError,
+    NotWriterError,
+    OverloadedError,
+    StorageError,
+    TooLongError,
+    UnknownTaskError,
+)
 from udr_service.auth import GATEWAY
 from udr_service.errors import (
     AmbiguousHostError,
@@ -63,6 +72,9 @@ class Kind:
 KINDS: Mapping[type[Exception], Kind] = {
     UnknownTaskError: Kind(404, "unknown-task", "No such task, family or demonstration"),
     InvalidInputError: Kind(422, "invalid-input", "Invalid request"),
+    ConflictError: Kind(412, "row-changed", "The row has another version"),
+    NotWriterError: Kind(409, "not-writer", "Another process writes to this index"),
+    StorageError: Kind(507, "storage", "The write could not be stored"),
     TooLongError: Kind(413, "too-long", "Text too long"),
     BatchTooLargeError: Kind(413, "batch-too-large", "Too many requests in one batch"),
     BodyTooLargeError: Kind(413, "body-too-large", "Body too large"),
@@ -170,7 +182,8 @@ async def _on_schema_error(request: Request, error: Exception) -> JSONResponse:
         return answer(_problem(MALFORMED, detail, path))
     if isinstance(error.body, bytes):
         return answer(_problem(NOT_JSON, "send the body with the header Content-Type: application/json", path))
-    # The location starts with "body": no other part of our requests has a schema that can fail.
+    if first["loc"][0] != "body":
+        return answer(_problem(KINDS[InvalidInputError], f"{first['loc'][-1]}: {_message(first)}", path))
     errors = [{**item, "loc": item["loc"][1:]} for item in error.errors()]
     return answer(schema_problem(errors, error.body, path))
 

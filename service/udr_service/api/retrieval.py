@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from udr.errors import UdrError, UnknownTaskError
+from udr.live import row_version
 from udr.retrieval import Retrieval
 from udr.types import Json
 from udr_service.api.answers import Item, json_answer, kept_answer
@@ -112,7 +113,7 @@ async def tasks(service: ServiceDep, request: Request) -> Response:
             answer = TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in context.tasks.items()])
             return cast("Json", answer.model_dump())
 
-        return await kept_answer(context, "tasks", make)
+        return await kept_answer(context, f"tasks at {context.position}", make)
 
 
 @router.get("/tasks/{task}")
@@ -127,14 +128,15 @@ async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
 
 
 @router.get("/tasks/{task}/demonstrations/{id:path}")
-async def demonstration(task: str, id: str, service: ServiceDep, request: Request) -> RowAnswer:
-    """Return one demonstration of a task, as written in its files."""
+async def demonstration(task: str, id: str, service: ServiceDep, request: Request, response: Response) -> RowAnswer:
+    """Return one demonstration of a task, as it was written; its version is the ETag."""
     with service.context(request) as context:
         context.require(task)
         row = await run_in_threadpool(context.active.retriever.demonstration, task, id)
         if (own := context.record.filter) is not None and not own.matches(task, row):
             # As if there were no such row.
             raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
+        response.headers["ETag"] = f'"{row_version(row)}"'
         return RowAnswer.of(task, row)
 
 
@@ -148,4 +150,4 @@ async def info(service: ServiceDep, request: Request) -> Response:
             answer = InfoAnswer.of(context.active, context.tasks, service.settings, workers)
             return cast("Json", answer.model_dump())
 
-        return await kept_answer(context, f"info of {workers}", make)
+        return await kept_answer(context, f"info of {workers} at {context.position}", make)

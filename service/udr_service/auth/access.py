@@ -17,6 +17,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN = frozenset({"/", "/docs", "/livez", "/readyz", "/v1/openapi.json"})
 _ADMIN = frozenset({"/metrics", "/v1/admin"})
 _BELOW_ADMIN = "/v1/admin/"
+_TASKS = "/v1/tasks/"
 # RFC 6750 allows fewer characters; a header carries these unchanged.
 _BEARER = re.compile(r"bearer +([!-~]+)", re.IGNORECASE)
 _KEY = re.compile(r"[!-~]+")
@@ -26,11 +27,12 @@ class Scope(StrEnum):
     """What a key allows."""
 
     READ = "read"
+    WRITE = "write"
     ADMIN = "admin"
 
     def includes(self, needed: "Scope") -> bool:
-        """Return whether this scope allows what ``needed`` allows; ``admin`` allows all."""
-        return self is needed or self is Scope.ADMIN
+        """Return whether this scope allows what ``needed`` allows: each allows what those before it do."""
+        return list(Scope).index(self) >= list(Scope).index(needed)
 
 
 def presented(headers: Mapping[str, str], path: str = "") -> str | None:
@@ -48,16 +50,19 @@ def presented(headers: Mapping[str, str], path: str = "") -> str | None:
     return key if key is not None and _KEY.fullmatch(key) else None
 
 
-def needed(path: str) -> Scope | None:
-    """Return the scope that a path needs; None if it is open. Unknown paths are not open."""
+def needed(path: str, method: str = "GET") -> Scope | None:
+    """Return the scope that a request of a path needs; None if it is open. Unknown paths are not open."""
     if path in _OPEN or path.startswith(PLAYGROUND):
         return None
-    return Scope.ADMIN if path in _ADMIN or path.startswith(_BELOW_ADMIN) else Scope.READ
+    if path in _ADMIN or path.startswith(_BELOW_ADMIN):
+        return Scope.ADMIN
+    writes = path.startswith(_TASKS) and method not in _SAFE_METHODS
+    return Scope.WRITE if writes else Scope.READ
 
 
-def allowed(scope: Scope | None, path: str) -> bool:
-    """Return whether a key of this scope (None without a valid key) allows a path."""
-    required = needed(path)
+def allowed(scope: Scope | None, path: str, method: str = "GET") -> bool:
+    """Return whether a key of this scope (None without a valid key) allows a request of a path."""
+    required = needed(path, method)
     return required is None or (scope is not None and scope.includes(required))
 
 

@@ -16,7 +16,11 @@ app = command_group("Make the API keys that a service accepts.")
 def new(
     name: Annotated[str, typer.Option(help="The name of the key's user; shown in logs.", show_default=False)],
     scope: Annotated[
-        Scope, typer.Option(help="read: send queries. admin: also reload and read metrics.", show_default=False)
+        Scope,
+        typer.Option(
+            help="read: send queries. write: also put and delete demonstrations. admin: also reload and read metrics.",
+            show_default=False,
+        ),
     ],
     task: Annotated[
         list[str] | None, typer.Option(help="A task that the key is for; repeatable.", metavar="NAME")

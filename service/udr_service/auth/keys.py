@@ -1,7 +1,7 @@
 """API keys: a TOML file lists their names, scopes and SHA-256, never the keys themselves.
 
-Each is an entry ``[[keys]]`` with ``name = "…"``, ``scope = "read"`` or ``"admin"``, and ``sha256 = "…"``. An entry may
-have ``tasks`` and ``families``, the only ones that the key is for, a ``filter`` of the only rows, such as
+Each is an entry ``[[keys]]`` with ``name = "…"``, ``scope = "read"``, ``"write"`` or ``"admin"``, and ``sha256 = "…"``.
+An entry may have ``tasks`` and ``families``, the only ones that the key is for, a ``filter`` of the only rows, such as
 ``filter = 'tenant = "shop"'``, and what its client may take, in place of the service's settings:
 ``requests_per_second``, ``items_per_second``, ``concurrent_requests`` and ``queue_share``.
 """

@@ -6,6 +6,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from udr_service.auth import GATEWAY, KeyFile, allowed, from_foreign_page, is_own_name, needed, presented
+from udr_service.auth import Scope as Scopes
 from udr_service.errors import (
     AmbiguousHostError,
     CrossSiteError,
@@ -28,12 +29,19 @@ class Access:
         own_names_only: pass only requests whose ``Host`` header names this machine.
         origins: the other origins whose pages may send requests.
         audit: where refused keys and pages are logged.
+        read_only: without keys, refuse writes.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: KeyFile | None, own_names_only: bool, origins: Collection[str], audit: Audit
+        self,
+        app: ASGIApp,
+        keys: KeyFile | None,
+        own_names_only: bool,
+        origins: Collection[str],
+        audit: Audit,
+        read_only: bool = False,
     ) -> None:
-        self._app, self._keys, self._own_names_only = app, keys, own_names_only
+        self._app, self._keys, self._own_names_only, self._read_only = app, keys, own_names_only, read_only
         self._origins, self._audit = frozenset(origins), audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,8 +51,13 @@ class Access:
             self._check_host(headers)
             if self._keys is None:
                 self._check_page(scope, headers)
+                if self._read_only and needed(scope["path"], scope["method"]) is Scopes.WRITE:
+                    raise UnauthorizedError(
+                        "other machines can reach this service, so writes need an API key of scope write; start it "
+                        "with --keys"
+                    )
                 scope[_ADMITTED] = True
-            elif needed(scope["path"]) is not None:
+            elif needed(scope["path"], scope["method"]) is not None:
                 self._check_key(self._keys, scope, headers)
                 scope[_ADMITTED] = True
         await self._app(scope, receive, send)
@@ -79,11 +92,10 @@ class Access:
             found = f"the request has none{where}" if key is None else f"the one{where or ' in the request'} is unknown"
             raise UnauthorizedError(f"this service requires an API key; {found}")
         record_of(scope).entry = entry
-        if not allowed(entry.scope, path):
+        if not allowed(entry.scope, path, scope["method"]):
             self._refused(scope, Event.SCOPE, key_name=entry.name)
-            raise ForbiddenError(
-                f"the key {entry.name!r} has the scope {entry.scope}; this path requires {needed(path)}"
-            )
+            wanted = needed(path, scope["method"])
+            raise ForbiddenError(f"the key {entry.name!r} has the scope {entry.scope}; this path requires {wanted}")
 
     def _refused(self, scope: Scope, event: Event, **details: str) -> None:
         client = scope.get("client")

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from udr_service.api import answer, problem_of
 from udr_service.middleware.access import admitted
 from udr_service.observability import Metrics, Refusal, Stage, keep_url_from_trace, request_id
-from udr_service.serving import INDEX_VERSION, Current, Record
+from udr_service.serving import INDEX_VERSION, OVERLAY_POSITION, Current, Record
 
 REQUEST_ID = "X-Request-Id"
 SERVER_TIMING = "Server-Timing"
@@ -72,6 +72,8 @@ class Recorder:
             version = record.index_version or self._current.version
             if version and admitted(scope):
                 yield INDEX_VERSION, version
+                if record.overlay_position is not None:
+                    yield OVERLAY_POSITION, str(record.overlay_position)
             timings = record.timings().items()
             yield SERVER_TIMING, ", ".join(f"{stage};dur={1000 * seconds:.2f}" for stage, seconds in timings)
         if self._current.draining:

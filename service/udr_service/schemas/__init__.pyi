@@ -13,3 +13,6 @@ from .responses import (
     ModelAnswer as ModelAnswer, ModelsAnswer as ModelsAnswer, Problem as Problem,
     PromptAnswer as PromptAnswer, RetrieveAnswer as RetrieveAnswer, UsageAnswer as UsageAnswer,
 )
+from .writes import (
+    ChangedAnswer as ChangedAnswer, ChangesBody as ChangesBody, PageAnswer as PageAnswer, RowBody as RowBody,
+)

@@ -174,7 +174,7 @@ def _or_invalid(body: Any, validate: ValidatorFunctionWrapHandler) -> Any:  # no
         return InvalidItem(body, first_errors(error))
 
 
-def _refuse_large_batch(value: object, info: ValidationInfo) -> object:
+def refuse_large_batch(value: object, info: ValidationInfo) -> object:
     """Return a batch; raise a ``BatchTooLargeError`` before its items are looked at if it is too large."""
     limit = info.context.max_batch if isinstance(info.context, Settings) else math.inf
     if isinstance(value, list) and len(value) > limit:
@@ -186,7 +186,7 @@ class BatchBody(Body):
     """A request for several retrievals. Invalid items get a problem, the others an answer."""
 
     requests: Annotated[
-        list[Annotated[RetrieveBody, WrapValidator(_or_invalid)]], BeforeValidator(_refuse_large_batch)
+        list[Annotated[RetrieveBody, WrapValidator(_or_invalid)]], BeforeValidator(refuse_large_batch)
     ] = Field(description="At most max_batch, which GET /v1/info tells.")
 
     def items(self) -> list[RetrieveBody | InvalidItem]:
@@ -208,7 +208,7 @@ def _refuse_tokens(value: object) -> object:
 class EmbeddingsBody(Body):
     """A request for the vectors of texts, in OpenAI's shape."""
 
-    input: Annotated[str | Texts, BeforeValidator(_refuse_tokens), BeforeValidator(_refuse_large_batch)] = Field(
+    input: Annotated[str | Texts, BeforeValidator(_refuse_tokens), BeforeValidator(refuse_large_batch)] = Field(
         description="One text, or several: at most max_batch, which GET /v1/info tells."
     )
     input_type: Role = Field(default="query", description="How the encoder reads the texts; not part of OpenAI's API.")

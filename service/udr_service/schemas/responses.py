@@ -80,6 +80,9 @@ class RetrieveAnswer(AnswerBody):
     )
     copies: int = Field(default=0, description="Demonstrations left out as copies of the query, near ones included.")
     k: int | None = Field(default=None, exclude_if=_absent, description="How many were requested, if more are filled.")
+    overlay_position: int = Field(
+        default=0, exclude_if=_zero, description="The number of the last write that the answer knows of."
+    )
     decisions: Decisions = []
 
 
@@ -168,6 +171,9 @@ class PromptAnswer(AnswerBody):
     parts: PartTokensAnswer | None = Field(default=None, exclude_if=_absent, description="The tokens by part.")
     decisions: Decisions = []
     index_version: str
+    overlay_position: int = Field(
+        default=0, exclude_if=_zero, description="The number of the last write that the answer knows of."
+    )
     model: str
 
 

@@ -33,6 +33,7 @@ class Member:
         self.shares, self.version, self.leads = shares, version, asyncio.Event()
         self._channel = Channel(end, self._handle)
         self._calls: dict[str, Handler] = {}
+        self._writes = False
 
     async def run(self, calls: Mapping[str, Handler]) -> None:
         """Answer the calls of the process that started this one, by name, until it ends."""
@@ -49,6 +50,12 @@ class Member:
         """See ``Team.reload``."""
         reloaded: Reloaded = await self._channel.ask("reload")
         return reloaded
+
+    async def take_writer_lock(self) -> None:
+        """See ``Team.take_writer_lock``."""
+        if not self._writes:
+            await self._channel.ask("write")
+            self._writes = True
 
     async def reports(self) -> Sequence[Report]:
         """See ``Team.reports``."""

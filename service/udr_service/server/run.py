@@ -67,12 +67,16 @@ def run(index: Path, settings: Settings) -> None:
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_threads() // settings.workers)))
             source.preload()
             shares = SharedShares(settings.workers)
-            Supervisor(settings, listener, shares, functools.partial(_work, source, settings, listener, url)).run()
+            Supervisor(
+                settings, listener, shares, functools.partial(_work, source, settings, listener, url), source.writer
+            ).run()
 
 
 def _work(source: IndexSource, settings: Settings, listener: socket.socket, url: str, member: Member) -> None:
     """Serve as one of several workers."""
     with _signals_end_normally():
+        # The process that started all has the lock of the writer.
+        source.take_lock = lambda: None
         app, config = _application(source, settings, member)
         _serve(SharingServer(config, app.state.service, url, member), listener)
 

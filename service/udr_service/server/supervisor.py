@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from udr.cli import STATUS
 from udr.errors import UdrError
+from udr.live import WriterLock
 from udr_service.errors import WorkerError
 from udr_service.observability import Family, Report, added, lasting
 from udr_service.server.channel import Channel
@@ -53,11 +54,18 @@ class Supervisor:
         listener: the listening socket, which all workers accept from.
         shares: what they hold together.
         work: what each does, in its own process.
+        writer: the lock of the writer, which this process takes for all of them.
     """
 
     def __init__(
-        self, settings: Settings, listener: socket.socket, shares: SharedShares, work: Callable[[Member], None]
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        shares: SharedShares,
+        work: Callable[[Member], None],
+        writer: WriterLock,
     ) -> None:
+        self._writer = writer
         self._settings, self._listener, self._shares, self._work = settings, listener, shares, work
         self._workers: dict[int, _Worker] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -114,6 +122,7 @@ class Supervisor:
         calls: dict[str, Callable[..., object]] = {
             "counted": functools.partial(setattr, worker, "report"),
             "failed": self._fail,
+            "write": self._writer.take,
             "reports": functools.partial(self._reports, worker),
             "damaged": functools.partial(self._tell_others, worker, "damage"),
         }

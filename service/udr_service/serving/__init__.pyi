@@ -13,7 +13,8 @@ from .record import (
 from .room import Room as Room
 from .scrubber import Scrubber as Scrubber
 from .service import (
-    Answer as Answer, INDEX_VERSION as INDEX_VERSION, RequestContext as RequestContext, Service as Service,
+    Answer as Answer, INDEX_VERSION as INDEX_VERSION, OVERLAY_POSITION as OVERLAY_POSITION,
+    RequestContext as RequestContext, Service as Service,
 )
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
 from .team import Reloaded as Reloaded, Team as Team

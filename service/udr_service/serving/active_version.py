@@ -4,13 +4,14 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from udr.errors import ArtifactError, InvalidInputError, brief
+from udr.live import WriterLock
 from udr.models import Engine, TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store import (
@@ -104,8 +105,14 @@ class IndexSource:
     settings: Settings
     encoder: CachingEncoder | None = None
     engine: str | None = None
+    writer: WriterLock = field(init=False)
+    take_lock: Callable[[], object] = field(init=False)
     _encoder_files: OpenFiles | None = None  # of the encoder, if it came from an index
     _preloaded: "OnnxEncoder | None" = None  # before a fork
+
+    def __post_init__(self) -> None:
+        self.writer = WriterLock(self.index)
+        self.take_lock = self.writer.take
 
     def current(self) -> str:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
@@ -135,7 +142,14 @@ class IndexSource:
         # Before the encoder loads, so that damaged weights are reported as damage.
         refuse_damage(version.path)
         self.encoder = self._encoder_of(version, metrics)
-        retriever = Retriever.of_version(version, device=self.settings.device, encoder=self.encoder, verify=False)
+        retriever = Retriever.of_version(
+            version,
+            device=self.settings.device,
+            encoder=self.encoder,
+            verify=False,
+            take_lock=self.take_lock,
+            durability=self.settings.durability,
+        )
         named = {name: load_tokenizer(name) for name in self.settings.tokenizer}
         tokenizer = next(iter(named.values()), None) or load_tokenizer(retriever.tokenizer)
         return ActiveVersion(retriever, tokenizer, engine=self.engine, named=named)

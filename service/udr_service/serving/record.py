@@ -53,6 +53,7 @@ class Record:
         request_id: the client's id or a new one.
         started: when it arrived, by ``time.perf_counter``.
         index_version: the version that answers it.
+        overlay_position: the number of the last write that the answer knows of.
         entry: the entry of its API key.
         client: who sent it, and what that client may take.
         queue_size: how many texts waited when it arrived.
@@ -65,6 +66,7 @@ class Record:
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     index_version: str | None = None
+    overlay_position: int | None = None
     entry: KeyEntry | None = None
     client: Client = field(default_factory=lambda: Client("this machine", Allowance()))
     queue_size: int | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
@@ -11,9 +11,12 @@ from starlette.requests import Request
 
 from udr.client import TIMEOUT
 from udr.data import Filter, Task
-from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, brief
+from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, UnknownTaskError, brief
+from udr.live import Change, Outcome
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
+from udr.search import Vectors
+from udr.types import Json, Row
 from udr_service.errors import ForbiddenError, KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
@@ -21,7 +24,7 @@ from udr_service.serving.record import Record, record_of
 from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
 from udr_service.serving.team import Team
-from udr_service.serving.work import EncodeJob, JobResult, Preparer, Worker
+from udr_service.serving.work import Embedding, EncodeJob, JobResult, Preparer, Worker
 from udr_service.settings import Settings
 
 Answer = Retrieval | UdrError
@@ -29,6 +32,9 @@ Answer = Retrieval | UdrError
 
 INDEX_VERSION = "X-Udr-Index-Version"
 """In an answer, the header with the version that answered; in a request, a precondition."""
+
+OVERLAY_POSITION = "X-Udr-Overlay-Position"
+"""In an answer, the header with the number of the last write that it knows of."""
 
 _INLINE_CHARACTERS, _INLINE_REQUESTS = 8192, 4
 """What is planned on the event loop; handing so little to a thread would take longer."""
@@ -65,7 +71,7 @@ class Service:
         """
         record = record_of(request.scope)
         with self.current.answering() as active:
-            record.index_version = active.version
+            record.index_version, record.overlay_position = active.version, active.retriever.overlay_position
             expected = request.headers.get(INDEX_VERSION)
             if expected not in (None, active.version):
                 raise VersionMismatchError(
@@ -150,7 +156,11 @@ class RequestContext:
         self.record.tasks += [plan.request.task for plan in plans if isinstance(plan, Plan)]
         jobs = [plan for plan in plans if isinstance(plan, Plan)]
         results = iter(await self.do(jobs, reserved=reserved))
-        return [cast("Retrieval", next(results).result) if isinstance(plan, Plan) else plan for plan in plans]
+        answers = [cast("Retrieval", next(results).result) if isinstance(plan, Plan) else plan for plan in plans]
+        for answer in answers:
+            if isinstance(answer, Retrieval):
+                self.saw(answer.overlay_position)
+        return answers
 
     async def retrieve(self, request: RetrievalRequest, *, reserved: bool = False) -> Retrieval:
         """Return the answer to one request; raise what is wrong with it, or what ``do`` raises."""
@@ -158,6 +168,43 @@ class RequestContext:
         if isinstance(answer, UdrError):
             raise answer
         return answer
+
+    async def put(
+        self, change: Change, rows: Sequence[Mapping[str, Json]], key: str | None
+    ) -> tuple[Outcome, Sequence[Row]]:
+        """Put rows; return what became of them, and the rows. Raises what ``do`` and ``Retriever.put`` raise."""
+        retriever = self.active.retriever
+        draft = await self.prepare(lambda _: retriever.draft(change, rows, self.own_key(key)))
+        results = await self.do([Embedding(text, "demonstration") for text in draft.texts]) if draft.texts else []
+        whole = draft.complete(cast("Vectors", item.result) for item in results)
+        return await self.write(whole), whole.rows
+
+    async def write(self, change: Change) -> Outcome:
+        """Write a change; raises what ``Retriever.write`` raises. It is written even if the client disconnects."""
+        if self.service.team is not None:
+            await self.service.team.take_writer_lock()
+        outcome = await asyncio.shield(asyncio.to_thread(self.active.retriever.write, change))
+        self.saw(outcome.position)
+        return outcome
+
+    def own_key(self, key: str | None) -> str | None:
+        """Return a client's ``Idempotency-Key``, apart from those of other API keys."""
+        return None if key is None else f"{self.record.key or ''}/{key}"
+
+    @property
+    def position(self) -> int:
+        """The number of the last write that the answer knows of, as far as known."""
+        return self.record.overlay_position or 0
+
+    def saw(self, position: int) -> int:
+        """Remember that the answer knows of the writes up to a position; return it."""
+        self.record.overlay_position = max(position, self.position)
+        return position
+
+    def narrowed(self, asked: Filter | None) -> Filter | None:
+        """Return a filter together with that of the request's key."""
+        own = self.record.filter
+        return asked if own is None else Filter(must=(own,) if asked is None else (own, asked))
 
     def builder(
         self, budget: int, reserve: int, options: BuildingOptions, tokenizer: str | None = None
@@ -196,9 +243,9 @@ class RequestContext:
                 return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
         try:
             self.require(request.task, request.family)
-            if (own := self.record.filter) is not None:
-                asked = () if request.filter is None else (Filter.of(request.filter),)
-                request = replace(request, filter=Filter(must=(own, *asked)))
+            if self.record.filter is not None:
+                asked = None if request.filter is None else Filter.of(request.filter)
+                request = replace(request, filter=self.narrowed(asked))
             return self.active.retriever.plan(request, stopped=stopped)
         except (RequestError, ForbiddenError) as error:
             return error
@@ -208,6 +255,12 @@ class RequestContext:
         """The tasks that the request's key is for, by name."""
         pools = self.record.pools
         return {name: task for name, task in self.active.retriever.tasks.items() if pools.include(name, task.family)}
+
+    def require_known(self, task: str) -> None:
+        """Raise as ``require``, and an ``UnknownTaskError`` if there is no such task."""
+        self.require(task)
+        if task not in self.active.retriever.tasks:
+            raise UnknownTaskError(f"unknown task {task!r}; GET /v1/tasks lists them")
 
     def require(self, task: str | None = None, family: str | None = None) -> None:
         """Raise a ``ForbiddenError`` if the request's key is not for a task, a family or, without either, all tasks."""

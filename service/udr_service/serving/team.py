@@ -39,6 +39,13 @@ class Team(Protocol):
             Exception: what a worker raised.
         """
 
+    async def take_writer_lock(self) -> None:
+        """Have the process that started all take the lock of the writer, for all of them.
+
+        Raises:
+            NotWriterError: another service writes.
+        """
+
     async def reports(self) -> Sequence[Report]:
         """Return what the others have counted, those that have ended included."""
 

@@ -1,0 +1,124 @@
+"""The endpoints that write to a task's pool, and list its rows."""
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from udr.data import Filter
+from udr.errors import InvalidInputError
+from udr.live import Change, row_version
+from udr.retrieval import MAX_PAGE, deletion, with_key
+from udr.types import Json
+from udr_service.api.retrieval import PROBLEM, ServiceDep
+from udr_service.api.strict_json import StrictRoute
+from udr_service.schemas import ChangedAnswer, ChangesBody, PageAnswer, RowAnswer, RowBody
+
+router = APIRouter(prefix="/v1/tasks/{task}", responses={"default": PROBLEM, 422: PROBLEM}, route_class=StrictRoute)
+
+_Key = Annotated[
+    str | None, Header(alias="Idempotency-Key", description="A repeated write with this key is done once.")
+]
+_IfMatch = Annotated[
+    str | None, Header(alias="If-Match", description="Write only if the row has this version (its ETag); * for any.")
+]
+
+
+@router.get("/demonstrations", response_model=PageAnswer)
+async def page(
+    task: str,
+    service: ServiceDep,
+    request: Request,
+    after: Annotated[str | None, Query(description="The next of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
+    filter: Annotated[str | None, Query(description='As text, site = "imdb", or as JSON.')] = None,
+) -> PageAnswer:
+    """Return a page of a task's demonstrations, in the order of their ids."""
+    with service.context(request) as context:
+        context.require_known(task)
+        wanted = context.narrowed(None if filter is None else _filter(filter))
+        retriever = context.active.retriever
+        found = await context.prepare(lambda _: retriever.demonstrations(task, after=after, limit=limit, filter=wanted))
+        return PageAnswer(
+            demonstrations=[RowAnswer.of(task, row) for row in found.rows],
+            next=found.next,
+            index_version=context.active.version,
+            overlay_position=context.saw(retriever.overlay_position),
+        )
+
+
+@router.put("/demonstrations/{id:path}", response_model=RowAnswer, responses={201: {"model": RowAnswer}})
+async def put(
+    task: str,
+    id: str,
+    body: RowBody,
+    service: ServiceDep,
+    request: Request,
+    key: _Key = None,
+    if_match: _IfMatch = None,
+) -> Response:
+    """Put a demonstration: 201 if it is new, 200 if it replaces the one with its id. Every later request sees it."""
+    with service.context(request) as context:
+        context.require_known(task)
+        change = Change(task, if_match=_version(if_match), within=context.record.filter)
+        outcome, rows = await context.put(change, [body.to_row(id)], key)
+        row = rows[0]
+        answer = RowAnswer.of(task, row).model_dump_json()
+        status = 201 if outcome.created else 200
+        return Response(answer, status, {"ETag": f'"{row_version(row)}"'}, "application/json")
+
+
+@router.delete("/demonstrations/{id:path}", status_code=204, response_class=Response)
+async def delete(
+    task: str, id: str, service: ServiceDep, request: Request, key: _Key = None, if_match: _IfMatch = None
+) -> Response:
+    """Delete a demonstration; no later request sees it."""
+    with service.context(request) as context:
+        context.require_known(task)
+        change = Change(task, delete=[id], strict=True, if_match=_version(if_match), within=context.record.filter)
+        await context.write(with_key(change, context.own_key(key), [task, id]))
+        return Response(status_code=204)
+
+
+@router.post("/demonstrations:batch", response_model=ChangedAnswer)
+async def batch(
+    task: str,
+    body: ChangesBody,
+    service: ServiceDep,
+    request: Request,
+    key: _Key = None,
+    if_match: _IfMatch = None,
+) -> ChangedAnswer:
+    """Put and delete several demonstrations, all or none; with If-Match, all of them must have that version."""
+    with service.context(request) as context:
+        context.require_known(task)
+        change, wanted = Change(task, if_match=_version(if_match), within=context.record.filter), body.wanted()
+        if body.delete and wanted is not None:
+            raise InvalidInputError("give either the ids to delete, or a filter of the rows to delete")
+        if body.delete or wanted is not None:
+            change = deletion(change, body.delete or None, wanted)
+        if body.put:
+            outcome, _ = await context.put(change, body.rows(), key)
+        elif body.delete or wanted is not None:
+            asked: Json = [task, [*body.delete], wanted]
+            outcome = await context.write(with_key(change, context.own_key(key), asked))
+        else:
+            raise InvalidInputError("there is nothing to write; give rows to put, ids to delete, or a filter")
+        return ChangedAnswer.of(outcome, context.active.version)
+
+
+def _version(if_match: str | None) -> str | None:
+    if if_match is None or if_match == "*":
+        return if_match
+    if len(if_match) < 2 or if_match[0] != '"' or if_match[-1] != '"' or "," in if_match:
+        raise InvalidInputError(f"the header If-Match must be one ETag in double quotes, or *; found {if_match[:40]!r}")
+    return if_match[1:-1]
+
+
+def _filter(text: str) -> Filter:
+    if not text.lstrip().startswith("{"):
+        return Filter.of(text)
+    try:
+        return Filter.of(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError("the filter is not JSON") from error

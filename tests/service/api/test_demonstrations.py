@@ -1,0 +1,173 @@
+"""Writing to a pool and listing its rows over REST, and with both clients."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.fakes import HashEncoder
+from tests.service.conftest import Words, served
+from tests.service.running import running
+from udr import AsyncClient, Client, Retriever, Row
+from udr.errors import ConflictError, InvalidInputError, UnknownTaskError
+from udr.live import row_version
+from udr_service import Settings, create_app
+from udr_service.auth import new_key
+
+PATH = "/v1/tasks/notes/demonstrations"
+BODY: dict[str, Any] = {"input": {"text": "an unheard of tune"}, "target": "glad", "metadata": {"site": "shop"}}
+ASKED: dict[str, Any] = {"task": "notes", "input": "an unheard of tune", "k": 1, "keep_copies": True}
+
+
+@pytest.fixture
+def opened(copy: Path) -> Iterator[Retriever]:
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        yield retriever
+
+
+@pytest.fixture
+def live(opened: Retriever) -> Iterator[TestClient]:
+    with served(opened) as client:
+        yield client
+
+
+def test_put_get_and_delete_a_row(live: TestClient) -> None:
+    new = live.put(f"{PATH}/new", json=BODY)
+    row = {"id": "new", "task": "notes", "choices": [], "references": [], **BODY}
+    assert (new.status_code, new.json(), new.headers["X-Udr-Overlay-Position"]) == (201, row, "1")
+    found = live.post("/v1/retrieve", json=ASKED)
+    assert found.json()["demonstrations"][0]["id"] == "new"
+    assert found.json()["overlay_position"] == 1 == int(found.headers["X-Udr-Overlay-Position"])
+    prompt = live.post("/v1/prompt", json={**ASKED, "budget": 200})
+    assert prompt.json()["overlay_position"] == 1
+    again = live.put(f"{PATH}/new", json={**BODY, "target": "sad"})
+    assert (again.status_code, again.json()) == (200, {**row, "target": "sad"})
+    got = live.get(f"{PATH}/new")
+    assert (got.json(), got.headers["ETag"]) == (again.json(), again.headers["ETag"])
+    assert live.get("/v1/tasks/notes").json()["demonstrations"] == 21
+    assert [item["demonstrations"] for item in live.get("/v1/tasks").json()["tasks"]] == [21, 24, 18]
+    deleted = live.delete(f"{PATH}/new")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    assert live.get(f"{PATH}/new").status_code == live.delete(f"{PATH}/new").status_code == 404
+    assert live.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] != "new"
+
+
+def test_a_write_may_depend_on_the_version_of_a_row(live: TestClient) -> None:
+    tag = live.get(f"{PATH}/n00").headers["ETag"]
+    assert live.put(f"{PATH}/n00", json=BODY, headers={"If-Match": tag}).status_code == 200
+    changed = live.put(f"{PATH}/n00", json=BODY, headers={"If-Match": tag})
+    assert (changed.status_code, changed.json()["type"]) == (412, "urn:udr:problem:row-changed")
+    assert live.put(f"{PATH}/new", json=BODY, headers={"If-Match": "*"}).status_code == 412
+    assert live.delete(f"{PATH}/n00", headers={"If-Match": tag}).status_code == 412
+    assert live.delete(f"{PATH}/n00", headers={"If-Match": "tag"}).status_code == 422
+
+
+def test_a_key_makes_a_write_once(live: TestClient) -> None:
+    key = {"Idempotency-Key": "one"}
+    assert [live.put(f"{PATH}/new", json=BODY, headers=key).status_code for _ in range(2)] == [201, 201]
+    assert live.get(f"{PATH}/new").headers["X-Udr-Overlay-Position"] == "1"
+    assert live.put(f"{PATH}/new", json={**BODY, "target": "sad"}, headers=key).status_code == 422
+    batch = {"put": [{"id": "b", **BODY}], "delete": ["n00", "nx"]}
+    first, again = (live.post(f"{PATH}:batch", json=batch, headers={"Idempotency-Key": "two"}).json() for _ in "ab")
+    assert (first["created"], first["deleted"], first["overlay_position"]) == (["b"], ["n00"], 2)
+    assert (again["created"], again["repeated"], again["overlay_position"]) == (["b"], True, 2)
+
+
+def test_pages(live: TestClient) -> None:
+    live.post(f"{PATH}:batch", json={"put": [{"id": f"m{n}", **BODY} for n in range(5)], "filter": '$id = "n03"'})
+    found, after = list[str](), None
+    while True:
+        page = live.get(PATH, params={"limit": 7, **({"after": after} if after else {})}).json()
+        found += [row["id"] for row in page["demonstrations"]]
+        if (after := page["next"]) is None:
+            break
+    assert found == sorted({f"n{n:02}" for n in range(20)} - {"n03"} | {f"m{n}" for n in range(5)})
+    shop = live.get(PATH, params={"filter": 'site = "shop"', "limit": 2}).json()
+    assert [row["id"] for row in shop["demonstrations"]] == ["m0", "m1"]
+    as_json = live.get(PATH, params={"filter": '{"must": [{"key": "site", "match": "shop"}]}'}).json()
+    assert len(as_json["demonstrations"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status", "detail"),
+    [
+        ("PUT", "new", {"json": {"input": {}, "target": "glad"}}, 422, "is missing, but the input template"),
+        ("PUT", "new", {"json": {**BODY, "target": "blue"}}, 422, "not one of the labels"),
+        ("PUT", "new", {"json": {**BODY, "id": "new"}}, 422, "/id: is not a field"),
+        ("PUT", "n" * 513, {"json": BODY}, 422, "at most 512 characters, found 513"),
+        ("GET", "?filter=site > 3", {}, 422, "compares 'site' with a number, but the rows have a text there"),
+        ("GET", "?filter=site >", {}, 422, "expected a value"),
+        ("GET", "?after=n03", {}, 422, "the next of an earlier page"),
+        ("GET", "?limit=0", {}, 422, "limit: must be greater than or equal to 1"),
+        ("POST", ":batch", {"json": {}}, 422, "there is nothing to write"),
+        ("POST", ":batch", {"json": {"put": [{"id": "a", **BODY}], "delete": ["a"]}}, 422, "both to put and to delete"),
+        ("POST", ":batch", {"json": {"put": [{"id": "a", **BODY}] * 65}}, 413, "65 items; the limit is 64"),
+    ],
+)
+def test_bad_input(live: TestClient, method: str, path: str, options: dict[str, Any], status: int, detail: str) -> None:
+    live.put(f"{PATH}/typed", json=BODY)
+    whole = PATH + (path if path[0] in "?:" else f"/{path}")
+    response = live.request(method, whole, **options)
+    assert response.status_code == status
+    assert detail in response.json()["detail"]
+    assert live.get(f"{PATH}/typed").headers["X-Udr-Overlay-Position"] == "1"
+
+
+def test_who_may_write(opened: Retriever, tmp_path: Path) -> None:
+    keys = {scope: new_key(scope, scope, (), (), None) for scope in ("read", "write", "admin")}
+    (tmp_path / "keys.toml").write_text("".join(entry.to_toml() for _, entry in keys.values()))
+    with served(opened, keys=tmp_path / "keys.toml") as client:
+        statuses = {
+            scope: client.put(f"{PATH}/{scope}", json=BODY, headers={"X-Api-Key": key}).status_code
+            for scope, (key, _) in keys.items()
+        }
+        assert statuses == {"read": 403, "write": 201, "admin": 201}
+        assert client.get(PATH, headers={"X-Api-Key": keys["write"][0]}).status_code == 200
+        assert client.get("/metrics", headers={"X-Api-Key": keys["write"][0]}).status_code == 403
+        assert client.put(f"{PATH}/none", json=BODY).status_code == 401
+    with served(opened, insecure_no_keys=True) as client:
+        refused = client.put(f"{PATH}/open", json=BODY)
+        assert (refused.status_code, "scope write" in refused.json()["detail"]) == (401, True)
+        assert client.get(PATH).status_code == 200
+    with served(opened) as client:
+        foreign = client.put(f"{PATH}/page", json=BODY, headers={"Origin": "https://elsewhere.example"})
+        assert foreign.status_code == 403
+
+
+def test_a_service_that_is_not_the_writer_refuses_writes(copy: Path, opened: Retriever) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as writer, served(opened) as client:
+        writer.put("notes", {"id": "new", **BODY})
+        assert client.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] == "new"
+        refused = client.put(f"{PATH}/other", json=BODY)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:udr:problem:not-writer")
+
+
+def test_clients(opened: Retriever) -> None:
+    row = Row(id="new", input={"text": "an unheard of tune"}, target="glad", metadata={"site": "shop"})
+    with running(create_app(opened, Settings(), Words())) as address, Client(address) as client:
+        assert client.put("notes", row).created == ("new",)
+        assert client.demonstration("notes", "new") == row
+        assert client.retrieve("notes", "an unheard of tune", 1, keep_copies=True).overlay_position == 1
+        assert [
+            item.id for item in client.demonstrations("notes", filter={"must": [{"key": "site", "match": "shop"}]}).rows
+        ] == ["new"]
+        page = client.demonstrations("notes", limit=20)
+        assert [item.id for item in client.demonstrations("notes", limit=20, after=page.next).rows] == ["new"]
+        with pytest.raises(ConflictError, match="which has version"):
+            client.put("notes", row, if_match="0" * 16)
+        assert client.put("notes", row.to_json(), if_match=row_version(row)).replaced == ("new",)
+        with pytest.raises(InvalidInputError, match=r"'input\.text': is missing"):
+            client.put("notes", {"id": "a", "input": {}, "target": "glad"})
+        with pytest.raises(UnknownTaskError):
+            client.delete("nodes", "new")
+
+        async def use() -> None:
+            async with AsyncClient(address) as other:
+                assert (await other.delete("notes", filter='site = "shop"')).deleted == ("new",)
+                assert (await other.put("notes", [row])).position == 4
+                assert len((await other.demonstrations("notes")).rows) == 21
+
+        asyncio.run(use())
