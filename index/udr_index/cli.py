@@ -10,7 +10,7 @@ from udr.cli import AllowHub, Fp16, command_group, names_of, print_json, print_t
 from udr.errors import ConfigError, VerificationError, naming
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
-from udr_index.live import add_commands as add_live_commands
+from udr_index.versions.live import add_commands as add_live_commands
 from udr_index.plural import counted
 from udr_index.versions import add_commands
 
@@ -120,7 +120,7 @@ def verify(
     """
     from udr.store import read_current
     from udr.store import verify as check
-    from udr_index.live import verify_log
+    from udr_index.versions.live import verify_log
 
     if not index.is_dir():
         # Says that there is none.

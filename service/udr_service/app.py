@@ -139,7 +139,7 @@ def create_app(
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=[
-                *(INDEX_VERSION, OVERLAY_POSITION, REQUEST_ID, SERVER_TIMING, "Retry-After"),
+                *(INDEX_VERSION, OVERLAY_POSITION, REQUEST_ID, SERVER_TIMING, "ETag", "Retry-After"),
                 *(DEMONSTRATIONS, TASK, TOKENS),
             ],
         )

@@ -16,7 +16,7 @@ from udr.errors import ArtifactError, ConfigError, NotWriterError
 from udr.files import locked
 from udr.store import publish, read_current, verify
 from udr_index.build import BuildConfig, build
-from udr_index.live import compact, verify_log
+from udr_index.versions.live import compact, verify_log
 
 
 @pytest.mark.parametrize("options", [{}, {"kind": "IVF2,Flat"}, {"label_head": None}, {"dtype": "float16"}])

@@ -72,7 +72,7 @@ def list_(
     With a task, show its rows as JSON, with what was written on top of the current version, in the order of their ids.
     """
     if task is not None:
-        from udr_index.live import list_rows
+        from udr_index.versions.live import list_rows
 
         list_rows(index, task, after, limit, filter, as_json)
         return

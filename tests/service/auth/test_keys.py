@@ -84,7 +84,10 @@ INVALID = {
     "a key": (entry() + 'key = "abcdefg"\n', "'key': is unknown.*only its SHA-256"),
     "no name": (entry().replace('name = "page"\n', ""), "entry 1, 'name': is missing"),
     "a number for a name": (entry().replace('"page"', "3"), "'name': must be a valid string"),
-    "an unknown scope": (entry() + entry("b", "write", ABCD), "entry 2, 'scope': must be 'read' or 'admin'; found 'wr"),
+    "an unknown scope": (
+        entry() + entry("b", "rite", ABCD),
+        "entry 2, 'scope': must be 'read', 'write' or 'admin'; found 'ri",
+    ),
     "a short digest": (entry(sha256=ABC[:-1]), "'sha256': must be 64 hexadecimal digits.*found 63 characters"),
     "a short text for a digest": (entry(sha256="abcdefg"), "found 7 characters"),
     "Arabic digits": (entry(sha256="٣" * 64), "must be 64 hexadecimal digits"),
@@ -166,7 +169,7 @@ def test_changes_name_the_keys() -> None:
 
 def test_new_keys_are_long_distinct_and_valid_by_their_entries() -> None:
     keys, entries = zip(*(new_key(f"n{number}", scope) for number, scope in enumerate([*Scope] * 4)), strict=True)
-    assert len(set(keys)) == 8 and all(key.startswith("udr_") and len(key) == 47 for key in keys)
+    assert len(set(keys)) == 12 and all(key.startswith("udr_") and len(key) == 47 for key in keys)
     text = "\n".join(entry.to_toml() for entry in entries)
     ring = KeyRing.parse(text)
     assert ring.keys == list(entries)

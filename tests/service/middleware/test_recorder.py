@@ -155,10 +155,11 @@ def test_each_path_needs_its_scope_and_no_key_is_shown(
             return [client.request(method, path, headers=each).status_code for each in headers]
 
         for open_path in ("/livez", "/readyz", "/v1/openapi.json"):
-            assert statuses("GET", open_path) == [200] * 4
-        assert statuses("GET", "/v1/info") == [401, 401, 200, 200]
-        assert statuses("GET", "/metrics") == [401, 401, 403, 200]
-        assert statuses("POST", "/v1/admin/reload") == [401, 401, 403, 409]
+            assert statuses("GET", open_path) == [200] * 5
+        assert statuses("GET", "/v1/info") == [401, 401, 200, 200, 200]
+        assert statuses("DELETE", "/v1/tasks/notes/demonstrations/x") == [401, 401, 403, 404, 404]
+        assert statuses("GET", "/metrics") == [401, 401, 403, 403, 200]
+        assert statuses("POST", "/v1/admin/reload") == [401, 401, 403, 403, 409]
         reload = client.post("/v1/admin/reload", headers={"X-Api-Key": str(keys["admin"])})
         none = client.post("/v1/retrieve", json=BODY)
         wrong = client.post("/v1/retrieve", json=BODY, headers={"X-Api-Key": "udr_wrong"})
@@ -189,4 +190,11 @@ def test_only_listed_origins_may_call_from_a_browser(retriever: Retriever, monke
             assert error.status_code == status
             assert error.headers["Access-Control-Allow-Origin"] == "https://page.example"
             exposed = set(error.headers["Access-Control-Expose-Headers"].split(", "))
-            assert exposed == {"X-Request-Id", "X-Udr-Index-Version", "Server-Timing", "Retry-After"}
+            assert exposed == {
+                "ETag",
+                "Retry-After",
+                "Server-Timing",
+                "X-Request-Id",
+                "X-Udr-Index-Version",
+                "X-Udr-Overlay-Position",
+            }

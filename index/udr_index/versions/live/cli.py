@@ -69,7 +69,7 @@ def put(
 
 def get(index: Index, task: Task, id: Annotated[str, typer.Argument(help="The row's id.", metavar="ID")]) -> None:
     """Print a row as JSON, as it is now."""
-    from udr_index.live.rows import open_rows
+    from udr_index.versions.live.rows import open_rows
 
     with open_rows(Path(index)) as pool:
         _known(task, pool.base.tasks)
@@ -90,7 +90,7 @@ def delete(
     """Delete rows of a task's pool by id, or those that pass a filter. No search finds them any more."""
     from udr.live import Change
     from udr.retrieval import deletion
-    from udr_index.live.rows import open_rows
+    from udr_index.versions.live.rows import open_rows
 
     with open_rows(Path(index)) as pool:
         _known(task, pool.base.tasks)
@@ -103,7 +103,7 @@ def list_rows(index: Path, task: str, after: str | None, limit: int, filter: str
     """Print a page of a task's rows, one a line as JSON; ``--json`` prints an object with the next page's place."""
     from udr.data import Filter
     from udr.retrieval import page
-    from udr_index.live.rows import open_rows
+    from udr_index.versions.live.rows import open_rows
 
     with open_rows(index) as pool:
         _known(task, pool.base.tasks)
@@ -133,7 +133,7 @@ def compact_(
     It is the version that a build of these rows makes. Searches find the same before, meanwhile and after.
     """
     from udr_index.build import ProgressPrinter
-    from udr_index.live.compaction import compact
+    from udr_index.versions.live.compaction import compact
 
     done = compact(index, forget=forget, allow_hub=allow_hub, on_progress=ProgressPrinter())
     if as_json:

@@ -21,7 +21,7 @@ from udr.store import (
 )
 from udr.types import Row
 from udr_index.build import BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
-from udr_index.live.rows import open_rows
+from udr_index.versions.live.rows import open_rows
 from udr_index.lock import lock_index
 
 _LOG = logging.getLogger(__name__)
