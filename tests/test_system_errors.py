@@ -17,7 +17,7 @@ FILE, FOLDER, NOTHING = "a-file", "a-folder", "nothing"
     [
         (
             ["index", "build", EXAMPLES, "--out", FILE],
-            "a-file/versions: Not a directory; a folder is needed",
+            "--out: a-file is a file; name a folder, which need not exist",
         ),
         (["index", "build", NOTHING, "--out", "x"], "nothing: no such folder of tasks"),
         (

@@ -10,9 +10,9 @@ from udr.cli import AllowHub, Fp16, command_group, names_of, print_json, print_t
 from udr.errors import ConfigError, VerificationError, naming
 from udr.models import DEFAULT_ENCODER
 from udr.types import Json
-from udr_index.versions.live import add_commands as add_live_commands
 from udr_index.plural import counted
 from udr_index.versions import add_commands
+from udr_index.versions.live import add_commands as add_live_commands
 
 app = command_group("Build indexes of demonstrations, and manage their versions.")
 

@@ -150,8 +150,8 @@ def test_verify_prints_a_line_per_finding(copy: Path, capsys: pytest.CaptureFixt
     result = json.loads(capsys.readouterr().out)
     assert (result["whole"], len(result["findings"])) == (False, 2)
     assert {"path": f"{name}/demonstrations.sqlite", "problem": "is missing"} in result["findings"]
-    assert main(["index", "verify", str(copy / "none")]) == 3
-    assert "no such folder" in capsys.readouterr().out
+    assert main(["index", "verify", str(copy / "none")]) == 1
+    assert "no index here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

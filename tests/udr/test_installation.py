@@ -63,7 +63,10 @@ def hints() -> Iterator[tuple[str, str, str]]:
 
 def test_each_extra_that_an_error_names_installs_the_package_it_misses() -> None:
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
-    same = {"faiss": {"cpu": "faiss-cpu", "gpu": "faiss-gpu-cuvs"}, "opentelemetry": {"telemetry": "fastapi"}}
+    same = {
+        **{"faiss": {"cpu": "faiss-cpu", "gpu": "faiss-gpu-cuvs"}, "opentelemetry": {"telemetry": "fastapi"}},
+        **{"safetensors": {"index": "sentence-transformers"}},
+    }
 
     def installs(extra: str) -> set[str]:
         names = set()

@@ -60,7 +60,7 @@ def test_index_of_an_older_format_is_not_reused(
     rewrite_manifest(copy, format=3)
 
     assert build_index(collection, tmp_path, reuse=copy).encoded == 53
-    assert "the index has format 3, but this udr reads formats 4 and 5; run: udr index build" in caplog.text
+    assert "the index has format 3, but this udr reads formats 4 to 5; run: udr index build" in caplog.text
 
 
 class NoisyEncoder(HashEncoder):

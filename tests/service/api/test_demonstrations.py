@@ -1,6 +1,8 @@
 """Writing to a pool and listing its rows over REST, and with both clients."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,23 @@ def test_put_get_and_delete_a_row(live: TestClient) -> None:
     assert (deleted.status_code, deleted.content) == (204, b"")
     assert live.get(f"{PATH}/new").status_code == live.delete(f"{PATH}/new").status_code == 404
     assert live.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] != "new"
+
+
+def test_a_full_disk_refuses_writes_and_leaves_reading_as_it_was(
+    live: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert live.put(f"{PATH}/kept", json=BODY).status_code == 201
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", full)
+        refused = live.put(f"{PATH}/lost", json=BODY)
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:udr:problem:storage")
+    assert "No space left" in refused.json()["detail"]
+    assert [live.get(f"{PATH}/{id}").status_code for id in ("kept", "lost")] == [200, 404]
+    assert live.post("/v1/retrieve", json=ASKED).json()["demonstrations"][0]["id"] == "kept"
+    assert live.put(f"{PATH}/lost", json=BODY).status_code == 201
 
 
 def test_a_write_may_depend_on_the_version_of_a_row(live: TestClient) -> None:

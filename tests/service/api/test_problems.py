@@ -169,6 +169,13 @@ def test_an_internal_error_shows_nothing(
         assert client.get("/livez").status_code == 200
 
 
+def test_a_batch_that_costs_more_than_the_queue_takes_is_refused(retriever: Retriever) -> None:
+    with served(retriever, max_batch=2, queue_size=2) as client:
+        item = {**ONE_FIELD, "input": "a dull day " * 2000}
+        answer = client.post("/v1/retrieve/batch", json={"requests": [item, item]})
+        check(answer, 413, "too-costly", "plain queries; the queue takes 2; send fewer or shorter queries")
+
+
 def test_kinds_are_distinct_and_match_the_client_s_errors() -> None:
     names = [kind.name for kind in KINDS.values()]
     assert len(set(names)) == len(names)

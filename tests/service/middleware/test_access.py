@@ -117,3 +117,10 @@ def test_a_header_that_decides_must_not_be_sent_twice(
     ):
         connection.sendall(f"GET /v1/info HTTP/1.1\r\n{twice}\r\nX-Api-Key: {key}\r\n\r\n{{}}".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_request_with_two_hosts_is_told_so(retriever: Retriever) -> None:
+    with served(retriever) as client:
+        answer = client.get("/v1/info", headers=[("Host", "testserver"), ("Host", "other")])
+    assert (answer.status_code, answer.json()["type"]) == (400, f"{PROBLEM}ambiguous-host")
+    assert "2 Host headers" in answer.json()["detail"]

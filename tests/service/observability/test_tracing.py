@@ -80,5 +80,5 @@ def test_spans_and_metrics_are_exported_without_queries_and_keys(tiny: Path, tmp
 def test_telemetry_needs_the_exporter(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("udr_service.observability.tracing.find_spec", lambda _name: None)
 
-    with pytest.raises(MissingExtraError, match=r"OpenTelemetry's exporter is not installed; .*'udr-icl\[telemetry\]'"):
+    with pytest.raises(MissingExtraError, match=r"OpenTelemetry's exporter is not installed; .*\[telemetry\]"):
         create_app(retriever, Settings(telemetry=True), Words())

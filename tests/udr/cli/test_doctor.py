@@ -143,7 +143,7 @@ def test_the_engines_of_this_machine_answer() -> None:
 
 
 def test_missing_models_and_an_unwritable_cache_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("udr.models.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("udr.models.hub.names.find_spec", lambda name: None)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     (tmp_path / "models--one--two").mkdir()
     encoder, lm, hub, *_ = named("models")()

@@ -189,6 +189,7 @@ def test_the_saved_state_is_json_with_the_sources_location(retriever: Retriever,
     state = json.loads((tmp_path / "program.json").read_text("utf-8"))
     selection = {"task": "questions", "k": 3, "order": "nearest_last", "options": {"exclude": ["q01"]}}
     assert state["demonstrations"] == {
+        "format": 1,
         **{"source": {"index": str(index)}, "fields": None, "target": "kind"},
         **selection,
     }

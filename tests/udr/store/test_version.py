@@ -74,7 +74,7 @@ INVALID: dict[str, tuple[Change, type[ArtifactError], str]] = {
     "another format": (
         manifest(format=3),
         ArtifactError,
-        "format 3, but this udr reads formats 4 and 5; run: udr index build",
+        "format 3, but this udr reads formats 4 to 5; run: udr index build",
     ),
     "another wording": (
         manifest(wording=OTHER),

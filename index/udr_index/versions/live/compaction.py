@@ -21,8 +21,8 @@ from udr.store import (
 )
 from udr.types import Row
 from udr_index.build import BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
-from udr_index.versions.live.rows import open_rows
 from udr_index.lock import lock_index
+from udr_index.versions.live.rows import open_rows
 
 _LOG = logging.getLogger(__name__)
 
