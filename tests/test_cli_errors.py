@@ -123,11 +123,13 @@ TABLE: Sequence[tuple[str, str]] = [
         (f"index {command}", "nowhere: no index here .*; run: udr index build")
         for command in (
             *("info nowhere", "list nowhere", "verify nowhere", "bench nowhere", "diff nowhere CURRENT CURRENT"),
-            *("publish nowhere 3f2a", "prune nowhere --keep 1", "export-encoder nowhere"),
+            *("publish nowhere 3f2a", "prune nowhere --keep 1", "export-encoder nowhere", "compact nowhere"),
+            *("put nowhere notes rows.jsonl", "get nowhere notes n1", "delete nowhere notes n1"),
         )
     ),
     ("index prune index --keep 0", "--keep: at least 1 version must be kept, found 0"),
     ("index publish index zzzz", "no version 'zzzz'; the versions are: [0-9a-f]{16}"),
+    ("mcp nowhere", r"mcp is not installed; run: .*\[mcp\]|nowhere: no index here .*; run: udr index build"),
     ("serve nowhere", "nowhere: no index here .*; run: udr index build"),
     ("serve index --host 0.0.0.0", "set a file of keys with --keys .*, or allow it with --insecure-no-keys"),
     ("keys new --name a,b --scope read --file keys.toml", "name.* 1 to 32 letters, digits"),

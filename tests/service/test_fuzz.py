@@ -28,7 +28,9 @@ from udr_service.api import EMBEDDINGS
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 TEXTS = st.text(min_size=1, max_size=99).filter(str.strip)
 BODIES = ["/v1/retrieve", "/v1/retrieve/batch", "/v1/prompt", EMBEDDINGS]
-PATHS = ["/v1/tasks/{task}", "/v1/tasks/{task}/demonstrations/{id}", "/v1/models/{model}"]
+ROW, ROWS = "/v1/tasks/{task}/demonstrations/{id}", "/v1/tasks/{task}/demonstrations"
+PATHS = ["/v1/tasks/{task}", ROW, ROWS, "/v1/models/{model}"]
+WRITES = [("PUT", ROW), ("DELETE", ROW), ("POST", f"{ROWS}:batch")]
 FIXED = ["/v1/tasks", "/v1/models", "/v1/info", "/v1/admin/reload"]
 
 
@@ -39,15 +41,18 @@ def description(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     build(BuildConfig(tasks=collection, out=index, bm25=True), HashEncoder())
     with running(create_app(Source(index), Settings())) as address:
         description = schemathesis.openapi.from_url(f"{address}/v1/openapi.json")
-        assert set(description) == {*BODIES, *PATHS, *FIXED}
+        assert set(description) == {*BODIES, *PATHS, *FIXED, *(path for _, path in WRITES)}
         yield description
 
 
-@pytest.mark.parametrize("path", [*BODIES, *PATHS, *FIXED])
-def test_answers_match_the_description(description: BaseSchema, path: str) -> None:
+ASKED = [*(("POST", path) for path in BODIES), *(("GET", path) for path in [*PATHS, *FIXED[:-1]]), ("POST", FIXED[-1])]
+
+
+@pytest.mark.parametrize(("method", "path"), [*ASKED, *WRITES])
+def test_answers_match_the_description(description: BaseSchema, method: str, path: str) -> None:
     # The same cases in each run: a failure should be due to the change under test.
-    statuses = fuzz(description, path, settings(max_examples=30, derandomize=True))
-    assert statuses[200], "no request was valid"
+    statuses = fuzz(description, method, path, settings(max_examples=30, derandomize=True))
+    assert statuses[200] + statuses[201] + statuses[204], "no request was valid"
 
 
 @pytest.mark.slow
@@ -55,13 +60,13 @@ def test_answers_match_the_description(description: BaseSchema, path: str) -> No
 @pytest.mark.parametrize("path", BODIES)
 def test_thousands_of_answers_match_the_description(description: BaseSchema, path: str) -> None:
     count = math.ceil(20_000 / len(BODIES))
-    statuses = fuzz(description, path, settings(max_examples=count))
+    statuses = fuzz(description, "POST", path, settings(max_examples=count))
     assert statuses.total() >= count and statuses[200] > count // 10
 
 
-def fuzz(description: BaseSchema, path: str, profile: settings) -> Counter[int]:
-    """Send cases of one path, check each answer against the description, and count the statuses."""
-    (operation,) = description[path].values()
+def fuzz(description: BaseSchema, method: str, path: str, profile: settings) -> Counter[int]:
+    """Send cases of one operation, check each answer against the description, and count the statuses."""
+    operation = description[path][method]
     statuses: Counter[int] = Counter()
 
     @settings(profile, database=None, suppress_health_check=list(HealthCheck))
@@ -83,9 +88,12 @@ def cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Case[
     body: Any = case.body
     if operation.path == EMBEDDINGS:
         body |= {"input": draw(st.lists(TEXTS, min_size=1, max_size=3)), "dimensions": None}
-    elif operation.body:
+    elif operation.body and not case.path_parameters:
         case.body = answerable(draw, body)
     elif case.path_parameters:
+        row = {"input": {"text": draw(TEXTS)}, "target": "glad"}
+        if operation.body:
+            case.body = {"put": [{"id": "n00", **row}]} if operation.path.endswith(":batch") else row
         known = {"task": "notes", "id": draw(st.sampled_from(["n00", "n19"])), "model": "fake-hash"}
         case.path_parameters = {name: known[name] for name in case.path_parameters}
     return case

@@ -44,7 +44,7 @@ def test_what_a_crowd_asks_for_and_does_not_wait_for_is_made_once(
         may_end.set()
         assert {answer.result().status_code for answer in answers} == {200}
         assert len({answer.result().text for answer in answers}) == 1
-    assert made == ["tasks"]
+    assert made == ["tasks at 0"]
 
 
 def test_an_answer_that_could_not_be_made_is_made_again(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from udr import AsyncClient, Client, Retriever, Row
 from udr.errors import ConflictError, InvalidInputError, UnknownTaskError
 from udr.live import row_version
 from udr_service import Settings, create_app
-from udr_service.auth import new_key
+from udr_service.auth import Scope, new_key
 
 PATH = "/v1/tasks/notes/demonstrations"
 BODY: dict[str, Any] = {"input": {"text": "an unheard of tune"}, "target": "glad", "metadata": {"site": "shop"}}
@@ -136,7 +136,7 @@ def test_bad_input(live: TestClient, method: str, path: str, options: dict[str, 
 
 
 def test_who_may_write(opened: Retriever, tmp_path: Path) -> None:
-    keys = {scope: new_key(scope, scope, (), (), None) for scope in ("read", "write", "admin")}
+    keys = {scope: new_key(scope, Scope(scope), (), (), None) for scope in ("read", "write", "admin")}
     (tmp_path / "keys.toml").write_text("".join(entry.to_toml() for _, entry in keys.values()))
     with served(opened, keys=tmp_path / "keys.toml") as client:
         statuses = {

@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.documentation.pages import ROOT, blocks
 from tests.service.conftest import Words
 from tests.service.running import running
 from tests.upstreams import Upstream, refuses, upstream
@@ -97,3 +98,12 @@ def test_other_libraries_get_answers_and_streams(library: str, code: str, addres
     assert json.loads(printed.splitlines()[-1]) == ["sad", "sad"]
     assert {request.body["model"] for request in model.requests} == {"fake"}
     assert min(len(request.body["messages"]) for request in model.requests) == 5
+
+
+def test_the_examples_of_the_page_run(address: str, model: Upstream) -> None:
+    page, names = (ROOT / "docs" / "gateway.md").read_text("utf-8"), dict[str, Any]()
+    for _, code in blocks(page, "python"):
+        here = code.replace("http://127.0.0.1:8000/v1", address).replace("home_assistant", "notes")
+        exec(compile(here, "gateway.md", "exec"), names)
+    names["client"].close()
+    assert len(model.requests) == 2

@@ -195,6 +195,9 @@ def test_only_listed_origins_may_call_from_a_browser(retriever: Retriever, monke
                 "Retry-After",
                 "Server-Timing",
                 "X-Request-Id",
+                "X-Udr-Demonstrations",
                 "X-Udr-Index-Version",
                 "X-Udr-Overlay-Position",
+                "X-Udr-Task",
+                "X-Udr-Tokens",
             }

@@ -59,7 +59,10 @@ def test_every_altered_byte_is_found(tmp_path: Path) -> None:
 
 
 def test_records_cannot_be_lost_or_swapped(tmp_path: Path) -> None:
-    sizes = [(append(tmp_path, record), (tmp_path / LOG).stat().st_size)[1] for record in (b"one", b"two", b"six")]
+    sizes = []
+    for record in (b"one", b"two", b"six"):
+        append(tmp_path, record)
+        sizes.append((tmp_path / LOG).stat().st_size)
     whole = (tmp_path / LOG).read_bytes()
     first, second, third = (slice(*pair) for pair in ((32, sizes[0]), (sizes[0], sizes[1]), (sizes[1], sizes[2])))
     for parts in ([first, third], [second, first, third], [first, second, second, third], [second, third]):

@@ -17,6 +17,7 @@ from udr.store import (
     encoder_name,
     exported_encoder,
     open_version,
+    read_current,
     refuse_damage,
 )
 from udr.types import Row
@@ -80,6 +81,8 @@ def compact(
         ConfigError: a task has no rows left.
         NotWriterError: ``forget``, while another process writes.
     """
+    # Before the lock, which makes the directory.
+    read_current(root)
     with lock_index(root):
         version = open_version(root)
         refuse_damage(version.path)
