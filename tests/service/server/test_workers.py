@@ -71,6 +71,20 @@ def metric(address: str, name: str, **labels: str) -> float:
     return read(content).get((name, tuple(sorted(labels.items()))), 0.0)
 
 
+def test_any_worker_takes_a_write_and_all_see_it_when_it_is_acknowledged(service: Service) -> None:
+    _, address = service
+    until(lambda: all(answer == {"status": "ready", "workers": 2} for answer in each(address, "/readyz", 4)))
+    for number in range(12):
+        path = f"/v1/tasks/notes/demonstrations/w{number}"
+        row = {"input": {"text": f"a written day {number}"}, "target": "glad"}
+        # Each on a new connection, so that both workers write.
+        put = httpx2.put(f"{address}{path}", json=row, timeout=30)
+        assert (put.status_code, put.headers["X-Udr-Overlay-Position"]) == (201, str(2 * number + 1))
+        assert {answer["target"] for answer in each(address, path, 4)} == {"glad"}
+        assert httpx2.delete(f"{address}{path}", timeout=30).status_code == 204
+        assert {answer["status"] for answer in each(address, path, 4)} == {404}
+
+
 def reload(address: str) -> httpx2.Response:
     return httpx2.post(f"{address}/v1/admin/reload", timeout=30)
 
