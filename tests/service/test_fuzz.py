@@ -91,7 +91,7 @@ def cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Case[
     elif operation.body and not case.path_parameters:
         case.body = answerable(draw, body)
     elif case.path_parameters:
-        row = {"input": {"text": draw(TEXTS)}, "target": "glad"}
+        row: dict[str, Any] = {"input": {"text": draw(TEXTS)}, "target": "glad"}
         if operation.body:
             case.body = {"put": [{"id": "n00", **row}]} if operation.path.endswith(":batch") else row
         known = {"task": "notes", "id": draw(st.sampled_from(["n00", "n19"])), "model": "fake-hash"}
