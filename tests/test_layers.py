@@ -142,8 +142,7 @@ def test_every_package_declares_its_public_names() -> None:
 def test_no_folder_has_too_many_modules() -> None:
     for name, folder in packages().items():
         entries = {path.stem for path in folder.iterdir() if path.suffix in ("", ".py")}
-        # The last is a name of an earlier release, which only warns.
-        entries -= {"__init__", "__pycache__", "presets", "static", "tokenizer" if name == "udr" else ""}
+        entries -= {"__init__", "__pycache__", "presets", "static"}
         assert len(entries) <= (14 if name == "udr" else 12), (name, sorted(entries))
 
 

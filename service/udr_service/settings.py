@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, Secr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from udr.errors import ConfigError
-from udr.live import Durability
 from udr.models import Engine
+from udr.store.live import Durability
 from udr_service.observability import LogFormat, LogLevel
 
 _LOG = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ from udr.client.environment import open_http
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
 from udr.data import FilterLike, Task
-from udr.live import Outcome
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import (
     DEFAULT_K,
@@ -26,6 +25,7 @@ from udr.retrieval import (
     RetrievalRequest,
     RowLike,
 )
+from udr.store.live import Outcome
 from udr.types import Fields, Json, Row
 
 

@@ -12,9 +12,9 @@ from udr.client import responses
 from udr.client.problems import Problem
 from udr.data import Filter, FilterLike, Task
 from udr.errors import InvalidInputError, brief
-from udr.live import ANY, Change, Outcome
 from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
 from udr.retrieval import DefaultK, Page, Retrieval, RetrievalRequest, RowLike, SelectionOptions, deletion
+from udr.store.live import ANY, Change, Outcome
 from udr.types import Fields, Json, Row
 
 SAFE_BATCH = 64

@@ -11,10 +11,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 from udr import types
 from udr.client.problems import Problem
 from udr.data import Task, parse_task
-from udr.live import Outcome
 from udr.models import Message
 from udr.prompts import Prompt
 from udr.retrieval import Page, Retrieval
+from udr.store.live import Outcome
 from udr.types import Json, Row
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from udr.data import demonstration_text
 from udr.errors import ArtifactError
-from udr.live import View
 from udr.retrieval.choice import Aspects
 from udr.retrieval.plan import EVEN, Plan
 from udr.retrieval.ranking import Ranking, SearchResult
@@ -30,6 +29,7 @@ from udr.search import (
     refuse_truncated,
     weigh,
 )
+from udr.store.live import View
 from udr.types import Row, TokenCount
 
 _FUSED = 100

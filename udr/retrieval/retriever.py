@@ -15,7 +15,6 @@ import numpy as np
 
 from udr.data import Filter, FilterLike, Task, TaskFamily
 from udr.errors import ConfigError, ModelError, RequestError, UnknownTaskError
-from udr.live import Base, Change, Durability, LivePool, Outcome, View, WriterLock
 from udr.models import Encoder, SentenceEncoder, check_engine, load_encoder
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
@@ -39,6 +38,7 @@ from udr.store import (
     refuse_damage,
     with_label_heads,
 )
+from udr.store.live import Base, Change, Durability, LivePool, Outcome, View, WriterLock
 from udr.types import Fields, Json, Role, Row
 
 _LOG = logging.getLogger(__name__)

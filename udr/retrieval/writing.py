@@ -14,10 +14,10 @@ import numpy as np
 
 from udr.data import Filter, FilterLike, Task, demonstration_text, encoder_demonstration, parse_row, text_key
 from udr.errors import DataError, InvalidInputError, UdrError, brief
-from udr.live import MAX_KEY, Change, View, check_id
 from udr.models import LoadedTokenizer, load_tokenizer
 from udr.search import Vectors
 from udr.store import IndexVersion
+from udr.store.live import MAX_KEY, Change, View, check_id
 from udr.types import Json, Row
 
 MAX_PAGE = 1000

@@ -9,7 +9,6 @@ from .manifest import (
     Manifest as Manifest, Partition as Partition, TokenizerStamp as TokenizerStamp,
     parse_manifest as parse_manifest, seal as seal,
 )
-from .manifest_check import MOST_LABELS as MOST_LABELS
 from .matching import Matcher as Matcher, check_kinds as check_kinds
 from .one_pool import pool_manifest as pool_manifest, write_pool as write_pool
 from .own_encoder import (
@@ -24,7 +23,8 @@ from .searchers import (
     open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers,
     with_label_heads as with_label_heads,
 )
-from .sqlite_file import (
+from .untrusted import (
+    MOST_LABELS as MOST_LABELS,
     bounded as bounded, check_schema as check_schema, distrust as distrust, open_read_only as open_read_only,
     read_only_uri as read_only_uri,
 )

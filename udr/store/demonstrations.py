@@ -10,7 +10,7 @@ from typing import Any
 
 from udr.data import Task, copy_key, row_text, text_key
 from udr.errors import ArtifactError, reason
-from udr.store.sqlite_file import bounded, open_read_only
+from udr.store.untrusted import bounded, open_read_only
 from udr.types import Json, Row, TokenCount, is_value
 
 # A row is JSON in the order of its own keys, so that it round-trips. `copy_key` finds rows whose input is a copy of a

@@ -11,7 +11,7 @@ from udr.errors import ArtifactError, DataError, VerificationError, reason
 from udr.files import canonical_json, check_format
 from udr.models import Encoder
 from udr.search import LOWER, RULES
-from udr.store.manifest_check import check_manifest
+from udr.store.untrusted import check_manifest
 from udr.types import Json
 
 FORMAT = 4

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from udr.errors import VerificationError
 from udr.files import check_format, read_bytes, write_atomically
-from udr.store.containment import refuse_outside, root_of
 from udr.store.manifest import FLAT, Manifest, seal, unseal
+from udr.store.untrusted import refuse_outside, root_of
 from udr.types import Json
 
 SEARCH, FORMAT = "search.json", 1

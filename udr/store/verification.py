@@ -7,9 +7,9 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
-from udr.store.containment import Contained
 from udr.store.manifest import FileStamp
 from udr.store.search_settings import SEARCH, SEARCH_TEMPORARY, read_settings
+from udr.store.untrusted import Contained
 from udr.store.version import CURRENT, LIVE, MANIFEST, VERSIONS, read_current, read_manifest
 
 LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse(-[0-9a-f]{16})?)?|\..+\.tmp(\.incoming)?")

@@ -12,7 +12,7 @@ A version contains::
     partitions/<task>/label_head/      the label head, if any: weights.npy, and codes.npy, the label of each row
     search.json                        how to search those indexes; see ``SearchSettings``
 
-``DIR/live/log`` has what was written on top of the versions; see ``udr.live``.
+``DIR/live/log`` has what was written on top of the versions; see ``udr.store.live``.
 """
 
 import re
@@ -28,10 +28,9 @@ from udr.errors import ArtifactError, VerificationError
 from udr.files import read_bytes, write_atomically
 from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
 from udr.search import FIELD_FEATURES, LabelHead, open_array
-from udr.store.containment import Contained, refuse_outside, root_of
 from udr.store.demonstrations import DemonstrationTable
 from udr.store.manifest import Manifest, parse_manifest
-from udr.store.manifest_check import vectors_fit
+from udr.store.untrusted import Contained, refuse_outside, root_of, vectors_fit
 
 CURRENT = "CURRENT"
 VERSIONS = "versions"

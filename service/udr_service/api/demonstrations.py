@@ -7,8 +7,8 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from udr.data import Filter
 from udr.errors import InvalidInputError
-from udr.live import Change, row_version
 from udr.retrieval import MAX_PAGE, deletion, with_key
+from udr.store.live import Change, row_version
 from udr.types import Json
 from udr_service.api.retrieval import PROBLEM, ServiceDep
 from udr_service.api.strict_json import StrictRoute

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from udr.errors import UdrError, UnknownTaskError
-from udr.live import row_version
 from udr.retrieval import Retrieval
+from udr.store.live import row_version
 from udr.types import Json
 from udr_service.api.answers import Item, json_answer, kept_answer
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem

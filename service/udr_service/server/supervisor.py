@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from udr.cli import STATUS
 from udr.errors import UdrError
-from udr.live import WriterLock
+from udr.store.live import WriterLock
 from udr_service.errors import WorkerError
 from udr_service.observability import Family, Report, added, lasting
 from udr_service.server.channel import Channel

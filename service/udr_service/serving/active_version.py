@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from udr.errors import ArtifactError, InvalidInputError, brief
-from udr.live import WriterLock
 from udr.models import Engine, TokenCounter, engine_of, load_encoder, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store import (
@@ -24,6 +23,7 @@ from udr.store import (
     read_current,
     refuse_damage,
 )
+from udr.store.live import WriterLock
 from udr_service.auth import Pools
 from udr_service.errors import IndexDamagedError, NotReadyError
 from udr_service.observability import Metrics

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from udr.client import TIMEOUT
 from udr.data import Filter, Task
 from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, UnknownTaskError, brief
-from udr.live import Change, Outcome
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
 from udr.search import Vectors
+from udr.store.live import Change, Outcome
 from udr.types import Json, Row
 from udr_service.errors import ForbiddenError, KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics

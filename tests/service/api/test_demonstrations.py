@@ -15,7 +15,7 @@ from tests.service.conftest import Words, served
 from tests.service.running import running
 from udr import AsyncClient, Client, Retriever, Row
 from udr.errors import ConflictError, InvalidInputError, UnknownTaskError
-from udr.live import row_version
+from udr.store.live import row_version
 from udr_service import Settings, create_app
 from udr_service.auth import Scope, new_key
 

@@ -16,7 +16,7 @@ from udr_index.plural import counted
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
     from udr.data import Task as TaskType
-    from udr.live import Outcome
+    from udr.store.live import Outcome
 
 Index = Annotated[str, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
 Task = Annotated[str, typer.Argument(help="The task.", metavar="TASK", show_default=False)]
@@ -50,10 +50,10 @@ def put(
     as_json: Json = False,
 ) -> None:
     """Put rows into a task's pool, all or none; one with the id of another replaces it. Searches find them at once."""
-    from udr.live import DURABILITIES
     from udr.models import SentenceEncoder
     from udr.retrieval import Retriever
     from udr.store import encoder_name, exported_encoder, open_version
+    from udr.store.live import DURABILITIES
 
     version = open_version(Path(index))
     wanted = next((item for item in DURABILITIES if item == durability), None)
@@ -88,8 +88,8 @@ def delete(
     as_json: Json = False,
 ) -> None:
     """Delete rows of a task's pool by id, or those that pass a filter. No search finds them any more."""
-    from udr.live import Change
     from udr.retrieval import deletion
+    from udr.store.live import Change
     from udr_index.versions.live.rows import open_rows
 
     with open_rows(Path(index)) as pool:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError
-from udr.live import View
 from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, SentenceEncoder, load_tokenizer
 from udr.store import (
     DEMONSTRATIONS,
@@ -20,6 +19,7 @@ from udr.store import (
     read_current,
     refuse_damage,
 )
+from udr.store.live import View
 from udr.types import Row
 from udr_index.build import BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
 from udr_index.lock import lock_index

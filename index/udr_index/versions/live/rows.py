@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from udr.errors import VerificationError
-from udr.live import LOG, Base, LivePool, WriteLog, WriterLock
 from udr.search import ExactSearch, Vectors
 from udr.store import LIVE, Finding, IndexVersion, open_version
+from udr.store.live import LOG, Base, LivePool, WriteLog, WriterLock
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from udr.errors import (
     UnknownTaskError,
     VerificationError,
 )
-from udr.live import LOG, WriteLog, row_version
 from udr.store import LIVE
+from udr.store.live import LOG, WriteLog, row_version
 
 
 def note(id: str, text: str = "a fine day") -> Row:

@@ -8,8 +8,8 @@ import numpy as np
 
 from udr.data import Filter, row_text
 from udr.errors import ConflictError, InvalidInputError, UnknownTaskError, brief
-from udr.live.writes import Receipt, Write
 from udr.search import Vectors
+from udr.store.live.writes import Receipt, Write
 from udr.types import Row
 
 MAX_ID = 512

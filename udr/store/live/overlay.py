@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from udr.live.writes import Receipt, Write
 from udr.search import Vectors
+from udr.store.live.writes import Receipt, Write
 from udr.types import Row
 
 RECEIPTS = 10_000

@@ -8,14 +8,14 @@ from functools import cached_property
 import numpy as np
 
 from udr.data import Filter
-from udr.live.base import Base
-from udr.live.joined import JoinedSearch, JoinedWords, join_labelled
-from udr.live.labels import Labels
-from udr.live.overlay import Overlay, Stored, TaskWrites
-from udr.live.segment import Segment
-from udr.live.table import LiveTable
 from udr.search import LabelledSearch, Mask, Searcher, WordSearch
-from udr.store import check_kinds
+from udr.store.live.base import Base
+from udr.store.live.joined import JoinedSearch, JoinedWords, join_labelled
+from udr.store.live.labels import Labels
+from udr.store.live.overlay import Overlay, Stored, TaskWrites
+from udr.store.live.segment import Segment
+from udr.store.live.table import LiveTable
+from udr.store.matching import check_kinds
 from udr.types import Row
 
 _KEPT = 32

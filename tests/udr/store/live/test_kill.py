@@ -14,8 +14,8 @@ from tests.index.builds import start_python
 from tests.live_model import SIZES, build_pools, random_pools
 from udr import Retriever, Row
 from udr.errors import VerificationError
-from udr.live import LOG, WriteLog
 from udr.store import LIVE, open_version, publish, read_current, verify
+from udr.store.live import LOG, WriteLog
 from udr_index.versions.live import compact
 
 WRITERS = 16

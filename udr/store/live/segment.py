@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Task, copy_key, input_words
-from udr.live.overlay import Stored
 from udr.search import (
     BM25Search,
     ExactLabelled,
@@ -17,7 +16,9 @@ from udr.search import (
     Searcher,
     compare,
 )
-from udr.store import Matcher, Partition
+from udr.store.live.overlay import Stored
+from udr.store.manifest import Partition
+from udr.store.matching import Matcher
 from udr.types import Json, Row, TokenCount
 
 

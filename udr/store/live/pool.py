@@ -13,14 +13,14 @@ from pathlib import Path
 from udr.data import Filter, Task, encoder_demonstration, parse_row, row_text
 from udr.errors import ArtifactError, DataError, NotWriterError, StorageError, UdrError, system_error
 from udr.files import locked
-from udr.live.base import Base
-from udr.live.changes import Change, Outcome, decide, repeated
-from udr.live.log import LOG, Durability, WriteLog
-from udr.live.overlay import Overlay, TaskWrites
-from udr.live.view import View
-from udr.live.writes import Write
 from udr.search import Vectors
-from udr.store import LIVE
+from udr.store.live.base import Base
+from udr.store.live.changes import Change, Outcome, decide, repeated
+from udr.store.live.log import LOG, Durability, WriteLog
+from udr.store.live.overlay import Overlay, TaskWrites
+from udr.store.live.view import View
+from udr.store.live.writes import Write
+from udr.store.version import LIVE
 from udr.types import Row
 
 _LOG = logging.getLogger(__name__)

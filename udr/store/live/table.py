@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from udr.live.segment import Segment
-from udr.store import DemonstrationTable
+from udr.store.demonstrations import DemonstrationTable
+from udr.store.live.segment import Segment
 from udr.types import Row, TokenCount
 
 

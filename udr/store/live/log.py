@@ -11,7 +11,7 @@ from typing import BinaryIO, Literal, get_args
 
 from udr.errors import ConfigError, StorageError, VerificationError, system_error
 from udr.files import write_atomically
-from udr.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
+from udr.store.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
 
 LOG = "log"
 _COMMIT = ".commit"
