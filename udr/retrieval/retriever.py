@@ -437,7 +437,7 @@ class Retriever(DemonstrationSource):
     @property
     def sizes(self) -> Mapping[str, int]:
         """How many demonstrations each task has, with what was written since the version was built."""
-        return MappingProxyType(dict(self._pool.view().sizes))
+        return MappingProxyType(self._pool.view().sizes)
 
     @property
     def overlay_position(self) -> int:

@@ -119,6 +119,7 @@ class InfoAnswer(AnswerBody):
         """Return the description of a service of so many processes, as far as it serves these tasks."""
         families = {task.family for task in tasks.values()}
         retriever = active.retriever
+        sizes = retriever.sizes
         limits = {**settings.model_dump(), "max_characters": retriever.max_characters, "max_excluded": MAX_EXCLUDED}
         return cls(
             version=__version__,
@@ -134,12 +135,12 @@ class InfoAnswer(AnswerBody):
                 ServedAnswer(
                     name=name,
                     family=task.family,
-                    demonstrations=retriever.sizes[name],
+                    demonstrations=sizes[name],
                     encoder_passes=retriever.encoder_passes[name],
                 )
                 for name, task in tasks.items()
             ],
             families={n: family.instruction for n, family in retriever.families.items() if n in families},
-            demonstrations=sum(retriever.sizes[name] for name in tasks),
+            demonstrations=sum(sizes[name] for name in tasks),
             limits=LimitsAnswer.model_validate(limits),
         )
