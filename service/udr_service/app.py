@@ -147,7 +147,7 @@ def create_app(
         app.add_middleware(RootPath, root_path=settings.root_path)
     for router in routers:
         app.include_router(router)
-    app.state.description = app.state.reference = None
+    app.state.made = {}
     problems.install(app)
     return app
 

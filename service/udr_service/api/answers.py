@@ -4,14 +4,14 @@ import asyncio
 import functools
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from udr.retrieval import Retrieval
 from udr.types import Json
-from udr_service.auth import Pools
 from udr_service.schemas import Problem
 from udr_service.serving import RequestContext
 
@@ -26,7 +26,8 @@ _DEPTH = 3
 """How deep an answer is taken apart: an item of a batch, its demonstrations, and each of them."""
 
 
-_Key = tuple[str, Pools]
+_Key = TypeVar("_Key")
+_T = TypeVar("_T")
 
 Item = Retrieval | Problem
 """An item of an answer that is a batch."""
@@ -94,25 +95,34 @@ async def json_answer(
 
 
 async def kept_answer(context: RequestContext, name: str, make: Callable[[], Json]) -> Response:
-    """Return an answer that depends only on the version and on the key's pools: made once, in a thread, and kept.
-
-    Those that ask meanwhile wait for it, and it is made to the end even if all of them hang up: a crowd that asks and
-    hangs up would else begin it again each time.
-    """
+    """Return an answer that depends only on the version and on the key's pools: made once, in a thread, and kept."""
     answers, key = context.active.answers, (name, context.record.pools)
     if key not in answers:
         while len(answers) >= _KEPT:
             del answers[next(iter(answers))]
-        work = context.service.preparer.do(name, lambda stopped: b"".join(_parts(make(), stopped)))
-        answers[key] = made = asyncio.ensure_future(work)
-        made.add_done_callback(functools.partial(_forget_failed, answers, key))
-    return Response(await context.share(answers[key]), media_type="application/json")
+    preparer = context.service.preparer
+    made = made_once(answers, key, lambda: preparer.do(name, lambda stopped: b"".join(_parts(make(), stopped))))
+    return Response(await context.share(made), media_type="application/json")
 
 
-def _forget_failed(answers: "dict[_Key, asyncio.Future[bytes]]", key: _Key, made: "asyncio.Future[bytes]") -> None:
+def made_once(
+    made: "dict[_Key, asyncio.Future[_T]]", key: _Key, make: "Callable[[], Coroutine[Any, Any, _T]]"
+) -> "asyncio.Future[_T]":
+    """Return what ``make`` returns, which is kept in ``made`` unless it fails; to be awaited with ``asyncio.shield``.
+
+    Those that ask meanwhile wait for it, and it is made to the end even if all of them hang up: a crowd that asks and
+    hangs up would else begin it again each time.
+    """
+    if key not in made:
+        made[key] = future = asyncio.ensure_future(make())
+        future.add_done_callback(functools.partial(_forget_failed, made, key))
+    return made[key]
+
+
+def _forget_failed(made: "dict[_Key, asyncio.Future[_T]]", key: _Key, future: "asyncio.Future[_T]") -> None:
     # Those who wait have the error, too.
-    if (made.cancelled() or made.exception() is not None) and answers.get(key) is made:
-        del answers[key]
+    if (future.cancelled() or future.exception() is not None) and made.get(key) is future:
+        del made[key]
 
 
 def _parts(value: object, stopped: Callable[[], bool]) -> Iterator[bytes]:

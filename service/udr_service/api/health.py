@@ -1,17 +1,22 @@
 """Operations: probes, metrics and the reload."""
 
+import asyncio
+import functools
 import json
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from udr.errors import OverloadedError
+from udr_service.api.answers import made_once
 from udr_service.api.playground import HEADERS
 from udr_service.api.reference import reference_page
 from udr_service.api.retrieval import PROBLEM, ServiceDep
 from udr_service.errors import NotReadyError
 from udr_service.schemas import ReloadAnswer
-from udr_service.serving import Readiness, record_of
+from udr_service.serving import Readiness, Service, record_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -46,19 +51,22 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str | int]:
 @probes.get("/v1/openapi.json")
 async def description(service: ServiceDep, request: Request) -> Response:
     """Return the description of the service, in OpenAPI's format."""
-    state = request.app.state
-    if state.description is None:
-        state.description = await service.preparer.do("openapi", lambda stopped: json.dumps(request.app.openapi()))
-    return Response(state.description, media_type="application/json")
+    return Response(await _described(service, request, "openapi", json.dumps), media_type="application/json")
 
 
 @probes.get("/docs")
 async def docs(service: ServiceDep, request: Request) -> Response:
     """Return the description of the service as a page."""
-    state = request.app.state
-    if state.reference is None:
-        state.reference = await service.preparer.do("docs", lambda stopped: reference_page(request.app.openapi()))
-    return Response(state.reference, headers=dict(HEADERS), media_type="text/html")
+    content = await _described(service, request, "docs", reference_page)
+    return Response(content, headers=dict(HEADERS), media_type="text/html")
+
+
+async def _described(service: Service, request: Request, name: str, shown: Callable[[Any], str]) -> str:
+    """Return the description of the service as ``shown`` shows it; made once."""
+    app = request.app
+    made: dict[str, asyncio.Future[str]] = app.state.made
+    work = functools.partial(service.preparer.do, name, lambda stopped: shown(app.openapi()))
+    return await asyncio.shield(made_once(made, name, work))
 
 
 @probes.get("/metrics")

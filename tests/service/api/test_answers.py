@@ -19,8 +19,11 @@ from udr_service import Settings, create_app
 from udr_service.serving import Preparer
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/v1/tasks", "tasks at 0"), ("/v1/openapi.json", "openapi"), ("/docs", "docs")]
+)
 def test_what_a_crowd_asks_for_and_does_not_wait_for_is_made_once(
-    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch, path: str, name: str
 ) -> None:
     made, may_end = list[str](), threading.Event()
     do = Preparer.do
@@ -37,14 +40,14 @@ def test_what_a_crowd_asks_for_and_does_not_wait_for_is_made_once(
     with running(create_app(retriever, Settings(), Words())) as address, ThreadPoolExecutor() as clients:
         for _ in range(5):
             with socket.create_connection((urlsplit(address).hostname, urlsplit(address).port)) as client:
-                client.sendall(b"GET /v1/tasks HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
                 time.sleep(0.05)
-        answers = [clients.submit(httpx2.get, f"{address}/v1/tasks", timeout=20) for _ in range(5)]
+        answers = [clients.submit(httpx2.get, f"{address}{path}", timeout=20) for _ in range(5)]
         time.sleep(0.1)
         may_end.set()
         assert {answer.result().status_code for answer in answers} == {200}
         assert len({answer.result().text for answer in answers}) == 1
-    assert made == ["tasks at 0"]
+    assert made == [name]
 
 
 def test_an_answer_that_could_not_be_made_is_made_again(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
