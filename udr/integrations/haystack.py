@@ -5,7 +5,7 @@ from typing import Any, Self, Unpack
 
 from udr.errors import MissingExtraError
 from udr.integrations.demos import location, opened
-from udr.integrations.selector import Selector
+from udr.integrations.selector import Selector, described
 from udr.prompts import Order
 from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
 
@@ -82,12 +82,5 @@ class DemonstrationDocuments:
 
 
 def _document(demonstration: RetrievedDemonstration) -> Document:
-    meta = {
-        "id": demonstration.id,
-        "task": demonstration.task,
-        "fields": dict(demonstration.input),
-        "target": demonstration.target,
-        "metadata": dict(demonstration.metadata),
-    }
     name = f"{demonstration.task}/{demonstration.id}"
-    return Document(id=name, content=demonstration.text, meta=meta, score=demonstration.similarity)
+    return Document(id=name, content=demonstration.text, meta=described(demonstration), score=demonstration.similarity)

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from udr.data import formatting
 from udr.errors import MissingExtraError
-from udr.integrations.selector import Selector
+from udr.integrations.selector import Selector, described
 from udr.prompts import Order
 from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
 from udr.types import Value
@@ -66,13 +66,7 @@ class DemonstrationNodes(BaseRetriever):
 
 
 def _node(demonstration: RetrievedDemonstration) -> NodeWithScore:
-    metadata = {
-        "id": demonstration.id,
-        "task": demonstration.task,
-        "fields": dict(demonstration.input),
-        "target": demonstration.target,
-        "metadata": dict(demonstration.metadata),
-    }
+    metadata = described(demonstration)
     # The text says all that a language model or an encoder should read.
     hidden = list(metadata)
     node = TextNode(

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from udr.data import value_text
 from udr.errors import ConfigError
@@ -66,3 +66,14 @@ class Selector:
         query = input if isinstance(input, str) else "\n".join(map(value_text, input.values()))
         positions = arranged(Order(self.order), retrieval, query, seed=0)(range(len(retrieval)))
         return [retrieval[position] for position in positions]
+
+
+def described(demonstration: RetrievedDemonstration) -> dict[str, Any]:
+    """Return what a document of another library says of a demonstration beside its text and similarity."""
+    return {
+        "id": demonstration.id,
+        "task": demonstration.task,
+        "fields": dict(demonstration.input),
+        "target": demonstration.target,
+        "metadata": dict(demonstration.metadata),
+    }
