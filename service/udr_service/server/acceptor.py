@@ -81,11 +81,11 @@ class Acceptor:
             return
         accepted.setblocking(False)
         speaks = functools.partial(self._connect, place is Place.SPARE)
-        guest = Guest(accepted, self._connections, speaks, self._at_once, self._keep_alive_seconds)
+        guest = Guest(accepted, self._connections, speaks, self._answer_in_clear, self._keep_alive_seconds)
         self._connections.add(guest, address)
 
-    def _at_once(self, first: bytes) -> Answer | None:
-        # In the clear only: what comes over TLS is not readable yet.
+    def _answer_in_clear(self, first: bytes) -> Answer | None:
+        # What comes over TLS is not readable yet.
         return self._answers(first) if self._tls() is None else None
 
     def _connect(self, spare: bool, guest: Guest, accepted: socket.socket) -> None:
