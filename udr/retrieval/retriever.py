@@ -22,7 +22,7 @@ from udr.retrieval.plan import EVEN, MAX_CHARACTERS, Plan, make_plan, planning_c
 from udr.retrieval.source import DemonstrationSource
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale
-from udr.retrieval.writing import Draft, Drafting, Page, RowLike, deletion, page, with_key
+from udr.retrieval.writing import Draft, Drafting, Page, RowLike, asked_to_delete, deletion, page, with_key
 from udr.search import PASSES, Searcher, Vectors
 from udr.store import (
     VERSIONS,
@@ -420,14 +420,13 @@ class Retriever(DemonstrationSource):
         """
         self._view_of(task)
         change = deletion(Change(task, if_match=if_match), ids, filter)
-        asked: Json = [task, change.delete.to_json() if isinstance(change.delete, Filter) else [*change.delete]]
-        return self.write(with_key(change, idempotency_key, asked))
+        return self.write(with_key(change, idempotency_key, [task, asked_to_delete(change)]))
 
     def draft(self, change: Change, rows: RowLike | Sequence[RowLike], idempotency_key: str | None = None) -> Draft:
         """Return the draft of a change that puts rows: the first step of ``put``, if another encodes its texts."""
         draft = self._drafting.put(self._view_of(change.task), change, rows)
-        deleted: Json = change.delete.to_json() if isinstance(change.delete, Filter) else [*change.delete]
-        asked: Json = [change.task, [row.to_json() for row in draft.change.rows], deleted, change.if_match]
+        rows_asked = [row.to_json() for row in draft.change.rows]
+        asked: Json = [change.task, rows_asked, asked_to_delete(change), change.if_match]
         return replace(draft, change=with_key(draft.change, idempotency_key, asked))
 
     def write(self, change: Change) -> Outcome:

@@ -121,6 +121,11 @@ def deletion(change: Change, ids: str | Sequence[str] | None, filter: FilterLike
     return replace(change, delete=list(dict.fromkeys(listed)))
 
 
+def asked_to_delete(change: Change) -> Json:
+    """Return the ids or the filter of what a change deletes."""
+    return change.delete.to_json() if isinstance(change.delete, Filter) else [*change.delete]
+
+
 def with_key(change: Change, key: str | None, asked: Json) -> Change:
     """Return a change that is done once for a client's key; ``asked`` is what the client asks."""
     if key is None:
