@@ -3,6 +3,7 @@ from .config import BuildConfig as BuildConfig
 from .encoding import encode_by_length as encode_by_length, encode_checked as encode_checked
 from .export import check_engine as check_engine, copy_export as copy_export, export as export
 from .faiss_index import (
+    FLAT_BELOW as FLAT_BELOW,
     GRAPH as GRAPH, build_partition as build_partition, first_settings as first_settings, lists_of as lists_of,
     resolve as resolve, rows_to_train as rows_to_train, sample_size as sample_size,
 )

@@ -21,7 +21,7 @@ from udr.store import (
 )
 from udr.store.live import View
 from udr.types import Row
-from udr_index.build import BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
+from udr_index.build import FLAT_BELOW, BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
 from udr_index.lock import lock_index
 from udr_index.versions.live.rows import open_rows
 
@@ -193,7 +193,7 @@ def _kind(old: IndexVersion, task: str, count: int) -> str:
     """Return how the present rows of a task are searched: as a build would, if its option can be told from the old."""
     part, dimension = old.manifest.partitions[task], old.manifest.encoder.dimension
     if part.kind == FLAT:
-        return FLAT if count < 100_000 or part.count >= 100_000 else resolve("auto", count, dimension)
+        return FLAT if count < FLAT_BELOW or part.count >= FLAT_BELOW else resolve("auto", count, dimension)
     for name in _KINDS:
         if part.kind == resolve(name, part.count, dimension, flat_below=None if name == "auto" else 0):
             return resolve(name, count, dimension, flat_below=None if name == "auto" else 0)
