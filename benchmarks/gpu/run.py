@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/run.py --out FOLDER [--parts NAME,...] [--device cuda] [--quick]
 
-Each part is a process with its own limit, so that none takes another's time. A part that ends with an error, or at its
+Each part is a process with a time limit of its own. A part that ends with an error, or at its
 limit, is named at the end; what is measured stays in FOLDER, and the same command goes on with the rest.
 """
 

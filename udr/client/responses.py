@@ -78,7 +78,7 @@ def read_page(body: Mapping[str, Any]) -> Page:
 
 
 def read_outcome(body: Mapping[str, Any]) -> Outcome:
-    """Return what became of a write."""
+    """Return what a write changed."""
     created, replaced, deleted = (tuple(body[name]) for name in ("created", "replaced", "deleted"))
     return Outcome(int(body["overlay_position"]), created, replaced, deleted, bool(body["repeated"]))
 

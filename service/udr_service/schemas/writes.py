@@ -56,7 +56,7 @@ class ChangesBody(Body):
 
 
 class ChangedAnswer(AnswerBody):
-    """What became of a write."""
+    """What a write changed."""
 
     created: list[str] = Field(description="Ids put that were new.")
     replaced: list[str] = Field(description="Ids put that were there before.")

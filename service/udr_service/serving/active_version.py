@@ -73,7 +73,7 @@ class ActiveVersion:
         """Return the tokenizer of a name, or the one of requests that name none.
 
         Raises:
-            InvalidInputError: there is none of the name.
+            InvalidInputError: the service has no tokenizer of that name.
         """
         if name is None:
             return self.tokenizer
