@@ -35,7 +35,7 @@ class DemonstrationMeans:
         return DemonstrationMeans({id: sum(own) / (len(own) + _PRIOR) for id, own in differences.items()})
 
     def subtracted(self, examples: Iterable[RankedExample]) -> tuple[RankedExample, ...]:
-        """Return the examples with the means subtracted from their scores, and new ranks; a mean that is unknown is 0."""
+        """Return the examples with the means subtracted from their scores, and new ranks; an unknown mean is 0."""
         return tuple(
             rank_candidates(
                 example.query_id,
