@@ -1,6 +1,7 @@
 """The retriever in LlamaIndex's own prompts."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_template_s_variables_are_the_query(retriever: Retriever) -> None:
     template = PromptTemplate(
         "{examples}\n\nThing: {thing}\nReview: {text}\nMood:", function_mappings={"examples": nodes.examples}
     )
-    fields = {"thing": "lamp", "text": "works every day"}
+    fields: dict[str, Any] = {"thing": "lamp", "text": "works every day"}
     best = retriever.retrieve("reviews", fields, 2)
     shown = [best[1].text, best[0].text, "Thing: lamp\nReview: works every day\nMood:"]
     assert template.format(**fields) == "\n\n".join(shown)
