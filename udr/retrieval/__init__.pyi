@@ -1,5 +1,6 @@
 from .choice import Aspects as Aspects, choose as choose
 from .cost import text_cost as text_cost
+from .partitions import Partitions as Partitions
 from .plan import (
     MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options, make_plan as make_plan,
     unknown as unknown,

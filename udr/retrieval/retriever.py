@@ -237,9 +237,10 @@ class Retriever(DemonstrationSource):
     def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError]:
         """Return the results of several requests, encoded together; an invalid one gives its error."""
         plans: list[Plan | RequestError] = []
+        partitions = self.partitions()
         for request in requests:
             try:
-                plans.append(self.plan(request))
+                plans.append(self.plan(request, partitions=partitions))
             except RequestError as error:
                 plans.append(error)
         valid = [result for result in plans if isinstance(result, Plan)]
@@ -258,12 +259,24 @@ class Retriever(DemonstrationSource):
         """
         return planning_characters(self._manifest, request)
 
-    def plan(self, request: RetrievalRequest, *, stopped: Stopped = never) -> Plan:
+    def partitions(self) -> Partitions:
+        """Return what a request that starts now sees: the published rows, with every write that is acknowledged."""
+        return self._of(self._pool.view())
+
+    def at_hand(self) -> Partitions | None:
+        """Return what ``partitions`` returns, or None if writes must be read first; takes one call of the system."""
+        view = self._pool.at_hand()
+        return None if view is None else self._of(view)
+
+    def plan(
+        self, request: RetrievalRequest, *, stopped: Stopped = never, partitions: Partitions | None = None
+    ) -> Plan:
         """Return the plan for a request, checked against the index; the first of three steps.
 
         Args:
             request: the request.
             stopped: whether nobody waits for the plan any more; looked at between tasks.
+            partitions: what it sees, if several are to see the same; by default what one that starts now sees.
 
         Raises:
             RequestError: the request is invalid.
@@ -271,7 +284,7 @@ class Retriever(DemonstrationSource):
             ConfigError: this process is a fork of the one that opened the retriever.
         """
         self._refuse_fork()
-        partitions = self._seen()
+        partitions = partitions or self.partitions()
         checked = partitions.seen(make_plan(self._manifest, request, stopped, partitions.view.sizes))
         weight = request.weight if request.weight is not None else self.weights.get(request.task or "", EVEN)
         return replace(checked, row_bytes=partitions.row_bytes(checked), weight=weight)
@@ -448,9 +461,8 @@ class Retriever(DemonstrationSource):
         self._pool.close()
         self._lock.close()
 
-    def _seen(self) -> Partitions:
-        """Return what a request that starts now sees."""
-        view, partitions = self._pool.view(), self._partitions
+    def _of(self, view: View) -> Partitions:
+        partitions = self._partitions
         if partitions.view is not view:
             self._partitions = partitions = Partitions(view)
         return partitions
@@ -459,7 +471,7 @@ class Retriever(DemonstrationSource):
         self._refuse_fork()
         if task not in self.tasks:
             raise unknown("task", task, self.tasks)
-        return self._seen().view
+        return self.partitions().view
 
     def _refuse_fork(self) -> None:
         # The threads of torch and faiss do not exist in a fork, which would wait for them for ever.

@@ -34,7 +34,7 @@ async def page(
     filter: Annotated[str | None, Query(description='As text, site = "imdb", or as JSON.')] = None,
 ) -> PageAnswer:
     """Return a page of a task's demonstrations, in the order of their ids."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         context.require_known(task)
         wanted = context.narrowed(None if filter is None else _filter(filter))
         retriever = context.active.retriever
@@ -58,7 +58,7 @@ async def put(
     if_match: _IfMatch = None,
 ) -> Response:
     """Put a demonstration: 201 if it is new, 200 if it replaces the one with its id. Every later request sees it."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         context.require_known(task)
         change = Change(task, if_match=_version(if_match), within=context.record.filter)
         outcome, rows = await context.put(change, [body.to_row(id)], key)
@@ -73,7 +73,7 @@ async def delete(
     task: str, id: str, service: ServiceDep, request: Request, key: _Key = None, if_match: _IfMatch = None
 ) -> Response:
     """Delete a demonstration; no later request sees it."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         context.require_known(task)
         change = Change(task, delete=[id], strict=True, if_match=_version(if_match), within=context.record.filter)
         await context.write(with_key(change, context.own_key(key), [task, id]))
@@ -90,7 +90,7 @@ async def batch(
     if_match: _IfMatch = None,
 ) -> ChangedAnswer:
     """Put and delete several demonstrations, all or none; with If-Match, all of them must have that version."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         context.require_known(task)
         change, wanted = Change(task, if_match=_version(if_match), within=context.record.filter), body.wanted()
         if body.delete and wanted is not None:

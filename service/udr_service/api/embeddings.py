@@ -34,7 +34,7 @@ router = APIRouter(responses={"default": _ERROR, 422: _ERROR}, route_class=Stric
 async def embeddings(body: EmbeddingsBody, service: ServiceDep, request: Request) -> Response:
     """Return the encoder's vectors of texts, without any instruction before them."""
     texts = body.texts()
-    with service.context(request) as context:
+    async with service.context(request) as context:
         _check(texts, body.dimensions, context.active.retriever)
         results = await context.do([Embedding(text, body.input_type) for text in texts])
         vectors = [cast("Vectors", result.result) for result in results]
@@ -62,14 +62,14 @@ def _answer(active: ActiveVersion, texts: list[str], vectors: list[Vectors], enc
 @router.get(MODELS)
 async def models(service: ServiceDep, request: Request) -> ModelsAnswer:
     """List the encoder, as clients of OpenAI's API look for it."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         return ModelsAnswer(data=[_model(context.active)])
 
 
 @router.get(MODELS + "/{model:path}")
 async def model(model: str, service: ServiceDep, request: Request) -> ModelAnswer:
     """Describe the encoder."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         if model != context.active.retriever.model:
             raise UnknownTaskError(f"unknown model {model!r}; GET {MODELS} lists the one")
         return _model(context.active)

@@ -37,7 +37,7 @@ async def readyz(service: ServiceDep, request: Request) -> dict[str, str | int]:
     if service.current.draining:
         raise NotReadyError("the service is shutting down; use another instance")
     try:
-        with service.context(request) as context:
+        async with service.context(request) as context:
             await readiness.check(context)
     except OverloadedError:
         raise

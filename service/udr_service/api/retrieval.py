@@ -50,7 +50,7 @@ router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM}, r
 @router.post("/retrieve", response_model=RetrieveAnswer)
 async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) -> Response:
     """Return the demonstrations nearest to one query."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         retrieval = await context.retrieve(body.to_request())
         return await json_answer(context, retrieval.to_json, _characters(retrieval))
 
@@ -59,7 +59,7 @@ async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) ->
 async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request) -> Response:
     """Answer several requests, in order; each gets the answer or the problem that it would get alone."""
     items = body.items()
-    with service.context(request) as context:
+    async with service.context(request) as context:
         found = deque(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
         characters = sum(_characters(answer) for answer in found if isinstance(answer, Retrieval))
         results = _results(items, found, request.url.path)
@@ -84,7 +84,7 @@ def _results(
 @router.post("/prompt", response_model=PromptAnswer)
 async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Response:
     """Return a prompt with as many of the k nearest demonstrations as fit the budget."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         builder = context.builder(body.budget, body.reserve, body.building(), body.tokenizer)
         query = body.to_request()
         retrieval = await context.retrieve(query)
@@ -106,8 +106,8 @@ def _characters(retrieval: Retrieval) -> int:
 @router.get("/tasks", response_model=TasksAnswer)
 async def tasks(service: ServiceDep, request: Request) -> Response:
     """Return all tasks."""
-    with service.context(request) as context:
-        sizes = context.active.retriever.sizes
+    async with service.context(request) as context:
+        sizes = context.partitions.view.sizes
 
         def make() -> Json:
             answer = TasksAnswer(tasks=[TaskAnswer.of(task, sizes[name]) for name, task in context.tasks.items()])
@@ -119,18 +119,18 @@ async def tasks(service: ServiceDep, request: Request) -> Response:
 @router.get("/tasks/{task}")
 async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
     """Return one task."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         retriever = context.active.retriever
         context.require(task)
         if task not in retriever.tasks:
             raise UnknownTaskError(f"unknown task {task!r}; GET /v1/tasks lists them")
-        return TaskAnswer.of(retriever.tasks[task], retriever.sizes[task])
+        return TaskAnswer.of(retriever.tasks[task], context.partitions.view.sizes[task])
 
 
 @router.get("/tasks/{task}/demonstrations/{id:path}")
 async def demonstration(task: str, id: str, service: ServiceDep, request: Request, response: Response) -> RowAnswer:
     """Return one demonstration of a task, as it was written; its version is the ETag."""
-    with service.context(request) as context:
+    async with service.context(request) as context:
         context.require(task)
         row = await run_in_threadpool(context.active.retriever.demonstration, task, id)
         if (own := context.record.filter) is not None and not own.matches(task, row):
@@ -144,7 +144,7 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
 async def info(service: ServiceDep, request: Request) -> Response:
     """Return the served tasks, the active index version and the limits."""
     workers = service.workers
-    with service.context(request) as context:
+    async with service.context(request) as context:
 
         def make() -> Json:
             answer = InfoAnswer.of(context.active, context.tasks, service.settings, workers)

@@ -58,7 +58,7 @@ class _BoundedRequest(Request):
         if len(body) <= _INLINE_BYTES:
             validated = _validated(body, self.schema, service.settings)
         else:
-            with service.context(self) as context:
+            async with service.context(self) as context:
                 validated = await context.prepare(lambda _: _validated(body, self.schema, service.settings))
         if getattr(self.schema, "KEEPS_TEXT", False):
             self.text = body.decode()

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -13,7 +13,7 @@ from udr.client import TIMEOUT
 from udr.data import Filter, Task
 from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, UnknownTaskError, brief
 from udr.prompts import BuildingOptions, PromptBuilder
-from udr.retrieval import DefaultK, Plan, Retrieval, RetrievalRequest, Stopped, never
+from udr.retrieval import DefaultK, Partitions, Plan, Retrieval, RetrievalRequest, Stopped, never
 from udr.search import Vectors
 from udr.store.live import Change, Outcome
 from udr.types import Json, Row
@@ -60,8 +60,8 @@ class Service:
         """How many processes answer."""
         return 1 if self.team is None else self.team.shares.workers
 
-    @contextmanager
-    def context(self, request: Request) -> Iterator["RequestContext"]:
+    @asynccontextmanager
+    async def context(self, request: Request) -> AsyncIterator["RequestContext"]:
         """Answer a request from one version, from beginning to end.
 
         Raises:
@@ -71,14 +71,17 @@ class Service:
         """
         record = record_of(request.scope)
         with self.current.answering() as active:
-            record.index_version, record.overlay_position = active.version, active.retriever.overlay_position
+            retriever = active.retriever
+            # Others' writes are read in a thread: there may be many.
+            partitions = retriever.at_hand() or await asyncio.to_thread(retriever.partitions)
+            record.index_version, record.overlay_position = active.version, partitions.view.position
             expected = request.headers.get(INDEX_VERSION)
             if expected not in (None, active.version):
                 raise VersionMismatchError(
                     f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {active.version!r} answers; "
                     "send the request without the header, or fetch again what you keep of the other version"
                 )
-            yield RequestContext(self, active, record, record.started + self._timeout(request))
+            yield RequestContext(self, active, partitions, record, record.started + self._timeout(request))
 
     def _timeout(self, request: Request) -> float:
         limit = self.settings.timeout_seconds
@@ -97,10 +100,14 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One request while it is answered, from one version, before it expires (by ``time.perf_counter``)."""
+    """One request while it is answered, before it expires (by ``time.perf_counter``).
+
+    It sees one version, and what was written to it until the request began: ``partitions``.
+    """
 
     service: Service
     active: ActiveVersion
+    partitions: Partitions
     record: Record
     expires: float
 
@@ -246,7 +253,7 @@ class RequestContext:
             if self.record.filter is not None:
                 asked = None if request.filter is None else Filter.of(request.filter)
                 request = replace(request, filter=self.narrowed(asked))
-            return self.active.retriever.plan(request, stopped=stopped)
+            return self.active.retriever.plan(request, stopped=stopped, partitions=self.partitions)
         except (RequestError, ForbiddenError) as error:
             return error
 

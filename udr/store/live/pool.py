@@ -100,13 +100,20 @@ class LivePool:
             self.close()
             raise
 
+    def at_hand(self) -> View | None:
+        """Return what ``view`` returns, or None if that must be read or made first; takes one call of the system."""
+        news = self._log is not None and (self._view.overlay is not self._overlay or self._log.has_news())
+        return None if news else self._view
+
     def view(self) -> View:
         """Return what a request that starts now sees: every write that is acknowledged.
 
         Raises:
             VerificationError: the log is damaged.
         """
-        if self._log is not None and (self._view.overlay is not self._overlay or self._log.has_news()):
+        if (view := self.at_hand()) is not None:
+            return view
+        if self._log is not None:
             with self._reading:
                 # Else what is new in the log is being written by this process, and not acknowledged yet.
                 if not self._appending:

@@ -37,7 +37,7 @@ async def chat_completions(
 ) -> Response:
     """Put demonstrations for the last user message into a chat, and answer it by the upstream."""
     text = taken_text(request)
-    with service.context(request) as context:
+    async with service.context(request) as context:
         chat = _Chat.of(body, request.headers.get(TASK), context)
         content, headers = await chat.forwarded(context, text)
     return UpstreamAnswer(upstream, upstream.request(request.scope, content), record_of(request.scope), headers)

@@ -19,6 +19,7 @@ from udr.errors import (
     UnknownTaskError,
     VerificationError,
 )
+from udr.retrieval import RetrievalRequest
 from udr.store import LIVE
 from udr.store.live import LOG, WriteLog, row_version
 
@@ -133,6 +134,20 @@ def test_one_process_writes_and_the_others_follow(copy: Path) -> None:
         first.close()
         second.put("notes", note("other"))
         assert second.overlay_position == 2
+
+
+def test_a_request_s_plans_see_what_was_there_when_it_began(copy: Path) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as first, Retriever.open(copy, encoder=HashEncoder()) as second:
+        before = first.at_hand()
+        assert before is first.partitions()
+        second.put("notes", note("new", "a unique line"))
+        assert first.at_hand() is None
+        asked = RetrievalRequest(task="notes", input="a unique line", k=1, keep_copies=True)
+        plans = [first.plan(asked, partitions=before), first.plan(asked)]
+        old, new = first.search(plans, {n: first.encode(plan.query_texts)[0] for n, plan in enumerate(plans)})
+        assert (old.overlay_position, new.overlay_position) == (0, 1)
+        assert old[0].id != "new" == new[0].id
+        assert first.at_hand() is first.partitions() is plans[1].partitions
 
 
 def test_threads_write_together(copy: Path) -> None:
