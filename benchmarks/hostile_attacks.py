@@ -7,9 +7,10 @@ from hostile_bytes import BYTES
 from hostile_client import Attack, run
 from hostile_floods import FLOODS
 from hostile_index import Keys
+from hostile_pools import POOLS
 from hostile_requests import REQUESTS
 
-ATTACKS: Mapping[str, Attack] = {**REQUESTS, **FLOODS, **BYTES}
+ATTACKS: Mapping[str, Attack] = {**REQUESTS, **FLOODS, **BYTES, **POOLS}
 
 
 def prepare(name: str, keys: Keys) -> int:

@@ -26,7 +26,7 @@ output = "About: {{target}}"
 metric = "accuracy"
 labels = ["nature", "people"]
 """
-_SCOPES = {"honest": "read", "hostile": "read", "admin": "admin"}
+_SCOPES = {"honest": "read", "hostile": "write", "admin": "admin"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,10 @@ def test_whole_texts_are_counted_with_or_without_special_tokens(
 ) -> None:
     assert tokenizer.count(text) == tokens
     assert tokenizer.counts_inside([text, "one"]) == [tokens - 2, 1]
+    # More characters than are tokenized at once.
+    long = "one two " * 10_000
+    assert tokenizer.counts_inside([text, long, "one", long, text]) == [tokens - 2, 20_000, 1, 20_000, tokens - 2]
+    assert tokenizer.counts_inside([]) == []
 
 
 def test_the_name_can_be_a_folder_or_a_file(folder: Path, tokenizer: LoadedTokenizer) -> None:
