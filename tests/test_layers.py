@@ -41,7 +41,7 @@ ADAPTERS = {
     "peft": "udr_training.trainer.model",
     "prometheus_client": "udr_service.observability.metrics udr_service.observability.reports",
     "opentelemetry": "udr_service.observability.tracing",
-    "pyarrow": "udr.data.records",
+    "pyarrow": "udr.data.parquet",
     "pydantic": "udr_service.",
     "pydantic_core": "udr_service.",
     "pydantic_settings": "udr_service.",

@@ -20,7 +20,10 @@ RUN = {
     ],
     "prompts.md": ["retrieve my-index", "prompt my-index"],
     "filters.md": ["retrieve my-index", "keys new"],
-    "live-pools.md": ["index put", "index get", "index list", "index delete", "index compact"],
+    "live-pools.md": [
+        *("index put", "index get", "index list", "index delete", "index compact", "index export", "index export"),
+        *("index import", "index backup", "index restore"),
+    ],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
 }
 """The pages that run here, from a table, its task and its index on, and the commands that they run."""

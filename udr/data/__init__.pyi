@@ -21,9 +21,10 @@ from .formatting import (
     prompt as prompt, query_fields as query_fields,
     row_query as row_query, value_text as value_text,
 )
+from .parquet import parquet_records as parquet_records, write_parquet as write_parquet
 from .plain_text import PlainText as PlainText
 from .records import (
-    distinct as distinct, jsonl_records as jsonl_records, parquet_records as parquet_records,
+    distinct as distinct, from_columns as from_columns, jsonl_records as jsonl_records,
 )
 from .rows import (
     numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows,

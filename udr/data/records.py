@@ -1,4 +1,4 @@
-"""Records of the files that people write, JSONL, CSV and Parquet, by the same rules; the only file with pyarrow.
+"""Records of the files that people write, JSONL, CSV and Parquet, by the same rules.
 
 A byte order mark, any line end, blank lines and cells of any length are read. A record that cannot be read does not
 hide the others: it is yielded as its error.
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from udr.errors import DataError, brief, optional_import, reason
+from udr.data.parquet import parquet_records
+from udr.errors import DataError, brief
 from udr.files import LFS, lfs_pointer
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -150,28 +151,23 @@ def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: i
     return values
 
 
-def parquet_records(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Yield the records of a Parquet file, whatever their columns."""
-    with optional_import("pyarrow, which reads Parquet,", "parquet"):
-        import pyarrow
-        import pyarrow.parquet
-    line = 0
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for record in batch.to_pylist():
-                    line += 1
-                    yield line, record
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
-
-
 def _parquet(path: Path) -> Records:
     for line, record in parquet_records(path):
-        values = {name: value for name, value in record.items() if name in KEYS and value is not None}
-        if "input" not in record:
-            values["input"] = {name: value for name, value in record.items() if name not in KEYS}
-        yield line, values
+        yield line, from_columns(record, path, line)
+
+
+def from_columns(record: Mapping[str, object], path: Path, line: int) -> Mapping[str, object] | DataError:
+    """Return the keys of a row from the columns of a Parquet file; input and metadata may be JSON as text."""
+    values = {name: value for name, value in record.items() if name in KEYS and value is not None}
+    if "input" not in record:
+        values["input"] = {name: value for name, value in record.items() if name not in KEYS}
+    try:
+        for name in ("input", "metadata"):
+            if isinstance(text := values.get(name), str):
+                values[name] = _parse_json(text, path, line, name)
+    except DataError as error:
+        return error
+    return values
 
 
 _READERS: Mapping[str, Callable[[Path], Records]] = {".jsonl": jsonl_records, ".csv": _csv, ".parquet": _parquet}

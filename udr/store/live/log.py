@@ -78,6 +78,13 @@ class WriteLog:
         self._seen = seen
         return fresh, entries
 
+    def content(self) -> bytes:
+        """Return the file as far as it was read: a log of its own, which ends with a complete record."""
+        if self._file is None:
+            return b""
+        self._file.seek(0)
+        return self._file.read(self._place.offset)
+
     def _state(self) -> tuple[int, int]:
         try:
             state = os.stat(self.path)

@@ -12,6 +12,7 @@ from udr.errors import ConfigError, DataError, UnknownTaskError
 from udr.types import Json as JsonValue
 from udr.types import Row
 from udr_index.plural import counted
+from udr_index.versions.live.transfer_cli import add_transfer_commands
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(get)
     app.command()(delete)
     app.command("compact")(compact_)
+    add_transfer_commands(app)
 
 
 def put(

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from udr.errors import VerificationError
+from udr.errors import ConfigError, VerificationError
 from udr.search import ExactSearch, Vectors
 from udr.store import LIVE, Finding, IndexVersion, open_version
 from udr.store.live import LOG, Base, LivePool, WriteLog, WriterLock
 
 
 @contextmanager
-def open_rows(root: Path, version: IndexVersion | None = None) -> Iterator[LivePool]:
+def open_rows(root: Path, version: IndexVersion | None = None, *, with_vectors: bool = False) -> Iterator[LivePool]:
     """Open the rows of an index, by default of its current version; they can be read, listed and deleted.
+
+    Without ``with_vectors``, those of rows that another encoder's process wrote are zero.
 
     Raises:
         ArtifactError: there is no index, or a file of it cannot be read.
+        ConfigError: a vector is of another encoder.
         VerificationError: what was written is damaged.
     """
     version = version or open_version(root)
@@ -31,6 +34,11 @@ def open_rows(root: Path, version: IndexVersion | None = None) -> Iterator[LiveP
     )
 
     def nothing(texts: Sequence[str]) -> Vectors:
+        if with_vectors:
+            raise ConfigError(
+                f"{root}: {len(texts)} rows were written with another encoder, so they have no vectors of this one; "
+                "compact the index first"
+            )
         # Nobody searches here.
         return np.zeros((len(texts), manifest.encoder.dimension), np.float32)
 

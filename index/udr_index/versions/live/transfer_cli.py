@@ -1,0 +1,114 @@
+"""The commands ``udr index export``, ``import``, ``backup`` and ``restore``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from udr.cli import AllowHub, print_json, print_text
+from udr.errors import ConfigError
+from udr.types import Json as JsonValue
+from udr_index.plural import counted
+
+# Imported in the commands, so that `udr --help` stays light.
+if TYPE_CHECKING:
+    from udr_index.versions.live.backup import Backup
+
+_Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
+_Task = Annotated[str | None, typer.Argument(help="The task; all by default.", metavar="[TASK]")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Durability = Annotated[
+    str, typer.Option(help="When a write is done: once it is on the disk, or once the system has it: disk or system.")
+]
+
+
+def add_transfer_commands(app: typer.Typer) -> None:
+    """Add these commands to the group ``udr index``."""
+    app.command("export")(export_)
+    app.command("import")(import_)
+    app.command("backup")(backup_)
+    app.command("restore")(restore_)
+
+
+def export_(
+    index: _Index,
+    out: Annotated[Path, typer.Option("--out", help="The file, which must not exist: .jsonl or .parquet.")],
+    task: _Task = None,
+    vectors: Annotated[bool, typer.Option("--vectors", help="Add each row's vector.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Write the rows of an index, with what was written on top of its version, to a file.
+
+    Without a task, each row names its own.
+    """
+    from udr_index.versions.live.transfer import export_rows
+
+    done = export_rows(index, out, task, vectors=vectors)
+    if as_json:
+        sizes: dict[str, JsonValue] = {**done.sizes}
+        keys: dict[str, JsonValue] = {"version": done.version, "position": done.position, "encoder": done.encoder}
+        print_json({**keys, "tasks": sizes})
+        return
+    tasks, rows = counted(len(done.sizes), "task"), counted(sum(done.sizes.values()), "row")
+    print_text(f"{out}: {rows} of {tasks}, of version {done.version} with {done.position} writes")
+
+
+def import_(
+    index: _Index,
+    file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, as udr index export writes it.")],
+    task: Annotated[str | None, typer.Argument(help="The task, if the rows do not name it.", metavar="[TASK]")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace other rows that have their ids.")] = False,
+    durability: Durability = "disk",
+    allow_hub: AllowHub = False,
+    as_json: _Json = False,
+) -> None:
+    """Put the rows of a file into the pools of an index, once all of them are checked.
+
+    Rows that are there already, just as they are, are left alone, so an import that was interrupted can be run again.
+    """
+    from udr.store.live import DURABILITIES
+    from udr_index.versions.live.transfer import import_rows
+
+    wanted = next((item for item in DURABILITIES if item == durability), None)
+    if wanted is None:
+        raise ConfigError(f"--durability must be {' or '.join(DURABILITIES)}; found {durability!r}")
+    done = import_rows(index, file, task, replace=replace, allow_hub=allow_hub, durability=wanted)
+    if done.vectors:
+        typer.echo("udr: the vectors in the file are not read, since the index's encoder makes them again", err=True)
+    if as_json:
+        print_json({"created": done.created, "replaced": done.replaced, "unchanged": done.unchanged})
+    else:
+        print_text(f"{done.created} created, {done.replaced} replaced, {done.unchanged} unchanged")
+
+
+def backup_(
+    index: _Index,
+    file: Annotated[Path, typer.Argument(help="The file, which must not exist.", metavar="FILE")],
+    as_json: _Json = False,
+) -> None:
+    """Write the current version of an index, and all that was written on top of it, to one file.
+
+    Services go on meanwhile, and take writes.
+    """
+    from udr_index.versions.live.backup import backup
+
+    _print(file, backup(index, file), as_json)
+
+
+def restore_(
+    file: Annotated[Path, typer.Argument(help="The backup.", metavar="FILE", show_default=False)],
+    index: Annotated[Path, typer.Argument(help="The index directory, which must not exist.", metavar="DIR")],
+    as_json: _Json = False,
+) -> None:
+    """Make an index directory of a backup, once every file has the checksum that it had."""
+    from udr_index.versions.live.backup import restore
+
+    _print(index, restore(file, index), as_json)
+
+
+def _print(path: Path, made: "Backup", as_json: bool) -> None:
+    if as_json:
+        print_json({"version": made.version, "position": made.position, "files": len(made.files), "bytes": made.size})
+        return
+    files, megabytes = counted(len(made.files), "file"), f"{made.size / 1e6:,.1f} MB"
+    print_text(f"{path}: version {made.version} with {made.position} writes; {files}, {megabytes}")
