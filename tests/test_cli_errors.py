@@ -125,8 +125,12 @@ TABLE: Sequence[tuple[str, str]] = [
             *("info nowhere", "list nowhere", "verify nowhere", "bench nowhere", "diff nowhere CURRENT CURRENT"),
             *("publish nowhere 3f2a", "prune nowhere --keep 1", "export-encoder nowhere", "compact nowhere"),
             *("put nowhere notes rows.jsonl", "get nowhere notes n1", "delete nowhere notes n1"),
+            *("export nowhere --out rows.jsonl", "import nowhere rows.jsonl", "backup nowhere nowhere.backup"),
         )
     ),
+    ("index export index --out rows.txt", "rows.txt: must be a .jsonl or .parquet file"),
+    ("index restore nowhere.backup restored", "nowhere.backup: No such file or directory; check the path"),
+    ("index restore nowhere.backup index", "index exists; name a folder that does not, or remove it"),
     ("index prune index --keep 0", "--keep: at least 1 version must be kept, found 0"),
     ("index publish index zzzz", "no version 'zzzz'; the versions are: [0-9a-f]{16}"),
     ("mcp nowhere", r"mcp is not installed; run: .*\[mcp\]|nowhere: no index here .*; run: udr index build"),

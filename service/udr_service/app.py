@@ -31,7 +31,9 @@ from udr_service.serving import (
     OVERLAY_POSITION,
     ActiveVersion,
     Clients,
+    Compactor,
     Current,
+    IndexSource,
     Preparer,
     Readiness,
     Reloader,
@@ -111,6 +113,9 @@ def create_app(
     )
     app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
     app.state.upstream = upstream
+    app.state.upkeep = [Scrubber(current, reloader, settings.scrub_seconds, team)]
+    if isinstance(source, IndexSource):
+        app.state.upkeep.append(Compactor(source, current, reloader, team))
     # A request passes the middleware added last first.
     app.add_middleware(
         BodyLimit,
@@ -164,10 +169,9 @@ def _allowance(settings: Settings) -> Allowance:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    scrubber = Scrubber(service.current, service.reloader, service.settings.scrub_seconds, service.team)
     tasks = [
         asyncio.create_task(service.reloader.run(service.settings.watch_seconds)),
-        asyncio.create_task(scrubber.run()),
+        *(asyncio.create_task(part.run()) for part in app.state.upkeep),
     ]
     yield
     for task in tasks:

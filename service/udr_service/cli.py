@@ -58,6 +58,14 @@ def serve(
             show_default="disk",
         ),
     ] = None,
+    compact_rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Make a new version, in the background, when so many rows were put or deleted since the last one.",
+            show_default="never",
+            metavar="N",
+        ),
+    ] = None,
     root_path: Annotated[
         str | None,
         typer.Option(help="What a proxy puts before the service's paths, such as /udr."),

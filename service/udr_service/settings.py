@@ -120,6 +120,9 @@ class Settings(BaseSettings):
     client_concurrent_requests: Annotated[int, Field(ge=0)] = 0
     client_queue_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # the share of the queue that may be one client's
     durability: Durability = "disk"  # when a write is acknowledged: once it is on the disk, or once the system has it
+    # How many rows that were put or deleted since the version was built make a new version, in the background; 0 never
+    # makes one: each takes the room of a version on the disk, and cursors of lists are of one version.
+    compact_rows: Annotated[int, Field(ge=0)] = 0
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
     scrub_seconds: SecondsOrZero = 1.0  # how often to look whether the served files are whole; 0 never looks

@@ -456,6 +456,15 @@ class Retriever(DemonstrationSource):
         """The number of the last write that the next request sees; 0 before the first."""
         return self._pool.view().position
 
+    @property
+    def overlay_rows(self) -> int:
+        """How many rows were put or deleted since the version was built, each counted once."""
+        return self._pool.view().num_changes
+
+    def shorten_log(self) -> None:
+        """Rewrite the log of writes without those that later ones undid; raises as ``write``."""
+        self._pool.shorten()
+
     def close(self) -> None:
         """Close the files; the retriever cannot be used afterwards."""
         self._pool.close()

@@ -11,13 +11,13 @@ from .record import (
     record_of as record_of,
 )
 from .room import Room as Room
-from .scrubber import Scrubber as Scrubber
 from .service import (
     Answer as Answer, INDEX_VERSION as INDEX_VERSION, OVERLAY_POSITION as OVERLAY_POSITION,
     RequestContext as RequestContext, Service as Service,
 )
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
 from .team import Reloaded as Reloaded, Team as Team
+from .upkeep import Compactor as Compactor, Scrubber as Scrubber
 from .work import (
     CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult,
     Preparer as Preparer, Turns as Turns, Worker as Worker,

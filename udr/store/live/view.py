@@ -97,6 +97,11 @@ class View:
         """Whether what was written leaves anything that the version does not say."""
         return any(len(view.segment) or view.alive is not None for view in self._views.values())
 
+    @property
+    def num_changes(self) -> int:
+        """How many rows were put or deleted since the version was built, each counted once."""
+        return sum(len(view.writes.rows) + len(view.writes.deleted) for view in self._views.values())
+
     def searcher(self, task: str) -> Searcher:
         """Return the search of a task's vectors."""
         return self._views[task].searcher if task in self._views else self.base.searchers[task]

@@ -1,0 +1,2 @@
+from .compactor import Compactor as Compactor
+from .scrubber import Scrubber as Scrubber
