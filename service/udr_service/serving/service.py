@@ -73,7 +73,9 @@ class Service:
         with self.current.answering() as active:
             retriever = active.retriever
             # Others' writes are read in a thread: there may be many.
-            partitions = retriever.at_hand() or await asyncio.to_thread(retriever.partitions)
+            partitions = retriever.at_hand()
+            if partitions is None:
+                partitions = await asyncio.to_thread(retriever.partitions)
             record.index_version, record.overlay_position = active.version, partitions.view.position
             expected = request.headers.get(INDEX_VERSION)
             if expected not in (None, active.version):
