@@ -30,6 +30,7 @@ from udr.store import (
     verify,
 )
 from udr.store.live import LOG, WriteLog
+from udr.types import Json
 from udr_index.lock import lock_index
 
 FORMAT = 1
@@ -168,7 +169,7 @@ def _add(archive: tarfile.TarFile, name: str, source: BinaryIO, size: int) -> No
 
 
 def _to_json(made: Backup) -> bytes:
-    files = {name: [stamp.size, stamp.sha256] for name, stamp in made.files.items()}
+    files: dict[str, Json] = {name: [stamp.size, stamp.sha256] for name, stamp in made.files.items()}
     return canonical_json({"format": FORMAT, "version": made.version, "position": made.position, "files": files})
 
 

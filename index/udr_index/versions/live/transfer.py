@@ -10,18 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
+
 from udr.data import from_columns, jsonl_records, parquet_records, parse_row, row_text, write_parquet
 from udr.errors import ConfigError, DataError, StorageError, UnknownTaskError, brief
 from udr.files import LFS, lfs_pointer, write_atomically
 from udr.models import Encoder
 from udr.retrieval import Retriever, unknown
-from udr.search import Vectors
 from udr.store import open_version
 from udr.store.live import Durability, View
 from udr.types import Row
 from udr_index.versions.live.rows import open_rows
 
 SUFFIXES = (".jsonl", ".parquet")
+
+_Vectors = NDArray[np.floating]
 
 _SPAN = 1000
 """Rows read, and written, at once."""
@@ -177,7 +181,7 @@ def _check_suffix(path: Path) -> None:
         raise ConfigError(f"{path}: must be a {' or '.join(SUFFIXES)} file")
 
 
-def _batches(view: View, task: str, vectors: bool) -> Iterator[tuple[str, Sequence[Row], Vectors | None]]:
+def _batches(view: View, task: str, vectors: bool) -> Iterator[tuple[str, Sequence[Row], _Vectors | None]]:
     after: str | None = None
     while rows := view.page(task, None, after, _SPAN):
         own = None
@@ -189,7 +193,7 @@ def _batches(view: View, task: str, vectors: bool) -> Iterator[tuple[str, Sequen
         after = rows[-1].id
 
 
-def _line(task: str | None, row: Row, vectors: Vectors | None, at: int) -> bytes:
+def _line(task: str | None, row: Row, vectors: _Vectors | None, at: int) -> bytes:
     keys = {**({} if task is None else {"task": task}), **row.to_json()}
     if vectors is not None:
         keys["vector"] = vectors[at].astype(float).tolist()
@@ -197,7 +201,7 @@ def _line(task: str | None, row: Row, vectors: Vectors | None, at: int) -> bytes
 
 
 def _columns(
-    columns: Mapping[str, str], task: str, rows: Sequence[Row], vectors: Vectors | None
+    columns: Mapping[str, str], task: str, rows: Sequence[Row], vectors: _Vectors | None
 ) -> Mapping[str, Sequence[object]]:
     values: dict[str, Sequence[object]] = {
         "task": [task] * len(rows),
