@@ -220,8 +220,13 @@ time.sleep(60)
         await asyncio.sleep(0.1)
         assert place.num_runs == 1
     process = int(file.read_text())
+
+    def ended() -> bool:
+        os.kill(process, 0)
+        return False
+
     with pytest.raises(ProcessLookupError):
-        until(lambda: bool(os.kill(process, 0)))
+        until(ended)
 
 
 @on_event_loop
