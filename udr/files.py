@@ -21,6 +21,9 @@ from typing import Any, BinaryIO
 from udr.errors import ArtifactError, ConfigError, DataError, UdrError, system_error
 from udr.types import Json
 
+IN_USE = ": is in use by "
+"""What follows a folder in the error of ``locked``, and goes before who holds the lock."""
+
 _DAY = 24 * 60 * 60
 _POLL_SECONDS = 0.05
 _LFS = b"version https://git-lfs.github.com/spec/"
@@ -200,7 +203,7 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
                 if time.monotonic() >= until:
                     file.seek(0)
                     holder = file.read().strip() or "another process"
-                    raise ArtifactError(f"{folder}: is in use by {holder}; wait until it ends, or end it") from error
+                    raise ArtifactError(f"{folder}{IN_USE}{holder}; wait until it ends, or end it") from error
                 time.sleep(_POLL_SECONDS)
             except OSError as error:
                 raise ConfigError(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from udr.data import Filter, Task, encoder_demonstration, parse_row, row_text
 from udr.errors import ArtifactError, DataError, NotWriterError, StorageError, UdrError, system_error
-from udr.files import locked
+from udr.files import IN_USE, locked
 from udr.search import Vectors
 from udr.store.live.base import Base
 from udr.store.live.changes import Change, Outcome, decide, repeated
@@ -50,7 +50,7 @@ class WriterLock:
                 self._folder.mkdir(exist_ok=True)
                 self._stack.enter_context(locked(self._folder))
             except ArtifactError as error:
-                holder = str(error).removeprefix(f"{self._folder}: is in use by ").partition(";")[0]
+                holder = str(error).removeprefix(f"{self._folder}{IN_USE}").partition(";")[0]
                 raise NotWriterError(
                     f"{self._folder}: another process writes to this index, {holder}; send the write to that service, "
                     "or end it"

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from udr.errors import ArtifactError, NotWriterError, UdrError, reason
+from udr.files import IN_USE
 from udr_service.errors import NotReadyError, ReloadError
 from udr_service.serving.active_version import Current, IndexSource
 from udr_service.serving.reloader import Reloader
@@ -23,8 +24,6 @@ from udr_service.serving.team import Team
 _LONGEST_PAUSE = 3600.0
 _LOWEST = 19
 _COMMAND = (sys.executable, "-P", "-c", "import sys; from udr.cli import main; sys.exit(main())")
-# As ``udr.files.locked`` says it: another service or a person is at work in the index.
-_IN_USE = ": is in use by "
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 class Compactor:
     """Compacts the index once ``compact_rows`` of the settings were put or deleted since the version was built.
 
-    A failure is told once, and tried again in pauses that double, up to an hour.
+    It logs a failure once, and tries again after pauses that double, up to an hour.
 
     Args:
         source: the index.
@@ -133,7 +132,8 @@ class Compactor:
             return done
         lines = errors.decode(errors="replace").strip().splitlines()
         why = lines[-1].removeprefix("udr: error: ") if lines else f"exit status {process.returncode}"
-        if _IN_USE in why:
+        # Another service or a person is at work in the index.
+        if IN_USE in why:
             return None
         raise ArtifactError(why)
 
