@@ -18,11 +18,10 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
-from measuring import measured_once, median, parser
+from measuring import measured_once, median, parts_parser, results_folder
 from service_made_up import TASKS, K, MadeUp, made_up, sentence
 from service_running import Server, serving
 
@@ -33,13 +32,8 @@ _EVENT = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta"
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--parts", default=",".join(PARTS))
-    options.add_argument("--quick", action="store_true")
-    arguments = options.parse_args()
-    folder = arguments.out / ("quick" if arguments.quick else "whole")
-    folder.mkdir(parents=True, exist_ok=True)
+    arguments = parts_parser(__doc__, PARTS).parse_args()
+    folder = results_folder(arguments)
     index = made_up(folder, _QUICK_ROWS if arguments.quick else _ROWS)
     for name in arguments.parts.split(","):
         measured_once(

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from live_filtered import flat, ivf
 from live_services import overlay, writes
-from measuring import measured_once, parser
+from measuring import measured_once, parts_parser, results_folder
 
 PARTS: dict[str, Callable[[Path, bool], dict[str, object]]] = {
     part.__name__: part for part in (writes, overlay, flat, ivf)
@@ -33,12 +33,8 @@ PARTS: dict[str, Callable[[Path, bool], dict[str, object]]] = {
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--parts", default=",".join(PARTS))
-    options.add_argument("--quick", action="store_true")
-    arguments = options.parse_args()
-    folder = arguments.out / ("quick" if arguments.quick else "whole")
+    arguments = parts_parser(__doc__, PARTS).parse_args()
+    folder = results_folder(arguments)
     for name in arguments.parts.split(","):
         own = folder / name
         own.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,23 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
+def parts_parser(description: str | None, parts: Iterable[str]) -> argparse.ArgumentParser:
+    """Return a parser of a benchmark in parts: the folder of its results, which parts, and whether they are small."""
+    options = parser(description)
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("--parts", default=",".join(parts))
+    options.add_argument("--quick", action="store_true")
+    return options
+
+
+def results_folder(arguments: argparse.Namespace, side: str = "") -> Path:
+    """Return the folder of the results; small parts have another than whole ones, and so has each named side."""
+    name = "quick" if arguments.quick else "whole"
+    folder = Path(arguments.out) / (f"{name}-{side}" if side else name)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def measured_once(path: Path, measure: Callable[[], Mapping[str, object]]) -> None:
     """Print a result as a JSON line, from the file if it exists; else measure it and write the file."""
     if not path.exists():

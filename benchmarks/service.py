@@ -27,9 +27,8 @@ not measured again. On shared cores only the ratios are reliable; they are media
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
-from measuring import measured_once, parser
+from measuring import measured_once, parts_parser, results_folder
 from service_answers import equal, float32, reload
 from service_cold import cold
 from service_endurance import memory, overload
@@ -59,18 +58,13 @@ PARTS: dict[str, Callable[[MadeUp, bool], dict[str, object]]] = {part.__name__: 
 
 
 def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--out", type=Path, required=True)
-    options.add_argument("--parts", default=",".join(PARTS))
+    options = parts_parser(__doc__, PARTS)
     options.add_argument("--engine", choices=list(Engine))
-    options.add_argument("--quick", action="store_true")
     arguments = options.parse_args()
-    folder = arguments.out / ("quick" if arguments.quick else "whole")
+    folder = results_folder(arguments, arguments.engine or "")
     if arguments.engine:
         # The services inherit it.
         os.environ["UDR_ENGINE"] = arguments.engine
-        folder = folder.with_name(f"{folder.name}-{arguments.engine}")
-    folder.mkdir(parents=True, exist_ok=True)
     index = made_up(folder, QUICK_ROWS if arguments.quick else ROWS, int8=arguments.engine == INT8)
     for name in arguments.parts.split(","):
         measured_once(
