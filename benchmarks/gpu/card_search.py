@@ -6,7 +6,7 @@ A million made-up vectors of 384 dimensions, in clusters of clusters. Flat parti
 inverted file of 8-bit codes that the device trains, fills and searches, with the same lists on both sides. Each is
 searched for 10 of all rows, and of filtered ones: a half, a hundredth, and one in ten thousand. Flat search must give
 the CPU's ids everywhere; of the inverted file, whose codes both sides round in their own ways, the share of equal ids
-is told. It asks one query at a time, then 64; rates are medians of three turns.
+is reported. Queries are asked one at a time, then 64; rates are medians of three turns.
 """
 
 import argparse

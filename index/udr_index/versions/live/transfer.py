@@ -52,7 +52,7 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of imported rows.
+    """How many rows an import added, replaced and left alone.
 
     Attributes:
         created: how many were new.
