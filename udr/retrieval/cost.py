@@ -47,7 +47,7 @@ def cost(plan: "Plan") -> int:
     texts = [text for text in (plan.text if plan.encoded else None, plan.copy_text) if text is not None]
     total = sum(map(text_cost, [*texts, *plan.field_texts])) + _PASS * len(plan.field_texts)
     total += modes * (num_partitions / _PARTITIONS + hits / _HITS)
-    if plan.filter is not None:
+    if plan.filtered:
         total += modes * _FILTERED
     total += num_partitions * len(request.exclude) / _LOOKUPS
     total += (plan.num_chosen + (plan.candidates if request.explain else 0)) / _SHOWN

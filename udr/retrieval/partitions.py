@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import demonstration_text
+from udr.data import Filter, demonstration_text
 from udr.errors import ArtifactError
 from udr.retrieval.choice import Aspects
 from udr.retrieval.plan import EVEN, Plan
@@ -291,15 +291,15 @@ class Partitions:
             for hits in results
         ]
 
-    def seen(self, plan: Plan) -> Plan:
-        """Return a plan with the rows that count and pass its filter.
+    def seen(self, plan: Plan, within: Filter | None = None) -> Plan:
+        """Return a plan with the rows that count and pass its filter, and another if there is one.
 
         Raises:
             InvalidInputError: a condition compares a field with values of another kind.
         """
-        rows = self.view.masks(plan.filter, list(plan.copy_keys))
-        plan = replace(plan, rows=rows, partitions=self)
-        return plan if plan.filter is None else plan.among(rows)
+        rows = self.view.masks(plan.filter, list(plan.copy_keys), within)
+        plan = replace(plan, rows=rows, partitions=self, within=within)
+        return plan.among(rows) if plan.filtered else plan
 
     def _left_out(self, plan: Plan, copies: Mapping[str, Mapping[int, str]]) -> Mapping[str, Mapping[int, str]]:
         """Return the ids, by position, of the rows of each task that a plan excludes."""

@@ -48,6 +48,7 @@ class Plan:
         field_texts: what the encoder reads besides, each alone: the fields that this head reads apart.
         weight: how much the encoder's ranking counts in mode ``hybrid``, from 0 to 1.
         filter: the request's filter, parsed.
+        within: a filter of the only rows that it sees, for a tenant.
         rows: for each task, which rows may be returned; all, if it has none.
         partitions: what it is to be searched in: the rows as they were when it was made.
     """
@@ -63,12 +64,18 @@ class Plan:
     field_texts: tuple[str, ...] = ()
     weight: float = EVEN
     filter: Filter | None = None
+    within: Filter | None = None
     rows: Mapping[str, Mask] = field(default_factory=dict)
     partitions: "Partitions | None" = field(default=None, repr=False, compare=False)
 
     def among(self, rows: Mapping[str, Mask]) -> "Plan":
         """Return the plan that searches only these rows of each task."""
         return replace(self, rows=rows, size=sum(int(np.count_nonzero(mask)) for mask in rows.values()))
+
+    @property
+    def filtered(self) -> bool:
+        """Whether a filter leaves rows out."""
+        return self.filter is not None or self.within is not None
 
     @property
     def encoded(self) -> bool:

@@ -269,7 +269,12 @@ class Retriever(DemonstrationSource):
         return None if view is None else self._of(view)
 
     def plan(
-        self, request: RetrievalRequest, *, stopped: Stopped = never, partitions: Partitions | None = None
+        self,
+        request: RetrievalRequest,
+        *,
+        stopped: Stopped = never,
+        partitions: Partitions | None = None,
+        within: Filter | None = None,
     ) -> Plan:
         """Return the plan for a request, checked against the index; the first of three steps.
 
@@ -277,6 +282,7 @@ class Retriever(DemonstrationSource):
             request: the request.
             stopped: whether nobody waits for the plan any more; looked at between tasks.
             partitions: what it sees, if several are to see the same; by default what one that starts now sees.
+            within: a filter of the only rows that it sees, for a tenant.
 
         Raises:
             RequestError: the request is invalid.
@@ -285,7 +291,7 @@ class Retriever(DemonstrationSource):
         """
         self._refuse_fork()
         partitions = partitions or self.partitions()
-        checked = partitions.seen(make_plan(self._manifest, request, stopped, partitions.view.sizes))
+        checked = partitions.seen(make_plan(self._manifest, request, stopped, partitions.view.sizes), within)
         weight = request.weight if request.weight is not None else self.weights.get(request.task or "", EVEN)
         return replace(checked, row_bytes=partitions.row_bytes(checked), weight=weight)
 
@@ -372,7 +378,13 @@ class Retriever(DemonstrationSource):
         return row
 
     def demonstrations(
-        self, task: str, *, after: str | None = None, limit: int = 100, filter: FilterLike | None = None
+        self,
+        task: str,
+        *,
+        after: str | None = None,
+        limit: int = 100,
+        filter: FilterLike | None = None,
+        within: Filter | None = None,
     ) -> Page:
         """Return a page of a task's rows in the order of their ids.
 
@@ -381,13 +393,15 @@ class Retriever(DemonstrationSource):
             after: the ``next`` of the page before; None for the first.
             limit: how many rows, at most 1,000.
             filter: which rows to list.
+            within: as in ``plan``.
 
         Raises:
             UnknownTaskError: there is no such task.
             InvalidInputError: ``after`` is of another list or version, the limit is out of range, or the filter is not
                 one.
         """
-        return page(self._view_of(task), task, after, limit, None if filter is None else Filter.of(filter))
+        wanted = None if filter is None else Filter.of(filter)
+        return page(self._view_of(task), task, after, limit, wanted, within)
 
     def put(
         self,

@@ -159,8 +159,10 @@ class Page:
     next: str | None = None
 
 
-def page(view: View, task: str, after: str | None, limit: int, filter: Filter | None) -> Page:
-    """Return a page of a task's rows; ``after`` is the ``next`` of the page before.
+def page(
+    view: View, task: str, after: str | None, limit: int, filter: Filter | None, within: Filter | None = None
+) -> Page:
+    """Return a page of a task's rows; ``after`` is the ``next`` of the page before, ``within`` as in ``View.masks``.
 
     Rows that are put or deleted meanwhile neither repeat nor hide others, since pages are by id.
 
@@ -169,9 +171,9 @@ def page(view: View, task: str, after: str | None, limit: int, filter: Filter | 
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
         raise InvalidInputError(f"limit must be from 1 to {MAX_PAGE}, found {brief(limit)}")
-    version, listed = view.base.manifest.version, _list_of(task, filter)
+    version, listed = view.base.manifest.version, _list_of(task, within.narrowed(filter) if within else filter)
     start = None if after is None else _id_of(after, version, listed)
-    rows = view.page(task, filter, start, limit + 1)
+    rows = view.page(task, filter, start, limit + 1, within)
     more = len(rows) > limit
     return Page(tuple(rows[:limit]), _cursor(version, listed, rows[limit - 1].id) if more else None)
 

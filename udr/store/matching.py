@@ -61,10 +61,13 @@ class Matcher:
                 del self._masks[next(iter(self._masks))]
         return masks
 
-    def kinds(self, wanted: Filter, tasks: Sequence[str]) -> dict[str, set[str]]:
-        """Return which kinds of values the rows have in each field of a filter, once ``masks`` has read them."""
+    def kinds(self, wanted: Filter, rows: Mapping[str, Mask | None]) -> dict[str, set[str]]:
+        """Return which kinds of values rows have in each field of a filter, once ``masks`` has read them.
+
+        ``rows`` are those of each task to look at, by position; None for all.
+        """
         keys = {condition.key for condition in wanted.conditions()} - {TASK}
-        return {key: {kind for task in tasks for kind in self._column(task, key).kinds} for key in keys}
+        return {key: {kind for task in rows for kind in self._column(task, key).kinds(rows[task])} for key in keys}
 
     def _read_all(self, wanted: Filter, tasks: Sequence[str]) -> None:
         for task in tasks:

@@ -36,9 +36,11 @@ async def page(
     """Return a page of a task's demonstrations, in the order of their ids."""
     async with service.context(request) as context:
         context.require_known(task)
-        wanted = context.narrowed(None if filter is None else _filter(filter))
+        wanted, own = None if filter is None else _filter(filter), context.record.filter
         retriever = context.active.retriever
-        found = await context.prepare(lambda _: retriever.demonstrations(task, after=after, limit=limit, filter=wanted))
+        found = await context.prepare(
+            lambda _: retriever.demonstrations(task, after=after, limit=limit, filter=wanted, within=own)
+        )
         return PageAnswer(
             demonstrations=[RowAnswer.of(task, row) for row in found.rows],
             next=found.next,

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 from starlette.requests import Request
 
 from udr.client import TIMEOUT
-from udr.data import Filter, Task
+from udr.data import Task
 from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, UnknownTaskError, brief
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Partitions, Plan, Retrieval, RetrievalRequest, Stopped, never
@@ -210,11 +210,6 @@ class RequestContext:
         self.record.overlay_position = max(position, self.position)
         return position
 
-    def narrowed(self, asked: Filter | None) -> Filter | None:
-        """Return a filter together with that of the request's key."""
-        own = self.record.filter
-        return asked if own is None else Filter(must=(own,) if asked is None else (own, asked))
-
     def builder(
         self, budget: int, reserve: int, options: BuildingOptions, tokenizer: str | None = None
     ) -> PromptBuilder:
@@ -252,10 +247,8 @@ class RequestContext:
                 return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
         try:
             self.require(request.task, request.family)
-            if self.record.filter is not None:
-                asked = None if request.filter is None else Filter.of(request.filter)
-                request = replace(request, filter=self.narrowed(asked))
-            return self.active.retriever.plan(request, stopped=stopped, partitions=self.partitions)
+            own = self.record.filter
+            return self.active.retriever.plan(request, stopped=stopped, partitions=self.partitions, within=own)
         except (RequestError, ForbiddenError) as error:
             return error
 

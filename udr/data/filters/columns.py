@@ -12,6 +12,9 @@ from udr.data.filters.conditions import Condition, Range, Scalar, ScalarKind, fi
 from udr.search import Mask
 from udr.types import Json
 
+_BLOCK = 16_384
+"""Rows looked at together."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Values:
@@ -33,6 +36,11 @@ class _Values:
     def between(self, first: int, last: int) -> NDArray[np.int32]:
         """Return the rows of the values with these numbers, ``last`` not included."""
         return self.rows[self.starts[first] : self.starts[max(first, last)]]
+
+    def any_of(self, among: Mask) -> bool:
+        """Return whether any row that has a value is among some."""
+        # In blocks, since the first one mostly has such a row.
+        return any(among[self.rows[start : start + _BLOCK]].any() for start in range(0, len(self.rows), _BLOCK))
 
     def equal(self, value: Scalar) -> NDArray[np.int32]:
         """Return the rows with a value."""
@@ -77,10 +85,9 @@ class Column:
         column._size = size
         return column
 
-    @property
-    def kinds(self) -> frozenset[ScalarKind]:
-        """The kinds of values it has."""
-        return frozenset(self._values)
+    def kinds(self, among: Mask | None = None) -> frozenset[ScalarKind]:
+        """Return the kinds of values that it has, in all rows or among some."""
+        return frozenset(kind for kind, own in self._values.items() if among is None or own.any_of(among))
 
     def mask(self, condition: Condition) -> Mask:
         """Return which rows pass a condition on this field, by position."""

@@ -59,6 +59,10 @@ class Filter:
             and not any(part.matches(task, row) for part in self.must_not)
         )
 
+    def narrowed(self, wanted: "Filter | None") -> "Filter":
+        """Return the filter that lets through what passes this one, and another if there is one."""
+        return self if wanted is None else Filter(must=(self, wanted))
+
     def conditions(self) -> Iterator[Condition]:
         """Yield all conditions."""
         for part in (*self.must, *self.should, *self.must_not):

@@ -114,28 +114,26 @@ def decide(change: Change, ids: Sequence[str], find: FindRow) -> tuple[Write, Ou
         InvalidInputError: an id belongs to a row outside of ``within``.
     """
     before = {id: find(change.task, id) for id in [*(row.id for row in change.rows), *ids]}
-    hidden = {
-        id
-        for id, row in before.items()
-        if row is not None and change.within is not None and not change.within.matches(change.task, row)
-    }
-    for row in change.rows:
-        if row.id in hidden:
-            raise InvalidInputError(f"the id {brief(row.id)} cannot be used; choose another")
+    for id, there in before.items():
+        if there is not None and change.within is not None and not change.within.matches(change.task, there):
+            # From here on as if there were no such row, so that no message tells anything of it.
+            before[id] = None
+            if any(row.id == id for row in change.rows):
+                raise InvalidInputError(f"the id {brief(id)} cannot be used; choose another")
     put = {row.id for row in change.rows}
     if both := [id for id in change.delete if id in put] if not isinstance(change.delete, Filter) else []:
         raise InvalidInputError(f"the id {brief(both[0])} is both to put and to delete")
     ids = [id for id in ids if id not in put]
-    there = [id for id in ids if before[id] is not None and id not in hidden]
-    if change.strict and len(there) < len(ids):
-        missing = next(id for id in ids if id not in there)
+    present = [id for id in ids if before[id] is not None]
+    if change.strict and len(present) < len(ids):
+        missing = next(id for id in ids if before[id] is None)
         raise UnknownTaskError(f"task {change.task!r} has no demonstration {brief(missing)}")
     _check_version(change, ids, before)
     created = tuple(row.id for row in change.rows if before[row.id] is None)
     replaced = tuple(row.id for row in change.rows if before[row.id] is not None)
-    receipts = () if change.key is None else (Receipt(change.key, change.digest, created, replaced + tuple(there)),)
-    write = Write(change.task, change.rows, change.vectors, change.tokens, there, receipts=receipts)
-    return write, Outcome(0, created, replaced, tuple(there))
+    receipts = () if change.key is None else (Receipt(change.key, change.digest, created, replaced + tuple(present)),)
+    write = Write(change.task, change.rows, change.vectors, change.tokens, present, receipts=receipts)
+    return write, Outcome(0, created, replaced, tuple(present))
 
 
 def _check_version(change: Change, ids: Sequence[str], before: dict[str, Row | None]) -> None:

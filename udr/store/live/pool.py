@@ -274,8 +274,7 @@ class LivePool:
     def _to_delete(self, change: Change) -> Sequence[str]:
         if not isinstance(change.delete, Filter):
             return change.delete
-        wanted = change.delete if change.within is None else Filter(must=(change.within, change.delete))
-        return View(self.base, self._overlay, self._view).matching(change.task, wanted)
+        return View(self.base, self._overlay, self._view).matching(change.task, change.delete, change.within)
 
     def _row(self, written: dict[tuple[str, str], Row | None], task: str, id: str) -> Row | None:
         """Return a row as it is now, with what is about to be written."""

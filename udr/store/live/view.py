@@ -114,35 +114,55 @@ class View:
         """Return the labels of a task's rows."""
         return self._views[task].labels if task in self._views else self.base.labels(task)
 
-    def masks(self, wanted: Filter | None, tasks: Sequence[str]) -> dict[str, Mask]:
+    def masks(self, wanted: Filter | None, tasks: Sequence[str], within: Filter | None = None) -> dict[str, Mask]:
         """Return, by task, which rows count and pass a filter; without one, only of tasks where some do not count.
+
+        ``within`` is another filter that they pass, as if there were no other rows.
 
         Raises:
             InvalidInputError: a condition can match no row, since its field holds values of other kinds only.
         """
-        alive = {task: mask for task in tasks if task in self._views and (mask := self._views[task].alive) is not None}
-        if wanted is None:
-            return alive
-        masks = dict(self.base.matcher.masks(wanted, tasks))
-        found = {key: set(kinds) for key, kinds in self.base.matcher.kinds(wanted, tasks).items()}
-        key = str(wanted.to_json())
+        if within is None and wanted is None:
+            return {task: alive for task in tasks if (alive := self._alive(task)) is not None}
+        inside = {} if within is None else self._passing(within, tasks)
+        both = wanted if within is None else within.narrowed(wanted)
+        assert both is not None, "one of the two is given"
+        masks = self._passing(both, tasks)
+        for part, rows in ((within, dict[str, Mask]()), (wanted, inside)):
+            if part is not None:
+                check_kinds(part, self._kinds(part, {task: rows.get(task) for task in tasks}))
+        return masks
+
+    def _alive(self, task: str) -> Mask | None:
+        return self._views[task].alive if task in self._views else None
+
+    def _passing(self, wanted: Filter, tasks: Sequence[str]) -> dict[str, Mask]:
+        masks, key = dict(self.base.matcher.masks(wanted, tasks)), str(wanted.to_json())
         for task in tasks:
             if task not in self._views:
                 continue
-            segment, kept = self._views[task].segment, self._masks.get((task, key))
-            own = segment.matcher.masks(wanted, [task])[task]
-            for field, kinds in segment.matcher.kinds(wanted, [task]).items():
-                found[field] |= kinds
-            if kept is None:
-                kept = np.concatenate([masks[task], own])
-                kept &= alive.get(task, True)
+            if (kept := self._masks.get((task, key))) is None:
+                kept = np.concatenate([masks[task], self._views[task].segment.matcher.masks(wanted, [task])[task]])
+                if (alive := self._alive(task)) is not None:
+                    kept &= alive
                 with self._lock:
                     self._masks[task, key] = kept
                     while len(self._masks) > _KEPT:
                         del self._masks[next(iter(self._masks))]
             masks[task] = kept
-        check_kinds(wanted, found)
         return masks
+
+    def _kinds(self, wanted: Filter, rows: Mapping[str, Mask | None]) -> dict[str, set[str]]:
+        """Return which kinds of values some rows of each task have in each field of a filter; None for all."""
+        sizes = self.base.sizes
+        first = {task: None if mask is None else mask[: sizes[task]] for task, mask in rows.items()}
+        found = self.base.matcher.kinds(wanted, first)
+        for task, mask in rows.items():
+            if task in self._views:
+                own = {task: None if mask is None else mask[sizes[task] :]}
+                for field, kinds in self._views[task].segment.matcher.kinds(wanted, own).items():
+                    found[field] |= kinds
+        return found
 
     def row(self, task: str, id: str) -> Row | None:
         """Return the row with an id, or None."""
@@ -157,12 +177,14 @@ class View:
             return None
         return segment.stored(segment.places[id])
 
-    def page(self, task: str, wanted: Filter | None, after: str | None, limit: int) -> list[Row]:
+    def page(
+        self, task: str, wanted: Filter | None, after: str | None, limit: int, within: Filter | None = None
+    ) -> list[Row]:
         """Return a task's first rows that count and pass a filter, at most ``limit``, in the order of their ids.
 
         ``after`` leaves out those up to an id.
         """
-        size, mask = self.base.sizes[task], self.masks(wanted, [task]).get(task)
+        size, mask = self.base.sizes[task], self.masks(wanted, [task], within).get(task)
         own = self._views[task].segment.ids if task in self._views else []
         start = 0 if after is None else self.base.table.position_after(task, after)
         start = size if start is None else start
@@ -173,9 +195,9 @@ class View:
         rows = [row for row, _ in self.table.counted_rows(task, positions)]
         return sorted(rows, key=lambda row: row.id)[:limit]
 
-    def matching(self, task: str, wanted: Filter) -> list[str]:
-        """Return the ids of a task's rows that count and pass a filter."""
-        positions = np.flatnonzero(self.masks(wanted, [task])[task]).tolist()
+    def matching(self, task: str, wanted: Filter, within: Filter | None = None) -> list[str]:
+        """Return the ids of a task's rows that count and pass a filter, and another if there is one."""
+        positions = np.flatnonzero(self.masks(wanted, [task], within)[task]).tolist()
         return self.table.ids(task, positions)
 
     def close(self) -> None:
