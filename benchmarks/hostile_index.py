@@ -109,7 +109,7 @@ def build(folder: Path, sizes: Sizes, model: str | None, variables: Mapping[str,
         for number in range(sizes.small):
             rows = [{"head": sentence(f"{number} {n}", Words(3, 3)), "tail": str(n)} for n in range(3)]
             _write(tasks / SPLIT.format(number), f"split-{number % 10}", f"{{head}} s{number} {{tail}}", rows)
-        command = [UDR, "index", "build", str(tasks), "--out", str(index), "--bm25", "--device", "cpu"]
+        command = [UDR, "index", "build", str(tasks), "--out", str(index), "--device", "cpu"]
         subprocess.run([*command, *(["--model", model] if model else [])], env={**os.environ, **variables}, check=True)
     return index
 

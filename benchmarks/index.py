@@ -6,6 +6,7 @@ The parts, on generated rows and vectors (``index_made_up.py``):
 
 - ``encode``: encoding 2,000 texts in a build, relative to ``model.encode`` on the same texts sorted by length;
 - ``rebuild``: 20,000 rows from scratch, relative to the same with 1 % changed and ``--reuse``;
+- ``words``: indexing the words of 2,000 rows for BM25, as a share of their build;
 - ``flat``: search among 100,000 vectors of 384 numbers, one query and 64 at once, relative to faiss alone;
 - ``million``: 1,000,000 vectors in the kind that ``auto`` selects: recall and time of a query relative to exact
   search, on one core; opening them mapped relative to reading them; resident memory;
@@ -25,11 +26,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 from index_made_up import MadeUpEncoder, write_numbers, write_sentences
-from measuring import in_turn, measured_once, median, parser, seconds
+from measuring import in_turn, measured_once, median, parser, ratios, seconds
 
-from udr.data import encoder_demonstration, open_collection
+from udr.data import encoder_demonstration, input_words, open_collection
 from udr.models import DEFAULT_ENCODER, SentenceEncoder
-from udr.search import FaissSearch, open_index
+from udr.search import BM25Search, FaissSearch, open_index
 from udr.store import SearchSettings, index_path, open_searcher, open_version, write_settings
 from udr_index import exact_values, measure, tune
 from udr_index.build import BuildConfig, Progress, build
@@ -87,6 +88,26 @@ def rebuild(folder: Path, rows: int) -> Result:
         "seconds_from_scratch": round(scratch, 1),
         "seconds_with_reuse": round(reused, 2),
         "times_as_fast": round(scratch / reused, 1),
+    }
+
+
+def words(folder: Path, rows: int, rounds: int = 3) -> Result:
+    tasks = write_sentences(folder / "tasks", rows)
+    encoder = SentenceEncoder.load(DEFAULT_ENCODER)
+    task = open_collection(tasks).tasks[TASK]
+
+    def index_words() -> None:
+        pool = task.pool()
+        texts = (input_words(pool.task, row.input, row.choices) for row in pool.rows)
+        BM25Search(texts).save(folder / f"words-{time.time_ns()}")
+
+    def whole() -> None:
+        build(BuildConfig(tasks=tasks, out=folder / f"out-{time.time_ns()}"), encoder)
+
+    taken = in_turn({"words": index_words, "build": whole}, rounds)
+    return {
+        "share_of_the_build": round(median(ratios(taken["words"], taken["build"]), 9), 5),
+        "seconds": {name: median(values) for name, values in taken.items()},
     }
 
 
@@ -183,6 +204,7 @@ def _in_child(work: Callable[..., Result], *arguments: object) -> Result:
 PARTS: dict[str, tuple[Callable[[Path, int], Result], int]] = {
     "encode": (encode, 2_000),
     "rebuild": (rebuild, 20_000),
+    "words": (words, 2_000),
     "flat": (flat, 100_000),
     "million": (million, 1_000_000),
     "ivfpq": (ivfpq, 2_000_000),

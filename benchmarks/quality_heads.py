@@ -55,7 +55,7 @@ def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed | 
         # Without export, queries are encoded by the same model as in the arm without a head.
         call(
             *("index", "build", arguments.tasks, "--tasks", ",".join(names), "--out", index, "--model", model),
-            *("--pool", POOL, "--seed", SEED, "--bm25", "--no-export"),
+            *("--pool", POOL, "--seed", SEED, "--no-export"),
             *(["--label-head"] if arguments.label_head else []),
         )
         write_atomically(done, json.dumps({"minutes": (time.monotonic() - started) / 60}).encode())

@@ -31,7 +31,7 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The collection's index by ``HashEncoder()``. Do not write to it."""
     out = tmp_path_factory.mktemp("index") / "out"
-    build(BuildConfig(tasks=collection, out=out), HashEncoder())
+    build(BuildConfig(tasks=collection, out=out, bm25=False), HashEncoder())
     return out
 
 

@@ -33,7 +33,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "tasks" / "mood" / "notes", folder / "pools" / "mood" / "notes")
     save_encoder(folder / "encoder")
     save_lm(folder / "lm")
-    build(BuildConfig(tasks=folder / "pools", out=folder / "index", model=str(folder / "encoder"), device="cpu"))
+    pools, encoder = folder / "pools", str(folder / "encoder")
+    build(BuildConfig(tasks=pools, out=folder / "index", model=encoder, bm25=False, device="cpu"))
     shutil.copytree(folder / "encoder", folder / RUN / "model")
     (folder / "unfinished").mkdir()
     (folder / "unfinished" / "config.toml").touch()
@@ -74,7 +75,7 @@ TABLE: Sequence[tuple[str, str]] = [
     ),
     (f"{ASK} --candidates 1 --k 4 text", r"--candidates must be a whole number, not below k \(4\); found 1"),
     (f"{ASK} --min-similarity nan text", "--min-similarity must be a number, found nan"),
-    (f"{ASK} --mode bm25 text", "--mode 'bm25' needs an index with BM25; run: udr index build --bm25"),
+    (f"{ASK} --mode bm25 text", "--mode 'bm25' needs an index with BM25; build it again: udr index build"),
     ("retrieve index --task note text", "--task: unknown task 'note'; the tasks are notes, reviews"),
     ("retrieve index --family mod text", "--family: unknown family 'mod'; the families are mood"),
     ("retrieve index text", "give exactly one of --task, --family and --scope; found none of them"),

@@ -48,7 +48,9 @@ def build(
             show_default="the encoder's",
         ),
     ] = None,
-    bm25: Annotated[bool, typer.Option("--bm25", help="Also build a BM25 index of the inputs.")] = False,
+    bm25: Annotated[
+        bool, typer.Option("--bm25/--no-bm25", help="Also index the inputs' words, for the modes bm25 and hybrid.")
+    ] = True,
     label_head: Annotated[
         bool | None,
         typer.Option(

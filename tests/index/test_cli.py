@@ -65,7 +65,7 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
     assert (info["version"], info["tokenizer"], info["dtype"]) == (built["version"], tokenizer, "float32")
     assert list(info["encoder"]) == ["name", "fingerprint", "dimension", "metric"]
     assert (info["encoder"]["name"], info["encoder"]["dimension"]) == (str(model), 32)
-    notes = {"family": "mood", "count": 10, "kind": "flat", "bm25": False}
+    notes = {"family": "mood", "count": 10, "kind": "flat", "bm25": True}
     assert info["tasks"]["notes"] == notes | dict.fromkeys(("hybrid_weight", "search", "label_head"))
     shown = run(capsys, "info", out)
     assert f"tokenizer {model} ({tokenizer['fingerprint']})\n" in shown and "10  mood/notes  flat" in shown
@@ -81,7 +81,7 @@ def test_every_option_reaches_the_build(
 ) -> None:
     tokenizer, out = save_word_tokenizer(tmp_path / "words"), tmp_path / "out"
     build = ["build", collection, "--model", model, "--out", out, "--device", "cpu", "--json"]
-    options = ["--kind", "IVF2,Flat", "--flat-below", 19, "--bm25", "--threads", 2, "--reuse", real, "--no-label-head"]
+    options = ["--kind", "IVF2,Flat", "--flat-below", 19, "--threads", 2, "--reuse", real, "--no-label-head"]
 
     assert run(capsys, *build, *options, "--tokenizer", tokenizer)["encoded"] == 0
     info = run(capsys, "info", out, "--json")
@@ -96,7 +96,8 @@ def test_every_option_reaches_the_build(
         "hybrid_weight": None,
         "label_head": None,
     }
-    run(capsys, *build, "--dtype", "float16")
+    run(capsys, *build, "--dtype", "float16", "--no-bm25")
+    assert "bm25" not in run(capsys, "info", out)
     assert "(32 dimensions, cosine, float16, " in run(capsys, "info", out)
 
 

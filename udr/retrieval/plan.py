@@ -251,9 +251,9 @@ def check_options(request: RetrievalRequest) -> Filter | None:
 def _check_support(request: RetrievalRequest, tasks: Collection[Task], *, lexical: bool) -> None:
     """Check that the tasks support the request's mode and selection."""
     if request.mode != "dense" and not lexical:
-        raise InvalidInputError(f"mode {request.mode!r} needs an index with BM25; run: udr index build --bm25")
+        raise InvalidInputError(f"mode {request.mode!r} needs an index with BM25; build it again: udr index build")
     if request.coverage is not None and not lexical:
-        raise InvalidInputError("coverage reads words, so it needs an index with BM25; run: udr index build --bm25")
+        raise InvalidInputError("coverage reads words, so it needs an index with BM25; build it again: udr index build")
     others = [task.name for task in tasks if task.kind is not Kind.CLASSIFICATION]
     if request.balance and others:
         raise InvalidInputError(f"balance needs classification tasks, but these are not: {', '.join(others)}")

@@ -28,7 +28,7 @@ class BuildConfig:
         flat_below: partitions with fewer demonstrations are flat; see ``udr_index.build.resolve``.
         tokenizer: counts the tokens: a name for ``udr.models.load_tokenizer``; None takes the encoder's own, and counts
             nothing if that has none.
-        bm25: whether to add a BM25 index of the inputs.
+        bm25: whether to index the inputs' words, too, for BM25.
         label_head: whether classification tasks get a label head; None decides for each by cross-validation.
         head_fields: whether the head of a task with two fields may read them apart, if cross-validation shows that it
             gains by that; then the encoder reads two more texts for a query.
@@ -54,7 +54,7 @@ class BuildConfig:
     kind: str = AUTO
     flat_below: int | None = None
     tokenizer: str | None = None
-    bm25: bool = False
+    bm25: bool = True
     label_head: bool | None = None
     head_fields: bool = True
     export: bool = True

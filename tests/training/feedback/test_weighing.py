@@ -81,8 +81,9 @@ def test_an_index_without_bm25_or_without_the_tasks_is_refused(
     udr: Udr, tasks: Path, trained_run: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
     encoder = SentenceEncoder.load(str(encoder_folder))
-    build(BuildConfig(tasks=tasks, out=tmp_path / "i", model=str(encoder_folder), export=False), encoder)
-    assert_refused(udr("feedback", "weigh", trained_run, tmp_path / "i"), 2, "run: udr index build --bm25")
+    config = BuildConfig(tasks=tasks, out=tmp_path / "i", model=str(encoder_folder), bm25=False, export=False)
+    build(config, encoder)
+    assert_refused(udr("feedback", "weigh", trained_run, tmp_path / "i"), 2, "build it again: udr index build")
     other = tmp_path / "tasks" / "opinion" / "others"
     shutil.copytree(tasks / "opinion" / "reviews", other)
     (other / "task.toml").write_text((other / "task.toml").read_text().replace('"reviews"', '"others"'))

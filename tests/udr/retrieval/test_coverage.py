@@ -150,4 +150,4 @@ def test_invalid_requests_are_refused(opened: Retriever, options: Any, message: 
 
 def test_an_index_without_bm25_is_refused(pools: OpenPools) -> None:
     with pytest.raises(InvalidInputError, match="coverage reads words, so it needs an index with BM25"):
-        pools({"notes": [note("1", "red"), note("2", "blue")]}).retrieve("notes", "red", 1, coverage=0.5)
+        pools({"notes": [note("1", "red"), note("2", "blue")]}, bm25=False).retrieve("notes", "red", 1, coverage=0.5)

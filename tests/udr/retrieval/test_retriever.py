@@ -251,7 +251,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"candidates": 1}, r"candidates must be a whole number, not below k \(2\); found 1"),
     ({"candidates": 8.0}, "candidates must be a whole number"),
     ({"mode": "sparse"}, "mode must be one of dense, bm25, hybrid; found 'sparse'"),
-    ({"mode": "bm25"}, "mode 'bm25' needs an index with BM25; run: udr index build --bm25"),
+    ({"mode": "bm25"}, "mode 'bm25' needs an index with BM25; build it again: udr index build"),
 ]
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
     ({"task": "nope"}, "unknown task 'nope'; the tasks are notes, questions, reviews"),

@@ -73,7 +73,7 @@ def weigh(run: Path, index: Path) -> list[Weighed]:
             f"{run} has no watched query of a task of {index}; its tasks are {', '.join(watched) or 'none'}"
         )
     if lacking := [name for name in tasks if not parts[name].lexical]:
-        raise ConfigError(f"{index} has no BM25 for {', '.join(lacking)}; run: udr index build --bm25")
+        raise ConfigError(f"{index} has no BM25 for {', '.join(lacking)}; build it again: udr index build")
     with Retriever.of_version(version) as retriever:
         results = [_weighed(retriever, name, watched[name]) for name in tasks]
     with locked(index):
