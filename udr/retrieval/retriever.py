@@ -69,6 +69,7 @@ class Retriever(DemonstrationSource):
         weights: how much the encoder's ranking counts in mode ``hybrid``, by task, where the index keeps that.
         encoder_passes: how many texts the encoder reads for a query of each task: 1, and 2 more if its label head reads
             two fields apart.
+        lexical: the tasks that have BM25, which the modes bm25 and hybrid, and coverage, need.
         files: the size and checksum of each file of the version, by its path there.
         max_characters: the maximum length of a query's formatted input.
 
@@ -102,6 +103,7 @@ class Retriever(DemonstrationSource):
                 for name, part in manifest.partitions.items()
             }
         )
+        self.lexical = frozenset(name for name, part in manifest.partitions.items() if part.lexical)
         self.files: Mapping[str, FileStamp] = MappingProxyType(dict(manifest.files))
         self.max_characters = MAX_CHARACTERS
         self._manifest = manifest

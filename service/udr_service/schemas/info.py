@@ -90,6 +90,7 @@ class ServedAnswer(AnswerBody):
     name: str
     family: str
     demonstrations: int
+    bm25: bool = Field(description="Whether it has BM25, which the modes bm25 and hybrid, and coverage, need.")
     encoder_passes: int = Field(
         description="How many texts the encoder reads for a query: 1; 3 if the label head reads two fields apart."
     )
@@ -112,6 +113,7 @@ class InfoAnswer(AnswerBody):
     tasks: list[ServedAnswer]
     families: dict[str, str] = Field(description="The instruction for queries over each family.")
     demonstrations: int
+    upstream: bool = Field(description="Whether POST /v1/chat/completions forwards chats to a language model.")
     limits: LimitsAnswer
 
     @classmethod
@@ -136,11 +138,13 @@ class InfoAnswer(AnswerBody):
                     name=name,
                     family=task.family,
                     demonstrations=sizes[name],
+                    bm25=name in retriever.lexical,
                     encoder_passes=retriever.encoder_passes[name],
                 )
                 for name, task in tasks.items()
             ],
             families={n: family.instruction for n, family in retriever.families.items() if n in families},
             demonstrations=sum(sizes[name] for name in tasks),
+            upstream=settings.upstream is not None,
             limits=LimitsAnswer.model_validate(limits),
         )

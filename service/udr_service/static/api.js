@@ -27,14 +27,13 @@ export const key = {
 export const isKey = (text) => /^[!-~]+$/.test(text);
 
 /**
- * Send a request; return `{answer, timing}`, or `{problem}` in the shape of RFC 9457.
- * Without a body it is a GET. Throws only if `signal` aborts it.
+ * Send a request; return `{answer, timing, version, status}`, or `{problem}` in the shape of RFC 9457.
+ * Without a body it is a GET, with one a POST. `version` is the ETag. Throws only if `signal` aborts it.
  */
-export async function send(path, body, signal) {
-  const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+export async function send(path, body, { signal, method = body === undefined ? "GET" : "POST", headers = {} } = {}) {
+  if (body !== undefined) headers["Content-Type"] = "application/json";
   // Not in Authorization, which a proxy may need for itself.
   if (key.get() !== null) headers["X-Api-Key"] = key.get();
-  const method = body === undefined ? "GET" : "POST";
   try {
     const response = await fetch(path, { method, headers, body: JSON.stringify(body), signal, cache: "no-store" });
     const content = await response.json().catch((error) => {
@@ -42,10 +41,16 @@ export async function send(path, body, signal) {
       if (error instanceof SyntaxError) return null;
       throw error;
     });
-    if (response.ok && content !== null) return { answer: content, timing: timing(response.headers.get("Server-Timing")) };
+    const { status } = response;
+    if (status === 204 || (response.ok && content !== null)) {
+      return { answer: content, status, version: response.headers.get("ETag"), timing: timing(response.headers.get("Server-Timing")) };
+    }
     if (typeof content?.detail === "string" && typeof content.title === "string") return { problem: content };
+    // The gateway's errors, and those of its upstream.
+    const { message } = content?.error ?? {};
+    if (typeof message === "string") return { problem: { status, title: `HTTP ${status}`, detail: message } };
     const detail = "the response is not from udr; is there a proxy in front of the service?";
-    return { problem: { status: response.status, title: `HTTP ${response.status}`, detail } };
+    return { problem: { status, title: `HTTP ${status}`, detail } };
   } catch (error) {
     if (signal?.aborted) throw error;
     return { problem: { status: 0, title: "No response", detail: `cannot reach ${base}; is the service running?` } };

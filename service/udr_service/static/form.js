@@ -9,7 +9,7 @@ const ABOUT = [
   [/^unknown (task|family) /, "scope"],
   [/^(task|field) /, "input"],
 ];
-const MAX_LABELS = 12;
+const MAX_LABELS = 20;
 const typed = new Map();
 let typedK = 8;
 
@@ -32,7 +32,8 @@ export function tasksIn({ task, family }) {
 
 /** Offer the service's tasks, families and limits. */
 export function offer(info, tasks) {
-  Object.assign(served, { info, tasks: new Map(tasks.map((task) => [task.name, task])) });
+  const bm25 = new Map(info.tasks.map((task) => [task.name, task.bm25]));
+  Object.assign(served, { info, tasks: new Map(tasks.map((task) => [task.name, { ...task, bm25: bm25.get(task.name) }])) });
   const option = (value, name) => {
     const size = grouped(sumOf(tasksIn(value), "demonstrations"));
     return make("option", { value: JSON.stringify(value) }, `${name} (${size})`);
@@ -103,7 +104,7 @@ export function readRequests({ explain }) {
   const both = { ...(valueOf("keep_copies") && { keep_copies: true }), ...(valueOf("without_head") && { label_head: false }) };
   const query = { ...selected, input: selected.task ? fields : boxes()[0].value, k: valueOf("k") ?? "", ...both };
   const retrieve = { ...query, ...selectionOptions(), ...(explain ? { explain } : {}) };
-  const mode = at("mode").value;
+  const mode = at("mode").closest("[hidden]") ? "" : at("mode").value;
   return {
     retrieve,
     beside: mode ? { ...query, mode } : null,

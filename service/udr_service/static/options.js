@@ -31,6 +31,8 @@ const showIf = (id, condition) => (at(id).closest("label").hidden = !condition);
 /** Offer the options that apply to these tasks. Only a single `task` gets a prompt. */
 export function offerOptions(tasks, task) {
   const hasLabels = ({ kind }) => kind === "classification";
+  // A comparison with words, and coverage of them, need BM25 in each task searched.
+  for (const id of ["mode", "coverage"]) showIf(id, tasks.every(({ bm25 }) => bm25));
   showIf("balance", tasks.every(hasLabels));
   showIf("list_options", task && hasLabels(task));
   showIf("without_head", task && hasLabels(task));

@@ -1,16 +1,16 @@
 // The page: when it sends requests, and what it does with the responses.
 
-import { isKey, key, send } from "./api.js";
+import { key, send } from "./api.js";
 import { fill, isEmpty, mark, messagesOf, offer, readRequests, scope, served, showScope, tasksIn } from "./form.js";
+import { askForKey } from "./keys.js";
 import { updateOptions } from "./options.js";
 import { show } from "./results.js";
-import { at, counted, make } from "./view.js";
+import { showRows } from "./rows.js";
+import { at, counted, make, textOf } from "./view.js";
 
 const NO_INPUT = "Enter an input, or try an example.";
 let running = null;
-let onKey = load;
 
-const textOf = (problem) => `${problem.title}: ${problem.detail}`;
 const setStatus = (text) => (at("status").textContent = text);
 
 async function load() {
@@ -29,9 +29,32 @@ async function load() {
   at("versions").textContent =
     `udr ${version} · index ${index_version} · encoder ${model}, ${dimension} dimensions, ${metric} · ` +
     `tokens counted by the tokenizer of ${tokenizer}`;
-  at("main").hidden = false;
   at("forget").hidden = key.get() === null;
   offer(info.answer, tasks.answer.tasks);
+  at("views").hidden = false;
+  showView();
+  await openWithExample();
+}
+
+/** Show the view that the address names: the rows of a task, or else the form and its results. */
+function showView() {
+  if (!served.info) return;
+  const rows = location.hash === "#rows";
+  at("main").hidden = rows;
+  at("rows").hidden = !rows;
+  at("to-main").ariaCurrent = rows ? null : "page";
+  at("to-rows").ariaCurrent = rows ? "page" : null;
+  if (rows) showRows();
+}
+
+/** Answer the first demonstration of the first task, unless the user was faster. */
+async function openWithExample() {
+  const { task } = scope();
+  if (!task) return;
+  const { answer } = await send(`v1/tasks/${encodeURIComponent(task)}/demonstrations?limit=1`);
+  if (!answer?.demonstrations.length || !isEmpty() || scope().task !== task) return;
+  fill(answer.demonstrations[0]);
+  await search(false);
 }
 
 /** Send the form's requests and show the responses; `byUser` moves the focus to an invalid control. */
@@ -40,7 +63,7 @@ async function search(byUser) {
   if (isEmpty()) return mark([["input", NO_INPUT]], byUser);
   const controller = (running = new AbortController());
   const requests = readRequests({ explain: at("candidate-details").open });
-  const post = (path, body) => body && send(path, body, controller.signal);
+  const post = (path, body) => body && send(path, body, { signal: controller.signal });
   at("results").ariaBusy = "true";
   try {
     const responses = await Promise.all([
@@ -81,34 +104,6 @@ async function example() {
   if (!answer?.demonstrations.length) return setStatus(problem ? textOf(problem) : `No example found in ${task.name}.`);
   fill(pick(answer.demonstrations));
   await search(false);
-}
-
-/** Show the form for the key; once the user has entered one, call `next`. */
-function askForKey(problem, next) {
-  onKey = next;
-  at("key-form").hidden = false;
-  at("key-error").textContent = `${textOf(problem)}.`;
-  at("key").focus();
-}
-
-function takeKey(event) {
-  event.preventDefault();
-  const text = at("key").value.trim();
-  if (!isKey(text)) {
-    at("key-error").textContent = "A key contains only ASCII letters, digits and punctuation, and no spaces.";
-    return at("key").focus();
-  }
-  key.set(text);
-  at("key").value = "";
-  at("key-form").hidden = true;
-  at("forget").hidden = false;
-  onKey();
-}
-
-function forgetKey() {
-  key.forget();
-  at("forget").hidden = true;
-  clear("The API key has been forgotten.");
 }
 
 /** Remove all results, and say why. */
@@ -160,7 +155,7 @@ at("fields").addEventListener("input", () => {
 });
 at("candidate-details").addEventListener("toggle", () => search(false));
 at("example").addEventListener("click", example);
-at("forget").addEventListener("click", forgetKey);
-at("key-form").addEventListener("submit", takeKey);
+at("forget").addEventListener("click", () => clear("The API key has been forgotten."));
+addEventListener("hashchange", showView);
 for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
 load();

@@ -1,10 +1,11 @@
 // The results: demonstrations in one or two columns, the candidates, the prompt, and the same requests in code.
 
+import { offerToAsk } from "./ask.js";
 import { showCandidates } from "./candidates.js";
 import { curlLines, pythonLines } from "./code.js";
 import { served } from "./form.js";
 import { showPrompt } from "./prompt.js";
-import { at, badge, code, counted, keyOf, make, similarityText, sumOf, valueText } from "./view.js";
+import { at, badge, code, counted, keyOf, make, similarityText, sumOf, targetLine, values } from "./view.js";
 
 const MODES = { bm25: "BM25", hybrid: "Hybrid" };
 
@@ -25,6 +26,7 @@ export function show(requests, dense, beside, prompt) {
   showBeside(requests.beside, demonstrations, beside, wide);
   showCandidates((built ?? dense.answer).decisions ?? [], { wide, kept: built ? "in the prompt" : "chosen" });
   showPrompt(requests.prompt, served.tasks.get(task), demonstrations, prompt);
+  offerToAsk(served.info.upstream && built);
   const lines = [{ path: "v1/retrieve", body: requests.retrieve }];
   if (beside?.answer) lines.push({ path: "v1/retrieve", body: requests.beside });
   if (requests.prompt) lines.push({ path: "v1/prompt", body: requests.prompt });
@@ -68,26 +70,13 @@ function card(item, { full, note, out, wide }) {
   const isLabel = task?.labels.includes(item.target);
   const head = make("div", { className: "line" }, rank, ...(isLabel ? [badge(task, item.target)] : []), bar, number);
   const element = make("li", { className: out ? "card out" : "card" }, head, values(item.input));
-  if (!isLabel) {
-    const arrow = make("span", { className: "soft" }, make("span", { className: "unseen" }, "answer "), "→ ");
-    element.append(make("p", { className: "target" }, arrow, make("bdi", {}, item.target)));
-  }
+  if (!isLabel) element.append(targetLine(item.target));
   const foot = make("p", { className: "foot soft" }, code(item.id));
   if (wide) foot.append(make("span", {}, item.task));
   if (item.ranking_score !== undefined) foot.append(make("span", {}, `ranking score ${similarityText(item.ranking_score)}`));
   if (note) foot.append(make("span", { className: "note" }, note));
   element.append(foot);
   return element;
-}
-
-function values(input) {
-  const entries = Object.entries(input);
-  const named = entries.length > 1;
-  const rows = entries.flatMap(([name, value]) => [
-    make("dt", { className: named ? "" : "unseen" }, name),
-    make("dd", { dir: "auto" }, valueText(value)),
-  ]);
-  return make("dl", { className: named ? "values named" : "values" }, ...rows);
 }
 
 /** Return badges with the count of each label, or of each task if there are several. */

@@ -1,6 +1,7 @@
 // Building blocks of the page. Text from the service becomes text nodes, never HTML.
 
-const TONES = 8;
+const TONES = 20;
+const LONG = 1200;
 
 export const at = (id) => document.getElementById(id);
 
@@ -25,13 +26,22 @@ export const sumOf = (items, property) => items.reduce((sum, item) => sum + item
 /** Return a field's value as the prompt shows it. */
 export const valueText = (value) => (Array.isArray(value) ? value.map(valueText).join(", ") : String(value ?? ""));
 
+/** Return a text as nodes: of a long one its start, and a button that shows the rest. */
+function longText(text) {
+  if (text.length <= LONG) return [text];
+  const rest = make("button", { type: "button", className: "plain rest" }, `Show all ${grouped(text.length)} characters`);
+  rest.addEventListener("click", () => rest.parentElement.replaceChildren(text));
+  // Not half of a character.
+  return [`${text.slice(0, LONG).replace(/[\ud800-\udbff]$/, "")}… `, rest];
+}
+
 /** Return the key of a demonstration, unique in the index. */
 export const keyOf = ({ task, id }) => `${task}/${id}`;
 
 /** Return a label as a badge, coloured by its position among the task's labels. */
 export function badge(task, label, ...more) {
-  const tone = Math.max(0, task?.labels.indexOf(label) ?? 0) % TONES;
-  return make("span", { className: `badge tone-${tone}` }, make("bdi", {}, label), ...more);
+  const position = task?.labels.indexOf(label) ?? -1;
+  return make("span", { className: position < 0 ? "badge" : `badge tone-${position % TONES}` }, make("bdi", {}, label), ...more);
 }
 
 /** Return a similarity with three decimals, or three digits if it is small. */
@@ -39,3 +49,23 @@ export function similarityText(similarity) {
   const size = Math.abs(similarity);
   return size > 0 && size < 0.1 ? similarity.toPrecision(3) : similarity.toFixed(3);
 }
+
+/** Return a demonstration's input as a list of its fields. */
+export function values(input) {
+  const entries = Object.entries(input);
+  const named = entries.length > 1;
+  const rows = entries.flatMap(([name, value]) => [
+    make("dt", { className: named ? "" : "unseen" }, name),
+    make("dd", { dir: "auto" }, ...longText(valueText(value))),
+  ]);
+  return make("dl", { className: named ? "values named" : "values" }, ...rows);
+}
+
+/** Return a target that is no label as a line. */
+export function targetLine(target) {
+  const arrow = make("span", { className: "soft" }, make("span", { className: "unseen" }, "answer "), "→ ");
+  return make("p", { className: "target" }, arrow, make("bdi", {}, ...longText(target)));
+}
+
+/** Return a problem in words. */
+export const textOf = (problem) => `${problem.title}: ${problem.detail}`;

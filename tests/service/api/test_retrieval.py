@@ -82,6 +82,7 @@ def test_info_names_version_and_limits(service: TestClient, retriever: Retriever
     names = ("version", "index_version", "model", "engine", "dimension", "metric", "tokenizer", "demonstrations")
     values = (__version__, retriever.index_version, "fake-hash", None, 48, "cosine", "fake-hash", 62)
     assert tuple(info[name] for name in names) == values
+    assert ({task["bm25"] for task in info["tasks"]}, info["upstream"]) == ({False}, False)
 
 
 def test_the_tokenizer_is_a_setting(retriever: Retriever, tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+// The form for the API key. The key stays in the tab.
+
+import { isKey, key } from "./api.js";
+import { at, textOf } from "./view.js";
+
+let onKey = () => {};
+
+/** Show the form for the key, with the problem of a request; once the user has entered one, call `next`. */
+export function askForKey(problem, next) {
+  onKey = next;
+  at("key-form").hidden = false;
+  at("key-error").textContent = `${textOf(problem)}.`;
+  at("key").focus();
+}
+
+function takeKey(event) {
+  event.preventDefault();
+  const text = at("key").value.trim();
+  if (!isKey(text)) {
+    at("key-error").textContent = "A key contains only ASCII letters, digits and punctuation, and no spaces.";
+    return at("key").focus();
+  }
+  key.set(text);
+  at("key").value = "";
+  at("key-form").hidden = true;
+  at("forget").hidden = false;
+  onKey();
+}
+
+at("key-form").addEventListener("submit", takeKey);
+at("forget").addEventListener("click", () => {
+  key.forget();
+  at("forget").hidden = true;
+});

@@ -1,0 +1,104 @@
+// The rows of a task: listed in pages, in the order of their ids, and filtered.
+
+import { send } from "./api.js";
+import { served } from "./form.js";
+import { askForKey } from "./keys.js";
+import { editRow, pathOf, rowsPath } from "./row.js";
+import { at, badge, code, grouped, make, targetLine, textOf, valueText, values } from "./view.js";
+
+const PAGE = 50;
+let next = null;
+let asked = 0;
+let shown = 0;
+
+const task = () => served.tasks.get(at("rows-task").value);
+
+/** Show the view: the rows of the first task, until another is chosen. */
+export function showRows() {
+  if (at("rows-task").length) return;
+  at("rows-task").replaceChildren(...[...served.tasks.keys()].map((name) => make("option", { value: name }, name)));
+  if (task()) list();
+}
+
+/** List the first page of rows, or with `after` the next one below it. */
+async function list(after) {
+  const number = ++asked;
+  const query = new URLSearchParams({ limit: PAGE });
+  const filter = at("rows-filter").value.trim();
+  if (filter) query.set("filter", filter);
+  if (after) query.set("after", after);
+  const { answer, problem } = await send(`${rowsPath(task().name)}?${query}`);
+  if (number !== asked) return;
+  at("rows-filter").ariaInvalid = problem?.status === 422 ? "true" : null;
+  if (problem) return tell(textOf(problem), problem, () => list(after));
+  const cards = answer.demonstrations.map(card);
+  shown = cards.length + (after ? shown : 0);
+  if (after) at("row-list").append(...cards);
+  else at("row-list").replaceChildren(...cards);
+  next = answer.next;
+  at("rows-more").hidden = next === null;
+  const all = `${grouped(shown)} ${shown === 1 ? "row" : "rows"}`;
+  tell(next === null ? `${all}, all that there are${filter ? " by this filter" : ""}.` : `The first ${all}.`);
+}
+
+/** Say how a request went; ask for a key if that is what was lacking, then call `again`. */
+function tell(text, problem, again) {
+  at("rows-status").textContent = text;
+  at("rows-status").classList.toggle("error", Boolean(problem));
+  if ([401, 403].includes(problem?.status)) askForKey(problem, again);
+}
+
+/** Return a row as a list item. Its counters, once there are any, belong into the last line. */
+function card(row) {
+  const isLabel = task().labels.includes(row.target);
+  const edit = make("button", { type: "button", className: "plain", ariaLabel: `Edit ${row.id}` }, "Edit");
+  const remove = make("button", { type: "button", className: "plain", ariaLabel: `Delete ${row.id}` }, "Delete");
+  const head = make("div", { className: "line" }, code(row.id), ...(isLabel ? [badge(task(), row.target)] : []), edit, remove);
+  const element = make("li", { className: "card" }, head, values(row.input));
+  if (!isLabel) element.append(targetLine(row.target));
+  const lists = [["choices", row.choices], ["references", row.references]].filter(([, items]) => items.length);
+  const parts = [...lists, ...Object.entries(row.metadata)].map(([name, value]) => make("span", {}, `${name}: ${valueText(value)}`));
+  element.append(make("p", { className: "foot soft" }, ...parts));
+  edit.addEventListener("click", () => editRow(task(), row.id, (saved) => put(saved, element)));
+  remove.addEventListener("click", () => askToDelete(row, element, remove));
+  return element;
+}
+
+/** Show a row that was saved, in place of its card or above all others. */
+function put(row, element) {
+  const fresh = card(row);
+  if (element) element.replaceWith(fresh);
+  else at("row-list").prepend(fresh);
+  tell(`Saved ${row.id}. The next request sees it.`);
+  fresh.querySelector("button").focus();
+}
+
+/** Delete a row at the second press, if it is still what the page shows. */
+async function askToDelete(row, element, button) {
+  const { answer, problem, version } = await send(pathOf(row.task, row.id));
+  if (problem) return tell(textOf(problem), problem, () => askToDelete(row, element, button));
+  if (JSON.stringify(answer) !== JSON.stringify(row)) {
+    element.replaceWith(card(answer));
+    return tell(`${row.id} has changed meanwhile; this is how it is now. It was not deleted.`, {});
+  }
+  const sure = make("button", { type: "button" }, "Delete it for good");
+  button.replaceWith(sure);
+  sure.focus();
+  sure.addEventListener("blur", () => sure.replaceWith(button));
+  sure.addEventListener("click", () => deleteRow(row, version, element));
+}
+
+async function deleteRow(row, version, element) {
+  const { problem } = await send(pathOf(row.task, row.id), undefined, { method: "DELETE", headers: { "If-Match": version } });
+  if (problem) return tell(`Not deleted. ${textOf(problem)}`, problem, () => deleteRow(row, version, element));
+  element.remove();
+  tell(`Deleted ${row.id}. No later request sees it.`);
+}
+
+at("rows-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  list();
+});
+at("rows-task").addEventListener("change", () => list());
+at("rows-more").addEventListener("click", () => list(next));
+at("rows-add").addEventListener("click", () => editRow(task(), null, (saved) => put(saved)));

@@ -1,0 +1,140 @@
+"""The playground in a real browser where it writes, and where it asks a language model."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.fakes import NOTES, HashEncoder, write_task
+from tests.service.api.chromium import Look, find, needs_chromium, texts, wait
+from tests.service.conftest import Words
+from tests.service.running import running
+from tests.upstreams import Upstream, refuses, upstream
+from udr.retrieval import Retriever
+from udr.types import Json
+from udr_index.build import BuildConfig, build
+from udr_service import Settings, create_app
+from udr_service.auth import Scope, append, new_key
+
+Writable = tuple[str, Retriever, Upstream]
+pytestmark = needs_chromium
+
+
+@pytest.fixture
+def writable(tmp_path: Path) -> Iterator[Writable]:
+    """A service whose rows can change, with an upstream."""
+    rows: list[Mapping[str, Json]] = [
+        {"id": f"n{n:02}", "input": {"text": f"day {n}"}, "target": "glad", "metadata": {"stars": n % 5}}
+        for n in range(60)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index"), HashEncoder())
+    with upstream() as model, Retriever.open(tmp_path / "index", encoder=HashEncoder()) as retriever:
+        with running(create_app(retriever, Settings(upstream=model.url), Words())) as address:
+            yield f"{address}/", retriever, model
+
+
+def status(page: Page, text: str) -> None:
+    expect(page.locator("#rows-status")).to_contain_text(text)
+
+
+def test_the_model_is_asked_with_the_prompt_that_is_shown(look: Look, writable: Writable) -> None:
+    address, _, model = writable
+    page = look(address)
+    info = page.request.get(f"{address}v1/info").json()
+    assert ([task["bm25"] for task in info["tasks"]], info["upstream"]) == ([True], True)
+    find(page, "a fine day", task="notes")
+    page.locator("#model").fill("tiny")
+    page.get_by_role("button", name="Ask the model").click()
+    expect(page.locator("#answer")).to_have_text("sad")
+    shown = texts(page, "#prompt pre")[0]
+    assert model.requests[-1].body == {"model": "tiny", "messages": [{"role": "user", "content": shown}]}
+    page.locator("#format").select_option("messages")
+    wait(page)
+    expect(page.locator("#answer")).to_be_hidden()
+    model.behave = refuses(429, {"error": {"message": "too many", "type": "limit"}})
+    page.get_by_role("button", name="Ask the model").click()
+    expect(page.locator("#answer-note")).to_have_text("HTTP 429: too many")
+    assert [item["content"] for item in model.requests[-1].body["messages"]] == texts(page, "#prompt .message pre")
+
+
+def test_rows_are_listed_in_pages_and_filtered(look: Look, writable: Writable) -> None:
+    page = look(f"{writable[0]}#rows")
+    status(page, "The first 50 rows.")
+    page.get_by_role("button", name="More rows").click()
+    status(page, "60 rows, all that there are.")
+    assert texts(page, "#row-list code") == [f"n{n:02}" for n in range(60)]
+    page.locator("#rows-filter").fill('stars >= 3 and $id in ["n03", "n04", "n05"]')
+    page.keyboard.press("Enter")
+    status(page, "2 rows, all that there are by this filter.")
+    assert texts(page, "#row-list code") == ["n03", "n04"]
+    page.locator("#rows-filter").fill("stars >=")
+    page.keyboard.press("Enter")
+    expect(page.locator("#rows-filter")).to_have_attribute("aria-invalid", "true")
+
+
+def test_rows_are_edited_added_and_deleted(look: Look, writable: Writable) -> None:
+    address, retriever, _ = writable
+    page = look(f"{address}#rows")
+    page.get_by_role("button", name="Edit n03").click()
+    page.locator("#row-form").get_by_label("text").fill("a new day")
+    page.get_by_role("button", name="Save").click()
+    status(page, "Saved n03.")
+    row = retriever.demonstration("notes", "n03")
+    assert (row.input, row.target, row.metadata) == ({"text": "a new day"}, "glad", {"stars": 3})
+    page.get_by_role("button", name="Add a row").click()
+    page.locator("#row-form").get_by_label("Id").fill("n04")
+    page.locator("#row-form").get_by_label("Target").fill("sad")
+    page.locator("#row-form").get_by_label("Metadata, as JSON").fill("{")
+    for id, metadata, error in (("n04", "{", "metadata is not JSON"), ("n04", "", "there is a row with this id")):
+        page.locator("#row-form").get_by_label("Id").fill(id)
+        page.locator("#row-form").get_by_label("Metadata, as JSON").fill(metadata)
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#row-error")).to_contain_text(error)
+    page.locator("#row-form").get_by_label("Id").fill("x/1")
+    page.get_by_role("button", name="Save").click()
+    status(page, "Saved x/1.")
+    assert retriever.demonstration("notes", "x/1").target == "sad"
+    page.get_by_role("button", name="Delete x/1").click()
+    page.get_by_role("button", name="Delete it for good").click()
+    status(page, "Deleted x/1.")
+    assert retriever.sizes["notes"] == 60
+
+
+def test_a_change_of_someone_else_is_not_overwritten(look: Look, writable: Writable) -> None:
+    address, retriever, _ = writable
+    page = look(f"{address}#rows")
+    page.get_by_role("button", name="Edit n03").click()
+    expect(page.locator("#row-form")).to_be_visible()
+    body = {"input": {"text": "theirs"}, "target": "sad"}
+    assert page.request.put(f"{address}v1/tasks/notes/demonstrations/n03", data=body).status == 200
+    page.locator("#row-form").get_by_label("text").fill("mine")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#row-error")).to_contain_text("changed or deleted after you opened it")
+    assert retriever.demonstration("notes", "n03").input == {"text": "theirs"}
+    page.get_by_role("button", name="Load the row as it is now").click()
+    expect(page.locator("#row-form").get_by_label("text")).to_have_value("theirs")
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Delete n03").click()
+    status(page, "n03 has changed meanwhile")
+    assert retriever.demonstration("notes", "n03").target == "sad"
+
+
+def test_a_key_that_may_only_read_is_told(look: Look, writable: Writable, tmp_path: Path) -> None:
+    keys = {scope: new_key(scope.value, scope) for scope in (Scope.READ, Scope.WRITE)}
+    for _, entry in keys.values():
+        append(tmp_path / "keys.toml", entry)
+    with running(create_app(writable[1], Settings(keys=tmp_path / "keys.toml"), Words())) as address:
+        page = look(f"{address}/#rows", width=390)
+        page.locator("#key").fill(keys[Scope.READ][0])
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Edit n03").click()
+        page.locator("#row-form").get_by_label("Target").fill("sad")
+        page.get_by_role("button", name="Save").click()
+        expect(page.locator("#key-error")).to_contain_text("write")
+        # Rows fit a phone.
+        assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+        page.locator("#key").fill(keys[Scope.WRITE][0])
+        page.keyboard.press("Enter")
+        status(page, "Saved n03.")
