@@ -156,6 +156,15 @@ def test_a_bar_ends_at_its_value_and_its_whisker_at_the_interval() -> None:
     assert '<line x1="40.5%" x2="59.5%"' in row
 
 
+def test_a_phone_labels_no_more_ticks_than_fit() -> None:
+    pages, hidden = (FULL, ONE, MANY), 0
+    for foot in re.findall(r'<td class="plot axis">.*?</td>', "".join(pages)):
+        shown = re.findall(r'text-anchor="middle">(.*?)</text>', foot)
+        assert len(shown) <= 5 and "0" in shown
+        hidden += foot.count('class="minor"')
+    assert hidden and all(".minor { display: none; }" in page for page in pages)
+
+
 @pytest.mark.parametrize(
     ("shift", "tone", "text"), [(0, "up", "+50.0"), (-100, "down", "−50.0"), (-45, "unclear", "+5.0")]
 )

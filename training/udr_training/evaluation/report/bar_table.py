@@ -12,6 +12,7 @@ from udr_training.evaluation.report.format import interval, is_clear, points, si
 from udr_training.evaluation.report.svg import Axis, breakable, element, number
 
 _BAR, _CAP, _DOT = 14, 8, 4.5
+_SIDE_BY_SIDE = 5  # ticks whose labels fit on a phone
 
 
 def bar_row(axis: Axis, label: str, estimate: Estimate, kind: str) -> Markup:
@@ -34,11 +35,7 @@ def bar_table(axis: Axis, heads: tuple[str, str], rows: Sequence[Markup], kind: 
     # The heads are for screen readers; the columns are clear to those who see them.
     columns = {"name": heads[0], "plot": "drawing", "num": heads[1]}.items()
     head = [element("th", element("span", text, class_="hidden"), scope="col", class_=name) for name, text in columns]
-    ticks = [
-        element("text", axis.label(tick), x=_percent(axis.share(tick)), y=16, text_anchor="middle")
-        for tick in axis.ticks
-    ]
-    scale = element("svg", *ticks, class_="strip", aria_hidden="true")
+    scale = element("svg", *_tick_labels(axis), class_="strip", aria_hidden="true")
     foot = element("tr", element("td"), element("td", scale, class_="plot axis"), element("td"))
     parts = element("thead", element("tr", *head)), element("tbody", *rows), element("tfoot", foot)
     return element("table", *parts, class_=f"strips {kind}".strip())
@@ -51,6 +48,17 @@ def _row(axis: Axis, label: str, value: str, ends: str, *drawn: Markup, kind: st
     head = element("th", breakable(label), scope="row", class_="name")
     numbers = element("td", element("b", value), " ", element("small", ends), class_="num")
     return element("tr", head, element("td", strip, class_="plot"), numbers, class_=kind)
+
+
+def _tick_labels(axis: Axis) -> list[Markup]:
+    """Return the ticks' labels; of many, all but every second one from 0 are of class minor, which a phone hides."""
+    zero = min(range(len(axis.ticks)), key=lambda place: abs(axis.ticks[place]))
+    labels = []
+    for place, tick in enumerate(axis.ticks):
+        kind = "minor" if len(axis.ticks) > _SIDE_BY_SIDE and (place - zero) % 2 else None
+        x = _percent(axis.share(tick))
+        labels.append(element("text", axis.label(tick), x=x, y=16, text_anchor="middle", class_=kind))
+    return labels
 
 
 def _vertical(axis: Axis, value: float, kind: str) -> Markup:
