@@ -1,7 +1,7 @@
 """The errors that udr raises.
 
     UdrError
-    ├── RequestError ── UnknownTaskError, InvalidInputError, TooLongError, ConflictError
+    ├── RequestError ── UnknownTaskError, UnknownPromptError, InvalidInputError, TooLongError, ConflictError
     ├── ConfigError
     ├── DataError
     ├── ModelError
@@ -39,6 +39,10 @@ class RequestError(UdrError):
 
 class UnknownTaskError(RequestError):
     """There is no such task, family or demonstration."""
+
+
+class UnknownPromptError(RequestError):
+    """There is no such prompt, or not any more, whose outcome could be told."""
 
 
 class InvalidInputError(RequestError):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -12,8 +13,19 @@ from udr import __version__
 from udr.client import is_loopback
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
-from udr_service.api import admin, demonstrations, embeddings, gateway, playground, probes, problems, retrieval
-from udr_service.api.gateway import DEMONSTRATIONS, TASK, TOKENS, Upstream
+from udr.store.usage import Usage
+from udr_service.api import (
+    admin,
+    demonstrations,
+    embeddings,
+    gateway,
+    outcomes,
+    playground,
+    probes,
+    problems,
+    retrieval,
+)
+from udr_service.api.gateway import DEMONSTRATIONS, PROMPT_ID, TASK, TOKENS, Upstream
 from udr_service.auth import Allowance, KeyFile
 from udr_service.middleware import (
     REQUEST_ID,
@@ -47,7 +59,10 @@ from udr_service.serving import (
 )
 from udr_service.settings import Settings
 
-_ROUTERS = (probes, retrieval.router, demonstrations.router, embeddings.router, admin, playground.router)
+_ROUTERS = (
+    *(probes, retrieval.router, demonstrations.router, outcomes.router, embeddings.router, admin),
+    playground.router,
+)
 
 
 def create_app(
@@ -95,7 +110,8 @@ def create_app(
         tokenizer = tokenizer or next(iter(named.values()), None) or load_tokenizer(served.tokenizer)
         reloader.switch(ActiveVersion(served, tokenizer, lent=True, named=named))
     room = Room(settings.max_bodies_bytes, shares)
-    service = Service(settings, current, worker, Preparer(), room, reloader, metrics, team)
+    usage = Usage(_root(served), settings.usage, prompts=settings.usage_prompts, days=settings.usage_days)
+    service = Service(settings, current, worker, Preparer(), room, reloader, metrics, usage, team)
 
     app = FastAPI(
         title="udr",
@@ -145,7 +161,7 @@ def create_app(
             allow_headers=["*"],
             expose_headers=[
                 *(INDEX_VERSION, OVERLAY_POSITION, REQUEST_ID, SERVER_TIMING, "ETag", "Retry-After"),
-                *(DEMONSTRATIONS, TASK, TOKENS),
+                *(DEMONSTRATIONS, PROMPT_ID, TASK, TOKENS),
             ],
         )
     if settings.root_path:
@@ -155,6 +171,11 @@ def create_app(
     app.state.made = {}
     problems.install(app)
     return app
+
+
+def _root(served: Retriever | Source) -> Path | None:
+    """Return the index directory, which the counts of its use are in; None if there is none."""
+    return served.root if isinstance(served, Retriever) else served.index
 
 
 def _allowance(settings: Settings) -> Allowance:
@@ -184,4 +205,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.worker.close()
     service.preparer.close()
     service.current.switch(None)
+    await asyncio.to_thread(service.usage.close)
     app.state.audit.close()

@@ -66,6 +66,14 @@ def serve(
             metavar="N",
         ),
     ] = None,
+    usage: Annotated[
+        str | None,
+        typer.Option(
+            help="What to keep of its use: off; counts, of demonstrations retrieved and shown; inputs, also those of "
+            "prompts, so that outcomes can become feedback.",
+            show_default="counts",
+        ),
+    ] = None,
     root_path: Annotated[
         str | None,
         typer.Option(help="What a proxy puts before the service's paths, such as /udr."),

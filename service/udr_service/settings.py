@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from udr.errors import ConfigError
 from udr.models import Engine
 from udr.store.live import Durability
+from udr.store.usage import UsageLevel
 from udr_service.observability import LogFormat, LogLevel
 
 _LOG = logging.getLogger(__name__)
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
     # How many rows that were put or deleted since the version was built make a new version, in the background; 0 never
     # makes one: each takes the room of a version on the disk, and cursors of lists are of one version.
     compact_rows: Annotated[int, Field(ge=0)] = 0
+    # What is kept of its use: off, nothing; counts, how often each demonstration is retrieved and shown, and which ones
+    # each prompt showed; inputs, the inputs of prompts as well.
+    usage: UsageLevel = UsageLevel.COUNTS
+    usage_prompts: Positive = 100_000  # prompts that are kept without an outcome, and as many with one
+    usage_days: Seconds = 30.0  # how many days they are kept
     timeout_seconds: Seconds = 10.0  # the time limit of a request; its X-Udr-Timeout header may lower it
     watch_seconds: SecondsOrZero = 0.0  # how often to look for a newly published version; 0 reloads on request only
     scrub_seconds: SecondsOrZero = 1.0  # how often to look whether the served files are whole; 0 never looks

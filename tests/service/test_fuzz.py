@@ -35,6 +35,7 @@ ROW, ROWS = "/v1/tasks/{task}/demonstrations/{id}", "/v1/tasks/{task}/demonstrat
 PATHS = ["/v1/tasks/{task}", ROW, ROWS, "/v1/models/{model}"]
 WRITES = [("PUT", ROW), ("DELETE", ROW), ("POST", f"{ROWS}:batch")]
 FILTERS = ["must", "should", "must_not"]
+OUTCOMES = "/v1/outcomes"
 FIXED = ["/v1/tasks", "/v1/models", "/v1/info", "/v1/admin/reload"]
 
 
@@ -46,7 +47,7 @@ def description(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     with running(create_app(Source(index), Settings())) as address:
         description = schemathesis.openapi.from_dict(unrolled(httpx.get(f"{address}/v1/openapi.json").json()))
         description.config.update(base_url=address)
-        assert set(description) == {*BODIES, *PATHS, *FIXED, *(path for _, path in WRITES)}
+        assert set(description) == {*BODIES, *PATHS, *FIXED, OUTCOMES, *(path for _, path in WRITES)}
         yield description
 
 
@@ -73,6 +74,11 @@ def test_answers_match_the_description(description: BaseSchema, method: str, pat
     # The same cases in each run: a failure should be due to the change under test.
     statuses = fuzz(description, method, path, settings(max_examples=30, derandomize=True))
     assert statuses[200] + statuses[201] + statuses[204], "no request was valid"
+
+
+def test_answers_to_outcomes_of_unknown_prompts_match_the_description(description: BaseSchema) -> None:
+    statuses = fuzz(description, "POST", OUTCOMES, settings(max_examples=30, derandomize=True))
+    assert statuses[404] and statuses[422]
 
 
 @pytest.mark.slow
@@ -113,6 +119,8 @@ def cases(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Case[
     body: Any = case.body
     if operation.path == EMBEDDINGS:
         body |= {"input": draw(st.lists(TEXTS, min_size=1, max_size=3)), "dimensions": None}
+    elif operation.path == OUTCOMES:
+        case.body = {"prompt_id": "unknown", "score": draw(st.floats(0, 1))}
     elif operation.body and not case.path_parameters:
         case.body = answerable(draw, body)
     elif case.path_parameters:

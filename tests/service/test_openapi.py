@@ -53,7 +53,10 @@ WIRE: dict[str, Any] = {
     "RetrieveBody": RetrievalRequest,
     "PromptBody": BuildingOptions,
 }
-WIRE_ONLY = {"RowAnswer": {"task"}, "PromptBody": {"task", "budget", "reserve", "format", "input", "k", "tokenizer"}}
+WIRE_ONLY = {
+    "RowAnswer": {"task", "retrieved", "shown"},
+    "PromptBody": {"task", "budget", "reserve", "format", "input", "k", "tokenizer"},
+}
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 

@@ -102,6 +102,10 @@ class AsyncClient(BaseClient):
             calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format, tokenizer=tokenizer)
         )
 
+    async def outcome(self, prompt_id: str, score: float, target: str | None = None) -> None:
+        """Tell what became of a prompt; see ``Client.outcome``."""
+        await self._call(calls.outcome(prompt_id, score, target))
+
     async def demonstration(self, task: str, id: str) -> Row:
         """Return one row, as ``Client.demonstration``."""
         return await self._call(calls.demonstration(task, id))

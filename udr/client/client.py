@@ -148,6 +148,20 @@ class Client(BaseClient, DemonstrationSource):
             calls.prompt(task, input, k, options, budget=budget, reserve=reserve, format=format, tokenizer=tokenizer)
         )
 
+    def outcome(self, prompt_id: str, score: float, target: str | None = None) -> None:
+        """Tell what became of a prompt, so that the service learns which demonstrations help.
+
+        Args:
+            prompt_id: that of the ``Prompt``, or of the answer's header ``X-Udr-Prompt-Id``.
+            score: how good the answer was, from 0 to 1; a later score of a prompt replaces an earlier one.
+            target: what the answer should have been, if that is known.
+
+        Raises:
+            UnknownPromptError: the service does not know the prompt, or not any more.
+            UdrError: as ``retrieve``.
+        """
+        self._call(calls.outcome(prompt_id, score, target))
+
     def demonstration(self, task: str, id: str) -> Row:
         """Return one row; ``UnknownTaskError`` if there is no such task or row, other errors as ``retrieve``."""
         return self._call(calls.demonstration(task, id))

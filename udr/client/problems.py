@@ -12,6 +12,7 @@ from udr.errors import (
     RequestError,
     ServiceError,
     TooLongError,
+    UnknownPromptError,
     UnknownTaskError,
 )
 
@@ -20,6 +21,7 @@ PROBLEM = "urn:udr:problem:"
 
 PROBLEM_ERRORS: Mapping[str, type[RequestError]] = {
     f"{PROBLEM}unknown-task": UnknownTaskError,
+    f"{PROBLEM}unknown-prompt": UnknownPromptError,
     f"{PROBLEM}invalid-input": InvalidInputError,
     f"{PROBLEM}k-too-large": InvalidInputError,
     f"{PROBLEM}too-long": TooLongError,

@@ -94,6 +94,12 @@ def prompt(
     return Call("/v1/prompt", responses.read_prompt, _encoded(cast("dict[str, Json]", keys) | _body(request)))
 
 
+def outcome(prompt_id: str, score: float, target: str | None) -> Call[None]:
+    """Return the call that tells what became of a prompt; ``InvalidInputError`` if it cannot be encoded as JSON."""
+    body: dict[str, Json] = {"prompt_id": prompt_id, "score": score, "target": target}
+    return Call("/v1/outcomes", responses.read_told, _encoded(body))
+
+
 def demonstration(task: str, id: str) -> Call[Row]:
     """Return the call for one row; ``InvalidInputError`` if the task or the id cannot be encoded in a URL."""
     return Call(f"/v1/tasks/{_segment(task)}/demonstrations/{_segment(id)}", responses.reader(Row))

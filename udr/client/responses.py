@@ -83,6 +83,12 @@ def read_outcome(body: Mapping[str, Any]) -> Outcome:
     return Outcome(int(body["overlay_position"]), created, replaced, deleted, bool(body["repeated"]))
 
 
+def read_told(body: Mapping[str, Any]) -> None:
+    """Read that an outcome is kept."""
+    if body["told"] != 1:
+        raise ValueError(f"{body['told']} outcomes for 1")
+
+
 def read_info(body: Mapping[str, Any]) -> Mapping[str, Json]:
     """Return the body of ``/v1/info``; every udr service names its index version."""
     return {**body, "index_version": body["index_version"]}

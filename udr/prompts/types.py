@@ -143,6 +143,8 @@ class Prompt(JsonObject):
         overlay_position: the number of the last write to the index that the retrieval knows of; 0 if there was none.
         model: the name of its encoder; None likewise.
         tokenizer: the name of the tokenizer that counted, if it has one.
+        prompt_id: the name by which ``Client.outcome`` tells a service what became of the prompt; None if it is not
+            from a service, or that keeps nothing of its use.
     """
 
     text: str | None = None
@@ -160,6 +162,7 @@ class Prompt(JsonObject):
     overlay_position: int = 0
     model: str | None = None
     tokenizer: str | None = None
+    prompt_id: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return its JSON; the text's key is ``prompt``."""

@@ -62,6 +62,7 @@ class Retriever(DemonstrationSource):
     Attributes:
         encoder: the encoder.
         path: the folder of the index version.
+        root: the index directory; None if the version is in none.
         index_version: its name, 16 hex digits.
         model: the encoder's name as given when the index was built.
         tokenizer: the name that ``udr.load_tokenizer`` loads the encoder's tokenizer by.
@@ -112,10 +113,10 @@ class Retriever(DemonstrationSource):
         self._encoding = threading.Lock()
         self._process = os.getpid()
         base = Base(manifest, self._tasks, searchers, open_lexical(version), version.demonstrations())
-        root = version.path.parent.parent if version.path.parent.name == VERSIONS else None
-        self._lock = WriterLock(root or version.path)
+        self.root = version.path.parent.parent if version.path.parent.name == VERSIONS else None
+        self._lock = WriterLock(self.root or version.path)
         encode = partial(self.encode, role="demonstration")
-        self._pool = LivePool(root, base, encode, take_lock or self._lock.take, durability)
+        self._pool = LivePool(self.root, base, encode, take_lock or self._lock.take, durability)
         self._partitions, self._drafting = Partitions(self._pool.view()), Drafting(version)
         self._reopen: _Reopening | None = None
 

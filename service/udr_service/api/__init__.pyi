@@ -1,5 +1,6 @@
 from . import (
-    demonstrations as demonstrations, embeddings as embeddings, gateway as gateway, playground as playground,
+    demonstrations as demonstrations, embeddings as embeddings, gateway as gateway, outcomes as outcomes,
+    playground as playground,
     problems as problems,
     retrieval as retrieval,
 )

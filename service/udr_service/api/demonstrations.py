@@ -10,7 +10,7 @@ from udr.errors import InvalidInputError
 from udr.retrieval import MAX_PAGE, deletion, with_key
 from udr.store.live import Change, row_version
 from udr.types import Json
-from udr_service.api.retrieval import PROBLEM, ServiceDep
+from udr_service.api.retrieval import COUNTS, PROBLEM, ServiceDep
 from udr_service.api.strict_json import StrictRoute
 from udr_service.schemas import ChangedAnswer, ChangesBody, PageAnswer, RowAnswer, RowBody
 
@@ -32,6 +32,7 @@ async def page(
     after: Annotated[str | None, Query(description="The next of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     filter: Annotated[str | None, Query(description='As text, site = "imdb", or as JSON.')] = None,
+    counts: Annotated[bool, COUNTS] = False,
 ) -> PageAnswer:
     """Return a page of a task's demonstrations, in the order of their ids."""
     async with service.context(request) as context:
@@ -41,8 +42,9 @@ async def page(
         found = await context.prepare(
             lambda _: retriever.demonstrations(task, after=after, limit=limit, filter=wanted, within=own)
         )
+        used = await context.counts(task, [row.id for row in found.rows]) if counts else {}
         return PageAnswer(
-            demonstrations=[RowAnswer.of(task, row) for row in found.rows],
+            demonstrations=[RowAnswer.of(task, row, used.get(row.id)) for row in found.rows],
             next=found.next,
             index_version=context.active.version,
             overlay_position=context.saw(retriever.overlay_position),

@@ -24,6 +24,7 @@ from udr.errors import (
     OverloadedError,
     StorageError,
     TooLongError,
+    UnknownPromptError,
     UnknownTaskError,
 )
 from udr_service.auth import GATEWAY
@@ -71,6 +72,7 @@ class Kind:
 
 KINDS: Mapping[type[Exception], Kind] = {
     UnknownTaskError: Kind(404, "unknown-task", "No such task, family or demonstration"),
+    UnknownPromptError: Kind(404, "unknown-prompt", "No such prompt"),
     InvalidInputError: Kind(422, "invalid-input", "Invalid request"),
     ConflictError: Kind(412, "row-changed", "The row has another version"),
     NotWriterError: Kind(409, "not-writer", "Another process writes to this index"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, cast
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from udr.errors import UdrError, UnknownTaskError
@@ -43,6 +43,9 @@ PROBLEM = {
     "description": "A problem (RFC 9457).",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
+COUNTS = Query(description="Say how often it was retrieved, and shown in a prompt.")
+"""The parameter of requests for rows."""
+
 # For 422 too, where FastAPI would document its own shape.
 router = APIRouter(prefix="/v1", responses={"default": PROBLEM, 422: PROBLEM}, route_class=StrictRoute)
 
@@ -90,9 +93,15 @@ async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Res
         retrieval = await context.retrieve(query)
         task = context.active.retriever.tasks[body.task]
         tokenizer = context.active.name_of(builder.tokenizer)
+
+        def make() -> Json:
+            made = builder.build(task, query.input, retrieval, body.format)
+            prompt_id = context.shown(task, [item.id for item in made.demonstrations], query.input)
+            return cast("Json", replace(made, tokenizer=tokenizer, prompt_id=prompt_id).to_json())
+
         return await json_answer(
             context,
-            lambda: replace(builder.build(task, query.input, retrieval, body.format), tokenizer=tokenizer).to_json(),
+            make,
             _characters(retrieval) + len(str(query.input)),
             inline=False,
         )
@@ -128,7 +137,14 @@ async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
 
 
 @router.get("/tasks/{task}/demonstrations/{id:path}")
-async def demonstration(task: str, id: str, service: ServiceDep, request: Request, response: Response) -> RowAnswer:
+async def demonstration(
+    task: str,
+    id: str,
+    service: ServiceDep,
+    request: Request,
+    response: Response,
+    counts: Annotated[bool, COUNTS] = False,
+) -> RowAnswer:
     """Return one demonstration of a task, as it was written; its version is the ETag."""
     async with service.context(request) as context:
         context.require(task)
@@ -137,7 +153,7 @@ async def demonstration(task: str, id: str, service: ServiceDep, request: Reques
             # As if there were no such row.
             raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
         response.headers["ETag"] = f'"{row_version(row)}"'
-        return RowAnswer.of(task, row)
+        return RowAnswer.of(task, row, (await context.counts(task, [id]))[id] if counts else None)
 
 
 @router.get("/info", response_model=InfoAnswer)

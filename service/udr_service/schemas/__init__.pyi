@@ -3,6 +3,7 @@ from .info import (
     InfoAnswer as InfoAnswer, ReloadAnswer as ReloadAnswer, RowAnswer as RowAnswer, TaskAnswer as TaskAnswer,
     TasksAnswer as TasksAnswer,
 )
+from .outcomes import OutcomesAnswer as OutcomesAnswer, OutcomesBody as OutcomesBody
 from .requests import (
     BatchBody as BatchBody, EmbeddingsBody as EmbeddingsBody, InvalidItem as InvalidItem,
     PromptBody as PromptBody, RetrieveBody as RetrieveBody, first_errors as first_errors,

@@ -1,6 +1,7 @@
 """Descriptions of the service: its tasks and rows, the active version, the limits."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Self
 
 from pydantic import Field, JsonValue
@@ -8,8 +9,9 @@ from pydantic import Field, JsonValue
 from udr import __version__
 from udr.data import Task
 from udr.retrieval import MAX_EXCLUDED
+from udr.store.usage import Count, UsageLevel
 from udr.types import Row
-from udr_service.schemas.responses import AnswerBody
+from udr_service.schemas.responses import AnswerBody, is_none
 from udr_service.serving import ActiveVersion
 from udr_service.settings import Settings
 
@@ -53,11 +55,19 @@ class RowAnswer(AnswerBody):
     choices: list[str]
     references: list[str]
     metadata: dict[str, JsonValue]
+    retrieved: int | None = Field(
+        default=None, exclude_if=is_none, description="How often it was retrieved, if the request asks for counts."
+    )
+    shown: int | None = Field(
+        default=None, exclude_if=is_none, description="How often a prompt showed it, if the request asks for counts."
+    )
 
     @classmethod
-    def of(cls, task: str, row: Row) -> Self:
-        """Return the description of a row."""
-        return cls.model_validate({"task": task, "choices": [], "references": [], "metadata": {}, **row.to_json()})
+    def of(cls, task: str, row: Row, count: Count | None = None) -> Self:
+        """Return the description of a row, with its counts if they are given."""
+        used = {} if count is None else asdict(count)
+        keys = {"task": task, "choices": [], "references": [], "metadata": {}, **row.to_json(), **used}
+        return cls.model_validate(keys)
 
 
 class ReloadAnswer(AnswerBody):
@@ -82,6 +92,10 @@ class LimitsAnswer(AnswerBody):
     max_budget: int
     queue_size: int = Field(description="What may wait, in plain queries; a costlier one counts as several.")
     timeout_seconds: float = Field(description="The time limit of a request.")
+    usage_prompts: int = Field(
+        description="How many prompts are kept without an outcome, and how many with one; the oldest are dropped."
+    )
+    usage_days: float = Field(description="How many days a prompt is kept, and can be told the outcome of.")
 
 
 class ServedAnswer(AnswerBody):
@@ -114,6 +128,7 @@ class InfoAnswer(AnswerBody):
     families: dict[str, str] = Field(description="The instruction for queries over each family.")
     demonstrations: int
     upstream: bool = Field(description="Whether POST /v1/chat/completions forwards chats to a language model.")
+    usage: UsageLevel = Field(description="What is kept of its use: off, counts, or the inputs of prompts as well.")
     limits: LimitsAnswer
 
     @classmethod
@@ -146,5 +161,6 @@ class InfoAnswer(AnswerBody):
             families={n: family.instruction for n, family in retriever.families.items() if n in families},
             demonstrations=sum(sizes[name] for name in tasks),
             upstream=settings.upstream is not None,
+            usage=settings.usage,
             limits=LimitsAnswer.model_validate(limits),
         )

@@ -15,7 +15,8 @@ def _zero(value: object) -> bool:
     return value == 0
 
 
-def _is_none(value: object) -> bool:
+def is_none(value: object) -> bool:
+    """Return whether a value is None, and left out of the answer."""
     return value is None
 
 
@@ -156,9 +157,12 @@ class PartTokensAnswer(AnswerBody):
 class PromptAnswer(AnswerBody):
     """A prompt that fits its budget: ``prompt``, ``messages`` or ``records``, by the request's format."""
 
+    prompt_id: str | None = Field(
+        default=None, exclude_if=_absent, description="What POST /v1/outcomes names the prompt by, if usage is counted."
+    )
     prompt: str | None = Field(default=None, exclude_if=_absent)
-    messages: list[MessageAnswer] | None = Field(default=None, exclude_if=_is_none)
-    records: list[dict[str, JsonValue]] | None = Field(default=None, exclude_if=_is_none)
+    messages: list[MessageAnswer] | None = Field(default=None, exclude_if=is_none)
+    records: list[dict[str, JsonValue]] | None = Field(default=None, exclude_if=is_none)
     tokens: int
     tokenizer: str = Field(description="The model whose tokenizer counted.")
     demonstrations: list[ShownAnswer] = Field(description="In the order shown.")

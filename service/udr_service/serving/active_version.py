@@ -88,7 +88,13 @@ class ActiveVersion:
 
 
 class Source(Protocol):
-    """Where versions come from."""
+    """Where versions come from.
+
+    Attributes:
+        index: the index directory.
+    """
+
+    index: Path
 
     def current(self) -> str:
         """Return the name of the published version."""

@@ -1,6 +1,7 @@
 """The service: its parts, and how they answer one request."""
 
 import asyncio
+import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -10,13 +11,22 @@ from typing import TypeVar, cast
 from starlette.requests import Request
 
 from udr.client import TIMEOUT
-from udr.data import Task
-from udr.errors import DeadlineError, InvalidInputError, RequestError, UdrError, UnknownTaskError, brief
+from udr.data import Task, formatting
+from udr.errors import (
+    DeadlineError,
+    InvalidInputError,
+    RequestError,
+    UdrError,
+    UnknownPromptError,
+    UnknownTaskError,
+    brief,
+)
 from udr.prompts import BuildingOptions, PromptBuilder
 from udr.retrieval import DefaultK, Partitions, Plan, Retrieval, RetrievalRequest, Stopped, never
 from udr.search import Vectors
 from udr.store.live import Change, Outcome
-from udr.types import Json, Row
+from udr.store.usage import FLUSH_SECONDS, Count, PromptOutcome, Usage, UsageLevel
+from udr.types import Fields, Json, Row
 from udr_service.errors import ForbiddenError, KTooLargeError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving.active_version import ActiveVersion, Current
@@ -53,6 +63,7 @@ class Service:
     room: Room
     reloader: Reloader
     metrics: Metrics
+    usage: Usage
     team: Team | None = None
 
     @property
@@ -169,6 +180,8 @@ class RequestContext:
         for answer in answers:
             if isinstance(answer, Retrieval):
                 self.saw(answer.overlay_position)
+                if not reserved:
+                    self.service.usage.retrieved([(item.task, item.id) for item in answer])
         return answers
 
     async def retrieve(self, request: RetrievalRequest, *, reserved: bool = False) -> Retrieval:
@@ -195,6 +208,44 @@ class RequestContext:
         outcome = await asyncio.shield(asyncio.to_thread(self.active.retriever.write, change))
         self.saw(outcome.position)
         return outcome
+
+    def shown(self, task: Task, ids: Sequence[str], input: Fields | str) -> str | None:
+        """Count a prompt and the demonstrations that it shows; return the prompt's name, or None without counts."""
+        usage = self.service.usage
+        kept = formatting.check_input(task, input) if usage.level is UsageLevel.INPUTS else None
+        return usage.prompt(task.name, ids, kept, self.record.key)
+
+    async def tell(self, outcomes: Sequence[PromptOutcome]) -> int:
+        """Keep the outcomes of prompts, all or none; return how many replaced an earlier one.
+
+        Raises:
+            InvalidInputError: the service keeps no prompts.
+            UnknownPromptError: the key has asked for no such prompt, or it is kept no more.
+            StorageError: they cannot be stored.
+        """
+        usage = self._usage()
+        tell = functools.partial(usage.tell, outcomes, self._may_tell)
+        try:
+            return await asyncio.to_thread(tell)
+        except UnknownPromptError:
+            if self.service.workers == 1:
+                raise
+        # Another worker answered the prompt, and has it in memory until it flushes.
+        await asyncio.sleep(1.5 * FLUSH_SECONDS)
+        return await asyncio.to_thread(tell)
+
+    async def counts(self, task: str, ids: Sequence[str]) -> dict[str, Count]:
+        """Return the counts of demonstrations; raise an ``InvalidInputError`` if the service counts nothing."""
+        return await asyncio.to_thread(self._usage().counts, task, ids)
+
+    def _usage(self) -> Usage:
+        if not self.service.usage.counts_usage:
+            raise InvalidInputError("this service keeps nothing of its use; start it with --usage counts")
+        return self.service.usage
+
+    def _may_tell(self, task: str, owner: str | None) -> bool:
+        """Return whether the key may tell of a prompt: if it is for all rows of the task, or asked for the prompt."""
+        return task in self.tasks and (self.record.filter is None or owner == self.record.key)
 
     def own_key(self, key: str | None) -> str | None:
         """Return a client's ``Idempotency-Key``, apart from those of other API keys."""

@@ -73,6 +73,7 @@ def test_demonstrations_of_the_last_user_message_come_before_the_conversation(
     assert answer.headers["X-Udr-Demonstrations"] == f"{best[1].id},{best[0].id}"
     assert answer.headers["X-Udr-Tokens"] == str(sum(len(turn["content"].split()) for turn in turns))
     assert answer.headers["X-Udr-Task"] == "notes"
+    assert gateway.post("/v1/outcomes", json={"prompt_id": answer.headers["X-Udr-Prompt-Id"], "score": 1}).is_success
     assert answer.headers["X-Udr-Index-Version"] == retriever.index_version
     assert re.fullmatch(r"(\w+;dur=[\d.]+, )*upstream;dur=[\d.]+, total;dur=[\d.]+", answer.headers["Server-Timing"])
 

@@ -85,6 +85,27 @@ def test_any_worker_takes_a_write_and_all_see_it_when_it_is_acknowledged(service
         assert {answer["status"] for answer in each(address, path, 4)} == {404}
 
 
+def test_all_workers_add_to_the_counts_and_take_outcomes_of_any_prompt(service: Service) -> None:
+    _, address = service
+
+    def shown() -> int:
+        rows = httpx2.get(f"{address}/v1/tasks/notes/demonstrations?counts=true", timeout=30).json()["demonstrations"]
+        return sum(row["shown"] for row in rows)
+
+    body = {"task": "notes", "input": "a dull day", "k": 2, "budget": 200}
+    before = shown()
+    # Each on a new connection, as in any test here.
+    asked = [httpx2.post(f"{address}/v1/prompt", json=body, timeout=30).json()["prompt_id"] for _ in range(8)]
+
+    def tell(prompt_id: str) -> int:
+        outcome = {"prompt_id": prompt_id, "score": 1}
+        return httpx2.post(f"{address}/v1/outcomes", json=outcome, timeout=30).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(tell, asked)) == {200}
+    until(lambda: shown() == before + 16)
+
+
 def reload(address: str) -> httpx2.Response:
     return httpx2.post(f"{address}/v1/admin/reload", timeout=30)
 

@@ -1,4 +1,6 @@
-from .demonstrations import DEMONSTRATIONS as DEMONSTRATIONS, TASK as TASK, TOKENS as TOKENS
+from .demonstrations import (
+    DEMONSTRATIONS as DEMONSTRATIONS, PROMPT_ID as PROMPT_ID, TASK as TASK, TOKENS as TOKENS,
+)
 from .insertion import ChatText as ChatText
 from .route import router as router
 from .upstream import Upstream as Upstream

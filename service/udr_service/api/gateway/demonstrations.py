@@ -13,6 +13,9 @@ from udr_service.schemas import ChatOptions
 DEMONSTRATIONS, TASK, TOKENS = "X-Udr-Demonstrations", "X-Udr-Task", "X-Udr-Tokens"
 """The headers of an answer: the ids of the demonstrations, in the order shown; their task; the tokens that they add."""
 
+PROMPT_ID = "X-Udr-Prompt-Id"
+"""The header with the name by which the outcome of the chat can be told."""
+
 _MOST_CHARACTERS = 4096
 """Of ids in a header: clients and proxies take about 8 KiB of headers in all."""
 

@@ -10,7 +10,7 @@ from udr.errors import InvalidInputError, UnknownTaskError, brief
 from udr.prompts import Layout
 from udr.retrieval import RetrievedDemonstration
 from udr.types import Fields
-from udr_service.api.gateway.demonstrations import TASK, Shown, shown
+from udr_service.api.gateway.demonstrations import PROMPT_ID, TASK, Shown, shown
 from udr_service.api.gateway.insertion import SYSTEM, ChatText
 from udr_service.api.gateway.upstream import Upstream, UpstreamAnswer
 from udr_service.api.retrieval import ServiceDep
@@ -88,12 +88,18 @@ class _Chat:
         query = cast("Fields | str", self.body.query() if options.input is None else options.input)
         retrieved: Sequence[RetrievedDemonstration] = ()
         # A chat without a user's message has no place for them, and one without a text has no query.
-        if "user" in self.body.roles() and (not isinstance(query, str) or query.strip()):
+        asked = "user" in self.body.roles() and bool(not isinstance(query, str) or query.strip())
+        if asked:
             retrieved = await context.retrieve(options.to_request(self.task, query, context.service.settings))
 
         def make() -> tuple[bytes, Mapping[str, str]]:
             demonstrations = self._shown(context, query, retrieved, options)
-            return self._edited(text, options.layout, demonstrations).encode(), demonstrations.headers(self.task or "")
+            task = context.active.retriever.tasks[self.task or ""]
+            ids = [item.id for item in demonstrations.demonstrations]
+            prompt_id = context.shown(task, ids, query) if asked else None
+            named = {} if prompt_id is None else {PROMPT_ID: prompt_id}
+            headers = {**demonstrations.headers(task.name), **named}
+            return self._edited(text, options.layout, demonstrations).encode(), headers
 
         if not retrieved and len(text) <= _INLINE_CHARACTERS:
             return make()
