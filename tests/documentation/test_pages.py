@@ -22,7 +22,7 @@ RUN = {
     "filters.md": ["retrieve my-index", "keys new"],
     "live-pools.md": [
         *("index put", "index get", "index list", "index delete", "index compact", "index export", "index export"),
-        *("index import", "index backup", "index restore"),
+        *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
     ],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
 }

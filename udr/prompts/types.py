@@ -1,7 +1,7 @@
 """The parts of a prompt; ``PromptBuilder`` builds it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypedDict
 
@@ -144,7 +144,7 @@ class Prompt(JsonObject):
         model: the name of its encoder; None likewise.
         tokenizer: the name of the tokenizer that counted, if it has one.
         prompt_id: the name by which ``Client.outcome`` tells a service what became of the prompt; None if it is not
-            from a service, or that keeps nothing of its use.
+            from a service, or that keeps nothing of its use. Prompts that are equal may have different ones.
     """
 
     text: str | None = None
@@ -162,7 +162,7 @@ class Prompt(JsonObject):
     overlay_position: int = 0
     model: str | None = None
     tokenizer: str | None = None
-    prompt_id: str | None = None
+    prompt_id: str | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Json]:
         """Return its JSON; the text's key is ``prompt``."""

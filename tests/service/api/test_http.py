@@ -40,9 +40,11 @@ def test_head_is_get_without_the_body(service: TestClient, path: str) -> None:
 def test_null_for_an_optional_field_means_absent(service: TestClient, path: str, schema: Any, body: Any) -> None:
     optional = {name for name, field in schema.model_fields.items() if not field.is_required()} - body.keys()
     assert len(optional) >= 4
-    expected = service.post(path, json=body)
-    assert expected.status_code == 200
-    assert service.post(path, json={**body, **dict.fromkeys(optional)}).json() == expected.json()
+    answers = [service.post(path, json=each) for each in (body, {**body, **dict.fromkeys(optional)})]
+    assert answers[0].status_code == 200
+    # Each prompt has its own name.
+    first, second = ({name: item for name, item in each.json().items() if name != "prompt_id"} for each in answers)
+    assert first == second
     required = "budget" if path == "/v1/prompt" else "input"
     assert service.post(path, json={**body, required: None}).status_code == 422
     assert service.post(path, json={**body, "unknown": None}).status_code == 422

@@ -105,6 +105,7 @@ def test_both_clients_tell_outcomes(opened: Retriever, copy: Path) -> None:
 def test_outcomes_that_are_refused(service: TestClient, body: Any, status: int, detail: str) -> None:
     answer = service.post("/v1/outcomes", json=body)
     assert (answer.status_code, detail in answer.json()["detail"]) == (status, True), answer.json()
+    assert answer.json()["type"].endswith("unknown-prompt") == (status == 404)
 
 
 def test_keys_tell_only_of_prompts_that_they_may_see(opened: Retriever, tmp_path: Path) -> None:
@@ -130,8 +131,6 @@ def test_keys_tell_only_of_prompts_that_they_may_see(opened: Retriever, tmp_path
 
 
 def test_off_keeps_nothing(opened: Retriever, copy: Path) -> None:
-    # Of services of other tests.
-    (copy / LIVE / USAGE).unlink(missing_ok=True)
     with served(opened, usage="off") as client:
         assert "prompt_id" not in client.post("/v1/prompt", json=PROMPT).json()
         for answer in (

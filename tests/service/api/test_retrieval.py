@@ -29,6 +29,7 @@ def test_answers_are_the_core_s(service: TestClient, retriever: Retriever) -> No
     retrieval = retriever.retrieve(**query)
     assert service.post("/v1/retrieve", json=query).json() == retrieval.to_json()
     answer = service.post("/v1/prompt", json={**query, "budget": 60, "reserve": 4}).json()
+    assert len(answer.pop("prompt_id")) == 32
     prompt = PromptBuilder(Words(), 60, 4).build(retriever.tasks["reviews"], REVIEW, retrieval)
     assert 0 < len(prompt.demonstrations) < 6
     names = {"index_version": retriever.index_version, "model": retriever.model, "tokenizer": retriever.model}

@@ -5,3 +5,7 @@ from .rows import open_rows as open_rows, verify_log as verify_log
 from .transfer import (
     Exported as Exported, Imported as Imported, export_rows as export_rows, import_rows as import_rows,
 )
+from .usage import (
+    OutcomesFile as OutcomesFile, TaskUsage as TaskUsage, export_outcomes as export_outcomes, task_usage as task_usage,
+    usage as usage,
+)

@@ -13,6 +13,7 @@ from udr.types import Json as JsonValue
 from udr.types import Row
 from udr_index.plural import counted
 from udr_index.versions.live.transfer_cli import add_transfer_commands
+from udr_index.versions.live.usage_cli import add_usage_commands
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(delete)
     app.command("compact")(compact_)
     add_transfer_commands(app)
+    add_usage_commands(app)
 
 
 def put(

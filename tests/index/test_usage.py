@@ -1,0 +1,101 @@
+"""``udr index usage`` and ``outcomes``."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import HashEncoder
+from udr.cli import main
+from udr.errors import ArtifactError
+from udr.store.usage import Count, PromptOutcome, ShownPrompt, TaskTotal, Told, Usage, UsageLevel
+from udr_index.build import BuildConfig, build
+from udr_index.versions.live import task_usage, usage
+
+
+def told(ids: str, score: float) -> Told:
+    return Told(ShownPrompt("p", "notes", tuple(ids), 0.0), PromptOutcome("p", score))
+
+
+def test_what_counts_and_outcomes_say() -> None:
+    targets = {id: "glad" if id < "c" else "sad" for id in "abcdef"}
+    counts = {"a": Count(40, 40), "b": Count(20, 10), "c": Count(9, 5), "d": Count(1, 0), "gone": Count(99, 99)}
+    outcomes = [told("ab", 0.0) for _ in range(5)] + [told("a", 1.0) for _ in range(5)] + [told("gone", 0.5)]
+    found = task_usage("notes", targets, counts, TaskTotal(60, 7.0), outcomes, labelled=True)
+    assert (found.rows, found.retrieved, found.prompts, found.outcomes, found.mean) == (6, 70, 60, 11, 0.5)
+    assert found.never_shown == ["d", "e", "f"]
+    assert found.always_shown == {"a": pytest.approx(2 / 3)}
+    # (5 x 0 + 4 x 0.5) / (5 + 4); a has the mean.
+    assert [(item.id, round(item.estimate, 6), item.outcomes) for item in found.bad] == [("b", 0.222222, 5)]
+    # sad has 4 of 6 rows, and 5 of 55 that were shown.
+    assert [(item.label, round(item.of_pool, 6), round(item.of_shown, 6)) for item in found.starved] == [
+        ("sad", 0.666667, 0.090909)
+    ]
+    # Of 6 rows, 70 were retrieved; these never.
+    assert found.remove == ["b", "e", "f"]
+
+
+def test_little_traffic_says_little() -> None:
+    found = task_usage("notes", {"a": "glad", "b": "sad"}, {"a": Count(9, 9)}, TaskTotal(9, 7.0), [], labelled=True)
+    assert (found.always_shown, found.bad, found.starved, found.remove, found.mean) == ({}, [], [], [], None)
+    assert found.never_shown == ["b"]
+    empty = task_usage("notes", {}, {}, None, [], labelled=True)
+    assert (empty.rows, empty.since, empty.never_shown, empty.starved) == (0, None, [], [])
+
+
+@pytest.fixture
+def used(copy: Path) -> Path:
+    """An index of whose prompts the outcomes are known."""
+    with closing(Usage(copy, UsageLevel.INPUTS)) as usage:
+        for number in range(30):
+            shown = ["n00", f"n{number % 3:02}"][: 1 + (number % 3 > 0)]
+            usage.retrieved([("notes", id) for id in ("n00", "n01", "n02") * 3])
+            prompt_id = usage.prompt("notes", shown, {"text": f"day {number % 2}"}) or ""
+            usage.tell([PromptOutcome(prompt_id, float(number % 3 != 2), "glad" if number else None)], lambda *_: True)
+        usage.tell(
+            [PromptOutcome(usage.prompt("notes", [], {"text": "x" * 9000}) or "", 0.5)], lambda task, owner: True
+        )
+    return copy
+
+
+def test_usage_of_an_index(used: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["index", "usage", str(used)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("notes")))
+    assert lines[start].startswith("notes: 20 demonstrations, retrieved 270 times; 31 prompts since 20")
+    assert lines[start].endswith(", 31 outcomes, mean score 0.66")
+    assert lines[start + 1 : start + 6] == [
+        "  never shown: 17: n03, n04, n05, n06, n07 and 12 more",
+        "  always shown: 1: n00 (97%)",
+        "  bad outcomes: 1: n02 (0.19 of 10)",
+        "  to review: 18: n02, n03, n04, n05, n06 and 13 more",
+        f"  remove those that are wrong by: udr index delete {used} notes n02 n03 n04 n05 n06",
+    ]
+    assert main(["index", "usage", str(used), "--json"]) == 0
+    tasks = json.loads(capsys.readouterr().out)["tasks"]
+    assert tasks["notes"]["remove"] == ["n02", *(f"n{n:02}" for n in range(3, 20))]
+    assert (tasks["questions"]["prompts"], tasks["questions"]["mean"]) == (0, None)
+
+
+def test_outcomes_as_a_file(used: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "outcomes.jsonl"
+    assert main(["index", "outcomes", str(used), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{out}: 31 outcomes"
+    assert printed[1].startswith("1 of them have no input, so they cannot become feedback; keep inputs by: udr serve")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["score"] for line in lines[:4]] == [1.0, 1.0, 0.0, 1.0]
+    first, last = lines[1], lines[-1]
+    assert (first["task"], first["input"], first["demonstrations"], first["target"]) == (
+        *("notes", {"text": "day 1"}, ["n00", "n01"], "glad"),
+    )
+    assert "input" not in last and "target" not in lines[0] and len(first["prompt_id"]) == 32
+    assert main(["index", "outcomes", str(used), "--out", str(out)]) == 2
+    assert f"{out} exists; name another file" in capsys.readouterr().err
+
+
+def test_an_index_that_nobody_counted(collection: Path, tmp_path: Path) -> None:
+    build(BuildConfig(tasks=collection, out=tmp_path / "index"), HashEncoder())
+    with pytest.raises(ArtifactError, match="nothing of its use was kept; udr serve counts it"):
+        usage(tmp_path / "index")
