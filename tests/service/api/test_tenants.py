@@ -99,12 +99,12 @@ class House:
 
 
 def _plain(content: Any) -> Any:
-    """Return an answer without version, position and request id; of a cursor, whether there is one."""
+    """Return an answer without version, position and ids of request and prompt; of a cursor, whether there is one."""
     if isinstance(content, list):
         return [_plain(item) for item in content]
     if not isinstance(content, dict):
         return content
-    apart = ("index_version", "overlay_position", "request_id")
+    apart = ("index_version", "overlay_position", "request_id", "prompt_id")
     return {
         name: value is not None if name == "next" else _plain(value)
         for name, value in content.items()
