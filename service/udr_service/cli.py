@@ -70,7 +70,7 @@ def serve(
         str | None,
         typer.Option(
             help="What to keep of its use: off; counts, of demonstrations retrieved and shown; inputs, also those of "
-            "prompts, so that outcomes can become feedback.",
+            "prompts, for the export of outcomes.",
             show_default="counts",
         ),
     ] = None,

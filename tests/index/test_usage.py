@@ -83,7 +83,7 @@ def test_outcomes_as_a_file(used: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["index", "outcomes", str(used), "--out", str(out)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{out}: 31 outcomes"
-    assert printed[1].startswith("1 of them have no input, so they cannot become feedback; keep inputs by: udr serve")
+    assert printed[1].startswith("1 of them have no input, as it was not kept or is too long; keep inputs by: udr")
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["score"] for line in lines[:4]] == [1.0, 1.0, 0.0, 1.0]
     first, last = lines[1], lines[-1]

@@ -23,7 +23,7 @@ class UsageLevel(StrEnum):
     """How often each demonstration is retrieved and shown, and which ones each prompt showed."""
 
     INPUTS = "inputs"
-    """The input of each prompt's query as well, which outcomes need to become feedback."""
+    """The input of each prompt's query as well, for the export of outcomes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ def _starved(targets: Mapping[str, str], used: Mapping[str, Count]) -> list[Labe
 
 
 def export_outcomes(root: Path, out: Path) -> OutcomesFile:
-    """Write the outcomes of prompts to a JSONL file, the oldest first; ``udr feedback import`` reads it.
+    """Write the outcomes of prompts to a JSONL file, the oldest first.
 
     Raises:
         ArtifactError: there is no index, or nothing of its use was kept.

@@ -49,7 +49,7 @@ def outcomes(
 ) -> None:
     """Write the outcomes of prompts to a file, with the inputs that udr serve --usage inputs kept.
 
-    `udr feedback import` makes feedback of them, which trains the next retriever.
+    Each line has the task, the demonstrations shown and the score, and the target if it was told.
     """
     from udr_index.versions.live.usage import export_outcomes
 
@@ -60,7 +60,7 @@ def outcomes(
     print_text(f"{out}: {counted(done.outcomes, 'outcome')}")
     if done.without_input:
         print_text(
-            f"{done.without_input} of them have no input, so they cannot become feedback; keep inputs by: "
+            f"{done.without_input} of them have no input, as it was not kept or is too long; keep inputs by: "
             f"udr serve {shlex.quote(str(index))} --usage inputs"
         )
 
