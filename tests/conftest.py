@@ -39,7 +39,7 @@ def index(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def copy(index: Path, tmp_path: Path) -> Path:
     """A copy of the index that a test may change."""
     # Services of other tests count the use of the original.
-    return Path(shutil.copytree(index, tmp_path / "index", ignore=shutil.ignore_patterns("usage.sqlite*")))
+    return Path(shutil.copytree(index, tmp_path / "index", ignore=shutil.ignore_patterns("live")))
 
 
 @pytest.fixture

@@ -196,6 +196,7 @@ def test_only_listed_origins_may_call_from_a_browser(retriever: Retriever, monke
                 "Server-Timing",
                 "X-Request-Id",
                 "X-Udr-Demonstrations",
+                "X-Udr-Prompt-Id",
                 "X-Udr-Index-Version",
                 "X-Udr-Overlay-Position",
                 "X-Udr-Task",
