@@ -56,9 +56,14 @@ def publish(
 
 
 def list_(
-    index: _Index,
+    index: Annotated[
+        str, typer.Argument(help="The index directory; omit it with --url.", metavar="DIR", show_default=False)
+    ],
     task: Annotated[
         str | None, typer.Argument(help="List the rows of this task, not the versions.", metavar="[TASK]")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="List the rows of the service at this URL, with the key in UDR_API_KEY.")
     ] = None,
     after: Annotated[str | None, typer.Option(help="Where the page starts, as the one before says.")] = None,
     limit: Annotated[int, typer.Option(help="Rows of a page.", min=1, max=1000)] = 100,
@@ -71,14 +76,15 @@ def list_(
 
     With a task, show its rows as JSON, with what was written on top of the current version, in the order of their ids.
     """
-    if task is not None:
-        from udr_index.versions.live import list_rows
+    if task is not None or url is not None:
+        from udr_index.versions.live import list_rows, split
 
-        list_rows(index, task, after, limit, filter, as_json)
+        index_, (name,) = split(url, (index, task), "TASK")
+        list_rows(index_, url, name, after, limit, filter, as_json)
         return
     from udr_index.versions.catalog import list_versions
 
-    infos = list_versions(index)
+    infos = list_versions(Path(index))
     if as_json:
         print_json([_info(info) for info in infos])
         return

@@ -1,5 +1,5 @@
 from .backup import Backup as Backup, backup as backup, restore as restore
-from .cli import add_commands as add_commands, list_rows as list_rows
+from .cli import add_commands as add_commands, list_rows as list_rows, split as split
 from .compaction import Compacted as Compacted, compact as compact
 from .rows import open_rows as open_rows, verify_log as verify_log
 from .transfer import (

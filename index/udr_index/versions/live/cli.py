@@ -1,14 +1,17 @@
-"""The commands ``udr index put``, ``get``, ``delete`` and ``compact``, and the rows that ``udr index list`` lists."""
+"""The commands ``udr index put``, ``get``, ``delete`` and ``compact``, and the rows that ``udr index list`` lists.
+
+All but ``compact`` also take the URL of a service, in place of a directory, and do the same there.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from udr.cli import AllowHub, print_json, print_text
-from udr.errors import ConfigError, DataError, UnknownTaskError
+from udr.errors import ConfigError, DataError
 from udr.types import Json as JsonValue
 from udr.types import Row
 from udr_index.plural import counted
@@ -20,8 +23,11 @@ if TYPE_CHECKING:
     from udr.data import Task as TaskType
     from udr.store.live import Outcome
 
-Index = Annotated[str, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
-Task = Annotated[str, typer.Argument(help="The task.", metavar="TASK", show_default=False)]
+Index = Annotated[
+    str, typer.Argument(help="The index directory; omit it with --url.", metavar="DIR", show_default=False)
+]
+Task = Annotated[str | None, typer.Argument(help="The task.", metavar="TASK", show_default=False)]
+Url = Annotated[str | None, typer.Option(help="Use the service at this URL, with the key in UDR_API_KEY.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RowFilter = Annotated[
     str | None, typer.Option(help='Only rows that pass, such as: site = "imdb" and stars >= 3.', metavar="FILTER")
@@ -30,7 +36,11 @@ IfMatch = Annotated[
     str | None, typer.Option("--if-match", help="Only if the row has this version now; * for any.", metavar="VERSION")
 ]
 Durability = Annotated[
-    str, typer.Option(help="When a write is done: once it is on the disk, or once the system has it: disk or system.")
+    str | None,
+    typer.Option(
+        help="When a write is done: once it is on the disk, or once the system has it: disk or system.",
+        show_default="disk",
+    ),
 ]
 
 
@@ -46,72 +56,63 @@ def add_commands(app: typer.Typer) -> None:
 
 def put(
     index: Index,
-    task: Task,
-    rows: Annotated[Path, typer.Argument(help="A .jsonl, .csv or .parquet file of rows; - for JSONL from stdin.")],
+    task: Task = None,
+    rows: Annotated[str | None, typer.Argument(help="A .jsonl, .csv or .parquet file; - for JSONL from stdin.")] = None,
+    url: Url = None,
     if_match: IfMatch = None,
-    durability: Durability = "disk",
+    durability: Durability = None,
     allow_hub: AllowHub = False,
     as_json: Json = False,
 ) -> None:
     """Put rows into a task's pool, all or none; one with the id of another replaces it. Searches find them at once."""
-    from udr.models import SentenceEncoder
-    from udr.retrieval import Retriever
-    from udr.store import encoder_name, exported_encoder, open_version
-    from udr.store.live import DURABILITIES
+    from udr_index.versions.live.target import known, opened
 
-    version = open_version(Path(index))
-    wanted = next((item for item in DURABILITIES if item == durability), None)
-    if wanted is None:
-        raise ConfigError(f"--durability must be {' or '.join(DURABILITIES)}; found {durability!r}")
-    known = _known(task, {name: part.task for name, part in version.manifest.partitions.items()})
-    given = _read(known, rows)
-    encoder = exported_encoder(version, "cpu") or SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub))
-    with Retriever.of_version(version, encoder=encoder, verify=False, durability=wanted) as retriever:
-        outcome = retriever.put(task, given, if_match=if_match)
+    index_, (name, path) = split(url, (index, task, rows), "TASK ROWS")
+    with opened(index_, url, durability=durability, allow_hub=allow_hub) as pool:
+        outcome = pool.put(name, _read(known(name, pool.tasks), Path(path)), if_match=if_match)
     _print(outcome, as_json)
 
 
-def get(index: Index, task: Task, id: Annotated[str, typer.Argument(help="The row's id.", metavar="ID")]) -> None:
+def get(
+    index: Index,
+    task: Task = None,
+    id: Annotated[str | None, typer.Argument(help="The row's id.", metavar="ID")] = None,
+    url: Url = None,
+) -> None:
     """Print a row as JSON, as it is now."""
-    from udr_index.versions.live.rows import open_rows
+    from udr_index.versions.live.target import opened
 
-    with open_rows(Path(index)) as pool:
-        _known(task, pool.base.tasks)
-        row = pool.view().row(task, id)
-    if row is None:
-        raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
-    print_json(row.to_json())
+    index_, (name, wanted) = split(url, (index, task, id), "TASK ID")
+    with opened(index_, url) as pool:
+        print_json(pool.demonstration(name, wanted).to_json())
 
 
 def delete(
     index: Index,
-    task: Task,
+    task: Task = None,
     ids: Annotated[list[str] | None, typer.Argument(help="The ids of the rows.", metavar="[ID]...")] = None,
+    url: Url = None,
     filter: RowFilter = None,
     if_match: IfMatch = None,
     as_json: Json = False,
 ) -> None:
     """Delete rows of a task's pool by id, or those that pass a filter. No search finds them any more."""
-    from udr.retrieval import deletion
-    from udr.store.live import Change
-    from udr_index.versions.live.rows import open_rows
+    from udr_index.versions.live.target import opened
 
-    with open_rows(Path(index)) as pool:
-        _known(task, pool.base.tasks)
-        change = deletion(Change(task, if_match=if_match), ids or None, filter)
-        outcome = pool.write(change)
+    index_, (name, *wanted) = split(url, (index, task, *(ids or ())), "TASK [ID]...")
+    with opened(index_, url) as pool:
+        outcome = pool.delete(name, wanted or None, filter=filter, if_match=if_match)
     _print(outcome, as_json)
 
 
-def list_rows(index: Path, task: str, after: str | None, limit: int, filter: str | None, as_json: bool) -> None:
+def list_rows(
+    index: str | None, url: str | None, task: str, after: str | None, limit: int, filter: str | None, as_json: bool
+) -> None:
     """Print a page of a task's rows, one a line as JSON; ``--json`` prints an object with the next page's place."""
-    from udr.data import Filter
-    from udr.retrieval import page
-    from udr_index.versions.live.rows import open_rows
+    from udr_index.versions.live.target import opened
 
-    with open_rows(index) as pool:
-        _known(task, pool.base.tasks)
-        found = page(pool.view(), task, after, limit, None if filter is None else Filter.of(filter))
+    with opened(index, url) as pool:
+        found = pool.demonstrations(task, after=after, limit=limit, filter=filter)
     if as_json:
         print_json({"rows": [row.to_json() for row in found.rows], "next": found.next})
         return
@@ -119,6 +120,22 @@ def list_rows(index: Path, task: str, after: str | None, limit: int, filter: str
         print_text(json.dumps(row.to_json(), ensure_ascii=False))
     if found.next is not None:
         typer.echo(f"udr: more rows follow; list them with: --after {found.next}", err=True)
+
+
+def split(url: str | None, given: Sequence[str | None], names: str) -> tuple[str | None, list[str]]:
+    """Return the index directory, None with a URL, and the arguments after it, as many as ``names`` names.
+
+    Raises:
+        ConfigError: there are more arguments, or fewer.
+    """
+    found = [item for item in given if item is not None]
+    wanted, more = names.split(), names.endswith("...")
+    least = len(wanted) - more + (url is None)
+    if url is not None and not more and len(found) > least:
+        raise ConfigError(f"omit the index directory with --url; found {found[0]!r}")
+    if len(found) < least:
+        raise ConfigError(f"give DIR {names}, or {names} with --url; found {' '.join(found)}")
+    return (None, found) if url is not None else (found[0], found[1:])
 
 
 def compact_(
@@ -156,14 +173,6 @@ def compact_(
         )
     if done.refitted:
         print_text(f"label heads fitted again: {', '.join(done.refitted)}")
-
-
-def _known(task: str, tasks: "Mapping[str, TaskType]") -> "TaskType":
-    from udr.retrieval import unknown
-
-    if task not in tasks:
-        raise unknown("task", task, tasks)
-    return tasks[task]
 
 
 def _read(task: "TaskType", path: Path) -> list[Row]:
