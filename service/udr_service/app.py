@@ -45,6 +45,7 @@ from udr_service.serving import (
     Clients,
     Compactor,
     Current,
+    FieldReader,
     IndexSource,
     Preparer,
     Readiness,
@@ -111,7 +112,7 @@ def create_app(
         reloader.switch(ActiveVersion(served, tokenizer, lent=True, named=named))
     room = Room(settings.max_bodies_bytes, shares)
     usage = Usage(_root(served), settings.usage, prompts=settings.usage_prompts, days=settings.usage_days)
-    service = Service(settings, current, worker, Preparer(), room, reloader, metrics, usage, team)
+    service = Service(settings, current, worker, Preparer(), FieldReader(), room, reloader, metrics, usage, team)
 
     app = FastAPI(
         title="udr",
@@ -204,6 +205,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await app.state.upstream.close()
     service.worker.close()
     service.preparer.close()
+    service.field_reader.close()
     service.current.switch(None)
     await asyncio.to_thread(service.usage.close)
     app.state.audit.close()

@@ -3,7 +3,7 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -262,6 +262,12 @@ class Retriever(DemonstrationSource):
         """
         return planning_characters(self._manifest, request)
 
+    def searched(self, request: RetrievalRequest) -> list[str]:
+        """Return the tasks that a request searches; none if it names one that is not there."""
+        if request.task is not None:
+            return [request.task] if request.task in self.tasks else []
+        return [name for name, task in self.tasks.items() if request.family in (None, task.family)]
+
     def partitions(self) -> Partitions:
         """Return what a request that starts now sees: the published rows, with every write that is acknowledged."""
         return self._of(self._pool.view())
@@ -462,6 +468,26 @@ class Retriever(DemonstrationSource):
     def write(self, change: Change) -> Outcome:
         """Write a change; the last step of ``put`` and ``delete``, whose errors it raises."""
         return self._pool.write(change)
+
+    def unread_fields(self, wanted: Filter, tasks: Iterable[str]) -> Mapping[str, frozenset[str]]:
+        """Return which fields of these tasks must be read before a filter can be answered, by task; at no cost.
+
+        Without ``read_fields``, the first request that names them reads them, which takes seconds in a large pool.
+        """
+        return self._pool.base.matcher.unread(wanted, [task for task in tasks if task in self.tasks])
+
+    def read_fields(self, fields: Mapping[str, Collection[str]]) -> None:
+        """Read fields of all rows of each task, for filters.
+
+        Raises:
+            ArtifactError: the rows cannot be read.
+        """
+        self._pool.base.matcher.read({task: keys for task, keys in fields.items() if task in self.tasks})
+
+    @property
+    def fields_read(self) -> Mapping[str, frozenset[str]]:
+        """Which fields of each task are read, for filters."""
+        return self._pool.base.matcher.fields
 
     @property
     def sizes(self) -> Mapping[str, int]:

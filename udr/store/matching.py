@@ -42,7 +42,8 @@ class Matcher:
         self._columns: dict[tuple[str, str], Column] = {}
         self._fields: dict[str, frozenset[str]] = {}
         self._masks: dict[tuple[str, str], Mask] = {}
-        self._lock = threading.Lock()
+        # Reading takes seconds; filters on what is read do not wait for it.
+        self._lock, self._reading = threading.Lock(), threading.Lock()
 
     def masks(self, wanted: Filter, tasks: Sequence[str]) -> dict[str, Mask]:
         """Return which rows of each task pass a filter; ``check_kinds`` says whether it can match any."""
@@ -51,8 +52,8 @@ class Matcher:
         kept = {task: mask for task in tasks if (mask := self._masks.get((task, key))) is not None}
         if len(kept) == len(tasks):
             return kept
+        self.read(self.unread(wanted, tasks))
         with self._lock:
-            self._read_all(wanted, tasks)
             masks = {task: self._passing(wanted, task) for task in tasks}
             for task, mask in masks.items():
                 mask.setflags(write=False)
@@ -69,9 +70,34 @@ class Matcher:
         keys = {condition.key for condition in wanted.conditions()} - {TASK}
         return {key: {kind for task in rows for kind in self._column(task, key).kinds(rows[task])} for key in keys}
 
-    def _read_all(self, wanted: Filter, tasks: Sequence[str]) -> None:
-        for task in tasks:
-            self._read(task, {condition.key for condition in wanted.conditions()})
+    def unread(self, wanted: Filter, tasks: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return which fields of each task must be read to answer a filter; tasks that have none are left out."""
+        keys = {condition.key for condition in wanted.conditions()} - {TASK}
+        return {task: missing for task in tasks if (missing := self._missing(task, keys))}
+
+    @property
+    def fields(self) -> dict[str, frozenset[str]]:
+        """Which fields of each task were read."""
+        found: dict[str, set[str]] = {}
+        for task, key in list(self._columns):
+            found.setdefault(task, set()).add(key)
+        return {task: frozenset(keys) for task, keys in found.items()}
+
+    def read(self, fields: Mapping[str, Collection[str]]) -> None:
+        """Read fields of each task, in one pass over its rows; those that were read already are not read again."""
+        if fields:
+            with self._reading:
+                for task, keys in fields.items():
+                    self._read(task, self._missing(task, keys))
+
+    def _missing(self, task: str, keys: Iterable[str]) -> frozenset[str]:
+        there = self._fields.get(task)
+        # A field that no row has needs no pass, and is not kept, whatever clients ask for.
+        return frozenset(
+            key
+            for key in keys
+            if (task, key) not in self._columns and (there is None or key in (ID, TARGET) or key in there)
+        )
 
     def _passing(self, part: Filter | Condition, task: str) -> Mask:
         if isinstance(part, Condition):
@@ -90,25 +116,20 @@ class Matcher:
     def _column(self, task: str, key: str) -> Column:
         return self._columns.get((task, key)) or Column.absent(self._sizes[task])
 
-    def _read(self, task: str, keys: set[str]) -> None:
-        """Read the columns of these keys in one pass over the rows, since a pass takes long."""
-        missing = {key for key in keys - {TASK} if (task, key) not in self._columns}
+    def _read(self, task: str, missing: frozenset[str]) -> None:
         for key in missing & {ID, TARGET}:
             self._columns[task, key] = Column(self._table.targets(task) if key == TARGET else self._table.all_ids(task))
-        missing -= {ID, TARGET}
-        if task in self._fields:
-            # A field that no row has needs no pass, and is not kept, whatever clients ask for.
-            missing &= self._fields[task]
-        if not missing:
+        values: dict[str, list[Json]] = {key: [] for key in missing - {ID, TARGET}}
+        if not values:
             return
-        values: dict[str, list[Json]] = {key: [] for key in missing}
         fields: set[str] = set()
         for metadata in self._table.metadata(task):
             fields.update(metadata)
             for key, column in values.items():
                 column.append(metadata.get(key))
-        self._fields[task] = frozenset(fields)
         self._columns |= {(task, key): Column(column) for key, column in values.items() if key in fields}
+        # Last, since it says that no other field needs to be read.
+        self._fields[task] = frozenset(fields)
 
 
 def _key(wanted: Filter) -> str:

@@ -38,6 +38,7 @@ async def page(
     async with service.context(request) as context:
         context.require_known(task)
         wanted, own = None if filter is None else _filter(filter), context.record.filter
+        await context.read_fields(task, wanted)
         retriever = context.active.retriever
         found = await context.prepare(
             lambda _: retriever.demonstrations(task, after=after, limit=limit, filter=wanted, within=own)
@@ -101,6 +102,9 @@ async def batch(
             raise InvalidInputError("give either the ids to delete, or a filter of the rows to delete")
         if body.delete or wanted is not None:
             change = deletion(change, body.delete or None, wanted)
+        if isinstance(change.delete, Filter):
+            # Else other writes would wait for it.
+            await context.read_fields(task, change.delete)
         if body.put:
             outcome, _ = await context.put(change, body.rows(), key)
         elif body.delete or wanted is not None:

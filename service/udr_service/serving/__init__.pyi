@@ -19,6 +19,6 @@ from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, 
 from .team import Reloaded as Reloaded, Team as Team
 from .upkeep import Compactor as Compactor, Scrubber as Scrubber
 from .work import (
-    CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult,
-    Preparer as Preparer, Turns as Turns, Worker as Worker,
+    CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob,
+    FieldReader as FieldReader, JobResult as JobResult, Preparer as Preparer, Turns as Turns, Worker as Worker,
 )

@@ -209,6 +209,11 @@ class Current:
         return None if self._active is None else self._active.version
 
     @property
+    def fields_read(self) -> Mapping[str, frozenset[str]]:
+        """Which fields of each task the version that answers has read for filters; see ``Retriever.fields_read``."""
+        return {} if self._active is None else self._active.retriever.fields_read
+
+    @property
     def alone(self) -> bool:
         """Whether no earlier version is still in use."""
         return all(leased is self._active for leased in self._leases)

@@ -219,6 +219,8 @@ class Reloader:
             return Prepared(Reloaded(wanted, previous), None, None, [])
         version = await asyncio.to_thread(self._source.load, self._metrics, name)
         try:
+            # Else the first requests with filters would wait again for what they waited for already.
+            await asyncio.to_thread(version.retriever.read_fields, self._current.fields_read)
             await self._check(version)
         except BaseException:
             version.retriever.close()

@@ -4,14 +4,14 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 from starlette.requests import Request
 
 from udr.client import TIMEOUT
-from udr.data import Task, formatting
+from udr.data import Filter, Task, formatting
 from udr.errors import (
     DeadlineError,
     InvalidInputError,
@@ -34,7 +34,7 @@ from udr_service.serving.record import Record, record_of
 from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
 from udr_service.serving.team import Team
-from udr_service.serving.work import Embedding, EncodeJob, JobResult, Preparer, Worker
+from udr_service.serving.work import Embedding, EncodeJob, FieldReader, JobResult, Preparer, Worker
 from udr_service.settings import Settings
 
 Answer = Retrieval | UdrError
@@ -60,6 +60,7 @@ class Service:
     current: Current
     worker: Worker
     preparer: Preparer
+    field_reader: FieldReader
     room: Room
     reloader: Reloader
     metrics: Metrics
@@ -284,7 +285,43 @@ class RequestContext:
         filtered = self.record.filter is not None or any(request.filter is not None for request in requests)
         if characters <= _INLINE_CHARACTERS and len(requests) <= _INLINE_REQUESTS and not filtered:
             return [self._plan(request) for request in requests]
-        return await self.prepare(lambda stopped: [self._plan(request, stopped) for request in requests])
+
+        def plan(stopped: Stopped) -> list[Plan | UdrError]:
+            return [self._plan(request, stopped) for request in requests]
+
+        if not filtered:
+            return await self.prepare(plan)
+        found = await self.prepare(lambda stopped: self._unread(requests) or plan(stopped))
+        if isinstance(found, list):
+            return found
+        await self._read(found)
+        return await self.prepare(plan)
+
+    def _unread(self, requests: Sequence[RetrievalRequest]) -> Mapping[str, frozenset[str]]:
+        """Return which fields must be read before these requests can be planned, by task."""
+        unread: dict[str, frozenset[str]] = {}
+        retriever = self.active.retriever
+        for request in requests:
+            filters = [self.record.filter]
+            # What is wrong with a filter is told when it is planned.
+            with suppress(InvalidInputError):
+                filters.append(None if request.filter is None else Filter.of(request.filter))
+            for wanted in filters:
+                if wanted is not None:
+                    for task, keys in retriever.unread_fields(wanted, retriever.searched(request)).items():
+                        unread[task] = unread.get(task, frozenset()) | keys
+        return unread
+
+    async def read_fields(self, task: str, wanted: Filter | None) -> None:
+        """Return once the fields of a task are read that a filter and that of the request's key name."""
+        for each in (wanted, self.record.filter):
+            if each is not None:
+                await self._read(self.active.retriever.unread_fields(each, [task]))
+
+    async def _read(self, fields: Mapping[str, frozenset[str]]) -> None:
+        if fields:
+            async with self._deadline():
+                await self.service.field_reader.read(self.active.retriever, fields)
 
     def _plan(self, request: RetrievalRequest, stopped: Stopped = never) -> Plan | UdrError:
         settings = self.service.settings

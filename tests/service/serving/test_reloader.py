@@ -59,6 +59,7 @@ def is_ready(client: TestClient) -> bool:
 
 def test_reload_switches_to_the_published_version(client: TestClient, source: Source, versions: list[str]) -> None:
     assert client.get("/v1/info").json()["index_version"] == versions[1]
+    client.post("/v1/retrieve", json={**BODY, "filter": '$target = "sad"'})
 
     answer = client.post("/v1/admin/reload")
 
@@ -67,6 +68,7 @@ def test_reload_switches_to_the_published_version(client: TestClient, source: So
     assert answer.json()["index_version"] == answer.headers["X-Udr-Index-Version"] == versions[0]
     assert client.post("/v1/admin/reload").json() == {"index_version": versions[0], "previous": versions[0]}
     assert len(source.opened) == 2, "the active version is not opened again"
+    assert source.opened[1].fields_read == {"notes": {"$target"}}, "what filters read is read before the switch"
     assert f'udr_index_info{{version="{versions[0]}"}} 1.0' in client.get("/metrics").text
 
 

@@ -1,4 +1,5 @@
 from .embedding_cache import CachingEncoder as CachingEncoder, PROBE as PROBE
+from .field_reader import FieldReader as FieldReader
 from .jobs import Embedding as Embedding, EncodeJob as EncodeJob, JobResult as JobResult
 from .preparer import Preparer as Preparer
 from .turns import Turns as Turns
