@@ -3,8 +3,8 @@
     $ python benchmarks/filters.py --rows 100000 --kind flat --out RESULT.json
 
 Each figure is the median of single queries on one thread. ``compared`` compares the rows that pass one by one,
-``proposed`` lets the engine propose more and drops the others, ``chosen`` is what udr does. The recall is against exact
-search among the rows that pass.
+``proposed`` lets the engine propose more and drops the others, ``same lists`` does so without looking into more lists
+of an IVF index, ``chosen`` is what udr does. The recall is against exact search among the rows that pass.
 """
 
 import argparse
@@ -16,15 +16,27 @@ from pathlib import Path
 
 import numpy as np
 
-from udr.search import FaissSearch, Mask, RankedProposals, Searcher, Vectors, make_index, proposer, set_parameters
+from udr.search import (
+    SCANNED_ROWS,
+    FaissSearch,
+    Mask,
+    RankedProposals,
+    Searcher,
+    Vectors,
+    make_index,
+    proposer,
+    proposer_among,
+    set_parameters,
+)
 
 SHARES = (0.95, 0.5, 0.3, 0.2, 0.1, 0.05, 0.005, 0.0005)
 
 
-def clustered(count: int, dimension: int, draw: np.random.Generator) -> Vectors:
-    """Return unit vectors around common centres, as texts of a few subjects are."""
+def clustered(count: int, dimension: int, noise: float, draw: np.random.Generator) -> Vectors:
+    """Return unit vectors around common centres, as texts of a few subjects are; noise blurs the subjects."""
     centres = draw.standard_normal((500, dimension), dtype=np.float32)
-    vectors = centres[draw.integers(0, 500, count)] + draw.standard_normal((count, dimension), dtype=np.float32)
+    blur = draw.standard_normal((count, dimension), dtype=np.float32)
+    vectors = centres[draw.integers(0, 500, count)] + noise * blur
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
@@ -45,7 +57,7 @@ def filtered(searcher: Searcher, k: int, rows: Mask, query: Vectors) -> object:
     return searcher.search(query, k, rows)
 
 
-def searchers(vectors: Vectors, kind: str, lists: int) -> dict[str, Searcher]:
+def searchers(vectors: Vectors, kind: str, lists: int, probed: int) -> dict[str, Searcher]:
     """Return searchers that differ in how they filter."""
     exact = FaissSearch(vectors, 1.0)
     if kind == "flat":
@@ -55,11 +67,15 @@ def searchers(vectors: Vectors, kind: str, lists: int) -> dict[str, Searcher]:
             "proposed": FaissSearch(vectors, 1.0, scanned=0.0),
         }
     index = make_index(kind, vectors, sample=min(len(vectors), 256 * lists), threads=1)
-    set_parameters(index, "nprobe=16")
+    set_parameters(index, f"nprobe={probed}")
+    among, scanned = proposer_among(index) or (None, 0)
+    one_by_one, propose = FaissSearch(vectors, 1.0, scanned=1.0), proposer(index)
     return {
-        name: RankedProposals(proposer(index), vectors, FaissSearch(vectors, 1.0, scanned=1.0), 4, scanned=scanned)
-        for name, scanned in (("compared", len(vectors)), ("proposed", 0))
-    } | {"chosen": RankedProposals(proposer(index), vectors, exact, 4)}
+        "chosen": RankedProposals(propose, vectors, exact, 4, among=among, scanned=max(SCANNED_ROWS, scanned)),
+        "compared": RankedProposals(propose, vectors, one_by_one, 4, scanned=len(vectors)),
+        "proposed": RankedProposals(propose, vectors, one_by_one, 4, among=among, scanned=0),
+        "same lists": RankedProposals(propose, vectors, one_by_one, 4, scanned=0),
+    }
 
 
 def main() -> None:
@@ -67,20 +83,24 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--kind", default="flat", help="flat, or a factory string of faiss such as IVF1024,Flat")
+    parser.add_argument("--probed", type=int, default=16, help="lists that a search without a filter looks into")
+    parser.add_argument("--noise", type=float, default=1.0, help="how far vectors lie from their centre")
     parser.add_argument("--queries", type=int, default=50)
     parser.add_argument("--k", type=int, default=8)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     draw = np.random.default_rng(0)
-    vectors = clustered(options.rows + options.queries, options.dimension, draw)
+    vectors = clustered(options.rows + options.queries, options.dimension, options.noise, draw)
     queries, vectors = vectors[options.rows :].copy(), vectors[: options.rows].copy()
     lists = int("".join(letter for letter in options.kind.split(",")[0] if letter.isdigit()) or 0)
-    engines = searchers(vectors, options.kind, lists)
+    engines = searchers(vectors, options.kind, lists, options.probed)
     exact, k = FaissSearch(vectors, 1.0), options.k
     plain = engines["chosen"]
     result: dict[str, object] = {**vars(options), "out": None}
     result["unfiltered_ms"] = unfiltered = median_ms(lambda query: plain.search(query, k), queries)
-    print(f"unfiltered {unfiltered:.2f} ms")
+    best, found = exact.search(queries, k)[1], plain.search(queries, k)[1]
+    result["unfiltered_recall"] = recall = float((found >= best[:, -1:]).mean())
+    print(f"unfiltered {unfiltered:.2f} ms, recall {recall:.2f}")
     for share in SHARES:
         rows: Mask = draw.random(options.rows) < share
         best = exact.search(queries, k, rows)[1]

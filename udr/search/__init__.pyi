@@ -10,11 +10,12 @@ from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
 from .faiss_cpu import (
     FaissSearch as FaissSearch, empty_index as empty_index, faiss_build as faiss_build,
     float16_proposer as float16_proposer,
-    make_index as make_index, open_index as open_index, proposer as proposer, set_parameters as set_parameters,
+    make_index as make_index, open_index as open_index, proposer as proposer,
+    proposer_among as proposer_among, set_parameters as set_parameters,
     write_index as write_index,
 )
 from .faiss_gpu import FaissGpu as FaissGpu, MOST as MOST, MOST_OF_GRAPH as MOST_OF_GRAPH, find_gpu as find_gpu
-from .filtered import compare as compare
+from .filtered import compare as compare, SCANNED_ROWS as SCANNED_ROWS
 from .label_head import (
     Chances as Chances, ExactLabelled as ExactLabelled, FIELD_FEATURES as FIELD_FEATURES, LabelHead as LabelHead,
     LabelledSearch as LabelledSearch, LabelledVectors as LabelledVectors, PASSES as PASSES,

@@ -21,7 +21,9 @@ class RankedProposals:
         exact: exact search of the same vectors, also used if k exceeds ``limit``.
         oversample: proposals per requested result.
         limit: the largest count that the engine can propose.
-        scanned: up to so many rows that may be returned, they are compared one by one.
+        among: the engine for searches among some rows, if it differs.
+        scanned: up to so many rows that may be returned, they are compared one by one; and up to twice as many as
+            would be proposed.
     """
 
     def __init__(
@@ -32,9 +34,11 @@ class RankedProposals:
         oversample: int,
         limit: int = sys.maxsize,
         *,
+        among: Proposer | None = None,
         scanned: int = SCANNED_ROWS,
     ) -> None:
         self._propose, self.vectors, self._exact = propose, vectors, exact
+        self._among = among or propose
         self._oversample, self._limit = oversample, min(limit, len(vectors))
         self._scanned = scanned
 
@@ -47,9 +51,12 @@ class RankedProposals:
         if not k:
             return no_results(queries)
         wanted = k if rows is None else deeper(k, rows)
-        if wanted > self._limit or (rows is not None and np.count_nonzero(rows) <= self._scanned):
+        # Proposals are compared one by one, too, and more slowly.
+        few = max(self._scanned, 2 * wanted * self._oversample)
+        if wanted > self._limit or (rows is not None and np.count_nonzero(rows) <= few):
             return self._exact.search(queries, k, rows)
-        _, proposed = self._propose(queries, min(max(wanted * self._oversample, wanted + MARGIN), self._limit))
+        propose = self._propose if rows is None else self._among
+        _, proposed = propose(queries, min(max(wanted * self._oversample, wanted + MARGIN), self._limit))
         # An index file can hold any number.
         proposed = np.where(proposed < len(self.vectors), proposed, -1)
         if rows is not None:

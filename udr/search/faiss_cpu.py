@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from udr.errors import ArtifactError, ConfigError, optional_import, reason
 from udr.search.base import Proposals, Proposer, Vectors
 from udr.search.exact import ExactProposals
-from udr.search.filtered import SCANNED
+from udr.search.filtered import LISTS, SCANNED
 from udr.types import Json
 
 with optional_import("faiss", "cpu"):
@@ -96,6 +96,25 @@ def proposer(index: Any, **options: Any) -> Proposer:  # noqa: ANN401
         return similarities, positions
 
     return propose
+
+
+def proposer_among(index: Any) -> tuple[Proposer, int] | None:  # noqa: ANN401
+    """Return a proposer for searches among some rows, and up to how many it is better to compare one by one.
+
+    It looks into ``LISTS`` times as many lists of an IVF index as ``proposer``. Rows that lie apart take about four
+    times as long to compare as those of one list, so half as many as a search without a filter compares take about
+    twice as long, and none is missed. None for an index without lists, or whose lists lie within another index.
+    """
+    if not isinstance(index, faiss.IndexIVF | faiss.IndexPreTransform):
+        return None
+    lists = faiss.try_extract_index_ivf(index)
+    if lists is None:
+        return None
+    # faiss' type stubs do not know these arguments.
+    options: Any = faiss.SearchParametersIVF(nprobe=min(LISTS * lists.nprobe, lists.nlist))  # type: ignore[call-arg]
+    if isinstance(index, faiss.IndexPreTransform):
+        options = faiss.SearchParametersPreTransform(index_params=options)  # type: ignore[call-arg]
+    return proposer(index, params=options), index.ntotal * min(lists.nprobe, lists.nlist) // lists.nlist // 2
 
 
 def set_parameters(index: Any, parameters: str) -> None:  # noqa: ANN401

@@ -14,6 +14,12 @@ SCANNED = 0.25
 SCANNED_ROWS = 4096
 """The number of rows up to which they are compared one by one, by an engine that does not."""
 
+LISTS = 2
+"""How many times as many lists of an IVF index a search among some rows looks into.
+
+Among fewer rows, the k nearest lie farther from the query, and so more of them in other lists.
+"""
+
 _MORE = 1.5
 """How many times as many proposals are requested as would hold k matches if these were spread evenly."""
 

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from udr.errors import ConfigError
 from udr.search import (
+    SCANNED_ROWS,
     BM25Search,
     ExactLabelled,
     ExactProposals,
+    LabelHead,
     LabelledSearch,
     Proposer,
     RankedProposals,
@@ -82,17 +84,29 @@ def open_lexical(version: IndexVersion) -> dict[str, BM25Search]:
 
 @dataclass(frozen=True, slots=True)
 class _Engine:
-    """An engine of proposals: exact, or with its proposals per demonstration; and the largest count it can propose."""
+    """An engine of proposals: exact, or with its proposals per demonstration; and the largest count it can propose.
+
+    ``among`` is the engine for searches among some rows, if it differs; up to ``scanned`` rows are compared one by one.
+    """
 
     propose: Proposer
     oversample: int | None = None
     limit: int = sys.maxsize
+    among: Proposer | None = None
+    scanned: int = SCANNED_ROWS
 
     def searcher(self, vectors: NDArray[np.floating], longest: float | None, exact: Searcher) -> Searcher:
         """Return a searcher by this engine over vectors, which ``exact`` searches, too."""
         if self.oversample is None:
             return ExactProposals(self.propose, vectors, longest, self.limit, exact)
-        return RankedProposals(self.propose, vectors, exact, self.oversample, self.limit)
+        return RankedProposals(
+            self.propose, vectors, exact, self.oversample, self.limit, among=self.among, scanned=self.scanned
+        )
+
+    def plain(self, head: LabelHead) -> "_Engine":
+        """Return the engine of plain similarity, if this one is over vectors with their labels appended."""
+        among = None if self.among is None else head.plain(self.among)
+        return replace(self, propose=head.plain(self.propose), among=among)
 
 
 def open_searcher(
@@ -119,13 +133,13 @@ def open_searcher(
     if engine is None:
         return LabelledSearch(exact, labelled, head)
     # One engine serves both, since it is over the vectors with their labels appended.
-    plain = replace(engine, propose=head.plain(engine.propose)).searcher(vectors, longest, exact)
+    plain = engine.plain(head).searcher(vectors, longest, exact)
     return LabelledSearch(plain, engine.searcher(rows, head.longest(longest), labelled), head)
 
 
 def _on_cpu(version: IndexVersion, task: str, rows: NDArray[np.floating], settings: SearchSettings) -> _Engine | None:
     """Return the engine of a partition over its rows; None if every vector is compared in place."""
-    from udr.search import float16_proposer, open_index, proposer, set_parameters
+    from udr.search import float16_proposer, open_index, proposer, proposer_among, set_parameters
 
     kind = version.manifest.partitions[task].kind
     if kind == FLAT:
@@ -133,7 +147,11 @@ def _on_cpu(version: IndexVersion, task: str, rows: NDArray[np.floating], settin
         return _Engine(float16_proposer(rows)) if rows.dtype == np.float16 else None
     index = open_index(version.path / index_path(task), kind, rows.shape)
     set_parameters(index, settings.parameters)
-    return _Engine(proposer(index), settings.oversample)
+    engine = _Engine(proposer(index), settings.oversample)
+    if (found := proposer_among(index)) is None:
+        return engine
+    among, scanned = found
+    return replace(engine, among=among, scanned=max(SCANNED_ROWS, scanned))
 
 
 def _on_gpu(

@@ -21,6 +21,7 @@ from udr.search import (
     float16_proposer,
     make_index,
     proposer,
+    proposer_among,
     set_parameters,
     weigh,
 )
@@ -81,6 +82,37 @@ def test_k_come_back_if_the_rows_that_pass_are_the_farthest(engine: Callable[[Ve
     rows[farthest] = True
     positions, _ = engine(vectors).search(query, 10, rows)
     assert sorted(positions[0].tolist()) == sorted(farthest[-10:].tolist())
+
+
+@pytest.mark.parametrize("kind", ["IVF64,Flat", "PCA10,IVF64,Flat", "IVF64,SQ8"])
+def test_lists_find_no_less_among_some_rows_than_among_all(kind: str) -> None:
+    draw, k = np.random.default_rng(5), 10
+    centres = draw.standard_normal((40, 12), np.float32)
+    owners = (draw.integers(0, 40, count) for count in (8000, 60))
+    vectors, queries = (centres[of] + draw.standard_normal((len(of), 12), np.float32) for of in owners)
+    index = make_index(kind, vectors, sample=8000, threads=1)
+    set_parameters(index, "nprobe=6")
+    among, scanned = proposer_among(index) or pytest.fail("it has lists")
+    assert scanned == 8000 * 6 // 64 // 2
+    exact = FaissSearch(vectors)
+    searcher = RankedProposals(proposer(index), vectors, exact, 4, among=among, scanned=scanned)
+
+    def recall(rows: Mask) -> float:
+        (found, _), (best, _) = searcher.search(queries, k, rows), exact.search(queries, k, rows)
+        return float(np.mean([len(np.intersect1d(*pair)) / k for pair in zip(found, best, strict=True)]))
+
+    found, best = searcher.search(queries, k)[0], exact.search(queries, k)[0]
+    plain = float(np.mean([len(np.intersect1d(*pair)) / k for pair in zip(found, best, strict=True)]))
+    assert plain < 0.95
+    for share in (0.5, 0.3, 0.15):
+        assert recall(draw.random(8000) < share) > plain
+    few = np.zeros(8000, bool)
+    few[draw.choice(8000, scanned, replace=False)] = True
+    assert recall(few) == 1
+
+
+def test_an_index_without_lists_searches_among_some_rows_as_among_all() -> None:
+    assert proposer_among(make_index("HNSW8", unit(100, 12, seed=0), sample=100, threads=1)) is None
 
 
 def test_a_label_head_ranks_the_rows_that_pass() -> None:
