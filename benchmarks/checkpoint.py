@@ -28,7 +28,8 @@ from checkpoint_card import card
 from measuring import parser
 from quality_gains import mean_over, shown
 from quality_heads import POOL, SEED, call, with_head
-from quality_table import Compared, side_of, values_of
+from quality_kept import Kept
+from quality_table import Compared, side_of
 
 from udr.data import open_collection
 from udr.errors import UdrError
@@ -116,8 +117,8 @@ def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     tasks = ",".join(watched["tasks"])
     names = {0.0: frozen["base"], **{weight: str(folder) for weight, folder in by_weight.items()}}
     _evaluate(arguments, "watched", list(names.values()), tasks, watched["rows"])
-    values = values_of(open_collection(arguments.tasks, watched["tasks"]), arguments.out / "watched" / "predictions")
-    means = {weight: _mean(values[name], watched["tasks"]).value for weight, name in names.items()}
+    kept = _kept(arguments, "watched", watched["tasks"])
+    means = {weight: _mean(kept.values(name), watched["tasks"]).value for weight, name in names.items()}
     best = max(by_weight, key=lambda weight: means[weight])
     for weight, mean in means.items():
         print(f"weight {weight:g}: {mean:.1f}{', chosen' if weight == best else ''}")
@@ -134,11 +135,12 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     arguments.names = ",".join(tasks)
     for name, model in (("base", base), ("checkpoint", own)):
         # The index is named by the weights, so that another checkpoint gets its own.
-        if headed := with_head(arguments, f"{name}-{fingerprint(locate(model))}", model):
+        headed = with_head(arguments, f"{name}-{fingerprint(locate(model))}", model)
+        if headed.tasks:
             _evaluate(arguments, "held-out", [str(headed.index)], ",".join(headed.tasks), arguments.rows)
             compared.append(Compared(name, [[str(headed.index), model]], head=headed))
-    values = values_of(open_collection(arguments.tasks, tasks), arguments.out / "held-out" / "predictions")
-    sides = {each.title: side_of(each, tasks, values)[0] for each in compared}
+    kept = _kept(arguments, "held-out", tasks)
+    sides = {each.title: side_of(each, tasks, kept)[0] for each in compared}
     unseen = [task for names in frozen["held_out"]["unseen_families"].values() for task in names]
     groups = {"all": tasks, "unseen families": unseen, **{task: [task] for task in tasks}}
     result = {
@@ -233,6 +235,13 @@ def _evaluate(arguments: argparse.Namespace, name: str, retrievers: Sequence[str
         *("--pool", POOL, "--seed", SEED, "--limit", rows, "--shots", SHOTS),
         *("--output", arguments.out / name, "--lm", arguments.lm, "--dtype", arguments.dtype),
     )
+
+
+def _kept(arguments: argparse.Namespace, name: str, tasks: Sequence[str]) -> Kept:
+    """Return the values of an evaluation; from no file, since another checkpoint may have the same name."""
+    kept = Kept(None, arguments.out)
+    kept.take(open_collection(arguments.tasks, tasks), arguments.out / name / "predictions")
+    return kept
 
 
 def _mean(values: Mapping[str, Estimate], tasks: Sequence[str]) -> Estimate:

@@ -3,11 +3,13 @@
     python benchmarks/quality_arms.py TASKS --out FOLDER [--arms udr,reward,...] [--seeds 3] [--feedback FILE]
 
 The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks about other pairs from the start, it
-begins with ``udr``'s first iteration, so that it mines the same candidates, and its own training is the second. The
+begins with the first iteration that ``udr`` has, so that it mines the same candidates, and its own training is the
+second. The
 main arms are trained with several seeds on the ten tasks; the others with one, and evaluated on five of them. The
 encoder, the hybrid search by it and the main arms are evaluated with label heads, too: an index of the same pools
 (``udr index build``) has a head for each task where cross-validation shows a gain. On the other tasks, an arm with
-heads has the values of the one without. Everything resumes, and what is there is not run again.
+heads has the values of the one without. Everything resumes, and what is there is not run again. ``--kept FILE`` holds
+the figures alone: with it, a comparison goes on in another folder, and runs only what the file lacks.
 
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
 gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task.
@@ -21,9 +23,11 @@ from pathlib import Path
 
 from measuring import parser
 from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS, UNTRAINED
-from quality_heads import POOL, SEED, call, with_head
-from quality_table import Compared, report
+from quality_heads import POOL, SEED, Headed, call, with_head
+from quality_kept import Kept
+from quality_table import Compared, facts_of, report
 
+from udr.data import open_collection
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM, PACKAGE
 
 
@@ -59,6 +63,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--arms", default=",".join(ARMS))
     options.add_argument("--seeds", type=int, default=3, help="of the main arms")
     options.add_argument("--feedback", type=Path, help="the file of scores; FOLDER/feedback.sqlite by default")
+    options.add_argument("--kept", type=Path, help="the file of figures; FOLDER/kept.json by default")
     options.add_argument("--preset", default="cpu")
     options.add_argument("--dtype", default="float32", help="of feedback, training and answers")
     options.add_argument("--lm", default=DEFAULT_LM)
@@ -76,6 +81,7 @@ def main(given: Sequence[str] | None = None) -> None:
         raise SystemExit(f"no arm {unknown[0]!r}; the arms are {', '.join(ARMS)}")
     names = ["udr", *(name for name in names if name != "udr")]
     arguments.out.mkdir(parents=True, exist_ok=True)
+    arguments.kept = Kept(arguments.kept or arguments.out / "kept.json", arguments.out)
     compared = [*_untrained(arguments), *(each for name in names for each in _trained(arguments, name))]
     report(arguments, compared)
 
@@ -87,59 +93,77 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
     retrievers = {name: name for name in UNTRAINED[:-1]} | {encoder: model, "hybrid": hybrid}
     _evaluate(arguments, list(retrievers.values()), arguments.names)
     yield from (Compared(name, [[retriever]]) for name, retriever in retrievers.items())
-    if headed := with_head(arguments, encoder, model):
-        index, by_both = str(headed.index), f"{headed.index}?mode=hybrid"
-        _evaluate(arguments, [index, by_both], ",".join(headed.tasks))
-        yield Compared(encoder, [[index, model]], head=headed)
-        yield Compared("hybrid", [[by_both, hybrid]], head=headed)
+    headed = _headed(arguments, encoder, model, "", "?mode=hybrid")
+    if headed.tasks:
+        yield Compared(encoder, [[str(headed.index), model]], head=headed)
+        yield Compared("hybrid", [[f"{headed.index}?mode=hybrid", hybrid]], head=headed)
 
 
 def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     """Train and evaluate an arm, and yield its rows."""
-    runs = [_run(arguments, name, seed) for seed in range(_num_seeds(arguments, name))]
+    runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if name in MAIN else 1)]
+    for seed, run in enumerate(runs):
+        print(f"== {run.name}", flush=True)
+        # A run's facts are kept last, so with them everything else is there.
+        if not arguments.kept.knows(run.name):
+            _run(arguments, ARMS[name], run, seed)
+            _evaluate(arguments, [str(run)], arguments.names if name in MAIN else arguments.ablated)
+            if name in MAIN:
+                _headed(arguments, run.name, str(run / "model"), "")
+            arguments.kept.fact(run.name, lambda run=run: facts_of(run))
     yield Compared(name, [[str(run)] for run in runs], runs)
     if name not in MAIN:
         return
-    built = [with_head(arguments, run.name, str(run / "model")) for run in runs]
-    for headed in filter(None, built):
-        _evaluate(arguments, [str(headed.index)], ",".join(headed.tasks))
-    if head := next(filter(None, built), None):
+    built = [_headed(arguments, run.name, str(run / "model"), "") for run in runs]
+    if head := next((each for each in built if each.tasks), None):
         pairs = zip(runs, built, strict=True)
-        yield Compared(name, [[str(it.index), str(run)] if it else [str(run)] for run, it in pairs], runs, head)
+        yield Compared(name, [[str(it.index), str(run)] if it.tasks else [str(run)] for run, it in pairs], runs, head)
 
 
-def _num_seeds(arguments: argparse.Namespace, name: str) -> int:
-    return int(arguments.seeds) if name in MAIN else 1
+def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str) -> Headed:
+    """Index the pools with label heads, evaluate the index in each mode, and return it."""
+    known = f"indexes/{name}"
+    if not arguments.kept.knows(known):
+        headed = with_head(arguments, name, model)
+        if headed.tasks:
+            _evaluate(arguments, [f"{headed.index}{mode}" for mode in modes], ",".join(headed.tasks))
+        arguments.kept.fact(known, lambda: {"tasks": list(headed.tasks), "minutes": headed.minutes})
+    facts = arguments.kept.fact(known, dict)
+    return Headed(arguments.out / known, tuple(facts["tasks"]), facts["minutes"])
 
 
-def _run(arguments: argparse.Namespace, name: str, seed: int) -> Path:
-    """Train and evaluate an arm with one seed, or what is left of it; return its run directory."""
-    arm, run, first = ARMS[name], arguments.out / f"{name}-{seed}", arguments.out / "udr-0"
-    print(f"== {run.name}", flush=True)
-    if not arm.own and run != first and not run.exists():
-        part = run.with_name(f"{run.name}.part")
+def _run(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
+    """Train an arm with one seed, or what is left of it."""
+    if not arm.own and not run.exists():
+        first, part = arguments.out / "first", run.with_name(f"{run.name}.part")
+        _train(arguments, first, 1)
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(first / "iteration-0", part / "iteration-0")
         part.rename(run)
-    settings = [*arguments.set, *([f"train.seed={seed}"] if seed else [])]
+    _train(arguments, run, 2, *arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
+
+
+def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str) -> None:
     call(
         *("train", arguments.tasks, "--tasks", arguments.names, "--preset", arguments.preset, "--out", run),
-        *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", 2, "--test-rows", 0),
-        *("--lm", arguments.lm, "--model", arguments.model, "--dtype", arguments.dtype),
+        *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", iterations),
+        *("--lm", arguments.lm, "--model", arguments.model, "--dtype", arguments.dtype, "--test-rows", 0),
         *("--train-dtype", arguments.dtype, "--feedback", arguments.feedback or arguments.out / "feedback.sqlite"),
-        *arm.options,
-        *(argument for setting in settings for argument in ("--set", setting)),
+        *more,
+        *(argument for setting in arguments.set for argument in ("--set", setting)),
     )
-    _evaluate(arguments, [str(run)], arguments.names if name in MAIN else arguments.ablated)
-    return run
 
 
 def _evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: str) -> None:
-    call(
-        *("evaluate", arguments.tasks, "--tasks", tasks, "--retrievers", ",".join(retrievers)),
-        *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
-        *("--output", arguments.out / "evaluation", "--lm", arguments.lm, "--dtype", arguments.dtype),
-    )
+    collection = open_collection(arguments.tasks, tasks.split(","))
+    output = arguments.out / "evaluation"
+    for each in arguments.kept.missing(retrievers, collection.tasks):
+        call(
+            *("evaluate", arguments.tasks, "--tasks", tasks, "--retrievers", each),
+            *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
+            *("--output", output, "--lm", arguments.lm, "--dtype", arguments.dtype),
+        )
+        arguments.kept.take(collection, output / "predictions")
 
 
 if __name__ == "__main__":

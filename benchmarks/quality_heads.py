@@ -18,7 +18,7 @@ POOL, SEED = 800, 0
 
 @dataclass(frozen=True, slots=True)
 class Headed:
-    """An index with label heads, the tasks that have one, and the minutes of building it."""
+    """An index with label heads, the tasks that have one (maybe none), and the minutes of building it."""
 
     index: Path
     tasks: tuple[str, ...]
@@ -36,8 +36,8 @@ def labelled(collection: Collection) -> list[str]:
     return [name for name, folder in collection.tasks.items() if folder.task.kind is Kind.CLASSIFICATION]
 
 
-def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed | None:
-    """Index the pools of the classification tasks with label heads, once; None if no task gets one.
+def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed:
+    """Index the pools of the classification tasks with label heads, once.
 
     Args:
         arguments: of the benchmark.
@@ -47,7 +47,7 @@ def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed | 
     collection = open_collection(arguments.tasks, arguments.names.split(","))
     names = labelled(collection)
     if not names:
-        return None
+        return Headed(arguments.out, (), 0.0)
     index = arguments.out / "indexes" / name
     done = index.with_name(f"{name}.json")
     if not (done.exists() and index.exists()):
@@ -62,7 +62,7 @@ def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed | 
     version = open_version(index)
     _refuse_other_rows(version, collection, names)
     headed = [task for task in names if version.manifest.partitions[task].label_head is not None]
-    return Headed(index, tuple(headed), json.loads(done.read_bytes())["minutes"]) if headed else None
+    return Headed(index, tuple(headed), json.loads(done.read_bytes())["minutes"])
 
 
 def _refuse_other_rows(version: IndexVersion, collection: Collection, names: list[str]) -> None:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paired import estimate_of
-from quality import SHOTS
-from quality_gains import References, Side, Values, mean_over, over_rows
+from quality_gains import References, Side, mean_over
 from quality_heads import Headed, labelled
+from quality_kept import Kept
 
-from udr.data import Collection, open_collection
+from udr.data import open_collection
 from udr.files import write_atomically
 from udr_training import RunFolder
 
@@ -50,8 +49,8 @@ def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
     """Write ``arms.json`` and print the tables."""
     names = arguments.names.split(",")
     collection = open_collection(arguments.tasks, names)
-    values = values_of(collection, arguments.out / "evaluation" / "predictions")
-    sides = {each.title: side_of(each, names, values) for each in compared}
+    kept = arguments.kept
+    sides = {each.title: side_of(each, names, kept) for each in compared}
     untrained = [each for each in compared if not each.runs]
     references = References(
         plain={each.title: sides[each.title] for each in untrained if not each.head},
@@ -59,7 +58,7 @@ def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
         trained=sides["udr"],
     )
     groups = {"labels": labelled(collection), "all": names, **{name: [name] for name in names}}
-    rows = [_row(each, sides[each.title], groups, references) for each in compared]
+    rows = [_row(each, sides[each.title], groups, references, kept) for each in compared]
     best = {group: references.best(tasks) for group, tasks in groups.items() if tasks}
     write_atomically(arguments.out / "arms.json", json.dumps({"best_untrained": best, "arms": rows}, indent=1).encode())
     last = ("ndcg", "mrr", "pairs", "minutes")
@@ -81,26 +80,17 @@ def _cells(values: Mapping[str, object], groups: Mapping[str, Sequence[str]]) ->
     return [values.get(group) for group in groups]
 
 
-def values_of(collection: Collection, predictions: Path) -> dict[str, Values]:
-    """Return values by retriever and task."""
-    values: dict[str, dict[str, Any]] = {}
-    for task, folder in collection.tasks.items():
-        for path in sorted((predictions / task).glob(f"*.{SHOTS}-shot.jsonl")):
-            with path.open(encoding="utf-8") as lines:
-                retriever = json.loads(next(lines))["retriever"]
-            values.setdefault(retriever, {})[task] = over_rows(estimate_of(folder, path), task)
-    return dict(values)
-
-
-def side_of(each: Compared, tasks: Sequence[str], values: Mapping[str, Values]) -> Side:
+def side_of(each: Compared, tasks: Sequence[str], kept: Kept) -> Side:
     """Return the values of each seed on the tasks that the arm was evaluated on."""
+    values = [[kept.values(retriever) for retriever in retrievers] for retrievers in each.retrievers]
     return [
-        {task: found[0] for task in tasks if (found := [values[it][task] for it in its if task in values[it]])}
-        for its in each.retrievers
+        {task: found[0] for task in tasks if (found := [own[task] for own in those if task in own])} for those in values
     ]
 
 
-def _row(each: Compared, side: Side, groups: Mapping[str, Sequence[str]], references: References) -> dict[str, Any]:
+def _row(
+    each: Compared, side: Side, groups: Mapping[str, Sequence[str]], references: References, kept: Kept
+) -> dict[str, Any]:
     # An arm that was evaluated on some of the tasks has the means over those.
     own = {group: [task for task in tasks if task in side[0]] for group, tasks in groups.items()}
     own = {group: tasks for group, tasks in own.items() if tasks}
@@ -111,18 +101,23 @@ def _row(each: Compared, side: Side, groups: Mapping[str, Sequence[str]], refere
         "by_seed": [round(mean_over([values], own["all"], 1).value, 2) for values in side],
         "gains": references.gains(side, own) if each.runs else {},
     }
-    minutes = {}
+    minutes: dict[str, float] = {}
     if each.runs:
-        held_out = [_held_out(run) for run in each.runs]
+        # Each was measured by the benchmark.
+        facts = [kept.fact(run.name, lambda run=run: facts_of(run)) for run in each.runs]
         if not each.head:
-            row["ndcg"] = round(float(np.mean([ndcg for ndcg, _ in held_out])), 3)
-            row["mrr"] = round(float(np.mean([mrr for _, mrr in held_out])), 3)
-        row["pairs"] = _pairs(each.runs[0])
-        minutes = _minutes(each.runs[0])
+            row |= {name: round(float(np.mean([own[name] for own in facts])), 3) for name in ("ndcg", "mrr")}
+        row["pairs"], minutes = facts[0]["pairs"], facts[0]["minutes"]
     if each.head:
-        minutes["heads"] = each.head.minutes
+        minutes = {**minutes, "heads": each.head.minutes}
     row["minutes"] = ", ".join(f"{stage} {spent:.1f}" for stage, spent in minutes.items())
     return row
+
+
+def facts_of(run: Path) -> dict[str, Any]:
+    """Return what is told of a run: NDCG@8, MRR, pairs, and the minutes of each stage."""
+    ndcg, mrr = _held_out(run)
+    return {"ndcg": ndcg, "mrr": mrr, "pairs": _pairs(run), "minutes": _minutes(run)}
 
 
 def _held_out(run: Path) -> tuple[float, float]:

@@ -49,7 +49,7 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     built = {path: path.stat().st_mtime_ns for path in tmp_path.glob("indexes/*/versions/*/manifest.json")}
     # Colours have no labels, so a head answers nothing there; udr has two seeds.
     assert (len(answered), len(built)) == (2 * (4 + 2) + 2 + 2 + 1, 3)
-    assert {path.parts[-3] for path in trained} == {"udr-0", "udr-1", "centred-0"}
+    assert {path.parts[-3] for path in trained} == {"first", "udr-0", "udr-1", "centred-0"}
     capsys.readouterr()
 
     arms.main([*given, "--arms", "udr,full,centred"])
@@ -77,6 +77,13 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     assert len(gains) == 2 + 5 + 6 * 4 and all(
         len({line.count("|") for line in lines}) == 1 for lines in (values, gains)
     )
+
+    # The figures alone are enough in another folder.
+    other = tmp_path / "other"
+    given[given.index("--out") + 1] = str(other)
+    arms.main([*given, "--arms", "udr,full,centred", "--kept", str(tmp_path / "kept.json")])
+    assert sorted(path.name for path in other.iterdir()) == ["arms.json"]
+    assert json.loads((other / "arms.json").read_text("utf-8"))["arms"] == list(rows.values())
 
 
 def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:

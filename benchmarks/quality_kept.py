@@ -1,0 +1,93 @@
+"""The figures of ``quality_arms.py`` in one small file without texts, so that a comparison can go on in another folder.
+
+It holds the values of each retriever and task, by test row or by resample; what is told of each training; and which
+tasks have label heads. Retrievers in the folder are named relative to it.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paired import estimate_of
+from quality import SHOTS
+from quality_gains import Values, over_rows
+
+from udr.data import Collection
+from udr.files import write_atomically
+from udr_training.evaluation import Estimate
+
+
+class Kept:
+    """What was measured; each method that adds to it writes the file.
+
+    Args:
+        path: the file, which need not exist; None keeps nothing.
+        folder: the folder of the comparison.
+    """
+
+    def __init__(self, path: Path | None, folder: Path) -> None:
+        self.path, self.folder = path, folder
+        found = json.loads(path.read_text("utf-8")) if path and path.exists() else {}
+        self._values: dict[str, dict[str, Any]] = found.get("values", {})
+        self._facts: dict[str, Any] = found.get("facts", {})
+
+    def name(self, retriever: object) -> str:
+        """Return the name of a retriever wherever the folder is."""
+        return str(retriever).removeprefix(f"{self.folder}/")
+
+    def missing(self, retrievers: Iterable[str], tasks: Iterable[str]) -> list[str]:
+        """Return the retrievers that lack the value of any of the tasks."""
+        wanted = set(tasks)
+        return [each for each in retrievers if not wanted <= self._values.get(self.name(each), {}).keys()]
+
+    def fact(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return what is told of a training or of heads, which is measured once."""
+        if name not in self._facts:
+            self._facts[name] = dict(measure())
+            self._write()
+        return dict(self._facts[name])
+
+    def knows(self, name: str) -> bool:
+        """Return whether there is such a fact."""
+        return name in self._facts
+
+    def take(self, collection: Collection, predictions: Path) -> None:
+        """Add the values of all predictions of an evaluation."""
+        for task, folder in collection.tasks.items():
+            for path in sorted((predictions / task).glob(f"*.{SHOTS}-shot.jsonl")):
+                with path.open(encoding="utf-8") as lines:
+                    own = self._values.setdefault(self.name(json.loads(next(lines))["retriever"]), {})
+                if task not in own:
+                    own[task] = _shortened(estimate_of(folder, path))
+        self._write()
+
+    def values(self, retriever: str) -> Values:
+        """Return the values of a retriever by task."""
+        return {task: _estimate(own, task) for task, own in self._values.get(self.name(retriever), {}).items()}
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        text = json.dumps({"values": self._values, "facts": self._facts}, separators=(",", ":"))
+        # A line for each retriever and task, so that a change shows what was added.
+        write_atomically(self.path, text.replace("},", "},\n").encode() + b"\n")
+
+
+def _shortened(estimate: Estimate) -> dict[str, Any]:
+    if estimate.rows is not None:
+        return {"rows": _numbers(estimate.rows, 3)}
+    assert estimate.samples is not None
+    return {"value": round(estimate.value, 4), "samples": _numbers(estimate.samples, 2)}
+
+
+def _numbers(values: Sequence[float] | np.ndarray[Any, Any], digits: int) -> list[float]:
+    rounded = [round(float(value), digits) for value in values]
+    return [int(value) if value.is_integer() else value for value in rounded]
+
+
+def _estimate(kept: Mapping[str, Any], task: str) -> Estimate:
+    if "rows" in kept:
+        return over_rows(Estimate.of_rows(np.array(kept["rows"], dtype=float)), task)
+    return Estimate.of_samples(kept["value"], np.array(kept["samples"]))
