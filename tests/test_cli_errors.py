@@ -127,6 +127,7 @@ TABLE: Sequence[tuple[str, str]] = [
             *("publish nowhere 3f2a", "prune nowhere --keep 1", "export-encoder nowhere", "compact nowhere"),
             *("put nowhere notes rows.jsonl", "get nowhere notes n1", "delete nowhere notes n1"),
             *("export nowhere --out rows.jsonl", "import nowhere rows.jsonl", "backup nowhere nowhere.backup"),
+            *("usage nowhere", "outcomes nowhere --out outcomes.jsonl"),
         )
     ),
     ("index export index --out rows.txt", "rows.txt: must be a .jsonl or .parquet file"),

@@ -17,7 +17,7 @@ WORDS = "river lake harbour island valley castle bridge forest road mill tower f
 
 
 def build_index(tasks: Path, out: Path, encoder: HashEncoder | None = None, **changes: Any) -> Built:
-    return build(BuildConfig(tasks=tasks, out=out, **changes), encoder or HashEncoder())
+    return build(BuildConfig(**{"tasks": tasks, "out": out, "bm25": False, **changes}), encoder or HashEncoder())
 
 
 def write_places(root: Path) -> Path:

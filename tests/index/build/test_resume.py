@@ -31,7 +31,7 @@ def test_build_resumes_at_the_last_full_shard(collection: Path, tmp_path: Path, 
         (staging / name).write_bytes(b"half")
 
     encoder, progress = HashEncoder(), list[Progress]()
-    built = build(BuildConfig(tasks=collection, out=tmp_path, shard_rows=10), encoder, progress.append)
+    built = build(BuildConfig(tasks=collection, out=tmp_path, shard_rows=10, bm25=False), encoder, progress.append)
 
     assert built.encoded == len(encoder.demonstrations) == 4 + 9
     assert not any("Note:" in text for text in encoder.demonstrations)
