@@ -4,7 +4,7 @@ import { send } from "./api.js";
 import { served } from "./form.js";
 import { askForKey } from "./keys.js";
 import { editRow, pathOf, rowsPath } from "./row.js";
-import { at, badge, code, grouped, make, targetLine, textOf, valueText, values } from "./view.js";
+import { at, badge, code, counted, grouped, make, targetLine, textOf, valueText, values } from "./view.js";
 
 const PAGE = 50;
 let next = null;
@@ -24,6 +24,7 @@ export function showRows() {
 async function list(after) {
   const number = ++asked;
   const query = new URLSearchParams({ limit: PAGE });
+  if (served.info.usage !== "off") query.set("counts", "true");
   const filter = at("rows-filter").value.trim();
   if (filter) query.set("filter", filter);
   if (after) query.set("after", after);
@@ -48,8 +49,8 @@ function tell(text, problem, again) {
   if ([401, 403].includes(problem?.status)) askForKey(problem, again);
 }
 
-/** Return a row as a list item. Its counters, once there are any, belong into the last line. */
-function card(row) {
+/** Return a row, with its counts if they are known, as a list item. */
+function card({ retrieved, shown, ...row }) {
   const isLabel = task().labels.includes(row.target);
   const edit = make("button", { type: "button", className: "plain", ariaLabel: `Edit ${row.id}` }, "Edit");
   const remove = make("button", { type: "button", className: "plain", ariaLabel: `Delete ${row.id}` }, "Delete");
@@ -58,27 +59,29 @@ function card(row) {
   if (!isLabel) element.append(targetLine(row.target));
   const lists = [["choices", row.choices], ["references", row.references]].filter(([, items]) => items.length);
   const parts = [...lists, ...Object.entries(row.metadata)].map(([name, value]) => make("span", {}, `${name}: ${valueText(value)}`));
+  if (shown !== undefined) parts.push(make("span", {}, `retrieved ${counted(retrieved, "time")}, shown in ${counted(shown, "prompt")}`));
   element.append(make("p", { className: "foot soft" }, ...parts));
-  edit.addEventListener("click", () => editRow(task(), row.id, (saved) => put(saved, element)));
-  remove.addEventListener("click", () => askToDelete(row, element, remove));
+  // The counts belong to the id, and stay when the row changes.
+  const changed = (now) => card({ ...now, retrieved, shown });
+  edit.addEventListener("click", () => editRow(task(), row.id, (saved) => put(changed(saved), saved.id, element)));
+  remove.addEventListener("click", () => askToDelete(row, element, remove, changed));
   return element;
 }
 
-/** Show a row that was saved, in place of its card or above all others. */
-function put(row, element) {
-  const fresh = card(row);
+/** Show the card of a row that was saved, in place of its old one or above all others. */
+function put(fresh, id, element) {
   if (element) element.replaceWith(fresh);
   else at("row-list").prepend(fresh);
-  tell(`Saved ${row.id}. The next request sees it.`);
+  tell(`Saved ${id}. The next request sees it.`);
   fresh.querySelector("button").focus();
 }
 
-/** Delete a row at the second press, if it is still what the page shows. */
-async function askToDelete(row, element, button) {
+/** Delete a row at the second press, if it is still what the page shows; else show the card that `changed` makes of it. */
+async function askToDelete(row, element, button, changed) {
   const { answer, problem, version } = await send(pathOf(row.task, row.id));
-  if (problem) return tell(textOf(problem), problem, () => askToDelete(row, element, button));
+  if (problem) return tell(textOf(problem), problem, () => askToDelete(row, element, button, changed));
   if (JSON.stringify(answer) !== JSON.stringify(row)) {
-    element.replaceWith(card(answer));
+    element.replaceWith(changed(answer));
     return tell(`${row.id} has changed meanwhile; this is how it is now. It was not deleted.`, {});
   }
   const sure = make("button", { type: "button" }, "Delete it for good");
@@ -101,4 +104,4 @@ at("rows-form").addEventListener("submit", (event) => {
 });
 at("rows-task").addEventListener("change", () => list());
 at("rows-more").addEventListener("click", () => list(next));
-at("rows-add").addEventListener("click", () => editRow(task(), null, (saved) => put(saved)));
+at("rows-add").addEventListener("click", () => editRow(task(), null, (saved) => put(card(saved), saved.id)));

@@ -12,6 +12,7 @@ from tests.service.conftest import Words
 from tests.service.running import running
 from tests.upstreams import Upstream, refuses, upstream
 from udr.retrieval import Retriever
+from udr.store.usage import UsageLevel
 from udr.types import Json
 from udr_index.build import BuildConfig, build
 from udr_service import Settings, create_app
@@ -72,6 +73,40 @@ def test_rows_are_listed_in_pages_and_filtered(look: Look, writable: Writable) -
     page.locator("#rows-filter").fill("stars >=")
     page.keyboard.press("Enter")
     expect(page.locator("#rows-filter")).to_have_attribute("aria-invalid", "true")
+
+
+def test_rows_show_how_often_they_were_retrieved_and_shown(look: Look, writable: Writable) -> None:
+    address = writable[0]
+    page = look(address)
+    # The page asks with its form when it opens, which counts as well.
+    wait(page)
+    count = {"n03": (3, 1), "n04": (1, 0)}
+    before = {id: page.request.get(f"{address}v1/tasks/notes/demonstrations/{id}?counts=true").json() for id in count}
+    for id, (retrieved, shown) in count.items():
+        body = {"task": "notes", "input": {"text": "x"}, "k": 1, "filter": {"must": [{"key": "$id", "match": id}]}}
+        for _ in range(retrieved - shown):
+            assert page.request.post(f"{address}v1/retrieve", data=body).ok
+        for _ in range(shown):
+            assert page.request.post(f"{address}v1/prompt", data={**body, "budget": 500}).ok
+    page.goto(f"{address}#rows")
+    for id, (retrieved, shown) in count.items():
+        now = [before[id]["retrieved"] + retrieved, before[id]["shown"] + shown]
+        foot = page.locator("#row-list li").filter(has_text=id).locator(".foot")
+        words = f"retrieved {now[0]} time{'s' * (now[0] != 1)}, shown in {now[1]} prompt{'s' * (now[1] != 1)}"
+        expect(foot).to_contain_text(words)
+    # They stay with a row that is edited.
+    page.get_by_role("button", name="Edit n03").click()
+    page.locator("#row-form").get_by_label("Target").fill("sad")
+    page.get_by_role("button", name="Save").click()
+    status(page, "Saved n03.")
+    expect(page.locator("#row-list li").filter(has_text="n03").locator(".foot")).to_contain_text("retrieved")
+
+
+def test_rows_show_no_counts_where_nothing_is_counted(look: Look, writable: Writable) -> None:
+    with running(create_app(writable[1], Settings(usage=UsageLevel.OFF), Words())) as address:
+        page = look(f"{address}/#rows")
+        status(page, "The first 50 rows.")
+        assert texts(page, "#row-list .foot")[3] == "stars: 3"
 
 
 def test_rows_are_edited_added_and_deleted(look: Look, writable: Writable) -> None:
