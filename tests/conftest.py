@@ -1,5 +1,6 @@
 """Fixtures for the tests of several packages."""
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -53,6 +54,17 @@ def retriever(index: Path, encoder: HashEncoder) -> Iterator[Retriever]:
     """The index, opened with ``encoder``."""
     with Retriever.open(index, encoder=encoder) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def logging_restored() -> Iterator[None]:
+    """Undo what commands do to logging, or later tests would read lines that they did not ask for."""
+    loggers = [logging.getLogger(name) for name in (None, "udr", "udr_service")]
+    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
+    yield
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

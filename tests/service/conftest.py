@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
@@ -77,19 +76,6 @@ def served(retriever: Retriever, **settings: Any) -> Iterator[TestClient]:
     """Serve an open retriever in this process."""
     with TestClient(create_app(retriever, Settings(**settings), Words())) as client:
         yield client
-
-
-@contextmanager
-def logging_restored() -> Iterator[None]:
-    """Undo what ``udr serve`` does to logging."""
-    loggers = [logging.getLogger(name) for name in (None, "udr", "udr_service")]
-    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
-    try:
-        yield
-    finally:
-        loggers[0].handlers[:] = handlers
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """``udr index put``, ``get``, ``list`` and ``delete`` by a directory and by a service's URL: one meaning."""
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,12 +47,6 @@ def opened(index: Path, to: Path, capsys: pytest.CaptureFixture[str]) -> Iterato
     with Retriever.open(other, device="cpu") as retriever, running(create_app(retriever, Settings(), Words())) as url:
         capsys.readouterr()
         yield Both(directory, url, capsys)
-
-
-@pytest.fixture(autouse=True)
-def silent(caplog: pytest.LogCaptureFixture) -> None:
-    """Keep the service's lines about requests, which other tests may have turned on, out of the commands' errors."""
-    caplog.set_level(logging.ERROR, "udr_service.requests")
 
 
 @pytest.fixture

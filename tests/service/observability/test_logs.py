@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.service.conftest import logging_restored
 from udr.errors import ArtifactError, InvalidInputError
 from udr.retrieval import RetrievalRequest
 from udr_service.observability import LogFormat, LogLevel, configure, exception_text, request_id
@@ -22,12 +20,6 @@ FOREIGN = logging.getLogger("somebody.else")
 SECRET = "what the client wrote"
 INJECTED = 'x\n{"level": "error"}\r\nudr: forged\u2028\u0085\x1b[31m\x00"\\'
 TEXTS = st.text() | st.just(INJECTED) | st.just("half \ud800")
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    with logging_restored():
-        yield
 
 
 class Output(io.StringIO):

@@ -19,7 +19,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.service.conftest import logging_restored
 from tests.service.observability.test_tracing import collector
 from tests.service.running import serving
 from udr.client import Client
@@ -72,7 +71,7 @@ def run_while(client: Callable[[httpx2.Client], None], index: Path, **settings: 
             stop(signal.SIGINT)
             raise
 
-    with logging_restored(), ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         future = thread.submit(call)
         run(index, Settings(port=port, device="cpu", engine=Engine.TORCH, **settings))
         future.result()
@@ -187,7 +186,7 @@ def test_open_addresses_need_keys_or_permission(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="without keys, other machines could use"):
         run(tmp_path, Settings(host="0.0.0.0", port=0))
     before = signal.getsignal(signal.SIGTERM)
-    with logging_restored(), pytest.raises(UdrError, match="no index here"):
+    with pytest.raises(UdrError, match="no index here"):
         run(tmp_path, Settings(host="0.0.0.0", port=0, insecure_no_keys=True))
     assert signal.getsignal(signal.SIGTERM) is before
 
@@ -196,12 +195,12 @@ def test_damaged_weights_end_the_service(tiny: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny, tmp_path / "index")
     (weights,) = copy.glob("versions/*/model/model.safetensors")
     weights.write_bytes(b"x" * weights.stat().st_size)
-    with logging_restored(), pytest.raises(VerificationError, match=r"model\.safetensors"):
+    with pytest.raises(VerificationError, match=r"model\.safetensors"):
         run(copy, Settings(port=0, engine=Engine.TORCH, device="cpu"))
 
 
 def test_unavailable_addresses_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken, logging_restored():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         message = f"cannot listen on 127.0.0.1, port {port}: Address already in use; choose"
         with pytest.raises(ListenError, match=message):
