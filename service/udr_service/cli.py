@@ -1,6 +1,7 @@
 """The command ``udr serve``."""
 
 import faulthandler
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -107,6 +108,8 @@ def serve(
     settings = dict(locals())
     # If C code crashes, its traceback goes to the standard error, which is open by now.
     faulthandler.enable(2)
+    # NumPy reads it when it is imported. Its threads would spin between small products, on cores that encoding needs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Imported here, so that no other command loads a web framework.
     try:
         from udr_service.server import run

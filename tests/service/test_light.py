@@ -47,8 +47,10 @@ assert main(["prompt", "index", "--task", "questions", "--budget", "500", "Who o
 """
 SERVE = """
 import os, signal, socket, sys, threading, time, urllib.request
-from udr import Client
 from udr.cli import main
+# It must be told how many threads it has before it is imported.
+assert "numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
+from udr import Client
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
 
@@ -68,6 +70,7 @@ def ask():
 
 threading.Thread(target=ask).start()
 assert main(["serve", "index", "--port", str(port)]) == 0
+assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
 """
 
 
