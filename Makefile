@@ -86,7 +86,8 @@ check-deploy: $(VENV)/.test ## Prove the files in deploy/ with tools from regist
 	@PYTHONPATH=build/deploy/tools $(BIN)/python deploy/checks/check.py build/deploy $(if $(WRITE),--write)
 
 release-check: $(VENV)/.test ## Build the archives; prove each extra alone in a fresh environment; list components and licences (EXTRAS=...).
-	@$(BIN)/python deploy/checks/release.py build/release --pip-args "$(PIP_ARGS)" $(if $(EXTRAS),--extras $(EXTRAS))
+	@$(BIN)/python deploy/checks/release.py build/release \
+	    --pip-args "--constraint $(CURDIR)/requirements/torch.txt $(PIP_ARGS)" $(if $(EXTRAS),--extras $(EXTRAS))
 
 first-hour: $(VENV)/.test ## A new user's first hour, in a fresh environment and an empty home; times by stage are in build/first-hour.md.
 	$(BIN)/python -m pytest -m slow tests/first_hour && cat build/first-hour.md
