@@ -48,6 +48,7 @@ ADAPTERS = {
     "python_calamine": "udr_index.preparation.excel",
     "rouge_score": "udr_training.answering.metrics",
     "sklearn": "udr_index.build.label_head",
+    "threadpoolctl": "udr_index.build.label_head",
     "sacrebleu": "udr_training.answering.metrics",
     "safetensors": "udr.models.hub.difference udr_training.",
     "sentence_transformers": "udr.models.encoder udr_training.",

@@ -92,13 +92,13 @@ def build(
     """Build an index of the tasks' training rows and publish it."""
     settings = {name: value for name, value in locals().items() if name not in ("tasks_folder", "tasks", "as_json")}
     # Imported here, so that `udr --help` stays light.
-    from udr_index.build import BuildConfig, ProgressPrinter
+    from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
     if out.is_file():
         raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
     with naming(out):
-        built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=ProgressPrinter())
+        built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=show_progress)
     if as_json:
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})

@@ -69,13 +69,13 @@ class Status(logging.Handler):
             else:
                 self._write(f"udr: {text}\n")
 
-    def progress(self, label: str, done: int, total: int, seconds: float, unit: str, before: int = 0) -> None:
+    def progress(self, label: str, done: int, total: int | None, seconds: float, unit: str, before: int = 0) -> None:
         """Show how much of a step is done after some seconds, at what rate, and how much time is left.
 
-        ``before`` of them were already done when the seconds began.
+        ``before`` of them were already done when the seconds began; the total is None if it is not known.
         """
         with _LOCK:
-            complete = done >= total
+            complete = total is not None and done >= total
             if self._stream.isatty():
                 if self._line is not None and not self._counts:
                     self.finish()
@@ -128,21 +128,23 @@ class Status(logging.Handler):
                 self.tick()
 
 
-def meter(done: int, total: int, seconds: float, unit: str, before: int = 0, waited: float = 0.0) -> str:
+def meter(done: int, total: int | None, seconds: float, unit: str, before: int = 0, waited: float = 0.0) -> str:
     """Return how much is done, the rate and the time left.
 
     Args:
         done: of ``total``.
-        total: all.
+        total: all; None if that is not known.
         seconds: since work began on the first of those not done before.
         unit: what is counted.
         before: how many were done before.
         waited: how many of the seconds have passed since the last one was done; the rate leaves them out.
     """
-    counted = f"{done:,}/{total:,} {unit}"
+    counted = f"{done:,}{f'/{total:,}' if total is not None else ''} {unit}"
     if done <= before or seconds <= waited:
         return f"{counted}, {duration(seconds)}"
     rate = (done - before) / (seconds - waited)
+    if total is None:
+        return f"{counted}, {_rate(rate)} {unit}/s"
     if done >= total:
         return f"{counted} in {duration(seconds)}, {_rate(rate)} {unit}/s"
     left = max(0.0, (total - done) / rate - waited)

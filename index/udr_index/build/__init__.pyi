@@ -9,6 +9,6 @@ from .faiss_index import (
 )
 from .identity import identify as identify
 from .ingest import TaskRows as TaskRows
-from .progress import OnProgress as OnProgress, Progress as Progress, ProgressPrinter as ProgressPrinter
+from .progress import OnProgress as OnProgress, Progress as Progress, show_progress as show_progress
 from .reuse import PreviousVersion as PreviousVersion
 from .staging import stamps as stamps

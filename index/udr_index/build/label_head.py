@@ -39,6 +39,9 @@ _STRENGTHS, _FIELD_STRENGTHS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
 _WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 """Values of alpha to try, in standard deviations of the similarities, whose spread depends on the encoder."""
 
+_SHORT_STEPS = 1 << 24
+"""Features times labels below which a step of the fit is short: a few milliseconds."""
+
 _LEAST_GAIN, _ERRORS = 0.01, 3.0
 """A gain counts if it is at least this, and this many of its standard errors; the best of several is chosen."""
 
@@ -190,9 +193,12 @@ def _weights(
     with optional_import("scikit-learn", "index"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
     weights = np.zeros((len(names), features.shape[1] + 1))
     weights[:, -1] = _NO_CHANCE
-    with warnings.catch_warnings():
+    # After each of many short steps, threads of BLAS wait for one another: on busy cores, for ten times as long.
+    threads = 1 if features.size * len(names) < _SHORT_STEPS else None
+    with warnings.catch_warnings(), threadpool_limits(threads, "blas"):
         # What is not fitted to the end is judged like what is.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = LogisticRegression(C=strength, max_iter=_MOST_STEPS).fit(features, targets)

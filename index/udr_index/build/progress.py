@@ -1,6 +1,5 @@
 """The progress of a build: its stage, its rate, and the time left."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +11,16 @@ from udr.cli import STATUS
 class Progress:
     """The progress of one stage of a build: ``read``, ``counted``, ``encoded``, ``fitted`` or ``indexed``.
 
-    The total is None if unknown. The rate is in rows a second, without those reused; None before the first.
+    The total is None if unknown. The rate is in rows a second, without those reused; None before the first. ``seconds``
+    have passed since the stage began, and ``reused`` rows took none of them.
     """
 
     stage: str
     done: int
     total: int | None
     rate: float | None
+    seconds: float = 0.0
+    reused: int = 0
 
     @property
     def seconds_left(self) -> float | None:
@@ -27,23 +29,19 @@ class Progress:
             return None
         return (self.total - self.done) / self.rate
 
-    def __str__(self) -> str:
-        total = f"/{self.total:,}" if self.total is not None else ""
-        rate = f", {self.rate:,.0f} rows/s" if self.rate is not None else ""
-        left = f", {self.seconds_left:,.0f} s left" if self.seconds_left else ""
-        return f"{self.stage} {self.done:,}{total} rows{rate}{left}"
-
 
 OnProgress = Callable[[Progress], None]
 
 
 class Stage:
-    """Counts the rows of one stage, and calls ``on_progress`` at every advance."""
+    """Counts the rows of one stage, and calls ``on_progress`` at every advance, and at once if the total is known."""
 
     def __init__(self, name: str, total: int | None, on_progress: OnProgress) -> None:
         self._name, self._total, self._on_progress = name, total, on_progress
         self._done = self._worked = 0
         self._started = time.monotonic()
+        if total:
+            self.advance(0)
 
     def advance(self, rows: int, worked: int | None = None) -> None:
         """Count rows; ``worked`` is how many of them were not reused, all by default."""
@@ -51,26 +49,22 @@ class Stage:
         self._worked += rows if worked is None else worked
         seconds = time.monotonic() - self._started
         rate = self._worked / seconds if self._worked and seconds else None
-        self._on_progress(Progress(stage=self._name, done=self._done, total=self._total, rate=rate))
+        reused = self._done - self._worked
+        self._on_progress(
+            Progress(stage=self._name, done=self._done, total=self._total, rate=rate, seconds=seconds, reused=reused)
+        )
 
 
-class ProgressPrinter:
-    """Prints progress to stderr: one changing line on a terminal, else a line every ``seconds``."""
+_TITLES = {
+    "read": "reading",
+    "counted": "counting tokens",
+    "encoded": "encoding",
+    "fitted": "fitting label heads",
+    "indexed": "indexing",
+}
 
-    def __init__(self, seconds: float = 30) -> None:
-        self._terminal = sys.stderr.isatty()
-        self._seconds = 0.1 if self._terminal else seconds
-        self._last = time.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
-        """Print the progress if it is due; a terminal shows the end of every stage."""
-        finished = self._terminal and progress.done == progress.total
-        if time.monotonic() - self._last < self._seconds and not finished:
-            return
-        self._last = time.monotonic()
-        # The open line, if any, is about loading the encoder.
-        STATUS.finish()
-        # Spaces hide the end of a longer line.
-        line = f"udr: {progress!s:<70}" if self._terminal else f"udr: {progress}"
-        sys.stderr.write(line + ("\r" if self._terminal and not finished else "\n"))
-        sys.stderr.flush()
+def show_progress(progress: Progress) -> None:
+    """Show the progress of a build on stderr; see ``udr.cli.STATUS``."""
+    title = _TITLES[progress.stage]
+    STATUS.progress(title, progress.done, progress.total, progress.seconds, "rows", progress.reused)

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from tests.fakes import NOTES, HashEncoder, write_task
 from tests.index.builds import FailingEncoder, build_index, tree
 from udr.search import Vectors
 from udr.store import open_version, verify
-from udr_index.build import BuildConfig, Progress, ProgressPrinter, build, build_partition
+from udr_index.build import BuildConfig, Progress, build, build_partition, show_progress
 
 
 def fail(collection: Path, out: Path) -> None:
@@ -37,8 +36,8 @@ def test_build_resumes_at_the_last_full_shard(collection: Path, tmp_path: Path, 
     assert not any("Note:" in text for text in encoder.demonstrations)
     assert tree(built.path) == tree(index / "versions" / built.version)
     encoded = [item for item in progress if item.stage == "encoded"]
-    assert [(item.done, item.total) for item in encoded] == [(done, 62) for done in (20, 30, 40, 44, 53, 54, 62)]
-    assert [item.rate is None for item in encoded] == [True, True, True, False, False, False, False]
+    assert [(item.done, item.total) for item in encoded] == [(done, 62) for done in (0, 20, 30, 40, 44, 53, 54, 62)]
+    assert [item.rate is None for item in encoded] == [True] * 4 + [False] * 4
     assert verify(tmp_path) == []
 
 
@@ -88,19 +87,19 @@ def test_shards_are_read_with_few_open_files(tmp_path: Path) -> None:
     assert np.array_equal(vectors[:100], vectors[200:])
 
 
-def test_progress_is_printed_at_intervals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    half = Progress(stage="encoded", done=1000, total=2000, rate=500.0)
-    ProgressPrinter()(half)
-    ProgressPrinter(0)(half)
-    assert capsys.readouterr().err == "udr: encoded 1,000/2,000 rows, 500 rows/s, 2 s left\n"
+def test_stages_are_shown_with_their_rate(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Progress] = []
+    build(BuildConfig(tasks=collection, out=tmp_path / "out"), HashEncoder(), seen.append)
+    encoded = [progress for progress in seen if progress.stage == "encoded"]
+    # A stage is told when it begins, so that a terminal shows it.
+    assert (encoded[0].done, encoded[0].rate) == (0, None)
+    last = encoded[-1]
+    # Nine texts occur twice, and are encoded once.
+    assert (last.done, last.total, last.reused) == (62, 62, 9)
+    assert last.rate == pytest.approx((62 - 9) / last.seconds)
 
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    printer = ProgressPrinter()
-    monkeypatch.setattr(time, "monotonic", lambda: 10**9)
-    printer(Progress(stage="read", done=7, total=None, rate=None))
-    printer(Progress(stage="read", done=9, total=9, rate=None))
-    first, second = capsys.readouterr().err.split("\r")
-    assert (first.rstrip(), second.rstrip()) == ("udr: read 7 rows", "udr: read 9/9 rows")
+    show_progress(Progress(stage="fitted", done=2000, total=2000, rate=500.0, seconds=4.0))
+    assert capsys.readouterr().err == "udr: fitting label heads: 2,000/2,000 rows in 4 s, 500 rows/s\n"
 
 
 def test_other_kind_keeps_the_vectors_and_the_same_kind_the_indexes(

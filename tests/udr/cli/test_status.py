@@ -135,9 +135,10 @@ def test_the_open_line_is_rewritten_by_itself(terminal: Terminal) -> None:
         ((50, 100, 10.0, "steps", 40), "50/100 steps, 1 steps/s, 50 s left"),
         ((1, 100, 400.0, "steps"), "1/100 steps, 0.0025 steps/s, 11 h 00 min left"),
         ((40, 100, 9.0, "steps", 40), "40/100 steps, 9 s"),
+        ((7000, None, 2.0, "rows"), "7,000 rows, 3,500 rows/s"),
     ],
 )
-def test_a_meter_counts_what_was_done_in_its_seconds(numbers: tuple[int, int, float, str], text: str) -> None:
+def test_a_meter_counts_what_was_done_in_its_seconds(numbers: tuple[int, int | None, float, str], text: str) -> None:
     assert meter(*numbers) == text
 
 

@@ -14,7 +14,7 @@ import torch
 from udr.errors import MissingExtraError, ModelError, reason
 from udr.files import first_to_finish
 from udr.models.encoder import SentenceEncoder
-from udr.models.hub import cache_folder
+from udr.models.hub import PACKAGE, cache_folder
 from udr.models.onnx.description import (
     COUNTER,
     EXACT,
@@ -45,18 +45,21 @@ _COUNTER_FILES = (
 
 
 def onnx_encoder(encoder: SentenceEncoder, num_threads: int, runtime: Runtime = EXACT) -> OnnxEncoder:
-    """Return an encoder as an export, compared with torch; the first call exports it; see ``exported``.
+    """Return an encoder as an export, just compared with torch; the first call exports it; see ``exported``.
 
     Raises:
         ModelError: the model cannot be exported, or the export disagrees with torch.
         MissingExtraError: the exporter is not installed.
     """
+    # A new export is compared before it gets its place.
+    compared = not _folder(encoder, runtime).is_dir()
     folder = exported(encoder, runtime)
     try:
         opened = OnnxEncoder.open(folder, encoder.name, num_threads, runtime)
     except ModelError as error:
         raise ModelError(f"{error}; delete {folder} to export it again") from error
-    opened.agreement_with(encoder)
+    if not compared:
+        opened.agreement_with(encoder)
     return opened
 
 
@@ -69,9 +72,9 @@ def exported(encoder: SentenceEncoder, runtime: Runtime = EXACT) -> Path:
         ModelError: the model cannot be exported, or the export disagrees with torch.
         MissingExtraError: the exporter is not installed.
     """
+    folder = _folder(encoder, runtime)
     if runtime == INT8:
-        return _quantised(encoder, exported(encoder))
-    folder = cache_folder() / "onnx" / f"{encoder.fingerprint}-{VERSION}"
+        return _quantised(encoder, exported(encoder), folder)
     if folder.is_dir():
         return folder
     for package in _EXPORTER:
@@ -83,7 +86,7 @@ def exported(encoder: SentenceEncoder, runtime: Runtime = EXACT) -> Path:
     if len(tokenizers) < len(ROLES):
         problem = "preprocesses texts beyond its tokenizer, and cannot be exported"
         raise ModelError(f"model {encoder.name!r} {problem}")
-    _LOG.info("model %r: exporting to ONNX in %s", encoder.name, folder)
+    _LOG.info("exporting %s to ONNX, once, into %s...", encoder.name.removeprefix(PACKAGE), folder)
     try:
         with first_to_finish(folder) as staging:
             _write(encoder, tokenizers, staging)
@@ -96,9 +99,13 @@ def exported(encoder: SentenceEncoder, runtime: Runtime = EXACT) -> Path:
     return folder
 
 
-def _quantised(encoder: SentenceEncoder, plain: Path) -> Path:
+def _folder(encoder: SentenceEncoder, runtime: Runtime) -> Path:
+    """Return where an encoder's export is kept, or will be."""
+    return cache_folder() / "onnx" / f"{encoder.fingerprint}-{VERSION}{'-int8' if runtime == INT8 else ''}"
+
+
+def _quantised(encoder: SentenceEncoder, plain: Path, folder: Path) -> Path:
     """Return the folder with an export and its graph of queries in 8 bits."""
-    folder = plain.with_name(f"{plain.name}-int8")
     if folder.is_dir():
         return folder
     try:

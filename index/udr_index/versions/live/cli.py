@@ -153,10 +153,10 @@ def compact_(
 
     It is the version that a build of these rows makes. Searches find the same before, meanwhile and after.
     """
-    from udr_index.build import ProgressPrinter
+    from udr_index.build import show_progress
     from udr_index.versions.live.compaction import compact
 
-    done = compact(index, forget=forget, allow_hub=allow_hub, on_progress=ProgressPrinter())
+    done = compact(index, forget=forget, allow_hub=allow_hub, on_progress=show_progress)
     if as_json:
         keys: dict[str, JsonValue] = {"version": done.version, "previous": done.previous, "position": done.position}
         sizes: dict[str, JsonValue] = {**done.sizes}
