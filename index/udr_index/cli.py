@@ -103,8 +103,9 @@ def build(
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})
     else:
-        count, number = sum(built.sizes.values()), len(built.sizes)
-        print_text(f"{out}: version {built.version}, {count} demonstrations of {number} tasks, {built.encoded} encoded")
+        rows = counted(sum(built.sizes.values()), "demonstration")
+        number = counted(len(built.sizes), "task")
+        print_text(f"{out}: version {built.version}, {rows} of {number}, {counted(built.encoded, 'text')} encoded")
 
 
 @app.command()

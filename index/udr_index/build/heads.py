@@ -60,8 +60,8 @@ class LabelHeads:
                 part, labels, fitted = parts[name], table.targets(name), None
                 # To encode rows as queries takes most of the time.
                 if len(set(labels)) > 1:
-                    fitted = self._fitted(part, at, table, labels)
-                    encoded += len(at) * (1 + (PASSES if self._apart(part) else 0))
+                    fitted, texts = self._fitted(part, at, table, labels)
+                    encoded += texts
                 stage.advance(len(at))
                 if self._keeps(fitted, name):
                     self._write(name, fitted)
@@ -74,17 +74,23 @@ class LabelHeads:
         positions: NDArray[np.int64],
         table: store.DemonstrationTable,
         labels: Sequence[str],
-    ) -> Fitted | None:
-        """Fit a task's head on rows of its pool; see ``fit``."""
-        name, names, fields = part.task.name, self._apart(part), None
+    ) -> tuple[Fitted | None, int]:
+        """Fit a task's head on rows of its pool, see ``fit``; return it, and how many texts were encoded."""
+        name, names = part.task.name, self._apart(part)
         rows = list(table.rows(name, positions.tolist()))
+        encoded = len(rows)
         queries = self._encoded([row_query(part.task, row) for row in rows], name)
-        if names:
+
+        def of_fields() -> Vectors:
+            nonlocal encoded
+            encoded += PASSES * len(rows)
             texts = zip(*(field_texts(row.input, names) for row in rows), strict=True)
-            fields = names, np.stack([self._encoded(own, name) for own in texts], axis=1)
+            return np.stack([self._encoded(own, name) for own in texts], axis=1)
+
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
         width = partial(label_width, part.kind, self.encoder.dimension)
-        return fit(queries, positions, vectors, labels, width, fields)
+        fitted = fit(queries, positions, vectors, labels, width, (names, of_fields) if names else None)
+        return fitted, encoded
 
     def _apart(self, part: store.Partition) -> tuple[str, ...]:
         return fields_apart(part) if self.config.head_fields else ()

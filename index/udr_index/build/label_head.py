@@ -79,7 +79,7 @@ def fit(
     vectors: NDArray[np.floating],
     labels: Sequence[str],
     width: Callable[[int], int] = lambda labels: labels,
-    fields: tuple[tuple[str, ...], Vectors] | None = None,
+    fields: tuple[tuple[str, ...], Callable[[], Vectors]] | None = None,
 ) -> Fitted | None:
     """Fit a head; None if fewer than two labels have rows enough to cross-validate, or if there are too many labels.
 
@@ -89,8 +89,9 @@ def fit(
         vectors: the pool's vectors, [count, dimension].
         labels: the pool's labels, by position.
         width: returns the number of dimensions to append for a number of labels.
-        fields: the names of two fields, and their vectors as queries, float32 [num_rows, 2, dimension]. The head reads
-            them apart if it gains by that, by the same measure as a head against none.
+        fields: the names of two fields, and what returns their vectors as queries, float32 [num_rows, 2, dimension];
+            called only if a gain is possible. The head reads them apart if it gains by that, by the same measure as a
+            head against none.
     """
     targets = np.array([labels[position] for position in positions])
     names = np.unique(targets)
@@ -102,9 +103,9 @@ def fit(
     similarities = queries[first] @ vectors[positions[first]].astype(np.float32).T
     without, best = _validate(head_features(queries), similarities, targets[first], names, _STRENGTHS)
     apart: tuple[str, ...] = ()
-    if fields is not None:
+    if fields is not None and best.shares.mean() <= 1 - _LEAST_GAIN:
         _, by_fields = _validate(
-            head_features(queries, fields[1]), similarities, targets[first], names, _FIELD_STRENGTHS
+            head_features(queries, fields[1]()), similarities, targets[first], names, _FIELD_STRENGTHS
         )
         if _gains(by_fields.shares - best.shares):
             best, apart = by_fields, fields[0]

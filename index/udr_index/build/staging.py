@@ -26,6 +26,7 @@ from udr_index.build.heads import LabelHeads
 from udr_index.build.ingest import IngestedRows, open_unsafe
 from udr_index.build.progress import OnProgress, Stage
 from udr_index.build.reuse import PreviousVersion
+from udr_index.plural import counted
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ class StagedVersion:
         write_atomically(self.path / store.MANIFEST, manifest.to_bytes())
         self.path.rename(folder)
         sync(folder.parent)
-        _LOG.info("built %s: %d tasks, %d texts encoded", folder, len(manifest.partitions), encoded)
+        _LOG.info("built %s: %s, %d texts encoded", folder, counted(len(manifest.partitions), "task"), encoded)
         return encoded
 
     def _count_tokens(self, rows: IngestedRows) -> None:

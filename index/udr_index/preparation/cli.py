@@ -106,6 +106,11 @@ def init(
     for line in prepared.lines():
         print_text(line)
     folder, root = prepared.config.folder, shlex.quote(str(prepared.config.out))
+    if prepared.report.findings:
+        print_text(
+            f"Rows are named by their ids in {folder}. To correct them, edit the files there; or correct "
+            f"{table_file.name}, remove {folder}, and run udr init again."
+        )
     print_text(
         f"Next: edit the instruction in {folder / 'task.toml'}, then run\n"
         f"  udr index build {root} --out my-index\n"

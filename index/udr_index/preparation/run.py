@@ -105,7 +105,7 @@ class Prepared:
         if untested and self.holdout.test:
             shown = ", ".join(untested[:_SHOWN_LABELS]) + (", ..." if len(untested) > _SHOWN_LABELS else "")
             labels = counted(len(untested), "label has", "labels have")
-            yield f"{labels} no test row, since their rows are few or near-duplicates: {shown}"
+            yield f"{labels} no test row, for lack of rows that differ enough: {shown}"
 
 
 def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | None = None) -> Prepared:

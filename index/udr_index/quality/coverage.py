@@ -45,7 +45,9 @@ def similar_labels(split: Split) -> Iterator[Finding]:
         groups.setdefault("".join(folded(label).split()), []).append(label)
     for group in groups.values():
         if len(group) > 1:
-            message = f"the labels {', '.join(map(repr, group))} differ only in case or spaces; make them one"
+            message = (
+                f"the labels {', '.join(map(repr, group))} differ only in case or spaces; give their rows the same one"
+            )
             yield split.finding(Kind.SIMILAR_LABELS, len(group), message, labels=group)
 
 

@@ -179,7 +179,7 @@ def _line(info: "VersionInfo") -> str:
     start = f"{'*' if info.is_current else ' '} {info.name}  {changed}  {_megabytes(info.size_bytes):>12}"
     if info.problem is not None:
         return f"{start}  unreadable: {info.problem}"
-    return f"{start}  {info.num_rows} demonstrations of {len(info.sizes)} tasks, {info.encoder}"
+    return f"{start}  {counted(info.num_rows, 'demonstration')} of {counted(len(info.sizes), 'task')}, {info.encoder}"
 
 
 def _diff(diff: "VersionDiff") -> dict[str, Json]:

@@ -65,7 +65,8 @@ class IndexServer(BoundedServer):
             self._announced = True
             with self._service.current.lease() as active:
                 sizes = active.retriever.sizes
-            self.announce(f"{len(sizes)} tasks, {sum(sizes.values())} demonstrations at {self._address}")
+            tasks = f"{len(sizes)} {'task' if len(sizes) == 1 else 'tasks'}"
+            self.announce(f"{tasks}, {sum(sizes.values())} demonstrations at {self._address}")
         self._freeze_garbage_collection()
         return await super().on_tick(counter) or self.failure is not None
 

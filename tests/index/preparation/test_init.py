@@ -73,7 +73,7 @@ def test_a_messy_table_becomes_a_task_that_passes_its_check(run: Run, table: Pat
         "Support Tickets.csv: left out 1: rows without a target (line 261)",
         "Support Tickets.csv: 1 row has more than 1000 characters (the longest 1533, id R0); an encoder reads only the "
         "beginning: see encoder_input",
-        "Support Tickets.csv: 1 label has no test row, since their rows are few or near-duplicates: 'other'",
+        "Support Tickets.csv: 1 label has no test row, for lack of rows that differ enough: 'other'",
         "FOLDER: 103 rows in train.jsonl, 25 in test.jsonl, a like share of each label; 14 rows with near-duplicates, "
         "kept on one side",
     ]
@@ -121,7 +121,7 @@ def test_the_task_becomes_an_index_that_answers(run: Run, table: Path, tmp_path:
     status, out, _ = run("index", "build", tmp_path / "tasks", "--model", model, "--out", tmp_path / "index")
 
     rows = open_collection(tmp_path / "tasks").tasks["tickets"].rows("train")
-    assert status == 0 and f"{len(rows)} demonstrations of 1 tasks" in out
+    assert status == 0 and f"{len(rows)} demonstrations of 1 task," in out
     with Retriever.open(tmp_path / "index", device="cpu") as retriever:
         query = {"Subject, short": "Ticket 5", "Ticket Body": "a word"}
         assert {item.target for item in retriever.retrieve("tickets", query, 99)} <= {*LABELS, "other"}
