@@ -50,7 +50,7 @@ def serving(*arguments: str, engine: str = "torch", **environment: str) -> Itera
         assert process.stderr.readline().startswith("udr: loading ")
         line = process.stderr.readline()
         match = re.fullmatch(
-            r"udr: serving \d+ tasks, \d+ demonstrations at (http://127\.0\.0\.1:\d+)(, with \d workers)?\n", line
+            r"udr: serving \d+ tasks?, \d+ demonstrations at (http://127\.0\.0\.1:\d+)(, with \d workers)?\n", line
         )
         assert match, line + process.stderr.read()
         yield process, match[1]
