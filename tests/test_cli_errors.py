@@ -117,6 +117,17 @@ TABLE: Sequence[tuple[str, str]] = [
         "tasks contains something other than an evaluation; give another --out",
     ),
     ("feedback score tasks --out new-run --lm lm --candidates 0", r"--candidates \(.*\) must be at least 1, found 0"),
+    (
+        "feedback score tasks --out new-run --lm lm --kind outcomes",
+        "--kind.* asks no language model; use udr feedback impo",
+    ),
+    (
+        f"{TRAIN} --kind outcomes",
+        r"feedback.sqlite: no such file; --kind .* needs --feedback FILE, which udr feedback im",
+    ),
+    ("feedback import nowhere.jsonl tasks --out new.jsonl", "nowhere.jsonl: No such file or directory; check the path"),
+    ("feedback import tasks/mood/notes/train.jsonl tasks --out new.jsonl", "train.jsonl:1: field 'task': is missing"),
+    ("feedback import nowhere.jsonl nowhere --out new.jsonl", "nowhere: no such folder of tasks"),
     # Folders and files.
     ("index build nowhere --out new-run", "nowhere: no such folder of tasks; udr init makes one of a table"),
     ("index build tasks --out encoder/config.json", "--out: encoder/config.json is a file; name a folder"),

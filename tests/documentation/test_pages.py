@@ -23,6 +23,7 @@ RUN = {
     "live-pools.md": [
         *("index put", "index get", "index list", "index delete", "index compact", "index export", "index export"),
         *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
+        *("feedback import", "train tasks"),
     ],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
 }

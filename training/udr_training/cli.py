@@ -94,14 +94,21 @@ def train(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option(help="Where scores come from: likelihood, completions-echo, chat-logprobs, metric or rank."),
+        typer.Option(
+            help="Where scores come from: likelihood, completions-echo, chat-logprobs, metric, rank or outcomes."
+        ),
     ] = None,
     lm_set: LMSettings = None,
     max_requests: MaxRequests = None,
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
-    feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(
+            help="A shared file of scores to read and extend; with --kind outcomes, that of `udr feedback import`."
+        ),
+    ] = None,
     test_rows: Annotated[
         int, typer.Option("--test-rows", help="Test rows per task for the final evaluation; 0 skips it.", min=0)
     ] = 150,
@@ -197,10 +204,15 @@ def _foretell(collection: "Collection", config: "RunConfig") -> None:
     """
     from udr_training.answering import check_metric, is_remote
     from udr_training.evaluation import how_to_split, untested
+    from udr_training.feedback import check_lm
 
     lacking = untested(collection)
-    for name in collection.tasks.keys() - set(lacking):
+    tested = collection.tasks.keys() - set(lacking)
+    for name in tested:
         check_metric(collection.tasks[name].task.metric)
+    if tested and config.feedback.is_told and not is_remote(config.feedback.lm):
+        # No pair is scored by it, so nothing has looked for it yet.
+        check_lm(config.feedback.lm)
     if is_remote(config.feedback.lm):
         why = "a server's answers may cost money, so it is asked only by udr evaluate"
     elif lacking:

@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
 from udr.types import Json
 from udr_training.answering import Budget
-from udr_training.candidates import Neighbours, allocate, encoder_neighbours, first_neighbours, rank_all
+from udr_training.candidates import Neighbours, allocate, encoder_neighbours, rank_all
 from udr_training.config import RunConfig, Stages
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
@@ -127,7 +128,7 @@ class Run:
                 shutil.rmtree(folder / left, ignore_errors=True)
             return model
         # BM25 proposes in the first iteration, the previous encoder in later ones.
-        neighbours = first_neighbours if previous is None else _nearest_by(previous)
+        neighbours = self._feedback.first_neighbours if previous is None else _nearest_by(previous)
         asks_new = number > 0 and self.config.candidates.later != "same"
         self._feedback.propose(number, neighbours, (lambda: self._num_new(number)) if asks_new else None)
         train, examples = self.config.train, self._examples(number)
@@ -157,7 +158,10 @@ class Run:
         """Return the scored examples up to an iteration."""
         scores = self._feedback.scores(number)
         return {
-            name: split(task.pool, rank_all(scores[name]), self.config.train, len(task.queries))
+            name: replace(
+                split(task.pool, rank_all(scores[name]), self.config.train, len(task.queries)),
+                asked=tuple(item.query for item in task.asked.values()),
+            )
             for name, task in self.tasks.items()
         }
 

@@ -21,6 +21,7 @@ from .formatting import (
     prompt as prompt, query_fields as query_fields,
     row_query as row_query, value_text as value_text,
 )
+from .keys import Keys as Keys
 from .parquet import parquet_records as parquet_records, write_parquet as write_parquet
 from .plain_text import PlainText as PlainText
 from .records import (

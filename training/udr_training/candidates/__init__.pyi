@@ -1,6 +1,8 @@
 from .allocation import allocate as allocate
+from .asked import AskedQuery as AskedQuery, read_asked as read_asked, write_asked as write_asked
 from .centring import DemonstrationMeans as DemonstrationMeans
 from .label_scores import LEAST_AGREEMENT as LEAST_AGREEMENT, LabelScores as LabelScores
+from .outcomes import ImportedTask as ImportedTask, import_outcomes as import_outcomes
 from .proposal import (
     CandidatePool as CandidatePool, Candidates as Candidates, Neighbours as Neighbours,
     bm25_neighbours as bm25_neighbours, encoder_neighbours as encoder_neighbours,

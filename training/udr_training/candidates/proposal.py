@@ -4,7 +4,7 @@ import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from udr.data import Kind, Pool, copy_text, formatting, sample_by
 from udr.models import Encoder, LongTexts, SentenceEncoder
@@ -75,6 +75,7 @@ class CandidatePool:
         common = sample_by(pool.rows, shared, seed, lambda row: f"{row.id}:shared") if shared else ()
         self._shared = frozenset(row.id for row in common)
         self._keys = [copy_text(pool.task, row) for row in pool.rows]
+        self._positions = {row.id: position for position, row in enumerate(pool.rows)}
 
     @property
     def fewest(self) -> int:
@@ -87,6 +88,10 @@ class CandidatePool:
         requested = min(len(self.pool), count + len(self.pool) - self.fewest)
         nearest = neighbours(queries, requested)
         return [self._others(query, positions)[:count] for query, positions in zip(queries, nearest, strict=True)]
+
+    def showable(self, query: Row, ids: Iterable[str]) -> list[str]:
+        """Return those of some ids that are of rows for a query."""
+        return [row.id for row in self._others(query, [self._positions[id] for id in ids if id in self._positions])]
 
     def drawn(self, query: Row, purpose: str = "") -> list[Row]:
         """Return all rows for a query, in an order that depends only on seed, task, query id and purpose."""

@@ -13,7 +13,7 @@ from udr_training.answering import Api, PromptSettings, is_remote, read_address,
 
 DTYPES = ("float32", "bfloat16", "float16")
 EXTRAPOLATIONS = ("off", "labels", "reward")
-KINDS = ("likelihood", "completions-echo", "chat-logprobs", "metric", "rank")
+KINDS = ("likelihood", "completions-echo", "chat-logprobs", "metric", "rank", "outcomes")
 LATER = ("same", "new", "allocated")
 LOSSES = ("udr", "lambda", "epr", "kl", "margin_mse", "mnrl")
 
@@ -60,7 +60,8 @@ class FeedbackConfig:
         kind: where scores come from. ``likelihood``: the log-likelihoods of a prompt's options, computed in this
             process or echoed by a completions server, which ``completions-echo`` demands; ``chat-logprobs``: the gold
             option's share among the alternatives of a chat answer's first tokens; ``metric``: the task's metric of
-            generated answers; ``rank``: which of several listed candidates a chat server names as most helpful.
+            generated answers; ``rank``: which of several listed candidates a chat server names as most helpful;
+            ``outcomes``: what became of real prompts, in the file of scores, so that ``lm`` only evaluates.
         lm_set: how a server is asked, as lines ``NAME=VALUE``; see ``udr_training.answering.read_settings``.
         layout: where the prompts of the last three kinds show demonstrations: ``turns`` or ``system``.
         list_options: whether they list the possible answers.
@@ -104,16 +105,23 @@ class FeedbackConfig:
             tokenizer=self.tokenizer or None,
         )
 
+    @property
+    def is_told(self) -> bool:
+        """Whether scores are told by outcomes of prompts, so that no language model is asked."""
+        return self.kind == "outcomes"
+
     def check(self) -> None:
         """Raise a ``ConfigError`` unless the kind, the language model and its settings fit."""
         settings = read_settings(self.lm_set)
         if not is_remote(self.lm):
-            if self.kind != "likelihood":
+            if self.kind not in ("likelihood", "outcomes"):
                 raise ConfigError(
                     f"feedback.kind {self.kind!r} needs the address of a server as feedback.lm, found {self.lm!r}"
                 )
             if self.lm_set:
                 raise ConfigError(f"feedback.lm_set is for the address of a server, found {self.lm!r}")
+            return
+        if self.is_told:
             return
         chat = read_address(self.lm).api is Api.CHAT
         if not self.is_answered and chat:
@@ -314,6 +322,11 @@ class RunConfig(ScoringConfig):
             raise ConfigError("train.extrapolate needs train.validation above 0: it is judged by held-out scores")
         if self.candidates.later != "same" and train.iterations == 1:
             raise ConfigError(f"candidates.later = {self.candidates.later!r} needs train.iterations above 1, found 1")
+        if self.feedback.is_told and (train.extrapolate != "off" or self.candidates.later != "same"):
+            raise ConfigError(
+                "feedback.kind 'outcomes' has scores for the queries of its file alone; it needs train.extrapolate "
+                f"'off' and candidates.later 'same', found {train.extrapolate!r} and {self.candidates.later!r}"
+            )
         if self.candidates.later == "allocated" and not train.validation:
             raise ConfigError("candidates.later = 'allocated' needs train.validation above 0: held-out scores decide")
         if train.lora_rank and train.towers == 2:

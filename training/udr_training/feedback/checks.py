@@ -8,6 +8,7 @@ from udr.data import Collection, Kind, Task
 from udr.errors import ConfigError, MissingExtraError, ModelError
 from udr.models import hub
 from udr_training.answering import check_metric, is_remote
+from udr_training.candidates import read_asked
 from udr_training.config import RunConfig, ScoringConfig
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.run_folder import RunFolder
@@ -31,7 +32,7 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
     folder = RunFolder(path)
     if (path / "config.toml").exists():
         folder.check(config)
-    folder.scores(feedback)
+    scores = folder.scores(feedback)
     if path.exists() and not path.is_dir():
         raise ConfigError(f"cannot create the run directory: {path} is a file; give another --out")
     if isinstance(config, RunConfig):
@@ -40,12 +41,14 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
             _find("reward.model", hub.locate, config.reward.model)
         _need("peft", "train.lora_rank", wanted=bool(config.train.lora_rank))
         _need("tensorboard", "train.tensorboard", wanted=config.train.tensorboard)
-    _find("feedback.lm", check_lm, config.feedback.lm)
+    if not config.feedback.is_told:
+        _find("feedback.lm", check_lm, config.feedback.lm)
     for task in collection.tasks.values():
         _check_kind(config.feedback.kind, task.task)
     fewest = config.train.list_length if isinstance(config, RunConfig) else 1
-    for task in collection.tasks.values():
-        TrainingTask.sample(task, config, fewest)
+    asked = read_asked(scores, collection) if config.feedback.is_told else {}
+    for name, task in collection.tasks.items():
+        TrainingTask.sample(task, config, fewest, asked.get(name, ()))
 
 
 def _check_kind(kind: str, task: Task) -> None:

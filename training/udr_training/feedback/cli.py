@@ -1,4 +1,4 @@
-"""The commands ``udr feedback score``, ``export``, ``weigh`` and ``stats``."""
+"""The commands ``udr feedback score``, ``import``, ``export``, ``weigh`` and ``stats``."""
 
 import json
 from dataclasses import asdict, replace
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from udr.cli import command_group, names_of, naming_flags, print_json, print_text
-from udr.errors import naming
+from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM
 from udr_training.config import (
     LMSettings,
@@ -83,6 +83,8 @@ def score(
 
     names = names_of(tasks)
     with naming_flags(setting_flags()):
+        if kind == "outcomes":
+            raise ConfigError("feedback.kind 'outcomes' asks no language model; use udr feedback import")
         scoring = FeedbackConfig(
             lm=lm,
             dtype=dtype,
@@ -112,6 +114,32 @@ def score(
     with naming(out):
         FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget).finish()
     print_text(str(out))
+
+
+@app.command("import")
+def import_(
+    outcomes: Annotated[Path, typer.Argument(help="The file of `udr index outcomes`.", metavar="OUTCOMES")],
+    tasks_folder: TasksFolder,
+    out: Annotated[Path, typer.Option("--out", help="The JSONL file, which must not exist.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score what prompts of real traffic showed by what became of them, to train with: udr train --kind outcomes.
+
+    Needs the inputs that udr serve --usage inputs keeps, and the tasks with the rows that were shown.
+    """
+    from udr.data import open_collection
+    from udr_training.candidates import import_outcomes
+
+    imported, others = import_outcomes(outcomes, open_collection(tasks_folder), out)
+    if as_json:
+        print_json({"tasks": {name: asdict(task) for name, task in imported.items()}, "of_other_tasks": others})
+        return
+    for name, task in imported.items():
+        print_text(f"{name}: outcomes: {task.outcomes}, queries: {task.queries}, mean score: {task.mean:.2f}")
+        if task.left_out:
+            print_text(f"  left out: {task.left_out}")
+    if others:
+        print_text(f"left out: outcomes of other tasks ({others})")
 
 
 @app.command()

@@ -30,6 +30,7 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
         ArtifactError: there is no run, or its tasks or its language model have changed.
     """
     folder = RunFolder(path)
+    _refuse_told(folder)
     tasks, tokenizer, missing = _tasks(folder), _tokenizer(folder), 0
     with _store(folder) as store:
         for name, candidates in folder.candidates().items():
@@ -92,7 +93,14 @@ def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
     return tasks
 
 
+def _refuse_told(folder: RunFolder) -> None:
+    if folder.config(ScoringConfig).feedback.is_told:
+        scores = folder.paths["feedback"]
+        raise ArtifactError(f"{folder.path}: no language model scored its pairs; their scores are lines of {scores}")
+
+
 def _store(folder: RunFolder) -> FeedbackStore:
+    _refuse_told(folder)
     sources, path = folder.sources, folder.paths["feedback"]
     if not path.is_file():
         raise ArtifactError(

@@ -1,16 +1,19 @@
 """Pairs of a query and a candidate, and the training tasks that they are taken from."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from udr.data import Pool, Task, TaskFolder, sample
 from udr.errors import ConfigError
 from udr.types import Row
-from udr_training.candidates import CandidatePool, Candidates, Neighbours, propose
+from udr_training.candidates import AskedQuery, CandidatePool, Candidates, Neighbours, propose
 from udr_training.config import ScoringConfig
 from udr_training.feedback.packing import Prompt
 from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptText
 from udr_training.feedback.store import PairKey
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +67,25 @@ class TrainingTask:
 
     Attributes:
         candidate_pool: the pool, which excludes a query and its copies.
-        queries: rows of the pool.
+        queries: rows of the pool, or those of ``asked``.
         config: how candidates are proposed and shown.
+        asked: queries of real traffic by id, with the scores of what was shown for them; empty with other feedback.
     """
 
     candidate_pool: CandidatePool
     queries: tuple[Row, ...]
     config: ScoringConfig
+    asked: Mapping[str, AskedQuery] = field(default_factory=dict)
 
     @staticmethod
-    def sample(folder: TaskFolder, config: ScoringConfig, min_candidates: int = 1) -> "TrainingTask":
-        """Sample a task's pool and queries.
+    def sample(
+        folder: TaskFolder, config: ScoringConfig, min_candidates: int = 1, asked: Sequence[AskedQuery] = ()
+    ) -> "TrainingTask":
+        """Sample a task's pool and queries: those of ``asked`` if there are any, else rows of the pool.
 
         Raises:
-            ConfigError: the pool has fewer than ``min_candidates`` rows, or the context's, for some query.
+            ConfigError: the pool has fewer than ``min_candidates`` rows, or the context's, for some query; or it has
+                none of those that were shown.
         """
         pool = folder.pool(config.candidates.pool or None, config.seed)
         candidate_pool, context = CandidatePool(pool, config.seed, config.candidates.shared), config.feedback.context
@@ -87,8 +95,10 @@ class TrainingTask:
                 f"and its copies; a step needs {min_candidates} candidates per query, and the language model a context "
                 f"of {context}"
             )
-        queries = sample(pool.rows, config.candidates.queries or None, config.seed)
-        return TrainingTask(candidate_pool, tuple(queries), config)
+        known = _known(candidate_pool, asked)
+        rows = [item.query for item in known.values()] if asked else pool.rows
+        queries = sample(rows, config.candidates.queries or None, config.seed)
+        return TrainingTask(candidate_pool, tuple(queries), config, known)
 
     @property
     def pool(self) -> Pool:
@@ -112,10 +122,43 @@ class TrainingTask:
     ) -> Candidates:
         """Return candidates for every query, or for other rows: their neighbours, and a random share."""
         config, rows = self.config.candidates, self.queries if queries is None else queries
-        return propose(self.candidate_pool, rows, neighbours, count or config.num_candidates, config.random_share)
+        proposed = propose(self.candidate_pool, rows, neighbours, count or config.num_candidates, config.random_share)
+        if not self.asked:
+            return proposed
+        # Beside what was shown, since a query has often been asked once, and all that it was shown has one score.
+        return {query: tuple(dict.fromkeys((*self.asked[query].scores, *ids))) for query, ids in proposed.items()}
+
+    def told(self, candidates: Candidates) -> dict[tuple[str, str], float]:
+        """Return the scores of candidates, by the ids of query and demonstration, that ``asked`` tells."""
+        return {(query, id): self.asked[query].score(id) for query, ids in candidates.items() for id in ids}
 
     def pairs(self, candidates: Candidates) -> list[Pair]:
         """Return the pairs to score."""
         rows = {row.id: row for row in self.pool.rows}
         queries = [rows[query] for query in candidates]
         return candidate_pairs(self.candidate_pool, queries, candidates, self.config.feedback.context)
+
+
+def _known(candidate_pool: CandidatePool, asked: Sequence[AskedQuery]) -> dict[str, AskedQuery]:
+    """Return queries by id with the scores of what can be shown for them; those without any are left out."""
+    name, taken = candidate_pool.pool.task.name, {row.id for row in candidate_pool.pool.rows}
+    known = {}
+    for item in asked:
+        if item.query.id in taken:
+            raise ConfigError(f"a query and a row of the pool of task {name!r} have the id {item.query.id!r}")
+        if shown := candidate_pool.showable(item.query, item.scores):
+            known[item.query.id] = replace(item, scores={id: item.scores[id] for id in shown})
+    if asked and not known:
+        raise ConfigError(f"the pool of task {name!r} has no demonstration that its {len(asked)} queries were shown")
+    return known
+
+
+def warn_of_lost(name: str, asked: Sequence[AskedQuery], known: Mapping[str, AskedQuery]) -> None:
+    """Warn if some scores of queries are not among those that can be used."""
+    scores, kept = (sum(len(item.scores) for item in items) for items in (asked, known.values()))
+    if kept < scores:
+        _LOG.warning(
+            "task %s: %d of %d scores are of no row of the pool, or of a copy of the query, which leaves %d of %d "
+            "queries; candidates.pool = 0 takes all rows",
+            *(name, scores - kept, scores, len(known), len(asked)),
+        )

@@ -1,5 +1,6 @@
 """The feedback of a run: its language model, the candidates of its iterations, and their scores."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,10 +12,10 @@ from udr.files import locked
 from udr.models import hub
 from udr.types import Json
 from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
-from udr_training.candidates import Neighbours, first_neighbours
+from udr_training.candidates import Neighbours, bm25_neighbours, first_neighbours, read_asked
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.local import CausalLM, check_device
-from udr_training.feedback.pairs import TrainingTask
+from udr_training.feedback.pairs import TrainingTask, warn_of_lost
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
 from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, score_pairs
 from udr_training.feedback.store import FeedbackStore
@@ -104,22 +105,31 @@ class FeedbackRun:
         self._budget = budget
         self.folder = RunFolder(path, stages or Stages(config))
         self._config, self._on_progress = config.feedback, on_progress
-        tasks = {name: TrainingTask.sample(task, config, min_candidates) for name, task in collection.tasks.items()}
         self._store = self.folder.scores(feedback)
-        lm, dtype = self._identify()
+        asked = read_asked(self._store, collection) if self._config.is_told else {}
+        tasks = {
+            name: TrainingTask.sample(task, config, min_candidates, asked.get(name, ()))
+            for name, task in collection.tasks.items()
+        }
+        for name, own in asked.items():
+            warn_of_lost(name, own, tasks[name].asked)
         all_sources: dict[str, Json] = {
             **(sources or {}),
-            "lm": lm,
-            "lm_dtype": dtype,
+            **self._identify(),
             "lm_wording": formatting.LM_WORDING,
             "pools": {name: pool_digest(task.pool) for name, task in tasks.items()},
         }
         paths = {"tasks": collection.root, "feedback": self._store}
-        if hub.is_local(self._config.lm):
+        if hub.is_local(self._config.lm) and not self._config.is_told:
             paths["lm"] = Path(self._config.lm).expanduser()
         order = self.folder.claim(config, all_sources, paths)
         # Random draws depend on the order of the tasks: keep the original one.
         self.tasks = {name: tasks[name] for name in order or tasks}
+
+    @property
+    def first_neighbours(self) -> Callable[[Pool], Neighbours]:
+        """What searches a pool in the first iteration: by inputs alone if the targets of queries are not known."""
+        return bm25_neighbours if self._config.is_told else first_neighbours
 
     def finish(self) -> dict[str, Scores]:
         """Score all missing pairs, and return all scores by task.
@@ -128,7 +138,7 @@ class FeedbackRun:
             ArtifactError: another process is working on the run.
         """
         with locked(self.folder.path):
-            self.propose(0, first_neighbours)
+            self.propose(0, self.first_neighbours)
             return self.scores(0)
 
     def propose(
@@ -158,6 +168,8 @@ class FeedbackRun:
         """Return the scores of all candidates up to an iteration; missing ones are computed and stored."""
         with self.folder.timed(number, "feedback"):
             candidates = self.folder.candidates(number + 1)
+            if self._config.is_told:
+                return {name: task.told(candidates[name]) for name, task in self.tasks.items()}
             with (
                 self._scorer() as lm,
                 FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store,
@@ -167,13 +179,18 @@ class FeedbackRun:
                     for name, task in self.tasks.items()
                 }
 
-    def _identify(self) -> tuple[str, str]:
-        """Return the model's fingerprint and dtype without loading it; one that echoes prompts is queried."""
+    def _identify(self) -> dict[str, Json]:
+        """Return the model's fingerprint and dtype without loading it; one that echoes prompts is queried.
+
+        If outcomes tell the scores, return a hash of their file.
+        """
+        if self._config.is_told:
+            return {"outcomes": hashlib.sha256(self._store.read_bytes()).hexdigest()[:16]}
         if is_remote(self._config.lm):
             with self._scorer() as lm:
-                return lm.fingerprint, lm.dtype
+                return {"lm": lm.fingerprint, "lm_dtype": lm.dtype}
         check_device(self._config.device)
-        return hub.fingerprint(hub.locate(self._config.lm)), self._config.dtype
+        return {"lm": hub.fingerprint(hub.locate(self._config.lm)), "lm_dtype": self._config.dtype}
 
     @contextmanager
     def _scorer(self) -> Iterator[FeedbackLM | PairScorer]:

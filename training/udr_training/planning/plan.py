@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from udr.data import Collection, Kind, formatting
+from udr.errors import ConfigError
 from udr.types import Json
 from udr_training.candidates import LEAST_AGREEMENT, Candidates, allocate, first_neighbours, rank_all
 from udr_training.config import RunConfig
@@ -160,6 +161,8 @@ def plan_run(
     The directory and the file of scores need not exist; existing scores cost nothing. ``on_estimate`` is called with
     what is known so far: first as soon as a few pairs are scored, then at each better measurement.
     """
+    if config.feedback.is_told:
+        raise ConfigError("--dry-run measures a language model, and feedback.kind 'outcomes' asks none; leave it out")
     check_optimizer(config.train.optimizer)
     train, folder = config.train, RunFolder(path)
     if (path / "config.toml").exists():

@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from udr.data import Kind, Pool, copy_text, formatting
+from udr.types import Row
 from udr_training.candidates import DemonstrationMeans, RankedExample
 from udr_training.config import TrainConfig
 from udr_training.trainer.sampler import draw_candidates
@@ -17,11 +18,12 @@ class TaskExamples:
     """A task's part of a training.
 
     Attributes:
-        pool: the rows of queries and candidates.
+        pool: the rows of candidates and, unless they are among ``asked``, of queries.
         training: the training queries of the first iteration with their ranked candidates.
         later: those of later iterations.
         extrapolated: further queries, with scores that follow from labels or a reward model.
         validation: the queries that evaluate the encoder during the training.
+        asked: queries of real traffic, which are not rows of the pool.
     """
 
     pool: Pool
@@ -29,6 +31,12 @@ class TaskExamples:
     validation: tuple[RankedExample, ...] = ()
     extrapolated: tuple[RankedExample, ...] = ()
     later: tuple[RankedExample, ...] = ()
+    asked: tuple[Row, ...] = ()
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of the pool, then further queries."""
+        return (*self.pool.rows, *self.asked)
 
     @property
     def learned(self) -> tuple[RankedExample, ...]:
@@ -81,11 +89,11 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
         seed: of the draws.
         gold: a query shows its target, and a candidate no instruction, as a reward model reads them.
     """
-    pool = task.pool
-    positions = {row.id: position for position, row in enumerate(pool.rows)}
+    pool, rows = task.pool, task.rows
+    positions = {row.id: position for position, row in enumerate(rows)}
     # Copies of a text share a key.
     numbers: dict[str, int] = {}
-    keys = [float(numbers.setdefault(copy_text(pool.task, row), len(numbers))) for row in pool.rows]
+    keys = [float(numbers.setdefault(copy_text(pool.task, row), len(numbers))) for row in rows]
     targets = _target_numbers(pool) if config.label_aware and pool.task.kind is Kind.CLASSIFICATION else None
     columns: dict[str, list[object]] = {"query": [], "candidates": [], "label": []}
     for number in range(config.epochs):
@@ -101,7 +109,7 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
                 label += [targets[position] for position in candidates]
             columns["label"].append(label)
     data = Dataset.from_dict(columns)
-    data.set_transform(_Rendering(pool, gold=gold))
+    data.set_transform(_Rendering(task, gold=gold))
     return data
 
 
@@ -122,13 +130,14 @@ def _target_numbers(pool: Pool) -> list[float]:
 
 
 class _Rendering:
-    """Turns positions in a pool into the texts that the encoder reads; ``datasets`` calls it with a batch of rows."""
+    """Turns positions among a task's rows into the encoder's texts; ``datasets`` calls it with a batch of them."""
 
-    def __init__(self, pool: Pool, *, gold: bool) -> None:
+    def __init__(self, examples: TaskExamples, *, gold: bool) -> None:
         query = formatting.encoder_demonstration if gold else formatting.row_query
         demonstration = formatting.solved_text if gold else formatting.encoder_demonstration
-        self._queries = [query(pool.task, row) for row in pool.rows]
-        self._demonstrations = [demonstration(pool.task, row) for row in pool.rows]
+        task = examples.pool.task
+        self._queries = [query(task, row) for row in examples.rows]
+        self._demonstrations = [demonstration(task, row) for row in examples.pool.rows]
 
     def __call__(self, batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"query": [self._queries[position] for position in batch["query"]]}

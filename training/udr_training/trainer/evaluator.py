@@ -44,7 +44,7 @@ class RankValidation(SentenceEvaluator):
 
 def validation_similarities(model: SentenceTransformer, task: TaskExamples) -> list[list[float]]:
     """Return for each validation query the encoder's similarity to each candidate, in their order."""
-    rows = {row.id: row for row in task.pool.rows}
+    rows = {row.id: row for row in task.rows}
     ids = sorted({id for example in task.validation for id in example.candidates})
     columns = {id: column for column, id in enumerate(ids)}
     queries = [formatting.row_query(task.pool.task, rows[example.query_id]) for example in task.validation]

@@ -6,7 +6,7 @@ from udr import __version__
 from udr.data import Collection, formatting
 from udr.files import read_toml, write_atomically
 from udr.models import hub
-from udr_training.config import RunConfig
+from udr_training.config import FeedbackConfig, RunConfig
 
 CARD = "README.md"
 """The card's name in a model's folder; it is not part of the model's fingerprint."""
@@ -44,8 +44,7 @@ def _card(collection: Collection, config: RunConfig, results: str | None) -> str
             f"This encoder finds solved examples that help a language model answer. udr {__version__} trained it.",
             "",
             f"- **Base**: `{base}`.{pooling}",
-            f"- **Feedback of**: `{config.feedback.lm}` ({config.feedback.dtype}), each candidate after "
-            f"{config.feedback.context} other demonstration(s).",
+            f"- **Feedback of**: {_feedback(config.feedback)}.",
             f"- **Training**: loss `{train.loss}`, {train.iterations} mining iteration(s), {train.epochs} visits to "
             f"each query, {train.towers} tower(s); seed {config.seed}.",
             "",
@@ -79,6 +78,12 @@ def _card(collection: Collection, config: RunConfig, results: str | None) -> str
             "",
         ]
     )
+
+
+def _feedback(config: FeedbackConfig) -> str:
+    if config.is_told:
+        return "the outcomes of real prompts"
+    return f"`{config.lm}` ({config.dtype}), each candidate after {config.context} other demonstration(s)"
 
 
 def _licence(folder: Path) -> str:
