@@ -80,6 +80,7 @@ def test_rows_show_how_often_they_were_retrieved_and_shown(look: Look, writable:
     page = look(address)
     # The page asks with its form when it opens, which counts as well.
     wait(page)
+    page.wait_for_load_state("networkidle")
     count = {"n03": (3, 1), "n04": (1, 0)}
     before = {id: page.request.get(f"{address}v1/tasks/notes/demonstrations/{id}?counts=true").json() for id in count}
     for id, (retrieved, shown) in count.items():
