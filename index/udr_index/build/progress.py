@@ -22,13 +22,6 @@ class Progress:
     seconds: float = 0.0
     reused: int = 0
 
-    @property
-    def seconds_left(self) -> float | None:
-        """The remaining time at this rate."""
-        if self.total is None or not self.rate:
-            return None
-        return (self.total - self.done) / self.rate
-
 
 OnProgress = Callable[[Progress], None]
 

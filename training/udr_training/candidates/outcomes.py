@@ -8,6 +8,7 @@ from pathlib import Path
 
 from udr.data import Collection, Keys, TaskFolder, check_input, copy_key
 from udr.errors import ConfigError, InvalidInputError
+from udr.files import refuse_existing
 from udr.store.usage import estimates
 from udr.types import Fields, Row
 from udr_training.candidates.asked import AskedQuery, lines, mapping, number, write_asked
@@ -78,8 +79,7 @@ def import_outcomes(path: Path, collection: Collection, out: Path) -> tuple[dict
         ConfigError: the file to write exists, or no outcome can be learned from.
         DataError: a line is invalid.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists; name another file, or remove it")
+    refuse_existing(out)
     told: defaultdict[str, list[_Outcome]] = defaultdict(list)
     for keys in lines(path):
         told[keys.text("task")].append(_outcome(keys))

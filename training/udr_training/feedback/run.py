@@ -1,6 +1,5 @@
 """The feedback of a run: its language model, the candidates of its iterations, and their scores."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from udr.data import Collection, Pool, formatting, pool_digest
 from udr.errors import ConfigError
-from udr.files import locked
+from udr.files import locked, sha256
 from udr.models import hub
 from udr.types import Json
 from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
@@ -185,7 +184,7 @@ class FeedbackRun:
         If outcomes tell the scores, return a hash of their file.
         """
         if self._config.is_told:
-            return {"outcomes": hashlib.sha256(self._store.read_bytes()).hexdigest()[:16]}
+            return {"outcomes": sha256(self._store)[:16]}
         if is_remote(self._config.lm):
             with self._scorer() as lm:
                 return {"lm": lm.fingerprint, "lm_dtype": lm.dtype}

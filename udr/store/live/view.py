@@ -2,7 +2,7 @@
 
 import threading
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,9 @@ from udr.types import Row
 
 _KEPT = 32
 """How many masks of filters are kept, so that requests with one filter are searched together."""
+
+_SPAN = 1000
+"""Rows of a page, where all are read."""
 
 
 class TaskView:
@@ -194,6 +197,13 @@ class View:
         positions += (size + place + np.flatnonzero(mask[size + place :])[:limit]).tolist()
         rows = [row for row, _ in self.table.counted_rows(task, positions)]
         return sorted(rows, key=lambda row: row.id)[:limit]
+
+    def pages(self, task: str) -> Iterator[list[Row]]:
+        """Yield all rows of a task that count, in the order of their ids, at most 1,000 at a time."""
+        after: str | None = None
+        while rows := self.page(task, None, after, _SPAN):
+            yield rows
+            after = rows[-1].id
 
     def matching(self, task: str, wanted: Filter, within: Filter | None = None) -> list[str]:
         """Return the ids of a task's rows that count and pass a filter, and another if there is one."""

@@ -57,7 +57,7 @@ class Usage:
         return self.level is not UsageLevel.OFF
 
     def retrieved(self, demonstrations: Iterable[tuple[str, str]]) -> None:
-        """Count retrieved demonstrations, each by task and id; takes about a microsecond."""
+        """Count retrieved demonstrations, each by task and id; takes about two microseconds."""
         if self.counts_usage:
             with self._adding:
                 self._retrieved.update(demonstrations)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from udr.errors import ArtifactError, ConfigError, VerificationError, naming
-from udr.files import canonical_json, check_format, sha256, whole_folder, write_atomically
+from udr.files import canonical_json, check_format, refuse_existing, sha256, whole_folder, write_atomically
 from udr.store import (
     LIVE,
     SEARCH_TEMPORARY,
@@ -78,8 +78,7 @@ def backup(root: Path, out: Path, *, wait_seconds: float = 60) -> Backup:
         VerificationError: the version or the log is damaged.
         OSError: the file cannot be written; what was written of it is removed.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists; name another file, or remove it")
+    refuse_existing(out)
     # Before the lock, which makes the directory.
     read_current(root)
     with lock_index(root, wait_seconds):

@@ -27,9 +27,6 @@ from udr_index.versions.live.rows import open_rows
 
 _LOG = logging.getLogger(__name__)
 
-_SPAN = 1000
-"""Rows read at once."""
-
 _KINDS = ("auto", "hnsw", "ivf", "ivfpq")
 
 
@@ -161,10 +158,8 @@ def _shorten(root: Path, forget: bool, position: int) -> bool:
 
 def _rows(view: View, task: str) -> TaskRows:
     def rows() -> Iterator[Row]:
-        after: str | None = None
-        while page := view.page(task, None, after, _SPAN):
+        for page in view.pages(task):
             yield from page
-            after = page[-1].id
 
     def refuse() -> None:
         raise ArtifactError(f"task {task!r} has two rows with one id; run: udr index verify")

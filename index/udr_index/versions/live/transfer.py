@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from udr.data import from_columns, jsonl_records, parquet_records, parse_row, row_text, write_parquet
 from udr.errors import ConfigError, DataError, StorageError, UnknownTaskError, brief
-from udr.files import LFS, lfs_pointer, write_atomically
+from udr.files import LFS, lfs_pointer, refuse_existing, write_atomically
 from udr.models import Encoder
 from udr.retrieval import Retriever, unknown
 from udr.store import open_version
@@ -28,7 +28,7 @@ SUFFIXES = (".jsonl", ".parquet")
 _Vectors = NDArray[np.floating]
 
 _SPAN = 1000
-"""Rows read, and written, at once."""
+"""Rows written at once."""
 
 _ROW = {"id": "text", "input": "text", "target": "text", "choices": "texts", "references": "texts", "metadata": "text"}
 
@@ -92,8 +92,7 @@ def export_rows(root: Path, out: Path, task: str | None = None, *, vectors: bool
         OSError: the file cannot be written; what was written of it is removed.
     """
     _check_suffix(out)
-    if out.exists():
-        raise ConfigError(f"{out} exists; name another file, or remove it")
+    refuse_existing(out)
     version = open_version(root)
     with open_rows(root, version, with_vectors=vectors) as pool:
         view, manifest = pool.view(), version.manifest
@@ -182,15 +181,13 @@ def _check_suffix(path: Path) -> None:
 
 
 def _batches(view: View, task: str, vectors: bool) -> Iterator[tuple[str, Sequence[Row], _Vectors | None]]:
-    after: str | None = None
-    while rows := view.page(task, None, after, _SPAN):
+    for rows in view.pages(task):
         own = None
         if vectors:
             # A row that replaced another has two positions, of which the later one counts.
             at = {id: position for position, id in sorted(view.table.positions(task, [r.id for r in rows]).items())}
             own = view.searcher(task).vectors[[at[row.id] for row in rows]]
         yield task, rows, own
-        after = rows[-1].id
 
 
 def _line(task: str | None, row: Row, vectors: _Vectors | None, at: int) -> bytes:

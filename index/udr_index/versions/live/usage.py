@@ -2,18 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from udr.data import Kind
-from udr.errors import ArtifactError, ConfigError
-from udr.files import write_atomically
+from udr.errors import ArtifactError
+from udr.files import refuse_existing, write_atomically
 from udr.store import LIVE, open_version
 from udr.store.live import View
 from udr.store.usage import USAGE, Count, TaskTotal, Told, UsageFile, estimates
-from udr.types import Json, Row
+from udr.types import Json
 from udr_index.versions.live.rows import open_rows
 
 ALWAYS, ALWAYS_PROMPTS = 0.5, 20
@@ -28,8 +28,6 @@ demonstrations would have been shown by that share."""
 
 NEEDLESS = 10
 """What was never retrieved is needless once its pool was retrieved from so many times its size."""
-
-_SPAN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +175,7 @@ def export_outcomes(root: Path, out: Path) -> OutcomesFile:
         ArtifactError: there is no index, or nothing of its use was kept.
         ConfigError: the file exists.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists; name another file, or remove it")
+    refuse_existing(out)
     with _opened(root) as file:
         told = list(file.told())
 
@@ -198,14 +195,7 @@ def _opened(root: Path) -> UsageFile:
 
 
 def _targets(view: View, task: str) -> dict[str, str]:
-    return {row.id: row.target for rows in _pages(view, task) for row in rows}
-
-
-def _pages(view: View, task: str) -> Iterator[list[Row]]:
-    after: str | None = None
-    while rows := view.page(task, None, after, _SPAN):
-        yield rows
-        after = rows[-1].id
+    return {row.id: row.target for rows in view.pages(task) for row in rows}
 
 
 def _line(told: Told) -> bytes:
