@@ -130,6 +130,8 @@ def light(code: str, folder: Path, environment: Path | None = None) -> str:
     ours = [str(REPOSITORY / root) for root in PACKAGES.values()]
     paths, options = ([*ours, str(environment)], ["-S"]) if environment else ([*ours, *filter(None, sys.path)], [])
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "UDR_LOG_LEVEL": "error"}
+    # The service sets it where the caller has not; SERVE watches it do so.
+    variables.pop("OPENBLAS_NUM_THREADS", None)
     command = [sys.executable, *options, "-c", code + END]
     result = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
