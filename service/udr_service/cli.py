@@ -1,6 +1,7 @@
 """The command ``udr serve``."""
 
 import faulthandler
+import gc
 import os
 from pathlib import Path
 from typing import Annotated
@@ -110,6 +111,8 @@ def serve(
     faulthandler.enable(2)
     # NumPy reads it when it is imported. Its threads would spin between small products, on cores that encoding needs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What is imported and loaded is no garbage, and is frozen at last: to look for garbage in it takes time.
+    gc.disable()
     # Imported here, so that no other command loads a web framework.
     try:
         from udr_service.server import run

@@ -46,7 +46,7 @@ assert main(["retrieve", "index", "--task", "questions", "Who owns the boat?"]) 
 assert main(["prompt", "index", "--task", "questions", "--budget", "500", "Who owns the boat?"]) == 0
 """
 SERVE = """
-import os, signal, socket, sys, threading, time, urllib.request
+import gc, os, signal, socket, sys, threading, time, urllib.request
 from udr.cli import main
 # It must be told how many threads it has before it is imported.
 assert "numpy" not in sys.modules and "OPENBLAS_NUM_THREADS" not in os.environ
@@ -71,6 +71,7 @@ def ask():
 threading.Thread(target=ask).start()
 assert main(["serve", "index", "--port", str(port)]) == 0
 assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+assert gc.isenabled() and gc.get_freeze_count() > 10_000
 """
 
 

@@ -32,7 +32,7 @@ class QueryTokenizer:
     """Tokenises the texts of a role, such as queries, exactly as a model's own preprocessing does; thread-safe.
 
     Args:
-        tokenizer: the model's tokenizer, with truncation and padding set; it is copied.
+        tokenizer: the model's tokenizer, with truncation and padding set; nobody else uses it.
         prompt: the prefix of every text.
         names: which of ``_PARTS`` the model reads.
         constants: further inputs, the same for every text.
@@ -41,7 +41,7 @@ class QueryTokenizer:
     def __init__(
         self, tokenizer: "Tokenizer", prompt: str, names: Sequence[str], constants: Mapping[str, object]
     ) -> None:
-        self._tokenizer, self.prompt, self.names, self.constants = copy.deepcopy(tokenizer), prompt, names, constants
+        self._tokenizer, self.prompt, self.names, self.constants = tokenizer, prompt, names, constants
         padding = self._tokenizer.padding
         assert padding is not None
         self._padding = padding
@@ -147,7 +147,7 @@ def direct_tokenizer(
     if not names or not _PARTS.keys() >= set(names) or tokenizer.padding is None:
         return None
     constants = {name: value for name, value in inputs.items() if name not in names}
-    direct = QueryTokenizer(tokenizer, prompt, names, constants)
+    direct = QueryTokenizer(copy.deepcopy(tokenizer), prompt, names, constants)
     for texts in (list(PROBES), ["one text"], ["one " * (direct.longest + 8), "longer and shorter than what is cut"]):
         actual, expected = direct.batch(texts), preprocess(texts)
         if not all(np.array_equal(actual[name], expected[name].numpy()) for name in names):

@@ -30,7 +30,7 @@ from .untrusted import (
 )
 from .verification import (
     Finding as Finding, LEFTOVER as LEFTOVER, refuse_damage as refuse_damage, verify as verify,
-    verify_version as verify_version,
+    verify_version as verify_version, verifying as verifying,
 )
 from .version import (
     CODES as CODES, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, ENCODER as ENCODER,

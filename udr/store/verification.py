@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +49,20 @@ def refuse_damage(folder: Path, problem: str = "is damaged", remedy: str = "run:
     if findings := verify_version(folder):
         more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
         raise VerificationError(f"{folder}: {problem}: {findings[0]}{more}; {remedy}")
+
+
+@contextmanager
+def verifying(folder: Path) -> Iterator[None]:
+    """Do as ``refuse_damage`` in a thread while the block runs, which it hardly holds up.
+
+    What the block makes of a damaged file does not matter: at the end, damage is raised in place of the block's error.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        verified = beside.submit(refuse_damage, folder)
+        try:
+            yield
+        finally:
+            verified.result()
 
 
 def _verify(root: Path) -> Iterator[Finding]:

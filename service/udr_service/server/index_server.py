@@ -90,10 +90,13 @@ class IndexServer(BoundedServer):
         with current.lease() as active:
             encoder = active.retriever.encoder
         if encoder is not self._frozen:
+            if self._frozen is not None:
+                gc.unfreeze()
+                # What the version before has left; a start leaves too little to hold up the first requests for.
+                gc.collect()
             self._frozen = encoder
-            gc.unfreeze()
-            gc.collect()
             gc.freeze()
+            gc.enable()
             # Of nothing: full collections then depend on what requests leave behind, not on what was frozen.
             gc.collect()
 

@@ -22,6 +22,7 @@ from udr.store import (
     open_version,
     read_current,
     refuse_damage,
+    verifying,
 )
 from udr.store.live import WriterLock
 from udr_service.auth import Pools
@@ -145,9 +146,8 @@ class IndexSource:
             UdrError: as ``Retriever.open``.
         """
         version = open_version(self.index, name)
-        # Before the encoder loads, so that damaged weights are reported as damage.
-        refuse_damage(version.path)
-        self.encoder = self._encoder_of(version, metrics)
+        with verifying(version.path):
+            self.encoder = self._encoder_of(version, metrics)
         retriever = Retriever.of_version(
             version,
             device=self.settings.device,

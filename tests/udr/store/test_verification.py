@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.udr.store.test_version import version
-from udr.store import read_current, verify
+from udr.errors import VerificationError
+from udr.store import read_current, verify, verifying
 
 
 def flip(data: bytes) -> bytes:
@@ -70,3 +71,14 @@ def test_verify_reports_unreadable_files(copy: Path, tmp_path: Path) -> None:
         path.unlink()
         path.mkdir()
     assert {finding.path for finding in verify(copy)} == {"CURRENT", f"versions/{manifest.parent.name}/manifest.json"}
+
+
+def test_damage_is_raised_in_place_of_what_a_block_made_of_it(copy: Path) -> None:
+    folder = version(copy)
+    with pytest.raises(KeyError), verifying(folder):
+        raise KeyError("not of damage")
+    path = folder / "manifest.json"
+    damaged = next(each for each in sorted(folder.rglob("*")) if each.is_file() and each != path)
+    damaged.write_bytes(flip(damaged.read_bytes()))
+    with pytest.raises(VerificationError, match="is damaged"), verifying(folder):
+        raise KeyError("of damage")

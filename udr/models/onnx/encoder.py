@@ -69,7 +69,7 @@ class OnnxEncoder:
         self.name, self.fingerprint = name, description.fingerprint
         self.dimension, self.metric, self.runtime = description.dimension, description.metric, runtime
         self._folder, self._prompts, self._num_threads = folder, description.prompts, num_threads
-        self._graphs = dict[Path, Graph]()
+        self._graphs, self._tokenizers = dict[Path, Graph](), dict[tuple[Path, str], QueryTokenizer]()
         # With another runtime, the graph of demonstrations takes memory for what a service seldom does.
         self._towers = {role: self._open(role) for role in (ROLES if runtime == EXACT else ROLES[:1])}
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="udr-onnx")
@@ -109,8 +109,10 @@ class OnnxEncoder:
         if path not in self._graphs:
             self._graphs[path] = graph_opener(runtime)(path, self._num_threads)
             self._graphs[path].check(path, self.dimension)
-        graph = self._graphs[path]
-        return graph, QueryTokenizer.open(folder / TOKENIZER, self._prompts[role], graph.inputs)
+        graph, key = self._graphs[path], (folder / TOKENIZER, self._prompts[role])
+        if key not in self._tokenizers:
+            self._tokenizers[key] = QueryTokenizer.open(*key, graph.inputs)
+        return graph, self._tokenizers[key]
 
     def _encode(self, role: Role, texts: Sequence[str]) -> Vectors:
         if role not in self._towers:
