@@ -190,6 +190,7 @@ def _scores(vectors: NDArray[np.floating], head: LabelHead, queries: Vectors) ->
     added = np.concatenate([queries[:, dimension:], np.zeros((len(queries), 1), np.float32)], axis=1)
     for start in range(0, len(vectors), _ROWS):
         rows = slice(start, start + _ROWS)
-        scores[:, rows] = queries[:, :dimension] @ np.asarray(vectors[rows], dtype=np.float32).T
+        # BLAS takes up to three times as long for few queries if they come first.
+        scores[:, rows] = (np.asarray(vectors[rows], dtype=np.float32) @ queries[:, :dimension].T).T
         scores[:, rows] += added[:, head.codes[rows]]
     return scores

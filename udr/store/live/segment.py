@@ -33,6 +33,7 @@ class Segment:
         tokenizer: the fingerprint of its tokenizer; None without one.
         longest: the length of the longest vector, if it is known.
         head: the version's label head of the task.
+        before: the segment that this one replaces, so that a write costs little for the rows that it leaves.
 
     Attributes:
         task: the task.
@@ -49,6 +50,7 @@ class Segment:
         tokenizer: str | None,
         longest: float | None,
         head: LabelHead | None,
+        before: "Segment | None" = None,
     ) -> None:
         stored = sorted(stored, key=lambda item: item.row.id)
         self.task: Task = part.task
@@ -56,6 +58,7 @@ class Segment:
         self.rows: list[Row] = [item.row for item in stored]
         self._part, self._stored, self._tokenizer = part, stored, tokenizer
         self._dtype, self._dimension, self._longest, self._head = dtype, dimension, longest, head
+        self._copy_keys: Mapping[Stored, bytes] = {} if before is None else before._copy_keys
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,9 +94,11 @@ class Segment:
     @cached_property
     def copies(self) -> Mapping[bytes, Sequence[int]]:
         """The places of the rows by copy key."""
-        places: dict[bytes, list[int]] = {}
-        for place, row in enumerate(self.rows):
-            places.setdefault(copy_key(self.task, row.input, row.choices), []).append(place)
+        known, keys, places = self._copy_keys, dict[Stored, bytes](), dict[bytes, list[int]]()
+        for place, item in enumerate(self._stored):
+            key = keys[item] = known.get(item) or copy_key(self.task, item.row.input, item.row.choices)
+            places.setdefault(key, []).append(place)
+        self._copy_keys = keys
         return places
 
     @cached_property

@@ -28,14 +28,15 @@ _SPAN = 1000
 class TaskView:
     """One task with what was written: the rows of the version that still count, and a segment of those since."""
 
-    def __init__(self, base: Base, task: str, writes: TaskWrites) -> None:
+    def __init__(self, base: Base, task: str, writes: TaskWrites, before: "TaskView | None" = None) -> None:
         part, manifest, searcher = base.manifest.partitions[task], base.manifest, base.searchers[task]
         self._base, self._task, self.writes = base, task, writes
         dead = base.positions(task, (*writes.rows, *writes.deleted))
         stored = [item for item in writes.rows.values() if item.encoder == manifest.encoder.fingerprint]
         head = searcher.head if isinstance(searcher, LabelledSearch) else None
+        earlier = None if before is None else before.segment
         self.segment = Segment(
-            part, stored, manifest.dtype, manifest.encoder.dimension, base.tokenizer, base.longest, head
+            part, stored, manifest.dtype, manifest.encoder.dimension, base.tokenizer, base.longest, head, earlier
         )
         self.size = base.sizes[task] - len(dead) + len(self.segment)
         self.alive: Mask | None = None
@@ -88,7 +89,7 @@ class View:
             if task in base.tasks:
                 earlier = known.get(task)
                 same = earlier is not None and earlier.writes is writes
-                self._views[task] = earlier if earlier is not None and same else TaskView(base, task, writes)
+                self._views[task] = earlier if earlier is not None and same else TaskView(base, task, writes, earlier)
         self.sizes: Mapping[str, int] = {**base.sizes, **{task: view.size for task, view in self._views.items()}}
         segments = {task: view.segment for task, view in self._views.items() if len(view.segment)}
         self.table = LiveTable(base.table, base.sizes, segments)
