@@ -1,9 +1,10 @@
 """Retrieval with a label head: the similarity plus alpha times the probability of each row's label, by brute force."""
 
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from tests.fakes import HashEncoder
-from tests.index.builds import build_index, write_moods
+from tests.index.builds import WORDS, build_index, replace_once, write_moods
 from tests.udr.search.test_faiss_gpu import FakeGpuFaiss
 from udr.cli import main
 from udr.data import encoder_demonstration, encoder_query, input_text, open_collection, row_query, sample_by
 from udr.errors import InvalidInputError
 from udr.prompts import PromptBuilder
 from udr.retrieval import RetrievalRequest, Retriever
-from udr.search import ExactSearch, FaissGpu, LabelledSearch
+from udr.search import ExactSearch, FaissGpu, LabelledSearch, Vectors
 from udr.store import SearchSettings, open_searcher, open_version, write_settings
+from udr.types import Row
+from udr_index.versions.live import compact
 
 QUERIES = [
     "river mill tower a merry lake castle road",
@@ -50,16 +53,25 @@ class Oracle:
 
     def ranked(self, text: str) -> Rows:
         """All rows as (id, similarity, ranking score), in the order of the result."""
+        found = self._scored(text, [(row.id, row.target) for row in self.rows], self.vectors)
+        return sorted(found, key=lambda item: (-item[2], item[0]))
+
+    def scored(self, text: str, put: Mapping[str, tuple[str, str]]) -> Rows:
+        """The same of rows put later, by their ids: (target, text)."""
+        rows = [Row(id=id, input={"text": own}, target=target) for id, (target, own) in put.items()]
+        vectors = HashEncoder().encode_demonstrations([encoder_demonstration(self.task, row) for row in rows])
+        return self._scored(text, [(row.id, row.target) for row in rows], vectors)
+
+    def _scored(self, text: str, rows: Sequence[tuple[str, str]], vectors: Vectors) -> Rows:
         query = encoder_query(self.task.instruction, input_text(self.task, {"text": text}))
         (vector,) = HashEncoder().encode_queries([query]).astype(np.float64)
         (shares,) = self.model.predict_proba(vector[None])
         chance = dict(zip(self.model.classes_, shares, strict=True))
-        similarities = self.vectors.astype(np.float64) @ vector
-        found = [
-            (row.id, round(float(similarity), 5), round(float(similarity + self.alpha * chance[row.target]), 5))
-            for row, similarity in zip(self.rows, similarities, strict=True)
+        similarities = vectors.astype(np.float64) @ vector
+        return [
+            (id, round(float(near), 5), round(float(near + self.alpha * chance.get(target, 0)), 5))
+            for (id, target), near in zip(rows, similarities, strict=True)
         ]
-        return sorted(found, key=lambda item: (-item[2], item[0]))
 
 
 def shown(retrieval: Any) -> Rows:
@@ -286,3 +298,21 @@ def test_the_command_shows_both_numbers(
     )
     assert main([*command, "--json", "--no-label-head"]) == 0
     assert "ranking_score" not in capsys.readouterr().out
+
+
+def test_rows_put_later_rank_by_the_head_until_a_new_build(tasks: Path, tmp_path: Path) -> None:
+    """A label that the head does not know adds nothing, until a compaction fits the head again."""
+    own, out = Path(shutil.copytree(tasks, tmp_path / "tasks")), tmp_path / "index"
+    replace_once(next(own.rglob("task.toml")), '"sad"', '"sad", "calm"')
+    build_index(own, out)
+    oracle, (text, *_) = Oracle(own, out), QUERIES
+    put = {f"calm{n}": ("calm", f"{text} {word}") for n, word in enumerate(WORDS)} | {"glad": ("glad", f"{text} bright")}
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", [{"id": id, "input": {"text": of}, "target": t} for id, (t, of) in put.items()])
+        expected = sorted(oracle.ranked(text) + oracle.scored(text, put), key=lambda item: (-item[2], item[0]))
+        assert_equal(shown(retriever.retrieve("notes", text, 30)), expected[:30])
+        assert all(score == near for id, near, score in expected if id.startswith("calm"))
+    assert compact(out, HashEncoder()).refitted == ("notes",)
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        found = retriever.retrieve("notes", text, 30)
+    assert all(item.ranking_score > item.similarity for item in found if item.target == "calm")
