@@ -12,7 +12,7 @@ from live_made_up import PARTS, TASK, part_of, write_rows
 from measuring import median, ratios, seconds
 
 from udr import Retriever
-from udr.search import Vectors
+from udr.search import DECIMALS, Vectors
 from udr.store import IndexVersion, open_version, write_settings
 from udr_index import tune
 from udr_index.build import BuildConfig, build
@@ -133,17 +133,22 @@ def _timed(search: Search, number: int, bound: int | None) -> tuple[float, list[
 
 
 def _best(vectors: np.ndarray[Any, Any], passing: np.ndarray[Any, Any], query: Vectors) -> float:
-    """Return the similarity of the last of the nearest, by exact search."""
+    """Return the similarity of the last of the nearest, by exact search, as udr rounds it."""
     similarities = np.concatenate(
         [vectors[some] @ query for some in np.array_split(passing, 1 + len(passing) // 50_000)]
     )
-    return float(np.sort(similarities)[-min(K, len(passing))])
+    last = np.argsort(similarities)[-min(K, len(passing))]
+    return _rounded(vectors[passing[last]], query)
+
+
+def _rounded(vector: np.ndarray[Any, Any], query: Vectors) -> float:
+    return float(np.round(vector.astype(np.float64) @ query.astype(np.float64), DECIMALS))
 
 
 def _recall(vectors: np.ndarray[Any, Any], asked: Vectors, best: list[float], found: list[list[int]]) -> float:
-    """Return the share of the nearest that were found; ties, and the last bits of sums, count as found."""
+    """Return the share of the nearest that were found; rows whose rounded similarities are equal are equally near."""
     shares = [
-        sum(float(vectors[place] @ asked[number]) >= best[number] - 1e-6 for place in places) / K
+        sum(_rounded(vectors[place], asked[number]) >= best[number] for place in places) / K
         for number, places in enumerate(found)
     ]
     return round(float(np.mean(shares)), 4)

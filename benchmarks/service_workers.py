@@ -6,12 +6,13 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from measuring import median, ratios
-from service_load import Clients, Load
+from service_load import Clients, Load, Sent
 from service_made_up import MadeUp, request_of
 from service_running import Server, serving
 
@@ -42,22 +43,29 @@ def workers(made: MadeUp, quick: bool) -> dict[str, object]:
 
 
 def workers_overload(made: MadeUp, quick: bool) -> dict[str, object]:
-    """Send four workers ten times what they sustain while the version changes: only 200 and 429."""
-    duration = 10 if quick else 60
+    """Send four workers ten times what they sustain until the version has changed 20 times: only 200 and 429."""
+    count, seconds = (3, 3) if quick else (RELOADS, 20)
     publish(made.index, made.versions[0])
-    with serving(made.index, UDR_WORKERS="4") as server, Clients() as clients:
+    with serving(made.index, UDR_WORKERS="4") as server, Clients() as clients, ThreadPoolExecutor(1) as thread:
         clients.send(Load(server.port, range(CLIENTS * 4), CLIENTS))
         rate = clients.send(Load(server.port, range(10**6, 10**6 + CLIENTS * 8), CLIENTS)).all_ok().rate
-        numbers = range(3 * 10**6, 3 * 10**6 + round(TIMES * rate * duration))
-        sending = clients.begin(Load(server.port, numbers, WAITING_CLIENTS, rate=TIMES * rate))
-        reloads = _reload_until(made, server, sending.done, 3 if quick else RELOADS, duration)
-        sent = sending.result()
+        size = round(TIMES * rate * seconds)
+        reloading = thread.submit(_reload, made, server, count)
+        sent: list[Sent] = []
+        while not reloading.done():
+            first = 3 * 10**6 + len(sent) * size
+            sent.append(clients.send(Load(server.port, range(first, first + size), WAITING_CLIENTS, rate=TIMES * rate)))
+        reloads = reloading.result()
+    answers = [answer for part in sent for answer in part.answers]
+    duration = sum(part.seconds for part in sent)
     return {
         "sustainable_a_second": round(rate, 1),
-        "sent_a_second": round(sent.rate, 1),
-        "reloads": reloads,
-        "statuses": sent.statuses(),
-        "failed": sum(answer.status not in (200, 429) for answer in sent.answers),
+        "sent_a_second": round(len(answers) / duration, 1),
+        "seconds": round(duration, 1),
+        "reloads": len(reloads),
+        "reload_seconds": {"p50": median(reloads, 1), "most": round(max(reloads), 1)},
+        "statuses": Sent(answers, duration).statuses(),
+        "failed": sum(answer.status not in (200, 429) for answer in answers),
     }
 
 
@@ -113,15 +121,16 @@ def _asking(
             thread.join()
 
 
-def _reload_until(made: MadeUp, server: Server, done: Callable[[], bool], count: int, duration: float) -> int:
-    """Reload a number of times, spread over a duration; return how many ended before the requests."""
-    during = 0
+def _reload(made: MadeUp, server: Server, count: int) -> list[float]:
+    """Change the version a number of times; return the seconds of each reload."""
+    seconds = []
     for turn in range(1, count + 1):
-        time.sleep(0.7 * duration / (count + 1))
+        time.sleep(1)
         publish(made.index, made.versions[turn % 2])
+        began = time.perf_counter()
         server.post("/v1/admin/reload")
-        during += not done()
-    return during
+        seconds.append(time.perf_counter() - began)
+    return seconds
 
 
 def _workers(server: Server) -> list[int]:
