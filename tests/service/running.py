@@ -47,10 +47,13 @@ def serving(*arguments: str, engine: str = "torch", **environment: str) -> Itera
     timer.start()
     try:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("udr: loading ")
         line = process.stderr.readline()
+        assert line.startswith("udr: loading ")
+        # On a busy machine, more lines say how long that takes.
+        while line.startswith("udr: loading "):
+            line = process.stderr.readline()
         match = re.fullmatch(
-            r"udr: serving \d+ tasks?, \d+ demonstrations at (http://127\.0\.0\.1:\d+)(, with \d workers)?\n", line
+            r"udr: serving \d+ tasks?, \d+ demonstrations at (https?://[\d.]+:\d+)(, with \d workers)?\n", line
         )
         assert match, line + process.stderr.read()
         yield process, match[1]

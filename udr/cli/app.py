@@ -1,5 +1,7 @@
 """The command ``udr``: its own commands, and those that other packages add by entry point."""
 
+import atexit
+import gc
 import logging
 import os
 import sys
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _open_closed_streams()
     _log_to_stderr()
+    # Else the interpreter ends with a search for garbage among all that torch has made, which takes two seconds.
+    atexit.register(gc.freeze)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Wherever it stands: people add it to a command that has just failed.
     options = given[: given.index("--")] if "--" in given else given
@@ -172,7 +176,9 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
 
 
 def _log_to_stderr() -> None:
-    """Show our own packages' logs from INFO, others' from WARNING, and progress bars only on a terminal."""
+    """Show our own packages' logs from INFO, others' from WARNING, and of others' bars only downloads on a terminal."""
+    # tqdm reads it when it is imported, so it holds for every library: some draw bars that no setting of theirs hides.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[STATUS])

@@ -1,7 +1,8 @@
 """What a command says on stderr while it works: notices, the step that it is at, and progress.
 
 On a terminal, the line of a step or of progress is rewritten every second, so nothing looks as if it hung. Elsewhere
-each step is one line, and progress a line now and then: there are no bars in a log file.
+a step is a line, and others tell that it lasts, after 2, 4, 8, 16, 32 and then every 30 seconds; progress is a line now
+and then. There are no bars in a log file.
 """
 
 import logging
@@ -14,6 +15,9 @@ from typing import TextIO
 
 TICK_SECONDS = 1.0
 """How often an open line is rewritten on a terminal."""
+
+STEP_SECONDS = 2.0
+"""After how long a step is written again elsewhere; the time doubles, up to ``LINE_SECONDS``."""
 
 LINE_SECONDS = 30.0
 """How often progress is written elsewhere."""
@@ -37,7 +41,7 @@ class Status(logging.Handler):
         self._given, self._now, self._ticks = stream, now, tick
         self._line: Callable[[float], str] | None = None
         self._counts = False
-        self._since = self._written = 0.0
+        self._since = self._written = self._due = 0.0
         # Rewrites the open line, and ends when there is none.
         self._ticker: threading.Thread | None = None
         self._never = threading.Event()
@@ -61,13 +65,12 @@ class Status(logging.Handler):
                 self._write(f"udr: {text}\n")
 
     def begin(self, text: str) -> None:
-        """Begin a step; on a terminal, its line shows how long it takes until the next line, and is erased if short."""
+        """Begin a step, which lasts until the next line; on a terminal, its line is erased if it was short."""
         with _LOCK:
             self.finish()
-            if self._stream.isatty():
-                self._open(lambda seconds: f"udr: {text}{f' {seconds:.0f} s' if seconds >= 1 else ''}", counts=False)
-            else:
+            if not self._stream.isatty():
                 self._write(f"udr: {text}\n")
+            self._open(lambda seconds: f"udr: {text}{f' {seconds:.0f} s' if seconds >= 1 else ''}", counts=False)
 
     def progress(self, label: str, done: int, total: int | None, seconds: float, unit: str, before: int = 0) -> None:
         """Show how much of a step is done after some seconds, at what rate, and how much time is left.
@@ -76,9 +79,9 @@ class Status(logging.Handler):
         """
         with _LOCK:
             complete = total is not None and done >= total
+            if self._line is not None and not self._counts:
+                self.finish()
             if self._stream.isatty():
-                if self._line is not None and not self._counts:
-                    self.finish()
                 self._open(
                     lambda more: f"udr: {label}: {meter(done, total, seconds + more, unit, before, more)}", counts=True
                 )
@@ -92,16 +95,22 @@ class Status(logging.Handler):
         """End the open line, if there is one."""
         with _LOCK:
             line, self._line = self._line, None
-            if line is not None:
+            if line is not None and self._stream.isatty():
                 seconds = self._now() - self._since
                 # Short steps are not worth a line.
                 self._write(f"\r{_fitted(line(seconds))}\n" if seconds >= 1 or self._counts else "\r\x1b[K")
 
     def tick(self) -> None:
-        """Rewrite the open line, with the seconds since it was opened."""
+        """Rewrite the open line, with the seconds since it was opened; without a terminal, add it if it is due."""
         with _LOCK:
-            if self._line is not None:
-                self._write(f"\r{_fitted(self._line(self._now() - self._since))}")
+            if self._line is None:
+                return
+            seconds = self._now() - self._since
+            if self._stream.isatty():
+                self._write(f"\r{_fitted(self._line(seconds))}")
+            elif seconds >= self._due:
+                self._write(f"{self._line(seconds)}\n")
+                self._due += min(self._due, LINE_SECONDS)
 
     @property
     def _stream(self) -> TextIO:
@@ -112,7 +121,7 @@ class Status(logging.Handler):
         self._stream.flush()
 
     def _open(self, line: Callable[[float], str], *, counts: bool) -> None:
-        self._line, self._counts, self._since = line, counts, self._now()
+        self._line, self._counts, self._since, self._due = line, counts, self._now(), STEP_SECONDS
         self.tick()
         if self._ticks and self._ticker is None:
             self._ticker = threading.Thread(target=self._run, name="udr-status", daemon=True)

@@ -40,7 +40,7 @@ def check(
         typer.Option(help="The language model's context window in tokens; by default that of its config.json."),
     ] = None,
     skew: Annotated[
-        float, typer.Option(help="A label is rare if it has less than this fraction of an even share of the rows.")
+        float, typer.Option(help="A label is rare if it has less than this fraction of a label's rows on average.")
     ] = SKEW,
     strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as errors.")] = False,
     fix: Annotated[

@@ -9,7 +9,7 @@ NEAR = 0.98
 """The default similarity of near-duplicates."""
 
 SKEW = 0.1
-"""The default share of its even share below which a label is rare."""
+"""The default fraction of the rows of an average label below which a label is rare."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class CheckConfig:
         near: the cosine from which two inputs are near-duplicates; None is ``NEAR`` if there is a model.
         lm: the language model whose context window rows must fit; None counts nothing.
         window: the size of that window in tokens; None reads it from the model's ``config.json``.
-        skew: the share of its even share of rows below which a label is rare; 0 treats none as rare.
+        skew: the fraction of the rows of an average label below which a label is rare; 0 treats none as rare.
         device: where to run the encoder; None takes the best available.
 
     Raises:

@@ -56,7 +56,8 @@ def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:
 
     Args:
         split: rows of any task; only a classification task has labels.
-        skew: the least share of its even share that a label should have: with 0.1 and four labels, 2.5 % of the rows.
+        skew: the least fraction of the average label's rows that a label should have: with 0.1 and four labels,
+            2.5 % of all rows.
     """
     if split.task.kind is not TaskKind.CLASSIFICATION:
         return
@@ -72,9 +73,9 @@ def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:
         )
         yield split.finding(Kind.MISSING_LABEL, len(missing), message, labels=missing)
     if rare:
-        listed = ", ".join(f"{label!r} ({number})" for number, label in rare)
+        listed = ", ".join(f"{label!r} has {counted(number, 'row')}" for number, label in rare)
         message = (
-            f"{counted(len(rare), 'label has', 'labels have')} fewer than {skew * even:.1f} rows, {skew:g} of an even "
-            f"share; add rows if the task needs them: {listed}"
+            f"{counted(len(rare), 'label is', 'labels are')} rare: {listed}, where labels have {even:,.0f} on average; "
+            "add rows if the task needs them: demonstrations can show only what there is"
         )
         yield split.finding(Kind.LABEL_SKEW, len(rare), message, labels=[label for _, label in rare])

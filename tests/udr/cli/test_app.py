@@ -233,6 +233,22 @@ def test_the_installed_command_prints_its_help_quickly(tmp_path: Path) -> None:
     assert "Retrieve the demonstrations" in result.stdout
 
 
+def test_libraries_draw_no_bars_and_end_without_a_search_for_garbage() -> None:
+    # In a process of its own, since tqdm reads its setting once. Transformers converts GGUF files with tqdm.auto.
+    program = """
+import atexit, gc, sys
+from udr.cli import main
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+main(["--version"])
+import datasets, huggingface_hub, tqdm.auto, transformers
+for package in (tqdm, tqdm.auto, datasets.utils, huggingface_hub.utils, transformers.utils.logging):
+    assert list(package.tqdm(range(3), desc="Converting")) == [0, 1, 2]
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TQDM_"))}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, text=True, capture_output=True)
+    assert (found.stdout, found.stderr, found.returncode) == (f"udr {__version__}\nTrue\n", "", 0)
+
+
 def test_it_runs_without_a_home_and_with_few_file_descriptors(real_index: Path) -> None:
     main = "import sys; from udr.cli import main; sys.exit(main(sys.argv[1:]))"
     command = f"ulimit -n 32; {sys.executable} -c '{main}' retrieve {real_index} --task notes 'a dull day' --k 2 --json"

@@ -48,6 +48,17 @@ def test_it_prints_each_check_once_and_exits_by_the_worst(
     assert "1 problems: proxies" in err
 
 
+def test_it_names_the_library_that_it_imports(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check_torch() -> Iterator[Finding]:
+        yield Finding(state=State.OK, check="torch", found="2.13")
+
+    monkeypatch.setattr("udr.cli.doctor.checks.ENGINES", (check_torch,))
+    assert main(["doctor", "--port", "0"]) == 0
+    assert "importing torch..." in capsys.readouterr().err
+
+
 def test_little_memory_is_told_within_the_limit_of_a_container(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 9000000 kB\n")

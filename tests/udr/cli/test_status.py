@@ -104,6 +104,20 @@ def test_a_file_has_a_line_per_step_and_progress_now_and_then(capsys: pytest.Cap
     assert len(lines) == 2 + 4 + 1
 
 
+def test_a_file_says_that_a_step_lasts_ever_more_seldom(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    status = Status(None, clock, tick=False)
+    status.begin("loading MiniLM...")
+    for _ in range(100):
+        clock.now += 1
+        status.tick()
+    status.progress("tickets", 0, 100, 0.0, "pairs")
+    clock.now += 100
+    status.tick()
+    lines = capsys.readouterr().err.splitlines()
+    steps = ["", *(f" {seconds} s" for seconds in (2, 4, 8, 16, 32, 62, 92))]
+    assert lines == [*(f"udr: loading MiniLM...{step}" for step in steps), "udr: tickets: 0/100 pairs, 0 s"]
+
+
 def test_log_records_are_notices_and_steps(terminal: Terminal, clock: Clock) -> None:
     status = Status(terminal, clock, tick=False)
     for message in ("loading MiniLM...", "no pooling settings"):

@@ -28,7 +28,7 @@ def doctor(
     checks: list[Check] = [*CHECKS, partial(check_port, port), *ENGINES]
     for check in checks:
         if check in ENGINES:
-            STATUS.begin("importing a library...")
+            STATUS.begin(f"importing {check.__name__.removeprefix('check_')}...")
         for finding in check():
             findings.append(finding)
             if not as_json:
