@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +14,10 @@ import pytest
 
 from tests.service.conftest import Words
 from tests.service.running import running
+from tests.tiny_models import byte_tokenizer
+from tests.udr.models.test_tokenizer import save_word_tokenizer
 from tests.upstreams import COMPLETION, DONE, STREAM, Upstream, chunk, flows, hangs, hangs_up, refuses, upstream
+from udr.models import load_tokenizer
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
 
@@ -168,6 +172,25 @@ def test_a_budget_is_kept_by_what_is_added(retriever: Retriever, model: Upstream
         assert 0 < int(answer.headers["X-Udr-Tokens"]) <= 12
         assert len(answer.headers["X-Udr-Demonstrations"].split(",")) == 2
         assert ask(gateway, udr={"budget": 1}).headers["X-Udr-Demonstrations"] == ""
+
+
+def test_a_chat_names_one_of_the_tokenizers(retriever: Retriever, model: Upstream, tmp_path: Path) -> None:
+    words, letters = str(save_word_tokenizer(tmp_path / "words")), str(tmp_path / "letters")
+    byte_tokenizer().save_pretrained(letters)
+    app = create_app(retriever, Settings.read(tokenizer=[words, letters], upstream=model.url))
+    with running(app) as address, httpx2.Client(base_url=address, timeout=20) as gateway:
+        for name in (None, words, letters):
+            answer = ask(gateway, udr={"k": 2, "tokenizer": name})
+            added = [turn["content"] for turn in model.requests[-1].body["messages"][1:-1]]
+            counter = load_tokenizer(name or words)
+            tokens = sum(counter.count(text) - counter.count("") for text in added)
+            assert (len(added), answer.headers["X-Udr-Tokens"]) == (4, str(tokens))
+        kept = {name: ask(gateway, udr={"k": 8, "budget": 40, "tokenizer": name}) for name in (words, letters)}
+        shown = [each.headers["X-Udr-Demonstrations"].count(",") + 1 for each in kept.values()]
+        assert shown[0] > shown[1] > 0 and all(int(each.headers["X-Udr-Tokens"]) <= 40 for each in kept.values())
+        refused = ask(gateway, udr={"tokenizer": "gpt-9"})
+        assert refused.status_code == 422
+        assert f"has no tokenizer 'gpt-9'; it was started with {words}" in refused.json()["error"]["message"]
 
 
 def test_fields_of_the_query_are_given_beside_it_and_templates_show_them(

@@ -19,6 +19,7 @@ import pytest
 from tests.fakes import write_mapped_notes
 from tests.service.observability.test_reports import read
 from tests.service.running import serving
+from tests.upstreams import STREAM, Exchange, Upstream, completes, upstream
 from udr import Client
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
@@ -43,9 +44,17 @@ Service = tuple["subprocess.Popen[str]", str]
 
 
 @pytest.fixture(scope="module")
-def service(versions: tuple[Path, list[str]]) -> Iterator[Service]:
+def model() -> Iterator[Upstream]:
+    with upstream() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def service(versions: tuple[Path, list[str]], model: Upstream) -> Iterator[Service]:
+    options = ("--workers", "2", "--upstream", model.url)
     # Else numpy's import starts threads, which end before a fork.
-    with serving(str(versions[0]), "--workers", "2", engine="onnx", OPENBLAS_NUM_THREADS="1") as served:
+    variables = {"OPENBLAS_NUM_THREADS": "1", "UDR_UPSTREAM_REQUESTS": "4"}
+    with serving(str(versions[0]), *options, engine="onnx", **variables) as served:
         yield served
 
 
@@ -104,6 +113,37 @@ def test_all_workers_add_to_the_counts_and_take_outcomes_of_any_prompt(service: 
     with ThreadPoolExecutor(8) as threads:
         assert set(threads.map(tell, asked)) == {200}
     until(lambda: shown() == before + 16)
+
+
+def chat(address: str, **options: Any) -> httpx2.Response:
+    """The answer to a chat with demonstrations, on a new connection."""
+    body = {"model": "notes@fake", "messages": [{"role": "user", "content": "a dull day"}], "udr": {"k": 2}, **options}
+    return httpx2.post(f"{address}/v1/chat/completions", json=body, timeout=30)
+
+
+def test_every_worker_is_a_gateway_and_they_ask_the_upstream_no_more_than_allowed_together(
+    service: Service, model: Upstream
+) -> None:
+    _, address = service
+    go = threading.Event()
+
+    def waits(exchange: Exchange) -> None:
+        assert go.wait(20)
+        completes(exchange)
+
+    model.behave = waits
+    with ThreadPoolExecutor(4) as threads:
+        futures = [threads.submit(chat, address) for _ in range(4)]
+        until(lambda: len(model.requests) == 4)
+        refused = [chat(address) for _ in range(4)]
+        go.set()
+        answers = [future.result() for future in futures]
+    assert {(each.status_code, each.json()["error"]["code"]) for each in refused} == {(503, "busy")}
+    assert {each.json()["choices"][0]["message"]["content"] for each in answers} == {"sad"}
+    assert len({each.headers["X-Udr-Demonstrations"] for each in answers}) == 1
+    # Two demonstrations of two turns, and the query.
+    assert {len(each.body["messages"]) for each in model.requests} == {5}
+    assert [chat(address, stream=True).content for _ in range(4)] == [b"".join(STREAM)] * 4
 
 
 def reload(address: str) -> httpx2.Response:
