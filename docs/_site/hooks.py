@@ -39,6 +39,8 @@ MEMBERS = {
     "udr.errors": [""],
     "udr.integrations.langchain": [""],
     "udr.integrations.dspy": [""],
+    "udr.integrations.haystack": [""],
+    "udr.integrations.llama_index": [""],
     "udr_training.losses": ["CandidateLoss"],
 }
 """The Python reference: by module, its names; the empty one is the module itself."""

@@ -18,6 +18,7 @@ from udr.cli import main
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
+MODEL = "http://127.0.0.1:8080/v1"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _WORDS = {
@@ -60,7 +61,7 @@ class Place:
 
     def __init__(self, folder: Path, services: ExitStack) -> None:
         self.folder, self.names, self._services = folder, dict[str, object](), services
-        self.ran, self._address = list[str](), ADDRESS
+        self.ran, self.model, self._address = list[str](), MODEL, ADDRESS
 
     @staticmethod
     def models(folder: Path) -> Path:
@@ -91,9 +92,11 @@ class Place:
             return
         self.ran.append(" ".join(words[1:3]))
         if words[1] == "serve":
-            _, self._address = self._services.enter_context(serving(*words[2:]))
+            words = [word.replace(MODEL, self.model) for word in words]
+            _, self._address = self._services.enter_context(serving(*words[2:], engine="onnx"))
             return
-        status = main([word.replace(ADDRESS, self._address) for word in words[1:]] + _smaller(words))
+        given = [word.replace(ADDRESS, self._address).replace(MODEL, self.model) for word in words[1:]]
+        status = main(given + _smaller(words))
         assert status == 0, words
 
 
@@ -112,7 +115,13 @@ def language_model(answer: Callable[[list[dict[str, str]]], str]) -> Iterator[st
             body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             message = {"role": "assistant", "content": answer(body["messages"])}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
-            keys = {"id": "1", "object": "chat.completion", "created": 0, "model": body["model"], "choices": [choice]}
+            keys = {
+                "id": "1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": body.get("model", ""),
+                "choices": [choice],
+            }
             data = json.dumps(keys).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")

@@ -3,11 +3,12 @@
 import json
 import re
 import shlex
+import shutil
 import tomllib
 
 import pytest
 
-from tests.documentation.pages import ROOT, Place, blocks, commands
+from tests.documentation.pages import ROOT, Place, blocks, commands, language_model
 from udr.cli import main
 
 DOCS = ROOT / "docs"
@@ -25,6 +26,8 @@ RUN = {
         *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
         *("feedback import", "train tasks"),
     ],
+    "serving.md": ["serve my-index", "keys new", "serve my-index", "serve my-index", "serve my-index"],
+    "your-llm.md": ["evaluate tasks"],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
 }
 """The pages that run here, from a table, its task and its index on, and the commands that they run."""
@@ -36,7 +39,11 @@ GROUPS = ("index", "feedback", "tasks", "keys")
 def test_a_page_runs(place: Place, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     init = ["init", "tickets.csv", "--out", "tasks", "--input", "subject,body", "--target", "category"]
     assert main(init) == main(["index", "build", "tasks", "--out", "my-index"]) == 0
-    place.run(PAGES[name])
+    # The certificate and the key that serving.md has.
+    for file in ("cert.pem", "key.pem"):
+        shutil.copy(ROOT / "tests/fixtures/tls/first.pem", file)
+    with language_model(lambda messages: "billing") as place.model:
+        place.run(PAGES[name])
     assert place.ran == RUN[name]
     if name == "prompts.md":
         out = capsys.readouterr().out
