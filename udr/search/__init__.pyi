@@ -21,4 +21,6 @@ from .label_head import (
     LabelledSearch as LabelledSearch, LabelledVectors as LabelledVectors, PASSES as PASSES,
     head_features as head_features, label_chances as label_chances, unit_vectors as unit_vectors,
 )
+from .regression import fit_weights as fit_weights, folds_of as folds_of
+from .word_overlap import OVERLAP as OVERLAP, overlapping as overlapping
 from .words import LOWER as LOWER, RULE as RULE, RULES as RULES, folded as folded

@@ -1,4 +1,4 @@
-"""Fitting a task's label head: the only file that knows scikit-learn's classifier.
+"""Fitting a task's label head.
 
 A logistic regression tells a query's label from its vector, or from those of its two fields. It is fitted on rows of
 the pool as the encoder reads queries: as demonstrations, their texts give the label away. Cross-validation searches
@@ -6,7 +6,6 @@ the other folds' demonstrations for each held-out row, and counts how many of th
 chooses how strongly the regression is regularised, how much it counts, and whether it reads fields apart.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Kind, encoder_fields, sample_by
-from udr.errors import optional_import
-from udr.search import LabelHead, Vectors, head_features, label_chances
+from udr.search import LabelHead, Vectors, fit_weights, folds_of, head_features, label_chances
 from udr.store import MOST_LABELS, LabelHeadStamp, Partition
 
 RECIPE, FIELDS_RECIPE = 1, 2
@@ -33,14 +31,10 @@ _VALIDATED, _VALIDATED_NUMBERS = 2048, 1 << 18
 _FOLDS, _SHOWN = 5, 4
 _SPREAD = 256
 """Rows and demonstrations whose similarities tell their spread."""
-_NO_CHANCE, _MOST_STEPS = -1000.0, 200
 _STRENGTHS, _FIELD_STRENGTHS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
 """Values of C to try. Features of two fields are twice as long, so their weights are smaller for the same odds."""
 _WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 """Values of alpha to try, in standard deviations of the similarities, whose spread depends on the encoder."""
-
-_SHORT_STEPS = 1 << 24
-"""Features times labels below which a step of the fit is short: a few milliseconds."""
 
 _LEAST_GAIN, _ERRORS = 0.01, 3.0
 """A gain counts if it is at least this, and this many of its standard errors; the best of several is chosen."""
@@ -109,7 +103,7 @@ def fit(
         )
         if _gains(by_fields.shares - best.shares):
             best, apart = by_fields, fields[0]
-    weights = _weights(best.features, targets, names, best.strength)
+    weights = fit_weights(best.features, targets, names, best.strength)
     known = {name: code for code, name in enumerate(names.tolist())}
     codes = np.array([known.get(label, -1) for label in labels], np.int32)
     head = LabelHead(weights, codes, best.alpha, width(len(names)), apart)
@@ -153,7 +147,7 @@ def _validate(
 
     ``similarities`` [num_validated, num_validated] and ``targets`` [num_validated] are of the first rows.
     """
-    folds, rows = _folds(targets), features[: len(targets)]
+    folds, rows = folds_of(targets, _FOLDS), features[: len(targets)]
     spread = float(np.std(similarities[:_SPREAD, :_SPREAD]))
     alphas = [float(f"{max(spread, 1e-6) * weight:.3g}") for weight in _WEIGHTS]
     shares = {(c, alpha): np.empty(len(targets)) for c in strengths for alpha in alphas}
@@ -164,19 +158,12 @@ def _validate(
         own, pool, similar = codes[held], codes[rest], similarities[np.ix_(held, rest)]
         without[held] = _shares(similar, own, pool)
         for c in strengths:
-            likely = label_chances(_weights(rows[rest], targets[rest], names, c), rows[held])[:, pool]
+            likely = label_chances(fit_weights(rows[rest], targets[rest], names, c), rows[held])[:, pool]
             for alpha in alphas:
                 shares[c, alpha][held] = _shares(similar + alpha * likely, own, pool)
     # Of equal ones the first: the strongest regularisation, the smallest alpha.
     best = max(shares, key=lambda key: shares[key].mean())
     return without, _Best(features, *best, shares[best])
-
-
-def _folds(targets: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return a fold for each row; each label's rows are spread over all, in their order."""
-    folds = np.empty(len(targets), np.int64)
-    folds[np.argsort(targets, kind="stable")] = np.arange(len(targets)) % _FOLDS
-    return folds
 
 
 def _shares(scores: NDArray[np.floating], own: NDArray[np.int32], codes: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -185,27 +172,3 @@ def _shares(scores: NDArray[np.floating], own: NDArray[np.int32], codes: NDArray
     best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
     result: NDArray[np.float64] = (codes[best] == own[:, None]).mean(axis=1)
     return result
-
-
-def _weights(
-    features: NDArray[np.float64], targets: NDArray[np.str_], names: NDArray[np.str_], strength: float
-) -> NDArray[np.float64]:
-    """Return the weights of all names, float64 [num_names, num_features + 1]; a name that no row has gets no chance."""
-    with optional_import("scikit-learn", "index"):
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-        from threadpoolctl import threadpool_limits
-    weights = np.zeros((len(names), features.shape[1] + 1))
-    weights[:, -1] = _NO_CHANCE
-    # After each of many short steps, threads of BLAS wait for one another: on busy cores, for ten times as long.
-    threads = 1 if features.size * len(names) < _SHORT_STEPS else None
-    with warnings.catch_warnings(), threadpool_limits(threads, "blas"):
-        # What is not fitted to the end is judged like what is.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = LogisticRegression(C=strength, max_iter=_MOST_STEPS).fit(features, targets)
-    fitted = np.hstack([model.coef_, model.intercept_[:, None]])
-    if len(model.classes_) == 2:
-        # One row of odds, those of the second.
-        fitted = np.vstack([np.zeros_like(fitted), fitted])
-    weights[np.searchsorted(names, model.classes_)] = fitted
-    return weights

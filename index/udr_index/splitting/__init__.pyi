@@ -6,4 +6,3 @@ from .holdout import (
     Holdout as Holdout, MOST_TEST_ROWS as MOST_TEST_ROWS, TEST_SHARE as TEST_SHARE, hold_out as hold_out,
     quotas as quotas, split_rows as split_rows,
 )
-from .word_overlap import OVERLAP as OVERLAP, overlapping as overlapping

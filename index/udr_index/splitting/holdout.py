@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from udr.data import Kind, Task, copy_text, input_words, sample_by
 from udr.errors import ConfigError
+from udr.search import overlapping
 from udr.types import Row
 from udr_index.splitting.groups import group
-from udr_index.splitting.word_overlap import overlapping
 
 TEST_SHARE = 0.2
 """The share of the rows that are held out by default."""

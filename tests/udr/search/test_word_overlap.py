@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udr_index.splitting import OVERLAP, group, overlapping
+from udr.search import OVERLAP, overlapping
+from udr_index.splitting import group
 
 WORDS = "river lake harbour island valley castle bridge".split()
 
