@@ -156,6 +156,12 @@ TABLE: Sequence[tuple[str, str]] = [
     ),
     ("tasks split tasks", "notes.* has test rows|already"),
     ("init nowhere.csv --out new-run --input a --target b", "nowhere.csv: No such file or directory; check the path"),
+    ("pool score nowhere --out scores.jsonl", "nowhere: no such folder of tasks; udr init makes one of a table"),
+    ("pool score tasks --out scores.jsonl --by vibes", "--by must name some of labels, copies, length; found 'vibes'"),
+    ("pool score pools --out scores.jsonl", "--tasks: name one task; found notes, reviews"),
+    ("pool score tasks --out encoder/config.json", "config.json exists; name another file, or remove it"),
+    ("pool curate tasks --scores nowhere.jsonl --out new-run", "nowhere.jsonl: No such file or directory; check the"),
+    ("pool curate tasks --scores encoder/config.json --out new-run", "config.json:1: is no file of scores; make one with"),
     *(
         (
             f"feedback {command}",

@@ -26,13 +26,14 @@ RUN = {
         *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
         *("feedback import", "train tasks"),
     ],
+    "pools.md": ["pool score", "pool curate"],
     "serving.md": ["serve my-index", "keys new", "serve my-index", "serve my-index", "serve my-index"],
     "your-llm.md": ["evaluate tasks"],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
 }
 """The pages that run here, from a table, its task and its index on, and the commands that they run."""
 
-GROUPS = ("index", "feedback", "tasks", "keys")
+GROUPS = ("index", "feedback", "tasks", "keys", "pool")
 
 
 @pytest.mark.parametrize("name", RUN)

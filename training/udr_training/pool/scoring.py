@@ -1,0 +1,57 @@
+"""Scoring a task's pool in the ways that ``--by`` names."""
+
+from collections.abc import Callable, Sequence
+
+from udr.data import Kind, Task, row_query
+from udr.errors import ConfigError
+from udr.models import Encoder
+from udr.types import Row
+from udr_training.pool.copies import copy_score
+from udr_training.pool.labels import label_score
+from udr_training.pool.length import length_score
+from udr_training.pool.scores import Score
+
+WAYS = ("labels", "copies", "length")
+"""What rows can be scored by."""
+
+
+def check_ways(task: Task, by: Sequence[str] | None) -> tuple[str, ...]:
+    """Return how to score a task's rows: as asked, or in all ways that fit it.
+
+    Raises:
+        ConfigError: there is no such way, or it does not fit the task.
+    """
+    labelled = task.kind is Kind.CLASSIFICATION
+    if by is None:
+        return tuple(way for way in WAYS if labelled or way != "labels")
+    for way in by:
+        if way not in WAYS:
+            raise ConfigError(f"--by must name some of {', '.join(WAYS)}; found {way!r}")
+    if "labels" in by and not labelled:
+        raise ConfigError(f"--by labels needs a classification task; {task.name!r} is {task.kind}; omit labels")
+    return tuple(dict.fromkeys(by))
+
+
+def score_pool(task: Task, rows: Sequence[Row], by: Sequence[str], encoder: Callable[[], Encoder]) -> list[Score]:
+    """Score the rows of a pool.
+
+    Args:
+        task: the rows' task.
+        rows: the pool, in its file's order.
+        by: some of ``WAYS``.
+        encoder: loads the encoder; called only for labels.
+
+    Raises:
+        DataError: there are too few rows to score them by labels.
+    """
+    return [_score(task, rows, way, encoder) for way in by]
+
+
+def _score(task: Task, rows: Sequence[Row], way: str, encoder: Callable[[], Encoder]) -> Score:
+    if way == "copies":
+        return copy_score(task, rows)
+    if way == "length":
+        return length_score(task, rows)
+    model = encoder()
+    vectors = model.encode_queries([row_query(task, row) for row in rows])
+    return label_score(vectors, [row.target for row in rows], {"encoder": model.fingerprint})
