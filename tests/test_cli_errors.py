@@ -161,7 +161,10 @@ TABLE: Sequence[tuple[str, str]] = [
     ("pool score pools --out scores.jsonl", "--tasks: name one task; found notes, reviews"),
     ("pool score tasks --out encoder/config.json", "config.json exists; name another file, or remove it"),
     ("pool curate tasks --scores nowhere.jsonl --out new-run", "nowhere.jsonl: No such file or directory; check the"),
-    ("pool curate tasks --scores encoder/config.json --out new-run", "config.json:1: is no file of scores; make one with"),
+    (
+        "pool curate tasks --scores encoder/config.json --out new-run",
+        "config.json:1: is no file of scores; make one with",
+    ),
     *(
         (
             f"feedback {command}",

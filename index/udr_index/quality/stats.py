@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
+from statistics import median
 
-from udr.data import Kind, TaskFolder, input_text, value_text
+from udr.data import FEWEST_SENTENCES, Kind, LongText, TaskFolder, input_text, measure_text, sentences_of, value_text
 from udr.errors import DataError
 from udr.models import load_tokenizer
 from udr.types import Json, Row
@@ -35,11 +36,33 @@ class Lengths:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LongRows:
+    """The rows whose longest field has many sentences: how many, and the median of each number of ``LongText``."""
+
+    rows: int
+    medians: Mapping[str, float]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> "LongRows | None":
+        """Measure the long ones among some rows; None if there are none."""
+        longest = (max((value_text(value) for value in row.input.values()), key=len, default="") for row in rows)
+        measured = [measure_text(text) for text in longest if len(sentences_of(text)) >= FEWEST_SENTENCES]
+        if not measured:
+            return None
+        names = [field.name for field in fields(LongText)]
+        return cls(
+            rows=len(measured),
+            medians={name: round(median(getattr(text, name) for text in measured), 3) for name in names},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitStats:
     """Statistics of the rows of a split.
 
     ``fields`` and ``labels`` hold how many rows have text in a field and have a label: the template's fields first, and
     labels in the task's order. ``choices`` are the fewest and the most of a row in a multiple-choice task.
+    ``long`` is about rows of eight sentences and more, None without any.
     """
 
     task: str
@@ -52,6 +75,7 @@ class SplitStats:
     target: Lengths
     labels: Mapping[str, int]
     choices: tuple[int, int] | None
+    long: LongRows | None
 
     def to_json(self) -> dict[str, Json]:
         """Return the JSON of ``udr tasks stats --json``."""
@@ -121,11 +145,12 @@ def _split_stats(folder: TaskFolder, split: str, rows: Sequence[Row], length: Ca
         target=Lengths.of(length(task.verbalizer.get(row.target, row.target)) for row in rows),
         labels={label: targets[label] for label in task.labels},
         choices=(min(num_choices), max(num_choices)) if task.kind is Kind.MULTIPLE_CHOICE else None,
+        long=LongRows.of(rows),
     )
 
 
 def table(statistics: Statistics) -> str:
-    """Return a line per split, below two heading lines; empty if there is no split."""
+    """Return a line per split, below two heading lines, and one per split with long rows; empty without a split."""
     rows = [_row(split) for split in statistics.splits]
     if not rows:
         return ""
@@ -139,6 +164,12 @@ def table(statistics: Statistics) -> str:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         lines.append("  ".join(cells))
+    lines += [
+        f"{split.task}, {split.split}: {split.long.rows} rows of {FEWEST_SENTENCES} sentences and more; medians: "
+        + ", ".join(f"{name} {value:g}" for name, value in split.long.medians.items())
+        for split in statistics.splits
+        if split.long is not None
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 

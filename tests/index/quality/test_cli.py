@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.fakes import NOTES, QUESTIONS, write_collection, write_task
 from tests.index.quality.conftest import notes, report
 from tests.tiny_models import byte_tokenizer, save_encoder
 from tests.udr.cli.test_app import Run
+from udr.data import measure_text
 from udr.types import Json
 from udr_index.quality import Finding, Kind
 
@@ -104,6 +106,7 @@ def test_stats_prints_json(run: Run, tmp_path: Path) -> None:
         "target": {"median": 1, "percentile_95": 1, "longest": 1},
         "labels": {"glad": {"rows": 0, "share": 0.0}, "sad": {"rows": 1, "share": 1.0}},
         "choices": None,
+        "long": None,
     }
 
     assert run("tasks", "stats", tmp_path, "--json") == (
@@ -111,6 +114,21 @@ def test_stats_prints_json(run: Run, tmp_path: Path) -> None:
         json.dumps({"unit": "words", "splits": [expected]}) + "\n",
         "",
     )
+
+
+def test_stats_measure_long_rows(run: Run, tmp_path: Path) -> None:
+    long = " ".join(f"Word{n} met word{n + 1}." for n in range(8))
+    rows: list[Mapping[str, Json]] = [
+        {"id": f"{n}", "input": {"text": text}, "target": "sad"} for n, text in enumerate(["One. Two.", long, long])
+    ]
+    write_task(tmp_path, NOTES, train=rows)
+
+    (split,) = json.loads(run("tasks", "stats", tmp_path, "--json")[1])["splits"]
+    assert split["long"]["rows"] == 2
+    expected = {name: round(value, 3) for name, value in asdict(measure_text(long)).items()}
+    assert split["long"]["medians"] == expected and expected["sentences"] == 8
+    last = run("tasks", "stats", tmp_path)[1].splitlines()[-1]
+    assert last.startswith("notes, train: 2 rows of 8 sentences and more; medians: sentences 8, connectives 0, chains ")
 
 
 def test_stats_exclude_what_cannot_be_read(run: Run, tmp_path: Path) -> None:
