@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 
 from udr.search import (
-    SCANNED_ROWS,
     FaissSearch,
     Mask,
     RankedProposals,
@@ -71,7 +70,7 @@ def searchers(vectors: Vectors, kind: str, lists: int, probed: int) -> dict[str,
     among, scanned = proposer_among(index) or (None, 0)
     one_by_one, propose = FaissSearch(vectors, 1.0, scanned=1.0), proposer(index)
     return {
-        "chosen": RankedProposals(propose, vectors, exact, 4, among=among, scanned=max(SCANNED_ROWS, scanned)),
+        "chosen": RankedProposals(propose, vectors, exact, 4, among=among, scanned=scanned),
         "compared": RankedProposals(propose, vectors, one_by_one, 4, scanned=len(vectors)),
         "proposed": RankedProposals(propose, vectors, one_by_one, 4, among=among, scanned=0),
         "same lists": RankedProposals(propose, vectors, one_by_one, 4, scanned=0),

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search.base import MARGIN, Mask, Proposer, Results, Searcher, Vectors, check, order
+from udr.search.base import MARGIN, Mask, Proposer, ProposerAmong, Results, Searcher, Vectors, check, order
 from udr.search.filtered import SCANNED_ROWS, deeper, no_results
 
 
@@ -21,7 +21,7 @@ class RankedProposals:
         exact: exact search of the same vectors, also used if k exceeds ``limit``.
         oversample: proposals per requested result.
         limit: the largest count that the engine can propose.
-        among: the engine for searches among some rows, if it differs.
+        among: the engine for searches among some rows; None lets ``propose`` propose more, and drops the others.
         scanned: up to so many rows that may be returned, they are compared one by one; and up to twice as many as
             would be proposed.
     """
@@ -34,12 +34,11 @@ class RankedProposals:
         oversample: int,
         limit: int = sys.maxsize,
         *,
-        among: Proposer | None = None,
+        among: ProposerAmong | None = None,
         scanned: int = SCANNED_ROWS,
     ) -> None:
         self._propose, self.vectors, self._exact = propose, vectors, exact
-        self._among = among or propose
-        self._oversample, self._limit = oversample, min(limit, len(vectors))
+        self._among, self._oversample, self._limit = among, oversample, min(limit, len(vectors))
         self._scanned = scanned
 
     def __len__(self) -> int:
@@ -50,13 +49,16 @@ class RankedProposals:
         k = check(self.vectors, queries, k, rows)
         if not k:
             return no_results(queries)
-        wanted = k if rows is None else deeper(k, rows)
+        wanted = k if rows is None or self._among else deeper(k, rows)
         # Proposals are compared one by one, too, and more slowly.
         few = max(self._scanned, 2 * wanted * self._oversample)
         if wanted > self._limit or (rows is not None and np.count_nonzero(rows) <= few):
             return self._exact.search(queries, k, rows)
-        propose = self._propose if rows is None else self._among
-        _, proposed = propose(queries, min(max(wanted * self._oversample, wanted + MARGIN), self._limit))
+        count = min(max(wanted * self._oversample, wanted + MARGIN), self._limit)
+        if rows is None or self._among is None:
+            _, proposed = self._propose(queries, count)
+        else:
+            _, proposed = self._among(queries, count, rows)
         # An index file can hold any number.
         proposed = np.where(proposed < len(self.vectors), proposed, -1)
         if rows is not None:

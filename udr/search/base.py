@@ -37,6 +37,9 @@ Proposals = tuple[NDArray[np.floating], Positions]
 Proposer = Callable[[Vectors, int], Proposals]
 """Returns the proposals for queries and a count."""
 
+ProposerAmong = Callable[[Vectors, int, Mask], Proposals]
+"""Returns the proposals for queries and a count, all of them rows that may be returned; -1 if there are fewer."""
+
 
 class Searcher(Protocol):
     """Finds the vectors nearest to queries."""

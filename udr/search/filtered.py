@@ -1,6 +1,7 @@
 """Search among some of the rows only: those that pass a filter.
 
-If they are few, they are compared one by one. If they are many, the engine proposes more, and the others are dropped.
+If they are few, they are compared one by one. If they are many, the engine proposes among them; or it proposes more,
+and the others are dropped.
 """
 
 import numpy as np
@@ -14,8 +15,8 @@ SCANNED = 0.25
 SCANNED_ROWS = 4096
 """The number of rows up to which they are compared one by one, by an engine that does not."""
 
-LISTS = 2
-"""How many times as many lists of an IVF index a search among some rows looks into.
+LISTS = 3
+"""How many times as many of the rows that pass a filter a search of an IVF index compares as it compares without one.
 
 Among fewer rows, the k nearest lie farther from the query, and so more of them in other lists.
 """

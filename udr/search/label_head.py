@@ -6,18 +6,21 @@ that searches by inner product searches by it, and the plain similarity is the p
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Concatenate, ParamSpec, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search.base import Mask, Positions, Proposals, Proposer, Results, Searcher, Vectors
+from udr.search.base import Mask, Positions, Proposals, Results, Searcher, Vectors
 from udr.search.exact import ExactProposals
 
 _NUMBERS, _ROWS = 1 << 22, 1 << 16
 """Scores kept, and rows compared, at once."""
+
+_Rest = ParamSpec("_Rest")
 
 Chances = NDArray[np.float64]
 """p(label | query), [num_queries, num_labels]."""
@@ -74,9 +77,13 @@ class LabelHead:
         """Return the length of the longest row if that of the longest vector is ``length``; None if it is unknown."""
         return None if length is None else math.hypot(length, 1.0)
 
-    def plain(self, propose: Proposer) -> Proposer:
+    def plain(self, propose: Callable[Concatenate[Vectors, _Rest], Proposals]) -> Callable[..., Proposals]:
         """Return a proposer of plain similarity by an engine over the extended vectors."""
-        return lambda queries, count: propose(np.pad(queries, ((0, 0), (0, self.width))), count)
+
+        def padded(queries: Vectors, *rest: _Rest.args, **more: _Rest.kwargs) -> Proposals:
+            return propose(np.pad(queries, ((0, 0), (0, self.width))), *rest, **more)
+
+        return padded
 
 
 def head_features(queries: Vectors, fields: Vectors | None = None) -> NDArray[np.float64]:

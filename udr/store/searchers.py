@@ -18,6 +18,7 @@ from udr.search import (
     LabelHead,
     LabelledSearch,
     Proposer,
+    ProposerAmong,
     RankedProposals,
     Searcher,
 )
@@ -92,7 +93,7 @@ class _Engine:
     propose: Proposer
     oversample: int | None = None
     limit: int = sys.maxsize
-    among: Proposer | None = None
+    among: ProposerAmong | None = None
     scanned: int = SCANNED_ROWS
 
     def searcher(self, vectors: NDArray[np.floating], longest: float | None, exact: Searcher) -> Searcher:
@@ -151,7 +152,7 @@ def _on_cpu(version: IndexVersion, task: str, rows: NDArray[np.floating], settin
     if (found := proposer_among(index)) is None:
         return engine
     among, scanned = found
-    return replace(engine, among=among, scanned=max(SCANNED_ROWS, scanned))
+    return replace(engine, among=among, scanned=scanned)
 
 
 def _on_gpu(

@@ -306,7 +306,9 @@ def test_rows_put_later_rank_by_the_head_until_a_new_build(tasks: Path, tmp_path
     replace_once(next(own.rglob("task.toml")), '"sad"', '"sad", "calm"')
     build_index(own, out)
     oracle, (text, *_) = Oracle(own, out), QUERIES
-    put = {f"calm{n}": ("calm", f"{text} {word}") for n, word in enumerate(WORDS)} | {"glad": ("glad", f"{text} bright")}
+    put = {f"calm{n}": ("calm", f"{text} {word}") for n, word in enumerate(WORDS)} | {
+        "glad": ("glad", f"{text} bright")
+    }
     with Retriever.open(out, encoder=HashEncoder()) as retriever:
         retriever.put("notes", [{"id": id, "input": {"text": of}, "target": t} for id, (t, of) in put.items()])
         expected = sorted(oracle.ranked(text) + oracle.scored(text, put), key=lambda item: (-item[2], item[0]))

@@ -35,7 +35,7 @@ class TaskView:
         stored = [item for item in writes.rows.values() if item.encoder == manifest.encoder.fingerprint]
         head = searcher.head if isinstance(searcher, LabelledSearch) else None
         earlier = None if before is None else before.segment
-        self.segment = Segment(
+        self.segment: Segment = Segment(
             part, stored, manifest.dtype, manifest.encoder.dimension, base.tokenizer, base.longest, head, earlier
         )
         self.size = base.sizes[task] - len(dead) + len(self.segment)
