@@ -24,17 +24,8 @@ ROOT = Path(__file__).parents[2]
 ORDER: dict[str, list[str]] = {
     "Start": ["index.md", "your-data.md", "pays.md"],
     "Use": [
-        *(
-            "training.md",
-            "pools.md",
-            "indexes.md",
-            "serving.md",
-            "prompts.md",
-            "filters.md",
-            "gateway.md",
-            "your-llm.md",
-        ),
-        *("live-pools.md", "integrations.md", "losses.md"),
+        *("training.md", "pools.md", "indexes.md", "serving.md", "prompts.md", "filters.md", "gateway.md"),
+        *("your-llm.md", "live-pools.md", "integrations.md", "losses.md"),
     ],
     "Run": ["deploy.md", "limits.md", "trust.md", "privacy.md"],
     "Reference": ["reference/rest.md", "reference/cli.md", "reference/python.md"],
