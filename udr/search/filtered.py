@@ -15,8 +15,9 @@ SCANNED = 0.25
 SCANNED_ROWS = 4096
 """The number of rows up to which they are compared one by one, by an engine that does not."""
 
-LISTS = 3
-"""How many times as many of the rows that pass a filter a search of an IVF index compares as it compares without one.
+LISTS, PASSED = 2, 32
+"""How many times as many lists of an IVF index a search among some rows looks into, and how many of these rows they
+hold at least for each proposal.
 
 Among fewer rows, the k nearest lie farther from the query, and so more of them in other lists.
 """
