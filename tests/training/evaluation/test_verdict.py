@@ -28,7 +28,7 @@ def test_a_clear_gain_pays() -> None:
     values = {"random": answers(60, 100), "bm25": answers(78, 100), "run": answers(88, 100), "oracle": answers(99, 100)}
     assert verdict_of(values) == Verdict(
         sentence="Training pays here: 88 of 100 right in place of 78 by bm25, the best untrained retriever "
-        "(+10, likely between +3.4 and +16.2).",
+        "(+10, likely between +3.4 and +16.2, by 100 test rows).",
         outcome=Outcome.PAYS,
         retriever="run",
         over="bm25",
@@ -49,11 +49,19 @@ def test_too_few_rows_name_how_many_more() -> None:
     assert result.outcome is Outcome.TOO_FEW_ROWS and result.rows_missing > 20
     assert result.sentence == (
         "Too few test rows to tell whether training pays: 85 of 100 right in place of 75 by bm25, the best untrained "
-        "retriever (+10, likely between −12.4 and +30.6); about "
+        "retriever (+10, likely between −12.4 and +30.6, by 20 test rows); about "
         f"{result.rows_missing:,} more test rows are needed for a gain of this size."
     )
     equal = verdict_of({"bm25": answers(18, 20), "run": answers(18, 20)})
     assert equal.outcome is Outcome.TOO_FEW_ROWS and "needed for a gain of 2 points." in equal.sentence
+
+
+def test_rows_that_are_all_right_already_leave_nothing_to_gain() -> None:
+    result = verdict_of({"bm25": answers(10, 10), "run": answers(10, 10)})
+    assert result.outcome is Outcome.TOO_FEW_ROWS and result.sentence == (
+        "These test rows leave nothing to gain: bm25, the best untrained retriever, gets all 10 of them right. More "
+        "rows, or harder ones, would tell more."
+    )
 
 
 def test_without_a_run_the_best_is_compared_with_the_baseline() -> None:

@@ -52,7 +52,7 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     assert empty.read_bytes() == b"" and other.read_bytes() == before
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
-    assert [line.split(":")[0] for line in lines[3:]] == ["feedback", "training", "disk", "evaluation"]
+    assert [line.split(":")[0] for line in lines[3:]] == ["feedback", "training", "in all", "disk", "evaluation"]
 
 
 def test_estimates_come_early_and_are_refined(tasks: Path, run_config: RunConfig, tmp_path: Path) -> None:

@@ -334,7 +334,8 @@ class RunConfig(ScoringConfig):
         if train.list_length > self.candidates.num_candidates:
             raise ConfigError(
                 f"train.list_length must not exceed candidates.num_candidates, found {train.list_length} and "
-                f"{self.candidates.num_candidates}: a step sees some of the candidates"
+                f"{self.candidates.num_candidates}: a step sees some of a query's candidates; set train.list_length to "
+                f"{self.candidates.num_candidates} or less, or ask for {train.list_length} candidates or more"
             )
 
 

@@ -11,6 +11,8 @@ from udr_training.evaluation.results import Evaluation
 LEAST_GAIN = 2.0
 """The smallest gain that is taken to matter, in points: below it, training does not pay."""
 
+_ALL = 100.0 - 1e-6
+
 _RIGHT_OR_WRONG = {Metric.ACCURACY, Metric.EXACT_MATCH, Metric.FINAL_ANSWER}
 
 
@@ -82,9 +84,16 @@ def verdict(evaluation: Evaluation) -> Verdict:
     by = f"{name}, the best untrained retriever" if trained else name
     numbers = (
         f"{_short(value.value)} {unit} in place of {_short(evaluation.value(rival, shots).value)} by {by} "
-        f"({_signed(gain.value)}, likely between {_signed(gain.interval[0])} and {_signed(gain.interval[1])})"
+        f"({_signed(gain.value)}, likely between {_signed(gain.interval[0])} and {_signed(gain.interval[1])}, "
+        f"by {evaluation.num_rows:,} test rows)"
     )
-    if outcome is Outcome.TOO_FEW_ROWS:
+    if outcome is Outcome.TOO_FEW_ROWS and evaluation.value(rival, shots).value >= _ALL:
+        # No number of such rows shows a gain.
+        sentence = (
+            f"These test rows leave nothing to gain: {by}{',' if trained else ''} gets all {evaluation.num_rows:,} of "
+            "them right. More rows, or harder ones, would tell more."
+        )
+    elif outcome is Outcome.TOO_FEW_ROWS:
         what = "training pays" if trained else f"{label} is better than {name}"
         size = "of this size" if gain.value >= LEAST_GAIN else f"of {_short(LEAST_GAIN)} points"
         rows = f"about {missing:,} more test {'row is' if missing == 1 else 'rows are'} needed for a gain {size}"

@@ -146,6 +146,9 @@ class RunPlan:
             f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
             f"{_clock(self.training_seconds)}, plus mining and validation"
         )
+        reward = 0.0 if self.reward is None else self.reward.seconds
+        total = _clock(self.feedback_seconds + reward + self.training_seconds)
+        yield f"in all: {total} at most, and the evaluation; fewer --queries, --candidates or --iterations take less"
         yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"
 
 

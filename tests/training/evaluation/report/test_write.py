@@ -76,7 +76,7 @@ def test_table_ends_with_means_and_gains() -> None:
 def test_summary_is_the_verdict_with_how_it_was_measured_and_the_headroom() -> None:
     assert report.summary(THREE) == (
         "run is better than bm25 here: 40 of 100 right, on average over 3 tasks, in place of 36.7 by bm25 "
-        "(+3.3, likely between +3.3 and +3.3). Measured with 4 demonstrations per prompt. "
+        "(+3.3, likely between +3.3 and +3.3, by 300 test rows). Measured with 4 demonstrations per prompt. "
         "The oracle, which reads the gold answers and so is not a retriever, reaches 67.0: the headroom."
     )
     assert report.summary(ALONE) == (
