@@ -110,7 +110,7 @@ class Status(logging.Handler):
                 self._write(f"\r{_fitted(self._line(seconds))}")
             elif seconds >= self._due:
                 self._write(f"{self._line(seconds)}\n")
-                self._due += min(self._due, LINE_SECONDS)
+                self._due = seconds + min(seconds, LINE_SECONDS)
 
     @property
     def _stream(self) -> TextIO:

@@ -137,6 +137,14 @@ def test_a_server_without_a_list_of_models_is_asked_without_a_name(
     assert "has no list of models; it is asked without a model's name" in caplog.text
 
 
+def test_a_list_of_models_that_fails_says_how_to_do_without_it(server: ChatServer, paid: PaidAnswers) -> None:
+    # As transformers serve does without a cache of the hub.
+    server.models_fail = True
+    with pytest.raises(FeedbackError, match=r"/v1/models: HTTP 500: no cache.*; no list is needed with \?model=NAME"):
+        texts(chat(server, paid, policy=FAST), "a")
+    assert texts(ServerLM(f"{server.url}?api=chat&model=talker", read_settings(()), paid=paid), "a") == ["A"]
+
+
 def test_a_failure_keeps_what_is_open_and_sends_no_more(server: ChatServer, paid: PaidAnswers) -> None:
     server.seconds, server.failures = 0.05, [Failure(400)]
     lm = chat(server, paid, "concurrency=4")

@@ -255,6 +255,8 @@ class ServerLM:
             if error.status in _NO_LIST:
                 return None
             raise
+        except FeedbackError as error:
+            raise FeedbackError(f"{error}; no list is needed with ?model=NAME") from error
         models = body.get("data") if isinstance(body, Mapping) else None
         models = models if isinstance(models, list) else []
         return [str(model["id"]) for model in models if isinstance(model, Mapping) and "id" in model]

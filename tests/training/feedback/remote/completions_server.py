@@ -130,6 +130,7 @@ class CompletionsServer(ThreadingHTTPServer):
         seconds: how long a response takes.
         busiest: the largest number of open requests.
         models: the names in its list of models; None for a server without a list.
+        models_fail: whether reading the list fails.
         num_lists: how often the list was read.
         queries: the query strings of all requests.
         paths: the endpoints it has.
@@ -147,6 +148,7 @@ class CompletionsServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
         self.answer, self.seconds = "honest", 0.0
         self.models: list[str] | None = ["words"]
+        self.models_fail = False
         self.num_lists, self.queries = 0, list[str]()
         self.failures = list[Failure]()
         self.always: Failure | None = None
@@ -200,6 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
         assert self.path.partition("?")[0] == "/v1/models"
         self.server.keys.add(self.headers["Authorization"])
         self.server.num_lists += 1
+        if self.server.models_fail:
+            self._send(500, '{"detail": "no cache"}')
+            return
         if self.server.models is None:
             self._send(404, '{"detail": "Not Found"}')
             return
