@@ -27,6 +27,7 @@ RUN = {
         *("feedback import", "train tasks"),
     ],
     "pools.md": ["pool score", "pool curate"],
+    "deploy.md": ["keys new", "keys new"],
     "serving.md": ["serve my-index", "keys new", "serve my-index", "serve my-index", "serve my-index"],
     "your-llm.md": ["evaluate tasks"],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
