@@ -102,7 +102,7 @@ def test_the_wheel_works_from_another_folder(installed: Path, collection: Path, 
     assert version == f"udr {udr.__version__}"
     assert used["files"] == [str(site / package / "__init__.py") for package in PACKAGES]
     assert used["ranks"] == [1, 2] and tomllib.loads(used["preset"])
-    assert used["commands"] == ["evaluate", "feedback", "index", "init", "keys", "mcp", "serve", "tasks", "train"]
+    assert used["commands"] == "evaluate feedback index init keys mcp pool serve tasks train".split()
     script = call(installed / "bin" / "udr", "--help", cwd=tmp_path, PYTHONPATH=path)
     assert "Retrieve the demonstrations" in script
 

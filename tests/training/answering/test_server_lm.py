@@ -1,13 +1,13 @@
 """A server's model that answers: each question once, within a budget, whatever the server does."""
 
 import asyncio
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import count_threads
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer
 from tests.training.feedback.remote.completions_server import Failure
@@ -28,10 +28,10 @@ from udr_training.answering import (
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    before = threading.active_count()
+    before = count_threads()
     with fake.running(lambda messages: messages[-1]["content"].upper()) as started:
         yield started
-    assert threading.active_count() == before
+    assert count_threads() == before
 
 
 @pytest.fixture(autouse=True)

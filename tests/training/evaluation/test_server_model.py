@@ -2,13 +2,13 @@
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fakes import count_threads
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
@@ -22,10 +22,10 @@ from udr_training.evaluation.answers import ServerModel
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    before = threading.active_count()
+    before = count_threads()
     with fake.running() as started:
         yield started
-    assert threading.active_count() == before
+    assert count_threads() == before
 
 
 @pytest.fixture(autouse=True)

@@ -317,4 +317,4 @@ def test_rows_put_later_rank_by_the_head_until_a_new_build(tasks: Path, tmp_path
     assert compact(out, HashEncoder()).refitted == ("notes",)
     with Retriever.open(out, encoder=HashEncoder()) as retriever:
         found = retriever.retrieve("notes", text, 30)
-    assert all(item.ranking_score > item.similarity for item in found if item.target == "calm")
+    assert all((item.ranking_score or 0) > item.similarity for item in found if item.target == "calm")

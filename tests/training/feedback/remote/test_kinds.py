@@ -2,12 +2,12 @@
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.fakes import count_threads
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
@@ -18,11 +18,11 @@ from udr_training.feedback.remote import as_likelihoods, listings, read_numbers
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    before = threading.active_count()
+    before = count_threads()
     with fake.running(talk) as started:
         started.top = likeliest
         yield started
-    assert threading.active_count() == before
+    assert count_threads() == before
 
 
 @pytest.fixture(autouse=True)

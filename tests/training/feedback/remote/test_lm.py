@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes import count_threads
 from tests.training.conftest import Udr
 from tests.training.feedback.remote import completions_server as fake
 from tests.training.feedback.remote.completions_server import CompletionsServer, Failure
@@ -25,10 +25,10 @@ from udr_training.feedback.remote import RemoteLM, sanity_check
 
 @pytest.fixture
 def server() -> Iterator[CompletionsServer]:
-    before = threading.active_count()
+    before = count_threads()
     with fake.running() as started:
         yield started
-    assert threading.active_count() == before
+    assert count_threads() == before
 
 
 @pytest.fixture(autouse=True)
