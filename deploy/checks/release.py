@@ -6,8 +6,8 @@ WORK gets the archives, and a report of each part; environments are made there, 
 
 - ``archives``: the source distribution, and the wheel that is built from it, with the version of ``udr.__version__``;
 - for each extra, and for none: a fresh environment with the wheel and that extra alone, in which ``pip check`` finds
-  nothing, ``udr`` and its commands print their help, ``udr doctor`` knows the extra, and a command whose extra is
-  missing says so in one line. Extras for GPUs are only resolved;
+  nothing, what the extra is for can be imported, ``udr`` and its commands print their help, ``udr doctor`` knows the
+  extra, and a command whose extra is missing says so in one line. Extras for GPUs are only resolved;
 - ``sbom.json``: what ``all,cpu`` installs, as CycloneDX;
 - ``licences.md``: the licences of these packages; one that is unknown, or that restricts how udr may be used, fails.
 
@@ -30,7 +30,30 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 GPU = ("gpu", "gpu-cu12")
 NOT_RELEASED = ("dev", "docs")
-COMMANDS = ("retrieve", "prompt", "doctor", "init", "index", "tasks", "serve", "keys", "train", "feedback", "evaluate")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+COMMANDS = ("retrieve", "prompt", "doctor", *PROJECT["entry-points"]["udr.commands"])
+USES = {
+    "all": "udr_training.trainer.train",
+    "cpu": "udr.search.faiss_cpu",
+    "dspy": "udr.integrations.dspy",
+    "excel": "python_calamine",
+    "haystack": "udr.integrations.haystack",
+    "index": "udr.models.encoder",
+    "langchain": "udr.integrations.langchain",
+    "llama-index": "udr.integrations.llama_index",
+    "mcp": "udr.integrations.mcp",
+    "onnx": "udr.models.onnx.encoder",
+    "openvino": "openvino",
+    "parquet": "udr.data.parquet",
+    "service": "udr_service.app",
+    "telemetry": "opentelemetry.sdk.trace",
+    "tensorboard": "tensorboard",
+    "tiktoken": "udr.models.tiktoken_tokenizer",
+    "training": "udr_training.trainer.train",
+}
+"""What can be imported with an extra alone: our module that needs it, or the package that we import when it is used.
+
+The extras for indexes and training come without FAISS, so what searches cannot be imported with them."""
 RESTRICTED = re.compile(r"\bA?GPL|SSPL|Commons Clause|Non-?Commercial|BUSL", re.IGNORECASE)
 WEAKER = re.compile(r"\bLGPL|Lesser General Public|with .*exception", re.IGNORECASE)
 
@@ -110,12 +133,8 @@ def extra(work: Path, wheel: Path, name: str, pip_args: list[str]) -> str:
         return "resolved"
     here = Environment(folder, requirement, pip_args)
     run(here.python, "-m", "pip", "check", cwd=folder)
-    run(
-        here.python,
-        "-c",
-        "import udr, udr_index, udr_service, udr_training; [getattr(udr, n) for n in dir(udr)]",
-        cwd=folder,
-    )
+    modules = ["udr", "udr_index", "udr_service", "udr_training", *([USES[name]] if name else [])]
+    run(here.python, "-c", f"import {', '.join(modules)}; [getattr(udr, n) for n in dir(udr)]", cwd=folder)
     for command in COMMANDS:
         run(here.udr, command, "--help", cwd=folder)
     # The extras for training come without FAISS, whose builds exclude one another.
@@ -197,8 +216,7 @@ def main() -> int:
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    every = ["none", *(name for name in project["optional-dependencies"] if name not in NOT_RELEASED)]
+    every = ["none", *(name for name in PROJECT["optional-dependencies"] if name not in NOT_RELEASED)]
     names = ["" if name == "none" else name for name in (arguments.extras or ",".join(every)).split(",")]
     try:
         for proof, outcome in proofs(work, names, shlex.split(arguments.pip_args)):
