@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import gc
 import os
 import signal
 import socket
@@ -66,6 +67,9 @@ def run(index: Path, settings: Settings) -> None:
             # Each has its part of the cores, unless the user has said how many threads it has.
             os.environ.setdefault("OMP_NUM_THREADS", str(max(1, num_threads() // settings.workers)))
             source.preload()
+            # The command has turned collection off. What forks share is frozen, so that no collection copies it.
+            gc.freeze()
+            gc.enable()
             shares = SharedShares(settings.workers)
             Supervisor(
                 settings, listener, shares, functools.partial(_work, source, settings, listener, url), source.writer

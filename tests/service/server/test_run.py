@@ -116,8 +116,8 @@ def test_no_accepted_request_is_lost_at_shutdown(tiny: Path, capsys: pytest.Capt
 
     run_while(clients, tiny, linger_seconds=1.5)
     assert errors == [None] * 8 and len(statuses) > 32 and set(statuses) == {200}
-    loading, *_, ready = capsys.readouterr().err.splitlines()
-    assert loading == f"udr: loading {tiny}..."
+    loading, *still, ready = capsys.readouterr().err.splitlines()
+    assert loading == f"udr: loading {tiny}..." and all(line.startswith(f"{loading} ") for line in still)
     assert re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at \S+", ready)
 
 
