@@ -143,8 +143,7 @@ def test_every_package_declares_its_public_names() -> None:
 def test_no_folder_has_too_many_modules() -> None:
     for name, folder in packages().items():
         entries = {path.stem for path in folder.iterdir() if path.suffix in ("", ".py")}
-        # The last is a deprecated name, without code of its own.
-        entries -= {"__init__", "__pycache__", "presets", "static", "loss_modules"}
+        entries -= {"__init__", "__pycache__", "presets", "static"}
         assert len(entries) <= (14 if name == "udr" else 12), (name, sorted(entries))
 
 

@@ -164,7 +164,7 @@ def train(
     # After the checks above, since these imports take seconds.
     quiet()
     if dry_run:
-        from udr_training.planning import plan_run
+        from udr_training.runs import plan_run
 
         plan = plan_run(out, collection, resolved, feedback, lambda text: STATUS.begin(f"{text}; measuring..."))
         print_text(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
@@ -174,7 +174,7 @@ def train(
 
     from udr_training.evaluation import FOLDER, TaskResult, prove, verdict
     from udr_training.evaluation.report import points, table
-    from udr_training.run import Run
+    from udr_training.runs import Run
     from udr_training.trainer import write_card
 
     with naming(out):

@@ -10,7 +10,7 @@ from tests.training.conftest import Udr
 from udr.data import open_collection
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackStore
-from udr_training.planning import plan_run
+from udr_training.runs import plan_run
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a training run would do and cost, measured before it starts."""
+"""A training run, and what it would do and cost, measured before it starts."""
 
 import lazy_loader
 

@@ -10,8 +10,8 @@ from udr.types import Json
 from udr_training.candidates import LEAST_AGREEMENT, Candidates, allocate, first_neighbours, rank_all
 from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
-from udr_training.planning.throughput import pairs_per_second, reward_rates, seconds_per_step
 from udr_training.run_folder import RunFolder
+from udr_training.runs.throughput import pairs_per_second, reward_rates, seconds_per_step
 from udr_training.trainer import check_optimizer, num_steps, split, starting_model
 from udr_training.trainer.extrapolation import LEAD, LEAST, label_agreement, num_further, reward_config
 
