@@ -1,15 +1,16 @@
 """The options of ``udr train`` as arms of one comparison: the same pools, test rows, candidates and scores.
 
-    python benchmarks/quality_arms.py TASKS --out FOLDER [--arms udr,reward,...] [--seeds 3] [--feedback FILE]
+    python benchmarks/quality_arms.py TASKS --out FOLDER [--arms udr,reward,...] [--seeds 3] [--iterations 2]
+                                      [--feedback FILE]
 
 The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks about other pairs from the start, it
 begins with the first iteration that ``udr`` has, so that it mines the same candidates, and its own training is the
-second. The
-main arms are trained with several seeds on the ten tasks; the others with one, and evaluated on five of them. The
-encoder, the hybrid search by it and the main arms are evaluated with label heads, too: an index of the same pools
-(``udr index build``) has a head for each task where cross-validation shows a gain. On the other tasks, an arm with
-heads has the values of the one without. Everything resumes, and what is there is not run again. ``--kept FILE`` holds
-the figures alone: with it, a comparison goes on in another folder, and runs only what the file lacks.
+second. With ``--iterations 1``, all arms have the candidates of the first and nothing else. The main arms are trained
+with several seeds on the ten tasks; the others with one, and evaluated on five of them. The encoder, the hybrid search
+by it and the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head
+for each task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one
+without. Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a
+comparison goes on in another folder, and runs only what the file lacks.
 
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
 gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task.
@@ -33,22 +34,28 @@ from udr.models import DEFAULT_ENCODER, DEFAULT_LM, PACKAGE
 
 @dataclass(frozen=True)
 class Arm:
-    """Options of ``udr train``; ``own`` if the pairs of the first iteration are the arm's own."""
+    """Options of ``udr train``.
+
+    Attributes:
+        options: of all iterations.
+        later: what later iterations ask.
+        own: whether the pairs of the first iteration are the arm's own.
+    """
 
     options: tuple[str, ...] = ()
+    later: str = "same"
     own: bool = False
 
 
-_FULL = ("--label-aware", "--loss", "kl", "--extrapolate", "reward", "--later", "allocated")
 ARMS = {
     "udr": Arm(),
-    "full": Arm(_FULL),
+    "full": Arm(("--label-aware", "--loss", "kl", "--extrapolate", "reward"), later="allocated"),
     "label-aware": Arm(("--label-aware",)),
     "labels": Arm(("--label-aware", "--extrapolate", "labels")),
     "kl": Arm(("--loss", "kl")),
     "reward": Arm(("--loss", "kl", "--extrapolate", "reward")),
-    "new": Arm(("--later", "new")),
-    "allocated": Arm(("--later", "allocated")),
+    "new": Arm(later="new"),
+    "allocated": Arm(later="allocated"),
     "centred": Arm(("--centre-scores",)),
     "shared": Arm(("--shared", "16"), own=True),
     "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
@@ -62,6 +69,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--arms", default=",".join(ARMS))
     options.add_argument("--seeds", type=int, default=3, help="of the main arms")
+    options.add_argument("--iterations", type=int, choices=(1, 2), default=2)
     options.add_argument("--feedback", type=Path, help="the file of scores; FOLDER/feedback.sqlite by default")
     options.add_argument("--kept", type=Path, help="the file of figures; FOLDER/kept.json by default")
     options.add_argument("--preset", default="cpu")
@@ -79,6 +87,8 @@ def main(given: Sequence[str] | None = None) -> None:
     names = arguments.arms.split(",")
     if unknown := [name for name in names if name not in ARMS]:
         raise SystemExit(f"no arm {unknown[0]!r}; the arms are {', '.join(ARMS)}")
+    if arguments.iterations == 1 and (same := [name for name in names if name in ("new", "allocated")]):
+        raise SystemExit(f"the arm {same[0]!r} differs in its second iteration; --iterations 1 has none")
     names = ["udr", *(name for name in names if name != "udr")]
     arguments.out.mkdir(parents=True, exist_ok=True)
     arguments.kept = Kept(arguments.kept or arguments.out / "kept.json", arguments.out)
@@ -134,13 +144,17 @@ def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str) -
 
 def _run(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
     """Train an arm with one seed, or what is left of it."""
+    options = (*arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
+    if arguments.iterations == 1:
+        _train(arguments, run, 1, *options)
+        return
     if not arm.own and not run.exists():
         first, part = arguments.out / "first", run.with_name(f"{run.name}.part")
         _train(arguments, first, 1)
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(first / "iteration-0", part / "iteration-0")
         part.rename(run)
-    _train(arguments, run, 2, *arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
+    _train(arguments, run, 2, *options, "--later", arm.later)
 
 
 def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str) -> None:
