@@ -223,11 +223,15 @@ class Partitions:
         # The last is of rows whose label the head does not know, which have the code -1.
         known = [*chances.tolist(), 0.0]
         apart = f", by {' and '.join(head.fields)} apart" if head.fields else ""
+        # One text for each label, since a large request has 65,536 candidates.
+        texts: dict[str, str] = {}
         notes: dict[tuple[str, int], str] = {}
         for hit, label in zip(hits, self.labels_of(hits), strict=True):
-            chance = known[head.codes[hit.position]]
-            added = f"the label head added {head.alpha * chance:.5f} for {label!r}, of probability {chance:.3f}"
-            notes[hit.task, hit.position] = f"{added}{apart}"
+            if label not in texts:
+                chance = known[head.codes[hit.position]]
+                added = f"the label head added {head.alpha * chance:.5f} for {label!r}, of probability {chance:.3f}"
+                texts[label] = f"{added}{apart}"
+            notes[hit.task, hit.position] = texts[label]
         return notes
 
     def aspects(self, plan: Plan, chances: Chances | None, hits: Sequence[Hit], stopped: Stopped) -> Aspects:

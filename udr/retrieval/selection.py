@@ -42,18 +42,20 @@ class Selected:
 
     def decisions(self, notes: Mapping[tuple[str, int], str]) -> list[Decision]:
         """Return the outcome for each hit; ``notes``, by task and position, are added to the reasons."""
-        # One text for all of them, since a large request has 65,536 candidates.
-        not_chosen = f"not among the {len(self.chosen)} chosen"
+        # Equal reasons are one text, since a large request has 65,536 candidates.
+        not_chosen, texts = f"not among the {len(self.chosen)} chosen", dict[tuple[str, str], str]()
         outcomes: dict[int, tuple[Stage, bool, str]] = {
             **{index: (stage, False, reason) for index, (stage, reason) in self.dropped.items()},
             **{index: ("choice", False, not_chosen) for index in self.left},
             **{index: ("choice", True, reason) for index, reason in self.chosen.items()},
         }
-        return [
-            decision(hit, stage, kept, "; ".join(filter(None, (reason, notes.get((hit.task, hit.position))))))
-            for index, (stage, kept, reason) in outcomes.items()
-            for hit in (self.hits[index],)
-        ]
+        decisions: list[Decision] = []
+        for index, (stage, kept, reason) in outcomes.items():
+            hit = self.hits[index]
+            if note := notes.get((hit.task, hit.position)):
+                reason = texts.setdefault((reason, note), f"{reason}; {note}")
+            decisions.append(decision(hit, stage, kept, reason))
+        return decisions
 
 
 def decision(hit: Hit, stage: Stage, kept: bool, reason: str) -> Decision:
