@@ -35,6 +35,9 @@ def init(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The task's name.", show_default="from the file's name")] = None,
     family: Annotated[str | None, typer.Option(help="The family's name.", show_default="from the file's name")] = None,
+    merge_labels: Annotated[
+        bool, typer.Option("--merge-labels", help="Make labels that differ only in case or spaces one.")
+    ] = False,
     test_rows: Annotated[
         int | None, typer.Option(help="Rows to hold out for the test.", show_default="a fifth, at most 500")
     ] = None,
@@ -84,6 +87,7 @@ def init(
             sheet=sheet,
             model=model,
             device=device,
+            merge_labels=merge_labels,
         )
 
     if not answers.missing:

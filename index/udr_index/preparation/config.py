@@ -41,6 +41,7 @@ class InitConfig:
         sheet: the sheet of an Excel file; None is the first.
         model: an encoder that finds near-duplicates, besides those that share most words.
         device: where to run it; None takes the best available.
+        merge_labels: make labels that differ only in case or spaces one, the most frequent.
 
     Raises:
         ConfigError: a name is invalid, or an option does not fit the kind.
@@ -62,6 +63,7 @@ class InitConfig:
     sheet: str | None = None
     model: str | None = None
     device: str | None = None
+    merge_labels: bool = False
 
     def __post_init__(self) -> None:
         for flag, name in (("--name", self.name), ("--family", self.family)):
@@ -73,6 +75,8 @@ class InitConfig:
         if (self.kind is Kind.MULTIPLE_CHOICE) != bool(self.choices):
             needed = "needs" if self.kind is Kind.MULTIPLE_CHOICE else "is the only one with"
             raise ConfigError(f"--kind choices {needed} --choices, the columns of the choices; found {self.kind.value}")
+        if self.merge_labels and self.kind is not Kind.CLASSIFICATION:
+            raise ConfigError(f"--merge-labels is only for --kind classification; found {self.kind.value}")
 
     @property
     def folder(self) -> Path:

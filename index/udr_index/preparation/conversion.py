@@ -8,10 +8,10 @@ from typing import cast
 from udr.data import Kind, Metric, Task, Template, copy_key, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief
 from udr.types import VALUES, Fields, Json, Row, is_value
-from udr_index.preparation.choices import row_choices
 from udr_index.preparation.columns import check_field, find_column, find_columns
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import Table
+from udr_index.preparation.targets import Spellings, row_choices
 from udr_index.preparation.task_file import instruction, title
 from udr_index.preparation.values import UNFIT, as_text, tidy
 
@@ -60,6 +60,9 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     """
     columns = _find(table, config)
     task = _draft(columns, config)
+    labels = (as_text(tidy(record.get(columns.target))) for _, record in table.records)
+    spellings = Spellings.of(labels if task.kind is Kind.CLASSIFICATION else (), config.merge_labels)
+    replacements = spellings.replacements
     left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
     rows: dict[object, tuple[int, str, Row]] = {}
     unfit: Counter[str] = Counter()
@@ -69,6 +72,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         if row is None:
             left_out.setdefault(reason, []).append(line)
             continue
+        row = replace(row, target=replacements.get(row.target, row.target))
         key = _key(task, row)
         if key in rows:
             left_out.setdefault("repeats of an earlier row", []).append(line)
@@ -81,6 +85,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     kept = list(rows.values())
     ids, notices = _ids(kept, columns)
     notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
+    notices += spellings.notices()
     numbered = tuple(replace(row, id=id) for (_, _, row), id in zip(kept, ids, strict=True))
     return Conversion(_with_labels(task, numbered, columns), numbered, left_out, tuple(notices))
 

@@ -19,6 +19,7 @@ from udr_index.preparation.conversion import Conversion, convert
 from udr_index.preparation.tables import Table, read_table
 from udr_index.preparation.task_file import task_toml
 from udr_index.quality import CheckConfig, Report, Severity, check
+from udr_index.quality import Kind as FindingKind
 from udr_index.splitting import Holdout, near_pairs, split_rows, write_rows
 
 _log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ class Prepared:
             shown = ", ".join(f"{label} {count}" for label, count in first)
             more = f" and {len(counts) - _SHOWN_LABELS} more" if len(counts) > _SHOWN_LABELS else ""
             yield f"{self.config.folder}: {len(counts)} labels: {shown}{more}"
-        yield from map(str, self.report.findings)
+        # A notice tells of similar labels, with the option that merges them.
+        yield from (str(found) for found in self.report.findings if found.kind is not FindingKind.SIMILAR_LABELS)
 
     def _test(self) -> str:
         if not self.holdout.test:

@@ -1,7 +1,7 @@
 """Empty fields, ids that are hard to read, and labels that few rows or none have, or that look alike."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from udr.data import Kind as TaskKind
 from udr.search import folded
@@ -40,15 +40,18 @@ def odd_ids(split: Split) -> Iterator[Finding]:
 
 def similar_labels(split: Split) -> Iterator[Finding]:
     """Yield the labels that differ only in case or spaces, which a language model's answer seldom tells apart."""
+    for group in differing_in_case(split.task.labels):
+        listed = ", ".join(map(repr, group))
+        message = f"the labels {listed} differ only in case or spaces; give their rows the same one"
+        yield split.finding(Kind.SIMILAR_LABELS, len(group), message, labels=group)
+
+
+def differing_in_case(labels: Iterable[str]) -> list[list[str]]:
+    """Return the groups of labels that differ only in case or spaces, each in the order given."""
     groups: dict[str, list[str]] = {}
-    for label in split.task.labels:
+    for label in labels:
         groups.setdefault("".join(folded(label).split()), []).append(label)
-    for group in groups.values():
-        if len(group) > 1:
-            message = (
-                f"the labels {', '.join(map(repr, group))} differ only in case or spaces; give their rows the same one"
-            )
-            yield split.finding(Kind.SIMILAR_LABELS, len(group), message, labels=group)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def skewed_labels(split: Split, skew: float) -> Iterator[Finding]:

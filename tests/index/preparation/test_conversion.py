@@ -240,3 +240,36 @@ def test_options_that_cannot_be_are_refused(changes: dict[str, Any], message: st
 )
 def test_names_are_made_of_any_text(text: str, name: str) -> None:
     assert usable_name(text) == name
+
+
+SPELLINGS = """\
+text,label
+one,Billing
+two,billing
+three,billing
+four,"bil  ling"
+one!,BILLING
+five,access
+"""
+
+
+def test_labels_that_differ_in_case_or_spaces_are_told_and_merged_on_request(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, SPELLINGS)
+    kept, merged = converted(path), converted(path, merge_labels=True)
+
+    labels = "the labels 'billing' (2), 'Billing' (1), 'bil  ling' (1), 'BILLING' (1) differ only in case or spaces; "
+    assert kept.task.labels == ("BILLING", "Billing", "access", "bil  ling", "billing")
+    assert (len(kept.rows), kept.notices) == (6, (labels + "--merge-labels makes them one",))
+    assert merged.task.labels == ("access", "billing")
+    assert [row.target for row in merged.rows] == ["billing"] * 4 + ["access"]
+    # Merged labels make copies of rows that conflicted.
+    assert merged.left_out == {"repeats of an earlier row": [6]}
+    assert merged.notices == (labels + "all became 'billing'",)
+
+
+def test_only_labels_are_merged(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, SPELLINGS)
+
+    assert converted(path, kind=Kind.GENERATION).notices == ()
+    with pytest.raises(ConfigError, match="--merge-labels is only for --kind classification; found generation"):
+        converted(path, kind=Kind.GENERATION, merge_labels=True)

@@ -159,6 +159,17 @@ def test_json_tells_the_same(run: Run, table: Path, tmp_path: Path) -> None:
     assert {finding["kind"] for finding in printed["findings"]} == {"conflicting_targets", "label_skew"}
 
 
+def test_similar_labels_are_told_once_with_the_option_that_merges_them(run: Run, tmp_path: Path) -> None:
+    path = write_csv(tmp_path, "text,label\none,Yes\ntwo,yes\nthree,yes\nfour,no\n")
+    flags = ("--input", "text", "--target", "label", "--test-rows", 0)
+    _, printed, _ = run("init", path, "--out", tmp_path / "kept", *flags)
+    run("init", path, "--out", tmp_path / "merged", *flags, "--merge-labels")
+
+    (told,) = [line for line in printed.splitlines() if "differ only in case" in line]
+    assert told.endswith("--merge-labels makes them one")
+    assert open_collection(tmp_path / "merged").tasks["table"].task.labels == ("no", "yes")
+
+
 def test_excel_and_few_rows_are_taken(run: Run, tmp_path: Path) -> None:
     path = write_excel(tmp_path / "cases.xlsx", one=[["text", "n"], ["a", 1], ["b", 2], ["c", 1]])
     status, out, _ = run("init", path, "--out", tmp_path, "--input", "text", "--target", "n")

@@ -1,0 +1,62 @@
+"""The targets of rows: labels that differ only in spelling, and choices, from one column or a column each."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from udr_index.preparation.values import as_text
+from udr_index.quality import differing_in_case
+
+
+@dataclass(frozen=True, slots=True)
+class Spellings:
+    """Labels that differ only in case or spaces.
+
+    Attributes:
+        counts: groups of such labels with their numbers of rows, the most frequent first.
+        merged: whether the first of a group replaces the others.
+    """
+
+    counts: Sequence[Mapping[str, int]]
+    merged: bool
+
+    @classmethod
+    def of(cls, labels: Iterable[str], merged: bool) -> "Spellings":
+        """Find them among the labels of all rows."""
+        counts = dict(Counter(label for label in labels if label).most_common())
+        return cls([{label: counts[label] for label in group} for group in differing_in_case(counts)], merged)
+
+    @property
+    def replacements(self) -> dict[str, str]:
+        """The label that replaces another, by the other."""
+        return {label: next(iter(group)) for group in self.counts for label in group} if self.merged else {}
+
+    def notices(self) -> Iterator[str]:
+        """Yield a sentence for each group."""
+        for group in self.counts:
+            labels = ", ".join(f"{label!r} ({count})" for label, count in group.items())
+            done = f"all became {next(iter(group))!r}" if self.merged else "--merge-labels makes them one"
+            yield f"the labels {labels} differ only in case or spaces; {done}"
+
+
+def row_choices(columns: Sequence[str], cells: Mapping[str, object], target: str) -> tuple[tuple[str, ...], str]:
+    """Return the choices of a row, blank ones omitted, and the target as one of them.
+
+    One column alone holds a list, in CSV as JSON. With several columns, a target that is none of the choices may be the
+    name of the column that holds the right one: ``B``.
+    """
+    if len(columns) == 1:
+        return tuple(text for item in _list(cells[columns[0]]) if (text := as_text(item))), target
+    by_column = {name: text for name in columns if (text := as_text(cells[name]))}
+    choices = tuple(by_column.values())
+    return choices, target if target in choices else by_column.get(target, target)
+
+
+def _list(value: object) -> Sequence[object]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return ()
+    return value if isinstance(value, list) else ()
