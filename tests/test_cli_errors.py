@@ -64,6 +64,7 @@ def udr(
 
 ASK = "retrieve index --task notes"
 EVALUATE = "evaluate tasks --lm lm --retrievers"
+SYNTHESISE = "pool synthesise tasks --lm http://127.0.0.1:9/v1 --out new-run"
 TRAIN = "train tasks --out new-run --lm lm --model encoder"
 TABLE: Sequence[tuple[str, str]] = [
     # Fields, k, and options of a request.
@@ -165,6 +166,10 @@ TABLE: Sequence[tuple[str, str]] = [
         "pool curate tasks --scores encoder/config.json --out new-run",
         "config.json:1: is no file of scores; make one with",
     ),
+    ("pool synthesise tasks --lm lm --out new-run", "--lm must be the address of a server, .*; found 'lm'"),
+    (f"{SYNTHESISE} --method luck", "--method must be one of tree, rejection; found 'luck'"),
+    (f"{SYNTHESISE} --tries 2", "--tries must be at least --batch, 4; found 2"),
+    (SYNTHESISE, "the answers of task 'notes' cannot be checked: it has kind classification and metric accuracy"),
     *(
         (
             f"feedback {command}",

@@ -9,6 +9,7 @@ import tomllib
 import pytest
 
 from tests.documentation.pages import ROOT, Place, blocks, commands, language_model
+from tests.fakes import write_task
 from udr.cli import main
 
 DOCS = ROOT / "docs"
@@ -26,13 +27,23 @@ RUN = {
         *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
         *("feedback import", "train tasks"),
     ],
-    "pools.md": ["pool score", "pool curate"],
+    "pools.md": ["pool score", "pool curate", "pool synthesise"],
     "deploy.md": ["keys new", "keys new"],
     "serving.md": ["serve my-index", "keys new", "serve my-index", "serve my-index", "serve my-index"],
     "your-llm.md": ["evaluate tasks"],
     "training.md": ["train tasks", "train tasks", "feedback score", "feedback export", "feedback stats"],
 }
 """The pages that run here, from a table, its task and its index on, and the commands that they run."""
+
+SUMS = {
+    "name": "sums",
+    "family": "math",
+    "kind": "generation",
+    "instruction": "Add.",
+    "input": "Question: {question}",
+    "output": "Answer: {target}",
+    "metric": "exact_match",
+}
 
 GROUPS = ("index", "feedback", "tasks", "keys", "pool")
 
@@ -44,7 +55,10 @@ def test_a_page_runs(place: Place, name: str, capsys: pytest.CaptureFixture[str]
     # The certificate and the key that serving.md has.
     for file in ("cert.pem", "key.pem"):
         shutil.copy(ROOT / "tests/fixtures/tls/first.pem", file)
-    with language_model(lambda messages: "billing") as place.model:
+    # What pools.md has solutions worked out for.
+    write_task(place.folder / "questions", SUMS, train=[{"id": "q", "input": {"question": "5 + 7"}, "target": "12"}])
+    answer = {True: "5 and 7 are 12.\n#### 12", False: "billing"}
+    with language_model(lambda messages: answer["####" in messages[0]["content"]]) as place.model:
         place.run(PAGES[name])
     assert place.ran == RUN[name]
     if name == "prompts.md":

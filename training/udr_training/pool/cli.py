@@ -1,4 +1,4 @@
-"""The commands ``udr pool score`` and ``curate``.
+"""The commands ``udr pool score``, ``curate`` and ``synthesise``.
 
 ``curate --json`` prints ``folder``, ``rows``, ``kept``, ``dropped`` (numbers) and ``reasons``, how many rows each score
 dropped.
@@ -7,28 +7,25 @@ dropped.
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from udr.cli import command_group, names_of, print_json, print_text
-from udr.errors import ConfigError
 from udr.files import refuse_existing
 from udr_training.config import TasksFolder
+from udr_training.pool.synthesis import synthesise
+from udr_training.pool.tasks import TaskName, one_task
 
-if TYPE_CHECKING:
-    from udr.data import TaskFolder
-
-app = command_group("Score the rows of a pool, and keep those worth retrieving.")
-
-_TaskName = Annotated[str | None, typer.Option("--tasks", help="The task; needed if the folder has several.")]
+app = command_group("Score the rows of a pool, keep those worth retrieving, and work out solutions.")
+app.command()(synthesise)
 
 
 @app.command()
 def score(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The file of scores to write (JSONL).")],
-    tasks: _TaskName = None,
+    tasks: TaskName = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -49,7 +46,7 @@ def score(
     from udr_training.pool.scores import write_scores
     from udr_training.pool.scoring import check_ways, score_pool
 
-    folder = _only(tasks_folder, tasks)
+    folder = one_task(tasks_folder, tasks)
     ways = check_ways(folder.task, names_of(by))
     refuse_existing(out)
     rows = folder.rows("train")
@@ -65,7 +62,7 @@ def curate(
     tasks_folder: TasksFolder,
     scores: Annotated[Path, typer.Option("--scores", help="The file of `udr pool score`.")],
     out: Annotated[Path, typer.Option("--out", help="The folder of tasks to write; it must not exist.")],
-    tasks: _TaskName = None,
+    tasks: TaskName = None,
     keep: Annotated[
         float | None,
         typer.Option(help="The share of rows to keep, above 0 to 1.", show_default="all that no score flags"),
@@ -76,7 +73,7 @@ def curate(
     from udr_training.pool.curation import choose, write_curated
     from udr_training.pool.scores import read_scores
 
-    folder = _only(tasks_folder, tasks)
+    folder = one_task(tasks_folder, tasks)
     refuse_existing(out)
     rows = folder.rows("train")
     choice = choose(rows, read_scores(scores, folder.task, rows), keep)
@@ -88,14 +85,3 @@ def curate(
     else:
         why = ", ".join(f"{number} by {reason}" for reason, number in reasons.items())
         print_text(f"{written}: kept {len(choice.kept)} of {len(rows)} rows{f'; dropped {why}' if why else ''}")
-
-
-def _only(tasks_folder: Path, name: str | None) -> "TaskFolder":
-    """Return the named task of a collection, or its only one."""
-    from udr.data import open_collection
-
-    folders = list(open_collection(tasks_folder, names_of(name)).tasks.values())
-    if len(folders) != 1:
-        names = ", ".join(folder.task.name for folder in folders)
-        raise ConfigError(f"--tasks: name one task; found {names}")
-    return folders[0]

@@ -1,23 +1,19 @@
 """Choosing the rows of a pool to keep, by their scores, and writing them as a new collection."""
 
-import json
-import shutil
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 
 from udr.data import TaskFolder, row_text
 from udr.errors import ConfigError, DataError
-from udr.files import refuse_existing, whole_folder
 from udr.types import Row
+from udr_training.pool.new_collection import new_collection, task_path, write_lines, write_records
 from udr_training.pool.scores import Score
 
 DROPPED = "dropped.jsonl"
 """The file beside a task's that names each row left out, the reason and the score that decided."""
-
-_COPIED = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +98,7 @@ def write_curated(folder: TaskFolder, choice: Choice, out: Path) -> Path:
     Raises:
         ConfigError: ``out`` exists.
     """
-    refuse_existing(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    within = Path(folder.task.family, folder.task.name)
-    with whole_folder(out) as staging:
-        target = staging / within
-        target.mkdir(parents=True)
-        family = folder.path.parent / "family.toml"
-        copied = [path for split in _COPIED for path in folder.files(split)]
-        for path in (folder.path / "task.toml", *copied):
-            shutil.copyfile(path, target / path.name)
-        if family.is_file():
-            shutil.copyfile(family, target.parent / family.name)
-        _write(target / "train.jsonl", map(row_text, choice.kept))
-        records = (json.dumps(asdict(dropped), ensure_ascii=False) for dropped in choice.dropped)
-        _write(target / DROPPED, records)
-    return out / within
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(f"{line}\n" for line in lines)
+    with new_collection(folder, out) as target:
+        write_lines(target / "train.jsonl", map(row_text, choice.kept))
+        write_records(target / DROPPED, map(asdict, choice.dropped))
+    return out / task_path(folder)

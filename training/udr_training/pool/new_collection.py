@@ -1,0 +1,51 @@
+"""Writing a new collection with other rows of a task's pool."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from udr.data import TaskFolder
+from udr.files import refuse_existing, whole_folder
+from udr.types import Json
+
+_COPIED = ("validation", "test")
+
+
+@contextmanager
+def new_collection(folder: TaskFolder, out: Path) -> Iterator[Path]:
+    """Yield the folder of a task in a new collection, to which the body adds the pool; it appears if the body succeeds.
+
+    The task's and the family's description, and the rows of validation and test, are copied as they are.
+
+    Raises:
+        ConfigError: ``out`` exists.
+    """
+    refuse_existing(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(out) as staging:
+        target = staging / task_path(folder)
+        target.mkdir(parents=True)
+        family = folder.path.parent / "family.toml"
+        for path in (folder.path / "task.toml", *(path for split in _COPIED for path in folder.files(split))):
+            shutil.copyfile(path, target / path.name)
+        if family.is_file():
+            shutil.copyfile(family, target.parent / family.name)
+        yield target
+
+
+def task_path(folder: TaskFolder) -> Path:
+    """Return the path of a task's folder in its collection."""
+    return Path(folder.task.family, folder.task.name)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text."""
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(f"{line}\n" for line in lines)
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Json]]) -> None:
+    """Write records as JSONL."""
+    write_lines(path, (json.dumps(record, ensure_ascii=False) for record in records))
