@@ -73,7 +73,7 @@ class PromptBuilder:
         """Return the prompt with the best demonstrations that fit; exactly ``budget - reserve`` tokens fits.
 
         Each demonstration in turn is taken if the prompt with it and those taken before it fits; else it is skipped.
-        If none fits, the prompt has none.
+        If none fits, the prompt has none; its ``skipped`` counts them.
 
         Args:
             task: formats the query and gives the instruction.
@@ -93,6 +93,8 @@ class PromptBuilder:
         tokens = fit(layout, self.budget - self.reserve)
         positions = layout.arranged(tuple(tokens))
         shown = [demonstrations[n] for n in positions]
+        # Those beyond k only fill what room is left.
+        k = demonstrations.k if isinstance(demonstrations, Retrieval) else None
         query = formatting.SEPARATOR.join((self._options(task, input, choices), layout.query))
         chat = None
         if format is Format.MESSAGES:
@@ -115,6 +117,8 @@ class PromptBuilder:
             ),
             special_tokens=tuple(self._special_tokens(shown, task, query)),
             truncated=truncated,
+            skipped=len({*range(len(demonstrations))[:k]}.difference(positions)),
+            filled=0 if k is None else sum(position >= k for position in positions),
             tokenizer=getattr(self.tokenizer, "name", None),
             parts=self._parts(task, layout, self._options(task, input, choices), sum(tokens.values())),
         )
@@ -123,7 +127,6 @@ class PromptBuilder:
         decisions = with_budget_stage(demonstrations.decisions, {(d.task, d.id) for d in shown})
         return replace(
             prompt,
-            filled=0 if demonstrations.k is None else sum(position >= demonstrations.k for position in positions),
             copies=demonstrations.copies,
             decisions=decisions,
             index_version=demonstrations.index_version,

@@ -137,6 +137,7 @@ class Prompt(JsonObject):
         truncated: how the query was truncated, if it was.
         parts: the tokens by part.
         filled: how many demonstrations beyond the requested k it shows, if the request fills.
+        skipped: how many of the demonstrations given, or of the requested k, do not fit the budget.
         copies: how many demonstrations the retrieval left out as copies of the query.
         decisions: the outcome for each candidate, nearest first; empty unless the retrieval was explained.
         index_version: the index version of the demonstrations; None if they are not from a retrieval.
@@ -156,6 +157,7 @@ class Prompt(JsonObject):
     truncated: Truncation | None = None
     parts: PartTokens | None = None
     filled: int = 0
+    skipped: int = 0
     copies: int = 0
     decisions: tuple[Decision, ...] = ()
     index_version: str | None = None

@@ -171,6 +171,9 @@ class PromptAnswer(AnswerBody):
     )
     truncated: TruncationAnswer | None = Field(default=None, exclude_if=_absent)
     filled: int = Field(default=0, exclude_if=_zero, description="Demonstrations beyond k that fill the budget.")
+    skipped: int = Field(
+        default=0, exclude_if=_zero, description="Of the k demonstrations, how many do not fit the budget."
+    )
     copies: int = Field(default=0, exclude_if=_zero, description="Demonstrations left out as copies of the query.")
     parts: PartTokensAnswer | None = Field(default=None, exclude_if=_absent, description="The tokens by part.")
     decisions: Decisions = []

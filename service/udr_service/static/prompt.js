@@ -35,9 +35,11 @@ function showTokens({ tokens, demonstrations }, { budget, reserve = 0 }) {
   at("gauge").replaceChildren(...spans);
 }
 
-/** Return how the input was truncated, and which texts in the data the tokenizer reads as special tokens. */
-function remarks({ truncated, special_tokens: special = [] }) {
+/** Return how many demonstrations do not fit, how the input was truncated, and which texts in the data the tokenizer reads as special tokens. */
+function remarks({ demonstrations, skipped = 0, truncated, special_tokens: special = [] }) {
   const lines = [];
+  if (skipped && !demonstrations.length) lines.push(["No demonstration fits the budget. Raise it."]);
+  else if (skipped) lines.push([`${counted(skipped, "demonstration")} more did not fit the budget.`]);
   if (truncated) {
     const { field, kept, length } = truncated;
     const count = `${grouped(kept)} of its ${counted(length, "character")}`;

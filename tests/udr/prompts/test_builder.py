@@ -218,6 +218,14 @@ def test_a_prompt_with_room_left_is_filled() -> None:
     assert build(replace(shown, k=None), budget=BARE + 7 + 8 + 9).filled == 0
 
 
+def test_demonstrations_that_do_not_fit_are_counted() -> None:
+    shown = Retrieval(demonstrations=tuple(questions(3, 30, 4, 50)), index_version="v", model="m", k=2)
+    assert [build(questions(3, 30), budget=budget).skipped for budget in (BARE, BARE + 7, BARE + 50)] == [2, 1, 0]
+    # Those beyond k, which would only have filled the room, do not count.
+    assert build(shown, budget=BARE).skipped == 2
+    assert build(shown, budget=BARE + 7 + 8).to_json()["skipped"] == 1
+
+
 def test_records_have_fields_and_target_in_the_order_shown() -> None:
     shown = retrieved(TASK, ("Where ?", "place"), (["Who", 3, None], "person"))
     prompt = build(shown, Format.RECORDS)
@@ -281,7 +289,8 @@ def test_a_field_is_truncated_only_as_needed() -> None:
     assert prompt.to_json()["truncated"] == {"field": "body", "kept": len(kept), "length": len(BODY["body"])}
     # A query that fits is not truncated to make room for demonstrations.
     bare = build(task=LONG, input=BODY)
-    assert build(questions(3), task=LONG, input=BODY, budget=bare.tokens, truncate="body") == bare
+    shown = build(questions(3), task=LONG, input=BODY, budget=bare.tokens, truncate="body")
+    assert shown == replace(bare, skipped=1)
 
 
 def test_special_tokens_in_data_are_left_and_reported() -> None:
@@ -401,7 +410,9 @@ def test_the_best_that_fit_are_shown_within_the_budget(
 def test_prompts_are_the_same_in_every_process() -> None:
     labels = [replace(d, target=("person", "place")[n % 3 == 0]) for n, d in enumerate(questions(3, 9, 5, 7, 2))]
     prompts = [
-        replace(build(labels, format, budget=BARE + 30, order=order, layout=layout, seed=5), parts=None).to_json()
+        replace(
+            build(labels, format, budget=BARE + 30, order=order, layout=layout, seed=5), parts=None, skipped=0
+        ).to_json()
         for order in Order
         for layout in Layout
         for format in Format
