@@ -1,6 +1,7 @@
 """``udr retrieve`` and ``udr prompt`` give the same answers from a service as from its index."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -42,10 +43,17 @@ def test_retrieve_and_prompt_use_the_service(capsys: Captured, retriever: Retrie
         assert sum(line.startswith("+  ") for line in out.splitlines()) == 3
 
 
+URL = "http://127.0.0.1:9"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--url", "http://127.0.0.1:9", "DIR", "a day"), "omit the index directory with --url; found 'DIR'"),
+        (("--url", URL, "DIR", "a day"), "omit the index directory with --url; found 'DIR'"),
+        (("--url", URL, "DIR", "--input", "text=a day"), "omit the index directory with --url; found 'DIR'"),
+        (("--url", URL, "--allow-hub", "a day"), "omit --allow-hub with --url, since the service has its own"),
+        (("--url", URL, "--fp16", "a day"), "omit --fp16 with --url, since the service has its own"),
+        (("a day",), "an index directory before the query, or a service, --url; found only 'a day'"),
         (("--input", "text=x"), "an index directory, DIR, or a service, --url; found neither"),
     ],
 )
@@ -53,3 +61,11 @@ def test_exactly_one_of_index_and_service_is_needed(capsys: Captured, arguments:
     status, out, err = run(capsys, "retrieve", *arguments, "--task", "notes")
 
     assert (status, out) == (2, "") and message in err
+
+
+@pytest.mark.parametrize("command", [("retrieve",), ("prompt", "--budget", 9), ("index", "list"), ("index", "delete")])
+def test_an_index_is_not_taken_for_a_query_or_a_task(capsys: Captured, tiny: Path, command: tuple[str, ...]) -> None:
+    task = () if command[0] == "index" else ("--task", "notes")
+    status, out, err = run(capsys, *command, tiny, "--url", URL, *task)
+
+    assert (status, out) == (2, "") and f"omit the index directory with --url; found '{tiny}'" in err

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from typer import Argument, Option, echo
 
 from udr.cli.console import AllowHub, EngineName, Fp16, expand_options, naming_flags, print_json, print_text
+from udr.cli.status import STATUS
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
 from udr.retrieval import (
@@ -67,13 +68,25 @@ class Query:
         if self.url is None and not self.index:
             raise ConfigError("name an index directory, DIR, or a service, --url; found neither")
         if self.url is not None:
-            if self.index and self.text is not None:
+            from udr.store import is_index
+
+            # With a query elsewhere, or if it is one, the first argument is an index; else it is the text.
+            if self.index and (self.text is not None or self.input or is_index(self.index)):
                 raise ConfigError(f"omit the index directory with --url; found {self.index!r}")
-            for name in ("device", "engine"):
-                if (value := getattr(self, name)) is not None:
-                    raise ConfigError(f"omit --{name} with --url, since the service has its own; found {value!r}")
-            # The text is then the first argument.
+            self.refuse_local()
             object.__setattr__(self, "text", self.index or None)
+        elif self.text is None and not self.input and not Path(self.index).exists():
+            raise ConfigError(
+                f"name an index directory before the query, or a service, --url; found only {self.index!r}"
+            )
+
+    def refuse_local(self, *, fp16: bool = False) -> None:
+        """Raise ``ConfigError`` if an option is set that a service has itself."""
+        own = {"device": self.device, "engine": self.engine, "allow-hub": self.allow_hub, "fp16": fp16}
+        for name, value in own.items():
+            if value:
+                found = "" if value is True else f"; found {value!r}"
+                raise ConfigError(f"omit --{name} with --url, since the service has its own{found}")
 
     @property
     def count(self) -> int:
@@ -103,6 +116,7 @@ class Query:
         if self.url is not None:
             from udr.client import Client
 
+            self.refuse_local(fp16=fp16)
             with Client(self.url) as client:
                 yield client
         else:
@@ -232,6 +246,10 @@ def prompt(
             builder = PromptBuilder(counter, budget, reserve, **options)
             retrieval = source.retrieve(task, input, query.count, **selected)
             result = builder.build(source.tasks[task], input, retrieval, format)
+    if result.skipped:
+        shown, asked = len(result.demonstrations), len(result.demonstrations) - result.filled + result.skipped
+        fit = f"{shown} of {asked} demonstrations fit" if shown else f"none of {asked} demonstrations fits"
+        STATUS.notice(f"{fit} --budget {budget}; to show more, raise it or lower --reserve {reserve}")
     if as_json:
         print_json(result.to_json())
     elif result.text is not None:

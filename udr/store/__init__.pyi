@@ -36,7 +36,7 @@ from .version import (
     CODES as CODES, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, ENCODER as ENCODER,
     IndexVersion as IndexVersion, LIVE as LIVE, MANIFEST as MANIFEST, MODEL as MODEL, VERSIONS as VERSIONS,
     WEIGHTS as WEIGHTS,
-    bm25_path as bm25_path, index_path as index_path, label_head_path as label_head_path,
+    bm25_path as bm25_path, index_path as index_path, is_index as is_index, label_head_path as label_head_path,
     open_version as open_version, publish as publish, read_current as read_current, read_manifest as read_manifest,
     vectors_path as vectors_path, version_path as version_path,
 )

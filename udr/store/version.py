@@ -73,6 +73,14 @@ def version_path(root: Path, version: str) -> Path:
     return root / VERSIONS / version
 
 
+def is_index(path: str) -> bool:
+    """Return whether a path, or any text, is that of an index directory."""
+    try:
+        return (Path(path) / CURRENT).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_current(root: Path) -> str:
     """Return the current version of the index at ``root``.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from udr.cli import AllowHub, naming_flags, print_json, print_text
+from udr.errors import ConfigError
 from udr.types import Json
 from udr_index.plural import counted
 
@@ -66,7 +67,7 @@ def list_(
         str | None, typer.Option(help="List the rows of the service at this URL, with the key in UDR_API_KEY.")
     ] = None,
     after: Annotated[str | None, typer.Option(help="Where the page starts, as the one before says.")] = None,
-    limit: Annotated[int, typer.Option(help="Rows of a page.", min=1, max=1000)] = 100,
+    limit: Annotated[int | None, typer.Option(help="Rows of a page.", min=1, max=1000, show_default="100")] = None,
     filter: Annotated[
         str | None, typer.Option(help='List the rows that pass, such as: site = "imdb".', metavar="FILTER")
     ] = None,
@@ -80,8 +81,11 @@ def list_(
         from udr_index.versions.live import list_rows, split
 
         index_, (name,) = split(url, (index, task), "TASK")
-        list_rows(index_, url, name, after, limit, filter, as_json)
+        list_rows(index_, url, name, after, limit or 100, filter, as_json)
         return
+    for name, value in (("after", after), ("limit", limit), ("filter", filter)):
+        if value is not None:
+            raise ConfigError(f"--{name} is for rows; name their TASK after the index directory")
     from udr_index.versions.catalog import list_versions
 
     infos = list_versions(Path(index))

@@ -85,12 +85,25 @@ def test_prompt_prints_a_prompt_within_its_budget(run: Run, real_index: Path) ->
     status, out, _ = run(*command, "--json")
     answer = json.loads(out)
     assert status == 0
-    assert set(answer) == {"prompt", "tokens", "demonstrations", "parts", "index_version", "model", "tokenizer"}
+    assert set(answer) == {
+        *("prompt", "tokens", "tokenizer", "parts"),
+        *("demonstrations", "skipped", "index_version", "model"),
+    }
+    assert len(answer["demonstrations"]) + answer["skipped"] == 8
     assert answer["prompt"].endswith("\n\nQuestion: Who sold the lake?\nAnswer type:")
     # By default the encoder's tokenizer counts: this one counts bytes, and one for BOS.
     assert answer["tokens"] == len(answer["prompt"].encode()) + 1 <= 280
     assert {"id", "task", "similarity", "tokens"} <= set(answer["demonstrations"][0])
     assert run(*command)[1] == answer["prompt"] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"), [(80, "none of 2 demonstrations fits"), (150, "1 of 2 demonstrations fit")]
+)
+def test_a_prompt_tells_of_demonstrations_without_room(run: Run, real_index: Path, budget: int, told: str) -> None:
+    command = ("prompt", real_index, "--task", "questions", "--k", 2, "--reserve", 2, "--budget", budget, "Who?")
+    _, _, err = run(*command)
+    assert err == f"udr: {told} --budget {budget}; to show more, raise it or lower --reserve 2\n"
 
 
 @pytest.mark.parametrize("format", ["messages", "records"])

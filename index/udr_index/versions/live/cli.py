@@ -128,10 +128,12 @@ def split(url: str | None, given: Sequence[str | None], names: str) -> tuple[str
     Raises:
         ConfigError: there are more arguments, or fewer.
     """
+    from udr.store import is_index
+
     found = [item for item in given if item is not None]
     wanted, more = names.split(), names.endswith("...")
     least = len(wanted) - more + (url is None)
-    if url is not None and not more and len(found) > least:
+    if url is not None and (is_index(found[0]) or (not more and len(found) > least)):
         raise ConfigError(f"omit the index directory with --url; found {found[0]!r}")
     if len(found) < least:
         raise ConfigError(f"give DIR {names}, or {names} with --url; found {' '.join(found)}")
