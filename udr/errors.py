@@ -10,7 +10,7 @@
     ├── FeedbackError
     ├── StoppedError
     ├── StorageError ── NotWriterError
-    └── ServiceError ── OverloadedError, DeadlineError, AccessError
+    └── ServiceError ── OverloadedError, DeadlineError, AccessError, ShardsError
 
 Programming errors (a wrong type or shape) are ``TypeError`` and ``ValueError``. A message is one line: what was asked,
 what was found, what to do.
@@ -138,6 +138,10 @@ class DeadlineError(ServiceError):
 
 class AccessError(ServiceError):
     """The API key is missing or unknown (401), or lacks the required scope (403)."""
+
+
+class ShardsError(ServiceError):
+    """None of the services that hold the shards of a pool answered."""
 
 
 class _Short(reprlib.Repr):

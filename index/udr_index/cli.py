@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from udr.types import Json
 from udr_index.plural import counted
 from udr_index.versions import add_commands
 from udr_index.versions.live import add_commands as add_live_commands
+
+if TYPE_CHECKING:
+    from udr_index.build import Built
 
 app = command_group("Build indexes of demonstrations, and manage their versions.")
 
@@ -87,18 +90,36 @@ def build(
     threads: Annotated[
         int, typer.Option(help="Threads per hnsw graph; with more than 1, equal builds can differ.")
     ] = 1,
+    shards: Annotated[
+        int | None,
+        typer.Option(help="Make N indexes, each of some rows of every task, for pools larger than a machine.", min=1),
+    ] = None,
+    shard: Annotated[int | None, typer.Option(help="Make only this one of them, from 1.", metavar="I")] = None,
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
-    settings = {name: value for name, value in locals().items() if name not in ("tasks_folder", "tasks", "as_json")}
+    others = ("tasks_folder", "tasks", "shards", "shard", "as_json")
+    settings = {name: value for name, value in locals().items() if name not in others}
     # Imported here, so that `udr --help` stays light.
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
     if out.is_file():
         raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
+    if shard is not None and shards is None:
+        raise ConfigError(f"--shard {shard} is one of how many? give --shards, too")
+    config = BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks))
     with naming(out):
-        built = run(BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks)), on_progress=show_progress)
+        if shards is not None:
+            from udr_index.versions import build_shards
+
+            for each in build_shards(config, shards, shard, on_progress=show_progress):
+                _show_built(each, each.path.parent.parent, as_json)
+        else:
+            _show_built(run(config, on_progress=show_progress), out, as_json)
+
+
+def _show_built(built: "Built", out: Path, as_json: bool) -> None:
     if as_json:
         sizes: dict[str, Json] = {**built.sizes}
         print_json({"version": built.version, "path": str(built.path), "tasks": sizes, "encoded": built.encoded})

@@ -1,7 +1,7 @@
 """The client of a udr service for programs with an event loop."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 from weakref import WeakKeyDictionary
@@ -11,9 +11,11 @@ import httpx2
 from udr.client import requests as calls
 from udr.client.deadline import Deadline, fetch_async
 from udr.client.environment import open_http
+from udr.client.problems import Problem
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
 from udr.data import FilterLike, Task
+from udr.errors import RequestError, ServiceError
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DEFAULT_K, Page, Retrieval, RetrievalOptions, RetrievalRequest, RowLike
 from udr.store.live import Outcome
@@ -74,12 +76,17 @@ class AsyncClient(BaseClient):
 
     async def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
         """Answer several requests, as ``Client.retrieve_batch``."""
-        if self._max_batch is None and len(requests) > calls.SAFE_BATCH:
-            self._max_batch = await self._call(calls.MAX_BATCH)
         retrievals: list[Retrieval] = []
-        for call in calls.batches(requests, self._max_batch or calls.SAFE_BATCH):
-            retrievals += self._protocol.retrievals(await self._call(call), after=len(retrievals))
+        async for results in self._batches(requests):
+            retrievals += self._protocol.retrievals(results, after=len(retrievals))
         return retrievals
+
+    async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError | ServiceError]:
+        """Return the results of several requests, as ``retrieve_batch``; one that fails gives its error."""
+        results: list[Retrieval | RequestError | ServiceError] = []
+        async for part in self._batches(requests):
+            results += (item.error(self.url) if isinstance(item, Problem) else item for item in part)
+        return results
 
     # The names in AsyncDemonstrationSource, so that a retriever can replace the client.
     aretrieve = retrieve
@@ -152,6 +159,12 @@ class AsyncClient(BaseClient):
     async def ready(self) -> bool:
         """Return whether the service is ready to answer; does not retry."""
         return is_ready(await self._send(calls.READY, self._protocol.deadline()))
+
+    async def _batches(self, requests: Sequence[RetrievalRequest]) -> AsyncIterator[Sequence[Retrieval | Problem]]:
+        if self._max_batch is None and len(requests) > calls.SAFE_BATCH:
+            self._max_batch = await self._call(calls.MAX_BATCH)
+        for call in calls.batches(requests, self._max_batch or calls.SAFE_BATCH):
+            yield await self._call(call)
 
     async def _call(self, call: Call[Answer]) -> Answer:
         deadline = self._protocol.deadline()

@@ -132,6 +132,7 @@ class PromptBuilder:
             index_version=demonstrations.index_version,
             overlay_position=demonstrations.overlay_position,
             model=demonstrations.model,
+            missing_shards=demonstrations.missing_shards,
         )
 
     def _parts(self, task: Task, layout: PromptLayout, listing: str, demonstrations: int) -> PartTokens:

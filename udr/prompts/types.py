@@ -144,6 +144,7 @@ class Prompt(JsonObject):
         overlay_position: the number of the last write to the index that the retrieval knows of; 0 if there was none.
         model: the name of its encoder; None likewise.
         tokenizer: the name of the tokenizer that counted, if it has one.
+        missing_shards: the shards whose rows the retrieval could not see; see ``Retrieval``.
         prompt_id: the name by which ``Client.outcome`` tells a service what became of the prompt; None if it is not
             from a service, or that keeps nothing of its use. Prompts that are equal may have different ones.
     """
@@ -164,6 +165,7 @@ class Prompt(JsonObject):
     overlay_position: int = 0
     model: str | None = None
     tokenizer: str | None = None
+    missing_shards: tuple[str, ...] = ()
     prompt_id: str | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Json]:

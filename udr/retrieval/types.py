@@ -253,6 +253,7 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
         k: how many were requested, if the request fills; the others follow for a prompt with room left.
         overlay_position: the number of the last write to the index that the answer knows of; 0 if there was none.
         decisions: the outcome for each candidate, nearest first; empty unless the request explains.
+        missing_shards: of pools in several services, the shards that did not answer: their rows are not in the result.
     """
 
     demonstrations: tuple[RetrievedDemonstration, ...]
@@ -263,6 +264,7 @@ class Retrieval(JsonObject, Sequence[RetrievedDemonstration]):
     k: int | None = None
     overlay_position: int = 0
     decisions: tuple[Decision, ...] = ()
+    missing_shards: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, position: int) -> RetrievedDemonstration: ...

@@ -6,11 +6,12 @@ A build that is killed leaves the published version as it was, and the next buil
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from udr import store
 from udr.data import ENCODER_WORDING, TaskFamily, open_collection
+from udr.errors import ConfigError
 from udr.models import Encoder, LoadedTokenizer, LongTexts, SentenceEncoder, hub, load_tokenizer
 from udr.search import RULE
 from udr_index.build.config import BuildConfig
@@ -87,8 +88,11 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     tokenizer = _load_tokenizer(config, encoder)
     check_kind(config.kind, encoder.dimension)
     exportable = encoder if config.export and isinstance(encoder, SentenceEncoder) else None
+    if config.shard is not None:
+        config = replace(config, label_head=False)
+    holds = config.shard.holds if config.shard is not None else lambda id: True
     sources = Sources(
-        rows=[TaskRows.of(folder) for folder in collection.tasks.values()],
+        rows=[TaskRows.of(folder, holds) for folder in collection.tasks.values()],
         families=collection.families,
         encoder=encoder,
         model=model,
@@ -107,6 +111,8 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"
     long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
     with ingest(rows_path, sources.rows, config.pool, config.seed, read.advance, long.add) as rows:
+        if not rows.sizes and (shard := config.shard) is not None:
+            raise ConfigError(f"shard {shard.number} of {shard.of} has no row of any task; make fewer shards")
         if notice := long.notice():
             _LOG.warning("%s: %s", config.tasks, notice)
         exported = sources.exported()

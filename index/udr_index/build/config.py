@@ -1,5 +1,6 @@
 """The configuration of a build."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,26 @@ from udr.store import DTYPES, Dtype
 from udr_index.build.export import check_engine
 
 AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of ``of`` parts of every pool: the rows whose ids have the hash ``number``, from 1.
+
+    Raises:
+        ConfigError: there is no such part.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise ConfigError(f"the shard must be from 1 to the number of shards, {self.of}; found {self.number}")
+
+    def holds(self, id: str) -> bool:
+        """Return whether the row with this id is in it; every row is in one."""
+        return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8]) % self.of == self.number - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +43,7 @@ class BuildConfig:
         names: the tasks to index; None takes all.
         pool: the maximum number of demonstrations per task, sampled by ``seed``; None takes all.
         seed: the seed of that sample.
+        shard: index only the rows of this shard; without label heads, which are fitted on whole pools.
         device: where to run the encoder and to train indexes; None takes the best available for the encoder.
         dtype: the type of the stored vectors.
         kind: how partitions are searched; see ``udr_index.build.resolve``.
@@ -49,6 +71,7 @@ class BuildConfig:
     names: tuple[str, ...] | None = None
     pool: int | None = None
     seed: int = 0
+    shard: Shard | None = None
     device: str | None = None
     dtype: Dtype = "float32"
     kind: str = AUTO
@@ -69,6 +92,10 @@ class BuildConfig:
             raise ConfigError("the list of tasks is empty; name at least one, or omit it to index all")
         if self.pool is not None and self.pool < 1:
             raise ConfigError(f"the pool must be at least 1 demonstration per task, found {self.pool}")
+        if self.shard is not None and self.pool is not None:
+            raise ConfigError("a shard is a part of the whole pool, so omit the pool's size")
+        if self.shard is not None and self.label_head:
+            raise ConfigError("a label head is fitted on the whole pool, so shards have none; omit label_head")
         if self.dtype not in DTYPES:
             raise ConfigError(f"unknown dtype {self.dtype!r}; the dtypes are {', '.join(DTYPES)}")
         check_engine(self.engine)

@@ -40,8 +40,8 @@ class TaskRows:
     refuse: Callable[[], None]
 
     @classmethod
-    def of(cls, folder: TaskFolder) -> "TaskRows":
-        """Return the training rows of a task's folder."""
+    def of(cls, folder: TaskFolder, holds: Callable[[str], bool] = lambda id: True) -> "TaskRows":
+        """Return the training rows of a task's folder, those whose ids pass ``holds``."""
         task, path = folder.task, folder.file("train")
 
         def refuse() -> None:
@@ -49,7 +49,7 @@ class TaskRows:
             if not sum(1 for _ in read_rows(task, path)):
                 raise no_row(task, path)
 
-        return cls(task, lambda: (row for _, row in numbered_rows(task, path)), refuse)
+        return cls(task, lambda: (row for _, row in numbered_rows(task, path) if holds(row.id)), refuse)
 
 
 @dataclass(frozen=True, slots=True)

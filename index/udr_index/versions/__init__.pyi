@@ -6,4 +6,7 @@ from .diff import (
 )
 from .export import export_encoder as export_encoder
 from .pruning import prune as prune
+from .shards import (
+    PLACEMENTS as PLACEMENTS, build_shards as build_shards, place as place, shard_folder as shard_folder,
+)
 from .vector_check import compare_vectors as compare_vectors

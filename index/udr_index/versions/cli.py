@@ -1,4 +1,4 @@
-"""The commands ``udr index publish``, ``list``, ``diff``, ``prune`` and ``export-encoder``."""
+"""The commands ``udr index publish``, ``list``, ``diff``, ``prune``, ``export-encoder`` and ``place``."""
 
 import json
 from collections.abc import Iterator
@@ -35,6 +35,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(diff)
     app.command()(prune)
     app.command()(export_encoder)
+    app.command()(place)
 
 
 def publish(
@@ -163,6 +164,36 @@ def export_encoder(
         print_text(f"{index}: version {published.version} already carries its encoder")
     else:
         print_text(f"{index}: version {published.version} is now current; the previous one is {published.previous}")
+
+
+def place(
+    file: Annotated[Path, typer.Argument(help="The file to write.", metavar="PLACEMENTS", show_default=False)],
+    shards: Annotated[
+        list[str],
+        typer.Argument(
+            help="The index directories of all shards, each with the services that serve it.",
+            metavar="DIR=URL[,URL]",
+            show_default=False,
+        ),
+    ],
+    as_json: _Json = False,
+) -> None:
+    """Write the manifest of placements: which services serve which shard. udr serve PLACEMENTS asks all of them."""
+    from udr_index.versions.shards import place as run
+
+    given: dict[Path, list[str]] = {}
+    for shard in shards:
+        folder, sign, urls = shard.partition("=")
+        if not sign or not urls:
+            raise ConfigError(f"name each shard and its services as DIR=URL or DIR=URL,URL; found {shard!r}")
+        given.setdefault(Path(folder), []).extend(urls.split(","))
+    placements = run(file, given)
+    rows, number = sum(placements.sizes.values()), sum(len(shard.urls) for shard in placements.shards)
+    if as_json:
+        print_json({"version": placements.version, "shards": len(placements.shards), "demonstrations": rows})
+    else:
+        shown = f"{counted(len(placements.shards), 'shard')} at {counted(number, 'service')}"
+        print_text(f"{file}: version {placements.version}, {counted(rows, 'demonstration')} in {shown}")
 
 
 def _info(info: "VersionInfo") -> dict[str, Json]:

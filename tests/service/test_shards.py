@@ -1,0 +1,296 @@
+"""Pools in several services: their merged answers equal those of one index of all rows."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.fakes import HashEncoder
+from tests.service.conftest import Words
+from udr.client.shards import Placements, ShardedClient, read_placements
+from udr.errors import ArtifactError, ConfigError, InvalidInputError, ShardsError, UnknownTaskError
+from udr.retrieval import Retrieval, RetrievalRequest, Retriever
+from udr_index.build import BuildConfig, build
+from udr_index.versions import PLACEMENTS, build_shards, place
+from udr_service import Settings, create_app
+
+NUMBER = 3
+
+
+@pytest.fixture(scope="module")
+def shards(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection's index in three shards, placed at the hosts ``shard-1`` and so on."""
+    out = tmp_path_factory.mktemp("shards")
+    config = BuildConfig(tasks=collection, out=out, bm25=False)
+    built = list(build_shards(config, NUMBER, encoder=HashEncoder()))
+    place(out / PLACEMENTS, {b.path.parent.parent: [f"http://shard-{n}"] for n, b in enumerate(built, start=1)})
+    return out
+
+
+class Services:
+    """The services of shards, in this process; those whose host is in ``stopped`` refuse connections.
+
+    Those in ``silent`` accept them and say nothing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.stopped, self.silent = set[str](), set[str]()
+        self._retrievers = [
+            Retriever.open(root / f"shard-{n}-of-{NUMBER}", encoder=HashEncoder()) for n in range(1, NUMBER + 1)
+        ]
+        self._apps = {
+            f"shard-{n}": httpx2.ASGITransport(create_app(retriever, Settings(), Words()))
+            for n, retriever in enumerate(self._retrievers, start=1)
+        }
+
+    def serve(self, host: str, retriever: Retriever) -> None:
+        """Serve a retriever, which the caller closes, at another host."""
+        self._apps[host] = httpx2.ASGITransport(create_app(retriever, Settings(), Words()))
+
+    def transport(self, url: str) -> httpx2.AsyncBaseTransport:
+        """Return what stands for the network."""
+        return httpx2.MockTransport(self._handle)
+
+    async def _handle(self, request: httpx2.Request) -> httpx2.Response:
+        host = request.url.host
+        if host in self.stopped:
+            raise httpx2.ConnectError("Connection refused")
+        if host in self.silent:
+            await asyncio.sleep(60)
+        # The service without keys answers its own machine only.
+        request.headers["Host"] = "127.0.0.1"
+        return await self._apps[host.removesuffix("-too")].handle_async_request(request)
+
+    def close(self) -> None:
+        for retriever in self._retrievers:
+            retriever.close()
+
+
+@pytest.fixture
+def services(shards: Path) -> Iterator[Services]:
+    opened = Services(shards)
+    yield opened
+    opened.close()
+
+
+def ask(
+    services: Services, placements: Path | Placements, requests: Sequence[RetrievalRequest], seconds: float = 10.0
+) -> list[Any]:
+    """Return what a sharded client answers."""
+    read = read_placements(placements) if isinstance(placements, Path) else placements
+
+    async def answers() -> list[Any]:
+        async with ShardedClient(read, timeout=seconds, transport=services.transport) as client:
+            return await client.answer(requests)
+
+    return asyncio.run(answers())
+
+
+QUERIES: Sequence[Mapping[str, Any]] = [
+    {"task": "notes", "input": "a dull day"},
+    {"task": "notes", "input": "i lost it on friday", "k": 20},
+    {"task": "questions", "input": "Where is the old bridge?", "k": 24, "keep_copies": True},
+    {"task": "reviews", "input": {"thing": "lamp", "text": "works every day"}, "k": 5},
+    {"task": "reviews", "input": {"thing": "lamp", "text": "broke on monday"}, "k": 7, "keep_copies": True},
+    {"task": "reviews", "input": {"thing": "kettle", "text": "fine"}, "k": 3, "exclude": ["ra00", "rb02"]},
+    {"task": "reviews", "input": {"thing": "kettle", "text": "works"}, "k": 9, "filter": "n >= 3 and n < 7"},
+    {"task": "notes", "input": "a dull day", "min_similarity": 0.5},
+    {"task": "notes", "input": "a dull day", "max_similarity": 0.6, "k": 6},
+    {"task": "notes", "input": "a dull day", "max_copy": 0.8, "k": 6},
+    {"task": "notes", "input": "what a fine sunday", "balance": True, "k": 7},
+    {"task": "questions", "input": "How old is Emma?", "balance": True, "k": 11, "max_similarity": 0.7},
+    {"task": "notes", "input": "a dull day", "k": 2, "fill": True, "candidates": 9},
+    {"task": "notes", "input": "a dull day", "k": 2, "fill": True},
+    {"task": "notes", "input": "a dull day", "k": 2, "balance": True, "fill": True, "candidates": 5},
+    {"family": "mood", "input": "a fine monday", "k": 12},
+    {"scope": "all", "input": "where is the kettle on monday", "k": 30},
+    {"scope": "all", "input": "monday", "k": 62, "min_similarity": 0.1},
+]
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=json.dumps)
+def test_merged_answers_equal_those_of_one_index(
+    shards: Path, services: Services, retriever: Retriever, query: Mapping[str, Any]
+) -> None:
+    request = RetrievalRequest(**query)
+    (expected,) = retriever.answer([request])
+    assert isinstance(expected, Retrieval)
+    (merged,) = ask(services, shards / PLACEMENTS, [request])
+    assert isinstance(merged, Retrieval), merged
+    assert [*merged] == [*expected]
+    assert (merged.k, merged.scale, merged.model) == (expected.k, expected.scale, expected.model)
+    assert merged.copies == expected.copies
+    assert merged.index_version == read_placements(shards / PLACEMENTS).version
+    assert not merged.missing_shards
+
+
+INVALID: Sequence[tuple[Mapping[str, Any], str]] = [
+    ({"task": "notes", "k": 21}, "k must be from 1 to 20"),
+    ({"task": "poems"}, "unknown task 'poems'"),
+    ({"task": "notes", "family": "mood"}, "give exactly one of"),
+    ({"scope": "all", "balance": True, "candidates": 3}, "candidates must be"),
+    ({"task": "notes", "filter": "n >="}, "filter"),
+    ({"task": "notes", "mode": "bm25"}, "mode 'bm25' reads statistics of all rows, but its rows are in 3 shards"),
+    ({"task": "notes", "mode": "hybrid"}, "mode 'hybrid' reads statistics"),
+    ({"task": "notes", "distinct": 0.0}, "distinct compares the vectors"),
+    ({"task": "notes", "diversity": 0.5}, "diversity compares the vectors"),
+    ({"task": "notes", "coverage": 0.5}, "coverage reads statistics"),
+    ({"task": "notes", "explain": True}, "explain tells the place"),
+    ({"task": "notes", "label_head": True}, "label_head needs a head"),
+]
+
+
+@pytest.mark.parametrize(("query", "problem"), INVALID, ids=[problem for _, problem in INVALID])
+def test_what_needs_all_rows_is_refused(
+    shards: Path, services: Services, query: Mapping[str, Any], problem: str
+) -> None:
+    valid = RetrievalRequest(task="notes", input="a dull day")
+    refused, answered = ask(
+        services, shards / PLACEMENTS, [RetrievalRequest(**{"input": "a dull day", **query}), valid]
+    )
+    assert isinstance(refused, UnknownTaskError if "unknown" in problem else InvalidInputError)
+    assert problem in str(refused)
+    assert isinstance(answered, Retrieval)
+
+
+REQUEST = RetrievalRequest(task="notes", input="a dull day", k=20)
+
+
+def test_answer_names_the_shards_that_are_stopped(
+    shards: Path, services: Services, retriever: Retriever, caplog: pytest.LogCaptureFixture
+) -> None:
+    services.stopped = {"shard-2"}
+    (partial,) = ask(services, shards / PLACEMENTS, [REQUEST])
+    assert partial.missing_shards == ("shard-2-of-3",)
+    assert partial.to_json()["missing_shards"] == ["shard-2-of-3"]
+    (whole,) = retriever.answer([REQUEST])
+    assert isinstance(whole, Retrieval)
+    with Retriever.open(shards / "shard-2-of-3", encoder=HashEncoder()) as lost:
+        kept = [item for item in whole if lost.partitions().view.row("notes", item.id) is None]
+    assert [(item.id, item.similarity) for item in partial] == [(item.id, item.similarity) for item in kept]
+    assert 0 < len(partial) < len(whole)
+    assert "an answer lacks 1 of 3 shards: shard shard-2-of-3: http://shard-2: cannot be reached" in caplog.text
+
+
+def test_silent_shard_costs_its_time_once(shards: Path, services: Services) -> None:
+    services.silent = {"shard-2"}
+
+    async def answers() -> list[tuple[Any, float]]:
+        results: list[tuple[Any, float]] = []
+        loop = asyncio.get_running_loop()
+        placements = read_placements(shards / PLACEMENTS)
+        async with ShardedClient(placements, timeout=1.0, transport=services.transport) as client:
+            for turn in range(3):
+                if turn == 2:
+                    services.silent = set()
+                    await asyncio.sleep(1.0)
+                started = loop.time()
+                (result,) = await client.answer([REQUEST])
+                results.append((result, loop.time() - started))
+        return results
+
+    (first, waited), (second, at_once), (whole, _) = asyncio.run(answers())
+    assert first.missing_shards == second.missing_shards == ("shard-2-of-3",)
+    assert 0.7 < waited < 1.0
+    assert at_once < 0.5
+    # It is asked again without anybody's help.
+    assert len(whole) == 20
+    assert not whole.missing_shards
+
+
+def test_error_says_why_no_shard_answers(shards: Path, services: Services) -> None:
+    services.stopped = {f"shard-{n}" for n in range(1, NUMBER + 1)}
+    (failed,) = ask(services, shards / PLACEMENTS, [REQUEST])
+    assert isinstance(failed, ShardsError)
+    assert failed.status == 503
+    assert str(failed).startswith("no shard answered: shard shard-1-of-3: http://shard-1: cannot be reached")
+
+
+def test_replicas_of_a_shard_stand_in_for_each_other(tmp_path: Path, shards: Path, services: Services) -> None:
+    place(
+        tmp_path / "placements",
+        {shards / f"shard-{n}-of-3": [f"http://shard-{n}", f"http://shard-{n}-too"] for n in range(1, 4)},
+    )
+    services.stopped = {"shard-1", "shard-2-too"}
+    services.silent = {"shard-3"}
+    for result in ask(services, tmp_path / "placements", [REQUEST] * 3, seconds=2.0):
+        assert len(result) == 20
+        assert not result.missing_shards
+
+
+def test_answers_of_another_version_are_not_merged(tmp_path: Path, shards: Path, services: Services) -> None:
+    # The services of the first two have changed places.
+    hosts = {1: 2, 2: 1, 3: 3}
+    place(tmp_path / "placements", {shards / f"shard-{n}-of-3": [f"http://shard-{h}"] for n, h in hosts.items()})
+    (partial,) = ask(services, tmp_path / "placements", [REQUEST])
+    assert partial.missing_shards == ("shard-1-of-3", "shard-2-of-3")
+
+
+def test_task_in_one_shard_is_answered_there_with_every_option(
+    tmp_path: Path, collection: Path, services: Services, shards: Path, encoder: HashEncoder
+) -> None:
+    for name, tasks in (("a", ("notes",)), ("b", ("questions", "reviews"))):
+        build(BuildConfig(tasks=collection, out=tmp_path / name, names=tasks, bm25=True), HashEncoder())
+    place(tmp_path / "placements", {tmp_path / "a": ["http://a"], tmp_path / "b": ["http://b"]})
+    request = RetrievalRequest(
+        task="notes", input="a dull day", k=4, mode="hybrid", distinct=0.9, explain=True, label_head=None
+    )
+    with Retriever.open(tmp_path / "a", encoder=encoder) as one:
+        (expected,) = one.answer([request])
+        services.serve("a", one)
+        (answered,) = ask(services, tmp_path / "placements", [request])
+    assert isinstance(expected, Retrieval)
+    assert [*answered] == [*expected]
+    assert answered.decisions == expected.decisions
+    (refused,) = ask(services, tmp_path / "placements", [RetrievalRequest(scope="all", input="monday")])
+    assert "the shards have different families" in str(refused)
+
+
+def test_demonstrations_are_read_from_their_shard(shards: Path, services: Services, retriever: Retriever) -> None:
+    async def rows() -> list[Any]:
+        placements = read_placements(shards / PLACEMENTS)
+        async with ShardedClient(placements, transport=services.transport) as client:
+            assert client.tasks == retriever.tasks
+            found = [await client.demonstration("notes", f"n{n:02}") for n in range(20)]
+            with pytest.raises(UnknownTaskError, match="no demonstration 'n99'"):
+                await client.demonstration("notes", "n99")
+            return found
+
+    assert asyncio.run(rows()) == [retriever.demonstration("notes", f"n{n:02}") for n in range(20)]
+
+
+def test_shards_are_the_same_alone_and_hold_each_row_once(tmp_path: Path, collection: Path, shards: Path) -> None:
+    config = BuildConfig(tasks=collection, out=tmp_path, bm25=False)
+    (alone,) = build_shards(config, NUMBER, 2, encoder=HashEncoder())
+    together = read_placements(shards / PLACEMENTS)
+    assert alone.version == together.shards[1].version
+    assert not (tmp_path / PLACEMENTS).exists()
+    assert together.sizes == {"notes": 20, "questions": 24, "reviews": 18}
+
+
+def test_placements_that_cannot_be_searched_as_one_are_refused(tmp_path: Path, index: Path, shards: Path) -> None:
+    path = tmp_path / "placements"
+    with pytest.raises(ConfigError, match="both have the row .* of task"):
+        place(path, {index: ["http://a"], shards / "shard-1-of-3": ["http://b"]})
+    assert not path.exists()
+    place(path, {shards / "shard-1-of-3": []})
+    with pytest.raises(ArtifactError, match="no service is named for shard shard-1-of-3; write its address into urls"):
+        read_placements(path)
+    path.write_text('{"format": 1}')
+    with pytest.raises(ArtifactError, match="is no manifest of placements: 'encoder' is missing; run: udr index place"):
+        read_placements(path)
+
+
+def test_shards_of_samples_or_with_label_heads_are_refused(tmp_path: Path, collection: Path) -> None:
+    with pytest.raises(ConfigError, match="a shard is a part of the whole pool"):
+        list(build_shards(BuildConfig(tasks=collection, out=tmp_path, pool=5), 2, encoder=HashEncoder()))
+    with pytest.raises(ConfigError, match="shards have none"):
+        list(build_shards(BuildConfig(tasks=collection, out=tmp_path, label_head=True), 2, encoder=HashEncoder()))
+    with pytest.raises(ConfigError, match="the shard must be from 1 to the number of shards, 2; found 3"):
+        list(build_shards(BuildConfig(tasks=collection, out=tmp_path), 2, 3, encoder=HashEncoder()))
+    with pytest.raises(ConfigError, match="shard 2 of 400 has no row of any task; make fewer shards"):
+        list(build_shards(BuildConfig(tasks=collection, out=tmp_path), 400, 2, encoder=HashEncoder()))

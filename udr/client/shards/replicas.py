@@ -1,0 +1,66 @@
+"""The services that hold one shard: asked in turn, until one answers."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from udr.client.async_client import AsyncClient
+from udr.client.shards.placements import Placement
+from udr.errors import DeadlineError, ServiceError
+
+_T = TypeVar("_T")
+
+_PAUSE_SECONDS = 1.0
+"""How long a service that could not be reached, or did not answer, is left alone."""
+
+
+class Replicas:
+    """The services of one shard. Used on one event loop.
+
+    Attributes:
+        placement: the shard.
+    """
+
+    def __init__(self, placement: Placement, connect: Callable[[str], AsyncClient]) -> None:
+        self.placement = placement
+        self._clients = deque(map(connect, placement.urls))
+        self._silent_until: dict[AsyncClient, float] = {}
+
+    async def ask(self, call: Callable[[AsyncClient], Awaitable[_T]], seconds: float) -> _T:
+        """Return what a call of one of the services returns, in so many seconds.
+
+        A service that is silent costs its part of the time once; until it answers again, one call a second tries it.
+
+        Raises:
+            RequestError: the request is invalid.
+            ServiceError: none of them answered.
+        """
+        failure: ServiceError = DeadlineError("it did not answer a moment ago, and is tried again in a second")
+        self._clients.rotate(-1)
+        until, now = time.monotonic() + seconds, time.monotonic()
+        due = [client for client in self._clients if self._silent_until.get(client, now) <= now]
+        for number, client in enumerate(due):
+            left = (until - time.monotonic()) / (len(due) - number)
+            if client in self._silent_until:
+                # Others do not wait for it meanwhile.
+                self._silent_until[client] = time.monotonic() + max(left, _PAUSE_SECONDS)
+            try:
+                async with asyncio.timeout(left):
+                    answer = await call(client)
+            except TimeoutError:
+                failure = DeadlineError(f"{client.url}: no answer within {left:.1f} seconds")
+            except ServiceError as error:
+                failure = error
+            else:
+                self._silent_until.pop(client, None)
+                return answer
+            if failure.status is None:
+                self._silent_until[client] = time.monotonic() + _PAUSE_SECONDS
+        raise failure
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients:
+            await client.close()

@@ -1,0 +1,184 @@
+"""Retrieval from pools whose rows lie in several services, each of which holds a shard."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self, Unpack
+
+import httpx2
+
+from udr.client.async_client import AsyncClient
+from udr.client.shards.merging import ShardedPlan, merge, plan
+from udr.client.shards.placements import Placement, Placements
+from udr.client.shards.replicas import Replicas
+from udr.data import Task
+from udr.errors import RequestError, ServiceError, ShardsError, UnknownTaskError
+from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, Retrieval, RetrievalOptions, RetrievalRequest
+from udr.types import Fields, Row
+
+_LOG = logging.getLogger(__name__)
+
+_SHARE = 0.8
+"""The part of a call's time that the shards have; the rest is for the answer without those that did not answer."""
+
+Result = Retrieval | RequestError | ServiceError
+"""What became of a request."""
+
+
+class ShardedClient(AsyncDemonstrationSource):
+    """Asks all shards that hold rows of a request's tasks, and merges their answers into that of one index.
+
+    If a shard does not answer in time, the answer is that of the others, and names it: ``Retrieval.missing_shards``.
+    Use it on one event loop, in an ``async with`` block, or close it.
+
+    Args:
+        placements: where the shards are.
+        timeout: seconds that a call may take.
+        api_key: sent to all services; None reads the environment variable ``UDR_API_KEY``.
+        transport: returns an httpx2 transport for a service's URL, in place of the network.
+
+    Raises:
+        ConfigError: as ``Client``.
+    """
+
+    def __init__(
+        self,
+        placements: Placements,
+        *,
+        timeout: float = 10.0,
+        api_key: str | None = None,
+        transport: Callable[[str], httpx2.AsyncBaseTransport] | None = None,
+    ) -> None:
+        self.placements, self._timeout = placements, timeout
+
+        def connect(url: str) -> AsyncClient:
+            own = None if transport is None else transport(url)
+            return AsyncClient(url, timeout=timeout, retries=1, api_key=api_key, transport=own)
+
+        self._replicas = {shard.name: Replicas(shard, connect) for shard in placements.shards}
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks, by name."""
+        return self.placements.tasks
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for replicas in self._replicas.values():
+            await replicas.close()
+
+    async def aretrieve(
+        self,
+        task: str | None = None,
+        input: Fields | str | None = None,
+        k: int = DEFAULT_K,
+        **options: Unpack[RetrievalOptions],
+    ) -> Retrieval:
+        """Return the k demonstrations nearest to an input, as ``Client.retrieve``; see ``answer``."""
+        (result,) = await self.answer([RetrievalRequest.of(task, input, k, options)])
+        if not isinstance(result, Retrieval):
+            raise result
+        return result
+
+    async def aretrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
+        """Return the results of several requests, as ``Client.retrieve_batch``."""
+        retrievals: list[Retrieval] = []
+        for number, result in enumerate(await self.answer(requests), start=1):
+            if isinstance(result, ServiceError):
+                raise result
+            if isinstance(result, RequestError):
+                raise type(result)(f"request {number}: {result}") from result
+            retrievals.append(result)
+        return retrievals
+
+    async def answer(self, requests: Sequence[RetrievalRequest], seconds: float | None = None) -> list[Result]:
+        """Return the results of several requests in so many seconds; one that fails gives its error.
+
+        Errors are those of ``Client.retrieve``; and an ``InvalidInputError`` if an option needs all rows of the request
+        in one shard: another mode than dense, ``distinct``, ``diversity``, ``coverage``, ``explain``, ``label_head``.
+        """
+        plans = list(map(self._plan, requests))
+        asked: dict[str, list[int]] = {}
+        for number, each in enumerate(plans):
+            if isinstance(each, ShardedPlan):
+                for shard in each.shards:
+                    asked.setdefault(shard.name, []).append(number)
+        seconds = _SHARE * (self._timeout if seconds is None else seconds)
+        parts = await asyncio.gather(
+            *(
+                self._ask(shard, [each.asked for n in numbers if isinstance(each := plans[n], ShardedPlan)], seconds)
+                for shard, numbers in asked.items()
+            )
+        )
+        found: list[dict[str, Result]] = [{} for _ in plans]
+        for (shard_name, numbers), results in zip(asked.items(), parts, strict=True):
+            for number, result in zip(numbers, results, strict=True):
+                found[number][shard_name] = result
+        merged = zip(plans, found, strict=True)
+        return [self._merged(each, own) if isinstance(each, ShardedPlan) else each for each, own in merged]
+
+    async def demonstration(self, task: str, id: str) -> Row:
+        """Return one row.
+
+        Raises:
+            UnknownTaskError: no shard has it.
+            ServiceError: no shard that answered has it, and one did not answer.
+        """
+        holding = [self._replicas[shard.name] for shard in self.placements.shards if task in shard.sizes]
+        calls = (each.ask(lambda client: client.demonstration(task, id), _SHARE * self._timeout) for each in holding)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        for result in results:
+            if isinstance(result, Row):
+                return result
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, UnknownTaskError):
+                raise result
+        raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
+
+    def _plan(self, request: RetrievalRequest) -> ShardedPlan | RequestError:
+        try:
+            return plan(self.placements, request)
+        except RequestError as error:
+            return error
+
+    async def _ask(self, shard: str, requests: Sequence[RetrievalRequest], seconds: float) -> Sequence[Result]:
+        replicas = self._replicas[shard]
+        try:
+            results = await replicas.ask(lambda client: client.answer(requests), seconds)
+        except (RequestError, ServiceError) as error:
+            return [error] * len(requests)
+        return [_of_version(result, replicas.placement) for result in results]
+
+    def _merged(self, plan: ShardedPlan, results: Mapping[str, Result]) -> Result:
+        """Return the answer of the shards that answered; an error if none did, or one says what is wrong."""
+        found: dict[str, Retrieval] = {}
+        missing: dict[str, ServiceError] = {}
+        for name, result in results.items():
+            if isinstance(result, RequestError):
+                # The others say so, too.
+                return result
+            if isinstance(result, ServiceError):
+                missing[name] = result
+            else:
+                found[name] = result
+        reasons = "; ".join(f"shard {name}: {error}" for name, error in missing.items())
+        if not found:
+            return ShardsError(f"no shard answered: {reasons}", status=503)
+        if missing:
+            _LOG.warning("an answer lacks %d of %d shards: %s", len(missing), len(results), reasons)
+        return merge(self.placements, plan, found, sorted(missing))
+
+
+def _of_version(result: Result, placement: Placement) -> Result:
+    if isinstance(result, Retrieval) and result.index_version != placement.version:
+        return ServiceError(
+            f"it serves version {result.index_version}, but its placement is of version {placement.version}; make a "
+            "new manifest of placements"
+        )
+    return result
