@@ -27,7 +27,7 @@ ORDER: dict[str, list[str]] = {
         *("training.md", "pools.md", "indexes.md", "serving.md", "prompts.md", "filters.md", "gateway.md"),
         *("your-llm.md", "live-pools.md", "integrations.md", "losses.md"),
     ],
-    "Run": ["deploy.md", "limits.md", "trust.md", "privacy.md"],
+    "Run": ["deploy.md", "scaling.md", "limits.md", "trust.md", "privacy.md"],
     "Reference": ["reference/rest.md", "reference/cli.md", "reference/python.md"],
     "Background": ["how-it-works.md", "compared.md", "architecture.md"],
 }

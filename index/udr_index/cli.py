@@ -17,6 +17,8 @@ from udr_index.versions.live import add_commands as add_live_commands
 if TYPE_CHECKING:
     from udr_index.build import Built
 
+_NOT_SETTINGS = ("tasks_folder", "tasks", "shards", "shard", "as_json")
+
 app = command_group("Build indexes of demonstrations, and manage their versions.")
 
 _Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
@@ -98,8 +100,8 @@ def build(
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
-    others = ("tasks_folder", "tasks", "shards", "shard", "as_json")
-    settings = {name: value for name, value in locals().items() if name not in others}
+    given = dict(locals())
+    settings = {name: given[name] for name in given if name not in _NOT_SETTINGS}
     # Imported here, so that `udr --help` stays light.
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run

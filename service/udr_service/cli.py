@@ -9,11 +9,24 @@ from typing import Annotated
 import typer
 
 from udr.cli import EngineName
-from udr.errors import MissingExtraError
+from udr.errors import ConfigError, MissingExtraError
+
+_OF_AN_INDEX = (
+    *("device", "engine", "allow_hub", "upstream", "upstream_timeout_seconds", "watch_seconds", "workers"),
+    *("durability", "compact_rows", "usage"),
+)
+"""The options that a service of shards has not."""
 
 
 def serve(
-    index: Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)],
+    index: Annotated[
+        Path,
+        typer.Argument(
+            help="The index directory; or a manifest of placements (udr index place), to ask the services of shards.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ],
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 picks a free one.", show_default="8000")] = None,
     device: Annotated[
@@ -107,6 +120,11 @@ def serve(
 ) -> None:
     """Serve an index over REST until Ctrl-C. Environment variables such as UDR_MAX_K=64 set these options and more."""
     settings = dict(locals())
+    if index.is_file():
+        for name in _OF_AN_INDEX:
+            if settings[name] is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{index} names the services of shards, which {option} is not for; omit {option}")
     # If C code crashes, its traceback goes to the standard error, which is open by now.
     faulthandler.enable(2)
     # NumPy reads it when it is imported. Its threads would spin between small products, on cores that encoding needs.

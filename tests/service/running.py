@@ -34,10 +34,15 @@ def running(app: FastAPI) -> Iterator[str]:
 
 
 @contextmanager
-def serving(*arguments: str, engine: str = "torch", **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run ``udr serve`` in a process until the block ends; yields the process, and the address that it printed."""
+def serving(
+    *arguments: str, engine: str | None = "torch", **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run ``udr serve`` in a process until the block ends; yields the process, and the address that it printed.
+
+    ``engine`` is None for a service of shards, which has none.
+    """
     command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
-    command += ["--port", "0", "--device", "cpu", "--engine", engine]
+    command += ["--port", "0", *(() if engine is None else ("--device", "cpu", "--engine", engine))]
     paths = os.pathsep.join(path for path in sys.path if path)
     fixed = {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     variables = {**os.environ, **fixed, **environment}
@@ -53,7 +58,8 @@ def serving(*arguments: str, engine: str = "torch", **environment: str) -> Itera
         while line.startswith("udr: loading "):
             line = process.stderr.readline()
         match = re.fullmatch(
-            r"udr: serving \d+ tasks?, \d+ demonstrations at (https?://[\d.]+:\d+)(, with \d workers)?\n", line
+            r"udr: serving \d+ (?:task|shard)s?, \d+ demonstrations at (https?://[\d.]+:\d+)(, with \d workers)?\n",
+            line,
         )
         assert match, line + process.stderr.read()
         yield process, match[1]

@@ -8,15 +8,24 @@ from typing import Any
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
-from tests.fakes import HashEncoder
+from tests.documentation.pages import ROOT, blocks
+from tests.fakes import NOTES, HashEncoder, write_task
 from tests.service.conftest import Words
+from tests.service.running import running, serving
+from tests.tiny_models import save_encoder
+from udr.cli import main
+from udr.client import Client
 from udr.client.shards import Placements, ShardedClient, read_placements
 from udr.errors import ArtifactError, ConfigError, InvalidInputError, ShardsError, UnknownTaskError
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
+from udr.types import Json
 from udr_index.build import BuildConfig, build
 from udr_index.versions import PLACEMENTS, build_shards, place
 from udr_service import Settings, create_app
+from udr_service.app import create_shards_app
+from udr_service.auth import Scope, new_key
 
 NUMBER = 3
 
@@ -274,7 +283,7 @@ def test_shards_are_the_same_alone_and_hold_each_row_once(tmp_path: Path, collec
 
 def test_placements_that_cannot_be_searched_as_one_are_refused(tmp_path: Path, index: Path, shards: Path) -> None:
     path = tmp_path / "placements"
-    with pytest.raises(ConfigError, match="both have the row .* of task"):
+    with pytest.raises(ConfigError, match=r"both have the row .* of task"):
         place(path, {index: ["http://a"], shards / "shard-1-of-3": ["http://b"]})
     assert not path.exists()
     place(path, {shards / "shard-1-of-3": []})
@@ -294,3 +303,165 @@ def test_shards_of_samples_or_with_label_heads_are_refused(tmp_path: Path, colle
         list(build_shards(BuildConfig(tasks=collection, out=tmp_path), 2, 3, encoder=HashEncoder()))
     with pytest.raises(ConfigError, match="shard 2 of 400 has no row of any task; make fewer shards"):
         list(build_shards(BuildConfig(tasks=collection, out=tmp_path), 400, 2, encoder=HashEncoder()))
+
+
+@pytest.fixture
+def front(shards: Path, services: Services) -> Iterator[TestClient]:
+    """The service that asks the others."""
+    client = ShardedClient(read_placements(shards / PLACEMENTS), timeout=2.0, transport=services.transport)
+    with TestClient(create_shards_app(client, Settings(), {"words": Words()})) as http:
+        yield http
+
+
+PATHS = ["/v1/tasks", "/v1/tasks/notes", "/v1/tasks/notes/demonstrations/n07", "/v1/tasks/notes/demonstrations/n99"]
+
+
+def test_service_of_shards_answers_as_that_of_one_index(front: TestClient, service: TestClient) -> None:
+    def same(method: str, path: str, body: Any = None) -> None:
+        one, merged = (client.request(method, path, json=body) for client in (service, front))
+        assert (merged.status_code, without_version(merged.json())) == (one.status_code, without_version(one.json()))
+
+    for path in PATHS:
+        same("GET", path)
+    prompt = {"task": "notes", "input": "a dull day", "budget": 60, "k": 6}
+    same("POST", "/v1/retrieve", {"task": "notes", "input": "a dull day", "k": 6})
+    same("POST", "/v1/retrieve", {"task": "notes", "input": "a dull day", "k": 21})
+    same("POST", "/v1/retrieve", {"task": "notes", "input": {"words": "a dull day"}})
+    same("POST", "/v1/retrieve", {"task": "poems", "input": "a dull day"})
+    same("POST", "/v1/retrieve", {"task": "notes", "unknown": 1})
+    same("POST", "/v1/retrieve", {"task": "notes", "input": "a dull day", "k": 1000})
+    same("POST", "/v1/prompt", prompt)
+    same("POST", "/v1/prompt", {**prompt, "budget": 5})
+    requests = [{"scope": "all", "input": "monday", "k": 9}, {"task": "notes"}, {"family": "topic", "input": "old"}]
+    same("POST", "/v1/retrieve/batch", {"requests": requests})
+
+
+def without_version(value: Any) -> Any:
+    """Leave out what names the version, the tokenizer or the prompt."""
+    if isinstance(value, list):
+        return [without_version(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = ("index_version", "tokenizer", "prompt_id")
+    return {name: without_version(item) for name, item in value.items() if name not in named}
+
+
+def test_service_of_shards_says_what_is_missing(shards: Path, services: Services) -> None:
+    asked = ShardedClient(read_placements(shards / PLACEMENTS), timeout=2.0, transport=services.transport)
+    with running(create_shards_app(asked, Settings(), {"words": Words()})) as url, Client(url, retries=0) as client:
+        assert httpx2.get(f"{url}/readyz").json() == {"status": "ready"}
+        assert not client.retrieve("notes", "a dull day").missing_shards
+        services.stopped = {"shard-3"}
+        assert client.retrieve("notes", "a dull day").missing_shards == ("shard-3-of-3",)
+        assert client.prompt("notes", "a dull day", budget=100).missing_shards == ("shard-3-of-3",)
+        assert 'udr_missing_shards_total{shard="shard-3-of-3"} 2.0' in httpx2.get(f"{url}/metrics").text
+        services.stopped = {"shard-1", "shard-2", "shard-3"}
+        none = httpx2.post(f"{url}/v1/retrieve", json={"task": "notes", "input": "a dull day"})
+    assert (none.status_code, none.json()["type"]) == (503, "urn:udr:problem:shards-missing")
+    assert none.headers["Retry-After"] == "1"
+
+
+def test_service_of_shards_is_ready_while_one_is(shards: Path, services: Services) -> None:
+    for stopped, status, missing in (
+        ({"shard-1"}, 200, ["shard-1-of-3"]),
+        ({"shard-1", "shard-2", "shard-3"}, 503, None),
+    ):
+        services.stopped = stopped
+        client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
+        with TestClient(create_shards_app(client, Settings())) as http:
+            answer = http.get("/readyz")
+            assert (answer.status_code, answer.json().get("missing_shards")) == (status, missing)
+
+
+def test_service_of_shards_describes_itself(front: TestClient, shards: Path) -> None:
+    info = front.get("/v1/info").json()
+    assert info["index_version"] == read_placements(shards / PLACEMENTS).version
+    assert info["tasks"] == {"notes": 20, "questions": 24, "reviews": 18}
+    assert [shard["name"] for shard in info["shards"]] == [f"shard-{n}-of-3" for n in range(1, 4)]
+    assert front.post("/v1/retrieve", json={}, headers={"X-Udr-Index-Version": "0" * 16}).status_code == 422
+    body = {"task": "notes", "input": "a dull day"}
+    assert front.post("/v1/retrieve", json=body, headers={"X-Udr-Index-Version": "0" * 16}).status_code == 412
+
+
+def test_key_of_a_service_of_shards_sees_only_its_rows(
+    shards: Path, services: Services, retriever: Retriever, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    key, entry = new_key("shop", Scope.READ, ["reviews"], filter="n < 4")
+    keys.write_text(entry.to_toml())
+    client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
+    query = {"thing": "lamp", "text": "works every day"}
+    headers = {"Authorization": f"Bearer {key}"}
+    with TestClient(create_shards_app(client, Settings(keys=keys)), headers=headers) as http:
+        body = {"task": "reviews", "input": query, "k": 5, "filter": "n >= 2"}
+        found = http.post("/v1/retrieve", json=body).json()["demonstrations"]
+        expected = retriever.retrieve("reviews", query, 5, filter="n >= 2 and n < 4")
+        assert [item["id"] for item in found] == [item.id for item in expected]
+        assert http.post("/v1/retrieve", json={"task": "notes", "input": "dull"}).status_code == 403
+        assert [task["name"] for task in http.get("/v1/tasks").json()["tasks"]] == ["reviews"]
+        assert http.get("/v1/tasks/reviews/demonstrations/ra08").status_code == 404
+        assert http.get("/v1/tasks/reviews/demonstrations/ra03").status_code == 200
+
+
+def test_commands_build_and_place_shards(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(save_encoder(tmp_path / "encoder"))
+    build_two = ["index", "build", str(collection), "--out", str(tmp_path), "--model", model, "--shards", "2"]
+    build_two += ["--no-export", "--no-bm25"]
+    assert main([*build_two, "--shard", "1"]) == 0
+    assert not (tmp_path / PLACEMENTS).exists()
+    assert main([*build_two, "--json"]) == 0
+    alone, *both = capsys.readouterr().out.splitlines()
+    versions = [json.loads(line)["version"] for line in both]
+    assert f"shard-1-of-2: version {versions[0]}" in alone
+    file = tmp_path / "placements"
+    placed = [f"{tmp_path}/shard-{n}-of-2=http://127.0.0.1:{n},http://127.0.0.1:1{n}" for n in (1, 2)]
+    assert main(["index", "place", str(file), *placed]) == 0
+    placements = read_placements(file)
+    assert [shard.version for shard in placements.shards] == versions
+    assert placements.shards[1].urls == ("http://127.0.0.1:2", "http://127.0.0.1:12")
+    shown = f"version {placements.version}, 62 demonstrations in 2 shards at 4 services\n"
+    assert capsys.readouterr().out.endswith(shown)
+    with serving(str(file), engine=None) as (process, address):
+        answer = httpx2.get(f"{address}/readyz")
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:not-ready")
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_python_in_the_documentation_asks_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[Mapping[str, Json]] = [
+        {"id": f"{n}", "input": {"text": f"a dull day {n}"}, "target": "sad"} for n in range(9)
+    ]
+    write_task(tmp_path / "tasks", {**NOTES, "name": "tickets"}, train=rows)
+    build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index", bm25=False), HashEncoder())
+    monkeypatch.chdir(tmp_path)
+    ((_, code),) = blocks((ROOT / "docs" / "scaling.md").read_text("utf-8"), "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    with (
+        Retriever.open(tmp_path / "index", encoder=HashEncoder()) as retriever,
+        running(create_app(retriever, Settings(), Words())) as url,
+    ):
+        place(tmp_path / PLACEMENTS, {tmp_path / "index": [url]})
+        assert asyncio.run(names["nearest"]("a dull day 7"))[:1] == [
+            retriever.retrieve("tickets", "a dull day 7")[0].id
+        ]
+
+
+WRONG: Sequence[tuple[Sequence[str], str]] = [
+    (["index", "build", "TASKS", "--out", "OUT", "--shard", "1"], "--shard 1 is one of how many? give --shards, too"),
+    (["index", "place", "FILE", "DIR"], "name each shard and its services as DIR=URL or DIR=URL,URL; found 'DIR'"),
+    (["serve", "FILE", "--device", "cpu"], "names the services of shards, which --device is not for; omit --device"),
+    (["serve", "FILE", "--watch-seconds", "1"], "which --watch-seconds is not for; omit --watch-seconds"),
+    (["serve", "FILE"], "is no manifest of placements"),
+]
+
+
+@pytest.mark.parametrize(("command", "problem"), WRONG, ids=[problem for _, problem in WRONG])
+def test_commands_refuse_what_does_not_fit(
+    command: Sequence[str], problem: str, tmp_path: Path, collection: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("{}")
+    paths = {"FILE": tmp_path / "file", "TASKS": collection, "OUT": tmp_path / "out"}
+    assert main([str(paths.get(word, word)) for word in command]) != 0
+    assert problem in capsys.readouterr().err

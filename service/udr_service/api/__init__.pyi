@@ -3,6 +3,7 @@ from . import (
     playground as playground,
     problems as problems,
     retrieval as retrieval,
+    shards as shards,
 )
 from .health import admin as admin, probes as probes
 from .playground import HEADERS as HEADERS

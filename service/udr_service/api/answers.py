@@ -5,15 +5,15 @@ import functools
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from udr.retrieval import Retrieval
+from udr.retrieval import Retrieval, Stopped
 from udr.types import Json
 from udr_service.schemas import Problem
-from udr_service.serving import RequestContext
+from udr_service.serving import RequestContext, Room
 
 _INLINE_CHARACTERS = 16_384
 """Smaller answers are written on the event loop; handing them to a thread would take longer."""
@@ -63,8 +63,19 @@ class _PartsResponse(Response):
             self._sent()
 
 
+class AnswerContext(Protocol):
+    """The request that an answer is for: what makes it in a thread, and the room for large ones."""
+
+    @property
+    def room(self) -> Room:
+        """The room for large answers."""
+
+    async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
+        """Return what work returns; see ``RequestContext.prepare``."""
+
+
 async def json_answer(
-    context: RequestContext,
+    context: AnswerContext,
     make: "Callable[[], Json | Mapping[str, Iterator[Item]]]",
     characters: int,
     *,
@@ -84,7 +95,7 @@ async def json_answer(
     """
     if inline and characters <= _INLINE_CHARACTERS:
         return Response(_dumped(make()), media_type="application/json")
-    room = context.service.room
+    room = context.room
     room.hold(characters)
     try:
         parts = await context.prepare(lambda stopped: list(_parts(make(), stopped)))

@@ -55,7 +55,7 @@ async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) ->
     """Return the demonstrations nearest to one query."""
     async with service.context(request) as context:
         retrieval = await context.retrieve(body.to_request())
-        return await json_answer(context, retrieval.to_json, _characters(retrieval))
+        return await json_answer(context, retrieval.to_json, num_characters(retrieval))
 
 
 @router.post("/retrieve/batch", response_model=BatchAnswer)
@@ -64,12 +64,12 @@ async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request)
     items = body.items()
     async with service.context(request) as context:
         found = deque(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
-        characters = sum(_characters(answer) for answer in found if isinstance(answer, Retrieval))
-        results = _results(items, found, request.url.path)
+        characters = sum(num_characters(answer) for answer in found if isinstance(answer, Retrieval))
+        results = results_of(items, found, request.url.path)
         return await json_answer(context, lambda: {"results": results}, characters)
 
 
-def _results(
+def results_of(
     items: Sequence[RetrieveBody | InvalidItem], found: deque[Retrieval | UdrError], path: str
 ) -> Iterator[Item]:
     """Yield the answer to each item, taken out of what was found: explained ones take tens of megabytes in all."""
@@ -102,12 +102,12 @@ async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Res
         return await json_answer(
             context,
             make,
-            _characters(retrieval) + len(str(query.input)),
+            num_characters(retrieval) + len(str(query.input)),
             inline=False,
         )
 
 
-def _characters(retrieval: Retrieval) -> int:
+def num_characters(retrieval: Retrieval) -> int:
     """Return about how many characters a result has as JSON."""
     return sum(400 + 2 * len(item.text) for item in retrieval) + 200 * len(retrieval.decisions)
 

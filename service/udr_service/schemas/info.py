@@ -164,3 +164,26 @@ class InfoAnswer(AnswerBody):
             usage=settings.usage,
             limits=LimitsAnswer.model_validate(limits),
         )
+
+
+class ShardAnswer(AnswerBody):
+    """A shard, its version, and how many services hold it."""
+
+    name: str
+    index_version: str
+    services: int
+
+
+class ShardsInfoAnswer(AnswerBody):
+    """The shards that a service asks, their tasks with the numbers of demonstrations, and the limits."""
+
+    version: str = Field(description="The version of udr.")
+    index_version: str = Field(description="The name of the shards' versions together.")
+    model: str
+    dimension: int
+    metric: str
+    tokenizers: list[str]
+    tasks: dict[str, int]
+    families: dict[str, str] = Field(description="The instruction for queries over each family.")
+    shards: list[ShardAnswer]
+    limits: dict[str, int]

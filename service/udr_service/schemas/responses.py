@@ -70,6 +70,12 @@ Decisions = Annotated[
 ]
 
 
+MissingShards = Annotated[
+    list[str],
+    Field(exclude_if=_absent, description="Shards that did not answer; their rows are not among the demonstrations."),
+]
+
+
 class RetrieveAnswer(AnswerBody):
     """The demonstrations, best first, and the version that they come from."""
 
@@ -85,6 +91,7 @@ class RetrieveAnswer(AnswerBody):
         default=0, exclude_if=_zero, description="The number of the last write that the answer knows of."
     )
     decisions: Decisions = []
+    missing_shards: MissingShards = []
 
 
 class Finding(AnswerBody):
@@ -182,6 +189,7 @@ class PromptAnswer(AnswerBody):
         default=0, exclude_if=_zero, description="The number of the last write that the answer knows of."
     )
     model: str
+    missing_shards: MissingShards = []
 
 
 class EmbeddingAnswer(AnswerBody):

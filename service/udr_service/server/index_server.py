@@ -31,7 +31,7 @@ class IndexServer(BoundedServer):
     _reloads_at_sighup = True
 
     def __init__(self, config: uvicorn.Config, service: Service, address: str, shares: Shares | None = None) -> None:
-        super().__init__(config, _limits(service.settings), service.metrics, shares)
+        super().__init__(config, limits_of(service.settings), service.metrics, shares)
         self._service, self._address, self._announced = service, address, False
         self.tls = certificate(service.settings)
         service.reloader.steps.append(self.read_certificate)
@@ -112,7 +112,8 @@ class IndexServer(BoundedServer):
         self._service.current.draining = True
 
 
-def _limits(settings: Settings) -> Limits:
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of connections."""
     return Limits(
         connections=settings.max_connections,
         by_address=settings.max_connections_per_address,

@@ -16,12 +16,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from udr.cli import STATUS
+from udr.client.shards import ShardedClient, read_placements
+from udr.errors import ConfigError
 from udr.models import num_threads
-from udr_service.app import create_app
+from udr_service.app import create_app, create_shards_app
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError
 from udr_service.observability import configure, prepare_export
-from udr_service.server.index_server import IndexServer, certificate
+from udr_service.server.bounded import BoundedServer
+from udr_service.server.index_server import IndexServer, certificate, limits_of
 from udr_service.server.member import Member
 from udr_service.server.sharing import SharingServer
 from udr_service.server.supervisor import Supervisor
@@ -36,7 +39,7 @@ def run(index: Path, settings: Settings) -> None:
     """Serve an index until SIGINT or SIGTERM; then finish the requests in flight and return. SIGHUP reloads.
 
     Args:
-        index: the index directory.
+        index: the index directory; or a manifest of placements, to ask the services that it names.
         settings: the address, the device and the limits.
 
     Raises:
@@ -50,6 +53,9 @@ def run(index: Path, settings: Settings) -> None:
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
         prepare_export()
+    if index.is_file():
+        run_shards(index, settings)
+        return
     source = IndexSource(index, settings)
     # Else a thread in Python code keeps the event loop waiting for 5 ms, each time that it has let the interpreter go.
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -76,6 +82,30 @@ def run(index: Path, settings: Settings) -> None:
             ).run()
 
 
+def run_shards(path: Path, settings: Settings) -> None:
+    """Ask the services of shards, likewise.
+
+    Raises:
+        ArtifactError: the file is no manifest of placements.
+        ConfigError: a setting is of a service of an index.
+        ListenError: the address is not available.
+    """
+    if settings.workers > 1 or settings.upstream is not None:
+        raise ConfigError(f"{path} names the services of shards, which have no --workers and no --upstream; omit them")
+    placements = read_placements(path)
+    with _signals_end_normally(), listening(settings.host, settings.port) as listener:
+        STATUS.begin(f"loading {path}...")
+        client = ShardedClient(placements, timeout=settings.timeout_seconds)
+        app = create_shards_app(client, settings, own_names_only=_own_names_only(settings))
+        service = app.state.service
+        server = BoundedServer(_configuration(app, settings), limits_of(settings), service.metrics)
+        server.tls = certificate(settings)
+        rows, address = sum(placements.sizes.values()), _url(listener, "https" if server.tls else "http")
+        number = f"{len(placements.shards)} {'shard' if len(placements.shards) == 1 else 'shards'}"
+        STATUS.notice(f"serving {number}, {rows} demonstrations at {address}")
+        server.run([listener])
+
+
 def _work(source: IndexSource, settings: Settings, listener: socket.socket, url: str, member: Member) -> None:
     """Serve as one of several workers."""
     with _signals_end_normally():
@@ -86,9 +116,16 @@ def _work(source: IndexSource, settings: Settings, listener: socket.socket, url:
 
 
 def _application(source: IndexSource, settings: Settings, team: Team | None = None) -> tuple[FastAPI, uvicorn.Config]:
-    own_names_only = settings.keys is None and not settings.insecure_no_keys
-    app = create_app(source, settings, own_names_only=own_names_only, team=team)
-    config = uvicorn.Config(
+    app = create_app(source, settings, own_names_only=_own_names_only(settings), team=team)
+    return app, _configuration(app, settings)
+
+
+def _own_names_only(settings: Settings) -> bool:
+    return settings.keys is None and not settings.insecure_no_keys
+
+
+def _configuration(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         lifespan="on",
         log_config=None,
@@ -101,7 +138,6 @@ def _application(source: IndexSource, settings: Settings, team: Team | None = No
         # Uvicorn hands it to the event loop, which takes fractions, too.
         timeout_keep_alive=cast("int", settings.keep_alive_seconds),
     )
-    return app, config
 
 
 def _serve(server: IndexServer, listener: socket.socket) -> None:

@@ -13,7 +13,8 @@ from .record import (
 from .room import Room as Room
 from .service import (
     Answer as Answer, INDEX_VERSION as INDEX_VERSION, OVERLAY_POSITION as OVERLAY_POSITION,
-    RequestContext as RequestContext, Service as Service,
+    RequestContext as RequestContext, Service as Service, before as before, refuse_foreign as refuse_foreign,
+    timeout_of as timeout_of, within_limits as within_limits,
 )
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
 from .team import Reloaded as Reloaded, Team as Team

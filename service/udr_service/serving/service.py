@@ -4,7 +4,7 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
@@ -95,21 +95,70 @@ class Service:
                     f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {active.version!r} answers; "
                     "send the request without the header, or fetch again what you keep of the other version"
                 )
-            yield RequestContext(self, active, partitions, record, record.started + self._timeout(request))
+            expires = record.started + timeout_of(request, self.settings.timeout_seconds)
+            yield RequestContext(self, active, partitions, record, expires)
 
-    def _timeout(self, request: Request) -> float:
-        limit = self.settings.timeout_seconds
-        header = request.headers.get(TIMEOUT)
-        if header is None:
-            return limit
-        try:
-            seconds = float(header)
-        except ValueError:
-            seconds = 0.0
-        # False for "nan", too.
-        if not seconds > 0:
-            raise InvalidInputError(f"the header {TIMEOUT} must be a number of seconds above 0; found {header[:40]!r}")
-        return min(seconds, limit)
+
+def timeout_of(request: Request, limit: float) -> float:
+    """Return how many seconds a request may take: its header may lower the limit.
+
+    Raises:
+        InvalidInputError: the header is not a number of seconds.
+    """
+    header = request.headers.get(TIMEOUT)
+    if header is None:
+        return limit
+    try:
+        seconds = float(header)
+    except ValueError:
+        seconds = 0.0
+    # False for "nan", too.
+    if not seconds > 0:
+        raise InvalidInputError(f"the header {TIMEOUT} must be a number of seconds above 0; found {header[:40]!r}")
+    return min(seconds, limit)
+
+
+@asynccontextmanager
+async def before(expires: float, record: Record) -> AsyncIterator[None]:
+    """Raise a ``DeadlineError`` if the block has not ended when a request expires, by ``time.perf_counter``."""
+    try:
+        async with asyncio.timeout(expires - time.perf_counter()):
+            yield
+    except TimeoutError as error:
+        raise DeadlineError(
+            f"no answer within {expires - record.started:g} seconds; raise the header {TIMEOUT}, or send fewer requests"
+        ) from error
+
+
+def within_limits(request: RetrievalRequest, settings: Settings) -> RetrievalRequest:
+    """Return a request whose default number of demonstrations is within the limits.
+
+    Raises:
+        KTooLargeError: it asks for more.
+    """
+    if isinstance(request.k, DefaultK):
+        request = replace(request, k=DefaultK(min(request.k, settings.max_k)))
+    for name, value, limit in (
+        ("k", request.k, settings.max_k),
+        ("candidates", request.candidates or 0, settings.max_candidates),
+    ):
+        if value > limit:
+            raise KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
+    return request
+
+
+def refuse_foreign(record: Record, tasks: Mapping[str, Task], task: str | None, family: str | None) -> None:
+    """Raise a ``ForbiddenError`` if a request's key is not for a task, a family or, without either, all tasks."""
+    pools = record.pools
+    if pools.all:
+        return
+    if task is not None:
+        included = pools.include(task, tasks[task].family if task in tasks else None)
+    else:
+        included = family in pools.families
+    if not included:
+        name = f"the task {brief(task)}" if task else f"the family {brief(family)}" if family else "all tasks"
+        raise ForbiddenError(f"the key {record.key!r} is for {pools}; the request is for {name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +174,13 @@ class RequestContext:
     record: Record
     expires: float
 
-    @asynccontextmanager
-    async def _deadline(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self.expires - time.perf_counter()):
-                yield
-        except TimeoutError as error:
-            raise DeadlineError(
-                f"no answer within {self.expires - self.record.started:g} seconds; "
-                f"raise the header {TIMEOUT}, or send fewer requests"
-            ) from error
+    @property
+    def room(self) -> Room:
+        """The room for large answers."""
+        return self.service.room
+
+    def _deadline(self) -> AbstractAsyncContextManager[None]:
+        return before(self.expires, self.record)
 
     async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
         """Return what work returns that would hold the event loop; it runs in a thread, before the deadline.
@@ -324,16 +370,8 @@ class RequestContext:
                 await self.service.field_reader.read(self.active.retriever, fields)
 
     def _plan(self, request: RetrievalRequest, stopped: Stopped = never) -> Plan | UdrError:
-        settings = self.service.settings
-        if isinstance(request.k, DefaultK):
-            request = replace(request, k=DefaultK(min(request.k, settings.max_k)))
-        for name, value, limit in (
-            ("k", request.k, settings.max_k),
-            ("candidates", request.candidates or 0, settings.max_candidates),
-        ):
-            if value > limit:
-                return KTooLargeError(f"{name} must be at most {limit}, the limit of this service; found {value}")
         try:
+            request = within_limits(request, self.service.settings)
             self.require(request.task, request.family)
             own = self.record.filter
             return self.active.retriever.plan(request, stopped=stopped, partitions=self.partitions, within=own)
@@ -354,13 +392,4 @@ class RequestContext:
 
     def require(self, task: str | None = None, family: str | None = None) -> None:
         """Raise a ``ForbiddenError`` if the request's key is not for a task, a family or, without either, all tasks."""
-        pools, tasks = self.record.pools, self.active.retriever.tasks
-        if pools.all:
-            return
-        if task is not None:
-            included = pools.include(task, tasks[task].family if task in tasks else None)
-        else:
-            included = family in pools.families
-        if not included:
-            name = f"the task {brief(task)}" if task else f"the family {brief(family)}" if family else "all tasks"
-            raise ForbiddenError(f"the key {self.record.key!r} is for {pools}; the request is for {name}")
+        refuse_foreign(self.record, self.active.retriever.tasks, task, family)

@@ -99,9 +99,7 @@ def merge(
         return common
     return replace(
         common,
-        demonstrations=tuple(
-            replace(item, rank=rank) for rank, item in enumerate(_chosen(plan, answers), start=1)
-        ),
+        demonstrations=tuple(replace(item, rank=rank) for rank, item in enumerate(_chosen(plan, answers), start=1)),
         copies=sum(answer.copies for answer in answers),
         k=plan.request.k if plan.request.fill else None,
     )

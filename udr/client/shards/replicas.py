@@ -60,6 +60,14 @@ class Replicas:
                 self._silent_until[client] = time.monotonic() + _PAUSE_SECONDS
         raise failure
 
+    async def ready(self, seconds: float) -> bool:
+        """Return whether one of the services says, in so many seconds, that it is ready."""
+        try:
+            async with asyncio.timeout(seconds):
+                return any(await asyncio.gather(*(client.ready() for client in self._clients)))
+        except TimeoutError:
+            return False
+
     async def close(self) -> None:
         """Close the connections."""
         for client in self._clients:

@@ -141,6 +141,11 @@ class ShardedClient(AsyncDemonstrationSource):
                 raise result
         raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
 
+    async def unready(self) -> list[str]:
+        """Return the names of the shards of which no service says that it is ready."""
+        ready = await asyncio.gather(*(each.ready(_SHARE * self._timeout) for each in self._replicas.values()))
+        return [name for name, answers in zip(self._replicas, ready, strict=True) if not answers]
+
     def _plan(self, request: RetrievalRequest) -> ShardedPlan | RequestError:
         try:
             return plan(self.placements, request)

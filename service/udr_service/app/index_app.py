@@ -1,4 +1,4 @@
-"""The application: an index, its limits and its endpoints, put together. Nothing is global."""
+"""The application that serves an index: its parts, its limits and its endpoints, put together."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from udr import __version__
-from udr.client import is_loopback
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store.usage import Usage
@@ -25,24 +23,12 @@ from udr_service.api import (
     problems,
     retrieval,
 )
-from udr_service.api.gateway import DEMONSTRATIONS, PROMPT_ID, TASK, TOKENS, Upstream
-from udr_service.auth import Allowance, KeyFile
-from udr_service.middleware import (
-    REQUEST_ID,
-    SERVER_TIMING,
-    Access,
-    Admission,
-    BodyLimit,
-    HeadAsGet,
-    Recorder,
-    RootPath,
-)
+from udr_service.api.gateway import Upstream
+from udr_service.app.guard import guard
+from udr_service.auth import KeyFile
 from udr_service.observability import Audit, Metrics, telemetry
 from udr_service.serving import (
-    INDEX_VERSION,
-    OVERLAY_POSITION,
     ActiveVersion,
-    Clients,
     Compactor,
     Current,
     FieldReader,
@@ -133,40 +119,17 @@ def create_app(
     app.state.upkeep = [Scrubber(current, reloader, settings.scrub_seconds, team)]
     if isinstance(source, IndexSource):
         app.state.upkeep.append(Compactor(source, current, reloader, team))
-    # A request passes the middleware added last first.
-    app.add_middleware(
-        BodyLimit,
-        limit=settings.max_body_bytes,
-        total=settings.max_bodies_bytes,
-        seconds=settings.receive_seconds,
-        shares=shares,
-    )
-    app.add_middleware(Admission, clients=Clients(_allowance(settings), shares), worker=worker)
-    app.add_middleware(
-        Access,
+    guard(
+        app,
+        settings,
         keys=keys,
-        own_names_only=own_names_only,
-        origins=settings.cors_origins,
+        queue=worker,
+        current=current,
+        metrics=metrics,
         audit=audit,
-        # Without keys, only this machine may write.
-        read_only=settings.insecure_no_keys or not is_loopback(settings.host),
+        shares=shares,
+        own_names_only=own_names_only,
     )
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(Recorder, current=current, metrics=metrics)
-    if settings.cors_origins:
-        # Outside the recorder, which answers errors: a page can read an error only with these headers.
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=[
-                *(INDEX_VERSION, OVERLAY_POSITION, REQUEST_ID, SERVER_TIMING, "ETag", "Retry-After"),
-                *(DEMONSTRATIONS, PROMPT_ID, TASK, TOKENS),
-            ],
-        )
-    if settings.root_path:
-        app.add_middleware(RootPath, root_path=settings.root_path)
     for router in routers:
         app.include_router(router)
     app.state.made = {}
@@ -177,15 +140,6 @@ def create_app(
 def _root(served: Retriever | Source) -> Path | None:
     """Return the index directory, which the counts of its use are in; None if there is none."""
     return served.root if isinstance(served, Retriever) else served.index
-
-
-def _allowance(settings: Settings) -> Allowance:
-    return Allowance(
-        settings.client_requests_per_second,
-        settings.client_items_per_second,
-        settings.client_concurrent_requests,
-        settings.client_queue_share,
-    )
 
 
 @asynccontextmanager

@@ -1,0 +1,5 @@
+"""A service of shards: it asks the services that hold them, and merges their answers."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,2 @@
+from .routes import probes as probes, router as router
+from .service import ShardsService as ShardsService

@@ -1,0 +1,170 @@
+"""The parts of a service of shards, and how they answer one request."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from udr.client.shards import Placements, ShardedClient
+from udr.data import Filter, Task
+from udr.errors import InvalidInputError, OverloadedError, RequestError, UdrError, brief
+from udr.models import TokenCounter
+from udr.retrieval import Retrieval, RetrievalRequest, Stopped
+from udr_service.errors import ForbiddenError, NotReadyError, VersionMismatchError
+from udr_service.observability import Metrics
+from udr_service.serving import (
+    INDEX_VERSION,
+    Current,
+    Preparer,
+    Record,
+    Room,
+    before,
+    record_of,
+    refuse_foreign,
+    timeout_of,
+    within_limits,
+)
+from udr_service.settings import Settings
+
+_T = TypeVar("_T")
+
+_READY_SECONDS = 1.0
+"""How long the shards are known to be ready, or not: the probe needs no key, and asks all of them."""
+
+
+@dataclass(slots=True)
+class ShardsService:
+    """The parts of the service, and how many requests wait for the shards. Used on the event loop only."""
+
+    settings: Settings
+    shards: ShardedClient
+    preparer: Preparer
+    room: Room
+    metrics: Metrics
+    current: Current
+    tokenizers: Mapping[str, TokenCounter]
+    waiting: int = 0
+    _ready: tuple[float, Sequence[str]] = (0.0, ())
+    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def placements(self) -> Placements:
+        """Where the shards are."""
+        return self.shards.placements
+
+    def refuse_if_full(self) -> None:
+        """Raise an ``OverloadedError`` if no more requests may wait for the shards."""
+        if self.waiting >= self.settings.queue_size:
+            raise OverloadedError(f"{self.waiting} requests wait for the shards, the limit; try again later")
+
+    @asynccontextmanager
+    async def context(self, request: Request) -> AsyncIterator["ShardsContext"]:
+        """Answer a request, from beginning to end.
+
+        Raises:
+            InvalidInputError: the timeout header is not a number of seconds.
+            VersionMismatchError: the request asks for another version.
+        """
+        record, version = record_of(request.scope), self.placements.version
+        record.index_version = version
+        expected = request.headers.get(INDEX_VERSION)
+        if expected not in (None, version):
+            raise VersionMismatchError(
+                f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {version!r} answers; send the "
+                "request without the header"
+            )
+        self.waiting += 1
+        try:
+            yield ShardsContext(self, record, record.started + timeout_of(request, self.settings.timeout_seconds))
+        finally:
+            self.waiting -= 1
+
+    async def missing(self) -> Sequence[str]:
+        """Return the names of the shards that are not ready, asked at most once a second."""
+        async with self._asking:
+            until, missing = self._ready
+            if time.monotonic() >= until:
+                missing = await self.shards.unready()
+                self._ready = time.monotonic() + _READY_SECONDS, missing
+        if len(missing) == len(self.placements.shards):
+            raise NotReadyError("none of the shards is ready; the services that hold them say why")
+        return missing
+
+    def counter(self, name: str | None) -> tuple[str, TokenCounter]:
+        """Return the tokenizer of a name, or the one of requests that name none, with its name.
+
+        Raises:
+            InvalidInputError: the service has no such tokenizer.
+        """
+        name = next(iter(self.tokenizers), None) if name is None else name
+        if name is None:
+            raise InvalidInputError(
+                "a service of shards counts tokens only by tokenizers that it is given; start it with --tokenizer"
+            )
+        if name not in self.tokenizers:
+            names = ", ".join(self.tokenizers) or "none"
+            raise InvalidInputError(f"this service has no tokenizer {brief(name)}; it was started with {names}")
+        return name, self.tokenizers[name]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsContext:
+    """One request while it is answered, before it expires (by ``time.perf_counter``)."""
+
+    service: ShardsService
+    record: Record
+    expires: float
+
+    @property
+    def room(self) -> Room:
+        """The room for large answers."""
+        return self.service.room
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks that the request's key is for, by name."""
+        pools = self.record.pools
+        return {n: task for n, task in self.service.placements.tasks.items() if pools.include(n, task.family)}
+
+    async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
+        """Return what work returns that would hold the event loop; see ``RequestContext.prepare``."""
+        async with before(self.expires, self.record):
+            return await self.service.preparer.do(self.record.client.name, work)
+
+    async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | UdrError]:
+        """Return the answers, in order; one that fails does not affect the others."""
+        checked = [self._checked(request) for request in requests]
+        self.record.tasks += [each.task for each in checked if isinstance(each, RetrievalRequest)]
+        async with before(self.expires, self.record):
+            left = self.expires - time.perf_counter()
+            valid = [each for each in checked if isinstance(each, RetrievalRequest)]
+            results = iter(await self.service.shards.answer(valid, left))
+        answers = [next(results) if isinstance(each, RetrievalRequest) else each for each in checked]
+        for answer in answers:
+            if isinstance(answer, Retrieval):
+                self.record.overlay_position = max(answer.overlay_position, self.record.overlay_position or 0)
+                self.service.metrics.shards_missed(answer.missing_shards)
+        return answers
+
+    async def retrieve(self, request: RetrievalRequest) -> Retrieval:
+        """Return the answer to one request; raise what is wrong with it."""
+        (answer,) = await self.answer([request])
+        if not isinstance(answer, Retrieval):
+            raise answer
+        return answer
+
+    def _checked(self, request: RetrievalRequest) -> RetrievalRequest | UdrError:
+        """Return a request within the limits and the rows of its key."""
+        try:
+            request = within_limits(request, self.service.settings)
+            refuse_foreign(self.record, self.service.placements.tasks, request.task, request.family)
+            if (own := self.record.filter) is not None:
+                wanted = None if request.filter is None else Filter.of(request.filter)
+                request = replace(request, filter=own.narrowed(wanted))
+        except (RequestError, ForbiddenError) as error:
+            return error
+        return request

@@ -1,0 +1,2 @@
+from .index_app import create_app as create_app
+from .shards_app import create_shards_app as create_shards_app
