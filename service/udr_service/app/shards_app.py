@@ -48,6 +48,7 @@ def create_shards_app(
         settings, client, Preparer(), Room(settings.max_bodies_bytes, shares), metrics, current, tokenizers
     )
     metrics.index_switched(client.placements.version, client.tasks)
+    metrics.count_missing(shard.name for shard in client.placements.shards)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -100,7 +100,7 @@ class Metrics:
         self._index = Gauge("udr_index_info", "The index that answers: always 1.", ["version"], registry=registry)
         reloads = Counter("udr_reloads", "Reloads of the index.", ["outcome"], registry=registry)
         self._reloads = {outcome: reloads.labels(outcome) for outcome in Reload}
-        self._shards = Counter("udr_missing_shards", "Answers without a shard.", ["shard"], registry=registry)
+        self._missing_shards: Mapping[str, Counter] = {}
         refusals = Counter("udr_refused", "Requests that got no answer.", ["reason"], registry=registry)
         self._refusals = {reason: refusals.labels(reason) for reason in Refusal}
 
@@ -158,10 +158,15 @@ class Metrics:
         """Count a request that was not answered."""
         self._refusals[reason].inc()
 
-    def shards_missed(self, names: Iterable[str]) -> None:
+    def count_missing(self, shards: Iterable[str]) -> None:
+        """Begin to count the answers that lack each of these shards."""
+        missing = Counter("udr_missing_shards", "Answers without a shard.", ["shard"], registry=self._registry)
+        self._missing_shards = {shard: missing.labels(shard) for shard in shards}
+
+    def shards_missed(self, shards: Iterable[str]) -> None:
         """Count an answer that lacks these shards."""
-        for name in names:
-            self._shards.labels(name).inc()
+        for shard in shards:
+            self._missing_shards[shard].inc()
 
     def report(self) -> Report:
         """Return what this process has counted."""
