@@ -64,6 +64,7 @@ def udr(
 
 ASK = "retrieve index --task notes"
 EVALUATE = "evaluate tasks --lm lm --retrievers"
+CRITERIA = "pool criteria tasks --pairs nowhere.jsonl --lm http://127.0.0.1:9/v1 --out new.toml"
 SYNTHESISE = "pool synthesise tasks --lm http://127.0.0.1:9/v1 --out new-run"
 TRAIN = "train tasks --out new-run --lm lm --model encoder"
 TABLE: Sequence[tuple[str, str]] = [
@@ -158,7 +159,10 @@ TABLE: Sequence[tuple[str, str]] = [
     ("tasks split tasks", "notes.* has test rows|already"),
     ("init nowhere.csv --out new-run --input a --target b", "nowhere.csv: No such file or directory; check the path"),
     ("pool score nowhere --out scores.jsonl", "nowhere: no such folder of tasks; udr init makes one of a table"),
-    ("pool score tasks --out scores.jsonl --by vibes", "--by must name some of labels, copies, length; found 'vibes'"),
+    (
+        "pool score tasks --out scores.jsonl --by vibes",
+        "--by must name some of labels, copies, length, criteria; found 'vibes'",
+    ),
     ("pool score pools --out scores.jsonl", "--tasks: name one task; found notes, reviews"),
     ("pool score tasks --out encoder/config.json", "config.json exists; name another file, or remove it"),
     ("pool curate tasks --scores nowhere.jsonl --out new-run", "nowhere.jsonl: No such file or directory; check the"),
@@ -166,6 +170,9 @@ TABLE: Sequence[tuple[str, str]] = [
         "pool curate tasks --scores encoder/config.json --out new-run",
         "config.json:1: is no file of scores; make one with",
     ),
+    (CRITERIA, "nowhere.jsonl: No such file or directory"),
+    (f"{CRITERIA} --agreement 0.4", "--agreement must be above 0.5 and at most 1, found 0.4"),
+    ("pool score tasks --out s.jsonl --by length --lm http://127.0.0.1:9/v1", "--by criteria needs --criteria FILE"),
     ("pool synthesise tasks --lm lm --out new-run", "--lm must be the address of a server, .*; found 'lm'"),
     (f"{SYNTHESISE} --method luck", "--method must be one of tree, rejection; found 'luck'"),
     (f"{SYNTHESISE} --tries 2", "--tries must be at least --batch, 4; found 2"),

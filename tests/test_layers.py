@@ -62,7 +62,10 @@ ADAPTERS = {
     "tokenizers": "udr.models.tokenizer udr.models.query_tokenizer",
     "torch": "udr.models.encoder udr.models.device udr.models.onnx.export udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.transformers_tokenizer udr_training.",
-    "tomli_w": "udr_training.config.files udr_training.pool.synthesis.writing udr_index.preparation.task_file",
+    "tomli_w": (
+        "udr_training.config.files udr_training.pool.criteria.files udr_training.pool.synthesis.writing "
+        "udr_index.preparation.task_file"
+    ),
     "uvicorn": "udr_service.",
 }
 EVERYWHERE = {"lazy_loader", "numpy", "typer"}

@@ -11,6 +11,7 @@ import pytest
 from tests.documentation.pages import ROOT, Place, blocks, commands, language_model
 from tests.fakes import write_task
 from udr.cli import main
+from udr.data import open_collection
 
 DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text("utf-8") for path in sorted(DOCS.glob("*.md"))}
@@ -27,7 +28,7 @@ RUN = {
         *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
         *("feedback import", "train tasks"),
     ],
-    "pools.md": ["pool score", "pool curate", "pool synthesise"],
+    "pools.md": ["pool score", "pool curate", "pool criteria", "pool score", "pool synthesise"],
     "deploy.md": ["keys new", "keys new"],
     "serving.md": ["serve my-index", "keys new", "serve my-index", "serve my-index", "serve my-index"],
     "your-llm.md": ["evaluate tasks"],
@@ -48,6 +49,15 @@ SUMS = {
 GROUPS = ("index", "feedback", "tasks", "keys", "pool")
 
 
+def _answer(messages: list[dict[str, str]]) -> str:
+    """Work out the sum, prefer the ticket with the lower number, or name a category."""
+    text = messages[-1]["content"]
+    if text.startswith("Two rows"):
+        first, second = (int(number) for number in re.findall(r"no (\d+)", text))
+        return "A" if first < second else "B"
+    return "5 and 7 are 12.\n#### 12" if "####" in messages[0]["content"] else "billing"
+
+
 @pytest.mark.parametrize("name", RUN)
 def test_a_page_runs(place: Place, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     init = ["init", "tickets.csv", "--out", "tasks", "--input", "subject,body", "--target", "category"]
@@ -57,8 +67,10 @@ def test_a_page_runs(place: Place, name: str, capsys: pytest.CaptureFixture[str]
         shutil.copy(ROOT / "tests/fixtures/tls/first.pem", file)
     # What pools.md has solutions worked out for.
     write_task(place.folder / "questions", SUMS, train=[{"id": "q", "input": {"question": "5 + 7"}, "target": "12"}])
-    answer = {True: "5 and 7 are 12.\n#### 12", False: "billing"}
-    with language_model(lambda messages: answer["####" in messages[0]["content"]]) as place.model:
+    ids = [row.id for row in open_collection(place.folder / "tasks").tasks["tickets"].rows("train")]
+    preferred = zip(ids[:15], ids[15:30], strict=True)
+    (place.folder / "pairs.jsonl").write_text("".join(f'{{"better": "{a}", "worse": "{b}"}}\n' for a, b in preferred))
+    with language_model(_answer) as place.model:
         place.run(PAGES[name])
     assert place.ran == RUN[name]
     if name == "prompts.md":

@@ -5,4 +5,4 @@ from .curation import (
 from .labels import label_score as label_score
 from .length import length_score as length_score
 from .scores import Score as Score, read_scores as read_scores, write_scores as write_scores
-from .scoring import WAYS as WAYS, check_ways as check_ways, score_pool as score_pool
+from .scoring import CRITERIA as CRITERIA, WAYS as WAYS, check_ways as check_ways, score_pool as score_pool

@@ -1,23 +1,26 @@
-"""The commands ``udr pool score``, ``curate`` and ``synthesise``.
+"""The commands ``udr pool score``, ``curate``, ``criteria`` and ``synthesise``.
 
 ``curate --json`` prints ``folder``, ``rows``, ``kept``, ``dropped`` (numbers) and ``reasons``, how many rows each score
 dropped.
 """
 
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of, print_json, print_text
+from udr.cli import STATUS, command_group, names_of, print_json, print_text
+from udr.errors import ConfigError
 from udr.files import refuse_existing
-from udr_training.config import TasksFolder
+from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Prices, TasksFolder
+from udr_training.pool.criteria import criteria
 from udr_training.pool.synthesis import synthesise
-from udr_training.pool.tasks import TaskName, one_task
+from udr_training.pool.tasks import TaskName, answers_file, check_server, one_task, text_asker
 
 app = command_group("Score the rows of a pool, keep those worth retrieving, and work out solutions.")
+app.command()(criteria)
 app.command()(synthesise)
 
 
@@ -30,7 +33,7 @@ def score(
         str | None,
         typer.Option(
             help="What rows are scored by, separated by commas: labels (does the text speak against the label), "
-            "copies, length (cut short, far too long, repeating itself).",
+            "copies, length (cut short, far too long, repeating itself), criteria (those of udr pool criteria).",
             show_default="all that fit the task",
         ),
     ] = None,
@@ -39,18 +42,45 @@ def score(
         typer.Option(help="The encoder that reads rows for labels: a hub name, a path, package:NAME."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
+    criteria_file: Annotated[
+        Path | None, typer.Option("--criteria", help="The file of udr pool criteria, for --by criteria.")
+    ] = None,
+    lm: Annotated[
+        str | None, typer.Option("--lm", help="The server of the model that judges pairs of rows by the criteria.")
+    ] = None,
+    label_pairs: Annotated[int, typer.Option(help="Pairs of rows that it judges.", min=1)] = 1_000,
+    seed: Annotated[int, typer.Option(help="The seed of these pairs.", min=0)] = 0,
+    lm_set: LMSettings = None,
+    max_requests: MaxRequests = None,
+    max_tokens: MaxTokens = None,
+    max_cost: MaxCost = None,
+    prices: Prices = None,
 ) -> None:
-    """Score every row of a task's pool, without a language model; the pool stays as it is."""
+    """Score every row of a task's pool, without a language model but for criteria; the pool stays as it is."""
     # Imported here, so that `udr --help` stays light.
     from udr.models import DEFAULT_ENCODER, SentenceEncoder
+    from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
+    from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
     from udr_training.pool.scores import write_scores
-    from udr_training.pool.scoring import check_ways, score_pool
+    from udr_training.pool.scoring import CRITERIA, check_ways, score_pool
 
     folder = one_task(tasks_folder, tasks)
     ways = check_ways(folder.task, names_of(by))
     refuse_existing(out)
+    if (CRITERIA in ways) != (criteria_file is not None) or (CRITERIA in ways) != (lm is not None):
+        raise ConfigError("--by criteria needs --criteria FILE, of udr pool criteria, and --lm URL; nothing else does")
     rows = folder.rows("train")
-    scores = score_pool(folder.task, rows, ways, partial(SentenceEncoder.load, model or DEFAULT_ENCODER, device))
+    encoder = cache(partial(SentenceEncoder.load, model or DEFAULT_ENCODER, device))
+    with PaidAnswers(answers_file(out)) as paid:
+        judge = None
+        if criteria_file is not None and lm is not None:
+            check_server(lm)
+            budget = Budget.read(lm, max_requests, max_tokens, max_cost, prices)
+            worker = text_asker(ServerLM(lm, read_settings(lm_set or ()), budget, paid), folder.task.name)
+            pairs = random_pairs(len(rows), label_pairs, seed)
+            judge = CriteriaJudge(read_criteria(criteria_file, folder.task), worker, pairs)
+        scores = score_pool(folder.task, rows, ways, encoder, judge)
+    STATUS.finish()
     write_scores(out, folder.task, rows, scores)
     for one in scores:
         print_text(f"{one.name}: {len(one.flagged)} of {len(rows)} rows flagged, below {one.flagged_below:g}")

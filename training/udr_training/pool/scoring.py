@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Sequence
 
-from udr.data import Kind, Task, row_query
+from udr.data import Kind, Task, encoder_demonstration, row_query
 from udr.errors import ConfigError
 from udr.models import Encoder
 from udr.types import Row
 from udr_training.pool.copies import copy_score
+from udr_training.pool.criteria import CriteriaJudge, criteria_score
 from udr_training.pool.labels import label_score
 from udr_training.pool.length import length_score
 from udr_training.pool.scores import Score
 
 WAYS = ("labels", "copies", "length")
-"""What rows can be scored by."""
+"""What rows can be scored by without a language model."""
+
+CRITERIA = "criteria"
+"""What a language model's server scores rows by."""
 
 
 def check_ways(task: Task, by: Sequence[str] | None) -> tuple[str, ...]:
@@ -25,33 +29,47 @@ def check_ways(task: Task, by: Sequence[str] | None) -> tuple[str, ...]:
     if by is None:
         return tuple(way for way in WAYS if labelled or way != "labels")
     for way in by:
-        if way not in WAYS:
-            raise ConfigError(f"--by must name some of {', '.join(WAYS)}; found {way!r}")
+        if way not in (*WAYS, CRITERIA):
+            raise ConfigError(f"--by must name some of {', '.join((*WAYS, CRITERIA))}; found {way!r}")
     if "labels" in by and not labelled:
         raise ConfigError(f"--by labels needs a classification task; {task.name!r} is {task.kind}; omit labels")
     return tuple(dict.fromkeys(by))
 
 
-def score_pool(task: Task, rows: Sequence[Row], by: Sequence[str], encoder: Callable[[], Encoder]) -> list[Score]:
+def score_pool(
+    task: Task,
+    rows: Sequence[Row],
+    by: Sequence[str],
+    encoder: Callable[[], Encoder],
+    judge: CriteriaJudge | None = None,
+) -> list[Score]:
     """Score the rows of a pool.
 
     Args:
         task: the rows' task.
         rows: the pool, in its file's order.
-        by: some of ``WAYS``.
-        encoder: loads the encoder; called only for labels.
+        by: some of ``WAYS``, or ``CRITERIA``.
+        encoder: loads the encoder; called only for labels and criteria.
+        judge: the criteria, and who judges by them; needed for criteria.
 
     Raises:
-        DataError: there are too few rows to score them by labels.
+        DataError: there are too few rows to score them by labels, or the criteria decide too little.
     """
-    return [_score(task, rows, way, encoder) for way in by]
+    return [_score(task, rows, way, encoder, judge) for way in by]
 
 
-def _score(task: Task, rows: Sequence[Row], way: str, encoder: Callable[[], Encoder]) -> Score:
+def _score(
+    task: Task, rows: Sequence[Row], way: str, encoder: Callable[[], Encoder], judge: CriteriaJudge | None
+) -> Score:
     if way == "copies":
         return copy_score(task, rows)
     if way == "length":
         return length_score(task, rows)
     model = encoder()
+    if way == CRITERIA:
+        if judge is None:
+            raise ConfigError("rows are scored by criteria only with a judge")
+        demonstrations = model.encode_demonstrations([encoder_demonstration(task, row) for row in rows])
+        return criteria_score(task, rows, demonstrations, judge, {"encoder": model.fingerprint})
     vectors = model.encode_queries([row_query(task, row) for row in rows])
     return label_score(vectors, [row.target for row in rows], {"encoder": model.fingerprint})

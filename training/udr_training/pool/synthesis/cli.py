@@ -15,7 +15,7 @@ from udr.errors import ConfigError, DataError
 from udr.files import refuse_existing
 from udr.types import Json
 from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Prices, TasksFolder, show_progress
-from udr_training.pool.tasks import ServerAddress, TaskName, check_server, one_task
+from udr_training.pool.tasks import ServerAddress, TaskName, answers_file, check_server, one_task
 
 
 def synthesise(
@@ -70,7 +70,7 @@ def synthesise(
     if len(questions) < len(unworked):
         STATUS.notice(f"{len(unworked) - len(questions)} rows without a solution are left out (--limit)")
     trees, started = [Tree() for _ in questions], time.monotonic()
-    with PaidAnswers(out.with_name(f"{out.name}-answers.sqlite")) as paid:
+    with PaidAnswers(answers_file(out)) as paid:
         model = ServerLM(lm, settings, budget, paid)
 
         def on_done(done: int) -> None:
