@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 DISTRIBUTION = "udr-icl"
 """Its name among packages."""
@@ -41,6 +40,9 @@ def requirement(extra: str, address: dict[str, Any], sources: Path) -> tuple[str
         return (f"{DISTRIBUTION}[{extra}] @ {vcs['vcs']}+{url}@{vcs['commit_id']}",)
     if not address and (sources / "pyproject.toml").is_file():
         return ("--editable", f"{sources}[{extra}]")
+    # Only now: urllib.request imports half of the network, and every command imports this file.
+    from urllib.request import url2pathname
+
     path = Path(url2pathname(urlsplit(url).path))
     if url.startswith("file:") and path.exists():
         editable = ("--editable",) if address.get("dir_info", {}).get("editable") else ()

@@ -1,8 +1,9 @@
 from .difference import (
-    DIFFERENCE as DIFFERENCE, MOST_BYTES as MOST_BYTES, merged as merged, write_difference as write_difference,
+    MOST_BYTES as MOST_BYTES, merged as merged, write_difference as write_difference,
 )
 from .names import (
-    DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, PACKAGE as PACKAGE, cache_folder as cache_folder,
+    DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, DIFFERENCE as DIFFERENCE,
+    PACKAGE as PACKAGE, cache_folder as cache_folder,
     converted_gguf as converted_gguf, fingerprint as fingerprint, is_hub_name as is_hub_name, is_local as is_local,
     locate as locate, locate_encoder as locate_encoder,
 )

