@@ -23,6 +23,7 @@ from udr_training.config import (
 
 if TYPE_CHECKING:
     from udr.data import Collection
+    from udr.types import Json
     from udr_training.config import RunConfig
 
 
@@ -164,12 +165,19 @@ def train(
     # After the checks above, since these imports take seconds.
     quiet()
     if dry_run:
-        from udr_training.runs import plan_run
+        from udr_training.evaluation import forecast
+        from udr_training.runs import clock, plan_run
 
         plan = plan_run(out, collection, resolved, feedback, lambda text: STATUS.begin(f"{text}; measuring..."))
-        print_text(json.dumps(plan.to_json()) if as_json else "\n".join(plan.lines()))
-        if test_rows and not as_json:
-            print_text(f"evaluation: up to {test_rows} test rows per task with each of 4 retrievers, not timed")
+        STATUS.begin("evaluation: measuring...")
+        after_it = forecast(collection, resolved, test_rows) if test_rows else None
+        if as_json:
+            evaluated: dict[str, Json] = {"evaluation": None if after_it is None else after_it.to_json()}
+            print_text(json.dumps(plan.to_json() | evaluated))
+            return
+        print_text("\n".join(plan.lines()))
+        if after_it is not None:
+            print_text(after_it.line(f"about {clock(after_it.seconds)}"))
         return
 
     from udr_training.evaluation import FOLDER, TaskResult, prove, verdict

@@ -30,6 +30,9 @@ def test_counts_match_what_the_run_does(udr: Udr, arguments: list[object], train
     assert all(task["pairs_per_second"] > 0 for task in before["tasks"])
     names = ("seconds_per_step", "feedback_seconds", "training_seconds", "disk_bytes")
     assert min(before[name] for name in names) > 0
+    evaluation = before["evaluation"]
+    assert evaluation["rows"].keys() == {"colours", "reverse", "reviews"} and evaluation["retrievers"] == 4
+    assert evaluation["seconds"] > 0
 
     metrics = (trained_run / "iteration-0" / "metrics.jsonl").read_text("utf-8").splitlines()
     assert (before["iterations"], before["steps"]) == (2, json.loads(metrics[-1])["step"])
@@ -53,6 +56,10 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
     assert [line.split(":")[0] for line in lines[3:]] == ["feedback", "training", "in all", "disk", "evaluation"]
+    assert lines[-1] == (
+        "evaluation: 48 answers, to the test rows of each task (colours 4, reverse 4, reviews 4) with each of 4 "
+        "retrievers, about 1 min, plus the encoding of the pools"
+    )
 
 
 def test_estimates_come_early_and_are_refined(tasks: Path, run_config: RunConfig, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from .config import (
     how_to_split as how_to_split, untested as untested,
 )
 from .evaluate import evaluate as evaluate, task_estimate as task_estimate
+from .forecast import Forecast as Forecast, forecast as forecast
 from .intervals import (
     Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
     mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from udr.data import Collection
+from udr.data import Collection, TaskFolder
 from udr_training.answering import is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation.config import EvaluationConfig
@@ -19,7 +19,19 @@ FOLDER = "report"
 """The evaluation's directory in a run directory."""
 
 _LOG = logging.getLogger(__name__)
-_SHOTS = 4
+
+SHOTS = 4
+"""The demonstrations of a prompt."""
+
+
+def tested(collection: Collection) -> dict[str, TaskFolder]:
+    """Return the tasks that have test rows, by name."""
+    return {name: folder for name, folder in collection.tasks.items() if folder.files("test")}
+
+
+def untrained(config: RunConfig) -> tuple[str, ...]:
+    """Return the names of the retrievers that a run's is compared with."""
+    return RANDOM, BM25, config.train.model
 
 
 def prove(
@@ -45,23 +57,22 @@ def prove(
     Returns:
         The results; None, with a warning, if no task has test rows or the language model is a server's.
     """
-    tested = {name: folder for name, folder in collection.tasks.items() if folder.files("test")}
-    if not tested or is_remote(config.feedback.lm):
-        problem = "a server's answers may cost money" if tested else "no task has test rows"
+    folders = tested(collection)
+    if not folders or is_remote(config.feedback.lm):
+        problem = "a server's answers may cost money" if folders else "no task has test rows"
         _LOG.warning("the run is not evaluated: %s; see udr evaluate", problem)
         return None
-    untrained = (RANDOM, BM25, config.train.model)
     evaluation_config = EvaluationConfig(
-        retrievers=(*untrained, str(run)),
-        shots=(_SHOTS,),
+        retrievers=(*untrained(config), str(run)),
+        shots=(SHOTS,),
         limit=rows,
         pool=config.candidates.pool or None,
         seed=config.seed,
     )
-    collection = replace(collection, tasks=tested)
+    collection = replace(collection, tasks=folders)
     lm = load_local(config.feedback)
     evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report, progress=progress)
-    best = max(untrained, key=lambda name: evaluation.value(name, _SHOTS).value)
+    best = max(untrained(config), key=lambda name: evaluation.value(name, SHOTS).value)
     evaluation = replace(evaluation, baseline=best)
     write_report(run / FOLDER, evaluation, collection)
     return evaluation

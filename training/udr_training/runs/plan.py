@@ -1,5 +1,6 @@
 """The plan of a run: what it would do and cost (``udr train --dry-run``); rates are measured, nothing is written."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,7 +82,7 @@ class RewardPlan:
         """Return the plan as a line for people."""
         return (
             f"reward model: {self.steps} steps, {self.seconds_per_step:.2f} s each, then at most {self.pairs} pairs, "
-            f"{self.pairs_per_second:.1f} pairs/s, {_clock(self.seconds)}; used in tasks where it orders at least "
+            f"{self.pairs_per_second:.1f} pairs/s, {clock(self.seconds)}; used in tasks where it orders at least "
             f"{LEAST:.0%} of held-out scores right, and {LEAD:.0%} more than the encoder"
         )
 
@@ -124,7 +125,7 @@ class RunPlan:
                 f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
                 f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more"
                 f"{f', of {task.later_queries} new queries' if task.later_queries else ''}; "
-                f"{task.pairs_per_second:.1f} pairs/s, {_clock(task.seconds)}"
+                f"{task.pairs_per_second:.1f} pairs/s, {clock(task.seconds)}"
             )
             if task.extrapolated and self.reward is not None:
                 yield f"{task.task}: {task.extrapolated} more rows are extrapolated by the reward model"
@@ -139,15 +140,15 @@ class RunPlan:
             yield f"new queries: {sum(task.later_queries for task in self.tasks)} in all" + (
                 f", allocated by what labels explain of the order: {known}" if known else ""
             )
-        yield f"feedback: {_clock(self.feedback_seconds)} at most"
+        yield f"feedback: {clock(self.feedback_seconds)} at most"
         if self.reward is not None:
             yield self.reward.line()
         yield (
             f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
-            f"{_clock(self.training_seconds)}, plus mining and validation"
+            f"{clock(self.training_seconds)}, plus mining and validation"
         )
         reward = 0.0 if self.reward is None else self.reward.seconds
-        total = _clock(self.feedback_seconds + reward + self.training_seconds)
+        total = clock(self.feedback_seconds + reward + self.training_seconds)
         yield f"in all: {total} at most, and the evaluation; fewer --queries, --candidates or --iterations take less"
         yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"
 
@@ -178,14 +179,14 @@ def plan_run(
         for count, rate in pairs_per_second(lm, some):
             rates[name] = rate
             seconds = sum(_most_pairs(other, config) / rates.get(own, rate) for own, other in tasks.items())
-            on_estimate(f"feedback: at most {_clock(seconds)} if no score is stored, by {count} pairs of {name}")
+            on_estimate(f"feedback: at most {clock(seconds)} if no score is stored, by {count} pairs of {name}")
     proposed = {name: task.propose(neighbours[name]) for name, task in tasks.items()}
     plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config, rates[name]) for name in tasks)
     plans = _allocated(plans, config)
     steps = num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()})
     model, step = starting_model(train, train.model), 0.0
     for count, step in seconds_per_step(model, tasks, proposed, config):
-        training = _clock(train.iterations * steps * step)
+        training = clock(train.iterations * steps * step)
         on_estimate(f"training: {training}, by {count} of the {train.batch_size} queries of a step")
     reward = _reward_plan(tasks, proposed, plans, config)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
@@ -285,6 +286,7 @@ def _task_plan(
     )
 
 
-def _clock(seconds: float) -> str:
-    minutes = round(seconds / 60)
+def clock(seconds: float) -> str:
+    """Return a duration in hours and minutes, rounded up."""
+    minutes = math.ceil(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
