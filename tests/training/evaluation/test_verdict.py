@@ -64,6 +64,14 @@ def test_rows_that_are_all_right_already_leave_nothing_to_gain() -> None:
     )
 
 
+def test_untrained_retrievers_that_tie_are_both_named() -> None:
+    values = {"random": answers(70, 100), "bm25": answers(78, 100), "minilm": answers(78, 100, first=10)}
+    result = verdict_of(values | {"run": answers(88, 100)})
+    assert "in place of 78 by bm25 and minilm, the best untrained retrievers (+10" in result.sentence
+    full = verdict_of({"random": answers(10, 10), "bm25": answers(10, 10), "run": answers(10, 10)})
+    assert "to gain: random and bm25, the best untrained retrievers, get all 10 of them right." in full.sentence
+
+
 def test_without_a_run_the_best_is_compared_with_the_baseline() -> None:
     values = {"bm25": answers(60, 100), "minilm": answers(80, 100)}
     assert verdict_of(values, ()).sentence.startswith("minilm is better than bm25 here: 80 of 100 right in place of ")

@@ -113,10 +113,18 @@ class Evaluation:
 
         Otherwise it is the baseline; None if there is nothing to compare with.
         """
-        untrained = [name for name in self.labels if name not in (*self.runs, ORACLE)]
-        if self.subject in self.runs and untrained:
-            return max(untrained, key=lambda name: self.value(name, self.main_shots).value)
+        if self.best_untrained:
+            return self.best_untrained[0]
         return self.baseline if self.baseline != self.subject else None
+
+    @property
+    def best_untrained(self) -> tuple[str, ...]:
+        """The untrained retrievers that answer best, several if they tie; none if the subject is no run."""
+        untrained = [name for name in self.labels if name not in (*self.runs, ORACLE)]
+        if self.subject not in self.runs or not untrained:
+            return ()
+        values = {name: self.value(name, self.main_shots).value for name in untrained}
+        return tuple(name for name in untrained if values[name] > max(values.values()) - 1e-9)
 
     def to_json(self) -> dict[str, Json]:
         """Return means, values and gains, rounded to 2 decimals, and what was run."""

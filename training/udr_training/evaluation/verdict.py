@@ -79,9 +79,9 @@ def verdict(evaluation: Evaluation) -> Verdict:
         return Verdict(sentence=sentence, outcome=None, retriever=subject)
     gain = evaluation.gain(subject, shots, over=rival)
     outcome, missing = judge_gain(gain, evaluation.num_rows)
-    trained = subject in evaluation.runs and rival not in evaluation.runs
-    name = evaluation.labels[rival]
-    by = f"{name}, the best untrained retriever" if trained else name
+    best = [evaluation.labels[name] for name in evaluation.best_untrained]
+    trained, name = bool(best), evaluation.labels[rival]
+    by = f"{' and '.join(best)}, the best untrained retriever{'s' * (len(best) > 1)}" if trained else name
     numbers = (
         f"{_short(value.value)} {unit} in place of {_short(evaluation.value(rival, shots).value)} by {by} "
         f"({_signed(gain.value)}, likely between {_signed(gain.interval[0])} and {_signed(gain.interval[1])}, "
@@ -90,8 +90,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if outcome is Outcome.TOO_FEW_ROWS and evaluation.value(rival, shots).value >= _ALL:
         # No number of such rows shows a gain.
         sentence = (
-            f"These test rows leave nothing to gain: {by}{',' if trained else ''} gets all {evaluation.num_rows:,} of "
-            "them right. More rows, or harder ones, would tell more."
+            f"These test rows leave nothing to gain: {by}{',' * trained} get{'s' * (len(best) < 2)} all "
+            f"{evaluation.num_rows:,} of them right. More rows, or harder ones, would tell more."
         )
     elif outcome is Outcome.TOO_FEW_ROWS:
         what = "training pays" if trained else f"{label} is better than {name}"
