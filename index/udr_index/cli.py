@@ -128,7 +128,8 @@ def _show_built(built: "Built", out: Path, as_json: bool) -> None:
     else:
         rows = counted(sum(built.sizes.values()), "demonstration")
         number = counted(len(built.sizes), "task")
-        print_text(f"{out}: version {built.version}, {rows} of {number}, {counted(built.encoded, 'text')} encoded")
+        known = "" if built.encoded else "; nothing is new since an earlier build"
+        print_text(f"{out}: version {built.version} is ready, with {rows} of {number}{known}")
 
 
 @app.command()

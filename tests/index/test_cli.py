@@ -55,7 +55,7 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
         "tasks": {"notes": 10, "questions": 10},
         "encoded": 20,
     }
-    again = f"version {built['version']}, 20 demonstrations of 2 tasks, 0 texts encoded\n"
+    again = "is ready, with 20 demonstrations of 2 tasks; nothing is new since an earlier build\n"
     assert run(capsys, *build).endswith(again)
     assert run(capsys, "verify", out) == f"{out}: intact\n"
     assert run(capsys, "verify", out, "--json") == {"whole": True, "findings": []}

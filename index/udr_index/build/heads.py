@@ -105,9 +105,12 @@ class LabelHeads:
             _LOG.log(level, "task %s: no label head: %s", name, _TOO_FEW)
             return False
         kept, stamp = self.config.label_head is True or fitted.gains, fitted.stamp
-        shares = f"{stamp.share_without:.3f} of the nearest have a row's label, {stamp.share:.3f} with it"
-        apart = f"; it reads {' and '.join(stamp.fields)} apart" if kept and stamp.fields else ""
-        _LOG.info("task %s: %s label head: %s%s", name, "a" if kept else "no", shares, apart)
+        what = "searches also rank by the likely label" if kept else "to rank by the likely label, too, would not help"
+        shares = (
+            f"{100 * stamp.share_without:.1f} % of the nearest examples have the right label, {100 * stamp.share:.1f} %"
+        )
+        apart = f"; its label head reads {' and '.join(stamp.fields)} apart" if kept and stamp.fields else ""
+        _LOG.info("task %s: %s (%s with it)%s", name, what, shares, apart)
         return kept
 
     def _write(self, name: str, fitted: Fitted) -> None:

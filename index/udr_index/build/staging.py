@@ -76,7 +76,7 @@ class StagedVersion:
         write_atomically(self.path / store.MANIFEST, manifest.to_bytes())
         self.path.rename(folder)
         sync(folder.parent)
-        _LOG.info("built %s: %s, %d texts encoded", folder, counted(len(manifest.partitions), "task"), encoded)
+        _LOG.info("built %s: %s", folder, counted(len(manifest.partitions), "task"))
         return encoded
 
     def _count_tokens(self, rows: IngestedRows) -> None:
