@@ -110,7 +110,7 @@ TABLE: Sequence[tuple[str, str]] = [
         f"{TRAIN} --candidates 3",
         r"--set train.list_length must not exceed --candidates \(candidates.num_candidates\), found",
     ),
-    (f"{TRAIN} --preset huge", "--preset must be one of cpu, default, paper; found 'huge'"),
+    (f"{TRAIN} --preset huge", "--preset must be one of cpu, for two .*; default, .*; paper, .*; found 'huge'"),
     (f"{TRAIN} --loss best", r"--loss \(train.loss\) must be one of udr, .*, found 'best'"),
     (f"{TRAIN} --set train.draws=odd", "--set train.draws must be one of uniform, stratified, found 'odd'"),
     (f"{EVALUATE} bm25 --dtype float8", "--dtype must be one of float32, bfloat16, float16; found 'float8'"),

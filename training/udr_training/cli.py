@@ -10,6 +10,7 @@ import typer
 from udr.cli import STATUS, names_of, naming_flags, print_text
 from udr.errors import naming
 from udr_training.config import (
+    PRESETS,
     LMSettings,
     MaxCost,
     MaxRequests,
@@ -31,7 +32,9 @@ def train(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
     tasks: TaskNames = None,
-    preset: Annotated[str, typer.Option(help="The base settings: cpu, default or paper.")] = "cpu",
+    preset: Annotated[
+        str, typer.Option(help=f"The base settings: {'; '.join(f'{name}, {what}' for name, what in PRESETS.items())}.")
+    ] = "cpu",
     config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
     lm: Annotated[
         str | None,

@@ -23,7 +23,12 @@ from udr_training.config.schema import (
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
 
-PRESETS = ("cpu", "default", "paper")
+PRESETS: Mapping[str, str] = {
+    "cpu": "for two cores, an hour or two for a few tasks",
+    "default": "for one GPU, more queries and candidates",
+    "paper": "the paper's own numbers, for a large GPU",
+}
+"""The presets, and what each is for."""
 
 
 def load_config(preset: str, overrides: Mapping[str, object], file: Path | None = None) -> RunConfig:
@@ -38,7 +43,8 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
         ConfigError: a name is unknown, or a value is invalid.
     """
     if preset not in PRESETS:
-        raise ConfigError(f"--preset must be one of {', '.join(PRESETS)}; found {preset!r}")
+        known = "; ".join(f"{name}, {what}" for name, what in PRESETS.items())
+        raise ConfigError(f"--preset must be one of {known}; found {preset!r}")
     values = tomllib.loads(resources("udr_training").joinpath("presets", f"{preset}.toml").read_text("utf-8"))
     if file is not None:
         try:
