@@ -22,6 +22,9 @@ from udr_service.serving import Reloaded, SharedShares
 from udr_service.settings import Settings
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
+_FIRST_WORD = 2.0
+"""Seconds after which workers that load are counted; the time doubles, up to the longest pause."""
+
 _LONG_LIFE = 10.0
 """Seconds after which a worker's end says nothing about the next one's."""
 
@@ -93,7 +96,15 @@ class Supervisor:
             loop.add_signal_handler(each, handle)
         for number in range(self._settings.workers):
             self._start(number)
+        loop.call_later(_FIRST_WORD, self._tell_loading, _FIRST_WORD)
         await self._ended.wait()
+
+    def _tell_loading(self, seconds: float) -> None:
+        """Say how many workers are ready, until all are; a thread that ticks would be one too many for a fork."""
+        if not self._announced and not self._stopping:
+            STATUS.notice(f"loading in {self._settings.workers} workers: {len(self._ready())} ready, {seconds:.0f} s")
+            pause = min(seconds, _LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, self._tell_loading, seconds + pause)
 
     def _start(self, number: int) -> None:
         if self._stopping:

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -335,3 +336,22 @@ def test_no_call_fails_while_workers_are_killed_and_versions_change(versions: tu
 def test_the_number_of_workers_is_checked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers"):
         run(tmp_path, Settings(workers=0))
+
+
+LOADING = """
+import socket, time
+from udr.cli import main
+from udr_service import Settings
+from udr_service.serving import SharedShares
+from udr_service.server.supervisor import Supervisor
+listener = socket.create_server(("127.0.0.1", 0))
+Supervisor(Settings(workers=2), listener, SharedShares(2), lambda member: time.sleep(3), None).run()
+"""
+
+
+def test_workers_that_load_for_long_are_counted() -> None:
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, env=environment)
+    assert "udr: loading in 2 workers: 0 ready, 2 s\n" in done.stderr
+    assert "ended with status 0 before the index was loaded" in done.stderr
