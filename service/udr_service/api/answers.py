@@ -4,7 +4,7 @@ import asyncio
 import functools
 import json
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from starlette.responses import Response
@@ -91,18 +91,41 @@ async def json_answer(
         inline: a small one is made on the event loop.
 
     Raises:
-        BusyError: large answers that their clients have not read leave no room for this one.
+        BusyError: other large answers leave no room for this one.
     """
     if inline and characters <= _INLINE_CHARACTERS:
         return Response(_dumped(make()), media_type="application/json")
     room = context.room
     room.hold(characters)
     try:
-        parts = await context.prepare(lambda stopped: list(_parts(make(), stopped)))
+        parts = await context.prepare(lambda stopped: _all_parts(_written(make(), _DEPTH), stopped))
     except BaseException:
         room.free(characters)
         raise
     return _PartsResponse(parts, lambda: room.free(characters))
+
+
+async def answer_in_turns(context: AnswerContext, turns: AsyncIterator[Iterator[Item]], characters: int) -> Response:
+    """Return the answer to a batch of large items: those of a turn are written before the next ones are found.
+
+    Args:
+        context: the request.
+        turns: the items.
+        characters: about how many the answer has, at most. Room for them is held before anything is found.
+
+    Raises:
+        BusyError: other large answers leave no room for this one.
+    """
+    room, parts = context.room, [b'{"results":[']
+    room.hold(characters)
+    try:
+        async for items in turns:
+            texts = _listed(items, first=len(parts) == 1)
+            parts += await context.prepare(functools.partial(_all_parts, texts))
+    except BaseException:
+        room.free(characters)
+        raise
+    return _PartsResponse([*parts, b"]}"], lambda: room.free(characters))
 
 
 async def kept_answer(context: RequestContext, name: str, make: Callable[[], Json]) -> Response:
@@ -112,7 +135,9 @@ async def kept_answer(context: RequestContext, name: str, make: Callable[[], Jso
         while len(answers) >= _KEPT:
             del answers[next(iter(answers))]
     preparer = context.service.preparer
-    made = made_once(answers, key, lambda: preparer.do(name, lambda stopped: b"".join(_parts(make(), stopped))))
+    made = made_once(
+        answers, key, lambda: preparer.do(name, lambda stopped: b"".join(_parts(_written(make(), _DEPTH), stopped)))
+    )
     return Response(await context.share(made), media_type="application/json")
 
 
@@ -136,10 +161,10 @@ def _forget_failed(made: "dict[_Key, asyncio.Future[_T]]", key: _Key, future: "a
         del made[key]
 
 
-def _parts(value: object, stopped: Callable[[], bool]) -> Iterator[bytes]:
-    """Yield a value as JSON, in parts of about ``_PART_BYTES``; stop early if nobody waits for it."""
+def _parts(texts: Iterable[str], stopped: Callable[[], bool]) -> Iterator[bytes]:
+    """Yield texts in parts of about ``_PART_BYTES``; stop early if nobody waits for them."""
     part = bytearray()
-    for text in _written(value, _DEPTH):
+    for text in texts:
         part += text.encode()
         if len(part) >= _PART_BYTES:
             if stopped():
@@ -147,6 +172,17 @@ def _parts(value: object, stopped: Callable[[], bool]) -> Iterator[bytes]:
             yield bytes(part)
             part.clear()
     yield bytes(part)
+
+
+def _all_parts(texts: Iterable[str], stopped: Stopped) -> list[bytes]:
+    return list(_parts(texts, stopped))
+
+
+def _listed(items: Iterator[Item], *, first: bool) -> Iterator[str]:
+    """Yield items of a list as JSON; the first of these is the list's first one, or not."""
+    for number, item in enumerate(items):
+        yield "" if first and not number else ","
+        yield from _written(item, _DEPTH - 2)
 
 
 def _written(value: object, depth: int) -> Iterator[str]:

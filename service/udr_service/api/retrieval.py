@@ -1,7 +1,7 @@
 """The endpoints that retrieve and build prompts, and those that describe what is served."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated, cast
 
@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from udr.errors import UdrError, UnknownTaskError
-from udr.retrieval import Retrieval
+from udr.retrieval import Plan, Retrieval
 from udr.store.live import row_version
 from udr.types import Json
-from udr_service.api.answers import Item, json_answer, kept_answer
+from udr_service.api.answers import Item, answer_in_turns, json_answer, kept_answer
 from udr_service.api.problems import MEDIA_TYPE, problem_of, schema_problem
 from udr_service.api.strict_json import StrictRoute
 from udr_service.schemas import (
@@ -28,7 +28,7 @@ from udr_service.schemas import (
     TaskAnswer,
     TasksAnswer,
 )
-from udr_service.serving import Service
+from udr_service.serving import RequestContext, Service
 
 
 async def service_of(request: Request) -> Service:
@@ -43,6 +43,12 @@ PROBLEM = {
     "description": "A problem (RFC 9457).",
     "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
+_SHOWN, _DECISION = 400, 200
+"""About how many characters a demonstration has as JSON beside its text, and an explained candidate."""
+
+_TURN = 8
+"""Items of a batch that are explained at once: those of all would take tens of megabytes, twice their JSON."""
+
 COUNTS = Query(description="Say how often it was retrieved, and shown in a prompt.")
 """The parameter of requests for rows."""
 
@@ -62,18 +68,34 @@ async def retrieve(body: RetrieveBody, service: ServiceDep, request: Request) ->
 async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request) -> Response:
     """Answer several requests, in order; each gets the answer or the problem that it would get alone."""
     items = body.items()
+    requests = [item.to_request() for item in items if isinstance(item, RetrieveBody)]
     async with service.context(request) as context:
-        found = deque(await context.answer([item.to_request() for item in items if isinstance(item, RetrieveBody)]))
+        if any(each.explain for each in requests):
+            plans = await context.plans(requests)
+            characters = sum(_most_characters(plan) for plan in plans if isinstance(plan, Plan))
+            return await answer_in_turns(context, _turns(context, items, plans, request.url.path), characters)
+        found = deque(await context.answer(requests))
         characters = sum(num_characters(answer) for answer in found if isinstance(answer, Retrieval))
         results = results_of(items, found, request.url.path)
         return await json_answer(context, lambda: {"results": results}, characters)
 
 
+async def _turns(
+    context: RequestContext, items: Sequence[RetrieveBody | InvalidItem], plans: Sequence[Plan | UdrError], path: str
+) -> AsyncIterator[Iterator[Item]]:
+    """Yield the answers to a few items at a time."""
+    waiting = iter(plans)
+    for first in range(0, len(items), _TURN):
+        part = items[first : first + _TURN]
+        own = [next(waiting) for item in part if isinstance(item, RetrieveBody)]
+        yield results_of(part, deque(await context.answers(own)), path, first)
+
+
 def results_of(
-    items: Sequence[RetrieveBody | InvalidItem], found: deque[Retrieval | UdrError], path: str
+    items: Sequence[RetrieveBody | InvalidItem], found: deque[Retrieval | UdrError], path: str, first: int = 0
 ) -> Iterator[Item]:
-    """Yield the answer to each item, taken out of what was found: explained ones take tens of megabytes in all."""
-    for number, item in enumerate(items):
+    """Yield the answer to each item, taken out of what was found; ``first`` is the number of the first item."""
+    for number, item in enumerate(items, start=first):
         pointer = f"/requests/{number}"
         instance = f"{path}#{pointer}"
         if isinstance(item, InvalidItem):
@@ -109,7 +131,13 @@ async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Res
 
 def num_characters(retrieval: Retrieval) -> int:
     """Return about how many characters a result has as JSON."""
-    return sum(400 + 2 * len(item.text) for item in retrieval) + 200 * len(retrieval.decisions)
+    return sum(_SHOWN + 2 * len(item.text) for item in retrieval) + _DECISION * len(retrieval.decisions)
+
+
+def _most_characters(plan: Plan) -> int:
+    """Return about how many characters the result of a plan has as JSON, at most."""
+    explained = min(plan.candidates, plan.size) if plan.request.explain else 0
+    return min(plan.num_chosen, plan.size) * (_SHOWN + 2 * plan.row_bytes) + _DECISION * explained
 
 
 @router.get("/tasks", response_model=TasksAnswer)

@@ -16,8 +16,8 @@ class Room:
         if held and held + size > self._limit:
             self._shares.hold(Count.ANSWERS, self._held)
             raise BusyError(
-                f"clients have yet to read {held} bytes of answers, and there is no room for {size} more; try "
-                "again later, or ask for less"
+                f"answers that are made, or that clients have yet to read, take {held} bytes, and there is no room for "
+                f"{size} more; try again later, or ask for less"
             )
         self._held += size
 

@@ -219,7 +219,10 @@ class RequestContext:
 
     async def answer(self, requests: Sequence[RetrievalRequest], *, reserved: bool = False) -> list[Answer]:
         """Return the answers, in order; invalid requests do not affect the others. Raises what ``do`` raises."""
-        plans = await self._plans(requests)
+        return await self.answers(await self.plans(requests), reserved=reserved)
+
+    async def answers(self, plans: Sequence[Plan | UdrError], *, reserved: bool = False) -> list[Answer]:
+        """Return the answers to what was planned, in order. Raises what ``do`` raises."""
         self.record.tasks += [plan.request.task for plan in plans if isinstance(plan, Plan)]
         jobs = [plan for plan in plans if isinstance(plan, Plan)]
         results = iter(await self.do(jobs, reserved=reserved))
@@ -324,7 +327,7 @@ class RequestContext:
             )
         return PromptBuilder(self.active.counter(tokenizer), budget, reserve, **options)
 
-    async def _plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
+    async def plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
         """Return the plans; in a thread if planning would hold the event loop."""
         characters = sum(map(self.active.retriever.planning_characters, requests))
         # A filter reads fields of all rows, at least the first time.

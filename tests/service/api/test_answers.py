@@ -1,5 +1,6 @@
-"""Answers that are made once for a version."""
+"""Answers that are made once for a version, and the room for large ones."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ from tests.service.running import running
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
-from udr_service.serving import Preparer
+from udr_service.serving import Preparer, Worker
 
 
 @pytest.mark.parametrize(
@@ -61,3 +62,34 @@ def test_an_answer_that_could_not_be_made_is_made_again(retriever: Retriever, mo
     with running(create_app(retriever, Settings(), Words())) as address:
         statuses = [httpx2.get(f"{address}/v1/tasks", timeout=20).status_code for _ in range(2)]
     assert statuses == [429, 200]
+
+
+def test_explanations_have_room_before_they_are_made(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    do = Worker.do
+
+    async def slow(self: Worker, active: Retriever, jobs: Any, *more: Any, **options: Any) -> Any:
+        if any(job.request.explain for job in jobs):
+            begun.set()
+            await asyncio.to_thread(may_end.wait, 20)
+        return await do(self, active, jobs, *more, **options)
+
+    monkeypatch.setattr(Worker, "do", slow)
+    plain = {"task": "notes", "input": "what a fine monday"}
+    size = 64 * 1024
+    batch = {"requests": [{**plain, "explain": True, "candidates": 1024}] * 64}
+    settings = Settings(max_body_bytes=size, max_bodies_bytes=size)
+    with running(create_app(retriever, settings, Words())) as address, ThreadPoolExecutor() as clients:
+
+        def post(body: Any, path: str = "/v1/retrieve/batch") -> httpx2.Response:
+            return httpx2.post(address + path, json=body, timeout=20)
+
+        first = clients.submit(post, batch)
+        assert begun.wait(20)
+        refused = post(batch)
+        assert refused.status_code == 503 and "Retry-After" in refused.headers
+        assert "answers that are made, or that clients have yet to read, take" in refused.text
+        assert post(plain, "/v1/retrieve").status_code == 200
+        may_end.set()
+        assert first.result().status_code == 200
+        assert post(batch).status_code == 200

@@ -179,7 +179,7 @@ def test_the_queue_and_large_answers_have_one_limit(shares: SharedShares, other:
     worker.close()
     other.do("hold", Count.ANSWERS, 60)
     room.hold(40)
-    with pytest.raises(BusyError, match="have yet to read 100 bytes of answers, and there is no room for 1 more"):
+    with pytest.raises(BusyError, match="take 100 bytes, and there is no room for 1 more"):
         room.hold(1)
     room.free(40)
     assert other.do("hold", Count.ANSWERS, 60) == 60
