@@ -57,11 +57,11 @@ ADAPTERS = {
         "udr_training.answering.paid"
     ),
     "starlette": "udr_service.",
-    "tiktoken": "udr.models.tiktoken_tokenizer",
-    "tiktoken_ext": "udr.models.tiktoken_tokenizer",
-    "tokenizers": "udr.models.tokenizer udr.models.query_tokenizer",
+    "tiktoken": "udr.models.counting.tiktoken_tokenizer",
+    "tiktoken_ext": "udr.models.counting.tiktoken_tokenizer",
+    "tokenizers": "udr.models.counting.tokenizer udr.models.query_tokenizer",
     "torch": "udr.models.encoder udr.models.device udr.models.onnx.export udr.models.encoder_backends udr_training.",
-    "transformers": "udr.models.transformers_tokenizer udr_training.",
+    "transformers": "udr.models.counting.transformers_tokenizer udr_training.",
     "tomli_w": (
         "udr_training.config.files udr_training.pool.criteria.files udr_training.pool.synthesis.writing "
         "udr_index.preparation.task_file"

@@ -48,7 +48,7 @@ USES = {
     "service": "udr_service.app",
     "telemetry": "opentelemetry.sdk.trace",
     "tensorboard": "tensorboard",
-    "tiktoken": "udr.models.tiktoken_tokenizer",
+    "tiktoken": "udr.models.counting.tiktoken_tokenizer",
     "training": "udr_training.trainer.train",
 }
 """What can be imported with an extra alone: our module that needs it, or the package that we import when it is used.

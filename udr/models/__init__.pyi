@@ -1,4 +1,10 @@
 from . import encoder as encoder, encoder_backends as encoder_backends, hub as hub, onnx as onnx
+from .counting import (
+    ChatCounter as ChatCounter, FileTokenizer as FileTokenizer, LoadedTokenizer as LoadedTokenizer,
+    Message as Message, TiktokenTokenizer as TiktokenTokenizer, TokenCounter as TokenCounter,
+    TransformersTokenizer as TransformersTokenizer, context_window as context_window,
+    load_tokenizer as load_tokenizer, slices as slices, tokenizes_slices_alike as tokenizes_slices_alike,
+)
 from .device import (
     accelerators as accelerators, best_device as best_device, cpu_has_bf16 as cpu_has_bf16,
     encodes_on_cpu as encodes_on_cpu, num_threads as num_threads, torch_build as torch_build,
@@ -23,15 +29,4 @@ from .onnx import (
 )
 from .probe_texts import PROBES as PROBES, agreement as agreement
 from .query_tokenizer import QueryTokenizer as QueryTokenizer, direct_tokenizer as direct_tokenizer
-from .tiktoken_tokenizer import TiktokenTokenizer as TiktokenTokenizer
-from .token_counter import (
-    ChatCounter as ChatCounter, LoadedTokenizer as LoadedTokenizer, Message as Message, TokenCounter as TokenCounter,
-)
-from .tokenizer import (
-    FileTokenizer as FileTokenizer, load_tokenizer as load_tokenizer, slices as slices,
-    tokenizes_slices_alike as tokenizes_slices_alike,
-)
-from .transformers_tokenizer import (
-    TransformersTokenizer as TransformersTokenizer, context_window as context_window,
-)
 from .window import LongTexts as LongTexts, TextWindow as TextWindow

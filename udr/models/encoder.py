@@ -94,7 +94,7 @@ class SentenceEncoder:
             import torch
             from sentence_transformers import SentenceTransformer
 
-            from udr.models.transformers_tokenizer import without_bars
+            from udr.models.counting import without_bars
         _check_wording(name, path)
         if not (path / "modules.json").is_file():
             _LOG.warning("model %s has no pooling settings (modules.json); the mean of its tokens is used", name)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.models.token_counter import LoadedTokenizer
-from udr.models.tokenizer import load_tokenizer
+from udr.models.counting import LoadedTokenizer, load_tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def test_a_file_that_differs_from_the_published_one_is_an_error(file: Path) -> N
 def test_an_encoding_or_model_is_opened_by_name_if_its_table_is_at_hand(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("udr.models.tiktoken_tokenizer._PACKAGES", ())
+    monkeypatch.setattr("udr.models.counting.tiktoken_tokenizer._PACKAGES", ())
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as raised:
         load_tokenizer(name)

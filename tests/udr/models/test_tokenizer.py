@@ -124,7 +124,7 @@ def test_a_gguf_file_needs_the_package_that_reads_it(tmp_path: Path, monkeypatch
     monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
     with pytest.raises(ModelError, match=f"Transformers cannot read {path}"):
         load_tokenizer(str(path))
-    monkeypatch.setattr("udr.models.transformers_tokenizer.find_spec", lambda name: None)
+    monkeypatch.setattr("udr.models.counting.transformers_tokenizer.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"gguf, which reads GGUF files, is not installed.*\[training\]"):
         load_tokenizer(str(path))
 

@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from udr.errors import ModelError, optional_import, reason
 from udr.models import hub
-from udr.models.token_counter import LoadedTokenizer, Message, Render, lone_surrogate
+from udr.models.counting.token_counter import LoadedTokenizer, Message, Render, lone_surrogate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from udr.models.transformers_tokenizer import TransformersTokenizer
+    from udr.models.counting.transformers_tokenizer import TransformersTokenizer
 
 _LONG = 2000  # characters
 _SLICE = 32_768  # characters
@@ -149,7 +149,7 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
         ModelError: there is no such tokenizer.
         MissingExtraError: its library is not installed.
     """
-    from udr.models.tiktoken_tokenizer import TiktokenTokenizer, encoding_of
+    from udr.models.counting.tiktoken_tokenizer import TiktokenTokenizer, encoding_of
 
     if name.startswith(("http://", "https://")):
         return _of_served_model(name)
@@ -160,13 +160,13 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
         converted = hub.converted_gguf(path)
         if (converted / _FILE).is_file():
             return _open(converted / _FILE, name)
-        from udr.models.transformers_tokenizer import TransformersTokenizer
+        from udr.models.counting.transformers_tokenizer import TransformersTokenizer
 
         return TransformersTokenizer.open(path, name)
     if path.suffix == ".tiktoken" and path.is_file():
         return TiktokenTokenizer.open(path, name)
     if not (path / _FILE).is_file() and any((path / file).is_file() for file in _SLOW_FILES):
-        from udr.models.transformers_tokenizer import TransformersTokenizer
+        from udr.models.counting.transformers_tokenizer import TransformersTokenizer
 
         return TransformersTokenizer.open(path, name)
     return _open(_file(name, path), name)
@@ -204,7 +204,7 @@ def _renderer(folder: Path, name: str) -> Render:
 
     @cache
     def opened() -> "TransformersTokenizer":
-        from udr.models.transformers_tokenizer import TransformersTokenizer
+        from udr.models.counting.transformers_tokenizer import TransformersTokenizer
 
         return TransformersTokenizer.open(folder, name)
 

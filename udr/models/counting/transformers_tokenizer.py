@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udr.errors import InvalidInputError, MissingExtraError, ModelError, optional_import, reason
-from udr.models.token_counter import LoadedTokenizer, Message, lone_surrogate
+from udr.models.counting.token_counter import LoadedTokenizer, Message, lone_surrogate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from udr.errors import ModelError, optional_import, reason
-from udr.models.token_counter import LoadedTokenizer
+from udr.models.counting.token_counter import LoadedTokenizer
 
 if TYPE_CHECKING:
     from tiktoken import Encoding

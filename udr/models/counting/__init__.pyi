@@ -1,0 +1,11 @@
+from .tiktoken_tokenizer import TiktokenTokenizer as TiktokenTokenizer
+from .token_counter import (
+    ChatCounter as ChatCounter, LoadedTokenizer as LoadedTokenizer, Message as Message, TokenCounter as TokenCounter,
+)
+from .tokenizer import (
+    FileTokenizer as FileTokenizer, load_tokenizer as load_tokenizer, slices as slices,
+    tokenizes_slices_alike as tokenizes_slices_alike,
+)
+from .transformers_tokenizer import (
+    TransformersTokenizer as TransformersTokenizer, context_window as context_window, without_bars as without_bars,
+)
