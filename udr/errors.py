@@ -8,6 +8,7 @@
     ├── ArtifactError ── VerificationError
     ├── MissingExtraError
     ├── FeedbackError
+    ├── PartialError
     ├── StoppedError
     ├── StorageError ── NotWriterError
     └── ServiceError ── OverloadedError, DeadlineError, AccessError, ShardsError
@@ -106,6 +107,10 @@ def optional_import(what: str, extra: str) -> Iterator[None]:
 
 class FeedbackError(UdrError):
     """The feedback language model returned no usable scores."""
+
+
+class PartialError(UdrError):
+    """Parts of the work failed on every try; all other parts are done and stored."""
 
 
 class StoppedError(UdrError):

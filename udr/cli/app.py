@@ -18,7 +18,7 @@ from udr.cli.console import command_group, print_text
 from udr.cli.doctor import doctor
 from udr.cli.retrieve import prompt, retrieve
 from udr.cli.status import STATUS
-from udr.errors import ConfigError, MissingExtraError, UdrError, VerificationError, reason, system_error
+from udr.errors import ConfigError, MissingExtraError, PartialError, UdrError, VerificationError, reason, system_error
 
 GROUP = "udr.commands"
 """The entry-point group of commands: a Typer instance becomes a group of commands, a function one command."""
@@ -26,13 +26,13 @@ GROUP = "udr.commands"
 DEBUG = "--debug"
 """The option that shows where an error arose; the environment variable ``UDR_DEBUG`` does, too."""
 
-_EXIT_CODES: Mapping[type[UdrError], int] = {ConfigError: 2, VerificationError: 3}
+_EXIT_CODES: Mapping[type[UdrError], int] = {ConfigError: 2, VerificationError: 3, PartialError: 4}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (after ``udr``; None is the process's own) and return its exit status.
 
-    It is 0, 1 failure, 2 usage, 3 verification failed, or 130 interrupted.
+    It is 0, 1 failure, 2 usage, 3 verification failed, 4 parts of the work failed, or 130 interrupted.
     """
     _open_closed_streams()
     _log_to_stderr()

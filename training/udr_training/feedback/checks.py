@@ -6,10 +6,10 @@ from pathlib import Path
 
 from udr.data import Collection, Kind, Task
 from udr.errors import ConfigError, MissingExtraError, ModelError
-from udr.models import hub
+from udr.models import RunnerOptions, hub
 from udr_training.answering import check_metric, is_remote
 from udr_training.candidates import read_asked
-from udr_training.config import RunConfig, ScoringConfig
+from udr_training.config import FeedbackConfig, RunConfig, ScoringConfig
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.run_folder import RunFolder
 
@@ -62,6 +62,17 @@ def _check_kind(kind: str, task: Task) -> None:
         check_metric(task.metric)
 
 
+def check_runner(runner: RunnerOptions, config: FeedbackConfig) -> None:
+    """Raise a ``ConfigError`` if a feedback language model cannot run there, ``MissingExtraError`` without Ray."""
+    runner.check(config.device)
+    if runner.is_local:
+        return
+    if config.is_told or is_remote(config.lm):
+        what = "outcomes, which need no model" if config.is_told else f"the server {config.lm}"
+        raise ConfigError(f"--runner ray has workers load the feedback LM, but scores come from {what}; omit --runner")
+    _need("ray", "--runner ray", "ray")
+
+
 def check_lm(name: str) -> None:
     """Raise ``ModelError`` if there is no language model of a name, ``MissingExtraError`` if it cannot be read."""
     if not is_remote(name) and hub.locate(name).suffix == ".gguf":
@@ -75,6 +86,6 @@ def _find(setting: str, check: Callable[[str], object], name: str) -> None:
         raise ModelError(f"{setting}: {error}") from error
 
 
-def _need(package: str, what: str, *, wanted: bool = True) -> None:
+def _need(package: str, what: str, extra: str = "training", *, wanted: bool = True) -> None:
     if wanted and find_spec(package) is None:
-        raise MissingExtraError(f"{package}, which {what} needs,", "training")
+        raise MissingExtraError(f"{package}, which {what} needs,", extra)

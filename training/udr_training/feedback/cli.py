@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of, naming_flags, print_json, print_text
+from udr.cli import command_group, expand_options, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
-from udr.models import DEFAULT_LM
+from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
     LMSettings,
     MaxCost,
@@ -28,6 +28,7 @@ _Run = Annotated[Path, typer.Argument(help="The directory of `udr feedback score
 
 
 @app.command()
+@expand_options
 def score(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
@@ -67,6 +68,7 @@ def score(
     max_cost: MaxCost = None,
     prices: Prices = None,
     feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
+    runner: RunnerOptions = RunnerOptions(),  # noqa: B008
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
@@ -79,7 +81,7 @@ def score(
         settings_of,
         with_settings,
     )
-    from udr_training.feedback.checks import check_run
+    from udr_training.feedback.checks import check_run, check_runner
 
     names = names_of(tasks)
     with naming_flags(setting_flags()):
@@ -102,6 +104,7 @@ def score(
             feedback=scoring,
         )
         requested = with_settings(base, settings_of(settings or []))
+        check_runner(runner, requested.feedback)
         budget = Budget.read(lm, max_requests, max_tokens, max_cost, prices)
         collection = open_collection(tasks_folder, names)
         config = replace(requested, tasks=tuple(collection.tasks))
@@ -112,7 +115,10 @@ def score(
 
     quiet()
     with naming(out):
-        FeedbackRun(out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget).finish()
+        run = FeedbackRun(
+            out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget, runner=runner
+        )
+        run.finish()
     print_text(str(out))
 
 

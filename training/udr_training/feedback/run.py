@@ -8,15 +8,15 @@ from pathlib import Path
 from udr.data import Collection, Pool, formatting, pool_digest
 from udr.errors import ConfigError
 from udr.files import locked, sha256
-from udr.models import hub
+from udr.models import RunnerOptions, hub, ray_workers
 from udr.types import Json
 from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
 from udr_training.candidates import Neighbours, bm25_neighbours, first_neighbours, read_asked
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
-from udr_training.feedback.local import CausalLM, check_device
+from udr_training.feedback.local import CausalLM, LoadLM, ScatteredCausalLM, check_device
 from udr_training.feedback.pairs import TrainingTask, warn_of_lost
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
-from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, score_pairs
+from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, score_pairs
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
 
@@ -80,6 +80,7 @@ class FeedbackRun:
         sources: hashes of the run's other inputs.
         stages: those of the command; None if the run's own are all.
         budget: what a server's answers may cost.
+        runner: where the language model runs, if it is not a server's.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -100,8 +101,9 @@ class FeedbackRun:
         sources: Mapping[str, Json] | None = None,
         stages: Stages | None = None,
         budget: Budget = Budget(),  # noqa: B008
+        runner: RunnerOptions = RunnerOptions(),  # noqa: B008
     ) -> None:
-        self._budget = budget
+        self._budget, self._runner = budget, runner
         self.folder = RunFolder(path, stages or Stages(config))
         self._config, self._on_progress = config.feedback, on_progress
         self._store = self.folder.scores(feedback)
@@ -164,7 +166,11 @@ class FeedbackRun:
             self.folder.propose(number, proposed)
 
     def scores(self, number: int) -> dict[str, Scores]:
-        """Return the scores of all candidates up to an iteration; missing ones are computed and stored."""
+        """Return the scores of all candidates up to an iteration; missing ones are computed and stored.
+
+        Raises:
+            PartialError: some pairs failed on every worker that tried them; all others are scored and stored.
+        """
         with self.folder.timed(number, "feedback"):
             candidates = self.folder.candidates(number + 1)
             if self._config.is_told:
@@ -173,10 +179,13 @@ class FeedbackRun:
                 self._scorer() as lm,
                 FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store,
             ):
-                return {
+                scores: dict[str, Scores] = {
                     name: score_pairs(lm, store, task.pairs(candidates[name]), partial(self._on_progress, name))
                     for name, task in self.tasks.items()
                 }
+                if isinstance(lm, ScatteredLM):
+                    lm.check()
+                return scores
 
     def _identify(self) -> dict[str, Json]:
         """Return the model's fingerprint and dtype without loading it; one that echoes prompts is queried.
@@ -188,12 +197,19 @@ class FeedbackRun:
         if is_remote(self._config.lm):
             with self._scorer() as lm:
                 return {"lm": lm.fingerprint, "lm_dtype": lm.dtype}
-        check_device(self._config.device)
+        if self._runner.is_local:
+            # Workers may run elsewhere.
+            check_device(self._config.device)
         return {"lm": hub.fingerprint(hub.locate(self._config.lm)), "lm_dtype": self._config.dtype}
 
     @contextmanager
-    def _scorer(self) -> Iterator[FeedbackLM | PairScorer]:
+    def _scorer(self) -> Iterator[FeedbackLM | ScatteredLM | PairScorer]:
         """Open what scores; loaded each time, so that training has the memory for itself."""
+        if not self._runner.is_local:
+            load = LoadLM(self._config)
+            with ray_workers("feedback", load, load.identity, self._runner, self._config.device) as workers:
+                yield ScatteredCausalLM(self._config, workers)
+            return
         if not is_remote(self._config.lm):
             yield load_lm(self._config)
             return

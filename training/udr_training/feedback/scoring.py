@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Kind, Normalise, Task, formatting
+from udr.models import Done, Shard, shard_key
 from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptText
@@ -52,8 +53,8 @@ class PairScorer(ABC):
         """Log what the scores leave out, if there is something."""
 
 
-class FeedbackLM(LMTokenizer, Protocol):
-    """A feedback language model, as the rest of udr uses it."""
+class PackingLM(LMTokenizer, Protocol):
+    """What lays out the prompts of a language model."""
 
     fingerprint: str
     dtype: str
@@ -61,8 +62,35 @@ class FeedbackLM(LMTokenizer, Protocol):
     def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Return which prompts to score together, as positions."""
 
+
+class FeedbackLM(PackingLM, Protocol):
+    """A feedback language model, as the rest of udr uses it."""
+
     def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
         """Return the likelihoods of the options of prompts that are scored together."""
+
+
+PackShard = Shard[tuple[Prompt, ...]]
+"""A pack, as a worker gets it."""
+
+ScoredPack = Done[tuple[Prompt, ...], list[Likelihoods]]
+
+
+class ScatteredLM(PackingLM, ABC):
+    """A feedback language model that workers hold; here are its tokenizer and its packs."""
+
+    @property
+    @abstractmethod
+    def spent(self) -> str:
+        """What its workers do, in words."""
+
+    @abstractmethod
+    def run(self, shards: Iterable[PackShard]) -> Iterator[ScoredPack]:
+        """Yield packs as they are scored; leaves out those that no worker could score."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise a ``PartialError`` if packs were left out."""
 
 
 def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
@@ -110,7 +138,7 @@ class Progress:
 
 
 def score_pairs(
-    lm: FeedbackLM | PairScorer,
+    lm: FeedbackLM | ScatteredLM | PairScorer,
     store: FeedbackStore,
     pairs: Iterable[Pair],
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -118,6 +146,8 @@ def score_pairs(
     block: int = 5_000,
 ) -> dict[tuple[str, str], float]:
     """Return the score of each pair by (query id, demonstration id); missing ones are computed and stored.
+
+    Pairs that no worker of a ``ScatteredLM`` could score are missing; see its ``check``.
 
     Args:
         lm: the language model of ``store``.
@@ -149,6 +179,7 @@ def score_pairs(
     return {
         (pair.query.id, pair.demonstration.id): pair_score(pair, stored[key])
         for key, (pair, _) in zip(keys, rendered, strict=True)
+        if key in stored or not isinstance(lm, ScatteredLM)
     }
 
 
@@ -158,7 +189,7 @@ def _work_order(key: PairKey, pair: Pair, text: PromptText) -> tuple[int, list[s
 
 
 def _scored(
-    lm: FeedbackLM | PairScorer,
+    lm: FeedbackLM | ScatteredLM | PairScorer,
     store: FeedbackStore,
     pairs: Mapping[PairKey, tuple[Pair, PromptText]],
     block: int,
@@ -166,8 +197,13 @@ def _scored(
     """Yield, batch by batch, the number of pairs, their likelihoods and the cost."""
     keys = list(pairs)
     if not isinstance(lm, PairScorer):
-        for first in range(0, len(keys), block):
-            yield from _score_block(lm, store, {key: pairs[key] for key in keys[first : first + block]})
+        # The pairs of packs that are being scored; the next block is laid out while workers score the one before.
+        taken: dict[str, tuple[int, list[PairKey]]] = {}
+        blocks = (keys[first : first + block] for first in range(0, len(keys), block))
+        shards = (shard for chosen in blocks for shard in _packs(lm, store, {key: pairs[key] for key in chosen}, taken))
+        for done in lm.run(shards) if isinstance(lm, ScatteredLM) else _score_here(lm, shards):
+            num_planned, scored = taken.pop(done.shard.key)
+            yield num_planned, dict(zip(scored, done.result, strict=True)), _cost(done)
         return
     if keys:
         lm.check([pair for pair, _ in pairs.values()])
@@ -180,24 +216,46 @@ def _scored(
     lm.report()
 
 
-def _score_block(
-    lm: FeedbackLM, store: FeedbackStore, pairs: Mapping[PairKey, tuple[Pair, PromptText]]
-) -> Iterator[tuple[int, dict[PairKey, Likelihoods], Work]]:
-    """Yield, pack by pack, the number of pairs, their likelihoods and the cost."""
+def _packs(
+    lm: PackingLM,
+    store: FeedbackStore,
+    pairs: Mapping[PairKey, tuple[Pair, PromptText]],
+    taken: dict[str, tuple[int, list[PairKey]]],
+) -> Iterator[PackShard]:
+    """Yield the packs of a block without stored pairs; ``taken`` gets the number of pairs planned, and those left."""
     keys = list(pairs)
     prompts = [text.tokenize(lm, num_common=len(pair.context)) for pair, text in pairs.values()]
     for planned in lm.plan(prompts):
         # Another run with the same file may have scored some of them in the meantime.
         stored = store.get(keys[number] for number in planned)
-        missing = {keys[number]: prompts[number] for number in planned if keys[number] not in stored}
-        packed = list(missing.values())
+        missing = [number for number in planned if keys[number] not in stored]
+        parts = (part for number in planned for part in (keys[number].demonstration, keys[number].query))
+        key = shard_key([lm.fingerprint, lm.dtype, *parts])
+        taken[key] = len(planned), [keys[number] for number in missing]
+        rows = [pairs[keys[number]][0] for number in missing]
+        names = tuple(f"{pair.task.name}/{pair.query.id} after {pair.demonstration.id}" for pair in rows)
+        yield Shard(key, tuple(prompts[number] for number in missing), names)
+
+
+def _score_here(lm: FeedbackLM, shards: Iterable[PackShard]) -> Iterator[ScoredPack]:
+    """Score packs in this process, one by one."""
+    for shard in shards:
         started = time.monotonic()
-        likelihoods = lm.score(packed) if packed else []
-        work = Work(
-            pairs=len(packed),
-            tokens=sum(prompt.num_tokens for prompt in packed),
-            cut=sum(prompt.lost > 0 for prompt in packed),
-            lost=sum(prompt.lost for prompt in packed),
-            seconds=time.monotonic() - started,
-        )
-        yield len(planned), dict(zip(missing, likelihoods, strict=True)), work
+        likelihoods = score_pack(lm, shard.work)
+        yield Done(shard, likelihoods, time.monotonic() - started)
+
+
+def score_pack(lm: FeedbackLM, prompts: Sequence[Prompt]) -> list[Likelihoods]:
+    """Return the likelihoods of the options of a pack's prompts; it may have none left."""
+    return lm.score(prompts) if prompts else []
+
+
+def _cost(done: ScoredPack) -> Work:
+    prompts = done.shard.work
+    return Work(
+        pairs=len(prompts),
+        tokens=sum(prompt.num_tokens for prompt in prompts),
+        cut=sum(prompt.lost > 0 for prompt in prompts),
+        lost=sum(prompt.lost for prompt in prompts),
+        seconds=done.seconds,
+    )

@@ -1,0 +1,86 @@
+"""Ray itself, on a cluster of two nodes in this machine: results of one process, and a node that is killed."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.conftest import Udr
+from tests.training.feedback.test_scattered import SIZES, stored
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+
+pytestmark = [
+    # A cluster takes 20 seconds to start.
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    # Of Ray's own: pipes of processes that it ended, and names that it imports from old places.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Two nodes of two CPUs each, beside a head that has none, and this process connected to it."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_store_of_a_cluster_equals_that_of_one_process(
+    cluster: Any, workers: int, udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path
+) -> None:
+    command = ["feedback", "score", tasks, "--lm", lm_folder, *SIZES, "--out"]
+    assert udr(*command, tmp_path / "here")[0] == 0
+    runner = ["--runner", "ray", "--workers", workers, "--ray-address", cluster.address]
+    status, _, err = udr(*command, tmp_path / "there", *runner)
+    assert status == 0 and f"{workers} of {workers} workers" in err
+    assert stored(tmp_path / "there") == stored(tmp_path / "here") != []
+
+
+def test_a_node_killed_in_the_middle_loses_and_repeats_nothing_that_was_stored(
+    cluster: Any, udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    many = ["--queries", 24, "--candidates", 20, "--pack-tokens", 64, "--lm", lm_folder]
+    assert udr("feedback", "score", tasks, *many, "--out", tmp_path / "here")[0] == 0
+    run, before = tmp_path / "there", dict[str, int]()
+
+    def kill() -> None:
+        while not (count := scored(run)):
+            time.sleep(0.02)
+        before["scored"] = count
+        cluster.remove_node(min(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    runner = ["--runner", "ray", "--workers", 2, "--ray-address", cluster.address]
+    status, _, err = udr("feedback", "score", tasks, *many, "--out", run, *runner)
+    killer.join()
+    assert status == 0, err
+    assert 0 < before["scored"] < len(stored(run)) and "died" in caplog.text
+    assert stored(run) == stored(tmp_path / "here")
+
+
+def scored(run: Path) -> int:
+    """How many pairs a run has stored by now."""
+    if not (run / "feedback.sqlite").exists():
+        return 0
+    with sqlite3.connect(run / "feedback.sqlite") as file:
+        try:
+            return int(file.execute("SELECT count(*) FROM score").fetchone()[0])
+        except sqlite3.OperationalError:
+            # It has no tables yet.
+            return 0

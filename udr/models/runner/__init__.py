@@ -1,0 +1,5 @@
+"""Where models run: in this process, or on the workers of a Ray cluster, which get the work in shards."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,224 @@
+"""Workers of a Ray cluster: actors that hold a model and get its work in shards."""
+
+import logging
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from udr import __version__
+from udr.errors import ConfigError, UdrError, optional_import, reason
+from udr.models.runner.options import Node, RunnerOptions, share
+from udr.models.runner.scheduler import Answer, Hello, Lost, Scheduler
+from udr.models.runner.shards import Load, Result, Shard, Work
+
+_LOG = logging.getLogger(__name__)
+
+_CONNECT_SECONDS = 10.0
+_STORE_BYTES = 256 << 20
+"""Shared memory of a cluster of this machine alone: what is in flight is small, since queues are short."""
+
+
+@contextmanager
+def ray_workers(
+    name: str, load: Load[Work, Result], identity: str, options: RunnerOptions, device: str
+) -> Iterator[Scheduler[Work, Result]]:
+    """Open workers that each load a model when there is work, and stop them at the end.
+
+    Args:
+        name: what they do, as Ray's dashboard shows it.
+        load: loads the model; runs on the workers.
+        identity: what ``load`` has to return as the model's identity.
+        options: how many workers, and where.
+        device: what they compute on: ``cpu`` or ``cuda``.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: there is no such cluster, or it is too small.
+    """
+    pools = list[_RayPool]()
+
+    def open_pool() -> _RayPool:
+        pools.append(_RayPool(name, load, options, options.gpus(device)))
+        return pools[0]
+
+    # Before there is work: an error should not come after minutes.
+    ours = _connect(options.ray_address)
+    try:
+        yield Scheduler(open_pool, identity)
+    finally:
+        for pool in pools:
+            pool.stop()
+        if ours:
+            import ray
+
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> bool:
+    """Connect this process to a cluster, unless it is; return whether that was done here."""
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    # Ray reads them when it is imported. It reports its use to its makers, unless it is told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == "local":
+        # A cluster of one machine listens on 127.0.0.1 alone.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    with optional_import("ray", "ray"):
+        import ray
+    # Its types are too loose to check.
+    cluster: Any = ray
+    if ray.is_initialized():
+        return False
+    _LOG.info("%s...", "starting Ray on this machine" if address == "local" else f"connecting to Ray at {address}")
+    _check(address)
+    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    try:
+        cluster.init(address, log_to_driver=False, logging_level="ERROR", **(local if address == "local" else {}))
+    except Exception as error:
+        # Of many types, among them plain exceptions.
+        raise ConfigError(f"Ray at {address} cannot be used: {reason(error)}") from error
+    return True
+
+
+def _check(address: str) -> None:
+    """Raise a ``ConfigError`` if nobody listens at an address; Ray itself waits for minutes."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "://" in address:
+        raise ConfigError(
+            f"--ray-address must be HOST:PORT or auto, found {address!r}; run udr on a machine of the cluster and name "
+            "its head, HOST:6379 by default"
+        )
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address}: {reason(error)}; start one with: ray start --head, or omit "
+            "--ray-address and RAY_ADDRESS"
+        ) from error
+
+
+class _RayPool:
+    """The actors of a cluster, as the scheduler's pool; a ticket is one of Ray's references."""
+
+    def __init__(self, name: str, load: Load[Any, Any], options: RunnerOptions, gpus: float) -> None:
+        import ray
+
+        # Its types are too loose to check.
+        self._ray: Any = ray
+        self._name, self._load, self._gpus = f"udr-{name}-{uuid.uuid4().hex[:6]}", load, gpus
+        nodes = [
+            Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+            for node in self._ray.nodes()
+            if node["Alive"]
+        ]
+        self.size, self._cpus = share(nodes, options.workers, gpus)
+        self._actors: dict[int, Any] = {}
+        self._started = 0
+        _LOG.info("Ray: %s", self.describe())
+
+    def start(self, number: int) -> Hashable:
+        self._started += 1
+        name = f"{self._name}-{self._started}"
+        actor = self._ray.remote(_Actor).options(
+            name=name, num_cpus=self._cpus, num_gpus=self._gpus, scheduling_strategy="SPREAD", max_restarts=0
+        )
+        self._actors[number] = actor.remote(name)
+        ticket: Hashable = self._actors[number].start.remote(self._load)
+        return ticket
+
+    def submit(self, number: int, shard: Shard[Any]) -> Hashable:
+        ticket: Hashable = self._actors[number].work.remote(shard.work, len(shard.rows))
+        return ticket
+
+    def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Hello | Answer | Lost]]:
+        ready, _ = self._ray.wait(list(tickets), num_returns=1, timeout=seconds)
+        # Those that have come meanwhile, too.
+        more, _ = self._ray.wait(list(tickets), num_returns=len(tickets), timeout=0)
+        return [(ticket, self._outcome(ticket)) for ticket in dict.fromkeys([*ready, *more])]
+
+    def describe(self) -> str:
+        free = self._ray.available_resources()
+        return (
+            f"{self.size} workers with {self._cpus:g} CPUs and {self._gpus:g} GPUs each; the cluster has "
+            f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free"
+        )
+
+    def stop(self) -> None:
+        """Stop the actors; what they were doing is dropped."""
+        for actor in self._actors.values():
+            self._ray.kill(actor)
+
+    def _outcome(self, ticket: Hashable) -> Hello | Answer | Lost:
+        try:
+            outcome: Hello | Answer = self._ray.get(ticket)
+        except self._ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            return Lost(lines[-1] if lines else reason(error))
+        return outcome
+
+
+class _Actor:
+    """A worker: runs in a process of its own, on some machine of the cluster."""
+
+    def __init__(self, name: str) -> None:
+        from ray.util import metrics
+
+        self._node = f"{socket.gethostname()} (process {os.getpid()})"
+        self._work: Callable[[Any], Any] | None = None
+        # On Ray's dashboard and its Prometheus: the throughput of each worker.
+        tags = {"tag_keys": ("worker",)}
+        self._rows = metrics.Counter("udr_rows", "Rows that a worker has done.", **tags)
+        self._seconds = metrics.Counter("udr_busy_seconds", "Seconds that a worker has computed.", **tags)
+        for metric in (self._rows, self._seconds):
+            metric.set_default_tags({"worker": name})
+        self._notices = _Notices()
+        logging.getLogger("udr").addHandler(self._notices)
+        for package in ("udr_index", "udr_training"):
+            logging.getLogger(package).addHandler(self._notices)
+
+    def start(self, load: Load[Any, Any]) -> Hello:
+        """Load the model."""
+        try:
+            identity, self._work = load()
+        except Exception as error:
+            return Hello(self._node, __version__, error=_told(error), notices=self._notices.taken())
+        return Hello(self._node, __version__, identity, notices=self._notices.taken())
+
+    def work(self, work: Any, rows: int) -> Answer:  # noqa: ANN401
+        """Do a shard's work."""
+        assert self._work is not None
+        started, result, error = time.monotonic(), None, ""
+        try:
+            result = self._work(work)
+            self._rows.inc(rows)
+        except Exception as raised:
+            error = _told(raised)
+        seconds = time.monotonic() - started
+        self._seconds.inc(max(seconds, 1e-9))
+        return Answer(result, error, seconds, self._notices.taken())
+
+
+class _Notices(logging.Handler):
+    """Keeps warnings, which the driver shows."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._texts = list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._texts.append(self.format(record))
+
+    def taken(self) -> tuple[str, ...]:
+        """Return the warnings since the last call."""
+        texts, self._texts = tuple(self._texts), []
+        return texts
+
+
+def _told(error: Exception) -> str:
+    # Errors travel as text: many of them cannot be pickled.
+    return str(error) if isinstance(error, UdrError) else f"{type(error).__name__}: {reason(error)}"
