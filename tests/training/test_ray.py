@@ -14,7 +14,7 @@ from tests.training.conftest import Udr
 from tests.training.feedback.test_scattered import SIZES, stored
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-ray = pytest.importorskip("ray", reason="the extra ray is not installed")
+pytest.importorskip("ray", reason="the extra ray is not installed")
 
 pytestmark = [
     # A cluster takes 20 seconds to start.
@@ -28,14 +28,17 @@ pytestmark = [
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """Two nodes of two CPUs each, beside a head that has none, and this process connected to it."""
+    import ray
     from ray.cluster_utils import Cluster
 
+    # Its types are too loose to check.
+    loose: Any = ray
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     yield cluster
-    ray.shutdown()
+    loose.shutdown()
     cluster.shutdown()
 
 
@@ -47,7 +50,7 @@ def test_the_store_of_a_cluster_equals_that_of_one_process(
     assert udr(*command, tmp_path / "here")[0] == 0
     runner = ["--runner", "ray", "--workers", workers, "--ray-address", cluster.address]
     status, _, err = udr(*command, tmp_path / "there", *runner)
-    assert status == 0 and f"{workers} of {workers} workers" in err
+    assert status == 0 and f"of {workers} workers, each " in err
     assert stored(tmp_path / "there") == stored(tmp_path / "here") != []
 
 

@@ -213,7 +213,7 @@ class Scheduler(Generic[Work, Result]):
                 _LOG.warning("%s (on %s)", notice, node)
 
     def _complain(self, pool: Pool, seconds: float) -> None:
-        message = f"no worker has started for {seconds:.0f} s: {pool.describe()}"
+        message = f"no worker has its model after {seconds:.0f} s: {pool.describe()}"
         if seconds > self._patience:
             raise ModelError(message)
         _LOG.warning("%s", message)

@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 
 import pytest
 
 from tests.udr.models.runner.fake_pool import FakePool
 from udr.errors import ModelError
-from udr.models.runner import QUEUED, TRIES, Hello, Lost, Scheduler, Shard, failed, shard_key
+from udr.models.runner import QUEUED, TRIES, Answer, Hello, Lost, Scheduler, Shard, failed, shard_key
 
 KEYS = [f"shard-{number}" for number in range(12)]
 
@@ -126,16 +126,17 @@ def test_without_a_worker_that_starts_it_ends(caplog: pytest.LogCaptureFixture) 
         list(Scheduler[int, int](lambda: pool, "square").run(shards()))
 
     class Silent(FakePool):
-        def wait(self, *_: object) -> list[tuple[object, Hello]]:  # type: ignore[override]
+        def wait(self, *_: object) -> list[tuple[Hashable, Hello | Answer | Lost]]:
             return []
 
     silent = Scheduler[int, int](lambda: Silent(1, Square().load), "square", patience=0.0)
-    with pytest.raises(ModelError, match="no worker has started for 0 s: a fake pool"):
+    with pytest.raises(ModelError, match="no worker has its model after 0 s: a fake pool"):
         list(silent.run(shards()))
 
 
 def test_what_workers_warn_of_is_said_once_and_keys_tell_contents_apart(caplog: pytest.LogCaptureFixture) -> None:
     results(Scheduler[int, int](lambda: FakePool(2, Square().load), "square"))
     assert caplog.text.count("a notice (on node-") == 1
-    keys = {shard_key(parts) for parts in (["ab", "c"], ["a", "bc"], [b"ab", "c"], ["abc"])}
+    contents: list[Sequence[str | bytes]] = [["ab", "c"], ["a", "bc"], [b"ab", "c"], ["abc"]]
+    keys = {shard_key(parts) for parts in contents}
     assert len(keys) == 3
