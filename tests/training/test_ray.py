@@ -27,18 +27,15 @@ pytestmark = [
 
 @pytest.fixture
 def cluster() -> Iterator[Any]:
-    """Two nodes of two CPUs each, beside a head that has none, and this process connected to it."""
-    import ray
+    """Two nodes of two CPUs each, beside a head that has none."""
     from ray.cluster_utils import Cluster
 
     # Its types are too loose to check.
-    loose: Any = ray
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=2)
     cluster.wait_for_nodes()
     yield cluster
-    loose.shutdown()
     cluster.shutdown()
 
 

@@ -199,10 +199,10 @@ class Scheduler(Generic[Work, Result]):
         """Put a shard back that failed, or report it after its last try."""
         tries[shard.key] += 1
         if tries[shard.key] < TRIES:
-            _LOG.warning("shard %s failed and is tried again: %s", shard.key[:8], reason)
+            _LOG.warning("part %s failed and is tried again: %s", shard.key[:8], reason)
             again.append(shard)
             return
-        _LOG.warning("shard %s failed %d times: %s; its rows: %s", shard.key[:8], TRIES, reason, ", ".join(shard.rows))
+        _LOG.warning("part %s failed %d times: %s; its rows: %s", shard.key[:8], TRIES, reason, ", ".join(shard.rows))
         self.failures.append(Failure(shard.rows, reason))
 
     def _repeat(self, notices: Iterable[str], node: str) -> None:

@@ -78,7 +78,7 @@ def test_a_worker_that_dies_costs_its_own_shard_a_try_and_repeats_nothing_that_w
     scheduler = Scheduler[int, int](lambda: FakePool(3, square.load, dies), "square")
     assert results(scheduler) == ALL
     assert set(square.done.values()) == {1} and not deaths and scheduler.failures == []
-    blamed = re.findall(r"shard (\S+) failed and is tried again: the worker on node-\d died: killed", caplog.text)
+    blamed = re.findall(r"part (\S+) failed and is tried again: the worker on node-\d died: killed", caplog.text)
     assert blamed == ["shard-4", "shard-7"]
 
 
