@@ -248,8 +248,11 @@ def prompt(
             result = builder.build(source.tasks[task], input, retrieval, format)
     if result.skipped:
         shown, asked = len(result.demonstrations), len(result.demonstrations) - result.filled + result.skipped
-        fit = f"{shown} of {asked} demonstrations fit" if shown else f"none of {asked} demonstrations fits"
-        STATUS.notice(f"{fit} --budget {budget}; to show more, raise it or lower --reserve {reserve}")
+        others = "the others do" if shown else "it does" if asked == 1 else "they do"
+        remedy = "raise it" if not reserve else f"raise it or lower --reserve {reserve}"
+        STATUS.notice(
+            f"the prompt shows {shown} of {asked} demonstrations: {others} not fit --budget {budget}; {remedy}"
+        )
     if as_json:
         print_json(result.to_json())
     elif result.text is not None:

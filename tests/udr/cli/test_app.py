@@ -98,12 +98,12 @@ def test_prompt_prints_a_prompt_within_its_budget(run: Run, real_index: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("budget", "told"), [(80, "none of 2 demonstrations fits"), (150, "1 of 2 demonstrations fit")]
+    ("budget", "told"), [(80, "shows 0 of 2 demonstrations: they"), (150, "shows 1 of 2 demonstrations: the others")]
 )
 def test_a_prompt_tells_of_demonstrations_without_room(run: Run, real_index: Path, budget: int, told: str) -> None:
     command = ("prompt", real_index, "--task", "questions", "--k", 2, "--reserve", 2, "--budget", budget, "Who?")
     _, _, err = run(*command)
-    assert err == f"udr: {told} --budget {budget}; to show more, raise it or lower --reserve 2\n"
+    assert err == f"udr: the prompt {told} do not fit --budget {budget}; raise it or lower --reserve 2\n"
 
 
 @pytest.mark.parametrize("format", ["messages", "records"])
