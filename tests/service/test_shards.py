@@ -182,10 +182,10 @@ def test_answer_names_the_shards_that_are_stopped(
         kept = [item for item in whole if lost.partitions().view.row("notes", item.id) is None]
     assert [(item.id, item.similarity) for item in partial] == [(item.id, item.similarity) for item in kept]
     assert 0 < len(partial) < len(whole)
-    assert "an answer lacks 1 of 3 shards: shard shard-2-of-3: http://shard-2: cannot be reached" in caplog.text
+    assert "answers lack shard shard-2-of-3: http://shard-2: cannot be reached" in caplog.text
 
 
-def test_silent_shard_costs_its_time_once(shards: Path, services: Services) -> None:
+def test_silent_shard_costs_its_time_once(shards: Path, services: Services, caplog: pytest.LogCaptureFixture) -> None:
     services.silent = {"shard-2"}
 
     async def answers() -> list[tuple[Any, float]]:
@@ -206,7 +206,11 @@ def test_silent_shard_costs_its_time_once(shards: Path, services: Services) -> N
     assert first.missing_shards == second.missing_shards == ("shard-2-of-3",)
     assert 0.7 < waited < 1.0
     assert at_once < 0.5
-    # It is asked again without anybody's help.
+    # It is asked again without anybody's help, and what changes is logged once.
+    assert [record.getMessage() for record in caplog.records] == [
+        "answers lack shard shard-2-of-3: http://shard-2: no answer within 0.8 seconds",
+        "shard shard-2-of-3 answers again",
+    ]
     assert len(whole) == 20
     assert not whole.missing_shards
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Self, Unpack
 
 import httpx2
@@ -55,6 +55,7 @@ class ShardedClient(AsyncDemonstrationSource):
             own = None if transport is None else transport(url)
             return AsyncClient(url, timeout=timeout, retries=1, api_key=api_key, transport=own)
 
+        self._lost = frozenset[str]()
         self._replicas = {shard.name: Replicas(shard, connect) for shard in placements.shards}
 
     @property
@@ -175,9 +176,16 @@ class ShardedClient(AsyncDemonstrationSource):
         reasons = "; ".join(f"shard {name}: {error}" for name, error in missing.items())
         if not found:
             return ShardsError(f"no shard answered: {reasons}", status=503)
-        if missing:
-            _LOG.warning("an answer lacks %d of %d shards: %s", len(missing), len(results), reasons)
+        self._tell(found, missing)
         return merge(self.placements, plan, found, sorted(missing))
+
+    def _tell(self, found: Collection[str], missing: Mapping[str, ServiceError]) -> None:
+        """Log which shards answer no more, or again: not each answer without one, since these are many."""
+        for name in self._lost.intersection(found):
+            _LOG.warning("shard %s answers again", name)
+        for name in missing.keys() - self._lost:
+            _LOG.warning("answers lack shard %s: %s", name, missing[name])
+        self._lost = self._lost.difference(found).union(missing)
 
 
 def _of_version(result: Result, placement: Placement) -> Result:
