@@ -23,6 +23,7 @@ ADAPTERS = {
     "dspy": "udr.integrations.dspy",
     "faiss": "udr.search.faiss_cpu udr.search.faiss_gpu",
     "fastapi": "udr_service.",
+    "fsspec": "udr.files.remote",
     "gguf": "udr_training.",
     "haystack": "udr.integrations.haystack",
     "httptools": "udr_service.server.protocol",

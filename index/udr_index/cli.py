@@ -145,10 +145,11 @@ def verify(
 
     Prints one line per finding. The exit status is 3 if there is any.
     """
-    from udr.store import read_current
+    from udr.store import local_index, read_current
     from udr.store import verify as check
     from udr_index.versions.live import verify_log
 
+    index = local_index(index)
     if not index.is_dir():
         # Says that there is none.
         read_current(index)
@@ -244,9 +245,9 @@ def info(index: _Index, as_json: _Json = False) -> None:
     """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and their search settings."""
     from udr.models import Description
     from udr.search import PASSES
-    from udr.store import ENCODER, open_version, read_settings, read_weights
+    from udr.store import ENCODER, local_index, open_version, read_settings, read_weights
 
-    version = open_version(index)
+    version = open_version(local_index(index))
     manifest, settings = version.manifest, read_settings(version.path, version.manifest)
     weights = read_weights(version.path, manifest)
     encoder, tokenizer = manifest.encoder, manifest.tokenizer

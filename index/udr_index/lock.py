@@ -6,7 +6,7 @@ from pathlib import Path
 
 from udr.errors import ConfigError, system_error
 from udr.files import locked
-from udr.store import VERSIONS
+from udr.store import VERSIONS, refuse_remote
 
 
 @contextmanager
@@ -17,6 +17,7 @@ def lock_index(root: Path, wait_seconds: float = 0) -> Iterator[None]:
         ArtifactError: another command is running in it, and does not end in ``wait_seconds``.
         ConfigError: the directory cannot be created, or its file system has no locks.
     """
+    refuse_remote(root)
     try:
         (root / VERSIONS).mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option, echo
@@ -121,9 +120,9 @@ class Query:
                 yield client
         else:
             from udr.retrieval import Retriever, make_plan
-            from udr.store import open_version
+            from udr.store import local_index, open_version
 
-            version = open_version(Path(self.index))
+            version = open_version(local_index(self.index))
             # Before the encoder is loaded.
             make_plan(version.manifest, request)
             with Retriever.of_version(

@@ -13,7 +13,7 @@ from udr.data.rows import read_rows
 from udr.data.sampling import sample
 from udr.data.task import Task, TaskFamily, parse_family, parse_task
 from udr.errors import ConfigError, DataError, UnknownTaskError
-from udr.files import canonical_json, read_toml
+from udr.files import cache_folder, canonical_json, fetched, read_toml, remote_url
 from udr.types import Row
 
 
@@ -100,13 +100,16 @@ class Collection:
 def open_collection(root: Path, names: Sequence[str] | None = None) -> Collection:
     """Read the ``task.toml`` files at most two folders below ``root``, and the ``family.toml`` files beside them.
 
-    ``names`` selects tasks; None opens all.
+    ``names`` selects tasks; None opens all. A folder on a remote store is copied to this machine, once for each state.
 
     Raises:
+        ArtifactError: the remote store cannot be reached, or has no such folder.
         DataError: a file is invalid, a task's folder has another name, or two tasks have the same name.
         UnknownTaskError: there is no task with one of the names.
         ConfigError: there is no task.
     """
+    if (url := remote_url(root)) is not None:
+        root = fetched(url, cache_folder() / "tasks")
     if root.is_file():
         command = f"udr init {shlex.quote(str(root))} --out tasks"
         raise ConfigError(f"{root}: is a file, not a folder of tasks; make a task of it with: {command}")

@@ -30,6 +30,7 @@ from udr.store import (
     IndexVersion,
     encoder_name,
     exported_encoder,
+    local_index,
     open_lexical,
     open_searchers,
     open_version,
@@ -136,7 +137,7 @@ class Retriever(DemonstrationSource):
         """Open the current version of an index.
 
         Args:
-            path: the index directory.
+            path: the index directory, or its URL on a remote store, whose current version is copied to this machine.
             device: where the encoder runs: ``cpu``, ``cuda``, ...; None chooses the best available. An explicit
                 ``cuda`` searches on the GPU, too.
             engine: what encodes queries, one of ``udr.models.Engine``. None is ONNX Runtime in float32 if the encoder
@@ -155,7 +156,7 @@ class Retriever(DemonstrationSource):
             MissingExtraError: faiss, sentence-transformers or the engine is not installed.
         """
         return cls.of_version(
-            open_version(Path(path)),
+            open_version(local_index(path)),
             device=device,
             engine=engine,
             encoder=encoder,

@@ -14,12 +14,13 @@ from .one_pool import pool_manifest as pool_manifest, write_pool as write_pool
 from .own_encoder import (
     encoder_name as encoder_name, exported_encoder as exported_encoder, refuse_pickles as refuse_pickles,
 )
-from .search_settings import (
+from .remote import RemoteIndex as RemoteIndex, local_index as local_index
+from .searching import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, read_weights as read_weights,
     write_settings as write_settings, write_weights as write_weights,
 )
-from .searchers import (
+from .searching import (
     open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers,
     with_label_heads as with_label_heads,
 )
@@ -33,10 +34,11 @@ from .verification import (
     verify_version as verify_version, verifying as verifying,
 )
 from .version import (
-    CODES as CODES, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, ENCODER as ENCODER,
+    CODES as CODES, COPY_OF as COPY_OF, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, ENCODER as ENCODER,
     IndexVersion as IndexVersion, LIVE as LIVE, MANIFEST as MANIFEST, MODEL as MODEL, VERSIONS as VERSIONS,
     WEIGHTS as WEIGHTS,
     bm25_path as bm25_path, index_path as index_path, is_index as is_index, label_head_path as label_head_path,
     open_version as open_version, publish as publish, read_current as read_current, read_manifest as read_manifest,
+    refuse_remote as refuse_remote,
     vectors_path as vectors_path, version_path as version_path,
 )

@@ -10,9 +10,9 @@ from pathlib import Path
 from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
 from udr.store.manifest import FileStamp
-from udr.store.search_settings import SEARCH, SEARCH_TEMPORARY, read_settings
+from udr.store.searching import SEARCH, SEARCH_TEMPORARY, read_settings
 from udr.store.untrusted import Contained
-from udr.store.version import CURRENT, LIVE, MANIFEST, VERSIONS, read_current, read_manifest
+from udr.store.version import COPY_OF, CURRENT, LIVE, MANIFEST, VERSIONS, read_current, read_manifest
 
 LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse(-[0-9a-f]{16})?)?|\..+\.tmp(\.incoming)?")
 """Temporary files and folders beside the versions, which an interrupted build or prune leaves behind."""
@@ -81,7 +81,7 @@ def _verify(root: Path) -> Iterator[Finding]:
                     yield from (Finding(f"{name}/{item.path}", item.problem) for item in _verify_version(version))
                 else:
                     yield Finding(name, "does not belong to the index")
-        elif entry.name not in (CURRENT, LIVE, _LOCK) and not LEFTOVER.fullmatch(entry.name):
+        elif entry.name not in (CURRENT, COPY_OF, LIVE, _LOCK) and not LEFTOVER.fullmatch(entry.name):
             yield Finding(entry.name, "does not belong to the index")
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import ENCODER_WORDING
-from udr.errors import ArtifactError, VerificationError
-from udr.files import read_bytes, write_atomically
+from udr.errors import ArtifactError, ConfigError, VerificationError
+from udr.files import read_bytes, remote_url, write_atomically
 from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
 from udr.search import FIELD_FEATURES, LabelHead, open_array
 from udr.store.demonstrations import DemonstrationTable
@@ -33,6 +33,9 @@ from udr.store.manifest import Manifest, parse_manifest
 from udr.store.untrusted import Contained, refuse_outside, root_of, vectors_fit
 
 CURRENT = "CURRENT"
+COPY_OF = "COPY_OF"
+"""In an index directory that is a copy of a remote index, the file that has its URL. Writes to it would be lost."""
+
 VERSIONS = "versions"
 LIVE = "live"
 MANIFEST = "manifest.json"
@@ -43,8 +46,8 @@ WEIGHTS, CODES = "weights.npy", "codes.npy"
 
 _HEAD_DTYPES = np.dtype(np.float64), np.dtype(np.int32)
 _LARGEST_WEIGHT = 1e6
-_LARGEST_CURRENT = 4096
-_LARGEST_MANIFEST = 64 * 1024 * 1024
+LARGEST_CURRENT = 4096
+LARGEST_MANIFEST = 64 * 1024 * 1024
 _CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
 
 
@@ -81,6 +84,14 @@ def is_index(path: str) -> bool:
         return False
 
 
+def refuse_remote(place: Path) -> None:
+    """Raise a ``ConfigError`` if a place is on a remote store, where a command does not work."""
+    if (url := remote_url(place)) is not None:
+        raise ConfigError(
+            f"{url} is on a remote store, where this command does not work; run it on an index directory here"
+        )
+
+
 def read_current(root: Path) -> str:
     """Return the current version of the index at ``root``.
 
@@ -88,22 +99,28 @@ def read_current(root: Path) -> str:
         ArtifactError: there is no index, or the version does not exist.
         VerificationError: the file does not name a version.
     """
+    refuse_remote(root)
     path = root / CURRENT
     try:
         refuse_outside(path, root.resolve())
-        content = read_bytes(path, _LARGEST_CURRENT)
+        content = read_bytes(path, LARGEST_CURRENT)
     except FileNotFoundError as error:
         remedy = f"run: udr index build TASKS --model M --out {root}"
         raise ArtifactError(f"{root}: no index here (no file {CURRENT}); {remedy}") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
-    match = _CURRENT_CONTENT.fullmatch(content)
-    if match is None:
-        raise VerificationError(f"{path}: is altered: it must be 16 hex digits and a newline; found {content[:40]!r}")
-    version = match.group(1).decode()
+    version = current_version(content, str(path))
     if not version_path(root, version).is_dir():
         raise ArtifactError(f"{path}: names version {version}, but {version_path(root, version)} does not exist")
     return version
+
+
+def current_version(content: bytes, place: str) -> str:
+    """Return the version that the content of ``CURRENT`` names; ``VerificationError`` if it names none."""
+    match = _CURRENT_CONTENT.fullmatch(content)
+    if match is None:
+        raise VerificationError(f"{place}: is altered: it must be 16 hex digits and a newline; found {content[:40]!r}")
+    return match.group(1).decode()
 
 
 def publish(root: Path, version: str) -> None:
@@ -120,7 +137,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         refuse_outside(path, root_of(folder))
-        manifest = parse_manifest(read_bytes(path, _LARGEST_MANIFEST))
+        manifest = parse_manifest(read_bytes(path, LARGEST_MANIFEST))
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); the version is incomplete") from error
     except ArtifactError as error:

@@ -65,6 +65,8 @@ class Sources:
 def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnProgress = lambda _: None) -> Built:
     """Build the index that ``config`` describes, or resume its build, and publish it.
 
+    One on a remote store is built in its copy on this machine, uploaded, and published there.
+
     Args:
         config: what to build, and where.
         encoder: a loaded encoder, in place of ``config.model``.
@@ -101,8 +103,16 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
         # The encoder's own tokenizer goes by the encoder's name: package folders differ between machines.
         tokenizer_name=config.tokenizer or encoder.name,
     )
-    with lock_index(config.out):
-        return build_from(sources, config, on_progress)
+    remote = store.RemoteIndex.at(config.out)
+    if remote is None:
+        with lock_index(config.out):
+            return build_from(sources, config, on_progress)
+    remote.prepare()
+    with lock_index(remote.root):
+        built = build_from(sources, replace(config, out=remote.root), on_progress)
+    remote.upload(built.path)
+    remote.publish(built.version)
+    return built
 
 
 def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = lambda _: None) -> Built:

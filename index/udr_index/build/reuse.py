@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from udr.data import Task
 from udr.errors import ArtifactError, VerificationError
-from udr.store import IndexVersion, Manifest, open_version, verify_version
+from udr.store import IndexVersion, Manifest, local_index, open_version, verify_version
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
         VerificationError: the version is damaged.
     """
     try:
-        version = open_version(root)
+        version = open_version(local_index(root))
     except VerificationError:
         raise
     except ArtifactError as error:

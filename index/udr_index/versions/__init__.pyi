@@ -1,4 +1,4 @@
-from .catalog import find_version as find_version, list_versions as list_versions, publish as publish
+from .catalog import find_version as find_version, list_versions as list_versions, publish as publish, upload as upload
 from .cli import add_commands as add_commands
 from .diff import (
     Difference as Difference, Ids as Ids, RowsDiff as RowsDiff, TaskDiff as TaskDiff, diff_rows as diff_rows,

@@ -6,14 +6,24 @@ publish, prune or build exclude each other by a lock.
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from udr.data import ENCODER_WORDING
-from udr.errors import ArtifactError
-from udr.store import CURRENT, MANIFEST, VERSIONS, read_current, read_manifest, refuse_damage, version_path
+from udr.errors import ArtifactError, ConfigError
+from udr.store import (
+    CURRENT,
+    MANIFEST,
+    VERSIONS,
+    RemoteIndex,
+    read_current,
+    read_manifest,
+    refuse_damage,
+    refuse_remote,
+    version_path,
+)
 from udr.store import publish as write_current
 from udr_index.lock import lock_index
 
@@ -71,7 +81,10 @@ def find_version(root: Path, name: str) -> str:
     """
     if name == CURRENT:
         return read_current(root)
-    versions = [folder.name for folder in _folders(root)]
+    return _match(root, name, [folder.name for folder in _folders(root)])
+
+
+def _match(root: Path | str, name: str, versions: Sequence[str]) -> str:
     matches = [version for version in versions if name and version.startswith(name)]
     if len(matches) > 1:
         raise ArtifactError(f"{root}: {name!r} is ambiguous: it matches {', '.join(matches)}; give more of the name")
@@ -89,6 +102,9 @@ def publish(root: Path, name: str) -> Published:
         ArtifactError: there is no such version, it has another wording, or a build is running.
         VerificationError: the version is damaged.
     """
+    if (remote := RemoteIndex.at(root)) is not None:
+        version = remote.current() if name == CURRENT else _match(remote.url, name, remote.versions())
+        return Published(version=version, previous=remote.publish(version))
     with lock_existing(root):
         version = find_version(root, name)
         folder = version_path(root, version)
@@ -103,6 +119,24 @@ def publish(root: Path, name: str) -> Published:
         if version != previous:
             write_current(root, version)
     return Published(version=version, previous=previous)
+
+
+def upload(root: Path, name: str, place: str) -> Published:
+    """Verify a version of the index at ``root``, copy it to an index on a remote store, and publish it there.
+
+    Raises:
+        ArtifactError: there is no such version, or the store cannot be reached or refuses.
+        ConfigError: the place is not on a remote store.
+        VerificationError: the version is damaged.
+    """
+    remote = RemoteIndex.at(place)
+    if remote is None:
+        raise ConfigError(f"{place!r} is not on a remote store; give a URL such as s3://bucket/index")
+    with lock_existing(root):
+        folder = version_path(root, find_version(root, name))
+        refuse_damage(folder, "is damaged and was not uploaded", f"to see all, run: udr index verify {root}")
+        remote.upload(folder)
+    return Published(version=folder.name, previous=remote.publish(folder.name))
 
 
 @contextmanager
@@ -135,6 +169,7 @@ def _current(root: Path) -> str | None:
 
 def _folders(root: Path) -> list[Path]:
     """Return the folders of the versions. ``udr index verify`` reports whatever else is beside them."""
+    refuse_remote(root)
     folder = root / VERSIONS
     if not folder.is_dir():
         raise ArtifactError(f"{root}: no index here (no folder {VERSIONS}); run: udr index build --out {root}")

@@ -35,25 +35,32 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(diff)
     app.command()(prune)
     app.command()(export_encoder)
-    app.command()(place)
+    app.command("place")(place_)
 
 
 def publish(
     index: _Index,
     version: Annotated[str, typer.Argument(help=f"The version: {_NAMES}.", metavar="VERSION", show_default=False)],
+    to: Annotated[
+        str | None,
+        typer.Option(help="Copy the version to this index on a remote store, and make it the current one there."),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Make a version, newer or older, the current one. If it is damaged, refuse with exit status 3."""
+    from udr.files import remote_url
     from udr_index.versions.catalog import publish as run
+    from udr_index.versions.catalog import upload
 
-    published = run(index, version)
+    published = run(index, version) if to is None else upload(index, version, to)
+    place = to or remote_url(index) or str(index)
     if as_json:
         print_json(asdict(published))
     elif published.version == published.previous:
-        print_text(f"{index}: version {published.version} is already current")
+        print_text(f"{place}: version {published.version} is already current")
     else:
         print_text(
-            f"{index}: version {published.version} is now current; the previous one is {published.previous or 'none'}"
+            f"{place}: version {published.version} is now current; the previous one is {published.previous or 'none'}"
         )
 
 
@@ -166,7 +173,7 @@ def export_encoder(
         print_text(f"{index}: version {published.version} is now current; the previous one is {published.previous}")
 
 
-def place(
+def place_(
     file: Annotated[Path, typer.Argument(help="The file to write.", metavar="PLACEMENTS", show_default=False)],
     shards: Annotated[
         list[str],

@@ -17,6 +17,7 @@ from udr.store import (
     ENCODER,
     MODEL,
     IndexVersion,
+    RemoteIndex,
     encoder_name,
     exported_encoder,
     open_version,
@@ -106,7 +107,10 @@ class Source(Protocol):
 
 @dataclass(slots=True)
 class IndexSource:
-    """The versions of an index directory. All versions made by the last encoder share it."""
+    """The versions of an index directory, or of an index on a remote store, of which ``index`` is then the copy.
+
+    All versions made by the last encoder share it.
+    """
 
     index: Path
     settings: Settings
@@ -114,16 +118,20 @@ class IndexSource:
     engine: str | None = None
     writer: WriterLock = field(init=False)
     take_lock: Callable[[], object] = field(init=False)
+    remote: RemoteIndex | None = field(init=False)
     _encoder_files: OpenFiles | None = None  # of the encoder, if it came from an index
     _preloaded: "OnnxEncoder | None" = None  # before a fork
 
     def __post_init__(self) -> None:
+        self.remote = RemoteIndex.at(self.index)
+        if self.remote is not None:
+            self.index = self.remote.root
         self.writer = WriterLock(self.index)
         self.take_lock = self.writer.take
 
     def current(self) -> str:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
-        return read_current(self.index)
+        return read_current(self.index) if self.remote is None else self.remote.current()
 
     def preload(self) -> None:
         """Open the encoder of the published version, if it carries one for ONNX Runtime, before this process forks.
@@ -134,7 +142,7 @@ class IndexSource:
             UdrError: as ``load``.
         """
         if self.settings.engine in (None, Engine.ONNX, Engine.ONNX_INT8):
-            version = open_version(self.index)
+            version = self._open(None)
             refuse_damage(version.path)
             self._preloaded = exported_encoder(version, self.settings.device, self.settings.engine)
             self._encoder_files = _encoder_files(version)
@@ -145,7 +153,7 @@ class IndexSource:
         Raises:
             UdrError: as ``Retriever.open``.
         """
-        version = open_version(self.index, name)
+        version = self._open(name)
         with verifying(version.path):
             self.encoder = self._encoder_of(version, metrics)
         retriever = Retriever.of_version(
@@ -159,6 +167,10 @@ class IndexSource:
         named = {name: load_tokenizer(name) for name in self.settings.tokenizer}
         tokenizer = next(iter(named.values()), None) or load_tokenizer(retriever.tokenizer)
         return ActiveVersion(retriever, tokenizer, engine=self.engine, named=named)
+
+    def _open(self, name: str | None) -> IndexVersion:
+        """Open a version, copied before if the index is on a remote store."""
+        return open_version(self.index, name if self.remote is None else self.remote.fetch(name))
 
     def _encoder_of(self, version: IndexVersion, metrics: Metrics) -> CachingEncoder:
         """Return the encoder that made the version, reusing the loaded one if it did."""

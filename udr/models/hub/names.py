@@ -1,15 +1,15 @@
 """Model names (``hub name | path | package:NAME[/file]``) and their files."""
 
 import hashlib
-import os
 import re
 from difflib import get_close_matches
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from udr.errors import ModelError, optional_import, reason
-from udr.files import sha256
+from udr.errors import ArtifactError, ModelError, optional_import, reason
+from udr.files import cache_folder as cache_folder
+from udr.files import fetched, remote_url, sha256
 from udr.installation import install
 
 PACKAGE = "package:"
@@ -32,21 +32,31 @@ def locate(name: str) -> Path:
     """Return the folder, or the GGUF file, of a model.
 
     Args:
-        name: a path; ``package:NAME`` for the model in an installed package; ``package:NAME/file`` for a file or folder
-            in it; or a name on the Hugging Face hub, which is downloaded unless it is cached. A folder may hold the
-            difference of an encoder to another one (see ``merged``); the two are merged in ``cache_folder()``.
+        name: a path; the URL of a folder on a remote store, which is copied to ``cache_folder()``; ``package:NAME`` for
+            the model in an installed package; ``package:NAME/file`` for a file or folder in it; or a name on the
+            Hugging Face hub, which is downloaded unless it is cached. A folder may hold the difference of an encoder to
+            another one (see ``merged``); the two are merged in ``cache_folder()``.
 
     Raises:
         ModelError: there is no such model.
     """
     if name.startswith(PACKAGE):
         return _whole(_in_package(name))
+    if (url := remote_url(name)) is not None:
+        return _whole(_fetched(url))
     path = Path(name).expanduser()
     if path.exists():
         return _whole(path.resolve())
     if not is_hub_name(name):
         raise ModelError(f"model {name!r}: no such file or folder, and no name on the Hugging Face hub{_similar(path)}")
     return _on_hub(name)
+
+
+def _fetched(url: str) -> Path:
+    try:
+        return fetched(url, cache_folder() / "models")
+    except ArtifactError as error:
+        raise ModelError(f"model {url!r}: {error}") from error
 
 
 def _whole(path: Path) -> Path:
@@ -94,14 +104,8 @@ def is_hub_name(name: str) -> bool:
 
 
 def is_local(name: str) -> bool:
-    """Return whether a name is a path, which is only valid on this machine."""
-    return not name.startswith(PACKAGE) and Path(name).expanduser().exists()
-
-
-def cache_folder() -> Path:
-    """Return the folder of converted and exported models: ``$UDR_CACHE``, else ``udr`` in the user's cache folder."""
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
+    """Return whether a name is a path, which is only valid on this machine, or a URL, for which others need access."""
+    return not name.startswith(PACKAGE) and (remote_url(name) is not None or Path(name).expanduser().exists())
 
 
 def converted_gguf(path: Path) -> Path:

@@ -20,7 +20,7 @@ from udr.store.live.log import LOG, Durability, WriteLog
 from udr.store.live.overlay import Overlay, TaskWrites
 from udr.store.live.view import View
 from udr.store.live.writes import Write
-from udr.store.version import LIVE
+from udr.store.version import COPY_OF, LIVE
 from udr.types import Row
 
 _LOG = logging.getLogger(__name__)
@@ -33,19 +33,25 @@ class WriterLock:
     """The lock of the one process that writes to an index directory; taken at the first write, kept until closed."""
 
     def __init__(self, root: Path) -> None:
-        self._folder, self._stack, self._lock = root / LIVE, ExitStack(), threading.Lock()
+        self._root, self._folder, self._stack, self._lock = root, root / LIVE, ExitStack(), threading.Lock()
         self._held = False
 
     def take(self) -> None:
         """Take the lock unless it is held.
 
         Raises:
-            NotWriterError: another process holds it.
+            NotWriterError: another process holds it, or the index is a copy of one on a remote store.
             StorageError: it cannot be written.
         """
         with self._lock:
             if self._held:
                 return
+            if (self._root / COPY_OF).is_file():
+                url = (self._root / COPY_OF).read_text("utf-8").strip()
+                raise NotWriterError(
+                    f"this is a copy of {url}, whose writes would not leave this machine; write to the service of the "
+                    "index that is uploaded there"
+                )
             try:
                 self._folder.mkdir(exist_ok=True)
                 self._stack.enter_context(locked(self._folder))

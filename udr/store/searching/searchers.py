@@ -23,7 +23,7 @@ from udr.search import (
     Searcher,
 )
 from udr.store.manifest import FLAT
-from udr.store.search_settings import SearchSettings, read_settings
+from udr.store.searching.search_settings import SearchSettings, read_settings
 from udr.store.version import IndexVersion, bm25_path, index_path
 
 if TYPE_CHECKING:

@@ -1,0 +1,67 @@
+"""Replicas: services over one index on a remote store, which follow what is published there."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import fsspec
+import pytest
+from fastapi.testclient import TestClient
+
+from udr.files import RemoteFolder
+from udr.store import open_version, read_current
+from udr_index.build import BuildConfig, build
+from udr_index.versions import publish, upload
+from udr_service import Settings, create_app
+from udr_service.serving import IndexSource
+
+BODY = {"task": "notes", "input": "a dull day", "k": 3}
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> float:
+    """Wait for a condition; return the seconds that it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def test_replicas_follow_what_is_published_at_the_common_place(
+    tiny: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"memory://{tmp_path.name}/index"
+    first = upload(tiny, "CURRENT", url).version
+    model = open_version(tiny).path / "model"
+    second = build(
+        BuildConfig(tasks=collection, out=tmp_path / "second", model=str(model), names=("notes",), export=False)
+    ).version
+    upload(tmp_path / "second", second, url)
+    publish(Path(url), first)
+    settings = Settings(device="cpu", watch_seconds=0.05)
+    with ExitStack() as stack:
+        replicas: list[TestClient] = []
+        for name in "ab":
+            # As two machines, which share nothing but the store.
+            monkeypatch.setenv("UDR_CACHE", str(tmp_path / name))
+            source = IndexSource(Path(url), settings)
+            replicas.append(stack.enter_context(TestClient(create_app(source, settings))))
+            until(lambda: replicas[-1].get("/readyz").status_code == 200)
+        assert [replica.post("/v1/retrieve", json=BODY).json()["index_version"] for replica in replicas] == [first] * 2
+        write = {"input": {"text": "a grey friday"}, "target": "sad"}
+        refused = replicas[0].put("/v1/tasks/notes/demonstrations/new", json=write)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:udr:problem:not-writer")
+        publish(Path(url), second)
+        for replica in replicas:
+            until(lambda: replica.post("/v1/retrieve", json=BODY).json()["index_version"] == second)  # noqa: B023
+        # A store that does not answer costs nothing but news.
+        content = fsspec.open(f"{url}/CURRENT").open().read()
+        fsspec.filesystem("memory").rm_file(f"{url}/CURRENT".removeprefix("memory:/"))
+        until(lambda: "no index here (no file CURRENT)" in caplog.text)
+        assert [replica.post("/v1/retrieve", json=BODY).status_code for replica in replicas] == [200, 200]
+        RemoteFolder(url).replace("CURRENT", content, None)
+        publish(Path(url), first)
+        for replica in replicas:
+            until(lambda: replica.post("/v1/retrieve", json=BODY).json()["index_version"] == first)  # noqa: B023
+    assert read_current(tiny) == first

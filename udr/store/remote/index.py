@@ -1,0 +1,191 @@
+"""An index on a remote store: an index directory there, and a copy of the versions that were needed on this machine.
+
+The copy is an index directory, too, whose ``CURRENT`` is the last version that was asked for. Files get their names in
+it once they match the manifest's checksums, so everything that opens local indexes opens it, mapped into memory.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from udr.errors import ArtifactError, VerificationError
+from udr.files import RemoteFolder, cache_folder, locked, remote_url, sha256, sync_tree, write_atomically
+from udr.store.manifest import Manifest, parse_manifest
+from udr.store.searching import SEARCH
+from udr.store.version import (
+    COPY_OF,
+    CURRENT,
+    LARGEST_CURRENT,
+    LARGEST_MANIFEST,
+    MANIFEST,
+    VERSIONS,
+    current_version,
+    publish,
+    read_current,
+    read_manifest,
+    version_path,
+)
+
+_LOG = logging.getLogger(__name__)
+
+_LARGEST_SEARCH = 16 * 1024 * 1024
+_WAIT_SECONDS = 24 * 60 * 60
+"""How long to wait for another process that copies the same index."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteIndex:
+    """An index on a remote store. All methods raise an ``ArtifactError`` if it cannot be reached or is no index.
+
+    Attributes:
+        url: its URL.
+        root: the index directory that holds its copy: a folder below ``UDR_CACHE``.
+    """
+
+    url: str
+    root: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:16]
+        object.__setattr__(self, "root", cache_folder() / "indexes" / name)
+
+    @classmethod
+    def at(cls, place: str | Path) -> "RemoteIndex | None":
+        """Return the index at a URL; None if the place is on this machine."""
+        url = remote_url(place)
+        return None if url is None else cls(url)
+
+    @property
+    def _folder(self) -> RemoteFolder:
+        return RemoteFolder(self.url)
+
+    def current(self) -> str:
+        """Return the name of the published version."""
+        content = self._folder.read(CURRENT, LARGEST_CURRENT)
+        if content is None:
+            raise ArtifactError(f"{self.url}: no index here (no file {CURRENT}); run: udr index build --out {self.url}")
+        return current_version(content, f"{self.url}/{CURRENT}")
+
+    def fetch(self, version: str | None = None) -> str:
+        """Copy a version, by default the published one, unless it is there; make it the copy's current one.
+
+        Returns its name.
+
+        Raises:
+            VerificationError: a file does not match the manifest.
+        """
+        version = version or self.current()
+        self.prepare()
+        with locked(self.root, _WAIT_SECONDS):
+            folder = version_path(self.root, version)
+            if not folder.is_dir():
+                self._copy(version, folder)
+            self._refresh_settings(version, folder)
+            if _current(self.root) != version:
+                publish(self.root, version)
+        return version
+
+    def prepare(self) -> None:
+        """Make the folder of the copy."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if not (self.root / COPY_OF).is_file():
+            write_atomically(self.root / COPY_OF, f"{self.url}\n".encode())
+
+    def upload(self, folder: Path) -> None:
+        """Copy the version in a folder to the store, its manifest last; what is there already stays."""
+        manifest = read_manifest(folder)
+        name = f"{VERSIONS}/{manifest.version}"
+        stored = self._folder.files()
+        for file, stamp in manifest.files.items():
+            if stored.get(f"{name}/{file}", (None,))[0] != stamp.size:
+                self._folder.put(f"{name}/{file}", folder / file)
+        for file in (SEARCH, MANIFEST):
+            if (folder / file).is_file():
+                self._folder.put(f"{name}/{file}", folder / file)
+
+    def publish(self, version: str) -> str | None:
+        """Make a version there the current one, all at once; return the one that was current before.
+
+        Raises:
+            ArtifactError: there is no such version, or somebody else publishes at the same time.
+            VerificationError: a file of it is missing or has another size.
+        """
+        (manifest, _), stored = self._manifest(version), self._folder.files()
+        for file, stamp in manifest.files.items():
+            size, _ = stored.get(f"{VERSIONS}/{version}/{file}", (None, ""))
+            if size != stamp.size:
+                found = "is missing" if size is None else f"has {size} bytes, the manifest says {stamp.size}"
+                raise VerificationError(f"{self.url}/{VERSIONS}/{version}/{file}: {found}; it was not published")
+        seen = self._folder.read(CURRENT, LARGEST_CURRENT)
+        previous = None if seen is None else current_version(seen, f"{self.url}/{CURRENT}")
+        if previous != version:
+            self._folder.replace(CURRENT, f"{version}\n".encode(), seen)
+        return previous
+
+    def versions(self) -> list[str]:
+        """Return the names of the versions there that are complete."""
+        parts = (name.split("/") for name in self._folder.files())
+        return sorted(part[1] for part in parts if len(part) == 3 and part[0] == VERSIONS and part[2] == MANIFEST)
+
+    def _manifest(self, version: str) -> tuple[Manifest, bytes]:
+        """Return the manifest of a version, and the content of its file."""
+        place = f"{self.url}/{VERSIONS}/{version}/{MANIFEST}"
+        content = self._folder.read(f"{VERSIONS}/{version}/{MANIFEST}", LARGEST_MANIFEST)
+        if content is None:
+            raise ArtifactError(f"{place}: no such file; the index has no complete version of this name")
+        try:
+            manifest = parse_manifest(content)
+        except ArtifactError as error:
+            raise type(error)(f"{place}: {error}") from error
+        if manifest.version != version:
+            raise VerificationError(f"{place}: is of version {manifest.version}")
+        return manifest, content
+
+    def _copy(self, version: str, folder: Path) -> None:
+        manifest, content = self._manifest(version)
+        size = sum(stamp.size for stamp in manifest.files.values())
+        _LOG.info("copying version %s of %s, %.0f MB...", version, self.url, size / 1e6)
+        staging = self.root / f".building-{version}"
+        staging.mkdir(exist_ok=True)
+        for name, stamp in manifest.files.items():
+            path = staging / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_file():
+                # A copy that was interrupted: it has its name, so it is whole.
+                continue
+            part = path.with_name(f".{path.name}.tmp")
+            self._folder.fetch(f"{VERSIONS}/{version}/{name}", part)
+            if (found := part.stat().st_size) != stamp.size or sha256(part) != stamp.sha256:
+                part.unlink()
+                raise VerificationError(
+                    f"{self.url}/{VERSIONS}/{version}/{name}: is damaged: {found} bytes; its content is not what the "
+                    f"manifest says, {stamp.size} bytes with sha256 {stamp.sha256[:12]}…"
+                )
+            part.rename(path)
+        sync_tree(staging)
+        write_atomically(staging / MANIFEST, content)
+        folder.parent.mkdir(exist_ok=True)
+        staging.rename(folder)
+
+    def _refresh_settings(self, version: str, folder: Path) -> None:
+        """Copy the search settings, which may change after the build."""
+        content, path = self._folder.read(f"{VERSIONS}/{version}/{SEARCH}", _LARGEST_SEARCH), folder / SEARCH
+        if content is not None and not (path.is_file() and path.read_bytes() == content):
+            write_atomically(path, content)
+
+
+def local_index(place: str | Path) -> Path:
+    """Return a place's index directory: itself, or the copy of its current version if it is on a remote store."""
+    remote = RemoteIndex.at(place)
+    if remote is None:
+        return Path(place)
+    remote.fetch()
+    return remote.root
+
+
+def _current(root: Path) -> str | None:
+    try:
+        return read_current(root)
+    except ArtifactError:
+        return None

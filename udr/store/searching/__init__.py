@@ -1,0 +1,5 @@
+"""How a version is searched: its search settings, and searchers over its partitions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
