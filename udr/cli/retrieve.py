@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 from typer import Argument, Option, echo
@@ -74,10 +75,15 @@ class Query:
                 raise ConfigError(f"omit the index directory with --url; found {self.index!r}")
             self.refuse_local()
             object.__setattr__(self, "text", self.index or None)
-        elif self.text is None and not self.input and not Path(self.index).exists():
+        elif self.text is None and not self.input and not self._is_place():
             raise ConfigError(
                 f"name an index directory before the query, or a service, --url; found only {self.index!r}"
             )
+
+    def _is_place(self) -> bool:
+        from udr.files import remote_url
+
+        return remote_url(self.index) is not None or Path(self.index).exists()
 
     def refuse_local(self, *, fp16: bool = False) -> None:
         """Raise ``ConfigError`` if an option is set that a service has itself."""

@@ -225,3 +225,8 @@ def test_s3_publishes_by_a_condition_and_serves_copies(
         assert opened.index_version == second
     with pytest.raises(ArtifactError, match="s3://none/index"):
         Retriever.open("s3://none/index")
+
+
+def test_url_without_a_query_is_told_of_the_query(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["retrieve", url, "--task", "notes"]) == 2
+    assert "give the query either as TEXT or as --input FIELD=VALUE" in capsys.readouterr().err
