@@ -1,23 +1,26 @@
 """The commands ``udr index build``, ``verify``, ``bench`` and ``info``."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import AllowHub, Fp16, command_group, names_of, print_json, print_text
+from udr.cli import AllowHub, Fp16, command_group, expand_options, names_of, print_json, print_text
 from udr.errors import ConfigError, VerificationError, naming
-from udr.models import DEFAULT_ENCODER
+from udr.models import DEFAULT_ENCODER, RunnerOptions
 from udr.types import Json
 from udr_index.plural import counted
 from udr_index.versions import add_commands
 from udr_index.versions.live import add_commands as add_live_commands
 
 if TYPE_CHECKING:
-    from udr_index.build import Built
+    from udr.models import SentenceEncoder
+    from udr_index.build import BuildConfig, Built
 
-_NOT_SETTINGS = ("tasks_folder", "tasks", "shards", "shard", "as_json")
+_NOT_SETTINGS = ("tasks_folder", "tasks", "shards", "shard", "runner", "as_json")
 
 app = command_group("Build indexes of demonstrations, and manage their versions.")
 
@@ -26,6 +29,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
+@expand_options
 def build(
     tasks_folder: Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")],
     out: Annotated[Path, typer.Option("--out", help="The index directory. An interrupted build resumes.")],
@@ -97,6 +101,7 @@ def build(
         typer.Option(help="Make N indexes, each of some rows of every task, for pools larger than a machine.", min=1),
     ] = None,
     shard: Annotated[int | None, typer.Option(help="Make only this one of them, from 1.", metavar="I")] = None,
+    runner: RunnerOptions = RunnerOptions(),  # noqa: B008
     as_json: _Json = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
@@ -111,14 +116,28 @@ def build(
     if shard is not None and shards is None:
         raise ConfigError(f"--shard {shard} is one of how many? give --shards, too")
     config = BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks))
-    with naming(out):
+    with naming(out), _workers(config, runner) as encoder:
         if shards is not None:
             from udr_index.versions import build_shards
 
-            for each in build_shards(config, shards, shard, on_progress=show_progress):
+            for each in build_shards(config, shards, shard, encoder=encoder, on_progress=show_progress):
                 _show_built(each, each.path.parent.parent, as_json)
         else:
-            _show_built(run(config, on_progress=show_progress), out, as_json)
+            _show_built(run(config, encoder, on_progress=show_progress), out, as_json)
+
+
+@contextmanager
+def _workers(config: "BuildConfig", runner: RunnerOptions) -> "Iterator[SentenceEncoder | None]":
+    """Open the workers that encode; None without any."""
+    device = config.device or "cpu"
+    runner.check(device)
+    if runner.is_local:
+        yield None
+        return
+    from udr.models import SentenceEncoder, scattered
+
+    with scattered(SentenceEncoder.load(config.model, config.device), runner, device) as encoder:
+        yield encoder
 
 
 def _show_built(built: "Built", out: Path, as_json: bool) -> None:

@@ -84,3 +84,16 @@ def scored(run: Path) -> int:
         except sqlite3.OperationalError:
             # It has no tables yet.
             return 0
+
+
+def test_the_index_of_a_cluster_equals_that_of_one_process(
+    cluster: Any, udr: Udr, tasks: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    command = ["index", "build", tasks, "--model", encoder_folder, "--device", "cpu", "--no-export", "--out"]
+    assert udr(*command, tmp_path / "here")[0] == 0
+    runner = ["--runner", "ray", "--workers", 4, "--ray-address", cluster.address]
+    status, _, err = udr(*command, tmp_path / "there", *runner)
+    assert status == 0, err
+    here, there = ((tmp_path / name / "versions") for name in ("here", "there"))
+    names = sorted(path.relative_to(here) for path in here.rglob("*") if path.suffix in (".npy", ".json"))
+    assert names and [name for name in names if (here / name).read_bytes() != (there / name).read_bytes()] == []

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import STATUS, names_of, naming_flags, print_text
-from udr.errors import naming
+from udr.cli import STATUS, expand_options, names_of, naming_flags, print_text
+from udr.errors import ConfigError, naming
+from udr.models import RunnerOptions
 from udr_training.config import (
     PRESETS,
     LMSettings,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from udr_training.config import RunConfig
 
 
+@expand_options
 def train(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
@@ -119,13 +121,14 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure what the run would cost, and write nothing.")
     ] = False,
+    runner: RunnerOptions = RunnerOptions(),  # noqa: B008
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     from udr.data import open_collection
     from udr_training.answering import Budget
     from udr_training.config import Stages, load_config, setting_flags, settings_of
-    from udr_training.feedback import check_run
+    from udr_training.feedback import check_run, check_runner
 
     overrides: dict[str, object] = {
         "tasks": names_of(tasks),
@@ -161,6 +164,9 @@ def train(
         collection = open_collection(tasks_folder, requested.tasks or None)
         resolved = replace(requested, tasks=tuple(collection.tasks))
         budget = Budget.read(resolved.feedback.lm, max_requests, max_tokens, max_cost, prices)
+        check_runner(runner, resolved.feedback)
+        if dry_run and not runner.is_local:
+            raise ConfigError("--dry-run measures the models in this process; omit --runner")
         check_run(out, collection, resolved, feedback)
     if test_rows:
         _foretell(collection, resolved)
@@ -190,7 +196,16 @@ def train(
 
     with naming(out):
         after = ("evaluation",) if test_rows else ()
-        run = Run(out, collection, resolved, feedback=feedback, on_progress=show_progress, later=after, budget=budget)
+        run = Run(
+            out,
+            collection,
+            resolved,
+            feedback=feedback,
+            on_progress=show_progress,
+            later=after,
+            budget=budget,
+            runner=runner,
+        )
 
     def show(result: TaskResult) -> None:
         STATUS.notice(f"{result.task}, {result.retriever}: {points(result.estimate.value)}")

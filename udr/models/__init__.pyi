@@ -30,7 +30,7 @@ from .onnx import (
 from .probe_texts import PROBES as PROBES, agreement as agreement
 from .query_tokenizer import QueryTokenizer as QueryTokenizer, direct_tokenizer as direct_tokenizer
 from .runner import (
-    Done as Done, RunnerOptions as RunnerOptions, Scheduler as Scheduler, Shard as Shard, failed as failed,
-    ray_workers as ray_workers, shard_key as shard_key,
+    Done as Done, RunnerOptions as RunnerOptions, ScatteredEncoder as ScatteredEncoder, Scheduler as Scheduler,
+    Shard as Shard, failed as failed, ray_workers as ray_workers, scattered as scattered, shard_key as shard_key,
 )
 from .window import LongTexts as LongTexts, TextWindow as TextWindow

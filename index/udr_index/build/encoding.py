@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import demonstration_text
-from udr.errors import ModelError
+from udr.errors import ModelError, PartialError
 from udr.files import write_atomically
-from udr.models import Encoder, LoadedTokenizer
+from udr.models import Encoder, LoadedTokenizer, ScatteredEncoder
 from udr.search import Vectors
 from udr.store import DemonstrationTable, Partition, vectors_path
 from udr.types import Role
@@ -40,13 +40,24 @@ class TaskEncoding:
     previous: PreviousVersion | None
 
     def finish(self, advance: Advance) -> int:
-        """Complete the task's ``vectors.npy``, and return how many texts were encoded."""
+        """Complete the task's ``vectors.npy``, and return how many texts were encoded.
+
+        Raises:
+            PartialError: workers could not encode some texts; all shards without them are complete.
+        """
         path, encoded = self.staging / vectors_path(self._task), 0
         if path.is_file():
             advance(self.part.count, 0)
         else:
             self._shards.mkdir(parents=True, exist_ok=True)
-            encoded = sum(self._finish_shard(start, advance) for start in self._starts)
+            failures = list[PartialError]()
+            for start in self._starts:
+                try:
+                    encoded += self._finish_shard(start, advance)
+                except PartialError as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]
             write_atomically(path, self._join)
         if self._shards.is_dir():
             for shard in self._shards.iterdir():
@@ -82,7 +93,7 @@ class TaskEncoding:
         known = self._known(set(keys), start)
         new, texts = self._new(keys, known, start)
         encoded = encode_by_length(
-            self.encoder, texts, self._task, self.config.batch_size, lambda count: advance(count, count)
+            self.encoder, texts, self._task, self.config.batch_size, lambda count: advance(count, count), start=start
         )
         known |= zip(new, encoded, strict=True)
         vectors = np.empty((len(keys), self.encoder.dimension), dtype=self.config.dtype)
@@ -145,6 +156,10 @@ class TaskEncoding:
                 offsets[first[1] - offset][key] = offset
             elif self.previous is not None and (vector := self.previous.vector(key)) is not None:
                 known[key] = vector
+        if waits := [shard_start for shard_start in offsets if not self._shard(shard_start).is_file()]:
+            raise PartialError(
+                f"task {self._task}: the rows from {start} on repeat rows from {waits[0]} on, which failed"
+            )
         for shard_start, wanted in offsets.items():
             # Copied, so that one file is open at a time: there may be thousands.
             shard: NDArray[np.floating] = np.load(self._shard(shard_start), mmap_mode="r", allow_pickle=False)
@@ -166,18 +181,29 @@ def encode_by_length(
     batch_size: int,
     advance: Callable[[int], object] = lambda _: None,
     role: Role = "demonstration",
+    start: int = 0,
 ) -> Vectors:
     """Return the vectors of texts in a role, float32 [len(texts), dimension].
 
-    Texts of similar length are encoded together, which saves padding. ``advance`` is called with the size of every
-    batch.
+    Texts of similar length are encoded together, which saves padding; by workers, if the encoder has them. ``advance``
+    is called with the size of every batch. ``start`` is the position of the first text in the task, for reports.
+
+    Raises:
+        ModelError: as ``encode_checked``.
+        PartialError: the encoder's workers could not encode some texts.
     """
     vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
     order = sorted(range(len(texts)), key=lambda position: (len(texts[position]), texts[position]))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        vectors[batch] = encode_checked(encoder, [texts[position] for position in batch], task, role)
-        advance(len(batch))
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    chosen = ([texts[position] for position in batch] for batch in batches)
+    if isinstance(encoder, ScatteredEncoder):
+        names = [[f"{task} after row {start}: {texts[position][:40]!r}" for position in batch] for batch in batches]
+        encoded = encoder.encode_batches(list(chosen), names, role)
+    else:
+        encoded = ((number, _encode(encoder, batch, role)) for number, batch in enumerate(chosen))
+    for number, found in encoded:
+        vectors[batches[number]] = _checked(encoder, found, len(batches[number]), task)
+        advance(len(batches[number]))
     return vectors
 
 
@@ -187,11 +213,18 @@ def encode_checked(encoder: Encoder, texts: Sequence[str], task: str, role: Role
     Raises:
         ModelError: the encoder returned vectors of the wrong shape, or numbers that are not finite.
     """
-    vectors = (encoder.encode_demonstrations if role == "demonstration" else encoder.encode_queries)(texts)
-    expected = (len(texts), encoder.dimension)
+    return _checked(encoder, _encode(encoder, texts, role), len(texts), task)
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], role: Role) -> Vectors:
+    return (encoder.encode_demonstrations if role == "demonstration" else encoder.encode_queries)(texts)
+
+
+def _checked(encoder: Encoder, vectors: Vectors, count: int, task: str) -> Vectors:
+    expected = (count, encoder.dimension)
     if vectors.shape != expected or not np.isfinite(vectors).all():
         raise ModelError(
-            f"encoder {encoder.name!r} returned vectors of shape {list(vectors.shape)} for {len(texts)} texts of task "
+            f"encoder {encoder.name!r} returned vectors of shape {list(vectors.shape)} for {count} texts of task "
             f"{task!r}, or numbers that are not finite; expected finite numbers of shape {list(expected)}"
         )
     return vectors

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from udr import store
 from udr.data import input_words
-from udr.errors import ModelError
+from udr.errors import ModelError, PartialError
 from udr.files import sha256, sync, sync_tree, write_atomically
-from udr.models import Encoder, LoadedTokenizer, hub
+from udr.models import Encoder, LoadedTokenizer, ScatteredEncoder, hub
 from udr.search import BM25Search, find_gpu
 from udr_index.build.config import BuildConfig
 from udr_index.build.encoding import TaskEncoding
@@ -110,7 +110,17 @@ class StagedVersion:
         parts = self.manifest.partitions
         advance = self._stage("encoded", parts).advance
         with closing(store.DemonstrationTable(self.path / store.DEMONSTRATIONS)) as table:
-            return sum(self._encoding(table, rows, part).finish(advance) for part in parts.values())
+            encoded, failures = 0, list[PartialError]()
+            for part in parts.values():
+                try:
+                    encoded += self._encoding(table, rows, part).finish(advance)
+                except PartialError as error:
+                    failures.append(error)
+        if isinstance(self.encoder, ScatteredEncoder):
+            _LOG.info("%s", self.encoder.note)
+            if failures:
+                raise self.encoder.failure() or failures[0]
+        return encoded
 
     def _encoding(self, table: store.DemonstrationTable, rows: IngestedRows, part: store.Partition) -> TaskEncoding:
         return TaskEncoding(self.path, table, rows, part, self.encoder, self.config, self.previous)

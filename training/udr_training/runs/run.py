@@ -15,7 +15,7 @@ from pathlib import Path
 
 from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
-from udr.models import LongTexts, SentenceEncoder, TextWindow, hub
+from udr.models import LongTexts, RunnerOptions, SentenceEncoder, TextWindow, hub
 from udr.types import Json
 from udr_training.answering import Budget
 from udr_training.candidates import Neighbours, allocate, encoder_neighbours, rank_all
@@ -49,6 +49,7 @@ class Run:
         on_progress: called with a task and the progress of its scoring, and with the progress of trainings.
         later: the command's stages after the run, which are counted in what is announced.
         budget: what a server's answers may cost.
+        runner: where the language model scores, if it is not a server's.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -66,6 +67,7 @@ class Run:
         on_progress: OnProgress = lambda *_: None,
         later: tuple[str, ...] = (),
         budget: Budget = Budget(),  # noqa: B008
+        runner: RunnerOptions = RunnerOptions(),  # noqa: B008
     ) -> None:
         # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
@@ -79,6 +81,7 @@ class Run:
             min_candidates=config.train.list_length,
             stages=Stages(config, later),
             budget=budget,
+            runner=runner,
             sources={
                 "encoder": hub.fingerprint(hub.locate(config.train.model)),
                 "encoder_wording": formatting.ENCODER_WORDING,
@@ -97,6 +100,7 @@ class Run:
 
         Raises:
             ArtifactError: another process is working on the run.
+            PartialError: some pairs failed on every worker that tried them; training needs all of them.
         """
         with locked(self.folder.path):
             return self._finish()

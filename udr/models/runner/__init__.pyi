@@ -1,3 +1,4 @@
+from .encoders import LoadEncoder as LoadEncoder, ScatteredEncoder as ScatteredEncoder, scattered as scattered
 from .options import Node as Node, RunnerOptions as RunnerOptions, share as share
 from .ray_workers import ray_workers as ray_workers
 from .scheduler import (
