@@ -45,6 +45,7 @@ USES = {
     "onnx": "udr.models.onnx.encoder",
     "openvino": "openvino",
     "parquet": "udr.data.parquet",
+    "ray": "ray",
     "remote": "s3fs",
     "service": "udr_service.app",
     "telemetry": "opentelemetry.sdk.trace",
