@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,7 @@ def test_silent_shard_costs_its_time_once(shards: Path, services: Services, capl
         results: list[tuple[Any, float]] = []
         loop = asyncio.get_running_loop()
         placements = read_placements(shards / PLACEMENTS)
-        async with ShardedClient(placements, timeout=1.0, transport=services.transport) as client:
+        async with ShardedClient(placements, timeout=2.0, transport=services.transport) as client:
             for turn in range(3):
                 if turn == 2:
                     services.silent = set()
@@ -204,11 +205,11 @@ def test_silent_shard_costs_its_time_once(shards: Path, services: Services, capl
 
     (first, waited), (second, at_once), (whole, _) = asyncio.run(answers())
     assert first.missing_shards == second.missing_shards == ("shard-2-of-3",)
-    assert 0.7 < waited < 1.0
-    assert at_once < 0.5
+    assert 1.5 < waited < 2.0
+    assert at_once < 1.0
     # It is asked again without anybody's help, and what changes is logged once.
-    assert [record.getMessage() for record in caplog.records] == [
-        "answers lack shard shard-2-of-3: http://shard-2: no answer within 0.8 seconds",
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "answers lack shard shard-2-of-3: http://shard-2: no answer within 1.6 seconds",
         "shard shard-2-of-3 answers again",
     ]
     assert len(whole) == 20
@@ -230,7 +231,7 @@ def test_replicas_of_a_shard_stand_in_for_each_other(tmp_path: Path, shards: Pat
     )
     services.stopped = {"shard-1", "shard-2-too"}
     services.silent = {"shard-3"}
-    for result in ask(services, tmp_path / "placements", [REQUEST] * 3, seconds=2.0):
+    for result in ask(services, tmp_path / "placements", [REQUEST] * 3, seconds=4.0):
         assert len(result) == 20
         assert not result.missing_shards
 
