@@ -19,6 +19,7 @@ from udr.cli import main
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8000"
 MODEL = "http://127.0.0.1:8080/v1"
+OPENAI = "https://api.openai.com/v1"
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _WORDS = {
@@ -95,7 +96,8 @@ class Place:
             words = [word.replace(MODEL, self.model) for word in words]
             _, self._address = self._services.enter_context(serving(*words[2:], engine="onnx"))
             return
-        given = [word.replace(ADDRESS, self._address).replace(MODEL, self.model) for word in words[1:]]
+        given = [word.replace(OPENAI, MODEL) for word in words[1:]]
+        given = [word.replace(ADDRESS, self._address).replace(MODEL, self.model) for word in given]
         status = main(given + _smaller(words))
         assert status == 0, words
 

@@ -16,7 +16,9 @@ from udr.data import open_collection
 DOCS = ROOT / "docs"
 PAGES = {path.name: path.read_text("utf-8") for path in sorted(DOCS.glob("*.md"))}
 RUN = {
-    "pays.md": ["train tasks", "train tasks", "index build", "evaluate tasks"],
+    "pays.md": [
+        *("train tasks", "train tasks", "evaluate tasks", "evaluate tasks", "index build", "evaluate tasks"),
+    ],
     "indexes.md": [
         *("index build", "index build", "index info", "index bench", "index bench", "index verify", "index list"),
         *("index diff", "index prune"),

@@ -102,6 +102,22 @@ def test_unparsable_answers_are_counted_and_shown(udr: Udr, tasks: Path, server:
     ]
 
 
+def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    options: list[object] = ["--tasks", "colours,reviews", "--retrievers", "random,bm25", "--shots", "0,2"]
+    _, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--json")
+    plan = json.loads(out)
+    assert server.asked == []
+    status, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--prices", "10,0")
+    cost = f"{plan['prompt_tokens'] / 1e5:.2f}"
+    assert status == 0 and out.startswith(f"{plan['requests']} requests with about ") and f" about {cost};" in out
+
+    udr(*command(tasks, server, *options, "--output", tmp_path / "out"))
+    assert len(server.asked) == plan["requests"] == 2 * 4 * (1 + 2)
+    sent = sum(len(message["content"].encode()) / 3 for messages in server.asked for message in messages)
+    assert plan["prompt_tokens"] == pytest.approx(sent, rel=0.25)
+    assert_refused(udr("evaluate", tasks, "--retrievers", "bm25", "--dry-run"), 2, "runs in this process")
+
+
 def test_an_interrupted_evaluation_asks_only_the_rest(
     udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from .intervals import (
     Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
     mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,
 )
+from .requests import RequestPlan as RequestPlan, plan_requests as plan_requests
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
 from .retrievers import (
     BM25 as BM25, ComparedRetriever as ComparedRetriever, ORACLE as ORACLE, Oracle as Oracle, RANDOM as RANDOM,

@@ -83,6 +83,9 @@ def evaluate(
         Path | None,
         typer.Option(help="The directory of the report and the answers; an interrupted evaluation resumes."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count the requests to a server and their tokens, and ask nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
@@ -120,6 +123,19 @@ def evaluate(
     if output is not None:
         check_claim(output, {"lm_dtype": options.asked_by, "limit": limit, "pool": pool, "seed": seed})
     check_tasks(collection, max(config.shots), pool=pool)
+
+    if dry_run:
+        from udr_training.answering import is_remote
+        from udr_training.evaluation.requests import plan_requests
+
+        if not is_remote(lm):
+            raise ConfigError(f"--dry-run counts the requests to a server; --lm {lm} runs in this process")
+        plan = plan_requests(collection, config)
+        if as_json:
+            print_json(plan.to_json())
+        else:
+            print_text(plan.line(options.budget.prices))
+        return
 
     # Imported late: the checks above are immediate, these imports take seconds.
     from udr_training.answering import Parsing
