@@ -123,7 +123,8 @@ class RunPlan:
         for task in self.tasks:
             yield (
                 f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
-                f"{task.pairs} pairs ({task.stored} already scored), then at most {task.later_pairs} more"
+                f"{task.pairs} pairs ({task.stored} already scored)"
+                f"{f', then at most {task.later_pairs} more' if task.later_pairs else ''}"
                 f"{f', of {task.later_queries} new queries' if task.later_queries else ''}; "
                 f"{task.pairs_per_second:.1f} pairs/s, {clock(task.seconds)}"
             )
