@@ -1,13 +1,18 @@
 """LangChain: an example selector over an index, and a few-shot template that keeps braces in data."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, Unpack
+import asyncio
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Unpack
 
 from udr.data import value_text
 from udr.errors import InvalidInputError, MissingExtraError
 from udr.integrations.selector import Selector
 from udr.prompts import Order
 from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
+from udr.types import Row
 
 try:
     from langchain_core.example_selectors.base import BaseExampleSelector
@@ -66,16 +71,49 @@ class DemonstrationSelector(BaseExampleSelector):
         """Return the examples for a prompt's variables, from any source, without blocking the event loop."""
         return list(map(self._example, await self._selector.aselect(self._query(input_variables))))
 
-    def add_example(self, example: Mapping[str, Any]) -> NoReturn:
-        """Raise NotImplementedError: an index is immutable; the message says how to add rows."""
-        raise NotImplementedError(
-            f"an index is immutable: add the row to the train.jsonl of task {self._selector.task!r}, "
-            "run: udr index build, then reopen the index or let the service reload it"
-        )
+    def add_example(self, example: Mapping[str, Any]) -> str:
+        """Put an example into the task's pool, where the next request finds it, and return its id.
 
-    async def aadd_example(self, example: Mapping[str, Any]) -> NoReturn:
-        """Raise NotImplementedError, as ``add_example``."""
-        self.add_example(example)
+        The id is made of the example's content, so an example that is added again changes nothing.
+
+        Args:
+            example: the task's fields and the target, as ``select_examples`` returns them.
+
+        Raises:
+            InvalidInputError: the example has no target, or does not fit the task.
+            TypeError: the source is asynchronous, or takes no rows.
+            UdrError: the source cannot write; see ``Retriever.put`` and ``Client.put``.
+        """
+        row = self._row(example)
+        self._put()(self._selector.task, row)
+        return row.id
+
+    async def aadd_example(self, example: Mapping[str, Any]) -> str:
+        """Put an example into the task's pool, as ``add_example``, with any source and without blocking."""
+        row, put = self._row(example), self._put(awaited=True)
+        if inspect.iscoroutinefunction(put):
+            await put(self._selector.task, row)
+        else:
+            await asyncio.to_thread(put, self._selector.task, row)
+        return row.id
+
+    def _row(self, example: Mapping[str, Any]) -> Row:
+        if self._target_key not in example:
+            given = ", ".join(map(repr, example)) or "none"
+            raise InvalidInputError(f"the example has no {self._target_key!r}, its target; found {given}")
+        content = json.dumps(example, sort_keys=True, default=str)
+        input = {name: value for name, value in example.items() if name != self._target_key}
+        id = hashlib.sha256(content.encode(errors="backslashreplace")).hexdigest()[:16]
+        return Row(id=id, input=input, target=example[self._target_key])
+
+    def _put(self, *, awaited: bool = False) -> Callable[..., Any]:
+        source = self._selector.source
+        put: Callable[..., Any] | None = getattr(source, "put", None)
+        if put is None:
+            raise TypeError(f"{source!r} takes no rows; pass a Retriever or a client")
+        if inspect.iscoroutinefunction(put) and not awaited:
+            raise TypeError(f"{source!r} can only be awaited; call aadd_example, or pass a Retriever or a Client")
+        return put
 
     def _query(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         names = variables if self._input_keys is None else self._input_keys

@@ -29,6 +29,7 @@ from udr.client import AsyncClient, Client
 from udr.errors import ConfigError, InvalidInputError
 from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
 from udr.retrieval import Retriever
+from udr.types import Row
 
 QUESTION = {"question": "Where is the old castle?"}
 WHY = retrieved({"question": "why?"}, "t")
@@ -93,12 +94,42 @@ def test_values_become_text_and_target_key_names_the_target() -> None:
         DemonstrationSelector(source, "task").select_examples({"target": "x"})
 
 
-def test_adding_an_example_is_refused_with_instructions() -> None:
-    selector = DemonstrationSelector(Source(), "trec")
-    with pytest.raises(NotImplementedError, match=r"train\.jsonl of task 'trec', run: udr index build"):
+class Pool(Source):
+    """A source that takes rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[str, Row]] = []
+
+    def put(self, task: str, row: Row) -> None:
+        self.rows.append((task, row))
+
+
+class AwaitedPool(Pool):
+    async def put(self, task: str, row: Row) -> None:  # type: ignore[override]
+        super().put(task, row)
+
+
+@pytest.mark.parametrize("kind", [Pool, AwaitedPool])
+def test_an_example_is_put_into_the_pool_once(kind: type[Pool]) -> None:
+    source, added = kind(), {"question": "why?", "answer": "reason"}
+    selector = DemonstrationSelector(source, "trec", target_key="answer")
+    id = asyncio.run(selector.aadd_example(added))
+    assert source.rows == [("trec", Row(id=id, input={"question": "why?"}, target="reason"))]
+    if kind is AwaitedPool:
+        with pytest.raises(TypeError, match="call aadd_example"):
+            selector.add_example(added)
+    else:
+        assert (
+            selector.add_example(dict(reversed(added.items()))) == id != selector.add_example({**added, "answer": "x"})
+        )
+    with pytest.raises(InvalidInputError, match="the example has no 'answer', its target; found 'question'"):
         selector.add_example({"question": "why?"})
-    with pytest.raises(NotImplementedError, match="udr index build"):
-        asyncio.run(selector.aadd_example({"question": "why?"}))
+
+
+def test_a_source_that_takes_no_rows_says_so() -> None:
+    with pytest.raises(TypeError, match="takes no rows; pass a Retriever or a client"):
+        DemonstrationSelector(Source(), "trec").add_example({"question": "why?", "target": "reason"})
 
 
 @pytest.mark.parametrize("kind", [FewShotPromptTemplate, VerbatimFewShotPromptTemplate])
