@@ -1,4 +1,4 @@
-"""``udr feedback import`` and ``udr train --kind outcomes``: an encoder learns from what became of real prompts."""
+"""``udr feedback import`` and ``udr train --kind outcomes``: an encoder learns from the outcomes of real prompts."""
 
 import json
 from pathlib import Path

@@ -110,7 +110,7 @@ class AsyncClient(BaseClient):
         )
 
     async def outcome(self, prompt_id: str, score: float, target: str | None = None) -> None:
-        """Tell what became of a prompt; see ``Client.outcome``."""
+        """Report a prompt's outcome; see ``Client.outcome``."""
         await self._call(calls.outcome(prompt_id, score, target))
 
     async def demonstration(self, task: str, id: str) -> Row:

@@ -149,7 +149,7 @@ class Client(BaseClient, DemonstrationSource):
         )
 
     def outcome(self, prompt_id: str, score: float, target: str | None = None) -> None:
-        """Tell what became of a prompt, so that the service learns which demonstrations help.
+        """Report a prompt's outcome, so that the service learns which demonstrations help.
 
         Args:
             prompt_id: that of the ``Prompt``, or of the answer's header ``X-Udr-Prompt-Id``.

@@ -95,7 +95,7 @@ def prompt(
 
 
 def outcome(prompt_id: str, score: float, target: str | None) -> Call[None]:
-    """Return the call that tells what became of a prompt; ``InvalidInputError`` if it cannot be encoded as JSON."""
+    """Return the call that reports a prompt's outcome; ``InvalidInputError`` if it cannot be encoded as JSON."""
     body: dict[str, Json] = {"prompt_id": prompt_id, "score": score, "target": target}
     return Call("/v1/outcomes", responses.read_told, _encoded(body))
 

@@ -145,7 +145,7 @@ class Prompt(JsonObject):
         model: the name of its encoder; None likewise.
         tokenizer: the name of the tokenizer that counted, if it has one.
         missing_shards: the shards whose rows the retrieval could not see; see ``Retrieval``.
-        prompt_id: the name by which ``Client.outcome`` tells a service what became of the prompt; None if it is not
+        prompt_id: the name by which ``Client.outcome`` reports its outcome to a service; None if it is not
             from a service, or that keeps nothing of its use. Prompts that are equal may have different ones.
     """
 

@@ -429,7 +429,7 @@ class Retriever(DemonstrationSource):
             task: the task.
             rows: one row or several.
             if_match: the version (``row_version``) that the row must have now; ``*`` for any.
-            idempotency_key: a text; a repeated call with it does nothing, and returns what became of the first.
+            idempotency_key: a text; a repeated call with it does nothing, and returns the outcome of the first.
 
         Raises:
             UnknownTaskError: there is no such task.

@@ -1,4 +1,4 @@
-"""The endpoint that takes what became of prompts."""
+"""The endpoint that takes the outcomes of prompts."""
 
 from fastapi import APIRouter, Request
 

@@ -1,4 +1,4 @@
-"""Bodies and answers about what became of prompts."""
+"""Bodies and answers about the outcomes of prompts."""
 
 from typing import Annotated
 

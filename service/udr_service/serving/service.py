@@ -244,7 +244,7 @@ class RequestContext:
     async def put(
         self, change: Change, rows: Sequence[Mapping[str, Json]], key: str | None
     ) -> tuple[Outcome, Sequence[Row]]:
-        """Put rows; return what became of them, and the rows. Raises what ``do`` and ``Retriever.put`` raise."""
+        """Put rows; return the outcome, and the rows. Raises what ``do`` and ``Retriever.put`` raise."""
         retriever = self.active.retriever
         draft = await self.prepare(lambda _: retriever.draft(change, rows, self.own_key(key)))
         results = await self.do([Embedding(text, "demonstration") for text in draft.texts]) if draft.texts else []

@@ -1,4 +1,4 @@
-"""Counts of demonstrations, names of prompts, and what became of them, over REST and with both clients."""
+"""Counts of demonstrations, names of prompts, and their outcomes, over REST and with both clients."""
 
 import asyncio
 import logging

@@ -61,7 +61,7 @@ class FeedbackConfig:
             process or echoed by a completions server, which ``completions-echo`` demands; ``chat-logprobs``: the gold
             option's share among the alternatives of a chat answer's first tokens; ``metric``: the task's metric of
             generated answers; ``rank``: which of several listed candidates a chat server names as most helpful;
-            ``outcomes``: what became of real prompts, in the file of scores, so that ``lm`` only evaluates.
+            ``outcomes``: the outcomes of real prompts, in the file of scores, so that ``lm`` only evaluates.
         lm_set: how a server is asked, as lines ``NAME=VALUE``; see ``udr_training.answering.read_settings``.
         layout: where the prompts of the last three kinds show demonstrations: ``turns`` or ``system``.
         list_options: whether they list the possible answers.

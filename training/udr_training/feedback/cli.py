@@ -129,7 +129,7 @@ def import_(
     out: Annotated[Path, typer.Option("--out", help="The JSONL file, which must not exist.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Score what prompts of real traffic showed by what became of them, to train with: udr train --kind outcomes.
+    """Score the demonstrations of real prompts by the prompts' outcomes, to train with: udr train --kind outcomes.
 
     Needs the inputs that udr serve --usage inputs keeps, and the tasks with the rows that were shown.
     """

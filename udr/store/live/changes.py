@@ -1,4 +1,4 @@
-"""Changes: what is asked to be written, checked against the rows that are there, and what became of it."""
+"""Changes: what is asked to be written, checked against the rows that are there, and the outcome."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Usage: how often demonstrations are retrieved and shown, and what became of the prompts that showed them."""
+"""Usage: how often demonstrations are retrieved and shown, and the outcomes of the prompts that showed them."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""How good a demonstration is, estimated from what became of the prompts that showed it."""
+"""How good a demonstration is, estimated from the outcomes of the prompts that showed it."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence

@@ -145,7 +145,7 @@ def compact_(
     forget: Annotated[
         bool,
         typer.Option(
-            "--forget", help="Empty the log: versions that are built of other rows do not get what was written."
+            "--forget", help="Empty the log, so that versions built from other rows do not get what was written."
         ),
     ] = False,
     allow_hub: AllowHub = False,

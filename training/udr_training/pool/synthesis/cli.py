@@ -28,7 +28,7 @@ def synthesise(
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of that sample.", min=0)] = 0,
     method: Annotated[str, typer.Option(help="How solutions are sought: tree, or rejection (sampling).")] = "tree",
-    paths: Annotated[int, typer.Option(help="Different right solutions after which a question is done.")] = 4,
+    paths: Annotated[int, typer.Option(help="Stop with a question after this many different right solutions.")] = 4,
     tries: Annotated[
         int, typer.Option(help="Solutions drawn per question, on average; what easy ones leave goes to hard ones.")
     ] = 16,
