@@ -14,7 +14,7 @@ from udr.models import hub
     ("arguments", "status", "message"),
     [
         (["--tasks", "nope"], 1, "unknown task 'nope'; the tasks are colours, reverse, reviews"),
-        (["--preset", "huge"], 2, "preset must be one of cpu, default, paper; found 'huge'"),
+        (["--preset", "huge"], 2, "preset must be one of cpu, for two cores"),
         (["--epochs", "0"], 2, "--epochs (train.epochs) must be at least 1, found 0"),
         (["--candidates", "3"], 2, "--set train.list_length must not exceed --candidates"),
         (["--lm", "./nowhere"], 1, "model './nowhere': no such file or folder"),
