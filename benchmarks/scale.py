@@ -86,7 +86,7 @@ def main() -> None:
     rounds = 1 if quick else 2
     if "runner" not in arguments.parts.split(","):
         return
-    queries, rows = (20, 600) if quick else (400, 24_000)
+    queries, rows = (4, 300) if quick else (400, 24_000)
     scored = ["feedback", "score", str(write_tasks(folder / "scored", 500)), "--queries", str(queries)]
     built = ["index", "build", str(write_tasks(folder / "built", rows)), "--device", "cpu"]
     built += ["--no-bm25", "--no-export", "--no-label-head"]
