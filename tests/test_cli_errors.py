@@ -161,7 +161,7 @@ TABLE: Sequence[tuple[str, str]] = [
     ("pool score nowhere --out scores.jsonl", "nowhere: no such folder of tasks; udr init makes one of a table"),
     (
         "pool score tasks --out scores.jsonl --by vibes",
-        "--by must name some of labels, copies, length, criteria; found 'vibes'",
+        "--by must name some of labels, copies, length, coherence, criteria; found 'vibes'",
     ),
     ("pool score pools --out scores.jsonl", "--tasks: name one task; found notes, reviews"),
     ("pool score tasks --out encoder/config.json", "config.json exists; name another file, or remove it"),

@@ -30,7 +30,7 @@ RUN = {
         *("index import", "index backup", "index restore", "serve my-index", "index usage", "index outcomes"),
         *("feedback import", "train tasks"),
     ],
-    "pools.md": ["pool score", "pool curate", "pool criteria", "pool score", "pool synthesise"],
+    "pools.md": ["pool score", "pool curate", "pool score", "pool criteria", "pool score", "pool synthesise"],
     "deploy.md": ["keys new", "keys new"],
     "serving.md": ["serve my-index", "keys new", "serve my-index", "serve my-index", "serve my-index"],
     "your-llm.md": ["evaluate tasks"],

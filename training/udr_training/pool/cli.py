@@ -14,6 +14,7 @@ import typer
 from udr.cli import STATUS, command_group, names_of, print_json, print_text
 from udr.errors import ConfigError
 from udr.files import refuse_existing
+from udr.models import DEFAULT_LM
 from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Prices, TasksFolder
 from udr_training.pool.criteria import criteria
 from udr_training.pool.synthesis import synthesise
@@ -33,15 +34,20 @@ def score(
         str | None,
         typer.Option(
             help="What rows are scored by, separated by commas: labels (does the text speak against the label), "
-            "copies, length (cut short, far too long, repeating itself), criteria (those of udr pool criteria).",
+            "copies, length (cut short, far too long, repeating itself), coherence (are long texts chaotic, or several "
+            "that were joined), criteria (those of udr pool criteria).",
             show_default="all that fit the task",
         ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="The encoder that reads rows for labels: a hub name, a path, package:NAME."),
+        typer.Option(help="The encoder that reads rows for labels and criteria: a hub name, a path, package:NAME."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
+    device: Annotated[str | None, typer.Option(help="The device for the models: cpu, cuda, ...")] = None,
+    text_lm: Annotated[
+        str,
+        typer.Option(help="The language model that reads long rows for coherence: a hub name, a path, package:NAME."),
+    ] = DEFAULT_LM,
     criteria_file: Annotated[
         Path | None, typer.Option("--criteria", help="The file of udr pool criteria, for --by criteria.")
     ] = None,
@@ -56,10 +62,11 @@ def score(
     max_cost: MaxCost = None,
     prices: Prices = None,
 ) -> None:
-    """Score every row of a task's pool, without a language model but for criteria; the pool stays as it is."""
+    """Score every row of a task's pool; only coherence and criteria ask a language model. The pool stays as it is."""
     # Imported here, so that `udr --help` stays light.
     from udr.models import DEFAULT_ENCODER, SentenceEncoder
     from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
+    from udr_training.pool.coherence import TextLM
     from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
     from udr_training.pool.scores import write_scores
     from udr_training.pool.scoring import CRITERIA, check_ways, score_pool
@@ -70,6 +77,12 @@ def score(
     if (CRITERIA in ways) != (criteria_file is not None) or (CRITERIA in ways) != (lm is not None):
         raise ConfigError("--by criteria needs --criteria FILE, of udr pool criteria, and --lm URL; nothing else does")
     rows = folder.rows("train")
+
+    def load_text_lm() -> TextLM:
+        from udr_training.feedback.local import CausalLM
+
+        return CausalLM.load(text_lm, device or "cpu")
+
     encoder = cache(partial(SentenceEncoder.load, model or DEFAULT_ENCODER, device))
     with PaidAnswers(answers_file(out)) as paid:
         judge = None
@@ -79,7 +92,7 @@ def score(
             worker = text_asker(ServerLM(lm, read_settings(lm_set or ()), budget, paid), folder.task.name)
             pairs = random_pairs(len(rows), label_pairs, seed)
             judge = CriteriaJudge(read_criteria(criteria_file, folder.task), worker, pairs)
-        scores = score_pool(folder.task, rows, ways, encoder, judge)
+        scores = score_pool(folder.task, rows, ways, encoder, judge, load_text_lm)
     STATUS.finish()
     write_scores(out, folder.task, rows, scores)
     for one in scores:

@@ -6,6 +6,7 @@ from udr.data import Kind, Task, encoder_demonstration, row_query
 from udr.errors import ConfigError
 from udr.models import Encoder
 from udr.types import Row
+from udr_training.pool.coherence import TextLM, coherence_score
 from udr_training.pool.copies import copy_score
 from udr_training.pool.criteria import CriteriaJudge, criteria_score
 from udr_training.pool.labels import label_score
@@ -15,8 +16,13 @@ from udr_training.pool.scores import Score
 WAYS = ("labels", "copies", "length")
 """What rows can be scored by without a language model."""
 
+COHERENCE = "coherence"
+"""What a language model in this process scores rows by."""
+
 CRITERIA = "criteria"
 """What a language model's server scores rows by."""
+
+_EVERY = (*WAYS, COHERENCE, CRITERIA)
 
 
 def check_ways(task: Task, by: Sequence[str] | None) -> tuple[str, ...]:
@@ -29,8 +35,8 @@ def check_ways(task: Task, by: Sequence[str] | None) -> tuple[str, ...]:
     if by is None:
         return tuple(way for way in WAYS if labelled or way != "labels")
     for way in by:
-        if way not in (*WAYS, CRITERIA):
-            raise ConfigError(f"--by must name some of {', '.join((*WAYS, CRITERIA))}; found {way!r}")
+        if way not in _EVERY:
+            raise ConfigError(f"--by must name some of {', '.join(_EVERY)}; found {way!r}")
     if "labels" in by and not labelled:
         raise ConfigError(f"--by labels needs a classification task; {task.name!r} is {task.kind}; omit labels")
     return tuple(dict.fromkeys(by))
@@ -42,29 +48,40 @@ def score_pool(
     by: Sequence[str],
     encoder: Callable[[], Encoder],
     judge: CriteriaJudge | None = None,
+    text_lm: Callable[[], TextLM] | None = None,
 ) -> list[Score]:
     """Score the rows of a pool.
 
     Args:
         task: the rows' task.
         rows: the pool, in its file's order.
-        by: some of ``WAYS``, or ``CRITERIA``.
+        by: some of ``WAYS``, ``COHERENCE`` and ``CRITERIA``.
         encoder: loads the encoder; called only for labels and criteria.
         judge: the criteria, and who judges by them; needed for criteria.
+        text_lm: loads the language model that reads long rows; needed for coherence.
 
     Raises:
         DataError: there are too few rows to score them by labels, or the criteria decide too little.
     """
-    return [_score(task, rows, way, encoder, judge) for way in by]
+    return [_score(task, rows, way, encoder, judge, text_lm) for way in by]
 
 
 def _score(
-    task: Task, rows: Sequence[Row], way: str, encoder: Callable[[], Encoder], judge: CriteriaJudge | None
+    task: Task,
+    rows: Sequence[Row],
+    way: str,
+    encoder: Callable[[], Encoder],
+    judge: CriteriaJudge | None,
+    text_lm: Callable[[], TextLM] | None,
 ) -> Score:
     if way == "copies":
         return copy_score(task, rows)
     if way == "length":
         return length_score(task, rows)
+    if way == COHERENCE:
+        if text_lm is None:
+            raise ConfigError("rows are scored by coherence only with a language model")
+        return coherence_score(rows, text_lm())
     model = encoder()
     if way == CRITERIA:
         if judge is None:

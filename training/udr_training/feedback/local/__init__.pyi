@@ -3,6 +3,7 @@ from .causal_lm import CausalLM as CausalLM, check_device as check_device
 from .forward import (
     Packing as Packing, packed_log_likelihoods as packed_log_likelihoods,
     plain_log_likelihoods as plain_log_likelihoods, read_by_head as read_by_head, read_by_model as read_by_model,
+    token_log_likelihoods as token_log_likelihoods,
 )
 from .generation import (
     answer_text as answer_text, batches as batches, greedy_tokens as greedy_tokens, has_ended as has_ended,

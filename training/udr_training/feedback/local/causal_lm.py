@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from udr.errors import ConfigError, FeedbackError, ModelError, reason
 from udr.models import hub
 from udr_training.config import DTYPES
-from udr_training.feedback.local.forward import packed_log_likelihoods, plain_log_likelihoods
+from udr_training.feedback.local.forward import packed_log_likelihoods, plain_log_likelihoods, token_log_likelihoods
 from udr_training.feedback.local.generation import BATCH_TOKENS, answer_text, greedy_tokens, has_ended
 from udr_training.feedback.local.self_check import exact_packing
 from udr_training.feedback.local.tokenizer import ModelTokenizer, longest_sequence, model_folder
@@ -138,6 +138,14 @@ class CausalLM:
             self._pack_tokens = min(self._pack_tokens, max(1, size // 2))
             _LOG.warning("out of memory with a pack of %d tokens; using packs of %d tokens", size, self._pack_tokens)
         return [*self._log_likelihoods(prompts[:middle]), *self._log_likelihoods(prompts[middle:])]
+
+    def token_log_likelihoods(self, texts: Sequence[Tokens]) -> list[NDArray[np.float64]]:
+        """Return the log-likelihood of each token of texts after those before it, the first as a text's beginning.
+
+        Texts are padded, not packed: all their tokens count, so little is shared.
+        """
+        start = self.tokens("", start=True) or ((0,) if self.tokenizer.end is None else (self.tokenizer.end,))
+        return token_log_likelihoods(self.model, [(*start, *text) for text in texts])
 
     def generate(
         self,

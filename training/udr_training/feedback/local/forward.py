@@ -101,3 +101,28 @@ def _plain_sums(model: Model, sequences: Sequence[tuple[Tokens, Tokens]]) -> lis
         logs = torch.log_softmax(predicted, dim=-1)
         sums.append(float(logs[torch.arange(len(option)), torch.tensor(option)].double().sum()))
     return sums
+
+
+@torch.inference_mode()
+def token_log_likelihoods(model: Model, texts: Sequence[Tokens], rows: int = 8) -> list[NDArray[np.float64]]:
+    """Return the log-likelihood of each token of texts but the first, natural logarithm, [length - 1] per text.
+
+    Texts of about the same length are read together, ``rows`` at a time.
+    """
+    device = next(model.parameters()).device
+    results: dict[int, NDArray[np.float64]] = {}
+    order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+    for first in range(0, len(order), rows):
+        numbers = order[first : first + rows]
+        width = max(len(texts[number]) for number in numbers)
+        ids = torch.zeros((len(numbers), width), dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for line, number in enumerate(numbers):
+            ids[line, : len(texts[number])] = torch.tensor(texts[number])
+            mask[line, : len(texts[number])] = 1
+        logits = model(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False).logits
+        for line, number in enumerate(numbers):
+            targets = torch.tensor(texts[number][1:], device=device)
+            logs = torch.log_softmax(logits[line, : len(targets)], dim=-1, dtype=torch.float32)
+            results[number] = logs.gather(1, targets[:, None])[:, 0].double().cpu().numpy()
+    return [results[number] for number in range(len(texts))]
