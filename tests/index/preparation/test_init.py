@@ -121,7 +121,7 @@ def test_the_task_becomes_an_index_that_answers(run: Run, table: Path, tmp_path:
     status, out, _ = run("index", "build", tmp_path / "tasks", "--model", model, "--out", tmp_path / "index")
 
     rows = open_collection(tmp_path / "tasks").tasks["tickets"].rows("train")
-    assert status == 0 and f"{len(rows)} demonstrations of 1 task," in out
+    assert status == 0 and f"{len(rows)} demonstrations of 1 task" in out
     with Retriever.open(tmp_path / "index", device="cpu") as retriever:
         query = {"Subject, short": "Ticket 5", "Ticket Body": "a word"}
         assert {item.target for item in retriever.retrieve("tickets", query, 99)} <= {*LABELS, "other"}
