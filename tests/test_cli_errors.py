@@ -147,6 +147,8 @@ TABLE: Sequence[tuple[str, str]] = [
     ("index restore nowhere.backup restored", "nowhere.backup: No such file or directory; check the path"),
     ("index restore nowhere.backup index", "index exists; name a folder that does not, or remove it"),
     ("index prune index --keep 0", "--keep: at least 1 version must be kept, found 0"),
+    ("index place placements.json index", "name each shard and its services as DIR=URL or DIR=URL,URL; found 'index'"),
+    ("index place placements.json nowhere=http://a", "nowhere: no index here .*; run: udr index build"),
     ("index publish index zzzz", "no version 'zzzz'; the versions are: [0-9a-f]{16}"),
     ("mcp nowhere", r"mcp is not installed; run: .*\[mcp\]|nowhere: no index here .*; run: udr index build"),
     ("serve nowhere", "nowhere: no index here .*; run: udr index build"),

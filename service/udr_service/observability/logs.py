@@ -149,7 +149,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Json]:
         "message": message if ours else message.partition("\n")[0],
     }
     for name, value in vars(record).items() if ours else ():
-        if name not in _STANDARD and name not in fields and value is not None:
+        # Some packages, as Ray, give every record of the process names of their own, with an underscore.
+        if name not in _STANDARD and name not in fields and value is not None and not name.startswith("_"):
             fields[name] = _loggable(name, value)
     return fields
 
