@@ -139,5 +139,5 @@ def test_all_ways_that_fit_are_the_default(task: Task, by: list[str] | None, exp
 def test_ways_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="--by labels needs a classification task; 'notes' is generation"):
         check_ways(SUMMARIES, ["labels"])
-    with pytest.raises(ConfigError, match="--by must name some of labels, .*, criteria; found 'vibes'"):
+    with pytest.raises(ConfigError, match=r"--by must name some of labels, .*, criteria; found 'vibes'"):
         check_ways(TASK, ["vibes"])
