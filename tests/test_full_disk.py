@@ -1,6 +1,8 @@
 """A full disk: one line with the path, whichever library meets it."""
 
 import errno
+import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -56,10 +58,16 @@ def test_a_full_standard_output_is_named() -> None:
     code = "import sys; from udr.cli import main; sys.exit(main(['--version']))"
     with open("/dev/full", "wb", buffering=0) as full:
         ended = subprocess.run(
-            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
         )
     assert ended.returncode == 1
-    assert ended.stderr.startswith(f"udr: error: standard output: {FULL}")
+    assert re.fullmatch(f"udr: error: standard output: {FULL}.*\\n", ended.stderr)
 
 
 def test_a_file_that_may_not_grow_is_named(tmp_path: Path) -> None:

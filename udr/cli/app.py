@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         STATUS.notice(f"error: {_one_line(error, debug)}")
+        _drop_unwritten()
         return next((code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)), 1)
     finally:
         STATUS.finish()
@@ -100,6 +101,17 @@ def _open_closed_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
+
+
+def _drop_unwritten() -> None:
+    """Drop what standard output cannot write; the interpreter would try again at its end, and exit with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def application(command: str = "") -> typer.Typer:

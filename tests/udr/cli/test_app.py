@@ -187,7 +187,8 @@ def test_a_traceback_is_shown_on_request(run: Run, monkeypatch: pytest.MonkeyPat
 def test_standard_streams_may_be_closed_or_full(real_index: Path, redirection: str, status: int, message: str) -> None:
     command = f"{sys.executable} -c 'import sys; from udr.cli import main; sys.exit(main())' index info {real_index}"
     paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONPATH": paths}
+    # Buffered, as it is where nobody has asked for anything else.
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONUNBUFFERED": ""}
     result = subprocess.run(["bash", "-c", f"{command} {redirection}"], capture_output=True, text=True, env=environment)
     assert result.returncode == status and re.fullmatch(message, result.stderr)
     assert ("encoder" in result.stdout) == (status == 0)
