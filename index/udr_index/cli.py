@@ -114,7 +114,7 @@ def build(
     if out.is_file():
         raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
     if shard is not None and shards is None:
-        raise ConfigError(f"--shard {shard} is one of how many? give --shards, too")
+        raise ConfigError(f"--shard {shard} needs --shards, the number of shards")
     config = BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks))
     with naming(out), _workers(config, runner) as encoder:
         if shards is not None:

@@ -454,7 +454,7 @@ def test_python_in_the_documentation_asks_shards(tmp_path: Path, monkeypatch: py
 
 
 WRONG: Sequence[tuple[Sequence[str], str]] = [
-    (["index", "build", "TASKS", "--out", "OUT", "--shard", "1"], "--shard 1 is one of how many? give --shards, too"),
+    (["index", "build", "TASKS", "--out", "OUT", "--shard", "1"], "--shard 1 needs --shards, the number of shards"),
     (["index", "place", "FILE", "DIR"], "name each shard and its services as DIR=URL or DIR=URL,URL; found 'DIR'"),
     (["serve", "FILE", "--device", "cpu"], "names the services of shards, which --device is not for; omit --device"),
     (["serve", "FILE", "--watch-seconds", "1"], "which --watch-seconds is not for; omit --watch-seconds"),

@@ -105,7 +105,9 @@ class LabelHeads:
             _LOG.log(level, "task %s: no label head: %s", name, _TOO_FEW)
             return False
         kept, stamp = self.config.label_head is True or fitted.gains, fitted.stamp
-        what = "searches also rank by the likely label" if kept else "to rank by the likely label, too, would not help"
+        what = (
+            "searches also rank by the likely label" if kept else "ranking by the likely label as well gains too little"
+        )
         shares = (
             f"{100 * stamp.share_without:.1f} % of the nearest examples have the right label, {100 * stamp.share:.1f} %"
         )

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from udr.data import Kind as TaskKind
-from udr.search import folded
 from udr_index.plural import counted
 from udr_index.quality.findings import Finding, Kind
 from udr_index.quality.splits import Split
@@ -50,7 +49,7 @@ def differing_in_case(labels: Iterable[str]) -> list[list[str]]:
     """Return the groups of labels that differ only in case or spaces, each in the order given."""
     groups: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault("".join(folded(label).split()), []).append(label)
+        groups.setdefault("".join(label.casefold().split()), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -107,9 +107,12 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
     _, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--json")
     plan = json.loads(out)
     assert server.asked == []
-    status, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--prices", "10,0")
-    cost = f"{plan['prompt_tokens'] / 1e5:.2f}"
-    assert status == 0 and out.startswith(f"{plan['requests']} requests with about ") and f" about {cost};" in out
+    status, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--prices", "10,40")
+    cost = f"{plan['prompt_tokens'] / 1e5 + 4 * plan['answer_tokens'] / 1e5:.2f}"
+    assert status == 0 and out.startswith(f"{plan['requests']} requests with about ") and f" about {cost} at" in out
+    assert plan["answer_tokens"] >= plan["requests"] and out.rstrip().endswith(f"--max-requests {plan['requests']}")
+    _, out, _ = udr(*command(tasks, server, "--retrievers", "bm25,oracle", "--shots", "2"), "--dry-run")
+    assert "those of the oracle, at least one for each candidate, come on top" in out and "--max-requests" not in out
 
     udr(*command(tasks, server, *options, "--output", tmp_path / "out"))
     assert len(server.asked) == plan["requests"] == 2 * 4 * (1 + 2)

@@ -15,12 +15,16 @@ class RequestPlan:
     """What an evaluation asks of a server.
 
     Attributes:
-        requests: one for each answer, and for each candidate that the oracle scores.
+        requests: one for each answer.
         prompt_tokens: of their prompts, estimated: a token for three bytes, demonstrations of mean length.
+        answer_tokens: of the answers, as long as the targets.
+        oracle: whether there is an oracle, whose requests are not counted: how many it sends depends on the server.
     """
 
     requests: int
     prompt_tokens: int
+    answer_tokens: int
+    oracle: bool
 
     def to_json(self) -> dict[str, Json]:
         """Return the plan as JSON."""
@@ -28,29 +32,32 @@ class RequestPlan:
 
     def line(self, prices: tuple[float, float] | None = None) -> str:
         """Return the plan as a line for people; prices are those of a million tokens of prompts and of answers."""
-        price = self.prompt_tokens * (0.0 if prices is None else prices[0]) / 1e6
-        amount = f"about {price:.2f}" if price >= 0.01 else "less than 0.01"
-        cost = "" if prices is None else f", which cost {amount}"
-        return (
-            f"{self.requests:,} requests with about {self.prompt_tokens:,} tokens of prompts{cost}; answers come "
-            f"on top. Nothing was asked. To ask for no more than that: --max-requests {self.requests}"
+        told = (
+            f"{self.requests:,} requests with about {self.prompt_tokens:,} tokens of prompts and, if answers are as "
+            f"long as the targets, {self.answer_tokens:,} of answers"
         )
+        if prices is not None:
+            price = (self.prompt_tokens * prices[0] + self.answer_tokens * prices[1]) / 1e6
+            told += f", which cost {f'about {price:.2f}' if price >= 0.01 else 'less than 0.01'} at these prices"
+        if self.oracle:
+            return f"{told}; those of the oracle, at least one for each candidate, come on top. Nothing was asked."
+        return f"{told}. Nothing was asked. To ask for no more than that: --max-requests {self.requests}"
 
 
 def plan_requests(collection: Collection, config: EvaluationConfig) -> RequestPlan:
-    """Count the requests of an evaluation of these tasks by a server, and estimate the tokens of their prompts."""
-    requests, tokens = 0, 0.0
-    compared = [parsed for parsed in config.parsed if parsed.source != ORACLE]
+    """Count the requests of an evaluation of these tasks by a server, and estimate their tokens."""
+    requests, tokens, answers = 0, 0.0, 0.0
     for folder in collection.tasks.values():
         queries, pool = sample(folder.rows("test"), config.limit, config.seed), folder.pool(config.pool, config.seed)
         instruction = estimated_tokens(folder.task.instruction)
         query = fmean(estimated_tokens(formatting.row_query(folder.task, row)) for row in queries)
         shown = fmean(estimated_tokens(formatting.demonstration_text(folder.task, row)) for row in pool.rows)
-        # Without demonstrations, all retrievers share the answers.
-        asked = [(shots, len(config.parsed) if shots else 1) for shots in config.shots]
-        if len(compared) < len(config.parsed):
-            asked.append((1 + config.oracle_context, config.oracle_candidates))
-        for shots, times in asked:
-            requests += len(queries) * times
-            tokens += len(queries) * times * (instruction + shots * shown + query)
-    return RequestPlan(requests, round(tokens))
+        target = fmean(estimated_tokens(row.target) for row in pool.rows)
+        for shots in config.shots:
+            # Without demonstrations, all retrievers share the answers.
+            count = len(queries) * (len(config.parsed) if shots else 1)
+            requests += count
+            tokens += count * (instruction + shots * shown + query)
+            answers += count * target
+    oracle = any(parsed.source == ORACLE for parsed in config.parsed)
+    return RequestPlan(requests, round(tokens), round(answers), oracle)

@@ -48,7 +48,7 @@ class Coherence:
 
     Attributes:
         order: by its sentences' own order over random ones; about 0 if it is random.
-        joint: by what precedes it, of the two sentences in a row that gain least, away from the ends; about 0 if they
+        joint: by what precedes it, of the two sentences in a row that gain least, away from the start; about 0 if they
             begin another text.
         gain: the mean of these gains.
     """
@@ -114,9 +114,11 @@ def _windows(count: int) -> range:
 
 
 def _fitting(parts: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Return the first sentences, as many as have the most tokens that are read."""
+    """Return the first sentences, as many as have the most tokens that are read; very long ones are cut to fit."""
     ends = np.cumsum([len(part) for part in parts])
-    return list(parts[: max(FEWEST_SENTENCES, int((ends <= _LONGEST).sum()))])
+    if (fitting := int((ends <= _LONGEST).sum())) >= FEWEST_SENTENCES:
+        return list(parts[:fitting])
+    return [part[: _LONGEST // FEWEST_SENTENCES] for part in parts[:FEWEST_SENTENCES]]
 
 
 def _spaced(sentence: str) -> str:

@@ -61,5 +61,5 @@ def failed(failures: Sequence[Failure], unit: str) -> PartialError:
     rows = [row for failure in failures for row in failure.rows]
     return PartialError(
         f"{len(rows)} {unit} failed on every try, the last time with: {failures[-1].reason}; "
-        f"{unit}: {listed(rows, len(rows))}; everything else is stored: run the command again to try only these"
+        f"{unit}: {listed(rows, len(rows))}; run the command again to go on: what is stored is not done again"
     )

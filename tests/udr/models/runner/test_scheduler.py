@@ -103,7 +103,7 @@ def test_a_shard_that_fails_each_time_is_reported_by_rows_and_the_rest_goes_on(
     assert failure.rows == ("row-5", "other-5")
     assert ("cannot square 5" if how == "fails" else "killed") in failure.reason
     assert f"failed {TRIES} times" in caplog.text and "its rows: row-5, other-5" in caplog.text
-    with pytest.raises(Exception, match=r"2 rows failed on every try.*row-5, other-5; everything else is stored"):
+    with pytest.raises(Exception, match=r"2 rows failed on every try.*row-5, other-5; run the command again to go on"):
         raise failed(scheduler.failures, "rows")
 
 
