@@ -81,7 +81,11 @@ TABLE: Sequence[tuple[str, str]] = [
     ("retrieve index --task note text", "--task: unknown task 'note'; the tasks are notes, reviews"),
     ("retrieve index --family mod text", "--family: unknown family 'mod'; the families are mood"),
     ("retrieve index text", "give exactly one of --task, --family and --scope; found none of them"),
-    ("retrieve tasks --task x text", "tasks: no index here .*; run: udr index build"),
+    (
+        "retrieve tasks --task x text",
+        "tasks: no index here .*; it is a folder of tasks; run: udr index build tasks --out",
+    ),
+    ("index build tasks --out tasks", "--out: tasks is a folder of tasks; name another one for the index"),
     ("prompt index --task notes --budget 90 --tokenizer ./enc text", r"'\./enc': no such file .*did you mean enco"),
     # Names of models and runs.
     (

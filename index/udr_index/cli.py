@@ -108,11 +108,14 @@ def build(
     given = dict(locals())
     settings = {name: given[name] for name in given if name not in _NOT_SETTINGS}
     # Imported here, so that `udr --help` stays light.
+    from udr.data import task_files
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
     if out.is_file():
         raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
+    if out.is_dir() and next(task_files(out), None) is not None:
+        raise ConfigError(f"--out: {out} is a folder of tasks; name another one for the index")
     if shard is not None and shards is None:
         raise ConfigError(f"--shard {shard} needs --shards, the number of shards")
     config = BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks))

@@ -23,7 +23,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import ENCODER_WORDING
+from udr.data import ENCODER_WORDING, task_files
 from udr.errors import ArtifactError, ConfigError, VerificationError
 from udr.files import read_bytes, remote_url, write_atomically
 from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
@@ -105,7 +105,9 @@ def read_current(root: Path) -> str:
         refuse_outside(path, root.resolve())
         content = read_bytes(path, LARGEST_CURRENT)
     except FileNotFoundError as error:
-        remedy = f"run: udr index build TASKS --model M --out {root}"
+        remedy = f"run: udr index build TASKS --out {root}"
+        if next(task_files(root), None) is not None:
+            remedy = f"it is a folder of tasks; run: udr index build {root} --out INDEX, and name INDEX instead"
         raise ArtifactError(f"{root}: no index here (no file {CURRENT}); {remedy}") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error

@@ -259,7 +259,10 @@ def test_labels_that_differ_in_case_or_spaces_are_told_and_merged_on_request(tmp
 
     labels = "the labels 'billing' (2), 'Billing' (1), 'bil  ling' (1), 'BILLING' (1) differ only in case or spaces; "
     assert kept.task.labels == ("BILLING", "Billing", "access", "bil  ling", "billing")
-    assert (len(kept.rows), kept.notices) == (6, (labels + "--merge-labels makes them one",))
+    assert (len(kept.rows), kept.notices) == (
+        6,
+        (labels + "to make them one, remove the new folder and add --merge-labels",),
+    )
     assert merged.task.labels == ("access", "billing")
     assert [row.target for row in merged.rows] == ["billing"] * 4 + ["access"]
     # Merged labels make copies of rows that conflicted.

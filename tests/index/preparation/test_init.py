@@ -166,7 +166,7 @@ def test_similar_labels_are_told_once_with_the_option_that_merges_them(run: Run,
     run("init", path, "--out", tmp_path / "merged", *flags, "--merge-labels")
 
     (told,) = [line for line in printed.splitlines() if "differ only in case" in line]
-    assert told.endswith("--merge-labels makes them one")
+    assert told.endswith("to make them one, remove the new folder and add --merge-labels")
     assert open_collection(tmp_path / "merged").tasks["table"].task.labels == ("no", "yes")
 
 

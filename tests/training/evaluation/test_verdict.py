@@ -78,7 +78,10 @@ def test_without_a_run_the_best_is_compared_with_the_baseline() -> None:
     values = {"bm25": answers(80, 100), "minilm": answers(60, 100)}
     assert verdict_of(values, ()).sentence.startswith("minilm is not better than bm25 here: 60 of 100 right")
     alone = verdict_of({"bm25": answers(80, 100)}, ())
-    assert alone.sentence == "With bm25: 80 of 100 right, likely between 71.1 and 86.7." and alone.outcome is None
+    assert (
+        alone.sentence == "With bm25: 80 of 100 right, likely between 71.1 and 86.7, by 100 test rows."
+        and alone.outcome is None
+    )
     runs = verdict_of({"first": answers(80, 100), "second": answers(60, 100)}, ("first", "second"), baseline="second")
     assert runs.sentence.startswith("first is better than second here")
 

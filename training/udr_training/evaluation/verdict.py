@@ -75,7 +75,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if rival is None or not shots:
         low, high = map(_short, value.interval)
         shown = label if shots else "no demonstration"
-        sentence = f"With {shown}: {_short(value.value)} {unit.rstrip(',')}, likely between {low} and {high}."
+        sentence = f"With {shown}: {_short(value.value)} {unit.rstrip(',')}, likely between {low} and {high}, by "
+        sentence += f"{evaluation.num_rows:,} test row{'s' * (evaluation.num_rows != 1)}."
         return Verdict(sentence=sentence, outcome=None, retriever=subject)
     gain = evaluation.gain(subject, shots, over=rival)
     outcome, missing = judge_gain(gain, evaluation.num_rows)
