@@ -2,10 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from tests.fakes import HashEncoder
@@ -16,6 +17,7 @@ from udr.errors import ArtifactError, ConfigError, MissingExtraError, NotWriterE
 from udr.files import RemoteFolder, remote_url
 from udr.models import hub
 from udr.retrieval import Retriever
+from udr.search import Vectors
 from udr.store import RemoteIndex, read_current, verify
 from udr.types import Row
 from udr_index.build import BuildConfig, build
@@ -128,6 +130,37 @@ def test_file_is_replaced_only_if_it_is_what_was_seen(url: str) -> None:
 def test_index_is_built_on_a_store(collection: Path, index: Path, url: str) -> None:
     built = build(BuildConfig(tasks=collection, out=Path(url), bm25=False), HashEncoder())
     assert RemoteIndex(url).current() == built.version == read_current(index)
+
+
+class OtherMachine(HashEncoder):
+    """The encoder of a machine whose arithmetic differs in the last bit."""
+
+    def _encode(self, texts: Sequence[str]) -> Vectors:
+        return np.nextafter(super()._encode(texts), np.float32(2))
+
+
+def test_equal_builds_of_two_machines_are_not_mixed(
+    collection: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stored() -> dict[str, bytes | None]:
+        return {name: RemoteFolder(url).read(name, 1 << 24) for name in RemoteFolder(url).files()}
+
+    config = BuildConfig(tasks=collection, out=Path(url), bm25=False)
+    version = build(config, HashEncoder()).version
+    first = stored()
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "second"))
+    built = build(config, OtherMachine())
+    vectors = "partitions/notes/vectors.npy"
+    assert built.version == version
+    assert (built.path / vectors).read_bytes() != first[f"versions/{version}/{vectors}"]
+    assert stored() == first
+    # A version that is not whole there is replaced: its other files may be of another build.
+    fsspec.filesystem("memory").rm_file(f"{url}/versions/{version}/demonstrations.sqlite".removeprefix("memory:/"))
+    upload(RemoteIndex(url).root, version, url)
+    assert stored()[f"versions/{version}/{vectors}"] == (built.path / vectors).read_bytes()
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "reader"))
+    RemoteIndex(url).fetch()
+    assert verify(RemoteIndex(url).root) == []
 
 
 def test_tasks_and_models_are_copied_once_for_each_state(

@@ -6,6 +6,7 @@ it once they match the manifest's checksums, so everything that opens local inde
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,15 +94,16 @@ class RemoteIndex:
             write_atomically(self.root / COPY_OF, f"{self.url}\n".encode())
 
     def upload(self, folder: Path) -> None:
-        """Copy the version in a folder to the store, its manifest last; what is there already stays."""
+        """Copy the version in a folder to the store, its manifest last.
+
+        Of a version that is whole there, only the search settings are copied.
+        """
         manifest = read_manifest(folder)
-        name = f"{VERSIONS}/{manifest.version}"
-        stored = self._folder.files()
-        for file, stamp in manifest.files.items():
-            if stored.get(f"{name}/{file}", (None,))[0] != stamp.size:
-                self._folder.put(f"{name}/{file}", folder / file)
-        for file in (SEARCH, MANIFEST):
-            if (folder / file).is_file():
+        name, stored = f"{VERSIONS}/{manifest.version}", self._folder.files()
+        # Builds of one version on two machines may differ in the last bits of vectors: their files must not be mixed.
+        is_whole = f"{name}/{MANIFEST}" in stored and not self._missing(self._manifest(manifest.version)[0], stored)
+        for file in [SEARCH] if is_whole else [*manifest.files, SEARCH, MANIFEST]:
+            if file != SEARCH or (folder / SEARCH).is_file():
                 self._folder.put(f"{name}/{file}", folder / file)
 
     def publish(self, version: str) -> str | None:
@@ -112,11 +114,8 @@ class RemoteIndex:
             VerificationError: a file of it is missing or has another size.
         """
         (manifest, _), stored = self._manifest(version), self._folder.files()
-        for file, stamp in manifest.files.items():
-            size, _ = stored.get(f"{VERSIONS}/{version}/{file}", (None, ""))
-            if size != stamp.size:
-                found = "is missing" if size is None else f"has {size} bytes, the manifest says {stamp.size}"
-                raise VerificationError(f"{self.url}/{VERSIONS}/{version}/{file}: {found}; it was not published")
+        if problem := self._missing(manifest, stored):
+            raise VerificationError(f"{self.url}/{VERSIONS}/{version}/{problem}; it was not published")
         seen = self._folder.read(CURRENT, LARGEST_CURRENT)
         previous = None if seen is None else current_version(seen, f"{self.url}/{CURRENT}")
         if previous != version:
@@ -127,6 +126,16 @@ class RemoteIndex:
         """Return the names of the versions there that are complete."""
         parts = (name.split("/") for name in self._folder.files())
         return sorted(part[1] for part in parts if len(part) == 3 and part[0] == VERSIONS and part[2] == MANIFEST)
+
+    @staticmethod
+    def _missing(manifest: Manifest, stored: Mapping[str, tuple[int, str]]) -> str | None:
+        """Return the first file of a version that is missing there, or has another size, and which; None if none is."""
+        for file, stamp in manifest.files.items():
+            size, _ = stored.get(f"{VERSIONS}/{manifest.version}/{file}", (None, ""))
+            if size != stamp.size:
+                found = "is missing" if size is None else f"has {size} bytes, the manifest says {stamp.size}"
+                return f"{file}: {found}"
+        return None
 
     def _manifest(self, version: str) -> tuple[Manifest, bytes]:
         """Return the manifest of a version, and the content of its file."""
