@@ -20,7 +20,7 @@ from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
 from udr_index.build.identity import identify
 from udr_index.build.ingest import TaskRows, ingest
 from udr_index.build.progress import OnProgress, Stage
-from udr_index.build.reuse import open_previous
+from udr_index.build.reuse import located, open_previous
 from udr_index.build.staging import StagedVersion
 from udr_index.lock import lock_index
 
@@ -103,6 +103,8 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
         # The encoder's own tokenizer goes by the encoder's name: package folders differ between machines.
         tokenizer_name=config.tokenizer or encoder.name,
     )
+    if config.reuse is not None:
+        config = replace(config, reuse=located(config.reuse))
     remote = store.RemoteIndex.at(config.out)
     if remote is None:
         with lock_index(config.out):

@@ -54,6 +54,24 @@ class PreviousVersion:
         self._vectors.clear()
 
 
+def located(root: Path) -> Path | None:
+    """Return the directory of an index to reuse, or of its copy if it is on a remote store.
+
+    None if it cannot be copied, which is only logged. Copying locks the copy, which may be where the build is made: call
+    this before the build locks it.
+
+    Raises:
+        VerificationError: the version is damaged.
+    """
+    try:
+        return local_index(root)
+    except VerificationError:
+        raise
+    except ArtifactError as error:
+        _LOG.warning("nothing to reuse: %s", error)
+        return None
+
+
 def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
     """Open the current version of an index, if a version with ``manifest`` can reuse its vectors.
 
@@ -64,7 +82,7 @@ def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
         VerificationError: the version is damaged.
     """
     try:
-        version = open_version(local_index(root))
+        version = open_version(root)
     except VerificationError:
         raise
     except ArtifactError as error:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -130,6 +131,20 @@ def test_file_is_replaced_only_if_it_is_what_was_seen(url: str) -> None:
 def test_index_is_built_on_a_store(collection: Path, index: Path, url: str) -> None:
     built = build(BuildConfig(tasks=collection, out=Path(url), bm25=False), HashEncoder())
     assert RemoteIndex(url).current() == built.version == read_current(index)
+
+
+def test_build_on_a_store_reuses_what_is_there(
+    collection: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = BuildConfig(tasks=collection, out=Path(url), reuse=Path(url), bm25=False)
+    first = build(config, HashEncoder())
+    assert first.encoded
+    assert f"nothing to reuse: {url}: no index here" in caplog.text
+    # As on another machine, whose copy is yet to be made.
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "second"))
+    second = build(replace(config, names=("notes",)), HashEncoder())
+    assert (second.encoded, RemoteIndex(url).current()) == (0, second.version)
+    assert second.version != first.version
 
 
 class OtherMachine(HashEncoder):
