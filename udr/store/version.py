@@ -230,6 +230,13 @@ class IndexVersion:
         return DemonstrationTable(self.path / DEMONSTRATIONS, tokenizer.fingerprint if tokenizer else None)
 
 
+def refuse_wording(manifest: Manifest, place: Path | str) -> None:
+    """Raise an ``ArtifactError`` if the version at a place was built with another wording than this udr has."""
+    if manifest.wording != ENCODER_WORDING:
+        wordings = f"was built with wording {manifest.wording}, but this udr has wording {ENCODER_WORDING}"
+        raise ArtifactError(f"{place}: {wordings}; run: udr index build")
+
+
 def open_version(root: Path, version: str | None = None) -> IndexVersion:
     """Open a version of the index at ``root``, by default the current one, and check the size of every file.
 
@@ -239,9 +246,7 @@ def open_version(root: Path, version: str | None = None) -> IndexVersion:
     """
     folder = version_path(root, version or read_current(root))
     manifest = read_manifest(folder)
-    if manifest.wording != ENCODER_WORDING:
-        wordings = f"was built with wording {manifest.wording}, but this udr has wording {ENCODER_WORDING}"
-        raise ArtifactError(f"{folder}: {wordings}; run: udr index build")
+    refuse_wording(manifest, folder)
     contained = Contained(folder)
     for name, stamp in manifest.files.items():
         path = folder / name

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.data import ENCODER_WORDING
 from udr.errors import ArtifactError, ConfigError
 from udr.store import (
     CURRENT,
@@ -22,6 +21,7 @@ from udr.store import (
     read_manifest,
     refuse_damage,
     refuse_remote,
+    refuse_wording,
     version_path,
 )
 from udr.store import publish as write_current
@@ -109,12 +109,7 @@ def publish(root: Path, name: str) -> Published:
         version = find_version(root, name)
         folder = version_path(root, version)
         refuse_damage(folder, "is damaged and was not published", f"to see all, run: udr index verify {root}")
-        wording = read_manifest(folder).wording
-        if wording != ENCODER_WORDING:
-            raise ArtifactError(
-                f"{folder}: not published, because it was built with wording {wording}, and this version of udr "
-                f"uses {ENCODER_WORDING}; run: udr index build"
-            )
+        refuse_wording(read_manifest(folder), folder)
         previous = _current(root)
         if version != previous:
             write_current(root, version)
@@ -125,7 +120,7 @@ def upload(root: Path, name: str, place: str) -> Published:
     """Verify a version of the index at ``root``, copy it to an index on a remote store, and publish it there.
 
     Raises:
-        ArtifactError: there is no such version, or the store cannot be reached or refuses.
+        ArtifactError: there is no such version, it has another wording, or the store cannot be reached or refuses.
         ConfigError: the place is not on a remote store.
         VerificationError: the version is damaged.
     """

@@ -147,6 +147,21 @@ def test_build_on_a_store_reuses_what_is_there(
     assert second.version != first.version
 
 
+def test_version_with_another_wording_is_not_published(
+    index: Path, collection: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = upload(index, "CURRENT", url).version
+    second = other(collection, tmp_path / "other")
+    upload(tmp_path / "other", second, url)
+    # As another version of udr.
+    monkeypatch.setattr("udr.store.version.ENCODER_WORDING", "0123456789abcdef")
+    with pytest.raises(ArtifactError, match=f"{url}/versions/{first}: was built with wording .* has wording 0123"):
+        publish(Path(url), first)
+    with pytest.raises(ArtifactError, match="was built with wording"):
+        upload(index, "CURRENT", f"{url}-2")
+    assert (RemoteIndex(url).current(), RemoteFolder(f"{url}-2").files()) == (second, {})
+
+
 class OtherMachine(HashEncoder):
     """The encoder of a machine whose arithmetic differs in the last bit."""
 

@@ -25,6 +25,7 @@ from udr.store.version import (
     publish,
     read_current,
     read_manifest,
+    refuse_wording,
     version_path,
 )
 
@@ -97,8 +98,12 @@ class RemoteIndex:
         """Copy the version in a folder to the store, its manifest last.
 
         Of a version that is whole there, only the search settings are copied.
+
+        Raises:
+            ArtifactError: it has another wording.
         """
         manifest = read_manifest(folder)
+        refuse_wording(manifest, folder)
         name, stored = f"{VERSIONS}/{manifest.version}", self._folder.files()
         # Builds of one version on two machines may differ in the last bits of vectors: their files must not be mixed.
         is_whole = f"{name}/{MANIFEST}" in stored and not self._missing(self._manifest(manifest.version)[0], stored)
@@ -110,10 +115,11 @@ class RemoteIndex:
         """Make a version there the current one, all at once; return the one that was current before.
 
         Raises:
-            ArtifactError: there is no such version, or somebody else publishes at the same time.
+            ArtifactError: there is no such version, it has another wording, or somebody else publishes meanwhile.
             VerificationError: a file of it is missing or has another size.
         """
         (manifest, _), stored = self._manifest(version), self._folder.files()
+        refuse_wording(manifest, f"{self.url}/{VERSIONS}/{version}")
         if problem := self._missing(manifest, stored):
             raise VerificationError(f"{self.url}/{VERSIONS}/{version}/{problem}; it was not published")
         seen = self._folder.read(CURRENT, LARGEST_CURRENT)
