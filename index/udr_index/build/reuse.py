@@ -57,8 +57,8 @@ class PreviousVersion:
 def located(root: Path) -> Path | None:
     """Return the directory of an index to reuse, or of its copy if it is on a remote store.
 
-    None if it cannot be copied, which is only logged. Copying locks the copy, which may be where the build is made: call
-    this before the build locks it.
+    None if it cannot be copied, which is only logged. Copying locks the copy, which may be where the build is made, so
+    call this before the build locks it.
 
     Raises:
         VerificationError: the version is damaged.
