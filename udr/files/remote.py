@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from udr.errors import ArtifactError, MissingExtraError, optional_import, reason
+from udr.errors import ArtifactError, MissingExtraError, optional_import, reason, system_error
 from udr.files.local import canonical_json, first_to_finish
 
 # A Path has one slash where the URL had two.
@@ -52,6 +52,12 @@ class RemoteFolder:
                 content: bytes = self._system.cat_file(self._path(name), start=0, end=most + 1)
             except FileNotFoundError:
                 return None
+            except Exception:
+                # Of an empty file, S3 has no such range.
+                self._system.invalidate_cache()
+                if self._system.size(self._path(name)) != 0:
+                    raise
+                content = b""
         if len(content) > most:
             raise ArtifactError(f"{self.url}/{name}: has more than {most} bytes")
         return content
@@ -67,12 +73,19 @@ class RemoteFolder:
             self._system.put_file(str(path), self._path(name))
 
     def files(self) -> Mapping[str, tuple[int, str]]:
-        """Return the size of each file below, and what changes when it does, by its path."""
+        """Return the size of each file below, and what changes when it does, by its path.
+
+        Empty objects whose names end in a slash, by which consoles of S3 show folders, are no files.
+        """
         with _told(self.url):
             self._system.invalidate_cache()
             found: Mapping[str, Mapping[str, Any]] = self._system.find(self._path(""), detail=True)
         start = len(self._path("").rstrip("/")) + 1
-        return {path[start:]: (int(info["size"]), _tag(info)) for path, info in sorted(found.items())}
+        return {
+            path[start:]: (int(info["size"]), _tag(info))
+            for path, info in sorted(found.items())
+            if info["size"] or not path.endswith("/")
+        }
 
     def replace(self, name: str, content: bytes, seen: bytes | None) -> None:
         """Replace a file, all at once, if its content is what was ``seen``; None if there was none.
@@ -138,7 +151,8 @@ def fetched(url: str, cache: Path) -> Path:
     """Return a copy, on this machine, of a remote folder as it is now: copied once for each state of the folder.
 
     Raises:
-        ArtifactError: the store cannot be reached, the folder is empty, or a file changed while it was copied.
+        ArtifactError: the store cannot be reached, the folder is empty, a file cannot be written here, or one changed
+            while it was copied.
     """
     remote = RemoteFolder(url)
     files = remote.files()
@@ -147,17 +161,24 @@ def fetched(url: str, cache: Path) -> Path:
     state = hashlib.sha256(canonical_json([url, {name: list(stamp) for name, stamp in files.items()}])).hexdigest()
     folder = cache / state[:16] / url.rpartition("/")[2]
     if not folder.is_dir():
-        with first_to_finish(folder) as staging:
-            for name in files:
-                path = staging / name
-                if not path.resolve().is_relative_to(staging.resolve()):
-                    raise ArtifactError(f"{url}: has a file outside itself, {name!r}")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                remote.fetch(name, path)
-            copied = {name: (staging / name).stat().st_size for name in files}
-            if remote.files() != files or copied != {name: size for name, (size, _) in files.items()}:
-                raise ArtifactError(f"{url}: changed while it was copied; try again")
+        try:
+            _copy(remote, files, folder)
+        except OSError as error:
+            raise ArtifactError(f"{url}: cannot be copied to this machine: {system_error(error)}") from error
     return folder
+
+
+def _copy(remote: RemoteFolder, files: Mapping[str, tuple[int, str]], folder: Path) -> None:
+    with first_to_finish(folder) as staging:
+        for name in files:
+            path = staging / name
+            if not path.resolve().is_relative_to(staging.resolve()):
+                raise ArtifactError(f"{remote.url}: has a file outside itself, {name!r}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remote.fetch(name, path)
+        copied = {name: (staging / name).stat().st_size for name in files}
+        if remote.files() != files or copied != {name: size for name, (size, _) in files.items()}:
+            raise ArtifactError(f"{remote.url}: changed while it was copied; try again")
 
 
 def _tag(info: Mapping[str, Any]) -> str:

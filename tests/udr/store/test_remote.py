@@ -15,7 +15,7 @@ from tests.tiny_models import save_encoder
 from udr.cli import main
 from udr.data import open_collection
 from udr.errors import ArtifactError, ConfigError, MissingExtraError, NotWriterError, VerificationError
-from udr.files import RemoteFolder, remote_url
+from udr.files import RemoteFolder, fetched, remote_url
 from udr.models import hub
 from udr.retrieval import Retriever
 from udr.search import Vectors
@@ -212,6 +212,8 @@ def test_tasks_and_models_are_copied_once_for_each_state(
     assert hub.fingerprint(hub.locate(f"{url}/encoder")) == hub.fingerprint(model)
     with pytest.raises(ArtifactError, match="no such folder, or an empty one"):
         open_collection(Path(f"{url}/nothing"))
+    with pytest.raises(ArtifactError, match=f"{url}/tasks: cannot be copied to this machine: .*: Not a directory"):
+        fetched(f"{url}/tasks", collection / "mood" / "notes" / "train.jsonl" / "cache")
 
 
 def test_errors_say_what_is_wrong_with_a_store(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,6 +290,19 @@ def test_s3_publishes_by_a_condition_and_serves_copies(
         assert opened.index_version == second
     with pytest.raises(ArtifactError, match="s3://none/index"):
         Retriever.open("s3://none/index")
+
+
+@pytest.mark.slow
+def test_s3_folder_markers_are_no_files_and_empty_files_are(bucket: str, tmp_path: Path) -> None:
+    system = fsspec.filesystem("s3")
+    system.pipe_file(f"{bucket}/tasks/a/t.toml", b"x = 1")
+    for key in ("tasks/", "tasks/a/", "tasks/empty.jsonl"):
+        system.call_s3("put_object", Bucket="bucket", Key=key, Body=b"")
+    folder = RemoteFolder(f"{bucket}/tasks")
+    assert {name: size for name, (size, _) in folder.files().items()} == {"a/t.toml": 5, "empty.jsonl": 0}
+    assert (folder.read("empty.jsonl", 10), folder.read("none.jsonl", 10)) == (b"", None)
+    copy = fetched(folder.url, tmp_path)
+    assert ((copy / "a" / "t.toml").read_bytes(), (copy / "empty.jsonl").read_bytes()) == (b"x = 1", b"")
 
 
 def test_url_without_a_query_is_told_of_the_query(url: str, capsys: pytest.CaptureFixture[str]) -> None:
