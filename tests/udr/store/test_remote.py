@@ -93,6 +93,43 @@ def test_damaged_file_is_not_copied(index: Path, url: str) -> None:
         assert opened.index_version == version
 
 
+def test_file_of_an_interrupted_copy_is_kept_only_if_it_is_whole(
+    index: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, remote, copied = upload(index, "CURRENT", url).version, RemoteIndex(url), list[str]()
+    files = Path("partitions/notes/vectors.npy"), Path("demonstrations.sqlite")
+    for file, content in zip(files, (b"torn", (index / "versions" / version / files[1]).read_bytes()), strict=True):
+        (remote.root / f".building-{version}" / file).parent.mkdir(parents=True, exist_ok=True)
+        (remote.root / f".building-{version}" / file).write_bytes(content)
+    fetch = RemoteFolder.fetch
+
+    def counting(self: RemoteFolder, name: str, path: Path) -> None:
+        copied.append(name.removeprefix(f"versions/{version}/"))
+        fetch(self, name, path)
+
+    monkeypatch.setattr(RemoteFolder, "fetch", counting)
+    remote.fetch()
+    assert verify(remote.root) == []
+    assert str(files[0]) in copied
+    assert str(files[1]) not in copied
+
+
+def test_copied_version_opens_while_the_store_is_down(
+    index: Path, url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    version, remote = upload(index, "CURRENT", url).version, RemoteIndex(url)
+    remote.fetch()
+
+    def down(self: RemoteFolder, name: str, most: int) -> bytes | None:
+        raise ArtifactError(f"{self.url}/{name}: the store does not answer")
+
+    monkeypatch.setattr(RemoteFolder, "read", down)
+    assert remote.fetch(version) == version
+    assert f"version {version} keeps the search settings of its copy: {url}" in caplog.text
+    with pytest.raises(ArtifactError, match="CURRENT: the store does not answer"):
+        remote.fetch()
+
+
 def test_publish_switches_and_refuses_what_is_not_whole(
     index: Path, collection: Path, url: str, tmp_path: Path
 ) -> None:

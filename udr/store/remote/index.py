@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udr.errors import ArtifactError, VerificationError
-from udr.files import RemoteFolder, cache_folder, locked, remote_url, sha256, sync_tree, write_atomically
+from udr.files import RemoteFolder, cache_folder, locked, remote_url, sha256, sync, sync_tree, write_atomically
 from udr.store.manifest import Manifest, parse_manifest
 from udr.store.searching import SEARCH
 from udr.store.version import (
@@ -72,7 +72,7 @@ class RemoteIndex:
     def fetch(self, version: str | None = None) -> str:
         """Copy a version, by default the published one, unless it is there; make it the copy's current one.
 
-        Returns its name.
+        Returns its name. A named version that was copied before opens while the store does not answer, too.
 
         Raises:
             VerificationError: a file does not match the manifest.
@@ -83,7 +83,11 @@ class RemoteIndex:
             folder = version_path(self.root, version)
             if not folder.is_dir():
                 self._copy(version, folder)
-            self._refresh_settings(version, folder)
+            else:
+                try:
+                    self._refresh_settings(version, folder)
+                except ArtifactError as error:
+                    _LOG.warning("version %s keeps the search settings of its copy: %s", version, error)
             if _current(self.root) != version:
                 publish(self.root, version)
         return version
@@ -166,8 +170,8 @@ class RemoteIndex:
         for name, stamp in manifest.files.items():
             path = staging / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                # A copy that was interrupted: it has its name, so it is whole.
+            if path.is_file() and sha256(path) == stamp.sha256:
+                # Of a copy that was interrupted.
                 continue
             part = path.with_name(f".{path.name}.tmp")
             self._folder.fetch(f"{VERSIONS}/{version}/{name}", part)
@@ -177,11 +181,13 @@ class RemoteIndex:
                     f"{self.url}/{VERSIONS}/{version}/{name}: is damaged: {found} bytes; its content is not what the "
                     f"manifest says, {stamp.size} bytes with sha256 {stamp.sha256[:12]}…"
                 )
-            part.rename(path)
-        sync_tree(staging)
+            part.replace(path)
+        self._refresh_settings(version, staging)
         write_atomically(staging / MANIFEST, content)
+        sync_tree(staging)
         folder.parent.mkdir(exist_ok=True)
         staging.rename(folder)
+        sync(folder.parent)
 
     def _refresh_settings(self, version: str, folder: Path) -> None:
         """Copy the search settings, which may change after the build."""
