@@ -408,6 +408,38 @@ def test_key_of_a_service_of_shards_sees_only_its_rows(
         assert http.get("/v1/tasks/reviews/demonstrations/ra03").status_code == 200
 
 
+def test_service_of_shards_keeps_to_the_limits_of_a_client(shards: Path, services: Services, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    key, entry = new_key("app", Scope.READ)
+    keys.write_text(entry.to_toml())
+    headers = {"Authorization": f"Bearer {key}"}
+
+    def statuses(input: str = "a dull day", held: int = 0, **settings: Any) -> list[int]:
+        batch = {"requests": [{"task": "notes", "input": input}] * 64}
+        client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
+        app = create_shards_app(client, Settings(keys=keys, max_batch=64, **settings))
+        app.state.service.room.hold(held)
+        with TestClient(app, headers=headers) as http:
+            answered = [http.post("/v1/retrieve/batch", json=batch).status_code for _ in range(4)]
+            assert app.state.service.waiting == 0
+            return answered
+
+    assert statuses() == [200] * 4
+    assert statuses(client_items_per_second=5) == [200, 429, 429, 429]
+    # It costs more than may ever wait.
+    assert statuses("dull " * 200, queue_size=64) == [413] * 4
+    # There is no room for what the shards would return.
+    assert statuses(held=Settings().max_bodies_bytes) == [503] * 4
+
+
+def test_service_of_shards_keeps_to_the_timeout_of_a_request(shards: Path, services: Services) -> None:
+    services.silent = {"shard-1", "shard-2", "shard-3"}
+    client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
+    with TestClient(create_shards_app(client, Settings())) as http:
+        answer = http.get("/v1/tasks/notes/demonstrations/n07", headers={"X-Udr-Timeout": "0.2"})
+    assert (answer.status_code, answer.json()["type"]) == (504, "urn:udr:problem:deadline-exceeded")
+
+
 def test_commands_build_and_place_shards(collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(save_encoder(tmp_path / "encoder"))
     build_two = ["index", "build", str(collection), "--out", str(tmp_path), "--model", model, "--shards", "2"]

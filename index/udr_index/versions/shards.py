@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,8 @@ def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
             if families.setdefault(name, family) != family:
                 raise ConfigError(f"{folder}: family {name!r} has another instruction than in another shard")
         sizes = {name: part.count for name, part in manifest.partitions.items()}
+        with closing(version.demonstrations()) as table:
+            row_bytes = {name: table.row_bytes(name) for name in sizes}
         placed.append(
             Placement(
                 name=folder.name,
@@ -77,6 +80,7 @@ def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
                 families=frozenset(manifest.families),
                 sizes=sizes,
                 urls=tuple(shards[folder]),
+                row_bytes=row_bytes,
             )
         )
     _refuse_shared_rows(versions)

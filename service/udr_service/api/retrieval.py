@@ -72,7 +72,7 @@ async def retrieve_batch(body: BatchBody, service: ServiceDep, request: Request)
     async with service.context(request) as context:
         if any(each.explain for each in requests):
             plans = await context.plans(requests)
-            characters = sum(_most_characters(plan) for plan in plans if isinstance(plan, Plan))
+            characters = sum(most_characters(plan) for plan in plans if isinstance(plan, Plan))
             return await answer_in_turns(context, _turns(context, items, plans, request.url.path), characters)
         found = deque(await context.answer(requests))
         characters = sum(num_characters(answer) for answer in found if isinstance(answer, Retrieval))
@@ -134,7 +134,7 @@ def num_characters(retrieval: Retrieval) -> int:
     return sum(_SHOWN + 2 * len(item.text) for item in retrieval) + _DECISION * len(retrieval.decisions)
 
 
-def _most_characters(plan: Plan) -> int:
+def most_characters(plan: Plan) -> int:
     """Return about how many characters the result of a plan has as JSON, at most."""
     explained = min(plan.candidates, plan.size) if plan.request.explain else 0
     return min(plan.num_chosen, plan.size) * (_SHOWN + 2 * plan.row_bytes) + _DECISION * explained

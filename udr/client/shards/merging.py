@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from udr.client.shards.placements import Placement, Placements
+from udr.data import Filter
 from udr.errors import InvalidInputError
-from udr.retrieval import Retrieval, RetrievalRequest, RetrievedDemonstration, choose, make_plan
+from udr.retrieval import Plan, Retrieval, RetrievalRequest, RetrievedDemonstration, choose, make_plan
 from udr.search import Hit, nearest
 
 # These compare rows of different shards with each other, or with statistics of all rows.
@@ -33,12 +34,14 @@ class ShardedPlan:
         shards: those that have rows of its tasks.
         asked: what each of them is asked.
         count: how many demonstrations the answer has, at most.
+        whole: about the plan that one index of all rows would make, for its cost.
     """
 
     request: RetrievalRequest
     shards: tuple[Placement, ...]
     asked: RetrievalRequest
     count: int
+    whole: Plan
 
 
 def plan(placements: Placements, request: RetrievalRequest) -> ShardedPlan:
@@ -55,14 +58,26 @@ def plan(placements: Placements, request: RetrievalRequest) -> ShardedPlan:
         if name == request.task or (request.task is None and request.family in (None, task.family))
     ]
     shards = tuple(shard for shard in placements.shards if any(name in shard.sizes for name in searched))
+    row_bytes = max((shard.row_bytes.get(name, 0) for shard in shards for name in searched), default=0)
     if len(shards) == 1:
-        return ShardedPlan(request, shards, request, 0)
+        text = str(request.input)
+        whole = Plan(
+            request,
+            text,
+            text,
+            dict.fromkeys(searched, ()),
+            sum(shards[0].sizes.get(name, 0) for name in searched),
+            copy_text=None if request.max_copy is None else text,
+            row_bytes=row_bytes,
+            filter=None if request.filter is None else Filter.of(request.filter),
+        )
+        return ShardedPlan(request, shards, request, 0, whole)
     if shards:
         _refuse_whole(request, shards)
-    checked = make_plan(placements.manifest, request)
+    checked = replace(make_plan(placements.manifest, request), row_bytes=row_bytes)
     # With `fill` a shard that has fewer rows returns those that it has. A head of its own would rank by other numbers.
     asked = replace(request, k=1, fill=True, candidates=checked.num_chosen, label_head=False)
-    return ShardedPlan(checked.request, shards, asked, checked.num_chosen)
+    return ShardedPlan(checked.request, shards, asked, checked.num_chosen, checked)
 
 
 def _refuse_whole(request: RetrievalRequest, shards: Sequence[Placement]) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class Placement:
         families: the families in it.
         sizes: how many rows of each task it has.
         urls: the services that serve it, each the whole shard.
+        row_bytes: about how many characters a row of each task has, as JSON; a task may be absent.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Placement:
     families: frozenset[str]
     sizes: Mapping[str, int]
     urls: tuple[str, ...] = ()
+    row_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,6 +92,7 @@ class Placements:
                 "families": sorted(shard.families),
                 "sizes": dict(shard.sizes),
                 "urls": list(shard.urls),
+                "row_bytes": dict(shard.row_bytes),
             }
             for shard in self.shards
         ]
@@ -141,6 +144,7 @@ def _placement(keys: Mapping[str, Any]) -> Placement:
         families=frozenset(keys["families"]),
         sizes={str(name): int(size) for name, size in keys["sizes"].items()},
         urls=tuple(urls),
+        row_bytes={str(name): int(size) for name, size in keys.get("row_bytes", {}).items()},
     )
 
 

@@ -98,13 +98,23 @@ class ShardedClient(AsyncDemonstrationSource):
             retrievals.append(result)
         return retrievals
 
+    def plan(self, request: RetrievalRequest) -> ShardedPlan | RequestError:
+        """Return the plan for a request, or what is wrong with it; see ``answer``."""
+        try:
+            return plan(self.placements, request)
+        except RequestError as error:
+            return error
+
     async def answer(self, requests: Sequence[RetrievalRequest], seconds: float | None = None) -> list[Result]:
         """Return the results of several requests in so many seconds; one that fails gives its error.
 
         Errors are those of ``Client.retrieve``; and an ``InvalidInputError`` if an option needs all rows of the request
         in one shard: another mode than dense, ``distinct``, ``diversity``, ``coverage``, ``explain``, ``label_head``.
         """
-        plans = list(map(self._plan, requests))
+        return await self.answers(list(map(self.plan, requests)), seconds)
+
+    async def answers(self, plans: Sequence[ShardedPlan | RequestError], seconds: float | None = None) -> list[Result]:
+        """Return the results of what was planned, in order; an error stays as it is."""
         asked: dict[str, list[int]] = {}
         for number, each in enumerate(plans):
             if isinstance(each, ShardedPlan):
@@ -146,12 +156,6 @@ class ShardedClient(AsyncDemonstrationSource):
         """Return the names of the shards of which no service says that it is ready."""
         ready = await asyncio.gather(*(each.ready(_SHARE * self._timeout) for each in self._replicas.values()))
         return [name for name, answers in zip(self._replicas, ready, strict=True) if not answers]
-
-    def _plan(self, request: RetrievalRequest) -> ShardedPlan | RequestError:
-        try:
-            return plan(self.placements, request)
-        except RequestError as error:
-            return error
 
     async def _ask(self, shard: str, requests: Sequence[RetrievalRequest], seconds: float) -> Sequence[Result]:
         replicas = self._replicas[shard]

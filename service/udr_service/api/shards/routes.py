@@ -101,7 +101,7 @@ async def demonstration(task: str, id: str, service: _ServiceDep, request: Reque
     """Return one demonstration of a task, as it was written."""
     async with service.context(request) as context:
         refuse_foreign(context.record, service.placements.tasks, task, None)
-        row = await service.shards.demonstration(task, id)
+        row = await context.demonstration(task, id)
         if (own := context.record.filter) is not None and not own.matches(task, row):
             # As if there were no such row.
             raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")

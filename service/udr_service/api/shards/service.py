@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from starlette.requests import Request
 
-from udr.client.shards import Placements, ShardedClient
+from udr.client.shards import Placements, ShardedClient, ShardedPlan
 from udr.data import Filter, Task
 from udr.errors import InvalidInputError, OverloadedError, RequestError, UdrError, brief
 from udr.models import TokenCounter
 from udr.retrieval import Retrieval, RetrievalRequest, Stopped
-from udr_service.errors import ForbiddenError, NotReadyError, VersionMismatchError
+from udr.types import Row
+from udr_service.api.retrieval import most_characters
+from udr_service.errors import CostError, ForbiddenError, NotReadyError, VersionMismatchError
 from udr_service.observability import Metrics
 from udr_service.serving import (
     INDEX_VERSION,
@@ -38,7 +40,7 @@ _READY_SECONDS = 1.0
 
 @dataclass(slots=True)
 class ShardsService:
-    """The parts of the service, and how many requests wait for the shards. Used on the event loop only."""
+    """The parts of the service, and what waits for the shards, in plain queries. Used on the event loop only."""
 
     settings: Settings
     shards: ShardedClient
@@ -57,9 +59,35 @@ class ShardsService:
         return self.shards.placements
 
     def refuse_if_full(self) -> None:
-        """Raise an ``OverloadedError`` if no more requests may wait for the shards."""
-        if self.waiting >= self.settings.queue_size:
-            raise OverloadedError(f"{self.waiting} requests wait for the shards, the limit; try again later")
+        """Raise an ``OverloadedError`` if not even a plain query may wait for the shards."""
+        self._refuse(1)
+
+    @contextmanager
+    def wait(self, cost: int, excess: int = 0) -> Iterator[None]:
+        """Wait for the shards with what costs so much; ``excess`` of it keeps no others out.
+
+        Raises:
+            CostError: it costs more than may ever wait.
+            OverloadedError: too much waits already.
+        """
+        if cost > (limit := self.settings.queue_size):
+            raise CostError(
+                f"the request costs as much as {cost} plain queries; the limit is {limit}; send fewer or shorter "
+                "queries at once, or ask for fewer demonstrations or candidates"
+            )
+        self._refuse(cost)
+        self.waiting += cost - excess
+        try:
+            yield
+        finally:
+            self.waiting -= cost - excess
+
+    def _refuse(self, cost: int) -> None:
+        if self.waiting + cost > (limit := self.settings.queue_size):
+            raise OverloadedError(
+                f"requests wait for the shards that cost as much as {self.waiting} plain queries, and this one {cost}; "
+                f"the limit is {limit}; try again later"
+            )
 
     @asynccontextmanager
     async def context(self, request: Request) -> AsyncIterator["ShardsContext"]:
@@ -77,11 +105,7 @@ class ShardsService:
                 f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {version!r} answers; send the "
                 "request without the header"
             )
-        self.waiting += 1
-        try:
-            yield ShardsContext(self, record, record.started + timeout_of(request, self.settings.timeout_seconds))
-        finally:
-            self.waiting -= 1
+        yield ShardsContext(self, record, record.started + timeout_of(request, self.settings.timeout_seconds))
 
     async def missing(self) -> Sequence[str]:
         """Return the names of the shards that are not ready, asked at most once a second."""
@@ -136,14 +160,21 @@ class ShardsContext:
             return await self.service.preparer.do(self.record.client.name, work)
 
     async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | UdrError]:
-        """Return the answers, in order; one that fails does not affect the others."""
-        checked = [self._checked(request) for request in requests]
-        self.record.tasks += [each.task for each in checked if isinstance(each, RetrievalRequest)]
-        async with before(self.expires, self.record):
-            left = self.expires - time.perf_counter()
-            valid = [each for each in checked if isinstance(each, RetrievalRequest)]
-            results = iter(await self.service.shards.answer(valid, left))
-        answers = [next(results) if isinstance(each, RetrievalRequest) else each for each in checked]
+        """Return the answers, in order; one that fails does not affect the others.
+
+        Raises:
+            BusyError: other large answers leave no room for what the shards may return.
+            CostError: the requests cost more than may ever wait.
+            OverloadedError: too much waits already, or the client is above a limit.
+            DeadlineError: the deadline has passed.
+        """
+        plans = [self._plan(request) for request in requests]
+        valid = [plan for plan in plans if isinstance(plan, ShardedPlan)]
+        self.record.tasks += [plan.request.task for plan in valid]
+        with self._waiting(valid):
+            async with before(self.expires, self.record):
+                results = iter(await self.service.shards.answers(valid, self.expires - time.perf_counter()))
+        answers = [next(results) if isinstance(plan, ShardedPlan) else plan for plan in plans]
         for answer in answers:
             if isinstance(answer, Retrieval):
                 self.record.overlay_position = max(answer.overlay_position, self.record.overlay_position or 0)
@@ -157,8 +188,27 @@ class ShardsContext:
             raise answer
         return answer
 
-    def _checked(self, request: RetrievalRequest) -> RetrievalRequest | UdrError:
-        """Return a request within the limits and the rows of its key."""
+    async def demonstration(self, task: str, id: str) -> Row:
+        """Return one row before the deadline; raises what ``ShardedClient.demonstration`` raises."""
+        with self.service.wait(1):
+            async with before(self.expires, self.record):
+                return await self.service.shards.demonstration(task, id)
+
+    @contextmanager
+    def _waiting(self, plans: Sequence[ShardedPlan]) -> Iterator[None]:
+        """Wait for the shards within the limits, with room for all that they may return."""
+        cost = sum(plan.whole.cost for plan in plans)
+        characters = sum(len(plan.shards) * most_characters(plan.whole) for plan in plans)
+        limit = self.service.settings.queue_size
+        with self.record.client.queue(len(plans), cost, limit) as excess, self.service.wait(cost, excess):
+            self.room.hold(characters)
+            try:
+                yield
+            finally:
+                self.room.free(characters)
+
+    def _plan(self, request: RetrievalRequest) -> ShardedPlan | UdrError:
+        """Return the plan for a request, within the limits and the rows of its key."""
         try:
             request = within_limits(request, self.service.settings)
             refuse_foreign(self.record, self.service.placements.tasks, request.task, request.family)
@@ -167,4 +217,4 @@ class ShardsContext:
                 request = replace(request, filter=own.narrowed(wanted))
         except (RequestError, ForbiddenError) as error:
             return error
-        return request
+        return self.service.shards.plan(request)
