@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,24 @@ def test_service_of_shards_is_ready_while_one_is(shards: Path, services: Service
         with TestClient(create_shards_app(client, Settings())) as http:
             answer = http.get("/readyz")
             assert (answer.status_code, answer.json().get("missing_shards")) == (status, missing)
+
+
+def test_silent_service_of_a_shard_delays_no_readiness(shards: Path, services: Services, tmp_path: Path) -> None:
+    hosts = ["http://shard-1", "http://shard-1-too"]
+    place(tmp_path / "placements", {shards / "shard-1-of-3": hosts})
+    services.silent = {"shard-1"}
+
+    async def unready() -> tuple[list[str], float]:
+        placements = read_placements(tmp_path / "placements")
+        async with ShardedClient(placements, timeout=4.0, transport=services.transport) as client:
+            started = time.monotonic()
+            return await client.unready(), time.monotonic() - started
+
+    missing, seconds = asyncio.run(unready())
+    assert not missing
+    assert seconds < 2.0
+    services.silent = {"shard-1", "shard-1-too"}
+    assert asyncio.run(unready())[0] == ["shard-1-of-3"]
 
 
 def test_service_of_shards_describes_itself(front: TestClient, shards: Path) -> None:

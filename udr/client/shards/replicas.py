@@ -61,12 +61,19 @@ class Replicas:
         raise failure
 
     async def ready(self, seconds: float) -> bool:
-        """Return whether one of the services says, in so many seconds, that it is ready."""
+        """Return whether one of the services says, in so many seconds, that it is ready; the first one suffices."""
+        asked = [asyncio.ensure_future(client.ready()) for client in self._clients]
         try:
-            async with asyncio.timeout(seconds):
-                return any(await asyncio.gather(*(client.ready() for client in self._clients)))
+            for answer in asyncio.as_completed(asked, timeout=seconds):
+                if await answer:
+                    return True
         except TimeoutError:
             return False
+        finally:
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return False
 
     async def close(self) -> None:
         """Close the connections."""
