@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -482,6 +483,37 @@ def test_commands_build_and_place_shards(collection: Path, tmp_path: Path, capsy
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:not-ready")
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_service_of_shards_reads_its_keys_again_and_lingers(shards: Path, tmp_path: Path) -> None:
+    file, keys = tmp_path / "placements", tmp_path / "keys.toml"
+    place(file, {shards / "shard-1-of-3": ["http://127.0.0.1:9"]})
+    (key, entry), (_, other) = (new_key(name, Scope.READ) for name in ("one", "two"))
+    keys.write_text(entry.to_toml())
+    options = [str(file), "--keys", str(keys), "--linger-seconds", "1"]
+    with serving(*options, engine=None) as (process, address):
+
+        def status(path: str = "/v1/tasks") -> int:
+            return httpx2.get(f"{address}{path}", headers={"Authorization": f"Bearer {key}"}).status_code
+
+        def reloads(text: str) -> str:
+            keys.write_text(text)
+            process.send_signal(signal.SIGHUP)
+            assert process.stderr is not None
+            # The line of the audit log comes first.
+            return process.stderr.readline() + process.stderr.readline()
+
+        assert status() == 200
+        assert "reload refused" in reloads("wrong")
+        assert status() == 200
+        assert "reloaded" in reloads(other.to_toml())
+        assert status() == 401
+        process.terminate()
+        begun = time.monotonic()
+        time.sleep(0.3)
+        assert status("/readyz") == 503
+        assert process.wait(20) == 0
+        assert time.monotonic() - begun > 1.0
 
 
 def test_python_in_the_documentation_asks_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

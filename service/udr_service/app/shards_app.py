@@ -44,9 +44,9 @@ def create_shards_app(
     current, shares, audit = Current(), Shares(), Audit()
     if tokenizers is None:
         tokenizers = {name: load_tokenizer(name) for name in settings.tokenizer}
-    service = shards.ShardsService(
-        settings, client, Preparer(), Room(settings.max_bodies_bytes, shares), metrics, current, tokenizers
-    )
+    keys = KeyFile(settings.keys) if settings.keys else None
+    room = Room(settings.max_bodies_bytes, shares)
+    service = shards.ShardsService(settings, client, Preparer(), room, metrics, current, tokenizers, keys, audit)
     metrics.index_switched(client.placements.version, client.tasks)
     metrics.count_missing(shard.name for shard in client.placements.shards)
 
@@ -70,7 +70,7 @@ def create_shards_app(
     guard(
         app,
         settings,
-        keys=KeyFile(settings.keys) if settings.keys else None,
+        keys=keys,
         queue=service,
         current=current,
         metrics=metrics,

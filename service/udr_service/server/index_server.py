@@ -1,4 +1,4 @@
-"""The server of an index: it says when the index is loaded, reloads at SIGHUP, and stops at a signal."""
+"""The servers of an index, which say when it is loaded, and of shards: they reload at SIGHUP, and stop at a signal."""
 
 import asyncio
 import functools
@@ -7,6 +7,7 @@ import logging
 import signal
 import socket
 import ssl
+from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -16,6 +17,7 @@ import uvicorn
 from udr.cli import STATUS
 from udr.errors import ConfigError, reason
 from udr.models import Encoder
+from udr_service.api.shards import ShardsService
 from udr_service.errors import ReloadError
 from udr_service.server.bounded import BoundedServer
 from udr_service.server.connections import Limits
@@ -25,25 +27,18 @@ from udr_service.settings import Settings
 _LOG = logging.getLogger(__name__)
 
 
-class IndexServer(BoundedServer):
-    """Announces that the index is loaded, and stops if it cannot be loaded."""
+class ReloadingServer(BoundedServer):
+    """Reloads at SIGHUP, and lingers at the signal to stop."""
 
     _reloads_at_sighup = True
 
-    def __init__(self, config: uvicorn.Config, service: Service, address: str, shares: Shares | None = None) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service | ShardsService, shares: Shares | None = None) -> None:
         super().__init__(config, limits_of(service.settings), service.metrics, shares)
-        self._service, self._address, self._announced = service, address, False
+        self._settings, self._current = service.settings, service.current
         self.tls = certificate(service.settings)
-        service.reloader.steps.append(self.read_certificate)
-        self._frozen: Encoder | None = None
-
-    @property
-    def failure(self) -> Exception | None:
-        """The error that kept the index from loading."""
-        return self._service.reloader.failure
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and reload keys and index at SIGHUP from now on."""
+        """Start, and reload at SIGHUP from now on."""
         if self._reloads_at_sighup:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         await super().startup(sockets)
@@ -51,6 +46,52 @@ class IndexServer(BoundedServer):
     def _reload(self) -> None:
         # Kept, since the loop itself holds tasks weakly.
         self._reloading = asyncio.ensure_future(self.reload())
+
+    @abstractmethod
+    async def reload(self) -> None:
+        """Reload, as at SIGHUP; a refusal is logged."""
+
+    def read_certificate(self) -> Callable[[], object]:
+        """Read the certificate again; return what makes new connections use it."""
+        return functools.partial(setattr, self, "tls", certificate(self._settings))
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop being ready, answer for ``linger_seconds``, then stop; at the second signal, stop at once."""
+        linger = self._settings.linger_seconds
+        if self._current.draining or not linger:
+            super().handle_exit(sig, frame)
+        else:
+            loop = asyncio.get_running_loop()
+            # Thread-safe, since a signal may interrupt the loop's own work on its timers.
+            loop.call_soon_threadsafe(loop.call_later, linger, super().handle_exit, sig, frame)
+        self._current.draining = True
+
+
+class ShardsServer(ReloadingServer):
+    """Reloads the keys and the certificate. Other placements need another service."""
+
+    def __init__(self, config: uvicorn.Config, service: ShardsService) -> None:
+        super().__init__(config, service)
+        self._service = service
+
+    async def reload(self) -> None:
+        """Reload keys and certificate, as at SIGHUP."""
+        await self._service.reload(self.read_certificate)
+
+
+class IndexServer(ReloadingServer):
+    """Announces that the index is loaded, and stops if it cannot be loaded."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, address: str, shares: Shares | None = None) -> None:
+        super().__init__(config, service, shares)
+        self._service, self._address, self._announced = service, address, False
+        service.reloader.steps.append(self.read_certificate)
+        self._frozen: Encoder | None = None
+
+    @property
+    def failure(self) -> Exception | None:
+        """The error that kept the index from loading."""
+        return self._service.reloader.failure
 
     async def reload(self) -> None:
         """Reload keys and index, as at SIGHUP."""
@@ -74,10 +115,6 @@ class IndexServer(BoundedServer):
         """Say that this server can answer, and what it serves where."""
         STATUS.notice(f"serving {summary}")
 
-    def read_certificate(self) -> Callable[[], object]:
-        """Read the certificate again; return what makes new connections use it."""
-        return functools.partial(setattr, self, "tls", certificate(self._service.settings))
-
     def _freeze_garbage_collection(self) -> None:
         """Exclude all present objects from garbage collection, once per encoder.
 
@@ -99,17 +136,6 @@ class IndexServer(BoundedServer):
             gc.enable()
             # Of nothing: full collections then depend on what requests leave behind, not on what was frozen.
             gc.collect()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop being ready, answer for ``linger_seconds``, then stop; at the second signal, stop at once."""
-        linger = self._service.settings.linger_seconds
-        if self._service.current.draining or not linger:
-            super().handle_exit(sig, frame)
-        else:
-            loop = asyncio.get_running_loop()
-            # Thread-safe, since a signal may interrupt the loop's own work on its timers.
-            loop.call_soon_threadsafe(loop.call_later, linger, super().handle_exit, sig, frame)
-        self._service.current.draining = True
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -23,8 +23,7 @@ from udr_service.app import create_app, create_shards_app
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError
 from udr_service.observability import configure, prepare_export
-from udr_service.server.bounded import BoundedServer
-from udr_service.server.index_server import IndexServer, certificate, limits_of
+from udr_service.server.index_server import IndexServer, ShardsServer, certificate
 from udr_service.server.member import Member
 from udr_service.server.sharing import SharingServer
 from udr_service.server.supervisor import Supervisor
@@ -83,7 +82,7 @@ def run(index: Path, settings: Settings) -> None:
 
 
 def run_shards(path: Path, settings: Settings) -> None:
-    """Ask the services of shards, likewise.
+    """Ask the services of shards, likewise. SIGHUP reloads the keys and the certificate.
 
     Raises:
         ArtifactError: the file is no manifest of placements.
@@ -97,9 +96,7 @@ def run_shards(path: Path, settings: Settings) -> None:
         STATUS.begin(f"loading {path}...")
         client = ShardedClient(placements, timeout=settings.timeout_seconds)
         app = create_shards_app(client, settings, own_names_only=_own_names_only(settings))
-        service = app.state.service
-        server = BoundedServer(_configuration(app, settings), limits_of(settings), service.metrics)
-        server.tls = certificate(settings)
+        server = ShardsServer(_configuration(app, settings), app.state.service)
         rows, address = sum(placements.sizes.values()), _url(listener, "https" if server.tls else "http")
         number = f"{len(placements.shards)} {'shard' if len(placements.shards) == 1 else 'shards'}"
         STATUS.notice(f"serving {number}, {rows} demonstrations at {address}")

@@ -5,7 +5,7 @@ from .active_version import (
 from .clients import Client as Client, Clients as Clients, network as network
 from .open_files import OpenFiles as OpenFiles
 from .readiness import Readiness as Readiness
-from .reloader import Prepared as Prepared, Reloader as Reloader
+from .reloader import Prepared as Prepared, Reloader as Reloader, record_changes as record_changes
 from .record import (
     FREE_BODY as FREE_BODY, Record as Record, UpstreamCall as UpstreamCall, free_body as free_body,
     record_of as record_of,

@@ -50,6 +50,13 @@ class Prepared:
     commits: list[Commit]
 
 
+def record_changes(audit: Audit, before: KeyRing, after: KeyRing, by: str, client: str | None = None) -> None:
+    """Log which keys have changed, if any."""
+    if changed := changes(before, after):
+        named: dict[str, Json] = {change: [*names[:_MOST_NAMES]] for change, names in changed.items()}
+        audit.record(Event.KEYS, client, by=by, **named, number=sum(map(len, changed.values())))
+
+
 class Reloader:
     """Switches to the published version and to the keys in their file, one reload at a time, all or nothing.
 
@@ -174,10 +181,8 @@ class Reloader:
         self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)
         versions = {"index_version": reloaded.version, "previous": reloaded.previous}
         self._audit.record(Event.RELOADED, client, by=by, **versions)
-        if self._keys and before and (changed := changes(before, self._keys.ring)):
-            named: dict[str, Json] = {change: [*names[:_MOST_NAMES]] for change, names in changed.items()}
-            number = sum(map(len, changed.values()))
-            self._audit.record(Event.KEYS, client, by=by, **named, number=number)
+        if self._keys and before:
+            record_changes(self._audit, before, self._keys.ring, by, client)
         return reloaded
 
     @asynccontextmanager

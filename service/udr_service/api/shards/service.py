@@ -1,6 +1,7 @@
 """The parts of a service of shards, and how they answer one request."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -16,8 +17,9 @@ from udr.models import TokenCounter
 from udr.retrieval import Retrieval, RetrievalRequest, Stopped
 from udr.types import Row
 from udr_service.api.retrieval import most_characters
+from udr_service.auth import KeyFile
 from udr_service.errors import CostError, ForbiddenError, NotReadyError, VersionMismatchError
-from udr_service.observability import Metrics
+from udr_service.observability import Audit, Event, Metrics, Reload
 from udr_service.serving import (
     INDEX_VERSION,
     Current,
@@ -25,12 +27,15 @@ from udr_service.serving import (
     Record,
     Room,
     before,
+    record_changes,
     record_of,
     refuse_foreign,
     timeout_of,
     within_limits,
 )
 from udr_service.settings import Settings
+
+_LOG = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -49,6 +54,8 @@ class ShardsService:
     metrics: Metrics
     current: Current
     tokenizers: Mapping[str, TokenCounter]
+    keys: KeyFile | None
+    audit: Audit
     waiting: int = 0
     _ready: tuple[float, Sequence[str]] = (0.0, ())
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -106,6 +113,29 @@ class ShardsService:
                 "request without the header"
             )
         yield ShardsContext(self, record, record.started + timeout_of(request, self.settings.timeout_seconds))
+
+    async def reload(self, read: Callable[[], Callable[[], object]]) -> None:
+        """Read the keys again, and what else ``read`` reads, as at SIGHUP: all or nothing. A refusal is logged.
+
+        Args:
+            read: reads it, in a thread; what it returns makes it effective.
+        """
+        version, keys = self.placements.version, self.keys
+        try:
+            ring = await asyncio.to_thread(keys.read_again) if keys else None
+            commit = await asyncio.to_thread(read)
+        except (UdrError, OSError) as error:
+            _LOG.error("reload refused", exc_info=error)
+            self.metrics.reloaded(Reload.REFUSED)
+            self.audit.record(Event.RELOAD_REFUSED, by="SIGHUP", index_version=version, why=str(error))
+            return
+        commit()
+        self.metrics.reloaded(Reload.UNCHANGED)
+        self.audit.record(Event.RELOADED, by="SIGHUP", index_version=version, previous=version)
+        if keys and ring:
+            record_changes(self.audit, keys.ring, ring, "SIGHUP")
+            keys.ring = ring
+        _LOG.warning("SIGHUP: read the keys again")
 
     async def missing(self) -> Sequence[str]:
         """Return the names of the shards that are not ready, asked at most once a second."""
