@@ -26,7 +26,8 @@ from .searching import (
 )
 from .untrusted import (
     MOST_LABELS as MOST_LABELS,
-    bounded as bounded, check_schema as check_schema, distrust as distrust, open_read_only as open_read_only,
+    bounded as bounded, check_manifest as check_manifest, check_schema as check_schema,
+    distrust as distrust, open_read_only as open_read_only,
     read_only_uri as read_only_uri,
 )
 from .verification import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from udr.client.shards import Placement, Placements
 from udr.data import Task, TaskFamily
 from udr.errors import ConfigError
-from udr.files import write_atomically
+from udr.files import remote_url, write_atomically
 from udr.models import Encoder, SentenceEncoder
 from udr.store import DemonstrationTable, IndexVersion, Manifest, open_version
 from udr_index.build import BuildConfig, Built, OnProgress, Shard, build
@@ -35,6 +35,11 @@ def build_shards(
 
     Each is the same on any machine and in any order. With all, the manifest of placements is written, too.
     """
+    if (url := remote_url(config.out)) is not None:
+        raise ConfigError(
+            f"{url} is on a remote store, where shards cannot be built; build them here, then upload each: udr index "
+            "publish DIR CURRENT --to URL"
+        )
     shards = [Shard(n, number) for n in (range(1, number + 1) if only is None else [only])]
     # Raises before the encoder is loaded.
     configs = [replace(config, shard=shard, out=shard_folder(config.out, shard)) for shard in shards]
@@ -51,12 +56,18 @@ def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
     Raises:
         ArtifactError: one is no index.
         ConfigError: they cannot be searched as one: by another encoder, with another definition of a task or family, or
-            with a row in two of them.
+            with a row in two of them; or two have the same name.
     """
     versions = {folder: open_version(folder) for folder in shards}
     first = next(iter(versions.values()), None)
     if first is None:
         raise ConfigError("name at least one index directory")
+    named: dict[str, Path] = {}
+    for folder in shards:
+        if (other := named.setdefault(_name(folder), folder)) != folder:
+            raise ConfigError(
+                f"{other} and {folder}: answers name a shard by its folder, so these must differ; rename one"
+            )
     tasks: dict[str, Task] = {}
     families: dict[str, TaskFamily] = {}
     placed: list[Placement] = []
@@ -75,7 +86,7 @@ def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
             row_bytes = {name: table.row_bytes(name) for name in sizes}
         placed.append(
             Placement(
-                name=folder.name,
+                name=_name(folder),
                 version=manifest.version,
                 families=frozenset(manifest.families),
                 sizes=sizes,
@@ -93,6 +104,11 @@ def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
     )
     write_atomically(path, placements.to_bytes())
     return placements
+
+
+def _name(folder: Path) -> str:
+    # That of ".", too.
+    return folder.resolve().name
 
 
 def _encoding(manifest: Manifest) -> tuple[str, int, str, str]:

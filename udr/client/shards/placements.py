@@ -11,7 +11,7 @@ from typing import Any
 from udr.data import Task, TaskFamily, parse_task
 from udr.errors import ArtifactError, DataError, reason
 from udr.files import canonical_json, check_format, read_bytes
-from udr.store import EncoderStamp, Manifest, Partition
+from udr.store import EncoderStamp, Manifest, Partition, check_manifest
 from udr.types import Json
 
 _FORMAT = 1
@@ -111,7 +111,7 @@ def read_placements(path: Path) -> Placements:
     """Return the placements in a file, whose URLs may have been written by hand.
 
     Raises:
-        ArtifactError: it cannot be read, is not such a file, or a shard has no URL.
+        ArtifactError: it cannot be read, is not such a file, has no shard, or one of them has no URL.
     """
     try:
         keys: dict[str, Any] = json.loads(read_bytes(path, _LARGEST))
@@ -149,6 +149,9 @@ def _placement(keys: Mapping[str, Any]) -> Placement:
 
 
 def _check(placements: Placements) -> None:
+    if not placements.shards:
+        raise ValueError("it has no shard")
+    check_manifest(placements.manifest)
     names = Counter(shard.name for shard in placements.shards)
     if twice := [name for name, count in names.items() if count > 1]:
         raise ValueError(f"two shards have the name {twice[0]!r}")
