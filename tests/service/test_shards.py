@@ -470,6 +470,9 @@ def test_service_of_shards_keeps_to_the_limits_of_a_client(shards: Path, service
         app.state.service.room.hold(held)
         with TestClient(app, headers=headers) as http:
             answered = [http.post("/v1/retrieve/batch", json=batch).status_code for _ in range(4)]
+            if held:
+                # A small answer needs no room.
+                assert http.post("/v1/retrieve", json={**batch["requests"][0], "k": 1}).status_code == 200
             assert app.state.service.waiting == 0
             return answered
 

@@ -15,7 +15,7 @@ from udr.types import Json
 from udr_service.schemas import Problem
 from udr_service.serving import RequestContext, Room
 
-_INLINE_CHARACTERS = 16_384
+INLINE_CHARACTERS = 16_384
 """Smaller answers are written on the event loop; handing them to a thread would take longer."""
 
 _KEPT = 64
@@ -93,7 +93,7 @@ async def json_answer(
     Raises:
         BusyError: other large answers leave no room for this one.
     """
-    if inline and characters <= _INLINE_CHARACTERS:
+    if inline and characters <= INLINE_CHARACTERS:
         return Response(_dumped(make()), media_type="application/json")
     room = context.room
     room.hold(characters)

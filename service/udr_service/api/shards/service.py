@@ -16,6 +16,7 @@ from udr.errors import InvalidInputError, OverloadedError, RequestError, UdrErro
 from udr.models import TokenCounter
 from udr.retrieval import Retrieval, RetrievalRequest, Stopped
 from udr.types import Row
+from udr_service.api.answers import INLINE_CHARACTERS
 from udr_service.api.retrieval import most_characters
 from udr_service.auth import KeyFile
 from udr_service.errors import CostError, ForbiddenError, NotReadyError, VersionMismatchError
@@ -231,6 +232,10 @@ class ShardsContext:
         characters = sum(len(plan.shards) * most_characters(plan.whole) for plan in plans)
         limit = self.service.settings.queue_size
         with self.record.client.queue(len(plans), cost, limit) as excess, self.service.wait(cost, excess):
+            if characters <= INLINE_CHARACTERS:
+                # Nor is room held for so small an answer.
+                yield
+                return
             self.room.hold(characters)
             try:
                 yield
