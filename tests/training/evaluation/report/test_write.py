@@ -80,7 +80,8 @@ def test_summary_is_the_verdict_with_how_it_was_measured_and_the_headroom() -> N
         "The oracle, which reads the gold answers and so is not a retriever, reaches 67.0: the headroom."
     )
     assert report.summary(ALONE) == (
-        "With bm25: 40 of 100 right, likely between 38.1 and 41.9. Measured with 4 demonstrations per prompt."
+        "With bm25: 40 of 100 right, likely between 38.1 and 41.9, by 100 test rows. "
+        "Measured with 4 demonstrations per prompt."
     )
     bm25, run = evaluation(a1={"bm25": 40, "run": 39}).results
     assert run.estimate.samples is not None
