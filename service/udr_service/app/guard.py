@@ -1,8 +1,12 @@
-"""What every request passes before an endpoint answers it, the same for every application."""
+"""What every application has: its settings for FastAPI, and what a request passes before an endpoint answers it."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from udr import __version__
 from udr.client import is_loopback
 from udr_service.api.gateway import DEMONSTRATIONS, PROMPT_ID, TASK, TOKENS
 from udr_service.auth import Allowance, KeyFile
@@ -17,9 +21,35 @@ from udr_service.middleware import (
     Recorder,
     RootPath,
 )
-from udr_service.observability import Audit, Metrics
+from udr_service.observability import Audit, Metrics, telemetry
 from udr_service.serving import INDEX_VERSION, OVERLAY_POSITION, Clients, Current, Shares
 from udr_service.settings import Settings
+
+
+def new_app(settings: Settings, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]) -> FastAPI:
+    """Return an application without endpoints.
+
+    Args:
+        settings: the root path, and whether telemetry is on.
+        lifespan: what runs around its requests.
+
+    Raises:
+        MissingExtraError: telemetry is on, but the exporter is not installed.
+    """
+    return FastAPI(
+        title="udr",
+        version=__version__,
+        summary="Retrieve the demonstrations that help your language model most.",
+        lifespan=lifespan,
+        # Served by a router of ours: FastAPI would make it on the event loop.
+        openapi_url=None,
+        # Their pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        telemetry=telemetry(settings.telemetry),
+    )
 
 
 def guard(

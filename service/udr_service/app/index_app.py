@@ -8,7 +8,6 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from udr import __version__
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
 from udr.store.usage import Usage
@@ -24,9 +23,9 @@ from udr_service.api import (
     retrieval,
 )
 from udr_service.api.gateway import Upstream
-from udr_service.app.guard import guard
+from udr_service.app.guard import guard, new_app
 from udr_service.auth import KeyFile
-from udr_service.observability import Audit, Metrics, telemetry
+from udr_service.observability import Audit, Metrics
 from udr_service.serving import (
     ActiveVersion,
     Compactor,
@@ -100,20 +99,7 @@ def create_app(
     usage = Usage(_root(served), settings.usage, prompts=settings.usage_prompts, days=settings.usage_days)
     service = Service(settings, current, worker, Preparer(), FieldReader(), room, reloader, metrics, usage, team)
 
-    app = FastAPI(
-        title="udr",
-        version=__version__,
-        summary="Retrieve the demonstrations that help your language model most.",
-        lifespan=_lifespan,
-        # Served by a router of ours: FastAPI would make it on the event loop.
-        openapi_url=None,
-        # Their pages load scripts from other hosts.
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        servers=[{"url": settings.root_path}] if settings.root_path else None,
-        telemetry=telemetry(settings.telemetry),
-    )
+    app = new_app(settings, _lifespan)
     app.state.service, app.state.readiness, app.state.audit = service, Readiness(), audit
     app.state.upstream = upstream
     app.state.upkeep = [Scrubber(current, reloader, settings.scrub_seconds, team)]

@@ -6,13 +6,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from udr import __version__
 from udr.client.shards import ShardedClient
 from udr.models import TokenCounter, load_tokenizer
 from udr_service.api import problems, shards
-from udr_service.app.guard import guard
+from udr_service.app.guard import guard, new_app
 from udr_service.auth import KeyFile
-from udr_service.observability import Audit, Metrics, telemetry
+from udr_service.observability import Audit, Metrics
 from udr_service.serving import Current, Preparer, Room, Shares
 from udr_service.settings import Settings
 
@@ -57,15 +56,7 @@ def create_shards_app(
         service.preparer.close()
         audit.close()
 
-    app = FastAPI(
-        title="udr",
-        version=__version__,
-        lifespan=lifespan,
-        openapi_url=None,
-        redirect_slashes=False,
-        servers=[{"url": settings.root_path}] if settings.root_path else None,
-        telemetry=telemetry(settings.telemetry),
-    )
+    app = new_app(settings, lifespan)
     app.state.service, app.state.audit = service, audit
     guard(
         app,
