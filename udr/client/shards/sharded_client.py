@@ -22,7 +22,7 @@ _SHARE = 0.8
 """The part of a call's time that the shards have; the rest is for the answer without those that did not answer."""
 
 Result = Retrieval | RequestError | ServiceError
-"""What became of a request."""
+"""The outcome of a request."""
 
 
 class ShardedClient(AsyncDemonstrationSource):
