@@ -42,12 +42,19 @@ def test_losses_and_validations_are_logged_and_the_best_checkpoint_is_kept(
 
 
 def test_training_stops_when_validation_does_not_improve(
-    examples: Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    examples: Tasks,
+    config: TrainConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     never_better(monkeypatch)
     trained(examples, replace(config, epochs=20, patience=2), tmp_path)
     # The first validation is the best; two epochs without a better one follow.
     assert metrics(tmp_path)[-1]["epoch"] == pytest.approx(3)
+    # WithoutCard: Sentence-Transformers would draw a bar, and show rows in the card of a model.
+    card = (tmp_path / "model" / "README.md").read_text("utf-8")
+    assert "widget" not in capfd.readouterr().err and "widget:" not in card
 
 
 @pytest.mark.parametrize("loss", LOSSES)

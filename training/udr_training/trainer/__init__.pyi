@@ -1,4 +1,4 @@
-from .callbacks import MetricsLog as MetricsLog, add_callbacks as add_callbacks
+from .callbacks import MetricsLog as MetricsLog, WithoutCard as WithoutCard, add_callbacks as add_callbacks
 from .checkpoints import last_complete as last_complete
 from .dataset import (
     TaskExamples as TaskExamples, centred as centred, dataset as dataset, split as split,

@@ -24,6 +24,16 @@ from udr_training.trainer.checkpoints import ListFiles
 _LOG = logging.getLogger(__name__)
 
 
+class WithoutCard:
+    """A trainer's part that leaves out Sentence-Transformers' model card, which ours replaces.
+
+    Theirs draws a progress bar when the training begins, and copies rows into every checkpoint.
+    """
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Add no callback."""
+
+
 class MetricsLog(TrainerCallback):
     """Appends what the trainer reports to a file, one JSON object per line, and to our log.
 

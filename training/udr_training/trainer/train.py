@@ -25,7 +25,7 @@ from udr.files import whole_folder
 from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss
-from udr_training.trainer.callbacks import MetricsLog, add_callbacks, tensorboard
+from udr_training.trainer.callbacks import MetricsLog, WithoutCard, add_callbacks, tensorboard
 from udr_training.trainer.checkpoints import last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
@@ -103,7 +103,7 @@ def train_encoder(
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-class _Trainer(SentenceTransformerTrainer):
+class _Trainer(WithoutCard, SentenceTransformerTrainer):
     """The trainer, which raises an error if the best model cannot be loaded instead of keeping the last one."""
 
     def _load_best_model(self) -> None:

@@ -174,8 +174,12 @@ def test_a_folder_without_a_transformer_is_refused(config: RunConfig, trained: P
         RewardModel.load(replace(config, reward=RewardConfig(model=str(tmp_path / "model"))))
 
 
-def test_scores_of_two_tasks_are_learned_together(examples: Tasks, config: RunConfig, tmp_path: Path) -> None:
+def test_scores_of_two_tasks_are_learned_together(
+    examples: Tasks, config: RunConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     both = replace(config, reward=RewardConfig(epochs=1))
     train_reward(examples, both, 0, tmp_path)
     judged = rewards(examples, both, tmp_path / "reward", both.train.model)
     assert judged.keys() == examples.keys() and all(0 <= each.agreement <= 1 for each in judged.values())
+    # WithoutCard, as for the encoder.
+    assert "widget" not in capfd.readouterr().err

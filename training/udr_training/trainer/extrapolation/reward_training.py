@@ -18,6 +18,7 @@ from udr_training.losses import kl_loss
 from udr_training.trainer import (
     MetricsLog,
     TaskExamples,
+    WithoutCard,
     add_callbacks,
     dataset,
     last_complete,
@@ -66,7 +67,7 @@ def train_reward(
     num_batches = num_steps(train, {name: len(task.training) for name, task in tasks.items()})
     checkpoints = folder / "reward-checkpoints"
     arguments = shared_arguments(train, seed, checkpoints, num_batches, num_queries)
-    trainer = CrossEncoderTrainer(
+    trainer = _Trainer(
         model=reward.model,
         args=CrossEncoderTrainingArguments(**arguments),
         train_dataset=DatasetDict({name: dataset(task, train, seed, gold=True) for name, task in tasks.items()}),
@@ -78,6 +79,10 @@ def train_reward(
     with whole_folder(folder / REWARD) as staging:
         reward.model.save_pretrained(str(staging))
     shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+class _Trainer(WithoutCard, CrossEncoderTrainer):
+    """The trainer of cross-encoders, without its card."""
 
 
 class ScoreListLoss(nn.Module):
