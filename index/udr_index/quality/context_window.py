@@ -28,7 +28,7 @@ def load_window(lm: str, tokens: int | None = None) -> Window:
     The size is read from ``config.json``, unless ``tokens`` gives it.
 
     Raises:
-        ModelError: the model or its tokenizer is not found.
+        ModelError: the model or its tokenizer is not found, or it is an encoder.
         ConfigError: the configuration does not give the size.
     """
     counter = load_tokenizer(lm)
@@ -39,7 +39,9 @@ def _configured(lm: str) -> int:
     path = hub.locate(lm)
     if path.suffix == ".gguf" and (length := context_window(path)):
         return length
-    path = (path if path.is_dir() else path.parent) / "config.json"
+    folder = path if path.is_dir() else path.parent
+    hub.refuse_encoder(lm, folder)
+    path = folder / "config.json"
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,13 +1,14 @@
 """Model names: where each is found, and the error for each that is not."""
 
 import hashlib
+from contextlib import nullcontext
 from io import BufferedReader
 from pathlib import Path
 
 import pytest
 
 from udr.errors import ModelError
-from udr.models import cache_folder, fingerprint, is_local, locate, locate_encoder
+from udr.models import cache_folder, fingerprint, is_local, locate, locate_encoder, locate_lm
 
 
 def write(path: Path, content: str = "") -> Path:
@@ -117,3 +118,30 @@ def test_the_cache_folder_follows_the_environment(
     for name, value in {"HOME": "/home/x", **environment}.items():
         monkeypatch.setenv(name, value)
     assert str(cache_folder()) == folder
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [
+        ('{"architectures": ["LlamaForCausalLM"]}', None),
+        ('{"architectures": ["GPT2LMHeadModel"]}', None),
+        ('{"architectures": ["Gemma3ForConditionalGeneration"]}', None),
+        ("{}", None),
+        ('{"architectures": "odd"}', None),
+        ('{"architectures": ["BertForMaskedLM"]}', "is BertForMaskedLM, which does not continue a text"),
+        (
+            '{"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true}',
+            r"is a model of encoder and decoder \(T5ForConditionalGeneration\), which does not",
+        ),
+        (None, "has no config.json; name one of its files: .*/m.gguf"),
+    ],
+)
+def test_only_a_model_that_continues_a_text_is_a_language_model(
+    tmp_path: Path, config: str | None, problem: str | None
+) -> None:
+    gguf = write(tmp_path / "m.gguf", "1")
+    if config is not None:
+        write(tmp_path / "config.json", config)
+    with pytest.raises(ModelError, match=problem) if problem else nullcontext():
+        assert locate_lm(str(tmp_path)) == tmp_path
+    assert locate_lm(str(gguf)) == gguf

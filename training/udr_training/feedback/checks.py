@@ -75,7 +75,7 @@ def check_runner(runner: RunnerOptions, config: FeedbackConfig) -> None:
 
 def check_lm(name: str) -> None:
     """Raise ``ModelError`` if there is no language model of a name, ``MissingExtraError`` if it cannot be read."""
-    if not is_remote(name) and hub.locate(name).suffix == ".gguf":
+    if not is_remote(name) and hub.locate_lm(name).suffix == ".gguf":
         _need("gguf", f"the model {name}")
 
 

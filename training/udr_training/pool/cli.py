@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, command_group, names_of, print_json, print_text
+from udr.cli import STATUS, command_group, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError
 from udr.files import refuse_existing
 from udr.models import DEFAULT_LM
@@ -66,16 +66,20 @@ def score(
     # Imported here, so that `udr --help` stays light.
     from udr.models import DEFAULT_ENCODER, SentenceEncoder
     from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
+    from udr_training.feedback import check_lm
     from udr_training.pool.coherence import TextLM
     from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
     from udr_training.pool.scores import write_scores
-    from udr_training.pool.scoring import CRITERIA, check_ways, score_pool
+    from udr_training.pool.scoring import COHERENCE, CRITERIA, check_ways, score_pool
 
     folder = one_task(tasks_folder, tasks)
     ways = check_ways(folder.task, names_of(by))
     refuse_existing(out)
     if (CRITERIA in ways) != (criteria_file is not None) or (CRITERIA in ways) != (lm is not None):
         raise ConfigError("--by criteria needs --criteria FILE, of udr pool criteria, and --lm URL; nothing else does")
+    if COHERENCE in ways:
+        with naming_flags({"^model ": "--text-lm: model "}):
+            check_lm(text_lm)
     rows = folder.rows("train")
 
     def load_text_lm() -> TextLM:

@@ -1,6 +1,7 @@
 from .difference import (
     MOST_BYTES as MOST_BYTES, merged as merged, write_difference as write_difference,
 )
+from .language_models import locate_lm as locate_lm, refuse_encoder as refuse_encoder
 from .names import (
     DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, DIFFERENCE as DIFFERENCE,
     PACKAGE as PACKAGE, cache_folder as cache_folder,

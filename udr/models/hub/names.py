@@ -91,7 +91,10 @@ def _similar(path: Path) -> str:
     try:
         beside = sorted(item.name for item in path.parent.iterdir())
     except OSError:
-        return ""
+        beside = []
+    package = path.name.replace("-", "_")
+    if package.isidentifier() and find_spec(package) is not None:
+        return f"; did you mean {PACKAGE}{package}?"
     for name in get_close_matches(path.name, beside, n=1):
         found = path.with_name(name)
         return f"; did you mean {found / 'model' if _is_encoder(found / 'model') else found}?"

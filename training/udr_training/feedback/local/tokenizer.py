@@ -75,10 +75,10 @@ def model_folder(name: str) -> tuple[Path, str]:
     The first call for a GGUF file converts it to fp32 in ``cache_folder()``, which takes seconds to minutes.
 
     Raises:
-        ModelError: there is no such model, or Transformers cannot read its GGUF file.
+        ModelError: there is no such model, it is no language model, or Transformers cannot read its GGUF file.
         MissingExtraError: the model is a GGUF file, and the package gguf is not installed.
     """
-    path = hub.locate(name)
+    path = hub.locate_lm(name)
     fingerprint = hub.fingerprint(path)
     if path.suffix != ".gguf":
         return path, fingerprint
