@@ -174,6 +174,7 @@ def train(
     # After the checks above, since these imports take seconds.
     quiet()
     if dry_run:
+        from udr.data import few_test_rows
         from udr_training.evaluation import forecast
         from udr_training.runs import clock, plan_run
 
@@ -184,9 +185,10 @@ def train(
             evaluated: dict[str, Json] = {"evaluation": None if after_it is None else after_it.to_json()}
             print_text(json.dumps(plan.to_json() | evaluated))
             return
-        print_text("\n".join(plan.lines()))
-        if after_it is not None:
-            print_text(after_it.line(f"about {clock(after_it.seconds)}"))
+        told = None if after_it is None else (after_it.line(f"about {clock(after_it.seconds)}"), after_it.seconds)
+        print_text("\n".join(plan.lines(told)))
+        if after_it is not None and (few := few_test_rows(sum(after_it.rows.values()))):
+            print_text(few)
         return
 
     from udr_training.evaluation import FOLDER, TaskResult, prove, verdict

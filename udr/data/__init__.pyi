@@ -35,7 +35,10 @@ from .rows import (
     numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows,
     rows_and_errors as rows_and_errors,
 )
-from .sampling import sample as sample, sample_by as sample_by, sample_hash as sample_hash
+from .sampling import (
+    CHANGED_SHARE as CHANGED_SHARE, USUAL_GAIN as USUAL_GAIN, few_test_rows as few_test_rows, sample as sample,
+    sample_by as sample_by, sample_hash as sample_hash, smallest_gain as smallest_gain,
+)
 from .task import (
     Kind as Kind, Metric as Metric, Normalise as Normalise, Task as Task, TaskFamily as TaskFamily,
     Template as Template, parse_family as parse_family, parse_task as parse_task,

@@ -109,7 +109,8 @@ def init(
         return
     for line in prepared.lines():
         print_text(line)
-    folder, root = prepared.config.folder, shlex.quote(str(prepared.config.out))
+    folder, root = prepared.config.folder, prepared.config.out
+    index = shlex.quote(str((root.parent if root.name else root / "..") / f"{root.resolve().name}-index"))
     if prepared.report.findings:
         print_text(
             f"Rows are named by their ids in {folder}. To correct them, edit the files there; or correct "
@@ -117,6 +118,6 @@ def init(
         )
     print_text(
         f"Next: edit the instruction in {folder / 'task.toml'}, then run\n"
-        f"  udr index build {root} --out my-index\n"
-        "  udr serve my-index"
+        f"  udr index build {shlex.quote(str(root))} --out {index}\n"
+        f"  udr serve {index}"
     )

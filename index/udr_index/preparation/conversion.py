@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import cast
 
 from udr.data import Kind, Metric, Task, Template, copy_key, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief
 from udr.types import VALUES, Fields, Json, Row, is_value
+from udr_index.plural import counted
 from udr_index.preparation.columns import check_field, find_column, find_columns
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import Table
@@ -17,6 +19,8 @@ from udr_index.preparation.values import UNFIT, as_text, tidy
 
 _MOST_LABELS = 0.5
 """The share of different labels among the rows from which they are answers, not labels."""
+
+_SHOWN_IDS = 5
 
 _FEW_LABELS = 20
 """As many different labels are never too many."""
@@ -165,23 +169,27 @@ def _ids(rows: Sequence[tuple[int, str, Row]], columns: _Columns) -> tuple[list[
     """Return distinct ids: those given, or else line numbers, of one width; and what was done to make them distinct."""
     width = len(str(rows[-1][0]))
     wanted = [given or f"{line:0{width}}" for line, given, _ in rows]
-    taken, used, ids, repeated = set(wanted), Counter[str](), list[str](), 0
+    taken, used, ids, repeated = set(wanted), Counter[str](), list[str](), dict[str, None]()
     for id in wanted:
         distinct = id
         while used[id] and distinct in taken:
             used[id] += 1
             distinct = f"{id}-{used[id]}"
-        repeated += distinct != id
+        if distinct != id:
+            repeated[id] = None
         taken.add(distinct)
         used[distinct] += 1
         ids.append(distinct)
     notices = []
     if repeated:
+        first = ", ".join([*map(repr, islice(repeated, _SHOWN_IDS)), *["..."][: len(repeated) > _SHOWN_IDS]])
         notices.append(
-            f"{repeated} ids of the column {columns.id!r} are used before; these got -2, -3, ... at their end"
+            f"{counted(len(repeated), 'id is', 'ids are')} repeated in the column {columns.id!r}: {first}; the ids of "
+            "later rows got -2, -3, ... at their end"
         )
     if columns.id is not None and (without := sum(not given for _, given, _ in rows)):
-        notices.append(f"{without} rows have no id in the column {columns.id!r}; theirs are their line numbers")
+        rows_have = counted(without, "row has", "rows have")
+        notices.append(f"{rows_have} no id in the column {columns.id!r}; line numbers are used instead")
     return ids, notices
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from udr.data import Kind, input_text, task_files
+from udr.data import Kind, few_test_rows, input_text, task_files
 from udr.errors import ConfigError, DataError
 from udr.files import sha256, sync, sync_tree
 from udr.models import Encoder, SentenceEncoder
@@ -108,6 +108,8 @@ class Prepared:
             shown = ", ".join(untested[:_SHOWN_LABELS]) + (", ..." if len(untested) > _SHOWN_LABELS else "")
             labels = counted(len(untested), "label has", "labels have")
             yield f"{labels} no test row, for lack of rows that differ enough: {shown}"
+        if few := few_test_rows(len(self.holdout.test)):
+            yield few
 
 
 def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | None = None) -> Prepared:

@@ -24,7 +24,7 @@ def split(
 ) -> None:
     """Move some rows of train to a new test.jsonl: a like share of each label, near-duplicates on one side."""
     # Imported here, so that `udr --help` stays light.
-    from udr.data import open_collection
+    from udr.data import few_test_rows, open_collection
     from udr.errors import ConfigError
     from udr_index.splitting.folders import split_folder
 
@@ -54,3 +54,5 @@ def split(
             f"{done.task}: {len(holdout.train)} rows train, {len(holdout.test)} test; {holdout.together} rows with a "
             f"near-duplicate, each on the side of its own{kept}"
         )
+        if few := few_test_rows(len(holdout.test)):
+            print_text(f"{done.task}: {few}")

@@ -79,9 +79,17 @@ def test_ids_are_line_numbers_of_one_width_or_made_distinct(tmp_path: Path) -> N
     made = "02 1 2 05 4 5 08 7 8 11 10 11-2 4-3 4-4 4-2".split()
     assert [row.id for row in result.rows] == made
     assert result.notices == (
-        "3 ids of the column 'n' are used before; these got -2, -3, ... at their end",
-        "4 rows have no id in the column 'n'; theirs are their line numbers",
+        "2 ids are repeated in the column 'n': '11', '4'; the ids of later rows got -2, -3, ... at their end",
+        "4 rows have no id in the column 'n'; line numbers are used instead",
     )
+    once = write_csv(tmp_path, "text,label,n\na,x,1\nb,y,1\nc,y,\n")
+    assert converted(once, id="n").notices == (
+        "1 id is repeated in the column 'n': '1'; the ids of later rows got -2, -3, ... at their end",
+        "1 row has no id in the column 'n'; line numbers are used instead",
+    )
+    many = "".join(f"text {n},{'xy'[n % 2]},{n // 2}\n" for n in range(12))
+    (notice,) = converted(write_csv(tmp_path, f"text,label,n\n{many}"), id="n").notices
+    assert notice.startswith("6 ids are repeated in the column 'n': '0', '1', '2', '3', '4', ...; ")
 
 
 def test_an_option_that_is_a_column_is_not_split_at_its_comma(tmp_path: Path) -> None:

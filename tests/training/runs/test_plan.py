@@ -55,8 +55,11 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     assert empty.read_bytes() == b"" and other.read_bytes() == before
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
-    assert [line.split(":")[0] for line in lines[3:]] == ["feedback", "training", "in all", "disk", "evaluation"]
-    assert lines[-1] == (
+    *stages, few = lines[3:]
+    assert [line.split(":")[0] for line in stages] == ["feedback", "training", "evaluation", "in all", "disk"]
+    assert few.startswith("12 test rows tell only gains of about 25 points or more from chance; ")
+    assert lines[-3].startswith("in all: 1 min at most, the evaluation included; fewer --queries, --candidates, --ite")
+    assert lines[-4] == (
         "evaluation: 48 answers, to the test rows of each task (colours 4, reverse 4, reviews 4) with each of 4 "
         "retrievers, about 1 min, plus the encoding of the pools"
     )

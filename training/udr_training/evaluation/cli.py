@@ -89,7 +89,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
-    from udr.data import open_collection
+    from udr.data import few_test_rows, open_collection
     from udr_training.answering import Budget, PromptSettings
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
@@ -135,6 +135,8 @@ def evaluate(
             print_json(plan.to_json())
         else:
             print_text(plan.line(options.budget.prices))
+            if few := few_test_rows(plan.test_rows):
+                print_text(few)
         return
 
     # Imported late: the checks above are immediate, these imports take seconds.

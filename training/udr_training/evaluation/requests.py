@@ -15,12 +15,14 @@ class RequestPlan:
     """What an evaluation asks of a server.
 
     Attributes:
+        test_rows: of all tasks.
         requests: one for each answer.
         prompt_tokens: of their prompts, estimated: a token for three bytes, demonstrations of mean length.
         answer_tokens: of the answers, as long as the targets.
         oracle: whether there is an oracle, whose requests are not counted: how many it sends depends on the server.
     """
 
+    test_rows: int
     requests: int
     prompt_tokens: int
     answer_tokens: int
@@ -46,9 +48,10 @@ class RequestPlan:
 
 def plan_requests(collection: Collection, config: EvaluationConfig) -> RequestPlan:
     """Count the requests of an evaluation of these tasks by a server, and estimate their tokens."""
-    requests, tokens, answers = 0, 0.0, 0.0
+    rows, requests, tokens, answers = 0, 0, 0.0, 0.0
     for folder in collection.tasks.values():
         queries, pool = sample(folder.rows("test"), config.limit, config.seed), folder.pool(config.pool, config.seed)
+        rows += len(queries)
         instruction = estimated_tokens(folder.task.instruction)
         query = fmean(estimated_tokens(formatting.row_query(folder.task, row)) for row in queries)
         shown = fmean(estimated_tokens(formatting.demonstration_text(folder.task, row)) for row in pool.rows)
@@ -60,4 +63,4 @@ def plan_requests(collection: Collection, config: EvaluationConfig) -> RequestPl
             tokens += count * (instruction + shots * shown + query)
             answers += count * target
     oracle = any(parsed.source == ORACLE for parsed in config.parsed)
-    return RequestPlan(requests, round(tokens), round(answers), oracle)
+    return RequestPlan(rows, requests, round(tokens), round(answers), oracle)

@@ -118,8 +118,12 @@ class RunPlan:
         """Return the plan as JSON."""
         return {**asdict(self), "feedback_seconds": self.feedback_seconds, "training_seconds": self.training_seconds}
 
-    def lines(self) -> Iterator[str]:
-        """Yield the plan as lines for people."""
+    def lines(self, evaluation: tuple[str, float] | None = None) -> Iterator[str]:
+        """Yield the plan as lines for people.
+
+        Args:
+            evaluation: what is to be said of the evaluation at its end, and its seconds; None if there is none.
+        """
         for task in self.tasks:
             yield (
                 f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
@@ -149,8 +153,14 @@ class RunPlan:
             f"{clock(self.training_seconds)}, plus mining and validation"
         )
         reward = 0.0 if self.reward is None else self.reward.seconds
-        total = clock(self.feedback_seconds + reward + self.training_seconds)
-        yield f"in all: {total} at most, and the evaluation; fewer --queries, --candidates or --iterations take less"
+        told, evaluating = evaluation or ("", 0.0)
+        if told:
+            yield told
+        total = clock(self.feedback_seconds + reward + self.training_seconds + evaluating)
+        yield (
+            f"in all: {total} at most{', the evaluation included' * bool(told)}; fewer --queries, --candidates"
+            f"{',' if told else ' or'} --iterations{' or --test-rows' * bool(told)} take less"
+        )
         yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"
 
 
