@@ -1,7 +1,4 @@
 from . import version as version
-from .demonstrations import (
-    DemonstrationTable as DemonstrationTable, SCHEMA as SCHEMA, record as record,
-)
 from .manifest import (
     DTYPES as DTYPES, Dtype as Dtype, EncoderStamp as EncoderStamp, FIELDS_FORMAT as FIELDS_FORMAT, FLAT as FLAT,
     FORMAT as FORMAT,
@@ -9,12 +6,15 @@ from .manifest import (
     Manifest as Manifest, Partition as Partition, TokenizerStamp as TokenizerStamp,
     parse_manifest as parse_manifest, seal as seal,
 )
-from .matching import Matcher as Matcher, check_kinds as check_kinds
 from .one_pool import pool_manifest as pool_manifest, write_pool as write_pool
 from .own_encoder import (
     encoder_name as encoder_name, exported_encoder as exported_encoder, refuse_pickles as refuse_pickles,
 )
 from .remote import RemoteIndex as RemoteIndex, local_index as local_index
+from .rows import (
+    DemonstrationTable as DemonstrationTable, Matcher as Matcher, SCHEMA as SCHEMA, check_kinds as check_kinds,
+    record as record,
+)
 from .searching import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, read_weights as read_weights,

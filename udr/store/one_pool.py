@@ -6,8 +6,8 @@ from pathlib import Path
 
 from udr.data import ENCODER_WORDING, Pool, TaskFamily, encoder_demonstration, input_words
 from udr.search import RULE, BM25Search
-from udr.store.demonstrations import SCHEMA, record
 from udr.store.manifest import EncoderStamp, Manifest, Partition
+from udr.store.rows import SCHEMA, record
 from udr.store.version import DEMONSTRATIONS, IndexVersion, bm25_path
 
 

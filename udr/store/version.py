@@ -28,8 +28,8 @@ from udr.errors import ArtifactError, ConfigError, VerificationError
 from udr.files import read_bytes, remote_url, write_atomically
 from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
 from udr.search import FIELD_FEATURES, LabelHead, open_array
-from udr.store.demonstrations import DemonstrationTable
 from udr.store.manifest import Manifest, parse_manifest
+from udr.store.rows import DemonstrationTable
 from udr.store.untrusted import Contained, refuse_outside, root_of, vectors_fit
 
 CURRENT = "CURRENT"

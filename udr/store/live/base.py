@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from udr.data import Task
 from udr.errors import ArtifactError
 from udr.search import Searcher, WordSearch
-from udr.store.demonstrations import DemonstrationTable
 from udr.store.live.labels import Labels
 from udr.store.manifest import Manifest
-from udr.store.matching import Matcher
+from udr.store.rows import DemonstrationTable, Matcher
 from udr.types import Row
 
 

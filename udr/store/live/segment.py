@@ -18,7 +18,7 @@ from udr.search import (
 )
 from udr.store.live.overlay import Stored
 from udr.store.manifest import Partition
-from udr.store.matching import Matcher
+from udr.store.rows import Matcher
 from udr.types import Json, Row, TokenCount
 
 

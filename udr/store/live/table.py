@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from udr.store.demonstrations import DemonstrationTable
 from udr.store.live.segment import Segment
+from udr.store.rows import DemonstrationTable
 from udr.types import Row, TokenCount
 
 

@@ -15,7 +15,7 @@ from udr.store.live.labels import Labels
 from udr.store.live.overlay import Overlay, Stored, TaskWrites
 from udr.store.live.segment import Segment
 from udr.store.live.table import LiveTable
-from udr.store.matching import check_kinds
+from udr.store.rows import check_kinds
 from udr.types import Row
 
 _KEPT = 32

@@ -10,6 +10,7 @@ from typing import Any
 
 from udr.data import Task, copy_key, row_text, text_key
 from udr.errors import ArtifactError, reason
+from udr.store.rows.kept import KeptRows
 from udr.store.untrusted import bounded, open_read_only
 from udr.types import Json, Row, TokenCount, is_value
 
@@ -68,7 +69,7 @@ class DemonstrationTable:
 
     def __init__(self, path: Path, tokenizer: str | None = None, *, span: int = 10_000) -> None:
         self._path, self._tokenizer, self._span_size = path, tokenizer, span
-        self._lock = threading.Lock()
+        self._lock, self._kept = threading.Lock(), KeptRows()
         try:
             self._connection = open_read_only(path, SCHEMA)
         except sqlite3.Error as error:
@@ -76,7 +77,10 @@ class DemonstrationTable:
 
     def ids(self, task: str, positions: Sequence[int]) -> list[str]:
         """Return the ids of the rows at these positions."""
-        return [id for (id,) in self._at("id", task, positions)]
+        found = self._kept.ids(task, positions)
+        missing = [position for position in dict.fromkeys(positions) if position not in found]
+        found.update(zip(missing, (id for (id,) in self._at("id", task, missing)), strict=True))
+        return [found[position] for position in positions]
 
     def rows(self, task: str, positions: Sequence[int]) -> list[Row]:
         """Return the rows at these positions."""
@@ -84,8 +88,13 @@ class DemonstrationTable:
 
     def counted_rows(self, task: str, positions: Sequence[int]) -> list[tuple[Row, TokenCount | None]]:
         """Return the rows at these positions, each with its token count, if known."""
-        values = self._at(f"row, ({_COUNT}) AS count", task, positions)
-        return [(self._row(text), self._token_count(count)) for text, count in values]
+        found = self._kept.get(task, positions)
+        missing = [position for position in dict.fromkeys(positions) if position not in found]
+        values = self._at(f"row, ({_COUNT}) AS count", task, missing)
+        for position, (text, count) in zip(missing, values, strict=True):
+            found[position] = self._row(text), self._token_count(count)
+            self._kept.keep(task, position, *found[position], len(text))
+        return [found[position] for position in positions]
 
     def token_counts(self, task: str, keys: Iterable[bytes]) -> dict[bytes, int]:
         """Return the token counts of a task's rows with these text keys, as far as known."""
@@ -192,7 +201,8 @@ class DemonstrationTable:
     def _at(self, columns: str, task: str, positions: Sequence[int]) -> list[tuple[Any, ...]]:
         chosen = "task = ? AND position IN (SELECT value FROM json_each(?))"
         query = f"SELECT position, {columns} FROM demonstrations WHERE {chosen}"
-        wanted = [int(position) for position in positions]
+        if not (wanted := [int(position) for position in positions]):
+            return []
         rows = {position: tuple(values) for position, *values in self._select(query, task, json.dumps(wanted))}
         try:
             return [rows[position] for position in wanted]
