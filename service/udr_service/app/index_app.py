@@ -46,7 +46,7 @@ from udr_service.serving import (
 from udr_service.settings import Settings
 
 _ROUTERS = (
-    *(probes, retrieval.router, demonstrations.router, outcomes.router, embeddings.router, admin),
+    *(retrieval.router, probes, demonstrations.router, outcomes.router, embeddings.router, admin),
     playground.router,
 )
 

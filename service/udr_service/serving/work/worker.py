@@ -83,6 +83,8 @@ class Worker:
         self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
         # Of recent batches: the seconds for each unit of cost, and the cost.
         self._paces: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
+        # The seconds for what costs as much as a plain query; 0 while too few batches are known.
+        self._pace = 0.0
         # What single requests cost beyond their clients' shares, which must not keep others out.
         self._excess = 0
         self._scheduled = False
@@ -196,18 +198,17 @@ class Worker:
                 f"seconds, but has only {within:.2g}; try again later"
             )
 
-    @property
-    def _pace(self) -> float:
-        """The seconds for what costs as much as a plain query; 0 while too few batches are known.
+    def _update_pace(self, seconds: float, cost: int) -> None:
+        """Count a batch in the pace.
 
-        It is the median over that cost, not over batches: one slow batch must not refuse requests, nor many small ones,
+        It is the median over the cost, not over batches: one slow batch must not refuse requests, nor many small ones,
         which take longer for their cost.
         """
-        if len(self._paces) < _PACES:
-            return 0.0
-        ordered = sorted(self._paces)
-        sums = list(itertools.accumulate(cost for _, cost in ordered))
-        return ordered[bisect.bisect_left(sums, sums[-1] / 2)][0]
+        self._paces.append((seconds / cost, cost))
+        if len(self._paces) >= _PACES:
+            ordered = sorted(self._paces)
+            sums = list(itertools.accumulate(cost for _, cost in ordered))
+            self._pace = ordered[bisect.bisect_left(sums, sums[-1] / 2)][0]
 
     def _resolved(self, cost: int, _future: "asyncio.Future[JobResult]") -> None:
         self._unresolved -= cost
@@ -302,6 +303,6 @@ class Worker:
         if paced:
             # One batch is encoded while another is searched for, so the slower step counts. How long the batch waited
             # for the one before does not: that one may have been large, and this one small.
-            self._paces.append((max(cost.encode, cost.search) / batch.cost, batch.cost))
+            self._update_pace(max(cost.encode, cost.search), batch.cost)
         batch.resolve(results, cost)
         self._on_batch(cost.size, cost.tokens)
