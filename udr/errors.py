@@ -8,6 +8,7 @@
     ├── ArtifactError ── VerificationError
     ├── MissingExtraError
     ├── FeedbackError
+    ├── TrainingError
     ├── PartialError
     ├── StoppedError
     ├── StorageError ── NotWriterError
@@ -32,6 +33,16 @@ from udr.installation import install_extra
 
 class UdrError(Exception):
     """Base of all errors that udr raises; its message can be shown to a user."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A subclass may take other arguments than a message.
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[UdrError], args: tuple[object, ...], attributes: dict[str, object]) -> UdrError:
+    error = kind.__new__(kind, *args)
+    error.__dict__ |= attributes
+    return error
 
 
 class RequestError(UdrError):
@@ -107,6 +118,10 @@ def optional_import(what: str, extra: str) -> Iterator[None]:
 
 class FeedbackError(UdrError):
     """The feedback language model returned no usable scores."""
+
+
+class TrainingError(UdrError):
+    """A process of a training ended early; the same command resumes the training."""
 
 
 class PartialError(UdrError):

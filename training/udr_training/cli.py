@@ -121,6 +121,12 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Measure what the run would cost, and write nothing.")
     ] = False,
+    processes: Annotated[
+        int,
+        typer.Option(
+            help="Processes that share each training, one per GPU, or else sharing this machine's cores.", min=1
+        ),
+    ] = 1,
     runner: RunnerOptions = RunnerOptions(),  # noqa: B008
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
@@ -178,7 +184,10 @@ def train(
         from udr_training.evaluation import forecast
         from udr_training.runs import clock, plan_run
 
-        plan = plan_run(out, collection, resolved, feedback, lambda text: STATUS.begin(f"{text}; measuring..."))
+        def on_estimate(text: str) -> None:
+            STATUS.begin(f"{text}; measuring...")
+
+        plan = plan_run(out, collection, resolved, feedback, on_estimate, processes)
         STATUS.begin("evaluation: measuring...")
         after_it = forecast(collection, resolved, test_rows) if test_rows else None
         if as_json:
@@ -207,6 +216,7 @@ def train(
             later=after,
             budget=budget,
             runner=runner,
+            processes=processes,
         )
 
     def show(result: TaskResult) -> None:

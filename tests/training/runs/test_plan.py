@@ -1,6 +1,7 @@
 """``udr train --dry-run``: its counts match what the run does, and nothing is written."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     FeedbackStore(other, "another lm", "float32", "wording").close()
     before = other.read_bytes()
     for path in (empty, other):
-        status, out, _ = udr(*arguments, tmp_path / "run", "--feedback", path)
+        status, out, _ = udr(*arguments, tmp_path / "run", "--feedback", path, "--processes", 2)
         assert status == 0
     assert empty.read_bytes() == b"" and other.read_bytes() == before
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")
     *stages, few = lines[3:]
     assert [line.split(":")[0] for line in stages] == ["feedback", "training", "evaluation", "in all", "disk"]
+    assert re.match(r"training: 2 x \d+ steps on 2 processes, \d+\.\d\d s each, ", lines[4])
     assert few.startswith("12 test rows tell only gains of about 25 points or more from chance; ")
     assert lines[-3].startswith("in all: 1 min at most, the evaluation included; fewer --queries, --candidates, --ite")
     assert lines[-4] == (

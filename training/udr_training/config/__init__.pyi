@@ -1,6 +1,7 @@
 from .arguments import (
     LMSettings as LMSettings, MaxCost as MaxCost, MaxRequests as MaxRequests, MaxTokens as MaxTokens, Prices as Prices,
     TaskNames as TaskNames, TasksFolder as TasksFolder, quiet as quiet, show_progress as show_progress,
+    silence_libraries as silence_libraries,
 )
 from .files import (
     PRESETS as PRESETS, from_toml as from_toml, load_config as load_config, setting_flags as setting_flags,
@@ -11,4 +12,5 @@ from .schema import (
     CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig, KINDS as KINDS,
     LOSSES as LOSSES,
     RewardConfig as RewardConfig, RunConfig as RunConfig, ScoringConfig as ScoringConfig, TrainConfig as TrainConfig,
+    updates_while_backward as updates_while_backward,
 )

@@ -43,11 +43,16 @@ def show_progress(task: str, progress: "Progress") -> None:
 
 
 def quiet() -> None:
-    """Import the libraries, which takes seconds; send their logs to stderr, and turn off their progress bars."""
+    """Import the libraries, which takes seconds, and silence them; see ``silence_libraries``."""
     for package in ("datasets", "sentence_transformers", "transformers"):
         if find_spec(package) is None:
             raise MissingExtraError(package, "training")
     STATUS.begin("loading the libraries...")
+    silence_libraries()
+
+
+def silence_libraries() -> None:
+    """Show only warnings of the libraries, and none of their progress bars."""
     from datasets import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 

@@ -5,3 +5,7 @@ from .functional import (
     not_negatives as not_negatives, ranks_of as ranks_of,
 )
 from .length_batching import embed as embed
+from .process_group import (
+    agreed as agreed, average_gradients as average_gradients, gathered as gathered, num_processes as num_processes,
+    process_number as process_number, wait_for_all as wait_for_all,
+)

@@ -23,6 +23,7 @@ from udr_training.losses.functional import (
 )
 from udr_training.losses.gradient_cache import embed_twice
 from udr_training.losses.length_batching import Features, embed
+from udr_training.losses.process_group import gathered
 
 # The labels are float32, which represents whole numbers exactly up to here.
 _MAX_KEY = 1 << 24
@@ -63,6 +64,8 @@ class CandidateLoss(nn.Module):
         score_temperature: τ of ``kl`` and ``margin_mse``.
         mini_batch: texts that are embedded at a time, with their gradients. The loss is that of the whole batch, and
             memory grows only with the mini-batch. 0 embeds all at once, which is faster.
+        gather_across_devices: among processes that train together, the batch is that of all of them: each has a part
+            of its queries, computes the same loss, and has to average its gradients with the others', as DDP does.
 
     Raises:
         ValueError: a setting is invalid.
@@ -77,6 +80,7 @@ class CandidateLoss(nn.Module):
         score_margin: float = 0.0,
         score_temperature: float = 0.1,
         mini_batch: int = 0,
+        gather_across_devices: bool = False,
     ) -> None:
         super().__init__()
         if kind not in LOSSES:
@@ -90,6 +94,7 @@ class CandidateLoss(nn.Module):
             raise ValueError(f"score_margin and mini_batch must be at least 0, found {score_margin} and {mini_batch}")
         self.model, self.kind, self.temperature, self.ranking_weight = model, kind, temperature, ranking_weight
         self.score_margin, self.score_temperature, self.mini_batch = score_margin, score_temperature, mini_batch
+        self.gather_across_devices = gather_across_devices
         # Makes losses that wrap others refuse this one: they would train on wrong gradients.
         self.uses_gradient_cache = mini_batch > 0
 
@@ -97,14 +102,15 @@ class CandidateLoss(nn.Module):
     def of(cls, model: SentenceTransformer, config: TrainConfig) -> "CandidateLoss":
         """Return the loss of a training configuration."""
         settings: dict[str, Any] = {name: getattr(config, name) for name in _SETTINGS}
-        return cls(model, config.loss, config.temperature or None, **settings)
+        return cls(model, config.loss, config.temperature or None, gather_across_devices=True, **settings)
 
     def forward(self, sentence_features: Iterable[Features], labels: Tensor) -> Tensor:
         """Embed the columns and return the loss."""
         queries, *candidates = sentence_features
 
         def loss_of_vectors(vectors: Sequence[Tensor]) -> Tensor:
-            return self.compute_loss_from_embeddings(vectors[0].squeeze(1), vectors[1], labels)
+            batch = (vectors[0].squeeze(1), vectors[1], labels)
+            return self.compute_loss_from_embeddings(*(gathered(*batch) if self.gather_across_devices else batch))
 
         if self.mini_batch and torch.is_grad_enabled():
             return embed_twice(self.model, [[queries], candidates], loss_of_vectors, self.mini_batch)

@@ -13,7 +13,7 @@ from udr_training.config import RunConfig
 from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
 from udr_training.run_folder import RunFolder
 from udr_training.runs.throughput import pairs_per_second, reward_rates, seconds_per_step
-from udr_training.trainer import check_optimizer, num_steps, split, starting_model
+from udr_training.trainer import check_optimizer, check_processes, num_steps, split, starting_model
 from udr_training.trainer.extrapolation import LEAD, LEAST, label_agreement, num_further, reward_config
 
 # Measured in docs/results/feedback.md.
@@ -93,7 +93,8 @@ class RunPlan:
 
     Attributes:
         reward: the plan of the reward model; None without one.
-        seconds_per_step: measured.
+        seconds_per_step: measured in one process, on its share of a batch if each process has a GPU.
+        processes: that share a training.
         disk_bytes: the largest size of the run directory: scores, models, checkpoints.
     """
 
@@ -101,6 +102,7 @@ class RunPlan:
     iterations: int
     steps: int
     seconds_per_step: float
+    processes: int
     reward: RewardPlan | None
     disk_bytes: int
 
@@ -148,8 +150,9 @@ class RunPlan:
         yield f"feedback: {clock(self.feedback_seconds)} at most"
         if self.reward is not None:
             yield self.reward.line()
+        shared = f" on {self.processes} processes" if self.processes > 1 else ""
         yield (
-            f"training: {self.iterations} x {self.steps} steps, {self.seconds_per_step:.2f} s each, "
+            f"training: {self.iterations} x {self.steps} steps{shared}, {self.seconds_per_step:.2f} s each, "
             f"{clock(self.training_seconds)}, plus mining and validation"
         )
         reward = 0.0 if self.reward is None else self.reward.seconds
@@ -170,6 +173,7 @@ def plan_run(
     config: RunConfig,
     feedback: Path | None = None,
     on_estimate: Callable[[str], None] = lambda _: None,
+    processes: int = 1,
 ) -> RunPlan:
     """Measure the cost of a run; nothing is written. Arguments and errors are those of ``Run``.
 
@@ -183,6 +187,7 @@ def plan_run(
     if (path / "config.toml").exists():
         folder.check(config)
     tasks = {name: TrainingTask.sample(task, config, train.list_length) for name, task in collection.tasks.items()}
+    check_processes(processes, config, {name: len(task.queries) for name, task in tasks.items()})
     neighbours = {name: first_neighbours(task.pool) for name, task in tasks.items()}
     lm, store, rates = load_lm(config.feedback), folder.scores(feedback), dict[str, float]()
     for name, task in tasks.items():
@@ -196,9 +201,12 @@ def plan_run(
     plans = _allocated(plans, config)
     steps = num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()})
     model, step = starting_model(train, train.model), 0.0
-    for count, step in seconds_per_step(model, tasks, proposed, config):
+    # Without GPUs, processes share the cores, and take as long as one.
+    size = math.ceil(train.batch_size / processes) if model.device.type == "cuda" else train.batch_size
+    share = replace(config, train=replace(train, batch_size=size))
+    for count, step in seconds_per_step(model, tasks, proposed, share):
         training = clock(train.iterations * steps * step)
-        on_estimate(f"training: {training}, by {count} of the {train.batch_size} queries of a step")
+        on_estimate(f"training: {training}, by {count} of the {size} queries of a step")
     reward = _reward_plan(tasks, proposed, plans, config)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     # A model per iteration, the reward model and the final copy; three checkpoints with the optimizer's two moments.
@@ -208,6 +216,7 @@ def plan_run(
         iterations=train.iterations,
         steps=steps,
         seconds_per_step=step,
+        processes=processes,
         reward=reward,
         disk_bytes=_BYTES_PER_PAIR * sum(plan.pairs + plan.later_pairs for plan in plans) + weights * models,
     )

@@ -25,9 +25,11 @@ from udr_training.trainer import (
     TaskExamples,
     centred,
     check_optimizer,
+    check_processes,
     split,
     starting_model,
     train_encoder,
+    train_on,
     write_card,
 )
 from udr_training.trainer.extrapolation import REWARD, LabelModel, extend, label_agreement, rewards, train_reward
@@ -50,6 +52,8 @@ class Run:
         later: the command's stages after the run, which are counted in what is announced.
         budget: what a server's answers may cost.
         runner: where the language model scores, if it is not a server's.
+        processes: how many share a training; see ``train_on``. They change the result by rounding and dropout alone, so
+            a run can resume with another number.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -68,6 +72,7 @@ class Run:
         later: tuple[str, ...] = (),
         budget: Budget = Budget(),  # noqa: B008
         runner: RunnerOptions = RunnerOptions(),  # noqa: B008
+        processes: int = 1,
     ) -> None:
         # Validate everything before the directory is claimed.
         check_optimizer(config.train.optimizer)
@@ -89,6 +94,8 @@ class Run:
             },
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
+        check_processes(processes, config, {name: len(task.queries) for name, task in self.tasks.items()})
+        self._processes = processes
         self._on_progress = on_progress
         self._collection = collection
         # Kept, since the next iteration may allocate its queries by them: the language model is not loaded twice.
@@ -141,10 +148,13 @@ class Run:
         if train.centre_scores:
             examples = {name: centred(task) for name, task in examples.items()}
         with self.folder.timed(number, "training"):
-            train_encoder(examples, train, self._seed(number), start, folder, self._on_step())
+            self._train(train_encoder, examples, train, self._seed(number), start, folder)
         return model
 
-    def _on_step(self, stage: str = "training") -> Callable[[int, int], None]:
+    def _train(self, train: Callable[..., None], *arguments: object, stage: str = "training") -> None:
+        train_on(self._processes, train, *arguments, on_step=self._on_step(stage))
+
+    def _on_step(self, stage: str) -> Callable[[int, int], None]:
         """Return what reports the progress of one training."""
         first: list[tuple[int, float]] = []
 
@@ -207,7 +217,7 @@ class Run:
             return examples
         if train.extrapolate == "reward" and not (folder / REWARD).exists():
             with self.folder.timed(number, REWARD):
-                train_reward(examples, self.config, self._seed(number), folder, self._on_step("reward model"))
+                self._train(train_reward, examples, self.config, self._seed(number), folder, stage="reward model")
         judged = cache(lambda: rewards(examples, self.config, folder / REWARD, start))
 
         def extended(name: str) -> TaskExamples:

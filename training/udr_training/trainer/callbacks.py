@@ -19,6 +19,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from udr.errors import MissingExtraError
 from udr.files import write_atomically
+from udr_training.losses import process_number
 from udr_training.trainer.checkpoints import ListFiles
 
 _LOG = logging.getLogger(__name__)
@@ -136,10 +137,14 @@ class StepProgress(TrainerCallback):
 
 
 def add_callbacks(trainer: Trainer, metrics: MetricsLog, on_step: Callable[[int, int], None]) -> None:
-    """Give a trainer its log, its progress and complete checkpoints, in place of its own output."""
+    """Give a trainer its log, its progress and complete checkpoints, in place of its own output.
+
+    Of several processes, the first one logs.
+    """
     # Both write to stdout, which is for results.
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(ListFiles)
-    trainer.add_callback(metrics)
-    trainer.add_callback(StepProgress(on_step))
+    if process_number() == 0:
+        trainer.add_callback(metrics)
+        trainer.add_callback(StepProgress(on_step))

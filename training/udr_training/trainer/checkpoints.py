@@ -7,6 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from udr.files import write_atomically
 from udr.models import hub
+from udr_training.losses import process_number, wait_for_all
 
 _FILES = "files.json"
 
@@ -16,6 +17,10 @@ class ListFiles(TrainerCallback):
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """List the files of the checkpoint that was just saved."""
+        # Each process has saved its state of random numbers.
+        wait_for_all()
+        if process_number() > 0:
+            return
         folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         write_atomically(folder / _FILES, json.dumps(names).encode())

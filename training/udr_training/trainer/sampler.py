@@ -61,6 +61,9 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
     Each task's dataset has all its queries once for each draw of candidates. A task that needs more draws starts over.
     A batch never contains a query twice.
 
+    Processes that train together share each batch. All of them have the same batches, which follow from the seed; a
+    batch is yielded as one part for each process, in their order, of which the trainer gives each process its own.
+
     Args:
         dataset: the tasks' datasets, in the order of ``probabilities``.
         batch_samplers: those of ``SentenceTransformerTrainer``; only their batch size is used.
@@ -69,6 +72,10 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         probabilities: by task.
         num_draws: draws of candidates in each dataset.
         num_batches: batches to yield.
+        num_parts: parts of a batch, one for each process.
+
+    Raises:
+        ValueError: a batch of a task has too few queries for the parts.
     """
 
     def __init__(
@@ -81,28 +88,37 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         probabilities: Mapping[str, float],
         num_draws: int,
         num_batches: int,
+        num_parts: int = 1,
     ) -> None:
         super().__init__(dataset, list(batch_samplers), generator, seed)
         if len(probabilities) != len(dataset.datasets):
             raise ValueError(f"{len(probabilities)} probabilities for {len(dataset.datasets)} tasks")
         self._probabilities = list(probabilities.values())
-        self._num_draws, self._num_batches = num_draws, num_batches
+        self._num_draws, self._num_batches, self._num_parts = num_draws, num_batches, num_parts
+        self._size = self.batch_size
+        smallest = min(self._size, *(size // num_draws for size in _sizes(dataset)))
+        if smallest < num_parts:
+            raise ValueError(f"a batch of {smallest} queries cannot be shared by {num_parts} processes")
+        # Accelerate drops batches of another size than this, and small tasks have smaller ones.
+        self.batch_size = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return self._num_batches
+        return self._num_batches * self._num_parts
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng((self.seed, self.epoch))
         bounds = itertools.pairwise([0, *self.dataset.cumulative_sizes])
         batches = [self._batches(start, end - start, generator) for start, end in bounds]
         for task in generator.choice(len(batches), size=self._num_batches, p=self._probabilities):
-            yield next(batches[task])
+            batch = next(batches[task])
+            bounds_of_parts = (len(batch) * part // self._num_parts for part in range(self._num_parts + 1))
+            yield from (batch[first:end] for first, end in itertools.pairwise(bounds_of_parts))
 
     def _batches(self, start: int, length: int, generator: np.random.Generator) -> Iterator[list[int]]:
         """Yield batches of one task without end: all its queries in one draw, then in the next."""
         num_queries = length // self._num_draws
         # A task with fewer queries than a batch has smaller batches.
-        size = min(self.batch_size, num_queries)
+        size = min(self._size, num_queries)
         rest: list[int] = []
         for draw in itertools.count():
             offset = start + num_queries * (draw % self._num_draws)
@@ -114,3 +130,7 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
             for first in range(0, complete, size):
                 yield rows[first : first + size]
             rest = rows[complete:]
+
+
+def _sizes(dataset: "ConcatDataset[object]") -> list[int]:
+    return [end - start for start, end in itertools.pairwise([0, *dataset.cumulative_sizes])]

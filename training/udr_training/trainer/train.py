@@ -24,12 +24,13 @@ from udr.errors import ConfigError, reason
 from udr.files import whole_folder
 from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
-from udr_training.losses import CandidateLoss
+from udr_training.losses import CandidateLoss, agreed, num_processes, process_number, wait_for_all
 from udr_training.trainer.callbacks import MetricsLog, WithoutCard, add_callbacks, tensorboard
 from udr_training.trainer.checkpoints import last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
 from udr_training.trainer.model import has_two_towers, merge_adapters, starting_model
+from udr_training.trainer.processes import SharedTraining
 from udr_training.trainer.sampler import TaskBatchSampler, task_probabilities
 
 _LOG = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def train_encoder(
     """Train an encoder and save it as ``folder/model``, which appears only when complete.
 
     The training writes ``folder/metrics.jsonl`` (see ``MetricsLog``) and, until it ends, ``folder/checkpoints``, from
-    which it resumes. The model is the one with the best validation NDCG, or the last without validation queries.
+    which it resumes. The model is the one with the best validation NDCG, or the last without validation queries. All
+    processes of a group call this (see ``train_on``); the first one writes.
 
     Args:
         tasks: by name.
@@ -70,7 +72,7 @@ def train_encoder(
     validation = RankValidation(tasks)
     validates = bool(validation.tasks)
     checkpoints = folder / "checkpoints"
-    last = last_complete(checkpoints, start)
+    last = agreed(lambda: last_complete(checkpoints, start))
     arguments = _arguments(model, config, seed, checkpoints, num_batches, num_queries, validates=validates)
     # The untrained encoder is evaluated once, before the first step.
     arguments.eval_on_start = validates and last is None
@@ -82,17 +84,23 @@ def train_encoder(
         loss=CandidateLoss.of(model, config),
     )
     add_callbacks(trainer, MetricsLog(folder / "metrics.jsonl", config.epochs), on_step)
-    if config.tensorboard:
+    if config.tensorboard and process_number() == 0:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
     if config.patience and validates:
         validations = config.patience * num_batches / config.epochs / _steps_between_saves(config, num_batches)
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
     if config.validation and not validates:
         _LOG.warning("too few queries to hold out a share of %g; using the last model", config.validation)
+    if process_number() > 0:
+        # Another dropout on each process.
+        torch.manual_seed(seed + process_number())
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except ImportError as error:
         raise ConfigError(f"train.optimizer {config.optimizer!r} cannot be used: {reason(error)}") from error
+    wait_for_all()
+    if process_number() > 0:
+        return
     if config.lora_rank:
         merge_adapters(model)
     with whole_folder(folder / "model") as staging:
@@ -103,7 +111,7 @@ def train_encoder(
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-class _Trainer(WithoutCard, SentenceTransformerTrainer):
+class _Trainer(SharedTraining, WithoutCard, SentenceTransformerTrainer):
     """The trainer, which raises an error if the best model cannot be loaded instead of keeping the last one."""
 
     def _load_best_model(self) -> None:
@@ -177,6 +185,7 @@ def shared_arguments(
             probabilities=task_probabilities(num_queries, config.alpha),
             num_draws=config.epochs,
             num_batches=num_batches,
+            num_parts=num_processes(),
         ),
         logging_steps=max(1, num_batches // 50),
         save_strategy="steps",
@@ -187,6 +196,8 @@ def shared_arguments(
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         dataloader_num_workers=0,
+        # Without it, Sentence Transformers warns. No batch is dropped: each has a part for every process.
+        dataloader_drop_last=num_processes() > 1,
     )
 
 

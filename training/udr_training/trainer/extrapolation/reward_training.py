@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from udr.files import whole_folder
 from udr_training.config import RunConfig, TrainConfig
-from udr_training.losses import kl_loss
+from udr_training.losses import agreed, gathered, kl_loss, process_number, wait_for_all
 from udr_training.trainer import (
     MetricsLog,
+    SharedTraining,
     TaskExamples,
     WithoutCard,
     add_callbacks,
@@ -46,7 +47,7 @@ def train_reward(
     """Train a reward model and save it as ``folder/reward``, which appears only when complete.
 
     The training writes ``folder/reward-metrics.jsonl`` and, until it ends, ``folder/reward-checkpoints``, from which it
-    resumes.
+    resumes. All processes of a group call this; the first one writes.
 
     Args:
         tasks: by name; their training queries are learned.
@@ -74,15 +75,21 @@ def train_reward(
         loss=ScoreListLoss(reward.model, train.score_temperature),
     )
     add_callbacks(trainer, MetricsLog(folder / "reward-metrics.jsonl", train.epochs), on_step)
-    last = last_complete(checkpoints, config.reward.model or train.model)
+    last = agreed(lambda: last_complete(checkpoints, config.reward.model or train.model))
+    if process_number() > 0:
+        # Another dropout on each process.
+        torch.manual_seed(seed + process_number())
     trainer.train(resume_from_checkpoint=str(last) if last else None)
+    wait_for_all()
+    if process_number() > 0:
+        return
     with whole_folder(folder / REWARD) as staging:
         reward.model.save_pretrained(str(staging))
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-class _Trainer(WithoutCard, CrossEncoderTrainer):
-    """The trainer of cross-encoders, without its card."""
+class _Trainer(SharedTraining, WithoutCard, CrossEncoderTrainer):
+    """The trainer of cross-encoders, on one process or several, without its card."""
 
 
 class ScoreListLoss(nn.Module):
@@ -119,4 +126,5 @@ class ScoreListLoss(nn.Module):
         features: Any = batch_to_device(self.model.preprocess(pairs), self.model.device)
         outputs = self.model(features)["scores"].float().view(len(queries), len(candidates))
         scores = torch.stack([label[: len(candidates)] for label in labels]).to(outputs.device)
+        outputs, scores = gathered(outputs, scores)
         return kl_loss(outputs, scores, self.score_temperature)

@@ -1,0 +1,227 @@
+"""Training on several processes of this machine, one per GPU, or sharing its cores.
+
+The command's own process proposes, asks the language model, mines and evaluates. For each training it starts N
+processes, which share every batch (see ``TaskBatchSampler`` and ``gathered``) and end with it. The first of them writes
+checkpoints, metrics and the model, reports progress and logs; validation is split over all (by Sentence Transformers).
+If one of them ends early, the others are stopped. They connect over 127.0.0.1.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from transformers import Trainer
+
+from udr.errors import ConfigError, TrainingError, UdrError
+from udr_training.config import RunConfig, silence_libraries, updates_while_backward
+from udr_training.losses import average_gradients, num_processes
+
+_LOG = logging.getLogger(__name__)
+
+# It does not type what starts processes.
+_torch: Any = torch
+
+_TIMEOUT = timedelta(hours=6)
+"""How long a process waits for the others, as while the first one saves; one that ended is noticed at once."""
+
+_LOOPBACK = {"linux": "lo", "darwin": "lo0"}
+
+OnStep = Callable[[int, int], None]
+
+
+def check_processes(count: int, config: RunConfig, num_queries: dict[str, int]) -> None:
+    """Raise a ``ConfigError`` if a training cannot run on so many processes.
+
+    Args:
+        count: the processes.
+        config: the run's.
+        num_queries: the queries of each task in the first iteration, held-out ones included.
+    """
+    if count == 1:
+        return
+    gpus = torch.cuda.device_count()
+    if 0 < gpus < count:
+        raise ConfigError(f"--processes {count} needs a GPU for each, found {gpus}")
+    if updates_while_backward(config.train.optimizer):
+        raise ConfigError(
+            f"--processes {count} needs a train.optimizer that steps after the backward pass, when gradients are "
+            f"averaged; {config.train.optimizer} updates the weights during it"
+        )
+    for task, queries in num_queries.items():
+        size = min(config.train.batch_size, config.train.num_learned(queries))
+        if size < count:
+            raise ConfigError(
+                f"--processes {count} share each batch, but a batch of task {task!r} has {size} queries; use at most "
+                f"--processes {size}"
+            )
+
+
+def train_on(count: int, train: Callable[..., None], *arguments: object, on_step: OnStep) -> None:
+    """Call a training here, or on several processes.
+
+    Args:
+        count: the processes; 1 is this one.
+        train: a function of a module; called with the arguments and with ``on_step``.
+        *arguments: can be pickled.
+        on_step: called with the steps done and all steps, in this process.
+
+    Raises:
+        TrainingError: a process ended early, or failed with an unexpected error.
+        UdrError: the training's own.
+    """
+    if count == 1:
+        train(*arguments, on_step=on_step)
+        return
+    _LOG.info("training on %d processes...", count)
+    store = _torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    pipes = [get_context("spawn").Pipe(duplex=False) for _ in range(count)]
+    readers, writers = [pipe[0] for pipe in pipes], [pipe[1] for pipe in pipes]
+    passed = (count, store.port, writers, train, arguments)
+    group = _torch.multiprocessing.spawn(_run, passed, nprocs=count, join=False)
+    for writer in writers:
+        writer.close()
+    failures = list[UdrError]()
+    try:
+        while not group.join(timeout=0.2):
+            failures += _received(readers, on_step)
+    except ProcessExitedException as error:
+        failures += _received(readers, on_step)
+        how = f"was ended by {error.signal_name}" if error.signal_name else f"ended with status {error.exit_code}"
+        message = f"training process {error.error_index + 1} of {count} {how}, so the training stopped; run the same "
+        raise next(iter(failures), TrainingError(f"{message}command again to resume it")) from error
+    except ProcessRaisedException as error:
+        failures += _received(readers, on_step)
+        last = str(error).strip().splitlines()[-1]
+        message = f"training process {error.error_index + 1} of {count} failed: {last}"
+        raise next(iter(failures), TrainingError(message)) from error
+    finally:
+        _stop(group.processes)
+        for reader in readers:
+            reader.close()
+
+
+def _stop(processes: Sequence[Any]) -> None:
+    for process in processes:
+        if process.is_alive():
+            process.terminate()
+    for process in processes:
+        process.join()
+
+
+def _received(readers: Sequence[Connection], on_step: OnStep) -> list[UdrError]:
+    """Handle what the processes have sent; return the errors."""
+    failures = []
+    for reader in readers:
+        try:
+            while reader.poll():
+                sent = reader.recv()
+                if isinstance(sent, logging.LogRecord):
+                    logging.getLogger(sent.name).handle(sent)
+                elif isinstance(sent, UdrError):
+                    failures.append(sent)
+                else:
+                    on_step(*sent)
+        except (EOFError, OSError):
+            # It has ended, and closed its end.
+            continue
+    return failures
+
+
+def _run(
+    rank: int,
+    count: int,
+    port: int,
+    writers: Sequence[Connection],
+    train: Callable[..., None],
+    arguments: Sequence[object],
+) -> None:
+    """Train in one process of the group."""
+    pipe = writers[rank]
+    _log_to(pipe if rank == 0 else None)
+    _share_cores(count)
+    # What the trainer reads.
+    os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
+    os.environ |= {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if sys.platform in _LOOPBACK:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK[sys.platform])
+    _open_group(rank, count, rank, _torch.distributed.TCPStore("127.0.0.1", port, is_master=False))
+    try:
+        train(*arguments, on_step=(lambda *steps: pipe.send(steps)) if rank == 0 else lambda *_: None)
+    except UdrError as error:
+        pipe.send(error)
+        sys.exit(1)
+    distributed.destroy_process_group()
+
+
+def _open_group(rank: int, count: int, gpu: int, store: Any) -> None:  # noqa: ANN401
+    """Open the group of processes: nccl between GPUs, gloo between processors."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(gpu)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_TIMEOUT)
+
+
+def _share_cores(count: int) -> None:
+    threads = max(1, torch.get_num_threads() // count)
+    # Accelerate would set another number.
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(threads)
+
+
+def _log_to(pipe: Connection | None) -> None:
+    """Send our own log, and others' warnings, to the process that waits; None drops them."""
+    silence_libraries()
+    root = logging.getLogger()
+    root.setLevel(logging.WARNING)
+    root.handlers = [logging.NullHandler() if pipe is None else _Sender(pipe)]
+    for package in ("udr", "udr_training"):
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
+class _Sender(logging.handlers.QueueHandler):
+    def __init__(self, pipe: Any) -> None:  # noqa: ANN401
+        super().__init__(pipe)
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        pipe: Any = self.queue
+        pipe.send(record)
+
+
+class SharedTraining(Trainer):
+    """A trainer that averages gradients over the processes itself.
+
+    Torch's DDP would do so at its own single forward pass, but a loss here has several: one for each length of text or
+    mini-batch, and one for each tower.
+    """
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Keep Accelerate from wrapping the model in DDP."""
+        super().create_accelerator_and_postprocess()
+        if self.averages_gradients:
+            prepare = self.accelerator.prepare_model
+            self.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
+
+    @property
+    def averages_gradients(self) -> bool:
+        """Whether there are other processes, and FSDP does not do it."""
+        return num_processes() > 1 and not self.args.fsdp
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Compute the gradients, and average them."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.averages_gradients:
+            average_gradients(model.parameters())
+        return loss
