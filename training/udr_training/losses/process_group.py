@@ -70,8 +70,8 @@ class _Gather(torch.autograd.Function):
         return torch.cat([own[:count] for own, count in zip(parts, rows, strict=True)])
 
     @staticmethod
-    def backward(context: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        rows: list[int] = context.rows
+    def backward(context: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        rows: list[int] = context.rows  # type: ignore[attr-defined]
         first = sum(rows[: process_number()])
         return gradient[first : first + rows[process_number()]] * len(rows), None
 
