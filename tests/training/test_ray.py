@@ -97,3 +97,18 @@ def test_the_index_of_a_cluster_equals_that_of_one_process(
     here, there = ((tmp_path / name / "versions") for name in ("here", "there"))
     names = sorted(path.relative_to(here) for path in here.rglob("*") if path.suffix in (".npy", ".json"))
     assert names and [name for name in names if (here / name).read_bytes() != (there / name).read_bytes()] == []
+
+
+def test_the_answers_of_a_cluster_equal_those_of_one_process(
+    cluster: Any, udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path
+) -> None:
+    command = ["evaluate", tasks, "--lm", lm_folder, "--retrievers", "random,oracle", "--oracle-candidates", 3]
+    here, there = tmp_path / "here", tmp_path / "there"
+    status, table, _ = udr(*command, "--shots", 2, "--output", here)
+    assert status == 0
+    runner = ["--runner", "ray", "--workers", 4, "--ray-address", cluster.address]
+    status, out, err = udr(*command, "--shots", 2, "--output", there, *runner)
+    assert (status, out) == (0, table), err
+    names = sorted(path.relative_to(here) for path in here.rglob("*.jsonl"))
+    assert len(names) == 6
+    assert [name for name in names if (here / name).read_bytes() != (there / name).read_bytes()] == []

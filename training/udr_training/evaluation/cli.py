@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, names_of, naming_flags, print_json, print_text
+from udr.cli import STATUS, expand_options, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
-from udr.models import DEFAULT_LM
+from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
     LMSettings,
     MaxCost,
@@ -30,6 +30,7 @@ _FLAGS = {
 """The options that set what errors of the configuration name."""
 
 
+@expand_options
 def evaluate(
     tasks_folder: TasksFolder,
     retrievers: Annotated[
@@ -86,6 +87,7 @@ def evaluate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the requests to a server and their tokens, and ask nothing.")
     ] = False,
+    runner: RunnerOptions = RunnerOptions(),  # noqa: B008
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
@@ -115,6 +117,7 @@ def evaluate(
         ),
         settings=tuple(lm_set or ()),
         budget=Budget.read(lm, max_requests, max_tokens, max_cost, prices),
+        runner=runner,
     )
     collection = open_collection(tasks_folder, names_of(tasks))
     check_retrievers(config.retrievers)

@@ -64,6 +64,7 @@ def evaluate(
         ModelError: there is no encoder of a name.
         ArtifactError: an index cannot be opened.
         DataError: a task has no test rows.
+        PartialError: no worker could answer some rows; the blocks of rows before them are stored.
     """
     # Everything is loaded first, so that an error in a name or row comes before hours of work.
     scores = output / "oracle.sqlite" if output is not None else None
@@ -181,7 +182,7 @@ class _Answers:
 
         def on_done(count: int) -> None:
             seconds = time.monotonic() - started
-            on_progress(Progress(len(answers) + count, len(queries), 0, seconds, "rows", before, self.model.spent))
+            on_progress(Progress(len(answers) + count, len(queries), 0, seconds, "rows", before, self.model.note))
 
         # Only complete blocks are stored, so a resumed evaluation has the same blocks as an uninterrupted one.
         block = self.block or (_GENERATION_BLOCK if pool.task.kind is Kind.GENERATION else _BLOCK)

@@ -9,6 +9,7 @@ from .run import (
     load_local as load_local,
 )
 from .scoring import (
+    ScatteredLM as ScatteredLM,
     FeedbackLM as FeedbackLM, PairScorer as PairScorer, Progress as Progress, option_values as option_values,
     pair_score as pair_score, score as score, score_pairs as score_pairs,
 )

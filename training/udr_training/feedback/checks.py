@@ -62,14 +62,17 @@ def _check_kind(kind: str, task: Task) -> None:
         check_metric(task.metric)
 
 
-def check_runner(runner: RunnerOptions, config: FeedbackConfig) -> None:
-    """Raise a ``ConfigError`` if a feedback language model cannot run there, ``MissingExtraError`` without Ray."""
+def check_runner(runner: RunnerOptions, config: FeedbackConfig, results: str = "scores") -> None:
+    """Raise a ``ConfigError`` if a language model cannot run there, ``MissingExtraError`` without Ray.
+
+    ``results`` are what the model gives.
+    """
     runner.check(config.device)
     if runner.is_local:
         return
     if config.is_told or is_remote(config.lm):
         what = "outcomes, which need no model" if config.is_told else f"the server {config.lm}"
-        raise ConfigError(f"--runner ray has workers load the feedback LM, but scores come from {what}; omit --runner")
+        raise ConfigError(f"--runner ray has workers load the model, but {results} come from {what}; omit --runner")
     _need("ray", "--runner ray", "ray")
 
 

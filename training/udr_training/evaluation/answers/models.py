@@ -9,7 +9,7 @@ from udr.types import Json, Row
 from udr_training.evaluation.answers.predict import AnsweringLM, predict
 from udr_training.evaluation.answers.predictions import Answer
 from udr_training.evaluation.retrievers import Shown
-from udr_training.feedback import FeedbackLM, PairScorer
+from udr_training.feedback import FeedbackLM, PairScorer, ScatteredLM
 
 
 class AnsweringModel(Protocol):
@@ -35,7 +35,11 @@ class AnsweringModel(Protocol):
     def spent(self) -> str:
         """What its answers have cost, in words; empty if they cost nothing."""
 
-    def scorer(self, task: Task) -> FeedbackLM | PairScorer:
+    @property
+    def note(self) -> str:
+        """What to say beside the progress of its answers; may be empty."""
+
+    def scorer(self, task: Task) -> FeedbackLM | ScatteredLM | PairScorer:
         """Return the model as the oracle uses it for a task; errors as ``load_lm``."""
 
     def answers(
@@ -49,7 +53,7 @@ class AnsweringModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A language model in this process: it chooses the likeliest option, or generates."""
+    """A language model in this process, or on workers: it chooses the likeliest option, or generates."""
 
     lm: AnsweringLM
 
@@ -78,7 +82,12 @@ class LocalModel:
         """See ``AnsweringModel``."""
         return ""
 
-    def scorer(self, task: Task) -> FeedbackLM:
+    @property
+    def note(self) -> str:
+        """See ``AnsweringModel``."""
+        return self.lm.spent if isinstance(self.lm, ScatteredLM) else ""
+
+    def scorer(self, task: Task) -> FeedbackLM | ScatteredLM:
         """See ``AnsweringModel``."""
         return self.lm
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udr.errors import ConfigError
+from udr.models import RunnerOptions, ray_workers
 from udr_training.answering import (
     Api,
     Budget,
@@ -17,9 +18,10 @@ from udr_training.answering import (
     read_address,
     read_settings,
 )
-from udr_training.config import DTYPES
+from udr_training.config import DTYPES, FeedbackConfig
 from udr_training.evaluation.answers.predict import AnsweringLM
 from udr_training.evaluation.answers.server_model import ServerModel
+from udr_training.feedback import check_runner
 
 ANSWERS = "answers.sqlite"
 """The file of a server's answers in an evaluation's directory."""
@@ -36,6 +38,7 @@ class ModelOptions:
         prompts: how a server's prompts are built.
         settings: how a server is asked, as lines ``NAME=VALUE``.
         budget: what a server's answers may cost.
+        runner: where a model runs that is not a server's.
 
     Raises:
         ConfigError: an option is invalid, or does not fit the model.
@@ -47,11 +50,13 @@ class ModelOptions:
     prompts: PromptSettings = field(default_factory=PromptSettings)
     settings: Sequence[str] = ()
     budget: Budget = field(default_factory=Budget)
+    runner: RunnerOptions = field(default_factory=RunnerOptions)
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise ConfigError(f"--dtype must be one of {', '.join(DTYPES)}; found {self.dtype!r}")
         read_settings(self.settings)
+        check_runner(self.runner, self._config, "answers")
         if is_remote(self.name):
             chat = read_address(self.name).api is Api.CHAT
             if not chat and self.prompts.layout is not PromptSettings().layout:
@@ -69,21 +74,30 @@ class ModelOptions:
         """The precision of its weights, or what a server is asked by."""
         return read_address(self.name).api.value if is_remote(self.name) else self.dtype
 
+    @property
+    def _config(self) -> FeedbackConfig:
+        return FeedbackConfig(lm=self.name, device=self.device, dtype=self.dtype)
+
     @contextmanager
     def opened(self, output: Path | None) -> Iterator[AnsweringLM | ServerModel]:
-        """Load the model, or open the answers of its server; nothing is sent to a server.
+        """Load the model, here or on workers, or open the answers of its server; nothing is sent to a server.
 
         Args:
             output: the evaluation's directory; None keeps a server's answers in memory.
 
         Raises:
             ModelError: the model or the tokenizer cannot be loaded.
-            ConfigError: the device does not exist, or a key cannot be used.
+            ConfigError: the device or the Ray cluster does not exist, or a key cannot be used.
             ArtifactError: the file of answers cannot be used.
         """
         if not is_remote(self.name):
-            from udr_training.feedback.local import CausalLM
+            from udr_training.feedback.local import CausalLM, LoadLM, ScatteredCausalLM
 
+            if not self.runner.is_local:
+                load = LoadLM(self._config)
+                with ray_workers("evaluation", load, load.identity, self.runner, self.device) as workers:
+                    yield ScatteredCausalLM(self._config, workers)
+                return
             yield CausalLM.load(self.name, self.device, self.dtype)
             return
         settings: ServerSettings = read_settings(self.settings)

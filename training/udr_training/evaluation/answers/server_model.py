@@ -78,6 +78,11 @@ class ServerModel:
         """See ``AnsweringModel``."""
         return self._lm.spent
 
+    @property
+    def note(self) -> str:
+        """See ``AnsweringModel``."""
+        return self.spent
+
     def scorer(self, task: Task) -> FeedbackLM | PairScorer:
         """See ``AnsweringModel``; a completions server echoes prompts, a chat server answers."""
         if self._lm.api is Api.COMPLETIONS:

@@ -11,7 +11,15 @@ from udr.types import Json, Row
 from udr_training.candidates import CandidatePool, first_neighbours, propose, rank_candidates
 from udr_training.evaluation.retrievers.compared import Shown
 from udr_training.evaluation.retrievers.names import ORACLE
-from udr_training.feedback import FeedbackLM, FeedbackStore, OnProgress, PairScorer, candidate_pairs, score_pairs
+from udr_training.feedback import (
+    FeedbackLM,
+    FeedbackStore,
+    OnProgress,
+    PairScorer,
+    ScatteredLM,
+    candidate_pairs,
+    score_pairs,
+)
 
 # As in training: random candidates can be better than similar ones.
 _RANDOM_SHARE = 0.5
@@ -33,7 +41,7 @@ class Oracle:
         progress: called with the progress of scoring, by task.
     """
 
-    load: Callable[[Task], FeedbackLM | PairScorer]
+    load: Callable[[Task], FeedbackLM | ScatteredLM | PairScorer]
     candidates: int
     context: int = 0
     seed: int = 0
@@ -62,6 +70,8 @@ class Oracle:
         on_progress = partial(self.progress, f"{pool.task.name}, {ORACLE}")
         with FeedbackStore(self.scores or _IN_MEMORY, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
             scores = score_pairs(lm, store, pairs, on_progress)
+            if isinstance(lm, ScatteredLM):
+                lm.check()
         rows = {row.id: row for row in pool.rows}
         ranked = [
             rank_candidates(query.id, {id: scores[query.id, id] for id in candidates[query.id]}) for query in queries
