@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import AllowHub, Fp16, command_group, expand_options, names_of, print_json, print_text
+from udr.cli import AllowHub, Fp16, command_group, expand_options, help_groups, names_of, print_json, print_text
 from udr.errors import ConfigError, VerificationError, naming
 from udr.models import DEFAULT_ENCODER, RunnerOptions
 from udr.types import Json
@@ -30,17 +30,29 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 @expand_options
+@help_groups(
+    {
+        "Tasks and output": "out tasks pool seed as_json",
+        "Encoder": "model device tokenizer export engine reuse",
+        "Search": "kind flat_below dtype threads bm25 label_head head_fields",
+        "Several machines": "shards shard runner workers gpus_per_worker ray_address",
+    }
+)
 def build(
     tasks_folder: Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")],
     out: Annotated[Path, typer.Option("--out", help="The index directory. An interrupted build resumes.")],
     model: Annotated[str, typer.Option(help="The encoder: a hub name, a path, or package:NAME.")] = DEFAULT_ENCODER,
-    tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas; all by default.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas.", show_default="all")] = None,
     pool: Annotated[
-        int | None, typer.Option(help="At most this many demonstrations per task, sampled by seed.")
+        int | None, typer.Option(help="At most this many demonstrations per task, sampled by seed.", show_default="all")
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of that sample.")] = 0,
     device: Annotated[
-        str | None, typer.Option(help="The device for encoding and index training: cpu, cuda, ...")
+        str | None,
+        typer.Option(
+            help="The device for encoding and index training: cpu, cuda, ...",
+            show_default="a GPU if there is one, else cpu",
+        ),
     ] = None,
     kind: Annotated[
         str,
@@ -203,7 +215,11 @@ def bench(
     k: Annotated[int, typer.Option(help="Demonstrations per query.")] = 10,
     queries: Annotated[int, typer.Option(help="Rows of each task to use as queries.")] = 200,
     device: Annotated[
-        str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
+        str | None,
+        typer.Option(
+            help="The device for the encoder and the search: cpu, cuda, ...",
+            show_default="a GPU if there is one, else cpu",
+        ),
     ] = None,
     fp16: Fp16 = False,
     engines: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import EngineName
+from udr.cli import EngineName, help_groups
 from udr.errors import ConfigError, MissingExtraError
 
 _OF_AN_INDEX = (
@@ -18,6 +18,17 @@ _OF_AN_INDEX = (
 """The options that a service of shards has not."""
 
 
+@help_groups(
+    {
+        "Address": "host port workers root_path trusted_proxies",
+        "Models": "device engine tokenizer allow_hub",
+        "Access": "keys insecure_no_keys tls_cert tls_key",
+        "A language model behind the service": "upstream upstream_timeout_seconds",
+        "Versions and writes": "watch_seconds durability compact_rows usage",
+        "Connections and stopping": "keep_alive_seconds linger_seconds drain_seconds",
+        "Log": "log_level log_format",
+    }
+)
 def serve(
     index: Annotated[
         Path,
@@ -30,7 +41,11 @@ def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 picks a free one.", show_default="8000")] = None,
     device: Annotated[
-        str | None, typer.Option(help="The device for the encoder and the search: cpu, cuda, ...")
+        str | None,
+        typer.Option(
+            help="The device for the encoder and the search: cpu, cuda, ...",
+            show_default="a GPU if there is one, else cpu",
+        ),
     ] = None,
     engine: EngineName = None,
     tokenizer: Annotated[

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import STATUS, expand_options, names_of, naming_flags, print_text
+from udr.cli import STATUS, expand_options, help_groups, names_of, naming_flags, print_text
 from udr.errors import ConfigError, naming
 from udr.models import RunnerOptions
 from udr_training.config import (
@@ -29,14 +30,75 @@ if TYPE_CHECKING:
     from udr_training.config import RunConfig
 
 
+_SETTINGS = {
+    "seed": "seed",
+    "lm": "feedback.lm",
+    "device": "feedback.device",
+    "dtype": "feedback.dtype",
+    "context": "feedback.context",
+    "kind": "feedback.kind",
+    "pool": "candidates.pool",
+    "queries": "candidates.queries",
+    "candidates": "candidates.num_candidates",
+    "random_share": "candidates.random_share",
+    "shared": "candidates.shared",
+    "later": "candidates.later",
+    "model": "train.model",
+    "iterations": "train.iterations",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    "train_dtype": "train.dtype",
+    "ranking_weight": "train.ranking_weight",
+    "loss": "train.loss",
+    "towers": "train.towers",
+    "label_aware": "train.label_aware",
+    "extrapolate": "train.extrapolate",
+    "centre_scores": "train.centre_scores",
+}
+"""The settings that options replace; the preset has their defaults."""
+
+_PRESET = "cpu"
+
+
+def _defaults() -> dict[str, str]:
+    """Return the values of the default preset, by the name of the option that replaces each."""
+    from udr_training.config import load_config
+
+    config = load_config(_PRESET, {})
+    values = {option: reduce(getattr, setting.split("."), config) for option, setting in _SETTINGS.items()}
+    worded = {True: "yes", False: "no"}
+    return {
+        option: f"{worded[value] if isinstance(value, bool) else value} in preset {_PRESET}"
+        for option, value in values.items()
+    }
+
+
 @expand_options
+@help_groups(
+    {
+        "Tasks and output": "out tasks test_rows dry_run as_json",
+        "Models": "lm device dtype model train_dtype",
+        "Settings": "preset config settings seed",
+        "Candidates and feedback": (
+            "pool queries candidates random_share shared later kind context feedback runner workers gpus_per_worker "
+            "ray_address"
+        ),
+        "If the language model is a server": "lm_set max_requests max_tokens max_cost prices",
+        "Training": (
+            "iterations epochs batch_size learning_rate loss ranking_weight towers label_aware centre_scores "
+            "extrapolate processes"
+        ),
+    },
+    _defaults,
+)
 def train(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
     tasks: TaskNames = None,
     preset: Annotated[
         str, typer.Option(help=f"The base settings: {'; '.join(f'{name}, {what}' for name, what in PRESETS.items())}.")
-    ] = "cpu",
+    ] = _PRESET,
     config: Annotated[Path | None, typer.Option(help="A TOML file; its values replace the preset's.")] = None,
     lm: Annotated[
         str | None,
@@ -112,7 +174,8 @@ def train(
     feedback: Annotated[
         Path | None,
         typer.Option(
-            help="A shared file of scores to read and extend; with --kind outcomes, that of `udr feedback import`."
+            help="A shared file of scores to read and extend; with --kind outcomes, that of `udr feedback import`.",
+            show_default="OUT/feedback.sqlite",
         ),
     ] = None,
     test_rows: Annotated[
@@ -131,39 +194,14 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan of --dry-run as JSON.")] = False,
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
+    given = dict(locals())
     from udr.data import open_collection
     from udr_training.answering import Budget
     from udr_training.config import Stages, load_config, setting_flags, settings_of
     from udr_training.feedback import check_run, check_runner
 
-    overrides: dict[str, object] = {
-        "tasks": names_of(tasks),
-        "seed": seed,
-        "feedback.lm": lm,
-        "feedback.device": device,
-        "feedback.dtype": dtype,
-        "feedback.context": context,
-        "feedback.kind": kind,
-        "feedback.lm_set": lm_set,
-        "candidates.pool": pool,
-        "candidates.queries": queries,
-        "candidates.num_candidates": candidates,
-        "candidates.random_share": random_share,
-        "candidates.shared": shared,
-        "candidates.later": later,
-        "train.model": model,
-        "train.iterations": iterations,
-        "train.epochs": epochs,
-        "train.batch_size": batch_size,
-        "train.learning_rate": learning_rate,
-        "train.dtype": train_dtype,
-        "train.ranking_weight": ranking_weight,
-        "train.loss": loss,
-        "train.towers": towers,
-        "train.label_aware": label_aware,
-        "train.extrapolate": extrapolate,
-        "train.centre_scores": centre_scores,
-    }
+    overrides: dict[str, object] = {setting: given[option] for option, setting in _SETTINGS.items()}
+    overrides |= {"tasks": names_of(tasks), "feedback.lm_set": lm_set}
     with naming_flags(setting_flags()):
         overrides |= settings_of(settings or [])
         requested = load_config(preset, overrides, config)

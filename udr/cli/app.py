@@ -16,6 +16,7 @@ import typer
 from udr import __version__
 from udr.cli.console import command_group, print_text
 from udr.cli.doctor import doctor
+from udr.cli.help import Group
 from udr.cli.retrieve import prompt, retrieve
 from udr.cli.status import STATUS
 from udr.errors import ConfigError, MissingExtraError, PartialError, UdrError, VerificationError, reason, system_error
@@ -120,7 +121,7 @@ def application(command: str = "") -> typer.Typer:
     To import them all takes longer than many a command.
     """
     app = command_group("Retrieve the demonstrations that help your language model most.", completion=True)
-    app.callback()(_options)
+    app.callback(cls=Group)(_options)
     app.command()(retrieve)
     app.command()(prompt)
     app.command()(doctor)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from udr.cli.help import Commands
 from udr.cli.status import STATUS
 from udr.errors import ConfigError, UdrError, naming
 from udr.types import Json
@@ -37,7 +38,7 @@ AllowHub = Annotated[
 
 def command_group(help: str, *, completion: bool = False) -> typer.Typer:
     """Return an empty group of commands with plain help and plain errors; options install a shell's completion."""
-    return typer.Typer(
+    return Commands(
         help=help,
         no_args_is_help=True,
         add_completion=completion,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 from typer import Argument, Option, echo
 
 from udr.cli.console import AllowHub, EngineName, Fp16, expand_options, naming_flags, print_json, print_text
+from udr.cli.help import help_groups
 from udr.cli.status import STATUS
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
@@ -60,7 +61,13 @@ class Query:
     k: Annotated[
         int | None, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
     ] = None
-    device: Annotated[str | None, Option(help="The device for the encoder and the search: cpu, cuda, ...")] = None
+    device: Annotated[
+        str | None,
+        Option(
+            help="The device for the encoder and the search: cpu, cuda, ...",
+            show_default="a GPU if there is one, else cpu",
+        ),
+    ] = None
     engine: EngineName = None
     allow_hub: AllowHub = False
 
@@ -190,7 +197,18 @@ class Building:
     truncate: Annotated[str | None, Option(help="The field of the query to truncate if it does not fit.")] = None
 
 
+_QUERY = "Query"
+_SOURCE = "Index or service"
+
+_SELECTION = {
+    "Selection": "exclude filter keep_copies max_copy min_similarity max_similarity mode weight label_head",
+    "Selection among candidates": "candidates distinct diversity coverage balance fill",
+    "Output": "explain as_json",
+}
+
+
 @expand_options
+@help_groups({_QUERY: "task family scope input k", _SOURCE: "url device engine fp16 allow_hub", **_SELECTION})
 def retrieve(
     query: Query,
     selection: Selection,
@@ -216,6 +234,14 @@ def retrieve(
 
 
 @expand_options
+@help_groups(
+    {
+        _QUERY: "task input k",
+        _SOURCE: "url device engine allow_hub",
+        "Prompt": "budget reserve tokenizer format order seed layout list_options truncate",
+        **_SELECTION,
+    }
+)
 def prompt(
     task: Annotated[str, Option(help="The task to build a prompt for.", show_default=False)],
     budget: Annotated[int, Option(help="The tokens for prompt and answer together.", show_default=False)],
@@ -225,7 +251,7 @@ def prompt(
     reserve: Annotated[int, Option(help="The tokens of the budget to keep for the answer.")] = 0,
     tokenizer: Annotated[
         str | None,
-        Option(help="The tokenizer: a hub name, a path, or package:NAME; by default that of the index or service."),
+        Option(help="The tokenizer: a hub name, a path, or package:NAME.", show_default="that of the index or service"),
     ] = None,
     format: Annotated[Format, Option(help="Print one text, chat messages, or records.")] = Format.TEXT,
     as_json: AsJson = False,

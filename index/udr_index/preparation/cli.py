@@ -11,10 +11,18 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import print_json, print_text
+from udr.cli import help_groups, print_json, print_text
 from udr.errors import ConfigError, listed
 
 
+@help_groups(
+    {
+        "Task and output": "out name family kind as_json",
+        "Columns": "inputs target id choices merge_labels",
+        "Test rows": "test_rows seed model device",
+        "Reading the table": "delimiter encoding sheet",
+    }
+)
 def init(
     table_file: Annotated[
         Path, typer.Argument(help="A table: .csv, .tsv, .jsonl, .parquet or .xlsx.", metavar="TABLE")
@@ -50,7 +58,10 @@ def init(
     model: Annotated[
         str | None, typer.Option(help="Find near-duplicates with this encoder, too: a hub name, a path, package:NAME.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make a task of a table: task.toml, train.jsonl and held-out test.jsonl.

@@ -47,7 +47,10 @@ def check(
         bool,
         typer.Option("--fix", help="First move duplicates, leaks and rows without text to removed.jsonl (JSONL only)."),
     ] = False,
-    device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Look for problems in rows. Prints one line per finding. The exit status is 3 if there is an error.

@@ -20,7 +20,10 @@ def split(
     model: Annotated[
         str | None, typer.Option(help="Find near-duplicates with this encoder, too: a hub name, a path, package:NAME.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="The device for the encoder: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
+    ] = None,
 ) -> None:
     """Move some rows of train to a new test.jsonl: a like share of each label, near-duplicates on one side."""
     # Imported here, so that `udr --help` stays light.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from udr_training.feedback import Progress
 
 TasksFolder = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
-TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, separated by commas; all by default.")]
+TaskNames = Annotated[str | None, typer.Option("--tasks", help="Task names, separated by commas.", show_default="all")]
 
 LMSettings = Annotated[
     list[str] | None,

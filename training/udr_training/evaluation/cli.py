@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, expand_options, names_of, naming_flags, print_json, print_text
+from udr.cli import STATUS, expand_options, help_groups, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
@@ -31,6 +31,16 @@ _FLAGS = {
 
 
 @expand_options
+@help_groups(
+    {
+        "Tasks": "tasks limit pool seed",
+        "Retrievers": "retrievers baseline shots oracle_candidates oracle_context",
+        "Language model": "lm device dtype runner workers gpus_per_worker ray_address",
+        "If the language model is a server": "layout list_options budget tokenizer answer_form lm_set",
+        "What a server may cost": "max_requests max_tokens max_cost prices",
+        "Output": "output dry_run as_json",
+    }
+)
 def evaluate(
     tasks_folder: TasksFolder,
     retrievers: Annotated[
@@ -53,10 +63,13 @@ def evaluate(
         str, typer.Option(help="Demonstrations per prompt: one or more numbers, separated by commas.")
     ] = "4",
     baseline: Annotated[
-        str | None, typer.Option(help="The retriever that others are compared with; by default bm25, else the first.")
+        str | None,
+        typer.Option(help="The retriever that others are compared with.", show_default="bm25, else the first"),
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Test rows per task, sampled by seed.", min=1)] = None,
-    pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Test rows per task, sampled by seed.", min=1, show_default="all")
+    ] = None,
+    pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed.", min=1, show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="The seed of samples and random demonstrations.", min=0)] = 0,
     oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle scores per row.")] = 12,
     oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each candidate.")] = 0,
@@ -70,7 +83,8 @@ def evaluate(
     ] = False,
     budget: Annotated[int, typer.Option(help="Tokens of a server's prompt and answer together.")] = 8192,
     tokenizer: Annotated[
-        str | None, typer.Option(help="The model whose tokenizer counts a server's prompts; else an estimate.")
+        str | None,
+        typer.Option(help="The model whose tokenizer counts a server's prompts.", show_default="an estimate"),
     ] = None,
     answer_form: Annotated[
         str, typer.Option(help="How a server is asked to answer: text, json, or schema (structured output).")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, expand_options, names_of, naming_flags, print_json, print_text
+from udr.cli import command_group, expand_options, help_groups, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
@@ -29,6 +29,15 @@ _Run = Annotated[Path, typer.Argument(help="The directory of `udr feedback score
 
 @app.command()
 @expand_options
+@help_groups(
+    {
+        "Tasks and output": "out tasks feedback",
+        "Language model": "lm device dtype pack_tokens",
+        "Candidates and scores": "kind pool queries candidates random_share context seed settings",
+        "If the language model is a server": "lm_set max_requests max_tokens max_cost prices",
+        "Several machines": "runner workers gpus_per_worker ray_address",
+    }
+)
 def score(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The run directory; an interrupted run resumes.")],
@@ -67,7 +76,10 @@ def score(
     max_tokens: MaxTokens = None,
     max_cost: MaxCost = None,
     prices: Prices = None,
-    feedback: Annotated[Path | None, typer.Option(help="A shared file of scores to read and extend.")] = None,
+    feedback: Annotated[
+        Path | None,
+        typer.Option(help="A shared file of scores to read and extend.", show_default="OUT/feedback.sqlite"),
+    ] = None,
     runner: RunnerOptions = RunnerOptions(),  # noqa: B008
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""

@@ -43,7 +43,10 @@ def score(
         str | None,
         typer.Option(help="The encoder that reads rows for labels and criteria: a hub name, a path, package:NAME."),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="The device for the models: cpu, cuda, ...")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The device for the models: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
+    ] = None,
     text_lm: Annotated[
         str,
         typer.Option(help="The language model that reads long rows for coherence: a hub name, a path, package:NAME."),

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, print_json, print_text
+from udr.cli import STATUS, help_groups, print_json, print_text
 from udr.errors import ConfigError, DataError
 from udr.files import refuse_existing
 from udr.types import Json
@@ -18,6 +18,13 @@ from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Pri
 from udr_training.pool.tasks import ServerAddress, TaskName, answers_file, check_server, one_task
 
 
+@help_groups(
+    {
+        "Tasks and output": "out tasks limit seed as_json",
+        "Solutions": "method paths tries batch shots solution_tokens",
+        "Server": "lm lm_set max_requests max_tokens max_cost prices",
+    }
+)
 def synthesise(
     tasks_folder: TasksFolder,
     lm: ServerAddress,
