@@ -123,6 +123,39 @@ TABLE: Sequence[tuple[str, str]] = [
     (f"{TRAIN} --model {RUN}", r"--model \(train.model\): .*: is the directory of a run; its encoder is my-run/model"),
     (f"{TRAIN} --lm ./nowhere", r"--lm \(feedback.lm\): model './nowhere': no such file or folder"),
     ("train tasks --out encoder/config.json --lm lm --model encoder", "is a file; give another --out"),
+    # Options that would be ignored.
+    *(
+        (line, f"{option} has no effect without {needed}.*; add that, or omit {option}")
+        for line, option, needed in (
+            ("prompt index --task notes --budget 90 --layout turns text", "--layout", "--format messages"),
+            ("prompt index --task notes --budget 90 --seed 0 text", "--seed", "--order shuffle"),
+            (f"{TRAIN} --json", "--json", "--dry-run"),
+            (
+                "train tasks --out new-run --lm http://127.0.0.1:9/v1 --dtype float32",
+                "--dtype",
+                "a language model in t",
+            ),
+            (
+                "feedback score tasks --out new-run --lm http://127.0.0.1:9/v1 --device cpu",
+                "--device",
+                "a language mode",
+            ),
+            (
+                "evaluate tasks --retrievers bm25 --lm http://127.0.0.1:9/v1 --device cpu",
+                "--device",
+                "a language model",
+            ),
+            (f"{EVALUATE} bm25 --oracle-context 0", "--oracle-context", "oracle among --retrievers"),
+            ("init nowhere.csv --out new-run --device cpu", "--device", "--model, the encoder"),
+            ("tasks check tasks --device cpu", "--device", "--model or --near, which need an encoder"),
+            ("tasks split tasks --device cpu", "--device", "--model, the encoder"),
+            (
+                "pool score tasks --out new.jsonl --by length --max-requests 9",
+                "--max-requests",
+                "--by criteria, which a",
+            ),
+        )
+    ),
     # Rows.
     ("evaluate untested --retrievers bm25", "no test rows in notes; hold some out .*: udr tasks split untested"),
     (f"{EVALUATE} bm25 --shots 99999", r"--shots asks for 99999 demonstrations, but task 'notes' has \d+ in its"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import STATUS, expand_options, help_groups, names_of, naming_flags, print_text
+from udr.cli import STATUS, expand_options, help_groups, names_of, naming_flags, print_text, refuse_unused
 from udr.errors import ConfigError, naming
 from udr.models import RunnerOptions
 from udr_training.config import (
@@ -196,18 +196,22 @@ def train(
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     given = dict(locals())
     from udr.data import open_collection
-    from udr_training.answering import Budget
+    from udr_training.answering import Budget, is_remote
     from udr_training.config import Stages, load_config, setting_flags, settings_of
     from udr_training.feedback import check_run, check_runner
 
     overrides: dict[str, object] = {setting: given[option] for option, setting in _SETTINGS.items()}
     overrides |= {"tasks": names_of(tasks), "feedback.lm_set": lm_set}
+    if not dry_run:
+        refuse_unused({"--json": as_json}, "--dry-run")
     with naming_flags(setting_flags()):
         overrides |= settings_of(settings or [])
         requested = load_config(preset, overrides, config)
         collection = open_collection(tasks_folder, requested.tasks or None)
         resolved = replace(requested, tasks=tuple(collection.tasks))
         budget = Budget.read(resolved.feedback.lm, max_requests, max_tokens, max_cost, prices)
+        if is_remote(resolved.feedback.lm):
+            refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
         check_runner(runner, resolved.feedback)
         if dry_run and not runner.is_local:
             raise ConfigError("--dry-run measures the models in this process; omit --runner")

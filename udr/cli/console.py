@@ -88,6 +88,18 @@ def naming_flags(flags: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+def refuse_unused(given: Mapping[str, object], needed: str) -> None:
+    """Raise ``ConfigError`` for the first option that is given and would be ignored.
+
+    Args:
+        given: by option, its value; None and False are not given.
+        needed: what gives them an effect, and is not there.
+    """
+    for option, value in given.items():
+        if value is not None and value is not False:
+            raise ConfigError(f"{option} has no effect without {needed}; add that, or omit {option}")
+
+
 def print_text(text: str) -> None:
     """Print a result as UTF-8, whatever the terminal's encoding; escape what is invalid, as in a file name.
 

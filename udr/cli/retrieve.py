@@ -1,23 +1,32 @@
 """The commands ``udr retrieve`` and ``udr prompt``: with an index in this process, or with a service."""
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict, cast
 
 from typer import Argument, Option, echo
 
-from udr.cli.console import AllowHub, EngineName, Fp16, expand_options, naming_flags, print_json, print_text
+from udr.cli.console import (
+    AllowHub,
+    EngineName,
+    Fp16,
+    expand_options,
+    naming_flags,
+    print_json,
+    print_text,
+    refuse_unused,
+)
 from udr.cli.help import help_groups
 from udr.cli.status import STATUS
+from udr.cli.tables import demonstrations, table
 from udr.errors import ConfigError
 from udr.prompts import BuildingOptions, Format, Layout, Order
 from udr.retrieval import (
     DEFAULT_K,
-    Decision,
     Mode,
-    Ranked,
     RetrievalOptions,
     RetrievalRequest,
     SelectionOptions,
@@ -186,15 +195,38 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Building:
-    """The options for building a prompt; the names and defaults of ``PromptBuilder``."""
+    """The options for building a prompt, named as those of ``PromptBuilder``, which has their defaults."""
 
-    order: Annotated[Order, Option(help="The order of the demonstrations.")] = Order.NEAREST_LAST
-    seed: Annotated[int, Option(help="The seed for --order shuffle.")] = 0
-    layout: Annotated[Layout, Option(help="In messages, show demonstrations as turns or in the system message.")] = (
-        Layout.TURNS
-    )
+    order: Annotated[Order | None, Option(help="The order of the demonstrations.")] = None
+    seed: Annotated[int | None, Option(help="The seed for --order shuffle.")] = None
+    layout: Annotated[
+        Layout | None, Option(help="In --format messages, show demonstrations as turns or in the system message.")
+    ] = None
     list_options: Annotated[bool, Option("--list-options", help="List the labels after the instruction.")] = False
     truncate: Annotated[str | None, Option(help="The field of the query to truncate if it does not fit.")] = None
+
+    def options(self, format: Format) -> BuildingOptions:
+        """Return those that are given; ``ConfigError`` if one has no effect on a prompt of the format."""
+        if self.order is not Order.SHUFFLE:
+            refuse_unused({"--seed": self.seed}, "--order shuffle")
+        if format is not Format.MESSAGES:
+            refuse_unused({"--layout": self.layout}, "--format messages")
+        given = {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+        return cast("BuildingOptions", given)
+
+
+class _Room(TypedDict):
+    budget: int
+    reserve: NotRequired[int]
+
+
+def _building_defaults() -> dict[str, str]:
+    """Return the defaults of ``PromptBuilder``, by name."""
+    from udr.prompts import PromptBuilder
+
+    return {
+        each.name: str(each.default) for each in fields(PromptBuilder) if each.default not in (MISSING, None, False)
+    }
 
 
 _QUERY = "Query"
@@ -226,11 +258,11 @@ def retrieve(
     if as_json:
         print_json(retrieval.to_json())
         return
-    texts = (item.text.replace("\n", "\n     ") for item in retrieval)
-    heads = (f"{item.rank:>3}  {_numbers(item)}  {item.task}  {item.id}" for item in retrieval)
-    print_text("\n".join(f"{head}\n     {text}" for head, text in zip(heads, texts, strict=True)))
+    # Scripts read the lines as they are.
+    titles = sys.stdout is not None and sys.stdout.isatty()
+    print_text(demonstrations(retrieval, titles=titles))
     if selection.explain:
-        print_text("\n" + table(retrieval.decisions))
+        print_text("\n" + table(retrieval.decisions, titles=titles))
 
 
 @expand_options
@@ -240,7 +272,8 @@ def retrieve(
         _SOURCE: "url device engine allow_hub",
         "Prompt": "budget reserve tokenizer format order seed layout list_options truncate",
         **_SELECTION,
-    }
+    },
+    _building_defaults,
 )
 def prompt(
     task: Annotated[str, Option(help="The task to build a prompt for.", show_default=False)],
@@ -248,7 +281,7 @@ def prompt(
     query: Query,
     building: Building,
     selection: Selection,
-    reserve: Annotated[int, Option(help="The tokens of the budget to keep for the answer.")] = 0,
+    reserve: Annotated[int | None, Option(help="The tokens of the budget to keep for the answer.")] = None,
     tokenizer: Annotated[
         str | None,
         Option(help="The tokenizer: a hub name, a path, or package:NAME.", show_default="that of the index or service"),
@@ -262,19 +295,18 @@ def prompt(
     from udr.prompts import PromptBuilder
 
     input, selected = query.value(), selection.options()
-    options = cast("BuildingOptions", asdict(building))
+    options = building.options(format)
+    room: _Room = {"budget": budget} if reserve is None else {"budget": budget, "reserve": reserve}
     request = RetrievalRequest.of(task, input, query.count, selected)
     # The tokenizer first, since it is loaded sooner than an encoder.
     counting = None if tokenizer is None else load_tokenizer(tokenizer)
     with naming_flags(_FLAGS), query.source(request) as source:
         own = None if isinstance(source, Client) else source.tokenizer
         if isinstance(source, Client) and counting is None:
-            result = source.prompt(
-                task, input, k=query.count, budget=budget, reserve=reserve, format=format, **selected, **options
-            )
+            result = source.prompt(task, input, k=query.count, format=format, **room, **selected, **options)
         else:
             counter = counting or load_tokenizer(str(own))
-            builder = PromptBuilder(counter, budget, reserve, **options)
+            builder = PromptBuilder(counter, **room, **options)
             retrieval = source.retrieve(task, input, query.count, **selected)
             result = builder.build(source.tasks[task], input, retrieval, format)
     if result.skipped:
@@ -291,20 +323,4 @@ def prompt(
     else:
         print_json(result.to_json()["messages" if result.messages is not None else "records"])
     if selection.explain and not as_json:
-        echo("\n" + table(result.decisions), err=True)
-
-
-def _numbers(item: Ranked) -> str:
-    """Return an item's similarity, and the number that ranks it if that is another."""
-    score = "" if item.ranking_score is None else f"  {item.ranking_score:.5f}"
-    return f"{item.similarity:>7.5f}{score}"
-
-
-def table(decisions: Sequence[Decision]) -> str:
-    """Return decisions as lines of text, one per candidate, the nearest first."""
-    width = max((len(f"{decision.task}/{decision.id}") for decision in decisions), default=0)
-    return "\n".join(
-        f"{'+' if decision.kept else '-'}  {_numbers(decision):>9}  {f'{decision.task}/{decision.id}':<{width}}  "
-        f"{decision.stage:<14}  {decision.reason}"
-        for decision in decisions
-    )
+        echo("\n" + table(result.decisions, titles=sys.stderr.isatty()), err=True)

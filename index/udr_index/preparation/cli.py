@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import help_groups, print_json, print_text
+from udr.cli import help_groups, print_json, print_text, refuse_unused
 from udr.errors import ConfigError, listed
 
 
@@ -68,6 +68,8 @@ def init(
 
     On a terminal, what is missing is asked for. Near-duplicates stay together, in train or in test.
     """
+    if model is None:
+        refuse_unused({"--device": device}, "--model, the encoder")
     # Imported here, so that `udr --help` stays light.
     from udr_index.preparation.config import KINDS, InitConfig
     from udr_index.preparation.questions import Answers, ask

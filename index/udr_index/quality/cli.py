@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of, print_json, print_text
+from udr.cli import command_group, names_of, print_json, print_text, refuse_unused
 from udr.errors import DataError, VerificationError
 from udr_index.quality.config import SKEW, CheckConfig
 
@@ -62,6 +62,8 @@ def check(
     settings = {
         name: value for name, value in locals().items() if name in ("model", "near", "lm", "window", "skew", "device")
     }
+    if model is None and near is None:
+        refuse_unused({"--device": device}, "--model or --near, which need an encoder")
     # Imported here, so that `udr --help` stays light.
     from udr_index.plural import counted
     from udr_index.quality.check import check as run

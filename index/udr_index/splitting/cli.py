@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import names_of, print_text
+from udr.cli import names_of, print_text, refuse_unused
 
 
 def split(
@@ -26,6 +26,8 @@ def split(
     ] = None,
 ) -> None:
     """Move some rows of train to a new test.jsonl: a like share of each label, near-duplicates on one side."""
+    if model is None:
+        refuse_unused({"--device": device}, "--model, the encoder")
     # Imported here, so that `udr --help` stays light.
     from udr.data import few_test_rows, open_collection
     from udr.errors import ConfigError

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, expand_options, help_groups, names_of, naming_flags, print_json, print_text
+from udr.cli import (
+    STATUS,
+    expand_options,
+    help_groups,
+    names_of,
+    naming_flags,
+    print_json,
+    print_text,
+    refuse_unused,
+)
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
@@ -71,10 +80,16 @@ def evaluate(
     ] = None,
     pool: Annotated[int | None, typer.Option(help="Rows per pool, sampled by seed.", min=1, show_default="all")] = None,
     seed: Annotated[int, typer.Option(help="The seed of samples and random demonstrations.", min=0)] = 0,
-    oracle_candidates: Annotated[int, typer.Option(help="Candidates that the oracle scores per row.")] = 12,
-    oracle_context: Annotated[int, typer.Option(help="Demonstrations shown before each candidate.")] = 0,
-    device: Annotated[str, typer.Option(help="The language model's device.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="The precision of the language model's weights.")] = "float32",
+    oracle_candidates: Annotated[
+        int | None, typer.Option(help="Candidates that the oracle scores per row.", show_default="12")
+    ] = None,
+    oracle_context: Annotated[
+        int | None, typer.Option(help="Demonstrations that the oracle shows before each candidate.", show_default="0")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="The language model's device.", show_default="cpu")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="The precision of the language model's weights.", show_default="float32")
+    ] = None,
     layout: Annotated[
         str, typer.Option(help="Where a server's chat messages show demonstrations: turns or system.")
     ] = "turns",
@@ -106,26 +121,33 @@ def evaluate(
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import few_test_rows, open_collection
-    from udr_training.answering import Budget, PromptSettings
+    from udr_training.answering import Budget, PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
+    from udr_training.evaluation.retrievers import ORACLE
     from udr_training.feedback import check_lm
 
+    named = tuple(names_of(retrievers) or ())
+    if ORACLE not in named:
+        oracle = {"--oracle-candidates": oracle_candidates, "--oracle-context": oracle_context}
+        refuse_unused(oracle, f"{ORACLE} among --retrievers")
+    if is_remote(lm):
+        refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
     with naming_flags(_FLAGS):
         config = EvaluationConfig(
-            retrievers=tuple(names_of(retrievers) or ()),
+            retrievers=named,
             shots=_numbers(shots),
             baseline=baseline,
             limit=limit,
             pool=pool,
             seed=seed,
-            oracle_candidates=oracle_candidates,
-            oracle_context=oracle_context,
+            oracle_candidates=12 if oracle_candidates is None else oracle_candidates,
+            oracle_context=oracle_context or 0,
         )
     options = ModelOptions(
         name=lm,
-        device=device,
-        dtype=dtype,
+        device=device or "cpu",
+        dtype=dtype or "float32",
         prompts=PromptSettings.read(
             layout=layout, list_options=list_options, budget=budget, tokenizer=tokenizer, form=answer_form
         ),
@@ -142,7 +164,6 @@ def evaluate(
     check_tasks(collection, max(config.shots), pool=pool)
 
     if dry_run:
-        from udr_training.answering import is_remote
         from udr_training.evaluation.requests import plan_requests
 
         if not is_remote(lm):

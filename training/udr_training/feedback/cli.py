@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, expand_options, help_groups, names_of, naming_flags, print_json, print_text
+from udr.cli import (
+    command_group,
+    expand_options,
+    help_groups,
+    names_of,
+    naming_flags,
+    print_json,
+    print_text,
+    refuse_unused,
+)
 from udr.errors import ConfigError, naming
 from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
@@ -57,9 +66,14 @@ def score(
         ),
     ] = "likelihood",
     dtype: Annotated[
-        str, typer.Option(help="The precision of the language model's weights: float32, bfloat16, float16.")
-    ] = "float32",
-    device: Annotated[str, typer.Option(help="The language model's device: cpu, cuda.")] = "cpu",
+        str | None,
+        typer.Option(
+            help="The precision of the language model's weights: float32, bfloat16, float16.", show_default="float32"
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="The language model's device: cpu, cuda.", show_default="cpu")
+    ] = None,
     pool: Annotated[int, typer.Option(help="Rows per pool, sampled by seed; 0 for all.")] = 0,
     queries: Annotated[int, typer.Option(help="Training queries per task, sampled by seed; 0 for all.")] = 0,
     candidates: Annotated[int, typer.Option(help="Candidates per query, proposed by BM25.")] = 50,
@@ -84,7 +98,7 @@ def score(
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
-    from udr_training.answering import Budget
+    from udr_training.answering import Budget, is_remote
     from udr_training.config import (
         CandidateConfig,
         FeedbackConfig,
@@ -99,10 +113,12 @@ def score(
     with naming_flags(setting_flags()):
         if kind == "outcomes":
             raise ConfigError("feedback.kind 'outcomes' asks no language model; use udr feedback import")
+        if is_remote(lm):
+            refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
         scoring = FeedbackConfig(
             lm=lm,
-            dtype=dtype,
-            device=device,
+            dtype=dtype or "float32",
+            device=device or "cpu",
             context=context,
             pack_tokens=pack_tokens,
             kind=kind,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, command_group, names_of, naming_flags, print_json, print_text
+from udr.cli import STATUS, command_group, names_of, naming_flags, print_json, print_text, refuse_unused
 from udr.errors import ConfigError
 from udr.files import refuse_existing
 from udr.models import DEFAULT_LM
@@ -80,6 +80,9 @@ def score(
     refuse_existing(out)
     if (CRITERIA in ways) != (criteria_file is not None) or (CRITERIA in ways) != (lm is not None):
         raise ConfigError("--by criteria needs --criteria FILE, of udr pool criteria, and --lm URL; nothing else does")
+    if CRITERIA not in ways:
+        cost = {"--max-requests": max_requests, "--max-tokens-total": max_tokens, "--max-cost": max_cost}
+        refuse_unused({"--lm-set": lm_set, **cost, "--prices": prices}, "--by criteria, which asks a server")
     if COHERENCE in ways:
         with naming_flags({"^model ": "--text-lm: model "}):
             check_lm(text_lm)
