@@ -244,9 +244,29 @@ def test_budgets_are_never_exceeded_and_hold_over_calls(
 def test_attempts_that_fail_count_as_requests(server: ChatServer, paid: PaidAnswers) -> None:
     server.always = Failure(500)
     lm = chat(server, paid, budget=Budget(max_requests=2), policy=FAST)
-    with pytest.raises(BudgetError, match="--max-requests 2 is reached by attempts that failed"):
+    with pytest.raises(BudgetError, match="2 is reached by attempts that failed, the last with: HTTP 500: "):
         texts(lm, "a")
     assert len(server.bodies) == 2 and lm.spent == "2 requests, 0 tokens"
+
+
+def test_a_budget_that_failures_used_up_says_so(server: ChatServer, paid: PaidAnswers) -> None:
+    server.failures = [Failure(503)]
+    lm = chat(server, paid, budget=Budget(max_requests=2), policy=FAST)
+    with pytest.raises(
+        BudgetError, match=r"spent 2 requests, \d tokens, 1 of them failed, the last with: HTTP 503: .*; what"
+    ):
+        texts(lm, "a", "b")
+
+
+def test_a_refusal_names_the_variable_of_the_key(
+    server: ChatServer, paid: PaidAnswers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "wrong")
+    for lines, variable in (((), "UDR_LM_KEY"), (("key=MY_KEY",), "MY_KEY")):
+        server.failures = [Failure(401)]
+        lm = chat(server, paid, *lines)
+        with pytest.raises(FeedbackError, match=f"refused .HTTP 401.*; check .* and the key in {variable}$"):
+            texts(lm, "z")
 
 
 def test_tokens_are_estimated_where_the_server_counts_none(server: ChatServer, paid: PaidAnswers) -> None:

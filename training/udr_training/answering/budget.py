@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import astuple, dataclass
 
@@ -132,8 +132,12 @@ class Purse:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def reserved(self, most: Spend) -> AsyncIterator[None]:
+    async def reserved(self, most: Spend, failed: Callable[[], str] = str) -> AsyncIterator[None]:
         """Reserve the most that a request can cost, while it is open; waits for other requests to cost less.
+
+        Args:
+            most: that it can cost.
+            failed: returns what an error says of the requests that failed.
 
         Raises:
             BudgetError: the budget does not allow it, even if no other request is open.
@@ -142,8 +146,8 @@ class Purse:
             while option := self._budget.exceeded_by(self.spend + self._reserved + most):
                 if self._reserved == Spend():
                     raise BudgetError(
-                        f"{option} is reached: spent {self._budget.shown(self.spend)}; what was answered is kept; "
-                        "raise it, and run the same command to go on"
+                        f"{option} is reached: spent {self._budget.shown(self.spend)}{failed()}; what was answered is "
+                        "kept; raise it, and run the same command to go on"
                     )
                 await self._changed.wait()
             self._reserved += most

@@ -88,7 +88,9 @@ class Server:
         headers: further headers of every request.
         query: parameters of every request's URL.
         too_long: what to do about a prompt that is too long for the model, as the end of an error.
-        on_send: called before every request that is posted, each attempt included.
+        on_send: called before every request that is posted, each attempt included, with why the attempt before failed;
+            empty at the first.
+        key_name: the environment variable of the key, which errors name.
     """
 
     def __init__(
@@ -100,9 +102,11 @@ class Server:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         too_long: str = "shorten it",
-        on_send: Callable[[], None] = lambda: None,
+        on_send: Callable[[str], None] = lambda _: None,
+        key_name: str = KEY,
     ) -> None:
         self.url, self._policy, self._too_long, self._on_send = url, policy, too_long, on_send
+        self._key_name = key_name
         self._headers = {**({"Authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
         self._query = dict(query or {})
 
@@ -126,12 +130,12 @@ class Server:
 
     async def _send(self, http: httpx2.AsyncClient, turns: _Turns, path: str, body: Mapping[str, Any] | None) -> object:
         tried = failed = 0
-        waited = 0.0
+        waited, problem = 0.0, ""
         while True:
             await turns.wait(paused=not tried)
             requested, tried, failed = 0.0, tried + 1, failed + 1
             if body is not None:
-                self._on_send()
+                self._on_send(problem)
             try:
                 request = {"method": "GET" if body is None else "POST", "url": path, "json": body}
                 response = await fetch_async(http, request, Deadline(self._policy.timeout_seconds))
@@ -169,9 +173,8 @@ class Server:
             size = sum(len(message["content"]) for message in body["messages"]) if "messages" in body else 0
             message = f"a prompt of {size or len(body['prompt'])} characters is too long for the model ({problem})"
             return RefusedError(f"{self.url}{path}: {message}; {self._too_long}", status)
-        return RefusedError(
-            f"{self.url}{path}: refused ({problem}); check the address, the model's name and {KEY}", status
-        )
+        check = f"check the address, the model's name and the key in {self._key_name}"
+        return RefusedError(f"{self.url}{path}: refused ({problem}); {check}", status)
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float:

@@ -19,6 +19,7 @@ class Meter:
         self._budget, self._paid = budget, paid
         self._spend = Spend()
         self._purse: Purse | None = None
+        self._failed, self._problem = 0, ""
 
     @property
     def spent(self) -> str:
@@ -29,22 +30,29 @@ class Meter:
         """Begin to meter the requests of an event loop, in which this is called."""
         self._purse = Purse(self._budget, self._before)
 
-    def on_send(self) -> None:
+    def on_send(self, problem: str = "") -> None:
         """Count a request, which a server may charge for even if it fails.
+
+        Args:
+            problem: why the attempt before failed; empty at the first attempt.
 
         Raises:
             BudgetError: earlier attempts have used up the requests.
         """
+        if problem:
+            self._failed, self._problem = self._failed + 1, problem
         if option := self._budget.exceeded_by(Spend(self._started.spend.requests + 1)):
             raise BudgetError(
-                f"{option} is reached by attempts that failed; raise it, and run the same command to go on"
+                f"{option} is reached by attempts that failed{self._cause}; check the server, or raise it, and run "
+                "the same command to go on"
             )
         self.pay(Spend(1))
 
     @asynccontextmanager
     async def reserved(self, prompt_tokens: int, completion_tokens: int) -> AsyncIterator[None]:
         """Reserve the most that a request can cost, while it is open; errors as ``Purse.reserved``."""
-        async with self._started.reserved(Spend(1, prompt_tokens, completion_tokens)):
+        most = Spend(1, prompt_tokens, completion_tokens)
+        async with self._started.reserved(most, self._failures):
             yield
 
     def pay(self, spend: Spend, *, kept: bool = False) -> None:
@@ -53,6 +61,13 @@ class Meter:
         if self._paid is not None and not kept:
             self._paid.add(spend)
         self._started.pay(spend)
+
+    def _failures(self) -> str:
+        return f", {self._failed:,} of them failed{self._cause}" if self._failed else ""
+
+    @property
+    def _cause(self) -> str:
+        return f", the last with: {self._problem}" if self._problem else ""
 
     @property
     def _before(self) -> Spend:

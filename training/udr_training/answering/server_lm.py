@@ -104,6 +104,7 @@ class ServerLM:
             query=settings.query,
             too_long="give --budget N so that no prompt has more than N tokens",
             on_send=self.meter.on_send,
+            key_name=settings.key,
         )
         self._checked_model = self._address.model is not None
         identity = [self._address.url, self._address.model, self.api.value, settings.asked]

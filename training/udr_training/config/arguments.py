@@ -20,8 +20,9 @@ LMSettings = Annotated[
     list[str] | None,
     typer.Option(
         "--lm-set",
-        help="How a server is asked: key=VARIABLE, concurrency, attempts, timeout, requests_per_minute, "
-        "body.FIELD=JSON, header.NAME=VALUE (or $VARIABLE), query.NAME=VALUE; can be repeated.",
+        help="How a server is asked: key=VARIABLE (of its API key, in place of UDR_LM_KEY), concurrency, attempts, "
+        "timeout, requests_per_minute, body.FIELD=JSON, header.NAME=VALUE (or $VARIABLE), query.NAME=VALUE; "
+        "can be repeated.",
     ),
 ]
 MaxRequests = Annotated[

@@ -212,7 +212,16 @@ def _server(
     too_long = "add &characters=N to the model's address to cut demonstrations so that no prompt exceeds N characters"
     headers = settings.secret_headers()
     counted = {} if meter is None else {"on_send": meter.on_send}
-    return Server(url, key, policy, headers=headers, query=settings.query, too_long=too_long, **counted)
+    return Server(
+        url,
+        key,
+        policy,
+        headers=headers,
+        query=settings.query,
+        too_long=too_long,
+        key_name=settings.key,
+        **counted,
+    )
 
 
 async def _read(send: Send, path: str) -> object:
