@@ -1,5 +1,6 @@
 """Fixtures for the tests of several packages."""
 
+import gc
 import logging
 import os
 import shutil
@@ -70,6 +71,12 @@ def logging_restored() -> Iterator[None]:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Keep bytes out of the tests' names: compressed bytes can differ in each process, and pytest-xdist then stops."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_finish() -> None:
+    """Spare the search for garbage what is imported by now: a training searches several times, for a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

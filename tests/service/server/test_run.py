@@ -75,7 +75,9 @@ def run_while(client: Callable[[httpx2.Client], None], index: Path, **settings: 
         future = thread.submit(call)
         run(index, Settings(port=port, device="cpu", engine=Engine.TORCH, **settings))
         future.result()
+    # The service froze what is its own. What the tests import stays frozen.
     gc.unfreeze()
+    gc.freeze()
 
 
 def stop(number: signal.Signals) -> None:
