@@ -6,6 +6,7 @@ The service uses ``is_loopback`` without a client, so httpx2 is imported where i
 import functools
 import ipaddress
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +19,6 @@ _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _Http = TypeVar("_Http")
 
 
-@functools.lru_cache(maxsize=64)
 # A server asks about every connection that it takes, and parsing an address takes as long as taking one.
 @functools.lru_cache(1024)
 def is_loopback(host: str) -> bool:
@@ -32,6 +32,14 @@ def is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Return the certificates that a client without TLS has, too: reading them takes longer than all else it opens."""
+    import httpx2
+
+    return httpx2.create_ssl_context(trust_env=False)
+
+
 def open_http(client: Callable[..., _Http], url: str, settings: Mapping[str, Any]) -> _Http:
     """Return an httpx2 client for a URL. This machine's own services are reached directly, whatever the proxies.
 
@@ -43,9 +51,8 @@ def open_http(client: Callable[..., _Http], url: str, settings: Mapping[str, Any
     own: dict[str, Any] = {}
     try:
         if is_loopback(httpx2.URL(url).host):
-            own = {"trust_env": False}
-            if url.startswith("https:"):
-                own["verify"] = httpx2.create_ssl_context()
+            https = url.startswith("https:")
+            own = {"trust_env": False, "verify": httpx2.create_ssl_context() if https else _certificates()}
         return client(**settings, **own)
     except ImportError as error:
         raise ConfigError(
