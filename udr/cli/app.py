@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from tempfile import NamedTemporaryFile
 from typing import Annotated
@@ -149,8 +150,10 @@ def _options(
     """Take the options before the command's name."""
 
 
-def _commands() -> list[EntryPoint]:
-    return sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+@cache
+def _commands() -> tuple[EntryPoint, ...]:
+    # This looks into every package that is installed.
+    return tuple(sorted(entry_points(group=GROUP), key=lambda entry: entry.name))
 
 
 def _command(arguments: Sequence[str]) -> str:
