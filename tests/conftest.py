@@ -17,6 +17,8 @@ from udr_index.build import BuildConfig, build
 # No test uses the network. A fixture would be too late: huggingface_hub reads both when it is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# Each client that is opened reads the certificates that it trusts: one, in place of all in the world.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "fixtures/tls/first.pem")
 
 # A time limit per example fails on a busy machine.
 settings.register_profile("udr", deadline=None)
