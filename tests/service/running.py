@@ -35,11 +35,11 @@ def running(app: FastAPI) -> Iterator[str]:
 
 @contextmanager
 def serving(
-    *arguments: str, engine: str | None = "torch", **environment: str
+    *arguments: str, engine: str | None = "onnx", **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``udr serve`` in a process until the block ends; yields the process, and the address that it printed.
 
-    ``engine`` is None for a service of shards, which has none.
+    ``engine`` is None for a service of shards, which has none; torch alone takes seconds to import.
     """
     command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
     command += ["--port", "0", *(() if engine is None else ("--device", "cpu", "--engine", engine))]

@@ -35,7 +35,7 @@ CERTIFICATES = Path(__file__).parents[2] / "fixtures/tls"
 def test_serve_answers_until_sigterm_and_exports_nothing(tiny: Path) -> None:
     with collector() as (endpoint, exports):
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
-        with serving(str(tiny), **environment) as (process, address):
+        with serving(str(tiny), engine="torch", **environment) as (process, address):
             with Client(address) as client, Retriever.open(tiny, device="cpu") as retriever:
                 assert client.ready()
                 assert client.info()["engine"] == "torch"

@@ -55,7 +55,7 @@ def service(versions: tuple[Path, list[str]], model: Upstream) -> Iterator[Servi
     options = ("--workers", "2", "--upstream", model.url)
     # Else numpy's import starts threads, which end before a fork.
     variables = {"OPENBLAS_NUM_THREADS": "1", "UDR_UPSTREAM_REQUESTS": "4"}
-    with serving(str(versions[0]), *options, engine="onnx", **variables) as served:
+    with serving(str(versions[0]), *options, **variables) as served:
         yield served
 
 
@@ -222,7 +222,7 @@ def test_the_files_of_the_index_are_mapped_once_for_all(versions: tuple[Path, li
     write_mapped_notes(tmp_path / "tasks")
     model = versions[0] / "versions" / versions[1][0] / "model"
     build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index", model=str(model), bm25=True, device="cpu"))
-    with serving(str(tmp_path / "index"), "--workers", "2", engine="onnx") as (process, _):
+    with serving(str(tmp_path / "index"), "--workers", "2") as (process, _):
         for pid in workers(process):
             smaps = Path(f"/proc/{pid}/smaps").read_text()
             mapped = re.findall(r"/versions/\S+\.npy\n(.*?)VmFlags", smaps, re.DOTALL)
@@ -255,7 +255,7 @@ def test_a_limit_of_a_client_is_that_of_all_workers_and_workers_end_with_the_fir
     keys = tmp_path / "keys.toml"
     key, entry = new_key("app", Scope.READ)
     append(keys, entry.model_copy(update={"requests_per_second": 2.0}))
-    with serving(str(tiny), "--workers", "2", "--keys", str(keys), engine="onnx") as (process, address):
+    with serving(str(tiny), "--workers", "2", "--keys", str(keys)) as (process, address):
         headers = {"X-Api-Key": key}
         started = time.monotonic()
         answers = [
@@ -270,7 +270,7 @@ def test_a_limit_of_a_client_is_that_of_all_workers_and_workers_end_with_the_fir
 
 def test_no_accepted_request_is_lost_when_all_workers_end(tiny: Path) -> None:
     statuses, errors = list[int](), list[BaseException]()
-    with serving(str(tiny), "--workers", "2", "--linger-seconds", "1", engine="onnx") as (process, address):
+    with serving(str(tiny), "--workers", "2", "--linger-seconds", "1") as (process, address):
 
         def ask() -> None:
             with httpx2.Client(base_url=address, timeout=30) as client:
@@ -300,7 +300,7 @@ def test_an_index_that_cannot_be_loaded_ends_the_service(tiny: Path, tmp_path: P
     database.write_bytes(b"x" * database.stat().st_size)
     with (
         pytest.raises(AssertionError, match=r"demonstrations\.sqlite"),
-        serving(str(copy), "--workers", "2", engine="onnx"),
+        serving(str(copy), "--workers", "2"),
     ):
         pass
 
@@ -319,7 +319,7 @@ def test_no_call_fails_while_workers_are_killed_and_versions_change(versions: tu
                 except Exception as error:
                     failed.append(error)
 
-    with serving(str(index), "--workers", "2", engine="onnx") as (process, address):
+    with serving(str(index), "--workers", "2") as (process, address):
         with ThreadPoolExecutor(4) as threads:
             for number in range(4):
                 threads.submit(ask, address, number)

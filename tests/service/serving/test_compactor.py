@@ -35,7 +35,7 @@ def test_a_service_compacts_while_it_answers_and_takes_writes(workers: str, tiny
     index = Path(shutil.copytree(tiny, tmp_path / "index"))
     first, failures, stop = read_current(index), list[object](), threading.Event()
     options = ("--workers", workers, "--compact-rows", "5", "--log-level", "error")
-    with serving(str(index), *options, engine="onnx", OPENBLAS_NUM_THREADS="1") as (_, address):
+    with serving(str(index), *options, OPENBLAS_NUM_THREADS="1") as (_, address):
         client, put = Client(address, timeout=60), list[str]()
 
         def ask() -> None:
@@ -47,7 +47,7 @@ def test_a_service_compacts_while_it_answers_and_takes_writes(workers: str, tiny
                     nearest = own.retrieve("notes", {"text": "a written day"}, 1, keep_copies=True)
                     failures.extend(item.id for item in nearest if not item.id.startswith("w"))
                     # The compaction has the lowest priority.
-                    time.sleep(0.05)
+                    time.sleep(0.2)
 
         for number in range(4):
             client.put("notes", row(f"w{number}"))
