@@ -1,23 +1,17 @@
-"""The API as the clients that people use send and read it; OpenAI's own library is in ``test_embeddings``."""
+"""The API as the clients that people use send and read it; OpenAI's own library and LiteLLM have tests of theirs."""
 
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import requests
 
-from tests.fakes import HashEncoder
 from tests.service.conftest import BODY, Words
 from tests.service.running import running
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
-
-TEXTS = ["a dull day", "what a fine monday"]
 
 
 @pytest.fixture
@@ -33,27 +27,6 @@ def test_requests_reads_answers_and_problems(address: str) -> None:
     problem = requests.post(f"{address}/v1/retrieve", data={"task": "notes"}, timeout=20)
     assert (problem.status_code, problem.headers["Content-Type"]) == (415, "application/problem+json")
     assert requests.head(f"{address}/v1/tasks", timeout=20).headers["Content-Length"] != "0"
-
-
-# In a process of its own, since importing it leaves an event loop open.
-LITELLM = """
-import json, sys, litellm
-settings = {"model": "openai/fake-hash", "api_base": sys.argv[1], "api_key": "none", "max_retries": 0}
-answer = litellm.embedding(input=json.loads(sys.argv[2]), **settings)
-try:
-    litellm.embedding(input=[[1, 2]], **settings)
-except litellm.exceptions.BadRequestError as error:
-    print(json.dumps([[item["embedding"] for item in answer.data], str(error)]))
-"""
-
-
-@pytest.mark.skipif(find_spec("litellm") is None, reason="needs litellm, which dspy brings")
-def test_litellm_gets_embeddings_of_texts_and_learns_of_tokens(address: str) -> None:
-    command = [sys.executable, "-c", LITELLM, f"{address}/v1", json.dumps(TEXTS)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    vectors, error = json.loads(printed.splitlines()[-1])
-    np.testing.assert_array_equal(np.array(vectors, dtype=np.float32), HashEncoder().encode_queries(TEXTS))
-    assert "check_embedding_ctx_length=False" in error
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")

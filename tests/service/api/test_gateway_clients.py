@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 
 from tests.documentation.pages import ROOT, blocks
+from tests.fakes import HashEncoder
 from tests.service.conftest import Words
 from tests.service.running import running
 from tests.upstreams import Upstream, refuses, upstream
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
 
+TEXTS = ["a dull day", "what a fine monday"]
 MESSAGES: list[Any] = [{"role": "user", "content": "a dull grey day"}]
 TURNS = 17
 """Eight demonstrations of two turns, and the query."""
@@ -69,13 +72,18 @@ def test_openai_raises_the_upstream_s_errors_and_udr_s(client: openai.OpenAI, mo
         client.chat.completions.create(model="fake", messages=MESSAGES, extra_body={"udr": {}})
 
 
-# Each in a process of its own: importing them leaves event loops open, or warns.
 LITELLM = """
 import litellm
-settings = {"model": "openai/notes@fake", "api_base": sys.argv[1], "api_key": "none", "messages": messages}
-answer = litellm.completion(**settings, max_retries=0, extra_body={"udr": {"k": 2}})
-parts = [part.choices[0].delta.content for part in litellm.completion(**settings, stream=True)]
-print(json.dumps([answer.choices[0].message.content, "".join(part or "" for part in parts)]))
+settings = {"api_base": sys.argv[1], "api_key": "none", "max_retries": 0}
+chat = {"model": "openai/notes@fake", "messages": messages, **settings}
+answer = litellm.completion(**chat, extra_body={"udr": {"k": 2}})
+parts = [part.choices[0].delta.content for part in litellm.completion(**chat, stream=True)]
+vectors = [item["embedding"] for item in litellm.embedding(model="openai/fake-hash", input=texts, **settings).data]
+try:
+    litellm.embedding(model="openai/fake-hash", input=[[1, 2]], **settings)
+except litellm.exceptions.BadRequestError as error:
+    refusal = str(error)
+print(json.dumps([[answer.choices[0].message.content, "".join(part or "" for part in parts)], vectors, refusal]))
 """
 LANGCHAIN = """
 from langchain_openai import ChatOpenAI
@@ -85,19 +93,33 @@ print(json.dumps([model.invoke([("user", messages[0]["content"])]).content, "".j
 """
 
 
-@pytest.mark.parametrize(
-    ("library", "code"),
-    [("litellm", LITELLM), ("langchain_openai", LANGCHAIN)],
-)
-def test_other_libraries_get_answers_and_streams(library: str, code: str, address: str, model: Upstream) -> None:
-    if find_spec(library) is None:
-        pytest.skip(f"needs {library}")
-    head = f"import json, sys; messages = {MESSAGES!r}\n"
+def printed(code: str, address: str) -> Any:
+    """What code prints in a process of its own: importing these libraries leaves event loops open, or warns."""
+    head = f"import json, sys; messages, texts = {MESSAGES!r}, {TEXTS!r}\n"
     command = [sys.executable, "-W", "ignore", "-c", head + code, address]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    assert json.loads(printed.splitlines()[-1]) == ["sad", "sad"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout.splitlines()
+    return json.loads(lines[-1])
+
+
+def assert_chats(model: Upstream) -> None:
+    """Assert that the model was asked, and with two demonstrations where they were asked for."""
     assert {request.body["model"] for request in model.requests} == {"fake"}
     assert min(len(request.body["messages"]) for request in model.requests) == 5
+
+
+@pytest.mark.skipif(find_spec("litellm") is None, reason="needs litellm, which dspy brings")
+def test_litellm_gets_answers_streams_and_embeddings(address: str, model: Upstream) -> None:
+    answers, vectors, refusal = printed(LITELLM, address)
+    assert answers == ["sad", "sad"]
+    assert_chats(model)
+    np.testing.assert_array_equal(np.array(vectors, dtype=np.float32), HashEncoder().encode_queries(TEXTS))
+    assert "check_embedding_ctx_length=False" in refusal
+
+
+@pytest.mark.skipif(find_spec("langchain_openai") is None, reason="needs langchain_openai")
+def test_langchain_gets_answers_and_streams(address: str, model: Upstream) -> None:
+    assert printed(LANGCHAIN, address) == ["sad", "sad"]
+    assert_chats(model)
 
 
 def test_the_examples_of_the_page_run(address: str, model: Upstream) -> None:
