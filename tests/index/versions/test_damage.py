@@ -13,7 +13,6 @@ from udr.models import fingerprint
 from udr.retrieval import Retriever
 from udr.store import open_version, verify
 
-DAMAGES = 1000
 OPENED_EVERY = 10
 
 RANDOM = random.Random(0)
@@ -56,14 +55,15 @@ def damage(path: Path, kind: str) -> Callable[[], object]:
     return lambda: path.write_bytes(data)
 
 
-def test_every_damage_is_found_and_none_is_searched(intact: tuple[Path, HashEncoder]) -> None:
+@pytest.mark.parametrize("damages", [250, pytest.param(1000, marks=pytest.mark.slow)])
+def test_every_damage_is_found_and_none_is_searched(intact: tuple[Path, HashEncoder], damages: int) -> None:
     root, encoder = intact
     paths = sorted(path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
     names = {"CURRENT", "manifest.json", "search.json", "index.faiss", "vectors.npy", "model.safetensors"}
     assert names <= {path.name for path in paths}
     current, missed = open_version(root).path, []
     Retriever.open(root, encoder=encoder).close()
-    for number in range(DAMAGES):
+    for number in range(damages):
         path, kind = RANDOM.choice(paths), RANDOM.choice(["flip", "truncate", "delete", "add"])
         repair = damage(path, kind)
         if not verify(root):
