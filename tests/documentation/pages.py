@@ -30,8 +30,12 @@ _WORDS = {
 _TRAINING = (
     "--pool 40 --queries 8 --candidates 6 --iterations 1 --epochs 1 --batch-size 4 --test-rows 4 --dtype float32"
 )
-_SMALL: dict[str, str] = {"train": f"{_TRAINING} --device cpu --set train.list_length=3", "evaluate": "--limit 4"}
-"""Options that make a command's work small, by command; a flag that the page gives itself is not added."""
+_SMALL: dict[str, str] = {
+    "train tasks": f"{_TRAINING} --device cpu --set train.list_length=3",
+    "evaluate tasks": "--limit 4",
+    "pool criteria": "--criteria 3 --rounds 1",
+}
+"""Options that make a command's work small, by its first words; a flag that the page gives itself is not added."""
 
 
 def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
@@ -94,7 +98,7 @@ class Place:
         self.ran.append(" ".join(words[1:3]))
         if words[1] == "serve":
             words = [word.replace(MODEL, self.model) for word in words]
-            _, self._address = self._services.enter_context(serving(*words[2:], engine="onnx"))
+            _, self._address = self._services.enter_context(serving(*words[2:]))
             return
         given = [word.replace(OPENAI, MODEL) for word in words[1:]]
         given = [word.replace(ADDRESS, self._address).replace(MODEL, self.model) for word in given]
@@ -103,7 +107,7 @@ class Place:
 
 
 def _smaller(words: list[str]) -> list[str]:
-    small = shlex.split(_SMALL.get(words[1], ""))
+    small = shlex.split(_SMALL.get(" ".join(words[1:3]), ""))
     pairs = zip(small[::2], small[1::2], strict=True)
     return [word for flag, value in pairs if flag not in words for word in (flag, value)]
 
@@ -113,6 +117,9 @@ def language_model(answer: Callable[[list[dict[str, str]]], str]) -> Iterator[st
     """Serve OpenAI's chat completions with a function from messages to an answer; yields the base URL."""
 
     class Handler(BaseHTTPRequestHandler):
+        # Connections are kept, and an answer is one packet: hundreds are asked for.
+        protocol_version, wbufsize = "HTTP/1.1", -1
+
         def do_POST(self) -> None:
             body: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             message = {"role": "assistant", "content": answer(body["messages"])}
