@@ -2,8 +2,8 @@
 
     python benchmarks/gateway.py --out FOLDER [--parts one,streams] [--quick]
 
-Upstream, gateway and clients run on this machine, in three processes. The upstream answers at once, or streams a part
-every 20 ms; tasks, rows and queries are generated (``service_made_up.py``), and all queries differ. The parts:
+Upstream (``gateway_upstream.py``), gateway and clients run on this machine, in three processes. Tasks, rows and queries
+are generated (``service_made_up.py``), and all queries differ. The parts:
 
 - ``one``: one client, which in turn asks the upstream alone, ``/v1/retrieve``, and the gateway; what the gateway takes
   beside the sum of the other two, as the median of the turns, and the seconds to the first byte of a stream;
@@ -14,78 +14,50 @@ every 20 ms; tasks, rows and queries are generated (``service_made_up.py``), and
 
 import asyncio
 import itertools
-import multiprocessing
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
+from gateway_upstream import EVENT, PARTS
 from measuring import measured_once, median, parts_parser, results_folder
 from service_made_up import TASKS, K, MadeUp, made_up, sentence
 from service_running import Server, serving
 
-_ROWS, _QUICK_ROWS = 10_000, 1_000
-_CLIENTS, _PARTS, _PAUSE_SECONDS = 64, 50, 0.02
-_ANSWER = b'{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"nature"}}]}'
-_EVENT = b'data: {"object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+_ROWS, _QUICK_ROWS = 2_000, 400
+_CLIENTS = 64
 
 
 def main() -> None:
-    arguments = parts_parser(__doc__, PARTS).parse_args()
+    arguments = parts_parser(__doc__, MEASURES).parse_args()
     folder = results_folder(arguments)
-    index = made_up(folder, _QUICK_ROWS if arguments.quick else _ROWS)
+    index = made_up(folder, _QUICK_ROWS if arguments.quick else _ROWS, versions=1)
     for name in arguments.parts.split(","):
         measured_once(
             folder / f"{name}.json",
-            lambda name=name: {"part": name, "rows": index.rows, **_with_servers(index, PARTS[name], arguments.quick)},
+            lambda name=name: {
+                "part": name,
+                "rows": index.rows,
+                **_with_servers(index, MEASURES[name], arguments.quick),
+            },
         )
 
 
 def _with_servers(index: MadeUp, measure: Callable[[Server, str, bool], Any], quick: bool) -> dict[str, object]:
-    context = multiprocessing.get_context("spawn")
-    ports = context.Queue()
-    process = context.Process(target=_upstream, args=(ports,), daemon=True)
-    process.start()
-    url = f"http://127.0.0.1:{ports.get(timeout=60)}/v1"
-    try:
-        with serving(index.index, UDR_UPSTREAM=url) as server:
-            result: dict[str, object] = asyncio.run(measure(server, url, quick))
-            return result
-    finally:
-        process.terminate()
-
-
-def _upstream(ports: Any) -> None:  # noqa: ANN401
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            length = next(
-                int(line.split(b":")[1]) for line in head.splitlines() if line[:15].lower() == b"content-length:"
-            )
-            body = await reader.readexactly(length)
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-            if b'"stream":true' not in body:
-                writer.write(b"Content-Length: %d\r\n\r\n%s" % (len(_ANSWER), _ANSWER))
-                continue
-            writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
-            for _ in range(_PARTS):
-                writer.write(b"%x\r\n%s\r\n" % (len(_EVENT), _EVENT))
-                await writer.drain()
-                await asyncio.sleep(_PAUSE_SECONDS)
-            writer.write(b"0\r\n\r\n")
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    command = [sys.executable, str(Path(__file__).with_name("gateway_upstream.py"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as upstream:
+        assert upstream.stdout is not None
+        url = f"http://127.0.0.1:{int(upstream.stdout.readline())}/v1"
         try:
-            await answer(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-
-    async def serve() -> None:
-        server = await asyncio.start_server(handle, "127.0.0.1", 0)
-        ports.put(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(serve())
+            with serving(index.index, UDR_UPSTREAM=url) as server:
+                result: dict[str, object] = asyncio.run(measure(server, url, quick))
+                return result
+        finally:
+            upstream.terminate()
 
 
 def _chat(number: int, *, stream: bool = False) -> dict[str, object]:
@@ -152,7 +124,7 @@ async def _streams(server: Server, url: str, quick: bool) -> dict[str, object]:
             except httpx2.RequestError as error:
                 broken.append(repr(error))
                 continue
-            if answer.status_code == 200 and answer.content == _EVENT * _PARTS:
+            if answer.status_code == 200 and answer.content == EVENT * PARTS:
                 whole += 1
             else:
                 broken.append(f"{answer.status_code}, {len(answer.content)} bytes")
@@ -176,7 +148,7 @@ async def _streams(server: Server, url: str, quick: bool) -> dict[str, object]:
     }
 
 
-PARTS: dict[str, Callable[[Server, str, bool], Any]] = {"one": _one, "streams": _streams}
+MEASURES: dict[str, Callable[[Server, str, bool], Any]] = {"one": _one, "streams": _streams}
 
 if __name__ == "__main__":
     main()

@@ -61,32 +61,31 @@ def request_of(number: int, words: Words = HUNDRED) -> Mapping[str, str | int]:
 
 @dataclass(frozen=True, slots=True)
 class MadeUp:
-    """An index of two versions.
+    """An index of two versions, or one.
 
     Attributes:
         index: its directory.
-        versions: their names; a tenth of the rows differ.
+        versions: their names; in the second, a tenth of the rows differ.
         rows: the number of demonstrations in each.
     """
 
     index: Path
-    versions: tuple[str, str]
+    versions: tuple[str, ...]
     rows: int
 
 
-def made_up(folder: Path, rows: int, *, int8: bool = False) -> MadeUp:
+def made_up(folder: Path, rows: int, *, int8: bool = False, versions: int = 2) -> MadeUp:
     """Return the index, built below ``folder`` unless it exists; ``int8`` adds a graph of queries in 8 bits."""
     index, kept = folder / "index", folder / "versions.json"
     if not kept.exists():
         names = []
-        for turn in range(2):
+        for turn in range(versions):
             tasks = _write(folder / f"tasks-{turn}", rows, turn)
             engine = INT8 if int8 else EXACT
             build(BuildConfig(tasks=tasks, out=index, device="cpu", engine=engine, reuse=index if turn else None))
             names.append(read_current(index))
         kept.write_text(json.dumps(names), "utf-8")
-    first, second = json.loads(kept.read_text("utf-8"))
-    return MadeUp(index, (first, second), rows)
+    return MadeUp(index, tuple(json.loads(kept.read_text("utf-8"))), rows)
 
 
 def _write(root: Path, rows: int, turn: int) -> Path:
