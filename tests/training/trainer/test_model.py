@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from tests.training.trainer.small_trainings import TEXTS, Tasks, trained, without_validation
 from udr.errors import ConfigError
@@ -78,3 +79,29 @@ def test_merging_adapters_keeps_the_vectors(config: TrainConfig) -> None:
     merge_adapters(model)
     np.testing.assert_allclose(model.encode(TEXTS), before, atol=1e-5)
     assert not any("lora" in name for name, _ in model.named_parameters())
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_checkpointed_gradients_are_computed_again_with_the_same_dropout(config: TrainConfig, lora_rank: int) -> None:
+    def gradients(checkpointed: bool) -> tuple[list[torch.Tensor], int]:
+        torch.manual_seed(0)
+        settings = replace(config, gradient_checkpointing=checkpointed, lora_rank=lora_rank)
+        model = starting_model(settings, config.model).train()
+        inner: Any = model.transformers_model
+        calls: list[object] = []
+        inner.encoder.layer[0].intermediate.register_forward_hook(lambda *_: calls.append(1))
+        torch.manual_seed(1)
+        model(model.preprocess(TEXTS))["sentence_embedding"].square().sum().backward()
+        return [weight.grad for weight in model.parameters() if weight.grad is not None], len(calls)
+
+    (plain, once), (checkpointed, twice) = gradients(False), gradients(True)
+    assert (once, twice) == (1, 2) and len(plain) == len(checkpointed) > 3
+    assert all(torch.equal(one, other) for one, other in zip(plain, checkpointed, strict=True))
+
+
+def test_an_encoder_without_layers_has_none_to_checkpoint(config: TrainConfig, tmp_path: Path) -> None:
+    tokenizer = SentenceTransformer(config.model, device="cpu").tokenizer.backend_tokenizer
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=8)]).save_pretrained(str(tmp_path / "static"))
+    settings = replace(config, model=str(tmp_path / "static"), gradient_checkpointing=True, max_tokens=0)
+    with pytest.raises(ConfigError, match="has no layers to checkpoint"):
+        starting_model(settings, settings.model)

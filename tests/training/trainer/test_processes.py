@@ -20,6 +20,9 @@ from udr.errors import ConfigError, TrainingError
 from udr_training.config import LOSSES, TrainConfig
 from udr_training.trainer import train_encoder, train_on
 
+LARGE = {"lora_rank": 2, "dtype": "bfloat16", "gradient_checkpointing": True, "mini_batch": 3}
+"""What an encoder of billions of parameters is trained with."""
+
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -55,7 +58,7 @@ def trained(tasks: Tasks, config: TrainConfig, folder: Path, count: int, kill_at
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"batch_size": 3}, {"towers": 2, "mini_batch": 3}, {"lora_rank": 2}])
+@pytest.mark.parametrize("settings", [{"batch_size": 3}, {"towers": 2, "mini_batch": 3}, LARGE])
 def test_two_processes_train_on_the_same_tasks_to_the_same_model(
     examples: Tasks, config: TrainConfig, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
@@ -66,10 +69,12 @@ def test_two_processes_train_on_the_same_tasks_to_the_same_model(
     assert [line.keys() for line in two] == [line.keys() for line in one] and len(one) > 8
     # A batch of another task would have another loss.
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (one, two)]
-    np.testing.assert_allclose(losses[1], losses[0], atol=1e-4)
+    # bfloat16 rounds parts of a batch otherwise than the whole.
+    rounded = "dtype" in settings
+    np.testing.assert_allclose(losses[1], losses[0], atol=2e-2 if rounded else 1e-4)
     assert np.ptp(losses[0]) > 0.01
     vectors = [SentenceTransformer(str(tmp_path / name / "model"), device="cpu").encode(TEXTS) for name in ("1", "2")]
-    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-3)
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=3e-2 if rounded else 1e-3)
     assert sorted(path.name for path in (tmp_path / "2").iterdir()) == ["metrics.jsonl", "model"]
 
 

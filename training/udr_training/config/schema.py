@@ -148,6 +148,8 @@ class TrainConfig:
         towers: 1 shares one encoder between queries and demonstrations, 2 trains one for each.
         pooling: ``mean`` or ``cls``; ``model`` keeps the encoder's own.
         lora_rank: train adapters of this rank and merge them at the end; 0 trains all weights.
+        gradient_checkpointing: keep only each layer's input for the backward pass, which computes the rest again; less
+            memory, more time.
         max_tokens: the encoder's window; 0 keeps the model's own.
         iterations: trainings; between them the last encoder mines candidates.
         epochs: visits to each training query of the first iteration, on average; extrapolated queries and those of
@@ -183,6 +185,7 @@ class TrainConfig:
     towers: int = 1
     pooling: str = "model"
     lora_rank: int = 0
+    gradient_checkpointing: bool = False
     max_tokens: int = 256
     iterations: int = 3
     epochs: int = 6

@@ -5,6 +5,7 @@ from typing import Any, cast
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module, Router
 from sentence_transformers.sentence_transformer.modules import Pooling
+from transformers import PreTrainedModel
 
 from udr.errors import ConfigError, MissingExtraError
 from udr.models import SentenceEncoder
@@ -35,6 +36,8 @@ def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
         if has_two_towers(model):
             raise ConfigError(f"train.lora_rank trains one encoder, but {start!r} has two towers; leave it at 0")
         _add_adapters(model, config.lora_rank)
+    if config.gradient_checkpointing:
+        _checkpoint_gradients(model, start)
     # Search uses the similarity of the training, whatever the starting model used.
     model.similarity_fn_name = "cosine" if config.temperature else "dot"
     return model
@@ -82,6 +85,15 @@ def _add_adapters(model: SentenceTransformer, rank: int) -> None:
     # Alpha is twice the rank, as usual, so that the learning rate does not depend on the rank.
     adapters: Any = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="FEATURE_EXTRACTION")
     model.add_adapter(adapters)
+
+
+def _checkpoint_gradients(model: SentenceTransformer, start: str) -> None:
+    # Sentence Transformers' own way calls a function that Transformers warns of.
+    transformers = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    if not transformers or not all(module.supports_gradient_checkpointing for module in transformers):
+        raise ConfigError(f"{start!r} has no layers to checkpoint; train.gradient_checkpointing must be false")
+    for module in transformers:
+        module.activation_checkpointing_enable()
 
 
 def merge_adapters(model: SentenceTransformer) -> None:
