@@ -47,12 +47,12 @@ def mcp_server(source: Source) -> MCPServer:
 
     @server.tool()
     async def retrieve(task: str, input: Input, k: int = 8) -> dict[str, Any]:
-        """Return the k solved examples of a task nearest to an input: its fields by name, or text if it has one."""
+        """Return the k demonstrations (solved rows) of a task nearest to an input: fields by name, or one text."""
         return dict((await _told(_retrieved(source, task, input, k))).to_json())
 
     @server.tool()
     async def prompt(task: str, input: Input, budget: int, k: int = 8, reserve: int = 0) -> dict[str, Any]:
-        """Return a prompt for an input that shows as many of the k nearest examples as fit a budget of tokens."""
+        """Return a prompt for an input that shows as many of the k nearest demonstrations as fit a budget of tokens."""
         return dict((await _told(_prompt(source, task, input, k, budget, reserve))).to_json())
 
     return server

@@ -108,9 +108,8 @@ class LabelHeads:
         what = (
             "searches also rank by the likely label" if kept else "ranking by the likely label as well gains too little"
         )
-        shares = (
-            f"{100 * stamp.share_without:.1f} % of the nearest examples have the right label, {100 * stamp.share:.1f} %"
-        )
+        before, after = 100 * stamp.share_without, 100 * stamp.share
+        shares = f"{before:.1f} % of the nearest demonstrations have the right label, {after:.1f} %"
         apart = f"; its label head reads {' and '.join(stamp.fields)} apart" if kept and stamp.fields else ""
         _LOG.info("task %s: %s (%s with it)%s", name, what, shares, apart)
         return kept

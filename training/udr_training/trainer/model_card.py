@@ -41,7 +41,8 @@ def _card(collection: Collection, config: RunConfig, results: str | None) -> str
             "",
             "# A retriever of demonstrations, trained with udr",
             "",
-            f"This encoder finds solved examples that help a language model answer. udr {__version__} trained it.",
+            f"This encoder finds demonstrations (solved questions) that help a language model answer. "
+            f"udr {__version__} trained it.",
             "",
             f"- **Base**: `{base}`.{pooling}",
             f"- **Feedback of**: {_feedback(config.feedback)}.",
