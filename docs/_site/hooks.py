@@ -6,17 +6,18 @@ they cannot differ from what they describe. A new page in ``docs/`` appears at o
 
 import json
 import re
+from collections.abc import Iterator
 from os.path import normpath
 from pathlib import Path
+from typing import Any
 
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from typer.cli import get_docs_for_click
 
 import udr
-from udr.cli import application
+from udr.cli import application, sections
 from udr_service.api import reference
 
 ROOT = Path(__file__).parents[2]
@@ -101,11 +102,30 @@ are problem documents (RFC 9457). If the service has keys, send one as `Authoriz
 def _commands() -> str:
     """Return the reference of the command line, from the commands themselves."""
     command = typer.main.get_command(application())
-    with typer.Context(command, info_name="udr") as context:
-        text = get_docs_for_click(obj=command, ctx=context, name="udr")
-    # Braces and angle brackets of help texts are text.
-    text = re.sub(r"<(?=\w)", "&lt;", text)
-    return re.sub(r"^# `udr`\n", "# Command line\n", text, count=1)
+    return "\n\n".join(["# Command line", *_command(command, None, "udr", 1)]) + "\n"
+
+
+def _command(command: Any, parent: Any, name: str, level: int) -> Iterator[str]:  # noqa: ANN401
+    """Yield the parts of a command and of those below it."""
+    with command.make_context(name, [], parent=parent, resilient_parsing=True) as context:
+        if parent is not None:
+            yield f"{'#' * level} `{context.command_path}`"
+        yield _escaped(command.help or "")
+        yield f"```console\n$ {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n```"
+        for title, records in sections(command, context).items():
+            yield f"**{title}**"
+            yield "\n".join(f"- `{names}`: {_escaped(text)}" for names, text in records)
+        if below := {child: command.get_command(context, child) for child in getattr(command, "commands", {})}:
+            below = {child: below[child] for child in command.list_commands(context)}
+            yield "**Commands**"
+            yield "\n".join(f"- `{child}`: {_escaped(it.get_short_help_str(200))}" for child, it in below.items())
+            for child, it in below.items():
+                yield from _command(it, context, child, level + 1)
+
+
+def _escaped(text: str) -> str:
+    """Return a help text as Markdown: its angle brackets are text."""
+    return re.sub(r"<(?=\w)", "&lt;", text)
 
 
 def _python() -> str:

@@ -70,6 +70,9 @@ def test_the_references_name_every_command_operation_and_public_name(site: Path)
     names = [f"udr {name}" for name in group.commands]  # type: ignore[attr-defined]
     assert len(names) > 8 and [name for name in names if f"<code>{name}</code>" not in commands] == []
     assert "<code>udr index build</code>" in commands and "--label-head" in commands
+    # As the help shows them: in groups, with each default, and in words.
+    assert "<strong>Candidates and feedback</strong>" in commands and "[default: all]" in commands
+    assert "&amp;lt;" not in commands and "[default: (" not in commands
     python = (site / "reference" / "python.html").read_text("utf-8")
     assert [name for name in dir(udr) if f'id="udr.{name}"' not in python] == []
     assert "/v1/retrieve/batch" in (site / "reference" / "rest.html").read_text("utf-8")

@@ -61,25 +61,26 @@ class Command(TyperCommand):
     # Typer's types of its own copy of click are private.
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401
         """Write the arguments, then each group."""
-        shown = groups_of(self.callback)
-        if shown is None:
-            super().format_options(ctx, formatter)
-            return
-        titles = {name: title for title, names in shown.groups.items() for name in names.split()}
-        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{title: [] for title in shown.groups}}
-        defaults = shown.defaults()
-        for parameter in self.get_params(ctx):
-            argument = parameter.param_type_name == "argument"
-            if not argument:
-                _show_default(parameter, defaults)
-            if (record := parameter.get_help_record(ctx)) is not None:
-                title = "Arguments" if argument else titles.get(str(parameter.name), OTHERS)
-                names, text = record
-                sections.setdefault(title, []).append((names, _WORDED.sub(r"[default: \1\2]", text)))
-        for title, records in sections.items():
-            if records:
-                with formatter.section(title):
-                    formatter.write_dl(records)
+        for title, records in sections(self, ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def sections(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:  # noqa: ANN401
+    """Return what the help says of a command's arguments and options, in pairs, by the title of their group."""
+    shown = groups_of(command.callback) or HelpGroups({})
+    titles = {name: title for title, names in shown.groups.items() for name in names.split()}
+    found: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{title: [] for title in shown.groups}}
+    defaults = shown.defaults()
+    for parameter in command.get_params(ctx):
+        argument = parameter.param_type_name == "argument"
+        if shown.groups and not argument:
+            _show_default(parameter, defaults)
+        if (record := parameter.get_help_record(ctx)) is not None:
+            title = "Arguments" if argument else titles.get(str(parameter.name), OTHERS)
+            names, text = record
+            found.setdefault(title, []).append((names, _WORDED.sub(r"[default: \1\2]", text)))
+    return {title: records for title, records in found.items() if records}
 
 
 def _show_default(option: Any, defaults: Mapping[str, str]) -> None:  # noqa: ANN401

@@ -14,6 +14,8 @@ import typer
 from udr.cli import help_groups, print_json, print_text, refuse_unused
 from udr.errors import ConfigError, listed
 
+_ASKED = "asked for on a terminal"
+
 
 @help_groups(
     {
@@ -27,12 +29,16 @@ def init(
     table_file: Annotated[
         Path, typer.Argument(help="A table: .csv, .tsv, .jsonl, .parquet or .xlsx.", metavar="TABLE")
     ],
-    out: Annotated[str | None, typer.Option(help="The folder of tasks; the task is OUT/FAMILY/NAME.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="The folder of tasks; the task is OUT/FAMILY/NAME.", show_default=_ASKED)
+    ] = None,
     inputs: Annotated[
         list[str] | None,
-        typer.Option("--input", help="Columns that the model reads, separated by commas; may be repeated."),
+        typer.Option(
+            "--input", help="Columns that the model reads, separated by commas; may be repeated.", show_default=_ASKED
+        ),
     ] = None,
-    target: Annotated[str | None, typer.Option(help="The column of the right answer.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column of the right answer.", show_default=_ASKED)] = None,
     id: Annotated[str | None, typer.Option("--id", help="The column of ids.", show_default="line numbers")] = None,
     kind: Annotated[
         str | None, typer.Option(help="classification, generation or choices.", show_default="classification")
