@@ -194,7 +194,7 @@ def _add(app: typer.Typer, entry: EntryPoint) -> None:
 def _log_to_stderr() -> None:
     """Show our own packages' logs from INFO, others' from WARNING, and of others' bars only downloads on a terminal."""
     # tqdm reads it when it is imported, so it holds for every library: some draw bars that no setting of theirs hides.
-    os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ["TQDM_DISABLE"] = "1"
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[STATUS])

@@ -68,6 +68,8 @@ def test_untrained_retrievers_that_tie_are_both_named() -> None:
     values = {"random": answers(70, 100), "bm25": answers(78, 100), "minilm": answers(78, 100, first=10)}
     result = verdict_of(values | {"run": answers(88, 100)})
     assert "in place of 78 by bm25 and minilm, the best untrained retrievers (+10" in result.sentence
+    three = verdict_of({**values, "random": answers(78, 100), "run": answers(88, 100)})
+    assert "in place of 78 by random, bm25 and minilm, the best" in three.sentence
     full = verdict_of({"random": answers(10, 10), "bm25": answers(10, 10), "run": answers(10, 10)})
     assert "to gain: random and bm25, the best untrained retrievers, get all 10 of them right." in full.sentence
 

@@ -259,6 +259,8 @@ for package in (tqdm, tqdm.auto, datasets.utils, huggingface_hub.utils, transfor
     assert list(package.tqdm(range(3), desc="Converting")) == [0, 1, 2]
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TQDM_"))}
+    # Not even if a variable asks for them.
+    environment["TQDM_DISABLE"] = ""
     found = subprocess.run([sys.executable, "-c", program], env=environment, text=True, capture_output=True)
     assert (found.stdout, found.stderr, found.returncode) == (f"udr {__version__}\nTrue\n", "", 0)
 

@@ -82,7 +82,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
     outcome, missing = judge_gain(gain, evaluation.num_rows)
     best = [evaluation.labels[name] for name in evaluation.best_untrained]
     trained, name = bool(best), evaluation.labels[rival]
-    by = f"{' and '.join(best)}, the best untrained retriever{'s' * (len(best) > 1)}" if trained else name
+    listed = " and ".join([", ".join(best[:-1]), best[-1]] if len(best) > 1 else best)
+    by = f"{listed}, the best untrained retriever{'s' * (len(best) > 1)}" if trained else name
     numbers = (
         f"{_short(value.value)} {unit} in place of {_short(evaluation.value(rival, shots).value)} by {by} "
         f"({_signed(gain.value)}, likely between {_signed(gain.interval[0])} and {_signed(gain.interval[1])}, "
