@@ -147,6 +147,8 @@ TABLE: Sequence[tuple[str, str]] = [
             ),
             (f"{EVALUATE} bm25 --oracle-context 0", "--oracle-context", "oracle among --retrievers"),
             ("init nowhere.csv --out new-run --device cpu", "--device", "--model, the encoder"),
+            ("index build tasks --out new-run --seed 0", "--seed", "--pool, the size of a sample"),
+            ("serve index --upstream-timeout-seconds 5", "--upstream-timeout-seconds", "--upstream URL"),
             ("tasks check tasks --device cpu", "--device", "--model or --near, which need an encoder"),
             ("tasks split tasks --device cpu", "--device", "--model, the encoder"),
             (

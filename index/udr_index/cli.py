@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import AllowHub, Fp16, command_group, expand_options, help_groups, names_of, print_json, print_text
+from udr.cli import (
+    AllowHub,
+    Fp16,
+    command_group,
+    expand_options,
+    help_groups,
+    names_of,
+    print_json,
+    print_text,
+    refuse_unused,
+)
 from udr.errors import ConfigError, VerificationError, naming
 from udr.models import DEFAULT_ENCODER, RunnerOptions
 from udr.types import Json
@@ -46,7 +56,7 @@ def build(
     pool: Annotated[
         int | None, typer.Option(help="At most this many demonstrations per task, sampled by seed.", show_default="all")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of that sample.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="The seed of that sample.", show_default="0")] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +134,9 @@ def build(
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
+    if pool is None:
+        refuse_unused({"--seed": seed}, "--pool, the size of a sample")
+    settings["seed"] = seed or 0
     if out.is_file():
         raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
     if out.is_dir() and next(task_files(out), None) is not None:

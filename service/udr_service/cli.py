@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import EngineName, help_groups
+from udr.cli import EngineName, help_groups, refuse_unused
 from udr.errors import ConfigError, MissingExtraError
 
 _OF_AN_INDEX = (
@@ -152,4 +152,7 @@ def serve(
         from udr_service.settings import Settings
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which serving needs,", "service") from error
-    run(settings.pop("index"), Settings.read(**settings))
+    resolved = Settings.read(**{name: value for name, value in settings.items() if name != "index"})
+    if resolved.upstream is None:
+        refuse_unused({"--upstream-timeout-seconds": upstream_timeout_seconds}, "--upstream URL")
+    run(index, resolved)
