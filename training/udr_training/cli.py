@@ -1,6 +1,7 @@
 """The command ``udr train``."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -197,9 +198,19 @@ def train(
     given = dict(locals())
     from udr.data import open_collection
     from udr_training.answering import Budget, is_remote
-    from udr_training.config import Stages, load_config, setting_flags, settings_of
+    from udr_training.config import Stages, load_config, setting_flags, settings_of, torchrun_place
     from udr_training.feedback import check_run, check_runner
 
+    number, started = torchrun_place()
+    if number > 0:
+        from udr_training.trainer import follow
+
+        follow()
+        return
+    if started > 1:
+        if processes > 1:
+            raise ConfigError(f"torchrun has started {started} processes; omit --processes")
+        processes = started
     overrides: dict[str, object] = {setting: given[option] for option, setting in _SETTINGS.items()}
     overrides |= {"tasks": names_of(tasks), "feedback.lm_set": lm_set}
     if not dry_run:
@@ -245,7 +256,7 @@ def train(
     from udr_training.evaluation import FOLDER, TaskResult, prove, verdict
     from udr_training.evaluation.report import points, table
     from udr_training.runs import Run
-    from udr_training.trainer import write_card
+    from udr_training.trainer import leading, write_card
 
     with naming(out):
         after = ("evaluation",) if test_rows else ()
@@ -265,7 +276,8 @@ def train(
         STATUS.notice(f"{result.task}, {result.retriever}: {points(result.estimate.value)}")
 
     with naming(out):
-        trained = run.finish()
+        with leading() if started > 1 else nullcontext():
+            trained = run.finish()
         if test_rows:
             STATUS.begin(f"{Stages(resolved, after).title('evaluation')}...")
         evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None

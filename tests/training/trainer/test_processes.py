@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,12 +122,13 @@ def command(tasks: Path, lm_folder: Path, encoder_folder: Path) -> list[object]:
 
 @pytest.mark.slow
 def test_the_command_trains_its_encoder_and_reward_model_on_two_processes(
-    udr: Udr, command: list[object], tmp_path: Path
+    udr: Udr, command: list[object], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tmp_path / "run"
     status, out, err = udr(*command, "--out", run, "--processes", 2, "--extrapolate", "reward")
     assert (status, out) == (0, f"{run / 'model'}\n"), err
-    assert "training on 2 processes" in err and "step 6 of 6: loss " in err
+    assert caplog.text.count("training on 2 processes") == 2 and "step 6 of 6: loss " in caplog.text
+    assert "reward model: 18/18 steps in " in err and "training: 6/6 steps in " in err
     assert (run / "iteration-0" / "reward").is_dir() and not (run / "iteration-0" / "reward-checkpoints").exists()
     assert (run / "manifest.json").exists()
 
@@ -144,3 +147,23 @@ def test_processes_that_cannot_share_a_training_are_refused(
     udr: Udr, command: list[object], tmp_path: Path, options: list[object], message: str
 ) -> None:
     assert_refused(udr(*command, "--out", tmp_path / "run", *options), 2, message)
+
+
+@pytest.mark.slow
+def test_the_processes_of_torchrun_train_as_those_of_the_command(
+    udr: Udr, command: list[object], tmp_path: Path
+) -> None:
+    rdzv = "--nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
+    program = "import sys; from udr.cli import main; sys.exit(main())"
+    (tmp_path / "run_udr.py").write_text(program, "utf-8")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *rdzv.split(), tmp_path / "run_udr.py"]
+    one, two = tmp_path / "torchrun", tmp_path / "command"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    ended = subprocess.run(
+        list(map(str, [*torchrun, *command, "--out", one])), capture_output=True, text=True, env=environment
+    )
+    assert ended.returncode == 0 and ended.stdout == f"{one / 'model'}\n", ended.stderr
+    assert udr(*command, "--out", two, "--processes", 2)[0] == 0
+    weights = [load_file(run / "model" / "model.safetensors") for run in (one, two)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-6, rtol=0)

@@ -1,7 +1,7 @@
 from .arguments import (
     LMSettings as LMSettings, MaxCost as MaxCost, MaxRequests as MaxRequests, MaxTokens as MaxTokens, Prices as Prices,
     TaskNames as TaskNames, TasksFolder as TasksFolder, quiet as quiet, show_progress as show_progress,
-    silence_libraries as silence_libraries,
+    silence_libraries as silence_libraries, torchrun_place as torchrun_place,
 )
 from .files import (
     PRESETS as PRESETS, from_toml as from_toml, load_config as load_config, setting_flags as setting_flags,

@@ -1,6 +1,7 @@
 """Arguments and progress display that the commands of this package share."""
 
 import logging
+import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,3 +66,10 @@ def silence_libraries() -> None:
     bars: Any = transformers_logging
     bars.disable_progress_bar()
     bars.set_verbosity_error()
+
+
+def torchrun_place() -> tuple[int, int]:
+    """Return this process's number and the number of processes that torchrun has started; 0 and 1 without it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -16,3 +16,4 @@ from .train import (
     check_optimizer as check_optimizer, num_steps as num_steps, shared_arguments as shared_arguments,
     train_encoder as train_encoder,
 )
+from .torchrun import follow as follow, leading as leading

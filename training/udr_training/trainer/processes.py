@@ -24,15 +24,15 @@ from transformers import Trainer
 
 from udr.errors import ConfigError, TrainingError, UdrError
 from udr_training.config import RunConfig, silence_libraries, updates_while_backward
-from udr_training.losses import average_gradients, num_processes
+from udr_training.losses import agreed, average_gradients, num_processes
 
 _LOG = logging.getLogger(__name__)
 
 # It does not type what starts processes.
 _torch: Any = torch
 
-_TIMEOUT = timedelta(hours=6)
-"""How long a process waits for the others, as while the first one saves; one that ended is noticed at once."""
+_TIMEOUT = timedelta(days=100)
+"""How long a process waits for the others, as while the first one scores; one that ended is noticed at once."""
 
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
@@ -49,8 +49,9 @@ def check_processes(count: int, config: RunConfig, num_queries: dict[str, int]) 
     """
     if count == 1:
         return
-    gpus = torch.cuda.device_count()
-    if 0 < gpus < count:
+    # Torchrun's may be on several machines.
+    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", count))
+    if 0 < gpus < here:
         raise ConfigError(f"--processes {count} needs a GPU for each, found {gpus}")
     if updates_while_backward(config.train.optimizer):
         raise ConfigError(
@@ -79,7 +80,10 @@ def train_on(count: int, train: Callable[..., None], *arguments: object, on_step
         TrainingError: a process ended early, or failed with an unexpected error.
         UdrError: the training's own.
     """
-    if count == 1:
+    if num_processes() > 1:
+        # Of torchrun, which wait for it.
+        agreed(lambda: (train, arguments))
+    if count == 1 or num_processes() > 1:
         train(*arguments, on_step=on_step)
         return
     _LOG.info("training on %d processes...", count)
@@ -147,15 +151,15 @@ def _run(
 ) -> None:
     """Train in one process of the group."""
     pipe = writers[rank]
-    _log_to(pipe if rank == 0 else None)
-    _share_cores(count)
+    log_to(pipe if rank == 0 else None)
+    share_cores(count)
     # What the trainer reads.
     os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
     os.environ |= {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if sys.platform in _LOOPBACK:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK[sys.platform])
-    _open_group(rank, count, rank, _torch.distributed.TCPStore("127.0.0.1", port, is_master=False))
+    open_group(rank, count, rank, _torch.distributed.TCPStore("127.0.0.1", port, is_master=False))
     try:
         train(*arguments, on_step=(lambda *steps: pipe.send(steps)) if rank == 0 else lambda *_: None)
     except UdrError as error:
@@ -164,22 +168,23 @@ def _run(
     distributed.destroy_process_group()
 
 
-def _open_group(rank: int, count: int, gpu: int, store: Any) -> None:  # noqa: ANN401
-    """Open the group of processes: nccl between GPUs, gloo between processors."""
+def open_group(rank: int, count: int, gpu: int, store: Any = None) -> None:  # noqa: ANN401
+    """Open the group of processes: nccl between GPUs, gloo between processors; None is the store of the environment."""
     if torch.cuda.is_available():
         torch.cuda.set_device(gpu)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_TIMEOUT)
 
 
-def _share_cores(count: int) -> None:
+def share_cores(count: int) -> None:
+    """Compute with as many threads as leave cores to the other processes."""
     threads = max(1, torch.get_num_threads() // count)
     # Accelerate would set another number.
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
 
 
-def _log_to(pipe: Connection | None) -> None:
+def log_to(pipe: Connection | None) -> None:
     """Send our own log, and others' warnings, to the process that waits; None drops them."""
     silence_libraries()
     root = logging.getLogger()
