@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
 
 from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics, never_better, trained, without_validation
 from udr.errors import ConfigError
@@ -123,3 +127,20 @@ def test_a_best_model_that_cannot_be_loaded_is_an_error(
     with pytest.raises(OSError, match="no such checkpoint"):
         trained({"reviews": examples["reviews"]}, replace(config, epochs=1), tmp_path)
     assert not (tmp_path / "model").exists()
+
+
+def test_one_process_trains_on_one_of_many_gpus(
+    examples: Tasks, config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, config = {"reviews": examples["reviews"]}, replace(config, epochs=1)
+    trained(tasks, config, tmp_path / "one")
+    made = SentenceTransformerTrainingArguments.__post_init__
+
+    def on_two_gpus(self: SentenceTransformerTrainingArguments) -> None:
+        made(self)
+        self._n_gpu = 2
+
+    # The trainer would double the batch, and spread it by nn.DataParallel.
+    monkeypatch.setattr(SentenceTransformerTrainingArguments, "__post_init__", on_two_gpus)
+    trained(tasks, config, tmp_path / "two")
+    assert metrics(tmp_path / "two") == metrics(tmp_path / "one")

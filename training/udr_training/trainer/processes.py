@@ -212,6 +212,8 @@ class SharedTraining(Trainer):
 
     def create_accelerator_and_postprocess(self) -> None:
         """Keep Accelerate from wrapping the model in DDP."""
+        # Else one process would use all GPUs that it sees (nn.DataParallel), with a batch for each of them.
+        self.args._n_gpu = min(1, self.args.n_gpu)
         super().create_accelerator_and_postprocess()
         if self.averages_gradients:
             prepare = self.accelerator.prepare_model
