@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from measuring import parser
 
-from udr.data import FEWEST_SENTENCES, LongText, measure_text, open_collection, sentences_of, value_text
+from udr.data import FEWEST_SENTENCES, LongText, longest_text, measure_text, open_collection, sentences_of
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     arguments = options.parse_args()
     print(f"| task | texts | chains, whole over shuffled | parts, joined over whole | {_HEAD} |\n{'|---' * 10}|")
     for name, folder in open_collection(arguments.tasks, arguments.names.split(",")).tasks.items():
-        longest = (max(map(value_text, row.input.values()), key=len) for row in folder.rows("train"))
+        longest = map(longest_text, folder.rows("train"))
         texts = [parts for parts in map(sentences_of, longest) if len(parts) >= FEWEST_SENTENCES][: arguments.rows]
         print(f"| {name} | {len(texts)} | {_row(texts)} |", flush=True)
 

@@ -16,10 +16,9 @@ from random import Random
 import numpy as np
 from measuring import parser
 
-from udr.data import FEWEST_SENTENCES, measure_text, open_collection, sentences_of, value_text
-from udr.models import DEFAULT_LM
+from udr.data import FEWEST_SENTENCES, longest_text, measure_text, open_collection, sentences_of
+from udr.models import DEFAULT_LM, Coherence, coherence
 from udr_training.feedback.local import CausalLM
-from udr_training.pool import Coherence, coherence
 
 Texts = Sequence[Sequence[str]]
 
@@ -38,7 +37,7 @@ def main() -> None:
     print("|" + "---|" * 9)
     every: dict[str, list[tuple[Coherence, Sequence[str]]]] = {}
     for name, folder in open_collection(arguments.tasks, arguments.names.split(",")).tasks.items():
-        longest = (max(map(value_text, row.input.values()), key=len) for row in folder.rows("train"))
+        longest = map(longest_text, folder.rows("train"))
         texts = [parts for parts in map(sentences_of, longest) if len(parts) >= FEWEST_SENTENCES]
         sides = kinds([text[: arguments.sentences] for text in texts[: arguments.rows]])
         # All at once, since they share parts.

@@ -1,4 +1,4 @@
-"""A deterministic encoder, and a small collection of tasks."""
+"""A deterministic encoder, a language model of numbers, and a small collection of tasks."""
 
 import hashlib
 import json
@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from udr.search import Metric, Vectors
 from udr.types import Json
@@ -124,3 +125,50 @@ def write_collection(root: Path) -> Path:
 def count_threads() -> int:
     """Return the number of threads, but for the one of the status line, which ends up to a second after the line."""
     return sum(thread.name != "udr-status" for thread in threading.enumerate())
+
+
+LIKELY_NEXT, LIKELY_SAME, LIKELY_BEFORE, LIKELY_OTHER = 0.8, 0.4, 0.2, 0.1
+
+
+class CountingLM:
+    """A language model that reads numbers: the next one is likely, one of the same hundred less, the one before less.
+
+    It keeps what it has read in ``read``.
+    """
+
+    fingerprint = "counting"
+
+    def __init__(self) -> None:
+        self.read = list[Sequence[int]]()
+
+    def tokens(self, text: str) -> tuple[int, ...]:
+        return (int(text.strip(" .")),)
+
+    def token_log_likelihoods(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float64]]:
+        self.read += texts
+        return [np.log([self._chance(text[:at], token) for at, token in enumerate(text)]) for text in texts]
+
+    def _chance(self, before: Sequence[int], token: int) -> float:
+        if before and before[-1] == token - 1:
+            return LIKELY_NEXT
+        if before and before[-1] == token + 1:
+            return LIKELY_BEFORE
+        return LIKELY_SAME if any(other // 100 == token // 100 for other in before) else LIKELY_OTHER
+
+
+def counting(*numbers: int) -> list[str]:
+    """Return a sentence of each number, for ``CountingLM``."""
+    return [f"{number}." for number in numbers]
+
+
+def load_counting_lm(name: str, device: str) -> CountingLM:
+    """Load ``CountingLM``, as the entry point of a package does; a name that is none of its raises."""
+    assert (name, device) in {("counts", "cpu"), ("counts", "cuda")}
+    return CountingLM()
+
+
+def install_entry_point(folder: Path, group: str, target: str) -> None:
+    """Write the metadata of an installed package with an entry point into a folder of ``sys.path``."""
+    (info := folder / "a_package-1.0.dist-info").mkdir(exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: a-package\nVersion: 1.0\n", "utf-8")
+    (info / "entry_points.txt").write_text(f"[{group}]\nfake = {target}\n", "utf-8")

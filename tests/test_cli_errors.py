@@ -149,7 +149,8 @@ TABLE: Sequence[tuple[str, str]] = [
             ("init nowhere.csv --out new-run --device cpu", "--device", "--model, the encoder"),
             ("index build tasks --out new-run --seed 0", "--seed", "--pool, the size of a sample"),
             ("serve index --upstream-timeout-seconds 5", "--upstream-timeout-seconds", "--upstream URL"),
-            ("tasks check tasks --device cpu", "--device", "--model or --near, which need an encoder"),
+            ("tasks check tasks --device cpu", "--device", "--model, --near or --text-lm, which need a model"),
+            ("tasks stats tasks --device cpu", "--device", "--text-lm"),
             ("tasks split tasks --device cpu", "--device", "--model, the encoder"),
             (
                 "pool score tasks --out new.jsonl --by length --max-requests 9",

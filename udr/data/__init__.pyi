@@ -23,8 +23,8 @@ from .formatting import (
 )
 from .keys import Keys as Keys
 from .long_text import (
-    FEWEST_SENTENCES as FEWEST_SENTENCES, LongText as LongText, measure_text as measure_text,
-    sentences_of as sentences_of,
+    FEWEST_SENTENCES as FEWEST_SENTENCES, LongText as LongText, longest_text as longest_text,
+    measure_text as measure_text, sentences_of as sentences_of,
 )
 from .parquet import parquet_records as parquet_records, write_parquet as write_parquet
 from .plain_text import PlainText as PlainText

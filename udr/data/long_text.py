@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from udr.data.formatting import value_text
 from udr.search import RULE, RULES
+from udr.types import Row
 
 FEWEST_SENTENCES = 8
 """The shortest text that is long enough for these numbers to say something."""
@@ -58,6 +60,11 @@ class LongText:
     entities: float
     type_token: float
     readability: float
+
+
+def longest_text(row: Row) -> str:
+    """Return the text of a row's longest field; empty without a field."""
+    return max(map(value_text, row.input.values()), key=len, default="")
 
 
 def sentences_of(text: str) -> list[str]:

@@ -33,4 +33,8 @@ from .runner import (
     Done as Done, RunnerOptions as RunnerOptions, ScatteredEncoder as ScatteredEncoder, Scheduler as Scheduler,
     Shard as Shard, failed as failed, ray_workers as ray_workers, scattered as scattered, shard_key as shard_key,
 )
+from .text_coherence import (
+    Coherence as Coherence, LEAST_JOINT as LEAST_JOINT, LEAST_ORDER as LEAST_ORDER, LM_GROUP as LM_GROUP,
+    TextLM as TextLM, coherence as coherence, load_text_lm as load_text_lm,
+)
 from .window import LongTexts as LongTexts, TextWindow as TextWindow

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from udr.errors import DataError
-from udr.models import DEFAULT_ENCODER, Encoder, SentenceEncoder
+from udr.models import DEFAULT_ENCODER, Encoder, SentenceEncoder, TextLM, load_text_lm
 from udr.types import Json
 from udr_index.quality.config import NEAR, CheckConfig
-from udr_index.quality.context_window import load_window, too_long
 from udr_index.quality.coverage import empty_fields, odd_ids, similar_labels, skewed_labels
 from udr_index.quality.duplicates import copies_within, leaks
 from udr_index.quality.findings import Finding, Kind, Severity
+from udr_index.quality.long_rows import incoherent, load_window, too_long
 from udr_index.quality.near_duplicates import EncodedSplit, cut_by_encoder, encode, near_duplicates, near_leaks
 from udr_index.quality.splits import SPLITS, Split, open_tasks, read_splits
 
@@ -51,22 +51,25 @@ class Report:
         }
 
 
-def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
+def check(config: CheckConfig, encoder: Encoder | None = None, text_lm: TextLM | None = None) -> Report:
     """Check the rows of every task. What cannot be read is a finding.
 
     Args:
         config: what to check.
         encoder: a loaded encoder, in place of ``config.model``.
+        text_lm: a loaded language model, in place of ``config.text_lm``.
 
     Raises:
         UnknownTaskError: a named task is not in the collection.
-        ModelError: the encoder or the tokenizer cannot be loaded.
+        ModelError: the encoder, the tokenizer or the language model cannot be loaded.
         ConfigError: there is no task at all, or the size of the window is not known.
     """
     tasks = open_tasks(config.tasks, config.names)
     window = load_window(config.lm, config.window) if config.lm is not None else None
     if encoder is None and (config.model is not None or config.near is not None):
         encoder = SentenceEncoder.load(config.model or DEFAULT_ENCODER, device=config.device)
+    if text_lm is None and config.text_lm is not None:
+        text_lm = load_text_lm(config.text_lm, config.device)
     near = NEAR if config.near is None else config.near
     findings = [_unreadable(name, None, error) for name, error in tasks.errors.items()]
     num_rows = 0
@@ -83,6 +86,8 @@ def check(config: CheckConfig, encoder: Encoder | None = None) -> Report:
                 findings += [*similar_labels(split), *skewed_labels(split, config.skew)]
             if window is not None:
                 findings += too_long(split, window)
+            if text_lm is not None:
+                findings += incoherent(split, text_lm)
             for earlier in splits[:-1]:
                 findings += leaks(split, earlier)
             if encoder is not None:

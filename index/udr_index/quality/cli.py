@@ -19,6 +19,13 @@ app = command_group("Check tasks and their rows.")
 
 _Tasks = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
 _Names = Annotated[str | None, typer.Option("--tasks", help="Tasks, separated by commas; all by default.")]
+_TextLM = Annotated[
+    str | None,
+    typer.Option(
+        help="Read rows of 8 sentences and more with this language model, in this process: a hub name, a path, "
+        "package:NAME."
+    ),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -39,6 +46,7 @@ def check(
         int | None,
         typer.Option(help="The language model's context window in tokens; by default that of its config.json."),
     ] = None,
+    text_lm: _TextLM = None,
     skew: Annotated[
         float, typer.Option(help="A label is rare if it has less than this fraction of a label's rows on average.")
     ] = SKEW,
@@ -49,7 +57,10 @@ def check(
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
+        typer.Option(
+            help="The device for the models: cpu, cuda, ...",
+            show_default="a GPU for the encoder if there is one, else cpu",
+        ),
     ] = None,
     as_json: _Json = False,
 ) -> None:
@@ -57,13 +68,12 @@ def check(
 
     Errors: unreadable files, empty inputs, duplicates, rows longer than the window, rows of validation or test that
     are also in train. Warnings, which may be intended: empty fields, conflicting targets, several correct answers,
-    near-duplicates, labels with few rows or none.
+    near-duplicates, labels with few rows or none, long texts that are chaotic or aggregated (--text-lm).
     """
-    settings = {
-        name: value for name, value in locals().items() if name in ("model", "near", "lm", "window", "skew", "device")
-    }
-    if model is None and near is None:
-        refuse_unused({"--device": device}, "--model or --near, which need an encoder")
+    names = ("model", "near", "lm", "window", "text_lm", "skew", "device")
+    settings = {name: value for name, value in locals().items() if name in names}
+    if model is None and near is None and text_lm is None:
+        refuse_unused({"--device": device}, "--model, --near or --text-lm, which need a model")
     # Imported here, so that `udr --help` stays light.
     from udr_index.plural import counted
     from udr_index.quality.check import check as run
@@ -104,12 +114,20 @@ def stats(
             help="Count lengths in this tokenizer's tokens: a hub name, a path, or package:NAME; else in words."
         ),
     ] = None,
+    text_lm: _TextLM = None,
+    device: Annotated[
+        str | None, typer.Option(help="The device for this language model: cpu, cuda, ...", show_default="cpu")
+    ] = None,
     as_json: _Json = False,
 ) -> None:
     """Show the number of rows of each task and split, their lengths, fields and labels."""
+    from udr.models import load_text_lm
     from udr_index.quality.stats import collect, table
 
-    statistics = collect(tasks_folder, names_of(tasks), tokenizer)
+    if text_lm is None:
+        refuse_unused({"--device": device}, "--text-lm")
+    lm = None if text_lm is None else load_text_lm(text_lm, device)
+    statistics = collect(tasks_folder, names_of(tasks), tokenizer, lm)
     if as_json:
         print_json(statistics.to_json())
     else:

@@ -23,8 +23,9 @@ class CheckConfig:
         near: the cosine from which two inputs are near-duplicates; None is ``NEAR`` if there is a model.
         lm: the language model whose context window rows must fit; None counts nothing.
         window: the size of that window in tokens; None reads it from the model's ``config.json``.
+        text_lm: the language model that tells whether long texts hang together; None looks at none.
         skew: the fraction of the rows of an average label below which a label is rare; 0 treats none as rare.
-        device: where to run the encoder; None takes the best available.
+        device: where to run the encoder, None takes the best available; and ``text_lm``, None takes the CPU.
 
     Raises:
         ConfigError: a number is out of range, or there is a window but no language model.
@@ -36,6 +37,7 @@ class CheckConfig:
     near: float | None = None
     lm: str | None = None
     window: int | None = None
+    text_lm: str | None = None
     skew: float = SKEW
     device: str | None = None
 

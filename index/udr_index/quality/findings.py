@@ -31,6 +31,8 @@ class Kind(StrEnum):
     MISSING_LABEL = "missing_label"
     LABEL_SKEW = "label_skew"
     TOO_LONG = "too_long"
+    CHAOTIC = "chaotic"
+    AGGREGATED = "aggregated"
     CUT_BY_ENCODER = "cut_by_encoder"
     SIMILAR_LABELS = "similar_labels"
     ODD_ID = "odd_id"
@@ -40,6 +42,7 @@ class Kind(StrEnum):
 
 _WARNINGS = (
     "empty_field conflicting_targets several_answers other_choices near_duplicate missing_label label_skew "
+    "chaotic aggregated "
     "cut_by_encoder similar_labels odd_id near_leak"
 ).split()
 _NEAR = {Kind.NEAR_DUPLICATE, Kind.NEAR_LEAK}

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from statistics import median
 
-from udr.data import FEWEST_SENTENCES, Kind, LongText, TaskFolder, input_text, measure_text, sentences_of, value_text
+from udr.data import FEWEST_SENTENCES, Kind, TaskFolder, input_text, value_text
 from udr.errors import DataError
-from udr.models import load_tokenizer
+from udr.models import TextLM, load_tokenizer
 from udr.types import Json, Row
+from udr_index.quality.long_rows import LongRows
 from udr_index.quality.splits import open_tasks, read_splits
 
 _MAX_LABELS = 5
@@ -33,27 +33,6 @@ class Lengths:
         # In integers: 0.95 * 20 is more than 19.
         median, percentile_95, longest = (ordered[-(-len(ordered) * percent // 100) - 1] for percent in (50, 95, 100))
         return cls(median=median, percentile_95=percentile_95, longest=longest)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LongRows:
-    """The rows whose longest field has many sentences: how many, and the median of each number of ``LongText``."""
-
-    rows: int
-    medians: Mapping[str, float]
-
-    @classmethod
-    def of(cls, rows: Iterable[Row]) -> "LongRows | None":
-        """Measure the long ones among some rows; None if there are none."""
-        longest = (max((value_text(value) for value in row.input.values()), key=len, default="") for row in rows)
-        measured = [measure_text(text) for text in longest if len(sentences_of(text)) >= FEWEST_SENTENCES]
-        if not measured:
-            return None
-        names = [field.name for field in fields(LongText)]
-        return cls(
-            rows=len(measured),
-            medians={name: round(median(getattr(text, name) for text in measured), 3) for name in names},
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +75,13 @@ class Statistics:
         return {"unit": self.unit, "splits": [split.to_json() for split in self.splits]}
 
 
-def collect(tasks: Path, names: Sequence[str] | None = None, tokenizer: str | None = None) -> Statistics:
+def collect(
+    tasks: Path, names: Sequence[str] | None = None, tokenizer: str | None = None, text_lm: TextLM | None = None
+) -> Statistics:
     """Read every row of a collection, or of some tasks in it, and return its statistics.
 
-    Lengths are counted in words, or in a tokenizer's tokens without those that it adds around a text.
+    Lengths are counted in words, or in a tokenizer's tokens without those that it adds around a text. Long rows are
+    measured by their words and, if there is a ``text_lm``, by that language model.
 
     Raises:
         UnknownTaskError: a named task is not in the collection.
@@ -113,7 +95,7 @@ def collect(tasks: Path, names: Sequence[str] | None = None, tokenizer: str | No
         for name, rows, unreadable in read_splits(folder):
             errors += unreadable
             if rows and not unreadable:
-                splits.append(_split_stats(folder, name, rows, length))
+                splits.append(_split_stats(folder, name, rows, length, text_lm))
     return Statistics("words" if tokenizer is None else "tokens", tuple(splits), tuple(errors))
 
 
@@ -127,7 +109,9 @@ def _token_counter(name: str) -> Callable[[str], int]:
     return lambda text: counter.count(text) - added
 
 
-def _split_stats(folder: TaskFolder, split: str, rows: Sequence[Row], length: Callable[[str], int]) -> SplitStats:
+def _split_stats(
+    folder: TaskFolder, split: str, rows: Sequence[Row], length: Callable[[str], int], text_lm: TextLM | None
+) -> SplitStats:
     task = folder.task
     targets = Counter(row.target for row in rows)
     filled = Counter(name for row in rows for name, value in row.input.items() if value_text(value).strip())
@@ -145,7 +129,7 @@ def _split_stats(folder: TaskFolder, split: str, rows: Sequence[Row], length: Ca
         target=Lengths.of(length(task.verbalizer.get(row.target, row.target)) for row in rows),
         labels={label: targets[label] for label in task.labels},
         choices=(min(num_choices), max(num_choices)) if task.kind is Kind.MULTIPLE_CHOICE else None,
-        long=LongRows.of(rows),
+        long=LongRows.of(rows, text_lm),
     )
 
 
@@ -167,6 +151,8 @@ def table(statistics: Statistics) -> str:
     lines += [
         f"{split.task}, {split.split}: {split.long.rows} rows of {FEWEST_SENTENCES} sentences and more; medians: "
         + ", ".join(f"{name} {value:g}" for name, value in split.long.medians.items())
+        + ("; " if split.long.kinds else "")
+        + ", ".join(f"{number} {kind}" for kind, number in split.long.kinds.items())
         for split in statistics.splits
         if split.long is not None
     ]

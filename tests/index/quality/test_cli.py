@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import NOTES, QUESTIONS, write_collection, write_task
+from tests.fakes import NOTES, QUESTIONS, CountingLM, counting, install_entry_point, write_collection, write_task
 from tests.index.quality.conftest import notes, report
 from tests.tiny_models import byte_tokenizer, save_encoder
 from tests.udr.cli.test_app import Run
 from udr.data import measure_text
+from udr.models import LM_GROUP, coherence
 from udr.types import Json
 from udr_index.quality import Finding, Kind
 
@@ -129,6 +130,21 @@ def test_stats_measure_long_rows(run: Run, tmp_path: Path) -> None:
     assert split["long"]["medians"] == expected and expected["sentences"] == 8
     last = run("tasks", "stats", tmp_path)[1].splitlines()[-1]
     assert last.startswith("notes, train: 2 rows of 8 sentences and more; medians: sentences 8, connectives 0, chains ")
+
+
+def test_long_rows_are_read_by_a_language_model(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [counting(*range(101, 109)), counting(*range(109, 101, -1)), counting(*range(1, 5)), counting(*range(8))]
+    write_task(tmp_path, NOTES, train=notes(*map(" ".join, texts)))
+    monkeypatch.syspath_prepend(tmp_path)
+    install_entry_point(tmp_path, LM_GROUP, "tests.fakes:load_counting_lm")
+    (split,) = json.loads(run("tasks", "stats", tmp_path, "--text-lm", "counts", "--json")[1])["splits"]
+    assert split["long"]["rows"] == 3 and split["long"]["kinds"] == {"chaotic": 1, "aggregated": 0, "holistic": 2}
+    found = coherence(CountingLM(), [texts[0], texts[1], texts[3]], shuffles=2)
+    assert split["long"]["medians"]["joint"] == round(sorted(one.joint for one in found)[1], 3)
+    assert run("tasks", "stats", tmp_path, "--text-lm", "counts")[1].endswith("; 1 chaotic, 0 aggregated, 2 holistic\n")
+    status, out, _ = run("tasks", "check", tmp_path, "--skew", 0, "--text-lm", "counts", "--device", "cuda")
+    assert status == 0
+    assert "notes/train: warning: chaotic: 1 of 4 rows has a long text that is no likelier" in out and ": n1\n" in out
 
 
 def test_stats_exclude_what_cannot_be_read(run: Run, tmp_path: Path) -> None:

@@ -1,6 +1,4 @@
-from .coherence import (
-    Coherence as Coherence, TextLM as TextLM, coherence as coherence, coherence_score as coherence_score,
-)
+from .coherence import coherence_score as coherence_score
 from .copies import copy_score as copy_score
 from .curation import (
     Choice as Choice, DROPPED as DROPPED, Dropped as Dropped, choose as choose, write_curated as write_curated,

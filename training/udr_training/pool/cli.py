@@ -67,10 +67,9 @@ def score(
 ) -> None:
     """Score every row of a task's pool; only coherence and criteria ask a language model. The pool stays as it is."""
     # Imported here, so that `udr --help` stays light.
-    from udr.models import DEFAULT_ENCODER, SentenceEncoder
+    from udr.models import DEFAULT_ENCODER, SentenceEncoder, TextLM
     from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
     from udr_training.feedback import check_lm
-    from udr_training.pool.coherence import TextLM
     from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
     from udr_training.pool.scores import write_scores
     from udr_training.pool.scoring import COHERENCE, CRITERIA, check_ways, score_pool

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 from udr.data import Kind, Task, encoder_demonstration, row_query
 from udr.errors import ConfigError
-from udr.models import Encoder
+from udr.models import Encoder, TextLM
 from udr.types import Row
-from udr_training.pool.coherence import TextLM, coherence_score
+from udr_training.pool.coherence import coherence_score
 from udr_training.pool.copies import copy_score
 from udr_training.pool.criteria import CriteriaJudge, criteria_score
 from udr_training.pool.labels import label_score
