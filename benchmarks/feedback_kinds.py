@@ -52,6 +52,7 @@ def main() -> None:
     options.add_argument("--queries", type=int, default=25)
     options.add_argument("--candidates", type=int, default=10)
     options.add_argument("--kinds", default=";".join(KINDS), help="separated by semicolons")
+    options.add_argument("--lm-set", action="append", default=[], help="of all servers, as in udr feedback score")
     arguments = options.parse_args()
     names = arguments.names.split(",")
     scores: dict[str, dict[str, Scores]] = {}
@@ -80,7 +81,11 @@ def main() -> None:
 def scored(arguments, names: list[str], feedback: Mapping[str, object], out: Path) -> dict[str, Scores]:  # noqa: ANN001
     """Return the scores of each task by one kind."""
     api = "completions" if feedback["kind"] == "completions-echo" else "chat"
-    lm = arguments.lm if feedback["kind"] == REFERENCE else f"{arguments.url}?api={api}"
+    if feedback["kind"] == REFERENCE:
+        lm = arguments.lm
+    else:
+        lm = f"{arguments.url}?api={api}"
+        feedback = {**feedback, "lm_set": (*feedback.get("lm_set", ()), *arguments.lm_set)}
     config = ScoringConfig(
         tasks=tuple(names),
         candidates=CandidateConfig(
