@@ -26,7 +26,9 @@ from .long_text import (
     FEWEST_SENTENCES as FEWEST_SENTENCES, LongText as LongText, longest_text as longest_text,
     measure_text as measure_text, sentences_of as sentences_of,
 )
-from .parquet import parquet_records as parquet_records, write_parquet as write_parquet
+from .parquet import (
+    parquet_notes as parquet_notes, parquet_records as parquet_records, write_parquet as write_parquet,
+)
 from .plain_text import PlainText as PlainText
 from .records import (
     distinct as distinct, from_columns as from_columns, jsonl_records as jsonl_records,

@@ -23,6 +23,18 @@ def parquet_records(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
         raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
 
 
+def parquet_notes(path: Path) -> dict[str, str]:
+    """Return what a Parquet file says of itself, beside its columns; ``DataError`` if it is none."""
+    with optional_import("pyarrow, which reads Parquet,", "parquet"):
+        import pyarrow
+        import pyarrow.parquet
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
+    return {name.decode(): value.decode("utf-8", "replace") for name, value in metadata.items()}
+
+
 def write_parquet(
     stream: BinaryIO,
     columns: Mapping[str, str],
@@ -33,7 +45,8 @@ def write_parquet(
 
     Args:
         stream: where to.
-        columns: the type of each column, ``text``, ``texts`` (a list of them), ``float16`` or ``float32`` (a list).
+        columns: the type of each column, ``text``, ``texts`` (a list of them), ``number`` (float64), ``float16`` or
+            ``float32`` (a list).
         batches: the values of some rows, by column.
         notes: what the file says of itself, beside the columns.
     """
@@ -41,7 +54,7 @@ def write_parquet(
         import pyarrow
         import pyarrow.parquet
     text = pyarrow.string()
-    types = {"text": text, "texts": pyarrow.list_(text)}
+    types = {"text": text, "texts": pyarrow.list_(text), "number": pyarrow.float64()}
     types |= {name: pyarrow.list_(getattr(pyarrow, name)()) for name in ("float16", "float32")}
     schema = pyarrow.schema([(name, types[kind]) for name, kind in columns.items()], metadata=notes)
     with pyarrow.parquet.ParquetWriter(stream, schema) as writer:

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 
 from tests.fakes import NOTES, write_task
 from tests.tiny_models import save_encoder
 from udr.cli import main
-from udr.data import open_collection
+from udr.data import open_collection, parse_task
 from udr.errors import ConfigError, DataError, VerificationError
 from udr.files import read_text
 from udr.types import Row
@@ -136,3 +137,23 @@ def test_scores_are_read_as_they_were_written(place: Path, tmp_path: Path) -> No
     path.write_text("[1]\n")
     with pytest.raises(DataError, match=r"scores.jsonl:1: is no file of scores; make one with: udr pool score"):
         read_scores(path, folder.task, rows)
+
+
+def test_scores_as_parquet_are_those_of_jsonl(tmp_path: Path) -> None:
+    task = parse_task(NOTES)
+    scores = (scored(0.1, -0.25, 1, 0.3, 1 / 3, notes={1: "sad is likelier"}), scored(1, 0, 1, 1, 1, name="copies"))
+    for name in ("scores.jsonl", "scores.parquet"):
+        write_scores(tmp_path / name, task, ROWS, scores)
+        assert read_scores(tmp_path / name, task, ROWS) == scores
+    table = pyarrow.parquet.read_table(tmp_path / "scores.parquet")
+    assert table.column_names == ["id", "labels", "labels_note", "copies", "copies_note"]
+    assert table.column("labels").to_pylist() == list(scores[0].values)
+    pyarrow.parquet.write_table(table.slice(1), tmp_path / "scores.parquet")
+    with pytest.raises(VerificationError, match="its lines are not those that were written"):
+        read_scores(tmp_path / "scores.parquet", task, ROWS)
+    pyarrow.parquet.write_table(table.replace_schema_metadata(), tmp_path / "scores.parquet")
+    with pytest.raises(DataError, match="is no file of scores"):
+        read_scores(tmp_path / "scores.parquet", task, ROWS)
+    (tmp_path / "scores.parquet").write_bytes(b"no table")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        read_scores(tmp_path / "scores.parquet", task, ROWS)

@@ -28,7 +28,7 @@ app.command()(synthesise)
 @app.command()
 def score(
     tasks_folder: TasksFolder,
-    out: Annotated[Path, typer.Option("--out", help="The file of scores to write (JSONL).")],
+    out: Annotated[Path, typer.Option("--out", help="The file of scores to write: JSONL, or NAME.parquet.")],
     tasks: TaskName = None,
     by: Annotated[
         str | None,

@@ -1,17 +1,22 @@
-"""Scores of a pool's rows, and their file: lines of JSON of which the first explains and verifies the others."""
+"""Scores of a pool's rows, and their file: lines of JSON of which the first explains and verifies the others.
+
+A Parquet file is a table of the same lines, and has the first one in its metadata.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
-from udr.data import Pool, Task, pool_digest
+from udr.data import Pool, Task, parquet_notes, parquet_records, pool_digest, write_parquet
 from udr.errors import DataError, VerificationError
 from udr.files import check_format, read_text, write_atomically
 from udr.types import Json, Row
 
 FORMAT = 1
+_PARQUET, _NOTE = ".parquet", "_note"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,13 +56,15 @@ class Score:
 
 
 def write_scores(path: Path, task: Task, rows: Sequence[Row], scores: Sequence[Score]) -> None:
-    """Write scores of a pool's rows as JSONL: a line that describes them, then one line per row with its id."""
-    lines = []
+    """Write scores of a pool's rows: a line that describes them, then one line per row with its id.
+
+    JSONL, or Parquet if the file's name ends with ``.parquet``; that needs the extra ``parquet``.
+    """
+    records = list[dict[str, Json]]()
     for position, row in enumerate(rows):
-        notes = {score.name: score.notes[position] for score in scores if position in score.notes}
-        record: dict[str, Json] = {"id": row.id} | {score.name: score.values[position] for score in scores}
-        lines.append(_line(record | ({"notes": notes} if notes else {})))
-    body = "".join(lines)
+        notes: dict[str, Json] = {score.name: score.notes[position] for score in scores if position in score.notes}
+        records.append(_record(row.id, {score.name: float(score.values[position]) for score in scores}, notes))
+    body = "".join(map(_line, records))
     header: dict[str, Json] = {
         "udr_pool_scores": FORMAT,
         "task": task.name,
@@ -66,11 +73,42 @@ def write_scores(path: Path, task: Task, rows: Sequence[Row], scores: Sequence[S
         "scores": {score.name: score.header() for score in scores},
         "sha256": hashlib.sha256(body.encode()).hexdigest(),
     }
-    write_atomically(path, (_line(header) + body).encode())
+    if path.suffix == _PARQUET:
+        write_atomically(path, _parquet(header, rows, scores))
+    else:
+        write_atomically(path, (_line(header) + body).encode())
+
+
+def _record(id: str, values: Mapping[str, Json], notes: Mapping[str, Json]) -> dict[str, Json]:
+    return {"id": id, **values, **({"notes": dict(notes)} if notes else {})}
+
+
+def _parquet(header: Mapping[str, Json], rows: Sequence[Row], scores: Sequence[Score]) -> bytes:
+    types, columns = {"id": "text"}, {"id": [row.id for row in rows]}
+    for score in scores:
+        types |= {score.name: "number", f"{score.name}{_NOTE}": "text"}
+        columns |= {score.name: score.values, f"{score.name}{_NOTE}": [*map(score.notes.get, range(len(rows)))]}
+    write_parquet(stream := BytesIO(), types, [columns], {"udr_pool_scores": _line(header)})
+    return stream.getvalue()
+
+
+def _parquet_parts(path: Path) -> tuple[str, str]:
+    """Return the first line and the others of what a Parquet file is a table of."""
+    head, lines = parquet_notes(path).get("udr_pool_scores", ""), list[str]()
+    for _, record in parquet_records(path) if head else ():
+        names = [name for name in record if f"{name}{_NOTE}" in record]
+        notes = {name: note for name in names if (note := record[f"{name}{_NOTE}"]) is not None}
+        lines.append(_line(_record(record["id"], {name: record[name] for name in names}, notes)))
+    return head, "".join(lines)
 
 
 def _line(record: Mapping[str, Json]) -> str:
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _jsonl_parts(path: Path) -> tuple[str, str]:
+    head, _, body = read_text(path).partition("\n")
+    return head, body
 
 
 def read_scores(path: Path, task: Task, rows: Sequence[Row]) -> tuple[Score, ...]:
@@ -82,7 +120,7 @@ def read_scores(path: Path, task: Task, rows: Sequence[Row]) -> tuple[Score, ...
         ArtifactError: another version of udr wrote it in another format.
     """
     again = f"udr pool score --tasks {task.name}"
-    head, _, body = read_text(path).partition("\n")
+    head, body = _parquet_parts(path) if path.suffix == _PARQUET else _jsonl_parts(path)
     try:
         header = json.loads(head)
     except (ValueError, RecursionError):
