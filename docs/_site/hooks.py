@@ -128,9 +128,13 @@ def _escaped(text: str) -> str:
     return re.sub(r"<(?=\w)", "&lt;", text)
 
 
+# Classes of several files have the members of all.
+_OPTIONS = "{heading_level: 3, inherited_members: true}"
+
+
 def _python() -> str:
     parts = ["# Python reference", "`from udr import ...` has the names of the first section."]
     for module, names in MEMBERS.items():
         parts.append(f"## `{module}`")
-        parts += [f"::: {module}{f'.{name}' if name else ''}\n    options: {{heading_level: 3}}" for name in names]
+        parts += [f"::: {module}{f'.{name}' if name else ''}\n    options: {_OPTIONS}" for name in names]
     return "\n\n".join(parts) + "\n"

@@ -287,8 +287,8 @@ def test_the_command_shows_both_numbers(
     tasks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_index(tasks, tmp_path / "index")
-    monkeypatch.setattr("udr.retrieval.retriever.SentenceEncoder.load", lambda *_, **__: HashEncoder())
-    monkeypatch.setattr("udr.retrieval.retriever.encoder_name", lambda *_, **__: "fake-hash")
+    monkeypatch.setattr("udr.models.SentenceEncoder.load", lambda *_, **__: HashEncoder())
+    monkeypatch.setattr("udr.retrieval.retriever.retriever.encoder_name", lambda *_, **__: "fake-hash")
     command = ["retrieve", str(tmp_path / "index"), "a merry lake", "--task", "notes", "--k", "2"]
     assert main([*command, "--json"]) == 0
     first = json.loads(capsys.readouterr().out)["demonstrations"][0]

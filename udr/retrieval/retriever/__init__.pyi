@@ -1,0 +1,1 @@
+from .retriever import Retriever as Retriever
