@@ -1,75 +1,24 @@
 """The live pool: follows the log of writes, shows them with a version, and writes for this process."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from udr.data import Filter, Task, encoder_demonstration, parse_row, row_text
-from udr.errors import ArtifactError, DataError, NotWriterError, StorageError, UdrError, system_error
-from udr.files import IN_USE, locked
-from udr.search import Vectors
+from udr.data import Filter
+from udr.errors import NotWriterError, StorageError, UdrError
 from udr.store.live.base import Base
 from udr.store.live.changes import Change, Outcome, decide, repeated
 from udr.store.live.log import LOG, Durability, WriteLog
 from udr.store.live.overlay import Overlay, TaskWrites
+from udr.store.live.pool.reading import Encode, settled, understood
 from udr.store.live.view import View
 from udr.store.live.writes import Write
-from udr.store.version import COPY_OF, LIVE
+from udr.store.version import LIVE
 from udr.types import Row
-
-_LOG = logging.getLogger(__name__)
-
-Encode = Callable[[Sequence[str]], Vectors]
-"""Returns the vectors of demonstrations."""
-
-
-class WriterLock:
-    """The lock of the one process that writes to an index directory; taken at the first write, kept until closed."""
-
-    def __init__(self, root: Path) -> None:
-        self._root, self._folder, self._stack, self._lock = root, root / LIVE, ExitStack(), threading.Lock()
-        self._held = False
-
-    def take(self) -> None:
-        """Take the lock unless it is held.
-
-        Raises:
-            NotWriterError: another process holds it, or the index is a copy of one on a remote store.
-            StorageError: it cannot be written.
-        """
-        with self._lock:
-            if self._held:
-                return
-            if (self._root / COPY_OF).is_file():
-                url = (self._root / COPY_OF).read_text("utf-8").strip()
-                raise NotWriterError(
-                    f"this is a copy of {url}, whose writes would not leave this machine; write to the service of the "
-                    "index that is uploaded there"
-                )
-            try:
-                self._folder.mkdir(exist_ok=True)
-                self._stack.enter_context(locked(self._folder))
-            except ArtifactError as error:
-                holder = str(error).removeprefix(f"{self._folder}{IN_USE}").partition(";")[0]
-                raise NotWriterError(
-                    f"{self._folder}: another process writes to this index, {holder}; send the write to that service, "
-                    "or end it"
-                ) from error
-            except OSError as error:
-                raise StorageError(f"the write was refused, and nothing was written: {system_error(error)}") from error
-            self._held = True
-
-    def close(self) -> None:
-        """Release the lock."""
-        with self._lock:
-            self._stack.close()
-            self._held = False
 
 
 class LivePool:
@@ -179,40 +128,12 @@ class LivePool:
         before = self._overlay
         if fresh:
             # Of many writes to few rows, only the last ones are encoded.
-            before = self._settled(Overlay().after(writes))
+            before = settled(self.base, Overlay().after(writes))
             writes = list(before.net())
             before = Overlay(receipts=before.receipts)
-        self._overlay = before.after([(at, self._understood(write)) for at, write in writes], log.position)
-
-    def _settled(self, overlay: Overlay) -> Overlay:
-        """Return an overlay without the writes that say what the version says anyway, and those to no task of it."""
-        tasks: dict[str, TaskWrites] = {}
-        for task, writes in overlay.tasks.items():
-            if task not in self.base.tasks:
-                number = len(writes.rows) + len(writes.deleted)
-                _LOG.warning("the version has no task %r, so %d writes to it wait for one that has it", task, number)
-                continue
-            there = {id: row_text(row) for id, row in self.base.rows(task, (*writes.rows, *writes.deleted)).items()}
-            rows = {id: item for id, item in writes.rows.items() if there.get(id) != row_text(item.row)}
-            tasks[task] = TaskWrites(rows, {id: at for id, at in writes.deleted.items() if id in there})
-        return replace(overlay, tasks=tasks)
-
-    def _understood(self, write: Write) -> Write:
-        """Return a write as this version takes it: with rows that fit its task, and vectors of its encoder."""
-        if not write.rows or write.task not in self.base.tasks:
-            return write
-        task, own = self.base.tasks[write.task], self.base.manifest.encoder.fingerprint
-        fitting = [place for place, row in enumerate(write.rows) if _fits(task, row)]
-        if len(fitting) < len(write.rows):
-            number = len(write.rows) - len(fitting)
-            _LOG.warning(
-                "task %r: %d written rows do not fit the version's definition of it; left out", task.name, number
-            )
-        rows = [write.rows[place] for place in fitting]
-        vectors, tokens = write.vectors[fitting], [write.tokens[place] for place in fitting]
-        if rows and write.encoder != own:
-            vectors = self._encode([encoder_demonstration(task, row) for row in rows])
-        return replace(write, rows=rows, vectors=vectors, tokens=tokens, encoder=own)
+        self._overlay = before.after(
+            [(at, understood(self.base, self._encode, write)) for at, write in writes], log.position
+        )
 
     def _commit(self) -> None:
         with self._queueing:
@@ -296,11 +217,3 @@ class LivePool:
         return replace(
             write, encoder=manifest.encoder.fingerprint, tokenizer=self.base.tokenizer, seconds=round(time.time(), 3)
         )
-
-
-def _fits(task: Task, row: Row) -> bool:
-    try:
-        parse_row(task, row.to_json())
-    except DataError:
-        return False
-    return True

@@ -1,0 +1,2 @@
+from .pool import LivePool as LivePool
+from .writer_lock import WriterLock as WriterLock
