@@ -1,4 +1,4 @@
-"""Rows and vectors for ``index.py``, generated from numbers: as many as needed, and the same every time.
+"""Rows and vectors for ``index.py`` and others, generated from numbers: as many as needed, and the same every time.
 
 The text of row n contains n, and the encoder returns vector n for it. As vectors of texts do, they form clusters of
 clusters: 100 topics, 100 kinds of text in each, and texts around each kind.
@@ -6,14 +6,15 @@ clusters: 100 topics, 100 kinds of text in each, and texts around each kind.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from udr.search import Metric, Vectors
 
-_TASK = """
+TASK = "made_up"
+_DEFINITION = """
 name = "made_up"
 family = "made_up"
 kind = "classification"
@@ -29,7 +30,7 @@ _WORDS = "river lake harbour island valley castle bridge forest road mill tower 
 
 def write_numbers(root: Path, count: int) -> Path:
     """Write a task of ``count`` rows whose texts are numbers."""
-    return _write(root, (f"text {number}" for number in range(count)))
+    return write_texts(root, (f"text {number}" for number in range(count)))
 
 
 def write_sentences(root: Path, count: int, changed: float = 0.0) -> Path:
@@ -40,17 +41,19 @@ def write_sentences(root: Path, count: int, changed: float = 0.0) -> Path:
         for number, length in enumerate(generator.integers(5, 61, count))
     ]
     step = round(1 / changed) if changed else count + 1
-    return _write(root, (f"changed {text}" if number % step == 7 else text for number, text in enumerate(texts)))
+    return write_texts(root, (f"changed {text}" if number % step == 7 else text for number, text in enumerate(texts)))
 
 
-def _write(root: Path, texts: Iterable[str]) -> Path:
-    folder = root / "made_up"
+def write_texts(root: Path, texts: Iterable[str], fields: Callable[[int], dict[str, int]] | None = None) -> Path:
+    """Write a task of rows with these texts, and with metadata by their numbers."""
+    folder = root / TASK
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "task.toml").write_text(_TASK, "utf-8")
     with (folder / "train.jsonl").open("w", encoding="utf-8") as lines:
         for number, text in enumerate(texts):
             row = {"id": f"{number:09}", "input": {"text": text}, "target": ("one", "other")[number % 2]}
-            lines.write(json.dumps(row) + "\n")
+            lines.write(json.dumps(row | ({"metadata": fields(number)} if fields else {})) + "\n")
+    # The last file, since one that was interrupted is to be written again.
+    (folder / "task.toml").write_text(_DEFINITION, "utf-8")
     return root
 
 

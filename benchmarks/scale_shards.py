@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from index_made_up import MadeUpEncoder
+from index_made_up import TASK, MadeUpEncoder, write_texts
 from measuring import measured_once, parser
 
 from udr.client.shards import Placements, ShardedClient
@@ -33,20 +33,9 @@ from udr_index.build import BuildConfig, Shard, build
 from udr_index.versions import PLACEMENTS, place, shard_folder
 from udr_service import Settings, create_app, listening
 
-TASK, K, DIMENSION, SECONDS = "made_up", 8, 64, 2.0
+K, DIMENSION, SECONDS = 8, 64, 2.0
 FILTERS = (None, "n < 1", "n < 50", "n >= 20 and part = 3", 'not part in [0, 1, 2] or $target = "one"')
 """All rows, one in a hundred, a half, one in eight, and about two thirds."""
-
-_TASK = """
-name = "made_up"
-family = "made_up"
-kind = "classification"
-instruction = "Say what the text is."
-input = "Text: {text}"
-output = "Kind: {target}"
-metric = "accuracy"
-labels = ["one", "other"]
-"""
 
 
 def main() -> None:
@@ -96,22 +85,11 @@ def measure(folder: Path, rows: int, queries: int, number: int) -> dict[str, obj
 
 
 def _write(root: Path, rows: int) -> Path:
-    folder = root / TASK
-    if (folder / "task.toml").exists():
+    if (root / TASK / "task.toml").exists():
         return root
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "train.jsonl").open("w", encoding="utf-8") as lines:
-        for n in range(rows):
-            # Every hundredth row has the text of another, so that ties cross shards.
-            row = {
-                "id": f"{n:09}",
-                "input": {"text": f"text {n - 1 if n % 100 == 99 else n}"},
-                "target": ("one", "other")[n % 2],
-                "metadata": {"n": n * 7919 % 100, "part": n % 8},
-            }
-            lines.write(json.dumps(row) + "\n")
-    (folder / "task.toml").write_text(_TASK, "utf-8")
-    return root
+    # Every hundredth row has the text of another, so that ties cross shards.
+    texts = (f"text {n - 1 if n % 100 == 99 else n}" for n in range(rows))
+    return write_texts(root, texts, lambda n: {"n": n * 7919 % 100, "part": n % 8})
 
 
 def _build(tasks: Path, out: Path, shard: Shard | None) -> tuple[float, float]:
