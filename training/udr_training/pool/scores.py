@@ -5,10 +5,11 @@ A Parquet file is a table of the same lines, and has the first one in its metada
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from udr.data import Pool, Task, parquet_notes, parquet_records, pool_digest, write_parquet
 from udr.errors import DataError, VerificationError
@@ -84,7 +85,7 @@ def _record(id: str, values: Mapping[str, Json], notes: Mapping[str, Json]) -> d
 
 
 def _parquet(header: Mapping[str, Json], rows: Sequence[Row], scores: Sequence[Score]) -> bytes:
-    types, columns = {"id": "text"}, {"id": [row.id for row in rows]}
+    types, columns = {"id": "text"}, dict[str, Sequence[object]](id=[row.id for row in rows])
     for score in scores:
         types |= {score.name: "number", f"{score.name}{_NOTE}": "text"}
         columns |= {score.name: score.values, f"{score.name}{_NOTE}": [*map(score.notes.get, range(len(rows)))]}
@@ -95,7 +96,8 @@ def _parquet(header: Mapping[str, Json], rows: Sequence[Row], scores: Sequence[S
 def _parquet_parts(path: Path) -> tuple[str, str]:
     """Return the first line and the others of what a Parquet file is a table of."""
     head, lines = parquet_notes(path).get("udr_pool_scores", ""), list[str]()
-    for _, record in parquet_records(path) if head else ():
+    records: Iterable[tuple[int, Any]] = parquet_records(path) if head else ()
+    for _, record in records:
         names = [name for name in record if f"{name}{_NOTE}" in record]
         notes = {name: note for name in names if (note := record[f"{name}{_NOTE}"]) is not None}
         lines.append(_line(_record(record["id"], {name: record[name] for name in names}, notes)))
