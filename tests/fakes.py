@@ -3,7 +3,6 @@
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -120,11 +119,6 @@ def write_collection(root: Path) -> Path:
     write_task(root, REVIEWS, train=reviews)
     (root / "mood" / "family.toml").write_text('instruction = "Give the mood of the text."\n', "utf-8")
     return root
-
-
-def count_threads() -> int:
-    """Return the number of threads, but for the one of the status line, which ends up to a second after the line."""
-    return sum(thread.name != "udr-status" for thread in threading.enumerate())
 
 
 LIKELY_NEXT, LIKELY_SAME, LIKELY_BEFORE, LIKELY_OTHER = 0.8, 0.4, 0.2, 0.1

@@ -103,6 +103,12 @@ def assert_refused(result: tuple[int, str, str], status: int, message: str) -> N
     assert (returned, out) == (status, "")
 
 
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of a test is asked with a key of this machine's user."""
+    monkeypatch.delenv("UDR_LM_KEY", raising=False)
+
+
 @pytest.fixture
 def udr(capsys: pytest.CaptureFixture[str]) -> Udr:
     """Runs a command of ``udr`` in this process; returns its status, stdout and stderr."""

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import count_threads
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer
-from tests.training.feedback.remote.completions_server import Failure
+from tests.training.feedback.remote.completions_server import Failure, watched
 from udr.errors import ArtifactError, ConfigError, FeedbackError
 from udr.models import Message
 from udr_training.answering import (
@@ -28,15 +27,8 @@ from udr_training.answering import (
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    before = count_threads()
-    with fake.running(lambda messages: messages[-1]["content"].upper()) as started:
+    with watched(fake.running(lambda messages: messages[-1]["content"].upper())) as started:
         yield started
-    assert count_threads() == before
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UDR_LM_KEY", raising=False)
 
 
 @pytest.fixture

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import count_threads
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
-from tests.training.feedback.remote.completions_server import Failure
+from tests.training.feedback.remote.completions_server import Failure, watched
 from tests.training.feedback.remote.test_kinds import likeliest, talk
 from udr.data import open_collection
 from udr_training.answering import Parsing, PromptSettings, ServerLM
@@ -22,15 +21,8 @@ from udr_training.evaluation.answers import ServerModel
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    before = count_threads()
-    with fake.running() as started:
+    with watched(fake.running()) as started:
         yield started
-    assert count_threads() == before
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UDR_LM_KEY", raising=False)
 
 
 def command(tasks: Path, server: ChatServer, *more: object) -> list[object]:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.fakes import count_threads, write_task
+from tests.fakes import write_task
 from tests.tiny_models import save_encoder
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr
+from tests.training.feedback.remote.completions_server import watched
 from udr.data import parse_task
 from udr.errors import DataError
 from udr.types import Row
@@ -179,15 +180,8 @@ def server() -> Iterator[ChatServer]:
         text = messages[-1]["content"]
         return work(text) if text.startswith("Two rows") else propose([text])[0]
 
-    before = count_threads()
-    with fake.running(answer) as started:
+    with watched(fake.running(answer)) as started:
         yield started
-    assert count_threads() == before
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UDR_LM_KEY", raising=False)
 
 
 @pytest.fixture

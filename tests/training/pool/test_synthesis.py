@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import count_threads, write_task
+from tests.fakes import write_task
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr
+from tests.training.feedback.remote.completions_server import watched
 from udr.data import Metric, open_collection, parse_task
 from udr.errors import ConfigError
 from udr.types import Row
@@ -158,15 +159,8 @@ def server() -> Iterator[ChatServer]:
         right = chance.random() > first / 8
         return "\n".join([*([] if more and "Take" in more[-1] else [step]), f"#### {first + second + (not right)}"])
 
-    before = count_threads()
-    with fake.running(solve) as started:
+    with watched(fake.running(solve)) as started:
         yield started
-    assert count_threads() == before
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UDR_LM_KEY", raising=False)
 
 
 @pytest.fixture

@@ -263,6 +263,17 @@ def serving(server: _Server) -> Iterator[_Server]:
             thread.join()
 
 
+@contextmanager
+def watched(running: AbstractContextManager[_Server]) -> Iterator[_Server]:
+    """Run a server until the block ends, and assert that neither it nor its clients left a thread."""
+    before = set(threading.enumerate())
+    with running as server:
+        yield server
+    # Those of earlier tests may have ended. That of the status line ends up to a second after the line.
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert [name for name in left if name != "udr-status"] == []
+
+
 def running() -> AbstractContextManager[CompletionsServer]:
     """Run a completions server until the block ends."""
     return serving(CompletionsServer())

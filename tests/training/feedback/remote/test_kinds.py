@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import count_threads
 from tests.training.answering import chat_server as fake
 from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
+from tests.training.feedback.remote.completions_server import watched
 from udr.data import Pool, formatting, open_collection
 from udr_training.feedback import Pair, pair_score
 from udr_training.feedback.remote import as_likelihoods, listings, read_numbers
@@ -18,16 +18,9 @@ from udr_training.feedback.remote import as_likelihoods, listings, read_numbers
 
 @pytest.fixture
 def server() -> Iterator[ChatServer]:
-    before = count_threads()
-    with fake.running(talk) as started:
+    with watched(fake.running(talk)) as started:
         started.top = likeliest
         yield started
-    assert count_threads() == before
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UDR_LM_KEY", raising=False)
 
 
 def word_of(messages: Messages) -> str | None:

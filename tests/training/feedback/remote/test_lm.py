@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import count_threads
 from tests.training.conftest import Udr
 from tests.training.feedback.remote import completions_server as fake
-from tests.training.feedback.remote.completions_server import CompletionsServer, Failure
+from tests.training.feedback.remote.completions_server import CompletionsServer, Failure, watched
 from tests.udr.client.test_deadline import DRIPS
 from tests.udr.client.test_deadline import server as dripping
 from udr.data import Pool, formatting
@@ -25,15 +24,8 @@ from udr_training.feedback.remote import RemoteLM, sanity_check
 
 @pytest.fixture
 def server() -> Iterator[CompletionsServer]:
-    before = count_threads()
-    with fake.running() as started:
+    with watched(fake.running()) as started:
         yield started
-    assert count_threads() == before
-
-
-@pytest.fixture(autouse=True)
-def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UDR_LM_KEY", raising=False)
 
 
 @pytest.fixture
