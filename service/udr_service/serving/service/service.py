@@ -1,0 +1,74 @@
+"""The service: its parts, and how a request begins."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from udr.store.usage import Usage
+from udr_service.errors import VersionMismatchError
+from udr_service.observability import Metrics
+from udr_service.serving.active_version import Current
+from udr_service.serving.record import record_of
+from udr_service.serving.reloader import Reloader
+from udr_service.serving.room import Room
+from udr_service.serving.service.context import RequestContext
+from udr_service.serving.service.limits import timeout_of
+from udr_service.serving.team import Team
+from udr_service.serving.work import FieldReader, Preparer, Worker
+from udr_service.settings import Settings
+
+INDEX_VERSION = "X-Udr-Index-Version"
+"""In an answer, the header with the version that answered; in a request, a precondition."""
+
+OVERLAY_POSITION = "X-Udr-Overlay-Position"
+"""In an answer, the header with the number of the last write that it knows of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of the service."""
+
+    settings: Settings
+    current: Current
+    worker: Worker
+    preparer: Preparer
+    field_reader: FieldReader
+    room: Room
+    reloader: Reloader
+    metrics: Metrics
+    usage: Usage
+    team: Team | None = None
+
+    @property
+    def workers(self) -> int:
+        """How many processes answer."""
+        return 1 if self.team is None else self.team.shares.workers
+
+    @asynccontextmanager
+    async def context(self, request: Request) -> AsyncIterator[RequestContext]:
+        """Answer a request from one version, from beginning to end.
+
+        Raises:
+            NotReadyError: no version is open yet.
+            InvalidInputError: the timeout header is not a number of seconds.
+            VersionMismatchError: the request asks for another version.
+        """
+        record = record_of(request.scope)
+        with self.current.answering() as active:
+            retriever = active.retriever
+            # Others' writes are read in a thread: there may be many.
+            partitions = retriever.at_hand()
+            if partitions is None:
+                partitions = await asyncio.to_thread(retriever.partitions)
+            record.index_version, record.overlay_position = active.version, partitions.view.position
+            expected = request.headers.get(INDEX_VERSION)
+            if expected not in (None, active.version):
+                raise VersionMismatchError(
+                    f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {active.version!r} answers; "
+                    "send the request without the header, or fetch again what you keep of the other version"
+                )
+            expires = record.started + timeout_of(request, self.settings.timeout_seconds)
+            yield RequestContext(self, active, partitions, record, expires)
