@@ -22,4 +22,5 @@ from .upkeep import Compactor as Compactor, Scrubber as Scrubber
 from .work import (
     CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob,
     FieldReader as FieldReader, JobResult as JobResult, Preparer as Preparer, Turns as Turns, Worker as Worker,
+    refuse_costly as refuse_costly, refuse_overload as refuse_overload,
 )

@@ -12,14 +12,14 @@ from starlette.requests import Request
 
 from udr.client.shards import Placements, ShardedClient, ShardedPlan
 from udr.data import Filter, Task
-from udr.errors import InvalidInputError, OverloadedError, RequestError, UdrError, brief
+from udr.errors import InvalidInputError, RequestError, UdrError, brief
 from udr.models import TokenCounter
 from udr.retrieval import Retrieval, RetrievalRequest, Stopped
 from udr.types import Row
 from udr_service.api.answers import INLINE_CHARACTERS
 from udr_service.api.retrieval import most_characters
 from udr_service.auth import KeyFile
-from udr_service.errors import CostError, ForbiddenError, NotReadyError, VersionMismatchError
+from udr_service.errors import ForbiddenError, NotReadyError, VersionMismatchError
 from udr_service.observability import Audit, Event, Metrics, Reload
 from udr_service.serving import (
     INDEX_VERSION,
@@ -30,7 +30,9 @@ from udr_service.serving import (
     before,
     record_changes,
     record_of,
+    refuse_costly,
     refuse_foreign,
+    refuse_overload,
     timeout_of,
     within_limits,
 )
@@ -68,7 +70,7 @@ class ShardsService:
 
     def refuse_if_full(self) -> None:
         """Raise an ``OverloadedError`` if not even a plain query may wait for the shards."""
-        self._refuse(1)
+        refuse_overload(self.waiting, 1, self.settings.queue_size)
 
     @contextmanager
     def wait(self, cost: int, excess: int = 0) -> Iterator[None]:
@@ -78,24 +80,13 @@ class ShardsService:
             CostError: it costs more than may ever wait.
             OverloadedError: too much waits already.
         """
-        if cost > (limit := self.settings.queue_size):
-            raise CostError(
-                f"the request costs as much as {cost} plain queries; the limit is {limit}; send fewer or shorter "
-                "queries at once, or ask for fewer demonstrations or candidates"
-            )
-        self._refuse(cost)
+        refuse_costly(cost, self.settings.queue_size)
+        refuse_overload(self.waiting, cost, self.settings.queue_size)
         self.waiting += cost - excess
         try:
             yield
         finally:
             self.waiting -= cost - excess
-
-    def _refuse(self, cost: int) -> None:
-        if self.waiting + cost > (limit := self.settings.queue_size):
-            raise OverloadedError(
-                f"requests wait for the shards that cost as much as {self.waiting} plain queries, and this one {cost}; "
-                f"the limit is {limit}; try again later"
-            )
 
     @asynccontextmanager
     async def context(self, request: Request) -> AsyncIterator["ShardsContext"]:

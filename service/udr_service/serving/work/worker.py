@@ -1,19 +1,15 @@
 """The worker: a queue, a thread that encodes, and two that search: one for plain jobs, one for costly ones."""
 
 import asyncio
-import bisect
 import functools
-import itertools
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from udr.errors import OverloadedError
 from udr.retrieval import Retriever
 from udr_service.auth import Allowance
-from udr_service.errors import CostError
 from udr_service.serving.clients import Client
 from udr_service.serving.shares import Count, Shares
 from udr_service.serving.work.jobs import (
@@ -29,6 +25,7 @@ from udr_service.serving.work.jobs import (
     search,
     weight,
 )
+from udr_service.serving.work.limits import Pace, refuse_costly, refuse_overload
 from udr_service.serving.work.priority import step_back
 from udr_service.serving.work.turns import Turns
 
@@ -37,12 +34,6 @@ COSTLY = 24
 
 _MANY, _TURNS = 8, 4
 """If so many jobs come in a turn of the event loop, which starts few requests in each, more come in the next."""
-
-_PACES, _REMEMBERED = 9, 64
-"""How many batches the pace needs, or no request is refused as too slow; and from how many recent ones it is taken."""
-
-_MARGIN = 1.5
-"""How far the estimated time may exceed a deadline: the next batch may be faster than the last ones."""
 
 
 class Worker:
@@ -81,10 +72,7 @@ class Worker:
         self._reserved: Turns[QueuedJob] = Turns()
         # All in plain queries. Two counters, since each may be changed by one thread only.
         self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
-        # Of recent batches: the seconds for each unit of cost, and the cost.
-        self._paces: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
-        # The seconds for what costs as much as a plain query; 0 while too few batches are known.
-        self._pace = 0.0
+        self._pace = Pace()
         # What single requests cost beyond their clients' shares, which must not keep others out.
         self._excess = 0
         self._scheduled = False
@@ -175,40 +163,15 @@ class Worker:
 
     def _refuse_overload(self, client: str, costs: Sequence[int], within: float) -> None:
         cost = sum(costs)
-        if cost > self._queue_size:
-            raise CostError(
-                f"the request costs as much as {cost} plain queries; the queue takes {self._queue_size}; send fewer or "
-                "shorter queries at once, or ask for fewer demonstrations or candidates"
-            )
-        waits = self._hold(cost) - cost
-        if waits + cost > self._queue_size:
+        refuse_costly(cost, self._queue_size)
+        try:
+            refuse_overload(self._hold(cost) - cost, cost, self._queue_size)
+            # In the queue, and on their way behind it.
+            ahead = sum(queued.cost for queued in self._queue.ahead(client, len(costs)) if queued.cost < COSTLY)
+            self._pace.refuse_late(ahead + max(0, self._unresolved - self.waiting_cost), cost, within)
+        except OverloadedError:
             self._hold()
-            raise OverloadedError(
-                f"requests are waiting that cost as much as {waits} plain queries, and this one {cost}; the limit is "
-                f"{self._queue_size}; try again later"
-            )
-        # In the queue, and on their way behind it.
-        ahead = sum(queued.cost for queued in self._queue.ahead(client, len(costs)) if queued.cost < COSTLY)
-        before = ahead + max(0, self._unresolved - self.waiting_cost)
-        seconds = (before + cost) * self._pace
-        if before and _MARGIN * seconds > within:
-            self._hold()
-            raise OverloadedError(
-                f"what waits costs as much as {before} plain queries, so this request would take about {seconds:.2g} "
-                f"seconds, but has only {within:.2g}; try again later"
-            )
-
-    def _update_pace(self, seconds: float, cost: int) -> None:
-        """Count a batch in the pace.
-
-        It is the median over the cost, not over batches: one slow batch must not refuse requests, nor many small ones,
-        which take longer for their cost.
-        """
-        self._paces.append((seconds / cost, cost))
-        if len(self._paces) >= _PACES:
-            ordered = sorted(self._paces)
-            sums = list(itertools.accumulate(cost for _, cost in ordered))
-            self._pace = ordered[bisect.bisect_left(sums, sums[-1] / 2)][0]
+            raise
 
     def _resolved(self, cost: int, _future: "asyncio.Future[JobResult]") -> None:
         self._unresolved -= cost
@@ -303,6 +266,6 @@ class Worker:
         if paced:
             # One batch is encoded while another is searched for, so the slower step counts. How long the batch waited
             # for the one before does not: that one may have been large, and this one small.
-            self._update_pace(max(cost.encode, cost.search), batch.cost)
+            self._pace.add(max(cost.encode, cost.search), batch.cost)
         batch.resolve(results, cost)
         self._on_batch(cost.size, cost.tokens)
