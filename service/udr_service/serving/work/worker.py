@@ -23,14 +23,10 @@ from udr_service.serving.work.jobs import (
     cost,
     encode,
     search,
-    weight,
 )
 from udr_service.serving.work.limits import Pace, refuse_costly, refuse_overload
 from udr_service.serving.work.priority import step_back
-from udr_service.serving.work.turns import Turns
-
-COSTLY = 24
-"""A job that costs as much as this many plain queries is searched for in a thread of its own."""
+from udr_service.serving.work.queue import COSTLY, JobQueue
 
 _MANY, _TURNS = 8, 4
 """If so many jobs come in a turn of the event loop, which starts few requests in each, more come in the next."""
@@ -44,7 +40,7 @@ class Worker:
     loop busy with answers would delay it. Costly jobs are searched for one by one in a third thread, so that no plain
     one waits for them. Work that nobody waits for stops.
 
-    Everything else happens on the event loop: it fills the queue, and the encoder empties it. Clients take turns.
+    Everything else happens on the event loop. Clients take turns.
 
     Args:
         queue_size: how much may wait, in plain queries.
@@ -63,15 +59,11 @@ class Worker:
         on_batch: Callable[[int, int], None] = lambda size, tokens: None,
         shares: Shares | None = None,
     ) -> None:
-        self._queue_size, self._batch_size, self._batch_tokens = queue_size, batch_size, batch_tokens
-        self._on_batch, self._shares = on_batch, shares or Shares()
+        self._queue_size, self._on_batch, self._shares = queue_size, on_batch, shares or Shares()
         self._encoder = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-encode")
         self._searcher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="udr-search")
         self._costly_searcher = ThreadPoolExecutor(1, thread_name_prefix="udr-search-costly", initializer=step_back)
-        self._queue: Turns[QueuedJob] = Turns()
-        self._reserved: Turns[QueuedJob] = Turns()
-        # All in plain queries. Two counters, since each may be changed by one thread only.
-        self._entered, self._left, self._costly, self._unresolved = 0, 0, 0, 0
+        self._queue = JobQueue(batch_size, batch_tokens)
         self._pace = Pace()
         # What single requests cost beyond their clients' shares, which must not keep others out.
         self._excess = 0
@@ -86,7 +78,7 @@ class Worker:
     @property
     def waiting_cost(self) -> int:
         """What waits, in plain queries."""
-        return self._entered - self._left + self._costly
+        return self._queue.cost
 
     @property
     def _shared_cost(self) -> int:
@@ -127,28 +119,22 @@ class Worker:
         with client.queue(len(jobs), sum(costs), self._queue_size) as excess:
             if not reserved:
                 self._refuse_overload(client.name, costs, within)
-            queue = self._reserved if reserved else self._queue
             self._excess += excess
             try:
-                return await self._results(queue, client.name, retriever, zip(jobs, costs, strict=True))
+                return await self._results(client.name, retriever, zip(jobs, costs, strict=True), reserved=reserved)
             finally:
                 self._excess -= excess
 
     async def _results(
-        self, queue: Turns[QueuedJob], client: str, retriever: Retriever, jobs: Iterable[tuple[EncodeJob, int]]
+        self, client: str, retriever: Retriever, jobs: Iterable[tuple[EncodeJob, int]], *, reserved: bool
     ) -> list[JobResult]:
         """Queue jobs with their costs, and return their results, in order."""
         loop = asyncio.get_running_loop()
         now = time.perf_counter()
         queued = [QueuedJob(retriever, job, cost, now, loop.create_future()) for job, cost in jobs]
         for job in queued:
-            self._unresolved += job.cost
-            if job.cost >= COSTLY:
-                self._costly += job.cost
-            else:
-                self._entered += job.cost
             job.future.add_done_callback(functools.partial(self._resolved, job.cost))
-        queue.put(client, queued)
+        self._queue.put(client, queued, reserved=reserved)
         if not self._scheduled:
             # After the loop has read all that has arrived, which becomes one batch.
             self._scheduled = True
@@ -166,17 +152,13 @@ class Worker:
         refuse_costly(cost, self._queue_size)
         try:
             refuse_overload(self._hold(cost) - cost, cost, self._queue_size)
-            # In the queue, and on their way behind it.
-            ahead = sum(queued.cost for queued in self._queue.ahead(client, len(costs)) if queued.cost < COSTLY)
-            self._pace.refuse_late(ahead + max(0, self._unresolved - self.waiting_cost), cost, within)
+            self._pace.refuse_late(self._queue.cost_before(client, len(costs)), cost, within)
         except OverloadedError:
             self._hold()
             raise
 
     def _resolved(self, cost: int, _future: "asyncio.Future[JobResult]") -> None:
-        self._unresolved -= cost
-        if cost >= COSTLY:
-            self._costly -= cost
+        self._queue.resolved(cost)
         self._hold()
 
     def _hold(self, more: int = 0) -> int:
@@ -196,35 +178,13 @@ class Worker:
 
     def _fail_queue(self, error: Exception) -> None:
         self._scheduled = False
-        for queue in (self._reserved, self._queue):
-            while queued := self._take(queue):
-                queued.fail(error)
-
-    def _take(self, queue: Turns[QueuedJob]) -> QueuedJob | None:
-        queued = queue.take()
-        if queued is not None and queued.cost < COSTLY:
-            self._left += queued.cost
-        return queued
-
-    def _next_batch(self) -> list[QueuedJob]:
-        """Return the next jobs for one retriever; empty if nothing waits."""
-        batch: list[QueuedJob] = []
-        tokens = 0
-        for queue in (self._reserved, self._queue):
-            while len(batch) < self._batch_size and (queued := queue.first()) is not None:
-                if not queued.stopped:
-                    tokens += weight(queued.job)
-                    if batch and (tokens > self._batch_tokens or queued.retriever is not batch[0].retriever):
-                        return batch
-                    batch.append(queued)
-                self._take(queue)
-        return batch
+        self._queue.fail(error)
 
     def _encode_queue(self) -> None:
         """Encode batch after batch; on the encoder's thread."""
         # Before the first look at the queue: whatever arrives after the last look schedules another run.
         self._scheduled = False
-        while queue := self._next_batch():
+        while queue := self._queue.next_batch():
             self._hold()
             self._encode(Batch(queue, time.perf_counter()))
 
