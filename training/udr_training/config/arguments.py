@@ -2,16 +2,19 @@
 
 import logging
 import os
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udr.cli import STATUS
+from udr.cli import STATUS, refuse_unused
 from udr.errors import MissingExtraError
 
+# Imported where they are used, so that `udr --help` stays light.
 if TYPE_CHECKING:
+    from udr_training.answering import Budget, ServerSettings
     from udr_training.feedback import Progress
 
 TasksFolder = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
@@ -36,6 +39,34 @@ MaxCost = Annotated[float | None, typer.Option("--max-cost", help="The most that
 Prices = Annotated[
     str | None, typer.Option("--prices", help="IN,OUT: the prices of a million tokens of prompts, and of answers.")
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """How a command asks the server of a language model, and for how much; see ``expand_options``."""
+
+    lm_set: LMSettings = None
+    max_requests: MaxRequests = None
+    max_tokens: MaxTokens = None
+    max_cost: MaxCost = None
+    prices: Prices = None
+
+    def budget(self, lm: str) -> "Budget":
+        """Return what asking the model at an address may cost."""
+        from udr_training.answering import Budget
+
+        return Budget.read(lm, self.max_requests, self.max_tokens, self.max_cost, self.prices)
+
+    def refuse(self, needed: str) -> None:
+        """Raise ``ConfigError`` for what is given and would be ignored; see ``refuse_unused``."""
+        cost = {"--max-requests": self.max_requests, "--max-tokens-total": self.max_tokens, "--max-cost": self.max_cost}
+        refuse_unused({"--lm-set": self.lm_set, **cost, "--prices": self.prices}, needed)
+
+    def settings(self) -> "ServerSettings":
+        """Return how servers are asked."""
+        from udr_training.answering import read_settings
+
+        return read_settings(self.lm_set or ())
 
 
 def show_progress(task: str, progress: "Progress") -> None:

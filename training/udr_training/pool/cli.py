@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, command_group, names_of, naming_flags, print_json, print_text, refuse_unused
+from udr.cli import STATUS, command_group, expand_options, names_of, naming_flags, print_json, print_text
 from udr.errors import ConfigError
 from udr.files import refuse_existing
 from udr.models import DEFAULT_LM
-from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Prices, TasksFolder
+from udr_training.config import ServerOptions, TasksFolder
 from udr_training.pool.criteria import criteria
 from udr_training.pool.synthesis import synthesise
 from udr_training.pool.tasks import TaskName, answers_file, check_server, one_task, text_asker
@@ -26,9 +26,11 @@ app.command()(synthesise)
 
 
 @app.command()
+@expand_options
 def score(
     tasks_folder: TasksFolder,
     out: Annotated[Path, typer.Option("--out", help="The file of scores to write: JSONL, or NAME.parquet.")],
+    *,
     tasks: TaskName = None,
     by: Annotated[
         str | None,
@@ -59,16 +61,12 @@ def score(
     ] = None,
     label_pairs: Annotated[int, typer.Option(help="Pairs of rows that it judges.", min=1)] = 1_000,
     seed: Annotated[int, typer.Option(help="The seed of these pairs.", min=0)] = 0,
-    lm_set: LMSettings = None,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices: Prices = None,
+    server: ServerOptions,
 ) -> None:
     """Score every row of a task's pool; only coherence and criteria ask a language model. The pool stays as it is."""
     # Imported here, so that `udr --help` stays light.
     from udr.models import DEFAULT_ENCODER, SentenceEncoder, TextLM
-    from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
+    from udr_training.answering import PaidAnswers, ServerLM
     from udr_training.feedback import check_lm
     from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
     from udr_training.pool.scores import write_scores
@@ -80,8 +78,7 @@ def score(
     if (CRITERIA in ways) != (criteria_file is not None) or (CRITERIA in ways) != (lm is not None):
         raise ConfigError("--by criteria needs --criteria FILE, of udr pool criteria, and --lm URL; nothing else does")
     if CRITERIA not in ways:
-        cost = {"--max-requests": max_requests, "--max-tokens-total": max_tokens, "--max-cost": max_cost}
-        refuse_unused({"--lm-set": lm_set, **cost, "--prices": prices}, "--by criteria, which asks a server")
+        server.refuse("--by criteria, which asks a server")
     if COHERENCE in ways:
         with naming_flags({"^model ": "--text-lm: model "}):
             check_lm(text_lm)
@@ -97,8 +94,7 @@ def score(
         judge = None
         if criteria_file is not None and lm is not None:
             check_server(lm)
-            budget = Budget.read(lm, max_requests, max_tokens, max_cost, prices)
-            worker = text_asker(ServerLM(lm, read_settings(lm_set or ()), budget, paid), folder.task.name)
+            worker = text_asker(ServerLM(lm, server.settings(), server.budget(lm), paid), folder.task.name)
             pairs = random_pairs(len(rows), label_pairs, seed)
             judge = CriteriaJudge(read_criteria(criteria_file, folder.task), worker, pairs)
         scores = score_pool(folder.task, rows, ways, encoder, judge, load_text_lm)

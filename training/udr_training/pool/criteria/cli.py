@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import STATUS, print_json, print_text
+from udr.cli import STATUS, expand_options, print_json, print_text
 from udr.files import refuse_existing
 from udr.types import Json
-from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Prices, TasksFolder
+from udr_training.config import ServerOptions, TasksFolder
 from udr_training.pool.tasks import ServerAddress, TaskName, answers_file, check_server, one_task, text_asker
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _MANAGER_TOKENS = 2_000
 
 
+@expand_options
 def criteria(
     tasks_folder: TasksFolder,
     pairs: Annotated[
@@ -29,6 +30,7 @@ def criteria(
     ],
     lm: ServerAddress,
     out: Annotated[Path, typer.Option("--out", help="The file of criteria to write (TOML).")],
+    *,
     tasks: TaskName = None,
     worker_lm: Annotated[
         str | None, typer.Option(help="The server of the model that judges pairs.", show_default="that of --lm")
@@ -38,23 +40,19 @@ def criteria(
     agreement: Annotated[
         float, typer.Option(help="The share of pairs in which a criterion that is kept agrees with the person.")
     ] = 0.75,
-    lm_set: LMSettings = None,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices: Prices = None,
+    server: ServerOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find the criteria by which a person prefers some rows to others: a model proposes them, and judges by them."""
     # Imported here, so that `udr --help` stays light.
-    from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
+    from udr_training.answering import PaidAnswers, ServerLM
     from udr_training.pool.criteria.files import read_pairs, write_criteria
     from udr_training.pool.criteria.mining import MiningSettings, mine
 
     settings = MiningSettings(number=number, rounds=rounds, keep=agreement)
     for address in (lm, worker_lm or lm):
         check_server(address)
-    budget, asked = Budget.read(lm, max_requests, max_tokens, max_cost, prices), read_settings(lm_set or ())
+    budget, asked = server.budget(lm), server.settings()
     folder = one_task(tasks_folder, tasks)
     refuse_existing(out)
     preferences = read_pairs(pairs, folder.rows("train"))

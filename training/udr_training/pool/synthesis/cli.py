@@ -10,14 +10,15 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, help_groups, print_json, print_text
+from udr.cli import STATUS, expand_options, help_groups, print_json, print_text
 from udr.errors import ConfigError, DataError
 from udr.files import refuse_existing
 from udr.types import Json
-from udr_training.config import LMSettings, MaxCost, MaxRequests, MaxTokens, Prices, TasksFolder, show_progress
+from udr_training.config import ServerOptions, TasksFolder, show_progress
 from udr_training.pool.tasks import ServerAddress, TaskName, answers_file, check_server, one_task
 
 
+@expand_options
 @help_groups(
     {
         "Tasks and output": "out tasks limit seed as_json",
@@ -29,6 +30,7 @@ def synthesise(
     tasks_folder: TasksFolder,
     lm: ServerAddress,
     out: Annotated[Path, typer.Option("--out", help="The folder of tasks to write; it must not exist.")],
+    *,
     tasks: TaskName = None,
     limit: Annotated[
         int | None, typer.Option(help="Questions to solve, sampled by seed; all by default.", min=1)
@@ -42,17 +44,13 @@ def synthesise(
     batch: Annotated[int, typer.Option(help="Solutions drawn at once from the same step.")] = 4,
     shots: Annotated[int, typer.Option(help="Worked rows of the pool that prompts show.", min=0)] = 2,
     solution_tokens: Annotated[int, typer.Option(help="The longest solution, in tokens.", min=1)] = 512,
-    lm_set: LMSettings = None,
-    max_requests: MaxRequests = None,
-    max_tokens: MaxTokens = None,
-    max_cost: MaxCost = None,
-    prices: Prices = None,
+    server: ServerOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Work out solutions of rows that have only an answer, which checks them; write a collection of the solved rows."""
     # Imported here, so that `udr --help` stays light.
     from udr.data import sample
-    from udr_training.answering import Budget, PaidAnswers, ServerLM, read_settings
+    from udr_training.answering import PaidAnswers, ServerLM
     from udr_training.feedback import Progress
     from udr_training.pool.synthesis.search import METHODS, Limits, grow
     from udr_training.pool.synthesis.solving import Solver, check_task, is_worked
@@ -63,7 +61,7 @@ def synthesise(
     if method not in METHODS:
         raise ConfigError(f"--method must be one of {', '.join(METHODS)}; found {method!r}")
     check_server(lm)
-    budget, settings = Budget.read(lm, max_requests, max_tokens, max_cost, prices), read_settings(lm_set or ())
+    budget, settings = server.budget(lm), server.settings()
     folder = one_task(tasks_folder, tasks)
     task = folder.task
     check_task(task)
