@@ -233,8 +233,9 @@ def test_the_weights_in_8_bits_are_those_of_the_graph_to_half_a_step(in_torch: S
 
 
 def test_equal_graphs_in_8_bits_have_equal_bytes_and_name_no_path(
-    in_torch: SentenceEncoder, in_int8: OnnxEncoder, cache: Path, own_cache: Path
+    in_torch: SentenceEncoder, in_int8: OnnxEncoder, cache: Path, copied: Path
 ) -> None:
+    shutil.rmtree(copied.with_name(f"{copied.name}-int8"))
     content = (exported(in_torch, "onnx-int8") / "query/graph-int8.onnx").read_bytes()
     folder = cache / "onnx" / f"{in_torch.fingerprint}-{VERSION}-int8"
     assert content == (folder / "query/graph-int8.onnx").read_bytes() and b"/tmp" not in content
