@@ -3,7 +3,7 @@
 The command's own process proposes, asks the language model, mines and evaluates. For each training it starts N
 processes, which share every batch (see ``TaskBatchSampler`` and ``gathered``) and end with it. The first of them writes
 checkpoints, metrics and the model, reports progress and logs; validation is split over all (by Sentence Transformers).
-If one of them ends early, the others are stopped. They connect over 127.0.0.1.
+If one of them ends early, the others are stopped. Without GPUs they connect over 127.0.0.1.
 """
 
 import logging
@@ -15,6 +15,8 @@ from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -87,10 +89,16 @@ def train_on(count: int, train: Callable[..., None], *arguments: object, on_step
         train(*arguments, on_step=on_step)
         return
     _LOG.info("training on %d processes...", count)
-    store = _torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with TemporaryDirectory(prefix="udr-") as folder:
+        _train_apart(count, Path(folder, "store"), train, arguments, on_step)
+
+
+def _train_apart(
+    count: int, store: Path, train: Callable[..., None], arguments: Sequence[object], on_step: OnStep
+) -> None:
     pipes = [get_context("spawn").Pipe(duplex=False) for _ in range(count)]
     readers, writers = [pipe[0] for pipe in pipes], [pipe[1] for pipe in pipes]
-    passed = (count, store.port, writers, train, arguments)
+    passed = (count, str(store), writers, train, arguments)
     group = _torch.multiprocessing.spawn(_run, passed, nprocs=count, join=False)
     for writer in writers:
         writer.close()
@@ -98,20 +106,22 @@ def train_on(count: int, train: Callable[..., None], *arguments: object, on_step
     try:
         while not group.join(timeout=0.2):
             failures += _received(readers, on_step)
-    except ProcessExitedException as error:
+        _received(readers, on_step)
+    except (ProcessExitedException, ProcessRaisedException) as error:
         failures += _received(readers, on_step)
-        how = f"was ended by {error.signal_name}" if error.signal_name else f"ended with status {error.exit_code}"
-        message = f"training process {error.error_index + 1} of {count} {how}, so the training stopped; run the same "
-        raise next(iter(failures), TrainingError(f"{message}command again to resume it")) from error
-    except ProcessRaisedException as error:
-        failures += _received(readers, on_step)
-        last = str(error).strip().splitlines()[-1]
-        message = f"training process {error.error_index + 1} of {count} failed: {last}"
-        raise next(iter(failures), TrainingError(message)) from error
+        raise next(iter(failures), _failure(error, count)) from error
     finally:
         _stop(group.processes)
         for reader in readers:
             reader.close()
+
+
+def _failure(error: ProcessExitedException | ProcessRaisedException, count: int) -> TrainingError:
+    process = f"training process {error.error_index + 1} of {count}"
+    if isinstance(error, ProcessRaisedException):
+        return TrainingError(f"{process} failed: {str(error).strip().splitlines()[-1]}")
+    how = f"was ended by {error.signal_name}" if error.signal_name else f"ended with status {error.exit_code}"
+    return TrainingError(f"{process} {how}, so the training stopped; run the same command again to resume it")
 
 
 def _stop(processes: Sequence[Any]) -> None:
@@ -144,7 +154,7 @@ def _received(readers: Sequence[Connection], on_step: OnStep) -> list[UdrError]:
 def _run(
     rank: int,
     count: int,
-    port: int,
+    store: str,
     writers: Sequence[Connection],
     train: Callable[..., None],
     arguments: Sequence[object],
@@ -156,10 +166,10 @@ def _run(
     # What the trainer reads.
     os.environ |= {name: str(rank) for name in ("RANK", "LOCAL_RANK")}
     os.environ |= {name: str(count) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if sys.platform in _LOOPBACK:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK[sys.platform])
-    open_group(rank, count, rank, _torch.distributed.TCPStore("127.0.0.1", port, is_master=False))
+    # A store on a port would listen to other machines, too.
+    open_group(rank, count, rank, _torch.distributed.FileStore(store, count))
     try:
         train(*arguments, on_step=(lambda *steps: pipe.send(steps)) if rank == 0 else lambda *_: None)
     except UdrError as error:
