@@ -19,7 +19,12 @@ class Inner:
 
 
 def sampler(
-    sizes: dict[str, int], num_draws: int = 2, num_batches: int = 2000, seed: int = 0, num_datasets: int | None = None
+    sizes: dict[str, int],
+    num_draws: int = 2,
+    num_batches: int = 2000,
+    seed: int = 0,
+    num_datasets: int | None = None,
+    num_parts: int = 1,
 ) -> TaskBatchSampler:
     datasets = [list(range(size * num_draws)) for size in sizes.values()][:num_datasets]
     return TaskBatchSampler(
@@ -29,6 +34,7 @@ def sampler(
         probabilities=task_probabilities(sizes, 0.5),
         num_draws=num_draws,
         num_batches=num_batches,
+        num_parts=num_parts,
     )
 
 
@@ -96,3 +102,14 @@ def test_candidates_are_ranked_by_score_then_id() -> None:
     assert ranks([0.5, 0.9, 0.5, 0.1]) == [2, 1, 2, 4]
     example = rank_candidates("q", {"b": 0.5, "a": 0.5, "c": 0.9})
     assert example.candidates == ("c", "a", "b") and example.scores == (0.9, 0.5, 0.5)
+
+
+def test_processes_share_the_batches_of_one_process() -> None:
+    sizes = {"a": 10, "b": 5}
+    whole, shared = list(sampler(sizes, num_batches=50)), sampler(sizes, num_batches=50, num_parts=3)
+    parts = list(shared)
+    assert len(shared) == len(parts) == 150 and {len(part) for part in parts} == {1, 2}
+    # The trainer gives each process every third.
+    assert [[*one, *two, *three] for one, two, three in zip(parts[::3], parts[1::3], parts[2::3], strict=True)] == whole
+    with pytest.raises(ValueError, match="a batch of 3 queries cannot be shared by 4 processes"):
+        sampler({"a": 10, "b": 3}, num_parts=4)

@@ -134,7 +134,7 @@ def test_one_process_trains_on_one_of_many_gpus(
 ) -> None:
     tasks, config = {"reviews": examples["reviews"]}, replace(config, epochs=1)
     trained(tasks, config, tmp_path / "one")
-    made = SentenceTransformerTrainingArguments.__post_init__
+    made: Any = SentenceTransformerTrainingArguments.__post_init__
 
     def on_two_gpus(self: SentenceTransformerTrainingArguments) -> None:
         made(self)

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,11 +21,10 @@ from typing import Any
 import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
-from transformers import Trainer
 
 from udr.errors import ConfigError, TrainingError, UdrError
 from udr_training.config import RunConfig, silence_libraries, updates_while_backward
-from udr_training.losses import agreed, average_gradients, num_processes
+from udr_training.losses import agreed, num_processes
 
 _LOG = logging.getLogger(__name__)
 
@@ -211,34 +209,3 @@ class _Sender(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         pipe: Any = self.queue
         pipe.send(record)
-
-
-class SharedTraining(Trainer):
-    """A trainer that averages gradients over the processes itself.
-
-    Torch's DDP would do so at its own single forward pass, but a loss here has several: one for each length of text or
-    mini-batch, and one for each tower.
-    """
-
-    def create_accelerator_and_postprocess(self) -> None:
-        """Keep Accelerate from wrapping the model in DDP."""
-        # Else one process would use all GPUs that it sees (nn.DataParallel), with a batch for each of them.
-        self.args._n_gpu = min(1, self.args.n_gpu)
-        super().create_accelerator_and_postprocess()
-        if self.averages_gradients:
-            prepare = self.accelerator.prepare_model
-            self.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
-
-    @property
-    def averages_gradients(self) -> bool:
-        """Whether there are other processes, and FSDP does not do it."""
-        return num_processes() > 1 and not self.args.fsdp
-
-    def training_step(
-        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
-    ) -> torch.Tensor:
-        """Compute the gradients, and average them."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.averages_gradients:
-            average_gradients(model.parameters())
-        return loss

@@ -25,12 +25,12 @@ from udr.files import whole_folder
 from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss, agreed, num_processes, process_number, wait_for_all
+from udr_training.trainer.averaging import SharedTraining
 from udr_training.trainer.callbacks import MetricsLog, WithoutCard, add_callbacks, tensorboard
 from udr_training.trainer.checkpoints import last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
 from udr_training.trainer.model import has_two_towers, merge_adapters, starting_model
-from udr_training.trainer.processes import SharedTraining
 from udr_training.trainer.sampler import TaskBatchSampler, task_probabilities
 
 _LOG = logging.getLogger(__name__)
