@@ -210,7 +210,7 @@ TABLE: Sequence[tuple[str, str]] = [
     ("index place placements.json nowhere=http://a", "nowhere: no index here .*; run: udr index build"),
     ("index publish index zzzz", "no version 'zzzz'; the versions are: [0-9a-f]{16}"),
     ("mcp nowhere", r"mcp is not installed; run: .*\[mcp\]|nowhere: no index here .*; run: udr index build"),
-    ("serve nowhere", "nowhere: no index here .*; run: udr index build"),
+    ("serve nowhere --port 0", "nowhere: no index here .*; run: udr index build"),
     ("serve index --host 0.0.0.0", "set a file of keys with --keys .*, or allow it with --insecure-no-keys"),
     ("keys new --name a,b --scope read --file keys.toml", "name.* 1 to 32 letters, digits"),
     *(
