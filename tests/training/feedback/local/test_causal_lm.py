@@ -13,6 +13,7 @@ from udr_training.feedback.local import CausalLM, ModelTokenizer
     ("load", "error", "message"),
     [
         (lambda folder: CausalLM.load(f"{folder}/nothing"), ModelError, "no such file or folder"),
+        (lambda folder: CausalLM.load(f"{folder}/.."), ModelError, "is not a language model; it has no config.json"),
         (lambda folder: CausalLM.load(str(folder)), ModelError, "is not a loadable causal language model"),
         (lambda folder: ModelTokenizer.load(str(folder)), ModelError, "has no loadable tokenizer"),
         (lambda folder: CausalLM.load(str(folder), dtype="float8"), ConfigError, "must be one of float32, bfloat16, "),
@@ -22,8 +23,11 @@ from udr_training.feedback.local import CausalLM, ModelTokenizer
 def test_model_that_cannot_be_loaded_is_refused(
     load: Callable[[Path], object], error: type[UdrError], message: str, tmp_path: Path
 ) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
     with pytest.raises(error, match=message):
-        load(tmp_path)
+        load(folder)
 
 
 def test_tokenizer_alone_equals_the_models(lm_folder: Path, lm: CausalLM) -> None:
