@@ -52,17 +52,19 @@ class LabelHeads:
         positions = {
             name: rows_to_fit(part.count) for name, part in parts.items() if considered(part, self.config.label_head)
         }
-        stage = Stage("fitted", sum(map(len, positions.values())), self.on_progress)
+        texts = {name: len(at) * (1 + (PASSES if self._apart(parts[name]) else 0)) for name, at in positions.items()}
+        stage = Stage("fitted", sum(texts.values()), self.on_progress)
         for name in parts:
             shutil.rmtree(self.path / store.label_head_path(name), ignore_errors=True)
         with closing(store.DemonstrationTable(self.path / store.DEMONSTRATIONS)) as table:
             for name, at in positions.items():
-                part, labels, fitted = parts[name], table.targets(name), None
+                part, labels, fitted, left = parts[name], table.targets(name), None, texts[name]
                 # To encode rows as queries takes most of the time.
                 if len(set(labels)) > 1:
-                    fitted, texts = self._fitted(part, at, table, labels)
-                    encoded += texts
-                stage.advance(len(at))
+                    fitted, read = self._fitted(part, at, table, labels, stage)
+                    encoded, left = encoded + read, left - read
+                if left:
+                    stage.advance(left)
                 if self._keeps(fitted, name):
                     self._write(name, fitted)
                     parts[name] = replace(part, label_head=fitted.stamp)
@@ -74,18 +76,19 @@ class LabelHeads:
         positions: NDArray[np.int64],
         table: store.DemonstrationTable,
         labels: Sequence[str],
+        stage: Stage,
     ) -> tuple[Fitted | None, int]:
         """Fit a task's head on rows of its pool, see ``fit``; return it, and how many texts were encoded."""
         name, names = part.task.name, self._apart(part)
         rows = list(table.rows(name, positions.tolist()))
         encoded = len(rows)
-        queries = self._encoded([row_query(part.task, row) for row in rows], name)
+        queries = self._encoded([row_query(part.task, row) for row in rows], name, stage)
 
         def of_fields() -> Vectors:
             nonlocal encoded
             encoded += PASSES * len(rows)
             texts = zip(*(field_texts(row.input, names) for row in rows), strict=True)
-            return np.stack([self._encoded(own, name) for own in texts], axis=1)
+            return np.stack([self._encoded(own, name, stage) for own in texts], axis=1)
 
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
         width = partial(label_width, part.kind, self.encoder.dimension)
@@ -95,8 +98,8 @@ class LabelHeads:
     def _apart(self, part: store.Partition) -> tuple[str, ...]:
         return fields_apart(part) if self.config.head_fields else ()
 
-    def _encoded(self, texts: Sequence[str], name: str) -> Vectors:
-        return encode_by_length(self.encoder, texts, name, self.config.batch_size, role="query")
+    def _encoded(self, texts: Sequence[str], name: str, stage: Stage) -> Vectors:
+        return encode_by_length(self.encoder, texts, name, self.config.batch_size, stage.advance, role="query")
 
     def _keeps(self, fitted: Fitted | None, name: str) -> TypeGuard[Fitted]:
         """Return whether a task gets the head that was fitted, and log why."""

@@ -12,7 +12,7 @@ class Progress:
     """The progress of one stage of a build: ``read``, ``counted``, ``encoded``, ``fitted`` or ``indexed``.
 
     The total is None if unknown. The rate is in rows a second, without those reused; None before the first. ``seconds``
-    have passed since the stage began, and ``reused`` rows took none of them.
+    have passed since the stage began, and ``reused`` rows took none of them. ``fitted`` counts texts in place of rows.
     """
 
     stage: str
@@ -59,5 +59,7 @@ _TITLES = {
 
 def show_progress(progress: Progress) -> None:
     """Show the progress of a build on stderr; see ``udr.cli.STATUS``."""
+    # A label head may read the fields of a row apart.
+    unit = "texts" if progress.stage == "fitted" else "rows"
     title = _TITLES[progress.stage]
-    STATUS.progress(title, progress.done, progress.total, progress.seconds, "rows", progress.reused)
+    STATUS.progress(title, progress.done, progress.total, progress.seconds, unit, progress.reused)

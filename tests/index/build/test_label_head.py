@@ -16,7 +16,7 @@ from udr.errors import ArtifactError, VerificationError
 from udr.retrieval import Retriever
 from udr.store import LabelHeadStamp, open_version, read_settings, verify
 from udr_index import bench
-from udr_index.build import first_settings
+from udr_index.build import BuildConfig, Progress, build, first_settings
 from udr_index.versions import compare_vectors, diff_versions
 
 FILES = {"partitions/notes/label_head/weights.npy", "partitions/notes/label_head/codes.npy"}
@@ -37,6 +37,13 @@ def test_auto_gives_a_head_where_labels_can_be_told(moods: Path, tmp_path: Path)
     assert stamp is not None and stamp.labels == ("glad", "sad") and stamp.rows == 160
     assert stamp.share > 0.9 > 0.75 > stamp.share_without
     assert tree(open_version(tmp_path / "index").path).keys() >= FILES
+
+
+def test_the_fitting_tells_every_batch_of_texts(moods: Path, tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    build(BuildConfig(tasks=moods, out=tmp_path / "index", batch_size=50), HashEncoder(), seen.append)
+    fitted = [(each.done, each.total) for each in seen if each.stage == "fitted"]
+    assert fitted == [(done, 160) for done in (0, 50, 100, 150, 160)]
 
 
 @pytest.mark.parametrize("options", [{"told": False}, {"count": 99}], ids=["random labels", "a small pool"])

@@ -99,7 +99,7 @@ def test_stages_are_shown_with_their_rate(collection: Path, tmp_path: Path, caps
     assert last.rate == pytest.approx((62 - 9) / last.seconds)
 
     show_progress(Progress(stage="fitted", done=2000, total=2000, rate=500.0, seconds=4.0))
-    assert capsys.readouterr().err == "udr: fitting label heads: 2,000/2,000 rows in 4 s, 500 rows/s\n"
+    assert capsys.readouterr().err == "udr: fitting label heads: 2,000/2,000 texts in 4 s, 500 texts/s\n"
 
 
 def test_other_kind_keeps_the_vectors_and_the_same_kind_the_indexes(
