@@ -42,9 +42,12 @@ def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config:
     assert len(one) == 2 * len(LOSSES) and two.keys() == one.keys()
     for name, values in one.items():
         assert two[name].keys() == values.keys() and len(values) > 10
-        assert max(float(value.abs().max()) for value in values.values()) > 1e-3
+        largest = max(float(value.abs().max()) for value in values.values())
+        assert largest > 1e-3
+        # Large summands that cancel leave the rounding of the largest.
+        bound = 1e-5 * max(1, largest)
         for key, value in values.items():
-            torch.testing.assert_close(two[name][key], value, atol=1e-5, rtol=1e-5, msg=f"{name}: {key}")
+            torch.testing.assert_close(two[name][key], value, atol=bound, rtol=1e-5, msg=f"{name}: {key}")
 
 
 def trained(tasks: Tasks, config: TrainConfig, folder: Path, count: int, kill_at: int = 0) -> dict[str, torch.Tensor]:
