@@ -53,24 +53,26 @@ def test_tokens_equal_those_of_the_models_own_preprocessing(
 def test_batches_have_texts_of_similar_length_and_their_positions(tokenizer: QueryTokenizer) -> None:
     texts = ["a" * length for length in (9, 1, 5, 3, 7)]
     batches = list(tokenizer.batches(texts, 2, math.inf))
-    assert [positions for positions, _ in batches] == [[1, 3], [2, 4], [0]]
-    assert [batch["input_ids"].shape for _, batch in batches] == [(2, 4), (2, 8), (1, 10)]
+    assert [positions for positions, _ in batches] == [[0, 4], [2, 3], [1]]
+    assert [batch["input_ids"].shape for _, batch in batches] == [(2, 10), (2, 6), (1, 2)]
     for positions, batch in batches:
         expected = tokenizer.batch([texts[position] for position in positions])
         np.testing.assert_array_equal(batch["input_ids"], expected["input_ids"])
     assert list(tokenizer.batches([], 2, math.inf)) == []
     # A limited number of texts is tokenised at once.
     few = tokenizer.batches(["aa", "a", "aaa", "a", "aaaa"], 2, math.inf, at_once=3)
-    assert [positions for positions, _ in few] == [[1, 0], [2], [3, 4]]
+    assert [positions for positions, _ in few] == [[2, 0], [1], [4, 3]]
 
 
 @pytest.mark.parametrize(
     ("threads", "size", "sizes"),
     [
         (1, 8, [8, 8, 8, 3]),
-        (2, 8, [6, 5, 4, 3, 2, 2, 2, 2, 1]),
-        (2, 4, [4, 4, 4, 3, 3, 2, 2, 2, 2, 1]),
-        (3, 8, [4, 3, 3] + [2] * 8 + [1]),
+        (2, 8, [8, 8, 5, 4, 2]),
+        (2, 4, [4] * 6 + [3]),
+        (3, 8, [8, 6, 4, 4, 4, 1]),
+        # Every thread has a batch.
+        (16, 8, [2] * 13 + [1]),
     ],
 )
 def test_batches_of_several_threads_become_smaller(
@@ -84,10 +86,10 @@ def test_batches_of_several_threads_become_smaller(
 @pytest.mark.parametrize(
     ("padding", "lengths"),
     [
-        (0, [[3, 3], [4], [8], [10]]),
-        (0.12, [[3, 3], [4], [8, 10]]),
-        (0.2, [[3, 3, 4], [8, 10]]),
-        (9, [[3, 3, 4, 8, 10]]),
+        (0, [[10], [8], [4], [3, 3]]),
+        (0.12, [[10, 8], [4], [3, 3]]),
+        (0.2, [[10, 8], [4, 3, 3]]),
+        (9, [[10, 8, 4, 3, 3]]),
     ],
 )
 def test_batches_have_limited_padding(tokenizer: QueryTokenizer, padding: float, lengths: list[list[int]]) -> None:
