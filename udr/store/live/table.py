@@ -1,10 +1,13 @@
 """The rows of a live pool: those of a published version, followed by those written since."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from udr.store.live.segment import Segment
 from udr.store.rows import DemonstrationTable
 from udr.types import Row, TokenCount
+
+_T = TypeVar("_T")
 
 
 class LiveTable:
@@ -21,19 +24,29 @@ class LiveTable:
 
     def ids(self, task: str, positions: Sequence[int]) -> list[str]:
         """Return the ids of the rows at these positions."""
-        if task not in self._segments:
-            return self._table.ids(task, positions)
-        size, own = self._sizes[task], self._segments[task].ids
-        first = iter(self._table.ids(task, [at for at in positions if at < size]))
-        return [next(first) if at < size else own[at - size] for at in positions]
+        return self._at(task, positions, self._table.ids, lambda segment, place: segment.ids[place])
+
+    def rows(self, task: str, positions: Sequence[int]) -> list[Row]:
+        """Return the rows at these positions, as for a page of a pool: they are not kept in memory."""
+        return self._at(task, positions, self._table.rows, lambda segment, place: segment.rows[place])
 
     def counted_rows(self, task: str, positions: Sequence[int]) -> list[tuple[Row, TokenCount | None]]:
         """Return the rows at these positions, each with its token count, if known."""
+        return self._at(task, positions, self._table.counted_rows, Segment.counted_row)
+
+    def _at(
+        self,
+        task: str,
+        positions: Sequence[int],
+        read: Callable[[str, Sequence[int]], list[_T]],
+        written: Callable[[Segment, int], _T],
+    ) -> list[_T]:
+        """Return what is read at the positions of the version, and what is at those of the segment."""
         if task not in self._segments:
-            return self._table.counted_rows(task, positions)
+            return read(task, positions)
         size, segment = self._sizes[task], self._segments[task]
-        first = iter(self._table.counted_rows(task, [at for at in positions if at < size]))
-        return [next(first) if at < size else segment.counted_row(at - size) for at in positions]
+        first = iter(read(task, [at for at in positions if at < size]))
+        return [next(first) if at < size else written(segment, at - size) for at in positions]
 
     def copies(self, task: str, keys: Iterable[bytes]) -> dict[int, str]:
         """Return the ids of the rows whose input has one of these copy keys, by position."""

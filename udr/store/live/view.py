@@ -196,8 +196,7 @@ class View:
         mask = np.ones(size + len(own), bool) if mask is None else mask
         positions = [*(start + np.flatnonzero(mask[start:size])[:limit]).tolist()]
         positions += (size + place + np.flatnonzero(mask[size + place :])[:limit]).tolist()
-        rows = [row for row, _ in self.table.counted_rows(task, positions)]
-        return sorted(rows, key=lambda row: row.id)[:limit]
+        return sorted(self.table.rows(task, positions), key=lambda row: row.id)[:limit]
 
     def pages(self, task: str) -> Iterator[list[Row]]:
         """Yield all rows of a task that count, in the order of their ids, at most 1,000 at a time."""
