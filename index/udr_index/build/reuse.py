@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,10 @@ from udr.errors import ArtifactError, VerificationError
 from udr.store import IndexVersion, Manifest, local_index, open_version, verify_version
 
 _LOG = logging.getLogger(__name__)
+
+_NOTHING = "nothing to reuse: %s"
+
+_T = TypeVar("_T")
 
 
 class PreviousVersion:
@@ -63,13 +68,7 @@ def located(root: Path) -> Path | None:
     Raises:
         VerificationError: the version is damaged.
     """
-    try:
-        return local_index(root)
-    except VerificationError:
-        raise
-    except ArtifactError as error:
-        _LOG.warning("nothing to reuse: %s", error)
-        return None
+    return _or_nothing(lambda: local_index(root))
 
 
 def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
@@ -81,21 +80,27 @@ def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
     Raises:
         VerificationError: the version is damaged.
     """
-    try:
-        version = open_version(root)
-    except VerificationError:
-        raise
-    except ArtifactError as error:
-        mismatch = str(error)
-    else:
-        mismatch = _mismatch(root, version.manifest, manifest)
-    if mismatch:
-        _LOG.warning("nothing to reuse: %s", mismatch)
+    version = _or_nothing(lambda: open_version(root))
+    if version is None:
+        return None
+    if mismatch := _mismatch(root, version.manifest, manifest):
+        _LOG.warning(_NOTHING, mismatch)
         return None
     findings = verify_version(version.path)
     if findings:
         raise VerificationError(f"{version.path / findings[0].path}: {findings[0].problem}; build without --reuse")
     return PreviousVersion(version)
+
+
+def _or_nothing(find: Callable[[], _T]) -> _T | None:
+    """Return what is found to reuse; None, which is logged, if there is nothing. Damage is an error."""
+    try:
+        return find()
+    except VerificationError:
+        raise
+    except ArtifactError as error:
+        _LOG.warning(_NOTHING, error)
+        return None
 
 
 def _mismatch(root: Path, old: Manifest, new: Manifest) -> str:
