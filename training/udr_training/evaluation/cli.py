@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -141,19 +141,17 @@ def evaluate(
             limit=limit,
             pool=pool,
             seed=seed,
-            oracle_candidates=12 if oracle_candidates is None else oracle_candidates,
-            oracle_context=oracle_context or 0,
+            **_given(oracle_candidates=oracle_candidates, oracle_context=oracle_context),
         )
     options = ModelOptions(
         name=lm,
-        device=device or "cpu",
-        dtype=dtype or "float32",
         prompts=PromptSettings.read(
             layout=layout, list_options=list_options, budget=budget, tokenizer=tokenizer, form=answer_form
         ),
         settings=tuple(lm_set or ()),
         budget=Budget.read(lm, max_requests, max_tokens, max_cost, prices),
         runner=runner,
+        **_given(device=device, dtype=dtype),
     )
     collection = open_collection(tasks_folder, names_of(tasks))
     check_retrievers(config.retrievers)
@@ -209,6 +207,11 @@ def evaluate(
         print_json(report_json(evaluation))
     else:
         print_text(text)
+
+
+def _given(**options: object) -> dict[str, Any]:
+    """Return the options that are given; the others keep the defaults of what they are passed to."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _numbers(listed: str) -> tuple[int, ...]:
