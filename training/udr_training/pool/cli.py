@@ -36,8 +36,8 @@ def score(
         str | None,
         typer.Option(
             help="What rows are scored by, separated by commas: labels (does the text speak against the label), "
-            "copies, length (cut short, far too long, repeating itself), coherence (are long texts chaotic, or several "
-            "that were joined), criteria (those of udr pool criteria).",
+            "copies, length (cut short, far too long, repeating itself), coherence (is a long text in disorder, or "
+            "several texts in one), criteria (those of udr pool criteria).",
             show_default="all that fit the task",
         ),
     ] = None,

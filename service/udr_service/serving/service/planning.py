@@ -87,7 +87,7 @@ class PlanningContext:
         retriever = self.active.retriever
         for request in requests:
             filters = [self.record.filter]
-            # What is wrong with a filter is told when it is planned.
+            # The plan tells what is wrong with a filter.
             with suppress(InvalidInputError):
                 filters.append(None if request.filter is None else Filter.of(request.filter))
             for wanted in filters:
