@@ -16,7 +16,7 @@ from udr.data import Kind, encoder_fields, sample_by
 from udr.search import LabelHead, Vectors, fit_weights, folds_of, head_features, label_chances
 from udr.store import MOST_LABELS, LabelHeadStamp, Partition
 
-RECIPE, FIELDS_RECIPE = 1, 2
+RECIPE, FIELDS_RECIPE = 1, 3
 """The version of this procedure, without and with fields apart; part of the name of an index version that followed it.
 """
 
@@ -36,8 +36,12 @@ _STRENGTHS, _FIELD_STRENGTHS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
 _WEIGHTS = (2.0, 4.0, 8.0, 16.0)
 """Values of alpha to try, in standard deviations of the similarities, whose spread depends on the encoder."""
 
-_LEAST_GAIN, _ERRORS = 0.01, 3.0
-"""A gain counts if it is at least this, and this many of its standard errors; the best of several is chosen."""
+_LEAST_GAIN = 0.01
+"""A gain counts if it is at least this, and a number of its standard errors."""
+_ERRORS, _FIELD_ERRORS = 3.0, 2.0
+"""That number for a head beside none, and for fields apart beside a head of the whole query. A head is the best of
+several settings, which inflates its gain over none; both kinds of heads are the best of as many.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,7 @@ def fit(
         labels: the pool's labels, by position.
         width: returns the number of dimensions to append for a number of labels.
         fields: the names of two fields, and what returns their vectors as queries, float32 [num_rows, 2, dimension];
-            called only if a gain is possible. The head reads them apart if it gains by that, by the same measure as a
-            head against none.
+            called only if a gain is possible. The head reads them apart if it gains by that.
     """
     targets = np.array([labels[position] for position in positions])
     names = np.unique(targets)
@@ -101,7 +104,7 @@ def fit(
         _, by_fields = _validate(
             head_features(queries, fields[1]()), similarities, targets[first], names, _FIELD_STRENGTHS
         )
-        if _gains(by_fields.shares - best.shares):
+        if _gains(by_fields.shares - best.shares, _FIELD_ERRORS):
             best, apart = by_fields, fields[0]
     weights = fit_weights(best.features, targets, names, best.strength)
     known = {name: code for code, name in enumerate(names.tolist())}
@@ -120,10 +123,10 @@ def fit(
     return Fitted(head, stamp, _gains(best.shares - without))
 
 
-def _gains(differences: NDArray[np.float64]) -> bool:
+def _gains(differences: NDArray[np.float64], errors: float = _ERRORS) -> bool:
     """Return whether differences of shares, by row, are a gain and no chance."""
     error = differences.std(ddof=1) / np.sqrt(len(differences))
-    return bool(differences.mean() >= max(_LEAST_GAIN, _ERRORS * error))
+    return bool(differences.mean() >= max(_LEAST_GAIN, errors * error))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
