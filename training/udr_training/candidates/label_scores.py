@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from udr_training.candidates.ranking import RankedExample, agreement, rank_candidates
 
@@ -56,6 +56,10 @@ class LabelScores:
     def score(self, query: str, candidate: str) -> float:
         """Return the expected score of a candidate with one label for a query with another."""
         return self.pairs.get((query, candidate), self.same if query == candidate else self.other)
+
+    def without_pairs(self) -> "LabelScores":
+        """Return these scores with two values alone: candidates with the query's label, and all others."""
+        return replace(self, pairs={})
 
     def extrapolate(self, query_id: str, candidates: Sequence[str], labels: Mapping[str, str]) -> RankedExample:
         """Return a query that was never scored, with its candidates in the order of their expected scores."""

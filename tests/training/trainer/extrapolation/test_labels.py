@@ -1,16 +1,18 @@
 """Queries whose scores follow from labels: learned from scores, judged by held-out ones, mixed into every draw."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.training.trainer.small_trainings import Tasks
 from udr.data import Pool, formatting
-from udr_training.candidates import RankedExample, rank_candidates
+from udr.types import Row
+from udr_training.candidates import Candidates, RankedExample, rank_candidates
 from udr_training.config import TrainConfig
 from udr_training.trainer import TaskExamples, dataset
-from udr_training.trainer.extrapolation import LabelModel
+from udr_training.trainer.extrapolation import LabelModel, extend
 
 
 @pytest.fixture
@@ -59,6 +61,42 @@ def test_a_model_holds_if_labels_explain_the_order_of_held_out_scores(task: Task
     assert against is not None and against.agreement == 0
     alone = LabelModel.of(replace(task, validation=()))
     assert alone is not None and alone.agreement < alone.least
+
+
+def test_equal_and_other_labels_alone_hold_where_pairs_of_labels_do_not(task: TaskExamples) -> None:
+    """Training and held-out scores agree on the right label, and order the wrong ones the other way round."""
+    labels = {f"{label}{n}": label for label in "abc" for n in range(4)}
+    pool = Pool(task.pool.task, tuple(Row(id=id, input={}, target=label) for id, label in labels.items()))
+    orders = {"a": "abc", "b": "bca", "c": "cab"}
+
+    def scored(query: str, order: str) -> RankedExample:
+        return rank_candidates(f"{query}0", {f"{label}1": 1 - 0.4 * place for place, label in enumerate(order)})
+
+    training = tuple(scored(query, order) for query, order in orders.items())
+    turned = tuple(scored(query, order[0] + order[:0:-1]) for query, order in orders.items())
+    model = LabelModel.of(replace(task, pool=pool, training=training, validation=turned))
+    assert model is not None and model.agreement == 1
+    (further,) = model.scored({"a2": ("c3", "a3", "b3")})
+    assert further.candidates == ("a3", "b3", "c3") and further.scores == pytest.approx((1.0, 0.4, 0.4))
+    alike = LabelModel.of(replace(task, pool=pool, training=training, validation=training))
+    assert alike is not None and alike.scored({"a2": ("c3", "b3")})[0].candidates == ("b3", "c3")
+
+
+def test_further_queries_are_a_sample_of_a_pool_sorted_by_label(
+    task: TaskExamples, config: TrainConfig, tmp_path: Path
+) -> None:
+    rows = [Row(id=f"{label}{n:02}", input={"text": f"{label} {n}"}, target=label) for label in "ab" for n in range(40)]
+    pool = Pool(task.pool.task, tuple(rows))
+    first = rank_candidates("a00", {"a01": 1.0, "b01": 0.0})
+    scored = replace(task, pool=pool, training=(first,), validation=(first,), later=())
+
+    def proposed(asked: Sequence[Row]) -> Candidates:
+        return {row.id: ("a01", "b01") for row in asked}
+
+    config = replace(config, epochs=20)
+    found = extend(tmp_path / "reviews.json", scored, lambda: LabelModel.of(scored), proposed, config).extrapolated
+    labels = [example.query_id[0] for example in found]
+    assert len(found) == 20 and 5 <= labels.count("a") <= 15
 
 
 def test_a_task_without_labels_has_no_model(task: TaskExamples, pools: dict[str, Pool]) -> None:

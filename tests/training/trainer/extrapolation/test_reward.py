@@ -106,9 +106,10 @@ def test_pool_rows_become_queries_with_the_models_scores_once(
 ) -> None:
     file, train = tmp_path / "extrapolated" / "words.json", config.train
     extended = extend(file, task, lambda: reward, proposed(task.pool), train)
-    assert [example.query_id for example in extended.extrapolated] == [f"r{n}" for n in range(40, 50)]
-    scores = reward.model.scores(task.pool, {"r40": extended.extrapolated[0].candidates})["r40"]
-    assert extended.extrapolated[0].scores == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
+    assert sorted(example.query_id for example in extended.extrapolated) == [f"r{n}" for n in range(40, 50)]
+    first = extended.extrapolated[0]
+    scores = reward.model.scores(task.pool, {first.query_id: first.candidates})[first.query_id]
+    assert first.scores == pytest.approx(sorted(scores.values(), reverse=True), abs=1e-5)
 
     def fail() -> TaskReward:
         raise AssertionError("computed again")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from udr.data import sample_by
 from udr.files import write_atomically
 from udr.types import Row
 from udr_training.candidates import Candidates, rank_candidates
@@ -73,7 +74,9 @@ def _write(
         if model.agreement >= model.least:
             asked = {example.query_id for example in (*task.learned, *task.validation)}
             count = num_further(len(task.pool), len(asked), len(task.learned), config)
-            rows = [row for row in task.pool.rows if row.id not in asked][:count]
+            others = [row for row in task.pool.rows if row.id not in asked]
+            # A file is often sorted by label, so its first rows are no sample of it.
+            rows = sample_by(others, count, 0, lambda row: f"{row.id}:extrapolated")
             result["scores"] = {
                 example.query_id: dict(zip(example.candidates, example.scores, strict=True))
                 for example in model.scored(propose(rows))

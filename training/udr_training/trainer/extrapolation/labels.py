@@ -13,7 +13,7 @@ class LabelModel:
     """A task's scores as a function of labels; see ``ScoreModel``.
 
     Attributes:
-        scores: the mean score by pair of labels.
+        scores: the mean score by pair of labels, or by whether the two are equal if that alone explains enough.
         labels: of the pool's rows, by id.
         agreement: the share of the order of held-out scores that the labels explain, 0 to 1.
         least: the least share at which they are used.
@@ -32,10 +32,16 @@ class LabelModel:
         if task.pool.task.kind is not Kind.CLASSIFICATION:
             return None
         labels = {row.id: row.target for row in task.pool.rows}
-        scores = LabelScores.of(task.learned, labels)
-        if scores is None:
+        by_pair = LabelScores.of(task.learned, labels)
+        if by_pair is None:
             return None
-        return LabelModel(scores, labels, scores.agreement(task.validation, labels), LEAST_AGREEMENT)
+        # With many labels, most pairs have few scores, so which wrong label is better remains unknown. That the right
+        # one is best may still hold.
+        found = [
+            LabelModel(scores, labels, scores.agreement(task.validation, labels), LEAST_AGREEMENT)
+            for scores in (by_pair, by_pair.without_pairs())
+        ]
+        return next((model for model in found if model.agreement >= model.least), found[0])
 
     def scored(self, candidates: Candidates) -> tuple[RankedExample, ...]:
         """Return queries that were never scored, their candidates in the order of their expected scores."""
