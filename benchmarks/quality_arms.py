@@ -49,9 +49,8 @@ class Arm:
 
 ARMS = {
     "udr": Arm(),
-    "full": Arm(("--label-aware", "--loss", "kl", "--extrapolate", "reward"), later="allocated"),
+    "full": Arm(("--label-aware", "--extrapolate", "labels")),
     "label-aware": Arm(("--label-aware",)),
-    "labels": Arm(("--label-aware", "--extrapolate", "labels")),
     "kl": Arm(("--loss", "kl")),
     "reward": Arm(("--loss", "kl", "--extrapolate", "reward")),
     "new": Arm(later="new"),
