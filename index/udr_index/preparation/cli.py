@@ -129,7 +129,8 @@ def init(
     for line in prepared.lines():
         print_text(line)
     folder, root = prepared.config.folder, prepared.config.out
-    index = shlex.quote(str((root.parent if root.name else root / "..") / f"{root.resolve().name}-index"))
+    # The name in the README and in docs/.
+    index = shlex.quote(str((root.parent if root.name else root / "..") / "my-index"))
     if prepared.report.findings:
         print_text(
             f"Rows are named by their ids in {folder}. To correct them, edit the files there; or correct "

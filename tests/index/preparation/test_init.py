@@ -84,8 +84,8 @@ def test_a_messy_table_becomes_a_task_that_passes_its_check(run: Run, table: Pat
     assert any("label_skew: 1 label is rare: 'other' has 1 row, where labels have 26" in line for line in lines)
     assert lines[-3:] == [
         "Next: edit the instruction in FOLDER/task.toml, then run",
-        f"  udr index build '{out}' --out '{out}-index'",
-        f"  udr serve '{out}-index'",
+        f"  udr index build '{out}' --out {tmp_path}/my-index",
+        f"  udr serve {tmp_path}/my-index",
     ]
     assert run("tasks", "check", out)[0] == 0
 
