@@ -1,5 +1,6 @@
 """The commands ``udr index build``, ``verify``, ``bench`` and ``info``."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -131,6 +132,7 @@ def build(
     settings = {name: given[name] for name in given if name not in _NOT_SETTINGS}
     # Imported here, so that `udr --help` stays light.
     from udr.data import task_files
+    from udr.files import remote_url
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
@@ -152,6 +154,8 @@ def build(
                 _show_built(each, each.path.parent.parent, as_json)
         else:
             _show_built(run(config, encoder, on_progress=show_progress), out, as_json)
+            if not as_json:
+                print_text(f"Next: udr serve {shlex.quote(remote_url(out) or str(out))}")
 
 
 @contextmanager

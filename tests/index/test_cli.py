@@ -56,6 +56,7 @@ def test_build_verify_info(model: Path, collection: Path, tmp_path: Path, capsys
         "encoded": 20,
     }
     again = "is ready, with 20 demonstrations of 2 tasks; nothing is new since an earlier build\n"
+    again += f"Next: udr serve {out}\n"
     assert run(capsys, *build).endswith(again)
     assert run(capsys, "verify", out) == f"{out}: intact\n"
     assert run(capsys, "verify", out, "--json") == {"whole": True, "findings": []}
