@@ -19,7 +19,7 @@ _ASKED = "asked for on a terminal"
 
 @help_groups(
     {
-        "Task and output": "out name family kind as_json",
+        "Task and output": "out name family replace kind as_json",
         "Columns": "inputs target id choices merge_labels",
         "Test rows": "test_rows seed model device",
         "Reading the table": "delimiter encoding sheet",
@@ -49,6 +49,9 @@ def init(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The task's name.", show_default="from the file's name")] = None,
     family: Annotated[str | None, typer.Option(help="The family's name.", show_default="from the file's name")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make a task that exists anew; what was edited in its folder is lost.")
+    ] = False,
     merge_labels: Annotated[
         bool, typer.Option("--merge-labels", help="Make labels that differ only in case or spaces one.")
     ] = False,
@@ -107,6 +110,7 @@ def init(
             model=model,
             device=device,
             merge_labels=merge_labels,
+            replace=replace,
         )
 
     if not answers.missing:
@@ -131,10 +135,10 @@ def init(
     folder, root = prepared.config.folder, prepared.config.out
     # The name in the README and in docs/.
     index = shlex.quote(str((root.parent if root.name else root / "..") / "my-index"))
-    if prepared.report.findings:
+    if prepared.report.findings or prepared.conversion.notices:
         print_text(
-            f"Rows are named by their ids in {folder}. To correct them, edit the files there; or correct "
-            f"{table_file.name}, remove {folder}, and run udr init again."
+            f"To change rows, edit the files in {folder}. Or correct {table_file.name}, or add options, and run the "
+            "command again with --replace, which makes that folder anew."
         )
     print_text(
         f"Next: edit the instruction in {folder / 'task.toml'}, then run\n"

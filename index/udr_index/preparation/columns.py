@@ -1,10 +1,16 @@
 """Which columns of a table are meant, and which can be fields of a template."""
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from udr.data import Template
 from udr.errors import ConfigError, brief, listed
+from udr.types import Row
+from udr_index.preparation.values import as_text
+
+_ID = re.compile(r"(?:.*[\W_])?(?i:id|no|nr|number|key|uuid)\.?|.*[a-z]I[Dd]")
+"""Names of columns that number rows: ``id``, ``Ticket ID``, ``ticketId``, ``case_no``."""
 
 
 def find_columns(flag: str, given: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
@@ -34,6 +40,14 @@ def find_column(flag: str, given: str, columns: Sequence[str]) -> str:
         known = listed(map(brief, columns), len(columns))
         raise ConfigError(f"{flag}: there is no column {brief(name)}{meant} columns are {known}")
     return name
+
+
+def id_column(rows: Sequence[Row]) -> str | None:
+    """Return the first column that only rows' metadata has, is named as ids are, and tells all rows apart."""
+    for name in dict.fromkeys(name for row in rows for name in row.metadata):
+        if _ID.fullmatch(name) and len({as_text(row.metadata.get(name)) for row in rows} - {""}) == len(rows):
+            return name
+    return None
 
 
 def check_field(name: str) -> None:

@@ -42,6 +42,7 @@ class InitConfig:
         model: an encoder that finds near-duplicates, besides those that share most words.
         device: where to run it; None takes the best available.
         merge_labels: make labels that differ only in case or spaces one, the most frequent.
+        replace: make a task that exists anew.
 
     Raises:
         ConfigError: a name is invalid, or an option does not fit the kind.
@@ -64,6 +65,7 @@ class InitConfig:
     model: str | None = None
     device: str | None = None
     merge_labels: bool = False
+    replace: bool = False
 
     def __post_init__(self) -> None:
         for flag, name in (("--name", self.name), ("--family", self.family)):

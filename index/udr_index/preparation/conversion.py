@@ -4,13 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from shlex import quote
 from typing import cast
 
 from udr.data import Kind, Metric, Task, Template, copy_key, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
-from udr_index.preparation.columns import check_field, find_column, find_columns
+from udr_index.preparation.columns import check_field, find_column, find_columns, id_column
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import Table
 from udr_index.preparation.targets import Spellings, row_choices
@@ -190,6 +191,8 @@ def _ids(rows: Sequence[tuple[int, str, Row]], columns: _Columns) -> tuple[list[
     if columns.id is not None and (without := sum(not given for _, given, _ in rows)):
         rows_have = counted(without, "row has", "rows have")
         notices.append(f"{rows_have} no id in the column {columns.id!r}; line numbers are used instead")
+    if columns.id is None and (column := id_column([row for _, _, row in rows])) is not None:
+        notices.append(f"rows are named by their line numbers; --id {quote(column)} names them by that column")
     return ids, notices
 
 

@@ -4,12 +4,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from udr.data import Kind, few_test_rows, input_text, task_files
-from udr.errors import ConfigError, DataError
+from udr.errors import ConfigError, DataError, listed
 from udr.files import sha256, sync, sync_tree
 from udr.models import Encoder, SentenceEncoder
 from udr.types import Json, Row
@@ -20,12 +20,15 @@ from udr_index.preparation.tables import Table, read_table
 from udr_index.preparation.task_file import task_toml
 from udr_index.quality import CheckConfig, Report, Severity, check
 from udr_index.quality import Kind as FindingKind
-from udr_index.splitting import Holdout, near_pairs, split_rows, write_rows
+from udr_index.splitting import NEARLY_REPEAT, Holdout, near_pairs, split_rows, write_rows
 
 _log = logging.getLogger(__name__)
 
 LONG_CHARACTERS = 1000
 """Inputs above this many characters are reported as long: about the 256 tokens that a small encoder reads."""
+
+_FILES = {"task.toml", "train.jsonl", "test.jsonl", "removed.jsonl"}
+"""What ``udr init`` and ``udr tasks check --fix`` write into a task's folder."""
 
 _SHOWN_LINES = 5
 _SHOWN_LABELS = 12
@@ -80,14 +83,21 @@ class Prepared:
             more = f" and {len(counts) - _SHOWN_LABELS} more" if len(counts) > _SHOWN_LABELS else ""
             yield f"{self.config.folder}: {len(counts)} labels: {shown}{more}"
         # A notice tells of similar labels, with the option that merges them.
-        yield from (str(found) for found in self.report.findings if found.kind is not FindingKind.SIMILAR_LABELS)
+        told = {FindingKind.SIMILAR_LABELS}
+        for found in self.report.findings:
+            # What to do is said once, for train and test alike.
+            if found.kind not in told:
+                yield str(found)
+            elif found.kind is not FindingKind.SIMILAR_LABELS:
+                yield str(replace(found, message=found.message.partition("; ")[0]))
+            told.add(found.kind)
 
     def _test(self) -> str:
         if not self.holdout.test:
             return "none held out"
         together = self.holdout.together
-        near = f"; {together} rows with near-duplicates, kept on one side" if together else ""
-        like = ", a like share of each label" if self.conversion.task.labels else ""
+        near = f"; {together} rows {NEARLY_REPEAT}" if together else ""
+        like = ", each label in the same proportion" if self.conversion.task.labels else ""
         return f"{len(self.holdout.test)} in test.jsonl{like}{near}"
 
     def notices(self) -> Iterator[str]:
@@ -139,13 +149,27 @@ def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | N
 
 
 def refuse_existing(config: InitConfig) -> None:
-    """Raise ``ConfigError`` if the task's folder exists, or another task below ``out`` has its name."""
+    """Raise ``ConfigError`` if the task's folder exists and shall not be replaced, or another task has its name."""
     folder = config.folder
-    if folder.exists():
-        raise ConfigError(f"{folder}: exists; choose another --name or --out, or remove it")
+    if folder.exists() and not config.replace:
+        raise ConfigError(
+            f"{folder}: exists; add --replace to make it anew (what was edited in it is lost), or choose another "
+            "--name or --out"
+        )
+    if folder.exists() and (others := _others(folder)):
+        raise ConfigError(
+            f"--replace: {folder} holds more than udr init writes ({listed(others, len(others))}); remove that, or "
+            "choose another --name or --out"
+        )
     for path in task_files(config.out):
-        if path.parent.name == folder.name:
+        if path.parent.name == folder.name and path.parent != folder:
             raise ConfigError(f"{path.parent}: is a task named {folder.name!r} already; choose another --name")
+
+
+def _others(folder: Path) -> list[str]:
+    """Return the names in a folder that are not those of a task's files; its own if it is a file."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    return sorted(names - _FILES)
 
 
 def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Report:
@@ -166,6 +190,8 @@ def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Repo
                 raise DataError(f"what was made of it does not pass udr tasks check: {errors[0]}", path=config.table)
             sync_tree(staged)
             config.folder.parent.mkdir(exist_ok=True)
+            if config.folder.exists():
+                config.folder.rename(Path(staging) / "replaced")
             staged.rename(config.folder)
             sync(config.folder.parent)
     finally:

@@ -36,11 +36,7 @@ class Spellings:
         """Yield a sentence for each group."""
         for group in self.counts:
             labels = ", ".join(f"{label!r} ({count})" for label, count in group.items())
-            done = (
-                f"all became {next(iter(group))!r}"
-                if self.merged
-                else "to make them one, remove the new folder and add --merge-labels"
-            )
+            done = f"all became {next(iter(group))!r}" if self.merged else "--merge-labels makes them one"
             yield f"the labels {labels} differ only in case or spaces; {done}"
 
 

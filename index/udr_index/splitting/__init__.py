@@ -1,4 +1,4 @@
-"""Splitting rows into those that train and those that test, with what asks the same on one side."""
+"""Splitting rows into those that train and those that test, with what asks the same in one of them."""
 
 import lazy_loader
 

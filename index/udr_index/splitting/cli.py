@@ -25,13 +25,14 @@ def split(
         typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
     ] = None,
 ) -> None:
-    """Move some rows of train to a new test.jsonl: a like share of each label, near-duplicates on one side."""
+    """Move some rows of train to a new test.jsonl: each label in the same proportion, near-duplicates in one file."""
     if model is None:
         refuse_unused({"--device": device}, "--model, the encoder")
     # Imported here, so that `udr --help` stays light.
     from udr.data import few_test_rows, open_collection
     from udr.errors import ConfigError
     from udr_index.splitting.folders import split_folder
+    from udr_index.splitting.holdout import NEARLY_REPEAT
 
     collection = open_collection(tasks_folder, names_of(tasks))
     chosen = [folder for folder in collection.tasks.values() if tasks is not None or not folder.files("test")]
@@ -55,9 +56,7 @@ def split(
             continue
         holdout = done.holdout
         kept = f"; the file before is {done.kept.name}" if done.kept else ""
-        print_text(
-            f"{done.task}: {len(holdout.train)} rows train, {len(holdout.test)} test; {holdout.together} rows with a "
-            f"near-duplicate, each on the side of its own{kept}"
-        )
+        near_copies = f"; {holdout.together} rows {NEARLY_REPEAT}" if holdout.together else ""
+        print_text(f"{done.task}: {len(holdout.train)} rows train, {len(holdout.test)} test{near_copies}{kept}")
         if few := few_test_rows(len(holdout.test)):
             print_text(f"{done.task}: {few}")

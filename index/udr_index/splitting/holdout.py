@@ -1,4 +1,4 @@
-"""Held-out test rows: the same share of each label, and rows that ask the same all on one side."""
+"""Held-out test rows: the same share of each label, and rows that ask the same all in one split."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +16,9 @@ TEST_SHARE = 0.2
 MOST_TEST_ROWS = 500
 """The most rows that are held out by default: more would cost demonstrations, and say little more."""
 
+NEARLY_REPEAT = "nearly repeat another, and such rows lie in one file"
+"""What is said of near-duplicates."""
+
 Pairs = Callable[[Sequence[int], Sequence[int]], list[tuple[int, int]]]
 """Returns which of some positions (the first) are near to which of others: pairs of positions."""
 
@@ -27,7 +30,7 @@ class Holdout:
     Attributes:
         train: the rows that stay in the pool.
         test: the held-out rows, none if there are too few.
-        together: the number of rows with a copy or a near-duplicate, all kept on the side of theirs.
+        together: the number of rows with a copy or a near-duplicate, all kept in the split of theirs.
     """
 
     train: tuple[Row, ...]
@@ -38,16 +41,16 @@ class Holdout:
 def split_rows(
     task: Task, rows: Sequence[Row], test_rows: int | None = None, seed: int = 0, near: Pairs | None = None
 ) -> Holdout:
-    """Hold out rows for the test, a like share of each label.
+    """Hold out rows for the test, each label in the same proportion.
 
-    Copies of an input and inputs that share most of their words stay on one side.
+    Copies of an input and inputs that share most of their words stay in one split.
 
     Args:
         task: the task of the rows.
         rows: the rows, of which at least one stays in training, and one of each label.
         test_rows: how many to hold out; None is a fifth, at most 500. Fewer are if groups do not fit.
         seed: selects the rows, together with their ids.
-        near: more near-duplicates, such as an encoder finds; they stay on one side, too.
+        near: more near-duplicates, such as an encoder finds; they stay in one split, too.
 
     Raises:
         ConfigError: ``test_rows`` is negative, or leaves no row for training.

@@ -269,7 +269,7 @@ def test_labels_that_differ_in_case_or_spaces_are_told_and_merged_on_request(tmp
     assert kept.task.labels == ("BILLING", "Billing", "access", "bil  ling", "billing")
     assert (len(kept.rows), kept.notices) == (
         6,
-        (labels + "to make them one, remove the new folder and add --merge-labels",),
+        (labels + "--merge-labels makes them one",),
     )
     assert merged.task.labels == ("access", "billing")
     assert [row.target for row in merged.rows] == ["billing"] * 4 + ["access"]

@@ -76,8 +76,8 @@ def test_a_messy_table_becomes_a_task_that_passes_its_check(run: Run, table: Pat
         "Support Tickets.csv: 1 label has no test row, for lack of rows that differ enough: 'other'",
         "Support Tickets.csv: 25 test rows tell only gains of about 18 points or more from chance; to see a gain of "
         "the usual size, about 5 points, takes about 300",
-        "FOLDER: 103 rows in train.jsonl, 25 in test.jsonl, a like share of each label; 14 rows with near-duplicates, "
-        "kept on one side",
+        "FOLDER: 103 rows in train.jsonl, 25 in test.jsonl, each label in the same proportion; 14 rows nearly repeat "
+        "another, and such rows lie in one file",
     ]
     assert lines[9] == "FOLDER: 4 labels: billing 78, shipping 36, access 13, other 1"
     assert any("conflicting_targets: 2 rows share 1 input" in line and "T1 = C1" in line for line in lines)
@@ -168,7 +168,8 @@ def test_similar_labels_are_told_once_with_the_option_that_merges_them(run: Run,
     run("init", path, "--out", tmp_path / "merged", *flags, "--merge-labels")
 
     (told,) = [line for line in printed.splitlines() if "differ only in case" in line]
-    assert told.endswith("to make them one, remove the new folder and add --merge-labels")
+    assert told.endswith("differ only in case or spaces; --merge-labels makes them one")
+    assert f"To change rows, edit the files in {tmp_path / 'kept'}" in printed and "again with --replace" in printed
     assert open_collection(tmp_path / "merged").tasks["table"].task.labels == ("no", "yes")
 
 
@@ -185,7 +186,7 @@ def test_a_folder_or_a_task_of_that_name_is_refused(run: Run, table: Path, tmp_p
     run("init", table, "--out", tmp_path / "tasks", *FLAGS)
     before = tree(tmp_path)
     status, _, err = run("init", table, "--out", tmp_path / "tasks", *FLAGS)
-    assert status == 2 and "tasks/support-tickets/support-tickets: exists; choose another --name or --out" in err
+    assert status == 2 and "tasks/support-tickets/support-tickets: exists; add --replace to make it anew" in err
     status, _, err = run("init", table, "--out", tmp_path / "tasks", *FLAGS, "--family", "other")
     assert status == 2 and "is a task named 'support-tickets' already; choose another --name" in err
     assert tree(tmp_path) == before
@@ -203,6 +204,28 @@ REFUSED = {
     "no target": (("--input", "Ticket Body"), "missing: --target; for example --input subject,body --target category"),
     "encoding": ((*FLAGS, "--encoding", "utf-8"), "--encoding utf-8 does not fit"),
 }
+
+
+def test_a_task_is_replaced_as_a_whole_and_nothing_else_is(run: Run, table: Path, tmp_path: Path) -> None:
+    request = ("init", table, "--out", tmp_path / "tasks", *FLAGS, "--replace")
+    run(*request)
+    before = tree(tmp_path)
+    folder = tmp_path / "tasks" / "support-tickets" / "support-tickets"
+    (folder / "train.jsonl").write_text("", "utf-8")
+    assert run(*request)[0] == 0 and tree(tmp_path) == before
+    (folder / "notes.txt").touch()
+    status, _, err = run(*request)
+    assert status == 2 and "holds more than udr init writes (notes.txt); remove that, or choose" in err
+
+
+def test_a_column_that_looks_like_ids_is_proposed(run: Run, tmp_path: Path) -> None:
+    rows = "text,label,id,Case No.\none,yes,1,7\ntwo,no,1,8\n"
+    flags = ("--input", "text", "--target", "label")
+    _, printed, _ = run("init", write_csv(tmp_path, rows), "--out", tmp_path / "tasks", *flags)
+    told = "table.csv: rows are named by their line numbers; --id 'Case No.' names them by that column"
+    assert told in printed.splitlines() and "again with --replace" in printed
+    _, printed, _ = run("init", tmp_path / "table.csv", "--out", tmp_path / "tasks", *flags, "--replace", "--id", "id")
+    assert "line numbers" not in printed
 
 
 @pytest.mark.parametrize("name", REFUSED)
