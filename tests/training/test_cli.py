@@ -57,6 +57,12 @@ def test_run_ends_with_a_table_and_a_report(udr: Udr, tasks: Path, run: Path, en
         assert part in card
     assert hub.fingerprint(run / "model") == json.loads((run / "manifest.json").read_text())["model_fingerprint"]
 
+    assert "udr: the evaluation uses not all test rows (3 of 4 of colours, 3 of 4 of reverse" in err
+    assert "); --test-rows 4 uses all\n" in err
+    other = (
+        f"--test-rows: {run / 'report'} contains another evaluation (limit = 3 here, 4 requested); remove it, or give"
+    )
+    assert_refused(udr(*command[:-1], 4), 2, other)
     # A second call keeps the predictions.
     before = {path: path.stat().st_mtime_ns for path in (run / "report" / "predictions").rglob("*.jsonl")}
     assert udr(*command)[0] == 0

@@ -228,13 +228,13 @@ def train(
             raise ConfigError("--dry-run measures the models in this process; omit --runner")
         check_run(out, collection, resolved, feedback)
     if test_rows:
-        _foretell(collection, resolved)
+        _foretell(collection, resolved, test_rows, out)
 
     # After the checks above, since these imports take seconds.
     quiet()
     if dry_run:
-        from udr.data import few_test_rows
-        from udr_training.evaluation import forecast
+        from udr.data import ENOUGH_TEST_ROWS, few_test_rows
+        from udr_training.evaluation import count_rows, forecast, how_to_use_more
         from udr_training.runs import clock, plan_run
 
         def on_estimate(text: str) -> None:
@@ -249,8 +249,12 @@ def train(
             return
         told = None if after_it is None else (after_it.line(f"about {clock(after_it.seconds)}"), after_it.seconds)
         print_text("\n".join(plan.lines(told)))
-        if after_it is not None and (few := few_test_rows(sum(after_it.rows.values()))):
-            print_text(few)
+        if after_it is not None:
+            rows = count_rows(collection, test_rows)
+            most = max(count.test for count in rows.values())
+            remedy = how_to_use_more(tasks_folder, rows, ENOUGH_TEST_ROWS, f"--test-rows {most}")
+            if few := few_test_rows(sum(after_it.rows.values()), remedy):
+                print_text(few)
         return
 
     from udr_training.evaluation import FOLDER, TaskResult, prove, verdict
@@ -288,14 +292,15 @@ def train(
     print_text(str(trained))
 
 
-def _foretell(collection: "Collection", config: "RunConfig") -> None:
-    """Say before anything is computed which tasks the final evaluation will leave out, and why.
+def _foretell(collection: "Collection", config: "RunConfig", test_rows: int, out: Path) -> None:
+    """Say before anything is computed which tasks and test rows the final evaluation will leave out, and why.
 
     Raises:
         MissingExtraError: a metric's package is not installed.
+        ConfigError: the run was evaluated on another number of test rows.
     """
     from udr_training.answering import check_metric, is_remote
-    from udr_training.evaluation import how_to_split, untested
+    from udr_training.evaluation import FOLDER, check_claim, count_rows, how_to_split, untested
     from udr_training.feedback import check_lm
 
     lacking = untested(collection)
@@ -305,6 +310,14 @@ def _foretell(collection: "Collection", config: "RunConfig") -> None:
     if tested and config.feedback.is_told and not is_remote(config.feedback.lm):
         # No pair is scored by it, so nothing has looked for it yet.
         check_lm(config.feedback.lm)
+    if tested and not is_remote(config.feedback.lm):
+        with naming_flags({"^": "--test-rows: ", "give another --output": "remove it, or give its limit"}):
+            check_claim(out / FOLDER, {"limit": test_rows})
+        counts = count_rows(collection, test_rows)
+        if left_out := {name: count for name, count in counts.items() if count.used < count.test}:
+            used = ", ".join(f"{count.used:,} of {count.test:,} of {name}" for name, count in left_out.items())
+            most = max(count.test for count in left_out.values())
+            STATUS.notice(f"the evaluation uses not all test rows ({used}); --test-rows {most} uses all")
     if is_remote(config.feedback.lm):
         why = "a server's answers may cost money, so it is asked only by udr evaluate"
     elif lacking:

@@ -38,8 +38,9 @@ from .rows import (
     rows_and_errors as rows_and_errors,
 )
 from .sampling import (
-    CHANGED_SHARE as CHANGED_SHARE, USUAL_GAIN as USUAL_GAIN, few_test_rows as few_test_rows, sample as sample,
-    sample_by as sample_by, sample_hash as sample_hash, smallest_gain as smallest_gain,
+    CHANGED_SHARE as CHANGED_SHARE, ENOUGH_TEST_ROWS as ENOUGH_TEST_ROWS, USUAL_GAIN as USUAL_GAIN,
+    few_test_rows as few_test_rows, sample as sample, sample_by as sample_by, sample_hash as sample_hash,
+    smallest_gain as smallest_gain,
 )
 from .task import (
     Kind as Kind, Metric as Metric, Normalise as Normalise, Task as Task, TaskFamily as TaskFamily,

@@ -40,6 +40,9 @@ USUAL_GAIN = 5
 CHANGED_SHARE = 0.2
 """The share of the answers that another retriever usually turns from right to wrong, or from wrong to right."""
 
+ENOUGH_TEST_ROWS = int(round(CHANGED_SHARE * (1.96 / USUAL_GAIN * 100) ** 2, -2))
+"""About as many test rows show a gain of the usual size: 300."""
+
 
 def smallest_gain(test_rows: int) -> float:
     """Return the smallest gain, in points, that test rows usually tell from chance: its 95 % interval excludes 0.
@@ -49,13 +52,15 @@ def smallest_gain(test_rows: int) -> float:
     return 100 * 1.96 * math.sqrt(CHANGED_SHARE / test_rows)
 
 
-def few_test_rows(test_rows: int) -> str:
-    """Return a sentence on test rows that are too few to see a gain of the usual size; empty if they are enough."""
+def few_test_rows(test_rows: int, remedy: str = "") -> str:
+    """Return a sentence on test rows that are too few to see a gain of the usual size; empty if they are enough.
+
+    It ends with ``remedy``, what to do.
+    """
     if not test_rows or (gain := round(smallest_gain(test_rows))) <= USUAL_GAIN:
         return ""
-    enough = round(CHANGED_SHARE * (1.96 / USUAL_GAIN * 100) ** 2, -2)
     rows = "1 test row tells" if test_rows == 1 else f"{test_rows} test rows tell"
     return (
         f"{rows} only gains of about {gain} points or more from chance; to see a gain of the usual size, about "
-        f"{USUAL_GAIN} points, takes about {enough:.0f}"
+        f"{USUAL_GAIN} points, takes about {ENOUGH_TEST_ROWS}{f'; {remedy}' * bool(remedy)}"
     )

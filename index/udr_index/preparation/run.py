@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from udr.data import Kind, few_test_rows, input_text, task_files
+from udr.data import ENOUGH_TEST_ROWS, Kind, few_test_rows, input_text, task_files
 from udr.errors import ConfigError, DataError, listed
 from udr.files import sha256, sync, sync_tree
 from udr.models import Encoder, SentenceEncoder
@@ -118,7 +118,10 @@ class Prepared:
             shown = ", ".join(untested[:_SHOWN_LABELS]) + (", ..." if len(untested) > _SHOWN_LABELS else "")
             labels = counted(len(untested), "label has", "labels have")
             yield f"{labels} no test row, for lack of rows that differ enough: {shown}"
-        if few := few_test_rows(len(self.holdout.test)):
+        remedy = f"add --test-rows {ENOUGH_TEST_ROWS}"
+        if len(self.conversion.rows) < 2 * ENOUGH_TEST_ROWS:
+            remedy = "that takes more rows than this table has"
+        if few := few_test_rows(len(self.holdout.test), remedy):
             yield few
 
 

@@ -1,5 +1,6 @@
 """The command ``udr tasks split``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,11 @@ def split(
         str | None, typer.Option(help="Tasks, separated by commas; all without test rows by default.")
     ] = None,
     test_rows: Annotated[
-        int | None, typer.Option(help="Rows to hold out of each task.", show_default="a fifth, at most 500")
+        int | None,
+        typer.Option(
+            help="Rows to hold out of each task; of a task in --tasks that has test rows, so many in all.",
+            show_default="a fifth, at most 500",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed that selects them.")] = 0,
     model: Annotated[
@@ -25,11 +30,11 @@ def split(
         typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
     ] = None,
 ) -> None:
-    """Move some rows of train to a new test.jsonl: each label in the same proportion, near-duplicates in one file."""
+    """Move some rows of train to test.jsonl: each label in the same proportion, near-duplicates in one file."""
     if model is None:
         refuse_unused({"--device": device}, "--model, the encoder")
     # Imported here, so that `udr --help` stays light.
-    from udr.data import few_test_rows, open_collection
+    from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
     from udr.errors import ConfigError
     from udr_index.splitting.folders import split_folder
     from udr_index.splitting.holdout import NEARLY_REPEAT
@@ -58,5 +63,10 @@ def split(
         kept = f"; the file before is {done.kept.name}" if done.kept else ""
         near_copies = f"; {holdout.together} rows {NEARLY_REPEAT}" if holdout.together else ""
         print_text(f"{done.task}: {len(holdout.train)} rows train, {len(holdout.test)} test{near_copies}{kept}")
-        if few := few_test_rows(len(holdout.test)):
+        total = len(holdout.train) + len(holdout.test)
+        command = f"udr tasks split {shlex.quote(str(tasks_folder))} --tasks {done.task} --test-rows {ENOUGH_TEST_ROWS}"
+        remedy = command if total >= 2 * ENOUGH_TEST_ROWS else "that takes more rows than this task has"
+        if few := few_test_rows(len(holdout.test), remedy):
             print_text(f"{done.task}: {few}")
+        if done.before:
+            print_text(f"{done.task}: build its index and train its runs anew, since these know rows that test now")

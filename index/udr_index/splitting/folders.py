@@ -1,7 +1,7 @@
-"""Splitting a task that exists: rows of ``train`` become ``test.jsonl``."""
+"""Splitting a task that exists: rows of ``train`` go to ``test.jsonl``."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from udr.data import Task, TaskFolder, row_text
@@ -13,11 +13,15 @@ from udr_index.splitting.holdout import Holdout, Pairs, split_rows
 
 @dataclass(frozen=True, slots=True)
 class FolderSplit:
-    """A task that was split: its name, its rows, and where its rows were before, if not in ``train.jsonl``."""
+    """A task that was split: its name, its rows, and where its rows were before, if not in ``train.jsonl``.
+
+    ``before`` is the number of test rows that it had.
+    """
 
     task: str
     holdout: Holdout
     kept: Path | None
+    before: int = 0
 
 
 def split_folder(
@@ -26,37 +30,49 @@ def split_folder(
     seed: int = 0,
     near: Callable[[Task, list[Row]], Pairs] | None = None,
 ) -> FolderSplit:
-    """Move rows from ``train`` to a new ``test.jsonl``; see ``split_rows``.
+    """Move rows from ``train`` to ``test.jsonl``; see ``split_rows``.
 
     A training split in CSV or Parquet becomes ``train.jsonl``, and its file is kept as ``unsplit.csv`` or
     ``unsplit.parquet``.
 
     Args:
-        folder: a task with a training split and no test split.
-        test_rows: how many rows to hold out; None is a fifth, at most 500.
+        folder: a task with a training split, and no test split or one of fewer rows.
+        test_rows: how many rows to hold out, those included that are held out already; None is a fifth, at most 500.
         seed: selects the rows, together with their ids.
         near: returns what finds more near-duplicates among rows.
 
     Raises:
-        ConfigError: the task has a test split, or too few rows for one.
+        ConfigError: the task has as many test rows already, or too few rows for more.
         DataError: a row is invalid.
     """
-    if files := folder.files("test"):
-        raise ConfigError(f"{files[0]}: exists, so the task {folder.task.name!r} is split already; omit it, or move it")
+    held = _held_out(folder, test_rows)
     source = folder.file("train")
     kept = None if source.suffix == ".jsonl" else source.with_stem("unsplit")
     if kept is not None and kept.exists():
         raise ConfigError(f"{kept}: exists, but {source.name} would be kept by this name; move it")
     rows = folder.rows("train")
-    holdout = split_rows(folder.task, rows, test_rows, seed, near and near(folder.task, rows))
+    more = None if test_rows is None else test_rows - len(held)
+    holdout = split_rows(folder.task, rows, more, seed, near and near(folder.task, rows))
     if not holdout.test:
         raise ConfigError(f"{source}: has too few different rows to hold some out; found {len(rows)}")
     # If this stops between the two files, the moved rows are in both, which `udr tasks check` tells.
+    holdout = replace(holdout, test=(*held, *holdout.test))
     write_rows(folder.path / "test.jsonl", holdout.test)
     write_rows(folder.path / "train.jsonl", holdout.train)
     if kept is not None:
         source.rename(kept)
-    return FolderSplit(folder.task.name, holdout, kept)
+    return FolderSplit(folder.task.name, holdout, kept, len(held))
+
+
+def _held_out(folder: TaskFolder, test_rows: int | None) -> list[Row]:
+    """Return the test rows that a task has already; ``ConfigError`` unless more are requested."""
+    if not folder.files("test"):
+        return []
+    path, held = folder.file("test"), folder.rows("test")
+    if test_rows is None or test_rows <= len(held) or path.suffix != ".jsonl":
+        found = f"{path}: exists with {len(held)} rows, so the task {folder.task.name!r} is split already"
+        raise ConfigError(f"{found}; to hold out more, give --test-rows above that; test rows in JSONL can be added to")
+    return held
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

@@ -75,7 +75,7 @@ def test_a_messy_table_becomes_a_task_that_passes_its_check(run: Run, table: Pat
         "beginning: see encoder_input",
         "Support Tickets.csv: 1 label has no test row, for lack of rows that differ enough: 'other'",
         "Support Tickets.csv: 25 test rows tell only gains of about 18 points or more from chance; to see a gain of "
-        "the usual size, about 5 points, takes about 300",
+        "the usual size, about 5 points, takes about 300; that takes more rows than this table has",
         "FOLDER: 103 rows in train.jsonl, 25 in test.jsonl, each label in the same proportion; 14 rows nearly repeat "
         "another, and such rows lie in one file",
     ]

@@ -55,7 +55,19 @@ def test_only_tasks_without_a_test_split_are_split(run: Run, tmp_path: Path) -> 
     status, _, err = run("tasks", "split", tmp_path)
     assert status == 2 and "every task has a test split already" in err
     status, _, err = run("tasks", "split", tmp_path, "--tasks", "notes")
-    assert status == 2 and f"{done / 'test.jsonl'}: exists" in err
+    assert status == 2 and f"{done / 'test.jsonl'}: exists with 10 rows" in err and "give --test-rows above that" in err
+
+
+def test_more_rows_are_held_out_of_a_task_that_is_split(run: Run, tmp_path: Path) -> None:
+    write_task(tmp_path, NOTES, train=rows(700)[100:], test=rows(700)[:100])
+    _, out, _ = run("tasks", "split", tmp_path, "--tasks", "notes", "--test-rows", 200)
+    first, few, anew = out.splitlines()
+    assert first == "notes: 500 rows train, 200 test"
+    assert few.endswith(f"takes about 300; udr tasks split {tmp_path} --tasks notes --test-rows 300")
+    assert anew == "notes: build its index and train its runs anew, since these know rows that test now"
+    test = [row.id for row in open_collection(tmp_path).tasks["notes"].rows("test")]
+    assert test[:100] == [row["id"] for row in rows(700)[:100]] and len(set(test)) == 200
+    assert run("tasks", "check", tmp_path, "--strict")[0] == 0
 
 
 def test_a_csv_split_becomes_jsonl_and_is_kept(run: Run, tmp_path: Path) -> None:
@@ -96,7 +108,7 @@ def test_a_task_with_too_few_rows_does_not_stop_the_others(run: Run, tmp_path: P
         [
             "notes",
             " 8 test rows tell only gains of about 31 points or more from chance; to see a gain of the usual size, "
-            "about 5 points, takes about 300",
+            "about 5 points, takes about 300; that takes more rows than this task has",
         ],
     ]
 

@@ -60,6 +60,9 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     assert [line.split(":")[0] for line in stages] == ["feedback", "training", "evaluation", "in all", "disk"]
     assert re.match(r"training: 2 x \d+ steps on 2 processes, \d+\.\d\d s each, ", lines[4])
     assert few.startswith("12 test rows tell only gains of about 25 points or more from chance; ")
+    assert few.endswith(
+        "takes about 300; that takes more rows than there are: add some to colours and reverse and reviews"
+    )
     assert lines[-3].startswith("in all: 1 min at most, the evaluation included; fewer --queries, --candidates, --ite")
     assert lines[-4] == (
         "evaluation: 48 answers, to the test rows of each task (colours 4, reverse 4, reviews 4) with each of 4 "

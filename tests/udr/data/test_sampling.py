@@ -27,3 +27,4 @@ def test_few_test_rows_are_told(rows: int, start: str) -> None:
     told = few_test_rows(rows)
     assert told.startswith(start) and bool(told) == bool(start)
     assert not told or told.endswith("about 5 points, takes about 300")
+    assert few_test_rows(rows, "add some") == (f"{told}; add some" if told else "")

@@ -1,4 +1,6 @@
-from .answers import Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, predict as predict
+from .answers import (
+    Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, check_claim as check_claim, predict as predict,
+)
 from .after_training import FOLDER as FOLDER, prove as prove
 from .config import (
     EvaluationConfig as EvaluationConfig, check_retrievers as check_retrievers, check_tasks as check_tasks,
@@ -10,6 +12,7 @@ from .intervals import (
     Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
     mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,
 )
+from .more_rows import RowCounts as RowCounts, count_rows as count_rows, how_to_use_more as how_to_use_more
 from .requests import RequestPlan as RequestPlan, plan_requests as plan_requests
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
 from .retrievers import (

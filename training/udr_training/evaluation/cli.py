@@ -120,7 +120,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and the table to stderr.")] = False,
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
-    from udr.data import few_test_rows, open_collection
+    from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
     from udr_training.answering import Budget, PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
@@ -162,6 +162,7 @@ def evaluate(
     check_tasks(collection, max(config.shots), pool=pool)
 
     if dry_run:
+        from udr_training.evaluation.more_rows import count_rows, how_to_use_more
         from udr_training.evaluation.requests import plan_requests
 
         if not is_remote(lm):
@@ -171,7 +172,8 @@ def evaluate(
             print_json(plan.to_json())
         else:
             print_text(plan.line(options.budget.prices))
-            if few := few_test_rows(plan.test_rows):
+            remedy = how_to_use_more(tasks_folder, count_rows(collection, limit), ENOUGH_TEST_ROWS, "omitting --limit")
+            if few := few_test_rows(plan.test_rows, remedy):
                 print_text(few)
         return
 

@@ -116,7 +116,10 @@ def evaluate(
         "oracle_context": config.oracle_context,
         "task_folder": str(collection.root),
         "retrievers": {retriever.name: retriever.identity for retriever in retrievers},
-        "tasks": {test.pool.task.name: {"pool": len(test.pool), "test_rows": len(test.queries)} for test in tests},
+        "tasks": {
+            test.pool.task.name: {"pool": len(test.pool), "test_rows": len(test.queries), "of": test.of}
+            for test in tests
+        },
     }
     runs = tuple(name for name in config.retrievers if run_of(name) is not None)
     return Evaluation(config.labels, config.shots, config.compared_with(), tuple(results), facts, runs)
@@ -127,19 +130,22 @@ class _Test:
     """A task and its test rows.
 
     Attributes:
+        of: the number of test rows of which these are a sample.
         made_from: what the answers depend on, apart from the retriever.
     """
 
     pool: Pool
     queries: tuple[Row, ...]
+    of: int
     made_from: Mapping[str, Json]
 
     @staticmethod
     def sampled(folder: TaskFolder, config: EvaluationConfig, settings: Mapping[str, Json]) -> "_Test":
         pool = folder.pool(config.pool, config.seed)
-        queries = tuple(sample(folder.rows("test"), config.limit, config.seed))
+        test = folder.rows("test")
+        queries = tuple(sample(test, config.limit, config.seed))
         rows = {"pool_rows": pool_digest(pool), "test_rows": rows_digest(queries)}
-        return _Test(pool, queries, {"udr": __version__, **settings, **rows})
+        return _Test(pool, queries, len(test), {"udr": __version__, **settings, **rows})
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """The verdict of an evaluation: one sentence that says whether training pays, or which retriever is better."""
 
-from dataclasses import asdict, dataclass
+import shlex
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from udr.data import Metric
+from udr.models import DEFAULT_LM
 from udr.types import Json
 from udr_training.evaluation.intervals import Estimate, rows_missing
+from udr_training.evaluation.more_rows import RowCounts, how_to_use_more
 from udr_training.evaluation.results import Evaluation
 
 LEAST_GAIN = 2.0
@@ -99,12 +102,31 @@ def verdict(evaluation: Evaluation) -> Verdict:
         what = "training pays" if trained else f"{label} is better than {name}"
         size = "of this size" if gain.value >= LEAST_GAIN else f"of {_short(LEAST_GAIN)} points"
         rows = f"about {missing:,} more test {'row is' if missing == 1 else 'rows are'} needed for a gain {size}"
-        sentence = f"Too few test rows to tell whether {what}: {numbers}; {rows}."
+        remedy = _remedy(evaluation, evaluation.num_rows + missing)
+        sentence = f"Too few test rows to tell whether {what}: {numbers}; {rows}{remedy and f'; {remedy}'}."
     elif trained:
         sentence = f"Training {outcome} here: {numbers}."
     else:
         sentence = f"{label} is {'' if outcome is Outcome.PAYS else 'not '}better than {name} here: {numbers}."
     return Verdict(sentence=sentence, outcome=outcome, retriever=subject, over=rival, rows_missing=missing)
+
+
+def _remedy(evaluation: Evaluation, needed: int) -> str:
+    """Return what to do to evaluate on more test rows; empty if the evaluation does not say on which it was."""
+    config = evaluation.config
+    tasks = config.get("tasks")
+    if not isinstance(tasks, dict):
+        return ""
+    counts = {
+        name: RowCounts(*(int(str(rows[key])) for key in ("test_rows", "of", "pool"))) for name, rows in tasks.items()
+    }
+    if config["pool"]:
+        # How many rows there are beyond the sample is not known here; udr tasks split tells if they are too few.
+        counts = {name: replace(count, pool=2 * needed) for name, count in counts.items()}
+    words = ["udr", "evaluate", str(config["task_folder"]), "--retrievers", ",".join(evaluation.labels)]
+    lm = str(config["lm_name"])
+    words += [] if lm == DEFAULT_LM else ["--lm", lm]
+    return how_to_use_more(words[2], counts, needed, f"{shlex.join(words)}, without --limit,")
 
 
 def _unit(evaluation: Evaluation) -> str:
