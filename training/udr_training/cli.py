@@ -3,7 +3,7 @@
 import json
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -235,14 +235,17 @@ def train(
     if dry_run:
         from udr.data import ENOUGH_TEST_ROWS, few_test_rows
         from udr_training.evaluation import count_rows, forecast, how_to_use_more
+        from udr_training.feedback import load_local
         from udr_training.runs import clock, plan_run
 
         def on_estimate(text: str) -> None:
             STATUS.begin(f"{text}; measuring...")
 
-        plan = plan_run(out, collection, resolved, feedback, on_estimate, processes)
+        # Loaded once for both, and only a model in this process.
+        load = None if is_remote(resolved.feedback.lm) else cache(lambda: load_local(resolved.feedback))
+        plan = plan_run(out, collection, resolved, feedback, on_estimate, processes, load)
         STATUS.begin("evaluation: measuring...")
-        after_it = forecast(collection, resolved, test_rows) if test_rows else None
+        after_it = forecast(collection, resolved, test_rows, load) if test_rows else None
         if as_json:
             evaluated: dict[str, Json] = {"evaluation": None if after_it is None else after_it.to_json()}
             print_text(json.dumps(plan.to_json() | evaluated))

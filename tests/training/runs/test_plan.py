@@ -44,7 +44,7 @@ def test_counts_match_what_the_run_does(udr: Udr, arguments: list[object], train
 
 
 def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
-    udr: Udr, arguments: list[object], tmp_path: Path
+    udr: Udr, arguments: list[object], lm_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     empty, other = tmp_path / "empty.sqlite", tmp_path / "other.sqlite"
     empty.touch()
@@ -53,6 +53,8 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     for path in (empty, other):
         status, out, _ = udr(*arguments, tmp_path / "run", "--feedback", path, "--processes", 2)
         assert status == 0
+    # Once in each call, for the pairs and for the evaluation.
+    assert caplog.text.count(f"loading {lm_folder}...") == 2
     assert empty.read_bytes() == b"" and other.read_bytes() == before
     lines = out.splitlines()
     assert lines[0].startswith("colours: 10 queries, 6 candidates each from 24 rows; 60 pairs (0 already scored), then")

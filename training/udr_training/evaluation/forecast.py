@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from udr.data import Collection, sample
@@ -10,7 +10,7 @@ from udr.types import Json
 from udr_training.answering import is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation.after_training import SHOTS, tested, untrained
-from udr_training.evaluation.answers import predict
+from udr_training.evaluation.answers import AnsweringLM, predict
 from udr_training.feedback import load_local
 
 # Test rows of a task that are answered.
@@ -45,12 +45,18 @@ class Forecast:
         )
 
 
-def forecast(collection: Collection, config: RunConfig, rows: int) -> Forecast | None:
-    """Measure what ``prove`` would cost, of which these are the arguments; None if it would not evaluate."""
+def forecast(
+    collection: Collection, config: RunConfig, rows: int, load: Callable[[], AnsweringLM] | None = None
+) -> Forecast | None:
+    """Measure what ``prove`` would cost, of which these are the arguments; None if it would not evaluate.
+
+    ``load`` returns the language model, if it is needed elsewhere, too.
+    """
     folders = tested(collection)
     if not folders or is_remote(config.feedback.lm):
         return None
-    lm, counts, seconds = load_local(config.feedback), dict[str, int](), 0.0
+    lm = load_local(config.feedback) if load is None else load()
+    counts, seconds = dict[str, int](), 0.0
     for name, folder in folders.items():
         queries = sample(folder.rows("test"), rows, config.seed)
         pool = folder.pool(config.candidates.pool or None, config.seed)

@@ -174,11 +174,13 @@ def plan_run(
     feedback: Path | None = None,
     on_estimate: Callable[[str], None] = lambda _: None,
     processes: int = 1,
+    load: Callable[[], FeedbackLM] | None = None,
 ) -> RunPlan:
     """Measure the cost of a run; nothing is written. Arguments and errors are those of ``Run``.
 
     The directory and the file of scores need not exist; existing scores cost nothing. ``on_estimate`` is called with
-    what is known so far: first as soon as a few pairs are scored, then at each better measurement.
+    what is known so far: first as soon as a few pairs are scored, then at each better measurement. ``load`` returns the
+    language model, if it is needed elsewhere, too.
     """
     if config.feedback.is_told:
         raise ConfigError("--dry-run measures a language model, and feedback.kind 'outcomes' asks none; leave it out")
@@ -189,7 +191,8 @@ def plan_run(
     tasks = {name: TrainingTask.sample(task, config, train.list_length) for name, task in collection.tasks.items()}
     check_processes(processes, config, {name: len(task.queries) for name, task in tasks.items()})
     neighbours = {name: first_neighbours(task.pool) for name, task in tasks.items()}
-    lm, store, rates = load_lm(config.feedback), folder.scores(feedback), dict[str, float]()
+    lm = load_lm(config.feedback) if load is None else load()
+    store, rates = folder.scores(feedback), dict[str, float]()
     for name, task in tasks.items():
         some = task.pairs(task.propose(neighbours[name], task.queries[:_QUERIES]))
         for count, rate in pairs_per_second(lm, some):

@@ -84,7 +84,7 @@ def model_folder(name: str) -> tuple[Path, str]:
         return path, fingerprint
     folder = hub.converted_gguf(path)
     if not folder.is_dir():
-        _LOG.info("%s: converting to fp32 in %s...", path.name, folder)
+        _LOG.info("converting %s, once for all later runs, which takes up to minutes...", path.name)
         with first_to_finish(folder) as staging:
             _convert_gguf(path, staging)
     return folder, fingerprint
