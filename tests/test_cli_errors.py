@@ -86,7 +86,17 @@ TABLE: Sequence[tuple[str, str]] = [
         "tasks: no index here .*; it is a folder of tasks; run: udr index build tasks --out",
     ),
     ("index build tasks --out tasks", "--out: tasks is a folder of tasks; name another one for the index"),
-    ("prompt index --task notes --budget 90 --tokenizer ./enc text", r"'\./enc': no such file .*did you mean enco"),
+    (
+        "prompt index --task notes --budget 90 --tokenizer ./enc text",
+        r"--tokenizer: .*'\./enc': no such file .*did you",
+    ),
+    *(
+        (f"{command} --tokenizer ./enc", r"--tokenizer: model '\./enc': no such file .*did you mean encoder")
+        for command in (
+            *("serve index --port 0", "index build tasks --out new-run"),
+            "evaluate tasks --retrievers bm25 --lm http://127.0.0.1:9/v1?api=chat",
+        )
+    ),
     # Names of models and runs.
     (
         f"{EVALUATE} bm25,my-rum",

@@ -16,6 +16,7 @@ from udr.cli import (
     expand_options,
     help_groups,
     names_of,
+    naming_flags,
     print_json,
     print_text,
     refuse_unused,
@@ -133,6 +134,7 @@ def build(
     # Imported here, so that `udr --help` stays light.
     from udr.data import task_files
     from udr.files import remote_url
+    from udr.models import check_tokenizer
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
@@ -145,6 +147,9 @@ def build(
         raise ConfigError(f"--out: {out} is a folder of tasks; name another one for the index")
     if shard is not None and shards is None:
         raise ConfigError(f"--shard {shard} needs --shards, the number of shards")
+    if tokenizer is not None:
+        with naming_flags({"^": "--tokenizer: "}):
+            check_tokenizer(tokenizer)
     config = BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks))
     with naming(out), _workers(config, runner) as encoder:
         if shards is not None:

@@ -299,7 +299,8 @@ def prompt(
     room: _Room = {"budget": budget} if reserve is None else {"budget": budget, "reserve": reserve}
     request = RetrievalRequest.of(task, input, query.count, selected)
     # The tokenizer first, since it is loaded sooner than an encoder.
-    counting = None if tokenizer is None else load_tokenizer(tokenizer)
+    with naming_flags({"^": "--tokenizer: "}):
+        counting = None if tokenizer is None else load_tokenizer(tokenizer)
     with naming_flags(_FLAGS), query.source(request) as source:
         own = None if isinstance(source, Client) else source.tokenizer
         if isinstance(source, Client) and counting is None:

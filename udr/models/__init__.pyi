@@ -2,8 +2,9 @@ from . import encoder as encoder, encoder_backends as encoder_backends, hub as h
 from .counting import (
     ChatCounter as ChatCounter, FileTokenizer as FileTokenizer, LoadedTokenizer as LoadedTokenizer,
     Message as Message, TiktokenTokenizer as TiktokenTokenizer, TokenCounter as TokenCounter,
-    TransformersTokenizer as TransformersTokenizer, context_window as context_window,
-    load_tokenizer as load_tokenizer, slices as slices, tokenizes_slices_alike as tokenizes_slices_alike,
+    TransformersTokenizer as TransformersTokenizer, check_tokenizer as check_tokenizer,
+    context_window as context_window, load_tokenizer as load_tokenizer, slices as slices,
+    tokenizes_slices_alike as tokenizes_slices_alike,
 )
 from .device import (
     accelerators as accelerators, best_device as best_device, cpu_has_bf16 as cpu_has_bf16,

@@ -15,10 +15,10 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from udr.cli import STATUS
+from udr.cli import STATUS, naming_flags
 from udr.client.shards import ShardedClient, read_placements
 from udr.errors import ConfigError
-from udr.models import num_threads
+from udr.models import check_tokenizer, num_threads
 from udr_service.app import create_app, create_shards_app
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError
@@ -45,10 +45,14 @@ def run(index: Path, settings: Settings) -> None:
         ConfigError: other machines can reach the address but no keys are set, or the file of keys or the certificate is
             invalid.
         ListenError: the address is not available; raised before anything is loaded.
+        ModelError: there is no tokenizer of a name; raised before anything else is loaded.
         UdrError: the index or its encoder cannot be loaded, or does not answer.
     """
     tls = certificate(settings)
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
+    with naming_flags({"^": "--tokenizer: "}):
+        for name in settings.tokenizer:
+            check_tokenizer(name)
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
         prepare_export()

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import re
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import pytest
 import tiktoken
 import tiktoken_ext.openai_public
 
-from udr.errors import ModelError
-from udr.models import LoadedTokenizer, TiktokenTokenizer, load_tokenizer
+from udr.errors import MissingExtraError, ModelError
+from udr.installation import install_extra
+from udr.models import LoadedTokenizer, TiktokenTokenizer, check_tokenizer, load_tokenizer
 
 RANKS = {bytes([n]): n for n in range(256)} | {b"ab": 256, b"abab": 257, b"\n\n": 258}
 FILE = b"".join(base64.b64encode(token) + b" %d\n" % rank for token, rank in RANKS.items())
@@ -72,6 +75,8 @@ def test_an_encoding_or_model_is_opened_by_name_if_its_table_is_at_hand(
     monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(ModelError) as raised:
         load_tokenizer(name)
+    with pytest.raises(ModelError, match="the table of cl100k_base is not on this machine"):
+        check_tokenizer(name)
     message = f"tokenizer {name!r}: the table of cl100k_base is not on this machine, and udr does not download it; get "
     assert str(raised.value).startswith(f"{message}https://somewhere/cl100k_base.tiktoken and name the file, or")
 
@@ -79,6 +84,7 @@ def test_an_encoding_or_model_is_opened_by_name_if_its_table_is_at_hand(
     cached = tmp_path / "cache" / hashlib.sha1(b"https://somewhere/cl100k_base.tiktoken").hexdigest()
     cached.parent.mkdir()
     cached.write_bytes(FILE)
+    check_tokenizer(name)
     tokenizer = load_tokenizer(name)
     assert tokenizer.count("ab\n\nab") == 3 and tokenizer.name == name
     cached.write_bytes(FILE[:-20])
@@ -92,6 +98,15 @@ def test_a_table_in_a_package_is_at_hand(tmp_path: Path, monkeypatch: pytest.Mon
     counts = {name: load_tokenizer(name).count("Donaudampfschifffahrt") for name in ("o200k_base", "gpt-4o", "gpt-4")}
     # Counted by tiktoken itself.
     assert counts == {"o200k_base": 8, "gpt-4o": 8, "gpt-4": 10}
+
+
+def test_without_tiktoken_a_model_of_openai_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tiktoken", None)
+    monkeypatch.setattr("udr.models.counting.tiktoken_tokenizer.find_spec", lambda name: None)
+    with pytest.raises(
+        MissingExtraError, match=re.escape(f"tiktoken is not installed; run: {install_extra('tiktoken')}")
+    ):
+        check_tokenizer("gpt-4o")
 
 
 def test_a_name_that_is_also_on_the_hub_is_the_hubs() -> None:

@@ -17,7 +17,7 @@ from udr.cli import (
     refuse_unused,
 )
 from udr.errors import ConfigError, naming
-from udr.models import DEFAULT_LM, RunnerOptions
+from udr.models import DEFAULT_LM, RunnerOptions, check_tokenizer
 from udr_training.config import (
     LMSettings,
     MaxCost,
@@ -157,6 +157,9 @@ def evaluate(
     check_retrievers(config.retrievers)
     with naming_flags({"^model ": "--lm: model "}):
         check_lm(lm)
+    if tokenizer is not None:
+        with naming_flags({"^": "--tokenizer: "}):
+            check_tokenizer(tokenizer)
     if output is not None:
         check_claim(output, {"lm_dtype": options.asked_by, "limit": limit, "pool": pool, "seed": seed})
     check_tasks(collection, max(config.shots), pool=pool)

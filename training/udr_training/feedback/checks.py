@@ -6,7 +6,7 @@ from pathlib import Path
 
 from udr.data import Collection, Kind, Task
 from udr.errors import ConfigError, MissingExtraError, ModelError
-from udr.models import RunnerOptions, hub
+from udr.models import RunnerOptions, check_tokenizer, hub
 from udr_training.answering import check_metric, is_remote
 from udr_training.candidates import read_asked
 from udr_training.config import FeedbackConfig, RunConfig, ScoringConfig
@@ -43,6 +43,8 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
         _need("tensorboard", "train.tensorboard", wanted=config.train.tensorboard)
     if not config.feedback.is_told:
         _find("feedback.lm", check_lm, config.feedback.lm)
+    if config.feedback.tokenizer:
+        _find("feedback.tokenizer", check_tokenizer, config.feedback.tokenizer)
     for task in collection.tasks.values():
         _check_kind(config.feedback.kind, task.task)
     fewest = config.train.list_length if isinstance(config, RunConfig) else 1

@@ -3,8 +3,8 @@ from .token_counter import (
     ChatCounter as ChatCounter, LoadedTokenizer as LoadedTokenizer, Message as Message, TokenCounter as TokenCounter,
 )
 from .tokenizer import (
-    FileTokenizer as FileTokenizer, load_tokenizer as load_tokenizer, slices as slices,
-    tokenizes_slices_alike as tokenizes_slices_alike,
+    FileTokenizer as FileTokenizer, check_tokenizer as check_tokenizer, load_tokenizer as load_tokenizer,
+    slices as slices, tokenizes_slices_alike as tokenizes_slices_alike,
 )
 from .transformers_tokenizer import (
     TransformersTokenizer as TransformersTokenizer, context_window as context_window, without_bars as without_bars,

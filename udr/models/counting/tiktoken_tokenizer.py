@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Encodings that have a .tiktoken file of the same name.
 ENCODINGS = ("o200k_base", "cl100k_base", "p50k_base", "r50k_base")
 
+_OPENAI = ("gpt-3.5", "gpt-4", "gpt-5", "chatgpt-", "o1", "o3", "o4")
+"""What the names of OpenAI's models begin with."""
+
 _PACKAGES = (("litellm", "litellm_core_utils/tokenizers"),)
 """Packages, and the folders in them, that hold tables as tiktoken's own cache does."""
 
@@ -90,8 +93,11 @@ class TiktokenTokenizer(LoadedTokenizer):
 
 def encoding_of(name: str) -> str | None:
     """Return the one of ``ENCODINGS`` that a name means, its own or that of a model of OpenAI; else None."""
-    if name in ENCODINGS or find_spec("tiktoken") is None:
-        return name if name in ENCODINGS else None
+    if name in ENCODINGS:
+        return name
+    if find_spec("tiktoken") is None:
+        # Whichever it is, it cannot be opened without tiktoken, which is then said.
+        return ENCODINGS[0] if name.startswith(_OPENAI) else None
     from tiktoken.model import encoding_name_for_model
 
     try:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from udr.errors import ModelError, optional_import, reason
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from udr.models.counting.transformers_tokenizer import TransformersTokenizer
+
+_Loaded = TypeVar("_Loaded")
 
 _LONG = 2000  # characters
 _SLICE = 32_768  # characters
@@ -151,8 +153,8 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
     """
     from udr.models.counting.tiktoken_tokenizer import TiktokenTokenizer, encoding_of
 
-    if name.startswith(("http://", "https://")):
-        return _of_served_model(name)
+    if _is_server(name):
+        return _of_served_model(name, load_tokenizer)
     if not hub.is_local(name) and (encoding := encoding_of(name)) is not None:
         return TiktokenTokenizer.open_named(name, encoding)
     path = hub.locate(name)
@@ -172,8 +174,24 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
     return _open(_file(name, path), name)
 
 
-def _of_served_model(url: str) -> LoadedTokenizer:
-    """Return the tokenizer of the model that a server's URL names, ``http://...?model=NAME``: a server shows none."""
+def check_tokenizer(name: str) -> None:
+    """Raise as ``load_tokenizer`` does if there is no model or table of this name, before anything else is loaded."""
+    from udr.models.counting.tiktoken_tokenizer import TiktokenTokenizer, encoding_of
+
+    if _is_server(name):
+        _of_served_model(name, check_tokenizer)
+    elif not hub.is_local(name) and (encoding := encoding_of(name)) is not None:
+        TiktokenTokenizer.open_named(name, encoding)
+    else:
+        hub.locate(name)
+
+
+def _is_server(name: str) -> bool:
+    return name.startswith(("http://", "https://"))
+
+
+def _of_served_model(url: str, load: Callable[[str], _Loaded]) -> _Loaded:
+    """Load the tokenizer of the model that a server's URL names, ``http://...?model=NAME``: a server shows none."""
     model = parse_qs(urlsplit(url).query).get("model", [""])[0]
     if not model:
         raise ModelError(
@@ -181,7 +199,7 @@ def _of_served_model(url: str) -> LoadedTokenizer:
             "a folder, a hub name, or ?model=NAME"
         )
     try:
-        return load_tokenizer(model)
+        return load(model)
     except ModelError as error:
         raise ModelError(f"{error}; a server does not show its tokenizer, so name its model's folder") from error
 
