@@ -47,7 +47,7 @@ ADAPTERS = {
     "pydantic_core": "udr_service.",
     "pydantic_settings": "udr_service.",
     "python_calamine": "udr_index.preparation.excel",
-    "ray": "udr.models.runner.ray_workers",
+    "ray": "udr.models.runner.ray_workers udr_service.app.ray_serve",
     "rouge_score": "udr_training.answering.metrics",
     "sklearn": "udr.search.regression",
     "threadpoolctl": "udr.search.regression",

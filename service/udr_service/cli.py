@@ -13,14 +13,19 @@ from udr.errors import ConfigError, MissingExtraError
 
 _OF_AN_INDEX = (
     *("device", "engine", "allow_hub", "upstream", "upstream_timeout_seconds", "watch_seconds", "workers"),
-    *("durability", "compact_rows", "usage"),
+    *("durability", "compact_rows", "usage", "runner"),
 )
 """The options that a service of shards has not."""
+
+_OF_REPLICAS = ("replicas", "max_replicas", "gpus_per_replica", "ray_address")
+_OF_A_PROCESS = ("workers", "durability", "compact_rows", "linger_seconds")
+"""The options that replicas have not: they write nothing, and Ray Serve accepts the connections."""
 
 
 @help_groups(
     {
         "Address": "host port workers root_path trusted_proxies",
+        "Replicas on a Ray cluster": "runner replicas max_replicas gpus_per_replica ray_address",
         "Models": "device engine tokenizer allow_hub",
         "Access": "keys insecure_no_keys tls_cert tls_key",
         "A language model behind the service": "upstream upstream_timeout_seconds",
@@ -81,6 +86,29 @@ def serve(
         typer.Option(help="How often to look for a newly published version, in seconds.", show_default="never"),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that answer, at one port.", show_default="1")] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(
+            help="Where it runs: local, in this process; or ray, as replicas on a Ray cluster.", show_default="local"
+        ),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(help="Replicas of --runner ray, each with the encoder.", show_default="1")
+    ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option(help="Add replicas, up to so many, while requests queue.", show_default="no more", metavar="N"),
+    ] = None,
+    gpus_per_replica: Annotated[
+        float | None,
+        typer.Option(help="GPUs of each, such as 0.5.", show_default="1 with --device cuda, else 0"),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="The cluster, HOST:PORT or auto.", show_default="RAY_ADDRESS, or a cluster on this machine alone"
+        ),
+    ] = None,
     durability: Annotated[
         str | None,
         typer.Option(
@@ -138,8 +166,9 @@ def serve(
     if index.is_file():
         for name in _OF_AN_INDEX:
             if settings[name] is not None:
-                option = f"--{name.replace('_', '-')}"
-                raise ConfigError(f"{index} names the services of shards, which {option} is not for; omit {option}")
+                raise ConfigError(
+                    f"{index} names the services of shards, which {_option(name)} is not for; omit {_option(name)}"
+                )
     # If C code crashes, its traceback goes to the standard error, which is open by now.
     faulthandler.enable(2)
     # NumPy reads it when it is imported. Its threads would spin between small products, on cores that encoding needs.
@@ -153,6 +182,14 @@ def serve(
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which serving needs,", "service") from error
     resolved = Settings.read(**{name: value for name, value in settings.items() if name != "index"})
+    if resolved.runner == "local":
+        refuse_unused({_option(name): settings[name] for name in _OF_REPLICAS}, "--runner ray")
+    else:
+        refuse_unused({_option(name): settings[name] for name in _OF_A_PROCESS}, "--runner local")
     if resolved.upstream is None:
         refuse_unused({"--upstream-timeout-seconds": upstream_timeout_seconds}, "--upstream URL")
     run(index, resolved)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -4,7 +4,7 @@ import json
 import logging
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, SecretStr, ValidationError, model_validator
@@ -88,6 +88,12 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None  # a PEM file; None serves plain HTTP
     tls_key: Path | None = None  # the certificate's private key, a PEM file
     workers: Annotated[int, Field(ge=1, le=256)] = 1  # processes that answer, at one port
+    runner: Literal["local", "ray"] = "local"  # where it runs: in this process, or as replicas on a Ray cluster
+    replicas: Positive = 1  # of --runner ray, each with the encoder and the index
+    max_replicas: Positive | None = None  # up to how many there are while requests queue; None is always the same
+    replica_requests: Positive = 16  # in flight per replica: with more, there are more replicas; with fewer, fewer
+    gpus_per_replica: Annotated[float | None, Field(ge=0)] = None  # None is 1 if the device is a GPU, else 0
+    ray_address: str | None = None  # HOST:PORT of the cluster; None is RAY_ADDRESS, or a cluster on this machine alone
     log_level: LogLevel = LogLevel.WARNING
     log_format: LogFormat = LogFormat.JSON
     telemetry: bool = False  # report spans and metrics to OpenTelemetry, at OTEL_EXPORTER_OTLP_ENDPOINT
@@ -150,6 +156,8 @@ class Settings(BaseSettings):
             raise ValueError(f"max_batch ({self.max_batch}) must not be above queue_size ({self.queue_size})")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ValueError("set tls_cert and tls_key together, or neither")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) must not be below replicas ({self.replicas})")
         return self
 
     @classmethod

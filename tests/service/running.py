@@ -58,7 +58,8 @@ def serving(
         while line.startswith("udr: loading "):
             line = process.stderr.readline()
         match = re.fullmatch(
-            r"udr: serving \d+ (?:task|shard)s?, \d+ demonstrations at (https?://[\d.]+:\d+)(, with \d workers)?\n",
+            r"udr: serving \d+ (?:task|shard)s?, \d+ demonstrations at "
+            r"(https?://[\d.]+:\d+)(, with \d (?:workers|replicas))?\n",
             line,
         )
         assert match, line + process.stderr.read()

@@ -69,3 +69,28 @@ def test_an_index_is_not_taken_for_a_query_or_a_task(capsys: Captured, tiny: Pat
     status, out, err = run(capsys, *command, tiny, "--url", URL, *task)
 
     assert (status, out) == (2, "") and f"omit the index directory with --url; found '{tiny}'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--replicas", "2"), "--replicas has no effect without --runner ray; add that, or omit --replicas"),
+        (("--ray-address", "auto"), "--ray-address has no effect without --runner ray"),
+        (("--runner", "ray", "--workers", "2"), "--workers has no effect without --runner local"),
+        (("--runner", "ray", "--compact-rows", "9"), "--compact-rows has no effect without --runner local"),
+        (("--runner", "spark"), "setting runner (--runner or UDR_RUNNER): must be 'local' or 'ray'"),
+    ],
+)
+def test_serve_refuses_options_of_another_runner(
+    capsys: Captured, index: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    status, _, err = run(capsys, "serve", index, *arguments)
+    assert status == 2 and message in err
+
+
+def test_what_the_environment_asks_of_replicas_is_checked_too(
+    capsys: Captured, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UDR_WORKERS", "2")
+    status, _, err = run(capsys, "serve", index, "--runner", "ray")
+    assert status == 2 and "replicas on a Ray cluster have no workers" in err

@@ -32,6 +32,8 @@ def test_flags_take_precedence_over_environment_and_defaults(monkeypatch: pytest
         ("MAX_K", "0", "UDR_MAX_K.*found '0'"),
         ("MAX_BODY_BYTES", "2 MiB", "UDR_MAX_BODY_BYTES.*found '2 MiB'"),
         ("QUEUE_SIZE", "10", r"max_batch \(64\) must not be above queue_size \(10\)"),
+        ("RUNNER", "spark", r"setting runner \(UDR_RUNNER\): must be 'local' or 'ray'; found 'spark'"),
+        ("REPLICAS", "0", "UDR_REPLICAS.*found '0'"),
         ("TLS_CERT", "cert.pem", "settings: set tls_cert and tls_key together, or neither$"),
     ],
 )
@@ -40,6 +42,11 @@ def test_invalid_values_are_named(monkeypatch: pytest.MonkeyPatch, name: str, va
     with pytest.raises(ConfigError, match=message) as raised:
         Settings.read()
     assert "\n" not in str(raised.value)
+
+
+def test_autoscaling_needs_room() -> None:
+    with pytest.raises(ConfigError, match=r"max_replicas \(2\) must not be below replicas \(3\)"):
+        Settings.read(replicas=3, max_replicas=2)
 
 
 def test_options_are_named_as_on_the_command_line() -> None:

@@ -47,7 +47,8 @@ class Client(BaseClient, DemonstrationSource):
         url: the service's URL, such as ``http://127.0.0.1:8000``.
         timeout: seconds that a call may take, its retries included. The service receives it, and drops work that has
             not started by then. The wait for one of the client's own connections does not count.
-        retries: how often a request is sent again if the service is full or still loading, or a connection broke.
+        retries: how often a request is sent again if the service is full or still loading, a connection broke, or a
+            proxy lost the service.
         api_key: sent with every request; None reads the environment variable ``UDR_API_KEY``.
         transport: an httpx2 transport to use in place of the network.
 

@@ -34,6 +34,8 @@ TransportResult = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=100, keepalive_expiry=4.0)
 
 _RETRY_STATUSES = (429, 503)
+# Of a proxy that lost the service it had asked; the service's own errors with these statuses are problem documents.
+_PROXY_STATUSES = (500, 502, 504)
 # A connection broke during the request. Requests only read, or have a key by which they are done once, so sending one
 # again is safe.
 _BROKEN_CONNECTION = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, httpx2.RemoteProtocolError)
@@ -88,7 +90,7 @@ class ClientProtocol:
         """Return the seconds to wait after an attempt, counted from 0, before the next one; None to stop."""
         pause = _FIRST_PAUSE * 2**attempt
         if isinstance(result, httpx2.Response):
-            retry = result.status_code in _RETRY_STATUSES
+            retry = result.status_code in _RETRY_STATUSES or _from_proxy(result)
             requested = retry_after_seconds(result.headers.get("Retry-After"), datetime.now(UTC))
             pause = pause if requested is None else requested
         else:
@@ -171,6 +173,11 @@ def retry_after_seconds(header: str | None, now: datetime) -> float | None:
         return None
     # Python returns a date in the zone -0000 without a zone; it is in UTC.
     return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
+
+
+def _from_proxy(response: httpx2.Response) -> bool:
+    own = response.headers.get("Content-Type", "").startswith("application/problem+json")
+    return response.status_code in _PROXY_STATUSES and not own
 
 
 def _authorization(key: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The applications: a service of an index, and one that asks the services of its shards. Nothing is global."""
+"""The applications: a service of an index, its replicas, and one that asks services of shards. Nothing is global."""
 
 import lazy_loader
 

@@ -64,10 +64,14 @@ class Metrics:
 
     Args:
         routes: the served path templates, such as ``/v1/tasks/{task}``; other paths count as ``other``.
+
+    Attributes:
+        labels: of every series, to tell processes apart whose metrics are shown together, not added up.
     """
 
     def __init__(self, routes: Iterable[str]) -> None:
         registry = CollectorRegistry()
+        self.labels: Mapping[str, str] = {}
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         self._registry, self._routes = registry, frozenset(routes)
@@ -170,9 +174,9 @@ class Metrics:
 
     def report(self) -> Report:
         """Return what this process has counted."""
-        return report(self._registry)
+        return report(self._registry, self.labels)
 
     def render(self, others: Sequence[Report] = ()) -> tuple[bytes, str]:
         """Return the metrics in Prometheus's text format, and their content type; those of ``others`` are added."""
-        collected = Added([self.report(), *others]) if others else self._registry
+        collected = Added([self.report(), *others]) if others or self.labels else self._registry
         return generate_latest(collected), CONTENT_TYPE_PLAIN_0_0_4

@@ -1,6 +1,6 @@
 """Reports: the metrics of several processes, added up; see ``docs/serving.md`` for what each then means."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric
@@ -28,14 +28,14 @@ Report = list[Family]
 """The metrics of a process."""
 
 
-def report(registry: CollectorRegistry) -> Report:
-    """Return what a process has counted."""
+def report(registry: CollectorRegistry, labels: Mapping[str, str]) -> Report:
+    """Return what a process has counted, with some labels more on each sample."""
     return [
         Family(
             metric.name,
             metric.documentation,
             metric.type,
-            {(sample.name, tuple(sample.labels.items())): sample.value for sample in metric.samples},
+            {(sample.name, tuple({**sample.labels, **labels}.items())): sample.value for sample in metric.samples},
         )
         for metric in registry.collect()
     ]

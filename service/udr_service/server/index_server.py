@@ -105,9 +105,7 @@ class IndexServer(ReloadingServer):
         if not self._announced and self._service.current.version is not None:
             self._announced = True
             with self._service.current.lease() as active:
-                sizes = active.retriever.sizes
-            tasks = f"{len(sizes)} {'task' if len(sizes) == 1 else 'tasks'}"
-            self.announce(f"{tasks}, {sum(sizes.values())} demonstrations at {self._address}")
+                self.announce(f"{active.summary} at {self._address}")
         self._freeze_garbage_collection()
         return await super().on_tick(counter) or self.failure is not None
 

@@ -3,10 +3,12 @@
 import ctypes
 import functools
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +20,11 @@ from fastapi import FastAPI
 from udr.cli import STATUS, naming_flags
 from udr.client.shards import ShardedClient, read_placements
 from udr.errors import ConfigError
-from udr.models import check_tokenizer, num_threads
-from udr_service.app import create_app, create_shards_app
+from udr.files import remote_url
+from udr.models import check_tokenizer, num_threads, ray_cluster
+from udr_service.app import create_app, create_shards_app, replicas
 from udr_service.auth import refuse_open_address
-from udr_service.errors import ListenError
+from udr_service.errors import ListenError, ReloadError
 from udr_service.observability import configure, prepare_export
 from udr_service.server.index_server import IndexServer, ShardsServer, certificate
 from udr_service.server.member import Member
@@ -30,7 +33,9 @@ from udr_service.server.supervisor import Supervisor
 from udr_service.serving import IndexSource, SharedShares, Team
 from udr_service.settings import Settings
 
-_SWITCH_SECONDS = 0.0005
+_LOG = logging.getLogger(__name__)
+
+_SWITCH_SECONDS, _LOOK_SECONDS, _REPLICAS_WATCH_SECONDS = 0.0005, 1.0, 1.0
 _M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 65_536
 
 
@@ -58,6 +63,9 @@ def run(index: Path, settings: Settings) -> None:
         prepare_export()
     if index.is_file():
         run_shards(index, settings)
+        return
+    if settings.runner == "ray":
+        run_replicas(index, settings)
         return
     source = IndexSource(index, settings)
     # Else a thread in Python code keeps the event loop waiting for 5 ms, each time that it has let the interpreter go.
@@ -105,6 +113,51 @@ def run_shards(path: Path, settings: Settings) -> None:
         number = f"{len(placements.shards)} {'shard' if len(placements.shards) == 1 else 'shards'}"
         STATUS.notice(f"serving {number}, {rows} demonstrations at {address}")
         server.run([listener])
+
+
+def run_replicas(index: Path, settings: Settings) -> None:
+    """Serve an index by replicas on a Ray cluster, likewise. SIGHUP reloads all of them.
+
+    Raises:
+        ConfigError: a setting is of a service in one process; or the cluster cannot be used.
+        WorkerError: no replica could start.
+    """
+    if settings.workers > 1 or settings.compact_rows:
+        raise ConfigError(
+            "replicas on a Ray cluster have no workers, and write nothing; unset UDR_WORKERS, UDR_COMPACT_ROWS"
+        )
+    # Raises if there is no index.
+    IndexSource(index, settings).current()
+    with listening(settings.host, settings.port) as listener:
+        url = _url(listener, "http" if settings.tls_cert is None else "https")
+        port = listener.getsockname()[1]
+    place = index.resolve() if remote_url(index) is None else index
+    paths = {name: path and path.resolve() for name, path in _files(settings)}
+    settings = settings.model_copy(
+        # Each follows what is published, also if it starts later than the others.
+        update={**paths, "port": port, "watch_seconds": settings.watch_seconds or _REPLICAS_WATCH_SECONDS}
+    )
+    # Ray has handlers of its own, which come first.
+    with ray_cluster(settings.ray_address), _signals_end_normally():
+        number = f"{settings.replicas} {'replica' if settings.replicas == 1 else 'replicas'}"
+        STATUS.notice(f"loading {index} in {number}...")
+        with replicas(place, settings, own_names_only=_own_names_only(settings)) as served:
+            hangup = threading.Event()
+            signal.signal(signal.SIGHUP, lambda *_: hangup.set())
+            STATUS.notice(f"serving {served.summary()} at {url}, with {number}")
+            while True:
+                # A wait without end would not let signals in.
+                if hangup.wait(_LOOK_SECONDS):
+                    hangup.clear()
+                    try:
+                        served.reload()
+                        _LOG.warning("SIGHUP: all replicas have read keys and index again")
+                    except ReloadError as error:
+                        _LOG.error("SIGHUP: %s", error)
+
+
+def _files(settings: Settings) -> list[tuple[str, Path | None]]:
+    return [("keys", settings.keys), ("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key)]
 
 
 def _work(source: IndexSource, settings: Settings, listener: socket.socket, url: str, member: Member) -> None:

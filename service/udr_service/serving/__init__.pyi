@@ -17,7 +17,7 @@ from .service import (
     timeout_of as timeout_of, within_limits as within_limits,
 )
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
-from .team import Reloaded as Reloaded, Team as Team
+from .team import Others as Others, Reloaded as Reloaded, Team as Team
 from .upkeep import Compactor as Compactor, Scrubber as Scrubber
 from .work import (
     CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob,

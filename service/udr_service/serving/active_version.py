@@ -62,6 +62,12 @@ class ActiveVersion:
         return self.retriever.index_version
 
     @property
+    def summary(self) -> str:
+        """What it holds, in words."""
+        sizes = self.retriever.sizes
+        return f"{len(sizes)} {'task' if len(sizes) == 1 else 'tasks'}, {sum(sizes.values())} demonstrations"
+
+    @property
     def tokenizers(self) -> dict[str, TokenCounter]:
         """The tokenizers that a request can name; the first is the one of requests that name none."""
         if self.tokenizer in self.named.values():

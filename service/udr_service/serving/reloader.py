@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -67,6 +67,7 @@ class Reloader:
     Attributes:
         steps: what else a reload reads again; append to it before the service starts.
         failure: the error that kept the first version from loading.
+        tell: has services elsewhere reload, too, once this one has; raises a ``ReloadError`` if one does not.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Reloader:
         self._seen: str | None = None
         self.steps: list[Step] = []
         self.failure: Exception | None = None
+        self.tell: Callable[[], Awaitable[None]] | None = None
 
     async def run(self, watch_seconds: float) -> None:
         """Load the first version, keeping an error as ``failure``; then watch for others if ``watch_seconds`` > 0."""
@@ -123,6 +125,13 @@ class Reloader:
         Raises:
             ReloadError: something failed; the previous keys and version stay active.
         """
+        reloaded = await self.follow(by, client)
+        if self.tell is not None:
+            await self.tell()
+        return reloaded
+
+    async def follow(self, by: str, client: str | None = None) -> Reloaded:
+        """Reload as others have told, or tell; raises as ``reload``."""
         return await self._to_the_end(self._reload(by, client))
 
     def switch(self, version: ActiveVersion) -> None:

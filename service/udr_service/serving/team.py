@@ -17,27 +17,12 @@ class Reloaded:
     previous: str | None
 
 
-class Team(Protocol):
-    """The other workers of a service, as one of them sees them.
-
-    Attributes:
-        leads: set once this worker does what only one of them must: watching for versions, and the files.
-        version: the version that the others answer from; None at the start.
-    """
-
-    leads: asyncio.Event
-    version: str | None
+class Others(Protocol):
+    """The other processes that answer, as one of them sees them: workers of a service, or replicas on a cluster."""
 
     @property
     def shares(self) -> Shares:
         """What all hold together."""
-
-    async def reload(self) -> Reloaded:
-        """Have all workers read everything again, and use it only if it is valid for all.
-
-        Raises:
-            Exception: what a worker raised.
-        """
 
     async def take_writer_lock(self) -> None:
         """Have the process that started all take the lock of the writer, for all of them.
@@ -48,6 +33,25 @@ class Team(Protocol):
 
     async def reports(self) -> Sequence[Report]:
         """Return what the others have counted, those that have ended included."""
+
+
+class Team(Others, Protocol):
+    """The other workers of a service, as one of them sees them.
+
+    Attributes:
+        leads: set once this worker does what only one of them must: watching for versions, and the files.
+        version: the version that the others answer from; None at the start.
+    """
+
+    leads: asyncio.Event
+    version: str | None
+
+    async def reload(self) -> Reloaded:
+        """Have all workers read everything again, and use it only if it is valid for all.
+
+        Raises:
+            Exception: what a worker raised.
+        """
 
     def damaged(self, problem: str) -> None:
         """Tell the others that a file of the version that answers is damaged."""

@@ -48,3 +48,15 @@ def test_of_an_ended_process_only_what_grows_counts_on() -> None:
     assert values["udr_requests_total", (("route", "/v1/retrieve"), ("status", "200"))] == 9
     assert values["udr_connections", ()] == 2
     assert ("udr_index_info", (("version", "a"),)) not in values
+
+
+def test_labelled_processes_are_shown_side_by_side() -> None:
+    first, second = counting(2, 5, "a"), counting(3, 6, "b")
+    first.labels, second.labels = {"replica": "1"}, {"replica": "2"}
+    values = read(first.render([second.report()])[0])
+    for replica, requests, connections, version in (("1", 2, 5, "a"), ("2", 3, 6, "b")):
+        own = ("replica", replica)
+        assert values["udr_requests_total", (own, ("route", "/v1/retrieve"), ("status", "200"))] == requests
+        assert values["udr_connections", (own,)] == connections
+        assert values["udr_index_info", (own, ("version", version))] == 1
+    assert read(first.render()[0])["udr_connections", (("replica", "1"),)] == 5

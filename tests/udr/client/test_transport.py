@@ -66,6 +66,12 @@ def test_other_statuses_and_pauses_above_the_timeout_are_not_retried(
     assert len(service.requests) == 1 and not pauses
 
 
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_what_a_proxy_says_of_a_lost_service_is_retried(connect: Connect, status: int, pauses: list[float]) -> None:
+    assert connect(Service(httpx2.Response(status, text="Internal Server Error"), TASKS)).tasks == {}
+    assert pauses == [0.5]
+
+
 def failing(*kinds: type[httpx2.RequestError], message: str = "") -> Callable[[httpx2.Request], httpx2.Response]:
     """A network that raises these errors, one per request, and then answers."""
     left = list(kinds)

@@ -81,13 +81,14 @@ class Node:
     gpus: float
 
 
-def share(nodes: Sequence[Node], workers: int | None, gpus: float) -> tuple[int, float]:
+def share(nodes: Sequence[Node], workers: int | None, gpus: float, option: str = "--workers") -> tuple[int, float]:
     """Return how many workers a cluster gets, and the CPUs of each: as many as fit, since a model uses all of them.
 
     Args:
         nodes: the cluster's machines.
         workers: the number requested; None is one per GPU, or one per node.
         gpus: the GPUs of a worker.
+        option: what sets their number; an error names it.
 
     Raises:
         ConfigError: the cluster has too few GPUs, or no CPUs.
@@ -96,7 +97,7 @@ def share(nodes: Sequence[Node], workers: int | None, gpus: float) -> tuple[int,
     count = workers or (sum(places) if gpus else sum(node.cpus > 0 for node in nodes))
     has = f"the Ray cluster has {sum(node.cpus for node in nodes):g} CPUs and {sum(node.gpus for node in nodes):g} GPUs"
     if gpus and count > sum(places):
-        raise ConfigError(f"{has}, too few for {count} workers with {gpus:g} GPUs each; use fewer --workers")
+        raise ConfigError(f"{has}, too few for {count} workers with {gpus:g} GPUs each; use fewer: {option}")
     if not count or not any(node.cpus for node in nodes):
         raise ConfigError(f"{has}, too few for a worker with {gpus:g} GPUs")
     if gpus:

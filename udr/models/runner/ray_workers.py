@@ -46,16 +46,46 @@ def ray_workers(
         return pools[0]
 
     # Before there is work: an error should not come after minutes.
-    ours = _connect(options.ray_address)
+    with ray_cluster(options.ray_address):
+        try:
+            yield Scheduler(open_pool, identity)
+        finally:
+            for pool in pools:
+                pool.stop()
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connect this process to a cluster until the block ends.
+
+    Args:
+        address: HOST:PORT of its head; None is that of ``RAY_ADDRESS``, or a new one on this machine.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: there is no such cluster.
+    """
+    ours = _connect(address)
     try:
-        yield Scheduler(open_pool, identity)
+        yield
     finally:
-        for pool in pools:
-            pool.stop()
         if ours:
             import ray
 
             ray.shutdown()
+
+
+def cluster_nodes() -> list[Node]:
+    """Return the machines of the cluster that this process is connected to."""
+    import ray
+
+    # Its types are too loose to check.
+    cluster: Any = ray
+    return [
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in cluster.nodes()
+        if node["Alive"]
+    ]
 
 
 def _connect(address: str | None) -> bool:
@@ -111,12 +141,7 @@ class _RayPool:
         # Its types are too loose to check.
         self._ray: Any = ray
         self._name, self._load, self._gpus = f"udr-{name}-{uuid.uuid4().hex[:6]}", load, gpus
-        nodes = [
-            Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
-            for node in self._ray.nodes()
-            if node["Alive"]
-        ]
-        self.size, self._cpus = share(nodes, options.workers, gpus)
+        self.size, self._cpus = share(cluster_nodes(), options.workers, gpus)
         self._actors: dict[int, Any] = {}
         self._started = 0
         _LOG.info("Ray: %s", self.describe())

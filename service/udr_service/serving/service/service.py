@@ -16,7 +16,7 @@ from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
 from udr_service.serving.service.context import RequestContext
 from udr_service.serving.service.limits import timeout_of
-from udr_service.serving.team import Team
+from udr_service.serving.team import Others
 from udr_service.serving.work import FieldReader, Preparer, Worker
 from udr_service.settings import Settings
 
@@ -40,7 +40,7 @@ class Service:
     reloader: Reloader
     metrics: Metrics
     usage: Usage
-    team: Team | None = None
+    team: Others | None = None
 
     @property
     def workers(self) -> int:
