@@ -59,7 +59,7 @@ def serving(
             line = process.stderr.readline()
         match = re.fullmatch(
             r"udr: serving \d+ (?:task|shard)s?, \d+ demonstrations at "
-            r"(https?://[\d.]+:\d+)(, with \d (?:workers|replicas))?\n",
+            r"(https?://[\d.]+:\d+)(, with \d (?:workers|replicas?))?\n",
             line,
         )
         assert match, line + process.stderr.read()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -202,7 +203,8 @@ def _why(api: Any, error: Exception) -> str:  # noqa: ANN401
     status = api.status().applications.get(_NAME)
     messages = [each.message for each in status.deployments.values()] if status else []
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else reason(error)
+    # Before it stands the error's type.
+    return re.sub(r"^udr[\w.]*Error: ", "", lines[-1]) if lines else reason(error)
 
 
 def refuse_partial(answers: Sequence[str | Exception | None]) -> None:
