@@ -59,6 +59,32 @@ def retriever(index: Path, encoder: HashEncoder) -> Iterator[Retriever]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of an S3 server of moto."""
+    pytest.importorskip("s3fs", reason="needs the extra remote")
+    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
+    variables = {
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**variables, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+            patch.setenv(name, value)
+        import fsspec
+
+        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
+        yield "s3://bucket"
+        # It knows the address of this server.
+        fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()
+
+
 @pytest.fixture(autouse=True)
 def logging_restored() -> Iterator[None]:
     """Undo what commands do to logging, or later tests would read lines that they did not ask for."""

@@ -56,7 +56,7 @@ ADAPTERS = {
     "sentence_transformers": "udr.models.encoder udr_training.",
     "sqlite3": (
         "udr.store. udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store "
-        "udr_training.answering.paid"
+        "udr_training.answering.paid udr_training.run_folder.remote"
     ),
     "starlette": "udr_service.",
     "tiktoken": "udr.models.counting.tiktoken_tokenizer",

@@ -197,9 +197,11 @@ def train(
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     given = dict(locals())
     from udr.data import open_collection
+    from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
     from udr_training.config import Stages, load_config, setting_flags, settings_of, torchrun_place
     from udr_training.feedback import check_run, check_runner
+    from udr_training.run_folder import local_run, upload_run
 
     number, started = torchrun_place()
     if number > 0:
@@ -211,6 +213,9 @@ def train(
         if processes > 1:
             raise ConfigError(f"torchrun has started {started} processes; omit --processes")
         processes = started
+    if started > 1 and remote_url(out) is not None:
+        raise ConfigError(f"{out}: processes of torchrun need a run directory on a disk that they share; give its path")
+    place, out = out, local_run(out)
     overrides: dict[str, object] = {setting: given[option] for option, setting in _SETTINGS.items()}
     overrides |= {"tasks": names_of(tasks), "feedback.lm_set": lm_set}
     if not dry_run:
@@ -285,6 +290,7 @@ def train(
     with naming(out):
         with leading() if started > 1 else nullcontext():
             trained = run.finish()
+        upload_run(out)
         if test_rows:
             STATUS.begin(f"{Stages(resolved, after).title('evaluation')}...")
         evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None
@@ -292,7 +298,8 @@ def train(
             results = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
             write_card(trained, collection, resolved, results)
             STATUS.notice(f"the report is {out / FOLDER / 'report.html'}\n\n{results}")
-    print_text(str(trained))
+            upload_run(out)
+    print_text(str(trained) if (url := remote_url(place)) is None else f"{url}/{trained.name}")
 
 
 def _foretell(collection: "Collection", config: "RunConfig", test_rows: int, out: Path) -> None:

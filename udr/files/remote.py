@@ -64,6 +64,11 @@ class RemoteFolder:
         with _told(f"{self.url}/{name}"):
             self._system.put_file(str(path), self._path(name))
 
+    def remove(self, name: str) -> None:
+        """Delete a file there."""
+        with _told(f"{self.url}/{name}"):
+            self._system.rm_file(self._path(name))
+
     def files(self) -> Mapping[str, tuple[int, str]]:
         """Return the size of each file below, and what changes when it does, by its path.
 

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -281,28 +281,6 @@ def test_commands_take_urls(
     for command in (["list", url], ["prune", url, "--keep", "1"], ["put", url, "notes", "rows.jsonl"]):
         assert main(["index", *command]) != 0
         assert f"{url} is on a remote store, where this command does not work" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket of an S3 server of moto."""
-    pytest.importorskip("s3fs", reason="needs the extra remote")
-    server_module = pytest.importorskip("moto.server", reason="needs moto[server]")
-    variables = {
-        "AWS_ACCESS_KEY_ID": "x",
-        "AWS_SECRET_ACCESS_KEY": "x",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**variables, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
-            patch.setenv(name, value)
-        fsspec.filesystem("s3").mkdir("bucket")
-        yield "s3://bucket"
-    server.stop()
 
 
 @pytest.mark.slow

@@ -98,6 +98,7 @@ def score(
 ) -> None:
     """Score the training queries' candidates, and print the run directory."""
     from udr.data import open_collection
+    from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
     from udr_training.config import (
         CandidateConfig,
@@ -108,8 +109,9 @@ def score(
         with_settings,
     )
     from udr_training.feedback.checks import check_run, check_runner
+    from udr_training.run_folder import local_run, upload_run
 
-    names = names_of(tasks)
+    names, place, out = names_of(tasks), out, local_run(out)
     with naming_flags(setting_flags()):
         if kind == "outcomes":
             raise ConfigError("feedback.kind 'outcomes' asks no language model; use udr feedback import")
@@ -147,7 +149,8 @@ def score(
             out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget, runner=runner
         )
         run.finish()
-    print_text(str(out))
+        upload_run(out)
+    print_text(remote_url(place) or str(out))
 
 
 @app.command("import")
@@ -179,7 +182,7 @@ def import_(
 @app.command()
 def export(run: _Run) -> None:
     """Print a run's scored pairs, one JSON line each."""
-    _check_run(run)
+    run = _check_run(run)
     from udr_training.feedback.export import exported
 
     quiet()
@@ -198,7 +201,7 @@ def weigh(
     The index keeps the weights in its search settings; a request's own weight overrides them. A service reads them when
     it loads the index.
     """
-    _check_run(run)
+    run = _check_run(run)
     from udr_training.feedback.weighing import WEIGHTS
     from udr_training.feedback.weighing import weigh as run_weigh
 
@@ -216,12 +219,14 @@ def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print
     """Print the cost of a run's scores: pairs, tokens, seconds, bytes."""
     from udr_training.feedback.export import statistics
 
-    numbers = statistics(run)
+    numbers = statistics(_check_run(run))
     print_text(json.dumps(numbers) if as_json else "\n".join(f"{name}: {value}" for name, value in numbers.items()))
 
 
-def _check_run(run: Path) -> None:
-    """Raise an ArtifactError if a directory holds no run, before anything is imported that takes seconds."""
-    from udr_training.run_folder import RunFolder
+def _check_run(run: Path) -> Path:
+    """Return a run's directory here; raise an ArtifactError if it holds no run, before slow imports."""
+    from udr_training.run_folder import RunFolder, local_run
 
+    run = local_run(run)
     _ = RunFolder(run).sources
+    return run

@@ -16,6 +16,7 @@ from udr.types import Json
 from udr_training.answering import read_settings
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
+from udr_training.run_folder.remote import upload_run
 
 _LOG = logging.getLogger(__name__)
 
@@ -164,7 +165,7 @@ class RunFolder:
 
     @contextmanager
     def timed(self, number: int, stage: str) -> Iterator[None]:
-        """Add the body's seconds to a stage's, even if an error interrupts it."""
+        """Add the body's seconds to a stage's, even if an error interrupts it; then upload the copy of a remote run."""
         folder = self.iteration(number)
         folder.mkdir(exist_ok=True)
         started = time.monotonic()
@@ -177,6 +178,7 @@ class RunFolder:
             seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - started, 1)
             write_atomically(folder / "seconds.json", json.dumps(seconds).encode())
             _LOG.info("%s took %.1f s", title, seconds[stage])
+        upload_run(self.path)
 
     def seconds(self, number: int) -> dict[str, float]:
         """Return the seconds of each stage of an iteration."""
