@@ -4,6 +4,9 @@ Part ``runner``: ``udr feedback score`` and ``udr index build``, with ``--runner
 ``--runner ray`` and one worker a core, in turns. Each takes 2 minutes or more on two cores; ``--quick`` only tries it.
 ``value_ratio`` is the runner's rows per second over the local ones; at least 0.9 is wanted. Needs the extra ``ray``.
 
+Part ``plan``: the capacity plan of ``docs/scaling.md``, from the figures in ``docs/results/`` (``scale_plan.py``); its
+picture is written to the folder.
+
     python benchmarks/scale.py --out build/scale --parts runner
 """
 
@@ -18,10 +21,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from measuring import UDR, measured_once, parts_parser, results_folder
+from scale_plan import draw, plan
 
 from udr.models import num_threads
 
-PARTS = ("runner",)
+PARTS = ("plan", "runner")
 TASK = """
 name = "tickets"
 family = "support"
@@ -84,7 +88,11 @@ def main() -> None:
     arguments = parts_parser(__doc__, PARTS).parse_args()
     folder, quick = results_folder(arguments), arguments.quick
     rounds = 1 if quick else 2
-    if "runner" not in arguments.parts.split(","):
+    parts = arguments.parts.split(",")
+    if "plan" in parts:
+        print(plan())
+        draw(folder / "scaling.svg")
+    if "runner" not in parts:
         return
     queries, rows = (4, 300) if quick else (400, 24_000)
     scored = ["feedback", "score", str(write_tasks(folder / "scored", 500)), "--queries", str(queries)]
