@@ -35,13 +35,15 @@ def running(app: FastAPI) -> Iterator[str]:
 
 @contextmanager
 def serving(
-    *arguments: str, engine: str | None = "onnx", **environment: str
+    *arguments: str, engine: str | None = "onnx", host: str | None = None, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run ``udr serve`` in a process until the block ends; yields the process, and the address that it printed.
 
-    ``engine`` is None for a service of shards, which has none; torch alone takes seconds to import.
+    ``engine`` is None for a service of shards, which has none; torch alone takes seconds to import. ``host`` names a
+    network namespace to run in.
     """
-    command = [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
+    command = [] if host is None else ["ip", "netns", "exec", host]
+    command += [sys.executable, "-c", "import sys; from udr.cli import main; sys.exit(main())", "serve", *arguments]
     command += ["--port", "0", *(() if engine is None else ("--device", "cpu", "--engine", engine))]
     paths = os.pathsep.join(path for path in sys.path if path)
     fixed = {"PYTHONPATH": paths, "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
