@@ -13,12 +13,12 @@ from udr.errors import ConfigError, MissingExtraError
 
 _OF_AN_INDEX = (
     *("device", "engine", "allow_hub", "upstream", "upstream_timeout_seconds", "watch_seconds", "workers"),
-    *("durability", "compact_rows", "usage", "runner"),
+    *("durability", "compact_rows", "mirror", "usage", "runner"),
 )
 """The options that a service of shards has not."""
 
 _OF_REPLICAS = ("replicas", "max_replicas", "gpus_per_replica", "ray_address")
-_OF_A_PROCESS = ("workers", "durability", "compact_rows", "linger_seconds")
+_OF_A_PROCESS = ("workers", "durability", "compact_rows", "mirror", "linger_seconds")
 """The options that replicas have not: they write nothing, and Ray Serve accepts the connections."""
 
 
@@ -29,7 +29,7 @@ _OF_A_PROCESS = ("workers", "durability", "compact_rows", "linger_seconds")
         "Models": "device engine tokenizer allow_hub",
         "Access": "keys insecure_no_keys tls_cert tls_key",
         "A language model behind the service": "upstream upstream_timeout_seconds",
-        "Versions and writes": "watch_seconds durability compact_rows usage",
+        "Versions and writes": "watch_seconds durability compact_rows mirror usage",
         "Connections and stopping": "keep_alive_seconds linger_seconds drain_seconds",
         "Log": "log_level log_format",
     }
@@ -123,6 +123,10 @@ def serve(
             show_default="never",
             metavar="N",
         ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(help="Copy what is written to this index on a remote store, for its replicas.", metavar="URL"),
     ] = None,
     usage: Annotated[
         str | None,

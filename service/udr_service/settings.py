@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     # How many rows that were put or deleted since the version was built make a new version, in the background; 0 never
     # makes one: each takes the room of a version on the disk, and cursors of lists are of one version.
     compact_rows: Annotated[int, Field(ge=0)] = 0
+    mirror: str | None = None  # an index on a remote store that gets what is written here, for its replicas
     # What is kept of its use: off, nothing; counts, how often each demonstration is retrieved and shown, and which ones
     # each prompt showed; inputs, the inputs of prompts as well.
     usage: UsageLevel = UsageLevel.COUNTS

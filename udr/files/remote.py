@@ -64,6 +64,16 @@ class RemoteFolder:
         with _told(f"{self.url}/{name}"):
             self._system.put_file(str(path), self._path(name))
 
+    def state(self, name: str) -> str | None:
+        """Return what changes when a file does, its size included; None if there is none."""
+        with _told(f"{self.url}/{name}"):
+            self._system.invalidate_cache()
+            try:
+                info: Mapping[str, Any] = self._system.info(self._path(name))
+            except FileNotFoundError:
+                return None
+        return f"{info['size']} {_tag(info)}"
+
     def remove(self, name: str) -> None:
         """Delete a file there."""
         with _told(f"{self.url}/{name}"):

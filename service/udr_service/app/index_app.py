@@ -8,8 +8,10 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.routing import Route
 
+from udr.errors import ConfigError
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
+from udr.store import RemoteIndex
 from udr.store.usage import Usage
 from udr_service.api import (
     admin,
@@ -32,6 +34,7 @@ from udr_service.serving import (
     Current,
     FieldReader,
     IndexSource,
+    Mirror,
     Preparer,
     Readiness,
     Reloader,
@@ -71,7 +74,7 @@ def create_app(
         team: the other workers that serve the same index; None if there are none.
 
     Raises:
-        ConfigError: the file of keys is invalid.
+        ConfigError: the file of keys is invalid, or the mirror is.
         MissingExtraError: telemetry is on, but the exporter is not installed.
         ModelError: the tokenizer cannot be loaded.
     """
@@ -105,6 +108,8 @@ def create_app(
     app.state.upkeep = [Scrubber(current, reloader, settings.scrub_seconds, team)]
     if isinstance(source, IndexSource):
         app.state.upkeep.append(Compactor(source, current, reloader, team))
+        if settings.mirror is not None:
+            app.state.upkeep.append(_mirror(source, settings.mirror, team))
     guard(
         app,
         settings,
@@ -121,6 +126,15 @@ def create_app(
     app.state.made = {}
     problems.install(app)
     return app
+
+
+def _mirror(source: IndexSource, place: str, team: Team | None) -> Mirror:
+    remote = RemoteIndex.at(place)
+    if remote is None or source.remote is not None:
+        raise ConfigError(
+            f"--mirror copies from an index directory to a URL such as s3://bucket/index, found {place!r}"
+        )
+    return Mirror(source.index, remote, team)
 
 
 def _root(served: Retriever | Source) -> Path | None:

@@ -122,9 +122,10 @@ def run_replicas(index: Path, settings: Settings) -> None:
         ConfigError: a setting is of a service in one process; or the cluster cannot be used.
         WorkerError: no replica could start.
     """
-    if settings.workers > 1 or settings.compact_rows:
+    if settings.workers > 1 or settings.compact_rows or settings.mirror:
         raise ConfigError(
-            "replicas on a Ray cluster have no workers, and write nothing; unset UDR_WORKERS, UDR_COMPACT_ROWS"
+            "replicas on a Ray cluster have no workers, and write nothing; "
+            "unset UDR_WORKERS, UDR_COMPACT_ROWS, UDR_MIRROR"
         )
     # Raises if there is no index.
     IndexSource(index, settings).current()

@@ -18,7 +18,7 @@ from .service import (
 )
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
 from .team import Others as Others, Reloaded as Reloaded, Team as Team
-from .upkeep import Compactor as Compactor, Scrubber as Scrubber
+from .upkeep import Compactor as Compactor, Mirror as Mirror, Scrubber as Scrubber
 from .work import (
     CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob,
     FieldReader as FieldReader, JobResult as JobResult, Preparer as Preparer, Turns as Turns, Worker as Worker,

@@ -136,8 +136,14 @@ class IndexSource:
         self.take_lock = self.writer.take
 
     def current(self) -> str:
-        """Return the name of the published version; raise an ``ArtifactError`` if there is none."""
-        return read_current(self.index) if self.remote is None else self.remote.current()
+        """Return the name of the published version; raise an ``ArtifactError`` if there is none.
+
+        Of an index on a remote store, the rows that are written to it follow, too.
+        """
+        if self.remote is None:
+            return read_current(self.index)
+        self.remote.fetch_writes()
+        return self.remote.current()
 
     def preload(self) -> None:
         """Open the encoder of the published version, if it carries one for ONNX Runtime, before this process forks.

@@ -1,5 +1,6 @@
 """Replicas: services over one index on a remote store, which follow what is published there."""
 
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ import fsspec
 import pytest
 from fastapi.testclient import TestClient
 
+from udr.errors import ArtifactError, ConfigError
 from udr.files import RemoteFolder
 from udr.store import open_version, read_current
 from udr_index.build import BuildConfig, build
@@ -65,3 +67,57 @@ def test_replicas_follow_what_is_published_at_the_common_place(
         for replica in replicas:
             until(lambda: replica.post("/v1/retrieve", json=BODY).json()["index_version"] == first)  # noqa: B023
     assert read_current(tiny) == first
+
+
+def test_replicas_see_what_is_written_to_the_mirrored_directory(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, root = f"memory://{tmp_path.name}/index", tmp_path / "index"
+    shutil.copytree(tiny, root, ignore=shutil.ignore_patterns("live"))
+    upload(root, "CURRENT", url)
+    with ExitStack() as stack:
+        monkeypatch.setenv("UDR_CACHE", str(tmp_path / "writer"))
+        settings = Settings(device="cpu", mirror=url)
+        writer = stack.enter_context(TestClient(create_app(IndexSource(root, settings), settings)))
+        until(lambda: writer.get("/readyz").status_code == 200)
+        path = "/v1/tasks/notes/demonstrations/new"
+
+        def write(text: str) -> None:
+            assert writer.put(path, json={"input": {"text": text}, "target": "sad"}).status_code in (200, 201)
+
+        write("a grey friday")
+        replicas: list[TestClient] = []
+        for name in "ab":
+            monkeypatch.setenv("UDR_CACHE", str(tmp_path / name))
+            settings = Settings(device="cpu", watch_seconds=0.3)
+            replicas.append(stack.enter_context(TestClient(create_app(IndexSource(Path(url), settings), settings))))
+        for replica in replicas:
+            until(lambda: replica.get(path).status_code == 200)  # noqa: B023
+        # Half a second here; other tests share the cores.
+        write("a grey sunday")
+        for replica in replicas:
+            assert until(lambda: replica.get(path).json()["input"] == {"text": "a grey sunday"}) < 3  # noqa: B023
+        nearest = {**BODY, "k": 20}
+        answers = [each.post("/v1/retrieve", json=nearest).json() for each in (writer, *replicas)]
+        assert answers[0] == answers[1] == answers[2] and "a grey sunday" in str(answers[0])
+        assert writer.delete(path).status_code == 204
+        for replica in replicas:
+            assert until(lambda: replica.get(path).status_code == 404) < 3  # noqa: B023
+        # A store that refuses costs the writer nothing, and is told once.
+        with monkeypatch.context() as patch:
+            patch.setattr(RemoteFolder, "put", _refuse)
+            write("a grey monday")
+            until(lambda: "does not reach the replicas" in caplog.text)
+        for replica in replicas:
+            until(lambda: replica.get(path).status_code == 200)  # noqa: B023
+
+
+def _refuse(self: RemoteFolder, name: str, path: Path) -> None:
+    raise ArtifactError(f"{self.url}: no")
+
+
+def test_only_a_directory_is_mirrored(tiny: Path) -> None:
+    for mirror in ("elsewhere", "/tmp/elsewhere"):
+        settings = Settings(device="cpu", mirror=mirror)
+        with pytest.raises(ConfigError, match="--mirror copies from an index directory to a URL"):
+            create_app(IndexSource(tiny, settings), settings)

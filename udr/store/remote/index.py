@@ -12,6 +12,7 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, VerificationError
 from udr.files import RemoteFolder, cache_folder, locked, remote_url, sha256, sync, sync_tree, write_atomically
+from udr.store.live import LOG
 from udr.store.manifest import Manifest, parse_manifest
 from udr.store.searching import SEARCH
 from udr.store.version import (
@@ -19,6 +20,7 @@ from udr.store.version import (
     CURRENT,
     LARGEST_CURRENT,
     LARGEST_MANIFEST,
+    LIVE,
     MANIFEST,
     VERSIONS,
     current_version,
@@ -31,6 +33,7 @@ from udr.store.version import (
 
 _LOG = logging.getLogger(__name__)
 
+_WRITES, _SEEN_WRITES = f"{LIVE}/{LOG}", f"{LIVE}/.copied"
 _LARGEST_SEARCH = 16 * 1024 * 1024
 _WAIT_SECONDS = 24 * 60 * 60
 """How long to wait for another process that copies the same index."""
@@ -91,6 +94,25 @@ class RemoteIndex:
             if _current(self.root) != version:
                 publish(self.root, version)
         return version
+
+    def fetch_writes(self) -> None:
+        """Copy the log of what is written to the index, if it is another than the last time."""
+        state, seen, log = self._folder.state(_WRITES), self.root / _SEEN_WRITES, self.root / _WRITES
+        if state is None or (seen.is_file() and log.is_file() and seen.read_text("utf-8") == state):
+            return
+        self.prepare()
+        log.parent.mkdir(exist_ok=True)
+        with locked(log.parent, _WAIT_SECONDS):
+            part = log.with_name(".log.copied")
+            self._folder.fetch(_WRITES, part)
+            # Readers find out by the file's number, and read all of it again.
+            part.replace(log)
+            write_atomically(seen, state.encode())
+
+    def upload_writes(self, root: Path) -> None:
+        """Copy the log of what is written to the index directory at ``root`` to the store, if there is one."""
+        if (root / _WRITES).is_file():
+            self._folder.put(_WRITES, root / _WRITES)
 
     def prepare(self) -> None:
         """Make the folder of the copy."""
