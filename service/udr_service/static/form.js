@@ -87,7 +87,7 @@ export function fill(demonstration) {
     remember(box);
   }
   const answer = task.labels.includes(target) ? badge(task, target) : make("bdi", {}, target);
-  at("gold").replaceChildren("From the pool: ", code(id), ". Its answer: ", answer);
+  at("gold").replaceChildren("A row of the pool, ", code(id), ", which the search leaves out. Its answer: ", answer);
 }
 
 /** Return a demonstration's input as its template renders it, so that the service excludes the demonstration. */

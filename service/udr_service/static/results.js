@@ -7,6 +7,7 @@ import { served } from "./form.js";
 import { showPrompt } from "./prompt.js";
 import { at, badge, code, counted, keyOf, make, similarityText, sumOf, targetLine, values } from "./view.js";
 
+const RANKING = "What the list is ordered by: the similarity, and how likely the input has the same label";
 const MODES = { bm25: "BM25", hybrid: "Hybrid" };
 
 /** Show the responses to the form's requests; `dense` has an answer, the others may be null or have problems. */
@@ -65,7 +66,7 @@ function card(item, { full, note, out, wide }) {
   const task = served.tasks.get(item.task);
   const bar = make("span", { className: "bar", ariaHidden: "true" }, make("span"));
   bar.firstChild.style.width = `${100 * Math.min(1, Math.max(0, item.similarity / full))}%`;
-  const number = make("span", { className: "similarity", title: `similarity ${item.similarity}` }, similarityText(item.similarity));
+  const number = make("span", { className: "similarity", title: `similarity ${item.similarity}: how near the input is` }, similarityText(item.similarity));
   const rank = make("span", { className: "rank soft" }, String(item.rank));
   const isLabel = task?.labels.includes(item.target);
   const head = make("div", { className: "line" }, rank, ...(isLabel ? [badge(task, item.target)] : []), bar, number);
@@ -73,7 +74,9 @@ function card(item, { full, note, out, wide }) {
   if (!isLabel) element.append(targetLine(item.target));
   const foot = make("p", { className: "foot soft" }, code(item.id));
   if (wide) foot.append(make("span", {}, item.task));
-  if (item.ranking_score !== undefined) foot.append(make("span", {}, `ranking score ${similarityText(item.ranking_score)}`));
+  if (item.ranking_score !== undefined) {
+    foot.append(make("span", { title: RANKING }, `ranking score ${similarityText(item.ranking_score)}`));
+  }
   if (note) foot.append(make("span", { className: "note" }, note));
   element.append(foot);
   return element;

@@ -82,7 +82,7 @@ def test_search_shows_demonstrations_and_prompt(look: Look, served: Playground) 
     assert texts(page, "#dense .similarity") == [f"{item.similarity:.3f}" for item in expected]
     widths = page.locator("#dense .bar span").evaluate_all("all => all.map(bar => parseFloat(bar.style.width))")
     assert widths == pytest.approx([100 * max(0, item.similarity) for item in expected], abs=0.01)
-    prompt = PromptBuilder(Words(), 1024, 16).build(task, "a dull grey tuesday", expected)
+    prompt = PromptBuilder(Words(), 2000, 20).build(task, "a dull grey tuesday", expected)
     assert texts(page, "#prompt pre") == [prompt.text]
     assert texts(page, "#prompt :is(.instruction, .query)") == [task.instruction, "Note: a dull grey tuesday\nMood:"]
     assert texts(page, "#prompt .shown") == [item.text for item in reversed(expected)]
@@ -149,13 +149,13 @@ def test_the_code_repeats_what_the_controls_request(look: Look, served: Playgrou
     text = 'it\'s a "day"\n\\ $HOME `id` !x é 🙂 \u202e\u2028\x7f {x}'
     find(page, "lamp", text, task="reviews")
     query: dict[str, object] = {"task": "reviews", "input": {"thing": "lamp", "text": text}, "k": 8}
-    assert bodies(page) == [query, {**query, "mode": "bm25"}, {**query, "budget": 1024, "reserve": 16}]
+    assert bodies(page) == [query, {**query, "mode": "bm25"}, {**query, "budget": 2000, "reserve": 20}]
     unfold(page)
     fill(page, **SELECTION, **BUILDING, without_head=True)
     retrieve, beside, prompt = bodies(page)
     assert beside == {**query, "mode": "bm25", "keep_copies": True, "label_head": False}
     assert retrieve == {**query, **SELECTION, "label_head": False, "explain": True}
-    assert prompt == {**retrieve, "budget": 1024, "reserve": 16, **BUILDING}
+    assert prompt == {**retrieve, "budget": 2000, "reserve": 20, **BUILDING}
     program, names = texts(page, "#python")[0], dict[str, Any]()
     assert "\u202e" not in program, "reversed text would hide what runs"
     exec(program, names)
@@ -185,7 +185,7 @@ def test_messages_are_shown_beside_the_controls(look: Look, served: Playground) 
     for control, value, message in (
         ("k", "21", "k must be from 1 to 20"),
         ("k", "", "must be a valid integer"),
-        ("budget", "18", "the prompt needs"),
+        ("budget", "22", "the prompt needs"),
         ("reserve", "9999", "below the budget"),
         ("candidates", "3", "not below k (8)"),
     ):
@@ -281,7 +281,7 @@ def test_hostile_data_is_shown_as_text(look: Look, served: Playground) -> None:
     assert texts(page, "#dense .values dd") == [item.input["question"] for item in expected]
     assert texts(page, "#dense .target bdi") == [item.target for item in expected]
     assert sorted(texts(page, "#candidate-rows bdi")) == sorted(texts(page, "#dense code")) == sorted(ids(expected))
-    prompt = PromptBuilder(Words(), 1024, 16).build(retriever.tasks["raw"], query, expected)
+    prompt = PromptBuilder(Words(), 2000, 20).build(retriever.tasks["raw"], query, expected)
     assert texts(page, "#prompt pre") == [prompt.text]
     assert page.locator("script, img, iframe, b").count() == elements
     remarks = page.locator("#remarks")
