@@ -254,10 +254,16 @@ def test_a_refusal_names_the_variable_of_the_key(
     server: ChatServer, paid: PaidAnswers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "wrong")
-    for lines, variable in (((), "UDR_LM_KEY"), (("key=MY_KEY",), "MY_KEY")):
+    monkeypatch.setenv("OPENAI_API_KEY", "never sent")
+    monkeypatch.delenv("UDR_LM_KEY", raising=False)
+    for lines, message in (
+        ((), "no key was sent, since UDR_LM_KEY is not set, .*: --lm-set key=OPENAI_API_KEY$"),
+        (("key=MY_KEY",), "check .* and the key in MY_KEY$"),
+        (("header.api-key=$MY_KEY",), "check .* and the key in UDR_LM_KEY$"),
+    ):
         server.failures = [Failure(401)]
         lm = chat(server, paid, *lines)
-        with pytest.raises(FeedbackError, match=f"refused .HTTP 401.*; check .* and the key in {variable}$"):
+        with pytest.raises(FeedbackError, match=f"refused .HTTP 401.*; {message}"):
             texts(lm, "z")
 
 

@@ -20,6 +20,7 @@ Send = Callable[[str, Mapping[str, Any] | None], Awaitable[object]]
 # Seconds before the first retry, doubled each time up to the longest that no server requested; the longest pause that
 # a server may request; and how long a request waits in all for a server that requests pauses.
 _PAUSE, _LONGEST_OWN_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.5, 30.0, 300.0, 1800.0
+_NO_ACCESS = (401, 403)
 _TOO_MANY_REQUESTS, _SERVER_ERROR, _NOT_IMPLEMENTED = 429, 500, 501
 # Servers report a prompt that is too long in words, without a code.
 _TOO_LONG = ("context length", "context size", "context window", "maximum context", "too long", "longer than")
@@ -106,7 +107,8 @@ class Server:
         key_name: str = KEY,
     ) -> None:
         self.url, self._policy, self._too_long, self._on_send = url, policy, too_long, on_send
-        self._key_name = key_name
+        # A header, such as Azure's api-key, may hold it, too.
+        self._key_name, self._sends_key = key_name, key is not None or bool(headers)
         self._headers = {**({"Authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
         self._query = dict(query or {})
 
@@ -174,6 +176,11 @@ class Server:
             message = f"a prompt of {size or len(body['prompt'])} characters is too long for the model ({problem})"
             return RefusedError(f"{self.url}{path}: {message}; {self._too_long}", status)
         check = f"check the address, the model's name and the key in {self._key_name}"
+        if status in _NO_ACCESS and not self._sends_key:
+            check = (
+                f"no key was sent, since {self._key_name} is not set, and udr reads no other variable by itself; set "
+                "it, or name the one that holds the key: --lm-set key=OPENAI_API_KEY"
+            )
         return RefusedError(f"{self.url}{path}: refused ({problem}); {check}", status)
 
 
