@@ -217,7 +217,11 @@ def test_requests_are_sent_at_a_rate(server: ChatServer, paid: PaidAnswers) -> N
         (Budget(max_requests=5), 5, "--max-requests 5 is reached: spent 5 requests"),
         # Each question reserves 1 + 16 tokens of a prompt and 9 of an answer, and takes 2.
         (Budget(max_tokens=36), 6, "--max-tokens-total 36 is reached"),
-        (Budget(max_cost=36e-6, prices=(1, 1)), 6, "--max-cost 3.6e-05 is reached: .*cost 1.2e-05"),
+        (
+            Budget(max_cost=36e-6, prices=(1, 1)),
+            6,
+            "--max-cost 3.6e-05 is reached: .*cost 1.2e-05 in the unit of --prices",
+        ),
         (Budget(max_requests=0), 0, "--max-requests 0 is reached: spent 0 requests"),
     ],
 )

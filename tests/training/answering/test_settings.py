@@ -77,7 +77,7 @@ def test_costs_are_those_of_a_million_tokens() -> None:
     budget = Budget.read("http://host/v1", 10, 100_000, 0.02, "0.15,0.6")
     spend = Spend(3, 20_000, 10_000)
     assert budget.cost(spend) == pytest.approx(0.003 + 0.006)
-    assert budget.shown(spend) == "3 requests, 30,000 tokens, cost 0.009"
+    assert budget.shown(spend) == "3 requests, 30,000 tokens, cost 0.009 in the unit of --prices"
     assert Budget().shown(Spend(1, 1)) == "1 request, 1 tokens"
     assert budget.exceeded_by(spend) is None
     assert budget.exceeded_by(Spend(11)) == "--max-requests 10"

@@ -101,7 +101,11 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
     assert server.asked == []
     status, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--prices", "10,40")
     cost = f"{plan['prompt_tokens'] / 1e5 + 4 * plan['answer_tokens'] / 1e5:.2f}"
-    assert status == 0 and out.startswith(f"{plan['requests']} requests with about ") and f" about {cost} at" in out
+    assert (
+        status == 0
+        and out.startswith(f"{plan['requests']} requests with about ")
+        and f" about {cost} in the unit of --prices." in out
+    )
     first, few = out.splitlines()
     assert plan["answer_tokens"] >= plan["requests"] and first.endswith(f"--max-requests {plan['requests']}")
     assert plan["test_rows"] == 8 and few.startswith("8 test rows tell only gains of about 31 points or more from ch")

@@ -1,7 +1,7 @@
 from .address import (
     Api as Api, KEY as KEY, LMAddress as LMAddress, is_remote as is_remote, read_address as read_address,
 )
-from .budget import Budget as Budget, BudgetError as BudgetError, Spend as Spend
+from .budget import Budget as Budget, BudgetError as BudgetError, Spend as Spend, UNIT as UNIT
 from .http import (
     RequestPolicy as RequestPolicy, Send as Send, Server as Server, retry_after_seconds as retry_after_seconds,
 )

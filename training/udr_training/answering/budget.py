@@ -11,6 +11,9 @@ from udr_training.answering.address import is_remote
 
 _MILLION = 1_000_000
 
+UNIT = "in the unit of --prices"
+"""What follows a cost: prices are given without a currency."""
+
 
 class BudgetError(FeedbackError):
     """A budget does not allow another request; what was answered is kept."""
@@ -111,8 +114,8 @@ class Budget:
     def shown(self, spend: Spend) -> str:
         """Return a spend in words."""
         requests = f"{spend.requests:,} request{'' if spend.requests == 1 else 's'}"
-        parts = [requests, f"{spend.tokens:,} tokens", *([f"cost {self.cost(spend):.4g}"] if self.prices else [])]
-        return ", ".join(parts)
+        cost = [f"cost {self.cost(spend):.4g} {UNIT}"] if self.prices else []
+        return ", ".join([requests, f"{spend.tokens:,} tokens", *cost])
 
 
 class Purse:

@@ -35,9 +35,14 @@ MaxRequests = Annotated[
 MaxTokens = Annotated[
     int | None, typer.Option("--max-tokens-total", help="The most tokens of prompts and answers, likewise.")
 ]
-MaxCost = Annotated[float | None, typer.Option("--max-cost", help="The most that answers may cost, by --prices.")]
+MaxCost = Annotated[
+    float | None, typer.Option("--max-cost", help="The most that answers may cost, in the unit of --prices.")
+]
 Prices = Annotated[
-    str | None, typer.Option("--prices", help="IN,OUT: the prices of a million tokens of prompts, and of answers.")
+    str | None,
+    typer.Option(
+        "--prices", help="IN,OUT: the prices of a million tokens of prompts, and of answers, in any currency."
+    ),
 ]
 
 

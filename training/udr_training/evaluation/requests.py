@@ -5,7 +5,7 @@ from statistics import fmean
 
 from udr.data import Collection, formatting, sample
 from udr.types import Json
-from udr_training.answering import estimated_tokens
+from udr_training.answering import UNIT, estimated_tokens
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.retrievers import ORACLE
 
@@ -40,7 +40,7 @@ class RequestPlan:
         )
         if prices is not None:
             price = (self.prompt_tokens * prices[0] + self.answer_tokens * prices[1]) / 1e6
-            told += f", which cost {f'about {price:.2f}' if price >= 0.01 else 'less than 0.01'} at these prices"
+            told += f", which cost {f'about {price:.2f}' if price >= 0.01 else 'less than 0.01'} {UNIT}"
         if self.oracle:
             return f"{told}; those of the oracle, at least one for each candidate, come on top. Nothing was asked."
         return f"{told}. Nothing was asked. To ask for no more than that: --max-requests {self.requests}"
