@@ -3,7 +3,9 @@ from .budget import (
 )
 from .builder import PromptBuilder as PromptBuilder, with_budget_stage as with_budget_stage
 from .chat import turns as turns
-from .ordering import Arrange as Arrange, Order as Order, alternate as alternate, arranged as arranged
+from .ordering import (
+    Arrange as Arrange, Order as Order, alternate as alternate, arranged as arranged, check_seed as check_seed,
+)
 from .types import (
     BuildingOptions as BuildingOptions, Format as Format, Layout as Layout, PartTokens as PartTokens, Prompt as Prompt,
     PromptDemonstration as PromptDemonstration, PromptOptions as PromptOptions, SpecialToken as SpecialToken,

@@ -8,7 +8,7 @@ from udr.errors import InvalidInputError, TooLongError, brief
 from udr.models import ChatCounter, TokenCounter
 from udr.prompts.budget import Block, PromptLayout, fit, truncate
 from udr.prompts.chat import ChatLayout, messages, turns
-from udr.prompts.ordering import Order, arranged
+from udr.prompts.ordering import Order, arranged, check_seed
 from udr.prompts.types import Format, Layout, PartTokens, Prompt, PromptDemonstration, SpecialToken, Truncation
 from udr.retrieval import Decision, Retrieval, RetrievedDemonstration
 from udr.types import Fields, Value
@@ -32,7 +32,7 @@ class PromptBuilder:
 
     Raises:
         InvalidInputError: the tokenizer cannot count; the budget is below 1; the reserve is below 0 or not below the
-            budget; the tokens of a message are below 0.
+            budget; the tokens of a message are below 0; a seed is given for an order that is no shuffle.
     """
 
     tokenizer: TokenCounter
@@ -61,6 +61,15 @@ class PromptBuilder:
             raise InvalidInputError(f"message_tokens must be at least 0, found {self.message_tokens}")
         object.__setattr__(self, "order", Order(self.order))
         object.__setattr__(self, "layout", Layout(self.layout))
+        check_seed(self.order, self.seed)
+
+    def check(self, format: Format) -> None:
+        """Raise ``InvalidInputError`` for a layout that has no effect on a prompt of a format."""
+        if format is not Format.MESSAGES and self.layout is not Layout.TURNS:
+            raise InvalidInputError(
+                f"the layout {str(self.layout)!r} has no effect with the format {str(format)!r}; leave it out, or give "
+                "the format 'messages'"
+            )
 
     def build(
         self,
@@ -84,10 +93,12 @@ class PromptBuilder:
 
         Raises:
             InvalidInputError: the input does not fit the task or lacks the field to truncate; a multiple-choice query
-                has no choices to list; a record would have two targets; the chat template rejects the messages.
+                has no choices to list; a record would have two targets; the chat template rejects the messages; a
+                layout is given for another format than messages.
             TooLongError: the query does not fit, even without demonstrations.
         """
         format = Format(format)
+        self.check(format)
         input, truncated = self._truncated(task, formatting.check_input(task, input), format, choices)
         layout = self._layout(task, input, format, choices, demonstrations)
         tokens = fit(layout, self.budget - self.reserve)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
+from udr.errors import InvalidInputError
 from udr.retrieval import RetrievedDemonstration
 
 
@@ -23,6 +24,14 @@ class Order(StrEnum):
 
     SHUFFLE = "shuffle"
     """Random, by a seed and the query; the same in every process."""
+
+
+def check_seed(order: Order, seed: int) -> None:
+    """Raise ``InvalidInputError`` for a seed other than 0 that has no effect, since the order is no shuffle."""
+    if seed and order is not Order.SHUFFLE:
+        raise InvalidInputError(
+            f"the seed {seed} has no effect with the order {str(order)!r}; leave it out, or give the order 'shuffle'"
+        )
 
 
 Arrange = Callable[[Sequence[int]], Sequence[int]]

@@ -111,6 +111,8 @@ async def prompt(body: PromptBody, service: ServiceDep, request: Request) -> Res
     """Return a prompt with as many of the k nearest demonstrations as fit the budget."""
     async with service.context(request) as context:
         builder = context.builder(body.budget, body.reserve, body.building(), body.tokenizer)
+        # Before anything is searched.
+        builder.check(body.format)
         query = body.to_request()
         retrieval = await context.retrieve(query)
         task = context.active.retriever.tasks[body.task]

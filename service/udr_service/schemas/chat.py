@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from udr.prompts import Layout, Order
+from udr.prompts import Layout, Order, check_seed
 from udr.retrieval import DefaultK, RetrievalRequest
 from udr_service.schemas.requests import Input, OneOf, Selection
 from udr_service.settings import Settings
@@ -23,13 +23,18 @@ class ChatOptions(Selection):
         default=None, description="Which of the service's tokenizers counts; /v1/info lists them, the default first."
     )
     order: OneOf[Order] = Field(default=Order.NEAREST_LAST, description="The order of the demonstrations.")
-    seed: int = Field(default=0, description="The seed for the order shuffle.")
+    seed: int = Field(default=0, description="The seed of the order shuffle; only for that.")
     layout: OneOf[Layout] = Field(
         default=Layout.TURNS, description="Turns after the system messages, or texts in the first one."
     )
 
     def to_request(self, task: str, input: Mapping[str, Any] | str, settings: Settings) -> RetrievalRequest:
-        """Return the core's request; what it leaves open is as the service's settings say."""
+        """Return the core's request; what it leaves open is as the service's settings say.
+
+        Raises:
+            InvalidInputError: there is a seed, and the order is no shuffle.
+        """
+        check_seed(self.order, self.seed)
         options = {"k": DefaultK(settings.gateway_k), "min_similarity": settings.gateway_min_similarity}
         return RetrievalRequest(**{**options, **self.options(), "task": task, "input": input})
 

@@ -141,8 +141,10 @@ class PromptBody(_Query):
     reserve: int = Field(default=0, ge=0, description="Tokens of the budget to reserve for the answer.")
     format: OneOf[Format] = Field(default=Format.TEXT, description="One text, chat messages, or records.")
     order: OneOf[Order] = Field(default=Order.NEAREST_LAST, description="The order of the demonstrations.")
-    seed: int = Field(default=0, description="The seed for the order shuffle.")
-    layout: OneOf[Layout] = Field(default=Layout.TURNS, description="Where chat messages show the demonstrations.")
+    seed: int = Field(default=0, description="The seed of the order shuffle; only for that.")
+    layout: OneOf[Layout] = Field(
+        default=Layout.TURNS, description="Where chat messages show the demonstrations; only for messages."
+    )
     message_tokens: int = Field(
         default=0, ge=0, description="Tokens of a message besides its content, if there is no chat template."
     )

@@ -235,6 +235,7 @@ def test_texts_can_go_to_the_system_message(
     [
         ({"udr": {"k": "2"}}, {}, 422, "invalid-input", "/udr/k: must be a valid integer"),
         ({"udr": {"explain": True}}, {}, 422, "invalid-input", "/udr/explain: is not a field of this request"),
+        ({"udr": {"seed": 3}}, {}, 422, "invalid-input", "the seed 3 has no effect with the order 'nearest_last'"),
         ({"model": "fake", "udr": {"k": 2}}, {}, 422, "invalid-input", "the field udr needs a task"),
         ({}, {"X-Udr-Task": "reviews"}, 422, "invalid-input", "a chat has one task; found the header X-Udr-Task 'rev"),
         ({"model": "fake"}, {"X-Udr-Task": "other"}, 404, "unknown-task", "unknown task 'other'"),

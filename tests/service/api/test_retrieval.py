@@ -28,7 +28,12 @@ def test_answers_are_the_core_s(service: TestClient, retriever: Retriever) -> No
     query: dict[str, Any] = {"task": "reviews", "input": REVIEW, "k": 6}
     retrieval = retriever.retrieve(**query)
     assert service.post("/v1/retrieve", json=query).json() == retrieval.to_json()
-    answer = service.post("/v1/prompt", json={**query, "budget": 60, "reserve": 4}).json()
+    # Defaults of options that have no effect may be sent, other values not.
+    defaults = {"seed": 0, "layout": "turns"}
+    answer = service.post("/v1/prompt", json={**query, "budget": 60, "reserve": 4, **defaults}).json()
+    for option, needed in (({"seed": 3}, "give the order 'shuffle'"), ({"layout": "system"}, "the format 'messages'")):
+        refused = service.post("/v1/prompt", json={**query, "budget": 60, **option})
+        assert refused.status_code == 422 and needed in refused.json()["detail"]
     assert len(answer.pop("prompt_id")) == 32
     prompt = PromptBuilder(Words(), 60, 4).build(retriever.tasks["reviews"], REVIEW, retrieval)
     assert 0 < len(prompt.demonstrations) < 6

@@ -58,8 +58,10 @@ def test_retrieve_sends_only_what_differs_from_the_defaults(connect: Connect) ->
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_prompt_sends_its_budget_and_reads_every_format(connect: Connect, prompt: Prompt) -> None:
     service = ok(prompt.to_json())
-    assert connect(service).prompt("trec", "Who ?", budget=64, reserve=8, format="messages", seed=3) == prompt
-    expected = {"budget": 64, "reserve": 8, "format": "messages", "seed": 3}
+    assert (
+        connect(service).prompt("trec", "Who ?", budget=64, reserve=8, format="messages", list_options=True) == prompt
+    )
+    expected = {"budget": 64, "reserve": 8, "format": "messages", "list_options": True}
     assert body_of(service) == {**expected, "task": "trec", "input": "Who ?", "exclude": []}
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -379,6 +380,23 @@ OPTIONS: st.SearchStrategy[dict[str, Any]] = st.builds(
 )
 
 
+def effective(format: Format, **options: Any) -> dict[str, Any]:
+    """Return the options without those that have no effect, which are refused."""
+    without = {"layout": Layout.TURNS} if format is not Format.MESSAGES else {}
+    return options | without | ({"seed": 0} if options["order"] is not Order.SHUFFLE else {})
+
+
+def test_what_has_no_effect_is_refused() -> None:
+    for options, message in (
+        ({"seed": 5}, "the seed 5 has no effect with the order 'nearest_last'; leave it out, or give the order '"),
+        ({"layout": "system"}, "the layout 'system' has no effect with the format 'text'; leave it out, or give the "),
+    ):
+        with pytest.raises(InvalidInputError, match=re.escape(message)):
+            build(questions(3), **options)
+    build(questions(3), seed=0, layout="turns")
+    build(questions(3), Format.MESSAGES, order="shuffle", seed=5, layout="system")
+
+
 @given(
     sizes=st.lists(st.integers(1, 30), max_size=8),
     room=st.integers(0, 120),
@@ -389,6 +407,7 @@ OPTIONS: st.SearchStrategy[dict[str, Any]] = st.builds(
 def test_the_best_that_fit_are_shown_within_the_budget(
     sizes: list[int], room: int, format: Format, options: dict[str, Any], known: bool
 ) -> None:
+    options = effective(format, **options)
     bare = build([], format, **options).tokens
     demonstrations = counted(questions(*sizes)) if known else questions(*sizes)
     prompt = build(demonstrations, format, budget=bare + room, **options)
@@ -411,7 +430,9 @@ def test_prompts_are_the_same_in_every_process() -> None:
     labels = [replace(d, target=("person", "place")[n % 3 == 0]) for n, d in enumerate(questions(3, 9, 5, 7, 2))]
     prompts = [
         replace(
-            build(labels, format, budget=BARE + 30, order=order, layout=layout, seed=5), parts=None, skipped=0
+            build(labels, format, budget=BARE + 30, **effective(format, order=order, layout=layout, seed=5)),
+            parts=None,
+            skipped=0,
         ).to_json()
         for order in Order
         for layout in Layout

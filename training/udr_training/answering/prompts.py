@@ -138,8 +138,8 @@ class PromptWriter:
             settings.budget,
             min(max_tokens, settings.budget - 1),
             order=order,
-            seed=seed,
-            layout=settings.layout,
+            seed=seed if order is Order.SHUFFLE else 0,
+            layout=settings.layout if chat else Layout.TURNS,
             # The JSON around a demonstration's answer.
             message_tokens=settings.message_tokens * (1 + as_json) if chat else 0,
             list_options=settings.list_options,

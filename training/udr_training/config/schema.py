@@ -131,6 +131,8 @@ class FeedbackConfig:
             )
         if self.kind in ("chat-logprobs", "rank") and not chat:
             raise ConfigError(f"feedback.kind {self.kind!r} needs a chat server; add &api=chat to {self.lm}")
+        if self.is_answered and not chat and self.layout != Layout.TURNS:
+            raise ConfigError(f"feedback.layout is of chat messages, but {self.lm} is asked by texts; add &api=chat")
         temperature = settings.body.get("temperature", 0)
         if self.samples > 1 and temperature == 0:
             raise ConfigError(

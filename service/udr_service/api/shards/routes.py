@@ -66,6 +66,7 @@ async def prompt(body: PromptBody, service: _ServiceDep, request: Request) -> Re
             raise InvalidInputError(f"the budget must be at most {limit} tokens; found {body.budget}")
         name, counter = service.counter(body.tokenizer)
         builder = PromptBuilder(counter, body.budget, body.reserve, **body.building())
+        builder.check(body.format)
         query = body.to_request()
         retrieval = await context.retrieve(query)
         task = service.placements.tasks[body.task]
