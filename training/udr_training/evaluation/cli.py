@@ -17,7 +17,7 @@ from udr.cli import (
     refuse_unused,
 )
 from udr.errors import ConfigError, naming
-from udr.models import DEFAULT_LM, RunnerOptions, check_tokenizer
+from udr.models import DEFAULT_LM, RunnerOptions
 from udr_training.config import (
     LMSettings,
     MaxCost,
@@ -121,6 +121,7 @@ def evaluate(
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
+    from udr.models import check_tokenizer
     from udr_training.answering import Budget, PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
