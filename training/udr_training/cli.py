@@ -295,7 +295,7 @@ def train(
             STATUS.begin(f"{Stages(resolved, after).title('evaluation')}...")
         evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None
         if evaluation is not None:
-            results = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
+            results = f"{table(evaluation)}\n\n{verdict(evaluation).text}"
             write_card(trained, collection, resolved, results)
             STATUS.notice(f"the report is {out / FOLDER / 'report.html'}\n\n{results}")
             upload_run(out)

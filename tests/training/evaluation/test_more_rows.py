@@ -9,10 +9,10 @@ from udr_training.evaluation import Evaluation, RowCounts, TaskResult, how_to_us
 def test_rows_that_were_left_out_come_first_then_the_pool_and_at_last_new_rows() -> None:
     counts = {"mail": RowCounts(150, 220, 900), "chat": RowCounts(20, 20, 1000)}
     assert how_to_use_more("tasks", counts, 300, "--test-rows 220") == (
-        "70 test rows are left out, which --test-rows 220 would use"
+        "70 test rows are left out; to use them: --test-rows 220"
     )
     counts["mail"] = RowCounts(220, 220, 900)
-    command = "to hold out more, run udr tasks split 'my tasks' --tasks chat --test-rows 150"
+    command = "to hold out more: udr tasks split 'my tasks' --tasks chat --test-rows 150"
     assert how_to_use_more("my tasks", counts, 300, "") == command
     assert how_to_use_more("tasks", counts, 3000, "") == (
         "that takes more rows than there are: add some to mail and chat"
@@ -26,10 +26,13 @@ def test_a_verdict_of_too_few_rows_names_the_command() -> None:
     tasks = {"mail": {"pool": 9000, "test_rows": 20, "of": 25}}
     evaluation = Evaluation({"bm25": "bm25", "runs/one": "one"}, (4,), "bm25", results, {**config, "tasks": tasks})
     evaluation = replace(evaluation, runs=("runs/one",))
-    assert verdict(evaluation).sentence.endswith(
-        "for a gain of this size; 5 test rows are left out, which udr evaluate tasks --retrievers bm25,runs/one --lm "
-        "my-lm, without --limit, would use."
+    found = verdict(evaluation)
+    command = "udr evaluate tasks --retrievers bm25,runs/one --lm my-lm"
+    assert found.remedy == f"5 test rows are left out; to use them: {command}"
+    assert found.text == f"{found.sentence}\n{found.remedy}" and found.sentence.endswith(
+        "needed for a gain of this size."
     )
     tasks["mail"]["of"] = 20
-    needed = verdict(evaluation).rows_missing + 20
-    assert verdict(evaluation).sentence.endswith(f"run udr tasks split tasks --tasks mail --test-rows {needed}.")
+    found = verdict(evaluation)
+    needed = found.rows_missing + 20
+    assert found.remedy == f"to hold out more: udr tasks split tasks --tasks mail --test-rows {needed}"

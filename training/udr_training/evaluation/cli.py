@@ -176,7 +176,7 @@ def evaluate(
             print_json(plan.to_json())
         else:
             print_text(plan.line(options.budget.prices))
-            remedy = how_to_use_more(tasks_folder, count_rows(collection, limit), ENOUGH_TEST_ROWS, "omitting --limit")
+            remedy = how_to_use_more(tasks_folder, count_rows(collection, limit), ENOUGH_TEST_ROWS, "omit --limit")
             if few := few_test_rows(plan.test_rows, remedy):
                 print_text(few)
         return
@@ -206,7 +206,7 @@ def evaluate(
         STATUS.notice(f"spent in all: {spent}")
     if output is not None:
         STATUS.notice(f"the report is {output / 'report.html'}")
-    text = f"{table(evaluation)}\n\n{verdict(evaluation).sentence}"
+    text = f"{table(evaluation)}\n\n{verdict(evaluation).text}"
     if as_json:
         STATUS.finish()
         typer.echo(text, err=True)

@@ -29,21 +29,21 @@ def count_rows(collection: Collection, limit: int | None) -> dict[str, RowCounts
 
 
 def how_to_use_more(root: str | Path, counts: Mapping[str, RowCounts], needed: int, use_all: str) -> str:
-    """Return what to do to evaluate on more test rows, as a part of a sentence.
+    """Return what to do to evaluate on more test rows, as the end of a message.
 
     Args:
         root: the folder of tasks.
         counts: by task.
         needed: the test rows that all tasks together should have.
-        use_all: what uses the test rows that were left out, as the subject of a sentence.
+        use_all: the command or the option that uses the test rows that were left out.
     """
     if left_out := sum(count.test - count.used for count in counts.values()):
         rows = "1 test row is" if left_out == 1 else f"{left_out:,} test rows are"
-        return f"{rows} left out, which {use_all} would use"
+        return f"{rows} left out; to use them: {use_all}"
     each = math.ceil(needed / max(len(counts), 1))
     short = {name: count for name, count in counts.items() if count.test < each}
     # A pool should not become smaller than the test.
     if all(count.test + count.pool >= 2 * each for count in short.values()):
         folder, names = shlex.quote(str(root)), ",".join(short)
-        return f"to hold out more, run udr tasks split {folder} --tasks {names} --test-rows {each}"
+        return f"to hold out more: udr tasks split {folder} --tasks {names} --test-rows {each}"
     return f"that takes more rows than there are: add some to {' and '.join(short)}"

@@ -37,6 +37,7 @@ class Verdict:
         retriever: the full name of the retriever that it is about.
         over: the one that it is compared with; None without one.
         rows_missing: test rows, over all tasks, that are still needed; 0 unless there are too few.
+        remedy: how to get them; empty if the evaluation does not say on which rows it was.
     """
 
     sentence: str
@@ -44,6 +45,12 @@ class Verdict:
     retriever: str
     over: str | None = None
     rows_missing: int = 0
+    remedy: str = ""
+
+    @property
+    def text(self) -> str:
+        """The sentence, and below it the remedy if there is one."""
+        return f"{self.sentence}\n{self.remedy}" if self.remedy else self.sentence
 
     def to_json(self) -> dict[str, Json]:
         """Return the verdict as JSON."""
@@ -102,13 +109,15 @@ def verdict(evaluation: Evaluation) -> Verdict:
         what = "training pays" if trained else f"{label} is better than {name}"
         size = "of this size" if gain.value >= LEAST_GAIN else f"of {_short(LEAST_GAIN)} points"
         rows = f"about {missing:,} more test {'row is' if missing == 1 else 'rows are'} needed for a gain {size}"
-        remedy = _remedy(evaluation, evaluation.num_rows + missing)
-        sentence = f"Too few test rows to tell whether {what}: {numbers}; {rows}{remedy and f'; {remedy}'}."
+        sentence = f"Too few test rows to tell whether {what}: {numbers}; {rows}."
     elif trained:
         sentence = f"Training {outcome} here: {numbers}."
     else:
         sentence = f"{label} is {'' if outcome is Outcome.PAYS else 'not '}better than {name} here: {numbers}."
-    return Verdict(sentence=sentence, outcome=outcome, retriever=subject, over=rival, rows_missing=missing)
+    remedy = _remedy(evaluation, evaluation.num_rows + missing) if missing else ""
+    return Verdict(
+        sentence=sentence, outcome=outcome, retriever=subject, over=rival, rows_missing=missing, remedy=remedy
+    )
 
 
 def _remedy(evaluation: Evaluation, needed: int) -> str:
@@ -126,7 +135,7 @@ def _remedy(evaluation: Evaluation, needed: int) -> str:
     words = ["udr", "evaluate", str(config["task_folder"]), "--retrievers", ",".join(evaluation.labels)]
     lm = str(config["lm_name"])
     words += [] if lm == DEFAULT_LM else ["--lm", lm]
-    return how_to_use_more(words[2], counts, needed, f"{shlex.join(words)}, without --limit,")
+    return how_to_use_more(words[2], counts, needed, shlex.join(words))
 
 
 def _unit(evaluation: Evaluation) -> str:

@@ -98,6 +98,7 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
             "test rows",
             f"{evaluation.num_rows:,}" + (f", at most {config['limit']} per task" if config["limit"] else ""),
         ),
+        *([("more test rows", remedy)] if (remedy := verdict(evaluation).remedy) else []),
         ("pools", f"at most {config['pool']} rows each" if config["pool"] else "whole"),
         ("demonstrations per prompt", ", ".join(map(str, evaluation.shots))),
         ("seed", f"{config['seed']}, for samples and random demonstrations"),
