@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,35 @@ def test_run_without_test_rows_is_not_evaluated(
         assert udr(*command)[:2] == (0, f"{run / 'model'}\n")
     assert "the run is not evaluated: no task has test rows" in caplog.text
     assert not (run / "report").exists()
+
+
+FIRST_LINE = """
+import sys
+from udr.cli import STATUS, main
+
+class BegunError(BaseException):
+    pass
+
+def begin(text):
+    assert text == "loading the libraries..." and not {"torch", "transformers"} & set(sys.modules), text
+    raise BegunError
+
+STATUS.begin = begin
+for line in sys.argv[1:]:
+    try:
+        main(line.split())
+    except BegunError:
+        print(line.split()[0])
+"""
+
+
+def test_commands_say_that_they_load_libraries_before_they_do(tasks: Path, lm_folder: Path, run: Path) -> None:
+    commands = [
+        f"train {tasks} --dry-run --config {run}/config.toml --out {run}",
+        f"evaluate {tasks} --lm {lm_folder} --retrievers bm25 --shots 2",
+        f"feedback score {tasks} --lm {lm_folder} --out {run}-2",
+        f"feedback export {run}",
+        f"feedback weigh {run} {run}-index",
+    ]
+    done = subprocess.run([sys.executable, "-c", FIRST_LINE, *commands], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [command.split()[0] for command in commands], done.stderr

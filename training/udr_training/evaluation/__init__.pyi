@@ -1,10 +1,10 @@
 from .answers import (
     Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, check_claim as check_claim, predict as predict,
 )
-from .after_training import FOLDER as FOLDER, prove as prove
+from .after_training import prove as prove
 from .config import (
-    EvaluationConfig as EvaluationConfig, check_retrievers as check_retrievers, check_tasks as check_tasks,
-    how_to_split as how_to_split, untested as untested,
+    EvaluationConfig as EvaluationConfig, FOLDER as FOLDER, check_retrievers as check_retrievers,
+    check_tasks as check_tasks, how_to_split as how_to_split, untested as untested,
 )
 from .evaluate import evaluate as evaluate, task_estimate as task_estimate
 from .forecast import Forecast as Forecast, forecast as forecast

@@ -8,15 +8,12 @@ from pathlib import Path
 from udr.data import Collection, TaskFolder
 from udr_training.answering import is_remote
 from udr_training.config import RunConfig
-from udr_training.evaluation.config import EvaluationConfig
+from udr_training.evaluation.config import FOLDER, EvaluationConfig
 from udr_training.evaluation.evaluate import evaluate
 from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import BM25, RANDOM
 from udr_training.feedback import OnProgress, load_local
-
-FOLDER = "report"
-"""The evaluation's directory in a run directory."""
 
 _LOG = logging.getLogger(__name__)
 

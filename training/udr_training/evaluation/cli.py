@@ -181,14 +181,13 @@ def evaluate(
                 print_text(few)
         return
 
-    # Imported late: the checks above are immediate, these imports take seconds.
+    # After the checks above, since these imports take seconds.
+    quiet()
     from udr_training.answering import Parsing
     from udr_training.evaluation.evaluate import evaluate
     from udr_training.evaluation.report import points, report_json, table, with_shots, write_report
     from udr_training.evaluation.results import TaskResult
     from udr_training.evaluation.verdict import verdict
-
-    quiet()
 
     def show(result: TaskResult) -> None:
         label = config.labels[result.retriever]

@@ -21,6 +21,9 @@ from udr_training.evaluation.retrievers import (
     source_of,
 )
 
+FOLDER = "report"
+"""The evaluation's directory in a run directory."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:

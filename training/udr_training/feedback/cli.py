@@ -140,10 +140,10 @@ def score(
         config = replace(requested, tasks=tuple(collection.tasks))
         check_run(out, collection, config, feedback)
 
-    # After the checks above, since this import takes seconds.
+    # After the checks above, since these imports take seconds.
+    quiet()
     from udr_training.feedback.run import FeedbackRun
 
-    quiet()
     with naming(out):
         run = FeedbackRun(
             out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget, runner=runner
@@ -183,9 +183,9 @@ def import_(
 def export(run: _Run) -> None:
     """Print a run's scored pairs, one JSON line each."""
     run = _check_run(run)
+    quiet()
     from udr_training.feedback.export import exported
 
-    quiet()
     for pair in exported(run):
         print_json(pair)
 
@@ -202,10 +202,10 @@ def weigh(
     it loads the index.
     """
     run = _check_run(run)
+    quiet()
     from udr_training.feedback.weighing import WEIGHTS
     from udr_training.feedback.weighing import weigh as run_weigh
 
-    quiet()
     with naming(index):
         results = run_weigh(run, index)
     if as_json:
