@@ -3,8 +3,9 @@ from .answers import (
 )
 from .after_training import prove as prove
 from .config import (
-    EvaluationConfig as EvaluationConfig, FOLDER as FOLDER, check_retrievers as check_retrievers,
-    check_tasks as check_tasks, how_to_split as how_to_split, untested as untested,
+    EvaluationConfig as EvaluationConfig, FOLDER as FOLDER, RowCounts as RowCounts,
+    check_retrievers as check_retrievers, check_tasks as check_tasks, count_rows as count_rows,
+    how_to_split as how_to_split, how_to_use_more as how_to_use_more, untested as untested,
 )
 from .evaluate import evaluate as evaluate, task_estimate as task_estimate
 from .forecast import Forecast as Forecast, forecast as forecast
@@ -12,7 +13,6 @@ from .intervals import (
     Estimate as Estimate, RESAMPLES as RESAMPLES, bootstrap_t as bootstrap_t, draws as draws, estimate as estimate,
     mean as mean, paired as paired, rows_missing as rows_missing, wilson as wilson,
 )
-from .more_rows import RowCounts as RowCounts, count_rows as count_rows, how_to_use_more as how_to_use_more
 from .requests import RequestPlan as RequestPlan, plan_requests as plan_requests
 from .results import Evaluation as Evaluation, TaskResult as TaskResult
 from .retrievers import (

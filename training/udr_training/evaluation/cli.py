@@ -166,7 +166,7 @@ def evaluate(
     check_tasks(collection, max(config.shots), pool=pool)
 
     if dry_run:
-        from udr_training.evaluation.more_rows import count_rows, how_to_use_more
+        from udr_training.evaluation.config import count_rows, how_to_use_more
         from udr_training.evaluation.requests import plan_requests
 
         if not is_remote(lm):

@@ -7,8 +7,8 @@ from enum import StrEnum
 from udr.data import Metric
 from udr.models import DEFAULT_LM
 from udr.types import Json
+from udr_training.evaluation.config import RowCounts, how_to_use_more
 from udr_training.evaluation.intervals import Estimate, rows_missing
-from udr_training.evaluation.more_rows import RowCounts, how_to_use_more
 from udr_training.evaluation.results import Evaluation
 
 LEAST_GAIN = 2.0
