@@ -176,7 +176,7 @@ def _evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: s
             *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
             *("--output", output, "--lm", arguments.lm, "--dtype", arguments.dtype),
         )
-        arguments.kept.take(collection, output / "predictions")
+        arguments.kept.take(collection, output / "predictions", each)
 
 
 if __name__ == "__main__":
