@@ -49,7 +49,7 @@ FILE, FOLDER, NOTHING = "a-file", "a-folder", "nothing"
             ["train", EXAMPLES, "--out", "x", "--feedback", FOLDER],
             "a-folder: is a folder; --feedback names the file",
         ),
-        (["feedback", "stats", FILE], "a-file: holds no run; config.toml is missing"),
+        (["feedback", "stats", FILE], "a-file: holds no run; sources.json is missing"),
         (["serve", NOTHING], "nothing: no index here"),
         (
             ["serve", FOLDER, "--tls-cert", NOTHING, "--tls-key", FILE],
