@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: help install demo test test-slow test-llama lint docs check check-deploy release-check first-hour lock audit clean
+.PHONY: help install demo test test-slow test-notebook test-llama lint docs check check-deploy release-check first-hour lock audit clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ test: $(VENV)/.test ## Run the tests, on all cores.
 
 test-slow: $(VENV)/.test ## Run the tests that need the example models, or minutes.
 	$(BIN)/python -m pytest -m slow
+
+test-notebook: $(VENV)/.test ## Run examples/quickstart.ipynb with the embedded models.
+	$(BIN)/python -m pytest -m slow tests/test_notebook.py
 
 # In an environment of its own: its packages are not ours. It is compiled, which takes minutes.
 $(VENV)-llama/.server:
