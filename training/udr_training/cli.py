@@ -310,7 +310,7 @@ def _foretell(collection: "Collection", config: "RunConfig", test_rows: int, out
         ConfigError: the run was evaluated on another number of test rows.
     """
     from udr_training.answering import check_metric, is_remote
-    from udr_training.evaluation import FOLDER, check_claim, count_rows, how_to_split, untested
+    from udr_training.evaluation import FOLDER, check_claim, how_to_split, untested
     from udr_training.feedback import check_lm
 
     lacking = untested(collection)
@@ -323,10 +323,11 @@ def _foretell(collection: "Collection", config: "RunConfig", test_rows: int, out
     if tested and not is_remote(config.feedback.lm):
         with naming_flags({"^": "--test-rows: ", "give another --output": "remove it, or give its limit"}):
             check_claim(out / FOLDER, {"limit": test_rows})
-        counts = count_rows(collection, test_rows)
-        if left_out := {name: count for name, count in counts.items() if count.used < count.test}:
-            used = ", ".join(f"{count.used:,} of {count.test:,} of {name}" for name, count in left_out.items())
-            most = max(count.test for count in left_out.values())
+        # Not of the pools, which may be large, and are read by the run.
+        counts = {name: len(folder.rows("test")) for name, folder in collection.tasks.items() if name in tested}
+        if left_out := {name: count for name, count in counts.items() if test_rows < count}:
+            used = ", ".join(f"{test_rows:,} of {count:,} of {name}" for name, count in left_out.items())
+            most = max(left_out.values())
             STATUS.notice(f"the evaluation uses not all test rows ({used}); --test-rows {most} uses all")
     if is_remote(config.feedback.lm):
         why = "a server's answers may cost money, so it is asked only by udr evaluate"
