@@ -12,11 +12,11 @@ import typer
 from udr.cli import (
     AllowHub,
     Fp16,
+    check_tokenizers,
     command_group,
     expand_options,
     help_groups,
     names_of,
-    naming_flags,
     print_json,
     print_text,
     refuse_unused,
@@ -134,7 +134,6 @@ def build(
     # Imported here, so that `udr --help` stays light.
     from udr.data import task_files
     from udr.files import remote_url
-    from udr.models import check_tokenizer
     from udr_index.build import BuildConfig, show_progress
     from udr_index.build import build as run
 
@@ -148,8 +147,7 @@ def build(
     if shard is not None and shards is None:
         raise ConfigError(f"--shard {shard} needs --shards, the number of shards")
     if tokenizer is not None:
-        with naming_flags({"^": "--tokenizer: "}):
-            check_tokenizer(tokenizer)
+        check_tokenizers([tokenizer])
     config = BuildConfig(**settings, tasks=tasks_folder, names=names_of(tasks))
     with naming(out), _workers(config, runner) as encoder:
         if shards is not None:

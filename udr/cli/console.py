@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any
@@ -86,6 +86,16 @@ def naming_flags(flags: Mapping[str, str]) -> Iterator[None]:
             message = re.sub(pattern, flag, message, count=1)
         error.args = (message,)
         raise
+
+
+def check_tokenizers(names: Iterable[str]) -> None:
+    """Raise as ``udr.models.check_tokenizer`` does, naming the flag, unless all of ``--tokenizer`` are at hand."""
+    # Imported here, so that help stays light.
+    from udr.models import check_tokenizer
+
+    with naming_flags({"^": "--tokenizer: "}):
+        for name in names:
+            check_tokenizer(name)
 
 
 def refuse_unused(given: Mapping[str, object], needed: str) -> None:

@@ -17,11 +17,11 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from udr.cli import STATUS, naming_flags
+from udr.cli import STATUS, check_tokenizers
 from udr.client.shards import ShardedClient, read_placements
 from udr.errors import ConfigError
 from udr.files import remote_url
-from udr.models import check_tokenizer, num_threads, ray_cluster
+from udr.models import num_threads, ray_cluster
 from udr_service.app import create_app, create_shards_app, replicas
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError, ReloadError
@@ -55,9 +55,7 @@ def run(index: Path, settings: Settings) -> None:
     """
     tls = certificate(settings)
     refuse_open_address(settings.host, settings.keys is not None, settings.insecure_no_keys)
-    with naming_flags({"^": "--tokenizer: "}):
-        for name in settings.tokenizer:
-            check_tokenizer(name)
+    check_tokenizers(settings.tokenizer)
     configure(settings.log_level, settings.log_format)
     if settings.telemetry:
         prepare_export()

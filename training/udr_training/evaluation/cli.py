@@ -8,6 +8,7 @@ import typer
 
 from udr.cli import (
     STATUS,
+    check_tokenizers,
     expand_options,
     help_groups,
     names_of,
@@ -121,7 +122,6 @@ def evaluate(
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
-    from udr.models import check_tokenizer
     from udr_training.answering import Budget, PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
@@ -159,8 +159,7 @@ def evaluate(
     with naming_flags({"^model ": "--lm: model "}):
         check_lm(lm)
     if tokenizer is not None:
-        with naming_flags({"^": "--tokenizer: "}):
-            check_tokenizer(tokenizer)
+        check_tokenizers([tokenizer])
     if output is not None:
         check_claim(output, {"lm_dtype": options.asked_by, "limit": limit, "pool": pool, "seed": seed})
     check_tasks(collection, max(config.shots), pool=pool)
