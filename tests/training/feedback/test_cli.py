@@ -85,7 +85,7 @@ def test_resumed_run_scores_nothing_twice(udr: Udr, scored: Path, copied: Path, 
 
 
 def test_runs_share_a_file_of_scores_and_remember_it(
-    udr: Udr, scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path
+    udr: Udr, scored: Path, tasks: Path, lm_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared, run = Path(shutil.copy(scored / "feedback.sqlite", tmp_path / "shared.sqlite")), tmp_path / "run"
     command = ["feedback", "score", tasks, "--lm", lm_folder, *SIZES, run, "--tasks", "reviews"]
@@ -93,6 +93,10 @@ def test_runs_share_a_file_of_scores_and_remember_it(
         assert udr(*command, *feedback)[0] == 0
     assert not (run / "feedback.sqlite").exists()
     assert stats(udr, run)["scored"] == 60 and len(export(udr, run)) == 20
+    loading = f"loading {lm_folder}..."
+    assert loading not in caplog.messages, "all scores are there"
+    assert udr(*command[:-3], tmp_path / "new", "--tasks", "reviews", "--context", 1)[0] == 0
+    assert loading in caplog.messages, "other prompts have to be scored"
     status, _, err = udr(*command, "--feedback", tmp_path / "other.sqlite")
     assert status == 2 and "keeps its scores in" in err
     shared.unlink()

@@ -16,7 +16,7 @@ from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.local import CausalLM, LoadLM, ScatteredCausalLM, check_device
 from udr_training.feedback.pairs import TrainingTask, warn_of_lost
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
-from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, score_pairs
+from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, score_pairs, stored_scores
 from udr_training.feedback.store import FeedbackStore
 from udr_training.run_folder import RunFolder
 
@@ -114,9 +114,10 @@ class FeedbackRun:
         }
         for name, own in asked.items():
             warn_of_lost(name, own, tasks[name].asked)
+        self._identity = self._identify()
         all_sources: dict[str, Json] = {
             **(sources or {}),
-            **self._identify(),
+            **self._identity,
             "lm_wording": formatting.LM_WORDING,
             "pools": {name: pool_digest(task.pool) for name, task in tasks.items()},
         }
@@ -175,19 +176,20 @@ class FeedbackRun:
             candidates = self.folder.candidates(number + 1)
             if self._config.is_told:
                 return {name: task.told(candidates[name]) for name, task in self.tasks.items()}
-            with (
-                self._scorer() as lm,
-                FeedbackStore(self._store, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store,
-            ):
-                scores: dict[str, Scores] = {
-                    name: score_pairs(lm, store, task.pairs(candidates[name]), partial(self._on_progress, name))
-                    for name, task in self.tasks.items()
-                }
-                if isinstance(lm, ScatteredLM):
-                    lm.check()
-                return scores
+            pairs = {name: task.pairs(candidates[name]) for name, task in self.tasks.items()}
+            fingerprint, dtype = self._identity["lm"], self._identity["lm_dtype"]
+            with FeedbackStore(self._store, fingerprint, dtype, formatting.LM_WORDING) as store:
+                scores = {name: stored_scores(store, own) for name, own in pairs.items()}
+                # The language model is loaded only for pairs that are not stored.
+                if missing := [name for name, own in scores.items() if own is None]:
+                    with self._scorer() as lm:
+                        for name in missing:
+                            scores[name] = score_pairs(lm, store, pairs[name], partial(self._on_progress, name))
+                        if isinstance(lm, ScatteredLM):
+                            lm.check()
+                return {name: own for name, own in scores.items() if own is not None}
 
-    def _identify(self) -> dict[str, Json]:
+    def _identify(self) -> dict[str, str]:
         """Return the model's fingerprint and dtype without loading it; one that echoes prompts is queried.
 
         If outcomes tell the scores, return a hash of their file.

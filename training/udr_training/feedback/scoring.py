@@ -137,6 +137,16 @@ class Progress:
     note: str = ""
 
 
+def stored_scores(store: FeedbackStore, pairs: Sequence[Pair]) -> dict[tuple[str, str], float] | None:
+    """Return the score of each pair by (query id, demonstration id), or None if one is not stored."""
+    renderer = PromptRenderer()
+    keys = [pair.text(renderer).key for pair in pairs]
+    stored = store.get(set(keys))
+    if not stored.keys() >= set(keys):
+        return None
+    return _by_ids(pairs, keys, stored)
+
+
 def score_pairs(
     lm: FeedbackLM | ScatteredLM | PairScorer,
     store: FeedbackStore,
@@ -176,10 +186,20 @@ def score_pairs(
         _LOG.warning(message, total.cut, total.pairs, total.lost)
     # Read back, so that a resumed run has exactly the numbers of an uninterrupted one.
     stored |= store.get(missing)
-    return {
-        (pair.query.id, pair.demonstration.id): pair_score(pair, stored[key])
+    scored = [
+        (pair, key)
         for key, (pair, _) in zip(keys, rendered, strict=True)
         if key in stored or not isinstance(lm, ScatteredLM)
+    ]
+    return _by_ids([pair for pair, _ in scored], [key for _, key in scored], stored)
+
+
+def _by_ids(
+    pairs: Sequence[Pair], keys: Sequence[PairKey], stored: Mapping[PairKey, Likelihoods]
+) -> dict[tuple[str, str], float]:
+    return {
+        (pair.query.id, pair.demonstration.id): pair_score(pair, stored[key])
+        for pair, key in zip(pairs, keys, strict=True)
     }
 
 
