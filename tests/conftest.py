@@ -78,9 +78,10 @@ def bucket() -> Iterator[str]:
             patch.setenv(name, value)
         import fsspec
 
-        fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)
-        yield "s3://bucket"
-        # It knows the address of this server.
+        # A name of its own: what is known of a URL holds the address of its server.
+        name = f"bucket-{port}"
+        fsspec.filesystem("s3").makedirs(name, exist_ok=True)
+        yield f"s3://{name}"
         fsspec.filesystem("s3").clear_instance_cache()
     server.stop()
 

@@ -49,6 +49,7 @@ ADAPTERS = {
     "python_calamine": "udr_index.preparation.excel",
     "ray": "udr.models.runner.ray_workers udr_service.app.ray_serve",
     "rouge_score": "udr_training.answering.metrics",
+    "s3fs": "udr.files.remote",
     "sklearn": "udr.search.regression",
     "threadpoolctl": "udr.search.regression",
     "sacrebleu": "udr_training.answering.metrics",
@@ -56,7 +57,7 @@ ADAPTERS = {
     "sentence_transformers": "udr.models.encoder udr_training.",
     "sqlite3": (
         "udr.store. udr_index.versions.diff udr_index.build.ingest udr_training.feedback.store "
-        "udr_training.answering.paid udr_training.run_folder.remote"
+        "udr_training.answering.paid udr_training.run_folder.working_copy"
     ),
     "starlette": "udr_service.",
     "tiktoken": "udr.models.counting.tiktoken_tokenizer",

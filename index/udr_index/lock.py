@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from udr.errors import ConfigError, system_error
-from udr.files import locked
-from udr.store import VERSIONS, refuse_remote
+from udr.files import locked, refuse_remote
+from udr.store import VERSIONS
 
 
 @contextmanager

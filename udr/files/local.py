@@ -284,12 +284,6 @@ def lfs_pointer(path: Path) -> bool:
         return stream.read(len(_LFS)) == _LFS
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise a ConfigError if there is such a file, which a command would replace."""
-    if path.exists():
-        raise ConfigError(f"{path} exists; name another file, or remove it")
-
-
 def sha256(path: Path) -> str:
     """Return the sha256 of a file's content, in hex."""
     with path.open("rb") as stream:

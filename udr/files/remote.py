@@ -1,7 +1,6 @@
-"""Files on remote stores, by fsspec: ``s3://``, ``gs://``, ``hf://``, ``memory://`` and others."""
+"""Files on stores that fsspec knows: ``s3://``, ``gs://``, ``hf://``, ``file://``, ``memory://`` and others."""
 
 import os
-import re
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,20 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from udr.errors import ArtifactError, MissingExtraError, optional_import, reason
+from udr.files.local import write_atomically
+from udr.files.places import DISKS
 
-# A Path has one slash where the URL had two.
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,2}([^/].*)")
-_OTHERS = frozenset({"http", "https", "file", "local"})
 _CONDITIONAL = frozenset({"s3", "s3a"})
 """The protocols whose store replaces a file only if it is what the caller saw; other stores get a lock object."""
-
-
-def remote_url(place: str | Path) -> str | None:
-    """Return the URL of a place on a remote store, without a slash at its end; None if it is on this machine."""
-    match = _URL.fullmatch(str(place))
-    if match is None or match[1] in _OTHERS:
-        return None
-    return f"{match[1]}://{match[2].rstrip('/')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +53,11 @@ class RemoteFolder:
         """Copy a file of this machine to the store."""
         with _told(f"{self.url}/{name}"):
             self._system.put_file(str(path), self._path(name))
+
+    def copy(self, name: str, other: str) -> None:
+        """Copy a file there to another name there."""
+        with _told(f"{self.url}/{name}"):
+            self._system.cp_file(self._path(name), self._path(other))
 
     def state(self, name: str) -> str | None:
         """Return what changes when a file does, its size included; None if there is none."""
@@ -120,8 +115,9 @@ class RemoteFolder:
 
     def _replace_locked(self, name: str, content: bytes, seen: bytes | None) -> None:
         lock = self._path(f"{name}.lock")
+        holder = f"process {os.getpid()} on {socket.gethostname()}".encode()
         try:
-            self._system.pipe_file(lock, f"process {os.getpid()} on {socket.gethostname()}".encode(), mode="create")
+            self._create(lock, holder)
         except FileExistsError as error:
             holder = self._system.cat_file(lock).decode(errors="replace")[:200]
             raise ArtifactError(
@@ -130,9 +126,22 @@ class RemoteFolder:
             ) from error
         try:
             self._refuse_change(name, seen)
-            self._system.pipe_file(self._path(name), content)
+            if self._protocol in DISKS:
+                write_atomically(Path(self._path(name)), content)
+            else:
+                self._system.pipe_file(self._path(name), content)
         finally:
             self._system.rm_file(lock)
+
+    def _create(self, path: str, content: bytes) -> None:
+        """Write a file that must not exist."""
+        if self._protocol not in DISKS:
+            self._system.pipe_file(path, content, mode="create")
+            return
+        # There, fsspec looks before it writes, between which somebody else may.
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with Path(path).open("xb") as stream:
+            stream.write(content)
 
     def _refuse_change(self, name: str, seen: bytes | None) -> None:
         if self.read(name, 1 << 20) != seen:
@@ -147,10 +156,10 @@ class RemoteFolder:
 
     @property
     def _system(self) -> Any:  # noqa: ANN401  # fsspec has no types
-        return _opened(self.url)[0]
+        return _opened(self.url, os.getpid())[0]
 
     def _path(self, name: str) -> str:
-        root: str = _opened(self.url)[1]
+        root: str = _opened(self.url, os.getpid())[1]
         return f"{root}/{name}" if name else root
 
 
@@ -175,16 +184,17 @@ def _told(place: str) -> Iterator[None]:
 
 
 @lru_cache(maxsize=64)
-def _opened(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path there."""
+def _opened(url: str, _process: int) -> tuple[Any, str]:
+    """Return the file system of a URL, and the path there; a process that was forked cannot use its parent's."""
     protocol = url.partition("://")[0]
-    with optional_import(f"fsspec, which {protocol}:// needs,", "remote"):
+    with optional_import(f"what {protocol}:// needs", "remote"):
         import fsspec
-    try:
-        system, path = fsspec.core.url_to_fs(url)
-    except ImportError as error:
+
         if protocol in _CONDITIONAL:
-            raise MissingExtraError(f"what {protocol}:// needs", "remote") from error
+            import s3fs  # noqa: F401
+    try:
+        system, path = fsspec.core.url_to_fs(url, **({"auto_mkdir": True} if protocol in DISKS else {}))
+    except ImportError as error:
         # It names the package.
         raise ArtifactError(f"{url}: {reason(error)}") from error
     except ValueError as error:

@@ -40,6 +40,6 @@ from .version import (
     WEIGHTS as WEIGHTS,
     bm25_path as bm25_path, index_path as index_path, is_index as is_index, label_head_path as label_head_path,
     open_version as open_version, publish as publish, read_current as read_current, read_manifest as read_manifest,
-    refuse_remote as refuse_remote, refuse_wording as refuse_wording,
+    refuse_wording as refuse_wording,
     vectors_path as vectors_path, version_path as version_path,
 )

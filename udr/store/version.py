@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import ENCODER_WORDING, task_files
-from udr.errors import ArtifactError, ConfigError, VerificationError
-from udr.files import read_bytes, remote_url, write_atomically
+from udr.errors import ArtifactError, VerificationError
+from udr.files import read_bytes, refuse_remote, write_atomically
 from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
 from udr.search import FIELD_FEATURES, LabelHead, open_array
 from udr.store.manifest import Manifest, parse_manifest
@@ -82,14 +82,6 @@ def is_index(path: str) -> bool:
         return (Path(path) / CURRENT).is_file()
     except (OSError, ValueError):
         return False
-
-
-def refuse_remote(place: Path) -> None:
-    """Raise a ``ConfigError`` if a place is on a remote store, where a command does not work."""
-    if (url := remote_url(place)) is not None:
-        raise ConfigError(
-            f"{url} is on a remote store, where this command does not work; run it on an index directory here"
-        )
 
 
 def read_current(root: Path) -> str:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from udr.data import ENOUGH_TEST_ROWS, Kind, few_test_rows, input_text, task_files
 from udr.errors import ConfigError, DataError, listed
-from udr.files import sha256, sync, sync_tree
+from udr.files import refuse_remote, sha256, sync, sync_tree
 from udr.models import Encoder, SentenceEncoder
 from udr.types import Json, Row
 from udr_index.plural import counted
@@ -153,6 +153,7 @@ def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | N
 
 def refuse_existing(config: InitConfig) -> None:
     """Raise ``ConfigError`` if the task's folder exists and shall not be replaced, or another task has its name."""
+    refuse_remote(config.out)
     folder = config.folder
     if folder.exists() and not config.replace:
         raise ConfigError(

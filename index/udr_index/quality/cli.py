@@ -75,6 +75,7 @@ def check(
     if model is None and near is None and text_lm is None:
         refuse_unused({"--device": device}, "--model, --near or --text-lm, which need a model")
     # Imported here, so that `udr --help` stays light.
+    from udr.files import refuse_remote
     from udr_index.plural import counted
     from udr_index.quality.check import check as run
     from udr_index.quality.fixing import fix as fix_folder
@@ -82,6 +83,7 @@ def check(
 
     fixed = []
     if fix:
+        refuse_remote(tasks_folder)
         for folder in open_tasks(tasks_folder, names_of(tasks)).folders.values():
             fixed += fix_folder(folder)
     report = run(CheckConfig(**settings, tasks=tasks_folder, names=names_of(tasks)))

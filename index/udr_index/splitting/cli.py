@@ -36,9 +36,11 @@ def split(
     # Imported here, so that `udr --help` stays light.
     from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
     from udr.errors import ConfigError
+    from udr.files import refuse_remote
     from udr_index.splitting.folders import split_folder
     from udr_index.splitting.holdout import NEARLY_REPEAT
 
+    refuse_remote(tasks_folder)
     collection = open_collection(tasks_folder, names_of(tasks))
     chosen = [folder for folder in collection.tasks.values() if tasks is not None or not folder.files("test")]
     if not chosen:

