@@ -158,3 +158,20 @@ def trained_run(tasks: Path, run_config: RunConfig, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("runs") / "trained"
     Run(folder, open_collection(tasks), run_config).finish()
     return folder
+
+
+class Machine:
+    """Makes this process one of another machine, which has a cache of its own."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._root, self._monkeypatch = root, monkeypatch
+
+    def __call__(self, name: str) -> None:
+        self._monkeypatch.setenv("UDR_CACHE", str(self._root / name))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine(tmp_path, monkeypatch)
+    machine("first")
+    return machine

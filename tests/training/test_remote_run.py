@@ -7,28 +7,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.training.conftest import Udr, assert_refused
+from tests.training.conftest import Machine, Udr, assert_refused
 from udr.errors import ArtifactError, ConfigError, VerificationError
 from udr.files import RemoteFolder
 from udr.models import fingerprint
-from udr_training.run_folder import CONTENTS, local_run, upload_run
+from udr_training.run_folder import CONTENTS, upload_copy, working_copy
 
-
-@pytest.fixture(autouse=True)
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Machine":
-    machine = Machine(tmp_path, monkeypatch)
-    machine("first")
-    return machine
-
-
-class Machine:
-    """Makes this process one of another machine, which has a cache of its own."""
-
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._root, self._monkeypatch = root, monkeypatch
-
-    def __call__(self, name: str) -> None:
-        self._monkeypatch.setenv("UDR_CACHE", str(self._root / name))
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture
@@ -48,7 +33,7 @@ def computed(path: Path) -> int:
 
 
 def test_a_training_goes_on_where_another_machine_was_lost(
-    machine: "Machine",
+    machine: Machine,
     url: str,
     udr: Udr,
     tasks: Path,
@@ -65,7 +50,7 @@ def test_a_training_goes_on_where_another_machine_was_lost(
     replace, stages = RemoteFolder.replace, list[set[str]]()
 
     def failing(self: RemoteFolder, name: str, content: bytes, seen: bytes | None) -> None:
-        if len(stages) == 3:
+        if len(stages) == 5:
             raise ArtifactError(f"{self.url}: the store does not answer")
         replace(self, name, content, seen)
         stages.append(set(files(url)))
@@ -77,7 +62,7 @@ def test_a_training_goes_on_where_another_machine_was_lost(
     machine("second")
     status, out, err = udr(*command, url)
     assert (status, out) == (0, f"{url}/model\n"), err
-    copy = local_run(Path(url))
+    copy = working_copy(Path(url))
     assert fingerprint(copy / "model") == fingerprint(tmp_path / "here" / "model")
     assert computed(copy) == computed(tmp_path / "here")
     assert {"manifest.json", "iteration-1/candidates.json", "model/model.safetensors"} <= files(url).keys()
@@ -89,34 +74,34 @@ def test_a_training_goes_on_where_another_machine_was_lost(
 
 
 @pytest.mark.slow
-def test_s3_refuses_one_of_two_machines_too(machine: "Machine", bucket: str) -> None:
+def test_s3_refuses_one_of_two_machines_too(machine: Machine, bucket: str) -> None:
     refuses_one_of_two(machine, f"{bucket}/run")
 
 
-def test_of_two_machines_that_work_on_a_run_one_is_refused(machine: "Machine", url: str) -> None:
+def test_of_two_machines_that_work_on_a_run_one_is_refused(machine: Machine, url: str) -> None:
     refuses_one_of_two(machine, url)
 
 
-def refuses_one_of_two(machine: "Machine", url: str) -> None:
-    first = local_run(Path(url))
+def refuses_one_of_two(machine: Machine, url: str) -> None:
+    first = working_copy(Path(url))
     (first / "note").write_text("1")
-    upload_run(first)
+    upload_copy(first)
     machine("second")
-    second = local_run(Path(url))
+    second = working_copy(Path(url))
     assert (second / "note").read_text() == "1"
     (second / "note").write_text("2")
-    upload_run(second)
+    upload_copy(second)
     (first / "note").write_text("3")
     with pytest.raises(ArtifactError, match=r"RUN\.json: somebody else replaced it meanwhile"):
-        upload_run(first)
+        upload_copy(first)
     machine("first")
-    assert (local_run(Path(url)) / "note").read_text() == "2"
+    assert (working_copy(Path(url)) / "note").read_text() == "2"
     machine("third")
-    assert (local_run(Path(url)) / "note").read_text() == "2"
+    assert (working_copy(Path(url)) / "note").read_text() == "2"
 
 
-def test_what_is_not_complete_stays_here_and_what_is_damaged_there(machine: "Machine", url: str) -> None:
-    run = local_run(Path(url))
+def test_what_is_not_complete_stays_here_and_what_is_damaged_there(machine: Machine, url: str) -> None:
+    run = working_copy(Path(url))
     for name in (
         "iteration-0/checkpoints/step",
         "model.partial/weights",
@@ -126,13 +111,13 @@ def test_what_is_not_complete_stays_here_and_what_is_damaged_there(machine: "Mac
     ):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("whole")
-    upload_run(run)
+    upload_copy(run)
     assert files(url).keys() == {"model/weights"}
     with fsspec.open(f"{url}/model/weights", "wb") as stream:
         stream.write(b"other")
     machine("second")
     with pytest.raises(VerificationError, match=r"run/model/weights: is damaged"):
-        local_run(Path(url))
+        working_copy(Path(url))
 
 
 def test_torchrun_needs_a_shared_folder(url: str, udr: Udr, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,13 +126,33 @@ def test_torchrun_needs_a_shared_folder(url: str, udr: Udr, tasks: Path, monkeyp
     assert_refused(udr("train", tasks, "--out", url), 2, "need a run directory on a disk that they share")
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tasks split URL",
+        "tasks check URL --fix",
+        "init TASKS/opinion/reviews/train.jsonl --input id --target target --out URL",
+        "pool score TASKS --tasks reviews --by length --out URL",
+        "pool curate TASKS --tasks reviews --scores none --out URL",
+        "feedback score TASKS --out RUN --feedback URL",
+        "index restore none URL",
+    ],
+)
+def test_what_commands_write_on_this_machine_alone_is_refused_there(
+    udr: Udr, tasks: Path, tmp_path: Path, url: str, command: str
+) -> None:
+    words = {"URL": url, "RUN": str(tmp_path / "run")}
+    arguments = [words.get(word, word).replace("TASKS", str(tasks)) for word in command.split()]
+    assert_refused(udr(*arguments), 2, f"{url} is on a remote store, where this command does not work; give a path")
+
+
 def test_a_run_elsewhere_may_not_name_files_outside_itself(url: str, tmp_path: Path) -> None:
     content = json.dumps({"format": 1, "files": {"../x": ["x", 1, "00"]}})
     with fsspec.open(f"{url}/{CONTENTS}", "wb") as stream:
         stream.write(content.encode())
-    with pytest.raises(ArtifactError, match="names a file outside the run"):
-        local_run(Path(url))
+    with pytest.raises(ArtifactError, match="names a file outside its folder"):
+        working_copy(Path(url))
     with fsspec.open(f"{url}/{CONTENTS}", "wb") as stream:
         stream.write(b'{"format": 9, "files": {}}')
     with pytest.raises((ArtifactError, ConfigError), match="format"):
-        local_run(Path(url))
+        working_copy(Path(url))

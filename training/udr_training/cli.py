@@ -201,7 +201,7 @@ def train(
     from udr_training.answering import Budget, is_remote
     from udr_training.config import Stages, load_config, setting_flags, settings_of, torchrun_place
     from udr_training.feedback import check_run, check_runner
-    from udr_training.run_folder import local_run, upload_run
+    from udr_training.run_folder import upload_copy, working_copy
 
     number, started = torchrun_place()
     if number > 0:
@@ -215,7 +215,7 @@ def train(
         processes = started
     if started > 1 and remote_url(out) is not None:
         raise ConfigError(f"{out}: processes of torchrun need a run directory on a disk that they share; give its path")
-    place, out = out, local_run(out)
+    place, out = out, working_copy(out)
     overrides: dict[str, object] = {setting: given[option] for option, setting in _SETTINGS.items()}
     overrides |= {"tasks": names_of(tasks), "feedback.lm_set": lm_set}
     if not dry_run:
@@ -290,15 +290,15 @@ def train(
     with naming(out):
         with leading() if started > 1 else nullcontext():
             trained = run.finish()
-        upload_run(out)
+        upload_copy(out)
         if test_rows:
             STATUS.begin(f"{Stages(resolved, after).title('evaluation')}...")
         evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None
         if evaluation is not None:
             results = f"{table(evaluation)}\n\n{verdict(evaluation).text}"
             write_card(trained, collection, resolved, results)
-            STATUS.notice(f"the report is {out / FOLDER / 'report.html'}\n\n{results}")
-            upload_run(out)
+            STATUS.notice(f"the report is {remote_url(place) or place}/{FOLDER}/report.html\n\n{results}")
+            upload_copy(out)
     print_text(str(trained) if (url := remote_url(place)) is None else f"{url}/{trained.name}")
 
 

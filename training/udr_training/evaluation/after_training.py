@@ -14,6 +14,7 @@ from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import BM25, RANDOM
 from udr_training.feedback import OnProgress, load_local
+from udr_training.run_folder import url_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def prove(
         _LOG.warning("the run is not evaluated: %s; see udr evaluate", problem)
         return None
     evaluation_config = EvaluationConfig(
-        retrievers=(*untrained(config), str(run)),
+        # Not the path of a copy, which differs on each machine.
+        retrievers=(*untrained(config), url_of(run) or str(run)),
         shots=(SHOTS,),
         limit=rows,
         pool=config.candidates.pool or None,

@@ -112,7 +112,9 @@ def evaluate(
     prices: Prices = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The directory of the report and the answers; an interrupted evaluation resumes."),
+        typer.Option(
+            help="The directory of the report and the answers, or its URL; an interrupted evaluation resumes."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the requests to a server and their tokens, and ask nothing.")
@@ -122,11 +124,13 @@ def evaluate(
 ) -> None:
     """Compare retrievers by how well a language model answers with their demonstrations, and say which is better."""
     from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
+    from udr.files import remote_url
     from udr_training.answering import Budget, PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
     from udr_training.evaluation.retrievers import ORACLE
     from udr_training.feedback import check_lm
+    from udr_training.run_folder import upload_copy, working_copy
 
     named = tuple(names_of(retrievers) or ())
     if ORACLE not in named:
@@ -160,7 +164,9 @@ def evaluate(
         check_lm(lm)
     if tokenizer is not None:
         check_tokenizers([tokenizer])
+    place = output
     if output is not None:
+        output = working_copy(output)
         check_claim(output, {"lm_dtype": options.asked_by, "limit": limit, "pool": pool, "seed": seed})
     check_tasks(collection, max(config.shots), pool=pool)
 
@@ -200,10 +206,11 @@ def evaluate(
         if output is not None:
             STATUS.begin("writing the report...")
             write_report(output, evaluation, collection)
+            upload_copy(output)
     if spent := evaluation.config.get("spent"):
         STATUS.notice(f"spent in all: {spent}")
-    if output is not None:
-        STATUS.notice(f"the report is {output / 'report.html'}")
+    if place is not None:
+        STATUS.notice(f"the report is {remote_url(place) or place}/report.html")
     text = f"{table(evaluation)}\n\n{verdict(evaluation).text}"
     if as_json:
         STATUS.finish()

@@ -109,9 +109,9 @@ def score(
         with_settings,
     )
     from udr_training.feedback.checks import check_run, check_runner
-    from udr_training.run_folder import local_run, upload_run
+    from udr_training.run_folder import upload_copy, working_copy
 
-    names, place, out = names_of(tasks), out, local_run(out)
+    names, place, out = names_of(tasks), out, working_copy(out)
     with naming_flags(setting_flags()):
         if kind == "outcomes":
             raise ConfigError("feedback.kind 'outcomes' asks no language model; use udr feedback import")
@@ -149,7 +149,7 @@ def score(
             out, collection, config, feedback=feedback, on_progress=show_progress, budget=budget, runner=runner
         )
         run.finish()
-        upload_run(out)
+        upload_copy(out)
     print_text(remote_url(place) or str(out))
 
 
@@ -225,8 +225,8 @@ def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print
 
 def _check_run(run: Path) -> Path:
     """Return a run's directory here; raise an ArtifactError if it holds no run, before slow imports."""
-    from udr_training.run_folder import RunFolder, local_run
+    from udr_training.run_folder import RunFolder, working_copy
 
-    run = local_run(run)
+    run = working_copy(run)
     _ = RunFolder(run).sources
     return run

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from udr.errors import ArtifactError, ConfigError, system_error
-from udr.files import canonical_json, check_format, locked, write_atomically
+from udr.files import canonical_json, check_format, locked, refuse_remote, write_atomically
 from udr.types import Json
 from udr_training.answering import read_settings
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
-from udr_training.run_folder.remote import upload_run
+from udr_training.run_folder.working_copy import upload_copy, url_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ class RunFolder:
 
     def __init__(self, path: Path, stages: Stages | None = None) -> None:
         self.path, self.stages = path, stages
+
+    @property
+    def _named(self) -> str:
+        """What errors call the directory: of a copy, its URL."""
+        return url_of(self.path) or str(self.path)
 
     def claim(self, config: ScoringConfig, sources: Mapping[str, Json], paths: Mapping[str, Path]) -> tuple[str, ...]:
         """Claim the directory for a run, or check that it belongs to it; return the tasks in their original order.
@@ -69,7 +74,7 @@ class RunFolder:
         changed = [name for name in sources if existing_sources.get(name) != sources[name]]
         if changed:
             raise ConfigError(
-                f"{self.path} holds a run that started from different {', '.join(changed)}; give another --out"
+                f"{self._named} holds a run that started from different {', '.join(changed)}; give another --out"
             )
         relative: dict[str, Json] = {name: self._relative(target) for name, target in paths.items()}
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
@@ -82,7 +87,7 @@ class RunFolder:
         changed = [name for name in new if old[name] != new[name]]
         if changed:
             changes = "; ".join(f"{name} = {old[name]} here, {name} = {new[name]} requested" for name in changed)
-            raise ConfigError(f"{self.path} holds a run with another configuration ({changes}); give another --out")
+            raise ConfigError(f"{self._named} holds a run with another configuration ({changes}); give another --out")
         return existing
 
     def _relative(self, path: Path) -> str:
@@ -95,14 +100,14 @@ class RunFolder:
         try:
             return from_toml(self._read("config.toml"), kind)
         except (tomllib.TOMLDecodeError, ConfigError) as error:
-            raise ArtifactError(f"{self.path}: config.toml is invalid: {error}") from error
+            raise ArtifactError(f"{self._named}: config.toml is invalid: {error}") from error
 
     @property
     def sources(self) -> dict[str, Json]:
         """Hashes of the run's inputs, and the format of the directory."""
         sources = self._json("sources.json")
         remedy = "udr train, or udr feedback score, with another --out"
-        check_format(sources.get("format"), RUN_FORMAT, f"the run {self.path}", remedy)
+        check_format(sources.get("format"), RUN_FORMAT, f"the run {self._named}", remedy)
         return sources
 
     @property
@@ -116,25 +121,27 @@ class RunFolder:
         Raises:
             ConfigError: the run has its scores in another file than the requested one.
         """
+        if requested is not None:
+            refuse_remote(requested)
         if requested is not None and requested.is_dir():
             raise ConfigError(f"{requested}: is a folder; --feedback names the file of scores")
         default = self.path / "feedback.sqlite"
         known = self.paths.get("feedback", default) if (self.path / "places.json").exists() else None
         if requested is not None and known is not None and known.exists() and known.resolve() != requested.resolve():
-            raise ConfigError(f"{self.path} keeps its scores in {known}, not in {requested}; omit --feedback")
+            raise ConfigError(f"{self._named} keeps its scores in {known}, not in {requested}; omit --feedback")
         return requested or known or default
 
     def _json(self, name: str) -> dict[str, Json]:
         try:
             return dict(json.loads(self._read(name)))
         except ValueError as error:
-            raise ArtifactError(f"{self.path}: {name} is invalid: {error}") from error
+            raise ArtifactError(f"{self._named}: {name} is invalid: {error}") from error
 
     def _read(self, name: str) -> str:
         path = self.path / name
         if not path.is_file():
             raise ArtifactError(
-                f"{self.path}: holds no run; {name} is missing; name the --out of udr train or udr feedback score"
+                f"{self._named}: holds no run; {name} is missing; name the --out of udr train or udr feedback score"
             )
         return path.read_text("utf-8")
 
@@ -178,7 +185,7 @@ class RunFolder:
             seconds[stage] = round(seconds.get(stage, 0.0) + time.monotonic() - started, 1)
             write_atomically(folder / "seconds.json", json.dumps(seconds).encode())
             _LOG.info("%s took %.1f s", title, seconds[stage])
-        upload_run(self.path)
+        upload_copy(self.path)
 
     def seconds(self, number: int) -> dict[str, float]:
         """Return the seconds of each stage of an iteration."""

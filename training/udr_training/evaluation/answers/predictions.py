@@ -14,12 +14,13 @@ from udr.files import canonical_json, write_atomically
 from udr.types import Json
 from udr_training.answering import Parsing
 from udr_training.evaluation.retrievers import BUILT_IN
+from udr_training.run_folder import MARKS, upload_copy, url_of
 
 _LOG = logging.getLogger(__name__)
 
 _FORMAT = 1
-# What a kill during a claim leaves.
-_CLAIM_STARTED = ".config.json.tmp"
+# What a kill during a claim leaves, and what the copy of a remote one has.
+_NOTHING = {".config.json.tmp", *MARKS}
 
 NO_RETRIEVER = "none"
 """The retriever's name for prompts without demonstrations, whose answers all retrievers share."""
@@ -112,7 +113,7 @@ class AnswerStore:
         return answers
 
     def write(self, cell: Cell, answers: Sequence[Answer]) -> None:
-        """Replace a cell's answers; they are on disk when this returns."""
+        """Replace a cell's answers; they are on disk when this returns, and on the store if the evaluation is there."""
         if self._folder is None:
             self._memory[canonical_json(asdict(cell))] = tuple(answers)
             return
@@ -120,6 +121,7 @@ class AnswerStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [asdict(cell), *(answer.to_json() for answer in answers)]
         write_atomically(path, b"".join(canonical_json(line) + b"\n" for line in lines))
+        upload_copy(self._folder)
 
 
 def _path(folder: Path, cell: Cell) -> Path:
@@ -153,9 +155,10 @@ def check_claim(folder: Path, settings: Mapping[str, Json]) -> None:
         ConfigError: the directory contains something else, or an evaluation with other settings.
     """
     path = folder / "config.json"
+    place = url_of(folder) or folder
     if not path.exists():
-        if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {_CLAIM_STARTED}):
-            raise ConfigError(f"{folder} contains something other than an evaluation; give another --output")
+        if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _NOTHING):
+            raise ConfigError(f"{place} contains something other than an evaluation; give another --output")
         return
     try:
         existing = dict(json.loads(path.read_text("utf-8")))
@@ -167,4 +170,4 @@ def check_claim(folder: Path, settings: Mapping[str, Json]) -> None:
         if existing.get(name) != settings.get(name)
     ]
     if changes:
-        raise ConfigError(f"{folder} contains another evaluation ({'; '.join(changes)}); give another --output")
+        raise ConfigError(f"{place} contains another evaluation ({'; '.join(changes)}); give another --output")

@@ -1,4 +1,4 @@
-"""Names of retrievers (built-in, encoders, runs, indexes), and short names for tables."""
+"""Names of retrievers (built-in, encoders, runs, indexes): what they mean, and short names for tables."""
 
 import os
 import re
@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from udr.errors import ConfigError
+from udr.files import RemoteFolder, remote_url
 from udr.models import DEFAULT_ENCODER, PACKAGE, is_local
 from udr.retrieval import MODES
-from udr.store import CURRENT
+from udr.store import CURRENT, local_index
+from udr_training.run_folder import contents, working_copy
 
 RANDOM, ORACLE = "random", "oracle"
 BM25 = "bm25"
@@ -17,6 +19,7 @@ BUILT_IN = (RANDOM, ORACLE, *MODES)
 """Names that mean no file: a mode is a search in that mode by the default encoder."""
 
 _ITERATION = re.compile(r"iteration-\d+")
+_LARGEST_CURRENT = 1 << 10
 
 
 def source_of(name: str) -> str:
@@ -57,7 +60,8 @@ def _short_sources(names: Sequence[str]) -> dict[str, str]:
 def _parts(name: str) -> list[str]:
     if name in BUILT_IN or is_service(name):
         return [name]
-    path = os.path.abspath(Path(name).expanduser()) if is_local(name) else name.removeprefix(PACKAGE)
+    url = remote_url(name)
+    path = os.path.abspath(Path(name).expanduser()) if url is None and is_local(name) else name.removeprefix(PACKAGE)
     parts = [part for part in path.split("/") if part not in ("", ".")]
     # The model of a run or an iteration is named by it.
     return parts[:-1] if len(parts) > 1 and parts[-1] == "model" else parts or [name]
@@ -65,21 +69,34 @@ def _parts(name: str) -> list[str]:
 
 def run_of(name: str) -> Path | None:
     """Return the run directory that a name is or lies in (``RUN/iteration-0/model``); None if there is none."""
-    name = source_of(name)
-    if name in BUILT_IN or is_service(name):
+    if source_of(name) in BUILT_IN or is_service(name):
         return None
-    folder = Path(name).expanduser()
-    candidates = [folder, folder.parent] if folder.name == "model" else [folder]
-    if _ITERATION.fullmatch(folder.parent.name):
-        candidates.append(folder.parent.parent)
-    return next((candidate for candidate in candidates if (candidate / "config.toml").is_file()), None)
+    return next((folder for folder in _possible_runs(_place(name)) if (folder / "config.toml").is_file()), None)
+
+
+def _possible_runs(place: Path) -> list[Path]:
+    folders = [place, place.parent] if place.name == "model" else [place]
+    return [*folders, place.parent.parent] if _ITERATION.fullmatch(place.parent.name) else folders
+
+
+def _place(name: str) -> Path:
+    """Return the path that a name is; of an index or a run on a remote store, or what is in it, that of a copy."""
+    place = Path(source_of(name)).expanduser()
+    if (url := remote_url(place)) is None:
+        return place
+    for run in _possible_runs(place):
+        if (run_url := remote_url(run)) is not None and contents(run_url) is not None:
+            return working_copy(run) / place.relative_to(run)
+    if RemoteFolder(url).read(CURRENT, _LARGEST_CURRENT) is not None:
+        return local_index(url)
+    return place
 
 
 def index_of(name: str) -> Path | None:
     """Return the index directory that a name is; None if it is not one."""
-    if is_service(name):
+    if source_of(name) in BUILT_IN or is_service(name):
         return None
-    folder = Path(source_of(name)).expanduser()
+    folder = _place(name)
     return folder if (folder / CURRENT).is_file() else None
 
 
@@ -92,9 +109,9 @@ def model_of(name: str) -> str:
     name = source_of(name)
     if name in MODES:
         return DEFAULT_ENCODER
-    folder = Path(name).expanduser()
+    folder = _place(name)
     if not (folder / "config.toml").is_file():
-        return name
+        return name if folder == Path(name).expanduser() else str(folder)
     if not (folder / "model").is_dir():
         raise ConfigError(f"{name} is an unfinished run; resume it with `udr train --out {name}`")
     return str(folder / "model")

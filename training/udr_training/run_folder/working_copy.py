@@ -1,7 +1,7 @@
-"""Run directories on a remote store: a copy on this machine, uploaded after each stage.
+"""Directories of runs and evaluations on a remote store: a copy on this machine, uploaded after each stage.
 
-The store's folder has the files of the run directory, and ``RUN.json``, which names those that are complete. It is
-replaced last, all at once, so that a run resumes, on any machine, from the end of a stage.
+The store's folder has the files of the directory, and ``RUN.json``, which names those that are complete. It is replaced
+last, all at once, so that a run or an evaluation resumes, on any machine, from what was uploaded.
 """
 
 import hashlib
@@ -29,8 +29,11 @@ from udr.files import (
 _LOG = logging.getLogger(__name__)
 
 COPY_OF, CONTENTS, SEEN = "COPY_OF", "RUN.json", ".RUN.json"
-"""In a copy, the file with the URL of its run; on the store, the file that names the complete files; in a copy, what
+"""In a copy, the file with the URL of its folder; on the store, the file that names the complete files; in a copy, what
 that one was when the two were last the same."""
+
+MARKS = frozenset({COPY_OF, SEEN, ".lock"})
+"""The names of files that a copy has and its folder has not."""
 
 _FORMAT, _LARGEST, _WAIT_SECONDS = 1, 64 << 20, 60.0
 _UNFINISHED = ("checkpoints", "reward-checkpoints")
@@ -46,11 +49,11 @@ class _Stored:
     sha256: str
 
 
-def local_run(place: Path) -> Path:
-    """Return a run directory on this machine: the place itself, or the copy of a run on a remote store, as it is there.
+def working_copy(place: Path) -> Path:
+    """Return a directory on this machine: the place itself, or the copy of one on a remote store, as it is there.
 
     Raises:
-        ArtifactError: the store does not answer, or the run there is invalid.
+        ArtifactError: the store does not answer, what is there is invalid, or the place lies in a run there.
         VerificationError: a file there is not what ``RUN.json`` says.
     """
     url = remote_url(place)
@@ -60,23 +63,45 @@ def local_run(place: Path) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     with locked(root, _WAIT_SECONDS):
         write_atomically(root / COPY_OF, f"{url}\n".encode())
-        content = RemoteFolder(url).read(CONTENTS, _LARGEST)
+        content = contents(url)
+        if content is None:
+            _refuse_inside(url)
         # Else it goes on from what it did since: scores, and checkpoints of a training.
         if content is not None and content != _seen(root):
+            _LOG.info("copying what is new of %s...", url)
             for path, file in _files(url, content).items():
                 _fetch(url, file, root, path)
             write_atomically(root / SEEN, content)
     return root
 
 
+def contents(url: str) -> bytes | None:
+    """Return what names the complete files of a run or an evaluation at a URL; None if there is none."""
+    return RemoteFolder(url).read(CONTENTS, _LARGEST)
+
+
+def url_of(root: Path) -> str | None:
+    """Return the URL of which a directory is the copy; None if it is none."""
+    return (root / COPY_OF).read_text("utf-8").strip() if (root / COPY_OF).is_file() else None
+
+
+def _refuse_inside(url: str) -> None:
+    """Raise an ``ArtifactError`` if a new folder would lie in that of a run, whose files it might replace."""
+    start, _, path = url.partition("://")
+    folders = path.split("/")
+    for length in range(len(folders) - 1, 0, -1):
+        parent = f"{start}://{'/'.join(folders[:length])}"
+        if folders[length - 1] and contents(parent) is not None:
+            raise ArtifactError(f"{url}: lies in the folder of {parent}, which has a {CONTENTS}; give another URL")
+
+
 def _fetch(url: str, file: _Stored, root: Path, path: str) -> None:
-    """Copy a file of a run into its copy, unless it is there."""
+    """Copy a file of the folder into its copy, unless it is there."""
     target = root / path
     if not target.resolve().is_relative_to(root.resolve()):
-        raise ArtifactError(f"{url}/{CONTENTS}: names a file outside the run, {path!r}")
+        raise ArtifactError(f"{url}/{CONTENTS}: names a file outside its folder, {path!r}")
     if target.is_file() and sha256(target) == file.sha256:
         return
-    _LOG.info("copying %s of %s...", path, url)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.tmp")
     RemoteFolder(url).fetch(file.name, part)
@@ -89,15 +114,15 @@ def _fetch(url: str, file: _Stored, root: Path, path: str) -> None:
     part.replace(target)
 
 
-def upload_run(root: Path) -> None:
-    """Upload what is complete in a run directory and new, if it is the copy of one on a remote store.
+def upload_copy(root: Path) -> None:
+    """Upload what is complete in a directory and new, if it is the copy of one on a remote store.
 
     Raises:
-        ArtifactError: the store does not answer, or another machine works on the run, too.
+        ArtifactError: the store does not answer, or another machine works on the same, too.
     """
-    if not (root / COPY_OF).is_file():
+    url = url_of(root)
+    if url is None:
         return
-    url = (root / COPY_OF).read_text("utf-8").strip()
     remote, seen = RemoteFolder(url), _seen(root)
     stored = {} if seen is None else _files(url, seen)
     files = dict[str, _Stored]()
@@ -111,22 +136,34 @@ def upload_run(root: Path) -> None:
             if known is not None and known.sha256 == digest:
                 files[path] = known
                 continue
-            # What RUN.json names is never overwritten, or a run that is cut off here could not be resumed.
+            # What RUN.json names is never overwritten, or what is cut off here could not be resumed.
             name = path if known is None else f"{path}.{digest[:12]}"
             remote.put(name, source)
             files[path] = _Stored(name, source.stat().st_size, digest)
+    is_new = _commit(root, remote, files, stored)
+    # Nothing names these any more, so each file gets its own name, by which people look for it.
+    for path, file in files.items():
+        if file.name != path:
+            remote.copy(file.name, path)
+    own = {path: _Stored(path, file.size, file.sha256) for path, file in files.items()}
+    if _commit(root, remote, own, files) or is_new:
+        _LOG.debug("uploaded to %s", url)
+
+
+def _commit(root: Path, remote: RemoteFolder, files: Mapping[str, _Stored], before: Mapping[str, _Stored]) -> bool:
+    """Replace ``RUN.json``, then delete what only the one before names; return whether it was another."""
+    seen = _seen(root)
     content = canonical_json(
         {"format": _FORMAT, "files": {path: [file.name, file.size, file.sha256] for path, file in files.items()}},
         indent=1,
     )
-    if content != seen:
-        remote.replace(CONTENTS, content, seen)
-        write_atomically(root / SEEN, content)
-        kept = {file.name for file in files.values()}
-        for file in stored.values():
-            if file.name not in kept:
-                remote.remove(file.name)
-        _LOG.info("uploaded to %s", url)
+    if content == seen:
+        return False
+    remote.replace(CONTENTS, content, seen)
+    write_atomically(root / SEEN, content)
+    for name in {file.name for file in before.values()} - {file.name for file in files.values()}:
+        remote.remove(name)
+    return True
 
 
 def _seen(root: Path) -> bytes | None:
@@ -134,19 +171,19 @@ def _seen(root: Path) -> bytes | None:
 
 
 def _files(url: str, content: bytes) -> Mapping[str, _Stored]:
-    """Return the complete files of a run on a store, by path."""
+    """Return the complete files of a folder on a store, by path."""
     try:
         read = json.loads(content)
         found = read["format"]
         files = {path: _Stored(str(name), int(size), str(hash)) for path, (name, size, hash) in read["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{url}/{CONTENTS}: is invalid") from error
-    check_format(found, _FORMAT, f"the run {url}", "udr train with another --out")
+    check_format(found, _FORMAT, url, "the command with another URL")
     return files
 
 
 def _complete(root: Path) -> Iterator[str]:
-    """Yield the paths of a run's complete files."""
+    """Yield the paths of a directory's complete files."""
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
         unfinished = any(part.startswith(".") or part.endswith(".partial") or part in _UNFINISHED for part in parts)
