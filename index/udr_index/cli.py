@@ -11,7 +11,9 @@ import typer
 
 from udr.cli import (
     AllowHub,
+    AsJson,
     Fp16,
+    IndexDir,
     check_tokenizers,
     command_group,
     expand_options,
@@ -35,9 +37,6 @@ if TYPE_CHECKING:
 _NOT_SETTINGS = ("tasks_folder", "tasks", "shards", "shard", "runner", "as_json")
 
 app = command_group("Build indexes of demonstrations, and manage their versions.")
-
-_Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -126,7 +125,7 @@ def build(
     ] = None,
     shard: Annotated[int | None, typer.Option(help="Make only this one of them, from 1.", metavar="I")] = None,
     runner: RunnerOptions = RunnerOptions(),  # noqa: B008
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build an index of the tasks' training rows and publish it."""
     given = dict(locals())
@@ -188,12 +187,12 @@ def _show_built(built: "Built", out: Path, as_json: bool) -> None:
 
 @app.command()
 def verify(
-    index: _Index,
+    index: IndexDir,
     sample: Annotated[
         int, typer.Option(help="Rows per task to encode again; 0 compares checksums only.", min=0, metavar="N")
     ] = 16,
     allow_hub: AllowHub = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare every file with its checksum, and a sample of the vectors with the encoder's output.
 
@@ -230,7 +229,7 @@ def verify(
 
 @app.command()
 def bench(
-    index: _Index,
+    index: IndexDir,
     recall: Annotated[float, typer.Option(help="The share of the nearest demonstrations to find.")] = 0.95,
     k: Annotated[int, typer.Option(help="Demonstrations per query.")] = 10,
     queries: Annotated[int, typer.Option(help="Rows of each task to use as queries.")] = 200,
@@ -246,7 +245,7 @@ def bench(
         bool, typer.Option("--engines", help="Compare the engines that can encode queries here; store nothing.")
     ] = False,
     allow_hub: AllowHub = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure every partition, and store the fastest search settings that reach a recall.
 
@@ -299,7 +298,7 @@ def _bench_engines(index: Path, queries: int, as_json: bool) -> None:
 
 
 @app.command()
-def info(index: _Index, as_json: _Json = False) -> None:
+def info(index: IndexDir, as_json: AsJson = False) -> None:
     """Show what an index holds: version, encoder, tokenizer, tasks, their sizes, and their search settings."""
     from udr.models import Description
     from udr.search import PASSES

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -16,24 +16,6 @@ from udr.cli.help import Commands
 from udr.cli.status import STATUS
 from udr.errors import ConfigError, UdrError, naming
 from udr.types import Json
-
-Fp16 = Annotated[bool, typer.Option("--fp16", help="On a GPU, keep flat partitions as float16, in half the memory.")]
-"""An option of every command that searches on a device."""
-
-EngineName = Annotated[
-    str | None,
-    typer.Option(
-        "--engine",
-        help="What encodes queries: onnx, onnx-int8, openvino, torch, torch-bf16 or torch-fp16.",
-        show_default="the best for the device",
-    ),
-]
-"""An option of every command that encodes queries."""
-
-AllowHub = Annotated[
-    bool, typer.Option("--allow-hub", help="Load the encoder from the Hugging Face hub if the index names it there.")
-]
-"""An option of every command that loads the encoder of an index."""
 
 
 def command_group(help: str, *, completion: bool = False) -> typer.Typer:

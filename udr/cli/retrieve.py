@@ -9,17 +9,9 @@ from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict, cast
 
 from typer import Argument, Option, echo
 
-from udr.cli.console import (
-    AllowHub,
-    EngineName,
-    Fp16,
-    expand_options,
-    naming_flags,
-    print_json,
-    print_text,
-    refuse_unused,
-)
+from udr.cli.console import expand_options, naming_flags, print_json, print_text, refuse_unused
 from udr.cli.help import help_groups
+from udr.cli.options import AllowHub, AsJson, EngineName, Fp16
 from udr.cli.status import STATUS
 from udr.cli.tables import demonstrations, table
 from udr.errors import ConfigError
@@ -49,8 +41,6 @@ _FLAGS = {
     "give each field by name$": "give each as --input FIELD=VALUE",
 }
 """The options that set what errors of requests name."""
-
-AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 
 
 @dataclass(frozen=True, kw_only=True)

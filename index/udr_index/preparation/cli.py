@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import help_groups, print_json, print_text, refuse_unused
+from udr.cli import AsJson, help_groups, print_json, print_text, refuse_unused
 from udr.errors import ConfigError, listed
 
 _ASKED = "asked for on a terminal"
@@ -71,7 +71,7 @@ def init(
         str | None,
         typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a task of a table: task.toml, train.jsonl and held-out test.jsonl.
 

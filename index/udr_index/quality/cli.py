@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import command_group, names_of, print_json, print_text, refuse_unused
+from udr.cli import AsJson, command_group, names_of, print_json, print_text, refuse_unused
 from udr.errors import DataError, VerificationError
 from udr_index.quality.config import SKEW, CheckConfig
 
@@ -26,7 +26,6 @@ _TextLM = Annotated[
         "package:NAME."
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -62,7 +61,7 @@ def check(
             show_default="a GPU for the encoder if there is one, else cpu",
         ),
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Look for problems in rows. Prints one line per finding. The exit status is 3 if there is an error.
 
@@ -120,7 +119,7 @@ def stats(
     device: Annotated[
         str | None, typer.Option(help="The device for this language model: cpu, cuda, ...", show_default="cpu")
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the number of rows of each task and split, their lengths, fields and labels."""
     from udr.models import load_text_lm

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from udr.cli import AllowHub, naming_flags, print_json, print_text
+from udr.cli import AllowHub, AsJson, IndexDir, naming_flags, print_json, print_text
 from udr.errors import ConfigError
 from udr.types import Json
 from udr_index.plural import counted
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _MAX_IDS = 5  # in a line of text
 
-_Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _NAMES = "a name, the beginning of a name, or CURRENT"
 
 
@@ -39,13 +37,13 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def publish(
-    index: _Index,
+    index: IndexDir,
     version: Annotated[str, typer.Argument(help=f"The version: {_NAMES}.", metavar="VERSION", show_default=False)],
     to: Annotated[
         str | None,
         typer.Option(help="Copy the version to this index on a remote store, and make it the current one there."),
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a version, newer or older, the current one. If it is damaged, refuse with exit status 3."""
     from udr.files import remote_url
@@ -79,7 +77,7 @@ def list_(
     filter: Annotated[
         str | None, typer.Option(help='List the rows that pass, such as: site = "imdb".', metavar="FILTER")
     ] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the versions of an index, newest first, with time, size and contents; * marks the current one.
 
@@ -107,10 +105,10 @@ def list_(
 
 
 def diff(
-    index: _Index,
+    index: IndexDir,
     old: Annotated[str, typer.Argument(help=f"One version: {_NAMES}.", metavar="A", show_default=False)],
     new: Annotated[str, typer.Argument(help="The other version.", metavar="B", show_default=False)],
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show how version B of an index differs from A: settings, definitions of tasks, and rows by their ids.
 
@@ -126,13 +124,13 @@ def diff(
 
 
 def prune(
-    index: _Index,
+    index: IndexDir,
     keep: Annotated[
         int,
         typer.Option("--keep", help="How many versions to keep: the current one, and the newest others.", metavar="N"),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete the oldest versions of an index, and the files of interrupted builds, which then cannot resume."""
     from udr_index.versions.pruning import prune as run
@@ -154,12 +152,12 @@ def prune(
 
 
 def export_encoder(
-    index: _Index,
+    index: IndexDir,
     engine: Annotated[
         str, typer.Option(help="onnx, or onnx-int8, which adds a graph in 8 bits: faster, but less exact.")
     ] = "onnx",
     allow_hub: AllowHub = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Add the encoder for ONNX Runtime to the current version, as a new version, so that services need no torch."""
     from udr_index.versions.export import export_encoder as run
@@ -183,7 +181,7 @@ def place_(
             show_default=False,
         ),
     ],
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the manifest of placements: which services serve which shard. udr serve PLACEMENTS asks all of them."""
     from udr_index.versions.shards import place as run

@@ -7,13 +7,14 @@ from typing import Annotated
 from typer import Option
 
 from udr.cli.console import print_json, print_text
+from udr.cli.options import AsJson
 from udr.cli.status import STATUS
 from udr.errors import VerificationError
 
 
 def doctor(
     port: Annotated[int, Option(help="The port to serve on.", min=0, max=65535)] = 8000,
-    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this machine and installation, and say what to do about each problem. Nothing is sent or changed.
 

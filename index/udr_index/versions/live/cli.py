@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import AllowHub, print_json, print_text
+from udr.cli import AllowHub, AsJson, print_json, print_text
 from udr.errors import ConfigError, DataError
-from udr.types import Json as JsonValue
-from udr.types import Row
+from udr.types import Json, Row
 from udr_index.plural import counted
 from udr_index.versions.live.transfer_cli import add_transfer_commands
 from udr_index.versions.live.usage_cli import add_usage_commands
@@ -28,7 +27,6 @@ Index = Annotated[
 ]
 Task = Annotated[str | None, typer.Argument(help="The task.", metavar="TASK", show_default=False)]
 Url = Annotated[str | None, typer.Option(help="Use the service at this URL, with the key in UDR_API_KEY.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RowFilter = Annotated[
     str | None, typer.Option(help='Only rows that pass, such as: site = "imdb" and stars >= 3.', metavar="FILTER")
 ]
@@ -62,7 +60,7 @@ def put(
     if_match: IfMatch = None,
     durability: Durability = None,
     allow_hub: AllowHub = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put rows into a task's pool, all or none; one with the id of another replaces it. Searches find them at once."""
     from udr_index.versions.live.target import known, opened
@@ -94,7 +92,7 @@ def delete(
     url: Url = None,
     filter: RowFilter = None,
     if_match: IfMatch = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete rows of a task's pool by id, or those that pass a filter. No search finds them any more."""
     from udr_index.versions.live.target import opened
@@ -149,7 +147,7 @@ def compact_(
         ),
     ] = False,
     allow_hub: AllowHub = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a new version of the current one's rows and what was written on top of it, and publish it.
 
@@ -160,8 +158,8 @@ def compact_(
 
     done = compact(index, forget=forget, allow_hub=allow_hub, on_progress=show_progress)
     if as_json:
-        keys: dict[str, JsonValue] = {"version": done.version, "previous": done.previous, "position": done.position}
-        sizes: dict[str, JsonValue] = {**done.sizes}
+        keys: dict[str, Json] = {"version": done.version, "previous": done.previous, "position": done.position}
+        sizes: dict[str, Json] = {**done.sizes}
         keys |= {"encoded": done.encoded, "tasks": sizes, "refitted": [*done.refitted], "forgotten": done.forgotten}
         print_json(keys)
         return

@@ -5,18 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import AllowHub, print_json, print_text
+from udr.cli import AllowHub, AsJson, IndexDir, print_json, print_text
 from udr.errors import ConfigError
-from udr.types import Json as JsonValue
+from udr.types import Json
 from udr_index.plural import counted
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
     from udr_index.versions.live.backup import Backup
 
-_Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
 _Task = Annotated[str | None, typer.Argument(help="The task; all by default.", metavar="[TASK]")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Durability = Annotated[
     str, typer.Option(help="When a write is done: once it is on the disk, or once the system has it: disk or system.")
 ]
@@ -31,11 +29,11 @@ def add_transfer_commands(app: typer.Typer) -> None:
 
 
 def export_(
-    index: _Index,
+    index: IndexDir,
     out: Annotated[Path, typer.Option("--out", help="The file, which must not exist: .jsonl or .parquet.")],
     task: _Task = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="Add each row's vector.")] = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the rows of an index, with what was written on top of its version, to a file.
 
@@ -45,8 +43,8 @@ def export_(
 
     done = export_rows(index, out, task, vectors=vectors)
     if as_json:
-        sizes: dict[str, JsonValue] = {**done.sizes}
-        keys: dict[str, JsonValue] = {"version": done.version, "position": done.position, "encoder": done.encoder}
+        sizes: dict[str, Json] = {**done.sizes}
+        keys: dict[str, Json] = {"version": done.version, "position": done.position, "encoder": done.encoder}
         print_json({**keys, "tasks": sizes})
         return
     tasks, rows = counted(len(done.sizes), "task"), counted(sum(done.sizes.values()), "row")
@@ -54,13 +52,13 @@ def export_(
 
 
 def import_(
-    index: _Index,
+    index: IndexDir,
     file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, as udr index export writes it.")],
     task: Annotated[str | None, typer.Argument(help="The task, if the rows do not name it.", metavar="[TASK]")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace other rows that have their ids.")] = False,
     durability: Durability = "disk",
     allow_hub: AllowHub = False,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put the rows of a file into the pools of an index, once all of them are checked.
 
@@ -82,9 +80,9 @@ def import_(
 
 
 def backup_(
-    index: _Index,
+    index: IndexDir,
     file: Annotated[Path, typer.Argument(help="The file, which must not exist.", metavar="FILE")],
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the current version of an index, and all that was written on top of it, to one file.
 
@@ -98,7 +96,7 @@ def backup_(
 def restore_(
     file: Annotated[Path, typer.Argument(help="The backup.", metavar="FILE", show_default=False)],
     index: Annotated[Path, typer.Argument(help="The index directory, which must not exist.", metavar="DIR")],
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make an index directory of a backup, once every file has the checksum that it had."""
     from udr_index.versions.live.backup import restore

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from udr.cli import print_json, print_text
+from udr.cli import AsJson, IndexDir, print_json, print_text
 from udr_index.plural import counted
 
 # Imported in the commands, so that `udr --help` stays light.
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 _LISTED = 5  # in a line of text
 
-_Index = Annotated[Path, typer.Argument(help="The index directory.", metavar="DIR", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def add_usage_commands(app: typer.Typer) -> None:
     """Add these commands to the group ``udr index``."""
@@ -28,7 +25,7 @@ def add_usage_commands(app: typer.Typer) -> None:
     app.command("outcomes")(outcomes)
 
 
-def usage_(index: _Index, as_json: _Json = False) -> None:
+def usage_(index: IndexDir, as_json: AsJson = False) -> None:
     """Show what services counted: demonstrations never or always shown, those with bad outcomes, labels starved.
 
     Suggests what to remove, as a list to review; removes nothing. Text output names the first ids, JSON all of them.
@@ -43,9 +40,9 @@ def usage_(index: _Index, as_json: _Json = False) -> None:
 
 
 def outcomes(
-    index: _Index,
+    index: IndexDir,
     out: Annotated[Path, typer.Option("--out", help="The JSONL file, which must not exist.", show_default=False)],
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write the outcomes of prompts to a file, with the inputs that udr serve --usage inputs kept.
 
