@@ -1,0 +1,51 @@
+"""The command ``udr index verify``."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from udr.cli import AllowHub, AsJson, IndexDir, print_json, print_text
+from udr.errors import VerificationError
+from udr_index.plural import counted
+
+
+def verify(
+    index: IndexDir,
+    sample: Annotated[
+        int, typer.Option(help="Rows per task to encode again; 0 compares checksums only.", min=0, metavar="N")
+    ] = 16,
+    allow_hub: AllowHub = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare every file with its checksum, and a sample of the vectors with the encoder's output.
+
+    Prints one line per finding. The exit status is 3 if there is any.
+    """
+    from udr.store import local_index, read_current
+    from udr.store import verify as check
+    from udr_index.versions.live import verify_log
+
+    index = local_index(index)
+    if not index.is_dir():
+        # Says that there is none.
+        read_current(index)
+    findings = check(index) + verify_log(index)
+    # Rows and vectors of damaged files are not worth comparing.
+    if sample and not findings:
+        from udr.models import SentenceEncoder
+        from udr.store import encoder_name, open_version
+        from udr_index.versions import compare_vectors
+
+        version = open_version(index)
+        encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub))
+        findings = list(compare_vectors(version, encoder, sample))
+    if as_json:
+        print_json({"whole": not findings, "findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            print_text(str(finding))
+    if findings:
+        raise VerificationError(f"{index}: damaged, {counted(len(findings), 'finding')}")
+    if not as_json:
+        print_text(f"{index}: intact")
