@@ -11,9 +11,8 @@ from functools import partial
 
 from udr.errors import StoppedError
 from udr.retrieval.cost import DEEPEST
-from udr.retrieval.partitions import Partitions
+from udr.retrieval.partitions import Partitions, SearchResult
 from udr.retrieval.plan import Plan
-from udr.retrieval.ranking import SearchResult
 from udr.retrieval.selection import Selected, cosines, decision, rounds, select
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest

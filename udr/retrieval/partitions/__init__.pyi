@@ -1,0 +1,2 @@
+from .partitions import Partitions as Partitions
+from .ranking import SearchResult as SearchResult
