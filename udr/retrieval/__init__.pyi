@@ -1,9 +1,8 @@
 from .choice import Aspects as Aspects, choose as choose
-from .cost import text_cost as text_cost
 from .partitions import Partitions as Partitions
-from .plan import (
+from .planning import (
     MAX_EXCLUDED as MAX_EXCLUDED, Plan as Plan, check_options as check_options, make_plan as make_plan,
-    unknown as unknown,
+    text_cost as text_cost, unknown as unknown,
 )
 from .retriever import Retriever as Retriever
 from .selection import rounds as rounds, select as select

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from udr.errors import StoppedError
-from udr.retrieval.cost import DEEPEST
 from udr.retrieval.partitions import Partitions, SearchResult
-from udr.retrieval.plan import Plan
+from udr.retrieval.planning import DEEPEST, Plan
 from udr.retrieval.selection import Selected, cosines, decision, rounds, select
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest

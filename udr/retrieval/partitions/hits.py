@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from udr.data import demonstration_text
 from udr.errors import ArtifactError
 from udr.retrieval.choice import Aspects
-from udr.retrieval.plan import Plan
+from udr.retrieval.planning import Plan
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.retrieval.types import RetrievedDemonstration
 from udr.search import DECIMALS, Chances, Hit, LabelledSearch, Vectors, WordQuery, products, refuse_truncated, weigh

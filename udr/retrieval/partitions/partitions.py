@@ -8,7 +8,7 @@ import numpy as np
 from udr.data import Filter
 from udr.retrieval.partitions.hits import HitReader
 from udr.retrieval.partitions.ranking import Ranking, SearchResult
-from udr.retrieval.plan import EVEN, Plan
+from udr.retrieval.planning import EVEN, Plan
 from udr.retrieval.stopping import Stopped, refuse_stopped
 from udr.search import Chances, Hit, Vectors, fuse, nearest, order, refuse_truncated
 

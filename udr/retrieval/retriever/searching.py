@@ -9,7 +9,7 @@ from udr.data import Filter
 from udr.errors import RequestError
 from udr.retrieval.executor import choices
 from udr.retrieval.partitions import Partitions
-from udr.retrieval.plan import EVEN, Plan, make_plan, planning_characters
+from udr.retrieval.planning import EVEN, Plan, make_plan, planning_characters
 from udr.retrieval.retriever.version import OpenVersion
 from udr.retrieval.stopping import Stopped, never
 from udr.retrieval.types import DEFAULT_K, Retrieval, RetrievalOptions, RetrievalRequest, Scale

@@ -14,7 +14,7 @@ from udr.data import Task, TaskFamily
 from udr.errors import ConfigError, ModelError
 from udr.models import Encoder
 from udr.retrieval.partitions import Partitions
-from udr.retrieval.plan import MAX_CHARACTERS, unknown
+from udr.retrieval.planning import MAX_CHARACTERS, unknown
 from udr.retrieval.writing import Drafting
 from udr.search import PASSES, Searcher, Vectors
 from udr.store import VERSIONS, FileStamp, IndexVersion, open_lexical, read_weights, with_label_heads

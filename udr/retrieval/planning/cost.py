@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from udr.retrieval.plan import Plan
+    from udr.retrieval.planning.plan import Plan
 
 DEEPEST = 16_384
 """How many hits are searched before a choice settles for fewer than k. It bounds the cost of a request, such as one for

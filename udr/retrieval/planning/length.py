@@ -1,0 +1,44 @@
+"""How long the input of a request is, and may be."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+from udr.errors import InvalidInputError, TooLongError
+
+MAX_CHARACTERS = 32_768
+"""The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
+
+
+def num_characters(value: object) -> int:
+    """Return how many characters the text of an input has at least; stops counting above ``MAX_CHARACTERS``."""
+    count, values = 0, [value]
+    for _ in range(2 * MAX_CHARACTERS):
+        if not values or count > MAX_CHARACTERS:
+            break
+        item = values.pop()
+        if isinstance(item, Mapping):
+            values += islice(item.values(), MAX_CHARACTERS)
+        elif isinstance(item, list | tuple):
+            # A comma and a space follow each value but the last.
+            count += 2 * max(0, len(item) - 1)
+            values += item[:MAX_CHARACTERS]
+        elif item is not None:
+            count += len(item) if isinstance(item, str) else 1
+    return count
+
+
+def check_length(fields: object) -> None:
+    """Raise a ``TooLongError`` if fields are too long even before they are formatted; ``check_text`` tells of texts."""
+    if not isinstance(fields, str) and (length := num_characters(fields)) > MAX_CHARACTERS:
+        raise TooLongError(f"the input has at least {length} characters; the limit is {MAX_CHARACTERS}")
+
+
+def check_text(text: str) -> None:
+    """Raise a ``TooLongError`` if a formatted input is too long, ``InvalidInputError`` if it is no valid text."""
+    if len(text) > MAX_CHARACTERS:
+        raise TooLongError(f"the input has {len(text)} characters; the limit is {MAX_CHARACTERS}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"character {error.start + 1}, {text[error.start]!r}, is half a surrogate pair"
+        raise InvalidInputError(f"the input is not valid text: {half}") from error
