@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from udr.errors import ArtifactError, system_error
-from udr.files.local import canonical_json, first_to_finish
+from udr.files.formats import canonical_json
 from udr.files.remote import RemoteFolder
+from udr.files.writing import first_to_finish
 
 
 def cache_folder() -> Path:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from udr.errors import ArtifactError, MissingExtraError, optional_import, reason
-from udr.files.local import write_atomically
 from udr.files.places import DISKS
+from udr.files.writing import write_atomically
 
 _CONDITIONAL = frozenset({"s3", "s3a"})
 """The protocols whose store replaces a file only if it is what the caller saw; other stores get a lock object."""

@@ -1,0 +1,54 @@
+"""Folders that one process at a time works in."""
+
+import fcntl
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from udr.errors import ArtifactError, ConfigError, system_error
+
+IN_USE = ": is in use by "
+"""What follows a folder in the error of ``locked``, and goes before who holds the lock."""
+
+_POLL_SECONDS = 0.05
+
+
+@contextmanager
+def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
+    """Keep other processes out of a folder until the block ends, or until this process dies, however it dies.
+
+    The file ``.lock`` names the holder, but only the system's lock on it counts: a copy of the folder is not locked.
+
+    Raises:
+        ArtifactError: another process holds the lock, and does not release it in ``wait_seconds``.
+        ConfigError: the folder cannot be written, or its file system has no locks.
+    """
+    until = time.monotonic() + wait_seconds
+    try:
+        file = (folder / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(system_error(error)) from error
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    file.seek(0)
+                    holder = file.read().strip() or "another process"
+                    raise ArtifactError(f"{folder}{IN_USE}{holder}; wait until it ends, or end it") from error
+                time.sleep(_POLL_SECONDS)
+            except OSError as error:
+                raise ConfigError(
+                    f"{folder}: its file system cannot lock files ({error.strerror}); use a folder on a local disk"
+                ) from error
+        file.truncate(0)
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:3]])
+        file.write(f"process {os.getpid()} on {socket.gethostname()} ({command[:80]})")
+        file.flush()
+        yield

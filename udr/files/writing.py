@@ -1,0 +1,123 @@
+"""Files and folders that are written completely or not at all, and synced to disk."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+_DAY = 24 * 60 * 60
+
+
+def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file so that readers, even after a crash, see the old content or the complete new content.
+
+    Writers of one file wait for each other, threads and processes (where the file system can lock files): ``write``
+    may read the old content to write the new one, and no writer's change is lost.
+
+    Args:
+        path: the file.
+        write: the content, or a function that writes it to a stream.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with _only_writer(temporary) as stream:
+            try:
+                if isinstance(write, bytes):
+                    stream.write(write)
+                else:
+                    write(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        # A full disk is reported without the file, and the temporary one is ours alone.
+        error.filename = str(path)
+        raise
+    sync(path.parent)
+
+
+def _only_writer(temporary: Path) -> BinaryIO:
+    """Open a temporary file, empty, once nobody else writes to it.
+
+    Its name is fixed, so that the next attempt takes the file that a killed one left.
+    """
+    while True:
+        stream = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
+        try:
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            # Or else its writer has just given it its final name.
+            if _is_open_as(temporary, stream):
+                stream.truncate(0)
+                return stream
+        except BaseException:
+            stream.close()
+            raise
+        stream.close()
+
+
+def _is_open_as(path: Path, stream: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def sync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Flush every file and folder under ``root`` to disk."""
+    for path in sorted(root.rglob("*")):
+        sync(path)
+    sync(root)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a staging folder that becomes ``folder`` if the body succeeds; the next attempt deletes a failed one's."""
+    staging = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    yield staging
+    sync_tree(staging)
+    staging.rename(folder)
+    sync(folder.parent)
+
+
+@contextmanager
+def first_to_finish(folder: Path) -> Iterator[Path]:
+    """Yield this process's staging folder, which becomes ``folder`` if the body succeeds before another process's.
+
+    Staging folders of killed processes are deleted after a day.
+    """
+    # Not the process's number alone: another container, on the same disk, may have it too.
+    staging = folder.with_name(f"{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        staging.mkdir(parents=True)
+        for left in folder.parent.glob(f"{folder.name}.*"):
+            if time.time() - left.stat().st_mtime > _DAY:
+                shutil.rmtree(left, ignore_errors=True)
+        yield staging
+        sync_tree(staging)
+        try:
+            staging.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
