@@ -83,7 +83,7 @@ def _serve() -> int:
     with stages.stage("imports: faiss, models"):
         exec(_MODELS)
     from udr.cli import main
-    from udr_service.serving import active_version as loading
+    from udr_service.serving import index_source as loading
 
     for name in ("refuse_damage", "exported_encoder", "load_tokenizer"):
         setattr(loading, name, stages.timed(name.replace("_", " "), getattr(loading, name)))

@@ -1,11 +1,5 @@
-from . import active_version as active_version
-from .active_version import (
-    ActiveVersion as ActiveVersion, Current as Current, IndexSource as IndexSource, Source as Source,
-)
 from .clients import Client as Client, Clients as Clients, network as network
-from .open_files import OpenFiles as OpenFiles
 from .readiness import Readiness as Readiness
-from .reloader import Prepared as Prepared, Reloader as Reloader, record_changes as record_changes
 from .record import (
     FREE_BODY as FREE_BODY, Record as Record, UpstreamCall as UpstreamCall, free_body as free_body,
     record_of as record_of,
@@ -19,6 +13,11 @@ from .service import (
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use
 from .team import Others as Others, Reloaded as Reloaded, Team as Team
 from .upkeep import Compactor as Compactor, Mirror as Mirror, Scrubber as Scrubber
+from .versions import (
+    ActiveVersion as ActiveVersion, Current as Current, IndexSource as IndexSource, OpenFiles as OpenFiles,
+    Prepared as Prepared, Reloader as Reloader, Source as Source, index_source as index_source,
+    record_changes as record_changes,
+)
 from .work import (
     CachingEncoder as CachingEncoder, Embedding as Embedding, EncodeJob as EncodeJob,
     FieldReader as FieldReader, JobResult as JobResult, Preparer as Preparer, Turns as Turns, Worker as Worker,

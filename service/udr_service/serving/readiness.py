@@ -5,8 +5,8 @@ import time
 
 from fastapi.concurrency import run_in_threadpool
 
-from udr_service.serving.reloader import CHECK
 from udr_service.serving.service import RequestContext
+from udr_service.serving.versions import CHECK
 
 _REUSED_SECONDS = 1.0
 

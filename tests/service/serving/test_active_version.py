@@ -22,7 +22,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[OnnxEncoder | None]:
         opened.append(exported_encoder(*arguments))  # type: ignore[arg-type]
         return opened[-1]
 
-    monkeypatch.setattr("udr_service.serving.active_version.exported_encoder", keep)
+    monkeypatch.setattr("udr_service.serving.index_source.exported_encoder", keep)
     return opened
 
 

@@ -10,10 +10,10 @@ from udr.data import Filter, Task
 from udr.errors import InvalidInputError, RequestError, UdrError, UnknownTaskError
 from udr.retrieval import Partitions, Plan, RetrievalRequest, Stopped, never
 from udr_service.errors import ForbiddenError
-from udr_service.serving.active_version import ActiveVersion
 from udr_service.serving.record import Record
 from udr_service.serving.room import Room
 from udr_service.serving.service.limits import before, refuse_foreign, within_limits
+from udr_service.serving.versions import ActiveVersion
 
 # It makes contexts.
 if TYPE_CHECKING:

@@ -10,13 +10,12 @@ from starlette.requests import Request
 from udr.store.usage import Usage
 from udr_service.errors import VersionMismatchError
 from udr_service.observability import Metrics
-from udr_service.serving.active_version import Current
 from udr_service.serving.record import record_of
-from udr_service.serving.reloader import Reloader
 from udr_service.serving.room import Room
 from udr_service.serving.service.context import RequestContext
 from udr_service.serving.service.limits import timeout_of
 from udr_service.serving.team import Others
+from udr_service.serving.versions import Current, Reloader
 from udr_service.serving.work import FieldReader, Preparer, Worker
 from udr_service.settings import Settings
 

@@ -17,9 +17,8 @@ from typing import Any
 from udr.errors import ArtifactError, NotWriterError, UdrError, reason
 from udr.files import IN_USE
 from udr_service.errors import NotReadyError, ReloadError
-from udr_service.serving.active_version import Current, IndexSource
-from udr_service.serving.reloader import Reloader
 from udr_service.serving.team import Team
+from udr_service.serving.versions import Current, IndexSource, Reloader
 
 _LONGEST_PAUSE = 3600.0
 _LOWEST = 19

@@ -10,10 +10,8 @@ from contextlib import suppress
 
 from udr.errors import UdrError
 from udr_service.errors import NotReadyError
-from udr_service.serving.active_version import Current
-from udr_service.serving.open_files import OpenFiles
-from udr_service.serving.reloader import Reloader
 from udr_service.serving.team import Team
+from udr_service.serving.versions import Current, OpenFiles, Reloader
 
 _RETRY_SECONDS = 300.0
 

@@ -1,53 +1,27 @@
-"""Reloading: a new version takes over once it is open, verified and has answered a request."""
+"""Reloading: when it happens, one at a time, and what is logged of it."""
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Coroutine
 
-from udr.errors import OverloadedError, UdrError
-from udr.retrieval import RetrievalRequest
+from udr.errors import UdrError
 from udr.types import Json
 from udr_service.auth import KeyFile, KeyRing, changes
 from udr_service.errors import ReloadError
 from udr_service.observability import Audit, Event, Metrics, Reload
-from udr_service.serving.active_version import ActiveVersion, Current, Source
 from udr_service.serving.team import Reloaded, Team
-from udr_service.serving.work import PROBE, Worker
+from udr_service.serving.versions.current import Current
+from udr_service.serving.versions.index_source import Source
+from udr_service.serving.versions.preparing import Preparing
+from udr_service.serving.work import Worker
 
-CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
-"""A request that every index can answer."""
-
-Commit = Callable[[], object]
-Step = Callable[[], Commit]
-"""Reads something again and checks it, on any thread; what it returns, which must not fail, makes it effective."""
-
-_RETRY_SECONDS = 0.2
 # The longest pause before a version that was refused is tried again.
 _LONGEST_PAUSE = 60.0
 # How many names of keys a line of the audit log has.
 _MOST_NAMES = 20
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a reload has read and checked, but not yet used.
-
-    Attributes:
-        reloaded: the version that will answer, and the one that does.
-        version: that version, open; None if it answers already.
-        ring: the keys.
-        commits: what makes the rest effective.
-    """
-
-    reloaded: Reloaded
-    version: ActiveVersion | None
-    ring: KeyRing | None
-    commits: list[Commit]
 
 
 def record_changes(audit: Audit, before: KeyRing, after: KeyRing, by: str, client: str | None = None) -> None:
@@ -57,7 +31,7 @@ def record_changes(audit: Audit, before: KeyRing, after: KeyRing, by: str, clien
         audit.record(Event.KEYS, client, by=by, **named, number=sum(map(len, changed.values())))
 
 
-class Reloader:
+class Reloader(Preparing):
     """Switches to the published version and to the keys in their file, one reload at a time, all or nothing.
 
     Without a ``source`` there is nothing to reload.
@@ -80,12 +54,9 @@ class Reloader:
         audit: Audit,
         team: Team | None = None,
     ) -> None:
-        self._source, self._current, self._worker = source, current, worker
-        self._keys, self._metrics, self._audit, self._team = keys, metrics, audit, team
-        self._lock = asyncio.Lock()
+        super().__init__(source, current, worker, keys, metrics, audit)
+        self._team = team
         self._running: set[asyncio.Future[Reloaded]] = set()
-        self._seen: str | None = None
-        self.steps: list[Step] = []
         self.failure: Exception | None = None
         self.tell: Callable[[], Awaitable[None]] | None = None
 
@@ -133,11 +104,6 @@ class Reloader:
     async def follow(self, by: str, client: str | None = None) -> Reloaded:
         """Reload as others have told, or tell; raises as ``reload``."""
         return await self._to_the_end(self._reload(by, client))
-
-    def switch(self, version: ActiveVersion) -> None:
-        """Answer from this version from now on."""
-        self._current.switch(version)
-        self._metrics.index_switched(version.version, version.retriever.tasks)
 
     async def _to_the_end(self, load: Coroutine[None, None, Reloaded]) -> Reloaded:
         # Shielded: if the caller disconnects, the load finishes, and no second one starts beside it.
@@ -193,69 +159,6 @@ class Reloader:
         if self._keys and before:
             record_changes(self._audit, before, self._keys.ring, by, client)
         return reloaded
-
-    @asynccontextmanager
-    async def prepared(self, version: str | None = None) -> AsyncIterator[Prepared]:
-        """Read everything again and check it; until the block ends, ``use`` can make it effective.
-
-        Args:
-            version: the version to open; None is the published one.
-
-        Raises:
-            Exception: something is not valid.
-        """
-        async with self._lock:
-            ring = await asyncio.to_thread(self._keys.read_again) if self._keys else None
-            commits = [await asyncio.to_thread(step) for step in self.steps]
-            prepared = replace(await self._prepare(version), ring=ring, commits=commits)
-            try:
-                yield prepared
-            finally:
-                if prepared.version and not self._current.is_active(prepared.version):
-                    prepared.version.retriever.close()
-
-    def use(self, prepared: Prepared) -> Reloaded:
-        """Make what was prepared effective, at once: no request meets the new version with the old keys."""
-        if prepared.version is not None:
-            self.switch(prepared.version)
-        for commit in prepared.commits:
-            commit()
-        if self._keys and prepared.ring:
-            self._keys.ring = prepared.ring
-        return prepared.reloaded
-
-    async def _prepare(self, name: str | None) -> Prepared:
-        """Open a version, by default the published one, and have it answer a request."""
-        if self._source is None:
-            raise ReloadError("this service was started with an open index and cannot reload it")
-        wanted, previous = name or await self._published(self._source), self._current.version
-        if wanted == previous and self._current.damage is None:
-            return Prepared(Reloaded(wanted, previous), None, None, [])
-        version = await asyncio.to_thread(self._source.load, self._metrics, name)
-        try:
-            # Else the first requests with filters would wait again for what they waited for already.
-            await asyncio.to_thread(version.retriever.read_fields, self._current.fields_read)
-            await self._check(version)
-        except BaseException:
-            version.retriever.close()
-            raise
-        return Prepared(Reloaded(version.version, previous), version, None, [])
-
-    async def _published(self, source: Source) -> str:
-        version, seen = await asyncio.to_thread(source.current), self._seen
-        self._seen = version
-        if seen not in (None, version):
-            self._audit.record(Event.PUBLISHED, index_version=version, previous=seen)
-        return version
-
-    async def _check(self, version: ActiveVersion) -> None:
-        """Have a version answer a request, as soon as the queue has room."""
-        while True:
-            try:
-                await self._worker.do(version.retriever, [version.retriever.plan(CHECK)])
-                return
-            except OverloadedError:
-                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _watch(self, source: Source, seconds: float) -> None:
         """Reload whenever another version is published; try one that was refused again, in pauses that double."""
