@@ -5,7 +5,7 @@ import functools
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from udr.retrieval import Retrieval, Stopped
 from udr.types import Json
 from udr_service.schemas import Problem
-from udr_service.serving import RequestContext, Room
+from udr_service.serving import AnswerContext, RequestContext
 
 INLINE_CHARACTERS = 16_384
 """Smaller answers are written on the event loop; handing them to a thread would take longer."""
@@ -61,17 +61,6 @@ class _PartsResponse(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._sent()
-
-
-class AnswerContext(Protocol):
-    """The request that an answer is for: what makes it in a thread, and the room for large ones."""
-
-    @property
-    def room(self) -> Room:
-        """The room for large answers."""
-
-    async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
-        """Return what work returns; see ``RequestContext.prepare``."""
 
 
 async def json_answer(

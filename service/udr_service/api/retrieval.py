@@ -159,11 +159,8 @@ async def tasks(service: ServiceDep, request: Request) -> Response:
 async def task(task: str, service: ServiceDep, request: Request) -> TaskAnswer:
     """Return one task."""
     async with service.context(request) as context:
-        retriever = context.active.retriever
-        context.require(task)
-        if task not in retriever.tasks:
-            raise UnknownTaskError(f"unknown task {task!r}; GET /v1/tasks lists them")
-        return TaskAnswer.of(retriever.tasks[task], context.partitions.view.sizes[task])
+        context.require_known(task)
+        return TaskAnswer.of(context.known[task], context.partitions.view.sizes[task])
 
 
 @router.get("/tasks/{task}/demonstrations/{id:path}")

@@ -6,8 +6,8 @@ from .record import (
 )
 from .room import Room as Room
 from .service import (
-    Answer as Answer, INDEX_VERSION as INDEX_VERSION, OVERLAY_POSITION as OVERLAY_POSITION,
-    RequestContext as RequestContext, Service as Service, before as before, refuse_foreign as refuse_foreign,
+    Answer as Answer, AnswerContext as AnswerContext, INDEX_VERSION as INDEX_VERSION,
+    OVERLAY_POSITION as OVERLAY_POSITION, RequestContext as RequestContext, Service as Service,
     timeout_of as timeout_of, within_limits as within_limits,
 )
 from .shares import Count as Count, Debt as Debt, SharedShares as SharedShares, Shares as Shares, Use as Use

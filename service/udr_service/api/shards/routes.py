@@ -26,7 +26,6 @@ from udr_service.schemas import (
     TaskAnswer,
     TasksAnswer,
 )
-from udr_service.serving import refuse_foreign
 
 
 async def _service_of(request: Request) -> ShardsService:
@@ -91,9 +90,7 @@ async def tasks(service: _ServiceDep, request: Request) -> TasksAnswer:
 async def task(task: str, service: _ServiceDep, request: Request) -> TaskAnswer:
     """Return one task."""
     async with service.context(request) as context:
-        refuse_foreign(context.record, service.placements.tasks, task, None)
-        if task not in service.placements.tasks:
-            raise UnknownTaskError(f"unknown task {task!r}; GET /v1/tasks lists them")
+        context.require_known(task)
         return TaskAnswer.of(service.placements.tasks[task], service.placements.sizes[task])
 
 
@@ -101,7 +98,7 @@ async def task(task: str, service: _ServiceDep, request: Request) -> TaskAnswer:
 async def demonstration(task: str, id: str, service: _ServiceDep, request: Request) -> RowAnswer:
     """Return one demonstration of a task, as it was written."""
     async with service.context(request) as context:
-        refuse_foreign(context.record, service.placements.tasks, task, None)
+        context.require(task)
         row = await context.demonstration(task, id)
         if (own := context.record.filter) is not None and not own.matches(task, row):
             # As if there were no such row.

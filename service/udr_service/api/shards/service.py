@@ -6,15 +6,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from starlette.requests import Request
 
 from udr.client.shards import Placements, ShardedClient, ShardedPlan
-from udr.data import Filter, Task
+from udr.data import Filter
 from udr.errors import InvalidInputError, RequestError, UdrError, brief
 from udr.models import TokenCounter
-from udr.retrieval import Retrieval, RetrievalRequest, Stopped
+from udr.retrieval import Retrieval, RetrievalRequest
 from udr.types import Row
 from udr_service.api.answers import INLINE_CHARACTERS
 from udr_service.api.retrieval import most_characters
@@ -23,15 +22,13 @@ from udr_service.errors import ForbiddenError, NotReadyError, VersionMismatchErr
 from udr_service.observability import Audit, Event, Metrics, Reload
 from udr_service.serving import (
     INDEX_VERSION,
+    AnswerContext,
     Current,
     Preparer,
-    Record,
     Room,
-    before,
     record_changes,
     record_of,
     refuse_costly,
-    refuse_foreign,
     refuse_overload,
     timeout_of,
     within_limits,
@@ -39,8 +36,6 @@ from udr_service.serving import (
 from udr_service.settings import Settings
 
 _LOG = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 _READY_SECONDS = 1.0
 """How long the shards are known to be ready, or not: the probe needs no key, and asks all of them."""
@@ -104,7 +99,8 @@ class ShardsService:
                 f"the header {INDEX_VERSION} asks for version {expected[:40]!r}, but {version!r} answers; send the "
                 "request without the header"
             )
-        yield ShardsContext(self, record, record.started + timeout_of(request, self.settings.timeout_seconds))
+        expires = record.started + timeout_of(request, self.settings.timeout_seconds)
+        yield ShardsContext(record, expires, self.placements.tasks, self.room, self.preparer, self)
 
     async def reload(self, read: Callable[[], Callable[[], object]]) -> None:
         """Read the keys again, and what else ``read`` reads, as at SIGHUP: all or nothing. A refusal is logged.
@@ -158,28 +154,10 @@ class ShardsService:
 
 
 @dataclass(frozen=True, slots=True)
-class ShardsContext:
-    """One request while it is answered, before it expires (by ``time.perf_counter``)."""
+class ShardsContext(AnswerContext):
+    """One request of a service of shards while it is answered."""
 
     service: ShardsService
-    record: Record
-    expires: float
-
-    @property
-    def room(self) -> Room:
-        """The room for large answers."""
-        return self.service.room
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks that the request's key is for, by name."""
-        pools = self.record.pools
-        return {n: task for n, task in self.service.placements.tasks.items() if pools.include(n, task.family)}
-
-    async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
-        """Return what work returns that would hold the event loop; see ``RequestContext.prepare``."""
-        async with before(self.expires, self.record):
-            return await self.service.preparer.do(self.record.client.name, work)
 
     async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | UdrError]:
         """Return the answers, in order; one that fails does not affect the others.
@@ -194,7 +172,7 @@ class ShardsContext:
         valid = [plan for plan in plans if isinstance(plan, ShardedPlan)]
         self.record.tasks += [plan.request.task for plan in valid]
         with self._waiting(valid):
-            async with before(self.expires, self.record):
+            async with self.deadline():
                 results = iter(await self.service.shards.answers(valid, self.expires - time.perf_counter()))
         answers = [next(results) if isinstance(plan, ShardedPlan) else plan for plan in plans]
         for answer in answers:
@@ -213,7 +191,7 @@ class ShardsContext:
     async def demonstration(self, task: str, id: str) -> Row:
         """Return one row before the deadline; raises what ``ShardedClient.demonstration`` raises."""
         with self.service.wait(1):
-            async with before(self.expires, self.record):
+            async with self.deadline():
                 return await self.service.shards.demonstration(task, id)
 
     @contextmanager
@@ -237,7 +215,7 @@ class ShardsContext:
         """Return the plan for a request, within the limits and the rows of its key."""
         try:
             request = within_limits(request, self.service.settings)
-            refuse_foreign(self.record, self.service.placements.tasks, request.task, request.family)
+            self.require(request.task, request.family)
             if (own := self.record.filter) is not None:
                 wanted = None if request.filter is None else Filter.of(request.filter)
                 request = replace(request, filter=own.narrowed(wanted))

@@ -24,7 +24,7 @@ Answer = Retrieval | UdrError
 
 @dataclass(frozen=True, slots=True)
 class RequestContext(PlanningContext):
-    """One request while it is answered, before it expires (by ``time.perf_counter``).
+    """One request of an index while it is answered.
 
     It sees one version, and what was written to it until the request began: ``partitions``.
     """
@@ -39,7 +39,7 @@ class RequestContext(PlanningContext):
         """
         worker = self.service.worker
         self.record.queue_size = worker.waiting
-        async with self._deadline():
+        async with self.deadline():
             left = self.expires - time.perf_counter()
             results = await worker.do(self.active.retriever, jobs, left, client=self.record.client, reserved=reserved)
         self.record.add(results)

@@ -1,18 +1,17 @@
 """How a request is planned: at once, or in a thread if that would hold the event loop."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from udr.data import Filter, Task
-from udr.errors import InvalidInputError, RequestError, UdrError, UnknownTaskError
+from udr.data import Filter
+from udr.errors import InvalidInputError, RequestError, UdrError
 from udr.retrieval import Partitions, Plan, RetrievalRequest, Stopped, never
 from udr_service.errors import ForbiddenError
-from udr_service.serving.record import Record
-from udr_service.serving.room import Room
-from udr_service.serving.service.limits import before, refuse_foreign, within_limits
+from udr_service.serving.service.answering import AnswerContext
+from udr_service.serving.service.limits import within_limits
 from udr_service.serving.versions import ActiveVersion
 
 # It makes contexts.
@@ -26,32 +25,12 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class PlanningContext:
+class PlanningContext(AnswerContext):
     """One request while it is planned; see ``RequestContext``."""
 
     service: "Service"
     active: ActiveVersion
     partitions: Partitions
-    record: Record
-    expires: float
-
-    @property
-    def room(self) -> Room:
-        """The room for large answers."""
-        return self.service.room
-
-    def _deadline(self) -> AbstractAsyncContextManager[None]:
-        return before(self.expires, self.record)
-
-    async def prepare(self, work: Callable[[Stopped], _T]) -> _T:
-        """Return what work returns that would hold the event loop; it runs in a thread, before the deadline.
-
-        Raises:
-            OverloadedError: too much of such work waits.
-            DeadlineError: the deadline has passed; the work stops.
-        """
-        async with self._deadline():
-            return await self.service.preparer.do(self.record.client.name, work)
 
     async def share(self, made: "asyncio.Future[_T]") -> _T:
         """Return what is made for others, too, before the deadline; it goes on when this request ends.
@@ -59,7 +38,7 @@ class PlanningContext:
         Raises:
             DeadlineError: the deadline has passed.
         """
-        async with self._deadline():
+        async with self.deadline():
             return await asyncio.shield(made)
 
     async def plans(self, requests: Sequence[RetrievalRequest]) -> list[Plan | UdrError]:
@@ -104,7 +83,7 @@ class PlanningContext:
 
     async def _read(self, fields: Mapping[str, frozenset[str]]) -> None:
         if fields:
-            async with self._deadline():
+            async with self.deadline():
                 await self.service.field_reader.read(self.active.retriever, fields)
 
     def _plan(self, request: RetrievalRequest, stopped: Stopped = never) -> Plan | UdrError:
@@ -115,19 +94,3 @@ class PlanningContext:
             return self.active.retriever.plan(request, stopped=stopped, partitions=self.partitions, within=own)
         except (RequestError, ForbiddenError) as error:
             return error
-
-    @property
-    def tasks(self) -> dict[str, Task]:
-        """The tasks that the request's key is for, by name."""
-        pools = self.record.pools
-        return {name: task for name, task in self.active.retriever.tasks.items() if pools.include(name, task.family)}
-
-    def require_known(self, task: str) -> None:
-        """Raise as ``require``, and an ``UnknownTaskError`` if there is no such task."""
-        self.require(task)
-        if task not in self.active.retriever.tasks:
-            raise UnknownTaskError(f"unknown task {task!r}; GET /v1/tasks lists them")
-
-    def require(self, task: str | None = None, family: str | None = None) -> None:
-        """Raise a ``ForbiddenError`` if the request's key is not for a task, a family or, without either, all tasks."""
-        refuse_foreign(self.record, self.active.retriever.tasks, task, family)

@@ -70,4 +70,6 @@ class Service:
                     "send the request without the header, or fetch again what you keep of the other version"
                 )
             expires = record.started + timeout_of(request, self.settings.timeout_seconds)
-            yield RequestContext(self, active, partitions, record, expires)
+            yield RequestContext(
+                record, expires, retriever.tasks, self.room, self.preparer, self, active=active, partitions=partitions
+            )
