@@ -6,7 +6,6 @@ from .base import (
     Searcher as Searcher, Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest,
     order as order, products as products,
 )
-from .bm25 import BM25Search as BM25Search, WordQuery as WordQuery, WordSearch as WordSearch, weigh as weigh
 from .exact import ExactProposals as ExactProposals, ExactSearch as ExactSearch
 from .faiss_cpu import (
     FaissSearch as FaissSearch, empty_index as empty_index, faiss_build as faiss_build,
@@ -22,6 +21,8 @@ from .label_head import (
     LabelledSearch as LabelledSearch, LabelledVectors as LabelledVectors, PASSES as PASSES,
     head_features as head_features, label_chances as label_chances, unit_vectors as unit_vectors,
 )
+from .lexical import (
+    BM25Search as BM25Search, LOWER as LOWER, OVERLAP as OVERLAP, RULE as RULE, RULES as RULES, WordQuery as WordQuery,
+    WordSearch as WordSearch, folded as folded, overlapping as overlapping, weigh as weigh,
+)
 from .regression import fit_weights as fit_weights, folds_of as folds_of
-from .word_overlap import OVERLAP as OVERLAP, overlapping as overlapping
-from .words import LOWER as LOWER, RULE as RULE, RULES as RULES, folded as folded

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from udr.search.words import RULE, RULES
+from udr.search.lexical.words import RULE, RULES
 
 OVERLAP = 0.7
 """The default share of common words and neighbours of near-duplicates: of twenty words, two may differ."""

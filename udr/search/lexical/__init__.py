@@ -1,0 +1,5 @@
+"""Search by words: how texts are split, what contains them, and how they score."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
