@@ -188,7 +188,9 @@ def train(
     processes: Annotated[
         int,
         typer.Option(
-            help="Processes that share each training, one per GPU, or else sharing this machine's cores.", min=1
+            help="Processes that share each training, scoring, mining and the evaluation, one per GPU, or else sharing "
+            "this machine's cores.",
+            min=1,
         ),
     ] = 1,
     runner: RunnerOptions = RunnerOptions(),  # noqa: B008
@@ -199,8 +201,8 @@ def train(
     from udr.data import open_collection
     from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
-    from udr_training.config import Stages, load_config, setting_flags, settings_of, torchrun_place
-    from udr_training.feedback import check_run, check_runner
+    from udr_training.config import Stages, load_config, processes_here, setting_flags, settings_of, torchrun_place
+    from udr_training.feedback import check_run, check_runner, loads_lm
     from udr_training.run_folder import upload_copy, working_copy
 
     number, started = torchrun_place()
@@ -228,9 +230,11 @@ def train(
         budget = Budget.read(resolved.feedback.lm, max_requests, max_tokens, max_cost, prices)
         if is_remote(resolved.feedback.lm):
             refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
-        check_runner(runner, resolved.feedback)
+        split = RunnerOptions(workers=processes_here(processes)) if runner == RunnerOptions() else runner
+        scoring = split if loads_lm(resolved.feedback) else runner
+        check_runner(scoring, resolved.feedback)
         if dry_run and not runner.is_local:
-            raise ConfigError("--dry-run measures the models in this process; omit --runner")
+            raise ConfigError(f"--dry-run measures the models in this process; omit {runner.named}")
         check_run(out, collection, resolved, feedback)
     if test_rows:
         _foretell(collection, resolved, test_rows, out)
@@ -280,7 +284,7 @@ def train(
             on_progress=show_progress,
             later=after,
             budget=budget,
-            runner=runner,
+            runner=scoring,
             processes=processes,
         )
 
@@ -293,7 +297,7 @@ def train(
         upload_copy(out)
         if test_rows:
             STATUS.begin(f"{Stages(resolved, after).title('evaluation')}...")
-        evaluation = prove(out, collection, resolved, test_rows, show, show_progress) if test_rows else None
+        evaluation = prove(out, collection, resolved, test_rows, show, show_progress, split) if test_rows else None
         if evaluation is not None:
             results = f"{table(evaluation)}\n\n{verdict(evaluation).text}"
             write_card(trained, collection, resolved, results)

@@ -32,8 +32,9 @@ from .probe_texts import PROBES as PROBES, agreement as agreement
 from .query_tokenizer import QueryTokenizer as QueryTokenizer, direct_tokenizer as direct_tokenizer
 from .runner import (
     Done as Done, RunnerOptions as RunnerOptions, ScatteredEncoder as ScatteredEncoder, Scheduler as Scheduler,
-    Shard as Shard, cluster_nodes as cluster_nodes, failed as failed, ray_cluster as ray_cluster,
-    ray_workers as ray_workers, scattered as scattered, shard_key as shard_key, share as share,
+    Shard as Shard, cluster_nodes as cluster_nodes, encode_by_length as encode_by_length,
+    encode_checked as encode_checked, failed as failed, open_workers as open_workers, ray_cluster as ray_cluster,
+    scattered as scattered, shard_key as shard_key, share as share,
 )
 from .text_coherence import (
     Coherence as Coherence, LEAST_JOINT as LEAST_JOINT, LEAST_ORDER as LEAST_ORDER, LM_GROUP as LM_GROUP,

@@ -68,6 +68,13 @@ def torch_build() -> dict[str, Json]:
     }
 
 
+def num_gpus() -> int:
+    """Return the number of GPUs of CUDA that this process sees."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def accelerators(root: Path = Path("/")) -> list[Path]:
     """Return the device files of accelerators, on Linux; ``root`` has the folder ``/dev``."""
     return [file for pattern in _ACCELERATORS for file in sorted(root.glob(pattern))]

@@ -1,6 +1,5 @@
 from .builder import Built as Built, Sources as Sources, build as build, build_from as build_from
 from .config import BuildConfig as BuildConfig, Shard as Shard
-from .encoding import encode_by_length as encode_by_length, encode_checked as encode_checked
 from .export import check_engine as check_engine, copy_export as copy_export, export as export
 from .faiss_index import (
     FLAT_BELOW as FLAT_BELOW,

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from udr.data import demonstration_text
 from udr.errors import ModelError, PartialError
 from udr.files import write_atomically
-from udr.models import Encoder, LoadedTokenizer, ScatteredEncoder
-from udr.search import Vectors
+from udr.models import Encoder, LoadedTokenizer, encode_by_length
 from udr.store import DemonstrationTable, Partition, vectors_path
-from udr.types import Role
 from udr_index.build.config import BuildConfig
 from udr_index.build.ingest import IngestedRows
 from udr_index.build.reuse import PreviousVersion
@@ -172,59 +170,3 @@ class TaskEncoding:
         np.lib.format.write_array_header_1_0(stream, {**header, "shape": shape})
         for start in self._starts:
             stream.write(np.load(self._shard(start), allow_pickle=False).tobytes())
-
-
-def encode_by_length(
-    encoder: Encoder,
-    texts: Sequence[str],
-    task: str,
-    batch_size: int,
-    advance: Callable[[int], object] = lambda _: None,
-    role: Role = "demonstration",
-    start: int = 0,
-) -> Vectors:
-    """Return the vectors of texts in a role, float32 [len(texts), dimension].
-
-    Texts of similar length are encoded together, which saves padding; by workers, if the encoder has them. ``advance``
-    is called with the size of every batch. ``start`` is the position of the first text in the task, for reports.
-
-    Raises:
-        ModelError: as ``encode_checked``.
-        PartialError: the encoder's workers could not encode some texts.
-    """
-    vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
-    order = sorted(range(len(texts)), key=lambda position: (len(texts[position]), texts[position]))
-    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
-    chosen = ([texts[position] for position in batch] for batch in batches)
-    if isinstance(encoder, ScatteredEncoder):
-        names = [[f"{task} after row {start}: {texts[position][:40]!r}" for position in batch] for batch in batches]
-        encoded = encoder.encode_batches(list(chosen), names, role)
-    else:
-        encoded = ((number, _encode(encoder, batch, role)) for number, batch in enumerate(chosen))
-    for number, found in encoded:
-        vectors[batches[number]] = _checked(encoder, found, len(batches[number]), task)
-        advance(len(batches[number]))
-    return vectors
-
-
-def encode_checked(encoder: Encoder, texts: Sequence[str], task: str, role: Role = "demonstration") -> Vectors:
-    """Return the vectors of texts in a role, float32 [len(texts), dimension].
-
-    Raises:
-        ModelError: the encoder returned vectors of the wrong shape, or numbers that are not finite.
-    """
-    return _checked(encoder, _encode(encoder, texts, role), len(texts), task)
-
-
-def _encode(encoder: Encoder, texts: Sequence[str], role: Role) -> Vectors:
-    return (encoder.encode_demonstrations if role == "demonstration" else encoder.encode_queries)(texts)
-
-
-def _checked(encoder: Encoder, vectors: Vectors, count: int, task: str) -> Vectors:
-    expected = (count, encoder.dimension)
-    if vectors.shape != expected or not np.isfinite(vectors).all():
-        raise ModelError(
-            f"encoder {encoder.name!r} returned vectors of shape {list(vectors.shape)} for {count} texts of task "
-            f"{task!r}, or numbers that are not finite; expected finite numbers of shape {list(expected)}"
-        )
-    return vectors

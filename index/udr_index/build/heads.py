@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from udr import store
 from udr.data import field_texts, row_query
 from udr.files import write_atomically
-from udr.models import Encoder
+from udr.models import Encoder, encode_by_length
 from udr.search import PASSES, Vectors
 from udr_index.build.config import BuildConfig
-from udr_index.build.encoding import encode_by_length
 from udr_index.build.faiss_index import label_width
 from udr_index.build.label_head import Fitted, considered, fields_apart, fit, rows_to_fit
 from udr_index.build.progress import OnProgress, Stage

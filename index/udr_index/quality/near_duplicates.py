@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from udr.data import Kind as TaskKind
-from udr.models import Encoder, LongTexts, SentenceEncoder
+from udr.models import Encoder, LongTexts, SentenceEncoder, encode_by_length
 from udr.search import Vectors
-from udr_index.build import encode_by_length
 from udr_index.plural import counted
 from udr_index.quality.cosine_pairs import Alike, alike, alike_to
 from udr_index.quality.findings import Finding, Kind

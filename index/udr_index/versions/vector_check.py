@@ -6,9 +6,8 @@ from contextlib import closing
 import numpy as np
 
 from udr.data import encoder_demonstration, sample_by
-from udr.models import Encoder
+from udr.models import Encoder, encode_checked
 from udr.store import Finding, IndexVersion, vectors_path
-from udr_index.build import encode_checked
 
 TOLERANCE = 0.01
 """The distance of two vectors of one text, relative to their length, that batches, devices and float16 may cause."""

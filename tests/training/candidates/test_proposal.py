@@ -1,11 +1,14 @@
 """Candidates: never the query or a copy of it, as many as requested, the same in every run."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.udr.models.runner.fake_pool import FakePool
 from udr.data import Pool, formatting
-from udr.models import SentenceEncoder
+from udr.models import ScatteredEncoder, Scheduler, SentenceEncoder
+from udr.models.runner import LoadEncoder
 from udr.types import Row
 from udr_training.candidates import CandidatePool, bm25_neighbours, encoder_neighbours, first_neighbours, propose
 
@@ -78,6 +81,22 @@ def test_encoder_neighbours_are_nearest_by_vector(pools: dict[str, Pool], encode
     similarities = vectors @ encoder.encode_queries([formatting.row_query(task, rows[5])])[0]
     (positions,) = encoder_neighbours(pools["reviews"], encoder)([rows[5]], 3)
     assert similarities[positions].tolist() == pytest.approx(sorted(similarities, reverse=True)[:3], abs=1e-4)
+
+
+def test_workers_find_the_neighbours_of_one_process(pools: dict[str, Pool], encoder_folder: Path) -> None:
+    encoder = SentenceEncoder.load(str(encoder_folder), device="cpu")
+    rows = [replace(row, id=f"{row.id}-{number}") for number in range(13) for row in pools["reviews"].rows]
+    # Some have equal vectors, and more than one batch is encoded.
+    pool = Pool(pools["reviews"].task, tuple(rows))
+    load, deaths = LoadEncoder(encoder.name, "cpu"), list[str]()
+
+    def dies(number: int, key: str) -> bool:
+        # One worker dies of the first shard that it gets.
+        return not deaths and not deaths.append(key)
+
+    scattered = ScatteredEncoder(encoder, Scheduler(lambda: FakePool(2, load, dies), load()[0]))
+    expected = encoder_neighbours(pool, encoder)(rows, 20)
+    assert len(rows) > 256 and encoder_neighbours(pool, scattered)(rows, 20) == expected and deaths
 
 
 def test_shared_demonstrations_are_drawn_first_for_every_query(pool: Pool) -> None:

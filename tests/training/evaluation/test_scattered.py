@@ -19,7 +19,7 @@ def evaluate(udr: Udr, tasks: Path, lm_folder: Path, monkeypatch: pytest.MonkeyP
         command = ["evaluate", tasks, "--lm", lm_folder, "--retrievers", "random,oracle", "--oracle-candidates", 3]
         runner = [] if dies is None else ["--runner", "ray"]
         if dies is not None:
-            workers = "udr_training.evaluation.answers.opening.ray_workers"
+            workers = "udr_training.feedback.local.scattered.open_workers"
             monkeypatch.setattr(workers, lambda _, load, *__: fake_workers(dies, load))
         return udr(*command, "--shots", 2, "--output", output, *runner)
 

@@ -29,7 +29,8 @@ def score(udr: Udr, tasks: Path, lm_folder: Path, monkeypatch: pytest.MonkeyPatc
 
     def run(out: Path, dies: Dies | None = None) -> tuple[int, str]:
         if dies is not None:
-            monkeypatch.setattr("udr_training.feedback.run.ray_workers", lambda _, load, *__: fake_workers(dies, load))
+            workers = "udr_training.feedback.local.scattered.open_workers"
+            monkeypatch.setattr(workers, lambda _, load, *__: fake_workers(dies, load))
         runner = [] if dies is None else ["--runner", "ray"]
         status, _, err = udr("feedback", "score", tasks, "--lm", lm_folder, "--out", out, *SIZES, *runner)
         return status, err
@@ -94,7 +95,8 @@ def test_where_no_worker_can_help_the_runner_is_refused(udr: Udr, tasks: Path, t
     command = ["feedback", "score", tasks, "--out", tmp_path / "run"]
     server = ["--lm", "http://127.0.0.1:9/v1?model=m"]
     assert_refused(udr(*command, *server, "--runner", "ray"), 2, "scores come from the server http://127.0.0.1:9")
-    assert_refused(udr(*command, "--workers", 2), 2, "--workers needs --runner ray")
+    assert_refused(udr(*command, *server, "--workers", 2), 2, "--workers 2 has workers load the model, but scores come")
+    assert_refused(udr(*command, "--ray-address", "h:1"), 2, "--ray-address needs --runner ray")
     assert not (tmp_path / "run").exists()
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from udr.data import Kind, Pool, copy_text, formatting, sample_by
-from udr.models import Encoder, LongTexts, SentenceEncoder
+from udr.models import Encoder, LongTexts, SentenceEncoder, encode_by_length
 from udr.search import BM25Search, FaissSearch
 from udr.types import Row
 
@@ -143,14 +143,15 @@ def first_neighbours(pool: Pool) -> Neighbours:
 
 
 def encoder_neighbours(pool: Pool, encoder: Encoder) -> Neighbours:
-    """Return an encoder's search over a pool."""
+    """Return an encoder's search over a pool; the encoder's workers, if it has some, encode pool and queries."""
     demonstrations = [formatting.encoder_demonstration(pool.task, row) for row in pool.rows]
     warn_of_long(pool.task.name, encoder, demonstrations)
-    index = FaissSearch(encoder.encode_demonstrations(demonstrations))
+    name = pool.task.name
+    index = FaissSearch(encode_by_length(encoder, demonstrations, name))
 
     def neighbours(queries: Sequence[Row], count: int) -> list[list[int]]:
         texts = [formatting.row_query(pool.task, row) for row in queries]
-        positions, _ = index.search(encoder.encode_queries(texts), count)
+        positions, _ = index.search(encode_by_length(encoder, texts, name, role="query"), count)
         return [[int(position) for position in row] for row in positions]
 
     return neighbours

@@ -2,7 +2,7 @@ from .arguments import (
     LMSettings as LMSettings, MaxCost as MaxCost, MaxRequests as MaxRequests, MaxTokens as MaxTokens, Prices as Prices,
     ServerOptions as ServerOptions,
     TaskNames as TaskNames, TasksFolder as TasksFolder, quiet as quiet, show_progress as show_progress,
-    silence_libraries as silence_libraries, torchrun_place as torchrun_place,
+    silence_libraries as silence_libraries, processes_here as processes_here, torchrun_place as torchrun_place,
 )
 from .files import (
     PRESETS as PRESETS, from_toml as from_toml, load_config as load_config, setting_flags as setting_flags,

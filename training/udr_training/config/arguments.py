@@ -109,3 +109,8 @@ def torchrun_place() -> tuple[int, int]:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+
+
+def processes_here(count: int) -> int:
+    """Return how many of a command's processes this machine has: all, except of those that torchrun has started."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", count))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from udr.data import Collection, TaskFolder
+from udr.models import RunnerOptions
 from udr_training.answering import is_remote
 from udr_training.config import RunConfig
 from udr_training.evaluation.config import FOLDER, EvaluationConfig
@@ -13,7 +14,7 @@ from udr_training.evaluation.evaluate import evaluate
 from udr_training.evaluation.report import write_report
 from udr_training.evaluation.results import Evaluation, TaskResult
 from udr_training.evaluation.retrievers import BM25, RANDOM
-from udr_training.feedback import OnProgress, load_local
+from udr_training.feedback import OnProgress, opened_lm
 from udr_training.run_folder import url_of
 
 _LOG = logging.getLogger(__name__)
@@ -39,6 +40,7 @@ def prove(
     rows: int,
     report: Callable[[TaskResult], None],
     progress: OnProgress = lambda *_: None,
+    runner: RunnerOptions = RunnerOptions(),  # noqa: B008
 ) -> Evaluation | None:
     """Compare a finished run's retriever with random, BM25 and the encoder it started from; write the report.
 
@@ -51,6 +53,7 @@ def prove(
         rows: test rows per task, sampled by seed.
         report: called with each result.
         progress: called with the progress of the answers.
+        runner: where the language model answers.
 
     Returns:
         The results; None, with a warning, if no task has test rows or the language model is a server's.
@@ -69,8 +72,8 @@ def prove(
         seed=config.seed,
     )
     collection = replace(collection, tasks=folders)
-    lm = load_local(config.feedback)
-    evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report, progress=progress)
+    with opened_lm(config.feedback, runner, "evaluation") as lm:
+        evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report, progress=progress)
     best = max(untrained(config), key=lambda name: evaluation.value(name, SHOTS).value)
     evaluation = replace(evaluation, baseline=best)
     write_report(run / FOLDER, evaluation, collection)

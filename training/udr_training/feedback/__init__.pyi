@@ -1,4 +1,7 @@
-from .checks import check_lm as check_lm, check_run as check_run, check_runner as check_runner
+from .checks import (
+    check_lm as check_lm, check_run as check_run, check_runner as check_runner, loads_lm as loads_lm,
+)
+from .local import opened_lm as opened_lm
 from .export import exported as exported
 from .pairs import (
     Pair as Pair, TrainingTask as TrainingTask, candidate_pairs as candidate_pairs, pair_prompt as pair_prompt,

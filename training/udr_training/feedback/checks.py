@@ -72,10 +72,15 @@ def check_runner(runner: RunnerOptions, config: FeedbackConfig, results: str = "
     runner.check(config.device)
     if runner.is_local:
         return
-    if config.is_told or is_remote(config.lm):
+    if not loads_lm(config):
         what = "outcomes, which need no model" if config.is_told else f"the server {config.lm}"
-        raise ConfigError(f"--runner ray has workers load the model, but {results} come from {what}; omit --runner")
-    _need("ray", "--runner ray", "ray")
+        raise ConfigError(f"{runner.named} has workers load the model, but {results} come from {what}; omit it")
+    _need("ray", "--runner ray", "ray", wanted=runner.runner == "ray")
+
+
+def loads_lm(config: FeedbackConfig) -> bool:
+    """Return whether scores come from a language model that has to be loaded."""
+    return not config.is_told and not is_remote(config.lm)
 
 
 def check_lm(name: str) -> None:

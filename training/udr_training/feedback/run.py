@@ -8,12 +8,12 @@ from pathlib import Path
 from udr.data import Collection, Pool, formatting, pool_digest
 from udr.errors import ConfigError
 from udr.files import locked, sha256
-from udr.models import RunnerOptions, hub, ray_workers
+from udr.models import RunnerOptions, hub
 from udr.types import Json
 from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
 from udr_training.candidates import Neighbours, bm25_neighbours, first_neighbours, read_asked
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
-from udr_training.feedback.local import CausalLM, LoadLM, ScatteredCausalLM, check_device
+from udr_training.feedback.local import CausalLM, check_device, opened_lm
 from udr_training.feedback.pairs import TrainingTask, warn_of_lost
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
 from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, score_pairs, stored_scores
@@ -199,21 +199,17 @@ class FeedbackRun:
         if is_remote(self._config.lm):
             with self._scorer() as lm:
                 return {"lm": lm.fingerprint, "lm_dtype": lm.dtype}
-        if self._runner.is_local:
-            # Workers may run elsewhere.
+        if self._runner.runner == "local":
+            # Workers of a cluster may run elsewhere.
             check_device(self._config.device)
         return {"lm": hub.fingerprint(hub.locate(self._config.lm)), "lm_dtype": self._config.dtype}
 
     @contextmanager
     def _scorer(self) -> Iterator[FeedbackLM | ScatteredLM | PairScorer]:
         """Open what scores; loaded each time, so that training has the memory for itself."""
-        if not self._runner.is_local:
-            load = LoadLM(self._config)
-            with ray_workers("feedback", load, load.identity, self._runner, self._config.device) as workers:
-                yield ScatteredCausalLM(self._config, workers)
-            return
         if not is_remote(self._config.lm):
-            yield load_lm(self._config)
+            with opened_lm(self._config, self._runner) as lm:
+                yield lm
             return
         # Beside the scores, which runs can share.
         with PaidAnswers(self._store.with_name(f"{self._store.stem}-answers.sqlite")) as paid:

@@ -8,18 +8,19 @@ resumes from the complete results.
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
 from udr.data import Collection, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
-from udr.models import LongTexts, RunnerOptions, SentenceEncoder, TextWindow, hub
+from udr.models import LongTexts, RunnerOptions, SentenceEncoder, TextWindow, hub, scattered
 from udr.types import Json
 from udr_training.answering import Budget
 from udr_training.candidates import Neighbours, allocate, encoder_neighbours, rank_all
-from udr_training.config import RunConfig, Stages
+from udr_training.config import RunConfig, Stages, processes_here
 from udr_training.feedback import FeedbackRun, OnProgress, Progress
 from udr_training.trainer import (
     TaskExamples,
@@ -52,8 +53,8 @@ class Run:
         later: the command's stages after the run, which are counted in what is announced.
         budget: what a server's answers may cost.
         runner: where the language model scores, if it is not a server's.
-        processes: how many share a training; see ``train_on``. They change the result by rounding and dropout alone, so
-            a run can resume with another number.
+        processes: how many share a training, see ``train_on``, and encode to mine candidates. They change the result by
+            rounding and dropout alone, so a run can resume with another number.
 
     Raises:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
@@ -95,7 +96,7 @@ class Run:
         )
         self.folder, self.tasks, self.config = self._feedback.folder, self._feedback.tasks, config
         check_processes(processes, config, {name: len(task.queries) for name, task in self.tasks.items()})
-        self._processes = processes
+        self._processes, self._split = processes, RunnerOptions(workers=processes_here(processes))
         self._on_progress = on_progress
         self._collection = collection
         # Kept, since the next iteration may allocate its queries by them: the language model is not loaded twice.
@@ -138,18 +139,34 @@ class Run:
             for left in ("checkpoints", "reward-checkpoints"):
                 shutil.rmtree(folder / left, ignore_errors=True)
             return model
-        # BM25 proposes in the first iteration, the previous encoder in later ones.
-        neighbours = self._feedback.first_neighbours if previous is None else _nearest_by(previous)
         asks_new = number > 0 and self.config.candidates.later != "same"
-        self._feedback.propose(number, neighbours, (lambda: self._num_new(number)) if asks_new else None)
+        with self._search(previous) as neighbours:
+            self._feedback.propose(number, neighbours, (lambda: self._num_new(number)) if asks_new else None)
         train, examples = self.config.train, self._examples(number)
         start = str(previous) if previous is not None and train.warm_start else train.model
-        examples = self._extended(number, examples, neighbours, start)
+        with self._search(previous) as neighbours:
+            examples = self._extended(number, examples, neighbours, start)
         if train.centre_scores:
             examples = {name: centred(task) for name, task in examples.items()}
         with self.folder.timed(number, "training"):
             self._train(train_encoder, examples, train, self._seed(number), start, folder)
         return model
+
+    @contextmanager
+    def _search(self, previous: Path | None) -> Iterator[Callable[[Pool], Neighbours]]:
+        """Open what searches a pool: BM25 in the first iteration, the previous encoder in later ones."""
+        if previous is None:
+            yield self._feedback.first_neighbours
+            return
+        with ExitStack() as stack:
+
+            @cache
+            def encoder() -> SentenceEncoder:
+                # Loaded lazily: a resumed run may have its candidates already.
+                loaded = SentenceEncoder.load(str(previous))
+                return stack.enter_context(scattered(loaded, self._split, loaded.model.device.type))
+
+            yield lambda pool: encoder_neighbours(pool, encoder())
 
     def _train(self, train: Callable[..., None], *arguments: object, stage: str = "training") -> None:
         train_on(self._processes, train, *arguments, on_step=self._on_step(stage))
@@ -243,9 +260,3 @@ class Run:
             "seconds": [dict(self.folder.seconds(number)) for number in range(self.config.train.iterations)],
         }
         write_atomically(self.folder.path / "manifest.json", canonical_json(manifest, indent=2))
-
-
-def _nearest_by(model: Path) -> Callable[[Pool], Neighbours]:
-    # Loaded lazily: a resumed run may have its candidates already.
-    encoder = cache(lambda: SentenceEncoder.load(str(model)))
-    return lambda pool: encoder_neighbours(pool, encoder())

@@ -1,9 +1,9 @@
 """Training on several processes of this machine, one per GPU, or sharing its cores.
 
-The command's own process proposes, asks the language model, mines and evaluates. For each training it starts N
-processes, which share every batch (see ``TaskBatchSampler`` and ``gathered``) and end with it. The first of them writes
-checkpoints, metrics and the model, reports progress and logs; validation is split over all (by Sentence Transformers).
-If one of them ends early, the others are stopped. Without GPUs they connect over 127.0.0.1.
+For each training the command's own process starts N processes, which share every batch (see ``TaskBatchSampler`` and
+``gathered``) and end with it. The first of them writes checkpoints, metrics and the model, reports progress and logs;
+validation is split over all (by Sentence Transformers). If one of them ends early, the others are stopped. Without GPUs
+they connect over 127.0.0.1.
 """
 
 import logging

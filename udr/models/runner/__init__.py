@@ -1,4 +1,4 @@
-"""Where models run: in this process, or on the workers of a Ray cluster, which get the work in shards."""
+"""Where models run: in this process, or on workers, here or on a Ray cluster, which get the work in shards."""
 
 import lazy_loader
 

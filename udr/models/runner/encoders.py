@@ -1,15 +1,17 @@
-"""An encoder of which workers hold copies, which encode many texts at a time."""
+"""Encoding many texts, in batches that are the same in this process as on workers that hold copies of the encoder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from udr.errors import PartialError
-from udr.models.encoder import SentenceEncoder
+import numpy as np
+
+from udr.errors import ModelError, PartialError
+from udr.models.encoder import Encoder, SentenceEncoder
 from udr.models.runner.options import RunnerOptions
-from udr.models.runner.ray_workers import ray_workers
 from udr.models.runner.scheduler import Scheduler
 from udr.models.runner.shards import Shard, failed, shard_key
+from udr.models.runner.workers import open_workers
 from udr.search import Vectors
 from udr.types import Role
 
@@ -29,7 +31,7 @@ class LoadEncoder:
 
         def encode(batch: Batch) -> Vectors:
             role, texts = batch
-            return (encoder.encode_demonstrations if role == "demonstration" else encoder.encode_queries)(texts)
+            return _encode(encoder, texts, role)
 
         return _identity(encoder), encode
 
@@ -85,19 +87,77 @@ class ScatteredEncoder(SentenceEncoder):
 
 @contextmanager
 def scattered(encoder: SentenceEncoder, options: RunnerOptions, device: str) -> Iterator[SentenceEncoder]:
-    """Open workers that hold an encoder, if the options say so; errors as ``ray_workers``.
+    """Open workers that hold an encoder, if the options say so; errors as ``open_workers``.
 
     Args:
         encoder: the encoder in this process, which single texts need.
         options: where it runs.
-        device: what workers compute on: ``cpu`` or ``cuda``.
+        device: what workers of a cluster compute on, ``cpu`` or ``cuda``; processes compute on what this one does.
     """
     if options.is_local:
         yield encoder
         return
-    with ray_workers("encoder", LoadEncoder(encoder.name, device), _identity(encoder), options, device) as scheduler:
+    if options.runner == "local":
+        device = encoder.model.device.type
+    with open_workers("encoder", LoadEncoder(encoder.name, device), _identity(encoder), options, device) as scheduler:
         yield ScatteredEncoder(encoder, scheduler)
 
 
 def _identity(encoder: SentenceEncoder) -> str:
     return f"encoder {encoder.fingerprint}"
+
+
+def encode_by_length(
+    encoder: Encoder,
+    texts: Sequence[str],
+    task: str,
+    batch_size: int = 256,
+    advance: Callable[[int], object] = lambda _: None,
+    role: Role = "demonstration",
+    start: int = 0,
+) -> Vectors:
+    """Return the vectors of texts in a role, float32 [len(texts), dimension].
+
+    Texts of similar length are encoded together, which saves padding; by workers, if the encoder has them. ``advance``
+    is called with the size of every batch. ``start`` is the position of the first text in the task, for reports.
+
+    Raises:
+        ModelError: as ``encode_checked``.
+        PartialError: the encoder's workers could not encode some texts.
+    """
+    vectors = np.empty((len(texts), encoder.dimension), dtype=np.float32)
+    order = sorted(range(len(texts)), key=lambda position: (len(texts[position]), texts[position]))
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+    chosen = ([texts[position] for position in batch] for batch in batches)
+    if isinstance(encoder, ScatteredEncoder):
+        names = [[f"{task} after row {start}: {texts[position][:40]!r}" for position in batch] for batch in batches]
+        encoded = encoder.encode_batches(list(chosen), names, role)
+    else:
+        encoded = ((number, _encode(encoder, batch, role)) for number, batch in enumerate(chosen))
+    for number, found in encoded:
+        vectors[batches[number]] = _checked(encoder, found, len(batches[number]), task)
+        advance(len(batches[number]))
+    return vectors
+
+
+def encode_checked(encoder: Encoder, texts: Sequence[str], task: str, role: Role = "demonstration") -> Vectors:
+    """Return the vectors of texts in a role, float32 [len(texts), dimension].
+
+    Raises:
+        ModelError: the encoder returned vectors of the wrong shape, or numbers that are not finite.
+    """
+    return _checked(encoder, _encode(encoder, texts, role), len(texts), task)
+
+
+def _encode(encoder: Encoder, texts: Sequence[str], role: Role) -> Vectors:
+    return (encoder.encode_demonstrations if role == "demonstration" else encoder.encode_queries)(texts)
+
+
+def _checked(encoder: Encoder, vectors: Vectors, count: int, task: str) -> Vectors:
+    expected = (count, encoder.dimension)
+    if vectors.shape != expected or not np.isfinite(vectors).all():
+        raise ModelError(
+            f"encoder {encoder.name!r} returned vectors of shape {list(vectors.shape)} for {count} texts of task "
+            f"{task!r}, or numbers that are not finite; expected finite numbers of shape {list(expected)}"
+        )
+    return vectors

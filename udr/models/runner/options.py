@@ -17,18 +17,23 @@ class RunnerOptions:
     """Where a command's model runs; the options of every command that has ``--runner``.
 
     Attributes:
-        runner: ``local``, in this process; or ``ray``, on workers that each load the model.
-        workers: how many; None is one per GPU if they use GPUs, else one per node.
+        runner: ``local``, on this machine; or ``ray``, on a cluster.
+        workers: how many processes that each load the model; None is, of ``local``, this process; of ``ray``, one per
+            GPU if they use GPUs, else one per node.
         gpus_per_worker: GPUs of each; less than 1 shares one. None is 1 if the device is a GPU, else 0.
         ray_address: a cluster; None is that of ``RAY_ADDRESS``, or a new one on this machine.
     """
 
     runner: Annotated[
-        str, typer.Option(help="Where the model runs: local, in this process; or ray, on workers of a Ray cluster.")
+        str, typer.Option(help="Where the model runs: local, on this machine; or ray, on workers of a Ray cluster.")
     ] = "local"
     workers: Annotated[
         int | None,
-        typer.Option(help="Workers of --runner ray.", min=1, show_default="one per GPU, or one per node"),
+        typer.Option(
+            help="Processes that each hold the model, with a GPU or a share of the cores.",
+            min=1,
+            show_default="1; with ray, one per GPU, or one per node",
+        ),
     ] = None
     gpus_per_worker: Annotated[
         float | None,
@@ -44,7 +49,12 @@ class RunnerOptions:
     @property
     def is_local(self) -> bool:
         """Whether the model runs in this process."""
-        return self.runner == "local"
+        return self.runner == "local" and self.workers in (None, 1)
+
+    @property
+    def named(self) -> str:
+        """The options that have workers load the model."""
+        return f"--runner {self.runner}" if self.runner != "local" else f"--workers {self.workers}"
 
     def gpus(self, device: str) -> float:
         """Return the GPUs of a worker that computes on a device."""
@@ -54,14 +64,10 @@ class RunnerOptions:
         """Raise a ``ConfigError`` if the options contradict one another or the device, ``cpu``, ``cuda``, ..."""
         if self.runner not in RUNNERS:
             raise ConfigError(f"--runner must be one of {', '.join(RUNNERS)}, found {self.runner!r}")
-        given = {
-            "--workers": self.workers,
-            "--gpus-per-worker": self.gpus_per_worker,
-            "--ray-address": self.ray_address,
-        }
+        given = {"--gpus-per-worker": self.gpus_per_worker, "--ray-address": self.ray_address}
         names = [name for name, value in given.items() if value is not None]
-        if self.is_local and names:
-            raise ConfigError(f"{', '.join(names)} needs --runner ray; --runner local uses this process alone")
+        if self.runner == "local" and names:
+            raise ConfigError(f"{', '.join(names)} needs --runner ray; --runner local uses this machine alone")
         gpus = self.gpus(device)
         if gpus > 1 and gpus != int(gpus):
             raise ConfigError(f"--gpus-per-worker above 1 must be a whole number, found {gpus:g}")
@@ -70,7 +76,7 @@ class RunnerOptions:
         if not self.is_local and not device.startswith("cuda") and gpus:
             raise ConfigError(f"--gpus-per-worker {gpus:g} needs --device cuda, found --device {device}")
         if not self.is_local and device.startswith("cuda:"):
-            raise ConfigError(f"--device {device} names a GPU of this machine; Ray assigns them: use --device cuda")
+            raise ConfigError(f"--device {device} names a GPU; each worker gets one: use --device cuda")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,55 +3,22 @@
 import logging
 import os
 import socket
-import time
 import uuid
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from udr import __version__
-from udr.errors import ConfigError, UdrError, optional_import, reason
+from udr.errors import ConfigError, optional_import, reason
 from udr.models.runner.options import Node, RunnerOptions, share
-from udr.models.runner.scheduler import Answer, Hello, Lost, Scheduler
-from udr.models.runner.shards import Load, Result, Shard, Work
+from udr.models.runner.scheduler import Answer, Hello, Lost
+from udr.models.runner.shards import Load, Shard
+from udr.models.runner.worker import ModelWorker
 
 _LOG = logging.getLogger(__name__)
 
 _CONNECT_SECONDS = 10.0
 _STORE_BYTES = 256 << 20
 """Shared memory of a cluster of this machine alone: what is in flight is small, since queues are short."""
-
-
-@contextmanager
-def ray_workers(
-    name: str, load: Load[Work, Result], identity: str, options: RunnerOptions, device: str
-) -> Iterator[Scheduler[Work, Result]]:
-    """Open workers that each load a model when there is work, and stop them at the end.
-
-    Args:
-        name: what they do, as Ray's dashboard shows it.
-        load: loads the model; runs on the workers.
-        identity: what ``load`` has to return as the model's identity.
-        options: how many workers, and where.
-        device: what they compute on: ``cpu`` or ``cuda``.
-
-    Raises:
-        MissingExtraError: Ray is not installed.
-        ConfigError: there is no such cluster, or it is too small.
-    """
-    pools = list[_RayPool]()
-
-    def open_pool() -> _RayPool:
-        pools.append(_RayPool(name, load, options, options.gpus(device)))
-        return pools[0]
-
-    # Before there is work: an error should not come after minutes.
-    with ray_cluster(options.ray_address):
-        try:
-            yield Scheduler(open_pool, identity)
-        finally:
-            for pool in pools:
-                pool.stop()
 
 
 @contextmanager
@@ -132,7 +99,7 @@ def _check(address: str) -> None:
         ) from error
 
 
-class _RayPool:
+class RayPool:
     """The actors of a cluster, as the scheduler's pool; a ticket is one of Ray's references."""
 
     def __init__(self, name: str, load: Load[Any, Any], options: RunnerOptions, gpus: float) -> None:
@@ -147,6 +114,7 @@ class _RayPool:
         _LOG.info("Ray: %s", self.describe())
 
     def start(self, number: int) -> Hashable:
+        """See ``Pool``."""
         self._started += 1
         name = f"{self._name}-{self._started}"
         actor = self._ray.remote(_Actor).options(
@@ -157,16 +125,19 @@ class _RayPool:
         return ticket
 
     def submit(self, number: int, shard: Shard[Any]) -> Hashable:
-        ticket: Hashable = self._actors[number].work.remote(shard.work, len(shard.rows))
+        """See ``Pool``."""
+        ticket: Hashable = self._actors[number].count.remote(shard.work, len(shard.rows))
         return ticket
 
     def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Hello | Answer | Lost]]:
+        """See ``Pool``."""
         ready, _ = self._ray.wait(list(tickets), num_returns=1, timeout=seconds)
         # Those that have come meanwhile, too.
         more, _ = self._ray.wait(list(tickets), num_returns=len(tickets), timeout=0)
         return [(ticket, self._outcome(ticket)) for ticket in dict.fromkeys([*ready, *more])]
 
     def describe(self) -> str:
+        """See ``Pool``."""
         free = self._ray.available_resources()
         return (
             f"{self.size} workers with {self._cpus:g} CPUs and {self._gpus:g} GPUs each; the cluster has "
@@ -187,63 +158,24 @@ class _RayPool:
         return outcome
 
 
-class _Actor:
+class _Actor(ModelWorker):
     """A worker: runs in a process of its own, on some machine of the cluster."""
 
     def __init__(self, name: str) -> None:
         from ray.util import metrics
 
-        self._node = f"{socket.gethostname()} (process {os.getpid()})"
-        self._work: Callable[[Any], Any] | None = None
+        super().__init__()
         # On Ray's dashboard and its Prometheus: the throughput of each worker.
         tags = {"tag_keys": ("worker",)}
         self._rows = metrics.Counter("udr_rows", "Rows that a worker has done.", **tags)
         self._seconds = metrics.Counter("udr_busy_seconds", "Seconds that a worker has computed.", **tags)
         for metric in (self._rows, self._seconds):
             metric.set_default_tags({"worker": name})
-        self._notices = _Notices()
-        logging.getLogger("udr").addHandler(self._notices)
-        for package in ("udr_index", "udr_training"):
-            logging.getLogger(package).addHandler(self._notices)
 
-    def start(self, load: Load[Any, Any]) -> Hello:
-        """Load the model."""
-        try:
-            identity, self._work = load()
-        except Exception as error:
-            return Hello(self._node, __version__, error=_told(error), notices=self._notices.taken())
-        return Hello(self._node, __version__, identity, notices=self._notices.taken())
-
-    def work(self, work: Any, rows: int) -> Answer:  # noqa: ANN401
-        """Do a shard's work."""
-        assert self._work is not None
-        started, result, error = time.monotonic(), None, ""
-        try:
-            result = self._work(work)
+    def count(self, work: Any, rows: int) -> Answer:  # noqa: ANN401
+        """Do a shard's work, and count its rows."""
+        answer = self.work(work)
+        if not answer.error:
             self._rows.inc(rows)
-        except Exception as raised:
-            error = _told(raised)
-        seconds = time.monotonic() - started
-        self._seconds.inc(max(seconds, 1e-9))
-        return Answer(result, error, seconds, self._notices.taken())
-
-
-class _Notices(logging.Handler):
-    """Keeps warnings, which the driver shows."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._texts = list[str]()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._texts.append(self.format(record))
-
-    def taken(self) -> tuple[str, ...]:
-        """Return the warnings since the last call."""
-        texts, self._texts = tuple(self._texts), []
-        return texts
-
-
-def _told(error: Exception) -> str:
-    # Errors travel as text: many of them cannot be pickled.
-    return str(error) if isinstance(error, UdrError) else f"{type(error).__name__}: {reason(error)}"
+        self._seconds.inc(max(answer.seconds, 1e-9))
+        return answer

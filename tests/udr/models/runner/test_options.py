@@ -44,7 +44,7 @@ def test_a_cluster_that_is_too_small_is_refused(nodes: Sequence[Node], workers: 
     ("options", "device", "message"),
     [
         (RunnerOptions(runner="spark"), "cpu", "--runner must be one of local, ray, found 'spark'"),
-        (RunnerOptions(workers=2), "cpu", "--workers needs --runner ray"),
+        (RunnerOptions(workers=2), "cuda:0", "each worker gets one: use --device cuda"),
         (RunnerOptions(ray_address="h:1", gpus_per_worker=1), "cpu", "--gpus-per-worker, --ray-address needs"),
         (RunnerOptions(runner="ray", gpus_per_worker=1.5), "cuda", "must be a whole number, found 1.5"),
         (RunnerOptions(runner="ray", gpus_per_worker=0), "cuda", "--device cuda needs --gpus-per-worker above 0"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udr.errors import ConfigError
-from udr.models import RunnerOptions, ray_workers
+from udr.models import RunnerOptions
 from udr_training.answering import (
     Api,
     Budget,
@@ -91,14 +91,10 @@ class ModelOptions:
             ArtifactError: the file of answers cannot be used.
         """
         if not is_remote(self.name):
-            from udr_training.feedback.local import CausalLM, LoadLM, ScatteredCausalLM
+            from udr_training.feedback.local import opened_lm
 
-            if not self.runner.is_local:
-                load = LoadLM(self._config)
-                with ray_workers("evaluation", load, load.identity, self.runner, self.device) as workers:
-                    yield ScatteredCausalLM(self._config, workers)
-                return
-            yield CausalLM.load(self.name, self.device, self.dtype)
+            with opened_lm(self._config, self.runner, "evaluation") as lm:
+                yield lm
             return
         settings: ServerSettings = read_settings(self.settings)
         with PaidAnswers(None if output is None else output / ANSWERS) as paid:

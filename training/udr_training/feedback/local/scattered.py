@@ -1,11 +1,12 @@
 """A causal language model that workers hold: prompts are laid out here, and scored or continued there."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from udr.models import Scheduler, Shard, failed, shard_key
+from udr.models import RunnerOptions, Scheduler, Shard, failed, open_workers, shard_key
 from udr_training.config import FeedbackConfig
 from udr_training.feedback.local.causal_lm import PACK_TOKENS, CausalLM
 from udr_training.feedback.local.generation import BATCH_TOKENS, batches
@@ -158,6 +159,25 @@ class ScatteredCausalLM(ScatteredLM):
         """Raise a ``PartialError`` with the pairs that no worker could score."""
         if self._scheduler.failures:
             raise failed(self._scheduler.failures, "pairs")
+
+
+@contextmanager
+def opened_lm(
+    config: FeedbackConfig,
+    runner: RunnerOptions = RunnerOptions(),  # noqa: B008
+    purpose: str = "feedback",
+) -> Iterator[CausalLM | ScatteredCausalLM]:
+    """Load a configuration's language model, here or on workers; errors as ``CausalLM.load`` and ``open_workers``.
+
+    ``purpose`` is what it is for, as Ray's dashboard shows it.
+    """
+    if runner.is_local:
+        yield CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
+        return
+    runner.check(config.device)
+    load = LoadLM(config)
+    with open_workers(purpose, load, load.identity, runner, config.device) as workers:
+        yield ScatteredCausalLM(config, workers)
 
 
 def _identity(fingerprint: str, dtype: str) -> str:

@@ -1,0 +1,169 @@
+"""Workers that are processes of this machine, as the scheduler's pool: each has a GPU, or a share of the cores."""
+
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing import connection, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from udr.errors import ConfigError
+from udr.models.device import num_gpus, num_threads
+from udr.models.runner.scheduler import Answer, Hello, Lost
+from udr.models.runner.shards import Load, Shard
+from udr.models.runner.worker import ModelWorker
+
+_LOG = logging.getLogger(__name__)
+
+_END_SECONDS = 5.0
+
+_OF_A_GROUP = ("TORCHELASTIC_", "MASTER_", "LOCAL_", "GROUP_", "ROLE_")
+"""Variables of a process that torchrun has started; its workers are none of the group."""
+
+
+@dataclass
+class _Process:
+    """A worker: its process, the pipe to it, what it has to do, and the tickets of that; the first is under way."""
+
+    process: SpawnProcess
+    pipe: Connection
+    tickets: deque[int]
+    waiting: deque[Any] = field(default_factory=deque)
+
+
+class ProcessPool:
+    """Processes of this machine.
+
+    Args:
+        load: loads a worker's model; it is unpickled there.
+        size: how many.
+        device: what they compute on; of ``cuda``, each sees one GPU alone.
+
+    Raises:
+        ConfigError: there are fewer GPUs than processes.
+    """
+
+    def __init__(self, load: Load[Any, Any], size: int, device: str) -> None:
+        self.size, self._load, self._gpus = size, load, _gpus(size) if device.startswith("cuda") else []
+        self._processes: dict[int, _Process] = {}
+        self._numbers = count()
+        self._folder = TemporaryDirectory(prefix="udr-workers-")
+        _LOG.info("%s...", self.describe())
+
+    def start(self, number: int) -> Hashable:
+        """See ``Pool``."""
+        ours, theirs = get_context("spawn").Pipe()
+        gpu = self._gpus[number] if self._gpus else None
+        threads = max(1, num_threads() // self.size)
+        process = get_context("spawn").Process(
+            target=_serve, args=(theirs, threads, gpu, str(self._log(number))), daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._processes[number] = _Process(process, ours, deque([next(self._numbers)]))
+        _send(ours, self._load)
+        return self._processes[number].tickets[0]
+
+    def submit(self, number: int, shard: Shard[Any]) -> Hashable:
+        """See ``Pool``."""
+        worker, ticket = self._processes[number], next(self._numbers)
+        worker.tickets.append(ticket)
+        # One at a time: two that both send what fills the pipe would wait for each other.
+        if len(worker.tickets) == 1:
+            _send(worker.pipe, shard.work)
+        else:
+            worker.waiting.append(shard.work)
+        return ticket
+
+    def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Hello | Answer | Lost]]:
+        """See ``Pool``."""
+        busy = {worker.pipe: number for number, worker in self._processes.items() if worker.tickets}
+        events = list[tuple[Hashable, Hello | Answer | Lost]]()
+        for pipe in connection.wait(list(busy), seconds):
+            assert isinstance(pipe, Connection)
+            number = busy[pipe]
+            worker = self._processes[number]
+            try:
+                outcome: Hello | Answer | Lost = pipe.recv()
+            except (EOFError, OSError):
+                outcome = Lost(self._end(number))
+            events.append((worker.tickets.popleft(), outcome))
+            if worker.waiting and not isinstance(outcome, Lost):
+                _send(pipe, worker.waiting.popleft())
+        return events
+
+    def describe(self) -> str:
+        """See ``Pool``."""
+        share = "a GPU each" if self._gpus else f"{max(1, num_threads() // self.size)} threads each"
+        return f"starting {self.size} processes with {share}"
+
+    def stop(self) -> None:
+        """Stop the processes; what they were doing is dropped."""
+        for worker in self._processes.values():
+            worker.process.terminate()
+        for worker in self._processes.values():
+            worker.process.join(_END_SECONDS)
+            worker.process.kill()
+            worker.process.join()
+            worker.pipe.close()
+        self._processes.clear()
+        self._folder.cleanup()
+
+    def _end(self, number: int) -> str:
+        """Forget a process that has died; return how it ended, and its last words."""
+        worker = self._processes.pop(number)
+        worker.pipe.close()
+        worker.process.join(_END_SECONDS)
+        code = worker.process.exitcode
+        ended = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
+        log = self._log(number)
+        lines = log.read_text("utf-8", errors="replace").split("\n") if log.is_file() else []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"it {ended}{last and f': {last[:200]}'}"
+
+    def _log(self, number: int) -> Path:
+        return Path(self._folder.name, f"{number}.txt")
+
+
+def _send(pipe: Connection, item: Any) -> None:  # noqa: ANN401
+    # If it has died, whoever waits for its answer finds out.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        pipe.send(item)
+
+
+def _gpus(size: int) -> list[str]:
+    """Return what to call each process's GPU."""
+    if (found := num_gpus()) < size:
+        raise ConfigError(f"{size} processes need a GPU for each, found {found}; use fewer, or another --device")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:size] if visible else [str(number) for number in range(size)]
+
+
+def _serve(pipe: Connection, threads: int, gpu: str | None, log: str) -> None:
+    """Be a worker: until the pipe is closed, also by the death of the process at its other end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Libraries write what they like, among it why they end the process.
+    with open(log, "wb", buffering=0) as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    for name in [name for name in os.environ if name.startswith(_OF_A_GROUP) or name in ("RANK", "WORLD_SIZE")]:
+        del os.environ[name]
+    # Before torch is imported, which what comes next unpickles.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
+    worker = ModelWorker()
+    with suppress(EOFError, OSError):
+        pipe.send(worker.start(pipe.recv()))
+        while True:
+            pipe.send(worker.work(pipe.recv()))
