@@ -94,7 +94,7 @@ def main() -> None:
         draw(folder / "scaling.svg")
     if "runner" not in parts:
         return
-    queries, rows = (4, 300) if quick else (400, 24_000)
+    queries, rows = (4, 300) if quick else (30, 24_000)
     scored = ["feedback", "score", str(write_tasks(folder / "scored", 500)), "--queries", str(queries)]
     built = ["index", "build", str(write_tasks(folder / "built", rows)), "--device", "cpu"]
     built += ["--no-bm25", "--no-export", "--no-label-head"]
