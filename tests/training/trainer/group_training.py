@@ -1,21 +1,28 @@
 """What tests of several processes run in each of them: functions that a process finds by name."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from tests.training.trainer.small_trainings import Tasks, interrupted
 from udr_training.config import LOSSES, TrainConfig
 from udr_training.losses import CandidateLoss, average_gradients, num_processes, process_number
+from udr_training.trainer import shard, train_encoder
 
 QUERIES, LENGTH = 5, 4
 
 
 def record_gradients(config: TrainConfig, file: Path, on_step: Callable[[int, int], None]) -> None:
-    """Save the loss and the gradients of one batch, of which each process has a part, for every kind of loss."""
+    """Save the loss and the gradients of one batch, of which each process has a part, for every kind of loss.
+
+    Several processes also compute those of sharded weights.
+    """
     first, end = (QUERIES * number // num_processes() for number in (process_number(), process_number() + 1))
     columns = [[f"{'long ' * (query * column % 5)}text {query}" for query in range(QUERIES)] for column in range(5)]
     scores = torch.arange(QUERIES * LENGTH).view(QUERIES, LENGTH) * 7 % 11
@@ -24,16 +31,35 @@ def record_gradients(config: TrainConfig, file: Path, on_step: Callable[[int, in
     labels = torch.cat([scores, keys, torch.arange(QUERIES)[:, None]], dim=1).float()
     results: dict[str, Any] = {}
     for kind in LOSSES:
-        for mini_batch in (0, 3):
+        shards = (False, True) if num_processes() > 1 and kind == "udr" else (False,)
+        for mini_batch, sharded in itertools.product((0, 3), shards):
             model = SentenceTransformer(config.model, device="cpu").eval()
+            if sharded:
+                shard(model)
             settings = replace(config, loss=kind, mini_batch=mini_batch, score_margin=0.1, score_temperature=1.0)
             loss = CandidateLoss.of(model, settings)
             value = loss([model.preprocess(column[first:end]) for column in columns], labels[first:end])
             value.backward()
-            if num_processes() > 1:
+            if num_processes() > 1 and not sharded:
                 average_gradients(model.parameters())
-            gradients = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
-            results[f"{kind}, {mini_batch}"] = {"loss": value.detach(), **gradients}
+            parts: list[Any] = list(model.parameters())
+            held = sum((weight.to_local() if sharded else weight).numel() for weight in parts)
+            gradients: dict[str, Any] = {
+                name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None
+            }
+            if sharded:
+                gradients = {name: gradient.full_tensor() for name, gradient in gradients.items()}
+            name = f"{kind}, {mini_batch}{', sharded' * sharded}"
+            results[name] = {"loss": value.detach(), "held": torch.tensor(float(held)), **gradients}
     on_step(1, 1)
     if process_number() == 0:
         torch.save(results, file)
+
+
+def train_and_resume(tasks: Tasks, config: TrainConfig, folder: Path, on_step: Callable[[int, int], None]) -> None:
+    """Train with shards; again, with an interruption, after which the training goes on with shards, or without."""
+    train_encoder(tasks, config, 0, config.model, folder / "whole")
+    for sharded in (True, False):
+        interrupted(tasks, config, folder / str(sharded), 8, pytest.MonkeyPatch())
+        assert list((folder / str(sharded) / "checkpoints").iterdir())
+        train_encoder(tasks, replace(config, fsdp=sharded), 0, config.model, folder / str(sharded))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from tests.training.conftest import Udr, assert_refused
-from tests.training.trainer.group_training import record_gradients
+from tests.training.trainer.group_training import record_gradients, train_and_resume
 from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics
 from udr.errors import ConfigError, TrainingError
 from udr_training.config import LOSSES, TrainConfig
@@ -24,6 +24,12 @@ from udr_training.trainer import train_encoder, train_on
 
 LARGE = {"lora_rank": 2, "dtype": "bfloat16", "gradient_checkpointing": True, "mini_batch": 3}
 """What an encoder of billions of parameters is trained with."""
+
+RECIPE = (
+    "--train-dtype bfloat16 --set train.fsdp=true --set train.gradient_checkpointing=true --set train.mini_batch=32 "
+    "--set train.lora_rank=2"
+)
+"""Its command, but for its sizes, in docs/scaling.md."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -39,15 +45,17 @@ def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config:
     # The second process reports nothing.
     assert steps == [(1, 1)] * 2
     one, two = (torch.load(tmp_path / str(count), weights_only=True) for count in (1, 2))
-    assert len(one) == 2 * len(LOSSES) and two.keys() == one.keys()
-    for name, values in one.items():
-        assert two[name].keys() == values.keys() and len(values) > 10
+    assert len(one) == 2 * len(LOSSES) and len(two) == len(one) + 2 and two.keys() > one.keys()
+    for name, shared in two.items():
+        values, sharded = dict(one[name.removesuffix(", sharded")]), name.endswith("sharded")
+        assert shared.keys() == values.keys() and len(values) > 10
+        assert shared.pop("held") == values.pop("held") / (2 if sharded else 1)
         largest = max(float(value.abs().max()) for value in values.values())
         assert largest > 1e-3
         # Large summands that cancel leave the rounding of the largest.
         bound = 1e-5 * max(1, largest)
         for key, value in values.items():
-            torch.testing.assert_close(two[name][key], value, atol=bound, rtol=1e-5, msg=f"{name}: {key}")
+            torch.testing.assert_close(shared[key], value, atol=bound, rtol=1e-5, msg=f"{name}: {key}")
 
 
 def trained(tasks: Tasks, config: TrainConfig, folder: Path, count: int, kill_at: int = 0) -> dict[str, torch.Tensor]:
@@ -63,13 +71,14 @@ def trained(tasks: Tasks, config: TrainConfig, folder: Path, count: int, kill_at
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{"batch_size": 3}, {"towers": 2, "mini_batch": 3}, LARGE])
+@pytest.mark.parametrize("fsdp", [False, True])
+@pytest.mark.parametrize("settings", [{"batch_size": 3, "pooling": "cls"}, {"towers": 2, "mini_batch": 3}, LARGE])
 def test_two_processes_train_on_the_same_tasks_to_the_same_model(
-    examples: Tasks, config: TrainConfig, tmp_path: Path, settings: dict[str, Any]
+    examples: Tasks, config: TrainConfig, tmp_path: Path, settings: dict[str, Any], fsdp: bool
 ) -> None:
     config = replace(config, model=str(without_dropout(config, tmp_path / "start")), **settings)
-    for count in (1, 2):
-        train_on(count, train_encoder, examples, config, 0, config.model, tmp_path / str(count), on_step=nothing)
+    for count, settled in ((1, config), (2, replace(config, fsdp=fsdp))):
+        train_on(count, train_encoder, examples, settled, 0, config.model, tmp_path / str(count), on_step=nothing)
     one, two = (metrics(tmp_path / str(count)) for count in (1, 2))
     assert [line.keys() for line in two] == [line.keys() for line in one] and len(one) > 8
     # A batch of another task would have another loss.
@@ -110,6 +119,20 @@ def test_a_killed_process_ends_the_training_which_resumes_to_the_same_weights(
 
 
 @pytest.mark.slow
+def test_a_training_with_shards_resumes_with_or_without_them(
+    examples: Tasks, config: TrainConfig, tmp_path: Path
+) -> None:
+    train_on(2, train_and_resume, examples, replace(config, epochs=3, fsdp=True), tmp_path, on_step=nothing)
+    whole, *resumed = (
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "True", "False")
+    )
+    for weights, atol in zip(resumed, (0, 1e-5), strict=True):
+        for name, weight in whole.items():
+            torch.testing.assert_close(weights[name], weight, atol=atol, rtol=0)
+    assert metrics(tmp_path / "True") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.slow
 def test_an_error_of_a_process_is_that_of_the_command(examples: Tasks, config: TrainConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.optimizer must be one of adamw_torch, "):
         trained(examples, replace(config, optimizer="none"), tmp_path / "run", 2)
@@ -124,11 +147,12 @@ def command(tasks: Path, lm_folder: Path, encoder_folder: Path) -> list[object]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("settings", ["", RECIPE])
 def test_the_command_trains_its_encoder_and_reward_model_on_two_processes(
-    udr: Udr, command: list[object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    udr: Udr, command: list[object], tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: str
 ) -> None:
     run = tmp_path / "run"
-    status, out, err = udr(*command, "--out", run, "--processes", 2, "--extrapolate", "reward")
+    status, out, err = udr(*command, "--out", run, "--processes", 2, "--extrapolate", "reward", *settings.split())
     assert (status, out) == (0, f"{run / 'model'}\n"), err
     assert caplog.text.count("training on 2 processes") == 2 and "step 6 of 6: loss " in caplog.text
     assert "reward model: 18/18 steps in " in err and "training: 6/6 steps in " in err
@@ -144,6 +168,11 @@ def test_the_command_trains_its_encoder_and_reward_model_on_two_processes(
             "--processes 5 share each batch, but a batch of task 'colours' has 4 queries; use",
         ),
         (["--processes", 2, "--set", "train.optimizer=lomo"], "lomo updates the weights during it"),
+        (["--set", "train.fsdp=true"], "train.fsdp splits the weights among processes, but there is one; add"),
+        (
+            ["--processes", 2, "--set", "train.fsdp=true", "--set", "train.optimizer=adafactor"],
+            "one of adamw_torch, adamw_torch_fused, sgd, adagrad, rmsprop; found 'adafactor'",
+        ),
     ],
 )
 def test_processes_that_cannot_share_a_training_are_refused(

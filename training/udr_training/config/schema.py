@@ -152,6 +152,8 @@ class TrainConfig:
         lora_rank: train adapters of this rank and merge them at the end; 0 trains all weights.
         gradient_checkpointing: keep only each layer's input for the backward pass, which computes the rest again; less
             memory, more time.
+        fsdp: leave each process its part of the weights, gradients and optimizer's state (FSDP2); needs two or more
+            processes, and changes the result by rounding alone.
         max_tokens: the encoder's window; 0 keeps the model's own.
         iterations: trainings; between them the last encoder mines candidates.
         epochs: visits to each training query of the first iteration, on average; extrapolated queries and those of
@@ -188,6 +190,7 @@ class TrainConfig:
     pooling: str = "model"
     lora_rank: int = 0
     gradient_checkpointing: bool = False
+    fsdp: bool = False
     max_tokens: int = 256
     iterations: int = 3
     epochs: int = 6

@@ -33,7 +33,7 @@ def embed_twice(
         loss_of_vectors: the loss of vectors [B, l, dimension], one array per group.
         mini_batch: texts whose activations are kept at a time.
     """
-    chunks = [split_by_length(columns, max_texts=mini_batch) for columns in groups]
+    chunks = [split_by_length(model, columns, max_texts=mini_batch) for columns in groups]
     passes = [[_Pass(model, features) for features in group.features] for group in chunks]
     with torch.no_grad():
         vectors = [[embedding.run() for embedding in group] for group in passes]

@@ -9,6 +9,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.merged_forward import merge_feature_batches
 from torch import Tensor
 
+from udr_training.losses.process_group import most_passes
+
 Features = dict[str, Any]
 
 # Tokens of a forward pass, padding included: enough to keep the device busy, few enough for similar lengths.
@@ -22,7 +24,7 @@ class Chunks:
     Attributes:
         features: of each forward pass.
         order: int64 [l B], the position in the passes' output of each text, column by column; None if each column is a
-            pass of its own.
+            pass of its own. Outputs at other positions are of no use.
         columns: l.
     """
 
@@ -49,14 +51,21 @@ def embed(model: SentenceTransformer, columns: Sequence[Features], *, chunk_toke
         columns: l columns of B tokenised rows each, as ``SentenceTransformerTrainer`` passes them to a loss.
         chunk_tokens: tokens of a chunk, padding included; by default what keeps the device busy.
     """
-    chunks = split_by_length(columns, chunk_tokens=chunk_tokens)
+    chunks = split_by_length(model, columns, chunk_tokens=chunk_tokens)
     return chunks.restore([model(features)["sentence_embedding"] for features in chunks.features])
 
 
 def split_by_length(
-    columns: Sequence[Features], *, max_texts: int | None = None, chunk_tokens: int | None = None
+    model: SentenceTransformer,
+    columns: Sequence[Features],
+    *,
+    max_texts: int | None = None,
+    chunk_tokens: int | None = None,
 ) -> Chunks:
-    """Split columns (see ``embed``) into chunks of at most ``max_texts`` of similar length, or else by tokens."""
+    """Split columns (see ``embed``) into chunks of at most ``max_texts`` of similar length, or else by tokens.
+
+    Processes that share the model's weights make equally many passes; for that, some embed their shortest text again.
+    """
     merged = merge_feature_batches(list(columns))
     if merged is None or "input_ids" not in merged:
         # Columns of different kinds, or features that do not have a row per text (static embeddings, images).
@@ -75,6 +84,9 @@ def split_by_length(
         count = max_texts or max(1, budget // max(1, width))
         features.append(_select(merged, order[first : first + count], width))
         first += count
+    for _ in range(most_passes(len(features), model) - len(features)):
+        # The loss does not use its vector, so its gradients are zero.
+        features.append(_select(merged, order[-1:], int(lengths[order[-1]])))
     return Chunks(tuple(features), order.argsort(), len(columns))
 
 

@@ -86,5 +86,21 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         gradient.div_(num_processes())
 
 
+def most_passes(count: int, model: torch.nn.Module) -> int:
+    """Return how many passes through a model every process makes, of which this one needs ``count``.
+
+    Through a sharded model, which is collective, these are as many as any process needs.
+    """
+    if num_processes() == 1:
+        return count
+    from torch.distributed.tensor import DTensor
+
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        return count
+    most = torch.tensor(count, device=next(model.parameters()).device)
+    distributed.all_reduce(most, distributed.ReduceOp.MAX)
+    return int(most)
+
+
 def _is_open() -> bool:
     return distributed.is_available() and distributed.is_initialized()

@@ -25,6 +25,9 @@ RUN_FORMAT = 1
 
 _CLAIM_SECONDS = 5.0
 
+_WITHOUT_EFFECT = ("feedback.device", "feedback.pack_tokens", "train.fsdp")
+"""Settings that leave the result as it is, but for rounding."""
+
 _Config = TypeVar("_Config", bound=ScoringConfig)
 
 
@@ -200,4 +203,4 @@ def _settings(config: ScoringConfig) -> dict[str, object]:
         settings |= {f"{name}.{key}": value[key] for key in value} if isinstance(value, dict) else {name: value}
     # The key and the rate of requests change no answer.
     settings["feedback.lm_set"] = read_settings(config.feedback.lm_set).asked
-    return {name: value for name, value in settings.items() if name not in ("feedback.device", "feedback.pack_tokens")}
+    return {name: value for name, value in settings.items() if name not in _WITHOUT_EFFECT}

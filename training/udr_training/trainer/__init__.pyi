@@ -1,4 +1,3 @@
-from .averaging import SharedTraining as SharedTraining
 from .callbacks import MetricsLog as MetricsLog, WithoutCard as WithoutCard, add_callbacks as add_callbacks
 from .checkpoints import last_complete as last_complete
 from .dataset import (
@@ -8,6 +7,7 @@ from .evaluator import RankValidation as RankValidation, validation_similarities
 from .model import has_two_towers as has_two_towers, merge_adapters as merge_adapters, starting_model as starting_model
 from .model_card import write_card as write_card
 from .processes import check_processes as check_processes, train_on as train_on
+from .shared_training import SharedTraining as SharedTraining, shard as shard
 from .sampler import (
     TaskBatchSampler as TaskBatchSampler, draw_candidates as draw_candidates, task_probabilities as task_probabilities,
 )

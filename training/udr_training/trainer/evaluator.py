@@ -10,6 +10,7 @@ from sentence_transformers.base.evaluation import SentenceEvaluator
 
 from udr.data import formatting
 from udr_training.candidates import ndcg, ranks, reciprocal_rank
+from udr_training.losses import num_processes
 from udr_training.trainer.dataset import TaskExamples
 
 BEST = "ndcg_mean"
@@ -50,14 +51,19 @@ def validation_similarities(model: SentenceTransformer, task: TaskExamples) -> l
     queries = [formatting.row_query(task.pool.task, rows[example.query_id]) for example in task.validation]
     demonstrations = [formatting.encoder_demonstration(task.pool.task, rows[id]) for id in ids]
     computed = model.similarity(
-        model.encode_query(queries, convert_to_tensor=True, show_progress_bar=False),
-        model.encode_document(demonstrations, convert_to_tensor=True, show_progress_bar=False),
+        model.encode_query(_even(queries), convert_to_tensor=True, show_progress_bar=False),
+        model.encode_document(_even(demonstrations), convert_to_tensor=True, show_progress_bar=False),
     )
     similarities: NDArray[np.floating] = computed.float().cpu().numpy().round(5)
     return [
         similarities[row, [columns[id] for id in example.candidates]].tolist()
         for row, example in enumerate(task.validation)
     ]
+
+
+def _even(texts: list[str]) -> list[str]:
+    """Return texts with copies of the last, so that each process embeds equally many: shards need equal passes."""
+    return texts + texts[-1:] * (-len(texts) % num_processes())
 
 
 def _orders(model: SentenceTransformer, task: TaskExamples) -> list[list[int]]:

@@ -25,13 +25,13 @@ from udr.files import whole_folder
 from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss, agreed, num_processes, process_number, wait_for_all
-from udr_training.trainer.averaging import SharedTraining
 from udr_training.trainer.callbacks import MetricsLog, WithoutCard, add_callbacks, tensorboard
 from udr_training.trainer.checkpoints import last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
 from udr_training.trainer.model import has_two_towers, merge_adapters, starting_model
 from udr_training.trainer.sampler import TaskBatchSampler, task_probabilities
+from udr_training.trainer.shared_training import SharedTraining
 
 _LOG = logging.getLogger(__name__)
 
@@ -83,6 +83,8 @@ def train_encoder(
         evaluator=validation if validates else None,
         loss=CandidateLoss.of(model, config),
     )
+    if config.fsdp:
+        trainer.shard()
     add_callbacks(trainer, MetricsLog(folder / "metrics.jsonl", config.epochs), on_step)
     if config.tensorboard and process_number() == 0:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
@@ -99,6 +101,7 @@ def train_encoder(
     except ImportError as error:
         raise ConfigError(f"train.optimizer {config.optimizer!r} cannot be used: {reason(error)}") from error
     wait_for_all()
+    model = trainer.gather()
     if process_number() > 0:
         return
     if config.lora_rank:

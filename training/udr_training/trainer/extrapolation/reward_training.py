@@ -74,6 +74,8 @@ def train_reward(
         train_dataset=DatasetDict({name: dataset(task, train, seed, gold=True) for name, task in tasks.items()}),
         loss=ScoreListLoss(reward.model, train.score_temperature),
     )
+    if train.fsdp:
+        trainer.shard()
     add_callbacks(trainer, MetricsLog(folder / "reward-metrics.jsonl", train.epochs), on_step)
     last = agreed(lambda: last_complete(checkpoints, config.reward.model or train.model))
     if process_number() > 0:
@@ -81,10 +83,11 @@ def train_reward(
         torch.manual_seed(seed + process_number())
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     wait_for_all()
+    model = trainer.gather()
     if process_number() > 0:
         return
     with whole_folder(folder / REWARD) as staging:
-        reward.model.save_pretrained(str(staging))
+        model.save_pretrained(str(staging))
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
