@@ -131,8 +131,8 @@ def test_feedback_is_scored_killed_and_resumed(
     numbers = json.loads(udr("feedback", "stats", out, "--json")[1])
     assert numbers["pairs"] == 100
     total = spent(out / "feedback-answers.sqlite")
-    # Echoes are kept in commits of 64 prompts, answers one by one. A server that echoes is tried on three texts whenever
-    # a command opens it: to claim the directory, and to score.
+    # Echoes are kept in commits of 64 prompts, answers one by one. A command tries a server that echoes on three texts
+    # twice: before it claims the directory, and before it scores.
     probes, lost = (12, 128) if kind == "completions-echo" else (2, 8)
     assert 100 * requests <= total <= 100 * requests + probes + lost
     scores = [json.loads(line)["score"] for line in udr("feedback", "export", out)[1].splitlines()]
