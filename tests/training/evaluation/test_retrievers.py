@@ -1,5 +1,7 @@
 """Retrievers by name: options are those of a retrieval, read strictly, and give what an index with them gives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,18 @@ import pytest
 from tests.service.conftest import served
 from tests.service.test_client import forwarding
 from tests.training.copy_lm import CopyLM
+from tests.udr.models.runner.fake_pool import FakePool
 from udr.client import Client
 from udr.data import Pool, open_collection, sample
 from udr.errors import ConfigError, ServiceError
-from udr.models import SentenceEncoder
+from udr.models import Scheduler, SentenceEncoder
+from udr.models.runner import LoadEncoder
 from udr.prompts import Order
 from udr.retrieval import Retriever
 from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
-from udr_training.evaluation.retrievers import ServiceRetriever
+from udr_training.evaluation.retrievers import LocalRetriever, PoolSource, ServiceRetriever
 
 LISTED = "filter, max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, coverage, balance"
 
@@ -210,3 +214,24 @@ def test_a_service_is_named_by_its_url() -> None:
     assert list(short_names(names).values()) == list(names)
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9"):
         open_retriever("http://127.0.0.1:9")
+
+
+def test_processes_encode_a_large_pool_as_one_does(
+    tasks: Path, encoder_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, rows = queries(tasks)
+    pools = list[FakePool]()
+
+    @contextmanager
+    def fake_workers(_: str, load: LoadEncoder, identity: str, *__: object) -> Iterator[Scheduler[Any, Any]]:
+        pools.append(FakePool(2, load))
+        yield Scheduler(lambda: pools[-1], identity)
+
+    monkeypatch.setattr("udr.models.runner.encoders.open_workers", fake_workers)
+    parsed = parse_name(str(encoder_folder))
+    found = [
+        [shown.rows for shown in LocalRetriever(parsed, source, 0).demonstrations(pool, rows, 5)]
+        for source in (PoolSource(parsed, 1, few=23), PoolSource(parsed, 2, few=24), PoolSource(parsed, 2, few=23))
+    ]
+    assert found[0] == found[1] == found[2] and len(pool) == 24
+    assert len(pools) == 1 and pools[0].tickets > 2

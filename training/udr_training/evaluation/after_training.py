@@ -53,7 +53,7 @@ def prove(
         rows: test rows per task, sampled by seed.
         report: called with each result.
         progress: called with the progress of the answers.
-        runner: where the language model answers.
+        runner: where the language model answers; processes of this machine encode large pools, too.
 
     Returns:
         The results; None, with a warning, if no task has test rows or the language model is a server's.
@@ -73,7 +73,15 @@ def prove(
     )
     collection = replace(collection, tasks=folders)
     with opened_lm(config.feedback, runner, "evaluation") as lm:
-        evaluation = evaluate(collection, lm, evaluation_config, output=run / FOLDER, report=report, progress=progress)
+        evaluation = evaluate(
+            collection,
+            lm,
+            evaluation_config,
+            output=run / FOLDER,
+            report=report,
+            progress=progress,
+            processes=runner.processes,
+        )
     best = max(untrained(config), key=lambda name: evaluation.value(name, SHOTS).value)
     evaluation = replace(evaluation, baseline=best)
     write_report(run / FOLDER, evaluation, collection)

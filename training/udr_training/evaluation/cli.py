@@ -202,7 +202,15 @@ def evaluate(
         STATUS.notice(f"{result.task}, {label}{shots}: {points(result.estimate.value)}{wrong}")
 
     with nullcontext() if output is None else naming(output), options.opened(output) as model:
-        evaluation = evaluate(collection, model, config, output=output, report=show, progress=show_progress)
+        evaluation = evaluate(
+            collection,
+            model,
+            config,
+            output=output,
+            report=show,
+            progress=show_progress,
+            processes=runner.processes,
+        )
         if output is not None:
             STATUS.begin("writing the report...")
             write_report(output, evaluation, collection)

@@ -46,6 +46,7 @@ def evaluate(
     report: Callable[[TaskResult], None] = lambda _: None,
     progress: OnProgress = lambda *_: None,
     block: int | None = None,
+    processes: int = 1,
 ) -> Evaluation:
     """Compare retrievers on the same test rows with the same language model.
 
@@ -57,6 +58,7 @@ def evaluate(
         report: called with each result.
         progress: called with the progress of the answers, and of the oracle's scoring.
         block: test rows answered between writes; by default 128, or 64 for generation.
+        processes: of this machine, which share the encoding of large pools.
 
     Raises:
         ConfigError: a run is not finished, an option does not fit a task or an index, or the directory belongs to
@@ -71,7 +73,8 @@ def evaluate(
     model: AnsweringModel = lm if isinstance(lm, ServerModel) else LocalModel(lm)
     oracle = Oracle(model.scorer, config.oracle_candidates, config.oracle_context, config.seed, scores, progress)
     retrievers = [
-        oracle if parsed.source == ORACLE else open_retriever(parsed, config.seed) for parsed in config.parsed
+        oracle if parsed.source == ORACLE else open_retriever(parsed, config.seed, processes)
+        for parsed in config.parsed
     ]
     settings: dict[str, Json] = {
         "lm": model.fingerprint,

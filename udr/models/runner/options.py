@@ -49,7 +49,12 @@ class RunnerOptions:
     @property
     def is_local(self) -> bool:
         """Whether the model runs in this process."""
-        return self.runner == "local" and self.workers in (None, 1)
+        return self.runner == "local" and self.processes == 1
+
+    @property
+    def processes(self) -> int:
+        """The processes of this machine that hold a model; 1 is this one, as with a cluster."""
+        return self.workers or 1 if self.runner == "local" else 1
 
     @property
     def named(self) -> str:

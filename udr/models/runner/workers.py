@@ -31,7 +31,7 @@ def open_workers(
 
     def open_pool() -> ProcessPool | RayPool:
         if options.runner == "local":
-            pools.append(ProcessPool(load, options.workers or 1, device))
+            pools.append(ProcessPool(load, options.processes, device))
         else:
             pools.append(RayPool(name, load, options, options.gpus(device)))
         return pools[0]

@@ -12,7 +12,7 @@ import numpy as np
 
 from udr.data import ENCODER_WORDING, Pool, encoder_demonstration, rows_digest
 from udr.errors import ConfigError, listed
-from udr.models import Encoder, SentenceEncoder
+from udr.models import Encoder, RunnerOptions, SentenceEncoder, encode_by_length, scattered
 from udr.retrieval import Retrieval, RetrievalRequest, Retriever
 from udr.search import ExactSearch, FaissSearch, Metric, Searcher, Vectors
 from udr.store import EncoderStamp, Manifest, open_version, pool_manifest, read_settings, read_weights, write_pool
@@ -22,6 +22,9 @@ from udr_training.evaluation.retrievers.names import model_of
 from udr_training.evaluation.retrievers.options import RetrieverName
 
 _LOG = logging.getLogger(__name__)
+
+FEW = 4096
+"""Texts that are encoded before other processes have loaded the encoder."""
 
 
 class Searched(Protocol):
@@ -61,13 +64,19 @@ class PoolSource:
 
     The encoder is loaded only if something needs vectors.
 
+    Args:
+        parsed: the name with its options.
+        processes: how many encode a pool of more rows than ``few``.
+        few: see ``FEW``.
+
     Raises:
         ConfigError: the run is not finished.
         ModelError: there is no encoder of that name.
     """
 
-    def __init__(self, parsed: RetrieverName) -> None:
+    def __init__(self, parsed: RetrieverName, processes: int = 1, few: int = FEW) -> None:
         options = parsed.options
+        self._processes, self._few = RunnerOptions(workers=processes), few
         self._by_words = options.get("mode") == "bm25" and not options.keys() & {"distinct", "max_copy"}
         self._encoder: Encoder = _Words() if self._by_words else SentenceEncoder.load(model_of(parsed.source))
 
@@ -88,12 +97,19 @@ class PoolSource:
         encoder, task = self._encoder, pool.task
         texts = [encoder_demonstration(task, row) for row in sorted(pool.rows, key=lambda row: row.id)]
         warn_of_long(task.name, encoder, texts)
-        vectors = encoder.encode_demonstrations(texts)
+        vectors = self._vectors(task.name, texts)
         searcher: Searcher = ExactSearch(vectors) if self._by_words else FaissSearch(vectors)
         with TemporaryDirectory(prefix="udr-pool-") as folder:
             version = write_pool(Path(folder), pool, EncoderStamp.of(encoder))
             with Retriever(version, encoder, {task.name: searcher}) as retriever:
                 yield retriever
+
+    def _vectors(self, task: str, texts: Sequence[str]) -> Vectors:
+        encoder = self._encoder
+        if not isinstance(encoder, SentenceEncoder) or len(texts) <= self._few:
+            return encode_by_length(encoder, texts, task)
+        with scattered(encoder, self._processes, encoder.model.device.type) as many:
+            return encode_by_length(many, texts, task)
 
 
 class IndexSource:
