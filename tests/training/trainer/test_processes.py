@@ -195,7 +195,8 @@ def test_the_processes_of_torchrun_train_as_those_of_the_command(
         list(map(str, [*torchrun, *command, "--out", one])), capture_output=True, text=True, env=environment
     )
     assert ended.returncode == 0 and ended.stdout == f"{one / 'model'}\n", ended.stderr
-    assert udr(*command, "--out", two, "--processes", 2)[0] == 0
+    status, _, err = udr(*command, "--out", two, "--processes", 2)
+    assert status == 0, err
     weights = [load_file(run / "model" / "model.safetensors") for run in (one, two)]
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, atol=1e-6, rtol=0)

@@ -3,15 +3,15 @@
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing import connection, get_context
+from multiprocessing import Pipe, connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,15 +26,18 @@ _LOG = logging.getLogger(__name__)
 
 _END_SECONDS = 5.0
 
-_OF_A_GROUP = ("TORCHELASTIC_", "MASTER_", "LOCAL_", "GROUP_", "ROLE_")
+_OF_A_GROUP = ("RANK", "WORLD_SIZE", "TORCHELASTIC_", "MASTER_", "LOCAL_", "GROUP_", "ROLE_")
 """Variables of a process that torchrun has started; its workers are none of the group."""
+
+# Not by multiprocessing, which would run the command's own script in each of them.
+_PROGRAM = "import sys; from udr.models.runner.process_pool import serve; serve(int(sys.argv[1]))"
 
 
 @dataclass
 class _Process:
     """A worker: its process, the pipe to it, what it has to do, and the tickets of that; the first is under way."""
 
-    process: SpawnProcess
+    process: subprocess.Popen[bytes]
     pipe: Connection
     tickets: deque[int]
     waiting: deque[Any] = field(default_factory=deque)
@@ -54,6 +57,7 @@ class ProcessPool:
 
     def __init__(self, load: Load[Any, Any], size: int, device: str) -> None:
         self.size, self._load, self._gpus = size, load, _gpus(size) if device.startswith("cuda") else []
+        self._threads = max(1, num_threads() // size)
         self._processes: dict[int, _Process] = {}
         self._numbers = count()
         self._folder = TemporaryDirectory(prefix="udr-workers-")
@@ -61,13 +65,21 @@ class ProcessPool:
 
     def start(self, number: int) -> Hashable:
         """See ``Pool``."""
-        ours, theirs = get_context("spawn").Pipe()
-        gpu = self._gpus[number] if self._gpus else None
-        threads = max(1, num_threads() // self.size)
-        process = get_context("spawn").Process(
-            target=_serve, args=(theirs, threads, gpu, str(self._log(number))), daemon=True
-        )
-        process.start()
+        ours, theirs = Pipe()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OF_A_GROUP)}
+        environment |= {"OMP_NUM_THREADS": str(self._threads), "PYTHONPATH": os.pathsep.join(sys.path)}
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[number]
+        # Libraries write what they like, among it why they end the process.
+        with self._log(number).open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM, str(theirs.fileno())],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=[theirs.fileno()],
+            )
         theirs.close()
         self._processes[number] = _Process(process, ours, deque([next(self._numbers)]))
         _send(ours, self._load)
@@ -103,7 +115,7 @@ class ProcessPool:
 
     def describe(self) -> str:
         """See ``Pool``."""
-        share = "a GPU each" if self._gpus else f"{max(1, num_threads() // self.size)} threads each"
+        share = "a GPU each" if self._gpus else f"{self._threads} threads each"
         return f"starting {self.size} processes with {share}"
 
     def stop(self) -> None:
@@ -111,9 +123,10 @@ class ProcessPool:
         for worker in self._processes.values():
             worker.process.terminate()
         for worker in self._processes.values():
-            worker.process.join(_END_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(_END_SECONDS)
             worker.process.kill()
-            worker.process.join()
+            worker.process.wait()
             worker.pipe.close()
         self._processes.clear()
         self._folder.cleanup()
@@ -122,9 +135,8 @@ class ProcessPool:
         """Forget a process that has died; return how it ended, and its last words."""
         worker = self._processes.pop(number)
         worker.pipe.close()
-        worker.process.join(_END_SECONDS)
-        code = worker.process.exitcode
-        ended = f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"ended with status {code}"
+        code = worker.process.wait()
+        ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
         log = self._log(number)
         lines = log.read_text("utf-8", errors="replace").split("\n") if log.is_file() else []
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
@@ -148,21 +160,12 @@ def _gpus(size: int) -> list[str]:
     return visible.split(",")[:size] if visible else [str(number) for number in range(size)]
 
 
-def _serve(pipe: Connection, threads: int, gpu: str | None, log: str) -> None:
-    """Be a worker: until the pipe is closed, also by the death of the process at its other end."""
+def serve(descriptor: int) -> None:
+    """Be a worker, until the pipe is closed, also by the death of the process at its other end."""
+    # The command stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Libraries write what they like, among it why they end the process.
-    with open(log, "wb", buffering=0) as stream:
-        for descriptor in (1, 2):
-            os.dup2(stream.fileno(), descriptor)
-    for name in [name for name in os.environ if name.startswith(_OF_A_GROUP) or name in ("RANK", "WORLD_SIZE")]:
-        del os.environ[name]
-    # Before torch is imported, which what comes next unpickles.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    logging.getLogger().addHandler(logging.StreamHandler(sys.stderr))
-    worker = ModelWorker()
+    logging.getLogger().addHandler(logging.StreamHandler())
+    pipe, worker = Connection(descriptor), ModelWorker()
     with suppress(EOFError, OSError):
         pipe.send(worker.start(pipe.recv()))
         while True:
