@@ -1,4 +1,4 @@
-"""A real server, llama.cpp with SmolLM2: evaluation and every kind of feedback, killed and resumed.
+"""A real server, llama.cpp with SmolLM2: evaluation and every kind of feedback, killed and resumed, and the gateway.
 
 ``make test-llama`` builds the server and runs these tests; ``UDR_LLAMA_PYTHON`` names its interpreter.
 """
@@ -15,10 +15,16 @@ import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import openai
 import pytest
 
+from tests.service.running import running
 from tests.training.conftest import Udr
+from udr import Retriever
+from udr.data import formatting, open_collection
+from udr_service import Settings, create_app
 from udr_training.answering import PaidAnswers
 
 # A shared machine with two cores answers one request in some seconds.
@@ -147,3 +153,35 @@ def test_a_model_that_cannot_choose_examples_is_refused(udr: Udr, url: str, tmp_
     status, out, err = udr(*command, "--lm", f"{url}?api=chat", "--kind", "rank", "--queries", 10, "--candidates", 6)
     # 135 million weights name numbers, but not the right ones.
     assert (status, out) == (1, "") and "the model names" in err
+
+
+def test_the_gateway_shows_demonstrations_and_passes_streams_on(udr: Udr, url: str, tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    assert udr("index", "build", TASKS, "--tasks", "product_reviews", "--out", index)[0] == 0
+    task = open_collection(TASKS, ["product_reviews"]).tasks["product_reviews"]
+    rows = [*task.rows("train"), *task.rows("test")][:100]
+    with (
+        Retriever.open(index) as retriever,
+        running(create_app(retriever, Settings(upstream=url))) as address,
+        openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0) as client,
+    ):
+        create: Any = client.chat.completions.with_raw_response.create
+        for number, row in enumerate(rows):
+            raw = create(
+                model="any",
+                messages=[{"role": "user", "content": formatting.query_prompt(task.task, row.input)}],
+                max_tokens=4,
+                stream=number % 2 == 1,
+                extra_body={"udr": {"task": "product_reviews", "input": row.input, "k": 2}},
+            )
+            shown = raw.headers["X-Udr-Demonstrations"].split(",")
+            assert len(shown) == 2 and row.id not in shown
+            if number % 2:
+                parts = [event.choices[0] for event in raw.parse()]
+                assert len(parts) > 2 and parts[-1].finish_reason in ("stop", "length")
+                assert "".join(part.delta.content or "" for part in parts)
+                continue
+            answer = raw.parse()
+            added = int(raw.headers["X-Udr-Tokens"])
+            assert answer.choices[0].message.content and answer.usage.prompt_tokens > added > 20
+    assert len(rows) == 100
