@@ -148,6 +148,14 @@ def test_feedback_is_scored_killed_and_resumed(
     assert kind == "completions-echo" or spent(out / "feedback-answers.sqlite") == total
 
 
+@pytest.mark.parametrize(("kind", "api"), [("completions-echo", "completions"), ("chat-logprobs", "chat")])
+def test_a_few_pairs_get_log_probabilities(udr: Udr, url: str, tmp_path: Path, kind: str, api: str) -> None:
+    command: list[object] = ["feedback", "score", TASKS, "--tasks", "product_reviews", "--out", tmp_path / "run"]
+    assert udr(*command, "--lm", f"{url}?api={api}", "--kind", kind, "--queries", 2, "--candidates", 2)[0] == 0
+    scores = [json.loads(line)["score"] for line in udr("feedback", "export", tmp_path / "run")[1].splitlines()]
+    assert len(set(scores)) == 4 and all(0 < score < 1 for score in scores)
+
+
 def test_a_model_that_cannot_choose_examples_is_refused(udr: Udr, url: str, tmp_path: Path) -> None:
     command: list[object] = ["feedback", "score", TASKS, "--tasks", "product_reviews", "--out", tmp_path / "run"]
     status, out, err = udr(*command, "--lm", f"{url}?api=chat", "--kind", "rank", "--queries", 10, "--candidates", 6)
