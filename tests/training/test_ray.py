@@ -1,6 +1,7 @@
 """Ray itself, on a cluster of two nodes in this machine: results of one process, and a node that is killed."""
 
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -62,7 +63,10 @@ def test_a_node_killed_in_the_middle_loses_and_repeats_nothing_that_was_stored(
         while not (count := scored(run)):
             time.sleep(0.02)
         before["scored"] = count
-        cluster.remove_node(min(cluster.worker_nodes, key=lambda node: node.unique_id), allow_graceful=False)
+        # The other worker may still be loading.
+        loaded = re.search(r"worker . of 2 has loaded its model: .*process (\d+)", "\n".join(caplog.messages))
+        assert loaded is not None
+        cluster.remove_node(node_of(cluster, int(loaded[1])), allow_graceful=False)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -72,6 +76,12 @@ def test_a_node_killed_in_the_middle_loses_and_repeats_nothing_that_was_stored(
     assert status == 0, err
     assert 0 < before["scored"] < len(stored(run)) and "died" in caplog.text
     assert stored(run) == stored(tmp_path / "here")
+
+
+def node_of(cluster: Any, process: int) -> Any:
+    """The node whose Raylet, its first process, is the parent of a worker's process."""
+    parent = int(Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
+    return next(node for node in cluster.worker_nodes if node.all_processes["raylet"][0].process.pid == parent)
 
 
 def scored(run: Path) -> int:

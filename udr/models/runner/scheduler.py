@@ -175,6 +175,7 @@ class Scheduler(Generic[Work, Result]):
         self._repeat(hello.notices, hello.node)
         worker.hello, worker.node, worker.false_starts = None, hello.node, 0
         worker.since, worker.rows = time.monotonic(), 0
+        _LOG.info("worker %d of %d has loaded its model: %s", worker.number + 1, len(self._workers), hello.node)
 
     def _replace(
         self, pool: Pool, worker: _Worker, reason: str, tries: Counter[str], again: deque[Shard[Work]]
