@@ -61,7 +61,7 @@ test-slow: $(VENV)/.test ## Run the tests that need the example models, or minut
 test-notebook: $(VENV)/.test ## Run examples/quickstart.ipynb with the embedded models.
 	$(BIN)/python -m pytest -m slow tests/test_notebook.py
 
-# In an environment of its own: its packages are not ours. It is compiled, which takes minutes.
+# In an environment of its own: its packages are not ours. It is compiled, for seven minutes and more on two cores: not in CI.
 $(VENV)-llama/.server:
 	@$(PYTHON) -m venv $(VENV)-llama
 	$(VENV)-llama/bin/python -m pip --disable-pip-version-check install $(PIP_ARGS) 'llama-cpp-python[server]==$(LLAMA)'
