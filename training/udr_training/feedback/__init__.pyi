@@ -1,7 +1,7 @@
 from .checks import (
     check_lm as check_lm, check_run as check_run, check_runner as check_runner, loads_lm as loads_lm,
 )
-from .local import opened_lm as opened_lm
+from .local import load_local as load_local, opened_lm as opened_lm
 from .export import exported as exported
 from .pairs import (
     Pair as Pair, TrainingTask as TrainingTask, candidate_pairs as candidate_pairs, pair_prompt as pair_prompt,
@@ -9,7 +9,6 @@ from .pairs import (
 from .prompts import LMTokenizer as LMTokenizer, cut_longest as cut_longest, prompt_of as prompt_of
 from .run import (
     FeedbackRun as FeedbackRun, OnProgress as OnProgress, Scores as Scores, load_lm as load_lm,
-    load_local as load_local,
 )
 from .scoring import (
     ScatteredLM as ScatteredLM,

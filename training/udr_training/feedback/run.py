@@ -13,7 +13,7 @@ from udr.types import Json
 from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
 from udr_training.candidates import Neighbours, bm25_neighbours, first_neighbours, read_asked
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
-from udr_training.feedback.local import CausalLM, check_device, opened_lm
+from udr_training.feedback.local import check_device, load_local, opened_lm
 from udr_training.feedback.pairs import TrainingTask, warn_of_lost
 from udr_training.feedback.remote import ChatLogprobs, MetricScorer, RankScorer, RemoteLM
 from udr_training.feedback.scoring import FeedbackLM, PairScorer, Progress, ScatteredLM, score_pairs, stored_scores
@@ -60,11 +60,6 @@ def load_scorer(config: FeedbackConfig, paid: PaidAnswers, budget: Budget) -> Pa
     if config.kind == "rank":
         return RankScorer(lm, config.prompts, config.listed, config.picked, config.shuffles)
     return ChatLogprobs(lm, config.prompts)
-
-
-def load_local(config: FeedbackConfig) -> CausalLM:
-    """Load a language model in this process, which can also generate; errors as ``CausalLM.load``."""
-    return CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
 
 
 class FeedbackRun:

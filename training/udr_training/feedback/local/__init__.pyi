@@ -8,6 +8,8 @@ from .forward import (
 from .generation import (
     answer_text as answer_text, batches as batches, greedy_tokens as greedy_tokens, has_ended as has_ended,
 )
-from .scattered import LoadLM as LoadLM, ScatteredCausalLM as ScatteredCausalLM, opened_lm as opened_lm
+from .scattered import (
+    LoadLM as LoadLM, ScatteredCausalLM as ScatteredCausalLM, load_local as load_local, opened_lm as opened_lm,
+)
 from .self_check import exact_packing as exact_packing
 from .tokenizer import ModelTokenizer as ModelTokenizer

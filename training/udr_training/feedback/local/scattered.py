@@ -46,8 +46,7 @@ class LoadLM:
 
     def __call__(self) -> tuple[str, Callable[[LMWork], list[Any]]]:
         """Return the identity of the model that was loaded, and what does a worker's work with it."""
-        config = self.config
-        lm = CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
+        lm = load_local(self.config)
         return _identity(lm.fingerprint, lm.dtype), partial(_do, lm)
 
 
@@ -161,6 +160,11 @@ class ScatteredCausalLM(ScatteredLM):
             raise failed(self._scheduler.failures, "pairs")
 
 
+def load_local(config: FeedbackConfig) -> CausalLM:
+    """Load a language model in this process, which can also generate; errors as ``CausalLM.load``."""
+    return CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
+
+
 @contextmanager
 def opened_lm(
     config: FeedbackConfig,
@@ -172,7 +176,7 @@ def opened_lm(
     ``purpose`` is what it is for, as Ray's dashboard shows it.
     """
     if runner.is_local:
-        yield CausalLM.load(config.lm, config.device, config.dtype, config.pack_tokens or None)
+        yield load_local(config)
         return
     runner.check(config.device)
     load = LoadLM(config)
