@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import EngineName, help_groups, refuse_unused
+from udr.cli import Device, EngineName, help_groups, refuse_unused
 from udr.errors import ConfigError, MissingExtraError
 
 _OF_AN_INDEX = (
@@ -45,13 +45,7 @@ def serve(
     ],
     host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="The port; 0 picks a free one.", show_default="8000")] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="The device for the encoder and the search: cpu, cuda, ...",
-            show_default="a GPU if there is one, else cpu",
-        ),
-    ] = None,
+    device: Device = None,
     engine: EngineName = None,
     tokenizer: Annotated[
         list[str] | None,

@@ -9,7 +9,8 @@ from .help import (
     sections as sections,
 )
 from .options import (
-    AllowHub as AllowHub, AsJson as AsJson, EngineName as EngineName, Fp16 as Fp16, IndexDir as IndexDir,
+    AllowHub as AllowHub, AsJson as AsJson, Device as Device, EngineName as EngineName, Fp16 as Fp16,
+    IndexDir as IndexDir,
 )
 from .status import STATUS as STATUS, Status as Status, duration as duration, meter as meter
 from .tables import demonstrations as demonstrations, table as table

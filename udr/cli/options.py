@@ -14,6 +14,15 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
 Fp16 = Annotated[bool, Option("--fp16", help="On a GPU, keep flat partitions as float16, in half the memory.")]
 """An option of every command that searches on a device."""
 
+Device = Annotated[
+    str | None,
+    Option(
+        help="The device for the encoder and the search: cpu, cuda, ...",
+        show_default="a GPU if there is one, else cpu",
+    ),
+]
+"""An option of every command that encodes queries and searches."""
+
 EngineName = Annotated[
     str | None,
     Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from udr.cli.options import AllowHub, EngineName
+from udr.cli.options import AllowHub, Device, EngineName
 from udr.errors import ConfigError
 from udr.retrieval import DEFAULT_K, RetrievalRequest
 from udr.types import Fields
@@ -35,13 +35,7 @@ class Query:
     k: Annotated[
         int | None, Option("--k", help="The number of demonstrations.", show_default="8, or all if there are fewer")
     ] = None
-    device: Annotated[
-        str | None,
-        Option(
-            help="The device for the encoder and the search: cpu, cuda, ...",
-            show_default="a GPU if there is one, else cpu",
-        ),
-    ] = None
+    device: Device = None
     engine: EngineName = None
     allow_hub: AllowHub = False
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import AllowHub, AsJson, Fp16, IndexDir, print_json, print_text
+from udr.cli import AllowHub, AsJson, Device, Fp16, IndexDir, print_json, print_text
 from udr.errors import VerificationError
 
 
@@ -15,13 +15,7 @@ def bench(
     recall: Annotated[float, typer.Option(help="The share of the nearest demonstrations to find.")] = 0.95,
     k: Annotated[int, typer.Option(help="Demonstrations per query.")] = 10,
     queries: Annotated[int, typer.Option(help="Rows of each task to use as queries.")] = 200,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="The device for the encoder and the search: cpu, cuda, ...",
-            show_default="a GPU if there is one, else cpu",
-        ),
-    ] = None,
+    device: Device = None,
     fp16: Fp16 = False,
     engines: Annotated[
         bool, typer.Option("--engines", help="Compare the engines that can encode queries here; store nothing.")
