@@ -39,7 +39,7 @@ def content(url: str) -> bytes:
 
 @pytest.fixture
 def check(evaluate: Udr, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Checks that an evaluation on a store goes on where another machine was lost."""
+    """Check that an evaluation on a store resumes from what a lost machine had uploaded."""
 
     def check(url: str) -> None:
         options = ["--retrievers", "random,bm25", "--output"]

@@ -27,7 +27,7 @@ _LOG = logging.getLogger(__name__)
 _END_SECONDS = 5.0
 
 _OF_A_GROUP = ("RANK", "WORLD_SIZE", "TORCHELASTIC_", "MASTER_", "LOCAL_", "GROUP_", "ROLE_")
-"""Variables of a process that torchrun has started; its workers are none of the group."""
+"""Variables that torchrun sets; workers do not get them, since they do not belong to its group."""
 
 # Not by multiprocessing, which would run the command's own script in each of them.
 _PROGRAM = "import sys; from udr.models.runner.process_pool import serve; serve(int(sys.argv[1]))"
@@ -147,7 +147,7 @@ class ProcessPool:
 
 
 def _send(pipe: Connection, item: Any) -> None:  # noqa: ANN401
-    # If it has died, whoever waits for its answer finds out.
+    # If the worker has died, `wait` says so.
     with suppress(BrokenPipeError, ConnectionResetError):
         pipe.send(item)
 
