@@ -9,9 +9,11 @@ from .files import (
     settings_of as settings_of, to_toml as to_toml, with_settings as with_settings,
 )
 from .stages import Stages as Stages
-from .schema import (
+from .scores import (
     CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig, KINDS as KINDS,
-    LOSSES as LOSSES,
-    RewardConfig as RewardConfig, RunConfig as RunConfig, ScoringConfig as ScoringConfig, TrainConfig as TrainConfig,
+    ScoringConfig as ScoringConfig,
+)
+from .run import (
+    LOSSES as LOSSES, RewardConfig as RewardConfig, RunConfig as RunConfig, TrainConfig as TrainConfig,
     updates_while_backward as updates_while_backward,
 )

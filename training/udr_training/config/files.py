@@ -12,14 +12,8 @@ import tomli_w
 
 from udr.errors import ConfigError, DataError, system_error
 from udr.files import read_toml
-from udr_training.config.schema import (
-    CandidateConfig,
-    FeedbackConfig,
-    RewardConfig,
-    RunConfig,
-    ScoringConfig,
-    TrainConfig,
-)
+from udr_training.config.run import RewardConfig, RunConfig, TrainConfig
+from udr_training.config.scores import CandidateConfig, FeedbackConfig, ScoringConfig
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from udr_training.config.schema import RunConfig, ScoringConfig
+from udr_training.config.run import RunConfig
+from udr_training.config.scores import ScoringConfig
 
 
 @dataclass(frozen=True, slots=True)
