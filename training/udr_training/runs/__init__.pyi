@@ -1,2 +1,3 @@
-from .plan import clock as clock, plan_run as plan_run
+from .plan import clock as clock
+from .planning import plan_run as plan_run
 from .run import Run as Run

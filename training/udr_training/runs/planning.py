@@ -1,0 +1,165 @@
+"""Planning a run: its rates are measured, and nothing is written."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from udr.data import Collection, Kind, formatting
+from udr.errors import ConfigError
+from udr_training.candidates import Candidates, allocate, first_neighbours, rank_all
+from udr_training.config import RunConfig
+from udr_training.feedback import FeedbackLM, FeedbackStore, TrainingTask, load_lm, pair_score
+from udr_training.run_folder import RunFolder
+from udr_training.runs.plan import RewardPlan, RunPlan, TaskPlan, clock
+from udr_training.runs.throughput import pairs_per_second, reward_rates, seconds_per_step
+from udr_training.trainer import check_optimizer, check_processes, num_steps, split, starting_model
+from udr_training.trainer.extrapolation import label_agreement, num_further, reward_config
+
+# Measured in docs/results/feedback.md.
+_BYTES_PER_PAIR = 40
+
+# Queries whose candidates are proposed for the first estimate.
+_QUERIES = 4
+
+
+def plan_run(
+    path: Path,
+    collection: Collection,
+    config: RunConfig,
+    feedback: Path | None = None,
+    on_estimate: Callable[[str], None] = lambda _: None,
+    processes: int = 1,
+    load: Callable[[], FeedbackLM] | None = None,
+) -> RunPlan:
+    """Measure the cost of a run; nothing is written. Arguments and errors are those of ``Run``.
+
+    The directory and the file of scores need not exist; existing scores cost nothing. ``on_estimate`` is called with
+    what is known so far: first as soon as a few pairs are scored, then at each better measurement. ``load`` returns the
+    language model, if it is needed elsewhere, too.
+    """
+    if config.feedback.is_told:
+        raise ConfigError("--dry-run measures a language model, and feedback.kind 'outcomes' asks none; leave it out")
+    check_optimizer(config.train.optimizer)
+    train, folder = config.train, RunFolder(path)
+    if (path / "config.toml").exists():
+        folder.check(config)
+    tasks = {name: TrainingTask.sample(task, config, train.list_length) for name, task in collection.tasks.items()}
+    check_processes(processes, config, {name: len(task.queries) for name, task in tasks.items()})
+    neighbours = {name: first_neighbours(task.pool) for name, task in tasks.items()}
+    lm = load_lm(config.feedback) if load is None else load()
+    store, rates = folder.scores(feedback), dict[str, float]()
+    for name, task in tasks.items():
+        some = task.pairs(task.propose(neighbours[name], task.queries[:_QUERIES]))
+        for count, rate in pairs_per_second(lm, some):
+            rates[name] = rate
+            seconds = sum(_most_pairs(other, config) / rates.get(own, rate) for own, other in tasks.items())
+            on_estimate(f"feedback: at most {clock(seconds)} if no score is stored, by {count} pairs of {name}")
+    proposed = {name: task.propose(neighbours[name]) for name, task in tasks.items()}
+    plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config, rates[name]) for name in tasks)
+    plans = _allocated(plans, config)
+    steps = num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()})
+    model, step = starting_model(train, train.model), 0.0
+    # Without GPUs, processes share the cores, and take as long as one.
+    size = math.ceil(train.batch_size / processes) if model.device.type == "cuda" else train.batch_size
+    share = replace(config, train=replace(train, batch_size=size))
+    for count, step in seconds_per_step(model, tasks, proposed, share):
+        training = clock(train.iterations * steps * step)
+        on_estimate(f"training: {training}, by {count} of the {size} queries of a step")
+    reward = _reward_plan(tasks, proposed, plans, config)
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    # A model per iteration, the reward model and the final copy; three checkpoints with the optimizer's two moments.
+    models = train.iterations + (reward is not None) + 1 + 3 * 3
+    return RunPlan(
+        tasks=plans,
+        iterations=train.iterations,
+        steps=steps,
+        seconds_per_step=step,
+        processes=processes,
+        reward=reward,
+        disk_bytes=_BYTES_PER_PAIR * sum(plan.pairs + plan.later_pairs for plan in plans) + weights * models,
+    )
+
+
+def _most_pairs(task: TrainingTask, config: RunConfig) -> int:
+    """Return the pairs of all iterations of a task, at most."""
+    return len(task.queries) * config.candidates.num_candidates + _later(task, config)[1]
+
+
+def _later(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
+    """Return the new queries of all later iterations, and the pairs that these score at most."""
+    candidates, queries, iterations = config.candidates, len(task.queries), config.train.iterations - 1
+    if candidates.later != "same":
+        new = min(len(task.pool) - queries, iterations * task.num_later)
+        return new, new * candidates.num_candidates
+    # All but the random candidates may be new.
+    return 0, iterations * queries * (candidates.num_candidates - candidates.num_random)
+
+
+def _allocated(plans: tuple[TaskPlan, ...], config: RunConfig) -> tuple[TaskPlan, ...]:
+    """Return the plans with the new queries of later iterations allocated, if it is known what labels explain."""
+    unknown = any(plan.labels and plan.agreement is None for plan in plans)
+    if config.candidates.later != "allocated" or unknown:
+        return plans
+    counts = allocate(
+        sum(plan.later_queries for plan in plans),
+        {plan.task: plan.agreement for plan in plans},
+        {plan.task: plan.pool - plan.queries for plan in plans},
+    )
+    return tuple(
+        replace(plan, later_queries=counts[plan.task], later_pairs=counts[plan.task] * plan.candidates)
+        for plan in plans
+    )
+
+
+def _reward_plan(
+    tasks: Mapping[str, TrainingTask],
+    proposed: Mapping[str, Candidates],
+    plans: Sequence[TaskPlan],
+    config: RunConfig,
+) -> RewardPlan | None:
+    if config.train.extrapolate != "reward":
+        return None
+    train = reward_config(config)
+    step, rate = reward_rates(tasks, proposed, config)
+    return RewardPlan(
+        steps=num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()}),
+        seconds_per_step=step,
+        pairs=config.reward.candidates * sum(plan.extrapolated for plan in plans),
+        pairs_per_second=rate,
+    )
+
+
+def _task_plan(
+    task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig, rate: float
+) -> TaskPlan:
+    pairs, stored, agreement = task.pairs(proposed), 0, None
+    labels = task.pool.task.kind is Kind.CLASSIFICATION
+    by_labels = config.train.extrapolate == "labels" and labels
+    judged = by_labels or (labels and config.candidates.later == "allocated")
+    if store.exists():
+        with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
+            known = scores.get({pair.key for pair in pairs})
+        stored = len(known)
+        if judged and all(pair.key in known for pair in pairs):
+            examples = rank_all(
+                {(pair.query.id, pair.demonstration.id): pair_score(pair, known[pair.key]) for pair in pairs}
+            )
+            agreement = label_agreement(split(task.pool, examples, config.train)) or 0.0
+    num_queries, train = len(task.queries), config.train
+    further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
+    later_queries, later_pairs = _later(task, config)
+    return TaskPlan(
+        task=task.pool.task.name,
+        labels=labels,
+        pool=len(task.pool),
+        queries=num_queries,
+        candidates=config.candidates.num_candidates,
+        pairs=len(pairs),
+        stored=stored,
+        later_queries=later_queries,
+        later_pairs=later_pairs,
+        pairs_per_second=rate,
+        extrapolated=further if by_labels or train.extrapolate == "reward" else 0,
+        agreement=agreement,
+    )
