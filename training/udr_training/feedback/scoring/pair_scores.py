@@ -1,123 +1,26 @@
-"""From pairs to scores: look them up, compute and store the missing ones, normalise."""
+"""The scores of pairs: looked up, and the missing ones computed and stored."""
 
 import logging
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from udr.data import Kind, Normalise, Task, formatting
 from udr.models import Done, Shard, shard_key
 from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.pairs import Pair
-from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptText
+from udr_training.feedback.prompts import PromptRenderer, PromptText
+from udr_training.feedback.scoring.scorers import (
+    FeedbackLM,
+    PackingLM,
+    PackShard,
+    PairScorer,
+    ScatteredLM,
+    ScoredPack,
+)
+from udr_training.feedback.scoring.values import pair_score
 from udr_training.feedback.store import FeedbackStore, PairKey, Work
 
 _LOG = logging.getLogger(__name__)
-
-
-class PairScorer(ABC):
-    """Feedback that scores pairs in another way than by the likelihoods of a prompt's tokens.
-
-    Attributes:
-        fingerprint: a hash of all that its scores depend on, beside the pairs.
-        dtype: the kind of feedback.
-    """
-
-    fingerprint: str
-    dtype: str
-
-    @property
-    @abstractmethod
-    def spent(self) -> str:
-        """What its scores have cost, in words."""
-
-    @abstractmethod
-    def check(self, pairs: Sequence[Pair]) -> None:
-        """Raise a ``UdrError`` if it cannot score such pairs; asks its model about known texts, once."""
-
-    @abstractmethod
-    def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
-        """Yield which pairs to score and store together, as positions."""
-
-    @abstractmethod
-    def score_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Likelihoods], Work]:
-        """Return likelihoods of the options of each pair, which the score is a share of, and their cost."""
-
-    @abstractmethod
-    def report(self) -> None:
-        """Log what the scores leave out, if there is something."""
-
-
-class PackingLM(LMTokenizer, Protocol):
-    """What lays out the prompts of a language model."""
-
-    fingerprint: str
-    dtype: str
-
-    def plan(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Return which prompts to score together, as positions."""
-
-
-class FeedbackLM(PackingLM, Protocol):
-    """A feedback language model, as the rest of udr uses it."""
-
-    def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
-        """Return the likelihoods of the options of prompts that are scored together."""
-
-
-PackShard = Shard[tuple[Prompt, ...]]
-"""A pack, as a worker gets it."""
-
-ScoredPack = Done[tuple[Prompt, ...], list[Likelihoods]]
-
-
-class ScatteredLM(PackingLM, ABC):
-    """A feedback language model that workers hold; here are its tokenizer and its packs."""
-
-    @property
-    @abstractmethod
-    def spent(self) -> str:
-        """What its workers do, in words."""
-
-    @abstractmethod
-    def run(self, shards: Iterable[PackShard]) -> Iterator[ScoredPack]:
-        """Yield packs as they are scored; leaves out those that no worker could score."""
-
-    @abstractmethod
-    def check(self) -> None:
-        """Raise a ``PartialError`` if packs were left out."""
-
-
-def option_values(task: Task, likelihoods: Likelihoods) -> NDArray[np.float64]:
-    """Return the values by which a task compares its options, [num_options]: log-likelihoods, in total or per token.
-
-    The task's ``normalise`` decides; by default classification uses sums, since its labels are the same for every
-    query, and other kinds use means.
-    """
-    values = likelihoods.sums.astype(np.float64)
-    default = Normalise.SUM if task.kind is Kind.CLASSIFICATION else Normalise.MEAN
-    return values / np.asarray(likelihoods.num_tokens) if (task.normalise or default) is Normalise.MEAN else values
-
-
-def score(task: Task, values: NDArray[np.float64], gold: int) -> float:
-    """Return a demonstration's score from its ``option_values``; higher is better (paper, section 3.2).
-
-    Classification and multiple choice: the gold option's softmax share. Generation: the target's value.
-    """
-    if task.kind is Kind.GENERATION:
-        return float(values[gold])
-    shares = np.exp(values - values.max())
-    return float(shares[gold] / shares.sum())
-
-
-def pair_score(pair: Pair, likelihoods: Likelihoods) -> float:
-    """Return a pair's score from the likelihoods of its options."""
-    return score(pair.task, option_values(pair.task, likelihoods), formatting.gold(pair.task, pair.query))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,5 @@
+"""From pairs to scores: look them up, compute and store the missing ones, normalise."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

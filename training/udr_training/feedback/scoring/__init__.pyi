@@ -1,0 +1,8 @@
+from .pair_scores import (
+    Progress as Progress, score_pack as score_pack, score_pairs as score_pairs, stored_scores as stored_scores,
+)
+from .scorers import (
+    FeedbackLM as FeedbackLM, PackShard as PackShard, PackingLM as PackingLM, PairScorer as PairScorer,
+    ScatteredLM as ScatteredLM, ScoredPack as ScoredPack,
+)
+from .values import option_values as option_values, pair_score as pair_score, score as score
