@@ -1,9 +1,6 @@
 """The commands ``udr index publish``, ``list``, ``diff``, ``prune``, ``export-encoder`` and ``place``."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,15 +8,12 @@ import typer
 
 from udr.cli import AllowHub, AsJson, IndexDir, naming_flags, print_json, print_text
 from udr.errors import ConfigError
-from udr.types import Json
 from udr_index.plural import counted
+from udr_index.versions.shown import diff_json, diff_lines, pruned_lines, version_json, version_line
 
 # Imported in the commands, so that `udr --help` stays light.
 if TYPE_CHECKING:
     from udr.models import Runtime
-    from udr_index.versions.catalog import VersionInfo
-    from udr_index.versions.diff import TaskDiff, VersionDiff
-    from udr_index.versions.pruning import Pruned
 
 _MAX_IDS = 5  # in a line of text
 
@@ -96,10 +90,10 @@ def list_(
 
     infos = list_versions(Path(index))
     if as_json:
-        print_json([_info(info) for info in infos])
+        print_json([version_json(info) for info in infos])
         return
     for info in infos:
-        print_text(_line(info))
+        print_text(version_line(info))
     if not any(info.is_current for info in infos):
         print_text(f"no version is current; run: udr index publish {index} VERSION")
 
@@ -118,9 +112,9 @@ def diff(
 
     result = diff_versions(index, old, new, None if as_json else _MAX_IDS)
     if as_json:
-        print_json(_diff(result))
+        print_json(diff_json(result))
     else:
-        print_text("\n".join(_diff_lines(result)))
+        print_text("\n".join(diff_lines(result)))
 
 
 def prune(
@@ -148,7 +142,7 @@ def prune(
             }
         )
     else:
-        print_text("\n".join(_pruned_lines(index, pruned, dry_run)))
+        print_text("\n".join(pruned_lines(index, pruned, dry_run)))
 
 
 def export_encoder(
@@ -199,83 +193,3 @@ def place_(
     else:
         shown = f"{counted(len(placements.shards), 'shard')} at {counted(number, 'service')}"
         print_text(f"{file}: version {placements.version}, {counted(rows, 'demonstration')} in {shown}")
-
-
-def _info(info: "VersionInfo") -> dict[str, Json]:
-    return {
-        "version": info.name,
-        "current": info.is_current,
-        "changed": datetime.fromtimestamp(info.changed_seconds, UTC).isoformat(timespec="seconds"),
-        "bytes": info.size_bytes,
-        "encoder": info.encoder,
-        "rows": info.num_rows,
-        "tasks": dict(info.sizes),
-        "problem": info.problem,
-    }
-
-
-def _line(info: "VersionInfo") -> str:
-    changed = datetime.fromtimestamp(info.changed_seconds).strftime("%Y-%m-%d %H:%M")
-    start = f"{'*' if info.is_current else ' '} {info.name}  {changed}  {_megabytes(info.size_bytes):>12}"
-    if info.problem is not None:
-        return f"{start}  unreadable: {info.problem}"
-    return f"{start}  {counted(info.num_rows, 'demonstration')} of {counted(len(info.sizes), 'task')}, {info.encoder}"
-
-
-def _diff(diff: "VersionDiff") -> dict[str, Json]:
-    return {
-        "old": diff.old,
-        "new": diff.new,
-        "differences": [asdict(item) for item in diff.differences],
-        "tasks": {
-            name: {
-                "definition": task.definition,
-                "added": list(task.rows.added.first),
-                "changed": list(task.rows.changed.first),
-                "removed": list(task.rows.removed.first),
-            }
-            for name, task in diff.tasks.items()
-        },
-    }
-
-
-def _diff_lines(diff: "VersionDiff") -> Iterator[str]:
-    yield f"{diff.old} -> {diff.new}"
-    for item in diff.differences:
-        yield f"{item.path}: {_value(item.old)} -> {_value(item.new)}"
-    for name, task in diff.tasks.items():
-        if not task.is_empty:
-            yield from _task_lines(name, task)
-    if diff.is_empty:
-        yield "no differences"
-
-
-def _value(value: Json) -> str:
-    return "none" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def _task_lines(name: str, task: "TaskDiff") -> Iterator[str]:
-    notes = {"same": "", "changed": ", definition changed", "added": ", new task", "removed": ", task removed"}
-    added, changed, removed = task.rows.added, task.rows.changed, task.rows.removed
-    counts = f"{added.count} added, {changed.count} changed, {removed.count} removed"
-    yield f"{name}: {counts}{notes[task.definition]}"
-    for sign, ids in (("+", added), ("~", changed), ("-", removed)):
-        if ids.count:
-            more = ids.count - len(ids.first)
-            yield f"  {sign} {', '.join(ids.first)}{f' and {more} more' if more else ''}"
-
-
-def _pruned_lines(index: Path, pruned: "Pruned", dry_run: bool) -> Iterator[str]:
-    removed, freed = ("would remove", "would be freed") if dry_run else ("removed", "freed")
-    for info in pruned.versions:
-        yield f"{removed} version {info.name}, {_megabytes(info.size_bytes)}"
-    for name in pruned.leftovers:
-        yield f"{removed} {name}, left by a killed command"
-    yield (
-        f"{index}: {counted(len(pruned.versions), 'version')} and {counted(len(pruned.leftovers), 'leftover')}, "
-        f"{_megabytes(pruned.freed_bytes)} {freed}; {counted(len(pruned.kept), 'version')} kept"
-    )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
