@@ -5,7 +5,7 @@ from .access import (
     refuse_open_address as refuse_open_address,
 )
 from .grants import Allowance as Allowance, Pools as Pools
+from .key_file import KeyFile as KeyFile, append as append
 from .keys import (
-    PREFIX as PREFIX, KeyEntry as KeyEntry, KeyFile as KeyFile, KeyRing as KeyRing, append as append,
-    changes as changes, new_key as new_key,
+    PREFIX as PREFIX, KeyEntry as KeyEntry, KeyRing as KeyRing, changes as changes, new_key as new_key,
 )

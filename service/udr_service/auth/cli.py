@@ -44,7 +44,8 @@ def new(
     """
     # Imported here, so that no other command loads pydantic.
     try:
-        from udr_service.auth.keys import append, new_key
+        from udr_service.auth.key_file import append
+        from udr_service.auth.keys import new_key
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which API keys need,", "service") from error
     key, entry = new_key(name, scope, task or (), family or (), filter)

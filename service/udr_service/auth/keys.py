@@ -9,21 +9,19 @@ An entry may have ``tasks`` and ``families``, the only ones that the key is for,
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import lru_cache
-from pathlib import Path
-from typing import Annotated, BinaryIO, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from udr.data import Filter
-from udr.errors import ConfigError, DataError, InvalidInputError, system_error
-from udr.files import parse_toml, read_text, write_atomically
+from udr.errors import ConfigError, DataError, InvalidInputError
+from udr.files import parse_toml
 from udr_service.auth.access import Scope
 from udr_service.auth.grants import Allowance, Pools
 
@@ -117,7 +115,7 @@ class KeyEntry(_Model):
 
 
 class KeyRing(_Model):
-    """The content of the file: one entry per key, at least one, with distinct names and hashes."""
+    """The content of a file of keys: one entry per key, at least one, with distinct names and hashes."""
 
     keys: list[KeyEntry] = []
 
@@ -158,25 +156,6 @@ class KeyRing(_Model):
         return match
 
 
-class KeyFile:
-    """A file of keys, and its content when it was last read, ``ring``. Raises what ``read`` raises."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.ring = path, self.read(path)
-
-    @staticmethod
-    def read(path: Path) -> KeyRing:
-        """Return the keys that a file lists; raise a ``ConfigError`` that names the file if it is invalid."""
-        with _naming(path):
-            if not path.exists():
-                raise ConfigError(f"no such file; create it with: udr keys new --name NAME --scope read --file {path}")
-            return KeyRing.parse(read_text(path))
-
-    def read_again(self) -> KeyRing:
-        """Return what the file lists now; ``ring`` stays as it is."""
-        return self.read(self.path)
-
-
 def changes(before: KeyRing, after: KeyRing) -> dict[str, list[str]]:
     """Return the names of the keys that were ``added``, ``removed`` or ``changed``, each only if there are any."""
     old, new = ({entry.name: entry for entry in ring.keys} for ring in (before, after))
@@ -204,40 +183,6 @@ def new_key(
             name=name, scope=scope, sha256=_sha256(key), tasks=[*tasks], families=[*families], filter=filter
         )
     return key, entry
-
-
-def append(path: Path, entry: KeyEntry) -> None:
-    """Add an entry to a file of keys; create the file, readable only by its owner, if needed.
-
-    Raises:
-        ConfigError: the file is invalid, or has the name already; it is left as it was.
-    """
-
-    def write(stream: BinaryIO) -> None:
-        # Read here, where no other process writes: commands that run at once must not lose each other's entry.
-        before = read_text(path).rstrip() if path.exists() else ""
-        text = f"{before}\n\n{entry.to_toml()}".lstrip()
-        KeyRing.parse(text)
-        # Before the content is written.
-        os.fchmod(stream.fileno(), 0o600)
-        stream.write(text.encode())
-
-    with _naming(path):
-        write_atomically(path, write)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file's name before errors."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except DataError as error:
-        raise ConfigError(str(error)) from error
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise ConfigError(system_error(error)) from error
 
 
 @contextmanager
