@@ -1,11 +1,10 @@
-"""The command ``udr train``."""
+"""The command ``udr train``: its options, and the run that it starts."""
 
-import json
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, reduce
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -24,12 +23,6 @@ from udr_training.config import (
     quiet,
     show_progress,
 )
-
-if TYPE_CHECKING:
-    from udr.data import Collection
-    from udr.types import Json
-    from udr_training.config import RunConfig
-
 
 _SETTINGS = {
     "seed": "seed",
@@ -201,6 +194,7 @@ def train(
     from udr.data import open_collection
     from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
+    from udr_training.cli.before_training import foretell
     from udr_training.config import Stages, load_config, processes_here, setting_flags, settings_of, torchrun_place
     from udr_training.feedback import check_run, check_runner, loads_lm
     from udr_training.run_folder import upload_copy, working_copy
@@ -237,36 +231,14 @@ def train(
             raise ConfigError(f"--dry-run measures the models in this process; omit {runner.named}")
         check_run(out, collection, resolved, feedback)
     if test_rows:
-        _foretell(collection, resolved, test_rows, out)
+        foretell(collection, resolved, test_rows, out)
 
     # After the checks above, since these imports take seconds.
     quiet()
     if dry_run:
-        from udr.data import ENOUGH_TEST_ROWS, few_test_rows
-        from udr_training.evaluation import count_rows, forecast, how_to_use_more
-        from udr_training.feedback import load_local
-        from udr_training.runs import clock, plan_run
+        from udr_training.cli.before_training import print_plan
 
-        def on_estimate(text: str) -> None:
-            STATUS.begin(f"{text}; measuring...")
-
-        # Loaded once for both, and only a model in this process.
-        load = None if is_remote(resolved.feedback.lm) else cache(lambda: load_local(resolved.feedback))
-        plan = plan_run(out, collection, resolved, feedback, on_estimate, processes, load)
-        STATUS.begin("evaluation: measuring...")
-        after_it = forecast(collection, resolved, test_rows, load) if test_rows else None
-        if as_json:
-            evaluated: dict[str, Json] = {"evaluation": None if after_it is None else after_it.to_json()}
-            print_text(json.dumps(plan.to_json() | evaluated))
-            return
-        told = None if after_it is None else (after_it.line(f"about {clock(after_it.seconds)}"), after_it.seconds)
-        print_text("\n".join(plan.lines(told)))
-        if after_it is not None:
-            rows = count_rows(collection, test_rows)
-            most = max(count.test for count in rows.values())
-            remedy = how_to_use_more(tasks_folder, rows, ENOUGH_TEST_ROWS, f"--test-rows {most}")
-            if few := few_test_rows(sum(after_it.rows.values()), remedy):
-                print_text(few)
+        print_plan(tasks_folder, out, collection, resolved, feedback, processes, test_rows, as_json=as_json)
         return
 
     from udr_training.evaluation import FOLDER, TaskResult, prove, verdict
@@ -304,40 +276,3 @@ def train(
             STATUS.notice(f"the report is {remote_url(place) or place}/{FOLDER}/report.html\n\n{results}")
             upload_copy(out)
     print_text(str(trained) if (url := remote_url(place)) is None else f"{url}/{trained.name}")
-
-
-def _foretell(collection: "Collection", config: "RunConfig", test_rows: int, out: Path) -> None:
-    """Say before anything is computed which tasks and test rows the final evaluation will leave out, and why.
-
-    Raises:
-        MissingExtraError: a metric's package is not installed.
-        ConfigError: the run was evaluated on another number of test rows.
-    """
-    from udr_training.answering import check_metric, is_remote
-    from udr_training.evaluation import FOLDER, check_claim, how_to_split, untested
-    from udr_training.feedback import check_lm
-
-    lacking = untested(collection)
-    tested = collection.tasks.keys() - set(lacking)
-    for name in tested:
-        check_metric(collection.tasks[name].task.metric)
-    if tested and config.feedback.is_told and not is_remote(config.feedback.lm):
-        # No pair is scored by it, so nothing has looked for it yet.
-        check_lm(config.feedback.lm)
-    if tested and not is_remote(config.feedback.lm):
-        with naming_flags({"^": "--test-rows: ", "give another --output": "remove it, or give its limit"}):
-            check_claim(out / FOLDER, {"limit": test_rows})
-        # Not of the pools, which may be large, and are read by the run.
-        counts = {name: len(folder.rows("test")) for name, folder in collection.tasks.items() if name in tested}
-        if left_out := {name: count for name, count in counts.items() if test_rows < count}:
-            used = ", ".join(f"{test_rows:,} of {count:,} of {name}" for name, count in left_out.items())
-            most = max(left_out.values())
-            STATUS.notice(f"the evaluation uses not all test rows ({used}); --test-rows {most} uses all")
-    if is_remote(config.feedback.lm):
-        why = "a server's answers may cost money, so it is asked only by udr evaluate"
-    elif lacking:
-        which = "no task has" if len(lacking) == len(collection.tasks) else f"{', '.join(lacking)}: no"
-        why = f"{which} test rows; {how_to_split(collection, lacking)}"
-    else:
-        return
-    STATUS.notice(f"whether training pays will not be measured: {why}")
