@@ -1,5 +1,6 @@
 """Retrieval with a label head that reads two fields apart, by brute force; and what its passes cost."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -132,3 +133,18 @@ def test_each_field_costs_as_a_query(retriever: Retriever) -> None:
 def test_an_explanation_names_the_fields(retriever: Retriever) -> None:
     for decision in retriever.retrieve("pairs", QUERIES[0], 3, explain=True).decisions:
         assert "the label head added " in decision.reason and "by first and second apart" in decision.reason
+
+
+def test_rows_put_later_rank_by_the_fields_as_those_of_the_version(index: Path, tmp_path: Path) -> None:
+    with Retriever.open(shutil.copytree(index, tmp_path / "index"), encoder=HashEncoder()) as retriever:
+        before = {id: scores for id, *scores in shown(retriever.retrieve("pairs", QUERIES[0], 160))}
+        twin = next(iter(before))
+        retriever.put("pairs", {**retriever.demonstration("pairs", twin).to_json(), "id": "later"})
+        found = retriever.retrieve("pairs", QUERIES[0], 161, explain=True)
+        options: Any
+        for options in ({"mode": "hybrid"}, {"coverage": 0.5}):
+            others = retriever.retrieve("pairs", QUERIES[0], 161, **options)
+            assert {item.id for item in others} == {*before, "later"}
+    assert {id: scores for id, *scores in shown(found)} == {**before, "later": before[twin]}
+    (reason,) = [decision.reason for decision in found.decisions if decision.id == "later"]
+    assert "by first and second apart" in reason

@@ -5,12 +5,13 @@ these are not merged, since only the few that count need their ids read.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.search import LabelHead, LabelledSearch, Mask, Searcher, Vectors, WordQuery, WordSearch, refuse_truncated
+from udr.search import LabelledSearch, Mask, Searcher, Vectors, WordQuery, WordSearch, refuse_truncated
 
 Results = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -56,7 +57,7 @@ class JoinedSearch:
 def join_labelled(first: LabelledSearch, second: LabelledSearch) -> LabelledSearch:
     """Return the search of two parts that have one label head, with its codes of the rows of both."""
     codes = np.concatenate([first.head.codes, second.head.codes])
-    head = LabelHead(first.head.weights, codes, first.head.alpha, first.head.width)
+    head = replace(first.head, codes=codes)
     return LabelledSearch(JoinedSearch(first, second), JoinedSearch(first.labelled, second.labelled), head)
 
 

@@ -1,6 +1,7 @@
 """A segment: the rows of one task that were written since its version was built, in the order of their ids."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -81,7 +82,7 @@ class Segment:
         codes = {label: code for code, label in enumerate(stamp.labels)}
         # A label that the head was not fitted on has no probability, until compaction fits it again.
         own = np.array([codes.get(row.target, -1) for row in self.rows], np.int32)
-        head = LabelHead(self._head.weights, own, self._head.alpha, self._head.width)
+        head = replace(self._head, codes=own)
         return LabelledSearch(plain, ExactLabelled(self.vectors, head, self._longest), head)
 
     @cached_property
