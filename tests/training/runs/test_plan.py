@@ -91,24 +91,24 @@ def test_rows_to_extrapolate_are_told_with_what_labels_explain(
     scores = trained_run / "feedback.sqlite"
     request = [*arguments, tmp_path / "run", "--extrapolate", "labels", "--feedback", scores]
     tasks = {task["task"]: task for task in json.loads(udr(*request, "--json")[1])["tasks"]}
-    assert {name: task["extrapolated"] for name, task in tasks.items()} == {"colours": 0, "reverse": 0, "reviews": 8}
+    assert {name: task["extrapolated"] for name, task in tasks.items()} == {"colours": 0, "reverse": 0, "reviews": 4}
     assert 0 <= tasks["reviews"]["agreement"] <= 1 and tasks["colours"]["agreement"] is None
     (line,) = [line for line in udr(*request)[1].splitlines() if "extrapolated" in line]
-    assert line.startswith("reviews: 8 more rows are extrapolated from labels") and line.endswith("%")
+    assert line.startswith("reviews: 4 more rows are extrapolated from labels") and line.endswith("%")
 
 
 def test_cost_of_a_reward_model_is_told(udr: Udr, arguments: list[object], tmp_path: Path) -> None:
     request = [*arguments, tmp_path / "run", "--extrapolate", "reward", "--set", "reward.epochs=2"]
     plan = json.loads(udr(*request, "--json")[1])
     assert {task["task"]: task["extrapolated"] for task in plan["tasks"]} == dict.fromkeys(
-        ["colours", "reverse", "reviews"], 8
+        ["colours", "reverse", "reviews"], 4
     )
     reward = plan["reward"]
-    # Eight queries for training in batches of four, twice, in three tasks; 20 candidates for each row.
-    assert (reward["steps"], reward["pairs"]) == (12, 20 * 3 * 8)
+    # Eight queries for training in batches of four, twice, in three tasks; 20 candidates for each of four rows.
+    assert (reward["steps"], reward["pairs"]) == (12, 20 * 3 * 4)
     assert reward["seconds_per_step"] > 0 and reward["pairs_per_second"] > 0
     lines = udr(*request)[1].splitlines()
-    assert "colours: 8 more rows are extrapolated by the reward model" in lines
+    assert "colours: 4 more rows are extrapolated by the reward model" in lines
     (line,) = [line for line in lines if line.startswith("reward model: 12 steps, ")]
     assert line.endswith("orders at least 60% of held-out scores right, and 5% more than the encoder")
 

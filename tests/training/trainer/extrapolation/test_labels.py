@@ -1,18 +1,20 @@
 """Queries whose scores follow from labels: learned from scores, judged by held-out ones, mixed into every draw."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch.utils.data import BatchSampler, ConcatDataset, SequentialSampler
 
 from tests.training.trainer.small_trainings import Tasks
 from udr.data import Pool, formatting
 from udr.types import Row
 from udr_training.candidates import Candidates, RankedExample, rank_candidates
 from udr_training.config import TrainConfig
-from udr_training.trainer import TaskExamples, dataset
-from udr_training.trainer.extrapolation import LabelModel, extend
+from udr_training.trainer import TaskBatchSampler, TaskExamples, dataset, num_steps
+from udr_training.trainer.extrapolation import LabelModel, extend, num_further
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_further_queries_are_a_sample_of_a_pool_sorted_by_label(
     def proposed(asked: Sequence[Row]) -> Candidates:
         return {row.id: ("a01", "b01") for row in asked}
 
-    config = replace(config, epochs=20)
+    config = replace(config, epochs=40)
     found = extend(tmp_path / "reviews.json", scored, lambda: LabelModel.of(scored), proposed, config).extrapolated
     labels = [example.query_id[0] for example in found]
     assert len(found) == 20 and 5 <= labels.count("a") <= 15
@@ -116,6 +118,46 @@ def test_every_draw_has_all_scored_queries_and_the_next_extrapolated_ones(
         [*scored, ids[14], ids[12]],
         [*scored, ids[13], ids[14]],
     ]
+
+
+@pytest.mark.parametrize("num_later", [0, 6])
+def test_a_training_visits_all_rows_that_become_queries(
+    num_later: int, task: TaskExamples, config: TrainConfig, tmp_path: Path
+) -> None:
+    """With eight training queries, four epochs and batches of four, half of 32 visits are to rows without scores."""
+    config = replace(config, epochs=4)
+    rows = tuple(Row(id=f"r{n:02}", input={"text": f"word {n}"}, target="ab"[n % 2]) for n in range(60))
+    scored = tuple(rank_candidates(row.id, {f"r{n:02}": (n - 1) % 2 for n in range(56, 60)}) for row in rows[:20:2])
+    large = replace(
+        task,
+        pool=Pool(task.pool.task, rows),
+        training=scored[:8],
+        validation=scored[8:],
+        later=tuple(replace(scored[0], query_id=f"r{n:02}") for n in range(20, 20 + 2 * num_later, 2)),
+    )
+    ids = [row.id for row in rows[55:]]
+    found = extend(
+        tmp_path / "reviews.json",
+        large,
+        lambda: LabelModel.of(large),
+        lambda asked: {row.id: tuple(id for id in ids if id != row.id) for row in asked},
+        config,
+    )
+    further = {example.query_id for example in found.extrapolated}
+    assert len(further) == num_further(60, 10 + num_later, 8, config) == 16
+    data = dataset(found, config, seed=0)
+    sampler = TaskBatchSampler(
+        ConcatDataset([data]),
+        [BatchSampler(SequentialSampler(data), config.batch_size, drop_last=False)],
+        probabilities={"reviews": 1.0},
+        num_draws=config.epochs,
+        num_batches=num_steps(config, {"reviews": 8}),
+    )
+    texts = data[[row for batch in sampler for row in batch]]["query"]
+    visited = Counter(id for id in queries(texts, large.pool) if id in further)
+    # With later queries, one draw has 14 of each, and the training ends within the next.
+    assert len(texts) == 32 and sum(visited.values()) == pytest.approx(16, abs=2 if num_later else 0)
+    assert num_later or set(visited) == further
 
 
 def test_label_aware_training_tells_the_loss_the_targets(extended: TaskExamples, config: TrainConfig) -> None:

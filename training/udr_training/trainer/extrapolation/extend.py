@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,18 +18,19 @@ from udr_training.trainer.extrapolation.score_model import ScoreModel
 _LOG = logging.getLogger(__name__)
 
 
-def num_further(pool: int, asked: int, learned: int, config: TrainConfig) -> int:
+def num_further(pool: int, asked: int, training: int, config: TrainConfig) -> int:
     """Return how many rows become queries: those that were not asked, but no more than a training visits.
 
-    Each draw has as many of them as scored queries; see ``dataset``.
+    The steps follow from the training queries of the first iteration, and half of the visits are to these rows, since a
+    draw has as many of them as of scored queries; see ``dataset``.
 
     Args:
         pool: the rows of the pool.
         asked: those of them that are scored queries.
-        learned: the scored queries that are trained on.
+        training: the training queries of the first iteration.
         config: the training's.
     """
-    return min(pool - asked, config.epochs * learned)
+    return min(pool - asked, math.ceil(config.epochs * training / 2))
 
 
 def extend(
@@ -73,7 +75,7 @@ def _write(
         result = {"source": model.source, "agreement": model.agreement, "least": model.least, "scores": {}}
         if model.agreement >= model.least:
             asked = {example.query_id for example in (*task.learned, *task.validation)}
-            count = num_further(len(task.pool), len(asked), len(task.learned), config)
+            count = num_further(len(task.pool), len(asked), len(task.training), config)
             others = [row for row in task.pool.rows if row.id not in asked]
             # A file is often sorted by label, so its first rows are no sample of it.
             rows = sample_by(others, count, 0, lambda row: f"{row.id}:extrapolated")
