@@ -94,7 +94,7 @@ def test_rows_to_extrapolate_are_told_with_what_labels_explain(
     assert {name: task["extrapolated"] for name, task in tasks.items()} == {"colours": 0, "reverse": 0, "reviews": 4}
     assert 0 <= tasks["reviews"]["agreement"] <= 1 and tasks["colours"]["agreement"] is None
     (line,) = [line for line in udr(*request)[1].splitlines() if "extrapolated" in line]
-    assert line.startswith("reviews: 4 more rows are extrapolated from labels") and line.endswith("%")
+    assert line.startswith("reviews: at most 4 more rows are extrapolated from labels") and line.endswith("%")
 
 
 def test_cost_of_a_reward_model_is_told(udr: Udr, arguments: list[object], tmp_path: Path) -> None:

@@ -98,6 +98,21 @@ def test_a_stratified_draw_has_one_of_the_best_and_one_of_the_worst_tenth() -> N
         assert len(set(chosen)) == 5 and {0, 5} <= set(chosen)
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_draw_without_any_of_the_needed_gets_one_in_place_of_its_first(stratified: bool) -> None:
+    example = RankedExample("q", tuple(map(str, range(40))), tuple(-float(number) for number in range(40)))
+    needed, added = (2, 17, 30), set[int]()
+    for number in range(60):
+        plain = draw_candidates(example, 6, number, 0, stratified=stratified)
+        chosen = draw_candidates(example, 6, number, 0, stratified=stratified, needed=needed)
+        if set(needed) & set(plain):
+            assert chosen == plain
+        else:
+            assert chosen[0] in needed and chosen[1:] == plain[1:]
+            added.add(chosen[0])
+    assert added == set(needed)
+
+
 def test_candidates_are_ranked_by_score_then_id() -> None:
     assert ranks([0.5, 0.9, 0.5, 0.1]) == [2, 1, 2, 4]
     example = rank_candidates("q", {"b": 0.5, "a": 0.5, "c": 0.9})

@@ -125,8 +125,9 @@ class RunPlan:
             elif task.extrapolated:
                 known = "" if task.agreement is None else f"; they explain {task.agreement:.0%}"
                 yield (
-                    f"{task.task}: {task.extrapolated} more rows are extrapolated from labels, if these explain "
-                    f"{LEAST_AGREEMENT:.0%} of the order of held-out scores{known}"
+                    f"{task.task}: at most {task.extrapolated} more rows are extrapolated from labels, those with a "
+                    f"candidate of their label, if labels explain {LEAST_AGREEMENT:.0%} of the order of held-out "
+                    f"scores{known}"
                 )
         if any(task.later_queries for task in self.tasks):
             known = ", ".join(f"{task.task} {task.agreement:.0%}" for task in self.tasks if task.agreement is not None)

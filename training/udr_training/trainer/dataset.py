@@ -80,6 +80,8 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
     """Return the training queries, all of them once for each draw of candidates; texts are rendered when read.
 
     With extrapolated queries, each draw has as many of them as scored ones, or all; the next draw has the next ones.
+    Where their scores follow from labels, wrong candidates may have equal ones. Each list has a candidate with the
+    query's label, since the loss would take any of the wrong ones for the best.
 
     Columns: ``query``, ``candidate_1`` to ``candidate_l``, and the ``label`` that ``CandidateLoss`` reads.
 
@@ -96,11 +98,20 @@ def dataset(task: TaskExamples, config: TrainConfig, seed: int, *, gold: bool = 
     keys = [float(numbers.setdefault(copy_text(pool.task, row), len(numbers))) for row in rows]
     targets = _target_numbers(pool) if config.label_aware and pool.task.kind is Kind.CLASSIFICATION else None
     columns: dict[str, list[object]] = {"query": [], "candidates": [], "label": []}
+    by_labels = {example.query_id for example in task.extrapolated if config.extrapolate == "labels"}
     for number in range(config.epochs):
         for example in (*task.learned, *_turn(task, number)):
-            chosen = draw_candidates(example, config.list_length, number, seed, stratified=config.draws == "stratified")
-            query = positions[example.query_id]
-            candidates = [positions[example.candidates[index]] for index in chosen]
+            query, proposed = positions[example.query_id], [positions[id] for id in example.candidates]
+            right = [index for index, other in enumerate(proposed) if rows[other].target == rows[query].target]
+            chosen = draw_candidates(
+                example,
+                config.list_length,
+                number,
+                seed,
+                stratified=config.draws == "stratified",
+                needed=right if example.query_id in by_labels else (),
+            )
+            candidates = [proposed[index] for index in chosen]
             scores = [example.scores[index] for index in chosen]
             columns["query"].append(query)
             columns["candidates"].append(candidates)

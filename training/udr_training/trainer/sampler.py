@@ -23,7 +23,13 @@ def task_probabilities(num_queries: Mapping[str, int], alpha: float) -> dict[str
 
 
 def draw_candidates(
-    example: RankedExample, length: int, number: int, seed: int, *, stratified: bool = False
+    example: RankedExample,
+    length: int,
+    number: int,
+    seed: int,
+    *,
+    stratified: bool = False,
+    needed: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """Return the ``number``-th draw of ``length`` of a query's candidates: their positions, without replacement.
 
@@ -34,6 +40,7 @@ def draw_candidates(
         seed: of all draws.
         stratified: draw as the authors' code does, one of the best tenth, one of the worst tenth and the rest from
             between (with 50 candidates: the best 5, the worst 5); else uniformly, as the paper does.
+        needed: positions of which the draw has at least one: the first one drawn makes room, if there is none.
 
     Raises:
         ValueError: the query has fewer candidates.
@@ -44,7 +51,15 @@ def draw_candidates(
     digest = hashlib.sha256(f"{seed}:{number}:{example.query_id}".encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8]))
     if not stratified or length == 1:
-        return tuple(map(int, generator.choice(total, size=length, replace=False)))
+        chosen = tuple(map(int, generator.choice(total, size=length, replace=False)))
+    else:
+        chosen = _stratified(total, length, generator)
+    if needed and not set(needed) & set(chosen):
+        return (int(generator.choice(needed)), *chosen[1:])
+    return chosen
+
+
+def _stratified(total: int, length: int, generator: np.random.Generator) -> tuple[int, ...]:
     # Candidates are ordered best first.
     edge = max(1, total // 10)
     best, worst = int(generator.integers(edge)), total - 1 - int(generator.integers(edge))

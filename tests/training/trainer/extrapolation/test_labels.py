@@ -81,7 +81,7 @@ def test_equal_and_other_labels_alone_hold_where_pairs_of_labels_do_not(task: Ta
     (further,) = model.scored({"a2": ("c3", "a3", "b3")})
     assert further.candidates == ("a3", "b3", "c3") and further.scores == pytest.approx((1.0, 0.4, 0.4))
     alike = LabelModel.of(replace(task, pool=pool, training=training, validation=training))
-    assert alike is not None and alike.scored({"a2": ("c3", "b3")})[0].candidates == ("b3", "c3")
+    assert alike is not None and alike.scored({"b2": ("a3", "b3", "c3")})[0].candidates == ("b3", "c3", "a3")
 
 
 def test_further_queries_are_a_sample_of_a_pool_sorted_by_label(
@@ -158,6 +158,52 @@ def test_a_training_visits_all_rows_that_become_queries(
     # With later queries, one draw has 14 of each, and the training ends within the next.
     assert len(texts) == 32 and sum(visited.values()) == pytest.approx(16, abs=2 if num_later else 0)
     assert num_later or set(visited) == further
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_rows_without_a_candidate_of_their_label_are_left_out_and_told(
+    same: bool, task: TaskExamples, config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = {row.id: row.target for row in task.pool.rows}
+    one = task.training[0].query_id
+
+    def propose(rows: Sequence[Row]) -> Candidates:
+        wrong = {row.id: tuple(id for id in labels if labels[id] != row.target)[:3] for row in rows}
+        return {row.id: (one, *wrong[row.id]) if same else wrong[row.id] for row in rows}
+
+    file, total = tmp_path / "reviews.json", num_further(len(labels), 12, 8, config)
+    found = extend(file, task, lambda: LabelModel.of(task), propose, config).extrapolated
+    assert all(labels[example.query_id] == labels[one] for example in found)
+    assert 0 < len(found) < total if same else not found
+    assert caplog.messages[-1].endswith(
+        f"; {len(found)} more rows become queries; {total - len(found)} without a candidate of their label do not"
+    )
+
+
+def test_every_list_has_a_candidate_with_the_label_of_its_query(task: TaskExamples, config: TrainConfig) -> None:
+    """One of eight candidates is right, and lists have three, so five of eight draws have wrong ones alone."""
+    model, labels = LabelModel.of(task), {row.id: row.target for row in task.pool.rows}
+    assert model is not None
+    right = {query: next(id for id in labels if id != query and labels[id] == labels[query]) for query in labels}
+    wrong = {query: [id for id in labels if labels[id] != labels[query]][:7] for query in labels}
+    further = model.scored({query: (right[query], *wrong[query]) for query in list(labels)[12:]})
+    mixed, config = replace(task, extrapolated=further), replace(config, list_length=3, epochs=20)
+    # The positions of rows, not their texts; a reward model tells wrong candidates apart.
+    plain, drawn = (
+        dataset(mixed, replace(config, extrapolate=by), seed=0).with_format(None)[:] for by in ("reward", "labels")
+    )
+    ids, without = list(labels), 0
+    for number, query in enumerate(ids[position] for position in drawn["query"]):
+        before, after = ([ids[position] for position in data["candidates"][number]] for data in (plain, drawn))
+        if query in ids[12:] and right[query] not in before:
+            without += 1
+            before[0] = right[query]
+        assert after == before
+        if query in ids[12:]:
+            scores = drawn["label"][number][:3]
+            assert labels[after[scores.index(max(scores))]] == labels[query]
+    # Each of 20 draws has eight extrapolated queries.
+    assert without / 160 == pytest.approx(5 / 8, abs=0.15)
 
 
 def test_label_aware_training_tells_the_loss_the_targets(extended: TaskExamples, config: TrainConfig) -> None:

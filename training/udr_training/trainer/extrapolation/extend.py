@@ -56,10 +56,11 @@ def extend(
         return task
     name, scores = task.pool.task.name, found["scores"]
     told = f"{found['source']} get {found['agreement']:.0%} of the order of held-out scores right"
-    if not scores:
+    if found["agreement"] < found["least"]:
         _LOG.warning("task %s: %s, less than %.0f %%; no row is added", name, told, 100 * found["least"])
         return task
-    _LOG.warning("task %s: %s; %d more rows become queries", name, told, len(scores))
+    without = f"; {found['left_out']} without a candidate of their label do not" if found["left_out"] else ""
+    _LOG.warning("task %s: %s; %d more rows become queries%s", name, told, len(scores), without)
     return replace(task, extrapolated=tuple(rank_candidates(query, own) for query, own in scores.items()))
 
 
@@ -72,16 +73,23 @@ def _write(
 ) -> None:
     result: dict[str, object] = {}
     if model is not None:
-        result = {"source": model.source, "agreement": model.agreement, "least": model.least, "scores": {}}
+        result = {
+            "source": model.source,
+            "agreement": model.agreement,
+            "least": model.least,
+            "scores": {},
+            "left_out": 0,
+        }
         if model.agreement >= model.least:
             asked = {example.query_id for example in (*task.learned, *task.validation)}
             count = num_further(len(task.pool), len(asked), len(task.training), config)
             others = [row for row in task.pool.rows if row.id not in asked]
             # A file is often sorted by label, so its first rows are no sample of it.
             rows = sample_by(others, count, 0, lambda row: f"{row.id}:extrapolated")
+            scored = model.scored(propose(rows))
             result["scores"] = {
-                example.query_id: dict(zip(example.candidates, example.scores, strict=True))
-                for example in model.scored(propose(rows))
+                example.query_id: dict(zip(example.candidates, example.scores, strict=True)) for example in scored
             }
+            result["left_out"] = len(rows) - len(scored)
     file.parent.mkdir(exist_ok=True)
     write_atomically(file, json.dumps(result).encode())

@@ -44,8 +44,15 @@ class LabelModel:
         return next((model for model in found if model.agreement >= model.least), found[0])
 
     def scored(self, candidates: Candidates) -> tuple[RankedExample, ...]:
-        """Return queries that were never scored, their candidates in the order of their expected scores."""
-        return tuple(self.scores.extrapolate(query, ids, self.labels) for query, ids in candidates.items())
+        """Return queries that were never scored, their candidates in the order of their expected scores.
+
+        Queries without a candidate of their label are left out: a training would take a wrong one for right.
+        """
+        return tuple(
+            self.scores.extrapolate(query, ids, self.labels)
+            for query, ids in candidates.items()
+            if any(self.labels[id] == self.labels[query] for id in ids)
+        )
 
 
 def label_agreement(task: TaskExamples) -> float | None:

@@ -21,4 +21,7 @@ class ScoreModel(Protocol):
         """The least share at which the model is used."""
 
     def scored(self, candidates: Candidates) -> tuple[RankedExample, ...]:
-        """Return queries that were never scored, their candidates in the order of their expected scores."""
+        """Return queries that were never scored, their candidates in the order of their expected scores.
+
+        Queries are left out if none of their candidates is known to be right.
+        """
