@@ -86,9 +86,22 @@ def test_serving_gives_the_answers_of_a_retriever(run: Callable[..., Any]) -> No
     assert result["equal_ids"] == 1 and result["1 clients"]["a_second"] > 0
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
-def test_tests_that_are_skipped_are_named(run: Callable[..., Any]) -> None:
-    result = run("tests")
-    assert result["passed"] == 0 and not result["all_passed"] and not result["failed"]
-    assert any("test_flat_search_equals_exact_search" in name for name in result["skipped"])
+def test_there_is_a_result_only_if_all_marked_tests_passed(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    part, given = load("card_tests"), ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    monkeypatch.setattr(part, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    folder, result = tmp_path / "tests", tmp_path / "out" / "whole" / "tests.json"
+    folder.mkdir()
+    # Only a file with a marked test is imported.
+    (folder / "test_other.py").write_text("import what_the_machine_does_not_have", "utf-8")
+    marked = f"import pytest\npytestmark = {part.MARK}\ndef test_good(): pass\n"
+    more = "def test_bad(): assert False\ndef test_left(): pytest.skip()\n"
+    (folder / "test_card.py").write_text(marked + more, "utf-8")
+    with pytest.raises(SystemExit, match=r"failed: \S+::test_bad; were skipped: \S+::test_left \(pytest's status 1\)"):
+        part.main(given)
+    assert not result.exists()
+    (folder / "test_card.py").write_text(marked, "utf-8")
+    part.main(given)
+    assert json.loads(result.read_bytes())["passed"] == 1
