@@ -1,9 +1,11 @@
 """Paths of this machine, and URLs of stores."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from udr.errors import ConfigError
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, reason
 
 # A Path has one slash where the URL had two.
 _URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}([^/].*)")
@@ -31,3 +33,17 @@ def refuse_existing(path: Path) -> None:
     refuse_remote(path)
     if path.exists():
         raise ConfigError(f"{path} exists; name another file, or remove it")
+
+
+@contextmanager
+def store_errors(place: str) -> Iterator[None]:
+    """Raise what a store's library raises as an ``ArtifactError`` that names the place."""
+    try:
+        yield
+    except (ArtifactError, MissingExtraError):
+        raise
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{place}: no such file") from error
+    except Exception as error:
+        # Each library has errors of its own: no network, no access, no such bucket, ...
+        raise ArtifactError(f"{place}: the store does not answer as it should: {reason(error)[:300]}") from error

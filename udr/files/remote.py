@@ -2,16 +2,15 @@
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from udr.errors import ArtifactError, MissingExtraError, optional_import, reason
-from udr.files.places import DISKS
-from udr.files.writing import write_atomically
+from udr.errors import ArtifactError, optional_import, reason
+from udr.files.places import DISKS, store_errors
+from udr.files.writing import copy_atomically, write_atomically
 
 _CONDITIONAL = frozenset({"s3", "s3a"})
 """The protocols whose store replaces a file only if it is what the caller saw; other stores get a lock object."""
@@ -29,7 +28,7 @@ class RemoteFolder:
 
     def read(self, name: str, most: int) -> bytes | None:
         """Return the content of a file of at most ``most`` bytes; None if there is none."""
-        with _told(f"{self.url}/{name}"):
+        with store_errors(f"{self.url}/{name}"):
             try:
                 content: bytes = self._system.cat_file(self._path(name), start=0, end=most + 1)
             except FileNotFoundError:
@@ -46,22 +45,28 @@ class RemoteFolder:
 
     def fetch(self, name: str, path: Path) -> None:
         """Copy a file to a path on this machine."""
-        with _told(f"{self.url}/{name}"):
+        with store_errors(f"{self.url}/{name}"):
             self._system.get_file(self._path(name), str(path))
 
     def put(self, name: str, path: Path) -> None:
-        """Copy a file of this machine to the store."""
-        with _told(f"{self.url}/{name}"):
-            self._system.put_file(str(path), self._path(name))
+        """Copy a file of this machine to the store, on a disk all at once, as on S3."""
+        with store_errors(f"{self.url}/{name}"):
+            if self._protocol in DISKS:
+                copy_atomically(path, Path(self._path(name)))
+            else:
+                self._system.put_file(str(path), self._path(name))
 
     def copy(self, name: str, other: str) -> None:
-        """Copy a file there to another name there."""
-        with _told(f"{self.url}/{name}"):
-            self._system.cp_file(self._path(name), self._path(other))
+        """Copy a file there to another name there, as ``put``."""
+        with store_errors(f"{self.url}/{name}"):
+            if self._protocol in DISKS:
+                copy_atomically(Path(self._path(name)), Path(self._path(other)))
+            else:
+                self._system.cp_file(self._path(name), self._path(other))
 
     def state(self, name: str) -> str | None:
         """Return what changes when a file does, its size included; None if there is none."""
-        with _told(f"{self.url}/{name}"):
+        with store_errors(f"{self.url}/{name}"):
             self._system.invalidate_cache()
             try:
                 info: Mapping[str, Any] = self._system.info(self._path(name))
@@ -71,7 +76,7 @@ class RemoteFolder:
 
     def remove(self, name: str) -> None:
         """Delete a file there."""
-        with _told(f"{self.url}/{name}"):
+        with store_errors(f"{self.url}/{name}"):
             self._system.rm_file(self._path(name))
 
     def files(self) -> Mapping[str, tuple[int, str]]:
@@ -79,7 +84,7 @@ class RemoteFolder:
 
         Empty objects whose names end in a slash, by which consoles of S3 show folders, are no files.
         """
-        with _told(self.url):
+        with store_errors(self.url):
             self._system.invalidate_cache()
             found: Mapping[str, Mapping[str, Any]] = self._system.find(self._path(""), detail=True)
         start = len(self._path("").rstrip("/")) + 1
@@ -96,7 +101,7 @@ class RemoteFolder:
             ArtifactError: it has another content, or somebody else replaces it now.
         """
         path = self._path(name)
-        with _told(f"{self.url}/{name}"):
+        with store_errors(f"{self.url}/{name}"):
             if self._protocol not in _CONDITIONAL:
                 self._replace_locked(name, content, seen)
                 return
@@ -167,20 +172,6 @@ def _tag(info: Mapping[str, Any]) -> str:
     """Return what changes when a file does, of what its store tells of it."""
     known = ("ETag", "etag", "md5Hash", "sha256", "blob_id", "LastModified", "mtime", "created")
     return next((str(info[name]) for name in known if info.get(name)), "")
-
-
-@contextmanager
-def _told(place: str) -> Iterator[None]:
-    """Raise what a store's library raises as an ``ArtifactError`` that names the place."""
-    try:
-        yield
-    except (ArtifactError, MissingExtraError):
-        raise
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{place}: no such file") from error
-    except Exception as error:
-        # Each library has errors of its own: no network, no access, no such bucket, ...
-        raise ArtifactError(f"{place}: the store does not answer as it should: {reason(error)[:300]}") from error
 
 
 @lru_cache(maxsize=64)

@@ -44,6 +44,13 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     sync(path.parent)
 
 
+def copy_atomically(source: Path, target: Path) -> None:
+    """Copy a file so that readers of the target see its old content or the complete new content."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as stream:
+        write_atomically(target, lambda new: shutil.copyfileobj(stream, new))
+
+
 def _only_writer(temporary: Path) -> BinaryIO:
     """Open a temporary file, empty, once nobody else writes to it.
 

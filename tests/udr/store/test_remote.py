@@ -167,6 +167,22 @@ def test_file_is_replaced_only_if_it_is_what_was_seen(url: str) -> None:
     assert folder.read("CURRENT", 10) == b"b"
 
 
+def test_readers_of_a_disk_never_see_half_a_file(tmp_path: Path) -> None:
+    folder, new = RemoteFolder(f"file://{tmp_path}/store"), tmp_path / "new"
+    new.write_bytes(b"old")
+    for name in ("live/log", "log"):
+        folder.put(name, new)
+    new.write_bytes(b"another")
+    with (tmp_path / "store/live/log").open("rb") as one, (tmp_path / "store/log").open("rb") as other:
+        folder.put("live/log", new)
+        folder.copy("live/log", "log")
+        # Whoever has begun to read has the whole old file.
+        assert (one.read(), other.read()) == (b"old", b"old")
+    assert {name: folder.read(name, 10) for name in folder.files()} == {"live/log": b"another", "log": b"another"}
+    with pytest.raises(ArtifactError, match=r"store/log: no such file"):
+        folder.put("log", tmp_path / "none")
+
+
 def test_index_is_built_on_a_store(collection: Path, index: Path, url: str) -> None:
     built = build(BuildConfig(tasks=collection, out=Path(url), bm25=False), HashEncoder())
     assert RemoteIndex(url).current() == built.version == read_current(index)
