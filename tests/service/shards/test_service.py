@@ -86,7 +86,7 @@ def test_silent_service_of_a_shard_delays_no_readiness(shards: Path, services: S
 
     async def unready() -> tuple[list[str], float]:
         placements = read_placements(tmp_path / "placements")
-        async with ShardedClient(placements, timeout=4.0, transport=services.transport) as client:
+        async with ShardedClient(placements, transport=services.transport) as client:
             started = time.monotonic()
             return await client.unready(), time.monotonic() - started
 
@@ -94,7 +94,10 @@ def test_silent_service_of_a_shard_delays_no_readiness(shards: Path, services: S
     assert not missing
     assert seconds < 2.0
     services.silent = {"shard-1", "shard-1-too"}
-    assert asyncio.run(unready())[0] == ["shard-1-of-3"]
+    missing, seconds = asyncio.run(unready())
+    assert missing == ["shard-1-of-3"]
+    # The probes in deploy/ give up after 4 seconds.
+    assert seconds < 3.5
 
 
 def test_service_of_shards_describes_itself(front: TestClient, shards: Path) -> None:

@@ -21,6 +21,9 @@ _LOG = logging.getLogger(__name__)
 _SHARE = 0.8
 """The part of a call's time that the shards have; the rest is for the answer without those that did not answer."""
 
+_READY_SECONDS = 2.0
+"""The most that a shard has to say whether it is ready: probes of this service, who ask for all, wait for 4 seconds."""
+
 Result = Retrieval | RequestError | ServiceError
 """The outcome of a request."""
 
@@ -154,7 +157,8 @@ class ShardedClient(AsyncDemonstrationSource):
 
     async def unready(self) -> list[str]:
         """Return the names of the shards of which no service says that it is ready."""
-        ready = await asyncio.gather(*(each.ready(_SHARE * self._timeout) for each in self._replicas.values()))
+        seconds = min(_READY_SECONDS, _SHARE * self._timeout)
+        ready = await asyncio.gather(*(each.ready(seconds) for each in self._replicas.values()))
         return [name for name, answers in zip(self._replicas, ready, strict=True) if not answers]
 
     async def _ask(self, shard: str, requests: Sequence[RetrievalRequest], seconds: float) -> Sequence[Result]:
