@@ -125,8 +125,11 @@ class Scheduler(Generic[Work, Result]):
         while True:
             self._feed(pool, source, again)
             if not again and not any(worker.queue for worker in self._workers):
-                # Workers that are still loading are not needed any more.
-                return
+                # If all workers are loading, none has asked for more.
+                if (shard := next(source, None)) is None:
+                    # They are not needed any more.
+                    return
+                again.append(shard)
             tickets = {ticket: worker for worker in self._workers for ticket in worker.queue}
             tickets |= {worker.hello: worker for worker in self._workers if worker.hello is not None}
             events = pool.wait(list(tickets), 60.0)

@@ -107,6 +107,24 @@ def test_a_shard_that_fails_each_time_is_reported_by_rows_and_the_rest_goes_on(
         raise failed(scheduler.failures, "rows")
 
 
+def test_the_rest_is_done_even_if_the_only_worker_dies_for_good_of_the_last_one_that_it_has() -> None:
+    class AtOnce(FakePool):
+        """Tells all that its worker did in one answer, its death included, so that then nobody works."""
+
+        def wait(self, tickets: Sequence[Hashable], seconds: float) -> list[tuple[Hashable, Hello | Answer | Lost]]:
+            events = super().wait(tickets, seconds)
+            while any(self.queues.values()):
+                events += super().wait(tickets, seconds)
+            return events
+
+    square = Square()
+    pool = AtOnce(1, square.load, lambda _, key: key == f"shard-{QUEUED - 1}")
+    scheduler = Scheduler[int, int](lambda: pool, "square")
+    expected = {key: value for key, value in ALL.items() if key != f"shard-{QUEUED - 1}"}
+    assert results(scheduler) == expected and set(square.done.values()) == {1}
+    assert [failure.rows for failure in scheduler.failures] == [(f"row-{QUEUED - 1}", f"other-{QUEUED - 1}")]
+
+
 @pytest.mark.parametrize(
     ("hello", "message"),
     [
