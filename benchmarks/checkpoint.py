@@ -239,7 +239,7 @@ def _evaluate(arguments: argparse.Namespace, name: str, retrievers: Sequence[str
 
 def _kept(arguments: argparse.Namespace, name: str, tasks: Sequence[str]) -> Kept:
     """Return the values of an evaluation; from no file, since another checkpoint may have the same name."""
-    kept = Kept(None, arguments.out)
+    kept = Kept(None, arguments.out, {})
     kept.take(open_collection(arguments.tasks, tasks), arguments.out / name / "predictions")
     return kept
 

@@ -10,7 +10,7 @@ with several seeds on the ten tasks; the others with one, and evaluated on five 
 by it and the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head
 for each task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one
 without. Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a
-comparison goes on in another folder, and runs only what the file lacks.
+comparison goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
 
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
 gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task.
@@ -60,6 +60,8 @@ ARMS = {
     "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
 }
 MAIN = ("udr", "full")
+SETTINGS = "rows iterations lm model dtype preset queries candidates names set label_head".split()
+"""The options that all figures depend on."""
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -90,7 +92,8 @@ def main(given: Sequence[str] | None = None) -> None:
         raise SystemExit(f"the arm {same[0]!r} differs in its second iteration; --iterations 1 has none")
     names = ["udr", *(name for name in names if name != "udr")]
     arguments.out.mkdir(parents=True, exist_ok=True)
-    arguments.kept = Kept(arguments.kept or arguments.out / "kept.json", arguments.out)
+    settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS}
+    arguments.kept = Kept(arguments.kept or arguments.out / "kept.json", arguments.out, settings)
     compared = [*_untrained(arguments), *(each for name in names for each in _trained(arguments, name))]
     report(arguments, compared)
 

@@ -1,7 +1,7 @@
 """The figures of ``quality_arms.py`` in one small file without texts, so that a comparison can go on in another folder.
 
-It holds the values of each retriever and task, by test row or by resample; what is told of each training; and which
-tasks have label heads. Retrievers in the folder are named relative to it.
+It holds the settings; the values of each retriever and task, by test row or by resample; what is told of each
+training; and which tasks have label heads. Retrievers in the folder are named relative to it.
 """
 
 import json
@@ -25,11 +25,14 @@ class Kept:
     Args:
         path: the file, which need not exist; None keeps nothing.
         folder: the folder of the comparison.
+        settings: what all figures depend on, by option; a file with other ones is refused.
     """
 
-    def __init__(self, path: Path | None, folder: Path) -> None:
-        self.path, self.folder = path, folder
+    def __init__(self, path: Path | None, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.path, self.folder, self._settings = path, folder, dict(settings)
         found = json.loads(path.read_text("utf-8")) if path and path.exists() else {}
+        if found and (others := _others(found.get("settings", {}), self._settings)):
+            raise SystemExit(f"{path}: has figures of other settings: {others}; give those, or another --kept")
         self._values: dict[str, dict[str, Any]] = found.get("values", {})
         self._facts: dict[str, Any] = found.get("facts", {})
 
@@ -73,9 +76,15 @@ class Kept:
     def _write(self) -> None:
         if self.path is None:
             return
-        text = json.dumps({"values": self._values, "facts": self._facts}, separators=(",", ":"))
+        kept = {"settings": self._settings, "values": self._values, "facts": self._facts}
+        text = json.dumps(kept, separators=(",", ":"))
         # A line for each retriever and task, so that a change shows what was added.
         write_atomically(self.path, text.replace("},", "},\n").encode() + b"\n")
+
+
+def _others(kept: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    names = [name for name in {**settings, **kept} if kept.get(name) != settings.get(name)]
+    return ", ".join(f"{name} {kept.get(name, 'not stated')}, not {settings.get(name)}" for name in names)
 
 
 def _shortened(estimate: Estimate) -> dict[str, Any]:

@@ -86,6 +86,22 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     assert json.loads((other / "arms.json").read_text("utf-8"))["arms"] == list(rows.values())
 
 
+def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path) -> None:
+    file, given = tmp_path / "figures.json", [str(tmp_path), "--out", str(tmp_path / "out")]
+    settings = json.loads((BENCHMARKS.parent / "docs" / "results" / "udr-figures.json").read_bytes())["settings"]
+    assert settings.keys() == {*arms.SETTINGS, "shots"}
+    arms.Kept(file, tmp_path, settings).fact("heads", dict)
+    assert arms.Kept(file, tmp_path, settings).knows("heads")
+    options = ["--arms", "udr", "--rows", "300", "--iterations", "1", "--dtype", "bfloat16", "--set", "a=1"]
+    with pytest.raises(
+        SystemExit, match=r"figures.json: has figures of other settings: set \[\], not \['a=1'\]; give "
+    ):
+        arms.main([*given, *options, "--kept", str(file)])
+    file.write_text('{"values":{},"facts":{}}', "utf-8")
+    with pytest.raises(SystemExit, match="settings: rows not stated, not 300, iterations not stated, not 1, "):
+        arms.main([*given, *options, "--kept", str(file)])
+
+
 def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no arm 'best'; the arms are udr, full, "):
         arms.main([str(tmp_path), "--out", str(tmp_path), "--arms", "best"])
