@@ -120,6 +120,30 @@ def test_what_is_not_complete_stays_here_and_what_is_damaged_there(machine: Mach
         working_copy(Path(url))
 
 
+def test_what_was_deleted_there_is_uploaded_again(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    run = working_copy(Path(url))
+    for name in ("scores", "model/weights"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("1")
+    upload_copy(run)
+    (run / "scores").write_text("2")
+    upload_copy(run)
+    before = files(url)
+    fsspec.filesystem("memory").rm(url.removeprefix("memory:/"), recursive=True)
+    # Also with something new, which is uploaded by a condition.
+    (run / "report").write_text("1")
+    with pytest.raises(ArtifactError, match=r"RUN\.json: somebody else replaced it meanwhile"):
+        upload_copy(run)
+    assert working_copy(Path(url)) == run
+    assert f"{url}: has no {CONTENTS} any more; its copy, {run}, is uploaded anew" in caplog.text
+    upload_copy(run)
+    assert files(url).items() > before.items()
+    assert {name for name in RemoteFolder(url).files() if name != CONTENTS} == files(url).keys()
+    caplog.clear()
+    working_copy(Path(url))
+    assert not caplog.text
+
+
 def test_torchrun_needs_a_shared_folder(url: str, udr: Udr, tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_RANK", "0"), ("TORCHELASTIC_RUN_ID", "x")):
         monkeypatch.setenv(name, value)

@@ -36,8 +36,7 @@ MARKS = frozenset({COPY_OF, SEEN, ".lock"})
 """The names of files that a copy has and its folder has not."""
 
 _FORMAT, _LARGEST, _WAIT_SECONDS = 1, 64 << 20, 60.0
-_UNFINISHED = ("checkpoints", "reward-checkpoints")
-_PASSING = (".tmp", ".lock", "-wal", "-shm", "-journal")
+_UNFINISHED, _PASSING = ("checkpoints", "reward-checkpoints"), (".tmp", ".lock", "-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +65,10 @@ def working_copy(place: Path) -> Path:
         content = contents(url)
         if content is None:
             _refuse_inside(url)
+            if _seen(root) is not None:
+                _LOG.warning("%s: has no %s any more; its copy, %s, is uploaded anew", url, CONTENTS, root)
+                # Or what was uploaded once would not be again.
+                (root / SEEN).unlink()
         # Else it goes on from what it did since: scores, and checkpoints of a training.
         if content is not None and content != _seen(root):
             _LOG.info("copying what is new of %s...", url)
@@ -123,8 +126,7 @@ def upload_copy(root: Path) -> None:
     url = url_of(root)
     if url is None:
         return
-    remote, seen = RemoteFolder(url), _seen(root)
-    stored = {} if seen is None else _files(url, seen)
+    remote, stored = RemoteFolder(url), {} if (seen := _seen(root)) is None else _files(url, seen)
     files = dict[str, _Stored]()
     with tempfile.TemporaryDirectory(dir=root, prefix=".uploading") as folder:
         for path in _complete(root):
