@@ -6,7 +6,7 @@ from .faiss_index import (
     GRAPH as GRAPH, build_partition as build_partition, first_settings as first_settings, lists_of as lists_of,
     resolve as resolve, rows_to_train as rows_to_train, sample_size as sample_size,
 )
-from .identity import identify as identify
+from .identity import head_options as head_options, identify as identify
 from .ingest import TaskRows as TaskRows
 from .progress import OnProgress as OnProgress, Progress as Progress, show_progress as show_progress
 from .reuse import PreviousVersion as PreviousVersion

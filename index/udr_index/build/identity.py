@@ -63,3 +63,26 @@ def identify(
                 whole.update(line)
                 vectors.update(line)
     return replace(manifest, version=whole.hexdigest()[:16]), vectors.hexdigest()[:16]
+
+
+def head_options(
+    manifest: store.Manifest, demonstrations: Path, *, carries_model: bool, carries_export: Runtime | None
+) -> tuple[bool | None, bool]:
+    """Return how the build of a version was asked for label heads: ``label_head`` and ``head_fields`` of ``identify``.
+
+    The manifest does not say so, but the name depends on it. What the name does not tell is the default. The arguments
+    are those of ``identify``, but the manifest has the name.
+    """
+    for head_fields in (True, False):
+        for label_head in (None, True, False):
+            named, _ = identify(
+                manifest,
+                demonstrations,
+                carries_model=carries_model,
+                carries_export=carries_export,
+                label_head=label_head,
+                head_fields=head_fields,
+            )
+            if named.version == manifest.version:
+                return label_head, head_fields
+    return None, True

@@ -24,7 +24,7 @@ from udr.store import (
     write_weights,
 )
 from udr.store import publish as write_current
-from udr_index.build import check_engine, copy_export, export, identify, stamps
+from udr_index.build import check_engine, copy_export, export, head_options, identify, stamps
 from udr_index.versions.catalog import Published, lock_existing
 
 
@@ -79,23 +79,18 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
 
 def _named(old: IndexVersion, engine: Runtime) -> Manifest:
     """Return the manifest of a version under the name that a build with an export gives it."""
-
-    def named(label_head: bool | None, head_fields: bool, carries_export: Runtime | None) -> Manifest:
-        manifest, _ = identify(
-            old.manifest,
-            old.path / DEMONSTRATIONS,
-            carries_model=old.has_model,
-            carries_export=carries_export,
-            label_head=label_head,
-            head_fields=head_fields,
-        )
-        return manifest
-
-    # The manifest does not say how the build was asked for label heads, but the name depends on it.
-    asked = [(label_head, head_fields) for head_fields in (True, False) for label_head in (None, True, False)]
+    rows, has_model = old.path / DEMONSTRATIONS, old.has_model
     had = EXACT if old.has_export else None
-    same = (choices for choices in asked if named(*choices, had).version == old.manifest.version)
-    return named(*next(same, asked[0]), engine)
+    label_head, head_fields = head_options(old.manifest, rows, carries_model=has_model, carries_export=had)
+    manifest, _ = identify(
+        old.manifest,
+        rows,
+        carries_model=has_model,
+        carries_export=engine,
+        label_head=label_head,
+        head_fields=head_fields,
+    )
+    return manifest
 
 
 def _link(source: str, target: str) -> None:

@@ -9,11 +9,13 @@ import pytest
 from tests.fakes import HashEncoder
 from tests.index.builds import build_index, tree, write_moods, write_pairs
 from tests.udr.store.test_version import rewrite_manifest
+from udr import Retriever
 from udr.cli import main
 from udr.errors import ArtifactError
 from udr.store import LabelHeadStamp, open_version, verify
 from udr_index import bench
 from udr_index.versions import diff_versions
+from udr_index.versions.live import compact
 
 
 def head_of(out: Path) -> LabelHeadStamp:
@@ -74,6 +76,15 @@ def test_vectors_are_reused_and_a_diff_shows_the_fields(pairs: Path, tmp_path: P
     new = build_index(pairs, tmp_path, encoder, reuse=tmp_path).version
     assert encoder.demonstrations == []
     assert "tasks.pairs.label_head.fields" in {item.path for item in diff_versions(tmp_path, old, new).differences}
+
+
+def test_compaction_asks_for_heads_as_the_build_did(tmp_path: Path) -> None:
+    options, out = {"head_fields": False, "label_head": True}, tmp_path / "index"
+    build_index(write_pairs(tmp_path / "tasks", 41), out, **options)
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        retriever.delete("pairs", ["p040"])
+    fresh = build_index(write_pairs(tmp_path / "fewer", 40), tmp_path / "fresh", **options).version
+    assert compact(out, HashEncoder()).version == fresh and head_of(out).fields == ()
 
 
 @pytest.mark.parametrize("kind", ["flat", "IVF16,Flat"])

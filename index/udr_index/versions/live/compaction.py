@@ -21,7 +21,7 @@ from udr.store import (
 )
 from udr.store.live import View
 from udr.types import Row
-from udr_index.build import FLAT_BELOW, BuildConfig, OnProgress, Sources, TaskRows, build_from, identify, resolve
+from udr_index.build import FLAT_BELOW, BuildConfig, OnProgress, Sources, TaskRows, build_from, head_options, resolve
 from udr_index.lock import lock_index
 from udr_index.versions.live.rows import open_rows
 
@@ -106,7 +106,10 @@ def compact(
 
 def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progress: OnProgress) -> Compacted:
     manifest, tokenizer = old.manifest, _tokenizer(old)
-    label_head, engine = _options(old)
+    engine: Runtime | None = (INT8 if old.has_int8 else EXACT) if old.has_export else None
+    label_head, head_fields = head_options(
+        manifest, old.path / DEMONSTRATIONS, carries_model=old.has_model, carries_export=engine
+    )
     parts = manifest.partitions
     sources = Sources(
         rows=[_rows(view, task) for task in parts],
@@ -124,6 +127,7 @@ def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progr
         dtype=manifest.dtype,
         bm25=any(part.lexical for part in parts.values()),
         label_head=label_head,
+        head_fields=head_fields,
         export=engine is not None,
         engine=engine or EXACT,
         reuse=root,
@@ -165,23 +169,6 @@ def _rows(view: View, task: str) -> TaskRows:
         raise ArtifactError(f"task {task!r} has two rows with one id; run: udr index verify")
 
     return TaskRows(view.base.tasks[task], rows, refuse)
-
-
-def _options(old: IndexVersion) -> tuple[bool | None, Runtime | None]:
-    """Return how the build was asked for label heads, and the engine that the version carries its encoder for."""
-    engine: Runtime | None = (INT8 if old.has_int8 else EXACT) if old.has_export else None
-    # The manifest does not say how it was asked, but the name depends on it.
-    for asked in (None, True, False):
-        named, _ = identify(
-            old.manifest,
-            old.path / DEMONSTRATIONS,
-            carries_model=old.has_model,
-            carries_export=engine,
-            label_head=asked,
-        )
-        if named.version == old.manifest.version:
-            return asked, engine
-    return None, engine
 
 
 def _kind(old: IndexVersion, task: str, count: int) -> str:
