@@ -1,18 +1,21 @@
 """Shards: indexes of parts of the pools, built independently, and the manifest that says where they are served."""
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 from udr.client.shards import Placement, Placements
-from udr.data import Task, TaskFamily
+from udr.data import Kind, Task, TaskFamily, open_collection
 from udr.errors import ConfigError
 from udr.files import remote_url, write_atomically
 from udr.models import Encoder, SentenceEncoder
 from udr.store import DemonstrationTable, IndexVersion, Manifest, open_version
 from udr_index.build import BuildConfig, Built, OnProgress, Shard, build
+
+_LOG = logging.getLogger(__name__)
 
 PLACEMENTS = "placements.json"
 _CHECKED = 4096
@@ -33,7 +36,8 @@ def build_shards(
 ) -> Iterator[Built]:
     """Build all shards of the tasks, or only one, each an index directory below ``config.out``; raises as ``build``.
 
-    Each is the same on any machine and in any order. With all, the manifest of placements is written, too.
+    Each is the same on any machine and in any order. With all, the manifest of placements is written, too. Shards have
+    no label heads; unless the configuration says so, the log names the tasks that might have had one.
     """
     if (url := remote_url(config.out)) is not None:
         raise ConfigError(
@@ -43,6 +47,10 @@ def build_shards(
     shards = [Shard(n, number) for n in (range(1, number + 1) if only is None else [only])]
     # Raises before the encoder is loaded.
     configs = [replace(config, shard=shard, out=shard_folder(config.out, shard)) for shard in shards]
+    if config.label_head is None:
+        tasks = [folder.task for folder in open_collection(config.tasks, config.names).tasks.values()]
+        if names := [task.name for task in tasks if task.kind is Kind.CLASSIFICATION]:
+            _LOG.info("no label head for %s: one is fitted on a whole pool, so shards have none", ", ".join(names))
     encoder = encoder or SentenceEncoder.load(config.model, device=config.device)
     for each in configs:
         yield build(each, encoder, on_progress)

@@ -64,6 +64,18 @@ def test_values_of_placements_are_checked(name: str, value: Any, problem: str, t
         read_placements(tmp_path / "placements")
 
 
+@pytest.mark.parametrize("label_head", [None, False])
+def test_a_build_says_once_that_shards_have_no_label_heads(
+    label_head: bool | None, tmp_path: Path, collection: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = BuildConfig(tasks=collection, out=tmp_path, names=("notes", "reviews"), bm25=False, label_head=label_head)
+    with caplog.at_level("INFO", "udr_index"):
+        list(build_shards(config, 2, encoder=HashEncoder()))
+    said = [message for message in caplog.messages if "label head" in message]
+    told = "no label head for notes, reviews: one is fitted on a whole pool, so shards have none"
+    assert said == ([told] if label_head is None else [])
+
+
 def test_shards_of_samples_or_with_label_heads_are_refused(tmp_path: Path, collection: Path) -> None:
     with pytest.raises(ConfigError, match="a shard is a part of the whole pool"):
         list(build_shards(BuildConfig(tasks=collection, out=tmp_path, pool=5), 2, encoder=HashEncoder()))
