@@ -20,7 +20,8 @@ from udr_training.feedback import WEIGHTS, best_weight, exported
 @pytest.fixture
 def index(tasks: Path, trained_run: Path, tmp_path: Path) -> Path:
     model = str(trained_run / "model")
-    config = BuildConfig(tasks=tasks, out=tmp_path / "index", model=model, bm25=True, export=False)
+    # With a label head, which is left out: it has seen the labels of the queries.
+    config = BuildConfig(tasks=tasks, out=tmp_path / "index", model=model, bm25=True, export=False, label_head=True)
     build(config, SentenceEncoder.load(model))
     return tmp_path / "index"
 
@@ -60,13 +61,14 @@ def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, 
     rows = {row.id: row for row in open_collection(tasks).tasks["reviews"].pool().rows}
     (told,) = [task for task in result["tasks"] if task["task"] == "reviews"]
     assert told["queries"] == len(watched) == 2
+    assert version.manifest.partitions["reviews"].label_head is not None
     with Retriever.open(index) as retriever:
         for weight, shown in zip(WEIGHTS, told["ndcg"], strict=True):
             values = []
             for example in watched:
                 by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
                 query = query_fields(retriever.tasks["reviews"], rows[example.query_id])
-                found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight)
+                found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight, label_head=False)
                 order = [by_id[item.id] for item in found if item.id in by_id]
                 values.append(ndcg(order + sorted(by_id[id] for id in by_id.keys() - {item.id for item in found})))
             assert shown == pytest.approx(np.mean(values))
