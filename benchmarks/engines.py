@@ -23,7 +23,7 @@ import torch
 from measuring import Seconds, in_turn, median, parser, ratios
 
 from udr.data import Collection, Pool, encoder_demonstration, open_collection, row_query, sample
-from udr.models import DEFAULT_ENCODER, Engine, SentenceEncoder, best_device, cpu_has_bf16, engine_of, load_encoder
+from udr.models import BASE_ENCODER, Engine, SentenceEncoder, best_device, cpu_has_bf16, engine_of, load_encoder
 from udr.search import Vectors
 
 K, BATCH, PLAIN = 8, 64, "encode_query"
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("folder", type=Path, metavar="TASKS")
     options.add_argument("--tasks")
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--device")
     options.add_argument("--engines")
     options.add_argument("--rows", type=int, default=800)

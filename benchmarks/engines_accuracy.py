@@ -14,7 +14,7 @@ from pathlib import Path
 from measuring import parser
 
 from udr.cli import main as udr
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, Encoder, Engine, load_encoder, locate_encoder
+from udr.models import BASE_ENCODER, DEFAULT_LM, Encoder, Engine, load_encoder, locate_encoder
 from udr.search import Metric, Vectors
 from udr_training.evaluation import config
 from udr_training.evaluation.retrievers import sources
@@ -28,7 +28,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--tasks", default="sst2,trec,snli")
     options.add_argument("--engines", default=",".join(ENGINES))
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument("--pool", type=int, default=800)
     options.add_argument("--rows", type=int, default=300)

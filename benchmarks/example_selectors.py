@@ -32,7 +32,7 @@ from langchain_core.vectorstores import InMemoryVectorStore
 from udr import PromptBuilder, Retriever
 from udr.data import normalised
 from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
-from udr.models import DEFAULT_ENCODER, TokenCounter, load_tokenizer
+from udr.models import BASE_ENCODER, TokenCounter, load_tokenizer
 from udr.search import Metric, Vectors
 from udr_index.build import BuildConfig, build
 
@@ -233,6 +233,6 @@ def table(chosen: Sequence[Library], tokenizer: TokenCounter) -> str:
 
 
 if __name__ == "__main__":
-    counter = load_tokenizer(DEFAULT_ENCODER)
+    counter = load_tokenizer(BASE_ENCODER)
     with libraries(counter) as chosen:
         print(table(chosen, counter))

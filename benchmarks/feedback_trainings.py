@@ -19,7 +19,7 @@ from paired import estimate_of, shown
 from quality_heads import POOL, SEED, call
 
 from udr.data import TaskFolder, open_collection
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.models import BASE_ENCODER, DEFAULT_LM
 from udr_training.answering import PaidAnswers
 from udr_training.evaluation import Estimate, mean
 
@@ -48,7 +48,7 @@ def main() -> None:
     folders = list(open_collection(arguments.tasks, arguments.names.split(",")).tasks.values())
     print(f"| retriever | requests | {' | '.join(folder.task.name for folder in folders)} | mean | gain |")
     print("|---|" + "---:|" * (len(folders) + 3))
-    before = _values(arguments, folders, DEFAULT_ENCODER, "encoder")
+    before = _values(arguments, folders, BASE_ENCODER, "encoder")
     print(_line("encoder", "", before, ""), flush=True)
     for kind, given in KINDS.items():
         run = arguments.out / kind

@@ -18,7 +18,7 @@ import numpy as np
 from measuring import UDR, parser
 
 from udr.data import open_collection
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.models import BASE_ENCODER, DEFAULT_LM
 from udr_training.feedback import exported
 
 TASKS = "sst2,cr,subj,trec,sst5"
@@ -35,11 +35,11 @@ def main() -> None:
     arguments = options.parse_args()
     run, results = arguments.out / "run", arguments.out / "evaluation.json"
     train = f"--tasks {TASKS} --preset cpu --test-rows 0 --pool 800 --queries 250 --lm {DEFAULT_LM}".split()
-    train += ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype, "--model", DEFAULT_ENCODER]
+    train += ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype, "--model", BASE_ENCODER]
     subprocess.run([UDR, "train", arguments.tasks, *train, "--out", run], check=True, stdout=sys.stderr)
 
     if not results.exists():
-        retrievers = ["random", "bm25", DEFAULT_ENCODER, f"{run}/iteration-0/model", f"{run}/iteration-1/model"]
+        retrievers = ["random", "bm25", BASE_ENCODER, f"{run}/iteration-0/model", f"{run}/iteration-1/model"]
         evaluate = f"--tasks {TASKS} --lm {DEFAULT_LM} --shots 4 --pool 800 --limit 100 --json --retrievers".split()
         started = time.monotonic()
         command = [UDR, "evaluate", arguments.tasks, *evaluate, ",".join(retrievers)]

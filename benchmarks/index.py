@@ -29,7 +29,7 @@ from index_made_up import MadeUpEncoder, write_numbers, write_sentences
 from measuring import in_turn, measured_once, median, parser, ratios, seconds
 
 from udr.data import encoder_demonstration, input_words, open_collection
-from udr.models import DEFAULT_ENCODER, SentenceEncoder
+from udr.models import BASE_ENCODER, SentenceEncoder
 from udr.search import BM25Search, FaissSearch, open_index
 from udr.store import SearchSettings, index_path, open_searcher, open_version, write_settings
 from udr_index import exact_values, measure, tune
@@ -55,7 +55,7 @@ def main() -> None:
 
 def encode(folder: Path, rows: int, rounds: int = 5) -> Result:
     tasks = write_sentences(folder / "tasks", rows)
-    encoder = SentenceEncoder.load(DEFAULT_ENCODER)
+    encoder = SentenceEncoder.load(BASE_ENCODER)
     pool = open_collection(tasks).tasks[TASK].pool()
     texts = sorted((encoder_demonstration(pool.task, row) for row in pool.rows), key=len)
 
@@ -75,7 +75,7 @@ def encode(folder: Path, rows: int, rounds: int = 5) -> Result:
 
 
 def rebuild(folder: Path, rows: int) -> Result:
-    encoder = SentenceEncoder.load(DEFAULT_ENCODER)
+    encoder = SentenceEncoder.load(BASE_ENCODER)
     old = write_sentences(folder / "old", rows)
     new = write_sentences(folder / "new", rows, changed=0.01)
     scratch = seconds(lambda: build(BuildConfig(tasks=old, out=folder / "out"), encoder))
@@ -93,7 +93,7 @@ def rebuild(folder: Path, rows: int) -> Result:
 
 def words(folder: Path, rows: int, rounds: int = 3) -> Result:
     tasks = write_sentences(folder / "tasks", rows)
-    encoder = SentenceEncoder.load(DEFAULT_ENCODER)
+    encoder = SentenceEncoder.load(BASE_ENCODER)
     task = open_collection(tasks).tasks[TASK]
 
     def index_words() -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from measuring import median, parser, seconds
 
 from udr.data import TaskFolder, encoder_fields, field_texts, open_collection, row_query, sample
-from udr.models import DEFAULT_ENCODER, Encoder, load_encoder
+from udr.models import BASE_ENCODER, Encoder, load_encoder
 from udr.retrieval import RetrievalRequest, Retriever
 from udr.search import Vectors
 from udr.store import open_version
@@ -35,7 +35,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("tasks", type=Path)
     options.add_argument("--tasks", dest="names", default=TASKS)
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--pool", type=int, default=800)
     options.add_argument("--rows", type=int, default=150)
     arguments = options.parse_args()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from service_made_up import K, Words, sentence
 
-from udr.models import DEFAULT_ENCODER, SentenceEncoder
+from udr.models import BASE_ENCODER, SentenceEncoder
 from udr.search import Metric, Vectors
 from udr_index.build import BuildConfig, build
 from udr_index.versions import export_encoder
@@ -63,10 +63,10 @@ def write_rows(root: Path, count: int, text: Callable[[int], str]) -> Path:
 class MadeUpDemonstrations:
     """The embedded encoder, but for the vectors of demonstrations: a service encodes queries, not the pool."""
 
-    name, metric = DEFAULT_ENCODER, "cosine"
+    name, metric = BASE_ENCODER, "cosine"
 
     def __init__(self) -> None:
-        self._real = SentenceEncoder.load(DEFAULT_ENCODER, "cpu")
+        self._real = SentenceEncoder.load(BASE_ENCODER, "cpu")
         self.fingerprint, self.dimension = self._real.fingerprint, self._real.dimension
         self.metric: Metric = self._real.metric
 

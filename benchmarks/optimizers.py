@@ -19,7 +19,7 @@ from pathlib import Path
 
 from measuring import UDR, measured_once, parser
 
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.models import BASE_ENCODER, DEFAULT_LM
 
 TASKS = "sst5,trec,snli,comv,commongen"
 QUERIES, CANDIDATES = 150, 12
@@ -43,7 +43,7 @@ def main() -> None:
 def _train(arguments: argparse.Namespace, optimizer: str, rate: str, folder: Path) -> dict[str, object]:
     command = [UDR, "train", str(arguments.tasks), "--tasks", arguments.names, "--preset", "cpu", "--iterations", "1"]
     sizes = ["--queries", str(QUERIES), "--candidates", str(CANDIDATES)]
-    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER, "--test-rows", "0"]
+    models = ["--lm", DEFAULT_LM, "--model", BASE_ENCODER, "--test-rows", "0"]
     dtypes = ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
     how = ["--set", f"train.optimizer={optimizer}", "--set", f"train.learning_rate={rate}"]
     paths = ["--feedback", str(arguments.feedback), "--out", str(folder)]

@@ -21,7 +21,7 @@ import numpy as np
 from measuring import parser
 
 from udr.data import Task, TaskFolder, open_collection, row_query
-from udr.models import DEFAULT_ENCODER, SentenceEncoder
+from udr.models import BASE_ENCODER, SentenceEncoder
 from udr.search import Vectors
 from udr.types import Row
 from udr_training.pool import WAYS, Score, choose, score_pool
@@ -34,7 +34,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("tasks", type=Path)
     options.add_argument("--tasks", dest="names", default="trec,subj,ag_news")
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--seed", type=int, default=0)
     arguments = options.parse_args()
     encoder = Remembering(SentenceEncoder.load(arguments.model, "cpu"))

@@ -15,7 +15,7 @@ from paired import estimate_of, shown
 from pool import spoiled
 
 from udr.data import TaskFolder, open_collection
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
+from udr.models import BASE_ENCODER, DEFAULT_LM, SentenceEncoder
 from udr_training.evaluation import Estimate, mean
 from udr_training.pool import WAYS, Choice, choose, score_pool, write_curated
 
@@ -51,14 +51,14 @@ def _pools(folder: TaskFolder, out: Path, seed: int) -> dict[str, TaskFolder]:
     if not (out / "spoiled").exists():
         write_curated(folder, Choice(tuple(rows), ()), out / "spoiled")
     if not (out / "curated").exists():
-        scores = score_pool(task, rows, by=WAYS, encoder=lambda: SentenceEncoder.load(DEFAULT_ENCODER, "cpu"))
+        scores = score_pool(task, rows, by=WAYS, encoder=lambda: SentenceEncoder.load(BASE_ENCODER, "cpu"))
         write_curated(folder, choose(rows, scores), out / "curated")
     return {"clean": folder} | {pool: open_collection(out / pool, [name]).tasks[name] for pool in POOLS[1:]}
 
 
 def _value(folder: TaskFolder, out: Path, arguments) -> Estimate:  # noqa: ANN001
     """Return the value of the answers with a pool's rows."""
-    command = [UDR, "evaluate", folder.path.parent.parent, "--tasks", folder.task.name, "--retrievers", DEFAULT_ENCODER]
+    command = [UDR, "evaluate", folder.path.parent.parent, "--tasks", folder.task.name, "--retrievers", BASE_ENCODER]
     command += [
         "--lm",
         arguments.lm,

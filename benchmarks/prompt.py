@@ -21,7 +21,7 @@ from measuring import in_turn, median, parser, ratios
 
 from udr.data import Kind, Metric, Task, Template, formatting
 from udr.errors import ModelError
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, LoadedTokenizer, load_tokenizer
+from udr.models import BASE_ENCODER, DEFAULT_LM, LoadedTokenizer, load_tokenizer
 from udr.prompts import Order, PromptBuilder
 from udr.retrieval import RetrievedDemonstration
 from udr.types import Row, TokenCount
@@ -112,7 +112,7 @@ def _default() -> LoadedTokenizer:
     try:
         return load_tokenizer(DEFAULT_LM)
     except ModelError:
-        return load_tokenizer(DEFAULT_ENCODER)
+        return load_tokenizer(BASE_ENCODER)
 
 
 def _counted(tokenizer: LoadedTokenizer, demonstration: RetrievedDemonstration) -> RetrievedDemonstration:

@@ -26,13 +26,13 @@ from pathlib import Path
 
 from measuring import UDR, parser
 
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM
+from udr.models import BASE_ENCODER, DEFAULT_LM
 
 TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
 ABLATED = "sst5,trec,snli,comv,commongen"
 UNSEEN = "mr,qnli,dart"
 BARE = (sys.executable, str(Path(__file__).with_name("without_instruction.py")))
-UNTRAINED = ("random", "bm25", DEFAULT_ENCODER)
+UNTRAINED = ("random", "bm25", BASE_ENCODER)
 QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 150, 4
 
 
@@ -92,7 +92,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], None]] = {part.__name__: part fo
 
 def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str, command: Sequence[str] = (UDR,)) -> None:
     sizes = ["--queries", str(QUERIES), "--candidates", str(CANDIDATES)]
-    models = ["--lm", DEFAULT_LM, "--model", DEFAULT_ENCODER, "--test-rows", "0"]
+    models = ["--lm", DEFAULT_LM, "--model", BASE_ENCODER, "--test-rows", "0"]
     dtypes = ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
     # All runs share one file of scores.
     paths = ["--feedback", str(arguments.out / "feedback.sqlite"), "--out", str(arguments.out / name)]
@@ -119,7 +119,7 @@ def _evaluate(
     tasks: str,
     retrievers: Sequence[str],
     *more: str,
-    baseline: str = DEFAULT_ENCODER,
+    baseline: str = BASE_ENCODER,
     command: Sequence[str] = (UDR,),
 ) -> None:
     output = arguments.out / name

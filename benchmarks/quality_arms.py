@@ -29,7 +29,7 @@ from quality_kept import Kept
 from quality_table import Compared, facts_of, report
 
 from udr.data import open_collection
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, PACKAGE
+from udr.models import BASE_ENCODER, DEFAULT_LM, PACKAGE
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--preset", default="cpu")
     options.add_argument("--dtype", default="float32", help="of feedback, training and answers")
     options.add_argument("--lm", default=DEFAULT_LM)
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--names", default=TASKS, help="tasks of all trainings, and of the main arms' evaluation")
     options.add_argument("--ablated", default=ABLATED, help="tasks of the other arms' evaluation")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")

@@ -18,7 +18,7 @@ from typing import Any
 from measuring import parser
 
 from udr.data import Kind, Pool, TaskFolder, open_collection, sample
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM, SentenceEncoder
+from udr.models import BASE_ENCODER, DEFAULT_LM, SentenceEncoder
 from udr.prompts import PromptBuilder
 from udr.retrieval import RetrievalRequest, Retriever
 from udr.types import Row
@@ -43,7 +43,7 @@ def main() -> None:
     options.add_argument("tasks", type=Path)
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--tasks", dest="names", default=TASKS)
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--budget", type=int, default=512)
     options.add_argument("--dtype", default="bfloat16", help="of the language model")
     arguments = options.parse_args()

@@ -24,7 +24,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 
 from udr.data import formatting, open_collection, sample
-from udr.models import DEFAULT_ENCODER
+from udr.models import BASE_ENCODER
 from udr_training.config import TrainConfig
 from udr_training.losses import CandidateLoss
 from udr_training.trainer import starting_model
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = options.parse_args()
     batch, length = arguments.batch, arguments.candidates
     config = TrainConfig(max_tokens=128)
-    model = starting_model(config, DEFAULT_ENCODER).train()
+    model = starting_model(config, BASE_ENCODER).train()
 
     pool = open_collection(arguments.tasks, [arguments.task]).tasks[arguments.task].pool()
     rows = sample(pool.rows, batch * (1 + length), 0)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import torch  # noqa: E402
 from measuring import measured_once, parser, seconds  # noqa: E402
 
-from udr.models import DEFAULT_ENCODER, DEFAULT_LM  # noqa: E402
+from udr.models import BASE_ENCODER, DEFAULT_LM  # noqa: E402
 
 Measure = Callable[[argparse.Namespace], dict[str, object]]
 
@@ -36,7 +36,7 @@ def part(name: str, description: str | None, measure: Measure, given: Sequence[s
     )
     options.add_argument("--quick", action="store_true", help="tiny sizes")
     options.add_argument("--lm", default=DEFAULT_LM)
-    options.add_argument("--model", default=DEFAULT_ENCODER)
+    options.add_argument("--model", default=BASE_ENCODER)
     arguments = options.parse_args(given)
     machine = card(arguments.device, name)
     folder = arguments.out / ("quick" if arguments.quick else "whole")

@@ -16,7 +16,7 @@ from service_load import Clients, Load
 from service_made_up import made_up, request_of
 from service_running import serving
 
-from udr.models import DEFAULT_ENCODER, engine_of, load_encoder
+from udr.models import BASE_ENCODER, engine_of, load_encoder
 from udr.retrieval import RetrievalRequest, Retriever
 
 ROWS, TURNS, BATCH, CLIENTS, COMPARED = 10_000, 5, 64, (1, 64, 256), 512
@@ -29,7 +29,7 @@ def main(given: Sequence[str] | None = None) -> None:
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
     rows, turns, compared = (400, 1, 16) if arguments.quick else (ROWS, TURNS, COMPARED)
     made = made_up(arguments.out / f"service-{rows}", rows)
-    encoder = load_encoder(DEFAULT_ENCODER, arguments.device)
+    encoder = load_encoder(BASE_ENCODER, arguments.device)
     result: dict[str, object] = {"engine": engine_of(encoder)}
     with serving(made.index, device=arguments.device) as server, Clients() as clients:
         result["cold_seconds"] = round(server.cold_seconds, 1)

@@ -19,9 +19,9 @@ from .encoder_backends import (
     load_encoder as load_encoder,
 )
 from .hub import (
-    DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, PACKAGE as PACKAGE, cache_folder as cache_folder,
-    fingerprint as fingerprint, is_hub_name as is_hub_name, is_local as is_local, locate as locate,
-    locate_encoder as locate_encoder, locate_lm as locate_lm,
+    BASE_ENCODER as BASE_ENCODER, DEFAULT_ENCODER as DEFAULT_ENCODER, DEFAULT_LM as DEFAULT_LM, PACKAGE as PACKAGE,
+    cache_folder as cache_folder, fingerprint as fingerprint, is_hub_name as is_hub_name, is_local as is_local,
+    locate as locate, locate_encoder as locate_encoder, locate_lm as locate_lm,
 )
 from .onnx import (
     COUNTER as COUNTER, DESCRIPTION as DESCRIPTION, Description as Description, EXACT as EXACT, INT8 as INT8,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from udr.errors import ConfigError
+from udr.models import BASE_ENCODER
 from udr_training.config import PRESETS, RunConfig, ScoringConfig, from_toml, load_config, settings_of, to_toml
 
 
@@ -22,6 +23,13 @@ def test_options_override_the_file_and_the_file_the_preset(tmp_path: Path) -> No
     file.write_text("seed = 7\n[train]\nepochs = 2\nbatch_size = 3\n", "utf-8")
     config = load_config("cpu", {"train.epochs": 9, "train.model": None}, file)
     assert (config.seed, config.train.epochs, config.train.batch_size, config.train.iterations) == (7, 9, 3, 2)
+
+
+def test_trainings_start_from_the_base_encoder_and_benchmarks_measure_it() -> None:
+    assert RunConfig().train.model == BASE_ENCODER
+    root = Path(__file__).parents[3]
+    files = [*(root / "benchmarks").rglob("*.py"), root / "training" / "udr_training" / "config" / "run.py"]
+    assert [file.name for file in files if "DEFAULT_ENCODER" in file.read_text("utf-8")] == []
 
 
 def test_paper_preset_has_the_papers_numbers() -> None:

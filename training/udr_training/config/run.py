@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from udr.errors import ConfigError
-from udr.models import DEFAULT_ENCODER
+from udr.models import BASE_ENCODER
 from udr_training.config.scores import ScoringConfig
 
 EXTRAPOLATIONS = ("off", "labels", "reward")
@@ -55,7 +55,7 @@ class TrainConfig:
         tensorboard: also write ``iteration-N/tensorboard``.
     """
 
-    model: str = DEFAULT_ENCODER
+    model: str = BASE_ENCODER
     warm_start: bool = False
     towers: int = 1
     pooling: str = "model"

