@@ -20,7 +20,7 @@ import argparse
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ def main(given: Sequence[str] | None = None) -> None:
     if unknown := [name for name in names if name not in PARTS]:
         raise SystemExit(f"no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
     _check(arguments.tasks, frozen)
+    # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
+    arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in names:
         print(f"== {name}", flush=True)
@@ -117,7 +119,7 @@ def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     tasks = ",".join(watched["tasks"])
     names = {0.0: frozen["base"], **{weight: str(folder) for weight, folder in by_weight.items()}}
     _evaluate(arguments, "watched", list(names.values()), tasks, watched["rows"])
-    kept = _kept(arguments, "watched", watched["tasks"])
+    kept = _kept(arguments, "watched", watched["tasks"], names.values())
     means = {weight: _mean(kept.values(name), watched["tasks"]).value for weight, name in names.items()}
     best = max(by_weight, key=lambda weight: means[weight])
     for weight, mean in means.items():
@@ -139,7 +141,9 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
         if headed.tasks:
             _evaluate(arguments, "held-out", [str(headed.index)], ",".join(headed.tasks), arguments.rows)
             compared.append(Compared(name, [[str(headed.index), model]], head=headed))
-    kept = _kept(arguments, "held-out", tasks)
+    kept = _kept(
+        arguments, "held-out", tasks, [name for each in compared for names in each.retrievers for name in names]
+    )
     sides = {each.title: side_of(each, tasks, kept)[0] for each in compared}
     unseen = [task for names in frozen["held_out"]["unseen_families"].values() for task in names]
     groups = {"all": tasks, "unseen families": unseen, **{task: [task] for task in tasks}}
@@ -237,10 +241,11 @@ def _evaluate(arguments: argparse.Namespace, name: str, retrievers: Sequence[str
     )
 
 
-def _kept(arguments: argparse.Namespace, name: str, tasks: Sequence[str]) -> Kept:
+def _kept(arguments: argparse.Namespace, name: str, tasks: Sequence[str], retrievers: Iterable[str]) -> Kept:
     """Return the values of an evaluation; from no file, since another checkpoint may have the same name."""
-    kept = Kept(None, arguments.out, {})
-    kept.take(open_collection(arguments.tasks, tasks), arguments.out / name / "predictions")
+    kept, collection = Kept(None, arguments.out, {}), open_collection(arguments.tasks, tasks)
+    for each in retrievers:
+        kept.take(collection, arguments.out / name / "predictions", each)
     return kept
 
 

@@ -44,6 +44,8 @@ def main() -> None:
     options.add_argument("--dtype", default="float32", help="of feedback, training and answers")
     options.add_argument("--parts", default=",".join(PARTS))
     arguments = options.parse_args()
+    # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
+    arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     for part in arguments.parts.split(","):
         print(f"== {part}", flush=True)

@@ -91,6 +91,8 @@ def main(given: Sequence[str] | None = None) -> None:
     if arguments.iterations == 1 and (same := [name for name in names if name in ("new", "allocated")]):
         raise SystemExit(f"the arm {same[0]!r} differs in its second iteration; --iterations 1 has none")
     names = ["udr", *(name for name in names if name != "udr")]
+    # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
+    arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
     settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS}
     arguments.kept = Kept(arguments.kept or arguments.out / "kept.json", arguments.out, settings)

@@ -56,13 +56,13 @@ class Kept:
         """Return whether there is such a fact."""
         return name in self._facts
 
-    def take(self, collection: Collection, predictions: Path, retriever: str | None = None) -> None:
-        """Add the values of all predictions, or of one retriever's: others may be of an evaluation that was killed."""
+    def take(self, collection: Collection, predictions: Path, retriever: str) -> None:
+        """Add the values of a retriever's predictions: those of others may be of an evaluation that was killed."""
         for task, folder in collection.tasks.items():
             for path in sorted((predictions / task).glob(f"*.{SHOTS}-shot.jsonl")):
                 with path.open(encoding="utf-8") as lines:
                     name = self.name(json.loads(next(lines))["retriever"])
-                if retriever is not None and name != self.name(retriever):
+                if name != self.name(retriever):
                     continue
                 own = self._values.setdefault(name, {})
                 if task not in own:

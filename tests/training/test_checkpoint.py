@@ -102,9 +102,14 @@ def test_all_parts_make_a_checkpoint_with_a_card(
     assert "| colours | choice | MIT | Us, today |" in card and "| unseen families | opinion | reviews |" in card
     assert "None are trained on." in card and "checkpoint over base" in card
 
-    trained = (out / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    # By another name of the folder nothing is done again, and what a killed evaluation left does no harm.
+    done = {path: path.stat().st_mtime_ns for path in [*out.glob("*/predictions/*/*"), *out.glob("run/model/*.*")]}
+    for whole in out.glob("*/predictions/*/bm25.*"):
+        left = whole.read_text("utf-8").replace('"bm25"', '"killed"').splitlines()[:2]
+        whole.with_name("killed.4-shot.jsonl").write_text("\n".join(left), "utf-8")
+    given[given.index(str(out))] = str(licensed / ".." / "out")
     checkpoint.main(given)
-    assert (out / "run" / "model" / "model.safetensors").stat().st_mtime_ns == trained
+    assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
 @pytest.mark.parametrize(
