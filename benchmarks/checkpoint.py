@@ -8,7 +8,7 @@ held out. The parts, in order:
 - ``plan``: checks the collection against that file, and prints tasks, sizes, and the command of the training;
 - ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks;
 - ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
-  which are trained ones, becomes FOLDER/checkpoint;
+  which are trained ones, becomes FOLDER/checkpoint, if it is better than the base;
 - ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, random and BM25;
 - ``card``: the card of the checkpoint, with licences and results.
 
@@ -121,12 +121,24 @@ def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     _evaluate(arguments, "watched", list(names.values()), tasks, watched["rows"])
     kept = _kept(arguments, "watched", watched["tasks"], names.values())
     means = {weight: _mean(kept.values(name), watched["tasks"]).value for weight, name in names.items()}
-    best = max(by_weight, key=lambda weight: means[weight])
     for weight, mean in means.items():
-        print(f"weight {weight:g}: {mean:.1f}{', chosen' if weight == best else ''}")
-    write_atomically(arguments.out / "average.json", json.dumps({"chosen": best, "means": means}, indent=1).encode())
+        print(f"weight {weight:g}: {mean:.1f}")
     shutil.rmtree(arguments.out / "checkpoint", ignore_errors=True)
+    best = best_weight(means)
+    print(f"chosen: {best:g}")
+    write_atomically(arguments.out / "average.json", json.dumps({"chosen": best, "means": means}, indent=1).encode())
     shutil.copytree(by_weight[best], arguments.out / "checkpoint")
+
+
+def best_weight(means: Mapping[float, float]) -> float:
+    """Return the weight of the difference with the best mean on the watched tasks; exit if the base, 0, is as good."""
+    best = max(means, key=lambda weight: (means[weight], -weight))
+    if best == 0:
+        raise SystemExit(
+            "no weight of the difference is better than the base on the watched tasks, so no checkpoint is made; train "
+            "another one: more queries or another learning rate in the frozen file, and another --out"
+        )
+    return best
 
 
 def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
