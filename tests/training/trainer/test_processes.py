@@ -181,6 +181,15 @@ def test_processes_that_cannot_share_a_training_are_refused(
     assert_refused(udr(*command, "--out", tmp_path / "run", *options), 2, message)
 
 
+def test_a_dry_run_waits_for_no_other_process_of_torchrun(
+    udr: Udr, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the address of the group: joining it is an error.
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert udr(*command, "--out", tmp_path / "run", "--dry-run") == (0, "", "")
+
+
 @pytest.mark.slow
 def test_the_processes_of_torchrun_train_as_those_of_the_command(
     udr: Udr, command: list[object], tmp_path: Path

@@ -201,9 +201,11 @@ def train(
 
     number, started = torchrun_place()
     if number > 0:
-        from udr_training.trainer import follow
+        # A dry run has no training that it could take part in.
+        if not dry_run:
+            from udr_training.trainer import follow
 
-        follow()
+            follow()
         return
     if started > 1:
         if processes > 1:
