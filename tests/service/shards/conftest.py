@@ -47,9 +47,9 @@ class Services:
             for n, retriever in enumerate(self._retrievers, start=1)
         }
 
-    def serve(self, host: str, retriever: Retriever) -> None:
-        """Serve a retriever, which the caller closes, at another host."""
-        self._apps[host] = httpx2.ASGITransport(create_app(retriever, Settings(), Words()))
+    def serve(self, host: str, retriever: Retriever, **settings: Any) -> None:
+        """Serve a retriever, which the caller closes, at a host."""
+        self._apps[host] = httpx2.ASGITransport(create_app(retriever, Settings(**settings), Words()))
 
     def transport(self, url: str) -> httpx2.AsyncBaseTransport:
         """Return what stands for the network."""

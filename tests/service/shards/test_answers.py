@@ -84,7 +84,7 @@ def test_what_needs_all_rows_is_refused(
     assert isinstance(answered, Retrieval)
 
 
-REQUEST = RetrievalRequest(task="notes", input="a dull day", k=20)
+REQUEST, FEW = (RetrievalRequest(task="notes", input="a dull day", k=k) for k in (20, 5))
 
 
 def test_answer_names_the_shards_that_are_stopped(
@@ -111,17 +111,20 @@ def test_silent_shard_costs_its_time_once(shards: Path, services: Services, capl
         loop = asyncio.get_running_loop()
         placements = read_placements(shards / PLACEMENTS)
         async with ShardedClient(placements, timeout=2.0, transport=services.transport) as client:
-            for turn in range(3):
+            for turn, request in enumerate([REQUEST] * 3 + [FEW]):
                 if turn == 2:
                     services.silent = set()
                     await asyncio.sleep(1.0)
                 started = loop.time()
-                (result,) = await client.answer([REQUEST])
+                (result,) = await client.answer([request])
                 results.append((result, loop.time() - started))
         return results
 
-    (first, waited), (second, at_once), (whole, _) = asyncio.run(answers())
-    assert first.missing_shards == second.missing_shards == ("shard-2-of-3",)
+    with Retriever.open(shards / "shard-2-of-3", encoder=HashEncoder()) as opened:
+        services.serve("shard-2", opened, max_candidates=5)
+        (first, waited), (second, at_once), (refused, _), (whole, _) = asyncio.run(answers())
+    # It refuses the third request, with which it has answered.
+    assert first.missing_shards == second.missing_shards == refused.missing_shards == ("shard-2-of-3",)
     assert 1.5 < waited < 2.0
     assert at_once < 1.0
     # It is asked again without anybody's help, and what changes is logged once.
@@ -129,7 +132,7 @@ def test_silent_shard_costs_its_time_once(shards: Path, services: Services, capl
         "answers lack shard shard-2-of-3: http://shard-2: no answer within 1.6 seconds",
         "shard shard-2-of-3 answers again",
     ]
-    assert len(whole) == 20
+    assert len(whole) == 5
     assert not whole.missing_shards
 
 
@@ -159,6 +162,27 @@ def test_answers_of_another_version_are_not_merged(tmp_path: Path, shards: Path,
     place(tmp_path / "placements", {shards / f"shard-{n}-of-3": [f"http://shard-{h}"] for n, h in hosts.items()})
     (partial,) = ask(services, tmp_path / "placements", [REQUEST])
     assert partial.missing_shards == ("shard-1-of-3", "shard-2-of-3")
+
+
+def test_shard_that_alone_refuses_a_request_counts_as_missing(
+    tmp_path: Path, collection: Path, shards: Path, services: Services, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(BuildConfig(tasks=collection, out=tmp_path, names=("questions",), bm25=False), HashEncoder())
+    with (
+        Retriever.open(tmp_path, encoder=HashEncoder()) as other,
+        Retriever.open(shards / "shard-2-of-3", encoder=HashEncoder()) as second,
+    ):
+        services.serve("shard-1", other)
+        services.serve("shard-2", second, max_candidates=5)
+        many, less = ask(services, shards / PLACEMENTS, [REQUEST, FEW])
+        assert many.missing_shards == ("shard-1-of-3", "shard-2-of-3")
+        assert less.missing_shards == ("shard-1-of-3",)
+        assert "answers lack shard shard-1-of-3: unknown task 'notes'" in caplog.text
+        assert "answers lack shard shard-2-of-3: candidates must be at most 5" in caplog.text
+        services.serve("shard-3", second, max_candidates=5)
+        services.stopped = {"shard-1"}
+        (refused,) = ask(services, shards / PLACEMENTS, [REQUEST])
+    assert isinstance(refused, InvalidInputError)
 
 
 def test_task_in_one_shard_is_answered_there_with_every_option(

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from udr.client.async_client import AsyncClient
 from udr.client.shards.placements import Placement
-from udr.errors import DeadlineError, ServiceError
+from udr.errors import DeadlineError, RequestError, ServiceError
 
 _T = TypeVar("_T")
 
@@ -53,11 +53,16 @@ class Replicas:
                 failure = DeadlineError(f"{client.url}: no answer within {left:.1f} seconds")
             except ServiceError as error:
                 failure = error
+            except RequestError:
+                self._silent_until.pop(client, None)
+                raise
             else:
                 self._silent_until.pop(client, None)
                 return answer
             if failure.status is None:
                 self._silent_until[client] = time.monotonic() + _PAUSE_SECONDS
+            else:
+                self._silent_until.pop(client, None)
         raise failure
 
     async def ready(self, seconds: float) -> bool:

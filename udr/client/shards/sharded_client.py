@@ -31,7 +31,8 @@ Result = Retrieval | RequestError | ServiceError
 class ShardedClient(AsyncDemonstrationSource):
     """Asks all shards that hold rows of a request's tasks, and merges their answers into that of one index.
 
-    If a shard does not answer in time, the answer is that of the others, and names it: ``Retrieval.missing_shards``.
+    If a shard does not answer in time, or refuses what others answer, the answer is that of the others, and names it:
+    ``Retrieval.missing_shards``.
     Use it on one event loop, in an ``async with`` block, or close it.
 
     Args:
@@ -170,24 +171,19 @@ class ShardedClient(AsyncDemonstrationSource):
         return [_of_version(result, replicas.placement) for result in results]
 
     def _merged(self, plan: ShardedPlan, results: Mapping[str, Result]) -> Result:
-        """Return the answer of the shards that answered; an error if none did, or one says what is wrong."""
-        found: dict[str, Retrieval] = {}
-        missing: dict[str, ServiceError] = {}
-        for name, result in results.items():
-            if isinstance(result, RequestError):
-                # The others say so, too.
-                return result
-            if isinstance(result, ServiceError):
-                missing[name] = result
-            else:
-                found[name] = result
-        reasons = "; ".join(f"shard {name}: {error}" for name, error in missing.items())
+        """Return the answer of the shards that answered; if none did, what one says is wrong, or why they did not."""
+        found = {name: result for name, result in results.items() if isinstance(result, Retrieval)}
+        # One that refuses what others answer has another version, or lower limits.
+        missing = {name: result for name, result in results.items() if not isinstance(result, Retrieval)}
         if not found:
+            if refused := [error for error in missing.values() if isinstance(error, RequestError)]:
+                return refused[0]
+            reasons = "; ".join(f"shard {name}: {error}" for name, error in missing.items())
             return ShardsError(f"no shard answered: {reasons}", status=503)
         self._tell(found, missing)
         return merge(self.placements, plan, found, sorted(missing))
 
-    def _tell(self, found: Collection[str], missing: Mapping[str, ServiceError]) -> None:
+    def _tell(self, found: Collection[str], missing: Mapping[str, Exception]) -> None:
         """Log which shards answer no more, or again: not each answer without one, since these are many."""
         for name in self._lost.intersection(found):
             _LOG.warning("shard %s answers again", name)
