@@ -8,10 +8,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from udr.errors import ConfigError
 from udr.models import TokenCounter, load_tokenizer
 from udr.retrieval import Retriever
-from udr.store import RemoteIndex
 from udr.store.usage import Usage
 from udr_service.api import (
     admin,
@@ -109,7 +107,7 @@ def create_app(
     if isinstance(source, IndexSource):
         app.state.upkeep.append(Compactor(source, current, reloader, team))
         if settings.mirror is not None:
-            app.state.upkeep.append(_mirror(source, settings.mirror, team))
+            app.state.upkeep.append(Mirror(source, settings.mirror, team))
     guard(
         app,
         settings,
@@ -126,15 +124,6 @@ def create_app(
     app.state.made = {}
     problems.install(app)
     return app
-
-
-def _mirror(source: IndexSource, place: str, team: Team | None) -> Mirror:
-    remote = RemoteIndex.at(place)
-    if remote is None or source.remote is not None:
-        raise ConfigError(
-            f"--mirror copies from an index directory to a URL such as s3://bucket/index, found {place!r}"
-        )
-    return Mirror(source.index, remote, team)
 
 
 def _root(served: Retriever | Source) -> Path | None:

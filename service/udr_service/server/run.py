@@ -30,7 +30,7 @@ from udr_service.server.index_server import IndexServer, ShardsServer, certifica
 from udr_service.server.member import Member
 from udr_service.server.sharing import SharingServer
 from udr_service.server.supervisor import Supervisor
-from udr_service.serving import IndexSource, SharedShares, Team
+from udr_service.serving import IndexSource, Mirror, SharedShares, Team
 from udr_service.settings import Settings
 
 _LOG = logging.getLogger(__name__)
@@ -89,6 +89,8 @@ def run(index: Path, settings: Settings) -> None:
             Supervisor(
                 settings, listener, shares, functools.partial(_work, source, settings, listener, url), source.writer
             ).run()
+            if settings.mirror is not None:
+                Mirror(source, settings.mirror).copy_last()
 
 
 def run_shards(path: Path, settings: Settings) -> None:

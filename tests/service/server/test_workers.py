@@ -218,15 +218,24 @@ def each_status(address: str) -> list[int]:
     return [httpx2.post(f"{address}/v1/retrieve", json=BODY, timeout=30).status_code for _ in range(20)]
 
 
-def test_the_files_of_the_index_are_mapped_once_for_all(versions: tuple[Path, list[str]], tmp_path: Path) -> None:
+def test_the_files_of_the_index_are_mapped_once_for_all_and_what_is_written_last_is_mirrored(
+    versions: tuple[Path, list[str]], tmp_path: Path
+) -> None:
     write_mapped_notes(tmp_path / "tasks")
     model = versions[0] / "versions" / versions[1][0] / "model"
     build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index", model=str(model), bm25=True, device="cpu"))
-    with serving(str(tmp_path / "index"), "--workers", "2") as (process, _):
+    options = ["--workers", "2", "--mirror", f"file://{tmp_path}/store"]
+    with serving(str(tmp_path / "index"), *options) as (process, address):
         for pid in workers(process):
             smaps = Path(f"/proc/{pid}/smaps").read_text()
             mapped = re.findall(r"/versions/\S+\.npy\n(.*?)VmFlags", smaps, re.DOTALL)
             assert mapped and all("Private_Dirty:         0 kB" in part for part in mapped)
+        row = {"input": {"text": "a grey friday"}, "target": "sad"}
+        assert httpx2.put(f"{address}/v1/tasks/notes/demonstrations/new", json=row).status_code == 201
+        process.terminate()
+        assert process.wait(20) == 0
+    # A mirror has what was written last, whichever worker wrote it.
+    assert (tmp_path / "store/live/log").read_bytes() == (tmp_path / "index/live/log").read_bytes()
 
 
 def test_a_worker_that_dies_is_replaced(service: Service) -> None:

@@ -1,6 +1,8 @@
 """Replicas: services over one index on a remote store, which follow what is published there."""
 
+import asyncio
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,7 +18,7 @@ from udr.store import open_version, read_current
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish, upload
 from udr_service import Settings, create_app
-from udr_service.serving import IndexSource
+from udr_service.serving import IndexSource, Mirror
 
 BODY = {"task": "notes", "input": "a dull day", "k": 3}
 
@@ -110,6 +112,42 @@ def test_replicas_see_what_is_written_to_the_mirrored_directory(
             until(lambda: "does not reach the replicas" in caplog.text)
         for replica in replicas:
             until(lambda: replica.get(path).status_code == 200)  # noqa: B023
+
+
+def test_mirror_goes_on_after_errors_and_copies_what_was_written_last(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, log, source = f"memory://{tmp_path.name}/index", tmp_path / "live" / "log", IndexSource(tmp_path, Settings())
+    log.parent.mkdir()
+    log.symlink_to("log")
+    mirror = Mirror(source, url)
+
+    async def run() -> None:
+        task = asyncio.create_task(mirror.run())
+        await asyncio.to_thread(until, lambda: "Too many levels of symbolic links" in caplog.text)
+        log.unlink()
+        log.write_bytes(b"first")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert RemoteFolder(url).read("live/log", 10) == b"first"
+    log.write_bytes(b"last")
+    Mirror(source, url).copy_last()
+    assert RemoteFolder(url).read("live/log", 10) == b"last"
+
+
+def test_mirror_does_not_hold_up_the_end_of_a_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "live").mkdir()
+    (tmp_path / "live" / "log").write_bytes(b"last")
+    answers = threading.Event()
+    monkeypatch.setattr(RemoteFolder, "put", lambda *_: answers.wait(60))
+    mirror = Mirror(IndexSource(tmp_path, Settings()), "memory://silent", last_seconds=0.05)
+    mirror.copy_last()
+    answers.set()
+    assert "what was written last does not reach the replicas before this service starts again" in caplog.text
 
 
 def _refuse(self: RemoteFolder, name: str, path: Path) -> None:

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import os
-from pathlib import Path
+import threading
 
-from udr.errors import UdrError
+from udr.errors import ConfigError, reason
 from udr.store import LIVE, RemoteIndex
 from udr.store.live import LOG
 from udr_service.serving.team import Team
+from udr_service.serving.versions import IndexSource
 
 _LOOK_SECONDS, _RETRY_SECONDS = 0.2, 5.0
 
@@ -16,34 +17,64 @@ _LOG = logging.getLogger(__name__)
 
 
 class Mirror:
-    """Copies the log whenever it has changed.
+    """Copies the log whenever it has changed, in a thread of its own.
 
     Args:
-        root: the index directory.
-        remote: the index on the store.
+        source: the index directory.
+        place: the URL of the index on the store.
         team: the other workers; the one that leads copies for all.
+        last_seconds: the most that the last copy may take.
+
+    Raises:
+        ConfigError: the source is no directory of this machine, or the place no URL of a store.
     """
 
-    def __init__(self, root: Path, remote: RemoteIndex, team: Team | None = None) -> None:
-        self._root, self._remote, self._team = root, remote, team
-        self._path, self._copied = root / LIVE / LOG, (0, 0)
+    def __init__(self, source: IndexSource, place: str, team: Team | None = None, *, last_seconds: float = 3.0) -> None:
+        remote = RemoteIndex.at(place)
+        if remote is None or source.remote is not None:
+            raise ConfigError(
+                f"--mirror copies from an index directory to a URL such as s3://bucket/index, found {place!r}"
+            )
+        self._root, self._remote, self._team = source.index, remote, team
+        self._path, self._copied, self._last_seconds = source.index / LIVE / LOG, (0, 0), last_seconds
+        # A store that does not answer holds up no exit.
+        self._thread, self._stopped = threading.Thread(target=self._follow, daemon=True), threading.Event()
 
     async def run(self) -> None:
-        """Copy until cancelled."""
+        """Copy until cancelled, and then what was written last."""
         if self._team is not None:
             await self._team.leads.wait()
-        told = ""
-        while True:
+        self._thread.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(self._finish)
+
+    def copy_last(self) -> None:
+        """Copy the log once, in place of ``run``: the worker that leads may have ended before another that wrote."""
+        self._thread.start()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._stopped.set()
+        self._thread.join(self._last_seconds)
+        if self._thread.is_alive():
+            _LOG.error("what was written last does not reach the replicas before this service starts again")
+
+    def _follow(self) -> None:
+        told, pause, last = "", 0.0, False
+        while not last:
+            last = self._stopped.wait(pause)
             try:
                 # Before it is copied: what is written meanwhile is copied the next time.
                 if (state := self._state()) != self._copied:
-                    await asyncio.to_thread(self._remote.upload_writes, self._root)
-                    self._copied, told = state, ""
-            except UdrError as error:
-                if told != (told := str(error)):
-                    _LOG.error("what is written here does not reach the replicas, and is tried again: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
-            await asyncio.sleep(_LOOK_SECONDS)
+                    self._remote.upload_writes(self._root)
+                    self._copied = state
+                told, pause = "", _LOOK_SECONDS
+            except Exception as error:
+                if told != (told := reason(error)):
+                    _LOG.error("what is written here does not reach the replicas, and is tried again: %s", told)
+                pause = _RETRY_SECONDS
 
     def _state(self) -> tuple[int, int]:
         try:
