@@ -170,7 +170,7 @@ def place_(
     shards: Annotated[
         list[str],
         typer.Argument(
-            help="The index directories of all shards, each with the services that serve it.",
+            help="The index directories of all shards, or their URLs on a store, each with the services that serve it.",
             metavar="DIR=URL[,URL]",
             show_default=False,
         ),

@@ -2,8 +2,9 @@
 
 import itertools
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from udr.data import Kind, Task, TaskFamily, open_collection
 from udr.errors import ConfigError
 from udr.files import remote_url, write_atomically
 from udr.models import Encoder, SentenceEncoder
-from udr.store import DemonstrationTable, IndexVersion, Manifest, open_version
+from udr.store import DEMONSTRATIONS, DemonstrationTable, IndexVersion, Manifest, RemoteIndex, open_version
 from udr_index.build import BuildConfig, Built, OnProgress, Shard, build
 
 _LOG = logging.getLogger(__name__)
 
 PLACEMENTS = "placements.json"
 _CHECKED = 4096
+_NAME = re.compile(r"shard-([1-9]\d*)-of-([1-9]\d*)")
 
 
 def shard_folder(out: Path, shard: Shard) -> Path:
@@ -59,17 +61,25 @@ def build_shards(
 
 
 def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
-    """Write the manifest of placements of index directories, each with the services that serve it, in this order.
+    """Write the manifest of placements of indexes, each with the services that serve it, in this order.
+
+    Args:
+        path: the file.
+        shards: the index directories, or their URLs on a store, where only their manifests are read.
 
     Raises:
         ArtifactError: one is no index.
         ConfigError: they cannot be searched as one: by another encoder, with another definition of a task or family, or
             with a row in two of them; or two have the same name.
     """
-    versions = {folder: open_version(folder) for folder in shards}
-    first = next(iter(versions.values()), None)
-    if first is None:
+    remotes = {folder: RemoteIndex.at(folder) for folder in shards}
+    versions = {folder: open_version(folder) for folder, remote in remotes.items() if remote is None}
+    manifests = {
+        folder: versions[folder].manifest if remote is None else remote.manifest() for folder, remote in remotes.items()
+    }
+    if not manifests:
         raise ConfigError("name at least one index directory")
+    first, common = next(iter(manifests.items()))
     named: dict[str, Path] = {}
     for folder in shards:
         if (other := named.setdefault(_name(folder), folder)) != folder:
@@ -79,33 +89,29 @@ def place(path: Path, shards: Mapping[Path, Sequence[str]]) -> Placements:
     tasks: dict[str, Task] = {}
     families: dict[str, TaskFamily] = {}
     placed: list[Placement] = []
-    for folder, version in versions.items():
-        manifest = version.manifest
-        if _encoding(manifest) != _encoding(first.manifest):
-            raise ConfigError(f"{folder}: built by another encoder or wording than {first.path}; build it again")
+    for folder, manifest in manifests.items():
+        if _encoding(manifest) != _encoding(common):
+            raise ConfigError(f"{folder}: built by another encoder or wording than {first}; build it again")
         for name, part in manifest.partitions.items():
             if tasks.setdefault(name, part.task) != part.task:
                 raise ConfigError(f"{folder}: task {name!r} is defined otherwise than in another shard")
         for name, family in manifest.families.items():
             if families.setdefault(name, family) != family:
                 raise ConfigError(f"{folder}: family {name!r} has another instruction than in another shard")
-        sizes = {name: part.count for name, part in manifest.partitions.items()}
-        with closing(version.demonstrations()) as table:
-            row_bytes = {name: table.row_bytes(name) for name in sizes}
         placed.append(
             Placement(
                 name=_name(folder),
                 version=manifest.version,
                 families=frozenset(manifest.families),
-                sizes=sizes,
+                sizes={name: part.count for name, part in manifest.partitions.items()},
                 urls=tuple(shards[folder]),
-                row_bytes=row_bytes,
+                row_bytes=_row_bytes(manifest, versions.get(folder)),
             )
         )
-    _refuse_shared_rows(versions)
+    _refuse_shared_rows(manifests, versions)
     placements = Placements(
-        encoder=first.manifest.encoder,
-        wording=first.manifest.wording,
+        encoder=common.encoder,
+        wording=common.wording,
         families=families,
         tasks=dict(sorted(tasks.items())),
         shards=tuple(placed),
@@ -124,12 +130,32 @@ def _encoding(manifest: Manifest) -> tuple[str, int, str, str]:
     return encoder.fingerprint, encoder.dimension, encoder.metric, manifest.wording
 
 
-def _refuse_shared_rows(versions: Mapping[Path, IndexVersion]) -> None:
+def _row_bytes(manifest: Manifest, version: IndexVersion | None) -> Mapping[str, int]:
+    """Return about how many characters a row of each task has; on a store, from the size of the file of all rows."""
+    if version is None:
+        rows = max(1, sum(part.count for part in manifest.partitions.values()))
+        return dict.fromkeys(manifest.partitions, manifest.files[DEMONSTRATIONS].size // rows)
+    with closing(version.demonstrations()) as table:
+        return {name: table.row_bytes(name) for name in manifest.partitions}
+
+
+def _refuse_shared_rows(manifests: Mapping[Path, Manifest], versions: Mapping[Path, IndexVersion]) -> None:
     """Raise a ``ConfigError`` if a row is in two shards: answers would show it twice."""
-    tables = {folder: version.demonstrations() for folder, version in versions.items()}
-    try:
-        for one, other in itertools.combinations(versions, 2):
-            for task in versions[one].manifest.partitions.keys() & versions[other].manifest.partitions.keys():
+    with ExitStack() as stack:
+        tables = {folder: stack.enter_context(closing(each.demonstrations())) for folder, each in versions.items()}
+        cut = {folder: _shard(folder, manifests[folder], tables.get(folder)) for folder in manifests}
+        for one, other in itertools.combinations(manifests, 2):
+            if manifests[one].version == manifests[other].version:
+                raise ConfigError(f"{one} and {other}: both are version {manifests[one].version}; name each once")
+            shard, another = cut[one], cut[other]
+            if shard is not None and another is not None and shard.of == another.of and shard != another:
+                continue
+            for task in manifests[one].partitions.keys() & manifests[other].partitions.keys():
+                if one not in tables or other not in tables:
+                    raise ConfigError(
+                        f"{one} and {other}: both have rows of task {task!r}, and rows on a store are not compared; "
+                        "name their directories on this machine, or shards as udr index build --shards names them"
+                    )
                 for ids in _batches(tables[one], task):
                     if shared := tables[other].positions(task, ids):
                         id = next(iter(shared.values()))
@@ -137,9 +163,16 @@ def _refuse_shared_rows(versions: Mapping[Path, IndexVersion]) -> None:
                             f"{one} and {other}: both have the row {id!r} of task {task!r}; build them with --shards, "
                             "or of different tasks"
                         )
-    finally:
-        for table in tables.values():
-            table.close()
+
+
+def _shard(folder: Path, manifest: Manifest, table: DemonstrationTable | None) -> Shard | None:
+    """Return which shard of ``udr index build --shards`` an index is, by its name, and by rows that are here."""
+    match = _NAME.fullmatch(_name(folder))
+    if match is None or int(match[1]) > int(match[2]):
+        return None
+    shard = Shard(int(match[1]), int(match[2]))
+    first = [] if table is None else [next(_batches(table, task), ()) for task in manifest.partitions]
+    return shard if all(map(shard.holds, itertools.chain.from_iterable(first))) else None
 
 
 def _batches(table: DemonstrationTable, task: str) -> Iterator[Sequence[str]]:

@@ -1,7 +1,9 @@
 """Shards as they are built, and the manifest of where they are served."""
 
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 
 from tests.fakes import HashEncoder
 from tests.service.shards.conftest import NUMBER
+from udr.cli import main
 from udr.client.shards import read_placements
 from udr.errors import ArtifactError, ConfigError
 from udr_index.build import BuildConfig, build
-from udr_index.versions import PLACEMENTS, build_shards, place
+from udr_index.versions import PLACEMENTS, build_shards, place, upload
 
 
 def test_shards_are_the_same_alone_and_hold_each_row_once(tmp_path: Path, collection: Path, shards: Path) -> None:
@@ -46,6 +49,37 @@ def test_shards_have_names_of_their_own(tmp_path: Path, collection: Path, monkey
     monkeypatch.chdir(tmp_path / "notes" / "index")
     place(tmp_path / "placements", {Path(): ["http://a"]})
     assert [shard.name for shard in read_placements(tmp_path / "placements").shards] == ["index"]
+
+
+def test_shards_on_a_store_are_placed_by_their_manifests(
+    tmp_path: Path, index: Path, shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    store, path, together = f"memory://{tmp_path.name}", tmp_path / "placements", read_placements(shards / PLACEMENTS)
+    for n in range(1, NUMBER + 1):
+        upload(shards / f"shard-{n}-of-3", "CURRENT", f"{store}/shard-{n}-of-3")
+    urls = {f"{store}/{shard.name}": shard.urls for shard in together.shards}
+    assert main(["index", "place", str(path), *(f"{url}={each[0]}" for url, each in urls.items())]) == 0
+    placed = read_placements(path)
+    assert (placed.version, placed.manifest) == (together.version, together.manifest)
+    for shard, expected in zip(placed.shards, together.shards, strict=True):
+        assert replace(shard, row_bytes={}) == replace(expected, row_bytes={})
+        # The file has keys and indexes, too.
+        assert all(shard.row_bytes[task] >= size for task, size in expected.row_bytes.items())
+    assert not (tmp_path / "cache").exists()
+    first = Path(f"{store}/shard-1-of-3")
+    upload(index, "CURRENT", f"{store}/whole")
+    with pytest.raises(ConfigError, match=r"both have rows of task .*, and rows on a store are not compared"):
+        place(path, {first: ["http://a"], Path(f"{store}/whole"): ["http://b"]})
+    upload(shards / "shard-1-of-3", "CURRENT", f"{store}/shard-2-of-4")
+    with pytest.raises(ConfigError, match=r"both are version [0-9a-f]{16}; name each once"):
+        place(path, {first: ["http://a"], Path(f"{store}/shard-2-of-4"): ["http://b"]})
+
+
+def test_name_of_a_shard_alone_proves_nothing_of_rows_that_are_here(tmp_path: Path, index: Path, shards: Path) -> None:
+    shutil.copytree(index, tmp_path / "shard-2-of-3")
+    with pytest.raises(ConfigError, match=r"both have the row .* of task"):
+        place(tmp_path / "placements", {shards / "shard-1-of-3": ["http://a"], tmp_path / "shard-2-of-3": ["http://b"]})
 
 
 DAMAGE: Sequence[tuple[str, Any, str]] = [

@@ -72,6 +72,10 @@ class RemoteIndex:
             raise ArtifactError(f"{self.url}: no index here (no file {CURRENT}); run: udr index build --out {self.url}")
         return current_version(content, f"{self.url}/{CURRENT}")
 
+    def manifest(self) -> Manifest:
+        """Return the manifest of the published version, which is not copied."""
+        return self._manifest(self.current())[0]
+
     def fetch(self, version: str | None = None) -> str:
         """Copy a version, by default the published one, unless it is there; make it the copy's current one.
 
