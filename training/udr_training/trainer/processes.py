@@ -32,7 +32,8 @@ _LOG = logging.getLogger(__name__)
 _torch: Any = torch
 
 _TIMEOUT = timedelta(days=100)
-"""How long a process waits for the others, as while the first one scores; one that ended is noticed at once."""
+"""How long a process waits for the others, as while the first one scores; one that ended is noticed at once, but not a
+machine that lost its power."""
 
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
