@@ -3,21 +3,25 @@
 import faulthandler
 import gc
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from udr.cli import Device, EngineName, help_groups, refuse_unused
 from udr.errors import ConfigError, MissingExtraError
 
+if TYPE_CHECKING:
+    from udr_service.settings import Settings
+
+_OF_REPLICAS = ("replicas", "max_replicas", "gpus_per_replica", "ray_address")
 _OF_AN_INDEX = (
     *("device", "engine", "allow_hub", "upstream", "upstream_timeout_seconds", "watch_seconds", "workers"),
-    *("durability", "compact_rows", "mirror", "usage", "runner"),
+    *("durability", "compact_rows", "mirror", "usage", "runner", *_OF_REPLICAS),
 )
 """The options that a service of shards has not."""
 
-_OF_REPLICAS = ("replicas", "max_replicas", "gpus_per_replica", "ray_address")
 _OF_A_PROCESS = ("workers", "durability", "compact_rows", "mirror", "linger_seconds")
 """The options that replicas have not: they write nothing, and Ray Serve accepts the connections."""
 
@@ -160,13 +164,7 @@ def serve(
     log_format: Annotated[str | None, typer.Option(help="json or text.", show_default="json")] = None,
 ) -> None:
     """Serve an index over REST until Ctrl-C. Environment variables such as UDR_MAX_K=64 set these options and more."""
-    settings = dict(locals())
-    if index.is_file():
-        for name in _OF_AN_INDEX:
-            if settings[name] is not None:
-                raise ConfigError(
-                    f"{index} names the services of shards, which {_option(name)} is not for; omit {_option(name)}"
-                )
+    flags = {name: value for name, value in locals().items() if name != "index"}
     # If C code crashes, its traceback goes to the standard error, which is open by now.
     faulthandler.enable(2)
     # NumPy reads it when it is imported. Its threads would spin between small products, on cores that encoding needs.
@@ -179,15 +177,24 @@ def serve(
         from udr_service.settings import Settings
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which serving needs,", "service") from error
-    resolved = Settings.read(**{name: value for name, value in settings.items() if name != "index"})
-    if resolved.runner == "local":
-        refuse_unused({_option(name): settings[name] for name in _OF_REPLICAS}, "--runner ray")
-    else:
-        refuse_unused({_option(name): settings[name] for name in _OF_A_PROCESS}, "--runner local")
-    if resolved.upstream is None:
+    settings = Settings.read(**flags)
+    if index.is_file():
+        for option in _given(_OF_AN_INDEX, flags, settings):
+            raise ConfigError(f"{index} names the services of shards, which {option} is not for; omit {option}")
+    names, needed = (_OF_REPLICAS, "ray") if settings.runner == "local" else (_OF_A_PROCESS, "local")
+    refuse_unused(_given(names, flags, settings), f"--runner {needed}")
+    if settings.upstream is None:
         refuse_unused({"--upstream-timeout-seconds": upstream_timeout_seconds}, "--upstream URL")
-    run(index, resolved)
+    run(index, settings)
 
 
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+def _given(names: Iterable[str], flags: Mapping[str, object], settings: "Settings") -> dict[str, object]:
+    """Return what is set of some settings: by their flags, or to another value than the default by their variables."""
+    given: dict[str, object] = {}
+    for name in names:
+        value = getattr(settings, name)
+        if flags[name] is not None:
+            given[f"--{name.replace('_', '-')}"] = value
+        elif value != type(settings).model_fields[name].default:
+            given[f"UDR_{name.upper()}"] = value
+    return given

@@ -78,6 +78,12 @@ def test_an_index_is_not_taken_for_a_query_or_a_task(capsys: Captured, tiny: Pat
         (("--ray-address", "auto"), "--ray-address has no effect without --runner ray"),
         (("--runner", "ray", "--workers", "2"), "--workers has no effect without --runner local"),
         (("--runner", "ray", "--compact-rows", "9"), "--compact-rows has no effect without --runner local"),
+        (("--runner", "ray", "--watch-seconds", "0"), "--watch-seconds 0 would let a replica that starts later answer"),
+        (("--runner", "ray", "--gpus-per-replica", "0.5"), "--gpus-per-replica 0.5 needs --device cuda, found --devic"),
+        (
+            ("--runner", "ray", "--gpus-per-replica", "0", "--device", "cuda"),
+            "--device cuda needs --gpus-per-replica above 0: Ray hides GPUs that no replica asked for",
+        ),
         (("--runner", "spark"), "setting runner (--runner or UDR_RUNNER): must be 'local' or 'ray'"),
     ],
 )
@@ -88,9 +94,23 @@ def test_serve_refuses_options_of_another_runner(
     assert status == 2 and message in err
 
 
-def test_what_the_environment_asks_of_replicas_is_checked_too(
-    capsys: Captured, index: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("arguments", "name", "value", "needed"),
+    [
+        (("--runner", "ray"), "UDR_WORKERS", "2", "--runner local"),
+        (("--runner", "ray"), "UDR_LINGER_SECONDS", "9", "--runner local"),
+        ((), "UDR_REPLICAS", "2", "--runner ray"),
+    ],
+)
+def test_serve_refuses_variables_of_another_runner(
+    capsys: Captured,
+    index: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    name: str,
+    value: str,
+    needed: str,
 ) -> None:
-    monkeypatch.setenv("UDR_WORKERS", "2")
-    status, _, err = run(capsys, "serve", index, "--runner", "ray")
-    assert status == 2 and "replicas on a Ray cluster have no workers" in err
+    monkeypatch.setenv(name, value)
+    status, _, err = run(capsys, "serve", index, *arguments)
+    assert status == 2 and f"{name} has no effect without {needed}; add that, or omit {name}" in err

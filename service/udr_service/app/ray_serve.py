@@ -13,6 +13,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from udr.cli import naming_flags
 from udr.errors import ConfigError, NotWriterError, optional_import, reason
 from udr.models import RunnerOptions, cluster_nodes, share
 from udr_service.app.index_app import create_app
@@ -150,8 +151,7 @@ def replicas(index: Path, settings: Settings, *, own_names_only: bool = False) -
     with suppress(ValueError):
         cluster.get_actor(_CONTROLLER, namespace="serve")
         raise ConfigError("Ray Serve runs on this cluster already; end it with: serve shutdown")
-    options = RunnerOptions(runner="ray", gpus_per_worker=settings.gpus_per_replica)
-    gpus, most = options.gpus(settings.device or "cpu"), settings.max_replicas or settings.replicas
+    gpus, most = gpus_per_replica(settings), settings.max_replicas or settings.replicas
     _, cpus = share(cluster_nodes(), most, gpus, "--replicas and --max-replicas")
     deployment = api.deployment(api.ingress()(Replica)).options(
         name=_NAME,
@@ -184,6 +184,14 @@ def replicas(index: Path, settings: Settings, *, own_names_only: bool = False) -
         # Of what it ends itself, Ray says that it died.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
         api.shutdown()
+
+
+def gpus_per_replica(settings: Settings) -> float:
+    """Return the GPUs of each replica; ``ConfigError`` if they do not fit the device."""
+    device, options = settings.device or "cpu", RunnerOptions(runner="ray", gpus_per_worker=settings.gpus_per_replica)
+    with naming_flags({"--gpus-per-worker": "--gpus-per-replica", "worker": "replica"}):
+        options.check(device)
+    return options.gpus(device)
 
 
 def _numbers(settings: Settings) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from udr.client.shards import ShardedClient, read_placements
 from udr.errors import ConfigError
 from udr.files import remote_url
 from udr.models import num_threads, ray_cluster
-from udr_service.app import create_app, create_shards_app, replicas
+from udr_service.app import create_app, create_shards_app, gpus_per_replica, replicas
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError, ReloadError
 from udr_service.observability import configure, prepare_export
@@ -98,11 +98,8 @@ def run_shards(path: Path, settings: Settings) -> None:
 
     Raises:
         ArtifactError: the file is no manifest of placements.
-        ConfigError: a setting is of a service of an index.
         ListenError: the address is not available.
     """
-    if settings.workers > 1 or settings.upstream is not None:
-        raise ConfigError(f"{path} names the services of shards, which have no --workers and no --upstream; omit them")
     placements = read_placements(path)
     with _signals_end_normally(), listening(settings.host, settings.port) as listener:
         STATUS.begin(f"loading {path}...")
@@ -119,14 +116,15 @@ def run_replicas(index: Path, settings: Settings) -> None:
     """Serve an index by replicas on a Ray cluster, likewise. SIGHUP reloads all of them.
 
     Raises:
-        ConfigError: a setting is of a service in one process; or the cluster cannot be used.
+        ConfigError: they are to follow nothing, their GPUs do not fit the device, or the cluster cannot be used.
         WorkerError: no replica could start.
     """
-    if settings.workers > 1 or settings.compact_rows or settings.mirror:
+    if "watch_seconds" in settings.model_fields_set and not settings.watch_seconds:
         raise ConfigError(
-            "replicas on a Ray cluster have no workers, and write nothing; "
-            "unset UDR_WORKERS, UDR_COMPACT_ROWS, UDR_MIRROR"
+            "--watch-seconds 0 would let a replica that starts later answer from another version than the others; with "
+            "--runner ray, give a number above 0, or omit it"
         )
+    gpus_per_replica(settings)
     # Raises if there is no index.
     IndexSource(index, settings).current()
     with listening(settings.host, settings.port) as listener:

@@ -107,6 +107,7 @@ WRONG: Sequence[tuple[Sequence[str], str]] = [
     (["index", "place", "FILE", "DIR"], "name each shard and its services as DIR=URL or DIR=URL,URL; found 'DIR'"),
     (["serve", "FILE", "--device", "cpu"], "names the services of shards, which --device is not for; omit --device"),
     (["serve", "FILE", "--watch-seconds", "1"], "which --watch-seconds is not for; omit --watch-seconds"),
+    (["serve", "FILE", "--replicas", "2"], "which --replicas is not for; omit --replicas"),
     (["serve", "FILE"], "is no manifest of placements"),
 ]
 
@@ -118,4 +119,35 @@ def test_commands_refuse_what_does_not_fit(
     (tmp_path / "file").write_text("{}")
     paths = {"FILE": tmp_path / "file", "TASKS": collection, "OUT": tmp_path / "out"}
     assert main([str(paths.get(word, word)) for word in command]) != 0
+    assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        *(
+            (name, value, f"which {name} is not for; omit {name}")
+            for name, value in {
+                "UDR_MIRROR": "s3://bucket/index",
+                "UDR_COMPACT_ROWS": "9",
+                "UDR_USAGE": "inputs",
+                "UDR_RUNNER": "ray",
+                "UDR_WORKERS": "2",
+            }.items()
+        ),
+        # The default, which deploy/ sets.
+        ("UDR_WORKERS", "1", "is no manifest of placements"),
+    ],
+)
+def test_what_the_environment_asks_of_an_index_is_refused_too(
+    name: str,
+    value: str,
+    problem: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "file").write_text("{}")
+    monkeypatch.setenv(name, value)
+    assert main(["serve", str(tmp_path / "file")]) != 0
     assert problem in capsys.readouterr().err
