@@ -158,6 +158,9 @@ TABLE: Sequence[tuple[str, str]] = [
             (f"{EVALUATE} bm25 --oracle-context 0", "--oracle-context", "oracle among --retrievers"),
             ("init nowhere.csv --out new-run --device cpu", "--device", "--model, the encoder"),
             ("index build tasks --out new-run --seed 0", "--seed", "--pool, the size of a sample"),
+            ("index build tasks --out new-run --kind flat --flat-below 5", "--flat-below", "a --kind other than flat"),
+            ("index build tasks --out new-run --kind flat --threads 8", "--threads", "a --kind other than flat"),
+            ("mcp index --port 9000", "--port", "--http"),
             ("serve index --upstream-timeout-seconds 5", "--upstream-timeout-seconds", "--upstream URL"),
             ("tasks check tasks --device cpu", "--device", "--model, --near or --text-lm, which need a model"),
             ("tasks stats tasks --device cpu", "--device", "--text-lm"),
@@ -181,6 +184,14 @@ TABLE: Sequence[tuple[str, str]] = [
     ),
     (f"{TRAIN} --preset huge", "--preset must be one of cpu, for two .*; default, .*; paper, .*; found 'huge'"),
     (f"{TRAIN} --loss best", r"--loss \(train.loss\) must be one of udr, .*, found 'best'"),
+    (
+        f"{TRAIN} --set reward.epochs=9",
+        r"--set reward.epochs has no effect without --extrapolate \(train.extrapolate\) 'reward'; add that, or omit it",
+    ),
+    (
+        f"{TRAIN} --loss epr --ranking-weight 0.5",
+        r"--ranking-weight \(train.ranking_weight\) has no effect with --loss \(train.loss\) 'epr'; omit it, or choose",
+    ),
     (f"{TRAIN} --set train.draws=odd", "--set train.draws must be one of uniform, stratified, found 'odd'"),
     (f"{EVALUATE} bm25 --dtype float8", "--dtype must be one of float32, bfloat16, float16; found 'float8'"),
     (

@@ -4,6 +4,10 @@ from typing import Annotated
 
 import typer
 
+from udr.errors import ConfigError
+
+_PORT = 8765
+
 
 def mcp(
     source: Annotated[
@@ -12,15 +16,17 @@ def mcp(
     http: Annotated[
         bool, typer.Option("--http", help="Serve over HTTP at http://127.0.0.1:PORT/mcp in place of stdio.")
     ] = False,
-    port: Annotated[int, typer.Option(help="The port for --http.")] = 8765,
+    port: Annotated[int | None, typer.Option(help="The port for --http.", show_default=str(_PORT))] = None,
 ) -> None:
     """Give agents the tools retrieve, prompt and tasks, by the Model Context Protocol."""
+    if port is not None and not http:
+        raise ConfigError("--port has no effect without --http; add that, or omit --port")
     # Imported here, so that no other command loads the library.
     from udr.integrations.mcp import mcp_server, open_source
 
     server = mcp_server(open_source(source))
     if http:
         # This machine only: the protocol has no keys here.
-        server.run("streamable-http", host="127.0.0.1", port=port)
+        server.run("streamable-http", host="127.0.0.1", port=_PORT if port is None else port)
     else:
         server.run("stdio")

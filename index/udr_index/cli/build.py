@@ -107,8 +107,13 @@ def build(
         typer.Option(help="Reuse this index's vectors of unchanged texts; may equal --out.", metavar="DIR"),
     ] = None,
     threads: Annotated[
-        int, typer.Option(help="Threads per hnsw graph; with more than 1, equal builds can differ.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Threads that add vectors to a partition that is not flat; with more than 1, equal builds of hnsw "
+            "graphs can differ.",
+            show_default="1",
+        ),
+    ] = None,
     shards: Annotated[
         int | None,
         typer.Option(help="Make N indexes, each of some rows of every task, for pools larger than a machine.", min=1),
@@ -128,7 +133,9 @@ def build(
 
     if pool is None:
         refuse_unused({"--seed": seed}, "--pool, the size of a sample")
-    settings["seed"] = seed or 0
+    if kind == "flat":
+        refuse_unused({"--flat-below": flat_below, "--threads": threads}, "a --kind other than flat")
+    settings |= {"seed": seed or 0, "threads": 1 if threads is None else threads}
     if out.is_file():
         raise ConfigError(f"--out: {out} is a file; name a folder, which need not exist")
     if out.is_dir() and next(task_files(out), None) is not None:

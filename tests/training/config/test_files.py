@@ -69,6 +69,13 @@ def test_paper_preset_has_the_papers_numbers() -> None:
         ({"train.lora_rank": 4, "train.towers": 2}, "train.lora_rank needs train.towers = 1"),
         ({"train.mini_batch": 8, "train.optimizer": "lomo"}, "train.mini_batch needs a train.optimizer"),
         ({"train.mini_batch": 8, "train.optimizer": "galore_adamw_layerwise"}, "train.mini_batch needs"),
+        (
+            {"train.loss": "epr", "train.ranking_weight": 0.5},
+            "train.ranking_weight has no effect with train.loss 'epr'",
+        ),
+        ({"train.loss": "mnrl", "train.ranking_weight": 0.5}, "has no effect with train.loss 'mnrl'; omit it, or"),
+        ({"train.score_temperature": 1.0}, "train.score_temperature has no effect with train.loss 'udr'"),
+        ({"reward.epochs": 9}, "reward.epochs has no effect without train.extrapolate 'reward'; add that, or omit"),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
         ({"tasks": "a"}, "'tasks' must be a list of names, found 'a'"),
         ({"train.validation": True}, "'validation' must be of type float, found True"),
@@ -81,6 +88,14 @@ def test_paper_preset_has_the_papers_numbers() -> None:
 def test_invalid_settings_are_refused(overrides: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message.replace("[", r"\[")):
         load_config("cpu", overrides)
+
+
+def test_presets_and_files_may_set_what_another_loss_has(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(load_config("cpu", {"train.loss": "epr"})), "utf-8")
+    assert load_config("paper", {"train.epochs": 2}, file).train.loss == "epr"
+    rewarded = {"train.extrapolate": "reward", "reward.epochs": 9, "train.score_temperature": 0.5}
+    assert load_config("cpu", rewarded).reward.epochs == 9
 
 
 def test_settings_are_toml_values_or_bare_words() -> None:

@@ -12,7 +12,7 @@ import tomli_w
 
 from udr.errors import ConfigError, DataError, system_error
 from udr.files import read_toml
-from udr_training.config.run import RewardConfig, RunConfig, TrainConfig
+from udr_training.config.run import RewardConfig, RunConfig, TrainConfig, refuse_without_effect
 from udr_training.config.scores import CandidateConfig, FeedbackConfig, ScoringConfig
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
@@ -34,7 +34,7 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
         file: with the tables ``candidates``, ``feedback``, ``train`` and ``reward``.
 
     Raises:
-        ConfigError: a name is unknown, or a value is invalid.
+        ConfigError: a name is unknown, a value is invalid, or one of ``overrides`` has no effect beside the others.
     """
     if preset not in PRESETS:
         known = "; ".join(f"{name}, {what}" for name, what in PRESETS.items())
@@ -52,7 +52,10 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
             stage, _, key = name.rpartition(".")
             values = _merged(values, {stage: {key: value}} if stage else {key: value})
     # All at once: two values can be valid together but not one by one.
-    return _apply(RunConfig(), values)
+    config = _apply(RunConfig(), values)
+    # Presets and files set what all losses have.
+    refuse_without_effect(config, [name for name, value in overrides.items() if value is not None])
+    return config
 
 
 def with_settings(config: _Config, settings: Mapping[str, object]) -> _Config:

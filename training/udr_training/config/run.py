@@ -1,6 +1,7 @@
 """Configuration of a run: that of its scores, of its trainings, and what these ask of each other."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from udr.errors import ConfigError
@@ -17,7 +18,8 @@ class TrainConfig:
 
     Attributes:
         model: the encoder to start from.
-        warm_start: start later iterations from the previous one instead of from ``model``, as the paper does.
+        warm_start: start later iterations from the previous one's encoder; else each starts from ``model`` again, as
+            in the paper.
         towers: 1 shares one encoder between queries and demonstrations, 2 trains one for each.
         pooling: ``mean`` or ``cls``; ``model`` keeps the encoder's own.
         lora_rank: train adapters of this rank and merge them at the end; 0 trains all weights.
@@ -37,8 +39,8 @@ class TrainConfig:
         draws: how they are drawn: ``uniform`` (the paper), or ``stratified`` (the authors' code).
         alpha: tasks are drawn with p ∝ q^α.
         loss: one of ``LOSSES``: ``udr`` is the paper's, ``lambda`` that of the authors' code; see ``CandidateLoss``.
-        ranking_weight: λ of the losses; ``epr`` has none.
-        score_temperature: τ of the loss ``kl``, which divides scores.
+        ranking_weight: λ of the losses; ``epr`` and ``mnrl`` have none.
+        score_temperature: τ, which divides scores in the losses ``kl`` and ``margin_mse`` and for the reward model.
         score_margin: candidates with a score this close to the best are not negatives.
         label_aware: in tasks with labels, candidates with the best one's label are not negatives.
         extrapolate: the pool's other rows become queries too, with scores that follow from the ``labels`` (in tasks
@@ -166,6 +168,19 @@ class RunConfig(ScoringConfig):
                 f"{self.candidates.num_candidates}: a step sees some of a query's candidates; set train.list_length to "
                 f"{self.candidates.num_candidates} or less, or ask for {train.list_length} candidates or more"
             )
+
+
+def refuse_without_effect(config: RunConfig, names: Iterable[str]) -> None:
+    """Raise ``ConfigError`` for the first of some settings, by dotted name, that others leave without effect."""
+    train = config.train
+    by_reward = train.extrapolate == "reward"
+    for name in names:
+        if name.startswith("reward.") and not by_reward:
+            raise ConfigError(f"{name} has no effect without train.extrapolate 'reward'; add that, or omit it")
+        weighs = train.loss not in ("epr", "mnrl")
+        divides = train.loss in ("kl", "margin_mse") or by_reward
+        if (name == "train.ranking_weight" and not weighs) or (name == "train.score_temperature" and not divides):
+            raise ConfigError(f"{name} has no effect with train.loss {train.loss!r}; omit it, or choose another loss")
 
 
 def updates_while_backward(optimizer: str) -> bool:
