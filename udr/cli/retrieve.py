@@ -99,7 +99,11 @@ def prompt(
     reserve: Annotated[int | None, Option(help="The tokens of the budget to keep for the answer.")] = None,
     tokenizer: Annotated[
         str | None,
-        Option(help="The tokenizer: a hub name, a path, or package:NAME.", show_default="that of the index or service"),
+        Option(
+            help="The tokenizer: a hub name, a path, or package:NAME. With --url, the prompt is then built here, and "
+            "has no prompt_id.",
+            show_default="that of the index or service",
+        ),
     ] = None,
     format: Annotated[Format, Option(help="Print one text, chat messages, or records.")] = Format.TEXT,
     as_json: AsJson = False,
