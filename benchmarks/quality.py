@@ -1,17 +1,18 @@
 """A retriever trained from feedback, compared with untrained ones: on ten tasks, and on three that it never saw.
 
-    python benchmarks/quality.py TASKS --out FOLDER [--preset cpu] [--dtype bfloat16] [--parts NAME,...]
+    python benchmarks/quality.py TASKS --out FOLDER [--preset cpu] [--dtype bfloat16] [--rows 300] [--parts NAME,...]
 
 TASKS is a collection with the tasks below. The parts, in order:
 
 - ``train``: one retriever on ten tasks, 150 queries and 12 candidates per task, two iterations;
-- ``evaluate``: random, BM25, the base encoder, each iteration: 150 test rows per task, 4 shots;
+- ``evaluate``: random, BM25, the base encoder, each iteration: 300 test rows per task, 4 shots;
 - ``epr``: a retriever with EPR's loss on the first iteration's scores; joins the evaluation;
 - ``ablations``: one training on the ten tasks whose encoder reads no instruction, evaluated on five of them with the
   iterations of the full one;
 - ``oracle``: the best candidates by the language model's own scores; joins the evaluation of five tasks;
 - ``transfer``: the retriever and the untrained ones on three tasks that were not used for training;
-- ``arms``: the options of ``udr train`` on the same feedback (``quality_arms.py``, which has more settings).
+- ``arms``: the options of ``udr train`` on the same feedback (``quality_arms.py``, which has more settings), with qnli
+  as an eleventh task outside the mean.
 
 Takes hours on two cores; every part resumes after an interruption. FOLDER holds runs and evaluations with reports.
 """
@@ -30,10 +31,10 @@ from udr.models import BASE_ENCODER, DEFAULT_LM
 
 TASKS = "sst5,cr,subj,trec,cola,snli,comv,commongen,e2e_nlg,mtop"
 ABLATED = "sst5,trec,snli,comv,commongen"
-UNSEEN = "mr,qnli,dart"
+UNSEEN, BESIDE = "mr,rte,dart", "qnli"
 BARE = (sys.executable, str(Path(__file__).with_name("without_instruction.py")))
 UNTRAINED = ("random", "bm25", BASE_ENCODER)
-QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 150, 4
+QUERIES, CANDIDATES, ROWS, SHOTS = 150, 12, 300, 4
 
 
 def main() -> None:
@@ -42,11 +43,17 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True)
     options.add_argument("--preset", default="cpu")
     options.add_argument("--dtype", default="float32", help="of feedback, training and answers")
+    options.add_argument("--rows", type=int, default=ROWS, help="test rows of each task")
+    options.add_argument("--feedback", type=Path, help="the file of scores; FOLDER/feedback.sqlite by default")
+    options.add_argument("--unseen", default=UNSEEN, help="tasks of the part transfer")
+    options.add_argument("--beside", default=BESIDE, help="tasks of the part arms that no mean counts")
     options.add_argument("--parts", default=",".join(PARTS))
     arguments = options.parse_args()
     # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
     arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    # All trainings share one file of scores.
+    arguments.feedback = arguments.feedback or arguments.out / "feedback.sqlite"
     for part in arguments.parts.split(","):
         print(f"== {part}", flush=True)
         PARTS[part](arguments)
@@ -78,13 +85,14 @@ def oracle(arguments: argparse.Namespace) -> None:
 
 
 def transfer(arguments: argparse.Namespace) -> None:
-    _evaluate(arguments, "transfer", UNSEEN, [*UNTRAINED, str(arguments.out / "udr")])
+    _evaluate(arguments, "transfer", arguments.unseen, [*UNTRAINED, str(arguments.out / "udr")])
 
 
 def arms(arguments: argparse.Namespace) -> None:
     script = str(Path(__file__).with_name("quality_arms.py"))
     paths = [str(arguments.tasks), "--out", str(arguments.out / "arms")]
-    settings = ["--preset", arguments.preset, "--dtype", arguments.dtype]
+    settings = ["--preset", arguments.preset, "--dtype", arguments.dtype, "--rows", str(arguments.rows)]
+    settings += ["--feedback", str(arguments.feedback), "--beside", arguments.beside]
     subprocess.run([sys.executable, script, *paths, *settings], check=True)
 
 
@@ -96,8 +104,7 @@ def _train(arguments: argparse.Namespace, name: str, tasks: str, *more: str, com
     sizes = ["--queries", str(QUERIES), "--candidates", str(CANDIDATES)]
     models = ["--lm", DEFAULT_LM, "--model", BASE_ENCODER, "--test-rows", "0"]
     dtypes = ["--dtype", arguments.dtype, "--train-dtype", arguments.dtype]
-    # All runs share one file of scores.
-    paths = ["--feedback", str(arguments.out / "feedback.sqlite"), "--out", str(arguments.out / name)]
+    paths = ["--feedback", str(arguments.feedback), "--out", str(arguments.out / name)]
     start = ["train", str(arguments.tasks), "--tasks", tasks, "--preset", arguments.preset]
     subprocess.run([*command, *start, *sizes, *models, *dtypes, *paths, *more], check=True)
 
@@ -126,7 +133,7 @@ def _evaluate(
 ) -> None:
     output = arguments.out / name
     _start_with_answers_of(arguments.out / "evaluation", output)
-    sizes = ["--shots", str(SHOTS), "--pool", "800", "--limit", str(ROWS), "--lm", DEFAULT_LM]
+    sizes = ["--shots", str(SHOTS), "--pool", "800", "--limit", str(arguments.rows), "--lm", DEFAULT_LM]
     compared = ["--retrievers", ",".join(retrievers), "--baseline", baseline, "--dtype", arguments.dtype]
     start = ["evaluate", str(arguments.tasks), "--tasks", tasks, "--output", str(output)]
     subprocess.run([*command, *start, *sizes, *compared, *more], check=True)

@@ -13,7 +13,8 @@ without. Everything resumes, and what is there is not run again. ``--kept FILE``
 comparison goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
 
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
-gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task.
+gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task. Tasks
+``--beside`` them are trained on and evaluated like the others, but count in no mean.
 """
 
 import argparse
@@ -78,6 +79,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--names", default=TASKS, help="tasks of all trainings, and of the main arms' evaluation")
+    options.add_argument("--beside", default="", help="more such tasks, outside the means")
     options.add_argument("--ablated", default=ABLATED, help="tasks of the other arms' evaluation")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
     options.add_argument("--queries", type=int, default=QUERIES)
@@ -85,6 +87,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--rows", type=int, default=ROWS)
     options.add_argument("--set", action="append", default=[], help="of all trainings, as in udr train")
     arguments = options.parse_args(given)
+    arguments.names = ",".join(filter(None, (arguments.names, arguments.beside)))
     names = arguments.arms.split(",")
     if unknown := [name for name in names if name not in ARMS]:
         raise SystemExit(f"no arm {unknown[0]!r}; the arms are {', '.join(ARMS)}")

@@ -1,9 +1,9 @@
 """The tables of ``quality_arms.py``.
 
-For each arm, as means over seeds: the metric of each task, and its means over tasks with labels and over all tasks;
-NDCG@8 and MRR against the language model's scores on held-out queries, without a head (mined candidates have no scores
-if later iterations ask new queries); scored pairs, and minutes of each stage. Then its gains, see
-``quality_gains.py``.
+For each arm, as means over seeds: the metric of each task, and its means over tasks with labels and over all tasks,
+but for those that are outside the means; NDCG@8 and MRR against the language model's scores on held-out queries,
+without a head (mined candidates have no scores if later iterations ask new queries); scored pairs, and minutes of each
+stage. Then its gains, see ``quality_gains.py``.
 """
 
 import argparse
@@ -57,7 +57,10 @@ def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
         headed={each.title: sides[each.title] for each in untrained if each.head},
         trained=sides["udr"],
     )
-    groups = {"labels": labelled(collection), "all": names, **{name: [name] for name in names}}
+    outside = arguments.beside.split(",")
+    means = {"labels": labelled(collection), "all": names}
+    groups = {group: [name for name in tasks if name not in outside] for group, tasks in means.items()}
+    groups |= {name: [name] for name in names}
     rows = [_row(each, sides[each.title], groups, references, kept) for each in compared]
     best = {group: references.best(tasks) for group, tasks in groups.items() if tasks}
     write_atomically(arguments.out / "arms.json", json.dumps({"best_untrained": best, "arms": rows}, indent=1).encode())
@@ -98,7 +101,7 @@ def _row(
         "arm": each.title,
         "seeds": len(each.runs),
         "values": {group: round(mean_over(side, tasks, len(side)).value, 1) for group, tasks in own.items()},
-        "by_seed": [round(mean_over([values], own["all"], 1).value, 2) for values in side],
+        "by_seed": [round(mean_over([values], own.get("all", list(side[0])), 1).value, 2) for values in side],
         "gains": references.gains(side, own) if each.runs else {},
     }
     minutes: dict[str, float] = {}

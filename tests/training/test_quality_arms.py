@@ -84,6 +84,13 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     arms.main([*given, "--arms", "udr,full,centred", "--kept", str(tmp_path / "kept.json")])
     assert sorted(path.name for path in other.iterdir()) == ["arms.json"]
     assert json.loads((other / "arms.json").read_text("utf-8"))["arms"] == list(rows.values())
+    # A task beside the others is outside the means.
+    beside = ["--names", "colours", "--beside", "reviews", "--kept", str(tmp_path / "kept.json")]
+    arms.main([*given, "--arms", "udr,full", *beside])
+    apart = {row["arm"]: row for row in json.loads((other / "arms.json").read_text("utf-8"))["arms"]}["full"]
+    assert list(apart["values"]) == ["all", "colours", "reviews"]
+    assert apart["values"]["all"] == apart["values"]["colours"] == rows["full"]["values"]["colours"]
+    assert apart["gains"]["udr"]["reviews"] == rows["full"]["gains"]["udr"]["reviews"]
 
 
 def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path) -> None:
