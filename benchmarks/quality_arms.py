@@ -6,11 +6,13 @@
 The arm ``udr`` comes first; all arms share one file of scores. Unless an arm asks about other pairs from the start, it
 begins with the first iteration that ``udr`` has, so that it mines the same candidates, and its own training is the
 second. With ``--iterations 1``, all arms have the candidates of the first and nothing else. The main arms are trained
-with several seeds on the ten tasks; the others with one, and evaluated on five of them. The encoder, the hybrid search
-by it and the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head
-for each task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one
-without. Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a
-comparison goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
+with several seeds on the ten tasks; the others with one, and evaluated on five of them. Seeds differ in the last
+training alone: with ``--iterations 1`` they share queries, candidates and scores; with 2 also the encoder of the first
+iteration, so that their intervals do not show how far first trainings scatter. The encoder, the hybrid search by it and
+the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head for each
+task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without.
+Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a comparison
+goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
 
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
 gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task. Tasks

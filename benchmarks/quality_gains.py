@@ -1,7 +1,8 @@
 """The values and gains of ``quality_arms.py``, over groups of tasks and for each task, with intervals.
 
 Intervals are 95 %, of a bootstrap over test rows and seeds, paired: both sides have the same rows and the same seeds in
-each resample. Three seeds are few, so the seeds' part of the interval is an approximation.
+each resample. A plain bootstrap of n seeds has (n - 1) / n of the variance of their mean; here the rest is added. Three
+seeds are few, so their part of the interval is an approximation; ``quality_arms.py`` says in what seeds differ.
 
 Gains of an arm are counted from
 
@@ -44,12 +45,17 @@ def over_tasks(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def over_seeds(estimates: Sequence[Estimate]) -> Estimate:
-    """Return the mean over seeds; each resample also draws as many of the seeds, with replacement."""
+    """Return the mean over seeds; each resample also draws as many of the seeds, with replacement.
+
+    With n seeds, what a resample's draw deviates from its mean over seeds is scaled by sqrt(n / (n - 1)).
+    """
     samples = np.array([estimate.samples for estimate in estimates]).T
     # The same draws for all arms with as many seeds, so that their differences are paired.
     drawn = np.random.default_rng(0).integers(len(estimates), size=samples.shape)
+    means, scale = samples.mean(axis=1), np.sqrt(len(estimates) / max(1, len(estimates) - 1))
+    deviations = np.take_along_axis(samples, drawn, axis=1).mean(axis=1) - means
     value = float(np.mean([estimate.value for estimate in estimates]))
-    return Estimate.of_samples(value, np.take_along_axis(samples, drawn, axis=1).mean(axis=1))
+    return Estimate.of_samples(value, means + scale * deviations)
 
 
 def mean_over(side: Side, tasks: Sequence[str], seeds: int) -> Estimate:

@@ -120,12 +120,20 @@ def test_intervals_cover_rows_and_seeds_and_are_paired(arms: ModuleType) -> None
     over_seeds = sys.modules["quality_gains"].over_seeds
     total = over_seeds(by_seed)
     assert total.value == 20.0
-    # The variance of rows, and a third of that of three seeds.
-    assert total.samples.var() == pytest.approx(1 + 200 / 3 / 3, rel=0.15)
+    # The variance of rows, and a third of that of seeds, which is 100 by these three.
+    assert total.samples.var() == pytest.approx(1 + 100 / 3, rel=0.15)
     better = over_seeds([Estimate.of_samples(value + 1, value + 1 + rows) for value in (10.0, 20.0, 30.0)])
     assert (better - total).interval == pytest.approx((1.0, 1.0))
     alone = over_seeds(by_seed[:1])
     assert alone.value == 10.0 and np.array_equal(alone.samples, 10.0 + rows)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_variance_over_seeds_is_that_of_their_mean(arms: ModuleType, seeds: int) -> None:
+    """The sum over seeds of what one adds that differs by 1: the expected variance if they scatter with variance 1."""
+    over_seeds, same = sys.modules["quality_gains"].over_seeds, np.ones(4000)
+    parts = [over_seeds([Estimate.of_samples(it, it * same) for it in unit]) for unit in np.eye(seeds)]
+    assert sum(part.samples.var() for part in parts) == pytest.approx(1 / seeds, rel=0.05)
 
 
 def test_an_index_of_other_pools_is_refused(
