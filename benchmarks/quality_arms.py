@@ -17,6 +17,9 @@ goes on in another folder, and runs only what the file lacks; figures of other s
 Writes FOLDER/arms.json and prints Markdown: for each arm what ``quality_table.py`` lists, and for each trained arm its
 gains over what ``quality_gains.py`` lists, over tasks with labels, over all tasks, and for each task. Tasks
 ``--beside`` them are trained on and evaluated like the others, but count in no mean.
+
+``--answers LM``, added to the command of a comparison that is done, shows the transfer to another language model: all
+that is there answers by that one, in files of its own, and nothing is trained again.
 """
 
 import argparse
@@ -63,7 +66,7 @@ ARMS = {
     "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
 }
 MAIN = ("udr", "full")
-SETTINGS = "rows iterations lm model dtype preset queries candidates names set label_head".split()
+SETTINGS = "rows iterations lm answers model dtype preset queries candidates names set label_head".split()
 """The options that all figures depend on."""
 
 
@@ -79,6 +82,9 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--preset", default="cpu")
     options.add_argument("--dtype", default="float32", help="of feedback, training and answers")
     options.add_argument("--lm", default=DEFAULT_LM)
+    options.add_argument(
+        "--answers", metavar="LM", help="the language model that answers; that of the feedback by default"
+    )
     options.add_argument("--model", default=BASE_ENCODER)
     options.add_argument("--names", default=TASKS, help="tasks of all trainings, and of the main arms' evaluation")
     options.add_argument("--beside", default="", help="more such tasks, outside the means")
@@ -99,8 +105,12 @@ def main(given: Sequence[str] | None = None) -> None:
     # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
     arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
+    # Another language model's answers are kept apart.
+    other = arguments.answers not in (None, arguments.lm)
+    arguments.suffix = f"-{Path(arguments.answers.removeprefix(PACKAGE)).stem}" if other else ""
+    arguments.answers = arguments.answers or arguments.lm
     settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS}
-    arguments.kept = Kept(arguments.kept or arguments.out / "kept.json", arguments.out, settings)
+    arguments.kept = Kept(arguments.kept or arguments.out / f"kept{arguments.suffix}.json", arguments.out, settings)
     compared = [*_untrained(arguments), *(each for name in names for each in _trained(arguments, name))]
     report(arguments, compared)
 
@@ -179,12 +189,12 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
 
 def _evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: str) -> None:
     collection = open_collection(arguments.tasks, tasks.split(","))
-    output = arguments.out / "evaluation"
+    output = arguments.out / f"evaluation{arguments.suffix}"
     for each in arguments.kept.missing(retrievers, collection.tasks):
         call(
             *("evaluate", arguments.tasks, "--tasks", tasks, "--retrievers", each),
             *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
-            *("--output", output, "--lm", arguments.lm, "--dtype", arguments.dtype),
+            *("--output", output, "--lm", arguments.answers, "--dtype", arguments.dtype),
         )
         arguments.kept.take(collection, output / "predictions", each)
 

@@ -63,7 +63,8 @@ def report(arguments: argparse.Namespace, compared: Sequence[Compared]) -> None:
     groups |= {name: [name] for name in names}
     rows = [_row(each, sides[each.title], groups, references, kept) for each in compared]
     best = {group: references.best(tasks) for group, tasks in groups.items() if tasks}
-    write_atomically(arguments.out / "arms.json", json.dumps({"best_untrained": best, "arms": rows}, indent=1).encode())
+    path = arguments.out / f"arms{arguments.suffix}.json"
+    write_atomically(path, json.dumps({"best_untrained": best, "arms": rows}, indent=1).encode())
     last = ("ndcg", "mrr", "pairs", "minutes")
     _print([["arm", "seeds", *groups, "NDCG@8", "MRR", "pairs", "minutes"]])
     _print([[row["arm"], row["seeds"], *_cells(row["values"], groups), *map(row.get, last)] for row in rows], body=True)

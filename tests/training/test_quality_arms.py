@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from tests.tiny_models import save_lm, tiny_lm
 from tests.training.conftest import changed_copy
 from udr_training.evaluation import Estimate
 
@@ -77,6 +78,16 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     assert len(gains) == 2 + 5 + 6 * 4 and all(
         len({line.count("|") for line in lines}) == 1 for lines in (values, gains)
     )
+
+    # Another language model answers by the same runs, in files of its own.
+    whole = (tmp_path / "arms.json").read_bytes()
+    arms.main([*given, "--arms", "udr", "--answers", str(save_lm(tmp_path / "other-lm", tiny_lm("qwen2")))])
+    for files in (trained, answered, built):
+        assert {path: path.stat().st_mtime_ns for path in files} == files
+    by_other = json.loads((tmp_path / "arms-other-lm.json").read_text("utf-8"))["arms"]
+    assert [row["arm"] for row in by_other] == [*untrained, "udr", "udr + head"]
+    lms = {json.loads(file.read_bytes())["lm"] for file in tmp_path.glob("evaluation*/config.json")}
+    assert len(lms) == 2 and (tmp_path / "arms.json").read_bytes() == whole
 
     # The figures alone are enough in another folder.
     other = tmp_path / "other"
