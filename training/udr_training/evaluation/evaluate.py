@@ -12,6 +12,7 @@ import numpy as np
 
 from udr import __version__
 from udr.data import Collection, Kind, Pool, Task, TaskFolder, formatting, pool_digest, rows_digest, sample
+from udr.errors import PartialError, listed
 from udr.types import Json, Row
 from udr_training.answering import Parsing, judge
 from udr_training.evaluation.answers import (
@@ -66,7 +67,7 @@ def evaluate(
         ModelError: there is no encoder of a name.
         ArtifactError: an index cannot be opened.
         DataError: a task has no test rows.
-        PartialError: no worker could answer some rows; the blocks of rows before them are stored.
+        PartialError: in the end, if no worker could answer some rows; the blocks of rows without them are stored.
     """
     # Everything is loaded first, so that an error in a name or row comes before hours of work.
     scores = output / "oracle.sqlite" if output is not None else None
@@ -93,20 +94,29 @@ def evaluate(
         claim(output, settings)
     store = AnswerStore(output)
     results, drawn = list[TaskResult](), dict[str, dict[str, Json]]()
+    failures = dict[str, PartialError]()
     for test in tests:
         compared = [_Answers(model, test, retriever, max(config.shots), store, block) for retriever in retrievers]
         for shots in config.shots:
             for answers in compared:
-                number = f"{len(results) + 1} of {len(tests) * len(compared) * len(config.shots)}"
-                label = f"{number}: {test.pool.task.name}, {config.labels[answers.retriever.name]}"
-                results.append(answers.result(shots, config.seed, partial(progress, label)))
-                report(results[-1])
+                number = f"{len(results) + len(failures) + 1} of {len(tests) * len(compared) * len(config.shots)}"
+                task, label = test.pool.task.name, config.labels[answers.retriever.name]
+                try:
+                    result = answers.result(shots, config.seed, partial(progress, f"{number}: {task}, {label}"))
+                except PartialError as error:
+                    failures[f"{task} with {shots} demonstrations of {label}"] = error
+                    continue
+                results.append(result)
+                report(result)
         for answers in compared:
-            if share := answers.random_share:
+            if not failures and (share := answers.random_share):
                 name, task = answers.retriever.name, test.pool.task.name
                 drawn.setdefault(name, {})[task] = round(share, 4)
                 message = "task %s: %.1f %% of the demonstrations of %s are random"
                 _LOG.warning(message, task, 100 * share, config.labels[name])
+    if failures:
+        why = next(iter(failures.values()))
+        raise PartialError(f"answers are missing of {listed(list(failures), len(failures))}: {why}")
     facts: dict[str, Json] = {
         "udr": __version__,
         "lm_name": model.name,
@@ -183,7 +193,7 @@ class _Answers:
         pool, queries = self.test.pool, self.test.queries
         name, identity = (self.retriever.name, self.retriever.identity) if shots else (NO_RETRIEVER, {})
         cell = Cell(pool.task.name, name, shots, {**self.test.made_from, "retriever": identity})
-        answers = list(self.store.read(cell))
+        answers = {answer.query: answer for answer in self.store.read(cell)}
         if 0 < len(answers) < len(queries):
             message = "%s, %s, %d shots: resuming after %d of %d answers"
             _LOG.info(message, cell.task, cell.retriever, shots, len(answers), len(queries))
@@ -195,13 +205,23 @@ class _Answers:
 
         # Only complete blocks are stored, so a resumed evaluation has the same blocks as an uninterrupted one.
         block = self.block or (_GENERATION_BLOCK if pool.task.kind is Kind.GENERATION else _BLOCK)
-        for first in range(len(answers), len(queries), block):
+        failures = list[PartialError]()
+        for first in range(0, len(queries), block):
             part = queries[first : first + block]
+            if all(query.id in answers for query in part):
+                continue
             on_done(0)
             shown = [self._demonstrations[query.id] if shots else Shown(()) for query in part]
-            answers += self.model.answers(pool, part, shown, shots, on_done)
-            self.store.write(cell, answers)
-        return answers
+            try:
+                answered = self.model.answers(pool, part, shown, shots, on_done)
+            except PartialError as error:
+                failures.append(error)
+                continue
+            answers |= {answer.query: answer for answer in answered}
+            self.store.write(cell, [answers[query.id] for query in queries if query.id in answers])
+        if failures:
+            raise failures[0]
+        return [answers[query.id] for query in queries]
 
     @property
     def random_share(self) -> float:

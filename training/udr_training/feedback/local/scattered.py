@@ -147,6 +147,8 @@ class ScatteredCausalLM(ScatteredLM):
             results |= dict(zip(numbers[done.shard.key], done.result, strict=True))
             on_done(len(results))
         if failures := self._scheduler.failures[before:]:
+            # This tells them; an evaluation goes on, and `check` is of pairs.
+            del self._scheduler.failures[before:]
             raise failed(failures, "prompts")
         return results
 
@@ -155,9 +157,10 @@ class ScatteredCausalLM(ScatteredLM):
         return f"...{' '.join(self._tokenizer.text(tokens[-_NAMED_TOKENS:]).split())}"
 
     def check(self) -> None:
-        """Raise a ``PartialError`` with the pairs that no worker could score."""
-        if self._scheduler.failures:
-            raise failed(self._scheduler.failures, "pairs")
+        """Raise a ``PartialError`` with the pairs that no worker could score since the last check."""
+        failures, self._scheduler.failures = self._scheduler.failures, []
+        if failures:
+            raise failed(failures, "pairs")
 
 
 def load_local(config: FeedbackConfig) -> CausalLM:

@@ -81,4 +81,4 @@ class ScatteredLM(PackingLM, ABC):
 
     @abstractmethod
     def check(self) -> None:
-        """Raise a ``PartialError`` if packs were left out."""
+        """Raise a ``PartialError`` if packs were left out since the last check."""
