@@ -22,8 +22,6 @@ from udr.models.runner.scheduler import Answer, Hello, Lost
 from udr.models.runner.shards import Load, Shard
 from udr.models.runner.worker import ModelWorker
 
-_LOG = logging.getLogger(__name__)
-
 _END_SECONDS = 5.0
 
 _OF_A_GROUP = ("RANK", "WORLD_SIZE", "TORCHELASTIC_", "MASTER_", "LOCAL_", "GROUP_", "ROLE_")
@@ -61,7 +59,6 @@ class ProcessPool:
         self._processes: dict[int, _Process] = {}
         self._numbers = count()
         self._folder = TemporaryDirectory(prefix="udr-workers-")
-        _LOG.info("%s...", self.describe())
 
     def start(self, number: int) -> Hashable:
         """See ``Pool``."""

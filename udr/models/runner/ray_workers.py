@@ -111,7 +111,6 @@ class RayPool:
         self.size, self._cpus = share(cluster_nodes(), options.workers, gpus)
         self._actors: dict[int, Any] = {}
         self._started = 0
-        _LOG.info("Ray: %s", self.describe())
 
     def start(self, number: int) -> Hashable:
         """See ``Pool``."""
@@ -140,7 +139,7 @@ class RayPool:
         """See ``Pool``."""
         free = self._ray.available_resources()
         return (
-            f"{self.size} workers with {self._cpus:g} CPUs and {self._gpus:g} GPUs each; the cluster has "
+            f"starting {self.size} workers with {self._cpus:g} CPUs and {self._gpus:g} GPUs each; the Ray cluster has "
             f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free"
         )
 

@@ -156,6 +156,7 @@ class Scheduler(Generic[Work, Result]):
     def _started(self) -> Pool:
         if self._pool is None:
             self._pool = self._open()
+            _LOG.info("%s...", self._pool.describe())
             self._workers = [_Worker(number, self._pool.start(number)) for number in range(self._pool.size)]
         return self._pool
 

@@ -27,19 +27,14 @@ def open_workers(
         MissingExtraError: Ray is not installed.
         ConfigError: there is no such cluster, or it or this machine is too small.
     """
-    pools = list[ProcessPool | RayPool]()
-
-    def open_pool() -> ProcessPool | RayPool:
-        if options.runner == "local":
-            pools.append(ProcessPool(load, options.processes, device))
-        else:
-            pools.append(RayPool(name, load, options, options.gpus(device)))
-        return pools[0]
-
-    # A cluster is found before there is work: an error should not come after minutes.
+    # A cluster, or a machine that is too small, is found before there is work: an error should not come after minutes.
     with ray_cluster(options.ray_address) if options.runner == "ray" else nullcontext():
+        pool: ProcessPool | RayPool
+        if options.runner == "local":
+            pool = ProcessPool(load, options.processes, device)
+        else:
+            pool = RayPool(name, load, options, options.gpus(device))
         try:
-            yield Scheduler(open_pool, identity)
+            yield Scheduler(lambda: pool, identity)
         finally:
-            for pool in pools:
-                pool.stop()
+            pool.stop()

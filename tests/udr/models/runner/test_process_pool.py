@@ -13,7 +13,8 @@ from udr.models import RunnerOptions, Scheduler, Shard, open_workers
 
 
 @pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[Scheduler[int, Result]]:
+def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scheduler[int, Result]]:
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
     load = Squares(tmp_path)
     with open_workers("test", load, load.identity, RunnerOptions(workers=2), "cpu") as scheduler:
         yield scheduler
@@ -32,7 +33,6 @@ def test_deaths_cost_a_try_and_what_fails_each_time_is_named(
     (tmp_path / "4-1").touch()
     # As of a process that torchrun has started.
     monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "6")
     done = {item.shard.work: item.result for item in scheduler.run(shards(range(20)))}
     assert {number: result[0] for number, result in done.items()} == {n: n * n for n in range(20) if n != 13}
     assert {result[1:3] for result in done.values()} == {("3", False)}
