@@ -9,9 +9,9 @@ import pytest
 
 from tests.training.conftest import Udr, assert_refused
 from tests.udr.models.runner.fake_pool import FakePool
-from udr.models import Scheduler
+from udr.models import RunnerOptions, Scheduler
 from udr_training.config import FeedbackConfig
-from udr_training.feedback.local import LoadLM
+from udr_training.feedback.local import LoadLM, opened_lm
 
 SIZES = ["--queries", 6, "--candidates", 5, "--pack-tokens", 256]
 
@@ -107,6 +107,23 @@ def test_an_address_at_which_no_cluster_answers_is_named(
     command = ["feedback", "score", tasks, "--lm", lm_folder, "--out", tmp_path / "run", *SIZES, "--runner", "ray"]
     assert_refused(udr(*command, "--ray-address", "127.0.0.1:1"), 2, "no Ray cluster answers at 127.0.0.1:1")
     assert_refused(udr(*command, "--ray-address", "ray://h:1"), 2, "--ray-address must be HOST:PORT or auto")
+
+
+def test_a_relative_path_names_the_same_model_where_workers_run(
+    lm_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def elsewhere(_: str, load: LoadLM, identity: str, *__: object) -> Iterator[Scheduler[object, object]]:
+        # As of a cluster, which was started in another folder.
+        with monkeypatch.context() as there:
+            there.chdir(tmp_path)
+            assert load()[0] == identity
+        yield Scheduler(lambda: FakePool(1, load), identity)
+
+    monkeypatch.setattr("udr_training.feedback.local.scattered.open_workers", elsewhere)
+    monkeypatch.chdir(lm_folder.parent)
+    with opened_lm(FeedbackConfig(lm=lm_folder.name), RunnerOptions(runner="ray")) as lm:
+        assert lm.name == lm_folder.name
 
 
 def test_a_worker_loads_the_model_that_the_driver_names(lm_folder: Path) -> None:

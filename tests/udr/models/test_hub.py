@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from udr.errors import ModelError
-from udr.models import cache_folder, fingerprint, is_local, locate, locate_encoder, locate_lm
+from udr.models import cache_folder, fingerprint, hub, is_local, locate, locate_encoder, locate_lm
 
 
 def write(path: Path, content: str = "") -> Path:
@@ -31,6 +31,15 @@ def test_a_name_is_a_path_or_a_package_which_is_not_imported(package: Path, file
     assert locate("package:shipped_model") == (model if file.endswith("gguf") else model.parent)
     assert not is_local("package:shipped_model")
     assert locate(str(package)) == package.resolve() and is_local(str(package))
+
+
+def test_only_the_name_of_a_path_depends_on_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write(tmp_path / "a" / "lm.gguf")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [hub.absolute(name) for name in ("a/lm.gguf", "~/a/lm.gguf", str(model))] == [str(model)] * 3
+    for name in ("package:a", "owner/model", "s3://bucket/a", "./nothing"):
+        assert hub.absolute(name) == name
 
 
 def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:

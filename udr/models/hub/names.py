@@ -114,6 +114,13 @@ def is_local(name: str) -> bool:
     return not name.startswith(PACKAGE) and (remote_url(name) is not None or Path(name).expanduser().exists())
 
 
+def absolute(name: str) -> str:
+    """Return a model's name for processes in other folders: that of a file or folder as an absolute path."""
+    path = Path(name).expanduser()
+    is_path = not name.startswith(PACKAGE) and remote_url(name) is None and path.exists()
+    return str(path.absolute()) if is_path else name
+
+
 def converted_gguf(path: Path) -> Path:
     """Return the folder, which need not exist, of a GGUF file's model as Transformers reads it."""
     return cache_folder() / "gguf" / fingerprint(path)

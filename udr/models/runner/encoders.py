@@ -8,6 +8,7 @@ import numpy as np
 
 from udr.errors import ModelError, PartialError
 from udr.models.encoder import Encoder, SentenceEncoder
+from udr.models.hub import absolute
 from udr.models.runner.options import RunnerOptions
 from udr.models.runner.scheduler import Scheduler
 from udr.models.runner.shards import Shard, failed, shard_key
@@ -99,7 +100,8 @@ def scattered(encoder: SentenceEncoder, options: RunnerOptions, device: str) -> 
         return
     if options.runner == "local":
         device = encoder.model.device.type
-    with open_workers("encoder", LoadEncoder(encoder.name, device), _identity(encoder), options, device) as scheduler:
+    load = LoadEncoder(absolute(encoder.name), device)
+    with open_workers("encoder", load, _identity(encoder), options, device) as scheduler:
         yield ScatteredEncoder(encoder, scheduler)
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from udr.models import RunnerOptions, Scheduler, Shard, failed, open_workers, shard_key
+from udr.models import RunnerOptions, Scheduler, Shard, failed, hub, open_workers, shard_key
 from udr_training.config import FeedbackConfig
 from udr_training.feedback.local.causal_lm import PACK_TOKENS, CausalLM
 from udr_training.feedback.local.generation import BATCH_TOKENS, batches
@@ -182,7 +182,8 @@ def opened_lm(
         yield load_local(config)
         return
     runner.check(config.device)
-    load = LoadLM(config)
+    # Workers of a cluster run in other folders than the command.
+    load = LoadLM(replace(config, lm=hub.absolute(config.lm)))
     with open_workers(purpose, load, load.identity, runner, config.device) as workers:
         yield ScatteredCausalLM(config, workers)
 
