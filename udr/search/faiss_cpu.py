@@ -5,7 +5,7 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -202,7 +202,8 @@ def make_index(
         kind: a factory string of faiss.
         vectors: float32 or float16 [num_vectors, dimension], memory-mapped; read block by block.
         sample: the largest number of training vectors, spread evenly.
-        threads: threads that add vectors; with more than one, graphs (HNSW) are not reproducible.
+        threads: threads that add vectors to a graph (HNSW), which with more than one is not reproducible; other kinds
+            take all threads.
         to_device: moves the empty index to the device that builds it.
 
     Raises:
@@ -213,7 +214,7 @@ def make_index(
         index = to_device(empty_index(kind, vectors.shape[1]))
         if not index.is_trained:
             index.train(np.ascontiguousarray(vectors[np.arange(size) * len(vectors) // size], dtype=np.float32))
-        with _threads(threads):
+        with _threads(threads) if "HNSW" in kind else nullcontext():
             add(index, vectors)
     except RuntimeError as error:
         shape = f"{len(vectors)} vectors of dimension {vectors.shape[1]}"

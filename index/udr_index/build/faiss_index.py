@@ -112,7 +112,7 @@ def build_partition(
         path: the file.
         kind: a factory string, or ``cagra``, which becomes an HNSW graph on a CPU.
         vectors: float32 or float16 [count, dimension], mapped from their file.
-        threads: the threads that add vectors.
+        threads: the threads that add vectors to a graph.
         gpu: where to build it; a kind that it does not support is built on the CPU, with a warning.
     """
     index = _build_on_gpu(kind, vectors, threads, gpu) if gpu is not None else None

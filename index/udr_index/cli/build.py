@@ -109,8 +109,8 @@ def build(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="Threads that add vectors to a partition that is not flat; with more than 1, equal builds of hnsw "
-            "graphs can differ.",
+            help="Threads that add vectors to an hnsw graph; with more than 1, equal builds can differ. Other kinds "
+            "take all cores.",
             show_default="1",
         ),
     ] = None,

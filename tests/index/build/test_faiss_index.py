@@ -149,6 +149,19 @@ def test_training_sample_is_spread_over_all_vectors() -> None:
         assert sample[:, 0].tolist() == [number * count // 10 for number in range(10)]
 
 
+@pytest.mark.parametrize(("kind", "threads"), [("HNSW8", 1), ("IVF2,Flat", 2)])
+def test_only_graphs_are_filled_by_the_threads_asked_for(kind: str, threads: int) -> None:
+    before, seen = faiss.omp_get_max_threads(), list[int]()
+    to_device = Mock()
+    to_device.return_value.add.side_effect = lambda _: seen.append(faiss.omp_get_max_threads())
+    faiss.omp_set_num_threads(2)
+    try:
+        make_index(kind, np.ones((4, 2), np.float32), sample=4, threads=1, to_device=to_device)
+        assert seen == [threads] and faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "missing": lambda path: path.unlink(),
     "empty": lambda path: path.write_bytes(b""),
