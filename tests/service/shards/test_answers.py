@@ -162,6 +162,13 @@ def test_answers_of_another_version_are_not_merged(tmp_path: Path, shards: Path,
     place(tmp_path / "placements", {shards / f"shard-{n}-of-3": [f"http://shard-{h}"] for n, h in hosts.items()})
     (partial,) = ask(services, tmp_path / "placements", [REQUEST])
     assert partial.missing_shards == ("shard-1-of-3", "shard-2-of-3")
+    # A service of the same shard with its version stands in, whichever is asked first.
+    for both in (1, 2), (2, 1):
+        pairs = {1: (1,), 2: both, 3: (3,)}
+        urls = {shards / f"shard-{n}-of-3": [f"http://shard-{h}" for h in each] for n, each in pairs.items()}
+        place(tmp_path / "placements", urls)
+        (whole,) = ask(services, tmp_path / "placements", [REQUEST])
+        assert not whole.missing_shards
 
 
 def test_shard_that_alone_refuses_a_request_counts_as_missing(

@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from udr.client.async_client import AsyncClient
 from udr.client.shards.placements import Placement
 from udr.errors import DeadlineError, RequestError, ServiceError
+from udr.retrieval import Retrieval, RetrievalRequest
 
 _T = TypeVar("_T")
 
@@ -64,6 +65,24 @@ class Replicas:
             else:
                 self._silent_until.pop(client, None)
         raise failure
+
+    async def answer(
+        self, requests: Sequence[RetrievalRequest], seconds: float
+    ) -> list[Retrieval | RequestError | ServiceError]:
+        """Return the results of requests, from a service that has the version of the placement; raises as ``ask``."""
+
+        async def call(client: AsyncClient) -> list[Retrieval | RequestError | ServiceError]:
+            results = await client.answer(requests)
+            for result in results:
+                if isinstance(result, Retrieval) and result.index_version != self.placement.version:
+                    raise ServiceError(
+                        f"{client.url}: serves version {result.index_version}, but its placement is of version "
+                        f"{self.placement.version}; make a new manifest of placements",
+                        status=412,
+                    )
+            return results
+
+        return await self.ask(call, seconds)
 
     async def ready(self, seconds: float) -> bool:
         """Return whether one of the services says, in so many seconds, that it is ready; the first one suffices."""

@@ -9,7 +9,7 @@ import httpx2
 
 from udr.client.async_client import AsyncClient
 from udr.client.shards.merging import ShardedPlan, merge, plan
-from udr.client.shards.placements import Placement, Placements
+from udr.client.shards.placements import Placements
 from udr.client.shards.replicas import Replicas
 from udr.data import Task
 from udr.errors import RequestError, ServiceError, ShardsError, UnknownTaskError
@@ -163,12 +163,10 @@ class ShardedClient(AsyncDemonstrationSource):
         return [name for name, answers in zip(self._replicas, ready, strict=True) if not answers]
 
     async def _ask(self, shard: str, requests: Sequence[RetrievalRequest], seconds: float) -> Sequence[Result]:
-        replicas = self._replicas[shard]
         try:
-            results = await replicas.ask(lambda client: client.answer(requests), seconds)
+            return await self._replicas[shard].answer(requests, seconds)
         except (RequestError, ServiceError) as error:
             return [error] * len(requests)
-        return [_of_version(result, replicas.placement) for result in results]
 
     def _merged(self, plan: ShardedPlan, results: Mapping[str, Result]) -> Result:
         """Return the answer of the shards that answered; if none did, what one says is wrong, or why they did not."""
@@ -190,12 +188,3 @@ class ShardedClient(AsyncDemonstrationSource):
         for name in missing.keys() - self._lost:
             _LOG.warning("answers lack shard %s: %s", name, missing[name])
         self._lost = self._lost.difference(found).union(missing)
-
-
-def _of_version(result: Result, placement: Placement) -> Result:
-    if isinstance(result, Retrieval) and result.index_version != placement.version:
-        return ServiceError(
-            f"it serves version {result.index_version}, but its placement is of version {placement.version}; make a "
-            "new manifest of placements"
-        )
-    return result
