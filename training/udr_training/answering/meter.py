@@ -12,23 +12,22 @@ class Meter:
 
     Args:
         budget: the most that may be spent.
-        paid: keeps what has been spent; None keeps it in memory.
+        paid: keeps what has been spent.
     """
 
-    def __init__(self, budget: Budget = Budget(), paid: PaidAnswers | None = None) -> None:  # noqa: B008
+    def __init__(self, budget: Budget, paid: PaidAnswers) -> None:
         self._budget, self._paid = budget, paid
-        self._spend = Spend()
         self._purse: Purse | None = None
         self._failed, self._problem = 0, ""
 
     @property
     def spent(self) -> str:
         """What has been spent, in words."""
-        return self._budget.shown(self._before)
+        return self._budget.shown(self._paid.spend)
 
     def start(self) -> None:
         """Begin to meter the requests of an event loop, in which this is called."""
-        self._purse = Purse(self._budget, self._before)
+        self._purse = Purse(self._budget, self._paid.spend)
 
     def on_send(self, problem: str = "") -> None:
         """Count a request, which a server may charge for even if it fails.
@@ -57,8 +56,7 @@ class Meter:
 
     def pay(self, spend: Spend, *, kept: bool = False) -> None:
         """Add the tokens of an answer; ``kept`` if they are in the file already, beside the answer."""
-        self._spend += spend
-        if self._paid is not None and not kept:
+        if not kept:
             self._paid.add(spend)
         self._started.pay(spend)
 
@@ -68,10 +66,6 @@ class Meter:
     @property
     def _cause(self) -> str:
         return f", the last with: {self._problem}" if self._problem else ""
-
-    @property
-    def _before(self) -> Spend:
-        return self._spend if self._paid is None else self._paid.spend
 
     @property
     def _started(self) -> Purse:

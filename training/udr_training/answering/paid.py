@@ -100,6 +100,11 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
             self._add(spend)
             self._connection.execute("COMMIT")
 
+    def forget(self, key: bytes) -> None:
+        """Drop an answer, if it is there; what it cost stays spent."""
+        with self._errors():
+            self._connection.execute("DELETE FROM answer WHERE key = ?", (key,))
+
     def add(self, spend: Spend) -> None:
         """Add to what was spent."""
         with self._errors():

@@ -39,12 +39,14 @@ class Question:
         max_tokens: the longest answer.
         fields: further fields of the request's body.
         sample: its number, if the same is asked several times.
+        read: returns what is kept of the parsed response; raises ``ReplyError`` if it is unusable.
     """
 
     prompt: str | tuple[Message, ...]
     max_tokens: int
     fields: Mapping[str, Json] = field(default_factory=dict)
     sample: int = 0
+    read: Callable[[object], Reply] = read_reply
 
     @property
     def texts(self) -> list[str]:
@@ -63,10 +65,13 @@ class ServerLM:
         budget: the most that all answers may cost.
         paid: the answers so far.
         policy: how requests are sent; None takes it from the settings.
+        too_long: what to do about a prompt that is too long for the model, as the end of an error.
 
     Attributes:
+        address: the parts of the address.
         name: the address.
         api: what it is asked by.
+        settings: how it is asked.
         paid: the answers so far.
         meter: counts what they cost, and holds it to the budget.
         fingerprint: a hash of the address and of the settings that answers depend on; it does not notice a change of
@@ -83,12 +88,13 @@ class ServerLM:
         budget: Budget = Budget(),  # noqa: B008
         paid: PaidAnswers | None = None,
         policy: RequestPolicy | None = None,
+        too_long: str = "give --budget N so that no prompt has more than N tokens",
     ) -> None:
-        self._address: LMAddress = read_address(name)
-        if self._address.characters is not None:
+        self.address: LMAddress = read_address(name)
+        if self.address.characters is not None:
             raise ConfigError("characters= cuts prompts whose options are scored; give --budget for answers")
-        self.name, self.api = str(self._address), self._address.api
-        self._settings, self.paid = settings, paid or PaidAnswers()
+        self.name, self.api = str(self.address), self.address.api
+        self.settings, self.paid = settings, paid or PaidAnswers()
         self.meter = Meter(budget, self.paid)
         self._policy = policy or RequestPolicy(
             concurrency=settings.concurrency,
@@ -97,17 +103,17 @@ class ServerLM:
             requests_per_minute=settings.requests_per_minute,
         )
         self._server = Server(
-            self._address.url,
+            self.address.url,
             None,
             self._policy,
             headers=settings.secret_headers(),
             query=settings.query,
-            too_long="give --budget N so that no prompt has more than N tokens",
+            too_long=too_long,
             on_send=self.meter.on_send,
             key_name=settings.key,
         )
-        self._checked_model = self._address.model is not None
-        identity = [self._address.url, self._address.model, self.api.value, settings.asked]
+        self._checked_model = self.address.model is not None
+        identity = [self.address.url, self.address.model, self.api.value, settings.asked]
         self.fingerprint = f"server-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
 
     @property
@@ -119,6 +125,15 @@ class ServerLM:
     def spent(self) -> str:
         """What all answers have cost, in words."""
         return self.meter.spent
+
+    def model(self) -> str:
+        """Return its model's name on the server; empty if the server does not tell.
+
+        The server is asked for the name of its only model, unless it is known; errors as ``ask``.
+        """
+        if self.address.model is None and self.paid.model(self.address.url) is None:
+            self._find_model()
+        return self.address.model or self.paid.model(self.address.url) or ""
 
     def ask(self, questions: Sequence[Question], on_done: Callable[[int], None] = lambda _: None) -> list[Reply]:
         """Return the answer to each question; those that are kept cost nothing.
@@ -159,24 +174,29 @@ class ServerLM:
             on_done(len(keys))
         return [replies[key] for key in keys]
 
+    def forget(self, questions: Sequence[Question]) -> None:
+        """Drop the kept answers to questions, so that these are asked again."""
+        for key in self._keys(questions, [self._body(question) for question in questions]):
+            self.paid.forget(key)
+
     def _body(self, question: Question) -> dict[str, Json]:
         """Return the body of a question's request."""
         prompt: Any = question.prompt
-        name = self._address.model or self.paid.model(self._address.url) or None
+        name = self.address.model or self.paid.model(self.address.url) or None
         body: dict[str, Json] = {
             "model": name,
             **({"prompt": prompt} if self.api is Api.COMPLETIONS else {"messages": list(prompt)}),
             "max_tokens": question.max_tokens,
             "temperature": 0,
             **question.fields,
-            **self._settings.body,
+            **self.settings.body,
         }
         return {field: value for field, value in body.items() if value is not None}
 
     def _keys(self, questions: Sequence[Question], bodies: Sequence[Mapping[str, Json]]) -> list[bytes]:
-        path = f"{_PATHS[self.api]}?{json.dumps(dict(self._settings.query), sort_keys=True)}"
+        path = f"{_PATHS[self.api]}?{json.dumps(dict(self.settings.query), sort_keys=True)}"
         return [
-            answer_key(self._address.url, path, body, question.sample)
+            answer_key(self.address.url, path, body, question.sample)
             for question, body in zip(questions, bodies, strict=True)
         ]
 
@@ -214,7 +234,7 @@ class ServerLM:
         async with self.meter.reserved(prompt, longest):
             response = await send(_PATHS[self.api], body)
             try:
-                reply = read_reply(response)
+                reply = question.read(response)
             except ReplyError as error:
                 raise FeedbackError(f"{self.name}: {error}") from error
             spend = _spend(question, reply)
@@ -230,7 +250,7 @@ class ServerLM:
         if self._checked_model:
             return False
         self._checked_model = True
-        url, known = self._address.url, self.paid.model(self._address.url)
+        url, known = self.address.url, self.paid.model(self.address.url)
         names = asyncio.run(self._models())
         if names is not None and len(names) != 1:
             listed = ", ".join(names[:20]) or "none"

@@ -10,7 +10,7 @@ from udr.errors import ConfigError
 from udr.files import locked, sha256
 from udr.models import RunnerOptions, hub
 from udr.types import Json
-from udr_training.answering import Budget, Meter, PaidAnswers, ServerLM, is_remote, read_settings
+from udr_training.answering import Budget, PaidAnswers, ServerLM, is_remote, read_settings
 from udr_training.candidates import Neighbours, bm25_neighbours, first_neighbours, read_asked
 from udr_training.config import FeedbackConfig, ScoringConfig, Stages
 from udr_training.feedback.local import check_device, load_local, opened_lm
@@ -27,12 +27,17 @@ Scores = Mapping[tuple[str, str], float]
 """Scores by query id and demonstration id; higher is better."""
 
 
-def load_lm(config: FeedbackConfig, meter: Meter | None = None) -> FeedbackLM:
-    """Load a language model, or connect to its server; errors as ``CausalLM.load`` and ``RemoteLM.connect``.
+def load_lm(
+    config: FeedbackConfig,
+    budget: Budget = Budget(),  # noqa: B008
+    paid: PaidAnswers | None = None,
+) -> FeedbackLM:
+    """Load a language model, or connect to its server and check it; errors as ``CausalLM.load`` and ``RemoteLM``.
 
     Args:
         config: names the model.
-        meter: counts what a server's requests cost; None counts nothing.
+        budget: what a server's answers may cost.
+        paid: a server's answers so far; None keeps them in memory.
 
     Raises:
         ConfigError: the model answers, and does not score prompts.
@@ -43,7 +48,9 @@ def load_lm(config: FeedbackConfig, meter: Meter | None = None) -> FeedbackLM:
             "may cost money; udr feedback score --max-requests N tries it on pairs that are kept"
         )
     if is_remote(config.lm):
-        return RemoteLM.connect(config.lm, settings=read_settings(config.lm_set), meter=meter)
+        lm = RemoteLM.connect(config.lm, read_settings(config.lm_set), budget, paid)
+        lm.check()
+        return lm
     return load_local(config)
 
 
@@ -81,7 +88,7 @@ class FeedbackRun:
         ConfigError: the directory belongs to a run with another configuration, other data or other models; a pool is
             too small; or the device does not exist.
         ModelError: the language model cannot be found.
-        FeedbackError: a remote language model returns no usable scores.
+        FeedbackError: a server that echoes prompts cannot be asked for its model.
     """
 
     def __init__(
@@ -185,14 +192,19 @@ class FeedbackRun:
                 return {name: own for name, own in scores.items() if own is not None}
 
     def _identify(self) -> dict[str, str]:
-        """Return the model's fingerprint and dtype without loading it; one that echoes prompts is queried.
+        """Return the model's fingerprint and dtype without loading it; a server that echoes prompts tells its name.
 
         If outcomes tell the scores, return a hash of their file.
         """
         if self._config.is_told:
             return {"outcomes": sha256(self._store)[:16]}
         if is_remote(self._config.lm):
-            with self._scorer() as lm:
+            with self._paid() as paid:
+                lm: PairScorer | RemoteLM
+                if self._config.is_answered:
+                    lm = load_scorer(self._config, paid, self._budget)
+                else:
+                    lm = RemoteLM.connect(self._config.lm, read_settings(self._config.lm_set), self._budget, paid)
                 return {"lm": lm.fingerprint, "lm_dtype": lm.dtype}
         if self._runner.runner == "local":
             # Workers of a cluster may run elsewhere.
@@ -206,9 +218,12 @@ class FeedbackRun:
             with opened_lm(self._config, self._runner) as lm:
                 yield lm
             return
-        # Beside the scores, which runs can share.
-        with PaidAnswers(self._store.with_name(f"{self._store.stem}-answers.sqlite")) as paid:
+        with self._paid() as paid:
             if self._config.is_answered:
                 yield load_scorer(self._config, paid, self._budget)
             else:
-                yield load_lm(self._config, Meter(self._budget, paid))
+                yield load_lm(self._config, self._budget, paid)
+
+    def _paid(self) -> PaidAnswers:
+        """Open a server's answers, beside the scores, which runs can share."""
+        return PaidAnswers(self._store.with_name(f"{self._store.stem}-answers.sqlite"))

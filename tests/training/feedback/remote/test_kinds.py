@@ -230,12 +230,25 @@ def test_a_completions_server_must_echo(udr: Udr, tasks: Path, server: ChatServe
     arguments = ["feedback", "score", tasks, "--lm", f"{server.url}?model=m", "--kind", "completions-echo", *sizes]
     assert udr(*arguments, "--lm-set", "body.user=me")[0] == 0
     assert all(body["echo"] and body["user"] == "me" for body in server.bodies)
-    # Each call asks the texts of the sanity check, and its requests count.
+    # Three texts of the sanity check, then the options of each pair; a call that has nothing to score sends nothing.
     sent = len(server.bodies)
-    refused = udr(*arguments, "--lm-set", "body.user=me", "--max-requests", sent + 2)
-    assert_refused(refused, 1, f"--max-requests {sent + 2} is reached: spent {sent + 2} requests")
+    assert sent == 3 + 3 * 2 * 2
+    assert udr(*arguments, "--lm-set", "body.user=me", "--max-requests", sent)[0] == 0 and len(server.bodies) == sent
+
+
+def test_a_budget_on_echoes_keeps_what_was_answered(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    sizes = ["--tasks", "reviews", "--queries", 6, "--candidates", 4, "--out", tmp_path / "run"]
+    arguments = ["feedback", "score", tasks, "--lm", f"{server.url}?model=m", *sizes]
+    for most in (11, 22):
+        assert_refused(udr(*arguments, "--max-requests", most), 1, f"--max-requests {most} is reached: spent {most}")
+        assert len(server.bodies) == most
+    # Each call that scores tries the server again: it may have been started with other options.
     server.answer = "zeros"
-    assert_refused(udr(*arguments, "--lm-set", "body.user=me"), 1, "all log-probabilities are zero")
+    assert_refused(udr(*arguments), 1, "all log-probabilities are zero")
+    server.answer = "honest"
+    assert udr(*arguments)[0] == 0
+    prompts = server.prompts
+    assert len(prompts) == 4 * 3 + 6 * 4 * 2 and len(set(prompts)) == 3 + 6 * 4 * 2
 
 
 def test_a_training_learns_from_answers(

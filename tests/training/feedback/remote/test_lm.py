@@ -16,7 +16,7 @@ from tests.udr.client.test_deadline import DRIPS
 from tests.udr.client.test_deadline import server as dripping
 from udr.data import Pool, formatting
 from udr.errors import ConfigError, FeedbackError
-from udr_training.answering import RequestPolicy, retry_after_seconds
+from udr_training.answering import Budget, BudgetError, PaidAnswers, RequestPolicy, ServerLM, retry_after_seconds
 from udr_training.feedback import FeedbackStore, Pair, option_values, pair_prompt, score, score_pairs
 from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.remote import RemoteLM, sanity_check
@@ -46,7 +46,12 @@ def policy(pauses: list[float]) -> RequestPolicy:
 @pytest.fixture
 def lm(server: CompletionsServer, policy: RequestPolicy) -> RemoteLM:
     """The server's model, unchecked."""
-    return RemoteLM(server.url, "words", policy=policy)
+    return words(server.url, policy)
+
+
+def words(url: str, policy: RequestPolicy = RequestPolicy(), commit_prompts: int = 64) -> RemoteLM:  # noqa: B008
+    """The model of a server, unchecked."""
+    return RemoteLM(ServerLM(f"{url}?model=words", policy=policy), commit_prompts=commit_prompts)
 
 
 def prompt(parts: list[str], options: list[str]) -> Prompt:
@@ -76,6 +81,7 @@ def assert_true(
 
 def test_server_with_real_numbers_passes_the_check(server: CompletionsServer) -> None:
     lm = RemoteLM.connect(f"{server.url}?model=words")
+    lm.check()
     assert (lm.name, lm.dtype) == (f"{server.url}?model=words", "remote")
     assert sorted(server.prompts) == sorted(sanity_check.TEXTS)
     expected = {"model": "words", "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
@@ -93,9 +99,16 @@ def test_server_with_real_numbers_passes_the_check(server: CompletionsServer) ->
 )
 def test_server_without_real_numbers_is_refused(server: CompletionsServer, answer: str, message: str) -> None:
     server.answer = answer
+    lm = RemoteLM.connect(f"{server.url}?model=words")
     with pytest.raises(FeedbackError, match=f"model=words returns no usable log-probabilities: .*{message}") as raised:
-        RemoteLM.connect(f"{server.url}?model=words")
+        lm.check()
     assert "\n" not in str(raised.value)
+    # It is asked again each time, so one that is mended passes, and one that breaks does not.
+    server.answer = "honest"
+    lm.check()
+    server.answer = answer
+    with pytest.raises(FeedbackError, match=message):
+        lm.check()
 
 
 def test_model_must_be_named_unless_it_is_the_only_one(server: CompletionsServer) -> None:
@@ -144,7 +157,9 @@ def test_key_is_sent_and_never_shown(
 
 def test_fingerprint_depends_on_address_model_and_limit() -> None:
     names = [("a", "x", None), ("a", "y", None), ("b", "x", None), ("a", "x", 9)]
-    fingerprints = [RemoteLM(f"http://{host}/v1", model, characters=limit).fingerprint for host, model, limit in names]
+    fingerprints = [
+        RemoteLM(ServerLM(f"http://{host}/v1?model={model}"), limit).fingerprint for host, model, limit in names
+    ]
     assert len(set(fingerprints)) == 4
     # As in earlier versions, so that their scores stay valid.
     assert fingerprints[0] == "remote-3f99e9328c078ca1"
@@ -206,7 +221,7 @@ def test_failed_run_keeps_its_scores_and_computes_only_the_rest(
     server: CompletionsServer, pools: dict[str, Pool], tmp_path: Path
 ) -> None:
     pairs = pairs_of(pools["reviews"], 10)
-    lm = RemoteLM(server.url, "words", policy=RequestPolicy(concurrency=1), commit_prompts=4)
+    lm = words(server.url, RequestPolicy(concurrency=1), commit_prompts=4)
 
     def open_store() -> FeedbackStore:
         return FeedbackStore(tmp_path / "feedback.sqlite", lm.fingerprint, lm.dtype, "w")
@@ -231,7 +246,7 @@ def test_failed_run_keeps_its_scores_and_computes_only_the_rest(
 
 
 def test_prompts_are_planned_longest_first_by_shared_prefix() -> None:
-    lm = RemoteLM("http://nowhere/v1", "words", commit_prompts=4)
+    lm = words("http://nowhere/v1", commit_prompts=4)
     cases = [("short", "a"), ("long, long", "b"), ("short", "c" * 9), ("long, long", "d" * 9), ("short", "e")]
     prompts = [prompt(["instruction", demonstration, query], [" x"]) for demonstration, query in cases]
     assert lm.plan(prompts) == [[3, 1, 2, 0], [4]]
@@ -239,7 +254,7 @@ def test_prompts_are_planned_longest_first_by_shared_prefix() -> None:
 
 
 def test_concurrency_is_limited(server: CompletionsServer) -> None:
-    lm = RemoteLM(server.url, "words", policy=RequestPolicy(concurrency=3))
+    lm = words(server.url, RequestPolicy(concurrency=3))
     server.seconds = 0.01
     lm.score([prompt(["word"], [f" {number}" for number in range(12)])])
     assert server.busiest == 3
@@ -292,21 +307,21 @@ def test_silent_server_is_retried_and_then_fails_and_a_closed_port_is_named(
 ) -> None:
     brief = RequestPolicy(attempts=2, timeout_seconds=0.1, sleep=policy.sleep)
     server.failures = [Failure(-1)]
-    (likelihoods,) = RemoteLM(server.url, "words", policy=brief).score([A_B])
+    (likelihoods,) = words(server.url, brief).score([A_B])
     assert likelihoods.num_tokens == (1,) and len(server.bodies) == 2
     server.always = Failure(-1)
     with pytest.raises(FeedbackError, match=r"no response within 0.1 seconds, at attempt 2"):
-        RemoteLM(server.url, "words", policy=brief).score([A_B])
+        words(server.url, brief).score([A_B])
     with fake.running() as stopped:
         url = stopped.url
     with pytest.raises(FeedbackError, match=f"{url}/models: cannot be reached"):
-        RemoteLM.connect(url, policy)
+        RemoteLM.connect(url, policy=policy)
 
 
 def test_a_server_that_drips_is_a_silent_one(policy: RequestPolicy) -> None:
     brief = RequestPolicy(attempts=1, timeout_seconds=0.2, sleep=policy.sleep)
     with dripping(DRIPS["body"]) as url, pytest.raises(FeedbackError, match=r"no response within 0.2 seconds"):
-        RemoteLM(url, "words", policy=brief).score([A_B])
+        words(url, brief).score([A_B])
 
 
 TOO_LONG = '{"message": "This model\'s maximum context length is 512 tokens."}'
@@ -341,12 +356,48 @@ def test_lasting_failure_ends_after_attempts_and_refusal_at_once(
     assert len(server.bodies) == attempts
 
 
-def test_open_requests_are_cancelled_if_one_fails(server: CompletionsServer) -> None:
-    lm = RemoteLM(server.url, "words", policy=RequestPolicy(concurrency=2))
-    server.failures = [Failure(-1), Failure(400)]
+def test_what_is_open_is_kept_if_a_request_fails_and_no_other_is_sent(server: CompletionsServer) -> None:
+    lm = words(server.url, RequestPolicy(concurrency=2))
+    server.seconds, server.failures = 0.02, [Failure(400)]
+    prompts = [prompt(["a"], [f" {number}" for number in range(9)])]
     with pytest.raises(FeedbackError, match="HTTP 400"):
-        lm.score([prompt(["a"], [f" {number}" for number in range(9)])])
-    assert len(server.bodies) == 2
+        lm.score(prompts)
+    # The one beside it; its worker may have begun another one in the meantime.
+    assert 2 <= len(server.bodies) <= 3
+    assert_true(lm.score(prompts)[0], "a", tuple(f" {number}" for number in range(9)))
+    assert len(server.bodies) == 1 + 9
+
+
+@pytest.mark.parametrize("answer", ["honest", "without spaces"])
+def test_no_echo_is_paid_for_twice_whatever_the_budget(
+    server: CompletionsServer, pools: dict[str, Pool], tmp_path: Path, answer: str
+) -> None:
+    server.answer = answer
+    pairs = pairs_of(pools["reviews"], 10)
+
+    def scores(budget: Budget) -> list[Likelihoods]:
+        with PaidAnswers(tmp_path / "answers.sqlite") as paid:
+            lm = RemoteLM.connect(f"{server.url}?model=words", budget=budget, paid=paid)
+            return lm.score([pair_prompt(lm, pair) for pair in pairs])
+
+    for most in (5, 12):
+        with pytest.raises(BudgetError, match=f"--max-requests {most} is reached: .*; what was answered is kept"):
+            scores(Budget(max_requests=most))
+        assert len(server.bodies) == most
+    for _ in range(2):
+        for pair, likelihoods in zip(pairs, scores(Budget()), strict=True):
+            assert_true(likelihoods, pair.text().before_options, formatting.options(pair.task, pair.query))
+    # One for each option, and one for each context whose options' tokens do not show where they begin.
+    assert len(server.prompts) == len(set(server.prompts)) == (20 if answer == "honest" else 30)
+
+
+def test_an_echo_that_is_unusable_is_asked_for_again(server: CompletionsServer, lm: RemoteLM) -> None:
+    prompts = [prompt(["the review says that the film is good and the song long", "\nVerdict:"], [" good"])]
+    for server.answer in ("not a number", "shortened", "no echo"):
+        with pytest.raises(FeedbackError, match="likelihood of ' good'"):
+            lm.score(prompts)
+    server.answer = "honest"
+    assert_true(lm.score(prompts)[0], "the review says that the film is good and the song long\nVerdict:", (" good",))
 
 
 def test_commands_score_export_and_count_a_remote_models_pairs(

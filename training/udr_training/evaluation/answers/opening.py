@@ -13,7 +13,6 @@ from udr_training.answering import (
     PaidAnswers,
     PromptSettings,
     ServerLM,
-    ServerSettings,
     is_remote,
     read_address,
     read_settings,
@@ -96,6 +95,5 @@ class ModelOptions:
             with opened_lm(self._config, self.runner, "evaluation") as lm:
                 yield lm
             return
-        settings: ServerSettings = read_settings(self.settings)
         with PaidAnswers(None if output is None else output / ANSWERS) as paid:
-            yield ServerModel(ServerLM(self.name, settings, self.budget, paid), self.prompts, settings)
+            yield ServerModel(ServerLM(self.name, read_settings(self.settings), self.budget, paid), self.prompts)

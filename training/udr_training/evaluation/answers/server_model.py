@@ -15,7 +15,6 @@ from udr_training.answering import (
     PromptWriter,
     Question,
     ServerLM,
-    ServerSettings,
     form_fields,
     longest_answer,
     parse_answer,
@@ -35,7 +34,6 @@ class ServerModel:
     Args:
         lm: the server's model.
         prompts: how its prompts are built.
-        settings: how it is asked, for the oracle's scores.
 
     Raises:
         ModelError: the tokenizer cannot be loaded.
@@ -45,9 +43,8 @@ class ServerModel:
         self,
         lm: ServerLM,
         prompts: PromptSettings = PromptSettings(),  # noqa: B008
-        settings: ServerSettings = ServerSettings(),  # noqa: B008
     ) -> None:
-        self._lm, self._prompts, self._settings = lm, prompts, settings
+        self._lm, self._prompts = lm, prompts
         self._writer = PromptWriter(prompts, Format.MESSAGES if lm.api is Api.CHAT else Format.TEXT)
         self._stops = lm.api is Api.COMPLETIONS
         if prompts.tokenizer is None:
@@ -86,7 +83,9 @@ class ServerModel:
     def scorer(self, task: Task) -> FeedbackLM | PairScorer:
         """See ``AnsweringModel``; a completions server echoes prompts, a chat server answers."""
         if self._lm.api is Api.COMPLETIONS:
-            return RemoteLM.connect(self._lm.name, settings=self._settings, meter=self._lm.meter)
+            echoing = RemoteLM(self._lm)
+            echoing.check()
+            return echoing
         # The first token of an answer as JSON tells nothing of it.
         prompts = replace(self._prompts, form=AnswerForm.TEXT)
         return (MetricScorer if task.kind is Kind.GENERATION else ChatLogprobs)(self._lm, prompts)

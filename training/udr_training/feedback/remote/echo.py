@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import Any
 
+from udr_training.answering import Reply, ReplyError
+
 # vLLM's substitute for minus infinity, which JSON cannot express.
 _MINUS_INFINITY = -9999.0
 # A log-probability of 0 may be rounded up to this in 16 bits.
@@ -21,7 +23,7 @@ _ROUNDING = 1e-3
 _MERGED = 3
 
 
-class EchoError(ValueError):
+class EchoError(ReplyError):
     """A response without usable log-probabilities; the message says why."""
 
 
@@ -70,14 +72,30 @@ class Echo:
         """Return the log-probabilities from position ``first`` on, of which there must be one."""
         values = []
         for token, value in zip(self.tokens[first:], self.log_probabilities[first:], strict=True):
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            # NaN compares as false, too.
-            if not is_number or not _MINUS_INFINITY < value <= _ROUNDING:
+            if not _is_usable(value):
                 raise EchoError(f"token {token!r} has the log-probability {value}")
             values.append(float(value))
         if not values:
             raise EchoError(f"the tokens do not reach the end of the prompt, {self.text[-40:]!r}")
         return values
+
+    def reply(self, option: str = "", first: int = 0) -> Reply:
+        """Return what is kept of it, by default everything: ``option`` if its tokens begin at ``first``."""
+        pairs = zip(self.tokens[first:], self.log_probabilities[first:], strict=True)
+        top = tuple(((token, float(value)),) if _is_usable(value) else () for token, value in pairs)
+        return Reply(option, None, len(self.tokens), 1, self.tokens[first:], top)
+
+
+def _is_usable(value: object) -> bool:
+    """Return whether a value can be a log-probability."""
+    # NaN compares as false, too.
+    return isinstance(value, int | float) and not isinstance(value, bool) and _MINUS_INFINITY < value <= _ROUNDING
+
+
+def kept_echo(text: str, reply: Reply) -> Echo:
+    """Return the echo of a text of which everything is kept."""
+    values = tuple(pairs[0][1] if pairs else None for pairs in reply.top)
+    return Echo(text, reply.tokens, values, None)
 
 
 def read_echo(text: str, response: object) -> Echo:

@@ -4,31 +4,32 @@ Such a server echoes a prompt with the log-probability of each of its tokens. Ma
 an error, so a server must first pass a check on known texts (``sanity_check``).
 """
 
-import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from udr.errors import ConfigError, FeedbackError
+from udr.types import Json
 from udr_training.answering import (
     Api,
-    Meter,
+    Budget,
+    PaidAnswers,
+    Question,
+    Reply,
     RequestPolicy,
-    Send,
-    Server,
+    ServerLM,
     ServerSettings,
-    Spend,
     read_address,
 )
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 from udr_training.feedback.remote import sanity_check
-from udr_training.feedback.remote.echo import Echo, EchoError, read_echo
+from udr_training.feedback.remote.echo import EchoError, kept_echo, read_echo
 
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_FIELDS: dict[str, Json] = {"echo": True, "logprobs": 1}
+_TOO_LONG = "add &characters=N to the model's address to cut demonstrations so that no prompt exceeds N characters"
 
 
 class RemoteLM:
@@ -38,14 +39,9 @@ class RemoteLM:
     the context and the beginning of an option belongs to the option.
 
     Args:
-        url: the server's address, up to and including ``/v1``.
-        model: the model's name on the server.
-        key: the server's API key, if it needs one.
-        policy: concurrency, timeouts and retries.
+        lm: the server's model, which is asked for its name if the address has none; it keeps what was echoed.
         characters: the longest text that the model takes; None for no limit: the server refuses longer texts.
         commit_prompts: prompts that are scored together, and stored in one commit.
-        settings: the key, headers, body fields and parameters of requests; its rates are the policy's.
-        meter: counts what requests cost, and holds them to a budget; None counts nothing.
 
     Attributes:
         name: the address and the model's name, as ``connect`` takes them.
@@ -56,53 +52,42 @@ class RemoteLM:
 
     dtype = "remote"
 
-    def __init__(
-        self,
-        url: str,
-        model: str,
-        key: str | None = None,
-        policy: RequestPolicy = RequestPolicy(),  # noqa: B008
-        characters: int | None = None,
-        commit_prompts: int = 64,
-        settings: ServerSettings = ServerSettings(),  # noqa: B008
-        meter: Meter | None = None,
-    ) -> None:
+    def __init__(self, lm: ServerLM, characters: int | None = None, commit_prompts: int = 64) -> None:
+        url, model, asked = lm.address.url, lm.model(), lm.settings.asked
         self.name = f"{url}?model={model}" + (f"&characters={characters}" if characters else "")
         # Without settings as in earlier versions, so that their scores stay valid.
-        identity = [url, model, characters, *([settings.asked] if any(settings.asked.values()) else [])]
+        identity = [url, model, characters, *([asked] if any(asked.values()) else [])]
         self.fingerprint = f"remote-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
         self.context = characters or 1 << 30
-        self._model, self._commit_prompts = model, commit_prompts
-        self._settings, self._meter = settings, meter or Meter()
-        self._server = _server(url, key, policy, settings, self._meter)
+        self._lm, self._commit_prompts = lm, commit_prompts
 
     @property
     def spent(self) -> str:
         """What its scores have cost, in words."""
-        return self._meter.spent
+        return self._lm.spent
 
     @classmethod
     def connect(
         cls,
         name: str,
-        policy: RequestPolicy | None = None,
         settings: ServerSettings = ServerSettings(),  # noqa: B008
-        meter: Meter | None = None,
+        budget: Budget = Budget(),  # noqa: B008
+        paid: PaidAnswers | None = None,
+        policy: RequestPolicy | None = None,
     ) -> "RemoteLM":
-        """Return the language model of a server, after a check on known texts.
-
-        The API key is read from the environment variable ``UDR_LM_KEY``, or from that of the settings.
+        """Return the language model of a server, unchecked. The arguments are those of ``ServerLM``.
 
         Args:
             name: such as ``http://127.0.0.1:8000/v1?model=NAME``; the model's name is optional if the server has only
                 one; ``&characters=N`` cuts demonstrations, so that no prompt exceeds N characters.
-            policy: concurrency, timeouts and retries; None takes them from the settings.
             settings: how requests are sent.
-            meter: counts what requests cost, and holds them to a budget; None counts nothing.
+            budget: the most that all answers may cost.
+            paid: the answers so far.
+            policy: concurrency, timeouts and retries; None takes them from the settings.
 
         Raises:
             ConfigError: the address is invalid, of a chat server, or does not name one of several models.
-            FeedbackError: the server cannot be reached, or returns no usable log-probabilities.
+            FeedbackError: the server is asked for its model, and cannot be reached.
         """
         address = read_address(name)
         if address.api is Api.CHAT:
@@ -110,20 +95,23 @@ class RemoteLM:
                 f"a chat server does not echo prompts, found {name}; give --kind chat-logprobs, metric or rank, or the "
                 "address of a completions server"
             )
-        policy = policy or RequestPolicy(
-            concurrency=settings.concurrency, attempts=settings.attempts, timeout_seconds=settings.timeout
-        )
-        model = address.model or _only_model(_server(address.url, None, policy, settings))
-        lm = cls(address.url, model, None, policy, address.characters, settings=settings, meter=meter)
-        lm.check()
-        return lm
+        # Its text leaves out the longest text, which a server that answers does not take.
+        return cls(ServerLM(str(address), settings, budget, paid, policy, _TOO_LONG), address.characters)
 
     def check(self) -> None:
         """Raise a FeedbackError unless the server's log-probabilities of known texts are a language model's."""
+        questions = [self._whole(text) for text in sanity_check.TEXTS]
+        # Asked each time, since a server that was started again may have other options.
+        self._lm.forget(questions)
         try:
-            problem = sanity_check.find_problem(*_send_all(self._server, self._echo, sanity_check.TEXTS, self._meter))
+            echoes = map(kept_echo, sanity_check.TEXTS, self._lm.ask(questions))
+            problem = sanity_check.find_problem(*echoes)
         except EchoError as error:
             problem = str(error)
+        except FeedbackError as error:
+            if not isinstance(error.__cause__, EchoError):
+                raise
+            problem = str(error.__cause__)
         if problem is not None:
             raise FeedbackError(
                 f"{self.name} returns no usable log-probabilities: {problem}; use a server whose /v1/completions "
@@ -155,90 +143,63 @@ class RemoteLM:
     def score(self, prompts: Sequence[Prompt]) -> list[Likelihoods]:
         """Return the likelihoods of the prompts' options; the number of tokens is by the server's tokenizer.
 
+        What was echoed is kept, also if another request fails.
+
         Raises:
-            FeedbackError: a request fails or returns unusable numbers; open requests are cancelled.
+            FeedbackError: a request fails or returns unusable numbers; errors as ``ServerLM.ask``.
         """
         pairs = [(prompt.context, option) for prompt in prompts for option in prompt.options]
         texts = [("".join(map(chr, context)), "".join(map(chr, option))) for context, option in pairs]
-        values = iter(_send_all(self._server, self._option, texts, self._meter))
+        values = iter(self._values(texts))
         by_prompt = [[next(values) for _ in prompt.options] for prompt in prompts]
         return [Likelihoods(np.array(list(map(sum, options))), tuple(map(len, options))) for options in by_prompt]
 
-    async def _option(self, send: Send, texts: tuple[str, str]) -> list[float]:
-        context, option = texts
-        try:
-            echo = await self._echo(send, context + option)
-            first = echo.option_start(context)
-            if first is None:
-                first = echo.option_start_after(await self._echo(send, context))
-            return echo.values(first)
-        except EchoError as error:
-            raise FeedbackError(f"{self.name}, likelihood of {option!r}: {error}") from error
+    def _values(self, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
+        """Return the log-probabilities of the tokens of each option after its context."""
+        replies = self._lm.ask([self._option(*pair) for pair in texts])
+        # The tokens of the others do not show where the option begins; those of the context alone do.
+        unclear = [context for (context, option), reply in zip(texts, replies, strict=True) if reply.text != option]
+        alone = dict(zip(unclear, self._lm.ask([self._whole(context) for context in unclear]), strict=True))
+        values = []
+        for (context, option), reply in zip(texts, replies, strict=True):
+            echo, first = kept_echo(context + option, reply), 0
+            try:
+                if reply.text != option:
+                    first = echo.option_start_after(kept_echo(context, alone[context]))
+                values.append(echo.values(first))
+            except EchoError as error:
+                # A server that is mended is asked again.
+                self._lm.forget([self._option(context, option), self._whole(context)])
+                raise FeedbackError(f"{self.name}: {_of(option, error)}") from error
+        return values
 
-    async def _echo(self, send: Send, text: str) -> Echo:
-        body = {"model": self._model, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 1, "temperature": 0}
-        async with self._meter.reserved(len(text.encode()) + 1, 1):
-            response = await send("/completions", body | dict(self._settings.body))
-            echo = read_echo(text, response)
-            self._meter.pay(Spend(0, len(echo.tokens), 1))
-        return echo
+    def _option(self, context: str, option: str) -> Question:
+        """Return the question that echoes an option; texts that are cut elsewhere are other samples."""
+        text, place = context + option, len(context)
+        return Question(text, 1, _FIELDS, place, partial(_read_option, context, option))
 
-
-def _send_all(
-    server: Server,
-    request: Callable[[Send, _Item], Coroutine[Any, Any, _Result]],
-    items: Sequence[_Item],
-    meter: Meter | None = None,
-) -> list[_Result]:
-    """Return the result of a request for each item; if one fails, the others are cancelled and its error is raised."""
-
-    async def results() -> list[_Result]:
-        if meter is not None:
-            meter.start()
-        try:
-            async with server.open() as send, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(request(send, item)) for item in items]
-        except ExceptionGroup as failed:
-            first = failed.exceptions[0]
-            raise first from first.__cause__
-        return [task.result() for task in tasks]
-
-    return asyncio.run(results())
+    def _whole(self, text: str) -> Question:
+        """Return the question that echoes a text."""
+        return Question(text, 1, _FIELDS, read=lambda response: read_echo(text, response).reply())
 
 
-def _server(
-    url: str, key: str | None, policy: RequestPolicy, settings: ServerSettings, meter: Meter | None = None
-) -> Server:
-    too_long = "add &characters=N to the model's address to cut demonstrations so that no prompt exceeds N characters"
-    headers = settings.secret_headers()
-    counted = {} if meter is None else {"on_send": meter.on_send}
-    return Server(
-        url,
-        key,
-        policy,
-        headers=headers,
-        query=settings.query,
-        too_long=too_long,
-        key_name=settings.key,
-        **counted,
-    )
+def _read_option(context: str, option: str, response: object) -> Reply:
+    """Return the tokens of an option, or all tokens if they do not show where it begins."""
+    try:
+        echo = read_echo(context + option, response)
+        first = echo.option_start(context)
+        if first is None:
+            return echo.reply()
+        # Unusable ones are not kept.
+        echo.values(first)
+    except EchoError as error:
+        raise _of(option, error) from error
+    return echo.reply(option, first)
 
 
-async def _read(send: Send, path: str) -> object:
-    return await send(path, None)
-
-
-def _only_model(server: Server) -> str:
-    """Return the name of a server's only model."""
-    body: Any
-    (body,) = _send_all(server, _read, ["/models"])
-    models = body.get("data") if isinstance(body, Mapping) else None
-    models = models if isinstance(models, list) else []
-    names = [str(model["id"]) for model in models if isinstance(model, Mapping) and "id" in model]
-    if len(names) != 1:
-        listed = ", ".join(names[:20]) or "none"
-        raise ConfigError(f"{server.url} serves {len(names)} models; name one with ?model=NAME: {listed}")
-    return names[0]
+def _of(option: str, error: EchoError) -> EchoError:
+    """Return an error that names the option."""
+    return EchoError(f"likelihood of {option!r}: {error}")
 
 
 def _prefixes(prompt: Prompt) -> list[tuple[Tokens, ...]]:
