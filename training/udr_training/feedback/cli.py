@@ -100,42 +100,35 @@ def score(
     from udr.data import open_collection
     from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
-    from udr_training.config import (
-        CandidateConfig,
-        FeedbackConfig,
-        ScoringConfig,
-        setting_flags,
-        settings_of,
-        with_settings,
-    )
+    from udr_training.config import ScoringConfig, setting_flags, settings_of, with_settings
     from udr_training.feedback.checks import check_run, check_runner
     from udr_training.run_folder import upload_copy, working_copy
 
     names, place, out = names_of(tasks), out, working_copy(out)
+    options: dict[str, object] = {
+        "seed": seed,
+        "candidates.pool": pool,
+        "candidates.queries": queries,
+        "candidates.num_candidates": candidates,
+        "candidates.random_share": random_share,
+        "feedback.lm": lm,
+        "feedback.dtype": dtype,
+        "feedback.device": device,
+        "feedback.context": context,
+        "feedback.pack_tokens": pack_tokens,
+        "feedback.kind": kind,
+        "feedback.lm_set": lm_set,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
     with naming_flags(setting_flags()):
-        if kind == "outcomes":
-            raise ConfigError("feedback.kind 'outcomes' asks no language model; use udr feedback import")
-        if is_remote(lm):
+        requested = with_settings(ScoringConfig(), given | settings_of(settings or []))
+        asked = requested.feedback
+        if asked.is_told:
+            raise ConfigError(f"feedback.kind {asked.kind!r} asks no language model; use udr feedback import")
+        if is_remote(asked.lm):
             refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
-        scoring = FeedbackConfig(
-            lm=lm,
-            dtype=dtype or "float32",
-            device=device or "cpu",
-            context=context,
-            pack_tokens=pack_tokens,
-            kind=kind,
-            lm_set=tuple(lm_set or ()),
-        )
-        base = ScoringConfig(
-            seed=seed,
-            candidates=CandidateConfig(
-                pool=pool, queries=queries, num_candidates=candidates, random_share=random_share
-            ),
-            feedback=scoring,
-        )
-        requested = with_settings(base, settings_of(settings or []))
-        check_runner(runner, requested.feedback)
-        budget = Budget.read(lm, max_requests, max_tokens, max_cost, prices)
+        check_runner(runner, asked)
+        budget = Budget.read(asked.lm, max_requests, max_tokens, max_cost, prices)
         collection = open_collection(tasks_folder, names)
         config = replace(requested, tasks=tuple(collection.tasks))
         check_run(out, collection, config, feedback)

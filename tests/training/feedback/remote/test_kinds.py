@@ -216,13 +216,29 @@ def test_probes_refuse_what_cannot_work(
         (["--kind", "votes"], "must be one of likelihood, completions-echo, chat-logprobs, metric, rank"),
         (["--lm", "LM", "--lm-set", "concurrency=2"], "is for the address of a server"),
         (["--lm", "LM", "--max-cost", "1", "--prices", "1,1"], "--max-cost needs the address of a server as --lm"),
+        (
+            ["--lm", "http://host/v1", "--set", "feedback.lm=LM", "--max-requests", "1"],
+            "--max-requests needs the address",
+        ),
+        (
+            ["--set", "feedback.lm=http://host/v1", "--device", "cuda"],
+            "--device has no effect without a language model in",
+        ),
+        (["--set", "feedback.kind=outcomes"], "asks no language model; use udr feedback import"),
     ],
 )
 def test_kinds_that_do_not_fit_are_refused_before_anything_is_sent(
     udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    given = [str(lm_folder) if argument == "LM" else argument for argument in arguments]
+    given = [argument.replace("LM", str(lm_folder)) for argument in arguments]
     assert_refused(udr("feedback", "score", tasks, "--out", tmp_path / "run", *given), 2, message)
+
+
+def test_a_server_may_be_named_by_settings(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
+    settings = [f"feedback.lm={server.url}?model=m&api=chat", "feedback.kind=metric"]
+    arguments = ["feedback", "score", tasks, "--out", tmp_path / "run", "--max-requests", 0]
+    refused = udr(*arguments, *(part for setting in settings for part in ("--set", setting)))
+    assert_refused(refused, 1, "--max-requests 0 is reached")
 
 
 def test_a_completions_server_must_echo(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
