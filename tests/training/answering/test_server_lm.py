@@ -206,9 +206,14 @@ def test_requests_are_sent_at_a_rate(server: ChatServer, paid: PaidAnswers) -> N
         pauses.append(seconds)
 
     lm = chat(server, paid, policy=RequestPolicy(concurrency=1, requests_per_minute=60, sleep=sleep))
-    texts(lm, *"abcd")
-    # The first request follows the list of models, which has its turn in a session of its own.
-    assert len(pauses) == 3 and all(0 < pause <= number for number, pause in enumerate(pauses, start=1))
+    texts(lm, *"ab")
+    texts(lm, *"cd")
+    # The first request is the list of models; no later one, of whatever call, is sent at once.
+    assert len(pauses) == 4 and all(0 < pause <= number for number, pause in enumerate(pauses, start=1))
+    # Also after a pause that the server requests, until which the next two wait.
+    server.failures = [Failure(429, headers={"Retry-After": "60"})]
+    texts(lm, *"efg")
+    assert 59 < pauses[-2] < pauses[-1]
 
 
 @pytest.mark.parametrize(

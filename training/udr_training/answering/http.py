@@ -1,6 +1,7 @@
 """Requests to an OpenAI-compatible server, with bounded concurrency and retries; the only file here with httpx2."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -59,24 +60,24 @@ class RequestPolicy:
 
 
 class _Turns:
-    """When requests may be sent: at a rate, and none while the server has asked for a pause."""
+    """When requests may be sent: at a rate, and none while the server has asked for a pause, also in later sessions."""
 
     def __init__(self, policy: RequestPolicy) -> None:
         self._gap = 60.0 / policy.requests_per_minute if policy.requests_per_minute else 0.0
-        self._sleep, self._now = policy.sleep, asyncio.get_running_loop().time
+        self._sleep = policy.sleep
         self._next = self._open = 0.0
 
     async def wait(self, *, paused: bool = True) -> None:
         """Wait for a turn; ``paused`` waits for the end of the server's pause, too."""
-        turn = max(self._next, self._now())
-        self._next = turn + self._gap
-        until = max(turn, self._open) if paused else turn
-        if (seconds := until - self._now()) > 0:
+        turn = max(self._next, time.monotonic(), self._open if paused else 0.0)
+        if self._gap:
+            self._next = turn + self._gap
+        if (seconds := turn - time.monotonic()) > 0:
             await self._sleep(seconds)
 
     def pause(self, seconds: float) -> None:
         """Send no new request for some seconds."""
-        self._open = max(self._open, self._now() + seconds)
+        self._open = max(self._open, time.monotonic() + seconds)
 
 
 class Server:
@@ -107,6 +108,7 @@ class Server:
         key_name: str = KEY,
     ) -> None:
         self.url, self._policy, self._too_long, self._on_send = url, policy, too_long, on_send
+        self._turns = _Turns(policy)
         # A header, such as Azure's api-key, may hold it, too.
         self._key_name, self._sends_key = key_name, key is not None or bool(headers)
         self._headers = {**({"Authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
@@ -118,7 +120,7 @@ class Server:
 
         The function raises a FeedbackError if the server cannot be reached or refuses a request.
         """
-        slots, turns = asyncio.Semaphore(self._policy.concurrency), _Turns(self._policy)
+        slots = asyncio.Semaphore(self._policy.concurrency)
         # No limit of its own: time spent waiting for a connection would count as the server's.
         limits = httpx2.Limits()
         settings = {"base_url": self.url, "headers": self._headers, "params": self._query, "limits": limits}
@@ -126,15 +128,15 @@ class Server:
 
             async def send(path: str, body: Mapping[str, Any] | None = None) -> object:
                 async with slots:
-                    return await self._send(http, turns, path, body)
+                    return await self._send(http, path, body)
 
             yield send
 
-    async def _send(self, http: httpx2.AsyncClient, turns: _Turns, path: str, body: Mapping[str, Any] | None) -> object:
+    async def _send(self, http: httpx2.AsyncClient, path: str, body: Mapping[str, Any] | None) -> object:
         tried = failed = 0
         waited, problem = 0.0, ""
         while True:
-            await turns.wait(paused=not tried)
+            await self._turns.wait(paused=not tried)
             requested, tried, failed = 0.0, tried + 1, failed + 1
             if body is not None:
                 self._on_send(problem)
@@ -162,7 +164,7 @@ class Server:
             pause = max(requested, _PAUSE if requested else min(_LONGEST_OWN_PAUSE, _PAUSE * 2 ** (tried - 1)))
             waited += pause
             if requested:
-                turns.pause(requested)
+                self._turns.pause(requested)
             await self._policy.sleep(pause)
         later = f", which requests a pause of {requested:.0f} seconds" if requested > _LONGEST_PAUSE else ""
         raise FeedbackError(

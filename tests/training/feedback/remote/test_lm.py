@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,15 @@ from tests.udr.client.test_deadline import DRIPS
 from tests.udr.client.test_deadline import server as dripping
 from udr.data import Pool, formatting
 from udr.errors import ConfigError, FeedbackError
-from udr_training.answering import Budget, BudgetError, PaidAnswers, RequestPolicy, ServerLM, retry_after_seconds
+from udr_training.answering import (
+    Budget,
+    BudgetError,
+    PaidAnswers,
+    RequestPolicy,
+    ServerLM,
+    read_settings,
+    retry_after_seconds,
+)
 from udr_training.feedback import FeedbackStore, Pair, option_values, pair_prompt, score, score_pairs
 from udr_training.feedback.packing import Likelihoods, Prompt
 from udr_training.feedback.remote import RemoteLM, sanity_check
@@ -260,6 +269,15 @@ def test_concurrency_is_limited(server: CompletionsServer) -> None:
     assert server.busiest == 3
     with pytest.raises(ValueError, match="at least 1"):
         RequestPolicy(concurrency=0)
+
+
+def test_echoes_are_asked_for_at_a_rate(server: CompletionsServer) -> None:
+    lm = RemoteLM.connect(f"{server.url}?model=words", read_settings(["requests_per_minute=1200"]))
+    started = time.monotonic()
+    for number in range(3):
+        lm.score([prompt(["a"], [f" {number}", f" {number} b"])])
+    # The first of six is sent at once.
+    assert time.monotonic() - started >= 5 * 60 / 1200
 
 
 # Failures.
