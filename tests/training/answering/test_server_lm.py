@@ -159,7 +159,7 @@ def test_a_failure_keeps_what_is_open_and_sends_no_more(server: ChatServer, paid
         (Failure(200, '{"choices": [{"message": {"content": 5}}]}'), "the answer must be a text, found int"),
         (
             Failure(500),
-            "HTTP 500: out of order, at attempt 3; check the server, then resume: what was answered is kept",
+            "at attempt 3; check the server, then run the same command: what was answered is kept",
         ),
         (Failure(400, '{"error": "maximum context length is 9"}'), "a prompt of 1 characters is too long .*--budget N"),
     ],
@@ -240,6 +240,15 @@ def test_budgets_are_never_exceeded_and_hold_over_calls(
         assert len(server.bodies) == most
     assert texts(chat(server, paid), *asked) == [text.upper() for text in asked]
     assert len(server.bodies) == 20
+
+
+def test_no_error_promises_to_keep_answers_in_memory(server: ChatServer) -> None:
+    lost = "no answer was kept, since there is no output directory"
+    with pytest.raises(BudgetError, match=f"1 is reached: spent 1 request, 2 tokens; {lost}; raise it"):
+        texts(ServerLM(f"{server.url}?api=chat", budget=Budget(max_requests=1)), "a", "b")
+    server.always = Failure(500)
+    with pytest.raises(FeedbackError, match=f"run the same command: {lost}"):
+        texts(ServerLM(f"{server.url}?api=chat", policy=FAST), "a")
 
 
 def test_attempts_that_fail_count_as_requests(server: ChatServer, paid: PaidAnswers) -> None:

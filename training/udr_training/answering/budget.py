@@ -16,7 +16,7 @@ UNIT = "in the unit of --prices"
 
 
 class BudgetError(FeedbackError):
-    """A budget does not allow another request; what was answered is kept."""
+    """A budget does not allow another request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,12 @@ class Purse:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def reserved(self, most: Spend, failed: Callable[[], str] = str) -> AsyncIterator[None]:
+    async def reserved(self, most: Spend, note: Callable[[], str] = str) -> AsyncIterator[None]:
         """Reserve the most that a request can cost, while it is open; waits for other requests to cost less.
 
         Args:
             most: that it can cost.
-            failed: returns what an error says of the requests that failed.
+            note: returns what an error says of the requests that failed, and of the answers.
 
         Raises:
             BudgetError: the budget does not allow it, even if no other request is open.
@@ -149,8 +149,8 @@ class Purse:
             while option := self._budget.exceeded_by(self.spend + self._reserved + most):
                 if self._reserved == Spend():
                     raise BudgetError(
-                        f"{option} is reached: spent {self._budget.shown(self.spend)}{failed()}; what was answered is "
-                        "kept; raise it, and run the same command to go on"
+                        f"{option} is reached: spent {self._budget.shown(self.spend)}{note()}; raise it, and run the "
+                        "same command to go on"
                     )
                 await self._changed.wait()
             self._reserved += most

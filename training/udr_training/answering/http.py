@@ -93,6 +93,7 @@ class Server:
         on_send: called before every request that is posted, each attempt included, with why the attempt before failed;
             empty at the first.
         key_name: the environment variable of the key, which errors name.
+        kept: what an error says of the answers so far.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class Server:
         too_long: str = "shorten it",
         on_send: Callable[[str], None] = lambda _: None,
         key_name: str = KEY,
+        kept: str = "what was answered is kept",
     ) -> None:
         self.url, self._policy, self._too_long, self._on_send = url, policy, too_long, on_send
-        self._turns = _Turns(policy)
+        self._kept, self._turns = kept, _Turns(policy)
         # A header, such as Azure's api-key, may hold it, too.
         self._key_name, self._sends_key = key_name, key is not None or bool(headers)
         self._headers = {**({"Authorization": f"Bearer {key}"} if key is not None else {}), **(headers or {})}
@@ -168,8 +170,8 @@ class Server:
             await self._policy.sleep(pause)
         later = f", which requests a pause of {requested:.0f} seconds" if requested > _LONGEST_PAUSE else ""
         raise FeedbackError(
-            f"{self.url}{path}: {problem}, at attempt {tried}{later}; check the server, then resume: what was answered "
-            "is kept"
+            f"{self.url}{path}: {problem}, at attempt {tried}{later}; check the server, then run the same command: "
+            f"{self._kept}"
         )
 
     def _refusal(self, path: str, body: Mapping[str, Any] | None, problem: str, status: int) -> RefusedError:

@@ -51,7 +51,7 @@ class Meter:
     async def reserved(self, prompt_tokens: int, completion_tokens: int) -> AsyncIterator[None]:
         """Reserve the most that a request can cost, while it is open; errors as ``Purse.reserved``."""
         most = Spend(1, prompt_tokens, completion_tokens)
-        async with self._started.reserved(most, self._failures):
+        async with self._started.reserved(most, self._note):
             yield
 
     def pay(self, spend: Spend, *, kept: bool = False) -> None:
@@ -60,8 +60,9 @@ class Meter:
             self._paid.add(spend)
         self._started.pay(spend)
 
-    def _failures(self) -> str:
-        return f", {self._failed:,} of them failed{self._cause}" if self._failed else ""
+    def _note(self) -> str:
+        failed = f", {self._failed:,} of them failed{self._cause}" if self._failed else ""
+        return f"{failed}; {self._paid.kept}"
 
     @property
     def _cause(self) -> str:

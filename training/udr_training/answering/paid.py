@@ -85,6 +85,13 @@ class PaidAnswers(AbstractContextManager["PaidAnswers"]):
         if "_connection" in self.__dict__:
             self._connection.close()
 
+    @property
+    def kept(self) -> str:
+        """What an error says of the answers so far."""
+        if self.path == _IN_MEMORY:
+            return "no answer was kept, since there is no output directory"
+        return "what was answered is kept"
+
     def get(self, key: bytes) -> Reply | None:
         """Return an answer; None if it was not asked for."""
         with self._errors():

@@ -111,6 +111,7 @@ class ServerLM:
             too_long=too_long,
             on_send=self.meter.on_send,
             key_name=settings.key,
+            kept=self.paid.kept,
         )
         self._checked_model = self.address.model is not None
         identity = [self.address.url, self.address.model, self.api.value, settings.asked]
