@@ -231,6 +231,11 @@ def train(
         check_runner(scoring, resolved.feedback)
         if dry_run and not runner.is_local:
             raise ConfigError(f"--dry-run measures the models in this process; omit {runner.named}")
+        if dry_run and budget != Budget():
+            raise ConfigError(
+                "--dry-run keeps no answer that a budget could count, and asks a server about some pairs of each task; "
+                "omit the budget and its prices, or try udr feedback score --max-requests N, which keeps what it asks"
+            )
         check_run(out, collection, resolved, feedback)
     if test_rows:
         foretell(collection, resolved, test_rows, out)

@@ -284,6 +284,10 @@ def test_a_training_learns_from_answers(
     ]
     arguments += ["--iterations", 1, "--epochs", 1, *(part for setting in settings for part in ("--set", setting))]
     assert_refused(udr(*arguments, "--dry-run"), 2, "answers of feedback.kind 'metric' may cost money")
+    echo = [*arguments, "--kind", "completions-echo", "--lm", f"{server.url}?model=m", "--dry-run"]
+    for limit in (["--max-requests", 9], ["--max-cost", 1, "--prices", "1,1"]):
+        assert_refused(udr(*echo, *limit), 2, "--dry-run keeps no answer that a budget could count")
+    assert server.bodies == []
     assert_refused(udr(*arguments, "--max-requests", 20), 1, "--max-requests 20 is reached")
     status, _, err = udr(*arguments)
     assert status == 0 and (tmp_path / "run" / "manifest.json").is_file()
