@@ -64,6 +64,7 @@ INVALID: list[dict[str, Any]] = [
     {"task": "notes", "input": "x", "k": 21},
     {"task": "notes", "input": "x", "mode": "hybrid"},
     {"task": "notes", "input": "x", "candidates": 3},
+    {"task": "notes", "input": "x", "candidates": 9},
     {"task": "notes", "input": "x" * 100_000},
     {"task": "notes", "input": "x \ud800"},
     {"task": "notes", "family": "mood", "input": "x"},

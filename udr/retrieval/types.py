@@ -15,6 +15,9 @@ Mode = Literal["dense", "bm25", "hybrid"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
+CHOOSING = ("balance", "coverage", "distinct", "diversity", "explain", "fill", "max_copy", "max_similarity")
+"""The options of a request that choose among candidates, of which there are more than k, or show them."""
+
 Stage = Literal["exclude", "copies", "max_similarity", "min_similarity", "distinct", "choice", "budget"]
 """A stage between the index and a prompt, in their order."""
 
@@ -142,8 +145,8 @@ class RetrievalRequest:
             of them have; see ``choose``. It can go with diversity and balance. Only for mode ``dense``, on an index
             with BM25.
         balance: choose in rounds, each taking the best one left of each label; only for classification tasks.
-        candidates: how many of the nearest diversity and coverage choose from, and how many are explained; at least k.
-            None is four times k, and at least 50.
+        candidates: how many of the nearest the options balance, coverage, distinct, diversity, explain, fill, max_copy
+            and max_similarity start from; at least k, and only with one of them. None is four times k, and at least 50.
         explain: report the outcome for each candidate; see ``Retrieval.decisions``.
         fill: return more than k, up to ``candidates``, so that a prompt with room left can show them, too.
         label_head: in the modes ``dense`` and ``hybrid``, rank by the similarity plus what the task's label head adds:
@@ -173,6 +176,12 @@ class RetrievalRequest:
     explain: bool = False
     fill: bool = False
     label_head: bool | None = None
+
+    @property
+    def chooses(self) -> bool:
+        """Whether an option of ``CHOOSING`` is given, so that more than the k nearest are searched for."""
+        values = (getattr(self, name) for name in CHOOSING)
+        return any(value is not None and value is not False for value in values)
 
     @property
     def weighs(self) -> bool:

@@ -51,6 +51,7 @@ def queries(tasks: Path, task: str = "reviews") -> tuple[Pool, list[Row]]:
         ("e?diversity=2", r"diversity must be from 0 to 1, found 2\.0"),
         ("e?candidates=9.5", "candidates must be a whole number, found '9.5'"),
         ("e?candidates=2", r"candidates must be a whole number, not below k \(4\); found 2"),
+        ("e?candidates=9", "candidates is how many are chosen from or explained, so give one of balance"),
         ("e?filter=n = x", "the filter, at character 5: expected a value"),
         ("e?balance=yes", "balance must be true or false, found 'yes'"),
         ("e?balance", "options must be NAME=VALUE, joined by &; found 'balance'"),
@@ -73,7 +74,7 @@ def test_names_are_parsed_once_and_compared_by_what_they_mean() -> None:
     parsed = parse_name("my/run?label_head=false&diversity=0.2&order=shuffle")
     assert (parsed.source, parsed.order) == ("my/run", Order.SHUFFLE)
     assert parsed.options == {"label_head": False, "diversity": 0.2}
-    assert parse_name("hybrid?candidates=9").options == {"mode": "hybrid", "candidates": 9}
+    assert parse_name("hybrid?weight=0.9").options == {"mode": "hybrid", "weight": 0.9}
     with pytest.raises(ConfigError, match=r"the retriever 'e\?diversity=0.20&balance=true' is named twice"):
         EvaluationConfig(retrievers=("e?balance=true&diversity=0.2", "e?diversity=0.20&balance=true"))
     names = ["org/e", "org/e?balance=true", "other/e?mode=hybrid", "bm25"]

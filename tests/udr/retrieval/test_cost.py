@@ -28,7 +28,7 @@ def test_coverage_costs_more_with_more_to_compare(pools: OpenPools) -> None:
     retriever = pools({"notes": rows}, bm25=True, label_head=False)
     costs = [cost(retriever, k=256, candidates=size, coverage=0.5) for size in (256, 512, 1024)]
     assert 1 < costs[0] < costs[1] < costs[2] <= cost(retriever, k=256, candidates=1024, coverage=0.5, diversity=0.5)
-    assert costs[2] > cost(retriever, k=256, candidates=1024)
+    assert costs[2] > cost(retriever, k=256)
 
 
 def test_each_option_adds_to_the_cost(retriever: Retriever) -> None:

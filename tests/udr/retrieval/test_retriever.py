@@ -250,6 +250,8 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     *(({name: x}, f"{name} must be true or false, found {x!r}") for name in SWITCHES for x in (1, "no", None)),
     ({"candidates": 1}, r"candidates must be a whole number, not below k \(2\); found 1"),
     ({"candidates": 8.0}, "candidates must be a whole number"),
+    ({"candidates": 9}, "so give one of balance, coverage, distinct, diversity, explain, fill, .*; found none"),
+    ({"candidates": 9, "min_similarity": 0.1}, "candidates is how many are chosen from or explained"),
     ({"mode": "sparse"}, "mode must be one of dense, bm25, hybrid; found 'sparse'"),
     ({"mode": "bm25"}, "mode 'bm25' needs an index with BM25; build it again: udr index build"),
 ]

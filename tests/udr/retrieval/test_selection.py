@@ -230,10 +230,11 @@ def test_a_search_has_a_maximum_depth_and_may_find_nothing(opened: Retriever, mo
 
 def test_batches_and_explanations_do_not_change_the_choice(opened: Retriever) -> None:
     requests = [
-        RetrievalRequest(input=f"the {word} of rain", task="notes", k=5, **{"candidates": 60, **options})
+        RetrievalRequest(input=f"the {word} of rain", task="notes", k=5, **options)
         for word in WORDS[:2]
         for options in [*OPTIONS, {"mode": "bm25"}, {"mode": "hybrid"}]
     ]
+    requests = [replace(each, candidates=each.candidates or 60) if each.chooses else each for each in requests]
     plain = opened.retrieve_batch(requests)
     assert plain == [opened.retrieve_batch([request])[0] for request in requests]
     explained = opened.retrieve_batch([replace(request, explain=True) for request in requests])

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from udr.data import Filter
 from udr.errors import InvalidInputError, brief
-from udr.retrieval.types import MODES, RetrievalRequest
+from udr.retrieval.types import CHOOSING, MODES, RetrievalRequest
 
 MAX_EXCLUDED = 4096
 """The maximum number of ids to exclude."""
@@ -39,6 +39,10 @@ def check_options(request: RetrievalRequest) -> Filter | None:
     number = request.candidates
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < request.k):
         raise InvalidInputError(f"candidates must be a whole number, not below k ({request.k}); found {brief(number)}")
+    if number is not None and not request.chooses:
+        raise InvalidInputError(
+            f"candidates is how many are chosen from or explained, so give one of {', '.join(CHOOSING)}; found none"
+        )
     if request.weight is not None and request.mode != "hybrid":
         raise InvalidInputError(f"weight fuses two rankings, so mode must be 'hybrid'; found {brief(request.mode)}")
     for name in ("diversity", "coverage"):

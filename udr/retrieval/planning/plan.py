@@ -81,11 +81,7 @@ class Plan:
     @property
     def candidates(self) -> int:
         """How many hits to search for at first: k if similarity alone chooses."""
-        request = self.request
-        bounds = request.max_similarity, request.max_copy, request.distinct, request.diversity, request.coverage
-        if not (request.balance or request.explain or request.fill) and all(bound is None for bound in bounds):
-            return request.k
-        return self._considered
+        return self._considered if self.request.chooses else self.request.k
 
     @property
     def cost(self) -> int:
