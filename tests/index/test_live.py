@@ -14,7 +14,17 @@ from udr import Retriever
 from udr.cli import main
 from udr.errors import ArtifactError, ConfigError, NotWriterError
 from udr.files import locked
-from udr.store import publish, read_current, verify
+from udr.store import (
+    SearchSettings,
+    open_version,
+    publish,
+    read_current,
+    read_settings,
+    read_weights,
+    verify,
+    write_settings,
+    write_weights,
+)
 from udr_index.build import BuildConfig, build
 from udr_index.versions.live import compact, verify_log
 
@@ -46,6 +56,21 @@ def test_compaction_makes_the_version_that_a_build_makes(options: dict[str, obje
             expected = SIZES if forget else {task: len(rows) for task, rows in pools.items()}
             assert (dict(retriever.sizes), retriever.overlay_position) == (expected, 36)
         publish(out, fresh)
+
+
+def test_compaction_keeps_what_was_measured(tmp_path: Path) -> None:
+    out, kind = tmp_path / "index", "IVF2,Flat"
+    build_pools(tmp_path / "tasks", out, random_pools(random.Random(0), SIZES), kind=kind)
+    settings, weights = dict.fromkeys(SIZES, SearchSettings(parameters="nprobe=2", oversample=3)), {"notes": 0.3}
+    old = open_version(out)
+    write_settings(old.path, old.manifest, settings)
+    write_weights(old.path, old.manifest, weights)
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        retriever.delete("notes", ["n000"])
+    compact(out, HashEncoder())
+    new = open_version(out)
+    assert new.manifest.version != old.manifest.version
+    assert read_settings(new.path, new.manifest) == settings and read_weights(new.path, new.manifest) == weights
 
 
 @pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])

@@ -50,6 +50,7 @@ class Sources:
         tokenizer: counts their tokens.
         tokenizer_name: the tokenizer's name, for the manifest.
         kinds: how tasks are searched, where the configuration does not say.
+        measured: the version whose search settings, of partitions of the same kind, and hybrid weights are kept.
     """
 
     rows: Sequence[TaskRows]
@@ -60,6 +61,7 @@ class Sources:
     tokenizer: LoadedTokenizer | None
     tokenizer_name: str
     kinds: Callable[[Mapping[str, int]], Mapping[str, str]] = lambda sizes: {}
+    measured: store.IndexVersion | None = None
 
 
 def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnProgress = lambda _: None) -> Built:
@@ -136,8 +138,7 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
             label_head=config.label_head,
             head_fields=config.head_fields,
         )
-        folder = store.version_path(config.out, manifest.version)
-        encoded = 0
+        folder, encoded = store.version_path(config.out, manifest.version), 0
         if folder.exists():
             store.refuse_damage(folder, "was built before, but is damaged", "remove that folder and build again")
         else:
@@ -154,6 +155,7 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
                     model=sources.model,
                     exported=exported,
                     previous=previous,
+                    measured=sources.measured,
                     on_progress=on_progress,
                 ).finish(rows, folder)
         store.publish(config.out, manifest.version)

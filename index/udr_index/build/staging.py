@@ -46,6 +46,7 @@ class StagedVersion:
     model: Path | None
     exported: Path | None
     previous: PreviousVersion | None
+    measured: store.IndexVersion | None
     on_progress: OnProgress
 
     def finish(self, rows: IngestedRows, folder: Path) -> int:
@@ -68,9 +69,7 @@ class StagedVersion:
             self._copy_model(self.model)
         self._copy_export()
         manifest = replace(self.manifest, files=self._stamps())
-        settings = {name: first_settings(manifest.partitions[name].kind) for name in store.approximate(manifest)}
-        if settings:
-            store.write_settings(self.path, manifest, settings)
+        self._write_settings(manifest)
         sync_tree(self.path)
         (self.path / _MADE_FOR).unlink()
         write_atomically(self.path / store.MANIFEST, manifest.to_bytes())
@@ -78,6 +77,19 @@ class StagedVersion:
         sync(folder.parent)
         _LOG.info("built %s: %s", folder, counted(len(manifest.partitions), "task"))
         return encoded
+
+    def _write_settings(self, manifest: store.Manifest) -> None:
+        kinds = {name: manifest.partitions[name].kind for name in store.approximate(manifest)}
+        settings, weights = {name: first_settings(kind) for name, kind in kinds.items()}, dict[str, float]()
+        if (old := self.measured) is not None:
+            for name, found in store.read_settings(old.path, old.manifest).items():
+                if kinds.get(name) == old.manifest.partitions[name].kind:
+                    settings[name] = found
+            weights = store.read_weights(old.path, old.manifest)
+        if settings:
+            store.write_settings(self.path, manifest, settings)
+        if weights:
+            store.write_weights(self.path, manifest, weights)
 
     def _count_tokens(self, rows: IngestedRows) -> None:
         if self.tokenizer is None:

@@ -120,6 +120,7 @@ def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progr
         tokenizer=tokenizer,
         tokenizer_name=manifest.tokenizer.name if manifest.tokenizer is not None else "",
         kinds=lambda sizes: {task: _kind(old, task, count) for task, count in sizes.items()},
+        measured=old,
     )
     config = BuildConfig(
         tasks=root,
