@@ -35,6 +35,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "distinct 0.9": {"distinct": 0.9},
     "balance": {"balance": True},
     "balance, diversity 0.2": {"balance": True, "diversity": 0.2},
+    "coverage 0.3": {"coverage": 0.3},
+    **{f"hybrid {weight}": {"mode": "hybrid", "weight": weight} for weight in (0.3, 0.5, 0.7)},
 }
 
 
