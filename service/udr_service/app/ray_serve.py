@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -55,7 +56,7 @@ class Replica:
 
         context: Any = serve.get_replica_context()
         self._name = f"replica {context.replica_tag}"
-        others = _Others(serve.get_deployment_handle(context.deployment, context.app_name), self._name)
+        others = OtherReplicas(serve.get_deployment_handle(context.deployment, context.app_name), self._name)
         self._service.metrics.labels = {"replica": context.replica_tag}
         self._service.reloader.tell = others.tell
         self._app.state.service = replace(self._service, team=others)
@@ -82,12 +83,20 @@ class Replica:
             return active.summary
 
 
-class _Others:
-    """The other replicas, as one of them sees them; see ``udr_service.serving.Others``."""
+class OtherReplicas:
+    """The other replicas, as one of them sees them; see ``udr_service.serving.Others``.
 
-    def __init__(self, handle: Any, name: str) -> None:  # noqa: ANN401
+    Args:
+        handle: Ray Serve's, of all replicas.
+        name: of the one that sees the others.
+        seconds: how long each of them has to answer with its report.
+    """
+
+    def __init__(self, handle: Any, name: str, seconds: float = _REPORT_SECONDS) -> None:  # noqa: ANN401
         # Ray's types are too loose to check.
-        self._handle, self._name, self.shares = handle, name, Shares()
+        self._handle, self._name, self._seconds, self.shares = handle, name, seconds, Shares()
+        # Else Ray warns that a thread which waits for answers would be the event loop.
+        os.environ.setdefault("RAY_WARN_BLOCKING_GET_INSIDE_ASYNC", "0")
 
     async def tell(self) -> None:
         """Have all replicas reload; raise a ``ReloadError`` if one does not."""
@@ -95,7 +104,7 @@ class _Others:
 
     async def reports(self) -> Sequence[Report]:
         """Return what the others have counted; those that do not answer are left out."""
-        answers = await self._ask(_REPORT_SECONDS, "report")
+        answers = await self._ask(self._seconds, "report")
         return [each[1] for each in answers if not isinstance(each, Exception) and each[0] != self._name]
 
     async def take_writer_lock(self) -> None:
@@ -103,20 +112,21 @@ class _Others:
         _refuse_to_write()
 
     async def _ask(self, seconds: float, *call: str) -> list[Any]:
-        asked = self._handle.broadcast(*call).results_async(timeout_s=seconds, return_exceptions=True)
-        try:
-            answers: list[Any] = await asked
-        except TimeoutError as error:
-            return [error]
-        return answers
+        # Awaited, one that is too slow would cost the answers of all.
+        return await asyncio.to_thread(_answers, self._handle.broadcast(*call), seconds)
 
 
 class Replicas:
-    """The replicas, as the process that started them sees them."""
+    """The replicas, as the process that started them sees them.
 
-    def __init__(self, handle: Any) -> None:  # noqa: ANN401
+    Args:
+        handle: Ray Serve's, of all replicas.
+        seconds: how long each of them has to reload.
+    """
+
+    def __init__(self, handle: Any, seconds: float = _RELOAD_SECONDS) -> None:  # noqa: ANN401
         # Ray's types are too loose to check.
-        self._handle = handle
+        self._handle, self._seconds = handle, seconds
 
     def summary(self) -> str:
         """Return what they serve, in words."""
@@ -124,8 +134,7 @@ class Replicas:
 
     def reload(self) -> None:
         """Have all of them reload; raise a ``ReloadError`` if one does not."""
-        asked = self._handle.broadcast("reload", "SIGHUP")
-        refuse_partial(asked.results(timeout_s=_RELOAD_SECONDS, return_exceptions=True))
+        refuse_partial(_answers(self._handle.broadcast("reload", "SIGHUP"), self._seconds))
 
 
 @contextmanager
@@ -215,10 +224,22 @@ def _why(api: Any, error: Exception) -> str:  # noqa: ANN401
     return re.sub(r"^udr[\w.]*Error: ", "", lines[-1]) if lines else reason(error)
 
 
+def _answers(asked: Any, seconds: float) -> list[Any]:  # noqa: ANN401
+    """Return what each replica answers to a broadcast; the exception if it fails, or takes longer."""
+    try:
+        answers: list[Any] = asked.results(timeout_s=seconds, return_exceptions=True)
+    except Exception as error:
+        # Of many types, if Ray Serve could ask none.
+        return [error]
+    return answers
+
+
 def refuse_partial(answers: Sequence[str | Exception | None]) -> None:
     """Raise a ``ReloadError`` if a replica's answer says that it did not reload."""
     if failed := [answer for answer in answers if answer is not None]:
         why = reason(failed[0]) if isinstance(failed[0], Exception) else failed[0]
+        if isinstance(failed[0], TimeoutError):
+            why = "it has not answered in time, and may still do so"
         raise ReloadError(f"{len(failed)} of {len(answers)} replicas did not reload: {why}")
 
 
