@@ -79,11 +79,12 @@ def test_vectors_are_reused_and_a_diff_shows_the_fields(pairs: Path, tmp_path: P
 
 
 def test_compaction_asks_for_heads_as_the_build_did(tmp_path: Path) -> None:
-    options, out = {"head_fields": False, "label_head": True}, tmp_path / "index"
-    build_index(write_pairs(tmp_path / "tasks", 41), out, **options)
+    out = tmp_path / "index"
+    build_index(write_pairs(tmp_path / "tasks", 41), out, head_fields=False, label_head=True)
     with Retriever.open(out, encoder=HashEncoder()) as retriever:
         retriever.delete("pairs", ["p040"])
-    fresh = build_index(write_pairs(tmp_path / "fewer", 40), tmp_path / "fresh", **options).version
+    fewer = write_pairs(tmp_path / "fewer", 40)
+    fresh = build_index(fewer, tmp_path / "fresh", head_fields=False, label_head=True).version
     assert compact(out, HashEncoder()).version == fresh and head_of(out).fields == ()
 
 
