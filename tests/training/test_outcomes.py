@@ -93,6 +93,8 @@ def test_demonstrations_with_good_outcomes_come_before_those_with_bad_ones(
         (("--dry-run",), 2, "--dry-run measures a language model"),
         (("--extrapolate", "labels"), 2, "scores for the queries of its file alone"),
         (("--set", "train.iterations=2", "--later", "new"), 2, "scores for the queries of its file alone"),
+        (("--context", "2"), 2, "--context (feedback.context) has no effect with --kind (feedback.kind) 'outcomes'"),
+        (("--lm", "http://host/v1", "--max-requests", "9"), 2, "asks no server; omit the budget and its prices"),
         (("--feedback", "nowhere.jsonl"), 2, "nowhere.jsonl: no such file; "),
         (("--tasks", "colours"), 2, "asked.jsonl has no query of colours"),
         (("--test-rows", "2"), 1, "model './nowhere': no such file"),

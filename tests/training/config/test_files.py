@@ -32,6 +32,14 @@ def test_trainings_start_from_the_base_encoder_and_benchmarks_measure_it() -> No
     assert [file.name for file in files if "DEFAULT_ENCODER" in file.read_text("utf-8")] == []
 
 
+@pytest.mark.parametrize("preset", ["cpu", "default", "paper"])
+def test_presets_fit_all_kinds(preset: str) -> None:
+    for kind in ("completions-echo", "chat-logprobs", "metric", "rank", "outcomes"):
+        address = "http://host/v1" if kind == "completions-echo" else "http://host/v1?api=chat"
+        config = load_config(preset, {"feedback.kind": kind, "feedback.lm": address})
+        assert config.feedback.kind == kind
+
+
 def test_paper_preset_has_the_papers_numbers() -> None:
     config = load_config("paper", {})
     train = config.train
@@ -76,6 +84,20 @@ def test_paper_preset_has_the_papers_numbers() -> None:
         ({"train.loss": "mnrl", "train.ranking_weight": 0.5}, "has no effect with train.loss 'mnrl'; omit it, or"),
         ({"train.score_temperature": 1.0}, "train.score_temperature has no effect with train.loss 'udr'"),
         ({"reward.epochs": 9}, "reward.epochs has no effect without train.extrapolate 'reward'; add that, or omit"),
+        ({"feedback.samples": 4}, "samples has no effect with feedback.kind 'likelihood'; omit it: it is for metric$"),
+        ({"feedback.list_options": True}, "list_options has no effect .*: it is for chat-logprobs and metric$"),
+        (
+            {"feedback.kind": "rank", "feedback.lm": "http://host/v1?api=chat", "feedback.layout": "system"},
+            "feedback.layout has no effect with feedback.kind 'rank'",
+        ),
+        (
+            {"feedback.kind": "metric", "feedback.lm": "http://host/v1?api=chat", "feedback.listed": 4},
+            "feedback.listed has no effect with feedback.kind 'metric'; omit it: it is for rank$",
+        ),
+        (
+            {"feedback.kind": "outcomes", "feedback.lm": "http://host/v1", "feedback.lm_set": ["concurrency=2"]},
+            "lm_set has no effect .*: it is for likelihood, completions-echo, chat-logprobs, metric and rank$",
+        ),
         ({"train.epoch": 3}, "unknown setting 'epoch'"),
         ({"tasks": "a"}, "'tasks' must be a list of names, found 'a'"),
         ({"train.validation": True}, "'validation' must be of type float, found True"),

@@ -223,7 +223,10 @@ def train(
         requested = load_config(preset, overrides, config)
         collection = open_collection(tasks_folder, requested.tasks or None)
         resolved = replace(requested, tasks=tuple(collection.tasks))
+        resolved.feedback.check_context(overrides.get("feedback.context"))
         budget = Budget.read(resolved.feedback.lm, max_requests, max_tokens, max_cost, prices)
+        if resolved.feedback.is_told and budget != Budget():
+            raise ConfigError("feedback.kind 'outcomes' asks no server; omit the budget and its prices")
         if is_remote(resolved.feedback.lm):
             refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
         split = RunnerOptions(workers=processes_here(processes)) if runner == RunnerOptions() else runner

@@ -1,7 +1,7 @@
 """Configuration of the scores: which pairs, by which language model."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -14,6 +14,22 @@ from udr_training.answering import Api, PromptSettings, is_remote, read_address,
 DTYPES = ("float32", "bfloat16", "float16")
 KINDS = ("likelihood", "completions-echo", "chat-logprobs", "metric", "rank", "outcomes")
 LATER = ("same", "new", "allocated")
+
+_WRITTEN = ("chat-logprobs", "metric")
+# All but ``rank``, which lists candidates, and ``outcomes``.
+_WITH_CONTEXT = KINDS[:-2]
+_KINDS_WITH: Mapping[str, tuple[str, ...]] = {
+    "lm_set": KINDS[:-1],
+    "layout": _WRITTEN,
+    "list_options": _WRITTEN,
+    "tokenizer": _WRITTEN,
+    "budget": (*_WRITTEN, "rank"),
+    "samples": ("metric",),
+    "listed": ("rank",),
+    "picked": ("rank",),
+    "shuffles": ("rank",),
+}
+"""The kinds in which a setting has an effect, where not in all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +69,8 @@ class FeedbackConfig:
         lm: its name.
         dtype: the precision of its weights.
         device: its device.
-        context: demonstrations shown before the scored one, drawn per query; the paper has 0.
+        context: demonstrations shown before the scored one, drawn per query; the paper has 0. Kinds ``rank`` and
+            ``outcomes`` show none.
         pack_tokens: tokens per pack; 0 uses the measured optimum of the device.
         kind: where scores come from. ``likelihood``: the log-likelihoods of a prompt's options, computed in this
             process or echoed by a completions server, which ``completions-echo`` demands; ``chat-logprobs``: the gold
@@ -61,10 +78,10 @@ class FeedbackConfig:
             generated answers; ``rank``: which of several listed candidates a chat server names as most helpful;
             ``outcomes``: the outcomes of real prompts, in the file of scores, so that ``lm`` only evaluates.
         lm_set: how a server is asked, as lines ``NAME=VALUE``; see ``udr_training.answering.read_settings``.
-        layout: where the prompts of the last three kinds show demonstrations: ``turns`` or ``system``.
+        layout: where the prompts of ``chat-logprobs`` and ``metric`` show demonstrations: ``turns`` or ``system``.
         list_options: whether they list the possible answers.
-        budget: their tokens, with the answer's.
-        tokenizer: the model whose tokenizer counts them; empty estimates.
+        budget: their tokens, with the answer's; also of kind ``rank``.
+        tokenizer: the model whose tokenizer counts those of ``chat-logprobs`` and ``metric``; empty estimates.
         samples: of kind ``metric``: answers per pair.
         listed: of kind ``rank``: candidates per listing.
         picked: of kind ``rank``: how many of them the model names.
@@ -111,6 +128,9 @@ class FeedbackConfig:
     def check(self) -> None:
         """Raise a ``ConfigError`` unless the kind, the language model and its settings fit."""
         settings = read_settings(self.lm_set)
+        for name, kinds in _KINDS_WITH.items():
+            if self.kind not in kinds and getattr(self, name) != getattr(type(self), name):
+                self._refuse(name, kinds)
         if not is_remote(self.lm):
             if self.kind not in ("likelihood", "outcomes"):
                 raise ConfigError(
@@ -136,6 +156,16 @@ class FeedbackConfig:
             raise ConfigError(
                 f"feedback.samples = {self.samples} needs answers that differ; add --lm-set body.temperature=0.7"
             )
+
+    def check_context(self, context: object) -> None:
+        """Raise a ``ConfigError`` if a context is asked for that the kind does not show; presets have one for all."""
+        if context and self.kind not in _WITH_CONTEXT:
+            self._refuse("context", _WITH_CONTEXT)
+
+    def _refuse(self, name: str, kinds: Sequence[str]) -> None:
+        *others, last = kinds
+        of = f"{', '.join(others)} and {last}" if others else last
+        raise ConfigError(f"feedback.{name} has no effect with feedback.kind {self.kind!r}; omit it: it is for {of}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,11 @@ def score(
             raise ConfigError(f"feedback.kind {asked.kind!r} asks no language model; use udr feedback import")
         if is_remote(asked.lm):
             refuse_unused({"--device": device, "--dtype": dtype}, "a language model in this process")
+        asked.check_context(asked.context)
+        if requested.candidates.later != "same":
+            raise ConfigError(
+                f"candidates.later={requested.candidates.later} is for the later iterations of udr train; omit it"
+            )
         check_runner(runner, asked)
         budget = Budget.read(asked.lm, max_requests, max_tokens, max_cost, prices)
         collection = open_collection(tasks_folder, names)

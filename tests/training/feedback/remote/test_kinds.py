@@ -224,6 +224,11 @@ def test_probes_refuse_what_cannot_work(
             ["--set", "feedback.lm=http://host/v1", "--device", "cuda"],
             "--device has no effect without a language model in",
         ),
+        (
+            ["--lm", "http://host/v1?api=chat", "--kind", "rank", "--context", "2"],
+            "--context (feedback.context) has no effect with --kind (feedback.kind) 'rank'; omit it: it is for likeli",
+        ),
+        (["--set", "candidates.later=new"], "candidates.later=new is for the later iterations of udr train; omit it"),
         (["--set", "feedback.kind=outcomes"], "asks no language model; use udr feedback import"),
     ],
 )

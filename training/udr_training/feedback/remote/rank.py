@@ -81,7 +81,7 @@ class RankScorer(AnswerScorer):
 
     Args:
         lm: the server's model, asked by chat.
-        prompts: the budget and the tokenizer.
+        prompts: the budget.
         listed: candidates per listing.
         picked: how many of them the model names.
         shuffles: how often each candidate is listed.
