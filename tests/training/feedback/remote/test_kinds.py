@@ -199,8 +199,20 @@ def test_probes_refuse_what_cannot_work(
     message: str,
 ) -> None:
     change(server)
-    assert_refused(udr(*command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews")), 1, message)
+    arguments = command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews")
+    assert_refused(udr(*arguments), 1, message)
     assert len(server.bodies) <= 4
+
+
+@pytest.mark.parametrize("kind", ["chat-logprobs", "metric", "rank"])
+def test_a_server_that_was_mended_is_asked_again(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, kind: str
+) -> None:
+    arguments = command(tasks, server, kind, tmp_path / "run", "--tasks", "reviews")
+    server.answer_of, server.top = lambda messages: "1", lambda messages: {"1": 0.5, "2": 0.4}
+    assert udr(*arguments)[0] == 1
+    server.answer_of, server.top = talk, likeliest
+    assert udr(*arguments)[0] == 0
 
 
 @pytest.mark.parametrize(

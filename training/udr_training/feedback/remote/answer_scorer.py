@@ -12,7 +12,7 @@ from udr.data import Kind, Task, formatting
 from udr.errors import FeedbackError
 from udr.prompts import Format, Order
 from udr.types import Json, Row
-from udr_training.answering import Api, PromptSettings, PromptWriter, Question, ServerLM
+from udr_training.answering import Api, PromptSettings, PromptWriter, Question, Reply, ServerLM
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.scoring import PairScorer
@@ -70,6 +70,25 @@ class AnswerScorer(PairScorer):
         size = max(_BATCH, _BATCH_PER_REQUEST * self._lm.concurrency)
         for start in range(0, len(pairs), size):
             yield list(range(start, min(start + size, len(pairs))))
+
+    def check(self, pairs: Sequence[Pair]) -> None:
+        """See ``PairScorer``."""
+        questions = self._probe()
+        replies = self._lm.ask(questions)
+        try:
+            self._judge(replies)
+        except FeedbackError:
+            # A server that is mended is asked again.
+            self._lm.forget(questions)
+            raise
+
+    @abstractmethod
+    def _probe(self) -> list[Question]:
+        """Return the questions on known texts."""
+
+    @abstractmethod
+    def _judge(self, replies: Sequence[Reply]) -> None:
+        """Raise a ``FeedbackError`` unless the replies to them show that the server's answers are feedback."""
 
     def score_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Likelihoods], Work]:
         """See ``PairScorer``."""

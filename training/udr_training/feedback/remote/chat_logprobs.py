@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from udr.data import formatting
 from udr.errors import FeedbackError
-from udr_training.answering import Reply, answer_options
+from udr_training.answering import Question, Reply, answer_options
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.remote.answer_scorer import AnswerScorer
@@ -94,9 +94,11 @@ class ChatLogprobs(AnswerScorer):
     _outside = 0.0
     _pairs = _unlisted = 0
 
-    def check(self, pairs: Sequence[Pair]) -> None:
-        """See ``PairScorer``."""
-        first, second = self._lm.ask([repeat_question(self._writer, word, 4, **_FIELDS) for word in WORDS])
+    def _probe(self) -> list[Question]:
+        return [repeat_question(self._writer, word, 4, **_FIELDS) for word in WORDS]
+
+    def _judge(self, replies: Sequence[Reply]) -> None:
+        first, second = replies
         if problem := find_problem(first, second):
             raise FeedbackError(
                 f"{self._lm.name} returns no usable log-probabilities: {problem}; use --kind metric or rank"
@@ -110,8 +112,9 @@ class ChatLogprobs(AnswerScorer):
             for pair, names in zip(pairs, options, strict=True)
         ]
         likelihoods = []
-        for pair, names, reply in zip(pairs, options, self._lm.ask(questions), strict=True):
+        for pair, names, question, reply in zip(pairs, options, questions, self._lm.ask(questions), strict=True):
             if not reply.top:
+                self._lm.forget([question])
                 raise FeedbackError(f"{self._lm.name}: an answer, {reply.text[:40]!r}, has no top_logprobs")
             shares = option_shares(names, reply)
             self._pairs += 1

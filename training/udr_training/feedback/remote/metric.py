@@ -12,6 +12,8 @@ from udr_training.answering import (
     Api,
     Parsing,
     PromptSettings,
+    Question,
+    Reply,
     ServerLM,
     form_fields,
     judge,
@@ -43,10 +45,11 @@ class MetricScorer(AnswerScorer):
         self._samples = samples
         self._stops = lm.api is Api.COMPLETIONS
 
-    def check(self, pairs: Sequence[Pair]) -> None:
-        """See ``PairScorer``."""
+    def _probe(self) -> list[Question]:
         stop = {"stop": ["\n"]} if self._stops else {}
-        replies = self._lm.ask([repeat_question(self._writer, word, 64, **stop) for word in WORDS])
+        return [repeat_question(self._writer, word, 64, **stop) for word in WORDS]
+
+    def _judge(self, replies: Sequence[Reply]) -> None:
         for word, reply in zip(WORDS, replies, strict=True):
             if not reply.text.strip():
                 why = f"the answer ends by {reply.finish!r}" if reply.finish else "the answer is empty"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from udr.data import formatting
 from udr.errors import FeedbackError
 from udr.models import Message
-from udr_training.answering import PromptSettings, Question, ServerLM, estimated_tokens
+from udr_training.answering import PromptSettings, Question, Reply, ServerLM, estimated_tokens
 from udr_training.feedback.packing import Likelihoods
 from udr_training.feedback.pairs import Pair
 from udr_training.feedback.remote.answer_scorer import AnswerScorer, as_likelihoods
@@ -105,14 +105,15 @@ class RankScorer(AnswerScorer):
         for start in range(0, len(groups), _QUERIES):
             yield [position for group in groups[start : start + _QUERIES] for position in group]
 
-    def check(self, pairs: Sequence[Pair]) -> None:
-        """See ``PairScorer``."""
-        places = range(len(_OTHERS) + 1)
+    def _probe(self) -> list[Question]:
         questions = []
-        for place in places:
+        for place in range(len(_OTHERS) + 1):
             examples = [*_OTHERS[:place], _HELPFUL, *_OTHERS[place:]]
             questions.append(self._list("Give the type of answer.", examples, _QUERY, _ANSWER, 1))
-        replies = self._lm.ask(questions)
+        return questions
+
+    def _judge(self, replies: Sequence[Reply]) -> None:
+        places = range(len(replies))
         named = [read_numbers(reply.text, len(places), 1) for reply in replies]
         if empty := next((reply.text for reply, numbers in zip(replies, named, strict=True) if not numbers), None):
             raise FeedbackError(
