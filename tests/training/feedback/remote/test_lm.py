@@ -264,7 +264,7 @@ def test_prompts_are_planned_longest_first_by_shared_prefix() -> None:
 
 def test_concurrency_is_limited(server: CompletionsServer) -> None:
     lm = words(server.url, RequestPolicy(concurrency=3))
-    server.seconds = 0.01
+    server.seconds = 0.05
     lm.score([prompt(["word"], [f" {number}" for number in range(12)])])
     assert server.busiest == 3
     with pytest.raises(ValueError, match="at least 1"):
