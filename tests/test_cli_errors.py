@@ -107,7 +107,7 @@ TABLE: Sequence[tuple[str, str]] = [
         "--retrievers: .*no such file or folder, and no name on the .* did you mean my-run/model",
     ),
     (f"{EVALUATE} {RUN}", "--retrievers: model 'my-run': is the directory of a run; its encoder is my-run/model"),
-    (f"{EVALUATE} unfinished", "unfinished is an unfinished run; resume it with `udr train --out unfinished`"),
+    (f"{EVALUATE} unfinished", "unfinished is an unfinished run; resume it with the `udr train` command that"),
     (f"{EVALUATE} bm25 --lm ./lmm", r"--lm: model '\./lmm': no such file .* did you mean lm\?"),
     (f"{EVALUATE} bm25 --baseline bm52", "--baseline: the baseline 'bm52' is not one of the retrievers bm25"),
     (f"{EVALUATE} bm25,bm25", "--retrievers: the retriever 'bm25' is named twice"),

@@ -1,6 +1,8 @@
 """``udr train``: invalid arguments are one line on stderr and leave nothing behind; a run ends with a report."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,6 +71,15 @@ def test_run_ends_with_a_table_and_a_report(udr: Udr, tasks: Path, run: Path, en
     before = {path: path.stat().st_mtime_ns for path in (run / "report" / "predictions").rglob("*.jsonl")}
     assert udr(*command)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    # The command below the verdict leaves out no row, and no option on which answers depend.
+    again = re.search(r"3 test rows are left out; to use them: udr (.*)", err)
+    assert again is not None
+    status, out, _ = udr(*shlex.split(again[1]), "--json")
+    report = json.loads(out)
+    assert status == 0 and {row["rows"] for row in report["tasks"]} == {4}
+    was = json.loads((run / "report" / "report.json").read_text("utf-8"))
+    for fact in ("lm", "lm_dtype", "pool", "seed", "shots", "retrievers", "task_folder"):
+        assert report["config"][fact] == was["config"][fact]
 
 
 def test_run_without_test_rows_is_not_evaluated(

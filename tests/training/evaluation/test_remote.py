@@ -147,7 +147,7 @@ def test_a_name_at_a_url_is_that_of_a_verified_copy(
     machine("third")
     for name, status, message in (
         ("run", 3, f"{store}/run/model/model.safetensors: is damaged"),
-        ("unfinished", 2, f"resume it with `udr train --out {store}/unfinished`"),
+        ("unfinished", 2, f"{store}/unfinished is an unfinished run; resume it with the `udr train` command"),
         ("nothing", 1, f"{store}/nothing: no such folder"),
     ):
         assert_refused(evaluate("--retrievers", f"{store}/{name}"), status, message)

@@ -19,7 +19,7 @@ def test_rows_that_were_left_out_come_first_then_the_pool_and_at_last_new_rows()
     )
 
 
-def test_a_verdict_of_too_few_rows_names_the_command() -> None:
+def test_a_verdict_of_too_few_rows_says_how_to_use_more() -> None:
     values = {"bm25": answers(15, 20), "runs/one": answers(17, 20, first=1)}
     results = tuple(TaskResult("mail", "mail", "accuracy", name, 4, 20, value) for name, value in values.items())
     config = {"task_folder": "tasks", "lm_name": "my-lm", "pool": None}
@@ -27,11 +27,15 @@ def test_a_verdict_of_too_few_rows_names_the_command() -> None:
     evaluation = Evaluation({"bm25": "bm25", "runs/one": "one"}, (4,), "bm25", results, {**config, "tasks": tasks})
     evaluation = replace(evaluation, runs=("runs/one",))
     found = verdict(evaluation)
-    command = "udr evaluate tasks --retrievers bm25,runs/one --lm my-lm"
-    assert found.remedy == f"5 test rows are left out; to use them: {command}"
+    # Not a command: it would lack the options that limit what a server may cost.
+    assert found.remedy == (
+        "5 test rows are left out; to use them: run the same command without --limit, and with another --output"
+    )
     assert found.text == f"{found.sentence}\n{found.remedy}" and found.sentence.endswith(
         "needed for a gain of this size."
     )
+    trained = verdict(replace(evaluation, use_all="remove run/report"))
+    assert trained.remedy == "5 test rows are left out; to use them: remove run/report"
     tasks["mail"]["of"] = 20
     found = verdict(evaluation)
     needed = found.rows_missing + 20

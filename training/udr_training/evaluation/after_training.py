@@ -1,6 +1,7 @@
 """The evaluation after a training: the run's retriever against those that need no training."""
 
 import logging
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,17 @@ def prove(
             processes=runner.processes,
         )
     best = max(untrained(config), key=lambda name: evaluation.value(name, SHOTS).value)
-    evaluation = replace(evaluation, baseline=best)
+    again = _command(collection, config, evaluation_config)
+    evaluation = replace(evaluation, baseline=best, use_all=again)
     write_report(run / FOLDER, evaluation, collection)
     return evaluation
+
+
+def _command(collection: Collection, config: RunConfig, evaluation: EvaluationConfig) -> str:
+    """Return the command that evaluates a run again, on all test rows."""
+    lm = config.feedback
+    words = ["udr", "evaluate", str(collection.root), "--tasks", ",".join(collection.tasks)]
+    words += ["--retrievers", ",".join(evaluation.retrievers), "--shots", ",".join(map(str, evaluation.shots))]
+    words += ["--lm", lm.lm, "--device", lm.device, "--dtype", lm.dtype, "--seed", str(evaluation.seed)]
+    words += ["--pool", str(evaluation.pool)] if evaluation.pool else []
+    return shlex.join(words)

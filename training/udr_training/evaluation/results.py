@@ -37,6 +37,7 @@ class Evaluation:
         results: task by task.
         config: what was run.
         runs: the full names of those that are run directories, or models in one.
+        use_all: what to do to use the test rows that were left out.
     """
 
     labels: Mapping[str, str]
@@ -45,6 +46,7 @@ class Evaluation:
     results: tuple[TaskResult, ...]
     config: Mapping[str, Json]
     runs: tuple[str, ...] = ()
+    use_all: str = "run the same command without --limit, and with another --output"
 
     @property
     def tasks(self) -> tuple[str, ...]:

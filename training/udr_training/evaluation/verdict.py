@@ -1,11 +1,9 @@
 """The verdict of an evaluation: one sentence that says whether training pays, or which retriever is better."""
 
-import shlex
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 from udr.data import Metric
-from udr.models import DEFAULT_LM
 from udr.types import Json
 from udr_training.evaluation.config import RowCounts, how_to_use_more
 from udr_training.evaluation.intervals import Estimate, rows_missing
@@ -132,10 +130,7 @@ def _remedy(evaluation: Evaluation, needed: int) -> str:
     if config["pool"]:
         # How many rows there are beyond the sample is not known here; udr tasks split tells if they are too few.
         counts = {name: replace(count, pool=2 * needed) for name, count in counts.items()}
-    words = ["udr", "evaluate", str(config["task_folder"]), "--retrievers", ",".join(evaluation.labels)]
-    lm = str(config["lm_name"])
-    words += [] if lm == DEFAULT_LM else ["--lm", lm]
-    return how_to_use_more(words[2], counts, needed, shlex.join(words))
+    return how_to_use_more(str(config["task_folder"]), counts, needed, evaluation.use_all)
 
 
 def _unit(evaluation: Evaluation) -> str:

@@ -113,5 +113,5 @@ def model_of(name: str) -> str:
     if not (folder / "config.toml").is_file():
         return name if folder == Path(name).expanduser() else str(folder)
     if not (folder / "model").is_dir():
-        raise ConfigError(f"{name} is an unfinished run; resume it with `udr train --out {name}`")
+        raise ConfigError(f"{name} is an unfinished run; resume it with the `udr train` command that began it")
     return str(folder / "model")
