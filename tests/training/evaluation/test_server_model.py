@@ -14,7 +14,8 @@ from tests.training.conftest import Udr, assert_refused
 from tests.training.feedback.remote.completions_server import Failure, watched
 from tests.training.feedback.remote.test_kinds import likeliest, talk
 from udr.data import open_collection
-from udr_training.answering import Parsing, PromptSettings, ServerLM
+from udr.models import load_tokenizer
+from udr_training.answering import Parsing, PromptSettings, ServerLM, estimated_tokens
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever
 from udr_training.evaluation.answers import ServerModel
 
@@ -99,8 +100,9 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
     _, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--json")
     plan = json.loads(out)
     assert server.asked == []
+    assert plan["cost"] is None
     status, out, _ = udr(*command(tasks, server, *options), "--dry-run", "--prices", "10,40")
-    cost = f"{plan['prompt_tokens'] / 1e5 + 4 * plan['answer_tokens'] / 1e5:.2f}"
+    cost = f"{(value := plan['prompt_tokens'] / 1e5 + 4 * plan['answer_tokens'] / 1e5):.2f}"
     assert (
         status == 0
         and out.startswith(f"{plan['requests']} requests with about ")
@@ -114,9 +116,42 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
 
     udr(*command(tasks, server, *options, "--output", tmp_path / "out"))
     assert len(server.asked) == plan["requests"] == 2 * 4 * (1 + 2)
-    sent = sum(len(message["content"].encode()) / 3 for messages in server.asked for message in messages)
-    assert plan["prompt_tokens"] == pytest.approx(sent, rel=0.25)
+    assert plan["prompt_tokens"] == pytest.approx(sent(server), rel=0.05)
+    limits = ["--dry-run", "--prices", "10,40", "--max-cost", "0.001", "--output", tmp_path / "out"]
+    _, out, _ = udr(*command(tasks, server, *options), *limits)
+    assert "; that is more than --max-cost 0.001 allows. Nothing was asked. 24 requests were sent before; the a" in out
+    _, out, _ = udr(*command(tasks, server, *options), *limits, "--json")
+    plan = json.loads(out)
+    assert (plan["cost"], plan["exceeds"], plan["sent"]) == (pytest.approx(value), "--max-cost 0.001", 24)
     assert_refused(udr("evaluate", tasks, "--retrievers", "bm25", "--dry-run"), 2, "runs in this process")
+
+
+def sent(server: ChatServer) -> int:
+    """The tokens of all prompts that a server was sent, estimated as a budget counts them: 4 more for each message."""
+    return sum(estimated_tokens(message["content"]) + 4 for messages in server.asked for message in messages)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--list-options", "--answer-form", "json"], ["--layout", "system"], ["--budget", "150"]],
+    ids=lambda options: options[0],
+)
+def test_a_dry_run_counts_the_prompts_that_its_options_make(
+    udr: Udr, tasks: Path, server: ChatServer, options: list[str]
+) -> None:
+    asked = command(tasks, server, "--tasks", "colours,reviews", *options, "--shots", "6", "--json")
+    _, out, _ = udr(*asked, "--dry-run")
+    assert udr(*asked)[0] == 0
+    assert json.loads(out)["prompt_tokens"] == pytest.approx(sent(server), rel=0.03)
+
+
+def test_a_dry_run_counts_by_the_tokenizer(udr: Udr, tasks: Path, server: ChatServer, lm_folder: Path) -> None:
+    asked = command(tasks, server, "--tasks", "reviews", "--tokenizer", lm_folder, "--json")
+    _, out, _ = udr(*asked, "--dry-run")
+    assert udr(*asked)[0] == 0
+    count = load_tokenizer(str(lm_folder)).count
+    tokens = sum(count(message["content"]) + 4 for messages in server.asked for message in messages)
+    assert json.loads(out)["prompt_tokens"] == pytest.approx(tokens, rel=0.03)
 
 
 def test_an_interrupted_evaluation_asks_only_the_rest(

@@ -176,11 +176,11 @@ def evaluate(
 
         if not is_remote(lm):
             raise ConfigError(f"--dry-run counts the requests to a server; --lm {lm} runs in this process")
-        plan = plan_requests(collection, config)
+        plan = plan_requests(collection, config, options, output)
         if as_json:
             print_json(plan.to_json())
         else:
-            print_text(plan.line(options.budget.prices))
+            print_text(plan.line)
             remedy = how_to_use_more(tasks_folder, count_rows(collection, limit), ENOUGH_TEST_ROWS, "omit --limit")
             if few := few_test_rows(plan.test_rows, remedy):
                 print_text(few)

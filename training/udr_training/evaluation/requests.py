@@ -1,13 +1,36 @@
 """The requests that an evaluation sends to a server (``udr evaluate --dry-run``): counted, nothing is asked."""
 
+import json
+import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 
-from udr.data import Collection, formatting, sample
-from udr.types import Json
-from udr_training.answering import UNIT, estimated_tokens
+from udr.data import Collection, Kind, Pool, sample
+from udr.models import ChatCounter, TokenCounter, load_tokenizer
+from udr.prompts import Format, Order
+from udr.types import Json, Row
+from udr_training.answering import (
+    UNIT,
+    AnswerForm,
+    Api,
+    EstimatedTokens,
+    PaidAnswers,
+    PromptSettings,
+    PromptWriter,
+    Spend,
+    answer_options,
+    longest_answer,
+    read_address,
+)
+from udr_training.evaluation.answers import ANSWERS, ModelOptions
 from udr_training.evaluation.config import EvaluationConfig
 from udr_training.evaluation.retrievers import ORACLE
+
+# Test rows of a task whose prompts are built; the others count as much.
+_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +40,12 @@ class RequestPlan:
     Attributes:
         test_rows: of all tasks.
         requests: one for each answer.
-        prompt_tokens: of their prompts, estimated: a token for three bytes, demonstrations of mean length.
-        answer_tokens: of the answers, as long as the targets.
+        prompt_tokens: of their prompts: those of at most 100 test rows of each task, with random demonstrations.
+        answer_tokens: of the answers, as long as the targets of these rows.
         oracle: whether there is an oracle, whose requests are not counted: how many it sends depends on the server.
+        sent: the requests that were sent before, whose answers are kept, and not asked for again.
+        cost: of all these tokens; None without prices.
+        exceeds: the option with a limit that this exceeds, and the limit; None if none.
     """
 
     test_rows: int
@@ -27,40 +53,113 @@ class RequestPlan:
     prompt_tokens: int
     answer_tokens: int
     oracle: bool
+    sent: int = 0
+    cost: float | None = None
+    exceeds: str | None = None
 
     def to_json(self) -> dict[str, Json]:
         """Return the plan as JSON."""
         return asdict(self)
 
-    def line(self, prices: tuple[float, float] | None = None) -> str:
-        """Return the plan as a line for people; prices are those of a million tokens of prompts and of answers."""
+    @property
+    def line(self) -> str:
+        """The plan for people."""
         told = (
             f"{self.requests:,} requests with about {self.prompt_tokens:,} tokens of prompts and, if answers are as "
             f"long as the targets, {self.answer_tokens:,} of answers"
         )
-        if prices is not None:
-            price = (self.prompt_tokens * prices[0] + self.answer_tokens * prices[1]) / 1e6
-            told += f", which cost {f'about {price:.2f}' if price >= 0.01 else 'less than 0.01'} {UNIT}"
+        if self.cost is not None:
+            told += f", which cost {f'about {self.cost:.2f}' if self.cost >= 0.01 else 'less than 0.01'} {UNIT}"
+        if self.exceeds is not None:
+            told += f"; that is more than {self.exceeds} allows"
         if self.oracle:
-            return f"{told}; those of the oracle, at least one for each candidate, come on top. Nothing was asked."
-        return f"{told}. Nothing was asked. To ask for no more than that: --max-requests {self.requests}"
+            told += "; those of the oracle, at least one for each candidate, come on top"
+        told += ". Nothing was asked."
+        if self.sent:
+            sent = "1 request was" if self.sent == 1 else f"{self.sent:,} requests were"
+            told += f" {sent} sent before; the answers are kept, and not asked for again."
+        return told if self.oracle else f"{told} To ask for no more than that: --max-requests {self.requests}"
 
 
-def plan_requests(collection: Collection, config: EvaluationConfig) -> RequestPlan:
-    """Count the requests of an evaluation of these tasks by a server, and estimate their tokens."""
+def plan_requests(
+    collection: Collection, config: EvaluationConfig, model: ModelOptions, output: Path | None = None
+) -> RequestPlan:
+    """Count the requests of an evaluation of these tasks by a server, and their tokens, by building some prompts.
+
+    Args:
+        collection: the tasks.
+        config: the evaluation.
+        model: the server, its prompts, and what its answers may cost.
+        output: the directory of the evaluation, which may keep answers.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded.
+        TooLongError: a query does not fit the budget of a prompt.
+    """
+    settings, chat = model.prompts, read_address(model.name).api is Api.CHAT
+    writer = PromptWriter(settings, Format.MESSAGES if chat else Format.TEXT)
+    counter: TokenCounter = EstimatedTokens() if settings.tokenizer is None else load_tokenizer(settings.tokenizer)
+    draw = random.Random(config.seed)
     rows, requests, tokens, answers = 0, 0, 0.0, 0.0
     for folder in collection.tasks.values():
         queries, pool = sample(folder.rows("test"), config.limit, config.seed), folder.pool(config.pool, config.seed)
         rows += len(queries)
-        instruction = estimated_tokens(folder.task.instruction)
-        query = fmean(estimated_tokens(formatting.row_query(folder.task, row)) for row in queries)
-        shown = fmean(estimated_tokens(formatting.demonstration_text(folder.task, row)) for row in pool.rows)
-        target = fmean(estimated_tokens(row.target) for row in pool.rows)
+        some, prompts = queries[:_ROWS], _Prompts(settings, writer, counter, pool)
+        answer = fmean(map(prompts.answer_tokens, some))
         for shots in config.shots:
             # Without demonstrations, all retrievers share the answers.
             count = len(queries) * (len(config.parsed) if shots else 1)
             requests += count
-            tokens += count * (instruction + shots * shown + query)
-            answers += count * target
-    oracle = any(parsed.source == ORACLE for parsed in config.parsed)
-    return RequestPlan(rows, requests, round(tokens), round(answers), oracle)
+            shown = [draw.sample(pool.rows, min(shots, len(pool))) for _ in some]
+            tokens += count * fmean(map(prompts.tokens, some, shown))
+            answers += count * answer
+    spend = Spend(requests, round(tokens), round(answers))
+    return RequestPlan(
+        test_rows=rows,
+        requests=requests,
+        prompt_tokens=spend.prompt_tokens,
+        answer_tokens=spend.completion_tokens,
+        oracle=any(parsed.source == ORACLE for parsed in config.parsed),
+        sent=_sent(output),
+        cost=None if model.budget.prices is None else round(model.budget.cost(spend), 6),
+        exceeds=model.budget.exceeded_by(spend),
+    )
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """The prompts of one task, built and counted as the evaluation does."""
+
+    settings: PromptSettings
+    writer: PromptWriter
+    counter: TokenCounter
+    pool: Pool
+
+    def tokens(self, query: Row, shown: Sequence[Row]) -> int:
+        """Return the tokens of the prompt of a query with these demonstrations."""
+        task, form = self.pool.task, self.settings.form
+        room = self._longest if task.kind is Kind.GENERATION else longest_answer(task, (query,), form)
+        prompt = self.writer.build(task, query, shown, Order.NEAREST_LAST, 0, room).prompt
+        if isinstance(prompt, str):
+            return self.counter.count(prompt)
+        if isinstance(self.counter, ChatCounter) and self.counter.has_chat_template:
+            return self.counter.count_messages(prompt)
+        return sum(self.counter.count(message["content"]) + self.settings.message_tokens for message in prompt)
+
+    def answer_tokens(self, query: Row) -> int:
+        """Return the tokens of the right answer to a query."""
+        answer = answer_options(self.pool.task, query).get(query.target, query.target)
+        as_json = self.settings.form is not AnswerForm.TEXT
+        return self.counter.count(json.dumps({"answer": answer}, ensure_ascii=False) if as_json else answer)
+
+    @cached_property
+    def _longest(self) -> int:
+        return longest_answer(self.pool.task, self.pool.rows, self.settings.form)
+
+
+def _sent(output: Path | None) -> int:
+    """Return the requests that an evaluation has sent before."""
+    if output is None or not (output / ANSWERS).is_file():
+        return 0
+    with PaidAnswers(output / ANSWERS) as paid:
+        return paid.spend.requests
