@@ -13,7 +13,7 @@ from tests.training.conftest import Udr, assert_refused
     [
         (["--retrievers", "random", "--tasks", "nope"], 1, "unknown task 'nope'"),
         (["--retrievers", "random,./nowhere"], 1, "model './nowhere': no such file or folder"),
-        (["--retrievers", ""], 2, "expected a list of names, separated by commas; found ''"),
+        (["--retrievers", ""], 2, "--retrievers: there are no retrievers; name random"),
         (["--retrievers", "random", "--lm", "./nowhere"], 1, "model './nowhere'"),
         (["--retrievers", "random,bm25", "--baseline", "bm52"], 2, "'bm52' is not one of the retrievers"),
         (["--retrievers", "random", "--shots", "4,x"], 2, "--shots must be whole numbers separated by commas"),

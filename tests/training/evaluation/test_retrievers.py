@@ -23,7 +23,7 @@ from udr.retrieval import Retriever
 from udr.types import Row
 from udr_index.build import BuildConfig, build
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
-from udr_training.evaluation.retrievers import LocalRetriever, PoolSource, ServiceRetriever
+from udr_training.evaluation.retrievers import LocalRetriever, PoolSource, ServiceRetriever, split_unquoted
 
 LISTED = "filter, max_copy, min_similarity, max_similarity, mode, weight, distinct, diversity, coverage, balance"
 
@@ -62,7 +62,9 @@ def queries(tasks: Path, task: str = "reviews") -> tuple[Pool, list[Row]]:
         ("bm25?diversity=0.5", "diversity weighs the encoder's similarities"),
         ("?diversity=0.5", "there is no name before the options"),
         ("random?balance=true", "random searches nothing, so it takes no options"),
-        ("e?explain=true", "unknown option 'explain'"),
+        ("e?explain=true", "an evaluation lacks the option explain, since it changes no demonstration; omit it"),
+        ("e?exclude=t1", "lacks the option exclude, since ids are of one task"),
+        ('e?filter=shop = "A&balance=true', "the filter, at character"),
     ],
 )
 def test_invalid_options_are_refused_before_anything_is_loaded(name: str, message: str) -> None:
@@ -82,6 +84,26 @@ def test_names_are_parsed_once_and_compared_by_what_they_mean() -> None:
     assert EvaluationConfig(retrievers=tuple(names), baseline="other/e?mode=hybrid").compared_with() == names[2]
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("random,my run (2),bm25", ["random", "my run (2)", "bm25"]),
+        ('e?filter=agent in ["Ann", "Bob"],bm25', ['e?filter=agent in ["Ann", "Bob"]', "bm25"]),
+        (r'e?filter=a = "one, \"two\"]", b', [r'e?filter=a = "one, \"two\"]"', " b"]),
+        ("a),b", ["a)", "b"]),
+        ('a",b', ['a"', "b"]),
+        ("", [""]),
+    ],
+)
+def test_names_are_split_outside_quotes_and_brackets(text: str, parts: list[str]) -> None:
+    assert split_unquoted(text, ",") == parts
+
+
+def test_a_filter_may_have_ampersands_and_commas() -> None:
+    parsed = parse_name('e?filter=shop = "A&B" and agent in ["Ann", "Bob"]&balance=true')
+    assert parsed.options == {"filter": 'shop = "A&B" and agent in ["Ann", "Bob"]', "balance": True}
+
+
 OPTIONS: list[dict[str, Any]] = [
     {},
     {"mode": "bm25", "min_similarity": 0.5},
@@ -92,7 +114,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"coverage": 0.5, "candidates": 9},
     {"balance": True, "max_copy": 0.99},
     {"distinct": 0.99, "max_similarity": 0.999},
-    {"filter": 'n < 7 or $target = "negative"', "coverage": 0.5},
+    {"filter": 'n < 7 or $target in ["negative", "so & so"]', "coverage": 0.5},
 ]
 
 

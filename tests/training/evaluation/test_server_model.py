@@ -111,6 +111,16 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
     first, few = out.splitlines()
     assert plan["answer_tokens"] >= plan["requests"] and first.endswith(f"--max-requests {plan['requests']}")
     assert plan["test_rows"] == 8 and few.startswith("8 test rows tell only gains of about 31 points or more from ch")
+    filtered = [
+        *options,
+        "--retrievers",
+        'random,bm25?filter=$target in ["good", "so, so"],dense',
+        "--shots",
+        "2",
+        "--json",
+    ]
+    _, out, _ = udr(*command(tasks, server, *filtered), "--dry-run")
+    assert json.loads(out)["requests"] == 2 * 4 * 3
     _, out, _ = udr(*command(tasks, server, "--retrievers", "bm25,oracle", "--shots", "2"), "--dry-run")
     assert "those of the oracle, at least one for each candidate, come on top" in out and "--max-requests" not in out
 

@@ -128,11 +128,11 @@ def evaluate(
     from udr_training.answering import Budget, PromptSettings, is_remote
     from udr_training.evaluation.answers import ModelOptions, check_claim
     from udr_training.evaluation.config import EvaluationConfig, check_retrievers, check_tasks
-    from udr_training.evaluation.retrievers import ORACLE
+    from udr_training.evaluation.retrievers import ORACLE, split_unquoted
     from udr_training.feedback import check_lm
     from udr_training.run_folder import upload_copy, working_copy
 
-    named = tuple(names_of(retrievers) or ())
+    named = tuple(name.strip() for name in split_unquoted(retrievers, ",") if name.strip())
     if ORACLE not in named:
         oracle = {"--oracle-candidates": oracle_candidates, "--oracle-context": oracle_context}
         refuse_unused(oracle, f"{ORACLE} among --retrievers")

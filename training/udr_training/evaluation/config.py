@@ -33,7 +33,7 @@ class EvaluationConfig:
 
     Attributes:
         retrievers: ``random``, ``oracle``, a mode (``bm25``, ``dense``, ``hybrid``: by the default encoder), names of
-            encoders, run directories, index directories, URLs of services; those that search with any option of a
+            encoders, run directories, index directories, URLs of services; those that search with options of a
             retrieval, and ``order``: ``NAME?option=value&option=value``.
         shots: numbers of demonstrations per prompt; each is a separate evaluation.
         baseline: the retriever that gains are relative to, by its full or short name; None means BM25, or the first

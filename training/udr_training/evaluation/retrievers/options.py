@@ -1,5 +1,6 @@
 """The options in a retriever's name, ``NAME?option=value&option=value``: read and checked before anything is loaded."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import UnionType
@@ -10,11 +11,17 @@ from udr.prompts import Order
 from udr.retrieval import MODES, RetrievalRequest, SelectionOptions, check_options
 from udr_training.evaluation.retrievers.names import ORACLE, RANDOM, source_of
 
-_LEFT_OUT = ("exclude", "keep_copies", "explain", "fill")
-"""Options that evaluations lack: copies of a query show its answer, ids are of one task, the rest changes no prompt."""
+_LEFT_OUT = {
+    "exclude": "ids are of one task",
+    "keep_copies": "a copy of a query shows its answer",
+    "explain": "it changes no demonstration",
+    "fill": "--shots says how many demonstrations prompts show",
+}
+"""Options of a retrieval that evaluations lack, and why."""
 
 _KINDS = {name: hint for name, hint in get_type_hints(SelectionOptions).items() if name not in _LEFT_OUT}
 _TRUTH = {"true": True, "false": False}
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|.', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,18 @@ class RetrieverName:
         return RetrievalRequest(input=input, task=task, k=k, **self.options)
 
 
+def split_unquoted(text: str, separator: str) -> list[str]:
+    """Split a text at a character, but not within double quotes or brackets, which filters have."""
+    parts, depth = [""], 0
+    for token in _TOKEN.findall(text):
+        if token == separator and not depth:
+            parts.append("")
+            continue
+        depth = max(0, depth + (token in set("([{")) - (token in set(")]}")))
+        parts[-1] += token
+    return parts
+
+
 def parse_name(name: str, k: int = 1) -> RetrieverName:
     """Return the parts of a retriever's name.
 
@@ -54,7 +73,7 @@ def parse_name(name: str, k: int = 1) -> RetrieverName:
         ConfigError: an option is unknown or given twice, or its value is of the wrong kind or out of range.
     """
     source, options = source_of(name), dict[str, Any]()
-    for part in name.split("?", 1)[1].split("&") if "?" in name else ():
+    for part in split_unquoted(name.split("?", 1)[1], "&") if "?" in name else ():
         option, sign, text = part.partition("=")
         if not sign or not option:
             raise ConfigError(f"retriever {name!r}: options must be NAME=VALUE, joined by &; found {part!r}")
@@ -82,6 +101,8 @@ def _value(option: str, text: str) -> object:
         if text not in list(Order):
             raise ConfigError(f"order must be one of {', '.join(Order)}; found {text!r}")
         return Order(text)
+    if option in _LEFT_OUT:
+        raise ConfigError(f"an evaluation lacks the option {option}, since {_LEFT_OUT[option]}; omit it")
     if option not in _KINDS:
         raise ConfigError(f"unknown option {option!r}; the options are {', '.join([*_KINDS, 'order'])}")
     hint = _KINDS[option]
