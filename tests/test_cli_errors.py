@@ -161,6 +161,16 @@ TABLE: Sequence[tuple[str, str]] = [
             ("index build tasks --out new-run --kind flat --flat-below 5", "--flat-below", "a --kind other than flat"),
             ("index build tasks --out new-run --kind flat --threads 8", "--threads", "a --kind other than flat"),
             ("mcp index --port 9000", "--port", "--http"),
+            *(
+                (f"index bench index --engines {option} {value}".rstrip(), option, "a measurement of partitions")
+                for option, value in {
+                    "--recall": "0.9",
+                    "--k": "5",
+                    "--device": "cpu",
+                    "--fp16": "",
+                    "--allow-hub": "",
+                }.items()
+            ),
             ("serve index --upstream-timeout-seconds 5", "--upstream-timeout-seconds", "--upstream URL"),
             ("tasks check tasks --device cpu", "--device", "--model, --near or --text-lm, which need a model"),
             ("tasks stats tasks --device cpu", "--device", "--text-lm"),

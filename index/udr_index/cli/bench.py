@@ -1,19 +1,25 @@
 """The command ``udr index bench``."""
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from udr.cli import AllowHub, AsJson, Device, Fp16, IndexDir, print_json, print_text
+from udr.cli import AllowHub, AsJson, Device, Fp16, IndexDir, print_json, print_text, refuse_unused
 from udr.errors import VerificationError
+
+_RECALL, _K = 0.95, 10
 
 
 def bench(
     index: IndexDir,
-    recall: Annotated[float, typer.Option(help="The share of the nearest demonstrations to find.")] = 0.95,
-    k: Annotated[int, typer.Option(help="Demonstrations per query.")] = 10,
+    recall: Annotated[
+        float | None,
+        typer.Option(help="The share of the nearest demonstrations to find.", show_default=str(_RECALL)),
+    ] = None,
+    k: Annotated[int | None, typer.Option(help="Demonstrations per query.", show_default=str(_K))] = None,
     queries: Annotated[int, typer.Option(help="Rows of each task to use as queries.")] = 200,
     device: Device = None,
     fp16: Fp16 = False,
@@ -29,12 +35,15 @@ def bench(
     fast each engine encodes queries on this processor, and how far it agrees with float32.
     """
     if engines:
+        search = {"--recall": recall, "--k": k, "--device": device, "--fp16": fp16, "--allow-hub": allow_hub}
+        refuse_unused(search, "a measurement of partitions (omit --engines)")
         _bench_engines(index, queries, as_json)
         return
     from udr.models import SentenceEncoder
     from udr.store import encoder_name, open_version
     from udr_index.bench import bench as run
 
+    recall, k = _RECALL if recall is None else recall, _K if k is None else k
     version = open_version(index)
     encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
     low = []
@@ -68,6 +77,7 @@ def _bench_engines(index: Path, queries: int, as_json: bool) -> None:
             f"{item.milliseconds:.2f} ms for one  cosine {item.agreement:.4f}, at least {item.worst:.4f}  "
             f"{NEAREST} nearest shared {item.shared:.3f}"
         )
+    folder = shlex.quote(str(index))
     if not version.has_int8:
-        print_text(f"onnx-int8 is not in this index; add it: udr index export-encoder {index} --engine onnx-int8")
-    print_text(f"fastest: {fastest.engine}; use it: udr serve {index} --engine {fastest.engine}")
+        print_text(f"onnx-int8 is not in this index; add it: udr index export-encoder {folder} --engine onnx-int8")
+    print_text(f"fastest: {fastest.engine}; use it: udr serve {folder} --engine {fastest.engine}")
