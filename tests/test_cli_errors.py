@@ -162,6 +162,16 @@ TABLE: Sequence[tuple[str, str]] = [
             ("index build tasks --out new-run --kind flat --threads 8", "--threads", "a --kind other than flat"),
             ("mcp index --port 9000", "--port", "--http"),
             *(
+                (f"pool score tasks --out new.jsonl --by {by} {option} {value}", option, f"--by {needed}")
+                for by, option, value, needed in (
+                    ("copies", "--model", "x", "labels or criteria"),
+                    ("copies", "--device", "cuda", "labels or coherence or criteria"),
+                    ("labels", "--text-lm", "nothing", "coherence"),
+                    ("labels", "--label-pairs", "5", "criteria"),
+                    ("coherence", "--seed", "0", "criteria"),
+                )
+            ),
+            *(
                 (f"index bench index --engines {option} {value}".rstrip(), option, "a measurement of partitions")
                 for option, value in {
                     "--recall": "0.9",

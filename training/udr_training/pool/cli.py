@@ -11,7 +11,16 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import STATUS, command_group, expand_options, names_of, naming_flags, print_json, print_text
+from udr.cli import (
+    STATUS,
+    command_group,
+    expand_options,
+    names_of,
+    naming_flags,
+    print_json,
+    print_text,
+    refuse_unused,
+)
 from udr.errors import ConfigError
 from udr.files import refuse_existing
 from udr.models import DEFAULT_LM
@@ -23,6 +32,8 @@ from udr_training.pool.tasks import TaskName, answers_file, check_server, one_ta
 app = command_group("Score the rows of a pool, keep those worth retrieving, and work out solutions.")
 app.command()(criteria)
 app.command()(synthesise)
+
+_PAIRS = 1_000
 
 
 @app.command()
@@ -38,7 +49,7 @@ def score(
             help="What rows are scored by, separated by commas: labels (does the text speak against the label), "
             "copies, length (cut short, far too long, repeating itself), coherence (is a long text in disorder, or "
             "several texts in one), criteria (those of udr pool criteria).",
-            show_default="all that fit the task",
+            show_default="copies, length and, for a classification task, labels",
         ),
     ] = None,
     model: Annotated[
@@ -47,20 +58,28 @@ def score(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="The device for the models: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
+        typer.Option(
+            help="The device for the models: cpu, cuda, ...",
+            show_default="for the encoder a GPU if there is one, else cpu",
+        ),
     ] = None,
     text_lm: Annotated[
-        str,
-        typer.Option(help="The language model that reads long rows for coherence: a hub name, a path, package:NAME."),
-    ] = DEFAULT_LM,
+        str | None,
+        typer.Option(
+            help="The language model that reads long rows for coherence: a hub name, a path, package:NAME.",
+            show_default=DEFAULT_LM,
+        ),
+    ] = None,
     criteria_file: Annotated[
         Path | None, typer.Option("--criteria", help="The file of udr pool criteria, for --by criteria.")
     ] = None,
     lm: Annotated[
         str | None, typer.Option("--lm", help="The server of the model that judges pairs of rows by the criteria.")
     ] = None,
-    label_pairs: Annotated[int, typer.Option(help="Pairs of rows that it judges.", min=1)] = 1_000,
-    seed: Annotated[int, typer.Option(help="The seed of these pairs.", min=0)] = 0,
+    label_pairs: Annotated[
+        int | None, typer.Option(help="Pairs of rows that it judges.", min=1, show_default=str(_PAIRS))
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of these pairs.", min=0, show_default="0")] = None,
     server: ServerOptions,
 ) -> None:
     """Score every row of a task's pool; only coherence and criteria ask a language model. The pool stays as it is."""
@@ -70,24 +89,35 @@ def score(
     from udr_training.feedback import check_lm
     from udr_training.pool.criteria import CriteriaJudge, random_pairs, read_criteria
     from udr_training.pool.scores import write_scores
-    from udr_training.pool.scoring import COHERENCE, CRITERIA, check_ways, score_pool
+    from udr_training.pool.scoring import COHERENCE, CRITERIA, LABELS, check_ways, score_pool
 
     folder = one_task(tasks_folder, tasks)
     ways = check_ways(folder.task, names_of(by))
     refuse_existing(out)
     if (CRITERIA in ways) != (criteria_file is not None) or (CRITERIA in ways) != (lm is not None):
         raise ConfigError("--by criteria needs --criteria FILE, of udr pool criteria, and --lm URL; nothing else does")
+    read_by: dict[str, tuple[object, tuple[str, ...]]] = {
+        "--model": (model, (LABELS, CRITERIA)),
+        "--device": (device, (LABELS, COHERENCE, CRITERIA)),
+        "--text-lm": (text_lm, (COHERENCE,)),
+        "--label-pairs": (label_pairs, (CRITERIA,)),
+        "--seed": (seed, (CRITERIA,)),
+    }
+    for option, (value, readers) in read_by.items():
+        if not set(readers).intersection(ways):
+            refuse_unused({option: value}, f"--by {' or '.join(readers)}")
     if CRITERIA not in ways:
         server.refuse("--by criteria, which asks a server")
+    reader = DEFAULT_LM if text_lm is None else text_lm
     if COHERENCE in ways:
         with naming_flags({"^model ": "--text-lm: model "}):
-            check_lm(text_lm)
+            check_lm(reader)
     rows = folder.rows("train")
 
     def load_text_lm() -> TextLM:
         from udr_training.feedback.local import CausalLM
 
-        return CausalLM.load(text_lm, device or "cpu")
+        return CausalLM.load(reader, device or "cpu")
 
     encoder = cache(partial(SentenceEncoder.load, model or DEFAULT_ENCODER, device))
     with PaidAnswers(answers_file(out)) as paid:
@@ -95,7 +125,7 @@ def score(
         if criteria_file is not None and lm is not None:
             check_server(lm)
             worker = text_asker(ServerLM(lm, server.settings(), server.budget(lm), paid), folder.task.name)
-            pairs = random_pairs(len(rows), label_pairs, seed)
+            pairs = random_pairs(len(rows), label_pairs or _PAIRS, seed or 0)
             judge = CriteriaJudge(read_criteria(criteria_file, folder.task), worker, pairs)
         scores = score_pool(folder.task, rows, ways, encoder, judge, load_text_lm)
     STATUS.finish()

@@ -13,7 +13,10 @@ from udr_training.pool.labels import label_score
 from udr_training.pool.length import length_score
 from udr_training.pool.scores import Score
 
-WAYS = ("labels", "copies", "length")
+LABELS = "labels"
+"""What only rows of a classification task can be scored by."""
+
+WAYS = (LABELS, "copies", "length")
 """What rows can be scored by without a language model."""
 
 COHERENCE = "coherence"
@@ -26,18 +29,18 @@ _EVERY = (*WAYS, COHERENCE, CRITERIA)
 
 
 def check_ways(task: Task, by: Sequence[str] | None) -> tuple[str, ...]:
-    """Return how to score a task's rows: as asked, or in all ways that fit it.
+    """Return how to score a task's rows: as asked, or in all of ``WAYS`` that fit it.
 
     Raises:
         ConfigError: there is no such way, or it does not fit the task.
     """
     labelled = task.kind is Kind.CLASSIFICATION
     if by is None:
-        return tuple(way for way in WAYS if labelled or way != "labels")
+        return tuple(way for way in WAYS if labelled or way != LABELS)
     for way in by:
         if way not in _EVERY:
             raise ConfigError(f"--by must name some of {', '.join(_EVERY)}; found {way!r}")
-    if "labels" in by and not labelled:
+    if LABELS in by and not labelled:
         raise ConfigError(f"--by labels needs a classification task; {task.name!r} is {task.kind}; omit labels")
     return tuple(dict.fromkeys(by))
 
