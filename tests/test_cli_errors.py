@@ -181,6 +181,7 @@ TABLE: Sequence[tuple[str, str]] = [
                     "--allow-hub": "",
                 }.items()
             ),
+            ("index verify index --sample 0 --allow-hub", "--allow-hub", "a sample, which the encoder encodes"),
             ("serve index --upstream-timeout-seconds 5", "--upstream-timeout-seconds", "--upstream URL"),
             ("tasks check tasks --device cpu", "--device", "--model, --near or --text-lm, which need a model"),
             ("tasks stats tasks --device cpu", "--device", "--text-lm"),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from udr.cli import AllowHub, AsJson, IndexDir, print_json, print_text
+from udr.cli import AllowHub, AsJson, IndexDir, print_json, print_text, refuse_unused
 from udr.errors import VerificationError
 from udr_index.plural import counted
 
@@ -26,6 +26,8 @@ def verify(
     from udr.store import verify as check
     from udr_index.versions.live import verify_log
 
+    if not sample:
+        refuse_unused({"--allow-hub": allow_hub}, "a sample, which the encoder encodes")
     index = local_index(index)
     if not index.is_dir():
         # Says that there is none.
