@@ -145,6 +145,8 @@ def open_index(path: Path, kind: str, shape: tuple[int, ...], *, mapped: bool = 
         ArtifactError: it is damaged, or over other vectors.
     """
     mapping = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if "IVF" in kind else faiss.IO_FLAG_MMAP_IFC
+    # Inner products need no such table, but faiss refuses to open an index whose table would be larger than the limit.
+    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE | (mapping if mapped else 0)
     try:
         with path.open("rb") as stream:
             head, size = stream.read(_HEAD.size), path.stat().st_size
@@ -155,7 +157,7 @@ def open_index(path: Path, kind: str, shape: tuple[int, ...], *, mapped: bool = 
                 "run: udr index verify"
             )
         with _LIMITED, _limits(size):
-            index = faiss.read_index(str(path), mapping if mapped else 0)
+            index = faiss.read_index(str(path), flags)
     except (OSError, RuntimeError, MemoryError, struct.error) as error:
         raise ArtifactError(f"{path}: cannot be read ({reason(error)}); run: udr index verify") from error
     if (found := faiss.try_extract_index_ivf(index)) is not None:

@@ -14,8 +14,9 @@ from tests.fakes import HashEncoder
 from tests.index.builds import REPOSITORY, WORDS, build_index, tree, write_places
 from tests.udr.search.test_faiss_gpu import FakeGpuFaiss
 from udr.errors import ArtifactError, ConfigError, UdrError, VerificationError
+from udr.files import write_atomically
 from udr.retrieval import Retriever
-from udr.search import ExactSearch, FaissGpu, make_index
+from udr.search import ExactSearch, FaissGpu, make_index, open_index, write_index
 from udr.store import SearchSettings, open_searchers, open_version, read_settings, verify, write_settings
 from udr_index import settings_to_try
 from udr_index.build import first_settings, lists_of, resolve, rows_to_train, sample_size
@@ -147,6 +148,17 @@ def test_training_sample_is_spread_over_all_vectors() -> None:
         make_index("Flat", np.arange(count, dtype=np.float32)[:, None], sample=10, threads=1, to_device=to_device)
         (sample,) = to_device.return_value.train.call_args.args
         assert sample[:, 0].tolist() == [number * count // 10 for number in range(10)]
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_lists_of_product_codes_are_opened_whatever_their_number(tmp_path: Path, mapped: bool) -> None:
+    # Here, faiss' table of distances, of 64 lists x 8 x 256 numbers, would be larger than the file.
+    kind, vectors = "IVF64,PQ8x8", np.random.default_rng(0).standard_normal((2500, 8), np.float32)
+    made, path = make_index(kind, vectors, sample=2500, threads=1), tmp_path / "index.faiss"
+    write_atomically(path, lambda stream: write_index(stream, made))
+
+    opened = open_index(path, kind, vectors.shape, mapped=mapped)
+    assert opened.search(vectors[:9], 5)[1].tolist() == made.search(vectors[:9], 5)[1].tolist()
 
 
 @pytest.mark.parametrize(("kind", "threads"), [("HNSW8", 1), ("IVF2,Flat", 2)])
