@@ -6,7 +6,7 @@ Each figure quotes its page, and must still stand there. What follows from it by
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ QUOTES = (
     ("index.md", "from scratch 194 s"),
     ("index.md", "28, 95, 230 s | 70, 203, 421 s"),
     ("index.md", "| 1,040 | 851 |"),
+    ("index.md", "| 1,252 s | 1,352 s | 3,247 s | 323 s | 6,196 s |"),
     ("index.md", "| **64** | 92 |"),
     ("index.md", "59, 768, 250"),
     ("index.md", "2.8 hours to read and write rows and vectors, and 3 to fill 4,096 lists"),
@@ -50,10 +51,10 @@ class Kind:
         memory: bytes a row that a search needs in memory.
         disk: bytes a row of vectors and texts.
         write: seconds a row to read and write it, without encoding, on two cores.
-        fill: seconds a row to find its list among 4,096, on two cores; 4√n lists take longer in proportion.
-        largest: the largest number of rows that was measured.
-        exact: seconds a row that a query takes on one core; None if lists make it grow by the root.
-        rate: queries a second on one core at ``largest`` rows.
+        fill: seconds a row to find its list among 4,096, on two cores; more lists take longer in proportion.
+        exact: whether a query compares with every row; else it takes a share of √n of √n lists.
+        measured: queries a second on one core, by the number of rows.
+        built: seconds of a build on two cores, as measured, by the number of rows.
     """
 
     name: str
@@ -61,27 +62,34 @@ class Kind:
     disk: float
     write: float
     fill: float
-    largest: int
-    exact: float | None
-    rate: float
+    exact: bool
+    measured: Mapping[int, float]
+    built: Mapping[int, float]
 
     def query_seconds(self, rows: int) -> float:
-        """Return the seconds of a query over so many rows: all of them, or a share of √n of √n lists."""
-        if self.exact is not None:
-            return self.exact * rows
-        return math.sqrt(rows / self.largest) / self.rate
+        """Return the seconds of a query over so many rows: as measured, or in proportion to the nearest that was."""
+        nearest = min(self.measured, key=lambda count: abs(math.log(rows / count)))
+        growth = rows / nearest if self.exact else math.sqrt(rows / nearest)
+        return growth / self.measured[nearest]
 
     def build_seconds(self, rows: int) -> float:
         """Return the seconds of building so many rows."""
-        return rows * (self.write + self.fill * 4 * math.sqrt(rows) / 4096)
+        if rows in self.built:
+            return self.built[rows]
+        return rows * (self.write + self.fill * lists(rows) / 4096)
+
+
+def lists(rows: int) -> int:
+    """Return the number of lists of so many rows, as ``udr index build`` chooses it: the power of 2 nearest to 4√n."""
+    return int(2 ** round(math.log2(4 * math.sqrt(rows))))
 
 
 _FLAT_RATE = 1_040 / 64
-# Of the hundred million of index.md: 2.8 hours to read and write, 3 to fill 4,096 lists; in all what was measured.
+# Of the hundred million of index.md: 2.8 hours to read and write, 3 to fill 4,096 lists.
 KINDS = (
-    Kind("flat, float32", 1536, 1536 + 250, 28 / 1e6, 0, 1_000_000, 1 / _FLAT_RATE / 1e6, _FLAT_RATE),
-    Kind("IVF…,SQ8, float32", 384 + 8, 1536 + 250, 1e-4, 162e-6, 1_000_000, None, 1_040),
-    Kind("IVF…,PQ48x8, float16", 59, 768 + 250, 1e-4, 105e-6, 2_000_000, None, 851),
+    Kind("flat, float32", 1536, 1536 + 250, 28 / 1e6, 0, True, {1_000_000: _FLAT_RATE}, {1_000_000: 28}),
+    Kind("IVF…,SQ8, float32", 384 + 8, 1536 + 250, 1e-4, 130e-6, False, {1_000_000: 1_040}, {1_000_000: 230}),
+    Kind("IVF…,PQ48x8, float16", 59, 768 + 250, 1e-4, 105e-6, False, {2_000_000: 851}, {2_000_000: 421, 10_000_000: 6_196}),
 )
 
 
@@ -106,7 +114,7 @@ def _by_kind() -> Iterator[str]:
                 kind.name,
                 f"{kind.memory:,.0f}",
                 f"{kind.disk:,.0f}",
-                f"{kind.build_seconds(1_000_000):,.0f}",
+                f"{'' if 1_000_000 in kind.built else '~'}{kind.build_seconds(1_000_000):,.0f}",
                 f"~{_short(NODE_BYTES / kind.memory)}",
             )
             for kind in KINDS
@@ -126,7 +134,7 @@ def _by_rows() -> Iterator[str]:
 
 
 def _cell(kind: Kind, unit: str, rows: int) -> str:
-    mark = "" if rows == kind.largest else "~"
+    mark = "" if rows in (kind.built if unit == "build" else kind.measured) else "~"
     if unit == "memory":
         return f"{mark}{_bytes(kind.memory * rows)}"
     return f"{mark}{_time(kind.query_seconds(rows) if unit == 'query' else kind.build_seconds(rows))}"
@@ -199,16 +207,14 @@ def draw(path: Path) -> None:
     check_quotes()
     figure, axes = pyplot.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
     for kind in KINDS:
-        drawn = [
-            [
-                [kind.memory * rows / 1e9, kind.query_seconds(rows) * 1e3, kind.build_seconds(rows) / 3600]
-                for rows in some
-            ]
-            for some in (ROWS, (kind.largest,))
-        ]
-        for number, axis in enumerate(axes):
-            (line,) = axis.plot(ROWS, [row[number] for row in drawn[0]], "--", linewidth=1.2, label=kind.name)
-            axis.plot([kind.largest], [drawn[1][0][number]], "o", color=line.get_color())
+        units = (
+            (lambda rows, kind=kind: kind.memory * rows / 1e9, kind.measured),
+            (lambda rows, kind=kind: kind.query_seconds(rows) * 1e3, kind.measured),
+            (lambda rows, kind=kind: kind.build_seconds(rows) / 3600, kind.built),
+        )
+        for axis, (value, measured) in zip(axes, units, strict=True):
+            (line,) = axis.plot(ROWS, [*map(value, ROWS)], "--", linewidth=1.2, label=kind.name)
+            axis.plot([*measured], [*map(value, measured)], "o", color=line.get_color())
     axes[2].plot(ROWS, [rows / ENCODED / 3600 for rows in ROWS], ":", color="gray", label="encoding by MiniLM")
     axes[2].plot([20_000], [20_000 / ENCODED / 3600], "o", color="gray")
     axes[0].axhline(NODE_BYTES / 1e9, color="gray", linewidth=0.8)
