@@ -176,7 +176,7 @@ def test_readers_of_a_disk_never_see_half_a_file(tmp_path: Path) -> None:
     with (tmp_path / "store/live/log").open("rb") as one, (tmp_path / "store/log").open("rb") as other:
         folder.put("live/log", new)
         folder.copy("live/log", "log")
-        # Whoever has begun to read has the whole old file.
+        # A reader that has already opened the file still sees all of the old one.
         assert (one.read(), other.read()) == (b"old", b"old")
     assert {name: folder.read(name, 10) for name in folder.files()} == {"live/log": b"another", "log": b"another"}
     with pytest.raises(ArtifactError, match=r"store/log: no such file"):

@@ -122,7 +122,7 @@ class FeedbackConfig:
 
     @property
     def is_told(self) -> bool:
-        """Whether scores are told by outcomes of prompts, so that no language model is asked."""
+        """Whether scores come from the outcomes of prompts, so that no language model is asked."""
         return self.kind == "outcomes"
 
     def check(self) -> None:
