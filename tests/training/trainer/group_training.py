@@ -1,6 +1,8 @@
 """What tests of several processes run in each of them: functions that a process finds by name."""
 
 import itertools
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,14 @@ from udr_training.losses import CandidateLoss, average_gradients, num_processes,
 from udr_training.trainer import shard, train_encoder
 
 QUERIES, LENGTH = 5, 4
+
+
+def end_together(on_step: Callable[[int, int], None]) -> None:
+    """Have the second process be killed, and the first one fail of that."""
+    if process_number() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    on_step(1, 1)
+    raise RuntimeError("Connection closed by peer")
 
 
 def record_gradients(config: TrainConfig, file: Path, on_step: Callable[[int, int], None]) -> None:

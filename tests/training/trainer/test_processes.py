@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,11 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from tests.training.conftest import Udr, assert_refused
-from tests.training.trainer.group_training import record_gradients, train_and_resume
+from tests.training.trainer.group_training import end_together, record_gradients, train_and_resume
 from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics
 from udr.errors import ConfigError, TrainingError
 from udr_training.config import LOSSES, TrainConfig
-from udr_training.trainer import train_encoder, train_on
+from udr_training.trainer import leading, train_encoder, train_on
 
 LARGE = {"lora_rank": 2, "dtype": "bfloat16", "gradient_checkpointing": True, "mini_batch": 3}
 """What an encoder of billions of parameters is trained with."""
@@ -116,6 +118,33 @@ def test_a_killed_process_ends_the_training_which_resumes_to_the_same_weights(
     for name, weight in whole.items():
         torch.testing.assert_close(resumed[name], weight, atol=0, rtol=0)
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_named_even_if_another_is_found_first_that_failed_of_it() -> None:
+    def both_end(*_: int) -> None:
+        while any(process.is_alive() for process in multiprocessing.active_children()):
+            time.sleep(0.01)
+
+    with pytest.raises(TrainingError, match=r"training process 2 of 2 was ended by SIGKILL.*; run the same command"):
+        train_on(2, end_together, on_step=both_end)
+
+
+def test_under_torchrun_a_process_that_is_gone_is_named_in_place_of_an_error_of_gloo(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("udr_training.trainer.torchrun.open_group", lambda *_: None)
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    lost = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4242"
+    for error in (RuntimeError(lost), torch.distributed.DistNetworkError("no route to host")):
+        with (
+            pytest.raises(TrainingError, match=f"run the same command again to resume it: {re.escape(str(error))}"),
+            leading(),
+        ):
+            raise error
+    with pytest.raises(RuntimeError, match="out of memory"), leading():
+        raise RuntimeError("CUDA out of memory")
 
 
 @pytest.mark.slow

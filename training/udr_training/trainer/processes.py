@@ -9,6 +9,7 @@ they connect over 127.0.0.1.
 import logging
 import logging.handlers
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -119,18 +120,24 @@ def _train_apart(
         _received(readers, on_step)
     except (ProcessExitedException, ProcessRaisedException) as error:
         failures += _received(readers, on_step)
-        raise next(iter(failures), _failure(error, count)) from error
+        raise next(iter(failures), _failure(error, group.processes)) from error
     finally:
         _stop(group.processes)
         for reader in readers:
             reader.close()
 
 
-def _failure(error: ProcessExitedException | ProcessRaisedException, count: int) -> TrainingError:
-    process = f"training process {error.error_index + 1} of {count}"
-    if isinstance(error, ProcessRaisedException):
-        return TrainingError(f"{process} failed: {str(error).strip().splitlines()[-1]}")
-    how = f"was ended by {error.signal_name}" if error.signal_name else f"ended with status {error.exit_code}"
+def _failure(error: ProcessExitedException | ProcessRaisedException, processes: Sequence[Any]) -> TrainingError:
+    ends = {number: process.exitcode or 0 for number, process in enumerate(processes)}
+    # The others fail as one is killed, and may be found first; and SIGTERM is what they are stopped by after that.
+    killed = (number for number, code in ends.items() if code < 0 and code != -signal.SIGTERM)
+    number = next(killed, error.error_index)
+    process = f"training process {number + 1} of {len(processes)}"
+    if number == error.error_index and isinstance(error, ProcessRaisedException):
+        last = str(error).strip().splitlines()[-1]
+        return TrainingError(f"{process} failed: {last}; without its cause, the same command resumes the training")
+    code = ends[number]
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     return TrainingError(f"{process} {how}, so the training stopped; run the same command again to resume it")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from torch import distributed
 
+from udr.errors import TrainingError, reason
 from udr_training.config import torchrun_place
 from udr_training.losses import agreed
 from udr_training.trainer.processes import log_to, open_group, share_cores
@@ -19,9 +20,10 @@ from udr_training.trainer.processes import log_to, open_group, share_cores
 def leading() -> Iterator[None]:
     """Have the other processes take part in the body's trainings (see ``train_on``), and end after it."""
     _open()
-    yield
-    # After an error this process ends, and torchrun stops the others.
-    agreed(lambda: None)
+    with _naming_lost():
+        yield
+        # After an error this process ends, and torchrun stops the others.
+        agreed(lambda: None)
     distributed.destroy_process_group()
 
 
@@ -29,10 +31,25 @@ def follow() -> None:
     """Take part in the trainings of the first process until it has no more."""
     log_to(None)
     _open()
-    while (training := agreed(lambda: None)) is not None:
-        train, arguments = training
-        train(*arguments, on_step=lambda *_: None)
+    with _naming_lost():
+        while (training := agreed(lambda: None)) is not None:
+            train, arguments = training
+            train(*arguments, on_step=lambda *_: None)
     distributed.destroy_process_group()
+
+
+@contextmanager
+def _naming_lost() -> Iterator[None]:
+    """Say in place of gloo's and nccl's errors that another process is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise TrainingError(
+            "another process that torchrun has started does not answer, so the training stopped; run the same command "
+            f"again to resume it: {reason(error)}"
+        ) from error
 
 
 def _open() -> None:
