@@ -23,7 +23,7 @@ import torch
 from measuring import Seconds, in_turn, median, parser, ratios
 
 from udr.data import Collection, Pool, encoder_demonstration, open_collection, row_query, sample
-from udr.models import BASE_ENCODER, Engine, SentenceEncoder, best_device, cpu_has_bf16, engine_of, load_encoder
+from udr.models import BASE_ENCODER, Engine, SentenceEncoder, best_device, cpu_multiplies, engine_of, load_encoder
 from udr.search import Vectors
 
 K, BATCH, PLAIN = 8, 64, "encode_query"
@@ -85,7 +85,7 @@ def available(device: str) -> list[Engine]:
     """Return the engines for a device of this machine."""
     if device != "cpu":
         return [Engine.TORCH, Engine.TORCH_BF16, Engine.TORCH_FP16]
-    bf16 = [Engine.TORCH_BF16] if cpu_has_bf16() else []
+    bf16 = [Engine.TORCH_BF16] if cpu_multiplies("bfloat16") else []
     onnx = [Engine.ONNX, Engine.ONNX_INT8] if find_spec("onnxruntime") else []
     return [Engine.TORCH, *bf16, *onnx, *([Engine.OPENVINO] if find_spec("openvino") else [])]
 

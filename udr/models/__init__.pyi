@@ -7,7 +7,7 @@ from .counting import (
     tokenizes_slices_alike as tokenizes_slices_alike,
 )
 from .device import (
-    accelerators as accelerators, best_device as best_device, cpu_has_bf16 as cpu_has_bf16,
+    accelerators as accelerators, best_device as best_device, cpu_multiplies as cpu_multiplies,
     encodes_on_cpu as encodes_on_cpu, num_threads as num_threads, torch_build as torch_build,
 )
 from .encoder import (

@@ -1,4 +1,4 @@
-"""This machine: its device, the cores that this process may use, and its support for bfloat16."""
+"""This machine: its device, the cores that this process may use, and its support for 16-bit numbers."""
 
 import logging
 import os
@@ -12,8 +12,11 @@ from udr.types import Json
 
 _LOG = logging.getLogger(__name__)
 
-_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-"""torch's names of bfloat16 instructions on x86 and ARM, without which bfloat16 is emulated and slow."""
+_INSTRUCTIONS = {
+    "bfloat16": ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"),
+    "float16": ("avx512_fp16", "amx_fp16", "fp16"),
+}
+"""torch's names of the instructions on x86 and ARM, without which products of 16 bits are emulated and slow."""
 
 
 _ACCELERATORS = ("dev/nvidia*", "dev/kfd", "dev/dxg", "dev/dri/renderD*", "dev/accel*")
@@ -64,7 +67,7 @@ def torch_build() -> dict[str, Json]:
         "version": torch.__version__,
         "cuda": torch.version.cuda,
         "devices": [torch.cuda.get_device_name(number) for number in range(count)],
-        "bf16": cpu_has_bf16(),
+        "bf16": cpu_multiplies("bfloat16"),
     }
 
 
@@ -80,13 +83,13 @@ def accelerators(root: Path = Path("/")) -> list[Path]:
     return [file for pattern in _ACCELERATORS for file in sorted(root.glob(pattern))]
 
 
-def cpu_has_bf16() -> bool:
-    """Return whether the processor has bfloat16 instructions."""
+def cpu_multiplies(dtype: str) -> bool:
+    """Return whether the processor has instructions to multiply numbers of a precision, such as ``bfloat16``."""
     import torch.cpu
 
     # torch's own check also accepts processors where oneDNN emulates bfloat16.
     capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in _BF16)
+    return dtype not in _INSTRUCTIONS or any(capabilities.get(name, False) for name in _INSTRUCTIONS[dtype])
 
 
 def num_threads(root: Path = Path("/")) -> int:

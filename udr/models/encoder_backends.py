@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from udr.errors import ConfigError, MissingExtraError, ModelError, reason
-from udr.models.device import best_device, cpu_has_bf16, num_threads
+from udr.models.device import best_device, cpu_multiplies, num_threads
 from udr.models.encoder import DType, SentenceEncoder
 from udr.models.onnx import RUNTIMES, Runtime
 from udr.models.probe_texts import PROBES
@@ -68,7 +68,7 @@ def load_encoder(name: str, device: str | None = None, engine: str | None = None
     check_engine(engine)
     device = "cpu" if device is None and engine in RUNTIMES else best_device(device)
     if engine is None:
-        engine = choose_engine(device, find_spec("onnxruntime") is not None, cpu_has_bf16())
+        engine = choose_engine(device, find_spec("onnxruntime") is not None, cpu_multiplies("bfloat16"))
     if engine in RUNTIMES and device != "cpu":
         raise ConfigError(f"engine {str(engine)!r} runs on the CPU, not on {device!r}; use another, or device 'cpu'")
     if device == "cpu":

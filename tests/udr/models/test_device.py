@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from udr.models import best_device, cpu_has_bf16, encodes_on_cpu, num_threads
+from udr.models import best_device, cpu_multiplies, encodes_on_cpu, num_threads
 
 GROUP, CPU_1 = "sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct"
 
@@ -89,20 +89,24 @@ def test_the_best_device_is_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "expected"),
+    ("dtype", "capabilities", "expected"),
     [
-        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
-        ({"avx512_f": True, "avx512_bf16": True}, True),
-        ({"amx_bf16": True}, True),
-        ({"neon": True, "bf16": True}, True),
-        ({}, False),
+        ("bfloat16", {"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ("bfloat16", {"avx512_f": True, "avx512_bf16": True}, True),
+        ("bfloat16", {"amx_bf16": True}, True),
+        ("bfloat16", {"neon": True, "bf16": True}, True),
+        ("bfloat16", {"avx512_fp16": True}, False),
+        ("bfloat16", {}, False),
+        ("float16", {"avx512_bf16": True}, False),
+        ("float16", {"avx512_fp16": True}, True),
+        ("float32", {}, True),
     ],
 )
-def test_bfloat16_needs_instructions_of_the_processor(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: bool
+def test_products_of_16_bits_need_instructions_of_the_processor(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, capabilities: dict[str, bool], expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert cpu_has_bf16() is expected
+    assert cpu_multiplies(dtype) is expected
 
 
 @pytest.mark.parametrize(("wanted", "on_cpu"), [("cpu", True), ("cuda", False), ("cuda:1", False), ("mps", False)])

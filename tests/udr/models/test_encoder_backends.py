@@ -59,7 +59,7 @@ def test_without_onnxruntime_the_processor_decides(
     model: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool, engine: Engine
 ) -> None:
     monkeypatch.setattr("udr.models.encoder_backends.find_spec", lambda name: None)
-    monkeypatch.setattr("udr.models.encoder_backends.cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr("udr.models.encoder_backends.cpu_multiplies", lambda _: bf16)
     assert engine_of(load_encoder(str(model), "cpu")) is engine
 
 

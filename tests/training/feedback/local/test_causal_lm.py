@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from udr.errors import ConfigError, ModelError, UdrError
 from udr_training.feedback.local import CausalLM, ModelTokenizer
+from udr_training.feedback.packing import Prompt
 
 
 @pytest.mark.parametrize(
@@ -37,3 +39,22 @@ def test_tokenizer_alone_equals_the_models(lm_folder: Path, lm: CausalLM) -> Non
         assert tokenizer.tokens(text) == lm.tokens(text)
         assert tokenizer.tokens(text, start=True) == (0, *lm.tokens(text))
         assert tokenizer.text(tokenizer.tokens(text, start=True)) == tokenizer.text(tokenizer.tokens(text)) == text
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_without_instructions_for_16_bits_products_are_those_of_float32(
+    dtype: str, lm_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = Prompt((tuple(range(3, 40)), tuple(range(50, 70))), ((4,), (5, 6), (7, 8, 9)))
+    sums = []
+    for has_instructions in (True, False):
+        monkeypatch.setattr(
+            "udr_training.feedback.local.causal_lm.cpu_multiplies", lambda _, found=has_instructions: found
+        )
+        lm = CausalLM.load(str(lm_folder), dtype=dtype)
+        sums.append(lm.likelihoods([prompt])[0].sums)
+    assert sums[1] == pytest.approx(sums[0], abs=0.1)
+    layer = next(module for module in lm.model.modules() if isinstance(module, torch.nn.Linear))
+    inputs = torch.randn(9, layer.in_features).to(layer.weight.dtype)
+    exact = inputs.double() @ layer.weight.double().T
+    torch.testing.assert_close(layer(inputs), exact.to(layer.weight.dtype), rtol=2**-8, atol=1e-6)
