@@ -10,7 +10,9 @@ with several seeds on the ten tasks; the others with one, and evaluated on five 
 training alone: with ``--iterations 1`` they share queries, candidates and scores; with 2 also the encoder of the first
 iteration, so that their intervals do not show how far first trainings scatter. The encoder, the hybrid search by it and
 the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head for each
-task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without.
+task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without, but
+for the arm ``full``: on tasks without labels, its index is searched by hybrid searches, whose weights watched queries
+set (``udr feedback weigh``). Its encoder alone is evaluated as the other arms are.
 Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a comparison
 goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
 
@@ -30,7 +32,7 @@ from pathlib import Path
 
 from measuring import parser
 from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS, UNTRAINED
-from quality_heads import POOL, SEED, Headed, call, with_head
+from quality_heads import POOL, SEED, Headed, call, labelled, with_head
 from quality_kept import Kept
 from quality_table import Compared, facts_of, report
 
@@ -46,16 +48,18 @@ class Arm:
         options: of all iterations.
         later: what later iterations ask.
         own: whether the pairs of the first iteration are the arm's own.
+        weighed: whether its index gets weights of hybrid searches, for the tasks without labels.
     """
 
     options: tuple[str, ...] = ()
     later: str = "same"
     own: bool = False
+    weighed: bool = False
 
 
 ARMS = {
     "udr": Arm(),
-    "full": Arm(("--label-aware", "--extrapolate", "labels")),
+    "full": Arm(("--label-aware", "--extrapolate", "labels"), weighed=True),
     "label-aware": Arm(("--label-aware",)),
     "kl": Arm(("--loss", "kl")),
     "reward": Arm(("--loss", "kl", "--extrapolate", "reward")),
@@ -130,32 +134,48 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
 
 def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     """Train and evaluate an arm, and yield its rows."""
-    runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if name in MAIN else 1)]
+    arm, main = ARMS[name], name in MAIN
+    runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if main else 1)]
+    alone = runs[:1] if arm.weighed else runs
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
         # A run's facts are kept last, so with them everything else is there.
         if not arguments.kept.knows(run.name):
-            _run(arguments, ARMS[name], run, seed)
-            _evaluate(arguments, [str(run)], arguments.names if name in MAIN else arguments.ablated)
-            if name in MAIN:
-                _headed(arguments, run.name, str(run / "model"), "")
+            _run(arguments, arm, run, seed)
+            if main:
+                _headed(arguments, run.name, str(run / "model"), "", run=run if arm.weighed else None)
+            if run in alone:
+                _evaluate(arguments, [str(run)], arguments.names if main and not arm.weighed else arguments.ablated)
             arguments.kept.fact(run.name, lambda run=run: facts_of(run))
-    yield Compared(name, [[str(run)] for run in runs], runs)
-    if name not in MAIN:
+    yield Compared(name, [[str(run)] for run in alone], alone)
+    if not main:
         return
     built = [_headed(arguments, run.name, str(run / "model"), "") for run in runs]
-    if head := next((each for each in built if each.tasks), None):
-        pairs = zip(runs, built, strict=True)
-        yield Compared(name, [[str(it.index), str(run)] if it.tasks else [str(run)] for run, it in pairs], runs, head)
+    if head := next((each for each in built if each.tasks or arm.weighed), None):
+        searched = [[str(it.index), f"{it.index}?mode=hybrid", str(run)] for run, it in zip(runs, built, strict=True)]
+        yield Compared(name, searched, runs, head)
 
 
-def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str) -> Headed:
-    """Index the pools with label heads, evaluate the index in each mode, and return it."""
+def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str, run: Path | None = None) -> Headed:
+    """Index the pools with label heads, evaluate the index in each mode on the tasks that have one, and return it.
+
+    With the run of an arm that is weighed, the index is evaluated on the tasks without labels, too, and the encoder
+    alone on what is left.
+    """
     known = f"indexes/{name}"
     if not arguments.kept.knows(known):
-        headed = with_head(arguments, name, model)
-        if headed.tasks:
-            _evaluate(arguments, [f"{headed.index}{mode}" for mode in modes], ",".join(headed.tasks))
+        headed = with_head(arguments, name, model, run)
+        searches = [(f"{headed.index}{mode}", headed.tasks) for mode in modes]
+        if run:
+            collection = open_collection(arguments.tasks, arguments.names.split(","))
+            labels = labelled(collection)
+            searches.append(
+                (f"{headed.index}?mode=hybrid", tuple(each for each in collection.tasks if each not in labels))
+            )
+            searches.append((str(run), tuple(each for each in labels if each not in headed.tasks)))
+        for retriever, tasks in searches:
+            if tasks:
+                _evaluate(arguments, [retriever], ",".join(tasks))
         arguments.kept.fact(known, lambda: {"tasks": list(headed.tasks), "minutes": headed.minutes})
     facts = arguments.kept.fact(known, dict)
     return Headed(arguments.out / known, tuple(facts["tasks"]), facts["minutes"])

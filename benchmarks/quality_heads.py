@@ -1,4 +1,4 @@
-"""The label heads of ``quality_arms.py``: an index of the evaluation's pools for each retriever, with heads."""
+"""The indexes of ``quality_arms.py``: the pools of the evaluation for each retriever, with label heads."""
 
 import argparse
 import json
@@ -36,16 +36,17 @@ def labelled(collection: Collection) -> list[str]:
     return [name for name, folder in collection.tasks.items() if folder.task.kind is Kind.CLASSIFICATION]
 
 
-def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed:
+def with_head(arguments: argparse.Namespace, name: str, model: str, run: Path | None = None) -> Headed:
     """Index the pools of the classification tasks with label heads, once.
 
     Args:
         arguments: of the benchmark.
         name: of the retriever; the index is ``indexes/<name>``.
         model: its encoder.
+        run: the run directory whose watched queries set the weights of hybrid searches; then the index has all tasks.
     """
     collection = open_collection(arguments.tasks, arguments.names.split(","))
-    names = labelled(collection)
+    names = list(collection.tasks) if run else labelled(collection)
     if not names:
         return Headed(arguments.out, (), 0.0)
     index = arguments.out / "indexes" / name
@@ -58,6 +59,8 @@ def with_head(arguments: argparse.Namespace, name: str, model: str) -> Headed:
             *("--pool", POOL, "--seed", SEED, "--no-export"),
             *(["--label-head"] if arguments.label_head else []),
         )
+        if run:
+            call("feedback", "weigh", run, index)
         write_atomically(done, json.dumps({"minutes": (time.monotonic() - started) / 60}).encode())
     version = open_version(index)
     _refuse_other_rows(version, collection, names)

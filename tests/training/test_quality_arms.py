@@ -58,10 +58,13 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
         assert {path: path.stat().st_mtime_ns for path in files} == files
     rows = {row["arm"]: row for row in json.loads((tmp_path / "arms.json").read_text("utf-8"))["arms"]}
     assert rows["udr"] == {row["arm"]: row for row in first["arms"]}["udr"]
-    assert (rows["full"]["seeds"], rows["centred"]["seeds"]) == (2, 1)
-    assert set(rows["full"]["values"]) == {"labels", "all", "colours", "reviews"}
-    assert set(rows["centred"]["values"]) == {"labels", "all", "reviews"}
-    for name in ("encoder", "hybrid", "udr", "full"):
+    # The whole method is its index, with two seeds; its encoder alone is one more ablation.
+    assert [rows[name]["seeds"] for name in ("full + head", "full", "centred")] == [2, 1, 1]
+    assert set(rows["full + head"]["values"]) == {"labels", "all", "colours", "reviews"}
+    assert set(rows["full"]["values"]) == set(rows["centred"]["values"]) == {"labels", "all", "reviews"}
+    assert (tmp_path / "indexes" / "full-1").exists()
+    assert any(tmp_path.glob("indexes/full-1/versions/*/search.json"))
+    for name in ("encoder", "hybrid", "udr"):
         assert rows[f"{name} + head"]["values"]["colours"] == rows[name]["values"]["colours"]
     assert rows["full + head"]["values"]["labels"] == rows["full + head"]["values"]["reviews"]
     # The second iteration mines its candidates with the same encoder.
@@ -98,10 +101,10 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     # A task beside the others is outside the means.
     beside = ["--names", "colours", "--beside", "reviews", "--kept", str(tmp_path / "kept.json")]
     arms.main([*given, "--arms", "udr,full", *beside])
-    apart = {row["arm"]: row for row in json.loads((other / "arms.json").read_text("utf-8"))["arms"]}["full"]
+    apart = {row["arm"]: row for row in json.loads((other / "arms.json").read_text("utf-8"))["arms"]}["full + head"]
     assert list(apart["values"]) == ["all", "colours", "reviews"]
-    assert apart["values"]["all"] == apart["values"]["colours"] == rows["full"]["values"]["colours"]
-    assert apart["gains"]["udr"]["reviews"] == rows["full"]["gains"]["udr"]["reviews"]
+    assert apart["values"]["all"] == apart["values"]["colours"] == rows["full + head"]["values"]["colours"]
+    assert apart["gains"]["udr"]["reviews"] == rows["full + head"]["gains"]["udr"]["reviews"]
 
 
 def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path) -> None:
