@@ -1,5 +1,7 @@
 """Fixtures of trainings that take a second."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.training.trainer.small_trainings import Tasks
@@ -27,3 +29,9 @@ def examples(pools: dict[str, Pool]) -> Tasks:
 @pytest.fixture(scope="session")
 def config(encoder_folder: object) -> TrainConfig:
     return TrainConfig(model=str(encoder_folder), epochs=2, batch_size=4, list_length=4, learning_rate=1e-3)
+
+
+@pytest.fixture
+def command(tasks: Path, lm_folder: Path, encoder_folder: Path) -> list[object]:
+    sizes = "--queries 10 --candidates 6 --iterations 1 --epochs 1 --batch-size 4 --set train.list_length=4"
+    return ["train", tasks, "--lm", lm_folder, "--model", encoder_folder, *sizes.split(), "--test-rows", 0]

@@ -66,6 +66,22 @@ def record_gradients(config: TrainConfig, file: Path, on_step: Callable[[int, in
         torch.save(results, file)
 
 
+def assert_same_gradients(one: Path, two: Path) -> None:
+    """Compare what one process and two have recorded; two also recorded the gradients of sharded weights."""
+    alone, together = (torch.load(file, weights_only=True) for file in (one, two))
+    assert len(alone) == 2 * len(LOSSES) and len(together) == len(alone) + 2 and together.keys() > alone.keys()
+    for name, shared in together.items():
+        values, sharded = dict(alone[name.removesuffix(", sharded")]), name.endswith("sharded")
+        assert shared.keys() == values.keys() and len(values) > 10
+        assert shared.pop("held") == values.pop("held") / (2 if sharded else 1)
+        largest = max(float(value.abs().max()) for value in values.values())
+        assert largest > 1e-3
+        # Large summands that cancel leave the rounding of the largest.
+        bound = 1e-5 * max(1, largest)
+        for key, value in values.items():
+            torch.testing.assert_close(shared[key], value, atol=bound, rtol=1e-5, msg=f"{name}: {key}")
+
+
 def train_and_resume(tasks: Tasks, config: TrainConfig, folder: Path, on_step: Callable[[int, int], None]) -> None:
     """Train with shards; again, with an interruption, after which the training goes on with shards, or without."""
     train_encoder(tasks, config, 0, config.model, folder / "whole")

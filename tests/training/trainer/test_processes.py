@@ -2,10 +2,7 @@
 
 import multiprocessing
 import os
-import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +15,16 @@ from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
 from tests.training.conftest import Udr, assert_refused
-from tests.training.trainer.group_training import end_together, record_gradients, train_and_resume
+from tests.training.trainer.group_training import (
+    assert_same_gradients,
+    end_together,
+    record_gradients,
+    train_and_resume,
+)
 from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics
 from udr.errors import ConfigError, TrainingError
-from udr_training.config import LOSSES, TrainConfig
-from udr_training.trainer import leading, train_encoder, train_on
+from udr_training.config import TrainConfig
+from udr_training.trainer import train_encoder, train_on
 
 LARGE = {"lora_rank": 2, "dtype": "bfloat16", "gradient_checkpointing": True, "mini_batch": 3}
 """What an encoder of billions of parameters is trained with."""
@@ -46,18 +48,7 @@ def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config:
         train_on(count, record_gradients, config, tmp_path / str(count), on_step=lambda *step: steps.append(step))
     # The second process reports nothing.
     assert steps == [(1, 1)] * 2
-    one, two = (torch.load(tmp_path / str(count), weights_only=True) for count in (1, 2))
-    assert len(one) == 2 * len(LOSSES) and len(two) == len(one) + 2 and two.keys() > one.keys()
-    for name, shared in two.items():
-        values, sharded = dict(one[name.removesuffix(", sharded")]), name.endswith("sharded")
-        assert shared.keys() == values.keys() and len(values) > 10
-        assert shared.pop("held") == values.pop("held") / (2 if sharded else 1)
-        largest = max(float(value.abs().max()) for value in values.values())
-        assert largest > 1e-3
-        # Large summands that cancel leave the rounding of the largest.
-        bound = 1e-5 * max(1, largest)
-        for key, value in values.items():
-            torch.testing.assert_close(shared[key], value, atol=bound, rtol=1e-5, msg=f"{name}: {key}")
+    assert_same_gradients(tmp_path / "1", tmp_path / "2")
 
 
 def trained(tasks: Tasks, config: TrainConfig, folder: Path, count: int, kill_at: int = 0) -> dict[str, torch.Tensor]:
@@ -130,23 +121,6 @@ def test_a_killed_process_is_named_even_if_another_is_found_first_that_failed_of
         train_on(2, end_together, on_step=both_end)
 
 
-def test_under_torchrun_a_process_that_is_gone_is_named_in_place_of_an_error_of_gloo(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("udr_training.trainer.torchrun.open_group", lambda *_: None)
-    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
-        monkeypatch.setenv(name, "1")
-    lost = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4242"
-    for error in (RuntimeError(lost), torch.distributed.DistNetworkError("no route to host")):
-        with (
-            pytest.raises(TrainingError, match=f"run the same command again to resume it: {re.escape(str(error))}"),
-            leading(),
-        ):
-            raise error
-    with pytest.raises(RuntimeError, match="out of memory"), leading():
-        raise RuntimeError("CUDA out of memory")
-
-
 @pytest.mark.slow
 def test_a_training_with_shards_resumes_with_or_without_them(
     examples: Tasks, config: TrainConfig, tmp_path: Path
@@ -167,12 +141,6 @@ def test_an_error_of_a_process_is_that_of_the_command(examples: Tasks, config: T
         trained(examples, replace(config, optimizer="none"), tmp_path / "run", 2)
     with pytest.raises(TrainingError, match=r"training process [12] of 2 failed: .*cannot be shared by 2 processes"):
         trained(examples, replace(config, batch_size=1), tmp_path / "run", 2)
-
-
-@pytest.fixture
-def command(tasks: Path, lm_folder: Path, encoder_folder: Path) -> list[object]:
-    sizes = "--queries 10 --candidates 6 --iterations 1 --epochs 1 --batch-size 4 --set train.list_length=4"
-    return ["train", tasks, "--lm", lm_folder, "--model", encoder_folder, *sizes.split(), "--test-rows", 0]
 
 
 @pytest.mark.slow
@@ -208,33 +176,3 @@ def test_processes_that_cannot_share_a_training_are_refused(
     udr: Udr, command: list[object], tmp_path: Path, options: list[object], message: str
 ) -> None:
     assert_refused(udr(*command, "--out", tmp_path / "run", *options), 2, message)
-
-
-def test_a_dry_run_waits_for_no_other_process_of_torchrun(
-    udr: Udr, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Without the address of the group: joining it is an error.
-    for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
-        monkeypatch.setenv(name, value)
-    assert udr(*command, "--out", tmp_path / "run", "--dry-run") == (0, "", "")
-
-
-@pytest.mark.slow
-def test_the_processes_of_torchrun_train_as_those_of_the_command(
-    udr: Udr, command: list[object], tmp_path: Path
-) -> None:
-    rdzv = "--nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
-    program = "import sys; from udr.cli import main; sys.exit(main())"
-    (tmp_path / "run_udr.py").write_text(program, "utf-8")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *rdzv.split(), tmp_path / "run_udr.py"]
-    one, two = tmp_path / "torchrun", tmp_path / "command"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    ended = subprocess.run(
-        list(map(str, [*torchrun, *command, "--out", one])), capture_output=True, text=True, env=environment
-    )
-    assert ended.returncode == 0 and ended.stdout == f"{one / 'model'}\n", ended.stderr
-    status, _, err = udr(*command, "--out", two, "--processes", 2)
-    assert status == 0, err
-    weights = [load_file(run / "model" / "model.safetensors") for run in (one, two)]
-    for name, weight in weights[0].items():
-        torch.testing.assert_close(weights[1][name], weight, atol=1e-6, rtol=0)

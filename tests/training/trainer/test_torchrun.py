@@ -1,0 +1,134 @@
+"""A training on the processes of torchrun: gradients and weights of one command, and a process that is killed."""
+
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import Udr
+from tests.training.trainer.group_training import assert_same_gradients, record_gradients
+from tests.training.trainer.small_trainings import metrics
+from udr.errors import TrainingError
+from udr_training.config import TrainConfig
+from udr_training.trainer import leading, train_on
+
+pytestmark = pytest.mark.timeout(600)
+
+COMMAND = "import sys; from udr.cli import main; sys.exit(main())"
+
+RECORD = """
+import os, pathlib, pickle, sys
+from tests.training.trainer.group_training import record_gradients
+from udr_training.trainer import follow, leading, train_on
+
+if os.environ["RANK"] == "0":
+    with leading():
+        config = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+        train_on(2, record_gradients, config, pathlib.Path(sys.argv[2]), on_step=lambda *_: None)
+else:
+    follow()
+"""
+
+
+def torchrun(program: str, folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """Start a program on two processes."""
+    script = folder / "program.py"
+    script.write_text(program, "utf-8")
+    rdzv = "--nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
+    paths = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": paths}
+    command = [sys.executable, "-m", "torch.distributed.run", *rdzv.split(), str(script), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_under_torchrun_a_process_that_is_gone_is_named_in_place_of_an_error_of_gloo(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("udr_training.trainer.torchrun.open_group", lambda *_: None)
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    lost = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4242"
+    for error in (RuntimeError(lost), torch.distributed.DistNetworkError("no route to host")):
+        with (
+            pytest.raises(TrainingError, match=f"run the same command again to resume it: {re.escape(str(error))}"),
+            leading(),
+        ):
+            raise error
+    with pytest.raises(RuntimeError, match="out of memory"), leading():
+        raise RuntimeError("CUDA out of memory")
+
+
+def test_a_dry_run_waits_for_no_other_process_of_torchrun(
+    udr: Udr, command: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without the address of the group: joining it is an error.
+    for name, value in {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert udr(*command, "--out", tmp_path / "run", "--dry-run") == (0, "", "")
+
+
+@pytest.mark.slow
+def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config: TrainConfig, tmp_path: Path) -> None:
+    one, two, given = (tmp_path / name for name in ("one", "two", "config"))
+    train_on(1, record_gradients, config, one, on_step=lambda *_: None)
+    given.write_bytes(pickle.dumps(config))
+    with torchrun(RECORD, tmp_path, given, two) as started:
+        _, err = started.communicate()
+    assert started.returncode == 0, err
+    assert_same_gradients(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", ["", "--set train.fsdp=true"])
+def test_the_processes_of_torchrun_train_as_those_of_the_command(
+    udr: Udr, command: list[object], tmp_path: Path, settings: str
+) -> None:
+    one, two = tmp_path / "torchrun", tmp_path / "command"
+    with torchrun(COMMAND, tmp_path, *command, "--out", one, *settings.split()) as started:
+        out, err = started.communicate()
+    assert (started.returncode, out) == (0, f"{one / 'model'}\n"), err
+    status, _, err = udr(*command, "--out", two, "--processes", 2, *settings.split())
+    assert status == 0, err
+    assert_same_weights(one, two, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_the_job_which_resumes_to_the_same_weights(
+    udr: Udr, command: list[object], tmp_path: Path
+) -> None:
+    whole, run, longer = tmp_path / "whole", tmp_path / "run", ["--set", "train.epochs=12"]
+    assert udr(*command, *longer, "--out", whole, "--processes", 2)[0] == 0
+    with torchrun(COMMAND, tmp_path, *command, *longer, "--out", run) as started:
+        while not list(run.glob("iteration-0/checkpoints/checkpoint-*")) and started.poll() is None:
+            time.sleep(0.05)
+        os.kill(process_of(started.pid, "1"), signal.SIGKILL)
+        _, err = started.communicate()
+    assert started.returncode == 1 and "run the same command again to resume" in err, err
+    assert not (run / "model").exists()
+    with torchrun(COMMAND, tmp_path, *command, *longer, "--out", run) as started:
+        _, err = started.communicate()
+    assert started.returncode == 0, err
+    assert_same_weights(run, whole, atol=1e-6)
+    steps, expected = ([line["step"] for line in metrics(each / "iteration-0")] for each in (run, whole))
+    assert steps == expected
+
+
+def process_of(parent: int, rank: str) -> int:
+    """The process of torchrun with a rank."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text("utf-8").split()
+    ranks = {Path(f"/proc/{child}/environ").read_bytes().partition(b"\0RANK=")[2][:1]: int(child) for child in children}
+    return ranks[rank.encode()]
+
+
+def assert_same_weights(one: Path, two: Path, atol: float) -> None:
+    weights = [load_file(run / "model" / "model.safetensors") for run in (one, two)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, atol=atol, rtol=0)
