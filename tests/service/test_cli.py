@@ -7,6 +7,7 @@ import pytest
 
 from tests.service.conftest import Words
 from tests.service.running import running
+from tests.tiny_models import save_encoder
 from udr.cli import main
 from udr.retrieval import Retriever
 from udr_service import Settings, create_app
@@ -92,6 +93,15 @@ def test_serve_refuses_options_of_another_runner(
 ) -> None:
     status, _, err = run(capsys, "serve", index, *arguments)
     assert status == 2 and message in err
+
+
+def test_replicas_refuse_a_tokenizer_that_they_would_not_find(
+    capsys: Captured, index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_encoder(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run(capsys, "serve", index, "--runner", "ray", "--tokenizer", "model")
+    assert status == 2 and f"model is a relative path, and replicas run in other folders; give {tmp_path}/model" in err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from udr.cli import STATUS, check_tokenizers
 from udr.client.shards import ShardedClient, read_placements
 from udr.errors import ConfigError
 from udr.files import remote_url
-from udr.models import num_threads, ray_cluster
+from udr.models import hub, num_threads, ray_cluster
 from udr_service.app import create_app, create_shards_app, gpus_per_replica, replicas
 from udr_service.auth import refuse_open_address
 from udr_service.errors import ListenError, ReloadError
@@ -116,7 +116,8 @@ def run_replicas(index: Path, settings: Settings) -> None:
     """Serve an index by replicas on a Ray cluster, likewise. SIGHUP reloads all of them.
 
     Raises:
-        ConfigError: they are to follow nothing, their GPUs do not fit the device, or the cluster cannot be used.
+        ConfigError: they are to follow nothing, their GPUs do not fit the device, a tokenizer's path is relative, or the
+            cluster cannot be used.
         WorkerError: no replica could start.
     """
     if "watch_seconds" in settings.model_fields_set and not settings.watch_seconds:
@@ -125,6 +126,12 @@ def run_replicas(index: Path, settings: Settings) -> None:
             "--runner ray, give a number above 0, or omit it"
         )
     gpus_per_replica(settings)
+    # Answers name a tokenizer as it is given, so its name is not replaced.
+    if relative := [name for name in settings.tokenizer if hub.absolute(name) != name]:
+        raise ConfigError(
+            f"--tokenizer {relative[0]} is a relative path, and replicas run in other folders; give "
+            f"{hub.absolute(relative[0])}"
+        )
     # Raises if there is no index.
     IndexSource(index, settings).current()
     with listening(settings.host, settings.port) as listener:
