@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measuring import parser
-from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS, UNTRAINED
+from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
 from quality_heads import POOL, SEED, Headed, call, labelled, with_head
 from quality_kept import Kept
 from quality_table import Compared, facts_of, report
@@ -123,7 +123,7 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
     """Evaluate what needs no training, and yield its rows."""
     model = arguments.model
     encoder, hybrid = Path(model.removeprefix(PACKAGE)).name, f"{model}?mode=hybrid"
-    retrievers = {name: name for name in UNTRAINED[:-1]} | {encoder: model, "hybrid": hybrid}
+    retrievers = {"bm25": "bm25", encoder: model, "hybrid": hybrid}
     _evaluate(arguments, list(retrievers.values()), arguments.names)
     yield from (Compared(name, [[retriever]]) for name, retriever in retrievers.items())
     headed = _headed(arguments, encoder, model, "", "?mode=hybrid")
