@@ -96,12 +96,13 @@ def scored(run: Path) -> int:
             return 0
 
 
+@pytest.mark.parametrize("workers", [2, 4])
 def test_the_index_of_a_cluster_equals_that_of_one_process(
-    cluster: Any, udr: Udr, tasks: Path, encoder_folder: Path, tmp_path: Path
+    cluster: Any, workers: int, udr: Udr, tasks: Path, encoder_folder: Path, tmp_path: Path
 ) -> None:
     command = ["index", "build", tasks, "--model", encoder_folder, "--device", "cpu", "--no-export", "--out"]
     assert udr(*command, tmp_path / "here")[0] == 0
-    runner = ["--runner", "ray", "--workers", 4, "--ray-address", cluster.address]
+    runner = ["--runner", "ray", "--workers", workers, "--ray-address", cluster.address]
     status, _, err = udr(*command, tmp_path / "there", *runner)
     assert status == 0, err
     here, there = ((tmp_path / name / "versions") for name in ("here", "there"))

@@ -71,10 +71,17 @@ def test_replicas_follow_what_is_published_at_the_common_place(
     assert read_current(tiny) == first
 
 
+@pytest.mark.parametrize("store", ["memory", "s3"])
 def test_replicas_see_what_is_written_to_the_mirrored_directory(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    store: str,
+    tiny: Path,
+    tmp_path: Path,
+    bucket: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    url, root = f"memory://{tmp_path.name}/index", tmp_path / "index"
+    place = bucket if store == "s3" else f"memory://{tmp_path.name}"
+    url, root = f"{place}/index", tmp_path / "index"
     shutil.copytree(tiny, root, ignore=shutil.ignore_patterns("live"))
     upload(root, "CURRENT", url)
     with ExitStack() as stack:
