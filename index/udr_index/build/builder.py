@@ -50,7 +50,8 @@ class Sources:
         tokenizer: counts their tokens.
         tokenizer_name: the tokenizer's name, for the manifest.
         kinds: how tasks are searched, where the configuration does not say.
-        measured: the version whose search settings, of partitions of the same kind, and hybrid weights are kept.
+        measured: the version whose search settings, of partitions of the same kind, and hybrid weights are kept; by
+            default the one that is reused.
     """
 
     rows: Sequence[TaskRows]
@@ -155,7 +156,7 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
                     model=sources.model,
                     exported=exported,
                     previous=previous,
-                    measured=sources.measured,
+                    measured=sources.measured or (previous and previous.version),
                     on_progress=on_progress,
                 ).finish(rows, folder)
         store.publish(config.out, manifest.version)

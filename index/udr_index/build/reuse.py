@@ -24,12 +24,13 @@ class PreviousVersion:
     """The vectors and token counts of an index version, by text.
 
     Attributes:
+        version: the version.
         digest: the manifest's digest, 16 hex digits; versions of the same name may differ in the last bits of vectors.
     """
 
     def __init__(self, version: IndexVersion) -> None:
         self.digest = hashlib.sha256(version.manifest.to_bytes()).hexdigest()[:16]
-        self._version, self._table = version, version.demonstrations()
+        self.version, self._table = version, version.demonstrations()
         self._vectors: dict[str, NDArray[np.floating]] = {}
 
     def vector(self, key: bytes) -> NDArray[np.floating] | None:
@@ -39,13 +40,13 @@ class PreviousVersion:
             return None
         task, position = first
         if task not in self._vectors:
-            self._vectors[task] = self._version.vectors(task)
+            self._vectors[task] = self.version.vectors(task)
         vector: NDArray[np.floating] = self._vectors[task][position]
         return vector
 
     def token_counts(self, task: Task, keys: Iterable[bytes], tokenizer: str) -> Mapping[bytes, int]:
         """Return the known token counts of a task's rows by their text keys, for a tokenizer's fingerprint."""
-        counter, part = self._version.manifest.tokenizer, self._version.manifest.partitions.get(task.name)
+        counter, part = self.version.manifest.tokenizer, self.version.manifest.partitions.get(task.name)
         if counter is None or counter.fingerprint != tokenizer:
             return {}
         # With another instruction, the same text of an encoder may be another demonstration.

@@ -85,7 +85,9 @@ class StagedVersion:
             for name, found in store.read_settings(old.path, old.manifest).items():
                 if kinds.get(name) == old.manifest.partitions[name].kind:
                     settings[name] = found
-            weights = store.read_weights(old.path, old.manifest)
+            lexical = {name for name, part in manifest.partitions.items() if part.lexical}
+            kept = store.read_weights(old.path, old.manifest).items()
+            weights = {name: weight for name, weight in kept if name in lexical}
         if settings:
             store.write_settings(self.path, manifest, settings)
         if weights:

@@ -12,7 +12,7 @@ from tests.index.builds import FailingEncoder, build_index, replace_once, tree
 from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import VerificationError
 from udr.search import Vectors
-from udr.store import open_version, vectors_path, verify
+from udr.store import open_version, read_weights, vectors_path, verify, write_weights
 from udr_index.build import PreviousVersion
 from udr_index.versions import compare_vectors
 
@@ -38,6 +38,22 @@ def test_reuse_works_from_the_first_build_on(tmp_path: Path, caplog: pytest.LogC
     write_task(tasks, {**NOTES, "instruction": "Say how the writer feels."})
 
     assert build_index(tasks, out, reuse=out).encoded == 20
+
+
+def test_what_was_measured_is_kept_where_it_applies(copy: Path, tmp_path: Path) -> None:
+    tasks, old = write_collection(tmp_path / "tasks"), open_version(copy)
+    replace_once(tasks / "mood/notes/train.jsonl", "fine", "good")
+    write_weights(old.path, old.manifest, {"notes": 0.3, "questions": 0.8})
+    for options, weights in (
+        ({"bm25": True}, {"notes": 0.3, "questions": 0.8}),
+        ({"bm25": True, "names": ("notes",)}, {"notes": 0.3}),
+        ({"bm25": False}, {}),
+    ):
+        out = tmp_path / f"out-{len(weights)}"
+        build_index(tasks, out, reuse=copy, **options)
+        new = open_version(out)
+        assert new.manifest.version != old.manifest.version
+        assert read_weights(new.path, new.manifest) == weights and verify(out) == []
 
 
 @pytest.mark.parametrize(
