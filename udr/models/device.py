@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 _INSTRUCTIONS = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"),
-    "float16": ("avx512_fp16", "amx_fp16", "fp16"),
+    "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
 """torch's names of the instructions on x86 and ARM, without which products of 16 bits are emulated and slow."""
 

@@ -99,6 +99,7 @@ def test_the_best_device_is_the_accelerator(monkeypatch: pytest.MonkeyPatch) -> 
         ("bfloat16", {}, False),
         ("float16", {"avx512_bf16": True}, False),
         ("float16", {"avx512_fp16": True}, True),
+        ("float16", {"neon": True, "fp16_arith": True}, True),
         ("float32", {}, True),
     ],
 )

@@ -8,6 +8,7 @@ import torch
 
 from udr.errors import ConfigError, ModelError, UdrError
 from udr_training.feedback.local import CausalLM, ModelTokenizer
+from udr_training.feedback.local.multiplication import multiply_in_float32
 from udr_training.feedback.packing import Prompt
 
 
@@ -58,3 +59,18 @@ def test_without_instructions_for_16_bits_products_are_those_of_float32(
     inputs = torch.randn(9, layer.in_features).to(layer.weight.dtype)
     exact = inputs.double() @ layer.weight.double().T
     torch.testing.assert_close(layer(inputs), exact.to(layer.weight.dtype), rtol=2**-8, atol=1e-6)
+    # Torch's own layers refuse other numbers than their weights'.
+    assert layer(inputs.float()).dtype == layer.weight.dtype
+
+
+def test_layers_that_compute_something_else_keep_to_it() -> None:
+    class Doubled(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * input
+
+    layers = torch.nn.ModuleList([torch.nn.Linear(3, 3), Doubled(3, 3), torch.nn.Linear(3, 3).float()]).bfloat16()
+    layers[2].float()
+    multiply_in_float32(layers)
+    inputs = torch.ones(2, 3)
+    assert layers[0](inputs).dtype == torch.bfloat16
+    assert torch.equal(layers[1](inputs), 2 * inputs) and layers[2](inputs).dtype == torch.float32
