@@ -102,6 +102,9 @@ def test_replicas_refuse_a_tokenizer_that_they_would_not_find(
     monkeypatch.chdir(tmp_path)
     status, _, err = run(capsys, "serve", index, "--runner", "ray", "--tokenizer", "model")
     assert status == 2 and f"model is a relative path, and replicas run in other folders; give {tmp_path}/model" in err
+    # An absolute one with a slash at its end is fine, so the next error is met.
+    status, _, err = run(capsys, "serve", tmp_path / "none", "--runner", "ray", "--tokenizer", f"{tmp_path}/model/")
+    assert status == 1 and "no index here" in err
 
 
 @pytest.mark.parametrize(

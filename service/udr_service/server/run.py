@@ -116,8 +116,8 @@ def run_replicas(index: Path, settings: Settings) -> None:
     """Serve an index by replicas on a Ray cluster, likewise. SIGHUP reloads all of them.
 
     Raises:
-        ConfigError: they are to follow nothing, their GPUs do not fit the device, a tokenizer's path is relative, or the
-            cluster cannot be used.
+        ConfigError: they are to follow nothing, their GPUs do not fit the device, the path of a tokenizer is relative,
+            or the cluster cannot be used.
         WorkerError: no replica could start.
     """
     if "watch_seconds" in settings.model_fields_set and not settings.watch_seconds:
@@ -127,7 +127,8 @@ def run_replicas(index: Path, settings: Settings) -> None:
         )
     gpus_per_replica(settings)
     # Answers name a tokenizer as it is given, so its name is not replaced.
-    if relative := [name for name in settings.tokenizer if hub.absolute(name) != name]:
+    names = [name for name in settings.tokenizer if not Path(name).expanduser().is_absolute()]
+    if relative := [name for name in names if hub.absolute(name) != name]:
         raise ConfigError(
             f"--tokenizer {relative[0]} is a relative path, and replicas run in other folders; give "
             f"{hub.absolute(relative[0])}"
