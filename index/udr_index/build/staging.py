@@ -82,12 +82,13 @@ class StagedVersion:
         kinds = {name: manifest.partitions[name].kind for name in store.approximate(manifest)}
         settings, weights = {name: first_settings(kind) for name, kind in kinds.items()}, dict[str, float]()
         if (old := self.measured) is not None:
-            for name, found in store.read_settings(old.path, old.manifest).items():
-                if kinds.get(name) == old.manifest.partitions[name].kind:
-                    settings[name] = found
+            found, weighed = store.read_settings(old.path, old.manifest), store.read_weights(old.path, old.manifest)
+            kept = {name for name in kinds if name in found and kinds[name] == old.manifest.partitions[name].kind}
+            settings |= {name: found[name] for name in kept}
             lexical = {name for name, part in manifest.partitions.items() if part.lexical}
-            kept = store.read_weights(old.path, old.manifest).items()
-            weights = {name: weight for name, weight in kept if name in lexical}
+            weights = {name: weight for name, weight in weighed.items() if name in lexical}
+            if other := ", ".join(sorted(kinds.keys() & found.keys() - kept)):
+                _LOG.warning("partitions of another kind than before: %s; measure them: udr index bench", other)
         if settings:
             store.write_settings(self.path, manifest, settings)
         if weights:

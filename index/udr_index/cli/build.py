@@ -104,7 +104,9 @@ def build(
     dtype: Annotated[str, typer.Option(help="The type of the stored vectors: float32 or float16.")] = "float32",
     reuse: Annotated[
         Path | None,
-        typer.Option(help="Reuse this index's vectors of unchanged texts; may equal --out.", metavar="DIR"),
+        typer.Option(
+            help="Reuse this index's vectors of unchanged texts, and what was measured; may equal --out.", metavar="DIR"
+        ),
     ] = None,
     threads: Annotated[
         int | None,

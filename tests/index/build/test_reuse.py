@@ -12,7 +12,17 @@ from tests.index.builds import FailingEncoder, build_index, replace_once, tree
 from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import VerificationError
 from udr.search import Vectors
-from udr.store import open_version, read_weights, vectors_path, verify, write_weights
+from udr.store import (
+    SearchSettings,
+    approximate,
+    open_version,
+    read_settings,
+    read_weights,
+    vectors_path,
+    verify,
+    write_settings,
+    write_weights,
+)
 from udr_index.build import PreviousVersion
 from udr_index.versions import compare_vectors
 
@@ -54,6 +64,20 @@ def test_what_was_measured_is_kept_where_it_applies(copy: Path, tmp_path: Path) 
         new = open_version(out)
         assert new.manifest.version != old.manifest.version
         assert read_weights(new.path, new.manifest) == weights and verify(out) == []
+
+
+def test_search_settings_are_kept_if_the_kind_is_the_same(
+    collection: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_index(collection, tmp_path / "old", kind="IVF2,Flat")
+    old, measured = open_version(tmp_path / "old"), SearchSettings(parameters="nprobe=2", oversample=3)
+    write_settings(old.path, old.manifest, dict.fromkeys(approximate(old.manifest), measured))
+    for kind, warned in (("IVF2,Flat", False), ("IVF3,Flat", True)):
+        out = tmp_path / kind
+        build_index(collection, out, reuse=tmp_path / "old", kind=kind, dtype="float32", names=("notes",))
+        new = open_version(out)
+        assert (read_settings(new.path, new.manifest)["notes"] == measured) is not warned
+        assert ("of another kind than before: notes; measure them: udr index bench" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(
