@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -38,22 +40,37 @@ else:
 """
 
 
-def torchrun(program: str, folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """Start a program on two processes."""
-    script = folder / "program.py"
+@contextmanager
+def torchrun(program: str, folder: Path, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a program on two processes, whose output is in files of the folder, and wait for its end."""
+    script, paths = folder / "program.py", os.environ.get("PYTHONPATH", "")
     script.write_text(program, "utf-8")
     rdzv = "--nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
-    paths = os.pathsep.join([str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": paths}
-    command = [sys.executable, "-m", "torch.distributed.run", *rdzv.split(), str(script), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    # A survivor has the time to say what it lacks, before torchrun sees that a process is gone, and stops it.
+    options = [*rdzv.split(), "--monitor-interval", "10"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[3]), paths]),
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", *options, str(script), *map(str, arguments)]
+    with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, text=True, env=environment)
+    try:
+        yield process
+        process.wait()
+    finally:
+        # It stops its own processes.
+        process.terminate()
+        process.wait(30)
 
 
 def test_under_torchrun_a_process_that_is_gone_is_named_in_place_of_an_error_of_gloo(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("udr_training.trainer.torchrun.open_group", lambda *_: None)
-    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     lost = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4242"
     for error in (RuntimeError(lost), torch.distributed.DistNetworkError("no route to host")):
@@ -81,8 +98,8 @@ def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config:
     train_on(1, record_gradients, config, one, on_step=lambda *_: None)
     given.write_bytes(pickle.dumps(config))
     with torchrun(RECORD, tmp_path, given, two) as started:
-        _, err = started.communicate()
-    assert started.returncode == 0, err
+        pass
+    assert started.returncode == 0, (tmp_path / "err").read_text("utf-8")
     assert_same_gradients(one, two)
 
 
@@ -93,8 +110,9 @@ def test_the_processes_of_torchrun_train_as_those_of_the_command(
 ) -> None:
     one, two = tmp_path / "torchrun", tmp_path / "command"
     with torchrun(COMMAND, tmp_path, *command, "--out", one, *settings.split()) as started:
-        out, err = started.communicate()
-    assert (started.returncode, out) == (0, f"{one / 'model'}\n"), err
+        pass
+    assert started.returncode == 0, (tmp_path / "err").read_text("utf-8")
+    assert (tmp_path / "out").read_text("utf-8") == f"{one / 'model'}\n"
     status, _, err = udr(*command, "--out", two, "--processes", 2, *settings.split())
     assert status == 0, err
     assert_same_weights(one, two, atol=1e-6)
@@ -107,15 +125,17 @@ def test_a_killed_process_ends_the_job_which_resumes_to_the_same_weights(
     whole, run, longer = tmp_path / "whole", tmp_path / "run", ["--set", "train.epochs=12"]
     assert udr(*command, *longer, "--out", whole, "--processes", 2)[0] == 0
     with torchrun(COMMAND, tmp_path, *command, *longer, "--out", run) as started:
-        while not list(run.glob("iteration-0/checkpoints/checkpoint-*")) and started.poll() is None:
+        while started.poll() is None and not list(run.glob("iteration-0/checkpoints/checkpoint-*/files.json")):
             time.sleep(0.05)
+        assert started.poll() is None, (tmp_path / "err").read_text("utf-8")
         os.kill(process_of(started.pid, "1"), signal.SIGKILL)
-        _, err = started.communicate()
+    err = (tmp_path / "err").read_text("utf-8")
     assert started.returncode == 1 and "run the same command again to resume" in err, err
-    assert not (run / "model").exists()
+    assert "step 0 of " in err and not (run / "model").exists()
     with torchrun(COMMAND, tmp_path, *command, *longer, "--out", run) as started:
-        _, err = started.communicate()
-    assert started.returncode == 0, err
+        pass
+    err = (tmp_path / "err").read_text("utf-8")
+    assert started.returncode == 0 and "step 0 of " not in err, err
     assert_same_weights(run, whole, atol=1e-6)
     steps, expected = ([line["step"] for line in metrics(each / "iteration-0")] for each in (run, whole))
     assert steps == expected
