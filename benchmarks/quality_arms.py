@@ -11,8 +11,8 @@ training alone: with ``--iterations 1`` they share queries, candidates and score
 iteration, so that their intervals do not show how far first trainings scatter. The encoder, the hybrid search by it and
 the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head for each
 task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without, but
-for the arm ``full``: on tasks without labels, its index is searched by hybrid searches, whose weights watched queries
-set (``udr feedback weigh``). Its encoder alone is evaluated as the other arms are.
+for the arm ``full``: on tasks without labels, its index is searched in mode ``hybrid``, with weights that
+``udr feedback weigh`` sets by held-out queries. Its encoder alone is compared as other arms are: one seed, five tasks.
 Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a comparison
 goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
 
@@ -137,6 +137,7 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     arm, main = ARMS[name], name in MAIN
     runs = [arguments.out / f"{name}-{seed}" for seed in range(arguments.seeds if main else 1)]
     alone = runs[:1] if arm.weighed else runs
+    own = arguments.names if main and not arm.weighed else arguments.ablated
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
         # A run's facts are kept last, so with them everything else is there.
@@ -145,9 +146,9 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
             if main:
                 _headed(arguments, run.name, str(run / "model"), "", run=run if arm.weighed else None)
             if run in alone:
-                _evaluate(arguments, [str(run)], arguments.names if main and not arm.weighed else arguments.ablated)
+                _evaluate(arguments, [str(run)], own)
             arguments.kept.fact(run.name, lambda run=run: facts_of(run))
-    yield Compared(name, [[str(run)] for run in alone], alone)
+    yield Compared(name, [[str(run)] for run in alone], alone, tasks=own.split(","))
     if not main:
         return
     built = [_headed(arguments, run.name, str(run / "model"), "") for run in runs]
@@ -200,6 +201,8 @@ def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str
     call(
         *("train", arguments.tasks, "--tasks", arguments.names, "--preset", arguments.preset, "--out", run),
         *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", iterations),
+        # Held-out queries have to be in the index that they weigh.
+        *("--pool", POOL),
         *("--lm", arguments.lm, "--model", arguments.model, "--dtype", arguments.dtype, "--test-rows", 0),
         *("--train-dtype", arguments.dtype, "--feedback", arguments.feedback or arguments.out / "feedback.sqlite"),
         *more,

@@ -32,12 +32,14 @@ class Compared:
         retrievers: for each seed, names as ``udr evaluate`` takes them; the first that has a task's answers counts.
         runs: the run directories, by seed; none if it is not trained.
         head: its index of the first seed, if it has label heads.
+        tasks: those on which it is compared; None is all.
     """
 
     name: str
     retrievers: Sequence[Sequence[str]]
     runs: Sequence[Path] = ()
     head: Headed | None = None
+    tasks: Sequence[str] | None = None
 
     @property
     def title(self) -> str:
@@ -87,8 +89,10 @@ def _cells(values: Mapping[str, object], groups: Mapping[str, Sequence[str]]) ->
 def side_of(each: Compared, tasks: Sequence[str], kept: Kept) -> Side:
     """Return the values of each seed on the tasks that the arm was evaluated on."""
     values = [[kept.values(retriever) for retriever in retrievers] for retrievers in each.retrievers]
+    own_tasks = [task for task in tasks if each.tasks is None or task in each.tasks]
     return [
-        {task: found[0] for task in tasks if (found := [own[task] for own in those if task in own])} for those in values
+        {task: found[0] for task in own_tasks if (found := [own[task] for own in those if task in own])}
+        for those in values
     ]
 
 
