@@ -156,7 +156,7 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
                     model=sources.model,
                     exported=exported,
                     previous=previous,
-                    measured=sources.measured or (previous and previous.version),
+                    measured=sources.measured or (previous.version if previous is not None else None),
                     on_progress=on_progress,
                 ).finish(rows, folder)
         store.publish(config.out, manifest.version)
