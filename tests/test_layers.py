@@ -18,7 +18,7 @@ PACKAGES = {"udr": ".", "udr_index": "index", "udr_service": "service", "udr_tra
 
 # The modules that may import each engine, or packages with a dot at the end.
 ADAPTERS = {
-    "accelerate": "udr_training.trainer.shared_training",
+    "accelerate": "udr_training.trainer.sharing.shared_training",
     "chardet": "udr_index.preparation.dialect",
     "datasets": "udr_training.",
     "dspy": "udr.integrations.dspy",

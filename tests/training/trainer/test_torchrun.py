@@ -69,7 +69,7 @@ def torchrun(program: str, folder: Path, *arguments: object) -> Iterator[subproc
 def test_under_torchrun_a_process_that_is_gone_is_named_in_place_of_an_error_of_gloo(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("udr_training.trainer.torchrun.open_group", lambda *_: None)
+    monkeypatch.setattr("udr_training.trainer.sharing.torchrun.open_group", lambda *_: None)
     for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     lost = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4242"

@@ -31,7 +31,7 @@ from udr_training.trainer.dataset import TaskExamples, dataset
 from udr_training.trainer.evaluator import BEST, RankValidation
 from udr_training.trainer.model import has_two_towers, merge_adapters, starting_model
 from udr_training.trainer.sampler import TaskBatchSampler, task_probabilities
-from udr_training.trainer.shared_training import SharedTraining
+from udr_training.trainer.sharing import SharedTraining
 
 _LOG = logging.getLogger(__name__)
 

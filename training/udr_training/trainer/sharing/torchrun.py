@@ -13,7 +13,7 @@ from torch import distributed
 from udr.errors import TrainingError, reason
 from udr_training.config import torchrun_place
 from udr_training.losses import agreed
-from udr_training.trainer.processes import log_to, open_group, share_cores
+from udr_training.trainer.sharing.processes import log_to, open_group, share_cores
 
 
 @contextmanager
