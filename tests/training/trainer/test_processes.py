@@ -16,12 +16,14 @@ from sentence_transformers import SentenceTransformer
 
 from tests.training.conftest import Udr, assert_refused
 from tests.training.trainer.group_training import (
-    assert_same_gradients,
+    assert_same_records,
     end_together,
+    nothing,
     record_gradients,
     train_and_resume,
 )
 from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics
+from tests.udr.models.tiny_encoders import save_architecture
 from udr.errors import ConfigError, TrainingError
 from udr_training.config import TrainConfig
 from udr_training.trainer import train_encoder, train_on
@@ -38,17 +40,15 @@ RECIPE = (
 pytestmark = pytest.mark.timeout(600)
 
 
-def nothing(*_: int) -> None:
-    pass
-
-
 def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config: TrainConfig, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
+    decoder = save_architecture(tmp_path / "decoder", "qwen3")
     for count in (1, 2):
-        train_on(count, record_gradients, config, tmp_path / str(count), on_step=lambda *step: steps.append(step))
+        passed = (config, decoder, tmp_path / str(count))
+        train_on(count, record_gradients, *passed, on_step=lambda *step: steps.append(step))
     # The second process reports nothing.
     assert steps == [(1, 1)] * 2
-    assert_same_gradients(tmp_path / "1", tmp_path / "2")
+    assert_same_records(tmp_path / "1", tmp_path / "2")
 
 
 def trained(tasks: Tasks, config: TrainConfig, folder: Path, count: int, kill_at: int = 0) -> dict[str, torch.Tensor]:
@@ -122,17 +122,31 @@ def test_a_killed_process_is_named_even_if_another_is_found_first_that_failed_of
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("architecture", "settings", "others"),
+    [
+        ("bert", {"fsdp": True}, [{}, {"fsdp": False}]),
+        ("qwen3", {"tensor_parallel": 2}, [{}, {"tensor_parallel": 1}, {"tensor_parallel": 1, "fsdp": True}]),
+        ("qwen3", {}, [{}, {"tensor_parallel": 2}]),
+    ],
+)
 def test_a_training_with_shards_resumes_with_or_without_them(
-    examples: Tasks, config: TrainConfig, tmp_path: Path
+    examples: Tasks,
+    config: TrainConfig,
+    tmp_path: Path,
+    architecture: str,
+    settings: dict[str, Any],
+    others: list[dict[str, Any]],
 ) -> None:
-    train_on(2, train_and_resume, examples, replace(config, epochs=3, fsdp=True), tmp_path, on_step=nothing)
-    whole, *resumed = (
-        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "True", "False")
-    )
-    for weights, atol in zip(resumed, (0, 1e-5), strict=True):
+    model = config.model if architecture == "bert" else str(save_architecture(tmp_path / "decoder", architecture))
+    config = replace(config, model=model, epochs=3, **settings)
+    train_on(2, train_and_resume, examples, config, others, tmp_path, on_step=nothing)
+    names = ("whole", *map(str, range(len(others))))
+    whole, *resumed = (load_file(tmp_path / name / "model" / "model.safetensors") for name in names)
+    for weights, other in zip(resumed, others, strict=True):
         for name, weight in whole.items():
-            torch.testing.assert_close(weights[name], weight, atol=atol, rtol=0)
-    assert metrics(tmp_path / "True") == metrics(tmp_path / "whole")
+            torch.testing.assert_close(weights[name], weight, atol=1e-5 if other else 0, rtol=0)
+    assert metrics(tmp_path / "0") == metrics(tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ def sampler(
     seed: int = 0,
     num_datasets: int | None = None,
     num_parts: int = 1,
+    copies: int = 1,
 ) -> TaskBatchSampler:
     datasets = [list(range(size * num_draws)) for size in sizes.values()][:num_datasets]
     return TaskBatchSampler(
@@ -35,6 +36,7 @@ def sampler(
         num_draws=num_draws,
         num_batches=num_batches,
         num_parts=num_parts,
+        copies=copies,
     )
 
 
@@ -126,5 +128,7 @@ def test_processes_share_the_batches_of_one_process() -> None:
     assert len(shared) == len(parts) == 150 and {len(part) for part in parts} == {1, 2}
     # The trainer gives each process every third.
     assert [[*one, *two, *three] for one, two, three in zip(parts[::3], parts[1::3], parts[2::3], strict=True)] == whole
+    repeated = sampler(sizes, num_batches=50, num_parts=3, copies=2)
+    assert list(repeated) == [part for part in parts for _ in range(2)] and len(repeated) == 300
     with pytest.raises(ValueError, match="a batch of 3 queries cannot be shared by 4 processes"):
         sampler({"a": 10, "b": 3}, num_parts=4)

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import Udr
-from tests.training.trainer.group_training import assert_same_gradients, record_gradients
+from tests.training.trainer.group_training import assert_same_records, nothing, record_gradients
 from tests.training.trainer.small_trainings import metrics
+from tests.udr.models.tiny_encoders import save_architecture
 from udr.errors import TrainingError
 from udr_training.config import TrainConfig
 from udr_training.trainer import leading, train_on
@@ -28,13 +29,13 @@ COMMAND = "import sys; from udr.cli import main; sys.exit(main())"
 
 RECORD = """
 import os, pathlib, pickle, sys
-from tests.training.trainer.group_training import record_gradients
+from tests.training.trainer.group_training import nothing, record_gradients
 from udr_training.trainer import follow, leading, train_on
 
 if os.environ["RANK"] == "0":
     with leading():
-        config = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
-        train_on(2, record_gradients, config, pathlib.Path(sys.argv[2]), on_step=lambda *_: None)
+        arguments = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())
+        train_on(2, record_gradients, *arguments, on_step=nothing)
 else:
     follow()
 """
@@ -94,20 +95,25 @@ def test_a_dry_run_waits_for_no_other_process_of_torchrun(
 
 @pytest.mark.slow
 def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config: TrainConfig, tmp_path: Path) -> None:
-    one, two, given = (tmp_path / name for name in ("one", "two", "config"))
-    train_on(1, record_gradients, config, one, on_step=lambda *_: None)
-    given.write_bytes(pickle.dumps(config))
-    with torchrun(RECORD, tmp_path, given, two) as started:
+    one, two, given = (tmp_path / name for name in ("one", "two", "given"))
+    decoder = save_architecture(tmp_path / "decoder", "qwen3")
+    train_on(1, record_gradients, config, decoder, one, on_step=nothing)
+    given.write_bytes(pickle.dumps((config, decoder, two)))
+    with torchrun(RECORD, tmp_path, given) as started:
         pass
     assert started.returncode == 0, (tmp_path / "err").read_text("utf-8")
-    assert_same_gradients(one, two)
+    assert_same_records(one, two)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", ["", "--set train.fsdp=true"])
+@pytest.mark.parametrize(
+    "settings", ["", "--set train.fsdp=true", "--set train.tensor_parallel=2 --set train.iterations=2"]
+)
 def test_the_processes_of_torchrun_train_as_those_of_the_command(
     udr: Udr, command: list[object], tmp_path: Path, settings: str
 ) -> None:
+    if "tensor" in settings:
+        command = [*command, "--model", save_architecture(tmp_path / "decoder", "qwen3")]
     one, two = tmp_path / "torchrun", tmp_path / "command"
     with torchrun(COMMAND, tmp_path, *command, "--out", one, *settings.split()) as started:
         pass

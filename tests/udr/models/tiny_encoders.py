@@ -12,8 +12,11 @@ from torch import manual_seed
 from transformers import (
     AutoModel,
     Gemma3TextConfig,
+    GPTNeoXConfig,
+    LlamaConfig,
     ModernBertConfig,
     MPNetConfig,
+    Phi3Config,
     PreTrainedConfig,
     Qwen3Config,
     T5Config,
@@ -70,6 +73,9 @@ _ARCHITECTURES: dict[str, tuple[PreTrainedConfig, str, str]] = {
     "modernbert": (ModernBertConfig(**_MODERN), "cls", "right"),
     "qwen3": (Qwen3Config(**_QWEN), "lasttoken", "left"),
     "gemma3": (Gemma3TextConfig(**_GEMMA), "mean", "right"),
+    "llama": (LlamaConfig(**_GROUPED, attention_bias=True, mlp_bias=True), "mean", "right"),
+    "gpt_neox": (GPTNeoXConfig(**_SIZES, hidden_dropout=0.3, attention_dropout=0.3), "mean", "right"),
+    "phi3": (Phi3Config(**_GROUPED), "mean", "right"),
     "t5": (T5Config(**_T5), "mean", "right"),
 }
 

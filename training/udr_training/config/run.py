@@ -27,6 +27,8 @@ class TrainConfig:
             memory, more time.
         fsdp: leave each process its part of the weights, gradients and optimizer's state (FSDP2); needs two or more
             processes, and changes the result by rounding alone.
+        tensor_parallel: processes that hold the weights together and compute each layer together, by the model's plan
+            in Transformers; the number of processes is a multiple of it. It changes the result by rounding alone.
         max_tokens: the encoder's window; 0 keeps the model's own.
         iterations: trainings; between them the last encoder mines candidates.
         epochs: visits to each training query of the first iteration, on average; extrapolated queries and those of
@@ -64,6 +66,7 @@ class TrainConfig:
     lora_rank: int = 0
     gradient_checkpointing: bool = False
     fsdp: bool = False
+    tensor_parallel: int = 1
     max_tokens: int = 256
     iterations: int = 3
     epochs: int = 6
@@ -128,7 +131,7 @@ class RunConfig(ScoringConfig):
         super().__post_init__()
         train = self.train
         self._check_at_least(2, "train.list_length")
-        self._check_at_least(1, "train.iterations train.epochs train.batch_size")
+        self._check_at_least(1, "train.iterations train.epochs train.batch_size train.tensor_parallel")
         self._check_at_least(0, "train.patience train.mini_batch train.lora_rank train.max_tokens train.alpha")
         self._check_at_least(0, "train.score_margin train.temperature train.seed")
         self._check_shares("train.warmup train.ranking_weight train.validation")
@@ -162,6 +165,12 @@ class RunConfig(ScoringConfig):
             raise ConfigError("candidates.later = 'allocated' needs train.validation above 0: held-out scores decide")
         if train.lora_rank and train.towers == 2:
             raise ConfigError("train.lora_rank needs train.towers = 1: adapters are trained in one encoder")
+        if train.tensor_parallel > 1 and (train.lora_rank or train.extrapolate == "reward"):
+            found = "train.lora_rank above 0" if train.lora_rank else "train.extrapolate 'reward'"
+            raise ConfigError(
+                f"train.tensor_parallel trains all weights of an encoder, and neither adapters nor a reward model; "
+                f"found {found}; leave that out, or split the weights by train.fsdp instead"
+            )
         if train.list_length > self.candidates.num_candidates:
             raise ConfigError(
                 f"train.list_length must not exceed candidates.num_candidates, found {train.list_length} and "

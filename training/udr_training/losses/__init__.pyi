@@ -6,6 +6,9 @@ from .functional import (
 )
 from .length_batching import embed as embed
 from .process_group import (
-    agreed as agreed, average_gradients as average_gradients, gathered as gathered, num_processes as num_processes,
-    process_number as process_number, wait_for_all as wait_for_all,
+    agreed as agreed, average_gradients as average_gradients, data_mesh as data_mesh, data_rank as data_rank,
+    data_size as data_size, form_tensor_groups as form_tensor_groups, gathered as gathered,
+    joined_in_tensor_group as joined_in_tensor_group, num_processes as num_processes, process_number as process_number,
+    sum_in_tensor_group as sum_in_tensor_group, tensor_rank as tensor_rank, tensor_size as tensor_size,
+    wait_for_all as wait_for_all,
 )

@@ -25,7 +25,7 @@ RUN_FORMAT = 1
 
 _CLAIM_SECONDS = 5.0
 
-_WITHOUT_EFFECT = ("feedback.device", "feedback.pack_tokens", "train.fsdp")
+_WITHOUT_EFFECT = ("feedback.device", "feedback.pack_tokens", "train.fsdp", "train.tensor_parallel")
 """Settings that leave the result as it is, but for rounding."""
 
 _Config = TypeVar("_Config", bound=ScoringConfig)

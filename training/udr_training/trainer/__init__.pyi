@@ -10,8 +10,8 @@ from .sampler import (
     TaskBatchSampler as TaskBatchSampler, draw_candidates as draw_candidates, task_probabilities as task_probabilities,
 )
 from .sharing import (
-    SharedTraining as SharedTraining, check_processes as check_processes, follow as follow, leading as leading,
-    shard as shard, train_on as train_on,
+    SharedTraining as SharedTraining, Shards as Shards, check_processes as check_processes, follow as follow,
+    leading as leading, train_on as train_on,
 )
 from .train import (
     check_optimizer as check_optimizer, num_steps as num_steps, shared_arguments as shared_arguments,

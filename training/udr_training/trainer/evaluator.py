@@ -1,16 +1,18 @@
 """Validation: the encoder's order of held-out queries' candidates against the language model's scores."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import SentenceEvaluator
+from torch import Tensor
 
 from udr.data import formatting
 from udr_training.candidates import ndcg, ranks, reciprocal_rank
-from udr_training.losses import num_processes
+from udr_training.losses import data_size, tensor_size
 from udr_training.trainer.dataset import TaskExamples
 
 BEST = "ndcg_mean"
@@ -51,8 +53,8 @@ def validation_similarities(model: SentenceTransformer, task: TaskExamples) -> l
     queries = [formatting.row_query(task.pool.task, rows[example.query_id]) for example in task.validation]
     demonstrations = [formatting.encoder_demonstration(task.pool.task, rows[id]) for id in ids]
     computed = model.similarity(
-        model.encode_query(_even(queries), convert_to_tensor=True, show_progress_bar=False),
-        model.encode_document(_even(demonstrations), convert_to_tensor=True, show_progress_bar=False),
+        _embedded(model.encode_query, queries),
+        _embedded(model.encode_document, demonstrations),
     )
     similarities: NDArray[np.floating] = computed.float().cpu().numpy().round(5)
     return [
@@ -61,9 +63,18 @@ def validation_similarities(model: SentenceTransformer, task: TaskExamples) -> l
     ]
 
 
-def _even(texts: list[str]) -> list[str]:
-    """Return texts with copies of the last, so that each process embeds equally many: shards need equal passes."""
-    return texts + texts[-1:] * (-len(texts) % num_processes())
+def _embedded(encode: Callable[..., Tensor], texts: list[str]) -> Tensor:
+    """Return the vectors of texts and, after them, of copies of the last.
+
+    Sentence-Transformers splits texts evenly among processes. Those of a tensor-parallel group need the same ones, and
+    shards need equally many passes of each process.
+    """
+    size = math.ceil(len(texts) / data_size())
+    texts = texts + texts[-1:] * (size * data_size() - len(texts))
+    shares = [texts[first : first + size] for first in range(0, len(texts), size)]
+    repeated = [text for share in shares for _ in range(tensor_size()) for text in share]
+    vectors = encode(repeated, convert_to_tensor=True, show_progress_bar=False)
+    return vectors.view(data_size(), tensor_size(), size, -1)[:, 0].flatten(0, 1)
 
 
 def _orders(model: SentenceTransformer, task: TaskExamples) -> list[list[int]]:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from udr.errors import ConfigError, MissingExtraError
 from udr.models import SentenceEncoder
 from udr_training.config import TrainConfig
+from udr_training.trainer.sharing import check_plan
 
 
 def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
@@ -36,6 +37,8 @@ def starting_model(config: TrainConfig, start: str) -> SentenceTransformer:
         if has_two_towers(model):
             raise ConfigError(f"train.lora_rank trains one encoder, but {start!r} has two towers; leave it at 0")
         _add_adapters(model, config.lora_rank)
+    if config.tensor_parallel > 1:
+        check_plan(model, start, config.tensor_parallel)
     if config.gradient_checkpointing:
         _checkpoint_gradients(model, start)
     # Search uses the similarity of the training, whatever the starting model used.

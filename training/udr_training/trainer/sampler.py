@@ -78,6 +78,7 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
 
     Processes that train together share each batch. All of them have the same batches, which follow from the seed; a
     batch is yielded as one part for each process, in their order, of which the trainer gives each process its own.
+    Those of a tensor-parallel group get the same part.
 
     Args:
         dataset: the tasks' datasets, in the order of ``probabilities``.
@@ -87,7 +88,8 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         probabilities: by task.
         num_draws: draws of candidates in each dataset.
         num_batches: batches to yield.
-        num_parts: parts of a batch, one for each process.
+        num_parts: parts of a batch, one for each process or tensor-parallel group.
+        copies: of each part, one for each process of a group.
 
     Raises:
         ValueError: a batch of a task has too few queries for the parts.
@@ -104,13 +106,14 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         num_draws: int,
         num_batches: int,
         num_parts: int = 1,
+        copies: int = 1,
     ) -> None:
         super().__init__(dataset, list(batch_samplers), generator, seed)
         if len(probabilities) != len(dataset.datasets):
             raise ValueError(f"{len(probabilities)} probabilities for {len(dataset.datasets)} tasks")
         self._probabilities = list(probabilities.values())
         self._num_draws, self._num_batches, self._num_parts = num_draws, num_batches, num_parts
-        self._size = self.batch_size
+        self._size, self._copies = self.batch_size, copies
         smallest = min(self._size, *(size // num_draws for size in _sizes(dataset)))
         if smallest < num_parts:
             raise ValueError(f"a batch of {smallest} queries cannot be shared by {num_parts} processes")
@@ -118,7 +121,7 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         self.batch_size = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
-        return self._num_batches * self._num_parts
+        return self._num_batches * self._num_parts * self._copies
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng((self.seed, self.epoch))
@@ -127,7 +130,8 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
         for task in generator.choice(len(batches), size=self._num_batches, p=self._probabilities):
             batch = next(batches[task])
             bounds_of_parts = (len(batch) * part // self._num_parts for part in range(self._num_parts + 1))
-            yield from (batch[first:end] for first, end in itertools.pairwise(bounds_of_parts))
+            for first, end in itertools.pairwise(bounds_of_parts):
+                yield from itertools.repeat(batch[first:end], self._copies)
 
     def _batches(self, start: int, length: int, generator: np.random.Generator) -> Iterator[list[int]]:
         """Yield batches of one task without end: all its queries in one draw, then in the next."""

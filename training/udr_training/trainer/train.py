@@ -24,7 +24,17 @@ from udr.errors import ConfigError, reason
 from udr.files import whole_folder
 from udr.models import RECORD, RECORD_FORMAT
 from udr_training.config import TrainConfig
-from udr_training.losses import CandidateLoss, agreed, num_processes, process_number, wait_for_all
+from udr_training.losses import (
+    CandidateLoss,
+    agreed,
+    data_rank,
+    data_size,
+    form_tensor_groups,
+    num_processes,
+    process_number,
+    tensor_size,
+    wait_for_all,
+)
 from udr_training.trainer.callbacks import MetricsLog, WithoutCard, add_callbacks, tensorboard
 from udr_training.trainer.checkpoints import last_complete
 from udr_training.trainer.dataset import TaskExamples, dataset
@@ -67,6 +77,7 @@ def train_encoder(
     check_optimizer(config.optimizer)
     torch.manual_seed(seed)
     model = starting_model(config, start)
+    form_tensor_groups(config.tensor_parallel, model.device.type)
     num_queries = {name: len(task.learned) for name, task in tasks.items()}
     num_batches = num_steps(config, {name: len(task.training) for name, task in tasks.items()})
     validation = RankValidation(tasks)
@@ -83,8 +94,7 @@ def train_encoder(
         evaluator=validation if validates else None,
         loss=CandidateLoss.of(model, config),
     )
-    if config.fsdp:
-        trainer.shard()
+    trainer.shard(fsdp=config.fsdp)
     add_callbacks(trainer, MetricsLog(folder / "metrics.jsonl", config.epochs), on_step)
     if config.tensorboard and process_number() == 0:
         trainer.add_callback(tensorboard(folder / "tensorboard"))
@@ -93,9 +103,9 @@ def train_encoder(
         trainer.add_callback(EarlyStoppingCallback(math.ceil(validations)))
     if config.validation and not validates:
         _LOG.warning("too few queries to hold out a share of %g; using the last model", config.validation)
-    if process_number() > 0:
-        # Another dropout on each process.
-        torch.manual_seed(seed + process_number())
+    if data_rank() > 0:
+        # Another dropout of each part of a batch.
+        torch.manual_seed(seed + data_rank())
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     except ImportError as error:
@@ -188,7 +198,8 @@ def shared_arguments(
             probabilities=task_probabilities(num_queries, config.alpha),
             num_draws=config.epochs,
             num_batches=num_batches,
-            num_parts=num_processes(),
+            num_parts=data_size(),
+            copies=tensor_size(),
         ),
         logging_steps=max(1, num_batches // 50),
         save_strategy="steps",

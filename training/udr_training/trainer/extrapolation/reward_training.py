@@ -74,8 +74,7 @@ def train_reward(
         train_dataset=DatasetDict({name: dataset(task, train, seed, gold=True) for name, task in tasks.items()}),
         loss=ScoreListLoss(reward.model, train.score_temperature),
     )
-    if train.fsdp:
-        trainer.shard()
+    trainer.shard(fsdp=train.fsdp)
     add_callbacks(trainer, MetricsLog(folder / "reward-metrics.jsonl", train.epochs), on_step)
     last = agreed(lambda: last_complete(checkpoints, config.reward.model or train.model))
     if process_number() > 0:

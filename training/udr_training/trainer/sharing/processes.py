@@ -23,8 +23,8 @@ import torch
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from udr.errors import ConfigError, TrainingError, UdrError
-from udr_training.config import RunConfig, silence_libraries, updates_while_backward
+from udr.errors import TrainingError, UdrError
+from udr_training.config import silence_libraries
 from udr_training.losses import agreed, num_processes
 
 _LOG = logging.getLogger(__name__)
@@ -38,46 +38,7 @@ machine that lost its power."""
 
 _LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 
-_SHARDABLE = ("adamw_torch", "adamw_torch_fused", "sgd", "adagrad", "rmsprop")
-"""Torch's own optimizers; others mix whole tensors with parts (adafactor), or were not tried."""
-
 OnStep = Callable[[int, int], None]
-
-
-def check_processes(count: int, config: RunConfig, num_queries: dict[str, int]) -> None:
-    """Raise a ``ConfigError`` if a training cannot run on so many processes.
-
-    Args:
-        count: the processes.
-        config: the run's.
-        num_queries: the queries of each task in the first iteration, held-out ones included.
-    """
-    train = config.train
-    if count == 1:
-        if train.fsdp:
-            raise ConfigError("train.fsdp splits the weights among processes, but there is one; add --processes 2")
-        return
-    # Torchrun's may be on several machines.
-    gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", count))
-    if 0 < gpus < here:
-        raise ConfigError(f"--processes {count} needs a GPU for each, found {gpus}")
-    if updates_while_backward(train.optimizer):
-        raise ConfigError(
-            f"--processes {count} needs a train.optimizer that steps after the backward pass, when gradients are "
-            f"averaged; {train.optimizer} updates the weights during it"
-        )
-    if train.fsdp and train.optimizer not in _SHARDABLE:
-        raise ConfigError(
-            f"train.fsdp needs a train.optimizer that treats each weight alone, one of {', '.join(_SHARDABLE)}; found "
-            f"{train.optimizer!r}"
-        )
-    for task, queries in num_queries.items():
-        size = min(train.batch_size, train.num_learned(queries))
-        if size < count:
-            raise ConfigError(
-                f"--processes {count} share each batch, but a batch of task {task!r} has {size} queries; use at most "
-                f"--processes {size}"
-            )
 
 
 def train_on(count: int, train: Callable[..., None], *arguments: object, on_step: OnStep) -> None:

@@ -1,8 +1,7 @@
-"""A trainer whose processes share every batch, and, with ``train.fsdp``, one copy of the weights (torch's FSDP2)."""
+"""A trainer whose processes share every batch, and, if so configured, one copy of the weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import torch
 from accelerate import AutocastKwargs
 from torch import Tensor, nn
 from transformers import Trainer
-from transformers.modeling_layers import GradientCheckpointingLayer
 
-from udr_training.losses import average_gradients, num_processes, process_number
+from udr_training.losses import average_gradients, num_processes, process_number, tensor_size
+from udr_training.trainer.sharing.shards import Shards
 
 
 class SharedTraining(Trainer):
@@ -27,8 +26,7 @@ class SharedTraining(Trainer):
     model: Any
     optimizer: Any
     lr_scheduler: Any
-    _whole: nn.Module | None = None
-    """The model of a sharded training as it was, without memory for its weights but while they are gathered."""
+    _shards: Shards | None = None
 
     def create_accelerator_and_postprocess(self) -> None:
         """Keep Accelerate from wrapping the model in DDP."""
@@ -39,41 +37,41 @@ class SharedTraining(Trainer):
             prepare = self.accelerator.prepare_model
             self.accelerator.prepare_model = partial(prepare, evaluation_mode=True)
 
-    def shard(self) -> None:
-        """Shard the model; see ``shard``."""
-        self._whole = shard(self.model)
-        # It would keep all weights that were gathered, in reduced precision, until the end of the pass.
-        self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
+    def shard(self, *, fsdp: bool) -> None:
+        """Leave each process its part of the weights, by ``fsdp``, or in tensor-parallel groups; see ``Shards``."""
+        accelerator: Any = self.accelerator
+        if fsdp or tensor_size() > 1:
+            self._shards = Shards(self.model, fsdp=fsdp)
+        if fsdp:
+            # It would keep all weights that were gathered, in reduced precision, until the end of the pass.
+            accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
+        if self._shards and tensor_size() > 1:
+            accelerator.clip_grad_norm_ = self._shards.clip_gradients
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Compute the gradients, and average them."""
         loss = super().training_step(model, inputs, num_items_in_batch)
-        if num_processes() > 1 and self._whole is None:
+        if self._shards:
+            self._shards.finish_gradients()
+        else:
             average_gradients(model.parameters())
         return loss
 
     def gather(self) -> Any:  # noqa: ANN401
         """Return the model with all of its weights, which only the first process has; all processes call this."""
-        if self._whole is None:
-            return self.model
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-        weights = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        if process_number() == 0:
-            self._whole.load_state_dict(weights, assign=True)
-        return self._whole
+        return self._shards.gather() if self._shards else self.model
 
     @contextmanager
-    def _gathered(self) -> Iterator[nn.Module]:
-        """Put the whole model in the place of its shards, which are yielded."""
+    def _gathered(self) -> Iterator[None]:
+        """Put the whole model in the place of its shards."""
         shards, self.model = self.model, self.gather()
         try:
-            yield shards
+            yield
         finally:
-            if self.model is self._whole:
-                self._whole.to("meta")
+            if self._shards:
+                self._shards.whole.to("meta")
             self.model = shards
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
@@ -83,96 +81,29 @@ class SharedTraining(Trainer):
                 super()._save(output_dir, state_dict)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._whole is None:
+        if self._shards is None:
             super()._load_from_checkpoint(resume_from_checkpoint)
             return
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
-        with self._gathered() as shards:
+        with self._gathered():
             if process_number() == 0:
                 super()._load_from_checkpoint(resume_from_checkpoint)
-            weights = self.model.state_dict() if process_number() == 0 else {}
-            set_model_state_dict(
-                shards, weights, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-            )
+            self._shards.scatter()
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self._whole is None:
+        if self._shards is None:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         # As without shards, so that a training resumes with another number of processes, or without shards.
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {
-            number: {name: _full(value) for name, value in state.items()}
-            for number, state in optimizer["state"].items()
-        }
+        optimizer = self._shards.full_state(self.optimizer)
         if process_number() == 0:
             torch.save(optimizer, Path(output_dir, "optimizer.pt"))
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, "scheduler.pt"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if self._whole is None or checkpoint is None:
+        if self._shards is None or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         # The trainer's own would load the whole state onto every GPU.
         load: Any = partial(torch.load, map_location="cpu", mmap=True, weights_only=True)
-        optimizer = load(Path(checkpoint, "optimizer.pt"))
-        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        for number, state in optimizer["state"].items():
-            optimizer["state"][number] = {name: _part(value, parameters[number]) for name, value in state.items()}
-        self.optimizer.load_state_dict(optimizer)
+        self._shards.load_state(self.optimizer, load(Path(checkpoint, "optimizer.pt")))
         self.lr_scheduler.load_state_dict(load(Path(checkpoint, "scheduler.pt")))
-
-
-def shard(model: Any) -> nn.Module:  # noqa: ANN401
-    """Leave each process its part of a model's weights, and so of their gradients and of the optimizer's state (FSDP2).
-
-    A layer's weights are gathered while it computes, those outside of layers for the whole pass. So all processes have
-    to make the same passes. It replaces Accelerate's, which shards nothing on CPUs, in silence.
-
-    Returns:
-        A copy of the model as it was, without memory for its weights.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    whole: nn.Module = deepcopy(
-        model, {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in model.parameters()}
-    )
-    model.register_forward_hook(_plain)
-    mesh = init_device_mesh(model.device.type, (num_processes(),))
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    # The inner ones first.
-    for module in reversed(layers):
-        fully_shard(module, mesh=mesh)
-    # By default, the rest would stay whole between passes.
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)
-    # Memory that the first pass allocates belongs to inference alone if it validates.
-    for module in (*layers, model):
-        module.unshard()
-        module.reshard()
-    return whole
-
-
-def _plain(model: nn.Module, arguments: object, outputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return outputs in a dict, as FSDP finds none in a ``BatchEncoding``, and without views, of which it warns."""
-    return {
-        name: value.clone() if getattr(value, "_base", None) is not None else value for name, value in outputs.items()
-    }
-
-
-def _full(value: object) -> object:
-    from torch.distributed.tensor import DTensor
-
-    if not isinstance(value, DTensor):
-        return value
-    whole = value.full_tensor()
-    return whole.cpu() if process_number() == 0 else None
-
-
-def _part(value: object, parameter: Tensor) -> object:
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(value, Tensor) or not isinstance(parameter, DTensor) or value.shape != parameter.shape:
-        return value
-    return distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
