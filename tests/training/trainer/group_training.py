@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,10 @@ def nothing(*_: int) -> None:
 
 
 def end_together(on_step: Callable[[int, int], None]) -> None:
-    """Have the second process be killed, and the first one fail of that."""
+    """Kill the second process, and have the first one fail because of it."""
     if process_number() == 1:
+        # Until the command waits for both to end, so that it finds the first one first.
+        time.sleep(1)
         os.kill(os.getpid(), signal.SIGKILL)
     on_step(1, 1)
     raise RuntimeError("Connection closed by peer")

@@ -81,7 +81,7 @@ def _train_apart(
         _received(readers, on_step)
     except (ProcessExitedException, ProcessRaisedException) as error:
         failures += _received(readers, on_step)
-        raise next(iter(failures), _failure(error, group.processes)) from error
+        raise (failures[0] if failures else _failure(error, group.processes)) from error
     finally:
         _stop(group.processes)
         for reader in readers:
@@ -90,13 +90,15 @@ def _train_apart(
 
 def _failure(error: ProcessExitedException | ProcessRaisedException, processes: Sequence[Any]) -> TrainingError:
     ends = {number: process.exitcode or 0 for number, process in enumerate(processes)}
-    # The others fail as one is killed, and may be found first; and SIGTERM is what they are stopped by after that.
-    killed = (number for number, code in ends.items() if code < 0 and code != -signal.SIGTERM)
+    # The others fail as one is killed, and may be found first. These are what the others are stopped by after that, or
+    # stop themselves by (nccl).
+    after = (-signal.SIGTERM, -signal.SIGABRT)
+    killed = (number for number, code in ends.items() if code < 0 and code not in after)
     number = next(killed, error.error_index)
     process = f"training process {number + 1} of {len(processes)}"
     if number == error.error_index and isinstance(error, ProcessRaisedException):
         last = str(error).strip().splitlines()[-1]
-        return TrainingError(f"{process} failed: {last}; without its cause, the same command resumes the training")
+        return TrainingError(f"{process} failed: {last}; mend the cause, and run the same command again to resume it")
     code = ends[number]
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     return TrainingError(f"{process} {how}, so the training stopped; run the same command again to resume it")
