@@ -22,6 +22,9 @@ from udr.errors import ConfigError
 from udr_training.config import TrainConfig
 from udr_training.trainer import starting_model, train_encoder, train_on
 
+LARGE = {"dtype": "bfloat16", "fsdp": True, "gradient_checkpointing": True, "mini_batch": 3}
+"""The settings of the command in docs/scaling.md."""
+
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -42,7 +45,7 @@ def test_groups_that_hold_a_decoder_together_have_the_gradients_of_one_process(t
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "settings"),
-    [(2, {}), (4, {"towers": 2, "fsdp": True}), (4, {"mini_batch": 3, "gradient_checkpointing": True})],
+    [(2, {}), (4, {"towers": 2, "fsdp": True}), (4, LARGE)],
 )
 def test_processes_that_hold_a_decoder_together_train_the_same_model(
     examples: Tasks, config: TrainConfig, tmp_path: Path, count: int, settings: dict[str, Any]
@@ -55,12 +58,16 @@ def test_processes_that_hold_a_decoder_together_train_the_same_model(
         train_on(number, train_encoder, *passed, on_step=nothing)
     one, several = (metrics(tmp_path / str(number)) for number in arms)
     assert len(several) == len(one) > 8
+    rounded = "dtype" in settings
     for line, other in zip(one, several, strict=True):
-        # Of a validation, the last digit may be that of another order of two candidates.
-        assert other == {name: pytest.approx(value, abs=1e-3) for name, value in line.items()}
+        # What bfloat16 rounds may change the order of a validation.
+        if "loss" in line and rounded:
+            assert other["loss"] == pytest.approx(line["loss"], rel=5e-2)
+        elif not rounded:
+            assert other == {name: pytest.approx(value, abs=1e-3) for name, value in line.items()}
     assert np.ptp([line["loss"] for line in one if "loss" in line]) > 0.01
     vectors = [SentenceTransformer(str(tmp_path / str(n) / "model"), device="cpu").encode(TEXTS) for n in arms]
-    np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-3)
+    np.testing.assert_allclose(vectors[1], vectors[0], atol=5e-2 if rounded else 1e-3)
 
 
 @pytest.mark.slow
