@@ -146,3 +146,14 @@ def assert_same_gradients(name: str, shared: dict[str, torch.Tensor], one: dict[
     bound = 1e-5 * max(1, largest)
     for key in values.keys() - {"held"}:
         torch.testing.assert_close(shared[key], values[key], atol=bound, rtol=1e-5, msg=f"{name}: {key}")
+
+
+def assert_same_records(one: Path, two: Path) -> None:
+    """Compare what one process and two have recorded; two also recorded the gradients of sharded weights."""
+    alone, together = (torch.load(file, weights_only=True) for file in (one, two))
+    assert len(alone) == 2 * len(LOSSES) + 1 and len(together) == len(alone) + 2 and together.keys() > alone.keys()
+    for name, shared in together.items():
+        assert_same_gradients(name, shared, alone)
+        share = float(shared["held"] / alone[name.removesuffix(", sharded")]["held"])
+        # All but norms of a decoder are split.
+        assert share == (0.5 if "sharded" in name else pytest.approx(0.5, abs=0.01) if name == "decoder" else 1)
