@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from udr.errors import ConfigError, ModelError, UdrError
-from udr_training.feedback.local import CausalLM, ModelTokenizer
-from udr_training.feedback.local.multiplication import multiply_in_float32
+from udr_training.feedback.local import CausalLM, ModelTokenizer, multiply_in_float32
 from udr_training.feedback.packing import Prompt
 
 

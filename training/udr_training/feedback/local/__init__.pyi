@@ -11,5 +11,6 @@ from .generation import (
 from .scattered import (
     LoadLM as LoadLM, ScatteredCausalLM as ScatteredCausalLM, load_local as load_local, opened_lm as opened_lm,
 )
+from .multiplication import multiply_in_float32 as multiply_in_float32
 from .self_check import exact_packing as exact_packing
 from .tokenizer import ModelTokenizer as ModelTokenizer
