@@ -185,9 +185,14 @@ def _limits(size: int) -> Iterator[None]:
 def empty_index(kind: str, dimension: int) -> Any:  # noqa: ANN401
     """Return an empty, possibly untrained faiss index; ``ConfigError`` if faiss does not support the kind."""
     try:
-        return faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+        index: Any = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
     except RuntimeError as error:
         raise ConfigError(f"kind {kind!r} for vectors of dimension {dimension}: {reason(error)}") from error
+    coded = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index
+    if hasattr(coded, "do_polysemous_training"):
+        # It orders the centroids of product codes for a filter that no search here uses, for seconds a sub-vector.
+        coded.do_polysemous_training = False
+    return index
 
 
 def make_index(
