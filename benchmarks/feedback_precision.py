@@ -3,8 +3,8 @@
     python benchmarks/feedback_precision.py [--dtype bfloat16] [--lm NAME]
 
 Prints a JSON line for each side: float32, 16 bits, and 16 bits as torch multiplies them. They take turns; medians of
-three. ``score_s`` are the seconds to score 8 prompts of 230 tokens with 5 options each, ``generate_s`` to generate
-16 tokens after 8 prompts of 200, and ``off`` is the largest difference of a log-likelihood from float32.
+three. ``score_s`` are the seconds to score 4 prompts of 230 tokens with 5 options each, ``generate_s`` to generate
+16 tokens after 4 prompts of 200, and ``off`` is the largest difference of a log-likelihood from float32.
 """
 
 import json
@@ -18,7 +18,7 @@ from udr.models import DEFAULT_LM, cpu_multiplies
 from udr_training.feedback.local import CausalLM
 from udr_training.feedback.packing import Prompt, Tokens
 
-ROUNDS, PROMPTS = 3, 8
+ROUNDS, PROMPTS = 3, 4
 
 
 def main() -> None:
