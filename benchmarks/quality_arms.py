@@ -25,51 +25,19 @@ that is there answers by that one, in files of its own, and nothing is trained a
 """
 
 import argparse
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from measuring import parser
 from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
-from quality_heads import POOL, SEED, Headed, call, labelled, with_head
+from quality_heads import Headed, labelled, with_head
 from quality_kept import Kept
+from quality_runs import ARMS, MAIN, evaluate, run_arm
 from quality_table import Compared, facts_of, report
 
 from udr.data import open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM, PACKAGE
 
-
-@dataclass(frozen=True)
-class Arm:
-    """Options of ``udr train``.
-
-    Attributes:
-        options: of all iterations.
-        later: what later iterations ask.
-        own: whether the pairs of the first iteration are the arm's own.
-        weighed: whether its index gets weights of hybrid searches, for the tasks without labels.
-    """
-
-    options: tuple[str, ...] = ()
-    later: str = "same"
-    own: bool = False
-    weighed: bool = False
-
-
-ARMS = {
-    "udr": Arm(),
-    "full": Arm(("--label-aware", "--extrapolate", "labels"), weighed=True),
-    "label-aware": Arm(("--label-aware",)),
-    "kl": Arm(("--loss", "kl")),
-    "reward": Arm(("--loss", "kl", "--extrapolate", "reward")),
-    "new": Arm(later="new"),
-    "allocated": Arm(later="allocated"),
-    "centred": Arm(("--centre-scores",)),
-    "shared": Arm(("--shared", "16"), own=True),
-    "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
-}
-MAIN = ("udr", "full")
 SETTINGS = "rows iterations lm answers model dtype preset queries candidates names set label_head".split()
 """The options that all figures depend on."""
 
@@ -85,6 +53,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--kept", type=Path, help="the file of figures; FOLDER/kept.json by default")
     options.add_argument("--preset", default="cpu")
     options.add_argument("--dtype", default="float32", help="of feedback, training and answers")
+    options.add_argument("--train-dtype", help="of training, if it is another")
     options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument(
         "--answers", metavar="LM", help="the language model that answers; that of the feedback by default"
@@ -113,6 +82,7 @@ def main(given: Sequence[str] | None = None) -> None:
     other = arguments.answers not in (None, arguments.lm)
     arguments.suffix = f"-{Path(arguments.answers.removeprefix(PACKAGE)).stem}" if other else ""
     arguments.answers = arguments.answers or arguments.lm
+    arguments.train_dtype = arguments.train_dtype or arguments.dtype
     settings = {name: getattr(arguments, name) for name in SETTINGS} | {"shots": SHOTS}
     arguments.kept = Kept(arguments.kept or arguments.out / f"kept{arguments.suffix}.json", arguments.out, settings)
     compared = [*_untrained(arguments), *(each for name in names for each in _trained(arguments, name))]
@@ -124,7 +94,7 @@ def _untrained(arguments: argparse.Namespace) -> Iterator[Compared]:
     model = arguments.model
     encoder, hybrid = Path(model.removeprefix(PACKAGE)).name, f"{model}?mode=hybrid"
     retrievers = {"bm25": "bm25", encoder: model, "hybrid": hybrid}
-    _evaluate(arguments, list(retrievers.values()), arguments.names)
+    evaluate(arguments, list(retrievers.values()), arguments.names)
     yield from (Compared(name, [[retriever]]) for name, retriever in retrievers.items())
     headed = _headed(arguments, encoder, model, "", "?mode=hybrid")
     if headed.tasks:
@@ -142,11 +112,11 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
         print(f"== {run.name}", flush=True)
         # A run's facts are kept last, so with them everything else is there.
         if not arguments.kept.knows(run.name):
-            _run(arguments, arm, run, seed)
+            run_arm(arguments, arm, run, seed)
             if main:
                 _headed(arguments, run.name, str(run / "model"), "", run=run if arm.weighed else None)
             if run in alone:
-                _evaluate(arguments, [str(run)], own)
+                evaluate(arguments, [str(run)], own)
             arguments.kept.fact(run.name, lambda run=run: facts_of(run))
     yield Compared(name, [[str(run)] for run in alone], alone, tasks=own.split(","))
     if not main:
@@ -176,50 +146,10 @@ def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str, r
             searches.append((str(run), tuple(each for each in labels if each not in headed.tasks)))
         for retriever, tasks in searches:
             if tasks:
-                _evaluate(arguments, [retriever], ",".join(tasks))
+                evaluate(arguments, [retriever], ",".join(tasks))
         arguments.kept.fact(known, lambda: {"tasks": list(headed.tasks), "minutes": headed.minutes})
     facts = arguments.kept.fact(known, dict)
     return Headed(arguments.out / known, tuple(facts["tasks"]), facts["minutes"])
-
-
-def _run(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
-    """Train an arm with one seed, or what is left of it."""
-    options = (*arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
-    if arguments.iterations == 1:
-        _train(arguments, run, 1, *options)
-        return
-    if not arm.own and not run.exists():
-        first, part = arguments.out / "first", run.with_name(f"{run.name}.part")
-        _train(arguments, first, 1)
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(first / "iteration-0", part / "iteration-0")
-        part.rename(run)
-    _train(arguments, run, 2, *options, "--later", arm.later)
-
-
-def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str) -> None:
-    call(
-        *("train", arguments.tasks, "--tasks", arguments.names, "--preset", arguments.preset, "--out", run),
-        *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", iterations),
-        # Held-out queries have to be in the index that they weigh.
-        *("--pool", POOL),
-        *("--lm", arguments.lm, "--model", arguments.model, "--dtype", arguments.dtype, "--test-rows", 0),
-        *("--train-dtype", arguments.dtype, "--feedback", arguments.feedback or arguments.out / "feedback.sqlite"),
-        *more,
-        *(argument for setting in arguments.set for argument in ("--set", setting)),
-    )
-
-
-def _evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: str) -> None:
-    collection = open_collection(arguments.tasks, tasks.split(","))
-    output = arguments.out / f"evaluation{arguments.suffix}"
-    for each in arguments.kept.missing(retrievers, collection.tasks):
-        call(
-            *("evaluate", arguments.tasks, "--tasks", tasks, "--retrievers", each),
-            *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
-            *("--output", output, "--lm", arguments.answers, "--dtype", arguments.dtype),
-        )
-        arguments.kept.take(collection, output / "predictions", each)
 
 
 if __name__ == "__main__":

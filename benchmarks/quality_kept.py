@@ -40,10 +40,9 @@ class Kept:
         """Return the name of a retriever wherever the folder is."""
         return str(retriever).removeprefix(f"{self.folder}/")
 
-    def missing(self, retrievers: Iterable[str], tasks: Iterable[str]) -> list[str]:
-        """Return the retrievers that lack the value of any of the tasks."""
-        wanted = set(tasks)
-        return [each for each in retrievers if not wanted <= self._values.get(self.name(each), {}).keys()]
+    def missing(self, retriever: str, tasks: Iterable[str]) -> list[str]:
+        """Return the tasks of which a retriever has no value."""
+        return [task for task in tasks if task not in self._values.get(self.name(retriever), {})]
 
     def fact(self, name: str, measure: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
         """Return what is told of a training or of heads, which is measured once."""

@@ -1,0 +1,92 @@
+"""The arms of ``quality_arms.py``: their options, trainings and answers."""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from quality import SHOTS
+from quality_heads import POOL, SEED, call
+
+from udr.data import open_collection
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Options of ``udr train``.
+
+    Attributes:
+        options: of all iterations.
+        later: what later iterations ask.
+        own: whether the pairs of the first iteration are the arm's own.
+        weighed: whether its index gets weights of hybrid searches, for the tasks without labels.
+    """
+
+    options: tuple[str, ...] = ()
+    later: str = "same"
+    own: bool = False
+    weighed: bool = False
+
+
+ARMS = {
+    "udr": Arm(),
+    "full": Arm(("--label-aware", "--extrapolate", "labels"), weighed=True),
+    "label-aware": Arm(("--label-aware",)),
+    "kl": Arm(("--loss", "kl")),
+    "reward": Arm(("--loss", "kl", "--extrapolate", "reward")),
+    "new": Arm(later="new"),
+    "allocated": Arm(later="allocated"),
+    "centred": Arm(("--centre-scores",)),
+    "shared": Arm(("--shared", "16"), own=True),
+    "shared-centred": Arm(("--shared", "16", "--centre-scores"), own=True),
+}
+MAIN = ("udr", "full")
+
+
+def run_arm(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> None:
+    """Train an arm with one seed, or what is left of it."""
+    options = (*arm.options, *(("--set", f"train.seed={seed}") if seed else ()))
+    if arguments.iterations == 1:
+        _train(arguments, run, 1, *options)
+        return
+    if not arm.own and not run.exists():
+        first, part = arguments.out / "first", run.with_name(f"{run.name}.part")
+        _train(arguments, first, 1)
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(first / "iteration-0", part / "iteration-0")
+        part.rename(run)
+    _train(arguments, run, 2, *options, "--later", arm.later)
+
+
+def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str) -> None:
+    call(
+        *("train", arguments.tasks, "--tasks", arguments.names, "--preset", arguments.preset, "--out", run),
+        *("--queries", arguments.queries, "--candidates", arguments.candidates, "--iterations", iterations),
+        # Held-out queries have to be in the index that they weigh.
+        *("--pool", POOL),
+        *("--lm", arguments.lm, "--model", arguments.model, "--dtype", arguments.dtype, "--test-rows", 0),
+        *(
+            "--train-dtype",
+            arguments.train_dtype,
+            "--feedback",
+            arguments.feedback or arguments.out / "feedback.sqlite",
+        ),
+        *more,
+        *(argument for setting in arguments.set for argument in ("--set", setting)),
+    )
+
+
+def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: str) -> None:
+    """Have the language model answer with each retriever, on the tasks of which it has no value yet."""
+    collection = open_collection(arguments.tasks, tasks.split(","))
+    output = arguments.out / f"evaluation{arguments.suffix}"
+    for each in retrievers:
+        if not (missing := arguments.kept.missing(each, collection.tasks)):
+            continue
+        call(
+            *("evaluate", arguments.tasks, "--tasks", ",".join(missing), "--retrievers", each),
+            *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
+            *("--output", output, "--lm", arguments.answers, "--dtype", arguments.dtype),
+        )
+        arguments.kept.take(collection, output / "predictions", each)
