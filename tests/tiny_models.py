@@ -45,6 +45,8 @@ WINDOW = 24
 """The tokens that the local layers of tiny models look back."""
 
 _RANDOM: dict[str, Any] = {"vocab_size": 258, "initializer_range": 0.5}
+# Of the byte tokenizer; some models' own lie outside its vocabulary, of which Transformers warns.
+_ENDS: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 1}
 _NEOX: dict[str, Any] = {
     **_RANDOM,
     **{"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
@@ -52,9 +54,9 @@ _NEOX: dict[str, Any] = {
 _LLAMA: dict[str, Any] = {**_NEOX, "num_key_value_heads": 2}
 _WINDOWED: dict[str, Any] = {**_LLAMA, "max_position_embeddings": 512, "sliding_window": WINDOW}
 _GEMMA: dict[str, Any] = {**_WINDOWED, "head_dim": 8, "query_pre_attn_scalar": 8}
-_GPT2: dict[str, Any] = {**_RANDOM, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
+_GPT2: dict[str, Any] = {**_RANDOM, **_ENDS, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
 _GPT_NEO: dict[str, Any] = {
-    **{**_RANDOM, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 512},
+    **{**_RANDOM, **_ENDS, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 512},
     **{"window_size": WINDOW, "attention_types": [[["global", "local"], 1]]},
 }
 _ARCHITECTURES: dict[str, PreTrainedConfig] = {
@@ -66,7 +68,7 @@ _ARCHITECTURES: dict[str, PreTrainedConfig] = {
     "qwen3": Qwen3Config(**_LLAMA, head_dim=8),
     "gemma2": Gemma2Config(**_GEMMA),
     "gemma3": Gemma3TextConfig(**_GEMMA, layer_types=["sliding_attention", "full_attention"]),
-    "phi3": Phi3Config(**_WINDOWED, pad_token_id=0),
+    "phi3": Phi3Config(**_WINDOWED, **_ENDS, pad_token_id=0),
     "gpt2": GPT2Config(**_GPT2),
     "gpt_neo": GPTNeoConfig(**_GPT_NEO),
     "gpt_neox": GPTNeoXConfig(**_NEOX),
