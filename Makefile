@@ -12,7 +12,7 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(VENV)/bin
 # Nothing here needs a model hub: the models come from packages.
 export HF_HUB_OFFLINE := 1
-# Set in many containers. With it, modules that pip did not compile (see below) are compiled anew by every process.
+# Many containers set it. Every process would then compile what pip leaves uncompiled (see below), and keep nothing.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-slow test-notebook test-llama lint docs check check-deploy release-check first-hour lock audit clean
