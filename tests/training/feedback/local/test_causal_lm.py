@@ -1,5 +1,7 @@
 """Loading language models, and their tokenizers alone."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,3 +75,27 @@ def test_layers_that_compute_something_else_keep_to_it() -> None:
     inputs = torch.ones(2, 3)
     assert layers[0](inputs).dtype == torch.bfloat16
     assert torch.equal(layers[1](inputs), 2 * inputs) and layers[2](inputs).dtype == torch.float32
+
+
+_FAULTS = """
+import resource
+from udr_training.feedback.local import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        b"x" * 2**26
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+returned = faults()
+assert keep_freed_memory()
+faults()
+print(returned, faults())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can keep freed memory")
+def test_kept_memory_is_used_again_without_page_faults() -> None:
+    result = subprocess.run([sys.executable, "-c", _FAULTS], check=True, stdout=subprocess.PIPE, text=True)
+    returned, kept = map(int, result.stdout.split())
+    assert kept < returned / 100

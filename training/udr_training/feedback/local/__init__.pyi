@@ -11,6 +11,7 @@ from .generation import (
 from .scattered import (
     LoadLM as LoadLM, ScatteredCausalLM as ScatteredCausalLM, load_local as load_local, opened_lm as opened_lm,
 )
+from .memory import keep_freed_memory as keep_freed_memory
 from .multiplication import multiply_in_float32 as multiply_in_float32
 from .self_check import exact_packing as exact_packing
 from .tokenizer import ModelTokenizer as ModelTokenizer

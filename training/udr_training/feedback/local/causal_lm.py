@@ -16,6 +16,7 @@ from udr.models import cpu_multiplies, hub
 from udr_training.config import DTYPES
 from udr_training.feedback.local.forward import packed_log_likelihoods, plain_log_likelihoods, token_log_likelihoods
 from udr_training.feedback.local.generation import BATCH_TOKENS, answer_text, greedy_tokens, has_ended
+from udr_training.feedback.local.memory import keep_freed_memory
 from udr_training.feedback.local.multiplication import multiply_in_float32
 from udr_training.feedback.local.self_check import exact_packing
 from udr_training.feedback.local.tokenizer import ModelTokenizer, longest_sequence, model_folder
@@ -87,8 +88,10 @@ class CausalLM:
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"model {name!r} is not a loadable causal language model: {reason(error)}") from error
         model.to(device)
-        if model.device.type == "cpu" and not cpu_multiplies(dtype):
-            multiply_in_float32(model)
+        if model.device.type == "cpu":
+            keep_freed_memory()
+            if not cpu_multiplies(dtype):
+                multiply_in_float32(model)
         return cls(name, fingerprint, model, tokenizer, pack_tokens)
 
     @property
