@@ -18,16 +18,17 @@ Every part resumes. To release it, copy FOLDER/checkpoint to ``udr/models/hub/ch
 
 import argparse
 import json
-import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from checkpoint_card import card
+from checkpoint_training import check, held_out, plan, train
 from measuring import parser
+from quality_calls import answer
 from quality_gains import mean_over, shown
-from quality_heads import POOL, SEED, call, with_head
+from quality_heads import with_head
 from quality_kept import Kept
 from quality_table import Compared, side_of
 
@@ -38,7 +39,7 @@ from udr.models import DEFAULT_LM, fingerprint, hub, locate
 from udr_training.evaluation import Estimate
 
 FROZEN = Path(__file__).with_suffix(".toml")
-SHOTS, ROWS = 4, 150
+ROWS = 150
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -48,7 +49,7 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--parts", default=",".join(PARTS))
     options.add_argument("--frozen", type=Path, default=FROZEN, help="the file that freezes the tasks")
     options.add_argument("--lm", default=DEFAULT_LM)
-    options.add_argument("--dtype", default="bfloat16", help="of feedback, training and answers")
+    options.add_argument("--dtype", default="bfloat16", help="of feedback and answers")
     options.add_argument("--rows", type=int, default=ROWS, help="test rows of each held-out task")
     options.add_argument("--set", action="append", default=[], help="of the training, as in udr train")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
@@ -57,7 +58,7 @@ def main(given: Sequence[str] | None = None) -> None:
     names = arguments.parts.split(",")
     if unknown := [name for name in names if name not in PARTS]:
         raise SystemExit(f"no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-    _check(arguments.tasks, frozen)
+    check(arguments.tasks, frozen)
     # Answers are kept by the retriever's name, which must not depend on how the folder is spelled.
     arguments.out = arguments.out.resolve()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -66,59 +67,13 @@ def main(given: Sequence[str] | None = None) -> None:
         PARTS[name](arguments, frozen)
 
 
-def held_out(frozen: Mapping[str, Any]) -> list[str]:
-    """Return the held-out tasks, those of unseen families first."""
-    return [task for families in frozen["held_out"].values() for tasks in families.values() for task in tasks]
-
-
-def _check(root: Path, frozen: Mapping[str, Any]) -> None:
-    """Exit if a task's licence is another one than the frozen, or if a task or family is on both sides."""
-    tasks = open_collection(root, [*frozen["trained"], *held_out(frozen)]).tasks
-    problems = [f"{name} is held out and trained on" for name in held_out(frozen) if name in frozen["trained"]]
-    for name, expected in frozen["trained"].items():
-        found = read_toml(tasks[name].path / "task.toml").get("source", {}).get("license", "not stated")
-        if found != expected:
-            problems.append(f"{name} has the licence {found!r}, not {expected!r}")
-        if expected not in frozen["allowed"]:
-            problems.append(f"{name}: {expected!r} is not among the licences that allow training")
-        if tasks[name].task.family in frozen["held_out"]["unseen_families"]:
-            problems.append(f"{name} is of the held-out family {tasks[name].task.family}")
-    for families in frozen["held_out"].values():
-        for family, names in families.items():
-            problems += [f"{name} is not of the family {family}" for name in names if tasks[name].task.family != family]
-    problems += [
-        f"{name} is watched, but not trained on" for name in frozen["watched"]["tasks"] if name not in frozen["trained"]
-    ]
-    if problems:
-        raise SystemExit(f"{'; '.join(problems)}; mend the frozen file or the collection")
-
-
-def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
-    sizes = frozen["training"]
-    for name, licence in frozen["trained"].items():
-        print(f"trained on: {name} ({licence})")
-    for kind, families in frozen["held_out"].items():
-        for family, names in families.items():
-            print(f"held out, {kind.replace('_', ' ')}: {family}: {', '.join(names)}")
-    learned = sizes["queries"] - round(0.1 * sizes["queries"])
-    steps = sizes["epochs"] * len(frozen["trained"]) * max(1, learned // sizes["batch_size"])
-    pairs = len(frozen["trained"]) * sizes["queries"] * sizes["candidates"]
-    print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
-    print(f"what it takes here: udr {shlex.join([*_training(arguments, frozen), '--dry-run'])}")
-
-
-def train(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
-    call(*_training(arguments, frozen))
-
-
 def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     watched, by_weight = frozen["watched"], dict[float, Path]()
     for weight in watched["weights"]:
         by_weight[weight] = arguments.out / "differences" / f"{weight:g}"
         _difference(arguments.out / "run" / "model", by_weight[weight], frozen, weight)
-    tasks = ",".join(watched["tasks"])
     names = {0.0: frozen["base"], **{weight: str(folder) for weight, folder in by_weight.items()}}
-    _evaluate(arguments, "watched", list(names.values()), tasks, watched["rows"])
+    _answer(arguments, "watched", list(names.values()), watched["tasks"], watched["rows"])
     kept = _kept(arguments, "watched", watched["tasks"], names.values())
     means = {weight: _mean(kept.values(name), watched["tasks"]).value for weight, name in names.items()}
     for weight, mean in means.items():
@@ -143,7 +98,7 @@ def best_weight(means: Mapping[float, float]) -> float:
 
 def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     tasks, base, own = held_out(frozen), frozen["base"], str(arguments.out / "checkpoint")
-    _evaluate(arguments, "held-out", ["random", "bm25", base, own], ",".join(tasks), arguments.rows)
+    _answer(arguments, "held-out", ["random", "bm25", base, own], tasks, arguments.rows)
     compared = [Compared(name, [[name]]) for name in ("random", "bm25")]
     compared += [Compared("base", [[base]]), Compared("checkpoint", [[own]])]
     arguments.names = ",".join(tasks)
@@ -151,7 +106,7 @@ def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
         # The index is named by the weights, so that another checkpoint gets its own.
         headed = with_head(arguments, f"{name}-{fingerprint(locate(model))}", model)
         if headed.tasks:
-            _evaluate(arguments, "held-out", [str(headed.index)], ",".join(headed.tasks), arguments.rows)
+            _answer(arguments, "held-out", [str(headed.index)], headed.tasks, arguments.rows)
             compared.append(Compared(name, [[str(headed.index), model]], head=headed))
     kept = _kept(
         arguments, "held-out", tasks, [name for each in compared for names in each.retrievers for name in names]
@@ -200,31 +155,6 @@ PARTS: dict[str, Callable[[argparse.Namespace, Mapping[str, Any]], None]] = {
 }
 
 
-def _training(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> list[str]:
-    """Return the arguments of ``udr`` for the training."""
-    sizes = frozen["training"]
-    settings = [f"train.{name}={sizes[name]}" for name in ("lora_rank", "list_length", "batch_size")] + arguments.set
-    command = [
-        *("train", arguments.tasks, "--tasks", ",".join(frozen["trained"]), "--preset", "cpu"),
-        *("--out", arguments.out / "run", "--feedback", arguments.out / "feedback.sqlite", "--seed", frozen["seed"]),
-        *(
-            "--lm",
-            arguments.lm,
-            "--model",
-            frozen["base"],
-            "--dtype",
-            arguments.dtype,
-            "--train-dtype",
-            arguments.dtype,
-        ),
-        *("--queries", sizes["queries"], "--candidates", sizes["candidates"], "--iterations", sizes["iterations"]),
-        *("--epochs", sizes["epochs"], "--learning-rate", sizes["learning_rate"], "--test-rows", 0),
-        *("--label-aware", "--loss", "kl"),
-        *(argument for setting in settings for argument in ("--set", setting)),
-    ]
-    return list(map(str, command))
-
-
 def _difference(model: Path, folder: Path, frozen: Mapping[str, Any], weight: float) -> None:
     if folder.exists():
         return
@@ -245,12 +175,10 @@ def _difference(model: Path, folder: Path, frozen: Mapping[str, Any], weight: fl
     print(f"{folder}: {size / 1e6:.1f} MB of at most {hub.MOST_BYTES / 1e6:g}")
 
 
-def _evaluate(arguments: argparse.Namespace, name: str, retrievers: Sequence[str], tasks: str, rows: int) -> None:
-    call(
-        *("evaluate", arguments.tasks, "--tasks", tasks, "--retrievers", ",".join(retrievers)),
-        *("--pool", POOL, "--seed", SEED, "--limit", rows, "--shots", SHOTS),
-        *("--output", arguments.out / name, "--lm", arguments.lm, "--dtype", arguments.dtype),
-    )
+def _answer(
+    arguments: argparse.Namespace, name: str, retrievers: Sequence[str], tasks: Sequence[str], rows: int
+) -> None:
+    answer(arguments, retrievers, tasks, arguments.out / name, rows=rows, lm=arguments.lm)
 
 
 def _kept(arguments: argparse.Namespace, name: str, tasks: Sequence[str], retrievers: Iterable[str]) -> Kept:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import parser
 from paired import estimate_of, shown
-from quality_heads import POOL, SEED, call
+from quality_calls import POOL, SEED, call
 
 from udr.data import TaskFolder, open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM

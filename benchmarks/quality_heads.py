@@ -7,13 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.cli import main as udr
+from quality_calls import POOL, SEED, call
+
 from udr.data import Collection, Kind, open_collection, rows_digest
 from udr.files import write_atomically
 from udr.store import IndexVersion, open_version
-
-POOL, SEED = 800, 0
-"""The pools of all evaluations: rows of each, and the seed of their sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +21,6 @@ class Headed:
     index: Path
     tasks: tuple[str, ...]
     minutes: float
-
-
-def call(*arguments: object) -> None:
-    """Run a command of ``udr``; exit if it fails."""
-    if status := udr(list(map(str, arguments))):
-        raise SystemExit(status)
 
 
 def labelled(collection: Collection) -> list[str]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quality import SHOTS
-from quality_heads import POOL, SEED, call
+from quality_calls import POOL, answer, call
 
 from udr.data import open_collection
 
@@ -84,9 +83,5 @@ def evaluate(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: st
     for each in retrievers:
         if not (missing := arguments.kept.missing(each, collection.tasks)):
             continue
-        call(
-            *("evaluate", arguments.tasks, "--tasks", ",".join(missing), "--retrievers", each),
-            *("--pool", POOL, "--seed", SEED, "--limit", arguments.rows, "--shots", SHOTS),
-            *("--output", output, "--lm", arguments.answers, "--dtype", arguments.dtype),
-        )
+        answer(arguments, [each], missing, output, rows=arguments.rows, lm=arguments.answers)
         arguments.kept.take(collection, output / "predictions", each)

@@ -1,0 +1,75 @@
+"""What ``checkpoint.toml`` freezes, checked; and the training of the checkpoint."""
+
+import argparse
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quality_calls import call
+
+from udr.data import open_collection
+from udr.files import read_toml
+
+
+def held_out(frozen: Mapping[str, Any]) -> list[str]:
+    """Return the held-out tasks, those of unseen families first."""
+    return [task for families in frozen["held_out"].values() for tasks in families.values() for task in tasks]
+
+
+def check(root: Path, frozen: Mapping[str, Any]) -> None:
+    """Exit if a task's licence is another one than the frozen, or if a task or family is on both sides."""
+    tasks = open_collection(root, [*frozen["trained"], *held_out(frozen)]).tasks
+    problems = [f"{name} is held out and trained on" for name in held_out(frozen) if name in frozen["trained"]]
+    for name, expected in frozen["trained"].items():
+        found = read_toml(tasks[name].path / "task.toml").get("source", {}).get("license", "not stated")
+        if found != expected:
+            problems.append(f"{name} has the licence {found!r}, not {expected!r}")
+        if expected not in frozen["allowed"]:
+            problems.append(f"{name}: {expected!r} is not among the licences that allow training")
+        if tasks[name].task.family in frozen["held_out"]["unseen_families"]:
+            problems.append(f"{name} is of the held-out family {tasks[name].task.family}")
+    for families in frozen["held_out"].values():
+        for family, names in families.items():
+            problems += [f"{name} is not of the family {family}" for name in names if tasks[name].task.family != family]
+    problems += [
+        f"{name} is watched, but not trained on" for name in frozen["watched"]["tasks"] if name not in frozen["trained"]
+    ]
+    if problems:
+        raise SystemExit(f"{'; '.join(problems)}; mend the frozen file or the collection")
+
+
+def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    """Print tasks, sizes, and the command of the training."""
+    sizes = frozen["training"]
+    for name, licence in frozen["trained"].items():
+        print(f"trained on: {name} ({licence})")
+    for kind, families in frozen["held_out"].items():
+        for family, names in families.items():
+            print(f"held out, {kind.replace('_', ' ')}: {family}: {', '.join(names)}")
+    learned = sizes["queries"] - round(0.1 * sizes["queries"])
+    steps = sizes["epochs"] * len(frozen["trained"]) * max(1, learned // sizes["batch_size"])
+    pairs = len(frozen["trained"]) * sizes["queries"] * sizes["candidates"]
+    print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
+    print(f"what it takes here: udr {shlex.join([*training(arguments, frozen), '--dry-run'])}")
+
+
+def train(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
+    """Train on the frozen tasks, or what is left of it."""
+    call(*training(arguments, frozen))
+
+
+def training(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of ``udr`` for the training."""
+    sizes = frozen["training"]
+    settings = [f"train.{name}={sizes[name]}" for name in ("lora_rank", "list_length", "batch_size")] + arguments.set
+    command = [
+        *("train", arguments.tasks, "--tasks", ",".join(frozen["trained"]), "--preset", "cpu"),
+        *("--out", arguments.out / "run", "--feedback", arguments.out / "feedback.sqlite", "--seed", frozen["seed"]),
+        *("--lm", arguments.lm, "--model", frozen["base"], "--dtype", arguments.dtype),
+        *("--queries", sizes["queries"], "--candidates", sizes["candidates"], "--iterations", sizes["iterations"]),
+        *("--epochs", sizes["epochs"], "--learning-rate", sizes["learning_rate"], "--test-rows", 0),
+        *("--label-aware", "--loss", "kl"),
+        *(argument for setting in settings for argument in ("--set", setting)),
+    ]
+    return list(map(str, command))
