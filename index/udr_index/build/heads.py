@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
 
 from udr import store
-from udr.data import field_texts, row_query
+from udr.data import copy_key, field_texts, row_query
 from udr.files import write_atomically
 from udr.models import Encoder, encode_by_length
 from udr.search import PASSES, Vectors
@@ -48,19 +47,19 @@ class LabelHeads:
     def finish(self) -> WrittenHeads:
         """Write the heads of the tasks that get one, again in each build."""
         parts, encoded = dict(self.manifest.partitions), 0
-        positions = {
-            name: rows_to_fit(part.count) for name, part in parts.items() if considered(part, self.config.label_head)
-        }
-        texts = {name: len(at) * (1 + (PASSES if self._apart(parts[name]) else 0)) for name, at in positions.items()}
-        stage = Stage("fitted", sum(texts.values()), self.on_progress)
         for name in parts:
             shutil.rmtree(self.path / store.label_head_path(name), ignore_errors=True)
         with closing(store.DemonstrationTable(self.path / store.DEMONSTRATIONS)) as table:
-            for name, at in positions.items():
+            rows = {
+                name: _distinct(table, part) for name, part in parts.items() if considered(part, self.config.label_head)
+            }
+            texts = {name: len(own) * (1 + (PASSES if self._apart(parts[name]) else 0)) for name, own in rows.items()}
+            stage = Stage("fitted", sum(texts.values()), self.on_progress)
+            for name, own in rows.items():
                 part, labels, fitted, left = parts[name], table.targets(name), None, texts[name]
                 # To encode rows as queries takes most of the time.
                 if len(set(labels)) > 1:
-                    fitted, read = self._fitted(part, at, table, labels, stage)
+                    fitted, read = self._fitted(part, own, table, labels, stage)
                     encoded, left = encoded + read, left - read
                 if left:
                     stage.advance(left)
@@ -72,14 +71,17 @@ class LabelHeads:
     def _fitted(
         self,
         part: store.Partition,
-        positions: NDArray[np.int64],
+        by_key: Mapping[bytes, int],
         table: store.DemonstrationTable,
         labels: Sequence[str],
         stage: Stage,
     ) -> tuple[Fitted | None, int]:
         """Fit a task's head on rows of its pool, see ``fit``; return it, and how many texts were encoded."""
         name, names = part.task.name, self._apart(part)
-        rows = list(table.rows(name, positions.tolist()))
+        positions, copies = list(by_key.values()), np.full(part.count, -1, np.int64)
+        for number, key in enumerate(by_key):
+            copies[list(table.copies(name, [key]))] = number
+        rows = list(table.rows(name, positions))
         encoded = len(rows)
         queries = self._encoded([row_query(part.task, row) for row in rows], name, stage)
 
@@ -91,7 +93,8 @@ class LabelHeads:
 
         vectors = store.IndexVersion(self.path, self.manifest).vectors(name)
         width = partial(label_width, part.kind, self.encoder.dimension)
-        fitted = fit(queries, positions, vectors, labels, width, (names, of_fields) if names else None)
+        fields = (names, of_fields) if names else None
+        fitted = fit(queries, np.array(positions, np.int64), vectors, labels, copies, width, fields)
         return fitted, encoded
 
     def _apart(self, part: store.Partition) -> tuple[str, ...]:
@@ -121,3 +124,12 @@ class LabelHeads:
         folder.mkdir(parents=True)
         for file, array in ((store.WEIGHTS, fitted.head.weights), (store.CODES, fitted.head.codes)):
             write_atomically(folder / file, partial(np.save, arr=array, allow_pickle=False))
+
+
+def _distinct(table: store.DemonstrationTable, part: store.Partition) -> dict[bytes, int]:
+    """Return the positions of the rows to fit on by their copy keys, the first of each that are copies."""
+    positions = rows_to_fit(part.count).tolist()
+    by_key: dict[bytes, int] = {}
+    for position, row in zip(positions, table.rows(part.task.name, positions), strict=True):
+        by_key.setdefault(copy_key(part.task, row.input, row.choices), position)
+    return by_key

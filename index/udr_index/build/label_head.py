@@ -1,13 +1,15 @@
 """Fitting a task's label head.
 
 A logistic regression tells a query's label from its vector, or from those of its two fields. It is fitted on rows of
-the pool as the encoder reads queries: as demonstrations, their texts give the label away. Cross-validation searches
-the other folds' demonstrations for each held-out row, and counts how many of the four first have its label; by this it
-chooses how strongly the regression is regularised, how much it counts, and whether it reads fields apart.
+the pool as the encoder reads queries: as demonstrations, their texts give the label away. For each held-out row,
+cross-validation searches the pool, but for the demonstrations of the row's fold and its copies, and counts how many of
+the four first have its label; by this it chooses how strongly the regression is regularised, how much it counts, and
+whether it reads fields apart.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from udr.data import Kind, encoder_fields, sample_by
 from udr.search import LabelHead, Vectors, fit_weights, folds_of, head_features, label_chances
 from udr.store import MOST_LABELS, LabelHeadStamp, Partition
 
-RECIPE, FIELDS_RECIPE = 1, 3
+RECIPE, FIELDS_RECIPE = 4, 5
 """The version of this procedure, without and with fields apart; part of the name of an index version that followed it.
 """
 
@@ -29,6 +31,8 @@ _VALIDATED, _VALIDATED_NUMBERS = 2048, 1 << 18
 """Rows that cross-validation uses, and rows times labels: fewer rows if there are many labels."""
 
 _FOLDS, _SHOWN = 5, 4
+_NUMBERS = 1 << 24
+"""Similarities computed at once."""
 _SPREAD = 256
 """Rows and demonstrations whose similarities tell their spread."""
 _STRENGTHS, _FIELD_STRENGTHS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
@@ -76,16 +80,18 @@ def fit(
     positions: NDArray[np.int64],
     vectors: NDArray[np.floating],
     labels: Sequence[str],
+    copies: NDArray[np.int64],
     width: Callable[[int], int] = lambda labels: labels,
     fields: tuple[tuple[str, ...], Callable[[], Vectors]] | None = None,
 ) -> Fitted | None:
     """Fit a head; None if fewer than two labels have rows enough to cross-validate, or if there are too many labels.
 
     Args:
-        queries: the vectors of rows as queries, float32 [num_rows, dimension].
+        queries: the vectors of rows as queries, float32 [num_rows, dimension]; no two rows are copies of each other.
         positions: those rows' positions in the pool, [num_rows].
         vectors: the pool's vectors, [count, dimension].
         labels: the pool's labels, by position.
+        copies: for each row of the pool, the number of the row that it is or is a copy of, or -1, [count].
         width: returns the number of dimensions to append for a number of labels.
         fields: the names of two fields, and what returns their vectors as queries, float32 [num_rows, 2, dimension];
             called only if a gain is possible. The head reads them apart if it gains by that.
@@ -97,18 +103,22 @@ def fit(
     # Two rows of a label are in different folds, so each training has two labels at least.
     if len(names) > MOST_LABELS or (counts >= 2).sum() < 2 or len(targets) < 2 * _FOLDS:
         return None
-    similarities = queries[first] @ vectors[positions[first]].astype(np.float32).T
-    without, best = _validate(head_features(queries), similarities, targets[first], names, _STRENGTHS)
+    known = {name: code for code, name in enumerate(names.tolist())}
+    codes = np.array([known.get(label, -1) for label in labels], np.int32)
+    folds = folds_of(targets[first], _FOLDS)
+    # A fold has the rows and their copies, so that no search finds a held-out row itself.
+    compared = (copies >= 0) & (copies < len(folds))
+    pool_folds = np.where(compared, folds[np.where(compared, copies, 0)], -1)
+    nearest = _nearest(queries[first], folds, vectors, pool_folds, codes, len(names))
+    some = queries[:_SPREAD] @ vectors[positions[:_SPREAD]].astype(np.float32).T
+    validated = partial(_validate, nearest, folds, targets[first], names, float(np.std(some)))
+    without, best = validated(head_features(queries), _STRENGTHS)
     apart: tuple[str, ...] = ()
     if fields is not None and best.shares.mean() <= 1 - _LEAST_GAIN:
-        _, by_fields = _validate(
-            head_features(queries, fields[1]()), similarities, targets[first], names, _FIELD_STRENGTHS
-        )
+        _, by_fields = validated(head_features(queries, fields[1]()), _FIELD_STRENGTHS)
         if _gains(by_fields.shares - best.shares, _FIELD_ERRORS):
             best, apart = by_fields, fields[0]
     weights = fit_weights(best.features, targets, names, best.strength)
-    known = {name: code for code, name in enumerate(names.tolist())}
-    codes = np.array([known.get(label, -1) for label in labels], np.int32)
     head = LabelHead(weights, codes, best.alpha, width(len(names)), apart)
     stamp = LabelHeadStamp(
         labels=tuple(names.tolist()),
@@ -139,39 +149,66 @@ class _Best:
     shares: NDArray[np.float64]
 
 
+def _nearest(
+    queries: Vectors,
+    folds: NDArray[np.int64],
+    vectors: NDArray[np.floating],
+    pool_folds: NDArray[np.int64],
+    codes: NDArray[np.int32],
+    num_labels: int,
+) -> Vectors:
+    """Return the similarities of the nearest rows of each label in other folds, [num_queries, num_labels + 1, 4].
+
+    A head adds the same to all rows of a label, so no other row can be among the four first. The last label stands for
+    those that the head does not know. Where a label has fewer rows, the rest is minus infinity.
+    """
+    nearest = np.full((len(queries), num_labels + 1, _SHOWN), -np.inf, np.float32)
+    step = max(1, _NUMBERS // len(queries))
+    for start in range(0, len(vectors), step):
+        block = slice(start, start + step)
+        similar = queries @ vectors[block].astype(np.float32).T
+        similar[folds[:, None] == pool_folds[None, block]] = -np.inf
+        for code in np.unique(codes[block]):
+            found = np.concatenate([nearest[:, code], similar[:, codes[block] == code]], axis=1)
+            nearest[:, code] = np.partition(found, -_SHOWN, axis=1)[:, -_SHOWN:]
+    return nearest
+
+
 def _validate(
-    features: NDArray[np.float64],
-    similarities: NDArray[np.floating],
+    nearest: Vectors,
+    folds: NDArray[np.int64],
     targets: NDArray[np.str_],
     names: NDArray[np.str_],
+    spread: float,
+    features: NDArray[np.float64],
     strengths: Sequence[float],
 ) -> tuple[NDArray[np.float64], _Best]:
     """Return the shares of each row without a head, and the best head.
 
-    ``similarities`` [num_validated, num_validated] and ``targets`` [num_validated] are of the first rows.
+    ``nearest``, see ``_nearest``, ``folds`` and ``targets`` [num_validated] are of the first rows.
     """
-    folds, rows = folds_of(targets, _FOLDS), features[: len(targets)]
-    spread = float(np.std(similarities[:_SPREAD, :_SPREAD]))
+    rows = features[: len(targets)]
     alphas = [float(f"{max(spread, 1e-6) * weight:.3g}") for weight in _WEIGHTS]
     shares = {(c, alpha): np.empty(len(targets)) for c in strengths for alpha in alphas}
-    without = np.empty(len(targets))
-    codes = np.searchsorted(names, targets).astype(np.int32)
+    own = np.searchsorted(names, targets)
     for fold in range(_FOLDS):
         held, rest = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        own, pool, similar = codes[held], codes[rest], similarities[np.ix_(held, rest)]
-        without[held] = _shares(similar, own, pool)
         for c in strengths:
-            likely = label_chances(fit_weights(rows[rest], targets[rest], names, c), rows[held])[:, pool]
+            likely = label_chances(fit_weights(rows[rest], targets[rest], names, c), rows[held])
+            # No chance is known of labels that the head does not know.
+            added = np.pad(likely, ((0, 0), (0, 1)))[:, :, None]
             for alpha in alphas:
-                shares[c, alpha][held] = _shares(similar + alpha * likely, own, pool)
+                shares[c, alpha][held] = _shares(nearest[held] + alpha * added, own[held])
     # Of equal ones the first: the strongest regularisation, the smallest alpha.
     best = max(shares, key=lambda key: shares[key].mean())
-    return without, _Best(features, *best, shares[best])
+    return _shares(nearest, own), _Best(features, *best, shares[best])
 
 
-def _shares(scores: NDArray[np.floating], own: NDArray[np.int32], codes: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Return, for each query, the share of the first rows by their scores, [num_queries, num_rows], with its label."""
-    k = min(_SHOWN, scores.shape[1])
-    best = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-    result: NDArray[np.float64] = (codes[best] == own[:, None]).mean(axis=1)
+def _shares(scores: NDArray[np.floating], own: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return, for each query, the share of the four first rows that have its label; see ``_nearest``."""
+    flat = scores.reshape(len(scores), -1)
+    best = np.argpartition(-flat, _SHOWN - 1, axis=1)[:, :_SHOWN]
+    found = np.isfinite(np.take_along_axis(flat, best, axis=1))
+    right = found & (best // _SHOWN == own[:, None])
+    result: NDArray[np.float64] = right.sum(axis=1) / np.maximum(found.sum(axis=1), 1)
     return result

@@ -57,6 +57,37 @@ def test_auto_gives_none_without_a_gain(tmp_path: Path, options: dict[str, Any])
     assert head_of(tmp_path / "asked") is not None
 
 
+def test_copies_of_a_row_do_not_tell_its_label(moods: Path, tmp_path: Path) -> None:
+    """Searches leave out copies of the query, and so does cross-validation; or it would see no gain here."""
+    file = moods / "mood" / "notes" / "train.jsonl"
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    copied = [
+        {**row, "id": f"{row['id']}-{number}", "input": {"text": row["input"]["text"] + "!" * number}}
+        for row in rows
+        for number in range(6)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=copied)
+    encoder = HashEncoder()
+    build_index(tmp_path / "tasks", tmp_path / "index", encoder)
+    stamp = head_of(tmp_path / "index")
+    assert stamp is not None and stamp.rows == len(encoder.queries) == 160
+    assert stamp.share > 0.9 > 0.75 > stamp.share_without
+
+
+def test_cross_validation_searches_the_whole_pool(tmp_path: Path) -> None:
+    """Each text has four more of its label, one word apart; of a sample of the pool, most would be missing."""
+    draw = np.random.default_rng(0)
+    rows = [
+        {"id": f"{n}-{m}", "input": {"text": " ".join(f"w{n}x{i}" for i in range(8) if i != m)}, "target": label}
+        for n, label in enumerate(draw.choice(["glad", "sad"], 1600).tolist())
+        for m in range(5)
+    ]
+    write_task(tmp_path / "tasks", NOTES, train=rows)
+    build_index(tmp_path / "tasks", tmp_path / "index", HashEncoder(256), label_head=True)
+    stamp = head_of(tmp_path / "index")
+    assert stamp is not None and stamp.share_without > 0.95
+
+
 def test_random_labels_get_no_head_from_any_seed(tmp_path: Path) -> None:
     """A choice among several settings finds a gain by chance; the bound of the standard error keeps it out."""
     draw = np.random.default_rng(0)
