@@ -20,9 +20,7 @@ from udr_training.feedback import WEIGHTS, best_weight, exported
 @pytest.fixture
 def index(tasks: Path, trained_run: Path, tmp_path: Path) -> Path:
     model = str(trained_run / "model")
-    # With a label head, which is left out: it has seen the labels of the queries.
-    config = BuildConfig(tasks=tasks, out=tmp_path / "index", model=model, bm25=True, export=False, label_head=True)
-    build(config, SentenceEncoder.load(model))
+    build(BuildConfig(tasks=tasks, out=tmp_path / "index", model=model, export=False), SentenceEncoder.load(model))
     return tmp_path / "index"
 
 
@@ -61,14 +59,13 @@ def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, 
     rows = {row.id: row for row in open_collection(tasks).tasks["reviews"].pool().rows}
     (told,) = [task for task in result["tasks"] if task["task"] == "reviews"]
     assert told["queries"] == len(watched) == 2
-    assert version.manifest.partitions["reviews"].label_head is not None
     with Retriever.open(index) as retriever:
         for weight, shown in zip(WEIGHTS, told["ndcg"], strict=True):
             values = []
             for example in watched:
                 by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
                 query = query_fields(retriever.tasks["reviews"], rows[example.query_id])
-                found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight, label_head=False)
+                found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight)
                 order = [by_id[item.id] for item in found if item.id in by_id]
                 values.append(ndcg(order + sorted(by_id[id] for id in by_id.keys() - {item.id for item in found})))
             assert shown == pytest.approx(np.mean(values))
@@ -77,6 +74,25 @@ def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, 
     assert all(f"bm25 (weight of the encoder in hybrid: {weight:g})" in out for weight in kept.values())
     _, out, _ = udr("feedback", "weigh", trained_run, index)
     assert [line.partition(":")[0] for line in out.splitlines()] == list(kept) and "both alike" in out
+
+
+def test_tasks_with_a_label_head_keep_their_weight(
+    udr: Udr, tasks: Path, trained_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has seen the labels of the run's queries, and without it the searches would be others."""
+    model = str(trained_run / "model")
+    every, one = (tmp_path / name for name in ("every", "one"))
+    for out, names in ((every, None), (one, ("reviews",))):
+        config = BuildConfig(tasks=tasks, out=out, model=model, export=False, label_head=True, names=names)
+        build(config, SentenceEncoder.load(model))
+    assert udr("feedback", "weigh", trained_run, every)[0] == 0
+    assert "label heads rank reviews" in caplog.text and "weights of these tasks stay as they are" in caplog.text
+    version = open_version(every)
+    parts = version.manifest.partitions
+    kept = read_weights(version.path, version.manifest)
+    assert kept and set(kept) == {name for name, part in parts.items() if part.label_head is None}
+    message = "no weight can be told; build without: udr index build --no-label-head"
+    assert_refused(udr("feedback", "weigh", trained_run, one), 2, message)
 
 
 def test_an_index_without_bm25_or_without_the_tasks_is_refused(

@@ -1,5 +1,6 @@
 """The weight of hybrid searches, by task: the one that orders watched queries' candidates most like the scores."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from udr_training.candidates import RankedExample, ndcg, rank_all, ranks
 from udr_training.config import RunConfig
 from udr_training.feedback.export import exported
 from udr_training.run_folder import RunFolder
+
+_LOG = logging.getLogger(__name__)
 
 WEIGHTS = tuple(round(0.1 * step, 1) for step in range(11))
 """The weights of the encoder's ranking that are tried."""
@@ -59,19 +62,26 @@ def weigh(run: Path, index: Path) -> list[Weighed]:
     """Set the weight of hybrid searches of an index's tasks by the scores of a run, and store it in the index.
 
     Watched queries are those that training held out; of a run that trained nothing, all. Tasks that the run lacks keep
-    the weight that they have.
+    the weight that they have, and so do tasks with a label head: it ranks their searches, but has seen the labels of
+    the queries, which are rows of the pool.
 
     Raises:
         ArtifactError: there is no run or no index, its tasks or language model have changed, or a command runs in it.
-        ConfigError: they share no task with scores, or the index lacks BM25 or a scored row.
+        ConfigError: they share no task with scores and without a label head, or the index lacks BM25 or a scored row.
     """
     watched, version = _watched(run), open_version(index)
     parts = version.manifest.partitions
-    tasks = [name for name in parts if watched.get(name)]
-    if not tasks:
+    shared = [name for name in parts if watched.get(name)]
+    if not shared:
         raise ConfigError(
             f"{run} has no watched query of a task of {index}; its tasks are {', '.join(watched) or 'none'}"
         )
+    tasks = [name for name in shared if parts[name].label_head is None]
+    if headed := [name for name in shared if parts[name].label_head is not None]:
+        what = f"{index}: label heads rank {', '.join(headed)}, and have seen the labels of the run's queries"
+        if not tasks:
+            raise ConfigError(f"{what}, so no weight can be told; build without: udr index build --no-label-head")
+        _LOG.warning("%s; weights of these tasks stay as they are", what)
     if lacking := [name for name in tasks if not parts[name].lexical]:
         raise ConfigError(f"{index} has no BM25 for {', '.join(lacking)}; build it again: udr index build")
     with Retriever.of_version(version) as retriever:
@@ -101,13 +111,13 @@ def _watched(run: Path) -> dict[str, Sequence[RankedExample]]:
 
 def _weighed(retriever: Retriever, name: str, examples: Sequence[RankedExample]) -> Weighed:
     task, k = retriever.tasks[name], min(retriever.sizes[name], _DEEPEST)
-    rows = {example.query_id: retriever.demonstration(name, example.query_id) for example in examples}
+    ids = {id for example in examples for id in (example.query_id, *example.candidates)}
+    rows = {id: retriever.demonstration(name, id) for id in ids}
     values = np.empty((len(examples), len(WEIGHTS)))
     for column, weight in enumerate(WEIGHTS):
         for number, example in enumerate(examples):
             query = query_fields(task, rows[example.query_id])
-            # Queries are rows of the pool, whose labels the head has seen: with it, the encoder would look too good.
-            found = retriever.retrieve(name, query, k, mode="hybrid", weight=weight, label_head=False)
+            found = retriever.retrieve(name, query, k, mode="hybrid", weight=weight)
             values[number, column] = ndcg(_order(example, [item.id for item in found]))
     column = best_weight(values)
     return Weighed(name, len(examples), WEIGHTS[column], tuple(values.mean(axis=0).tolist()))
