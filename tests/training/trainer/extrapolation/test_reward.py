@@ -124,7 +124,18 @@ def test_a_model_that_orders_no_better_than_the_encoder_is_not_used(
 ) -> None:
     weak = replace(reward, agreement=0.7, least=0.72)
     assert extend(tmp_path / "words.json", task, lambda: weak, proposed(task.pool), config.train) == task
-    assert "get 70% of the order of held-out scores right, less than 72 %; no row is added" in caplog.text
+    assert "get 70% of the order of held-out scores right, less than 72%; no row is added" in caplog.text
+
+
+def test_it_is_not_used_where_no_query_is_held_out(
+    task: TaskExamples, config: RunConfig, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A task of five queries holds out none of them."""
+    few = replace(task, validation=())
+    judged = rewards({"few": few, "words": task}, config, trained / "reward", config.train.model)
+    assert judged["words"].agreement > judged["words"].least > judged["few"].agreement
+    extended = extend(tmp_path / "few.json", few, lambda: judged["few"], proposed(few.pool), config.train)
+    assert extended == few and "no query is held out to judge the reward model's scores; no row is added" in caplog.text
 
 
 def test_it_reads_the_gold_answer_of_the_query_and_the_candidate(task: TaskExamples, config: RunConfig) -> None:

@@ -54,10 +54,12 @@ def extend(
     found = json.loads(file.read_text("utf-8"))
     if not found:
         return task
-    name, scores = task.pool.task.name, found["scores"]
-    told = f"{found['source']} get {found['agreement']:.0%} of the order of held-out scores right"
+    name, source, scores = task.pool.task.name, found["source"], found["scores"]
+    told = f"{source} get {found['agreement']:.0%} of the order of held-out scores right"
     if found["agreement"] < found["least"]:
-        _LOG.warning("task %s: %s, less than %.0f %%; no row is added", name, told, 100 * found["least"])
+        low = f"{told}, less than {found['least']:.0%}"
+        why = low if task.validation else f"no query is held out to judge {source}"
+        _LOG.warning("task %s: %s; no row is added", name, why)
         return task
     without = f"; {found['left_out']} without a candidate of their label do not" if found["left_out"] else ""
     _LOG.warning("task %s: %s; %d more rows become queries%s", name, told, len(scores), without)

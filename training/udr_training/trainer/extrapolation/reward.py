@@ -50,7 +50,7 @@ def rewards(tasks: Mapping[str, TaskExamples], config: RunConfig, saved: Path, s
     """Return the tasks' models of scores by a trained reward model.
 
     Args:
-        tasks: by name; their validation queries judge the reward model.
+        tasks: by name; their validation queries judge the reward model, which is not used in tasks without any.
         config: the run's.
         saved: the folder of the reward model.
         start: the encoder that is trained.
@@ -61,6 +61,9 @@ def rewards(tasks: Mapping[str, TaskExamples], config: RunConfig, saved: Path, s
     model, encoder = RewardModel.load(config, saved), starting_model(config.train, start)
     result = {}
     for name, task in tasks.items():
+        if not task.validation:
+            result[name] = TaskReward(model, task.pool, 0.0, LEAST)
+            continue
         own = agreement(task.validation, validation_similarities(encoder, task))
         share = agreement(task.validation, model.expected(task.pool, task.validation))
         result[name] = TaskReward(model, task.pool, share, max(LEAST, own + LEAD))
