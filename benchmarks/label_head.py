@@ -61,7 +61,8 @@ def _measured(config: BuildConfig, folder: TaskFolder, encoder: Encoder, queries
         with Retriever.open(config.out, encoder=encoder) as retriever:
             whole = f"{queries_of(retriever):.2f}"
         config = replace(config, reuse=config.out)
-    build(config, _Clocked(encoder, marks), mark)
+    clocked = _Clocked(encoder)
+    build(config, clocked, mark)
     version = open_version(config.out)
     stamp, head = version.manifest.partitions[task.name].label_head, version.label_head(task.name)
     with Retriever.open(config.out, encoder=encoder) as retriever:
@@ -79,24 +80,27 @@ def _measured(config: BuildConfig, folder: TaskFolder, encoder: Encoder, queries
 
     micros = 1e6 * median([seconds(arithmetic) for _ in range(REPEATS)], 7)
     shares = f"{stamp.share_without:.2f} to {stamp.share:.2f}"
-    fitted = marks[-1][1] - next(at for stage, at in reversed(marks) if stage == "queries")
+    last = clocked.spans[-1][1]
+    end = next(at for stage, at in marks if at > last and stage != "fitted")
+    fitted = end - clocked.spans[0][0] - sum(stop - start for start, stop in clocked.spans)
     settings = f"{stamp.alpha:g} | {stamp.strength:g}"
     both = f"{whole} | {with_head:.2f}" if stamp.fields else f"{with_head:.2f} | {'no gain' if whole else ''}"
     return f"{start} {both} | {passes} | {shares} | {settings} | {fitted:.1f} s | {micros:.0f} µs |"
 
 
 class _Clocked:
-    """An encoder that notes when queries were encoded, since the head is fitted after that."""
+    """An encoder that notes the spans of time in which it encoded queries, as the fitting of a head has it do."""
 
-    def __init__(self, encoder: Encoder, marks: list[tuple[str, float]]) -> None:
-        self._encoder, self._marks = encoder, marks
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder, self.spans = encoder, list[tuple[float, float]]()
         self.name, self.fingerprint = encoder.name, encoder.fingerprint
         self.dimension, self.metric = encoder.dimension, encoder.metric
         self.encode_demonstrations = encoder.encode_demonstrations
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        start = time.perf_counter()
         vectors = self._encoder.encode_queries(texts)
-        self._marks.append(("queries", time.perf_counter()))
+        self.spans.append((start, time.perf_counter()))
         return vectors
 
 

@@ -26,7 +26,9 @@ that is there answers by that one, in files of its own, and nothing is trained a
 
 import argparse
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from measuring import parser
 from quality import ABLATED, CANDIDATES, QUERIES, ROWS, SHOTS, TASKS
@@ -38,7 +40,7 @@ from quality_table import Compared, facts_of, report
 from udr.data import open_collection
 from udr.models import BASE_ENCODER, DEFAULT_LM, PACKAGE
 
-SETTINGS = "rows iterations lm answers model dtype preset queries candidates names set label_head".split()
+SETTINGS = "rows iterations lm answers model dtype train_dtype preset queries candidates names set label_head".split()
 """The options that all figures depend on."""
 
 
@@ -110,14 +112,19 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     own = arguments.names if main and not arm.weighed else arguments.ablated
     for seed, run in enumerate(runs):
         print(f"== {run.name}", flush=True)
-        # A run's facts are kept last, so with them everything else is there.
-        if not arguments.kept.knows(run.name):
+        options = [*arm.options, *(("--later", arm.later) if arguments.iterations > 1 else ())]
+        # A run's facts are kept last, so with them everything else is there, unless other tasks are ablated now.
+        if not arguments.kept.knows(run.name) or (run in alone and arguments.kept.missing(str(run), own.split(","))):
             run_arm(arguments, arm, run, seed)
             if main:
                 _headed(arguments, run.name, str(run / "model"), "", run=run if arm.weighed else None)
             if run in alone:
                 evaluate(arguments, [str(run)], own)
-            arguments.kept.fact(run.name, lambda run=run: facts_of(run))
+        measure = partial(_facts, run, options)
+        if (found := arguments.kept.fact(run.name, measure)["options"]) != options:
+            raise SystemExit(
+                f"{arguments.kept.path}: {run.name} was trained with {found}, not {options}; give another --kept"
+            )
     yield Compared(name, [[str(run)] for run in alone], alone, tasks=own.split(","))
     if not main:
         return
@@ -125,6 +132,10 @@ def _trained(arguments: argparse.Namespace, name: str) -> Iterator[Compared]:
     if head := next((each for each in built if each.tasks or arm.weighed), None):
         searched = [[str(it.index), f"{it.index}?mode=hybrid", str(run)] for run, it in zip(runs, built, strict=True)]
         yield Compared(name, searched, runs, head)
+
+
+def _facts(run: Path, options: Sequence[str]) -> dict[str, Any]:
+    return {"options": options, **facts_of(run)}
 
 
 def _headed(arguments: argparse.Namespace, name: str, model: str, *modes: str, run: Path | None = None) -> Headed:

@@ -15,8 +15,10 @@ from quality import SHOTS
 from quality_gains import Values, over_rows
 
 from udr.data import Collection
-from udr.files import write_atomically
+from udr.files import locked, write_atomically
 from udr_training.evaluation import Estimate
+
+_LOCK_SECONDS = 60.0
 
 
 class Kept:
@@ -75,10 +77,18 @@ class Kept:
     def _write(self) -> None:
         if self.path is None:
             return
-        kept = {"settings": self._settings, "values": self._values, "facts": self._facts}
-        text = json.dumps(kept, separators=(",", ":"))
-        # A line for each retriever and task, so that a change shows what was added.
-        write_atomically(self.path, text.replace("},", "},\n").encode() + b"\n")
+        with locked(self.path.parent, _LOCK_SECONDS):
+            # Another comparison may have added some.
+            found = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
+            self._facts = {**found.get("facts", {}), **self._facts}
+            others = found.get("values", {})
+            self._values = {
+                name: {**others.get(name, {}), **self._values.get(name, {})} for name in {**others, **self._values}
+            }
+            kept = {"settings": self._settings, "values": self._values, "facts": self._facts}
+            text = json.dumps(kept, separators=(",", ":"))
+            # A line for each retriever and task, so that a change shows what was added.
+            write_atomically(self.path, text.replace("},", "},\n").encode() + b"\n")
 
 
 def _others(kept: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """The tables of ``quality_arms.py``.
 
 For each arm, as means over seeds: the metric of each task, and its means over tasks with labels and over all tasks,
-but for those that are outside the means; NDCG@8 and MRR against the language model's scores on held-out queries,
+but for those that are outside the means; NDCG@8 and MRR against the language model's scores on validation queries,
 without a head (mined candidates have no scores if later iterations ask new queries); scored pairs, and minutes of each
 stage. Then its gains, see ``quality_gains.py``.
 """
@@ -124,14 +124,15 @@ def _row(
 
 def facts_of(run: Path) -> dict[str, Any]:
     """Return what is told of a run: NDCG@8, MRR, pairs, and the minutes of each stage."""
-    ndcg, mrr = _held_out(run)
+    ndcg, mrr = _validation(run)
     return {"ndcg": ndcg, "mrr": mrr, "pairs": _pairs(run), "minutes": _minutes(run)}
 
 
-def _held_out(run: Path) -> tuple[float, float]:
+def _validation(run: Path) -> tuple[float, float]:
     """Return NDCG@8 and MRR of the model that a run kept: that with the best NDCG of the last iteration."""
     lines = (_iterations(run)[-1] / "metrics.jsonl").read_text("utf-8").splitlines()
-    validations = [entry for entry in map(json.loads, lines) if "ndcg" in entry]
+    # At step 0 it is the encoder before the training.
+    validations = [entry for entry in map(json.loads, lines) if "ndcg" in entry and entry["step"]]
     kept = max(validations, key=lambda entry: entry["ndcg"]["mean"])
     return kept["ndcg"]["mean"], kept["mrr"]["mean"]
 

@@ -105,6 +105,13 @@ def test_arms_share_the_feedback_and_resume_one_by_one(
     assert list(apart["values"]) == ["all", "colours", "reviews"]
     assert apart["values"]["all"] == apart["values"]["colours"] == rows["full + head"]["values"]["colours"]
     assert apart["gains"]["udr"]["reviews"] == rows["full + head"]["gains"]["udr"]["reviews"]
+    # Figures of an arm that has changed since are not its own.
+    kept = tmp_path / "kept.json"
+    kept.write_text(kept.read_text("utf-8").replace('"--centre-scores"', '"--centre"'), "utf-8")
+    with pytest.raises(
+        SystemExit, match=r"centred-0 was trained with \['--centre', .*, not \['--centre-scores', .*; give"
+    ):
+        arms.main([*given, "--arms", "udr,full,centred", "--kept", str(kept)])
 
 
 def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path) -> None:
@@ -114,6 +121,7 @@ def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path)
     arms.Kept(file, tmp_path, settings).fact("heads", dict)
     assert arms.Kept(file, tmp_path, settings).knows("heads")
     options = ["--arms", "udr", "--rows", "300", "--iterations", "1", "--dtype", "bfloat16", "--set", "a=1"]
+    options += ["--train-dtype", "float32"]
     with pytest.raises(
         SystemExit, match=r"figures.json: has figures of other settings: set \[\], not \['a=1'\]; give "
     ):
@@ -121,6 +129,14 @@ def test_figures_of_other_settings_are_refused(arms: ModuleType, tmp_path: Path)
     file.write_text('{"values":{},"facts":{}}', "utf-8")
     with pytest.raises(SystemExit, match="settings: rows not stated, not 300, iterations not stated, not 1, "):
         arms.main([*given, *options, "--kept", str(file)])
+
+
+def test_comparisons_side_by_side_keep_the_figures_of_both(arms: ModuleType, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    first, second = (arms.Kept(file, tmp_path, {}) for _ in range(2))
+    first.fact("udr-0", lambda: {"pairs": 1})
+    second.fact("udr-1", lambda: {"pairs": 2})
+    assert all(arms.Kept(file, tmp_path, {}).knows(name) for name in ("udr-0", "udr-1"))
 
 
 def test_an_unknown_arm_is_refused(arms: ModuleType, tmp_path: Path) -> None:
