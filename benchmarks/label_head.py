@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from measuring import median, parser, seconds
@@ -25,7 +26,7 @@ from udr.retrieval import RetrievalRequest, Retriever
 from udr.search import Vectors
 from udr.store import open_version
 from udr.types import Row
-from udr_index.build import BuildConfig, Progress, build
+from udr_index.build import BuildConfig, build, heads
 
 TASKS = "sst2,cr,subj,trec,sst5,cola,snli,qnli"
 SHOWN, REPEATS = 4, 200
@@ -49,11 +50,6 @@ def main() -> None:
 
 
 def _measured(config: BuildConfig, folder: TaskFolder, encoder: Encoder, queries: list[Row]) -> str:
-    marks: list[tuple[str, float]] = []
-
-    def mark(progress: Progress) -> None:
-        marks.append((progress.stage, time.perf_counter()))
-
     task, whole = folder.task, ""
     queries_of = partial(_share, task=task.name, queries=queries)
     if len(encoder_fields(task)) == 2:
@@ -61,8 +57,17 @@ def _measured(config: BuildConfig, folder: TaskFolder, encoder: Encoder, queries
         with Retriever.open(config.out, encoder=encoder) as retriever:
             whole = f"{queries_of(retriever):.2f}"
         config = replace(config, reuse=config.out)
-    clocked = _Clocked(encoder)
-    build(config, clocked, mark)
+    clocked, fit, fitted = _Clocked(encoder), heads.fit, 0.0
+
+    def timed(*arguments: object) -> heads.Fitted | None:
+        nonlocal fitted
+        start = time.perf_counter()
+        result = fit(*arguments)  # type: ignore[arg-type]
+        fitted = time.perf_counter() - start - sum(stop - begin for begin, stop in clocked.spans if begin > start)
+        return result
+
+    with patch.object(heads, "fit", timed):
+        build(config, clocked)
     version = open_version(config.out)
     stamp, head = version.manifest.partitions[task.name].label_head, version.label_head(task.name)
     with Retriever.open(config.out, encoder=encoder) as retriever:
@@ -80,9 +85,6 @@ def _measured(config: BuildConfig, folder: TaskFolder, encoder: Encoder, queries
 
     micros = 1e6 * median([seconds(arithmetic) for _ in range(REPEATS)], 7)
     shares = f"{stamp.share_without:.2f} to {stamp.share:.2f}"
-    last = clocked.spans[-1][1]
-    end = next(at for stage, at in marks if at > last and stage != "fitted")
-    fitted = end - clocked.spans[0][0] - sum(stop - start for start, stop in clocked.spans)
     settings = f"{stamp.alpha:g} | {stamp.strength:g}"
     both = f"{whole} | {with_head:.2f}" if stamp.fields else f"{with_head:.2f} | {'no gain' if whole else ''}"
     return f"{start} {both} | {passes} | {shares} | {settings} | {fitted:.1f} s | {micros:.0f} µs |"
