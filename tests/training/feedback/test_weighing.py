@@ -14,7 +14,7 @@ from udr.retrieval import Retriever
 from udr.store import open_version, read_weights, verify
 from udr_index.build import BuildConfig, build
 from udr_training.candidates import ndcg, rank_all, ranks
-from udr_training.feedback import WEIGHTS, best_weight, exported
+from udr_training.feedback import WEIGHTS, best_weight, exported, watched
 
 
 @pytest.fixture
@@ -55,14 +55,15 @@ def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, 
         for pair in exported(trained_run)
         if pair["task"] == "reviews"
     }
-    watched = rank_all(scores)[8:]  # of 10 queries, 0.2 are held out
+    held_out = rank_all(scores)[8:]  # of 10 queries, 0.2 are held out
+    assert list(watched(trained_run)["reviews"]) == list(held_out)
     rows = {row.id: row for row in open_collection(tasks).tasks["reviews"].pool().rows}
     (told,) = [task for task in result["tasks"] if task["task"] == "reviews"]
-    assert told["queries"] == len(watched) == 2
+    assert told["queries"] == len(held_out) == 2
     with Retriever.open(index) as retriever:
         for weight, shown in zip(WEIGHTS, told["ndcg"], strict=True):
             values = []
-            for example in watched:
+            for example in held_out:
                 by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
                 query = query_fields(retriever.tasks["reviews"], rows[example.query_id])
                 found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight)

@@ -16,4 +16,6 @@ from .scoring import (
     pair_score as pair_score, score as score, score_pairs as score_pairs,
 )
 from .store import FeedbackStore as FeedbackStore, PairKey as PairKey, Work as Work
-from .weighing import WEIGHTS as WEIGHTS, Weighed as Weighed, best_weight as best_weight, weigh as weigh
+from .weighing import (
+    WEIGHTS as WEIGHTS, Weighed as Weighed, best_weight as best_weight, watched as watched, weigh as weigh,
+)

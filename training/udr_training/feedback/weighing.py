@@ -69,12 +69,12 @@ def weigh(run: Path, index: Path) -> list[Weighed]:
         ArtifactError: there is no run or no index, its tasks or language model have changed, or a command runs in it.
         ConfigError: they share no task with scores and without a label head, or the index lacks BM25 or a scored row.
     """
-    watched, version = _watched(run), open_version(index)
+    examples, version = watched(run), open_version(index)
     parts = version.manifest.partitions
-    shared = [name for name in parts if watched.get(name)]
+    shared = [name for name in parts if examples.get(name)]
     if not shared:
         raise ConfigError(
-            f"{run} has no watched query of a task of {index}; its tasks are {', '.join(watched) or 'none'}"
+            f"{run} has no watched query of a task of {index}; its tasks are {', '.join(examples) or 'none'}"
         )
     tasks = [name for name in shared if parts[name].label_head is None]
     if headed := [name for name in shared if parts[name].label_head is not None]:
@@ -85,7 +85,7 @@ def weigh(run: Path, index: Path) -> list[Weighed]:
     if lacking := [name for name in tasks if not parts[name].lexical]:
         raise ConfigError(f"{index} has no BM25 for {', '.join(lacking)}; build it again: udr index build")
     with Retriever.of_version(version) as retriever:
-        results = [_weighed(retriever, name, watched[name]) for name in tasks]
+        results = [_weighed(retriever, name, examples[name]) for name in tasks]
     with locked(index):
         stored = read_weights(version.path, version.manifest)
         new = {result.task: result.weight for result in results}
@@ -93,7 +93,14 @@ def weigh(run: Path, index: Path) -> list[Weighed]:
     return results
 
 
-def _watched(run: Path) -> dict[str, Sequence[RankedExample]]:
+def watched(run: Path) -> dict[str, Sequence[RankedExample]]:
+    """Return, by task, the queries that a run held out of its trainings, with their ranked candidates.
+
+    Of a run that trained nothing, these are all.
+
+    Raises:
+        ArtifactError: there is no such run, or its tasks or language model have changed.
+    """
     folder = RunFolder(run)
     # Of runs that only score, no query was learned from.
     trained = (folder.iteration(0) / "model").is_dir()
