@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,6 +55,25 @@ def test_all_parts_end_within_25_minutes(load: Callable[[str], ModuleType]) -> N
     assert tuple(minutes) == PARTS and sum(minutes.values()) <= 25
     with pytest.raises(SystemExit, match="no part 'bench'; the parts are tests, search, feedback, training, serving"):
         load("run").main(["--out", "out", "--parts", "bench"])
+
+
+def test_what_a_part_has_started_ends_with_it(
+    load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module, pipe = load("run"), tmp_path / "pipe"
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "run.py"))
+    monkeypatch.setattr(module, "MINUTES", {"tests": 3 / 60, "search": 1})
+    started = f"import subprocess, sys, time; pipe = open({str(pipe)!r}, 'w', 1); print(sys.argv[0][-9:], file=pipe)\n"
+    started += "subprocess.Popen(['sleep', '20'], stdout=pipe)\n"
+    (tmp_path / "card_tests.py").write_text(started + "time.sleep(20)", "utf-8")
+    (tmp_path / "card_search.py").write_text(started + "sys.exit(3)", "utf-8")
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as ends:
+        with pytest.raises(SystemExit, match=r"tests: not done in 0.05 minutes; search: ended with status 3"):
+            module.main(["--out", str(tmp_path / "out"), "--parts", "tests,search", "--device", "cpu"])
+        assert ends.read(100) == b"_tests.py\nsearch.py\n"
+        # The pipe ends once no process holds it.
+        assert select.select([ends], [], [], 5)[0] and ends.read(100) == b""
 
 
 def test_search_compares_ids_and_rates(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,17 @@
 
     python benchmarks/gpu/run.py --out FOLDER [--parts NAME,...] [--device cuda] [--quick]
 
-Each part is a process with a time limit of its own. A part that ends with an error, or at its
-limit, is named at the end; what is measured stays in FOLDER, and the same command goes on with the rest.
+Each part is a process with a time limit of its own, at which it and all that it has started are killed. A part that
+ends with an error, or at its limit, is named at the end; what is measured stays in FOLDER, and the same command goes on
+with the rest.
 """
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from card import card, parser
@@ -39,10 +43,16 @@ def _run(name: str, out: str, device: str, quick: bool) -> str:
     """Run a part; return what went wrong, or nothing."""
     script = Path(__file__).with_name(f"card_{name}.py")
     command = [sys.executable, str(script), "--out", out, "--device", device, *(["--quick"] if quick else [])]
-    try:
-        status = subprocess.run(command, timeout=60 * MINUTES[name]).returncode
-    except subprocess.TimeoutExpired:
-        return f"not done in {MINUTES[name]} minutes"
+    # In a session of its own: pytest and udr serve, which parts start, would else go on beside the next part.
+    with subprocess.Popen(command, start_new_session=True) as part:
+        try:
+            status = part.wait(60 * MINUTES[name])
+        except subprocess.TimeoutExpired:
+            return f"not done in {MINUTES[name]} minutes"
+        finally:
+            # Of a part that has ended in order, nothing is left.
+            with suppress(ProcessLookupError):
+                os.killpg(part.pid, signal.SIGKILL)
     return f"ended with status {status}" if status else ""
 
 
