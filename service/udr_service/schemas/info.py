@@ -116,6 +116,10 @@ class InfoAnswer(AnswerBody):
     version: str = Field(description="The version of udr.")
     workers: int = Field(description="How many processes answer.")
     index_version: str
+    overlay_position: int = Field(description="The number of the last write that requests see; 0 before the first.")
+    search_digest: str = Field(
+        description="A hash of the search settings and the weights of hybrid searches, which may change in a version."
+    )
     model: str
     engine: str | None = Field(description="What encodes queries; null if the application brought its own encoder.")
     dimension: int
@@ -142,6 +146,8 @@ class InfoAnswer(AnswerBody):
             version=__version__,
             workers=workers,
             index_version=retriever.index_version,
+            overlay_position=retriever.overlay_position,
+            search_digest=retriever.search_digest,
             model=retriever.model,
             engine=active.engine,
             dimension=retriever.encoder.dimension,

@@ -1,6 +1,7 @@
 """Retrievers by name: options are those of a retrieval, read strictly, and give what an index with them gives."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from udr.models import Scheduler, SentenceEncoder
 from udr.models.runner import LoadEncoder
 from udr.prompts import Order
 from udr.retrieval import Retriever
-from udr.types import Row
+from udr.store import open_version, write_weights
+from udr.types import Json, Row
 from udr_index.build import BuildConfig, build
 from udr_training.evaluation import EvaluationConfig, evaluate, open_retriever, parse_name, short_names
 from udr_training.evaluation.retrievers import LocalRetriever, PoolSource, ServiceRetriever, split_unquoted
@@ -190,6 +192,29 @@ def test_an_index_must_hold_the_tasks_and_other_demonstrations_are_told(
     assert "has 24 demonstrations that are not those of the pool, which has 9" in caplog.text
 
 
+def test_answers_are_asked_for_again_after_writes(
+    tasks: Path, index: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, lm = Path(shutil.copytree(index, tmp_path / "own")), CopyLM()
+    config, collection = EvaluationConfig(retrievers=(str(own),), shots=(1,)), open_collection(tasks, ["reviews"])
+
+    def asked() -> int:
+        before = lm.asked
+        evaluate(collection, lm, config, output=tmp_path / "out")
+        return lm.asked - before
+
+    assert (asked(), asked()) == (4, 0)
+    with Retriever.open(own) as retriever:
+        retriever.put("reviews", replace(queries(tasks)[0].rows[0], id="new"))
+    caplog.clear()
+    assert (asked(), asked()) == (4, 0)
+    assert "has 25 demonstrations that are not those of the pool, which has 24" in caplog.text
+    with Retriever.open(own) as retriever:
+        retriever.delete("reviews", "new")
+    caplog.clear()
+    assert (asked(), asked()) == (4, 0) and "not those of the pool" not in caplog.text
+
+
 def test_one_evaluation_compares_options_and_its_answers_are_apart(tasks: Path, index: Path, tmp_path: Path) -> None:
     names = ("bm25", "bm25?balance=true", f"{index}?mode=hybrid", f"{index}?order=nearest_first")
     lm, config = CopyLM(), EvaluationConfig(retrievers=names, shots=(2,))
@@ -230,6 +255,27 @@ def test_a_service_gives_what_its_index_gives(tasks: Path, index: Path, task: st
         [row.to_json() for row in item.rows] for item in expected
     ]
     assert [item.prompt(2) for item in shown] == [item.prompt(2) for item in expected]
+
+
+def test_a_service_is_another_one_after_writes_and_with_other_weights(index: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(index, tmp_path / "own"))
+
+    def identity(retriever: Retriever) -> Mapping[str, Json]:
+        with served(retriever) as service:
+            transport = httpx2.MockTransport(forwarding(service))
+            name = parse_name("http://testserver?mode=hybrid")
+            return ServiceRetriever(name, 0, lambda url: Client(url, transport=transport)).identity
+
+    with Retriever.open(own) as retriever:
+        identities = [identity(retriever), identity(retriever)]
+        assert identities[0] == identities.pop()
+        retriever.delete("reviews", [retriever.demonstrations("reviews").rows[0].id])
+        identities.append(identity(retriever))
+    version = open_version(own)
+    write_weights(version.path, version.manifest, {"reviews": 0.9})
+    with Retriever.open(own) as retriever:
+        identities.append(identity(retriever))
+    assert all(identities.count(one) == 1 for one in identities)
 
 
 def test_a_service_is_named_by_its_url() -> None:

@@ -46,6 +46,8 @@ class Retriever(Searching, Rows, DemonstrationSource):
         tokenizer: the name that ``udr.load_tokenizer`` loads the encoder's tokenizer by.
         families: the task families, by name.
         weights: how much the encoder's ranking counts in mode ``hybrid``, by task, where the index keeps that.
+        search_digest: a hash of ``weights`` and of the settings of approximate searches, which ``udr feedback weigh``
+            and ``udr index bench`` change.
         encoder_passes: how many texts the encoder reads for a query of each task: 1, and 2 more if its label head reads
             two fields apart.
         lexical: the tasks that have BM25, which the modes bm25 and hybrid, and coverage, need.

@@ -17,7 +17,7 @@ from udr.retrieval.partitions import Partitions
 from udr.retrieval.planning import MAX_CHARACTERS, unknown
 from udr.retrieval.writing import Drafting
 from udr.search import PASSES, Searcher, Vectors
-from udr.store import VERSIONS, FileStamp, IndexVersion, open_lexical, read_weights, with_label_heads
+from udr.store import VERSIONS, FileStamp, IndexVersion, open_lexical, read_weights, search_digest, with_label_heads
 from udr.store.live import Base, Durability, LivePool, View, WriterLock
 from udr.types import Role
 
@@ -45,6 +45,7 @@ class OpenVersion:
         self._tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
         self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
+        self.search_digest = search_digest(version.path, manifest)
         self.encoder_passes: Mapping[str, int] = MappingProxyType(
             {
                 name: 1 + (PASSES if part.label_head and part.label_head.fields else 0)

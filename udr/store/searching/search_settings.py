@@ -4,13 +4,14 @@ It has the settings of approximate partitions, and the weights of hybrid searche
 it has its own checksum instead of one in the manifest. A version with neither has no such file.
 """
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from udr.errors import VerificationError
-from udr.files import check_format, read_bytes, write_atomically
+from udr.files import canonical_json, check_format, read_bytes, write_atomically
 from udr.store.manifest import FLAT, Manifest, seal, unseal
 from udr.store.untrusted import refuse_outside, root_of
 from udr.types import Json
@@ -59,6 +60,17 @@ def read_weights(folder: Path, manifest: Manifest) -> dict[str, float]:
         VerificationError: as ``read_settings``.
     """
     return _read(folder, manifest)[1]
+
+
+def search_digest(folder: Path, manifest: Manifest) -> str:
+    """Return a hash of the settings and weights of the version in ``folder``, 16 hex digits.
+
+    Raises:
+        VerificationError: as ``read_settings``.
+    """
+    settings, weights = _read(folder, manifest)
+    stored: Json = [{name: asdict(setting) for name, setting in settings.items()}, dict(weights)]
+    return hashlib.sha256(canonical_json(stored)).hexdigest()[:16]
 
 
 def _read(folder: Path, manifest: Manifest) -> tuple[dict[str, SearchSettings], dict[str, float]]:

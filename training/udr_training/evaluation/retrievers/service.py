@@ -42,7 +42,9 @@ class ServiceSource:
     @property
     def identity(self) -> dict[str, Json]:
         """See ``Source``."""
-        return {"kind": "service", "url": self._url, "version": self._info["index_version"]}
+        # An older service does not tell the others.
+        told = {key: self._info.get(key) for key in ("engine", "search_digest", "overlay_position")}
+        return {"kind": "service", "url": self._url, "version": self._info["index_version"], **told}
 
     def check_task(self, pool: Pool) -> None:
         """Raise a ``ConfigError`` if the service does not serve the pool's task as it is."""

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Protocol
@@ -122,7 +123,7 @@ class IndexSource:
     def __init__(self, path: Path) -> None:
         self._path, self._version = path, open_version(path)
         with Retriever.of_version(self._version) as retriever:
-            self._encoder = retriever.encoder
+            self._encoder, self._position = retriever.encoder, retriever.overlay_position
 
     @property
     def identity(self) -> dict[str, Json]:
@@ -130,7 +131,13 @@ class IndexSource:
         manifest = self._version.manifest
         settings = {name: asdict(value) for name, value in read_settings(self._version.path, manifest).items()}
         weights = read_weights(self._version.path, manifest)
-        return {"kind": "index", "version": manifest.version, "search": settings, "weights": weights}
+        return {
+            "kind": "index",
+            "version": manifest.version,
+            "search": settings,
+            "weights": weights,
+            "position": self._position,
+        }
 
     def check(self, pool: Pool) -> Manifest:
         """See ``Source``; warns if the index has other demonstrations than the pool."""
@@ -140,11 +147,12 @@ class IndexSource:
             raise ConfigError(f"{self._path}: has no task {task.name!r}; it has {names}")
         if manifest.partitions[task.name].task != task:
             raise ConfigError(f"{self._path}: formats task {task.name!r} by another task.toml; run: udr index build")
-        with closing(self._version.demonstrations()) as table:
-            own = rows_digest(table.every(task.name))
+        with self.opened(pool) as retriever:
+            count, pages = retriever.sizes[task.name], retriever.partitions().view.pages(task.name)
+            own = rows_digest(chain.from_iterable(pages))
         if own != rows_digest(sorted(pool.rows, key=lambda row: row.id)):
             message = "task %s: %s has %d demonstrations that are not those of the pool, which has %d"
-            _LOG.warning(message, task.name, self._path, manifest.partitions[task.name].count, len(pool))
+            _LOG.warning(message, task.name, self._path, count, len(pool))
         return manifest
 
     def opened(self, pool: Pool) -> AbstractContextManager[Retriever]:
