@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -127,4 +129,24 @@ def test_new_queries_of_later_iterations_are_told_with_their_allocation(
     assert sum(queries for queries, _ in allocated) == 15
     assert all(pairs == 6 * queries for queries, pairs in allocated)
     (line,) = [line for line in udr(*arguments, tmp_path / "run", *scored)[1].splitlines() if "new queries:" in line]
-    assert line.startswith("new queries: 15 in all, allocated by what labels explain of the order: reviews ")
+    assert line.startswith(
+        "new queries: 15 in all, at most 90 pairs, allocated by what labels explain of the order: reviews "
+    )
+
+
+def test_queries_that_a_small_pool_lacks_are_planned_for_the_others(
+    tasks: Path, run_config: RunConfig, tmp_path: Path
+) -> None:
+    small = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    (rows,) = small.glob("*/colours/train.jsonl")
+    rows.write_text("".join(rows.read_text("utf-8").splitlines(keepends=True)[:12]), "utf-8")
+
+    def later(kind: Literal["new", "allocated"]) -> dict[str, tuple[int, int]]:
+        config = replace(run_config, candidates=replace(run_config.candidates, later=kind))
+        plan = plan_run(tmp_path / "run", open_collection(small, config.tasks), config)
+        return {task.task: (task.later_queries, task.later_pairs) for task in plan.tasks}
+
+    # Five more queries of each task, and two rows of colours are left; the run gives what it lacks to the others.
+    assert later("new") == {"reviews": (5, 30), "colours": (2, 12), "reverse": (5, 30)}
+    allocated = later("allocated")
+    assert allocated["colours"] == (2, 12) and {allocated["reviews"], allocated["reverse"]} == {(7, 42), (6, 36)}

@@ -17,8 +17,8 @@ class TaskPlan:
         pairs: to score in the first iteration.
         stored: those of them that are already scored.
         later_queries: new queries of later iterations; 0 if these ask the same ones. If they are allocated by labels,
-            the shares are known once the first iteration's pairs are scored, and equal before.
-        later_pairs: to score in later iterations, at most.
+            the shares are known once the first iteration's pairs are scored, and equal before; their sum is known.
+        later_pairs: to score in later iterations, at most; if queries are allocated, the sum of all tasks is.
         pairs_per_second: measured.
         extrapolated: rows that become queries too, with scores that follow from labels or a reward model, if these
             explain the order.
@@ -33,11 +33,11 @@ class TaskPlan:
     candidates: int
     pairs: int
     stored: int
-    later_queries: int
-    later_pairs: int
     pairs_per_second: float
     extrapolated: int
     agreement: float | None
+    later_queries: int = 0
+    later_pairs: int = 0
 
     @property
     def seconds(self) -> float:
@@ -113,10 +113,12 @@ class RunPlan:
             evaluation: what is to be said of the evaluation at its end, and its seconds; None if there is none.
         """
         for task in self.tasks:
+            # Where queries are allocated, only their sum is known for sure.
+            how_many = "about" if task.later_queries else "at most"
             yield (
                 f"{task.task}: {task.queries} queries, {task.candidates} candidates each from {task.pool} rows; "
                 f"{task.pairs} pairs ({task.stored} already scored)"
-                f"{f', then at most {task.later_pairs} more' if task.later_pairs else ''}"
+                f"{f', then {how_many} {task.later_pairs} more' if task.later_pairs else ''}"
                 f"{f', of {task.later_queries} new queries' if task.later_queries else ''}; "
                 f"{task.pairs_per_second:.1f} pairs/s, {clock(task.seconds)}"
             )
@@ -131,7 +133,8 @@ class RunPlan:
                 )
         if any(task.later_queries for task in self.tasks):
             known = ", ".join(f"{task.task} {task.agreement:.0%}" for task in self.tasks if task.agreement is not None)
-            yield f"new queries: {sum(task.later_queries for task in self.tasks)} in all" + (
+            queries = sum(task.later_queries for task in self.tasks)
+            yield f"new queries: {queries} in all, at most {sum(task.later_pairs for task in self.tasks)} pairs" + (
                 f", allocated by what labels explain of the order: {known}" if known else ""
             )
         yield f"feedback: {clock(self.feedback_seconds)} at most"

@@ -48,16 +48,17 @@ def plan_run(
     check_processes(processes, config, {name: len(task.queries) for name, task in tasks.items()})
     neighbours = {name: first_neighbours(task.pool) for name, task in tasks.items()}
     lm = load_lm(config.feedback) if load is None else load()
-    store, rates = folder.scores(feedback), dict[str, float]()
+    store, rates, later = folder.scores(feedback), dict[str, float](), _later(tasks, config, dict.fromkeys(tasks))
+    most = {name: len(task.queries) * config.candidates.num_candidates + later[name][1] for name, task in tasks.items()}
     for name, task in tasks.items():
         some = task.pairs(task.propose(neighbours[name], task.queries[:_QUERIES]))
         for count, rate in pairs_per_second(lm, some):
             rates[name] = rate
-            seconds = sum(_most_pairs(other, config) / rates.get(own, rate) for own, other in tasks.items())
+            seconds = sum(pairs / rates.get(own, rate) for own, pairs in most.items())
             on_estimate(f"feedback: at most {clock(seconds)} if no score is stored, by {count} pairs of {name}")
     proposed = {name: task.propose(neighbours[name]) for name, task in tasks.items()}
     plans = tuple(_task_plan(tasks[name], proposed[name], lm, store, config, rates[name]) for name in tasks)
-    plans = _allocated(plans, config)
+    plans = _with_later(plans, tasks, config)
     steps = num_steps(train, {name: train.num_learned(len(task.queries)) for name, task in tasks.items()})
     model, step = starting_model(train, train.model), 0.0
     # Without GPUs, processes share the cores, and take as long as one.
@@ -81,35 +82,36 @@ def plan_run(
     )
 
 
-def _most_pairs(task: TrainingTask, config: RunConfig) -> int:
-    """Return the pairs of all iterations of a task, at most."""
-    return len(task.queries) * config.candidates.num_candidates + _later(task, config)[1]
+def _later(
+    tasks: Mapping[str, TrainingTask], config: RunConfig, explained: Mapping[str, float | None]
+) -> dict[str, tuple[int, int]]:
+    """Return the new queries of all later iterations, and the pairs that these score at most, by task.
+
+    ``explained`` is what labels explain of the order, by which queries are allocated.
+    """
+    candidates, iterations = config.candidates, config.train.iterations - 1
+    if candidates.later == "same":
+        # All but the random candidates may be new.
+        each = iterations * (candidates.num_candidates - candidates.num_random)
+        return {name: (0, each * len(task.queries)) for name, task in tasks.items()}
+    wanted = {name: iterations * task.num_later for name, task in tasks.items()}
+    left = {name: len(task.pool) - len(task.queries) for name, task in tasks.items()}
+    if candidates.later == "allocated":
+        # What one pool lacks, the others get.
+        counts = allocate(sum(wanted.values()), explained, left)
+    else:
+        counts = {name: min(count, left[name]) for name, count in wanted.items()}
+    return {name: (count, count * candidates.num_candidates) for name, count in counts.items()}
 
 
-def _later(task: TrainingTask, config: RunConfig) -> tuple[int, int]:
-    """Return the new queries of all later iterations, and the pairs that these score at most."""
-    candidates, queries, iterations = config.candidates, len(task.queries), config.train.iterations - 1
-    if candidates.later != "same":
-        new = min(len(task.pool) - queries, iterations * task.num_later)
-        return new, new * candidates.num_candidates
-    # All but the random candidates may be new.
-    return 0, iterations * queries * (candidates.num_candidates - candidates.num_random)
-
-
-def _allocated(plans: tuple[TaskPlan, ...], config: RunConfig) -> tuple[TaskPlan, ...]:
-    """Return the plans with the new queries of later iterations allocated, if it is known what labels explain."""
+def _with_later(
+    plans: Sequence[TaskPlan], tasks: Mapping[str, TrainingTask], config: RunConfig
+) -> tuple[TaskPlan, ...]:
+    """Return the plans with the queries and pairs of later iterations."""
     unknown = any(plan.labels and plan.agreement is None for plan in plans)
-    if config.candidates.later != "allocated" or unknown:
-        return plans
-    counts = allocate(
-        sum(plan.later_queries for plan in plans),
-        {plan.task: plan.agreement for plan in plans},
-        {plan.task: plan.pool - plan.queries for plan in plans},
-    )
-    return tuple(
-        replace(plan, later_queries=counts[plan.task], later_pairs=counts[plan.task] * plan.candidates)
-        for plan in plans
-    )
+    later = _later(tasks, config, {plan.task: None if unknown else plan.agreement for plan in plans})
+    counts = [(plan, *later[plan.task]) for plan in plans]
+    return tuple(replace(plan, later_queries=queries, later_pairs=pairs) for plan, queries, pairs in counts)
 
 
 def _reward_plan(
@@ -148,7 +150,6 @@ def _task_plan(
             agreement = label_agreement(split(task.pool, examples, config.train)) or 0.0
     num_queries, train = len(task.queries), config.train
     further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
-    later_queries, later_pairs = _later(task, config)
     return TaskPlan(
         task=task.pool.task.name,
         labels=labels,
@@ -157,8 +158,6 @@ def _task_plan(
         candidates=config.candidates.num_candidates,
         pairs=len(pairs),
         stored=stored,
-        later_queries=later_queries,
-        later_pairs=later_pairs,
         pairs_per_second=rate,
         extrapolated=further if by_labels or train.extrapolate == "reward" else 0,
         agreement=agreement,
