@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.tiny_models import save_encoder, save_lm
+from udr.search import Mask, ProposerAmong, Vectors, proposer_among
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 PARTS = ("tests", "search", "feedback", "training", "serving")
@@ -85,6 +86,28 @@ def test_search_compares_ids_and_rates(run: Callable[..., Any], capsys: pytest.C
     # A part that is done is not run again.
     capsys.readouterr()
     assert run("search") == result and json.loads(capsys.readouterr().out) == result
+
+
+def test_filtered_search_on_the_cpu_is_udr_s(
+    run: Callable[..., Any], load: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[float] = []
+
+    def recorded(index: Any) -> tuple[ProposerAmong, int]:
+        found = proposer_among(index)
+        assert found is not None
+        among, scanned = found
+
+        def propose(queries: Vectors, count: int, rows: Mask) -> Any:
+            searched.append(rows.mean())
+            return among(queries, count, rows)
+
+        return propose, scanned
+
+    monkeypatch.setattr(load("card_search"), "proposer_among", recorded)
+    assert run("search")["lists"]["of 0.5"]["equal_ids"] == 1
+    # Fewer rows are compared one by one.
+    assert searched and all(0.4 < share < 0.6 for share in searched)
 
 
 def test_feedback_is_beside_padded_batches_and_the_matrix_rate(run: Callable[..., Any], tmp_path: Path) -> None:
