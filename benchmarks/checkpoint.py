@@ -35,7 +35,7 @@ from quality_table import Compared, side_of
 from udr.data import open_collection
 from udr.errors import UdrError
 from udr.files import read_toml, whole_folder, write_atomically
-from udr.models import DEFAULT_LM, fingerprint, hub, locate
+from udr.models import DEFAULT_LM, SentenceEncoder, fingerprint, hub, locate
 from udr_training.evaluation import Estimate
 
 FROZEN = Path(__file__).with_suffix(".toml")
@@ -169,6 +169,7 @@ def _difference(model: Path, folder: Path, frozen: Mapping[str, Any], weight: fl
                 weight=weight,
                 locate=locate,
                 fingerprint=fingerprint,
+                settings=lambda name: SentenceEncoder.load(name, "cpu").settings,
             )
     except UdrError as error:
         raise SystemExit(str(error)) from error

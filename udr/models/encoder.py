@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -17,7 +18,7 @@ from udr.models import hub
 from udr.models.device import best_device
 from udr.models.window import TextWindow
 from udr.search import Metric, Vectors
-from udr.types import Role
+from udr.types import Json, Role
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -134,6 +135,26 @@ class SentenceEncoder:
         if metric not in ("cosine", "dot"):
             raise ModelError(f"model {self.name!r} compares by {metric}; udr supports cosine and dot")
         return cast("Metric", metric)
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """What it does with a text, but for its window and the weights of its first module.
+
+        Its modules, each with its type, its settings and the hashes of its weights; the prompts; and the similarity.
+        """
+        modules: list[Json] = [
+            [
+                type(module).__name__,
+                module.get_config_dict(),
+                {
+                    name: sha256(weight.cpu().numpy()).hexdigest()
+                    for name, weight in module.state_dict().items()
+                    if place
+                },
+            ]
+            for place, module in enumerate(self.model.children())
+        ]
+        return {"modules": modules, "prompts": self.model.prompts, "similarity": self.metric}
 
     @cached_property
     def window(self) -> TextWindow | None:

@@ -16,7 +16,13 @@ from udr.errors import ModelError
 from udr.models import SentenceEncoder, fingerprint, hub, locate
 
 RANK, TEXTS = 2, ["a river", "the long road to the mill", "x"]
-write = partial(hub.write_difference, rank=RANK, locate=locate, fingerprint=fingerprint)
+write = partial(
+    hub.write_difference,
+    rank=RANK,
+    locate=locate,
+    fingerprint=fingerprint,
+    settings=lambda name: SentenceEncoder.load(name, "cpu").settings,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +111,36 @@ def test_what_is_no_low_rank_difference_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         write(tmp_path / "difference", str(base), trained(base, tmp_path / "trained", **options), weight=1.0)
+    assert not (tmp_path / "difference").exists()
+
+
+NORMALIZE = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("1_Pooling/config.json", {"pooling_mode": "cls"}, r"has other modules than .* \(for example train.pooling"),
+        ("modules.json", [NORMALIZE], "has other modules than"),
+        ("config_sentence_transformers.json", {"prompts": {"query": "Q: "}}, "has other prompts than"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "dot"}, "has other similarity than"),
+        ("tokenizer_config.json", {"model_max_length": 8}, ""),
+    ],
+    ids=str,
+)
+def test_other_settings_than_the_base_s_are_refused_but_for_the_window(
+    base: Path, tmp_path: Path, file: str, change: Any, message: str
+) -> None:
+    model = trained(base, tmp_path / "trained")
+    (model / "2_Normalize").mkdir()
+    content = json.loads((model / file).read_bytes())
+    (model / file).write_text(json.dumps(content + change if isinstance(change, list) else {**content, **change}))
+    if not message:
+        assert SentenceEncoder.load(str(model)).model.max_seq_length == 8
+        assert write(tmp_path / "difference", str(base), model, weight=1.0)
+        return
+    with pytest.raises(ModelError, match=message):
+        write(tmp_path / "difference", str(base), model, weight=1.0)
     assert not (tmp_path / "difference").exists()
 
 

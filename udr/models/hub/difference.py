@@ -3,7 +3,8 @@
 A folder of one holds ``difference.json``: the base's name and fingerprint, the rank, the weight of the difference, and
 the wording that the encoder was trained with; ``difference.safetensors``: for each matrix that differs, ``<name>.down``
 [rank, in] and ``<name>.up`` [out, rank] in float16; and a card. The merged matrix is base + weight * up @ down; a
-weight below 1 averages the trained weights with the base's.
+weight below 1 averages the trained weights with the base's. All else is the base's: also the window, of which
+a training may have read less.
 
 The products are summed rank by rank in float64, without a matrix library, so that all machines get the same bytes, and
 with them the same fingerprint, by which indexes know their encoder.
@@ -34,6 +35,7 @@ _DOWN, _UP = ".down", ".up"
 Weights = dict[str, NDArray[Any]]
 Locate = Callable[[str], Path]
 Fingerprint = Callable[[Path], str]
+Settings = Callable[[str], Mapping[str, Json]]
 
 
 def merged(folder: Path, cache: Path, locate: Locate, fingerprint: Fingerprint) -> Path:
@@ -74,7 +76,15 @@ def merged(folder: Path, cache: Path, locate: Locate, fingerprint: Fingerprint) 
 
 
 def write_difference(
-    folder: Path, base: str, trained: Path, *, rank: int, weight: float, locate: Locate, fingerprint: Fingerprint
+    folder: Path,
+    base: str,
+    trained: Path,
+    *,
+    rank: int,
+    weight: float,
+    locate: Locate,
+    fingerprint: Fingerprint,
+    settings: Settings,
 ) -> int:
     """Write the difference of a trained encoder to its base, and return its bytes, without a card.
 
@@ -86,11 +96,20 @@ def write_difference(
         weight: how much the difference counts, above 0 and at most 1.
         locate: returns the folder of the base by its name.
         fingerprint: returns a model's.
+        settings: returns those of an encoder by its name; see ``SentenceEncoder.settings``.
 
     Raises:
-        ModelError: other weights than matrices differ, a difference has a higher rank, or it takes too many bytes.
+        ModelError: the trained encoder has other settings than the base, other weights than matrices differ, a
+            difference has a higher rank, or it takes too many bytes.
     """
     origin = locate(base)
+    own = settings(str(trained))
+    for name, expected in settings(base).items():
+        if own[name] != expected:
+            raise ModelError(
+                f"{trained}: has other {name} than {base!r}, and a difference holds matrices alone; train with those "
+                f"of the base (for example train.pooling = 'model'): found {own[name]}, expected {expected}"
+            )
     before, after = _read(origin / _WEIGHTS), _read(trained / _WEIGHTS)
     factors: Weights = {}
     for name, matrix in before.items():
