@@ -142,18 +142,12 @@ class SentenceEncoder:
 
         Its modules, each with its type, its settings and the hashes of its weights; the prompts; and the similarity.
         """
-        modules: list[Json] = [
-            [
-                type(module).__name__,
-                module.get_config_dict(),
-                {
-                    name: sha256(weight.cpu().numpy()).hexdigest()
-                    for name, weight in module.state_dict().items()
-                    if place
-                },
-            ]
-            for place, module in enumerate(self.model.children())
-        ]
+        modules: list[Json] = []
+        module: Any
+        for place, module in enumerate(self.model.children()):
+            weights = module.state_dict().items() if place else ()
+            hashes: Json = {name: sha256(weight.cpu().numpy()).hexdigest() for name, weight in weights}
+            modules.append([type(module).__name__, module.get_config_dict(), hashes])
         return {"modules": modules, "prompts": self.model.prompts, "similarity": self.metric}
 
     @cached_property
