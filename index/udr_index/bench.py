@@ -31,7 +31,11 @@ from udr_index.lock import lock_index
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The search of a task's partition: its settings, None if it is flat, and what ``measure`` returns."""
+    """The search of a task's partition: its settings, None if it is flat, and what ``measure`` returns.
+
+    Of a task with a label head, which requests can leave out, it is measured with and without: the lower recall and the
+    longer time count.
+    """
 
     task: str
     kind: str
@@ -94,11 +98,9 @@ def bench(
     for task, part in version.manifest.partitions.items():
         vectors, chances = _queries(version, task, encoder, queries)
         if part.kind == FLAT:
-            searcher, extended = _served(
-                open_searcher(version, task, SearchSettings(), gpu, fp16=fp16), vectors, chances
-            )
-            exact = exact_values(version.vectors(task), vectors, k, version.label_head(task), chances)
-            yield Measurement(task, part.kind, None, *measure(searcher, extended, exact))
+            searcher = open_searcher(version, task, SearchSettings(), gpu, fp16=fp16)
+            exact = _exact(version, task, vectors, k, chances)
+            yield Measurement(task, part.kind, None, *_measured(searcher, vectors, chances, exact))
         else:
             best = tune(version, task, vectors, recall, k, gpu, chances=chances, fp16=fp16, choices=choices)[-1]
             assert best.settings is not None
@@ -107,11 +109,22 @@ def bench(
             yield best
 
 
-def _served(searcher: Searcher, queries: Vectors, chances: Chances | None) -> tuple[Searcher, Vectors]:
-    """Return what answers requests for one task: with a label head, it searches for extended queries."""
+def _exact(version: IndexVersion, task: str, queries: Vectors, k: int, chances: Chances | None) -> list[Similarities]:
+    """Return what ``exact_values`` does of plain queries, and with the label head if the task has one."""
+    vectors, head = version.vectors(task), version.label_head(task)
+    plain = exact_values(vectors, queries, k)
+    return [plain] if chances is None else [plain, exact_values(vectors, queries, k, head, chances)]
+
+
+def _measured(
+    searcher: Searcher, queries: Vectors, chances: Chances | None, exact: Sequence[Similarities]
+) -> tuple[float, float]:
+    """Return the lower recall and the longer milliseconds of both kinds of queries in ``exact``."""
+    kinds = [(searcher, queries)]
     if isinstance(searcher, LabelledSearch) and chances is not None:
-        return searcher.labelled, searcher.head.extend(queries, chances)
-    return searcher, queries
+        kinds.append((searcher.labelled, searcher.head.extend(queries, chances)))
+    recalls, milliseconds = zip(*(measure(*kind, own) for kind, own in zip(kinds, exact, strict=True)), strict=True)
+    return min(recalls), max(milliseconds)
 
 
 def _queries(version: IndexVersion, task: str, encoder: Encoder, count: int) -> tuple[Vectors, Chances | None]:
@@ -158,14 +171,14 @@ def tune(
         What was tried; the last is the one that reached the recall, or the best of all.
     """
     kind = version.manifest.partitions[task].kind
-    exact = exact_values(version.vectors(task), queries, k, version.label_head(task), chances)
+    exact = _exact(version, task, queries, k, chances)
     tried: list[Measurement] = []
     for settings in choices(kind):
         # A GPU that does not support a setting would fall back to the CPU, whose time means nothing here.
         if gpu is not None and not gpu.supports(settings.parameters):
             continue
-        searcher, extended = _served(open_searcher(version, task, settings, gpu, fp16=fp16), queries, chances)
-        tried.append(Measurement(task, kind, settings, *measure(searcher, extended, exact)))
+        searcher = open_searcher(version, task, settings, gpu, fp16=fp16)
+        tried.append(Measurement(task, kind, settings, *_measured(searcher, queries, chances, exact)))
         if tried[-1].recall >= recall:
             return tried
     # Sorting is stable: only the best moves, to the end.

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from tests.fakes import NOTES, HashEncoder, write_task
 from tests.index.builds import FailingEncoder, build_index, tree, write_moods, write_places
 from tests.udr.store.test_version import rewrite_manifest
 from udr.cli import main
+from udr.data import row_query
 from udr.errors import ArtifactError, VerificationError
 from udr.retrieval import Retriever
-from udr.store import LabelHeadStamp, open_version, read_settings, verify
-from udr_index import bench
+from udr.store import LabelHeadStamp, open_searcher, open_version, read_settings, verify
+from udr_index import bench, exact_values, measure
 from udr_index.build import BuildConfig, Progress, build, first_settings
 from udr_index.versions import compare_vectors, diff_versions
 
@@ -151,6 +153,18 @@ def test_bench_measures_the_search_that_the_head_ranks(moods: Path, tmp_path: Pa
     assert measured.recall == 1.0 and measured.settings == read_settings(version.path, version.manifest)["notes"]
     (few,) = bench(version, HashEncoder(), 1.0, k=5, queries=50, choices=lambda kind: [first_settings("IVF64,Flat")])
     assert few.recall < 1.0
+
+
+def test_bench_finds_settings_for_searches_without_the_head_as_well(moods: Path, tmp_path: Path) -> None:
+    build_index(moods, tmp_path / "index", kind="IVF8,SQ8")
+    version = open_version(tmp_path / "index")
+    (measured,) = bench(version, HashEncoder(), 1.0, k=5, queries=160)
+    assert measured.recall == 1.0 and measured.settings is not None
+    table, task = version.demonstrations(), version.manifest.partitions["notes"].task
+    with closing(table):
+        queries = HashEncoder().encode_queries([row_query(task, row) for row in table.every("notes")])
+    searcher = open_searcher(version, "notes", measured.settings)
+    assert measure(searcher, queries, exact_values(version.vectors("notes"), queries, 5))[0] == 1.0
 
 
 def test_a_diff_shows_the_head(moods: Path, tmp_path: Path) -> None:
