@@ -57,4 +57,7 @@ def _run(name: str, out: str, device: str, quick: bool) -> str:
 
 
 if __name__ == "__main__":
+    # Signals to this process and its group do not reach the part, which is then ended as at its limit.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     main()
