@@ -79,6 +79,19 @@ def test_a_smaller_weight_averages_with_the_base(base: Path, tmp_path: Path) -> 
         np.testing.assert_allclose(matrix, (first[name] + last[name]) / 2, atol=5e-3)
 
 
+def test_weights_of_further_modules_are_kept(base: Path, tmp_path: Path) -> None:
+    torch, modules = pytest.importorskip("torch"), pytest.importorskip("sentence_transformers.models")
+    encoder = SentenceEncoder.load(str(base), "cpu").model
+    size = encoder.get_embedding_dimension()
+    torch.manual_seed(0)
+    encoder.append(modules.Dense(size, 3))
+    encoder.save(str(tmp_path / "base"))
+    model = trained(tmp_path / "base", tmp_path / "trained")
+    write(tmp_path / "difference", str(tmp_path / "base"), model, weight=1.0)
+    assert vectors(model).shape == (len(TEXTS), 3)
+    np.testing.assert_allclose(vectors(tmp_path / "difference"), vectors(model), atol=5e-3)
+
+
 def test_it_is_merged_once_to_the_same_bytes(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "difference", str(base), trained(base, tmp_path / "trained"), weight=1.0)
     first = locate(str(tmp_path / "difference"))

@@ -69,7 +69,9 @@ def merged(folder: Path, cache: Path, locate: Locate, fingerprint: Fingerprint) 
         weights[name] = _sum(matrix, up, down, keys["weight"])
     made.parent.mkdir(parents=True, exist_ok=True)
     with first_to_finish(made) as staging:
-        shutil.copytree(base, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns(_WEIGHTS, "*.md", ".*"))
+        shutil.copytree(base, staging, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md", ".*"))
+        # Not ignored above: further modules have files of the same name.
+        (staging / _WEIGHTS).unlink()
         _write(staging / _WEIGHTS, weights)
         (staging / _RECORD).write_bytes(canonical_json({"encoder_wording": keys["encoder_wording"]}) + b"\n")
     return made
