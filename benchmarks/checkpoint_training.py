@@ -10,6 +10,8 @@ from quality_calls import call
 
 from udr.data import open_collection
 from udr.files import read_toml
+from udr_training.config import TrainConfig
+from udr_training.trainer import num_steps
 
 
 def held_out(frozen: Mapping[str, Any]) -> list[str]:
@@ -47,8 +49,8 @@ def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     for kind, families in frozen["held_out"].items():
         for family, names in families.items():
             print(f"held out, {kind.replace('_', ' ')}: {family}: {', '.join(names)}")
-    learned = sizes["queries"] - round(0.1 * sizes["queries"])
-    steps = sizes["epochs"] * len(frozen["trained"]) * max(1, learned // sizes["batch_size"])
+    train = TrainConfig(epochs=sizes["epochs"], batch_size=sizes["batch_size"])
+    steps = num_steps(train, dict.fromkeys(frozen["trained"], train.num_learned(sizes["queries"])))
     pairs = len(frozen["trained"]) * sizes["queries"] * sizes["candidates"]
     print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
     print(f"what it takes here: udr {shlex.join([*training(arguments, frozen), '--dry-run'])}")
