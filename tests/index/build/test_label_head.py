@@ -66,7 +66,7 @@ def test_copies_of_a_row_do_not_tell_its_label(moods: Path, tmp_path: Path) -> N
     copied = [
         {**row, "id": f"{row['id']}-{number}", "input": {"text": row["input"]["text"] + "!" * number}}
         for row in rows
-        for number in range(6)
+        for number in range(5)
     ]
     write_task(tmp_path / "tasks", NOTES, train=copied)
     encoder = HashEncoder()
@@ -77,17 +77,17 @@ def test_copies_of_a_row_do_not_tell_its_label(moods: Path, tmp_path: Path) -> N
 
 
 def test_cross_validation_searches_the_whole_pool(tmp_path: Path) -> None:
-    """Each text has four more of its label, one word apart; of a sample of the pool, most would be missing."""
+    """Each text has four more of its label, one word apart; a sample of the pool would lack half of them."""
     draw = np.random.default_rng(0)
     rows = [
         {"id": f"{n}-{m}", "input": {"text": " ".join(f"w{n}x{i}" for i in range(8) if i != m)}, "target": label}
-        for n, label in enumerate(draw.choice(["glad", "sad"], 1600).tolist())
+        for n, label in enumerate(draw.choice(["glad", "sad"], 600).tolist())
         for m in range(5)
     ]
     write_task(tmp_path / "tasks", NOTES, train=rows)
     build_index(tmp_path / "tasks", tmp_path / "index", HashEncoder(256), label_head=True)
     stamp = head_of(tmp_path / "index")
-    assert stamp is not None and stamp.share_without > 0.95
+    assert stamp is not None and stamp.share_without > 0.9
 
 
 def test_random_labels_get_no_head_from_any_seed(tmp_path: Path) -> None:
