@@ -49,8 +49,8 @@ def plan(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     for kind, families in frozen["held_out"].items():
         for family, names in families.items():
             print(f"held out, {kind.replace('_', ' ')}: {family}: {', '.join(names)}")
-    train = TrainConfig(epochs=sizes["epochs"], batch_size=sizes["batch_size"])
-    steps = num_steps(train, dict.fromkeys(frozen["trained"], train.num_learned(sizes["queries"])))
+    config = TrainConfig(epochs=sizes["epochs"], batch_size=sizes["batch_size"])
+    steps = num_steps(config, dict.fromkeys(frozen["trained"], config.num_learned(sizes["queries"])))
     pairs = len(frozen["trained"]) * sizes["queries"] * sizes["candidates"]
     print(f"{pairs * sizes['iterations']} pairs at most, {steps} steps in each of {sizes['iterations']} iteration(s)")
     print(f"what it takes here: udr {shlex.join([*training(arguments, frozen), '--dry-run'])}")

@@ -17,13 +17,13 @@ from functools import partial
 from unittest.mock import patch
 
 import numpy as np
+from feedback_precision import prompts
 from measuring import median, parser, seconds
 
 from udr.models import DEFAULT_LM
 from udr_training.feedback.local import CausalLM
-from udr_training.feedback.packing import Prompt, Tokens
 
-ROUNDS, REPEATS, PROMPTS = 3, 5, 4
+ROUNDS, REPEATS = 3, 5
 SIDES = ("kept", "returned")
 
 
@@ -53,13 +53,7 @@ def measured(lm_name: str, dtype: str, *, kept: bool) -> dict[str, float]:
     else:
         with patch("udr_training.feedback.local.causal_lm.keep_freed_memory"):
             lm = CausalLM.load(lm_name, dtype=dtype)
-    draw = np.random.default_rng(0)
-
-    def tokens(count: int) -> Tokens:
-        return tuple(map(int, draw.integers(100, 10_000, count)))
-
-    scored = [Prompt((tokens(200), tokens(30)), tuple(tokens(2) for _ in range(5))) for _ in range(PROMPTS)]
-    continued = [tokens(200) for _ in range(PROMPTS)]
+    scored, continued = prompts()
     work: dict[str, Callable[[], object]] = {
         "score_s": partial(lm.likelihoods, scored),
         "generate_s": partial(lm.generate, continued, (), 16),

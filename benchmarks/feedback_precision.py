@@ -31,13 +31,7 @@ def main() -> None:
     lms = {"float32": CausalLM.load(arguments.lm), "16 bits": CausalLM.load(arguments.lm, dtype=arguments.dtype)}
     with patch("udr_training.feedback.local.causal_lm.cpu_multiplies", lambda _: True):
         lms["16 bits, torch's"] = CausalLM.load(arguments.lm, dtype=arguments.dtype)
-    draw = np.random.default_rng(0)
-
-    def tokens(count: int) -> Tokens:
-        return tuple(map(int, draw.integers(100, 10_000, count)))
-
-    scored = [Prompt((tokens(200), tokens(30)), tuple(tokens(2) for _ in range(5))) for _ in range(PROMPTS)]
-    continued = [tokens(200) for _ in range(PROMPTS)]
+    scored, continued = prompts()
     sums = {name: np.concatenate([each.sums for each in lm.likelihoods(scored)]) for name, lm in lms.items()}
     scoring = in_turn({name: partial(lm.likelihoods, scored) for name, lm in lms.items()}, ROUNDS)
     generating = in_turn({name: partial(lm.generate, continued, (), 16) for name, lm in lms.items()}, ROUNDS)
@@ -50,6 +44,17 @@ def main() -> None:
             "off": off,
         }
         print(json.dumps(line), flush=True)
+
+
+def prompts() -> tuple[list[Prompt], list[Tokens]]:
+    """Return prompts to score, and others to generate after, of random tokens."""
+    draw = np.random.default_rng(0)
+
+    def tokens(count: int) -> Tokens:
+        return tuple(map(int, draw.integers(100, 10_000, count)))
+
+    scored = [Prompt((tokens(200), tokens(30)), tuple(tokens(2) for _ in range(5))) for _ in range(PROMPTS)]
+    return scored, [tokens(200) for _ in range(PROMPTS)]
 
 
 if __name__ == "__main__":
