@@ -96,7 +96,9 @@ def prompt(
     query: Query,
     building: Building,
     selection: Selection,
-    reserve: Annotated[int | None, Option(help="The tokens of the budget to keep for the answer.")] = None,
+    reserve: Annotated[
+        int | None, Option(help="The tokens of the budget to keep for the answer.", show_default="0")
+    ] = None,
     tokenizer: Annotated[
         str | None,
         Option(

@@ -35,7 +35,13 @@ class Selection:
         float | None, Option(help="How much covering the query's words and likely labels counts, 0 to 1.")
     ] = None
     balance: Annotated[bool, Option("--balance", help="Choose in rounds, one of each label.")] = False
-    candidates: Annotated[int | None, Option(help="How many candidates other options choose from, or explain.")] = None
+    candidates: Annotated[
+        int | None,
+        Option(
+            help="How many candidates other options choose from, or explain.",
+            show_default="four times k, and at least 50",
+        ),
+    ] = None
     explain: Annotated[bool, Option("--explain", help="Show what happened to each candidate, and why.")] = False
     fill: Annotated[
         bool, Option("--fill", help="Return up to --candidates instead of k, for a prompt that has room.")

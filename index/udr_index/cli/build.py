@@ -98,7 +98,7 @@ def build(
     engine: Annotated[
         str,
         typer.Option(
-            help="What that is for: onnx, or onnx-int8, which adds a graph in 8 bits: faster, but less exact."
+            help="The engine that it is for: onnx, or onnx-int8, which adds a graph in 8 bits: faster, but less exact."
         ),
     ] = "onnx",
     dtype: Annotated[str, typer.Option(help="The type of the stored vectors: float32 or float16.")] = "float32",

@@ -27,7 +27,7 @@ _ASKED = "asked for on a terminal"
 )
 def init(
     table_file: Annotated[
-        Path, typer.Argument(help="A table: .csv, .tsv, .jsonl, .parquet or .xlsx.", metavar="TABLE")
+        Path, typer.Argument(help="A table: CSV, JSONL, Parquet, Excel or OpenDocument.", metavar="TABLE")
     ],
     out: Annotated[
         str | None, typer.Option(help="The folder of tasks; the task is OUT/FAMILY/NAME.", show_default=_ASKED)

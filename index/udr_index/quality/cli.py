@@ -18,7 +18,7 @@ from udr_index.quality.config import SKEW, CheckConfig
 app = command_group("Check tasks and their rows.")
 
 _Tasks = Annotated[Path, typer.Argument(help="The folder of tasks, <family>/<task>/.", metavar="TASKS")]
-_Names = Annotated[str | None, typer.Option("--tasks", help="Tasks, separated by commas; all by default.")]
+_Names = Annotated[str | None, typer.Option("--tasks", help="Tasks, separated by commas.", show_default="all")]
 _TextLM = Annotated[
     str | None,
     typer.Option(
@@ -39,7 +39,7 @@ def check(
         float | None, typer.Option(help="The least similarity of near-duplicate inputs; 0.98 by default with --model.")
     ] = None,
     lm: Annotated[
-        str | None, typer.Option(help="Count tokens as this language model does: a folder with a tokenizer.json.")
+        str | None, typer.Option(help="Count tokens as this language model does: a hub name, a path, or package:NAME.")
     ] = None,
     window: Annotated[
         int | None,

@@ -14,7 +14,7 @@ from udr_index.plural import counted
 if TYPE_CHECKING:
     from udr_index.versions.live.backup import Backup
 
-_Task = Annotated[str | None, typer.Argument(help="The task; all by default.", metavar="[TASK]")]
+_Task = Annotated[str | None, typer.Argument(help="The task.", metavar="[TASK]", show_default="all")]
 Durability = Annotated[
     str, typer.Option(help="When a write is done: once it is on the disk, or once the system has it: disk or system.")
 ]

@@ -33,7 +33,7 @@ def synthesise(
     *,
     tasks: TaskName = None,
     limit: Annotated[
-        int | None, typer.Option(help="Questions to solve, sampled by seed; all by default.", min=1)
+        int | None, typer.Option(help="Questions to solve, sampled by seed.", min=1, show_default="all")
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of that sample.", min=0)] = 0,
     method: Annotated[str, typer.Option(help="How solutions are sought: tree, or rejection (sampling).")] = "tree",
