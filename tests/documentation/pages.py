@@ -109,7 +109,9 @@ class Place:
 def _smaller(words: list[str]) -> list[str]:
     small = shlex.split(_SMALL.get(" ".join(words[1:3]), ""))
     pairs = zip(small[::2], small[1::2], strict=True)
-    return [word for flag, value in pairs if flag not in words for word in (flag, value)]
+    # Each export of a trained encoder takes seconds; `tests/test_end_to_end.py` has one.
+    exported = ["--no-export"] if words[1:3] == ["index", "build"] and "--model" in words else []
+    return exported + [word for flag, value in pairs if flag not in words for word in (flag, value)]
 
 
 @contextmanager
