@@ -1,6 +1,7 @@
 """The shares of options among an answer's first tokens, by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,24 @@ def test_shares_are_those_of_the_tokens_that_begin_an_option(
     shares = option_shares(options, given)
     assert shares.values == pytest.approx(expected) and shares.outside == pytest.approx(outside)
     assert shares.unlisted == ()
+
+
+@pytest.mark.parametrize(
+    ("finish", "text", "expected"),
+    # Servers list no token for the end of an answer. An answer that is cut may be any option that begins so.
+    [("stop", "1", (0.9, 0.06)), (None, "1", (0.9, 0.06)), ("length", "1", (0.45, 0.51)), ("stop", "10", (0.45, 0.51))],
+)
+def test_the_end_of_an_answer_tells_an_option_from_those_that_it_begins(
+    finish: str | None, text: str, expected: tuple[float, float]
+) -> None:
+    given = replace(reply({"1": 0.9, "10": 0.06}), text=text, finish=finish)
+    assert option_shares(("1", "10"), given).values == pytest.approx(expected)
+
+
+def test_a_name_that_ends_after_several_tokens_counts_for_itself() -> None:
+    given = reply({"New": 0.8, "Other": 0.2}, {" York": 1.0})
+    shares = option_shares(("New York", "New York City", "Other"), given)
+    assert shares.values == pytest.approx((0.8, 1e-12, 0.2), abs=1e-9)
 
 
 def test_an_option_outside_the_top_has_at_most_what_is_left() -> None:

@@ -46,13 +46,15 @@ def option_shares(options: Sequence[str], reply: Reply) -> Shares:
     """Return the probabilities of options from the alternatives of an answer's first tokens.
 
     A token that begins one option counts for it. A token that begins several, and that the model wrote, is followed to
-    the next token; one that it did not write counts for them in equal parts. White space and case do not count, unless
-    options differ only by case.
+    the next token, or counts for the option that it is if the answer ends there; one that it did not write counts for
+    them in equal parts. White space and case do not count, unless options differ only by case.
     """
     folded = [option.strip().casefold() for option in options]
     distinct = len(set(folded)) == len(folded)
     names = folded if distinct else [option.strip() for option in options]
     values = np.zeros(len(names))
+    # An answer that was cut, of which a longer option may have been the rest, is no option.
+    answer = None if reply.finish == "length" else (reply.text.casefold() if distinct else reply.text).strip()
 
     def follow(position: int, prefix: str, share: float, among: Sequence[int]) -> None:
         """Add the share of an answer that begins with ``prefix``, from the alternatives at a position."""
@@ -60,10 +62,12 @@ def option_shares(options: Sequence[str], reply: Reply) -> Shares:
             text = (prefix + (token.casefold() if distinct else token)).lstrip()
             begun = _begun(text, names, among)
             part = share * math.exp(value)
-            written = token == reply.tokens[position] and position + 1 < len(reply.top)
-            if written and (len(begun) > 1 or not text):
+            written = token == reply.tokens[position]
+            if written and position + 1 < len(reply.top) and (len(begun) > 1 or not text):
                 follow(position + 1, text, part, begun or among)
             else:
+                if written and text.rstrip() == answer:
+                    begun = [option for option in begun if names[option] == answer] or begun
                 for option in begun:
                     values[option] += part / len(begun)
 
