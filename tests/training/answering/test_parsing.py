@@ -76,6 +76,30 @@ def test_options_that_differ_only_in_case_are_read_strictly() -> None:
     assert parse_answer(task, ROW, "Us").parsing is UNPARSABLE
 
 
+@pytest.mark.parametrize(
+    ("labels", "text", "target"),
+    [
+        (("-1", "+1"), "1", None),
+        (("-1", "+1"), "**-1**", "-1"),
+        (("-1", "0", "1"), "1.", "1"),
+        (("-1", "0", "1"), "-1.", "-1"),
+        (("-1", "0", "1"), "(-1)", "-1"),
+        (("-1", "0", "1"), "- 1", "1"),
+        (("-1", "0", "1"), "-1, since it is bad", "-1"),
+        (("-1", "0", "1"), "Answer type: -1!", "-1"),
+        (("1", "1.5", "2"), "1.5 stars", None),
+        (("1", "1.5", "2"), "1.5.", "1.5"),
+        (("1", "1.5", "2"), "2,5", None),
+        (("1", "1.5", "2"), "2. It is fair.", "2"),
+        (("5", "10"), ".5", None),
+    ],
+)
+def test_numbers_keep_their_signs_and_fractions(labels: tuple[str, ...], text: str, target: str | None) -> None:
+    parsed = parse_answer(replace(TASK, labels=labels, verbalizer={}), ROW, text)
+    expected = (text, UNPARSABLE) if target is None else (target, LENIENT)
+    assert (parsed.text, parsed.parsing) == expected
+
+
 def test_choices_are_those_of_the_row_and_what_follows_the_target_is_left_out() -> None:
     task = replace(TASK, kind=Kind.MULTIPLE_CHOICE, labels=(), verbalizer={}, output=Template("So: {target};"))
     row = replace(ROW, choices=("red wine", "red"))

@@ -16,6 +16,8 @@ _THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 # What may stand around an answer: quotes, brackets, emphasis, a full stop.
 _AROUND = " \t\n\r.,;:!?*_`\"'()[]{}<>“”‘’«»-–—"
+# It at the start, but for the sign or the point of a number.
+_BEFORE = re.compile(rf"\A(?:(?!-?\.?\d)[{re.escape(_AROUND)}])+")
 
 
 class Parsing(StrEnum):
@@ -82,10 +84,9 @@ def _label(task: Task, options: dict[str, str], said: str) -> ParsedAnswer | Non
     for candidate in (beginning, beginning.partition("\n")[0], _without_lead(said.rpartition("\n")[2], lead)):
         if (target := known.get(_plain(candidate))) is not None:
             return ParsedAnswer(target, Parsing.LENIENT)
-    # "good. The review says ...": an option, then the end of a sentence.
-    named = [
-        name for name in known if re.match(rf"{re.escape(name)}\s*[.,;:!)\]\n]", beginning.lstrip(_AROUND).casefold())
-    ]
+    # "good. The review says ...": an option, then the end of a sentence, but not "1.5 stars".
+    start = _BEFORE.sub("", beginning.casefold())
+    named = [name for name in known if re.match(rf"{re.escape(name)}\s*[.,;:!)\]\n](?!\d)", start)]
     return ParsedAnswer(known[max(named, key=len)], Parsing.LENIENT) if named else None
 
 
@@ -129,7 +130,8 @@ def _without_lead(text: str, lead: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().strip(_AROUND).split()) or text.casefold().strip()
+    plain = _BEFORE.sub("", text.casefold()).rstrip(_AROUND)
+    return " ".join(plain.split()) or text.casefold().strip()
 
 
 def _from_json(text: str) -> str | None:
