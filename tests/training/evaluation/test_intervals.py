@@ -43,6 +43,32 @@ def test_all_right_is_no_certainty() -> None:
     assert bleu.interval[0] < bleu.value
 
 
+def test_equal_differences_are_no_certainty() -> None:
+    # As of shares: 0.3 of 10 rows won, and none lost, is a gain of 3 points.
+    first, second = np.full(10, 45.1), np.full(10, 42.1)
+    gain = Estimate.of_rows(first) - Estimate.of_rows(second)
+    low, high, error = paired(0.3, 0, 10)
+    assert gain.value == pytest.approx(3) and gain.error == pytest.approx(100 * error)
+    assert gain.interval == pytest.approx((100 * low, 100 * high)) and low < 0 < high
+    loss = Estimate.of_rows(second) - Estimate.of_rows(first)
+    assert loss.interval == pytest.approx((-100 * high, -100 * low))
+    # The same numbers up to rounding, and one row.
+    rounded = Estimate.of_rows(np.array([0.1, 0.2, 0.3]) + np.array([33.2, 33.1, 33.0]))
+    assert rounded.interval == pytest.approx(tuple(100 * end for end in wilson(0.333, 3)))
+    one = Estimate.of_rows(np.array([80.0])) - Estimate.of_rows(np.array([20.0]))
+    assert one.interval[0] < 0 < one.error
+
+
+def test_a_gain_in_bleu_on_one_row_is_no_certainty() -> None:
+    judged, better, worse = judge(Metric.BLEU), [4.0, 3, 2, 1, 4, 3, 2, 1, 4, 4], [3.0, 2, 1, 1, 4, 3, 2, 1, 4, 4]
+    first, second = (estimate(judged, np.array([row]), "task", 0) for row in (better, worse))
+    gain = first - second
+    below = np.hypot(first.value - first.interval[0], second.interval[1] - second.value)
+    assert gain.value == pytest.approx(first.value - second.value) and gain.value > 0
+    assert gain.interval == pytest.approx((gain.value - below, gain.value + second.value - second.interval[0]))
+    assert gain.interval[0] < 0 and gain.error > 10
+
+
 def test_paired_differences_have_the_value_of_their_formula() -> None:
     # Of 30 rows, 10 are won and 2 lost: 11/32 and 3/32 of the rows with one more of each.
     low, high, error = paired(10, 2, 30)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from udr_training.answering import Judge, Statistics
 from udr_training.evaluation.intervals.bootstrap import RESAMPLES, bootstrap_t, draws, percentiles
-from udr_training.evaluation.intervals.proportions import paired, wilson
+from udr_training.evaluation.intervals.proportions import Z, paired, wilson
 
 EXPLANATION = (
     "95 %. Shares of right answers: Wilson; their gains: Bonett and Price, paired by row. Other scores, and their "
@@ -46,7 +46,7 @@ class Estimate:
         value, count = float(rows.mean()), len(rows)
         error = float(rows.std()) / count**0.5
         # Equal rows do not show how far off others may lie, so they too get the interval of a share.
-        if np.isin(rows, (0.0, 100.0)).all() or not error:
+        if np.isin(rows, (0.0, 100.0)).all() or _agree(rows):
             low, high = wilson(value / 100, count)
             return Estimate(value=value, interval=(100 * low, 100 * high), error=error, method="wilson", rows=rows)
         low, high = bootstrap_t(rows)
@@ -71,6 +71,8 @@ class Estimate:
         if self.rows is not None and other.rows is not None:
             return _gain(self.rows - other.rows)
         if self.samples is not None and other.samples is not None:
+            if _agree(self.samples) and _agree(other.samples):
+                return _difference(self, other)
             return Estimate.of_samples(self.value - other.value, self.samples - other.samples)
         raise TypeError(f"no paired difference of {self.method} and {other.method}")
 
@@ -78,13 +80,30 @@ class Estimate:
 def _gain(rows: NDArray[np.floating]) -> Estimate:
     """Return the mean of differences by row, [count], each from -100 to 100."""
     value, count = float(rows.mean()), len(rows)
-    if np.isin(rows, (-100.0, 0.0, 100.0)).all():
-        low, high, share = paired(int((rows > 0).sum()), int((rows < 0).sum()), count)
+    # Equal differences do not show how far off others may lie: they count as if such a share of the rows were won.
+    if np.isin(rows, (-100.0, 0.0, 100.0)).all() or _agree(rows):
+        won, lost = float(rows.clip(min=0).sum()) / 100, -float(rows.clip(max=0).sum()) / 100
+        low, high, share = paired(won, lost, count)
         ends = 100 * low, 100 * high
         return Estimate(value=value, interval=ends, error=100 * share, method="bonett-price", rows=rows)
     low, high = bootstrap_t(rows)
     error, ends = float(rows.std()) / count**0.5, (max(-100.0, low), min(100.0, high))
     return Estimate(value=value, interval=ends, error=error, method="bootstrap-t", rows=rows)
+
+
+def _difference(first: Estimate, second: Estimate) -> Estimate:
+    """Return the difference of two estimates without spread, as of independent ones, by the method of ``mean``."""
+    (low, high), (other_low, other_high) = first.interval, second.interval
+    value = first.value - second.value
+    below = float(np.hypot(first.value - low, other_high - second.value))
+    above = float(np.hypot(high - first.value, second.value - other_low))
+    ends = max(-100.0, value - below), min(100.0, value + above)
+    return Estimate(value=value, interval=ends, error=(below + above) / (2 * Z), method="mover")
+
+
+def _agree(values: NDArray[np.floating]) -> bool:
+    """Return whether all values are the same, up to rounding."""
+    return float(np.ptp(values)) < 1e-9
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:
@@ -114,7 +133,7 @@ def estimate(judged: Judge, statistics: Statistics, task: str, seed: int) -> Est
     value = judged.value(statistics.sum(axis=0))
     samples = np.array([judged.value(statistics[rows].sum(axis=0)) for rows in draws(task, len(statistics), seed)])
     result = Estimate.of_samples(value, samples)
-    if np.ptp(samples) > 1e-9:
+    if not _agree(samples):
         return result
     # As with equal rows: resamples that agree do not show how far off other rows may lie.
     low, high = wilson(min(1.0, value / 100), len(statistics))

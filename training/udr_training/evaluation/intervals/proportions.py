@@ -13,14 +13,14 @@ def wilson(share: float, count: int) -> tuple[float, float]:
     return max(0.0, (centre - reach) / weight), min(1.0, (centre + reach) / weight)
 
 
-def paired(won: int, lost: int, count: int) -> tuple[float, float, float]:
+def paired(won: float, lost: float, count: int) -> tuple[float, float, float]:
     """Return the 95 % interval of the difference of two shares on the same rows (Bonett and Price 2012), and its error.
 
     One row more is counted as won and one as lost, so equal answers on few rows are no proof that there is no
     difference.
 
     Args:
-        won: rows on which only the first is right.
+        won: rows on which only the first is right; parts of rows are allowed.
         lost: rows on which only the second is right.
         count: all rows.
 
