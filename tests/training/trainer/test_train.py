@@ -16,7 +16,7 @@ from sentence_transformers import (
 from tests.training.trainer.small_trainings import TEXTS, Tasks, metrics, never_better, trained, without_validation
 from udr.errors import ConfigError
 from udr_training.config import LOSSES, TrainConfig
-from udr_training.trainer import RankValidation
+from udr_training.trainer import RankValidation, num_steps
 
 
 def test_losses_and_validations_are_logged_and_the_best_checkpoint_is_kept(
@@ -43,6 +43,17 @@ def test_losses_and_validations_are_logged_and_the_best_checkpoint_is_kept(
     for values in (line[metric] for line in validations for metric in ("ndcg", "mrr")):
         assert values.keys() == {"reviews", "colours", "mean"} and all(0 < value <= 1 for value in values.values())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "model"]
+
+
+def test_queries_are_visited_as_often_as_epochs_says(config: TrainConfig) -> None:
+    config = replace(config, epochs=4, batch_size=16)
+    steps = {count: num_steps(config, {"task": count}) for count in (10, 31, 135, 160)}
+    assert steps == {10: 4, 31: 8, 135: 32, 160: 40}
+    for count in range(16, 400):
+        visits = num_steps(config, {"task": count}) * 16 / count
+        # Half a batch too many or too few in each epoch, at most.
+        assert abs(visits - 4) <= 4 * 8 / count + 1e-9
+    assert num_steps(config, {"one": 31, "other": 135}) == 40
 
 
 def test_training_stops_when_validation_does_not_improve(

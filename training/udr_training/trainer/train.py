@@ -140,7 +140,7 @@ def check_optimizer(name: str) -> None:
 
 def num_steps(config: TrainConfig, num_queries: Mapping[str, int]) -> int:
     """Return the steps of a training: enough to visit each query ``epochs`` times on average."""
-    return config.epochs * sum(max(1, count // config.batch_size) for count in num_queries.values())
+    return config.epochs * sum(max(1, round(count / config.batch_size)) for count in num_queries.values())
 
 
 def _arguments(
