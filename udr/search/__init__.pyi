@@ -23,6 +23,7 @@ from .label_head import (
 )
 from .lexical import (
     BM25Search as BM25Search, LOWER as LOWER, OVERLAP as OVERLAP, RULE as RULE, RULES as RULES, WordQuery as WordQuery,
-    WordSearch as WordSearch, folded as folded, overlapping as overlapping, weigh as weigh,
+    WordSearch as WordSearch, folded as folded, overlapping as overlapping, spaced as spaced,
+    weigh as weigh,
 )
 from .regression import fit_weights as fit_weights, folds_of as folds_of

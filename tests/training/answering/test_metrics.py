@@ -33,6 +33,62 @@ def test_rouge_l_uses_the_best_reference() -> None:
     assert [rouge_l("", references) for references in (["", "a"], ["a"])] == [1, 0] and rouge_l("a", [""]) == 0
 
 
+@pytest.mark.parametrize(
+    ("prediction", "reference"),
+    [
+        ("The runners' shoes, x_1 were re-tied 3.5 times!", "the runner ties its shoe X_1 at 3.5"),
+        ("“Curly” quotes – and dashes…", "curly quotes and a dash"),
+    ],
+)
+def test_rouge_l_of_english_is_that_of_its_package(prediction: str, reference: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    expected = RougeScorer(["rougeL"], use_stemmer=True).score(reference, prediction)["rougeL"].fmeasure
+    assert 0 < expected < 1 and rouge_l(prediction, [reference]) == expected
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "expected"),
+    [
+        # Three of four words in common, then three of five and four characters.
+        ("Мама мыла белую раму.", "мама мыла раму", 6 / 7),
+        ("Το σπίτι είναι μεγάλο", "το σπίτι είναι μικρό", 3 / 4),
+        ("我爱北京市", "我爱北方", 2 * 3 / (5 + 4)),
+        ("お寿司", "寿司", 4 / 5),
+        ("iPhone手机", "手机 iphone", 2 * 2 / (3 + 3)),
+        ("Zürich", "zurich", 0),
+        ("café", "CAFE\u0301", 1),
+    ],
+)
+def test_rouge_l_counts_words_of_other_scripts(prediction: str, reference: str, expected: float) -> None:
+    assert rouge_l(prediction, [reference]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("tokenize", "prediction", "reference"),
+    [
+        ("zh", "我们今天去北京，看iPhone手机。", "我们明天去北京，买iPhone手机。"),
+        ("char", "東京に行きたいです。", "東京へ行きたいです。"),
+        ("13a", "Мама мыла белую раму вчера.", "Мама мыла белую раму, вчера."),
+        ("13a", "Zürich ist schön – sehr schön.", "Zürich ist sehr schön – sehr schön!"),
+    ],
+)
+def test_bleu_of_other_scripts_is_that_of_sacrebleus_own_tokenizers(
+    tokenize: str, prediction: str, reference: str
+) -> None:
+    from sacrebleu.metrics.bleu import BLEU
+
+    expected = BLEU(tokenize=tokenize).corpus_score([prediction], [[reference]]).score
+    assert 10 < expected < 90
+    assert value(Metric.BLEU, [(prediction, [reference], "")]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_sari_splits_texts_without_spaces() -> None:
+    apart = [" ".join(text) for text in ("猫坐在垫子上", "猫在垫子上", "小猫坐在垫子上")]
+    expected = sari(apart[1], [apart[2]], apart[0])
+    assert 0 < expected < 1 and sari("猫在垫子上", ["小猫坐在垫子上"], "猫坐在垫子上") == expected
+
+
 def test_bleu_is_corpus_bleu() -> None:
     from sacrebleu.metrics.bleu import BLEU
 

@@ -2,19 +2,25 @@
 
 A metric maps an answer to a vector of statistics, and the sum of many answers' vectors to a value. Means and corpus
 BLEU both have that form, so one bootstrap serves all metrics.
+
+Texts are compared by their words. In scripts without spaces between words, such as Chinese, each character counts as
+one.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udr.data import Metric
 from udr.errors import MissingExtraError
+from udr.search import RULE, RULES, folded, spaced
 
 Statistics = NDArray[np.float64]
 
@@ -75,12 +81,30 @@ def rouge_l(prediction: str, references: Sequence[str], _: str = "") -> float:
     """Return the best ROUGE-L F1 over the references, with stemming; 1 for an empty answer that should be empty."""
     if not prediction.strip():
         return float(any(not reference.strip() for reference in references))
+    score = _rouge_score()
+    return float(max(score(reference, prediction)["rougeL"].fmeasure for reference in references))
+
+
+@cache
+def _rouge_score() -> Callable[[str, str], Mapping[str, Any]]:
     try:
         from rouge_score.rouge_scorer import RougeScorer
+        from rouge_score.tokenizers import DefaultTokenizer
     except ImportError as error:
         raise MissingExtraError("rouge-score", "training") from error
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    return float(max(scorer.score(reference, prediction)["rougeL"].fmeasure for reference in references))
+    scorer = RougeScorer(["rougeL"], tokenizer=_Words(DefaultTokenizer(use_stemmer=True).tokenize))
+    return cast("Callable[[str, str], Mapping[str, Any]]", scorer.score)
+
+
+class _Words:
+    """Splits texts for ROUGE: as its own tokenizer, which drops all but a-z and 0-9, and keeps other words whole."""
+
+    def __init__(self, english: Callable[[str], list[str]]) -> None:
+        self._english = english
+
+    def tokenize(self, text: str) -> list[str]:
+        words = RULES[RULE](spaced(folded(text)))
+        return [part for word in words for part in (self._english(word) if word.isascii() else (word,))]
 
 
 def sari(prediction: str, references: Sequence[str], source: str) -> float:
@@ -90,7 +114,7 @@ def sari(prediction: str, references: Sequence[str], source: str) -> float:
 
 def _sari_order(prediction: str, references: Sequence[str], source: str, order: int) -> float:
     def grams(text: str) -> Counter[tuple[str, ...]]:
-        words = text.lower().split()
+        words = spaced(text.lower()).split()
         return Counter(zip(*(words[start:] for start in range(order)), strict=False))
 
     golds = sum((grams(reference) for reference in references), Counter())
@@ -133,7 +157,7 @@ def _bleu_statistics(prediction: str, references: Sequence[str], _: str) -> Stat
         from sacrebleu.metrics.bleu import BLEU
     except ImportError as error:
         raise MissingExtraError("sacrebleu", "training") from error
-    score = BLEU(effective_order=True).sentence_score(prediction, list(references))
+    score = BLEU(effective_order=True).sentence_score(spaced(prediction), list(map(spaced, references)))
     return np.array([*score.counts, *score.totals, score.sys_len, score.ref_len], dtype=np.float64)
 
 

@@ -48,6 +48,11 @@ def _between_marks(text: str) -> Iterator[str]:
     yield text[start:]
 
 
+def spaced(text: str) -> str:
+    """Return a text with spaces around each character of scripts that put none between words, such as Chinese."""
+    return text if text.isascii() else re.sub(f"[{_UNSPACED}]", r" \g<0> ", text)
+
+
 def _lower(text: str) -> list[str]:
     # One-letter words and digits count: labels, choices and code contain many.
     return re.findall(r"\w+", text.lower())
