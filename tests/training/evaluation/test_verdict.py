@@ -1,9 +1,15 @@
 """The verdict: what it is about, what it says for known answers, and how often it is right about an oracle."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from udr_training.evaluation import Estimate, Evaluation, Outcome, TaskResult, Verdict, judge_gain, verdict
+from udr.data import open_collection
+from udr_training.config import RunConfig
+from udr_training.evaluation import Estimate, Evaluation, Outcome, TaskResult, Verdict, judge_gain, prove, verdict
 
 
 def answers(right: int, count: int, first: int = 0) -> Estimate:
@@ -33,6 +39,20 @@ def test_a_clear_gain_pays() -> None:
         retriever="run",
         over="bm25",
     )
+
+
+def test_a_run_that_starts_from_another_runs_encoder_is_judged_itself(
+    tasks: Path, trained_run: Path, run_config: RunConfig, tmp_path: Path
+) -> None:
+    old, new = (Path(shutil.copytree(trained_run, tmp_path / name)) for name in ("old", "new"))
+    config = replace(run_config, train=replace(run_config.train, model=str(old / "model")))
+    evaluation = prove(new, open_collection(tasks, ("reviews",)), config, 2, lambda _: None)
+    assert evaluation is not None and evaluation.runs == (str(new),)
+    # Both have the same encoder, so the older one is the best that was there before, or as good.
+    assert evaluation.subject == str(new) and evaluation.gain(str(new), 4, over=str(old / "model")).value == 0
+    result = verdict(evaluation)
+    assert (result.retriever, result.over) == (str(new), evaluation.best_untrained[0])
+    assert str(new) not in evaluation.best_untrained
 
 
 def test_a_loss_and_a_small_gain_do_not_pay() -> None:

@@ -85,7 +85,8 @@ def prove(
         )
     best = max(untrained(config), key=lambda name: evaluation.value(name, SHOTS).value)
     again = _command(collection, config, evaluation_config)
-    evaluation = replace(evaluation, baseline=best, use_all=again)
+    # The encoder that it started from may be another run's, but is not what is judged here.
+    evaluation = replace(evaluation, baseline=best, use_all=again, runs=evaluation_config.retrievers[-1:])
     write_report(run / FOLDER, evaluation, collection)
     return evaluation
 
