@@ -33,6 +33,27 @@ def test_generated_answers_exclude_what_follows_the_target(pools: dict[str, Pool
     assert predict(CopyLM(), pool, [rows[0]], [[rows[4]]]) == [rows[4].target]
 
 
+def test_one_long_target_leaves_half_of_the_window_to_prompts(
+    pools: dict[str, Pool], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Narrow(CopyLM):
+        context, rooms = 400, list[int]()
+
+        def generate(self, prompts: Any, stop: Any, max_new_tokens: int, on_done: Any = None) -> list[str]:
+            self.rooms.append(max_new_tokens)
+            return super().generate(prompts, stop, max_new_tokens)
+
+    task, rows = pools["reverse"].task, pools["reverse"].rows
+    pool, lm = Pool(task, (replace(rows[0], target="x" * 17_000), *rows[1:])), Narrow()
+    for query in rows[1:3]:
+        assert predict(lm, pool, [query], [[rows[4]]]) == [rows[4].target]
+    assert lm.rooms == [200, 200]
+    # Once, though answers are asked for in blocks.
+    (record,) = caplog.records
+    assert f"as long as the target of row '{rows[0].id}' needs 17008 tokens, more than half of" in record.getMessage()
+    assert "window of 400; answers get that half" in record.getMessage()
+
+
 def test_sari_compares_with_the_words_of_the_input(pools: dict[str, Pool]) -> None:
     task, row = replace(pools["reverse"].task, metric=Metric.SARI), pools["reverse"].rows[0]
     expected = 100 * sari("a b", [row.target], str(row.input["words"]))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,19 @@ def test_a_completions_server_continues_texts(udr: Udr, tasks: Path, server: Cha
     assert status == 0 and value["parsing"] == {"strict": 4, "lenient": 0, "unparsable": 0}
     body = server.bodies[0]
     assert body["prompt"].endswith("Verdict:") and body["stop"] == ["\n"] and "messages" not in body
+
+
+def test_one_long_target_leaves_half_of_the_budget_to_prompts(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copied = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    with (copied / "words" / "reverse" / "train.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "long", "input": {"words": "a b"}, "target": "word " * 3400}) + "\n")
+    arguments = [*command(copied, server, "--tasks", "reverse", "--budget", 600)]
+    assert udr(*arguments, "--dry-run")[0] == 0
+    assert udr(*arguments)[0] == 0 and len(server.bodies) == 8
+    assert {body["max_tokens"] for body in server.bodies} == {300}
+    assert caplog.text.count("as long as the target of row 'long' needs") == 1 and "the budget of 600" in caplog.text
 
 
 def test_unparsable_answers_are_counted_and_shown(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:

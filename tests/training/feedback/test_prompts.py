@@ -49,6 +49,15 @@ def test_long_prompt_loses_only_the_demonstrations_input(reviews: Pool) -> None:
         prompt_of(TableLM(context=40), reviews.task, reviews.rows[0], [reviews.rows[1]])
 
 
+def test_a_demonstration_whose_target_is_too_long_is_named(pools: dict[str, Pool]) -> None:
+    task, (query, other, long, *_) = pools["reverse"].task, pools["reverse"].rows
+    long = replace(long, target="x" * 500)
+    with pytest.raises(FeedbackError, match=rf"shorten row '{long.id}', a demonstration whose target needs 513 tokens"):
+        prompt_of(TableLM(context=400), task, query, [long, other])
+    with pytest.raises(FeedbackError, match=r"window is 400; shorten the row or remove it"):
+        prompt_of(TableLM(context=400), task, replace(query, target="x" * 500), [other])
+
+
 @pytest.mark.parametrize(("room", "lengths"), [(11, [4, 3, 4]), (19, [10, 3, 6]), (-5, [0, 0, 0])])
 def test_longest_texts_are_cut_first(room: int, lengths: list[int]) -> None:
     assert list(map(len, cut_longest([(1,) * 10, (2,) * 3, (3,) * 6], room))) == lengths

@@ -15,8 +15,9 @@ from .parsing import ParsedAnswer as ParsedAnswer, Parsing as Parsing, parse_ans
 from .prompts import (
     AnswerForm as AnswerForm, BuiltPrompt as BuiltPrompt, EstimatedTokens as EstimatedTokens,
     PromptSettings as PromptSettings, PromptWriter as PromptWriter, answer_options as answer_options,
-    estimated_tokens as estimated_tokens, form_fields as form_fields, longest_answer as longest_answer,
+    estimated_tokens as estimated_tokens, form_fields as form_fields,
 )
 from .replies import Reply as Reply, ReplyError as ReplyError, read_reply as read_reply
+from .room import answer_room as answer_room, longest_answer as longest_answer
 from .server_lm import Question as Question, ServerLM as ServerLM
 from .settings import ServerSettings as ServerSettings, read_settings as read_settings

@@ -16,9 +16,6 @@ from udr.types import Json, Row
 _BYTES_PER_TOKEN = 3.0
 """Fewer than common tokenizers have in most languages, so that an estimate is rather too high."""
 
-# Beyond what the longest answer needs: a name for the answer, a full stop, a word of courtesy.
-_MARGIN_TOKENS = 24
-
 
 class AnswerForm(StrEnum):
     """The form in which a model is asked to answer."""
@@ -207,11 +204,3 @@ def form_fields(task: Task, row: Row, form: AnswerForm) -> dict[str, Json]:
     return {
         "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
     }
-
-
-def longest_answer(task: Task, rows: Sequence[Row], form: AnswerForm) -> int:
-    """Return the tokens that an answer may have, by the longest target of some rows."""
-    texts = [formatting.output_text(task, row.target) for row in rows]
-    texts += [text for row in rows for text in answer_options(task, row).values()]
-    longest = max(map(estimated_tokens, texts), default=0)
-    return math.ceil(1.5 * longest) + _MARGIN_TOKENS * (1 if form is AnswerForm.TEXT else 2)

@@ -137,8 +137,8 @@ class _Prompts:
 
     def tokens(self, query: Row, shown: Sequence[Row]) -> int:
         """Return the tokens of the prompt of a query with these demonstrations."""
-        task, form = self.pool.task, self.settings.form
-        room = self._longest if task.kind is Kind.GENERATION else longest_answer(task, (query,), form)
+        task = self.pool.task
+        room = self._longest if task.kind is Kind.GENERATION else longest_answer(task, (query,), self.settings)
         prompt = self.writer.build(task, query, shown, Order.NEAREST_LAST, 0, room).prompt
         if isinstance(prompt, str):
             return self.counter.count(prompt)
@@ -154,7 +154,7 @@ class _Prompts:
 
     @cached_property
     def _longest(self) -> int:
-        return longest_answer(self.pool.task, self.pool.rows, self.settings.form)
+        return longest_answer(self.pool.task, self.pool.rows, self.settings)
 
 
 def _sent(output: Path | None) -> int:

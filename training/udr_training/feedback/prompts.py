@@ -32,6 +32,7 @@ class PromptText:
         demonstrations: the input and the output of each demonstration, in the order shown.
         query: the prompt's last part.
         options: the continuations to score.
+        shown: the ids of the demonstrations.
     """
 
     task: Task
@@ -39,6 +40,7 @@ class PromptText:
     demonstrations: tuple[tuple[str, str], ...]
     query: str
     options: tuple[str, ...]
+    shown: tuple[str, ...]
 
     @property
     def before_options(self) -> str:
@@ -76,9 +78,15 @@ class PromptText:
         answer = max(map(len, options)) - 1 if answer_tokens is None else answer_tokens
         fixed = len(instruction) + len(query) + answer + sum(map(len, outputs))
         if fixed > lm.context:
+            longest = max(range(len(outputs)), key=lambda n: len(outputs[n]), default=None)
+            own, long = len(query) + (answer if answer_tokens is None else 0), "the row"
+            if longest is not None and len(outputs[longest]) > own:
+                long = (
+                    f"row {self.shown[longest]!r}, a demonstration whose target needs {len(outputs[longest])} tokens,"
+                )
             raise FeedbackError(
                 f"task {self.task.name!r}, row {self.row.id!r}: the prompt needs {fixed} tokens without any "
-                f"demonstration's input, but the language model's window is {lm.context}; shorten the row or remove it"
+                f"demonstration's input, but the language model's window is {lm.context}; shorten {long} or remove it"
             )
         room = lm.context - fixed
         common_room = min(room, (room + sum(map(len, outputs[num_common:]))) // 2)
@@ -107,7 +115,7 @@ class PromptRenderer:
                 text = formatting.input_text(task, row.input, row.choices)
                 self._demonstrations[row.id] = text, formatting.output_text(task, row.target)
         shown = tuple(self._demonstrations[row.id] for row in demonstrations)
-        return PromptText(task, query, shown, *self._queries[query.id])
+        return PromptText(task, query, shown, *self._queries[query.id], tuple(row.id for row in demonstrations))
 
 
 def prompt_of(

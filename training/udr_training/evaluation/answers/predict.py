@@ -5,6 +5,7 @@ from typing import Protocol
 
 from udr.data import Kind, Pool, formatting
 from udr.types import Row
+from udr_training.answering import answer_room
 from udr_training.feedback import FeedbackLM, option_values, prompt_of
 from udr_training.feedback.packing import Likelihoods, Prompt, Tokens
 
@@ -43,7 +44,8 @@ def predict(
         likelihoods = lm.likelihoods([prompt_of(lm, task, query, rows) for query, rows in shown], on_done)
         likeliest = [int(option_values(task, item).argmax()) for item in likelihoods]
         return [formatting.targets(task, query)[option] for query, option in zip(queries, likeliest, strict=True)]
-    room = max(len(lm.tokens(row.target)) for row in pool.rows) + _EXTRA_TOKENS
+    needed = [len(lm.tokens(row.target)) + _EXTRA_TOKENS for row in pool.rows]
+    room = answer_room(task, pool.rows, needed, lm.context, "language model's window")
     prompts = [prompt_of(lm, task, query, rows, answer_tokens=room) for query, rows in shown]
     tail = task.output.source.partition("{target}")[2].rstrip()
     texts = lm.generate([prompt.context for prompt in prompts], [ends_of(pool)], room, on_done)

@@ -122,10 +122,10 @@ class ServerModel:
 
         A generated answer may be as long as the pool's longest; an option only as long as the row's longest.
         """
-        task, form = pool.task, self._prompts.form
+        task, prompts = pool.task, self._prompts
         if task.kind is Kind.GENERATION:
-            return [longest_answer(task, pool.rows, form)] * len(queries)
-        return [longest_answer(task, (query,), form) for query in queries]
+            return [longest_answer(task, pool.rows, prompts)] * len(queries)
+        return [longest_answer(task, (query,), prompts) for query in queries]
 
     def _say_fewer(self, pool: Pool, shown: Sequence[Shown], built: Sequence[BuiltPrompt], shots: int) -> None:
         fewer = sum(len(prompt.shown) < min(shots, len(item.rows)) for item, prompt in zip(shown, built, strict=True))

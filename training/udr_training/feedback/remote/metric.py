@@ -72,7 +72,7 @@ class MetricScorer(AnswerScorer):
             stops[id(pair)] = formatting.SEPARATOR if any("\n" in row.target for row in rows) else "\n"
             stop: dict[str, Json] = {"stop": [stops[id(pair)]]} if self._stops else {}
             fields = {**form_fields(pair.task, pair.query, self._prompts.form), **stop}
-            room = longest_answer(pair.task, rows, self._prompts.form)
+            room = longest_answer(pair.task, rows, self._prompts)
             questions += [self._question(pair, room, fields, sample) for sample in range(self._samples)]
         replies = iter(self._lm.ask(questions))
         likelihoods = []

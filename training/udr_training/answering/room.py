@@ -1,0 +1,55 @@
+"""The room of an answer in what it shares with its prompt: a budget, or a language model's window."""
+
+import logging
+import math
+from collections.abc import Sequence
+from functools import cache
+
+from udr.data import Task, formatting
+from udr.types import Row
+from udr_training.answering.prompts import AnswerForm, PromptSettings, answer_options, estimated_tokens
+
+_LOG = logging.getLogger(__name__)
+
+# Beyond what the longest answer needs: a name for the answer, a full stop, a word of courtesy.
+_MARGIN_TOKENS = 24
+
+
+def longest_answer(task: Task, rows: Sequence[Row], settings: PromptSettings) -> int:
+    """Return the tokens that an answer of a server may have, by the longest target of some rows (``answer_room``)."""
+    margin = _MARGIN_TOKENS * (1 if settings.form is AnswerForm.TEXT else 2)
+
+    def tokens(row: Row) -> int:
+        texts = formatting.output_text(task, row.target), *answer_options(task, row).values()
+        return math.ceil(1.5 * max(map(estimated_tokens, texts))) + margin
+
+    needed = [tokens(row) for row in rows]
+    return answer_room(task, rows, needed, settings.budget, "budget")
+
+
+def answer_room(task: Task, rows: Sequence[Row], needed: Sequence[int], shared: int, name: str) -> int:
+    """Return the tokens that an answer may have: what the longest target needs, but at most half of what is shared.
+
+    A warning, once, names the row whose target needs more.
+
+    Args:
+        task: the task.
+        rows: those whose targets an answer may be as long as.
+        needed: the tokens that the target of each row needs.
+        shared: the tokens that prompt and answer share.
+        name: what that is.
+    """
+    longest, most = max(range(len(rows)), key=needed.__getitem__), max(1, shared // 2)
+    if needed[longest] > most:
+        _warn(task.name, rows[longest].id, needed[longest], shared, name)
+    return min(needed[longest], most)
+
+
+# Answers are asked for in blocks.
+@cache
+def _warn(task: str, row: str, needed: int, shared: int, name: str) -> None:
+    _LOG.warning(
+        "task %s: an answer as long as the target of row %r needs %d tokens, more than half of the %s of %d; answers "
+        "get that half, and longer ones are cut; shorten the row or remove it",
+        *(task, row, needed, name, shared),
+    )
