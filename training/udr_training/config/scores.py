@@ -110,6 +110,11 @@ class FeedbackConfig:
         return self.kind in ("chat-logprobs", "metric", "rank")
 
     @property
+    def is_listed(self) -> bool:
+        """Whether scores compare the candidates of a query that a model sees together."""
+        return self.kind == "rank"
+
+    @property
     def prompts(self) -> PromptSettings:
         """How the prompts of a server that answers are built."""
         return PromptSettings.read(

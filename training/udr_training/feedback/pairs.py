@@ -1,10 +1,12 @@
 """Pairs of a query and a candidate, and the training tasks that they are taken from."""
 
+import hashlib
+import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from udr.data import Pool, Task, TaskFolder, sample
+from udr.data import Pool, Task, TaskFolder, formatting, sample
 from udr.errors import ConfigError
 from udr.types import Row
 from udr_training.candidates import AskedQuery, CandidatePool, Candidates, Neighbours, propose
@@ -25,17 +27,21 @@ class Pair:
         query: the query.
         demonstration: the demonstration to score.
         context: demonstrations shown before it, the same for all candidates of a query.
+        listing: a hash of all candidates of the query, if scores only compare them with one another: then the same pair
+            has another score beside other candidates.
     """
 
     task: Task
     query: Row
     demonstration: Row
     context: tuple[Row, ...] = ()
+    listing: str = ""
 
     def text(self, renderer: PromptRenderer | None = None) -> PromptText:
         """Return the texts that the language model reads; a shared renderer renders no row of a task twice."""
         shown = (*self.context, self.demonstration)
-        return (renderer or PromptRenderer()).render(self.task, self.query, shown)
+        text = (renderer or PromptRenderer()).render(self.task, self.query, shown)
+        return replace(text, listing=self.listing) if self.listing else text
 
     @property
     def key(self) -> PairKey:
@@ -136,7 +142,19 @@ class TrainingTask:
         """Return the pairs to score."""
         rows = {row.id: row for row in self.pool.rows}
         queries = [rows[query] for query in candidates]
-        return candidate_pairs(self.candidate_pool, queries, candidates, self.config.feedback.context)
+        pairs = candidate_pairs(self.candidate_pool, queries, candidates, self.config.feedback.context)
+        if not self.config.feedback.is_listed:
+            return pairs
+        listings = {
+            query: _digest_of(formatting.demonstration_text(self.pool.task, rows[id]) for id in ids)
+            for query, ids in candidates.items()
+        }
+        return [replace(pair, listing=listings[pair.query.id]) for pair in pairs]
+
+
+def _digest_of(texts: Iterable[str]) -> str:
+    """Return a hash of texts that does not depend on their order."""
+    return hashlib.sha256(json.dumps(sorted(texts)).encode()).hexdigest()
 
 
 def _known(candidate_pool: CandidatePool, asked: Sequence[AskedQuery]) -> dict[str, AskedQuery]:

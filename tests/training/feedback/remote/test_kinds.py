@@ -12,8 +12,10 @@ from tests.training.answering.chat_server import ChatServer, Messages
 from tests.training.conftest import Udr, assert_refused
 from tests.training.feedback.remote.completions_server import watched
 from udr.data import Pool, formatting, open_collection
-from udr_training.feedback import Pair, pair_score
-from udr_training.feedback.remote import as_likelihoods, listings, read_numbers
+from udr_training.answering import PromptSettings, ServerLM
+from udr_training.config import FeedbackConfig, ScoringConfig
+from udr_training.feedback import FeedbackStore, Pair, TrainingTask, pair_score, score_pairs
+from udr_training.feedback.remote import RankScorer, as_likelihoods, listings, read_numbers
 
 
 @pytest.fixture
@@ -120,6 +122,60 @@ def test_rank_gives_the_places_in_listings(udr: Udr, tasks: Path, server: ChatSe
     listed = server.asked[-1][-1]["content"]
     assert listed.startswith("Task: Say whether the review is good or bad.\n\n[1]\nReview: ")
     assert re.search(r"\[Query\]\nReview: .*\nVerdict: (good|bad)\n\nThe 3 most helpful of 4:\Z", listed)
+
+
+def test_candidates_of_a_later_iteration_are_ranked_beside_the_others(
+    tasks: Path, server: ChatServer, tmp_path: Path
+) -> None:
+    address = f"{server.url}?model=m&api=chat"
+    config = ScoringConfig(feedback=FeedbackConfig(lm=address, kind="rank"))
+    task = TrainingTask.sample(open_collection(tasks).tasks["reviews"], config)
+    queries = task.queries[:3]
+    few, more = (
+        {query.id: tuple(row.id for row in task.pool.rows if row.id != query.id)[:count] for query in queries}
+        for count in (4, 5)
+    )
+
+    def scores(file: str, candidates: dict[str, tuple[str, ...]]) -> dict[tuple[str, str], float]:
+        scorer = RankScorer(ServerLM(address), PromptSettings())
+        with FeedbackStore(tmp_path / file, scorer.fingerprint, scorer.dtype, "w") as store:
+            return score_pairs(scorer, store, task.pairs(candidates))
+
+    first, alone = scores("shared", few), scores("alone", more)
+    # A listing of four and then one of five, not of the fifth alone, whose score would be 1; the first ones stay.
+    later = scores("shared", more)
+    assert later == alone and later != first
+    for query in queries:
+        # Three of five are named in each listing.
+        values = [score for (own, _), score in later.items() if own == query.id]
+        assert len(values) == 5 and sum(values) == pytest.approx(1 + 2 / 3 + 1 / 3, abs=1e-4)
+    sent = len(server.bodies)
+    assert scores("shared", few) == first and scores("shared", more) == later and len(server.bodies) == sent
+
+
+def test_an_unreadable_answer_gives_the_mean_of_the_query(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    listed = set[str]()
+
+    def answer(messages: Messages) -> str:
+        query = messages[-1]["content"].rpartition("[Query]")[2]
+        if query in listed or "Review:" not in query:
+            return talk(messages)
+        listed.add(query)
+        return "none"
+
+    server.answer_of = answer
+    sizes = ["--tasks", "reviews", "--lm-set", "concurrency=1"]
+    for setting in ("listed=2", "picked=1", "shuffles=1"):
+        sizes += ["--set", f"feedback.{setting}"]
+    assert udr(*command(tasks, server, "rank", tmp_path / "run", *sizes))[0] == 0
+    by_query: dict[str, list[float]] = {}
+    for (query, _), score in exported(udr, tmp_path / "run").items():
+        by_query.setdefault(query, []).append(score)
+    assert [sorted(values) for values in by_query.values()] == [pytest.approx([0, 0.5, 0.5, 1], abs=1e-5)] * 6
+    assert "rank: 6 of 12 answers name no example, and are left out" in caplog.text
+    assert "rank: 12 candidates have no other answer, and get the mean of their query" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["chat-logprobs", "metric", "rank"])
@@ -329,6 +385,10 @@ def test_listings_show_each_candidate_once_per_shuffle() -> None:
     assert sorted(n for listing in shown for n in listing.candidates) == sorted([*range(23)] * 4)
     assert shown == list(listings(names, 10, 3, 4, "q")) != list(listings(names, 10, 3, 4, "r"))
     assert [listing.picked for listing in listings(["a", "b"], 10, 3, 1, "q")] == [1]
+    # None is listed alone.
+    for count in range(2, 9):
+        sizes = [len(listing.candidates) for listing in listings(names[:count], 2, 1, 1, "q")]
+        assert sum(sizes) == count and min(sizes) >= 2
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def listings(names: Sequence[str], listed: int, picked: int, shuffles: int, seed
         order = sorted(
             range(len(names)), key=lambda n: hashlib.sha256(json.dumps([seed, shuffle, names[n]]).encode()).digest()
         )
-        parts = max(1, round(len(order) / listed))
+        # Parts of almost equal size: none has a single candidate, unless there is only one.
+        parts = max(1, min(round(len(order) / listed), len(order) // 2))
         for part in range(parts):
-            # Parts of almost equal size: none has a single candidate.
             candidates = order[part::parts]
             yield Listing(tuple(candidates), max(1, min(picked, len(candidates) - 1)))
 
@@ -77,7 +77,8 @@ def read_numbers(text: str, count: int, picked: int) -> list[int]:
 class RankScorer(AnswerScorer):
     """Scores a query's candidates together; see ``AnswerScorer``.
 
-    A score is the mean over the listings that show the candidate: 1 if it is named first, less if later, 0 if not.
+    A score is the mean over the listings that show the candidate: 1 if it is named first, less if later, 0 if not. An
+    answer that names none is left out. A candidate without another answer gets the mean of its query's.
 
     Args:
         lm: the server's model, asked by chat.
@@ -88,7 +89,7 @@ class RankScorer(AnswerScorer):
     """
 
     dtype = "rank"
-    _answers = _unparsable = 0
+    _answers = _unparsable = _unknown = 0
 
     def __init__(
         self, lm: ServerLM, prompts: PromptSettings, listed: int = 10, picked: int = 3, shuffles: int = 3
@@ -154,10 +155,12 @@ class RankScorer(AnswerScorer):
             for place, candidate in enumerate(listing.candidates, start=1):
                 value = 1 - numbers.index(place) / listing.picked if place in numbers else 0.0
                 values[positions[candidate]].append(value)
-        return [
-            as_likelihoods(pair.task, pair.query, sum(own) / len(own) if own else 0.0)
-            for pair, own in zip(pairs, values, strict=True)
-        ]
+        likelihoods = []
+        for pair, own in zip(pairs, values, strict=True):
+            self._unknown += not own
+            known = own or [value for n in queries[pair.task.name, pair.query.id] for value in values[n]]
+            likelihoods.append(as_likelihoods(pair.task, pair.query, sum(known) / len(known) if known else 0.0))
+        return likelihoods
 
     def _listing_question(self, pairs: Sequence[Pair], picked: int) -> Question:
         task, query = pairs[0].task, pairs[0].query
@@ -188,6 +191,9 @@ class RankScorer(AnswerScorer):
     def report(self) -> None:
         """See ``PairScorer``."""
         if self._unparsable:
+            message = "%s: %d of %d answers name no example, and are left out"
+            _LOG.warning(message, self.dtype, self._unparsable, self._answers)
+        if self._unknown:
             _LOG.warning(
-                "%s: %d of %d answers name no example, and are left out", self.dtype, self._unparsable, self._answers
+                "%s: %d candidates have no other answer, and get the mean of their query", self.dtype, self._unknown
             )
