@@ -132,6 +132,7 @@ def with_key(change: Change, key: str | None, asked: Json) -> Change:
         return change
     if not 1 <= len(key) <= MAX_KEY:
         raise InvalidInputError(f"an Idempotency-Key must have 1 to {MAX_KEY} characters, found {len(key)}")
+    _check_unicode(key)
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
     return replace(change, key=key, digest=digest)
 
@@ -139,11 +140,15 @@ def with_key(change: Change, key: str | None, asked: Json) -> Change:
 def _row(task: Task, item: RowLike) -> Row:
     row = parse_row(task, item.to_json() if isinstance(item, Row) else item)
     check_id(row.id)
+    _check_unicode(json.dumps(row.to_json(), ensure_ascii=False))
+    return row
+
+
+def _check_unicode(text: str) -> None:
     try:
-        json.dumps(row.to_json(), ensure_ascii=False).encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise InvalidInputError("a text is not valid Unicode: it contains a lone surrogate") from error
-    return row
 
 
 @dataclass(frozen=True, slots=True)

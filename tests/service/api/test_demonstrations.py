@@ -1,7 +1,9 @@
 """Writing to a pool and listing its rows over REST, and with both clients."""
 
 import asyncio
+import base64
 import errno
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +95,16 @@ def test_a_key_makes_a_write_once(live: TestClient) -> None:
     first, again = (live.post(f"{PATH}:batch", json=batch, headers={"Idempotency-Key": "two"}).json() for _ in "ab")
     assert (first["created"], first["deleted"], first["overlay_position"]) == (["b"], ["n00"], 2)
     assert (again["created"], again["repeated"], again["overlay_position"]) == (["b"], True, 2)
+
+
+def test_half_a_character_is_the_id_of_no_row(live: TestClient) -> None:
+    body, headers = rb'{"delete": ["n00", "\ud800"]}', {"Content-Type": "application/json"}
+    deleted = live.post(f"{PATH}:batch", content=body, headers=headers)
+    assert (deleted.status_code, deleted.json()["deleted"]) == (200, ["n00"])
+    cursor = live.get(PATH, params={"limit": 1}).json()["next"]
+    version, listed, _ = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    forged = base64.urlsafe_b64encode(json.dumps([version, listed, "\ud800"]).encode()).decode()
+    assert live.get(PATH, params={"after": forged}).json()["demonstrations"] == []
 
 
 def test_pages(live: TestClient) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from udr.errors import ArtifactError, StorageError, UnknownPromptError
+from udr.errors import ArtifactError, InvalidInputError, StorageError, UnknownPromptError
 from udr.store import LIVE
 from udr.store.usage import USAGE, Count, PromptOutcome, Usage, UsageFile, UsageLevel, estimates
 
@@ -83,6 +83,8 @@ def test_outcomes_are_those_of_prompts(tmp_path: Path, usage: Usage) -> None:
     first = usage.prompt("notes", ["a", "b"], {"text": "é" * 20}, "shop") or ""
     second = usage.prompt("notes", [], {"text": "é" * 9000}) or ""
     assert usage.tell([PromptOutcome(first, 1.0), PromptOutcome(second, 0.25, "glad")], everyone) == 0
+    with pytest.raises(InvalidInputError, match="lone surrogate"):
+        usage.tell([PromptOutcome(first, 0.0, "\ud800")], everyone)
     # The last one counts.
     assert usage.tell([PromptOutcome(first, 0.5)], everyone) == 1
     with read(tmp_path) as file:

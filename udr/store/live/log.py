@@ -210,7 +210,10 @@ class WriteLog:
                 self.path,
                 torn,
             )
-            os.truncate(self.path, self._place.offset)
+            try:
+                os.truncate(self.path, self._place.offset)
+            except OSError as error:
+                raise _storage(error, self.path) from error
 
     def _take_back(self) -> None:
         """Cut off what may have been written of records that failed."""

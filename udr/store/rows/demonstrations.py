@@ -217,6 +217,9 @@ class DemonstrationTable:
             with self._lock, bounded(self._connection):
                 cursor = self._connection.execute(query, values)
                 rows = cursor.fetchall()
+        except UnicodeEncodeError:
+            # SQLite holds no text with a lone surrogate, so no row has such an id.
+            return []
         except sqlite3.Error as error:
             raise self._broken(error) from error
         for column, (name, *_) in enumerate(cursor.description):

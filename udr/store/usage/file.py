@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
-from udr.errors import ArtifactError, StorageError, UnknownPromptError, listed, reason
+from udr.errors import ArtifactError, InvalidInputError, StorageError, UnknownPromptError, listed, reason
 from udr.files import check_format
 from udr.store.untrusted import check_schema, distrust
 from udr.store.usage.types import Count, PromptOutcome, ShownPrompt, TaskTotal, Told
@@ -117,6 +117,8 @@ class UsageFile(AbstractContextManager["UsageFile"]):
             if type(error) is sqlite3.DatabaseError:
                 raise ArtifactError(f"{self.path}: is no file of usage: {error}; move it away to count anew") from error
             raise StorageError(f"{self.path}: {reason(error)}") from error
+        except UnicodeEncodeError as error:
+            raise InvalidInputError("a text is not valid Unicode: it contains a lone surrogate") from error
 
     def __exit__(self, *_: object) -> None:
         self.close()

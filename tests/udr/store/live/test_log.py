@@ -4,6 +4,7 @@ import logging
 import os
 import random
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,64 @@ def test_a_write_that_fails_changes_nothing(copy: Path, monkeypatch: pytest.Monk
         assert (copy / LIVE / LOG).stat().st_size == size
         with pytest.raises(UnknownTaskError):
             retriever.demonstration("notes", "two")
+        assert retriever.put("notes", note("two")).created == ("two",)
+
+
+def test_an_unforeseen_error_reaches_every_write_that_waits(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on, results = threading.Event(), threading.Event(), dict[str, object]()
+
+    def sync(descriptor: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            go_on.wait()
+        else:
+            raise RuntimeError("unforeseen")
+
+    def put(id: str, if_match: str | None) -> None:
+        try:
+            results[id] = retriever.put("notes", note(id), if_match=if_match).created
+        except (ConflictError, RuntimeError) as error:
+            results[id] = type(error)
+
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        monkeypatch.setattr(os, "fdatasync", sync)
+        threads = [threading.Thread(target=put, args=(id, "*" if id == "b" else None), daemon=True) for id in "abcd"]
+        for thread in threads:
+            thread.start()
+            begun.wait()
+            # So that the others queue in this order, while the first is being written.
+            time.sleep(0.05)
+        go_on.set()
+        for thread in threads:
+            thread.join(timeout=10)
+        assert results == {"a": ("a",), "b": ConflictError, "c": RuntimeError, "d": RuntimeError}
+
+
+def test_half_a_character_is_the_id_of_no_row(copy: Path) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        with pytest.raises(UnknownTaskError, match=r"no demonstration '\\ud800'"):
+            retriever.demonstration("notes", "\ud800")
+        assert retriever.delete("notes", ["n00", "\ud800"]).deleted == ("n00",)
+        with pytest.raises(ConflictError, match=r"no '\\ud800'"):
+            retriever.delete("notes", "\ud800", if_match="*")
+        with pytest.raises(InvalidInputError, match="lone surrogate"):
+            retriever.put("notes", note("new"), idempotency_key="\ud800")
+        assert retriever.overlay_position == 1
+
+
+def test_a_torn_record_that_cannot_be_cut_off_refuses_the_write(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", note("one"))
+        with (copy / LIVE / LOG).open("ab") as torn:
+            torn.write(b"udr")
+
+        def fail(path: Path, size: int) -> None:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "truncate", fail)
+            with pytest.raises(StorageError, match=r"nothing was written: .*Input/output error"):
+                retriever.put("notes", note("two"))
         assert retriever.put("notes", note("two")).created == ("two",)
 
 

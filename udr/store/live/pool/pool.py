@@ -151,13 +151,13 @@ class LivePool:
                         self._commit_some(self._log, queued)
                 finally:
                     self._appending = False
-        except UdrError as error:
-            for _, future in queued:
-                future.set_exception(error)
         except BaseException as error:
             for _, future in queued:
-                future.set_exception(error)
-            raise
+                # Of some of these, what becomes of them is known already, also of this thread's.
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
 
     def _commit_some(self, log: WriteLog, queued: list[tuple[Change, "Future[Outcome]"]]) -> None:
         """Write the first of what is queued together: up to a change that must see what those before it did."""
