@@ -10,14 +10,17 @@ from udr_service.schemas.body import Body
 
 Scalar = str | int | float | bool
 
+# A float does not hold every whole number. It is the first of the two, so that errors ask for a number.
+_Bound = float | int | str
+
 
 class RangeBody(Body):
     """Bounds, at least one, all numbers or all texts."""
 
-    gt: float | str | None = None
-    gte: float | str | None = None
-    lt: float | str | None = None
-    lte: float | str | None = None
+    gt: _Bound | None = None
+    gte: _Bound | None = None
+    lt: _Bound | None = None
+    lte: _Bound | None = None
 
 
 class ConditionBody(Body):

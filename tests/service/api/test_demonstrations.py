@@ -107,6 +107,26 @@ def test_half_a_character_is_the_id_of_no_row(live: TestClient) -> None:
     assert live.get(PATH, params={"after": forged}).json()["demonstrations"] == []
 
 
+def test_bounds_of_whole_numbers_are_exact(live: TestClient) -> None:
+    accounts = {"a": 2**53, "b": 2**53 + 1, "c": 10**400}
+    rows = [{"id": id, **BODY, "metadata": {"account": account}} for id, account in accounts.items()]
+    assert live.post(f"{PATH}:batch", json={"put": rows}).status_code == 200
+    for bounds, passing in (
+        ({"gte": 2**53 + 1}, ["b", "c"]),
+        ({"lt": 10**400}, ["a", "b"]),
+        ({"lte": 1.5e16}, ["a", "b"]),
+    ):
+        wanted = {"must": [{"key": "account", "range": bounds}]}
+        found = live.post("/v1/retrieve", json={**ASKED, "k": 3, "filter": wanted}).json()
+        assert sorted(item["id"] for item in found["demonstrations"]) == passing
+    for bound in ("true", "NaN"):
+        text = json.dumps({"filter": {"must": [{"key": "account", "range": {"gt": 0}}]}}).replace("0", bound)
+        refused = live.post(f"{PATH}:batch", content=text, headers={"Content-Type": "application/json"})
+        assert (refused.status_code, "/gt: must be a" in refused.json()["detail"]) == (422, True), refused.json()
+    batch = {"filter": {"must": [{"key": "account", "range": {"gt": 2**53}}]}}
+    assert live.post(f"{PATH}:batch", json=batch).json()["deleted"] == ["b", "c"]
+
+
 def test_pages(live: TestClient) -> None:
     live.post(f"{PATH}:batch", json={"put": [{"id": f"m{n}", **BODY} for n in range(5)], "filter": '$id = "n03"'})
     found, after = list[str](), None
