@@ -1,6 +1,5 @@
 """The endpoints that write to a task's pool, and list its rows."""
 
-import json
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -37,7 +36,7 @@ async def page(
     """Return a page of a task's demonstrations, in the order of their ids."""
     async with service.context(request) as context:
         context.require_known(task)
-        wanted, own = None if filter is None else _filter(filter), context.record.filter
+        wanted, own = None if filter is None else Filter.of(filter), context.record.filter
         await context.read_fields(task, wanted)
         retriever = context.active.retriever
         found = await context.prepare(
@@ -121,12 +120,3 @@ def _version(if_match: str | None) -> str | None:
     if len(if_match) < 2 or if_match[0] != '"' or if_match[-1] != '"' or "," in if_match:
         raise InvalidInputError(f"the header If-Match must be one ETag in double quotes, or *; found {if_match[:40]!r}")
     return if_match[1:-1]
-
-
-def _filter(text: str) -> Filter:
-    if not text.lstrip().startswith("{"):
-        return Filter.of(text)
-    try:
-        return Filter.of(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError("the filter is not JSON") from error

@@ -1,5 +1,6 @@
 """Filters: from JSON and from text, row by row and over columns."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ MEANINGS: dict[str, dict[str, Any]] = {
 def test_a_text_is_the_json_that_it_stands_for(text: str) -> None:
     assert Filter.of(text) == Filter.of(MEANINGS[text])
     assert Filter.of(text).to_json() == MEANINGS[text]
-    assert Filter.of(Filter.of(text)) is not None
+    assert Filter.of(f" {json.dumps(MEANINGS[text])}") == Filter.of(text)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,12 @@ def test_a_text_is_the_json_that_it_stands_for(text: str) -> None:
         ("a = 1 and " * MAX_CONDITIONS + "a = 1", f"at most {MAX_CONDITIONS} conditions"),
         (f"a in [{', '.join(['1'] * (MAX_VALUES + 1))}]", f"at most {MAX_VALUES} values"),
         ("a" * 70_000, "characters, found 70000"),
+        ("{" + "a" * 70_000, "characters, found 70001"),
+        ('{"must": [', "begins with { and is not JSON: Expecting value"),
+        ('{"must": []} or', "begins with { and is not JSON: Extra data"),
+        ('{"must": [{"key": "a", "match": 1}], "must": []}', "an object has a duplicate key, among 'must', 'must'"),
+        ('{"must": [{"key": "a", "match": NaN}]}', "values must be text, finite numbers"),
+        ('{"must":[' * 5_000, "begins with { and is not JSON"),
         ("a" * 300 + " = 1", "a filter's key has at most 256 characters, found 300"),
     ],
 )

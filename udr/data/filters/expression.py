@@ -2,7 +2,8 @@
 
 A comparison is a key, an operator (``=``, ``!=``, ``<``, ``<=``, ``>``, ``>=``, ``in``, ``not in``, ``exists``) and a
 value: text in double quotes as in JSON, a number, ``true`` or ``false``; for ``in``, a list of these in brackets. A key
-that is not a plain word is in double quotes as well. ``not`` binds closest, then ``and``, then ``or``.
+that is not a plain word is in double quotes as well. ``not`` binds closest, then ``and``, then ``or``. A text that
+begins with ``{`` is the JSON itself.
 """
 
 import json
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 from udr.data.filters.conditions import MAX_CONDITIONS, MAX_DEPTH, MAX_KEY, MAX_VALUES, Scalar
+from udr.data.records import distinct
 from udr.errors import InvalidInputError, brief
 
 _TOKEN = re.compile(
@@ -47,6 +49,11 @@ def parse_expression(text: str) -> _Part:
     """Return the JSON of the filter that a text describes; ``InvalidInputError`` names the character that is wrong."""
     if len(text) > _MAX_CHARACTERS:
         raise InvalidInputError(f"a filter's text has at most {_MAX_CHARACTERS} characters, found {len(text)}")
+    if text.lstrip().startswith("{"):
+        try:
+            return dict(json.loads(text, object_pairs_hook=distinct))
+        except (ValueError, RecursionError) as error:
+            raise InvalidInputError(f"the filter begins with {{ and is not JSON: {error}") from error
     matches = ((match, match.lastgroup or "other") for match in _TOKEN.finditer(text))
     tokens = [_Token(kind, match[kind], match.start(kind)) for match, kind in matches]
     parser = _Parser([*tokens, _Token(None, "", len(text))])

@@ -39,7 +39,7 @@ class Filter:
 
     @classmethod
     def of(cls, value: "FilterLike") -> "Filter":
-        """Return the filter that JSON, or a text such as ``site = "imdb" and stars >= 3``, describes.
+        """Return the filter that JSON, also as text, or a text such as ``site = "imdb" and stars >= 3`` describes.
 
         Raises:
             InvalidInputError: it is not a filter, or has more conditions, values or levels than a filter may have.
