@@ -2,7 +2,7 @@ from .approximate import RankedProposals as RankedProposals
 from .arrays import open_array as open_array, refuse_truncated as refuse_truncated
 from .base import (
     DECIMALS as DECIMALS, Hit as Hit, Mask as Mask, Metric as Metric, Positions as Positions, Proposer as Proposer,
-    ProposerAmong as ProposerAmong,
+    ProposerAmong as ProposerAmong, RRF_CONSTANT as RRF_CONSTANT,
     Searcher as Searcher, Similarities as Similarities, Vectors as Vectors, fuse as fuse, nearest as nearest,
     order as order, products as products,
 )

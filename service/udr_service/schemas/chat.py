@@ -35,7 +35,10 @@ class ChatOptions(Selection):
             InvalidInputError: there is a seed, and the order is no shuffle.
         """
         check_seed(self.order, self.seed)
-        options = {"k": DefaultK(settings.gateway_k), "min_similarity": settings.gateway_min_similarity}
+        options: dict[str, Any] = {"k": DefaultK(settings.gateway_k)}
+        if self.mode == "dense":
+            # In other modes, a similarity has another scale.
+            options["min_similarity"] = settings.gateway_min_similarity
         return RetrievalRequest(**{**options, **self.options(), "task": task, "input": input})
 
 

@@ -16,9 +16,10 @@ from tests.service.conftest import Words
 from tests.service.running import running
 from tests.tiny_models import byte_tokenizer
 from tests.udr.models.test_tokenizer import save_word_tokenizer
+from tests.udr.retrieval.conftest import note, open_pools
 from tests.upstreams import COMPLETION, DONE, STREAM, Upstream, chunk, flows, hangs, hangs_up, refuses, upstream
 from udr.models import load_tokenizer
-from udr.retrieval import Retriever
+from udr.retrieval import MODES, Retriever
 from udr_service import Settings, create_app
 
 CHAT = "/v1/chat/completions"
@@ -164,6 +165,17 @@ def test_without_a_demonstration_above_the_bound_a_chat_is_forwarded_as_it_came(
         assert model.requests[0].content.decode() == text
         # A request may lower the operator's bound.
         assert ask(gateway, udr={"min_similarity": 0.1, "k": 1}).headers["X-Udr-Demonstrations"]
+
+
+def test_the_operator_s_bound_is_for_mode_dense(model: Upstream, tmp_path: Path) -> None:
+    rows = [note(f"n{number}", f"a dull grey day and {number} more") for number in range(6)]
+    with (
+        open_pools(tmp_path, {"notes": rows}, bm25=True, label_head=False) as both,
+        opened(both, model, gateway_min_similarity=1.1, gateway_k=2) as gateway,
+    ):
+        shown = {mode: ask(gateway, udr={"mode": mode}).headers["X-Udr-Demonstrations"] for mode in MODES}
+        best = {mode: [item.id for item in both.retrieve("notes", "a dull grey day", 2, mode=mode)] for mode in MODES}
+    assert shown == {mode: "" if mode == "dense" else ",".join(reversed(best[mode])) for mode in MODES}
 
 
 def test_a_budget_is_kept_by_what_is_added(retriever: Retriever, model: Upstream) -> None:

@@ -157,6 +157,12 @@ def test_a_shown_similarity_as_bound_keeps_its_demonstration(opened: Retriever, 
             assert d.id in [other.id for other in bounded]
 
 
+def test_a_bound_that_no_sum_of_reciprocal_ranks_reaches_is_refused(opened: Retriever) -> None:
+    assert not opened.retrieve("notes", QUERY, 20, mode="hybrid", weight=0.3, min_similarity=round(2 / 61, 5))
+    with pytest.raises(InvalidInputError, match=r"at most 0\.03279, so min_similarity must .* found 0\.0328; lower"):
+        opened.retrieve("notes", QUERY, 20, mode="hybrid", min_similarity=0.0328)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_copies_and_excluded_ids_are_excluded_and_bounds_hold(opened: Retriever, mode: Mode) -> None:
     first = opened.retrieve("notes", QUERY, 20, mode=mode)

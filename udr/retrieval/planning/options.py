@@ -6,9 +6,13 @@ from collections.abc import Collection
 from udr.data import Filter
 from udr.errors import InvalidInputError, brief
 from udr.retrieval.types import CHOOSING, MODES, RetrievalRequest
+from udr.search import RRF_CONSTANT
 
 MAX_EXCLUDED = 4096
 """The maximum number of ids to exclude."""
+
+_MOST_FUSED = round(2 / (RRF_CONSTANT + 1), 5)
+"""The similarity in mode ``hybrid`` of what is first in both rankings, whose weights sum to 2."""
 
 
 def check_options(request: RetrievalRequest) -> Filter | None:
@@ -31,6 +35,7 @@ def check_options(request: RetrievalRequest) -> Filter | None:
             raise InvalidInputError(f"{name} must be a number, found {brief(value)}")
         if name not in ("min_similarity", "max_similarity") and not 0 <= value <= 1:
             raise InvalidInputError(f"{name} must be from 0 to 1, found {brief(value)}")
+    _check_bounds(request)
     for name in ("keep_copies", "balance", "explain", "fill"):
         if not isinstance(getattr(request, name), bool):
             raise InvalidInputError(f"{name} must be true or false, found {brief(getattr(request, name))}")
@@ -51,3 +56,16 @@ def check_options(request: RetrievalRequest) -> Filter | None:
                 f"{name} weighs the encoder's similarities, so mode must be 'dense'; found {brief(request.mode)}"
             )
     return filter
+
+
+def _check_bounds(request: RetrievalRequest) -> None:
+    lowest, highest = request.min_similarity, request.max_similarity
+    if lowest is None:
+        return
+    if highest is not None and lowest > highest:
+        raise InvalidInputError(f"min_similarity must not be above max_similarity ({highest:g}); found {lowest:g}")
+    if request.mode == "hybrid" and lowest > _MOST_FUSED:
+        raise InvalidInputError(
+            f"in mode 'hybrid', a similarity is a sum of two reciprocal ranks, at most {_MOST_FUSED}, so "
+            f"min_similarity must not be above that; found {lowest:g}; lower it, or use mode 'dense'"
+        )
