@@ -161,7 +161,7 @@ class AccessError(ServiceError):
 
 
 class ShardsError(ServiceError):
-    """None of the services that hold the shards of a pool answered."""
+    """What was asked is in no shard that answered."""
 
 
 class _Short(reprlib.Repr):

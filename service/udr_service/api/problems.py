@@ -101,7 +101,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     NotReadyError: Kind(503, "not-ready", "The service is not ready", later=True),
     IndexDamagedError: Kind(503, "index-damaged", "The index is damaged", later=True),
     DeadlineError: Kind(504, "deadline-exceeded", "Deadline exceeded"),
-    ShardsError: Kind(503, "shards-missing", "No shard answered", later=True),
+    ShardsError: Kind(503, "shards-missing", "Shards did not answer", later=True),
     UpstreamError: Kind(502, "upstream-failed", "The upstream did not answer", later=True),
     UpstreamTimeoutError: Kind(504, "upstream-timeout", "The upstream took too long"),
     Exception: Kind(500, "internal", "Internal error"),

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 from fastapi.testclient import TestClient
 
+from tests.fakes import HashEncoder
 from tests.service.conftest import Words
 from tests.service.running import running
 from tests.service.shards.conftest import Services
@@ -162,4 +163,25 @@ def test_service_of_shards_keeps_to_the_timeout_of_a_request(shards: Path, servi
     client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
     with TestClient(create_shards_app(client, Settings())) as http:
         answer = http.get("/v1/tasks/notes/demonstrations/n07", headers={"X-Udr-Timeout": "0.2"})
-    assert (answer.status_code, answer.json()["type"]) == (504, "urn:udr:problem:deadline-exceeded")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:udr:problem:shards-missing")
+    assert "shard shard-2-of-3: http://shard-2: no answer within 0." in answer.json()["detail"]
+
+
+def test_row_that_a_missing_shard_may_have_is_not_said_to_be_unknown(
+    shards: Path, services: Services, tmp_path: Path
+) -> None:
+    client = ShardedClient(read_placements(shards / PLACEMENTS), transport=services.transport)
+    paths = [f"/v1/tasks/notes/demonstrations/n{number:02}" for number in range(20)]
+    _, entry = new_key("another", Scope.READ)
+    (tmp_path / "keys.toml").write_text(entry.to_toml())
+    held = Retriever.open(shards / "shard-2-of-3", encoder=HashEncoder())
+    with TestClient(create_shards_app(client, Settings()), raise_server_exceptions=False) as http, held:
+        assert [http.get(path).status_code for path in paths] == [200] * 20
+        services.stopped = {"shard-1"}
+        services.serve("shard-2", held, keys=tmp_path / "keys.toml")
+        answers = [http.get(path) for path in paths]
+    assert {answer.status_code for answer in answers} == {200, 503}
+    # Of these two, one refuses connections, and the other the key.
+    detail = next(answer.json()["detail"] for answer in answers if answer.status_code == 503)
+    assert "shard shard-1-of-3: http://shard-1" in detail and "shard shard-2-of-3: http://shard-2" in detail
+    assert "shard-3" not in detail

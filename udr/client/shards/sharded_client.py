@@ -138,22 +138,27 @@ class ShardedClient(AsyncDemonstrationSource):
         merged = zip(plans, found, strict=True)
         return [self._merged(each, own) if isinstance(each, ShardedPlan) else each for each, own in merged]
 
-    async def demonstration(self, task: str, id: str) -> Row:
-        """Return one row.
+    async def demonstration(self, task: str, id: str, seconds: float | None = None) -> Row:
+        """Return one row, in so many seconds.
 
         Raises:
             UnknownTaskError: no shard has it.
-            ServiceError: no shard that answered has it, and one did not answer.
+            ShardsError: no shard that answered has it, and the ones it names did not answer, or refused.
         """
-        holding = [self._replicas[shard.name] for shard in self.placements.shards if task in shard.sizes]
-        calls = (each.ask(lambda client: client.demonstration(task, id), _SHARE * self._timeout) for each in holding)
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        for result in results:
+        seconds = _SHARE * (self._timeout if seconds is None else seconds)
+        holding = [shard.name for shard in self.placements.shards if task in shard.sizes]
+        calls = (self._replicas[name].ask(lambda client: client.demonstration(task, id), seconds) for name in holding)
+        results = dict(zip(holding, await asyncio.gather(*calls, return_exceptions=True), strict=True))
+        failed: dict[str, ServiceError] = {}
+        for name, result in results.items():
             if isinstance(result, Row):
                 return result
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, UnknownTaskError):
+            if isinstance(result, ServiceError):
+                failed[name] = result
+            elif not isinstance(result, UnknownTaskError):
                 raise result
+        if failed:
+            raise ShardsError(f"it is in no shard that answered: {_reasons(failed)}", status=503)
         raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
 
     async def unready(self) -> list[str]:
@@ -176,8 +181,7 @@ class ShardedClient(AsyncDemonstrationSource):
         if not found:
             if refused := [error for error in missing.values() if isinstance(error, RequestError)]:
                 return refused[0]
-            reasons = "; ".join(f"shard {name}: {error}" for name, error in missing.items())
-            return ShardsError(f"no shard answered: {reasons}", status=503)
+            return ShardsError(f"no shard answered: {_reasons(missing)}", status=503)
         self._tell(found, missing)
         return merge(self.placements, plan, found, sorted(missing))
 
@@ -188,3 +192,7 @@ class ShardedClient(AsyncDemonstrationSource):
         for name in missing.keys() - self._lost:
             _LOG.warning("answers lack shard %s: %s", name, missing[name])
         self._lost = self._lost.difference(found).union(missing)
+
+
+def _reasons(errors: Mapping[str, Exception]) -> str:
+    return "; ".join(f"shard {name}: {error}" for name, error in errors.items())

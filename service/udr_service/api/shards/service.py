@@ -192,7 +192,8 @@ class ShardsContext(AnswerContext):
         """Return one row before the deadline; raises what ``ShardedClient.demonstration`` raises."""
         with self.service.wait(1):
             async with self.deadline():
-                return await self.service.shards.demonstration(task, id)
+                left = self.expires - time.perf_counter()
+                return await self.service.shards.demonstration(task, id, left)
 
     @contextmanager
     def _waiting(self, plans: Sequence[ShardedPlan]) -> Iterator[None]:
