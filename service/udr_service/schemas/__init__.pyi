@@ -1,7 +1,8 @@
 from .chat import ChatBody as ChatBody, ChatOptions as ChatOptions
 from .info import (
     InfoAnswer as InfoAnswer, ReloadAnswer as ReloadAnswer, RowAnswer as RowAnswer, TaskAnswer as TaskAnswer,
-    TasksAnswer as TasksAnswer, ShardAnswer as ShardAnswer, ShardsInfoAnswer as ShardsInfoAnswer,
+    TasksAnswer as TasksAnswer, ShardAnswer as ShardAnswer, ShardedTaskAnswer as ShardedTaskAnswer,
+    ShardsInfoAnswer as ShardsInfoAnswer,
 )
 from .outcomes import OutcomesAnswer as OutcomesAnswer, OutcomesBody as OutcomesBody
 from .requests import (

@@ -172,6 +172,14 @@ class InfoAnswer(AnswerBody):
         )
 
 
+class ShardedTaskAnswer(AnswerBody):
+    """A task and the number of its demonstrations in all shards."""
+
+    name: str
+    family: str
+    demonstrations: int
+
+
 class ShardAnswer(AnswerBody):
     """A shard, its version, and how many services hold it."""
 
@@ -189,7 +197,7 @@ class ShardsInfoAnswer(AnswerBody):
     dimension: int
     metric: str
     tokenizers: list[str]
-    tasks: dict[str, int]
+    tasks: list[ShardedTaskAnswer]
     families: dict[str, str] = Field(description="The instruction for queries over each family.")
     shards: list[ShardAnswer]
     limits: dict[str, int]

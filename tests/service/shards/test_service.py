@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 from fastapi.testclient import TestClient
 
 from tests.fakes import HashEncoder
 from tests.service.conftest import Words
 from tests.service.running import running
 from tests.service.shards.conftest import Services
+from tests.service.test_client import forwarding
 from udr.client import Client
 from udr.client.shards import ShardedClient, read_placements
+from udr.data import open_collection
+from udr.errors import ServiceError
 from udr.retrieval import Retriever
 from udr_index.versions import PLACEMENTS, place
 from udr_service import Settings
 from udr_service.app import create_shards_app
 from udr_service.auth import Scope, new_key
+from udr_training.evaluation import parse_name
+from udr_training.evaluation.retrievers import ServiceRetriever
 
 PATHS = ["/v1/tasks", "/v1/tasks/notes", "/v1/tasks/notes/demonstrations/n07", "/v1/tasks/notes/demonstrations/n99"]
 
@@ -104,11 +110,31 @@ def test_silent_service_of_a_shard_delays_no_readiness(shards: Path, services: S
 def test_service_of_shards_describes_itself(front: TestClient, shards: Path) -> None:
     info = front.get("/v1/info").json()
     assert info["index_version"] == read_placements(shards / PLACEMENTS).version
-    assert info["tasks"] == {"notes": 20, "questions": 24, "reviews": 18}
+    sizes = {task["name"]: (task["family"], task["demonstrations"]) for task in info["tasks"]}
+    assert sizes == {"notes": ("mood", 20), "questions": ("topic", 24), "reviews": ("mood", 18)}
     assert [shard["name"] for shard in info["shards"]] == [f"shard-{n}-of-3" for n in range(1, 4)]
     assert front.post("/v1/retrieve", json={}, headers={"X-Udr-Index-Version": "0" * 16}).status_code == 422
     body = {"task": "notes", "input": "a dull day"}
     assert front.post("/v1/retrieve", json=body, headers={"X-Udr-Index-Version": "0" * 16}).status_code == 412
+
+
+def test_service_of_shards_can_be_evaluated(
+    front: TestClient, services: Services, collection: Path, retriever: Retriever
+) -> None:
+    transport, pool = httpx2.MockTransport(forwarding(front)), open_collection(collection).tasks["notes"].pool()
+
+    def connect(url: str) -> Client:
+        return Client(url, transport=transport)
+
+    compared, queries = ServiceRetriever(parse_name("http://testserver", 3), 0, connect), pool.rows[:4]
+    compared.check(pool, queries, 3)
+    expected = [[item.id for item in retriever.retrieve("notes", query.input, 3)] for query in queries]
+    assert [[row.id for row in shown.rows] for shown in compared.demonstrations(pool, queries, 3)] == expected
+    services.stopped = {"shard-3"}
+    with pytest.raises(
+        ServiceError, match=r"http://testserver: answers without shard-3-of-3, so nothing can be said of it"
+    ):
+        compared.demonstrations(pool, queries, 3)
 
 
 def test_key_of_a_service_of_shards_sees_only_its_rows(

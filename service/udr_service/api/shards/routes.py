@@ -22,6 +22,7 @@ from udr_service.schemas import (
     RetrieveBody,
     RowAnswer,
     ShardAnswer,
+    ShardedTaskAnswer,
     ShardsInfoAnswer,
     TaskAnswer,
     TasksAnswer,
@@ -119,7 +120,10 @@ async def info(service: _ServiceDep, request: Request) -> ShardsInfoAnswer:
             dimension=placements.encoder.dimension,
             metric=placements.encoder.metric,
             tokenizers=list(service.tokenizers),
-            tasks={name: placements.sizes[name] for name in context.tasks},
+            tasks=[
+                ShardedTaskAnswer(name=name, family=task.family, demonstrations=placements.sizes[name])
+                for name, task in context.tasks.items()
+            ],
             families={n: family.instruction for n, family in placements.families.items() if n in families},
             shards=[
                 ShardAnswer(name=shard.name, index_version=shard.version, services=len(shard.urls))

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from udr.client import Client
 from udr.data import Pool
-from udr.errors import ConfigError, listed
+from udr.errors import ConfigError, ServiceError, listed
 from udr.retrieval import Retrieval, RetrievalRequest
 from udr.types import Json, Row
 from udr_training.evaluation.retrievers.options import RetrieverName
@@ -59,7 +59,7 @@ class ServiceSource:
     def opened(self, pool: Pool) -> Iterator[Searched]:
         """See ``Source``."""
         with self._connect(self._url) as client:
-            yield _Service(client, {pool.task.name: self._size(pool.task.name)})
+            yield _Service(self._url, client, {pool.task.name: self._size(pool.task.name)})
 
     def _size(self, name: str) -> int:
         tasks = self._info["tasks"]
@@ -71,12 +71,18 @@ class ServiceSource:
 class _Service:
     """A service as a retriever."""
 
-    def __init__(self, client: Client, sizes: Mapping[str, int]) -> None:
-        self._client, self.sizes = client, sizes
+    def __init__(self, url: str, client: Client, sizes: Mapping[str, int]) -> None:
+        self._url, self._client, self.sizes = url, client, sizes
         self._rows: dict[tuple[str, str], Row] = {}
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        return self._client.retrieve_batch(requests)
+        retrievals = self._client.retrieve_batch(requests)
+        if missing := sorted({name for retrieval in retrievals for name in retrieval.missing_shards}):
+            raise ServiceError(
+                f"{self._url}: answers without {', '.join(missing)}, so nothing can be said of it; wait until "
+                "/readyz names no shard, and evaluate again"
+            )
+        return retrievals
 
     def demonstration(self, task: str, id: str) -> Row:
         if (task, id) not in self._rows:
