@@ -151,9 +151,24 @@ def test_key_of_a_service_of_shards_sees_only_its_rows(
         found = http.post("/v1/retrieve", json=body).json()["demonstrations"]
         expected = retriever.retrieve("reviews", query, 5, filter="n >= 2 and n < 4")
         assert [item["id"] for item in found] == [item.id for item in expected]
+        wanted: dict[str, Any] = {"must": [{"key": "n", "range": {"gte": 2}}] * 63}
+        assert http.post("/v1/retrieve", json={**body, "filter": wanted}).json()["demonstrations"] == found
+        wanted["must"] *= 2
+        for conditions, message in (
+            (64, "together with the filter of the API key: a filter has at most 64"),
+            (65, "64"),
+        ):
+            many = {**body, "filter": {"must": wanted["must"][:conditions]}}
+            answer = http.post("/v1/retrieve", json=many)
+            assert (answer.status_code, message in answer.json()["detail"]) == (422, True), answer.json()
+        deep: dict[str, Any] = {"key": "n", "range": {"gte": 2}}
+        for _ in range(8):
+            deep = {"must": [deep]}
+        assert http.post("/v1/retrieve", json={**body, "filter": deep}).json()["demonstrations"] == found
         assert http.post("/v1/retrieve", json={"task": "notes", "input": "dull"}).status_code == 403
         assert [task["name"] for task in http.get("/v1/tasks").json()["tasks"]] == ["reviews"]
         assert http.get("/v1/tasks/reviews/demonstrations/ra08").status_code == 404
+        assert http.get("/v1/tasks/reviews/demonstrations").status_code == 404
         assert http.get("/v1/tasks/reviews/demonstrations/ra03").status_code == 200
 
 

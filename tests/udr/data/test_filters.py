@@ -1,6 +1,7 @@
 """Filters: from JSON and from text, row by row and over columns."""
 
 import json
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,18 @@ def test_lists_pass_by_one_value_and_what_is_absent_passes_nothing() -> None:
 def test_a_rows_own_task_target_and_id_are_keys() -> None:
     assert passing('$task = "notes" and $target = "glad" and $id in ["6", "7"]', **{"$id": "8"})
     assert not passing('$task = "n"') and not passing('$target = "sad"')
+
+
+FILTERS = ["a = 1", "not b = 1", "a = 1 or b = 1", "b = 2 and not (a = 2 or c = 1)", "a = 2 or c = 2"]
+
+
+@pytest.mark.parametrize("first", FILTERS)
+@pytest.mark.parametrize("second", FILTERS)
+def test_a_narrowed_filter_lets_pass_what_passes_both(first: str, second: str) -> None:
+    both, texts = Filter.of(first).narrowed(Filter.of(second)), (first, second)
+    for a, b, c in product((1, 2), repeat=3):
+        row = Row(id="r", input={}, target="", metadata={"a": a, "b": b, "c": c})
+        assert both.matches("t", row) == all(Filter.of(text).matches("t", row) for text in texts)
 
 
 def test_an_empty_filter_lets_all_pass() -> None:

@@ -61,7 +61,16 @@ class Filter:
 
     def narrowed(self, wanted: "Filter | None") -> "Filter":
         """Return the filter that lets through what passes this one, and another if there is one."""
-        return self if wanted is None else Filter(must=(self, wanted))
+        if wanted is None:
+            return self
+        if self.should and wanted.should:
+            return Filter(must=(self, wanted))
+        # Not nested, since levels are limited.
+        return Filter(
+            must=self.must + wanted.must,
+            should=self.should or wanted.should,
+            must_not=self.must_not + wanted.must_not,
+        )
 
     def conditions(self) -> Iterator[Condition]:
         """Yield all conditions."""

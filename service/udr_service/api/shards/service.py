@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from starlette.requests import Request
 
 from udr.client.shards import Placements, ShardedClient, ShardedPlan
-from udr.data import Filter
+from udr.data import Filter, FilterLike
 from udr.errors import InvalidInputError, RequestError, UdrError, brief
 from udr.models import TokenCounter
 from udr.retrieval import Retrieval, RetrievalRequest
@@ -218,8 +218,16 @@ class ShardsContext(AnswerContext):
             request = within_limits(request, self.service.settings)
             self.require(request.task, request.family)
             if (own := self.record.filter) is not None:
-                wanted = None if request.filter is None else Filter.of(request.filter)
-                request = replace(request, filter=own.narrowed(wanted))
+                request = replace(request, filter=_narrowed(own, request.filter))
         except (RequestError, ForbiddenError) as error:
             return error
         return self.service.shards.plan(request)
+
+
+def _narrowed(own: Filter, wanted: FilterLike | None) -> Filter:
+    """Return the filter of a key and of its request as one, which the shards take only within the limits of one."""
+    both = own.narrowed(None if wanted is None else Filter.of(wanted))
+    try:
+        return Filter.of(both.to_json())
+    except InvalidInputError as error:
+        raise InvalidInputError(f"together with the filter of the API key: {error}; give a simpler filter") from error
