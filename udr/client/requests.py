@@ -115,7 +115,7 @@ def demonstrations(task: str, after: str | None, limit: int, filter: FilterLike 
 
 def changes(task: str, body: Mapping[str, Json], *, if_match: str | None, idempotency_key: str | None) -> Call[Outcome]:
     """Return the call for a write. It has a key in any case, so that it is done once if it is sent again."""
-    headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+    headers = {"Idempotency-Key": uuid.uuid4().hex if idempotency_key is None else idempotency_key}
     if if_match is not None:
         headers["If-Match"] = if_match if if_match == ANY else f'"{if_match}"'
     for name, value in headers.items():

@@ -1,5 +1,6 @@
 """The endpoints that write to a task's pool, and list its rows."""
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from udr.data import Filter
 from udr.errors import InvalidInputError
 from udr.retrieval import MAX_PAGE, deletion, with_key
-from udr.store.live import Change, row_version
+from udr.store.live import row_version
 from udr.types import Json
 from udr_service.api.retrieval import COUNTS, PROBLEM, ServiceDep
 from udr_service.api.strict_json import StrictRoute
@@ -64,7 +65,7 @@ async def put(
     """Put a demonstration: 201 if it is new, 200 if it replaces the one with its id. Every later request sees it."""
     async with service.context(request) as context:
         context.require_known(task)
-        change = Change(task, if_match=_version(if_match), within=context.record.filter)
+        change = context.change(task, _version(if_match))
         outcome, rows = await context.put(change, [body.to_row(id)], key)
         row = rows[0]
         answer = RowAnswer.of(task, row).model_dump_json()
@@ -79,8 +80,8 @@ async def delete(
     """Delete a demonstration; no later request sees it."""
     async with service.context(request) as context:
         context.require_known(task)
-        change = Change(task, delete=[id], strict=True, if_match=_version(if_match), within=context.record.filter)
-        await context.write(with_key(change, context.own_key(key), [task, id]))
+        change = replace(context.change(task, _version(if_match)), delete=[id], strict=True)
+        await context.write(with_key(change, key, [task, id]))
         return Response(status_code=204)
 
 
@@ -96,7 +97,7 @@ async def batch(
     """Put and delete several demonstrations, all or none; with If-Match, all of them must have that version."""
     async with service.context(request) as context:
         context.require_known(task)
-        change, wanted = Change(task, if_match=_version(if_match), within=context.record.filter), body.wanted()
+        change, wanted = context.change(task, _version(if_match)), body.wanted()
         if body.delete and wanted is not None:
             raise InvalidInputError("give either the ids to delete, or a filter of the rows to delete")
         if body.delete or wanted is not None:
@@ -108,7 +109,7 @@ async def batch(
             outcome, _ = await context.put(change, body.rows(), key)
         elif body.delete or wanted is not None:
             asked: Json = [task, [*body.delete], wanted]
-            outcome = await context.write(with_key(change, context.own_key(key), asked))
+            outcome = await context.write(with_key(change, key, asked))
         else:
             raise InvalidInputError("there is nothing to write; give rows to put, ids to delete, or a filter")
         return ChangedAnswer.of(outcome, context.active.version)

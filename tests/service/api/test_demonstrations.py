@@ -91,10 +91,17 @@ def test_a_key_makes_a_write_once(live: TestClient) -> None:
     assert [live.put(f"{PATH}/new", json=BODY, headers=key).status_code for _ in range(2)] == [201, 201]
     assert live.get(f"{PATH}/new").headers["X-Udr-Overlay-Position"] == "1"
     assert live.put(f"{PATH}/new", json={**BODY, "target": "sad"}, headers=key).status_code == 422
+    used = live.delete(f"{PATH}/new", headers=key)
+    assert (used.status_code, used.json()["detail"][:38]) == (422, "the Idempotency-Key 'one' was used for")
+    for length, status in ((0, 422), (256, 201), (257, 422)):
+        put = live.put(f"{PATH}/long", json=BODY, headers={"Idempotency-Key": "k" * length})
+        assert put.status_code == status, put.json()
+        assert status == 201 or put.json()["detail"].endswith(f"must have 1 to 256 characters, found {length}")
+    live.delete(f"{PATH}/long")
     batch = {"put": [{"id": "b", **BODY}], "delete": ["n00", "nx"]}
     first, again = (live.post(f"{PATH}:batch", json=batch, headers={"Idempotency-Key": "two"}).json() for _ in "ab")
-    assert (first["created"], first["deleted"], first["overlay_position"]) == (["b"], ["n00"], 2)
-    assert (again["created"], again["repeated"], again["overlay_position"]) == (["b"], True, 2)
+    assert (first["created"], first["deleted"], first["overlay_position"]) == (["b"], ["n00"], 4)
+    assert (again["created"], again["repeated"], again["overlay_position"]) == (["b"], True, 4)
 
 
 def test_half_a_character_is_the_id_of_no_row(live: TestClient) -> None:

@@ -45,6 +45,7 @@ class Change:
         within: a filter that rows must pass to be seen, replaced or deleted; for a tenant.
         key: the client's key, by which a change that it repeats is not done again.
         digest: a hash of what was asked with that key.
+        owner: whose key it is: one that another owner chose alike is another; None if there is only one.
     """
 
     task: str
@@ -57,6 +58,12 @@ class Change:
     within: Filter | None = None
     key: str | None = None
     digest: str = ""
+    owner: str | None = None
+
+    @property
+    def receipt(self) -> str | None:
+        """The key of its receipt; None if the client gave none."""
+        return self.key if self.key is None or self.owner is None else f"{self.owner}/{self.key}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +138,8 @@ def decide(change: Change, ids: Sequence[str], find: FindRow) -> tuple[Write, Ou
     _check_version(change, ids, before)
     created = tuple(row.id for row in change.rows if before[row.id] is None)
     replaced = tuple(row.id for row in change.rows if before[row.id] is not None)
-    receipts = () if change.key is None else (Receipt(change.key, change.digest, created, replaced + tuple(present)),)
+    key, found = change.receipt, replaced + tuple(present)
+    receipts = () if key is None else (Receipt(key, change.digest, created, found),)
     write = Write(change.task, change.rows, change.vectors, change.tokens, present, receipts=receipts)
     return write, Outcome(0, created, replaced, tuple(present))
 

@@ -74,7 +74,7 @@ class RequestContext(PlanningContext):
     ) -> tuple[Outcome, Sequence[Row]]:
         """Put rows; return the outcome, and the rows. Raises what ``do`` and ``Retriever.put`` raise."""
         retriever = self.active.retriever
-        draft = await self.prepare(lambda _: retriever.draft(change, rows, self.own_key(key)))
+        draft = await self.prepare(lambda _: retriever.draft(change, rows, key))
         results = await self.do([Embedding(text, "demonstration") for text in draft.texts]) if draft.texts else []
         whole = draft.complete(cast("Vectors", item.result) for item in results)
         return await self.write(whole), whole.rows
@@ -125,9 +125,9 @@ class RequestContext(PlanningContext):
         """Return whether the key may tell of a prompt: if it is for all rows of the task, or asked for the prompt."""
         return task in self.tasks and (self.record.filter is None or owner == self.record.key)
 
-    def own_key(self, key: str | None) -> str | None:
-        """Return a client's ``Idempotency-Key``, apart from those of other API keys."""
-        return None if key is None else f"{self.record.key or ''}/{key}"
+    def change(self, task: str, if_match: str | None) -> Change:
+        """Return an empty change for the rows of the request's API key."""
+        return Change(task, if_match=if_match, within=self.record.filter, owner=self.record.key or "")
 
     @property
     def position(self) -> int:

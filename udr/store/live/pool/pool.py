@@ -166,11 +166,11 @@ class LivePool:
         keys: set[str] = set()
         number = 0
         for change, future in queued:
-            if accepted and (isinstance(change.delete, Filter) or change.key in keys):
+            if accepted and (isinstance(change.delete, Filter) or change.receipt in keys):
                 break
             number += 1
             try:
-                if (receipt := self._overlay.receipts.get(change.key or "")) is not None:
+                if (receipt := self._overlay.receipts.get(change.receipt or "")) is not None:
                     future.set_result(repeated(change, receipt, self._overlay.position))
                     continue
                 write, outcome = decide(change, self._to_delete(change), partial(self._row, written))
@@ -183,7 +183,7 @@ class LivePool:
             written |= {(change.task, row.id): row for row in write.rows}
             written |= {(change.task, id): None for id in write.deleted}
             accepted.append((self._stamped(write), outcome, future))
-            keys |= {change.key} if change.key is not None else set()
+            keys |= {change.receipt} if change.receipt is not None else set()
         try:
             if accepted:
                 positions = log.append([write.to_bytes() for write, _, _ in accepted], self.durability)
