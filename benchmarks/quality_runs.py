@@ -2,13 +2,15 @@
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from quality_calls import POOL, answer, call
 
 from udr.data import open_collection
+from udr_training.config import RunConfig, with_settings
+from udr_training.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,29 @@ def run_arm(arguments: argparse.Namespace, arm: Arm, run: Path, seed: int) -> No
         first, part = arguments.out / "first", run.with_name(f"{run.name}.part")
         _train(arguments, first, 1)
         shutil.rmtree(part, ignore_errors=True)
+        changed = {"train.iterations": 2, "train.seed": seed, "candidates.later": arm.later}
+        _claim(first, part, changed | _settings(arm))
         shutil.copytree(first / "iteration-0", part / "iteration-0")
         part.rename(run)
     _train(arguments, run, 2, *options, "--later", arm.later)
+
+
+def _claim(first: Path, run: Path, settings: Mapping[str, object]) -> None:
+    """Make a run's directory from that of another, with some settings changed, so that it can get its results."""
+    folder = RunFolder(first)
+    RunFolder(run).claim(with_settings(folder.config(RunConfig), settings), folder.sources, folder.paths)
+
+
+def _settings(arm: Arm) -> dict[str, object]:
+    """Return what an arm's options set, by dotted name: all are of the training, and a flag has no value."""
+    settings: dict[str, object] = {}
+    for part in arm.options:
+        if part.startswith("--"):
+            name = f"train.{part[2:].replace('-', '_')}"
+            settings[name] = True
+        else:
+            settings[name] = part
+    return settings
 
 
 def _train(arguments: argparse.Namespace, run: Path, iterations: int, *more: str) -> None:

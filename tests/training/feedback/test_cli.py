@@ -104,6 +104,26 @@ def test_runs_share_a_file_of_scores_and_remember_it(
         assert "its scores were in" in error_of(udr, name, run)
 
 
+def test_a_directory_with_more_than_scores_is_not_taken_for_a_run(
+    udr: Udr, scored: Path, copied: Path, tasks: Path, lm_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / ".gitignore").touch()
+    shutil.copy(scored / "feedback.sqlite", tmp_path / "own")
+    command = ["feedback", "score", tasks, "--lm", lm_folder, *SIZES]
+    assert udr(*command, tmp_path / "own")[0] == 0
+    assert stats(udr, tmp_path / "own")["scored"] == 60, "the scores are taken"
+    # A model that another program wrote would be published as the trained one.
+    (tmp_path / "other" / "model").mkdir(parents=True)
+    refused = f"{tmp_path / 'other'} holds no run, since config.toml is missing, but holds model; give --out a new"
+    for command_of in (command, ["train", tasks, "--lm", lm_folder, "--out"], ["train", tasks, "--dry-run", "--out"]):
+        assert_refused(udr(*command_of, tmp_path / "other"), 2, refused)
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["model"]
+    # So would the results of a run whose configuration is lost.
+    (copied / "config.toml").unlink()
+    assert_refused(udr(*command, copied), 2, "but holds iteration-0, places.json; give --out a new")
+
+
 def test_export_refuses_changed_rows_and_a_changed_model(
     udr: Udr, tasks: Path, lm_folder: Path, tmp_path: Path
 ) -> None:

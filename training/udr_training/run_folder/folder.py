@@ -16,7 +16,7 @@ from udr.types import Json
 from udr_training.answering import read_settings
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
-from udr_training.run_folder.working_copy import upload_copy, url_of
+from udr_training.run_folder.working_copy import COPY_OF, upload_copy, url_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class RunFolder:
             paths: the paths of the tasks, the scores and a local language model; rewritten each time.
 
         Raises:
-            ConfigError: the directory belongs to a run with another configuration or other sources.
+            ConfigError: the directory belongs to a run with another configuration or other sources, or holds other
+                files than a run's.
         """
         path = self.path / "config.toml"
         try:
@@ -69,6 +70,7 @@ class RunFolder:
         # Two processes may start one run at the same time.
         with locked(self.path, _CLAIM_SECONDS):
             if not path.exists():
+                self.refuse_others(paths.get("feedback"))
                 write_atomically(
                     self.path / "sources.json", canonical_json({"format": RUN_FORMAT, **sources}, indent=1)
                 )
@@ -82,6 +84,24 @@ class RunFolder:
         relative: dict[str, Json] = {name: self._relative(target) for name, target in paths.items()}
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
         return existing.tasks
+
+    def refuse_others(self, scores: Path | None) -> None:
+        """Raise a ``ConfigError`` if the directory is no run's, and holds more than a file of scores.
+
+        A run takes what has the name of a result, such as ``model/``, for its own.
+        """
+        if (self.path / "config.toml").exists() or not self.path.is_dir():
+            return
+        # What can be there before a run is claimed; the answers of a server lie beside the scores.
+        own: tuple[str, ...] = (".", COPY_OF, "sources.json")
+        if scores is not None and scores.parent.resolve() == self.path.resolve():
+            own += (scores.stem,)
+        if others := sorted(each.name for each in self.path.iterdir() if not each.name.startswith(own)):
+            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            raise ConfigError(
+                f"{self._named} holds no run, since config.toml is missing, but holds {named}; give --out a new or an "
+                "empty directory"
+            )
 
     def check(self, config: _Config) -> _Config:
         """Return the run's configuration, or raise a ConfigError if its result would differ from that of ``config``."""
