@@ -25,8 +25,11 @@ RUN_FORMAT = 1
 
 _CLAIM_SECONDS = 5.0
 
-_WITHOUT_EFFECT = ("feedback.device", "feedback.pack_tokens", "train.fsdp", "train.tensor_parallel")
-"""Settings that leave the result as it is, but for rounding."""
+_WITHOUT_EFFECT = (
+    *("feedback.device", "feedback.pack_tokens", "train.fsdp", "train.tensor_parallel"),
+    *("train.gradient_checkpointing", "train.mini_batch", "train.tensorboard"),
+)
+"""Settings that leave the result as it is, but for rounding and which values dropout leaves out."""
 
 _Config = TypeVar("_Config", bound=ScoringConfig)
 
@@ -79,7 +82,7 @@ class RunFolder:
         changed = [name for name in sources if existing_sources.get(name) != sources[name]]
         if changed:
             raise ConfigError(
-                f"{self._named} holds a run that started from different {', '.join(changed)}; give another --out"
+                f"{self._named} holds a run that started from different {', '.join(changed)}; {self._remedy}"
             )
         relative: dict[str, Json] = {name: self._relative(target) for name, target in paths.items()}
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
@@ -110,8 +113,14 @@ class RunFolder:
         changed = [name for name in new if old[name] != new[name]]
         if changed:
             changes = "; ".join(f"{name} = {old[name]} here, {name} = {new[name]} requested" for name in changed)
-            raise ConfigError(f"{self._named} holds a run with another configuration ({changes}); give another --out")
+            raise ConfigError(f"{self._named} holds a run with another configuration ({changes}); {self._remedy}")
         return existing
+
+    @property
+    def _remedy(self) -> str:
+        """What errors advise if the directory belongs to another run."""
+        scores = self.scores(None)
+        return "give another --out" + (f"; its scores can be used: --feedback {scores}" if scores.exists() else "")
 
     def _relative(self, path: Path) -> str:
         # Files in the directory move with it.
