@@ -143,11 +143,19 @@ def test_a_dry_run_counts_what_would_be_asked(udr: Udr, tasks: Path, server: Cha
     assert plan["prompt_tokens"] == pytest.approx(sent(server), rel=0.05)
     limits = ["--dry-run", "--prices", "10,40", "--max-cost", "0.001", "--output", tmp_path / "out"]
     _, out, _ = udr(*command(tasks, server, *options), *limits)
-    assert "; that is more than --max-cost 0.001 allows. Nothing was asked. 24 requests were sent before; the a" in out
+    assert "; with those sent before, that can be more than --max-cost 0.001 allows. Nothing was asked. 24 requ" in out
+    assert "24 requests were sent before, which count towards a budget; what was answered is not asked for aga" in out
     _, out, _ = udr(*command(tasks, server, *options), *limits, "--json")
     plan = json.loads(out)
     assert (plan["cost"], plan["exceeds"], plan["sent"]) == (pytest.approx(value), "--max-cost 0.001", 24)
     assert_refused(udr("evaluate", tasks, "--retrievers", "bm25", "--dry-run"), 2, "runs in this process")
+    # Eight more, for which a budget of these eight has no room.
+    more = [*command(tasks, server, "--tasks", "colours,reviews", "--retrievers", "bm25", "--shots", "1")]
+    more += ["--output", tmp_path / "out", "--max-requests"]
+    _, out, _ = udr(*more, 8, "--dry-run")
+    assert "can be more than --max-requests 8 allows" in out and out.splitlines()[0].endswith(": --max-requests 32")
+    assert_refused(udr(*more, 31), 1, "--max-requests 31")
+    assert udr(*more, 32)[0] == 0 and len(server.asked) == 32
 
 
 def sent(server: ChatServer) -> int:

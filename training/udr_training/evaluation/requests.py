@@ -43,9 +43,10 @@ class RequestPlan:
         prompt_tokens: of their prompts: those of at most 100 test rows of each task, with random demonstrations.
         answer_tokens: of the answers, as long as the targets of these rows.
         oracle: whether there is an oracle, whose requests are not counted: how many it sends depends on the server.
-        sent: the requests that were sent before, whose answers are kept, and not asked for again.
+        sent: the requests that were sent before, which count towards a budget. What they answered is not asked for
+            again, so the evaluation may send fewer than ``requests``.
         cost: of all these tokens; None without prices.
-        exceeds: the option with a limit that this exceeds, and the limit; None if none.
+        exceeds: the option with a limit that this and what was spent before exceed, and the limit; None if none.
     """
 
     test_rows: int
@@ -71,14 +72,16 @@ class RequestPlan:
         if self.cost is not None:
             told += f", which cost {f'about {self.cost:.2f}' if self.cost >= 0.01 else 'less than 0.01'} {UNIT}"
         if self.exceeds is not None:
-            told += f"; that is more than {self.exceeds} allows"
+            exceeding = "with those sent before, that can be" if self.sent else "that is"
+            told += f"; {exceeding} more than {self.exceeds} allows"
         if self.oracle:
             told += "; those of the oracle, at least one for each candidate, come on top"
         told += ". Nothing was asked."
         if self.sent:
             sent = "1 request was" if self.sent == 1 else f"{self.sent:,} requests were"
-            told += f" {sent} sent before; the answers are kept, and not asked for again."
-        return told if self.oracle else f"{told} To ask for no more than that: --max-requests {self.requests}"
+            told += f" {sent} sent before, which count towards a budget; what was answered is not asked for again."
+        most = self.requests + self.sent
+        return told if self.oracle else f"{told} To ask for no more than that: --max-requests {most}"
 
 
 def plan_requests(
@@ -113,16 +116,16 @@ def plan_requests(
             shown = [draw.sample(pool.rows, min(shots, len(pool))) for _ in some]
             tokens += count * fmean(map(prompts.tokens, some, shown))
             answers += count * answer
-    spend = Spend(requests, round(tokens), round(answers))
+    spend, spent = Spend(requests, round(tokens), round(answers)), _spent(output)
     return RequestPlan(
         test_rows=rows,
         requests=requests,
         prompt_tokens=spend.prompt_tokens,
         answer_tokens=spend.completion_tokens,
         oracle=any(parsed.source == ORACLE for parsed in config.parsed),
-        sent=_sent(output),
+        sent=spent.requests,
         cost=None if model.budget.prices is None else round(model.budget.cost(spend), 6),
-        exceeds=model.budget.exceeded_by(spend),
+        exceeds=model.budget.exceeded_by(spend + spent),
     )
 
 
@@ -157,9 +160,9 @@ class _Prompts:
         return longest_answer(self.pool.task, self.pool.rows, self.settings)
 
 
-def _sent(output: Path | None) -> int:
-    """Return the requests that an evaluation has sent before."""
+def _spent(output: Path | None) -> Spend:
+    """Return what an evaluation has spent before."""
     if output is None or not (output / ANSWERS).is_file():
-        return 0
+        return Spend()
     with PaidAnswers(output / ANSWERS) as paid:
-        return paid.spend.requests
+        return paid.spend
