@@ -141,7 +141,7 @@ def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: i
         return DataError(message, path=path, line=line)
     columns = dict(zip(header, cells, strict=True))
     values: dict[str, object] = {name: columns[name] for name in ("id", "target") if name in columns}
-    values["input"] = {name: cell for name, cell in columns.items() if name not in KEYS}
+    values["input"] = {name: cell for name, cell in columns.items() if _is_field(name)}
     try:
         for name in ("choices", "references", "metadata"):
             if columns.get(name):
@@ -151,16 +151,24 @@ def _from_cells(header: Sequence[str], cells: Sequence[str], path: Path, line: i
     return values
 
 
+def _is_field(column: str) -> bool:
+    return column == "input" or column not in KEYS
+
+
 def _parquet(path: Path) -> Records:
     for line, record in parquet_records(path):
         yield line, from_columns(record, path, line)
 
 
 def from_columns(record: Mapping[str, object], path: Path, line: int) -> Mapping[str, object] | DataError:
-    """Return the keys of a row from the columns of a Parquet file; input and metadata may be JSON as text."""
+    """Return the keys of a row from the columns of a Parquet file; input and metadata may be JSON as text.
+
+    An ``input`` that is another text than a JSON object is a field.
+    """
     values = {name: value for name, value in record.items() if name in KEYS and value is not None}
-    if "input" not in record:
-        values["input"] = {name: value for name, value in record.items() if name not in KEYS}
+    given = record.get("input", "")
+    if isinstance(given, str) and not (given.lstrip().startswith("{") and given.rstrip().endswith("}")):
+        values["input"] = {name: value for name, value in record.items() if _is_field(name)}
     try:
         for name in ("input", "metadata"):
             if isinstance(text := values.get(name), str):

@@ -17,8 +17,8 @@ def read_rows(task: Task, path: Path) -> Iterator[Row]:
 
     Args:
         task: the task they belong to.
-        path: a ``.jsonl``, ``.csv`` or ``.parquet`` file. In CSV, and in Parquet without a column ``input``,
-            each column other than ``id``, ``target``, ``choices``, ``references`` and ``metadata`` is an
+        path: a ``.jsonl``, ``.csv`` or ``.parquet`` file. In CSV, and in Parquet without an ``input`` of
+            objects, each column other than ``id``, ``target``, ``choices``, ``references`` and ``metadata`` is an
             input field; in CSV the last three hold JSON.
 
     Raises:

@@ -72,6 +72,24 @@ def test_csv_and_parquet_rows_equal_jsonl_rows(tmp_path: Path) -> None:
         assert list(read_rows(CHOICE, path)) == rows, path.name
 
 
+def test_a_column_of_texts_may_be_named_input(tmp_path: Path) -> None:
+    task = parse_task({**QUESTIONS, "input": "{input} {note}"})
+    # A JSON text that is no object is a text.
+    inputs = ["Where?", "[1]", "{0} or {1}?"]
+    columns = {"id": ["1", "2", "3"], "target": ["place"] * 3, "input": inputs, "note": ["a", "b", "c"]}
+    with (tmp_path / "train.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([list(columns), *zip(*columns.values(), strict=True)])
+    expected = [Row(id=str(n + 1), input={"input": inputs[n], "note": "abc"[n]}, target="place") for n in range(3)]
+    assert list(read_rows(task, tmp_path / "train.csv")) == expected
+    assert list(read_rows(task, parquet(tmp_path / "train.parquet", **columns))) == expected
+    # As the export of an index writes it, with its other columns.
+    nested = {**columns, "input": [json.dumps(row.input) for row in expected]}
+    assert list(read_rows(task, parquet(tmp_path / "nested.parquet", **nested))) == expected
+    broken = {**columns, "input": ["{'input': 1}"] * 3}
+    with pytest.raises(DataError, match=r"train.parquet:1: field 'input': not JSON"):
+        list(read_rows(task, parquet(tmp_path / "train.parquet", **broken)))
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
