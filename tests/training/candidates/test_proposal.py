@@ -1,5 +1,7 @@
 """Candidates: never the query or a copy of it, as many as requested, the same in every run."""
 
+import hashlib
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,18 @@ def test_random_candidates_depend_only_on_seed_and_query(pool: Pool) -> None:
     first = propose(CandidatePool(pool, 3), [pool.rows[1]], lambda *_: [[]], 4, 1.0)
     assert first == propose(CandidatePool(pool, 3), [pool.rows[1]], bm25_neighbours(pool), 4, 1.0)
     assert first != propose(CandidatePool(pool, 4), [pool.rows[1]], lambda *_: [[]], 4, 1.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 20, 21, 22, 85, 86, 1000])
+def test_rows_are_drawn_one_by_one_as_a_sample_of_all(pools: dict[str, Pool], count: int) -> None:
+    pool = Pool(pools["reviews"].task, tuple(row(number, f"word{number}") for number in range(count)))
+    query = row(-1, "another")
+    drawn = CandidatePool(pool, 3).drawn(query)
+    # Stored scores are of this sample's first rows.
+    seed = int.from_bytes(hashlib.sha256(f"3:reviews:{query.id}".encode()).digest()[:8])
+    expected = random.Random(seed).sample(range(count), count)
+    assert next(drawn) == pool.rows[expected[0]]
+    assert list(drawn) == [pool.rows[number] for number in expected[1:]]
 
 
 def test_unknown_words_are_filled_up_with_random_candidates_as_far_as_the_pool_goes(pool: Pool) -> None:
@@ -103,12 +117,12 @@ def test_workers_find_the_neighbours_of_one_process(pools: dict[str, Pool], enco
 
 def test_shared_demonstrations_are_drawn_first_for_every_query(pool: Pool) -> None:
     shared = CandidatePool(pool, 0, shared=5)
-    drawn = {query.id: {row.id for row in shared.drawn(query)[:4]} for query in pool.rows}
+    drawn = {query.id: {row.id for row in list(shared.drawn(query))[:4]} for query in pool.rows}
     common = set.union(*drawn.values())
     assert len(common) == 5 and all(query not in ids for query, ids in drawn.items())
     proposed = propose(shared, pool.rows, first_neighbours(pool), 6, 0.5)
     assert all(len(ids) == 6 and len(common & set(ids)) >= 3 for ids in proposed.values())
     assert {row.id for query in pool.rows for row in shared.context(query, 1)} <= common
     # The rest follows, in another order for each query.
-    assert [len(shared.drawn(query)) for query in pool.rows[1:3]] == [10, 10]
-    assert len({tuple(row.id for row in shared.drawn(query)[:4]) for query in pool.rows}) > 5
+    assert [len(list(shared.drawn(query))) for query in pool.rows[1:3]] == [10, 10]
+    assert len({tuple(row.id for row in list(shared.drawn(query))[:4]) for query in pool.rows}) > 5

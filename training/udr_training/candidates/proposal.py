@@ -4,7 +4,8 @@ import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from udr.data import Kind, Pool, copy_text, formatting, sample_by
 from udr.models import Encoder, LongTexts, SentenceEncoder, encode_by_length
@@ -87,18 +88,20 @@ class CandidatePool:
         # Request as many more as a query can have copies among its neighbours.
         requested = min(len(self.pool), count + len(self.pool) - self.fewest)
         nearest = neighbours(queries, requested)
-        return [self._others(query, positions)[:count] for query, positions in zip(queries, nearest, strict=True)]
+        return [
+            list(islice(self._others(query, positions), count))
+            for query, positions in zip(queries, nearest, strict=True)
+        ]
 
     def showable(self, query: Row, ids: Iterable[str]) -> list[str]:
         """Return those of some ids that are of rows for a query."""
         return [row.id for row in self._others(query, [self._positions[id] for id in ids if id in self._positions])]
 
-    def drawn(self, query: Row, purpose: str = "") -> list[Row]:
-        """Return all rows for a query, in an order that depends only on seed, task, query id and purpose."""
+    def drawn(self, query: Row, purpose: str = "") -> Iterator[Row]:
+        """Yield all rows for a query, in an order that depends only on seed, task, query id and purpose."""
         digest = hashlib.sha256(f"{self._seed}:{self.pool.task.name}:{query.id}{purpose}".encode()).digest()
-        positions = random.Random(int.from_bytes(digest[:8])).sample(range(len(self.pool)), len(self.pool))
-        rows = self._others(query, positions)
-        return sorted(rows, key=lambda row: row.id not in self._shared) if self._shared else rows
+        rows = self._others(query, _drawn(random.Random(int.from_bytes(digest[:8])), len(self.pool)))
+        yield from sorted(rows, key=lambda row: row.id not in self._shared) if self._shared else rows
 
     def context(self, query: Row, size: int) -> tuple[Row, ...]:
         """Return the demonstrations that the language model sees before each candidate of a query.
@@ -108,17 +111,27 @@ class CandidatePool:
         single context is learned, and is the same for all of a query's candidates, so that only they differ. A
         candidate that is also in the context is shown twice.
         """
-        return tuple(self.drawn(query, ":context")[:size]) if size else ()
+        return tuple(islice(self.drawn(query, ":context"), size))
 
     def filled(self, query: Row, rows: Sequence[Row], count: int) -> list[Row]:
         """Return ``rows``, filled up to ``count`` with drawn ones."""
-        if len(rows) >= count:
-            return list(rows)
-        return list({row.id: row for row in [*rows, *self.drawn(query)]}.values())[:count]
+        known = {row.id for row in rows}
+        more = (row for row in self.drawn(query) if row.id not in known)
+        return [*rows, *islice(more, max(0, count - len(rows)))]
 
-    def _others(self, query: Row, positions: Sequence[int]) -> list[Row]:
+    def _others(self, query: Row, positions: Iterable[int]) -> Iterator[Row]:
         key = copy_text(self.pool.task, query)
-        return [self.pool.rows[position] for position in positions if self._keys[position] != key]
+        return (self.pool.rows[position] for position in positions if self._keys[position] != key)
+
+
+def _drawn(draw: random.Random, count: int) -> Iterator[int]:
+    """Yield the positions of ``draw.sample(range(count), count)`` one by one, without the rest."""
+    # What a list of all positions would hold, where it differs.
+    moved = dict[int, int]()
+    for last in range(count - 1, -1, -1):
+        position = draw.randrange(last + 1)
+        yield moved.get(position, position)
+        moved[position] = moved.pop(last, last)
 
 
 def bm25_neighbours(pool: Pool, *, targets: bool = False) -> Neighbours:

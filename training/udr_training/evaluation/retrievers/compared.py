@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar, Protocol
 
 from udr.data import Pool
@@ -80,4 +81,4 @@ class RandomRetriever:
     def demonstrations(self, pool: Pool, queries: Sequence[Row], count: int) -> list[Shown]:
         """See ``ComparedRetriever``."""
         candidates = CandidatePool(pool, self.seed)
-        return [Shown(candidates.drawn(query)[:count]) for query in queries]
+        return [Shown(list(islice(candidates.drawn(query), count))) for query in queries]
