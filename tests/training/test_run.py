@@ -1,6 +1,7 @@
 """Whole runs of tiny models: deterministic, resumable, and readable as plain Sentence-Transformers models."""
 
 import json
+import logging
 import re
 import shutil
 from collections import Counter
@@ -286,8 +287,12 @@ def test_later_iterations_ask_new_queries_within_the_same_number_of_pairs(
 def test_a_pool_without_enough_rows_is_told(
     tasks: Path, run_config: RunConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    candidates = replace(run_config.candidates, later="new", queries=22)
-    resume(tmp_path / "run", tasks, replace(run_config, tasks=("reviews",), candidates=candidates))
+    caplog.set_level(logging.INFO)
+    candidates = replace(run_config.candidates, later="allocated", queries=22)
+    # No query is held out.
+    train = replace(run_config.train, validation=0.02)
+    resume(tmp_path / "run", tasks, replace(run_config, tasks=("reviews",), candidates=candidates, train=train))
+    assert "task reviews: nothing tells what its labels explain; 2 new queries" in caplog.text
     assert "iteration-1: 9 new queries fewer than planned; the pools have no more rows" in caplog.text
 
 

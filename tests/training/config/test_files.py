@@ -53,6 +53,7 @@ def test_paper_preset_has_the_papers_numbers() -> None:
     [
         ({"train.epochs": 0}, "train.epochs must be at least 1, found 0"),
         ({"feedback.pack_tokens": -1}, "feedback.pack_tokens must be at least 0, found -1"),
+        ({"tasks": ["reviews", "mean"]}, "a task is named 'mean', as metrics.jsonl names the mean of all tasks"),
         ({"train.extrapolate": "all"}, "train.extrapolate must be one of off, labels, reward, found 'all'"),
         (
             {"train.extrapolate": "reward", "reward.candidates": 3},

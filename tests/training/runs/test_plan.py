@@ -67,7 +67,7 @@ def test_plan_is_printed_as_lines_and_changes_no_file_of_scores(
     assert few.endswith(
         "takes about 300; that takes more rows than there are: add some to colours and reverse and reviews"
     )
-    assert lines[-3].startswith("in all: 1 min at most, the evaluation included; fewer --queries, --candidates, --ite")
+    assert lines[-3].startswith("in all: 1 min at most, the evaluation included, plus mining, validation and enco")
     assert lines[-4] == (
         "evaluation: 48 answers, to the test rows of each task (colours 4, reverse 4, reviews 4) with each of 4 "
         "retrievers, about 1 min, plus the encoding of the pools"
@@ -146,6 +146,14 @@ def test_queries_that_a_small_pool_lacks_are_planned_for_the_others(
         plan = plan_run(tmp_path / "run", open_collection(small, config.tasks), config)
         return {task.task: (task.later_queries, task.later_pairs) for task in plan.tasks}
 
+    # A pool of twelve rows has eleven candidates for each of its rows.
+    config = replace(run_config, candidates=replace(run_config.candidates, num_candidates=20))
+    plan = plan_run(tmp_path / "run", open_collection(small, config.tasks), config)
+    assert {task.task: (task.candidates, task.pairs) for task in plan.tasks} == {
+        "colours": (11, 110),
+        "reverse": (20, 200),
+        "reviews": (20, 200),
+    }
     # Five more queries of each task, and two rows of colours are left; the run gives what it lacks to the others.
     assert later("new") == {"reviews": (5, 30), "colours": (2, 12), "reverse": (5, 30)}
     allocated = later("allocated")

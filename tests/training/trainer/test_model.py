@@ -11,10 +11,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from tests.training.trainer.small_trainings import TEXTS, Tasks, trained, without_validation
+from udr.data import open_collection
 from udr.errors import ConfigError
 from udr.models import SentenceEncoder
-from udr_training.config import TrainConfig
-from udr_training.trainer import has_two_towers, merge_adapters, starting_model
+from udr_training.config import FeedbackConfig, RunConfig, TrainConfig
+from udr_training.trainer import has_two_towers, merge_adapters, starting_model, write_card
 
 
 def test_two_towers_start_equal_and_train_apart(config: TrainConfig, tmp_path: Path) -> None:
@@ -105,3 +106,26 @@ def test_an_encoder_without_layers_has_none_to_checkpoint(config: TrainConfig, t
     settings = replace(config, model=str(tmp_path / "static"), gradient_checkpointing=True, max_tokens=0)
     with pytest.raises(ConfigError, match="has no layers to checkpoint"):
         starting_model(settings, settings.model)
+
+
+@pytest.mark.parametrize(
+    ("feedback", "told"),
+    [
+        (FeedbackConfig(lm="tiny", context=2), "`tiny` (float32), each candidate after 2 other demonstration(s)."),
+        (
+            FeedbackConfig(lm="http://host/v1", context=1),
+            "`http://host/v1`, each candidate after 1 other demonstration(s).",
+        ),
+        # As presets do, it sets a context, which listings have not.
+        (
+            FeedbackConfig(lm="http://host/v1?api=chat", kind="rank", context=1),
+            "`http://host/v1?api=chat`, which ranked lists of candidates.",
+        ),
+    ],
+)
+def test_the_card_says_how_the_feedback_was_asked_for(
+    feedback: FeedbackConfig, told: str, tasks: Path, encoder_folder: Path, tmp_path: Path
+) -> None:
+    config = RunConfig(feedback=feedback, train=TrainConfig(model=str(encoder_folder)))
+    write_card(tmp_path, open_collection(tasks), config)
+    assert f"- **Feedback of**: {told}\n" in (tmp_path / "README.md").read_text("utf-8")

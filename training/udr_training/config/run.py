@@ -145,6 +145,10 @@ class RunConfig(ScoringConfig):
         if train.extrapolate == "reward":
             self._check_at_least(train.list_length, "reward.candidates")
         self._check("train.learning_rate train.score_temperature", lambda value: 0 < value < math.inf, "above 0")
+        if "mean" in self.tasks:
+            raise ConfigError(
+                "a task is named 'mean', as metrics.jsonl names the mean of all tasks; give it another name"
+            )
         if train.patience and not train.validation:
             raise ConfigError("train.patience needs train.validation above 0: it waits for a better validation NDCG")
         if train.mini_batch and updates_while_backward(train.optimizer):

@@ -130,6 +130,11 @@ class FeedbackConfig:
         """Whether scores come from the outcomes of prompts, so that no language model is asked."""
         return self.kind == "outcomes"
 
+    @property
+    def shows_context(self) -> bool:
+        """Whether the language model reads the context before each candidate."""
+        return self.kind in _WITH_CONTEXT
+
     def check(self) -> None:
         """Raise a ``ConfigError`` unless the kind, the language model and its settings fit."""
         settings = read_settings(self.lm_set)
@@ -164,7 +169,7 @@ class FeedbackConfig:
 
     def check_context(self, context: object) -> None:
         """Raise a ``ConfigError`` if a context is asked for that the kind does not show; presets have one for all."""
-        if context and self.kind not in _WITH_CONTEXT:
+        if context and not self.shows_context:
             self._refuse("context", _WITH_CONTEXT)
 
     def _refuse(self, name: str, kinds: Sequence[str]) -> None:

@@ -214,7 +214,7 @@ def weigh(
 
 @app.command()
 def stats(run: _Run, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print the cost of a run's scores: pairs, tokens, seconds, bytes."""
+    """Print the cost of all scores in a run's file, which runs can share: pairs, tokens, seconds, bytes."""
     from udr_training.feedback.export import statistics
 
     numbers = statistics(_check_run(run))

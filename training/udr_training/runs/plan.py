@@ -11,9 +11,10 @@ from udr_training.trainer.extrapolation import LEAD, LEAST
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """One task's share of a run; ``queries`` include held-out ones, and ``candidates`` are per query and iteration.
+    """One task's share of a run; ``queries`` include held-out ones.
 
     Attributes:
+        candidates: of a query and iteration, at most; a small pool has fewer than are asked for.
         pairs: to score in the first iteration.
         stored: those of them that are already scored.
         later_queries: new queries of later iterations; 0 if these ask the same ones. If they are allocated by labels,
@@ -22,8 +23,8 @@ class TaskPlan:
         pairs_per_second: measured.
         extrapolated: rows that become queries too, with scores that follow from labels or a reward model, if these
             explain the order.
-        agreement: the share of the order that labels explain, if the first iteration's pairs are scored already; a
-            reward model's is known after its training.
+        agreement: the share of the order that labels explain, if the first iteration's pairs are scored already and
+            some queries are held out; a reward model's is known after its training.
     """
 
     task: str
@@ -125,7 +126,7 @@ class RunPlan:
             if task.extrapolated and self.reward is not None:
                 yield f"{task.task}: {task.extrapolated} more rows are extrapolated by the reward model"
             elif task.extrapolated:
-                known = "" if task.agreement is None else f"; they explain {task.agreement:.0%}"
+                known = "" if task.agreement is None else f"; they explain {task.agreement:.1%}"
                 yield (
                     f"{task.task}: at most {task.extrapolated} more rows are extrapolated from labels, those with a "
                     f"candidate of their label, if labels explain {LEAST_AGREEMENT:.0%} of the order of held-out "
@@ -151,7 +152,8 @@ class RunPlan:
             yield told
         total = clock(self.feedback_seconds + reward + self.training_seconds + evaluating)
         yield (
-            f"in all: {total} at most{', the evaluation included' * bool(told)}; fewer --queries, --candidates"
+            f"in all: {total} at most{', the evaluation included' * bool(told)}, plus mining, validation and encoding "
+            "of pools; fewer --queries, --candidates"
             f"{',' if told else ' or'} --iterations{' or --test-rows' * bool(told)} take less"
         )
         yield f"disk: {self.disk_bytes / 1e6:,.0f} MB at most"

@@ -108,7 +108,7 @@ def _with_later(
     plans: Sequence[TaskPlan], tasks: Mapping[str, TrainingTask], config: RunConfig
 ) -> tuple[TaskPlan, ...]:
     """Return the plans with the queries and pairs of later iterations."""
-    unknown = any(plan.labels and plan.agreement is None for plan in plans)
+    unknown = any(plan.labels and plan.stored < plan.pairs for plan in plans)
     later = _later(tasks, config, {plan.task: None if unknown else plan.agreement for plan in plans})
     counts = [(plan, *later[plan.task]) for plan in plans]
     return tuple(replace(plan, later_queries=queries, later_pairs=pairs) for plan, queries, pairs in counts)
@@ -142,12 +142,12 @@ def _task_plan(
     if store.exists():
         with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
             known = scores.get({pair.key for pair in pairs})
-        stored = len(known)
-        if judged and all(pair.key in known for pair in pairs):
+        stored = sum(pair.key in known for pair in pairs)
+        if judged and stored == len(pairs):
             examples = rank_all(
                 {(pair.query.id, pair.demonstration.id): pair_score(pair, known[pair.key]) for pair in pairs}
             )
-            agreement = label_agreement(split(task.pool, examples, config.train)) or 0.0
+            agreement = label_agreement(split(task.pool, examples, config.train))
     num_queries, train = len(task.queries), config.train
     further = num_further(len(task.pool), num_queries, train.num_learned(num_queries), train)
     return TaskPlan(
@@ -155,7 +155,7 @@ def _task_plan(
         labels=labels,
         pool=len(task.pool),
         queries=num_queries,
-        candidates=config.candidates.num_candidates,
+        candidates=max(map(len, proposed.values())),
         pairs=len(pairs),
         stored=stored,
         pairs_per_second=rate,

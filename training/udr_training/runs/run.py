@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 
-from udr.data import Collection, Pool, formatting
+from udr.data import Collection, Kind, Pool, formatting
 from udr.files import canonical_json, locked, whole_folder, write_atomically
 from udr.models import LongTexts, RunnerOptions, SentenceEncoder, TextWindow, hub, scattered
 from udr.types import Json
@@ -209,8 +209,10 @@ class Run:
             explained = {name: label_agreement(task) for name, task in self._examples(number - 1).items()}
             counts = allocate(sum(wanted.values()), explained, available)
             for name, share in explained.items():
-                told = "has no labels" if share is None else f"has labels that explain {share:.0%} of its order"
-                _LOG.info("task %s %s; %d new queries", name, told, counts[name])
+                labels = self.tasks[name].pool.task.kind is Kind.CLASSIFICATION
+                unknown = "nothing tells what its labels explain" if labels else "it has no labels"
+                told = unknown if share is None else f"its labels explain {share:.1%} of the order of held-out scores"
+                _LOG.info("task %s: %s; %d new queries", name, told, counts[name])
         else:
             counts = {name: min(count, available[name]) for name, count in wanted.items()}
         if (missing := sum(wanted.values()) - sum(counts.values())) > 0:

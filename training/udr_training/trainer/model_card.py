@@ -6,6 +6,7 @@ from udr import __version__
 from udr.data import Collection, formatting
 from udr.files import read_toml, write_atomically
 from udr.models import hub
+from udr_training.answering import is_remote
 from udr_training.config import FeedbackConfig, RunConfig
 
 CARD = "README.md"
@@ -84,7 +85,10 @@ def _card(collection: Collection, config: RunConfig, results: str | None) -> str
 def _feedback(config: FeedbackConfig) -> str:
     if config.is_told:
         return "the outcomes of real prompts"
-    return f"`{config.lm}` ({config.dtype}), each candidate after {config.context} other demonstration(s)"
+    if not config.shows_context:
+        return f"`{config.lm}`, which ranked lists of candidates"
+    precision = "" if is_remote(config.lm) else f" ({config.dtype})"
+    return f"`{config.lm}`{precision}, each candidate after {config.context} other demonstration(s)"
 
 
 def _licence(folder: Path) -> str:

@@ -14,7 +14,7 @@ from udr.types import Row
 from udr_training.candidates import Candidates, RankedExample, rank_candidates
 from udr_training.config import TrainConfig
 from udr_training.trainer import TaskBatchSampler, TaskExamples, dataset, num_steps
-from udr_training.trainer.extrapolation import LabelModel, extend, num_further
+from udr_training.trainer.extrapolation import LabelModel, extend, label_agreement, num_further
 
 
 @pytest.fixture
@@ -63,6 +63,16 @@ def test_a_model_holds_if_labels_explain_the_order_of_held_out_scores(task: Task
     assert against is not None and against.agreement == 0
     alone = LabelModel.of(replace(task, validation=()))
     assert alone is not None and alone.agreement < alone.least
+    assert (label_agreement(task), label_agreement(replace(task, validation=()))) == (1, None)
+
+
+def test_a_share_just_too_low_is_told_as_such(
+    task: TaskExamples, config: TrainConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = LabelModel.of(task)
+    assert model is not None
+    extend(tmp_path / "reviews.json", task, lambda: replace(model, agreement=0.8957), lambda _: {}, config)
+    assert "labels get 89.6% of the order of held-out scores right, less than 90.0%; no row is added" in caplog.text
 
 
 def test_equal_and_other_labels_alone_hold_where_pairs_of_labels_do_not(task: TaskExamples) -> None:

@@ -124,7 +124,7 @@ def test_a_model_that_orders_no_better_than_the_encoder_is_not_used(
 ) -> None:
     weak = replace(reward, agreement=0.7, least=0.72)
     assert extend(tmp_path / "words.json", task, lambda: weak, proposed(task.pool), config.train) == task
-    assert "get 70% of the order of held-out scores right, less than 72%; no row is added" in caplog.text
+    assert "get 70.0% of the order of held-out scores right, less than 72.0%; no row is added" in caplog.text
 
 
 def test_it_is_not_used_where_no_query_is_held_out(

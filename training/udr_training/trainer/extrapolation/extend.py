@@ -55,9 +55,9 @@ def extend(
     if not found:
         return task
     name, source, scores = task.pool.task.name, found["source"], found["scores"]
-    told = f"{source} get {found['agreement']:.0%} of the order of held-out scores right"
+    told = f"{source} get {found['agreement']:.1%} of the order of held-out scores right"
     if found["agreement"] < found["least"]:
-        low = f"{told}, less than {found['least']:.0%}"
+        low = f"{told}, less than {found['least']:.1%}"
         why = low if task.validation else f"no query is held out to judge {source}"
         _LOG.warning("task %s: %s; no row is added", name, why)
         return task

@@ -56,6 +56,9 @@ class LabelModel:
 
 
 def label_agreement(task: TaskExamples) -> float | None:
-    """Return the share of the order of held-out scores that labels explain, 0 to 1; None where they cannot."""
-    model = LabelModel.of(task)
+    """Return the share of the order of held-out scores that labels explain, 0 to 1; None where nothing tells it.
+
+    So it is without labels, without held-out queries, and without scores of equal and of different labels.
+    """
+    model = LabelModel.of(task) if task.validation else None
     return None if model is None else model.agreement
