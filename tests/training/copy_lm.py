@@ -41,6 +41,8 @@ class CopyLM:
         stop: Sequence[str],
         max_new_tokens: int,
         on_done: Callable[[int], None] = lambda _: None,
+        *,
+        empty: bool = False,
     ) -> list[str]:
         self._ask(len(prompts))
         texts = ["".join(map(chr, prompt)) for prompt in prompts]

@@ -108,6 +108,21 @@ def test_choices_are_those_of_the_row_and_what_follows_the_target_is_left_out() 
 
 
 @pytest.mark.parametrize(
+    ("row", "text", "parsing"),
+    [
+        (replace(ROW, target=""), " \n", STRICT),
+        (replace(ROW, target=""), "Answer type:\n", LENIENT),
+        (replace(ROW, references=("place", "")), "", STRICT),
+        (ROW, "", UNPARSABLE),
+    ],
+)
+def test_nothing_is_an_answer_where_the_target_is_empty(row: Row, text: str, parsing: Parsing) -> None:
+    task = replace(TASK, kind=Kind.GENERATION, labels=(), verbalizer={})
+    parsed = parse_answer(task, row, text)
+    assert (parsed.text, parsed.parsing) == ("", parsing)
+
+
+@pytest.mark.parametrize(
     ("text", "one_line", "answer", "parsing"),
     [
         ("a b", True, "a b", STRICT),

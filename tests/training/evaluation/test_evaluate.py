@@ -39,7 +39,7 @@ def test_one_long_target_leaves_half_of_the_window_to_prompts(
     class Narrow(CopyLM):
         context, rooms = 400, list[int]()
 
-        def generate(self, prompts: Any, stop: Any, max_new_tokens: int, on_done: Any = None) -> list[str]:
+        def generate(self, prompts: Any, stop: Any, max_new_tokens: int, *more: Any, **settings: Any) -> list[str]:
             self.rooms.append(max_new_tokens)
             return super().generate(prompts, stop, max_new_tokens)
 
@@ -52,6 +52,20 @@ def test_one_long_target_leaves_half_of_the_window_to_prompts(
     (record,) = caplog.records
     assert f"as long as the target of row '{rows[0].id}' needs 17008 tokens, more than half of" in record.getMessage()
     assert "window of 400; answers get that half" in record.getMessage()
+
+
+def test_answers_may_be_empty_where_a_target_is(pools: dict[str, Pool]) -> None:
+    asked = list[bool]()
+
+    class Recording(CopyLM):
+        def generate(self, *arguments: Any, empty: bool = False) -> list[str]:
+            asked.append(empty)
+            return super().generate(*arguments)
+
+    pool = pools["reverse"]
+    for rows in (pool.rows, (*pool.rows[:6], replace(pool.rows[6], target=""))):
+        assert predict(Recording(), Pool(pool.task, rows), [rows[0]], [[rows[4]]]) == [rows[4].target]
+    assert asked == [False, True]
 
 
 def test_sari_compares_with_the_words_of_the_input(pools: dict[str, Pool]) -> None:

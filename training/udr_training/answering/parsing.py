@@ -65,7 +65,7 @@ def parse_answer(
             strict = False
         else:
             said = answer.strip()
-    parsed = _label(task, options, said) if options else _text(task, said, one_line=one_line)
+    parsed = _label(task, options, said) if options else _text(task, row, said, one_line=one_line)
     if parsed is None:
         return ParsedAnswer(text.strip(), Parsing.UNPARSABLE)
     if not strict and parsed.parsing is Parsing.STRICT:
@@ -102,14 +102,14 @@ def _known(options: dict[str, str]) -> dict[str, str]:
     return known
 
 
-def _text(task: Task, said: str, *, one_line: bool) -> ParsedAnswer | None:
-    """Return a generated text without what the output template puts around it."""
+def _text(task: Task, row: Row, said: str, *, one_line: bool) -> ParsedAnswer | None:
+    """Return a generated text without what the output template puts around it; None if it is wrongly empty."""
     lead, _, tail = task.output.source.partition("{target}")
     answer = _without_lead(_without_thoughts(said), lead)
     if one_line:
         answer = answer.partition("\n")[0]
     answer = answer.removesuffix(tail.rstrip()).strip()
-    if not answer:
+    if not answer and all(text.strip() for text in (row.target, *row.references)):
         return None
     same = answer == said.removesuffix(tail.rstrip()).strip()
     return ParsedAnswer(answer, Parsing.STRICT if same else Parsing.LENIENT)

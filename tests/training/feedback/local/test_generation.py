@@ -103,3 +103,13 @@ def test_end_of_text_ends_an_answer_and_is_not_part_of_it(lm: CausalLM) -> None:
     assert not has_ended(tokenizer, answer, ["\n"]) and has_ended(tokenizer, answer + end, ["\n"])
     assert answer_text(tokenizer, answer + end, ["\n"]) == answer_text(tokenizer, answer, ["\n"]) == "a b"
     assert answer_text(tokenizer, (), ["\n"]) == ""
+
+
+def test_a_line_break_ends_an_answer_that_may_be_empty_at_its_beginning_too(lm: CausalLM) -> None:
+    tokenizer, stop = lm.tokenizer, ["\n"]
+    begun, gone_on = lm.tokens("\n\n"), lm.tokens("\n\nWords: c\n")
+    assert not has_ended(tokenizer, begun, stop) and answer_text(tokenizer, gone_on, stop) == "Words: c"
+    assert has_ended(tokenizer, begun, stop, empty=True)
+    assert answer_text(tokenizer, begun, stop, empty=True) == answer_text(tokenizer, gone_on, stop, empty=True) == ""
+    text = lm.tokens("a b\n")
+    assert has_ended(tokenizer, text, stop, empty=True) and answer_text(tokenizer, text, stop, empty=True) == "a b"

@@ -22,9 +22,15 @@ class AnsweringLM(FeedbackLM, Protocol):
         """Return the likelihoods of each prompt's options; ``on_done`` is called with the number of prompts done."""
 
     def generate(
-        self, prompts: Sequence[Tokens], stop: Sequence[str], max_new_tokens: int, on_done: Callable[[int], None] = ...
+        self,
+        prompts: Sequence[Tokens],
+        stop: Sequence[str],
+        max_new_tokens: int,
+        on_done: Callable[[int], None] = ...,
+        *,
+        empty: bool = ...,
     ) -> list[str]:
-        """Return each prompt's continuation, cut before the first of the stop texts."""
+        """Return each prompt's continuation, cut before the first of the stop texts; whether it may be ``empty``."""
 
 
 def predict(
@@ -48,7 +54,9 @@ def predict(
     room = answer_room(task, pool.rows, needed, lm.context, "language model's window")
     prompts = [prompt_of(lm, task, query, rows, answer_tokens=room) for query, rows in shown]
     tail = task.output.source.partition("{target}")[2].rstrip()
-    texts = lm.generate([prompt.context for prompt in prompts], [ends_of(pool)], room, on_done)
+    # Or else a model that answers with the blank line after an empty target would go on.
+    empty = not all(row.target.strip() for row in pool.rows)
+    texts = lm.generate([prompt.context for prompt in prompts], [ends_of(pool)], room, on_done, empty=empty)
     return [text.removesuffix(tail).rstrip() for text in texts]
 
 

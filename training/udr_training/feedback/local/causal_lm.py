@@ -160,17 +160,21 @@ class CausalLM:
         stop: Sequence[str],
         max_new_tokens: int,
         on_done: Callable[[int], None] = lambda _: None,
+        *,
+        empty: bool = False,
     ) -> list[str]:
         """Return each prompt's greedy continuation, up to the first stop text; batched if the model respects masks.
+
+        Line breaks at its beginning are no stop texts, unless it may be ``empty``.
 
         Raises:
             FeedbackError: memory is too small for one prompt.
         """
         limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
         batch_tokens = BATCH_TOKENS.get(self._device.type, BATCH_TOKENS["cpu"]) if self.packing is not None else 0
-        ends = partial(has_ended, self.tokenizer, stop=stop)
+        ends = partial(has_ended, self.tokenizer, stop=stop, empty=empty)
         answers = greedy_tokens(self.model, prompts, limits, ends, batch_tokens, self._no_memory, on_done)
-        return [answer_text(self.tokenizer, answer, stop) for answer in answers]
+        return [answer_text(self.tokenizer, answer, stop, empty=empty) for answer in answers]
 
     def _no_memory(self, tokens: int) -> FeedbackError:
         return FeedbackError(

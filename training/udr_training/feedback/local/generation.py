@@ -107,19 +107,23 @@ def _continue_together(
         positions = positions[:, -1:] + 1
 
 
-def has_ended(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> bool:
-    """Return whether an answer ends with the end-of-text token or contains a stop text."""
-    return answer[-1] == tokenizer.end or any(ending in _text(tokenizer, answer) for ending in stop)
+def has_ended(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str], *, empty: bool = False) -> bool:
+    """Return whether an answer ends with the end-of-text token or contains a stop text.
+
+    Line breaks at its beginning are none, unless an answer may be ``empty``.
+    """
+    text = _text(tokenizer, answer, empty=empty)
+    return answer[-1] == tokenizer.end or any(ending in text for ending in stop)
 
 
-def answer_text(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str]) -> str:
-    """Return an answer's text up to the first stop text."""
-    text = _text(tokenizer, answer[:-1] if answer[-1:] == (tokenizer.end,) else answer)
+def answer_text(tokenizer: ModelTokenizer, answer: Tokens, stop: Sequence[str], *, empty: bool = False) -> str:
+    """Return an answer's text up to the first stop text; ``empty`` as in ``has_ended``."""
+    text = _text(tokenizer, answer[:-1] if answer[-1:] == (tokenizer.end,) else answer, empty=empty)
     for ending in stop:
         text = text.partition(ending)[0]
     return text.strip()
 
 
-def _text(tokenizer: ModelTokenizer, answer: Tokens) -> str:
-    # Leading line breaks are not stop texts.
-    return tokenizer.text(answer).lstrip("\n")
+def _text(tokenizer: ModelTokenizer, answer: Tokens, *, empty: bool) -> str:
+    text = tokenizer.text(answer)
+    return text if empty else text.lstrip("\n")

@@ -25,6 +25,7 @@ class Continuations:
     prompts: tuple[Tokens, ...]
     stop: tuple[str, ...]
     max_new_tokens: int
+    empty: bool = False
 
 
 LMWork = tuple[Prompt, ...] | Continuations
@@ -52,7 +53,7 @@ class LoadLM:
 
 def _do(lm: CausalLM, work: LMWork) -> list[Any]:
     if isinstance(work, Continuations):
-        return lm.generate(work.prompts, work.stop, work.max_new_tokens)
+        return lm.generate(work.prompts, work.stop, work.max_new_tokens, empty=work.empty)
     return score_pack(lm, work)
 
 
@@ -116,11 +117,14 @@ class ScatteredCausalLM(ScatteredLM):
         stop: Sequence[str],
         max_new_tokens: int,
         on_done: Callable[[int], None] = lambda _: None,
+        *,
+        empty: bool = False,
     ) -> list[str]:
         """See ``CausalLM.generate``; ``PartialError`` if no worker could continue some prompts."""
         limits = [min(max_new_tokens, self.context - len(prompt)) for prompt in prompts]
         groups = list(batches(list(map(len, prompts)), limits, self._batch_tokens))
-        works = [Continuations(tuple(prompts[n] for n in group), tuple(stop), max_new_tokens) for group in groups]
+        texts = [tuple(prompts[number] for number in group) for group in groups]
+        works = [Continuations(each, tuple(stop), max_new_tokens, empty) for each in texts]
         results = self._results(groups, works, on_done)
         # Those without room are in no batch.
         return [results.get(number, "") for number in range(len(prompts))]
