@@ -218,6 +218,15 @@ def test_rows_without_scores_become_queries_where_labels_explain_the_order(
     assert logs[0] != logs[1], "the training had other batches"
 
 
+def test_what_needs_labels_says_where_there_are_none(
+    tasks: Path, run_config: RunConfig, trained_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(one_iteration(run_config, extrapolate="labels", label_aware=True), tasks=("colours",))
+    resume(tmp_path / "run", tasks, config, trained_run / "feedback.sqlite")
+    assert caplog.text.count("train.label_aware has no effect: no task has labels") == 1
+    assert caplog.text.count("task colours: it has no labels; no row is added") == 1
+
+
 def test_a_reward_model_scores_the_pools_of_all_kinds_in_the_last_iteration(
     tasks: Path,
     run_config: RunConfig,

@@ -192,7 +192,10 @@ def refuse_without_effect(config: RunConfig, names: Iterable[str]) -> None:
             raise ConfigError(f"{name} has no effect without train.extrapolate 'reward'; add that, or omit it")
         weighs = train.loss not in ("epr", "mnrl")
         divides = train.loss in ("kl", "margin_mse") or by_reward
-        if (name == "train.ranking_weight" and not weighs) or (name == "train.score_temperature" and not divides):
+        # Its negatives are other queries' candidates alone.
+        spares = train.loss != "mnrl"
+        effects = {"train.ranking_weight": weighs, "train.score_temperature": divides, "train.score_margin": spares}
+        if not effects.get(name, True):
             raise ConfigError(f"{name} has no effect with train.loss {train.loss!r}; omit it, or choose another loss")
 
 

@@ -114,6 +114,9 @@ class Run:
             return self._finish()
 
     def _finish(self) -> Path:
+        kinds = {task.pool.task.kind for task in self.tasks.values()}
+        if self.config.train.label_aware and Kind.CLASSIFICATION not in kinds:
+            _LOG.warning("train.label_aware has no effect: no task has labels")
         for name, task in self.tasks.items():
             long = LongTexts(self._window)
             long.add([formatting.encoder_demonstration(task.pool.task, row) for row in task.pool.rows])

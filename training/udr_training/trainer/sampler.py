@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from datasets import Dataset
 from sentence_transformers.base.sampler import MultiDatasetDefaultBatchSampler
 from torch.utils.data import BatchSampler, ConcatDataset
 
@@ -74,7 +75,8 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
     """Yields batches of one task each, tasks drawn by probability, every query of a task once before any repeats.
 
     Each task's dataset has all its queries once for each draw of candidates. A task that needs more draws starts over.
-    A batch never contains a query twice.
+    A batch never contains a query twice: the column ``query`` says which one a row is, since extrapolated queries take
+    turns; in a dataset without it, the draws have the same queries in the same order.
 
     Processes that train together share each batch. All of them have the same batches, which follow from the seed; a
     batch is yielded as one part for each process, in their order, of which the trainer gives each process its own.
@@ -126,28 +128,37 @@ class TaskBatchSampler(MultiDatasetDefaultBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         generator = np.random.default_rng((self.seed, self.epoch))
         bounds = itertools.pairwise([0, *self.dataset.cumulative_sizes])
-        batches = [self._batches(start, end - start, generator) for start, end in bounds]
+        datasets = zip(self.dataset.datasets, bounds, strict=True)
+        batches = [self._batches(start, self._queries(data, end - start), generator) for data, (start, end) in datasets]
         for task in generator.choice(len(batches), size=self._num_batches, p=self._probabilities):
             batch = next(batches[task])
             bounds_of_parts = (len(batch) * part // self._num_parts for part in range(self._num_parts + 1))
             for first, end in itertools.pairwise(bounds_of_parts):
                 yield from itertools.repeat(batch[first:end], self._copies)
 
-    def _batches(self, start: int, length: int, generator: np.random.Generator) -> Iterator[list[int]]:
+    def _queries(self, data: object, length: int) -> Sequence[object]:
+        """Return the query of each row of a task's dataset."""
+        if isinstance(data, Dataset) and "query" in data.column_names:
+            # Without the format, which renders texts.
+            return list(data.with_format(None)["query"])
+        return [row % (length // self._num_draws) for row in range(length)]
+
+    def _batches(self, start: int, queries: Sequence[object], generator: np.random.Generator) -> Iterator[list[int]]:
         """Yield batches of one task without end: all its queries in one draw, then in the next."""
-        num_queries = length // self._num_draws
+        num_queries = len(queries) // self._num_draws
         # A task with fewer queries than a batch has smaller batches.
         size = min(self._size, num_queries)
         rest: list[int] = []
         for draw in itertools.count():
-            offset = start + num_queries * (draw % self._num_draws)
+            offset = num_queries * (draw % self._num_draws)
             # The rest of one pass starts the first batch of the next, whose own copies of these queries come last.
-            order = [int(query) for query in generator.permutation(num_queries)]
-            order.sort(key={(row - start) % num_queries for row in rest}.__contains__)
-            rows = [*rest, *(offset + query for query in order)]
+            order = [offset + int(place) for place in generator.permutation(num_queries)]
+            begun = {queries[row] for row in rest}
+            order.sort(key={row for row in order if queries[row] in begun}.__contains__)
+            rows = [*rest, *order]
             complete = len(rows) // size * size
             for first in range(0, complete, size):
-                yield rows[first : first + size]
+                yield [start + row for row in rows[first : first + size]]
             rest = rows[complete:]
 
 

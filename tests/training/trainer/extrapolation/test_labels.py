@@ -130,6 +130,28 @@ def test_every_draw_has_all_scored_queries_and_the_next_extrapolated_ones(
     ]
 
 
+def test_no_batch_has_an_extrapolated_query_twice(task: TaskExamples, config: TrainConfig) -> None:
+    """Draws take turns with the extrapolated queries, so that one may be at the end of a draw and early in the next."""
+    model, ids = LabelModel.of(task), [row.id for row in task.pool.rows]
+    assert model is not None
+    further = model.scored({query: tuple(id for id in ids if id != query) for query in ids[12:15]})
+    few = replace(task, training=task.training[:2], extrapolated=further)
+    data = dataset(few, replace(config, epochs=3), seed=0)
+    sampler = TaskBatchSampler(
+        ConcatDataset([data]),
+        [BatchSampler(SequentialSampler(data), 3, drop_last=False)],
+        probabilities={"reviews": 1.0},
+        num_draws=3,
+        num_batches=400,
+    )
+    batches = [queries(data[batch]["query"], task.pool) for batch in sampler]
+    assert all(len(batch) == len(set(batch)) == 3 for batch in batches)
+    # Every row comes equally often: each query in each draw, and each further one in two of three.
+    visits = Counter(query for batch in batches for query in batch)
+    assert [visits[id] for id in ids[12:15]] == pytest.approx([200] * 3, abs=2)
+    assert [visits[example.query_id] for example in few.training] == pytest.approx([300] * 2, abs=2)
+
+
 @pytest.mark.parametrize("num_later", [0, 6])
 def test_a_training_visits_all_rows_that_become_queries(
     num_later: int, task: TaskExamples, config: TrainConfig, tmp_path: Path

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from udr.data import sample_by
+from udr.data import Kind, sample_by
 from udr.files import write_atomically
 from udr.types import Row
 from udr_training.candidates import Candidates, rank_candidates
@@ -51,10 +51,13 @@ def extend(
     """
     if not file.exists():
         _write(file, task, model(), propose, config)
-    found = json.loads(file.read_text("utf-8"))
+    name, found = task.pool.task.name, json.loads(file.read_text("utf-8"))
     if not found:
+        labels = task.pool.task.kind is Kind.CLASSIFICATION
+        why = "no scores tell equal labels from different ones" if labels else "it has no labels"
+        _LOG.warning("task %s: %s; no row is added", name, why)
         return task
-    name, source, scores = task.pool.task.name, found["source"], found["scores"]
+    source, scores = found["source"], found["scores"]
     told = f"{source} get {found['agreement']:.1%} of the order of held-out scores right"
     if found["agreement"] < found["least"]:
         low = f"{told}, less than {found['least']:.1%}"
