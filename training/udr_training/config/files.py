@@ -47,24 +47,26 @@ def load_config(preset: str, overrides: Mapping[str, object], file: Path | None 
             raise ConfigError(str(error)) from error
         except OSError as error:
             raise ConfigError(system_error(error)) from error
-    for name, value in overrides.items():
-        if value is not None:
-            stage, _, key = name.rpartition(".")
-            values = _merged(values, {stage: {key: value}} if stage else {key: value})
+    given = {name: value for name, value in overrides.items() if value is not None}
     # All at once: two values can be valid together but not one by one.
-    config = _apply(RunConfig(), values)
+    config = _apply(RunConfig(), _merged(values, _tables(given)))
     # Presets and files set what all losses have.
-    refuse_without_effect(config, [name for name, value in overrides.items() if value is not None])
+    refuse_without_effect(config, given)
     return config
 
 
 def with_settings(config: _Config, settings: Mapping[str, object]) -> _Config:
     """Return a configuration with some settings changed, by dotted name; errors as ``load_config``."""
+    return _apply(config, _tables(settings))
+
+
+def _tables(settings: Mapping[str, object]) -> dict[str, Any]:
+    """Return settings by dotted name as TOML has them, in a table for each stage."""
     values: dict[str, Any] = {}
     for name, value in settings.items():
         stage, _, key = name.rpartition(".")
         values = _merged(values, {stage: {key: value}} if stage else {key: value})
-    return _apply(config, values)
+    return values
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

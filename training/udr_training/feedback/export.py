@@ -30,9 +30,8 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
         ArtifactError: there is no run, or its tasks or its language model have changed.
     """
     folder = RunFolder(path)
-    _refuse_told(folder)
-    tasks, tokenizer, missing = _tasks(folder), _tokenizer(folder), 0
     with _store(folder) as store:
+        tasks, tokenizer, missing = _tasks(folder), _tokenizer(folder), 0
         for name, candidates in folder.candidates().items():
             renderer = PromptRenderer()
             for pair in tasks[name].pairs(candidates):
@@ -93,20 +92,15 @@ def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
     return tasks
 
 
-def _refuse_told(folder: RunFolder) -> None:
-    if folder.config(ScoringConfig).feedback.is_told:
-        scores = folder.paths["feedback"]
-        raise ArtifactError(f"{folder.path}: no language model scored its pairs; their scores are lines of {scores}")
-
-
 def _store(folder: RunFolder) -> FeedbackStore:
-    _refuse_told(folder)
-    sources, path = folder.sources, folder.paths["feedback"]
+    path = folder.paths["feedback"]
+    if folder.config(ScoringConfig).feedback.is_told:
+        raise ArtifactError(f"{folder.path}: no language model scored its pairs; their scores are lines of {path}")
     if not path.is_file():
         raise ArtifactError(
             f"{folder.path}: its scores were in {path}, which no longer exists; restore the file, or score again"
         )
-    return FeedbackStore(path, *(str(sources[name]) for name in ("lm", "lm_dtype", "lm_wording")))
+    return FeedbackStore(path, *(str(folder.sources[name]) for name in ("lm", "lm_dtype", "lm_wording")))
 
 
 def statistics(path: Path) -> dict[str, Json]:
