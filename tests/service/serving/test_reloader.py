@@ -13,7 +13,7 @@ from tests.fakes import HashEncoder, write_collection
 from tests.service.conftest import BODY, Source, Words, on_event_loop
 from udr.errors import OverloadedError, UdrError
 from udr.retrieval import Retriever
-from udr.store import version_path
+from udr.store import open_version, search_digest, version_path, write_weights
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish
 from udr_service import NotReadyError, Settings, create_app
@@ -70,6 +70,36 @@ def test_reload_switches_to_the_published_version(client: TestClient, source: So
     assert len(source.opened) == 2, "the active version is not opened again"
     assert source.opened[1].fields_read == {"notes": {"$target"}}, "what filters read is read before the switch"
     assert f'udr_index_info{{version="{versions[0]}"}} 1.0' in client.get("/metrics").text
+
+
+def reweigh(index: Path, weight: float) -> str:
+    """Set the hybrid weight of the published version's notes; return what says so in ``/v1/info``."""
+    version = open_version(index)
+    write_weights(version.path, version.manifest, {"notes": weight})
+    return search_digest(version.path, version.manifest)
+
+
+def test_reload_takes_up_new_weights_of_the_version_that_answers(client: TestClient, source: Source) -> None:
+    client.post("/v1/admin/reload")
+    version, body = source.current(), {**BODY, "k": 5, "mode": "hybrid"}
+    answers = list[list[tuple[str, float]]]()
+    for weight in (0.0, 1.0):
+        digest = reweigh(source.index, weight)
+        assert client.get("/v1/info").json()["search_digest"] != digest
+        assert client.post("/v1/admin/reload").json() == {"index_version": version, "previous": version}
+        assert client.get("/v1/info").json()["search_digest"] == digest
+        found = client.post("/v1/retrieve", json=body).json()["demonstrations"]
+        answers.append([(item["id"], item["similarity"]) for item in found])
+        with Retriever.open(source.index, encoder=HashEncoder()) as fresh:
+            expected = fresh.retrieve("notes", BODY["input"], 5, mode="hybrid").demonstrations
+            assert answers[-1] == [(item.id, item.similarity) for item in expected]
+    assert answers[0] != answers[1]
+    opened = len(source.opened)
+    client.post("/v1/admin/reload")
+    assert len(source.opened) == opened, "nothing has changed"
+    (version_path(source.index, version) / "search.json").write_text("{}")
+    answer = client.post("/v1/admin/reload")
+    assert answer.status_code == 409 and "search.json: is altered" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "does not answer"])
@@ -159,6 +189,8 @@ def test_a_watching_service_reloads_by_itself_and_survives_errors(source: Source
         (source.index / "moved").rename(current)
         publish(source.index, versions[0])
         until(lambda: client.get("/v1/info").json()["index_version"] == versions[0])
+        digest = reweigh(source.index, 0.2)
+        until(lambda: client.get("/v1/info").json()["search_digest"] == digest)
 
 
 def test_the_service_is_alive_but_not_ready_until_it_has_loaded(source: Source) -> None:

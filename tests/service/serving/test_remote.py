@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from udr.errors import ArtifactError, ConfigError
 from udr.files import RemoteFolder
-from udr.store import open_version, read_current
+from udr.store import open_version, read_current, search_digest, write_weights
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish, upload
 from udr_service import Settings, create_app
@@ -59,6 +59,12 @@ def test_replicas_follow_what_is_published_at_the_common_place(
         publish(Path(url), second)
         for replica in replicas:
             until(lambda: replica.post("/v1/retrieve", json=BODY).json()["index_version"] == second)  # noqa: B023
+        other = open_version(tmp_path / "second")
+        write_weights(other.path, other.manifest, {"notes": 0.2})
+        upload(tmp_path / "second", second, url)
+        digest = search_digest(other.path, other.manifest)
+        for replica in replicas:
+            until(lambda: replica.get("/v1/info").json()["search_digest"] == digest)  # noqa: B023
         # A store that does not answer costs nothing but news.
         content = fsspec.open(f"{url}/CURRENT").open().read()
         fsspec.filesystem("memory").rm_file(f"{url}/CURRENT".removeprefix("memory:/"))

@@ -125,6 +125,14 @@ class OpenVersion:
         """How many rows were put or deleted since the version was built, each counted once."""
         return self._pool.view().num_changes
 
+    def is_remeasured(self) -> bool:
+        """Return whether ``udr feedback weigh`` or ``udr index bench`` has changed the version since it was opened.
+
+        Raises:
+            VerificationError: the file that they write is missing or altered.
+        """
+        return self.search_digest != search_digest(self.path, self._manifest)
+
     def close(self) -> None:
         """Close the files; the retriever cannot be used afterwards."""
         self._pool.close()

@@ -99,6 +99,13 @@ class RemoteIndex:
                 publish(self.root, version)
         return version
 
+    def fetch_settings(self, version: str) -> None:
+        """Copy the search settings and hybrid weights of a version, if it was copied; they may have changed since."""
+        folder = version_path(self.root, version)
+        if folder.is_dir():
+            with locked(self.root, _WAIT_SECONDS):
+                self._refresh_settings(version, folder)
+
     def fetch_writes(self) -> None:
         """Copy the log of what is written to the index, if it is another than the last time."""
         state, seen, log = self._folder.state(_WRITES), self.root / _SEEN_WRITES, self.root / _WRITES

@@ -75,12 +75,14 @@ class IndexSource:
     def current(self) -> str:
         """Return the name of the published version; raise an ``ArtifactError`` if there is none.
 
-        Of an index on a remote store, the rows that are written to it follow, too.
+        Of an index on a remote store, the rows that are written to it follow, too, and how the version is searched.
         """
         if self.remote is None:
             return read_current(self.index)
         self.remote.fetch_writes()
-        return self.remote.current()
+        version = self.remote.current()
+        self.remote.fetch_settings(version)
+        return version
 
     def preload(self) -> None:
         """Open the encoder of the published version, if it carries one for ONNX Runtime, before this process forks.

@@ -101,7 +101,7 @@ class Preparing:
         if self._source is None:
             raise ReloadError("this service was started with an open index and cannot reload it")
         wanted, previous = name or await self._published(self._source), self._current.version
-        if wanted == previous and self._current.damage is None:
+        if self._current.damage is None and await self._is_current(wanted):
             return Prepared(Reloaded(wanted, previous), None, None, [])
         version = await asyncio.to_thread(self._source.load, self._metrics, name)
         try:
@@ -112,6 +112,13 @@ class Preparing:
             version.retriever.close()
             raise
         return Prepared(Reloaded(version.version, previous), version, None, [])
+
+    async def _is_current(self, version: str) -> bool:
+        """Return whether a version answers already, with the search settings and hybrid weights that it has now."""
+        if version != self._current.version:
+            return False
+        with self._current.lease() as active:
+            return not await asyncio.to_thread(active.retriever.is_remeasured)
 
     async def _published(self, source: Source) -> str:
         version, seen = await asyncio.to_thread(source.current), self._seen

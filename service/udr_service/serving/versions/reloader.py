@@ -161,7 +161,7 @@ class Reloader(Preparing):
         return reloaded
 
     async def _watch(self, source: Source, seconds: float) -> None:
-        """Reload whenever another version is published; try one that was refused again, in pauses that double."""
+        """Reload whenever what is published changes; try what was refused again, in pauses that double."""
         refused, told, pause, again = "", "", seconds, 0.0
         while True:
             await asyncio.sleep(seconds)
@@ -170,7 +170,7 @@ class Reloader(Preparing):
                 published = await self._published(source)
                 if published == refused and time.monotonic() < again:
                     continue
-                if published != self._current.version:
+                if not await self._is_current(published):
                     await self._to_the_end(self._load_all("watch"))
                 refused = told = ""
             except Exception as error:
