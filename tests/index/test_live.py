@@ -73,6 +73,27 @@ def test_compaction_keeps_what_was_measured(tmp_path: Path) -> None:
     assert read_settings(new.path, new.manifest) == settings and read_weights(new.path, new.manifest) == weights
 
 
+def test_compaction_to_a_version_of_before_keeps_what_was_measured_since(tmp_path: Path) -> None:
+    out, row = tmp_path / "index", random_row(random.Random(1), "new", 0)
+    build_pools(tmp_path / "tasks", out, random_pools(random.Random(0), SIZES), kind="IVF2,Flat")
+    first = open_version(out)
+    write_weights(first.path, first.manifest, {"notes": 0.7, "diary": 0.4})
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", row)
+    compact(out, HashEncoder())
+    second, measured = open_version(out), SearchSettings(parameters="nprobe=2", oversample=3)
+    left = read_settings(second.path, second.manifest)["diary"]
+    write_settings(second.path, second.manifest, {"notes": measured, "diary": left})
+    write_weights(second.path, second.manifest, {"notes": 0.2})
+    with Retriever.open(out, encoder=HashEncoder()) as retriever:
+        retriever.delete("notes", ["new"])
+
+    assert compact(out, HashEncoder()).version == first.manifest.version
+
+    assert read_settings(first.path, first.manifest) == {"notes": measured, "diary": left} and verify(out) == []
+    assert read_weights(first.path, first.manifest) == {"notes": 0.2, "diary": 0.4}
+
+
 @pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])
 def test_compaction_changes_no_answer(kind: str, tmp_path: Path) -> None:
     compare = comparing(tmp_path)

@@ -9,5 +9,5 @@ from .faiss_index import (
 from .identity import head_options as head_options, identify as identify
 from .ingest import TaskRows as TaskRows
 from .progress import OnProgress as OnProgress, Progress as Progress, show_progress as show_progress
-from .reuse import PreviousVersion as PreviousVersion
+from .reuse import PreviousVersion as PreviousVersion, write_measured as write_measured
 from .staging import stamps as stamps

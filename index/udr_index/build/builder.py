@@ -20,7 +20,7 @@ from udr_index.build.faiss_index import check_kind, resolve, rows_to_train
 from udr_index.build.identity import identify
 from udr_index.build.ingest import TaskRows, ingest
 from udr_index.build.progress import OnProgress, Stage
-from udr_index.build.reuse import located, open_previous
+from udr_index.build.reuse import find_previous, located, open_previous, write_measured
 from udr_index.build.staging import StagedVersion
 from udr_index.lock import lock_index
 
@@ -50,8 +50,7 @@ class Sources:
         tokenizer: counts their tokens.
         tokenizer_name: the tokenizer's name, for the manifest.
         kinds: how tasks are searched, where the configuration does not say.
-        measured: the version whose search settings, of partitions of the same kind, and hybrid weights are kept; by
-            default the one that is reused.
+        measured: the version whose measurements are kept, see ``write_measured``; by default the one that is reused.
     """
 
     rows: Sequence[TaskRows]
@@ -142,6 +141,8 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
         folder, encoded = store.version_path(config.out, manifest.version), 0
         if folder.exists():
             store.refuse_damage(folder, "was built before, but is damaged", "remove that folder and build again")
+            reused = find_previous(config.reuse, manifest) if config.reuse is not None else None
+            write_measured(sources.measured or reused, folder, store.read_manifest(folder))
         else:
             previous = open_previous(config.reuse, manifest) if config.reuse is not None else None
             # Reused vectors may differ in the last bits from those that would be encoded.

@@ -1,4 +1,4 @@
-"""Reusing the vectors and token counts of an earlier index version for texts that have not changed."""
+"""Reusing what an earlier index version has: vectors and token counts of the same texts, and what was measured."""
 
 import hashlib
 import logging
@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 
 from udr.data import Task
 from udr.errors import ArtifactError, VerificationError
-from udr.store import IndexVersion, Manifest, local_index, open_version, verify_version
+from udr.store import (
+    SEARCH,
+    IndexVersion,
+    Manifest,
+    approximate,
+    local_index,
+    open_version,
+    read_settings,
+    read_weights,
+    verify_version,
+    write_settings,
+    write_weights,
+)
+from udr_index.build.faiss_index import first_settings
 
 _LOG = logging.getLogger(__name__)
 
@@ -81,16 +94,51 @@ def open_previous(root: Path, manifest: Manifest) -> PreviousVersion | None:
     Raises:
         VerificationError: the version is damaged.
     """
-    version = _or_nothing(lambda: open_version(root))
+    version = find_previous(root, manifest)
     if version is None:
-        return None
-    if mismatch := _mismatch(root, version.manifest, manifest):
-        _LOG.warning(_NOTHING, mismatch)
         return None
     findings = verify_version(version.path)
     if findings:
         raise VerificationError(f"{version.path / findings[0].path}: {findings[0].problem}; build without --reuse")
     return PreviousVersion(version)
+
+
+def find_previous(root: Path, manifest: Manifest) -> IndexVersion | None:
+    """Return the version that ``open_previous`` opens, with its files unchecked; log why if there is none."""
+    version = _or_nothing(lambda: open_version(root))
+    if version is not None and (mismatch := _mismatch(root, version.manifest, manifest)):
+        _LOG.warning(_NOTHING, mismatch)
+        return None
+    return version
+
+
+def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -> None:
+    """Write how to search the version in ``folder``: as ``old`` was measured, where that holds.
+
+    Search settings hold for a partition of the same kind, and hybrid weights for one with BM25. For the rest, the
+    version keeps its own; if it has none yet, it gets the first settings of each kind.
+
+    Raises:
+        VerificationError: a file that has them is altered.
+    """
+    parts = manifest.partitions
+    first = {name: first_settings(parts[name].kind) for name in approximate(manifest)}
+    settings, weights = first, dict[str, float]()
+    if (folder / SEARCH).is_file():
+        settings, weights = read_settings(folder, manifest), read_weights(folder, manifest)
+    if old is not None:
+        found, before = read_settings(old.path, old.manifest), old.manifest.partitions
+        same = {name for name in first if name in found and parts[name].kind == before[name].kind}
+        # The first settings are not measured.
+        settings = settings | {name: found[name] for name in same if found[name] != first[name]}
+        weighed = read_weights(old.path, old.manifest)
+        weights = weights | {name: weighed[name] for name in weighed if name in parts and parts[name].lexical}
+        if other := ", ".join(sorted(first.keys() & found.keys() - same)):
+            _LOG.warning("partitions of another kind than before: %s; measure them: udr index bench", other)
+    if settings:
+        write_settings(folder, manifest, settings)
+    if weights:
+        write_weights(folder, manifest, weights)
 
 
 def _or_nothing(find: Callable[[], _T]) -> _T | None:

@@ -21,11 +21,11 @@ from udr.search import BM25Search, find_gpu
 from udr_index.build.config import BuildConfig
 from udr_index.build.encoding import TaskEncoding
 from udr_index.build.export import copy_export
-from udr_index.build.faiss_index import build_partition, first_settings
+from udr_index.build.faiss_index import build_partition
 from udr_index.build.heads import LabelHeads
 from udr_index.build.ingest import IngestedRows, open_unsafe
 from udr_index.build.progress import OnProgress, Stage
-from udr_index.build.reuse import PreviousVersion
+from udr_index.build.reuse import PreviousVersion, write_measured
 from udr_index.plural import counted
 
 _LOG = logging.getLogger(__name__)
@@ -69,7 +69,9 @@ class StagedVersion:
             self._copy_model(self.model)
         self._copy_export()
         manifest = replace(self.manifest, files=self._stamps())
-        self._write_settings(manifest)
+        # Of a killed build.
+        (self.path / store.SEARCH).unlink(missing_ok=True)
+        write_measured(self.measured, self.path, manifest)
         sync_tree(self.path)
         (self.path / _MADE_FOR).unlink()
         write_atomically(self.path / store.MANIFEST, manifest.to_bytes())
@@ -77,22 +79,6 @@ class StagedVersion:
         sync(folder.parent)
         _LOG.info("built %s: %s", folder, counted(len(manifest.partitions), "task"))
         return encoded
-
-    def _write_settings(self, manifest: store.Manifest) -> None:
-        kinds = {name: manifest.partitions[name].kind for name in store.approximate(manifest)}
-        settings, weights = {name: first_settings(kind) for name, kind in kinds.items()}, dict[str, float]()
-        if (old := self.measured) is not None:
-            found, weighed = store.read_settings(old.path, old.manifest), store.read_weights(old.path, old.manifest)
-            kept = {name for name in kinds if name in found and kinds[name] == old.manifest.partitions[name].kind}
-            settings |= {name: found[name] for name in kept}
-            lexical = {name for name, part in manifest.partitions.items() if part.lexical}
-            weights = {name: weight for name, weight in weighed.items() if name in lexical}
-            if other := ", ".join(sorted(kinds.keys() & found.keys() - kept)):
-                _LOG.warning("partitions of another kind than before: %s; measure them: udr index bench", other)
-        if settings:
-            store.write_settings(self.path, manifest, settings)
-        if weights:
-            store.write_weights(self.path, manifest, weights)
 
     def _count_tokens(self, rows: IngestedRows) -> None:
         if self.tokenizer is None:

@@ -16,15 +16,12 @@ from udr.store import (
     Manifest,
     encoder_name,
     open_version,
-    read_settings,
-    read_weights,
+    read_manifest,
     refuse_damage,
     version_path,
-    write_settings,
-    write_weights,
 )
 from udr.store import publish as write_current
-from udr_index.build import check_engine, copy_export, export, head_options, identify, stamps
+from udr_index.build import check_engine, copy_export, export, head_options, identify, stamps, write_measured
 from udr_index.versions.catalog import Published, lock_existing
 
 
@@ -58,6 +55,7 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
         folder = version_path(root, manifest.version)
         if folder.exists():
             refuse_damage(folder)
+            write_measured(old, folder, read_manifest(folder))
         else:
             staging = root / f".building-{manifest.version}"
             shutil.rmtree(staging, ignore_errors=True)
@@ -65,10 +63,7 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
             copy_export(exported, staging)
             files = {**old.manifest.files, **stamps(staging, (staging / ENCODER).rglob("*"))}
             manifest = replace(manifest, files=files)
-            if settings := read_settings(old.path, old.manifest):
-                write_settings(staging, manifest, settings)
-            if weights := read_weights(old.path, old.manifest):
-                write_weights(staging, manifest, weights)
+            write_measured(old, staging, manifest)
             sync_tree(staging)
             write_atomically(staging / MANIFEST, manifest.to_bytes())
             staging.rename(folder)

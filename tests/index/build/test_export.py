@@ -21,7 +21,18 @@ from udr.cli import main
 from udr.errors import ArtifactError, ConfigError, MissingExtraError
 from udr.installation import install_extra
 from udr.models import PROBES, OnnxEncoder, SentenceEncoder, agreement
-from udr.store import ENCODER, MANIFEST, IndexVersion, exported_encoder, open_version, seal, verify
+from udr.store import (
+    ENCODER,
+    MANIFEST,
+    IndexVersion,
+    exported_encoder,
+    open_version,
+    publish,
+    read_weights,
+    seal,
+    verify,
+    write_weights,
+)
 from udr_index import bench_engines
 from udr_index.build import BuildConfig, build
 from udr_index.versions import diff_versions, export_encoder
@@ -118,6 +129,12 @@ def test_without_an_export_all_is_as_before_and_one_can_be_added_as_the_version_
 
     assert main(["index", "export-encoder", str(out)]) == 0
     assert capsys.readouterr().out.endswith("already carries its encoder\n")
+    # What is measured in the version without goes to the one with an export, whether that is made or was.
+    for weight in (0.3, 0.7):
+        publish(out, plain.manifest.version)
+        write_weights(plain.path, plain.manifest, {"questions": weight})
+        assert main(["index", "export-encoder", str(out)]) == 0
+        assert read_weights(added.path, added.manifest) == {"questions": weight}
     # Pruning the old version leaves the shared files.
     assert main(["index", "prune", str(out), "--keep", "1"]) == 0 and verify(out) == []
     assert main([*command[:4], str(tmp_path / "again"), *command[5:]]) == 0

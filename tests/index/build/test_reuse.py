@@ -66,6 +66,22 @@ def test_what_was_measured_is_kept_where_it_applies(copy: Path, tmp_path: Path) 
         assert read_weights(new.path, new.manifest) == weights and verify(out) == []
 
 
+def test_a_build_of_a_version_of_before_gets_what_was_measured_since(tmp_path: Path) -> None:
+    tasks, out = write_collection(tmp_path / "tasks"), tmp_path / "out"
+    first = build_index(tasks, out, bm25=True).version
+    old = open_version(out)
+    write_weights(old.path, old.manifest, {"questions": 0.9, "notes": 0.1})
+    replace_once(tasks / "mood/notes/train.jsonl", "fine", "good")
+    build_index(tasks, out, bm25=True)
+    new = open_version(out)
+    write_weights(new.path, new.manifest, {"notes": 0.3})
+    replace_once(tasks / "mood/notes/train.jsonl", "good", "fine")
+
+    assert build_index(tasks, out, bm25=True, reuse=out).version == first
+
+    assert read_weights(old.path, old.manifest) == {"questions": 0.9, "notes": 0.3} and verify(out) == []
+
+
 def test_search_settings_are_kept_if_the_kind_is_the_same(
     collection: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
