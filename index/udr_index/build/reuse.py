@@ -115,8 +115,9 @@ def find_previous(root: Path, manifest: Manifest) -> IndexVersion | None:
 def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -> None:
     """Write how to search the version in ``folder``: as ``old`` was measured, where that holds.
 
-    Search settings hold for a partition of the same kind, and hybrid weights for one with BM25. For the rest, the
-    version keeps its own; if it has none yet, it gets the first settings of each kind.
+    Search settings hold for a partition of the same kind, and hybrid weights for one with BM25 and, as before, with a
+    label head or without. For the rest, the version keeps its own; if it has none yet, it gets the first settings of
+    each kind.
 
     Raises:
         VerificationError: a file that has them is altered.
@@ -132,7 +133,14 @@ def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -
         # The first settings are not measured.
         settings = settings | {name: found[name] for name in same if found[name] != first[name]}
         weighed = read_weights(old.path, old.manifest)
-        weights = weights | {name: weighed[name] for name in weighed if name in parts and parts[name].lexical}
+        lexical = {name for name in weighed if name in parts and parts[name].lexical}
+        headed = {name for name in lexical if (parts[name].label_head is None) != (before[name].label_head is None)}
+        weights = weights | {name: weighed[name] for name in lexical - headed}
+        if headed:
+            what = (
+                "hybrid weights are not kept where a label head came or went: %s; weigh tasks without a head again: %s"
+            )
+            _LOG.warning(what, ", ".join(sorted(headed)), "udr feedback weigh")
         if other := ", ".join(sorted(first.keys() & found.keys() - same)):
             _LOG.warning("partitions of another kind than before: %s; measure them: udr index bench", other)
     if settings:

@@ -1,6 +1,7 @@
 """Vectors reused from an earlier version: only those of unchanged texts, and only intact ones."""
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import NOTES, HashEncoder, write_collection, write_task
-from tests.index.builds import FailingEncoder, build_index, replace_once, tree
+from tests.index.builds import FailingEncoder, build_index, replace_once, tree, write_moods
 from tests.udr.store.test_version import rewrite_manifest
 from udr.errors import VerificationError
 from udr.search import Vectors
@@ -80,6 +81,23 @@ def test_a_build_of_a_version_of_before_gets_what_was_measured_since(tmp_path: P
     assert build_index(tasks, out, bm25=True, reuse=out).version == first
 
     assert read_weights(old.path, old.manifest) == {"questions": 0.9, "notes": 0.3} and verify(out) == []
+
+
+def test_weights_are_kept_if_the_label_head_stays_or_stays_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = write_moods(tmp_path / "tasks")
+    for before, after in product([False, True], repeat=2):
+        old_index, out = tmp_path / f"{before}", tmp_path / f"{before}-{after}"
+        build_index(tasks, old_index, bm25=True, label_head=before)
+        old = open_version(old_index)
+        write_weights(old.path, old.manifest, {"notes": 0.3})
+        caplog.clear()
+        build_index(tasks, out, bm25=True, label_head=after, reuse=old_index)
+        new = open_version(out)
+        assert read_weights(new.path, new.manifest) == ({"notes": 0.3} if before is after else {})
+        told = "hybrid weights are not kept where a label head came or went: notes" in caplog.text
+        assert told is (before is not after)
 
 
 def test_search_settings_are_kept_if_the_kind_is_the_same(
