@@ -2,18 +2,23 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
 from tests.test_layers import PACKAGES, REPOSITORY
 from tests.tiny_models import save_encoder
 from udr import Retriever
+from udr.files import sha256
+from udr.store import MANIFEST, FileStamp, open_version, vectors_path
 from udr_index.build import BuildConfig, build
 
 HEAVY = "torch transformers sentence_transformers scipy sklearn datasets peft pandas onnx onnxscript".split()
@@ -44,6 +49,13 @@ import sys
 from udr.cli import main
 assert main(["retrieve", "index", "--task", "questions", "Who owns the boat?"]) == 0
 assert main(["prompt", "index", "--task", "questions", "--budget", "500", "Who owns the boat?"]) == 0
+"""
+MEASURE = """
+import sys
+from udr.cli import main
+assert main(["index", "verify", "index"]) == 0
+assert main(["index", "bench", "index", "--k", "3", "--queries", "20"]) == 0
+assert main(["index", "verify", "altered"]) == 3
 """
 SERVE = """
 import gc, os, signal, socket, sys, threading, time, urllib.request
@@ -147,6 +159,19 @@ def test_queries_and_prompts_import_nothing_heavy_and_need_nothing_else(
         retrieval = retriever.retrieve("questions", "Who owns the boat?", k=3, max_copy=1.0)
     for packages in (None, environment):
         assert retrieval[0].id in light(code, carried, packages)
+
+
+def test_an_index_is_verified_and_measured_where_nothing_else_is_installed(carried: Path, environment: Path) -> None:
+    altered = open_version(shutil.copytree(carried / "index", carried / "altered"))
+    part, vectors = vectors_path("questions"), altered.vectors("questions")[::-1].copy()
+    np.save(altered.path / part, vectors)
+    written = altered.path / part
+    stamp = FileStamp(size=written.stat().st_size, sha256=sha256(written))
+    manifest = replace(altered.manifest, files={**altered.manifest.files, part: stamp})
+    (altered.path / MANIFEST).write_bytes(manifest.to_bytes())
+    told = light(MEASURE, carried, environment).splitlines()
+    assert told[0] == "index: intact" and [line.split()[3] for line in told[1:-1]] == ["1.000"] * (len(told) - 2)
+    assert told[-1].startswith(f"{part}: 16 of 16 vectors differ from the encoder's output")
 
 
 def test_a_service_answers_and_reloads_where_nothing_else_is_installed(carried: Path, environment: Path) -> None:

@@ -8,7 +8,8 @@ from .manifest import (
 )
 from .one_pool import pool_manifest as pool_manifest, write_pool as write_pool
 from .own_encoder import (
-    encoder_name as encoder_name, exported_encoder as exported_encoder, refuse_pickles as refuse_pickles,
+    encoder_name as encoder_name, exported_encoder as exported_encoder, named_encoder as named_encoder,
+    refuse_pickles as refuse_pickles,
 )
 from .remote import RemoteIndex as RemoteIndex, local_index as local_index
 from .rows import (

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from udr.errors import ArtifactError, ConfigError, ModelError
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError
 from udr.installation import install_extra
 from udr.models import (
     EXACT,
@@ -13,6 +13,7 @@ from udr.models import (
     PACKAGE,
     RUNTIMES,
     Runtime,
+    SentenceEncoder,
     encodes_on_cpu,
     fingerprint,
     is_hub_name,
@@ -22,7 +23,7 @@ from udr.models import (
 from udr.store.version import ENCODER, IndexVersion
 
 if TYPE_CHECKING:
-    from udr.models import OnnxEncoder
+    from udr.models import Encoder, OnnxEncoder
 
 _LOG = logging.getLogger(__name__)
 
@@ -102,6 +103,32 @@ def encoder_name(version: IndexVersion, *, allow_hub: bool = False) -> str:
             f"fingerprint {found}; use the encoder that built it, or run: udr index build"
         )
     return name
+
+
+def named_encoder(version: IndexVersion, device: str | None = None, *, allow_hub: bool = False) -> "Encoder":
+    """Load the encoder that a version names; where it is not installed, the version's export of it, with a warning.
+
+    Args:
+        version: the version.
+        device: see ``SentenceEncoder.load``; the export encodes on the CPU alone.
+        allow_hub: see ``encoder_name``.
+
+    Raises:
+        ArtifactError: as ``encoder_name``.
+        ModelError: there is no such model, and no export.
+        MissingExtraError: sentence-transformers is not installed, and there is no export.
+    """
+    try:
+        encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
+    except (MissingExtraError, ModelError) as error:
+        # The export is the same encoder, but for the last bits.
+        if (exported := exported_encoder(version, device or "cpu")) is None:
+            raise
+        _LOG.warning("%s; the export of the encoder in the index is used", error)
+        return exported
+    # A copy in the version goes by the name of the original.
+    encoder.name = version.manifest.encoder.name
+    return encoder
 
 
 def refuse_pickles(model: Path) -> None:

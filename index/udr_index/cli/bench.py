@@ -39,13 +39,12 @@ def bench(
         refuse_unused(search, "a measurement of partitions (omit --engines)")
         _bench_engines(index, queries, as_json)
         return
-    from udr.models import SentenceEncoder
-    from udr.store import encoder_name, open_version
+    from udr.store import named_encoder, open_version
     from udr_index.bench import bench as run
 
     recall, k = _RECALL if recall is None else recall, _K if k is None else k
     version = open_version(index)
-    encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
+    encoder = named_encoder(version, device, allow_hub=allow_hub)
     low = []
     for measured in run(version, encoder, recall, k=k, queries=queries, device=device, fp16=fp16):
         if measured.recall < recall:

@@ -35,13 +35,11 @@ def verify(
     findings = check(index) + verify_log(index)
     # Rows and vectors of damaged files are not worth comparing.
     if sample and not findings:
-        from udr.models import SentenceEncoder
-        from udr.store import encoder_name, open_version
+        from udr.store import named_encoder, open_version
         from udr_index.versions import compare_vectors
 
         version = open_version(index)
-        encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub))
-        findings = list(compare_vectors(version, encoder, sample))
+        findings = list(compare_vectors(version, named_encoder(version, allow_hub=allow_hub), sample))
     if as_json:
         print_json({"whole": not findings, "findings": [asdict(finding) for finding in findings]})
     else:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError
-from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, SentenceEncoder, load_tokenizer
+from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, load_tokenizer
 from udr.store import (
     DEMONSTRATIONS,
     ENCODER,
     FLAT,
     IndexVersion,
-    encoder_name,
     exported_encoder,
+    named_encoder,
     open_version,
     read_current,
     refuse_damage,
@@ -185,12 +185,9 @@ def _kind(old: IndexVersion, task: str, count: int) -> str:
 
 def _encoder(old: IndexVersion, allow_hub: bool) -> Encoder:
     try:
-        loaded = SentenceEncoder.load(encoder_name(old, allow_hub=allow_hub))
-        # A copy in the version goes by the name of the original.
-        loaded.name = old.manifest.encoder.name
-        return loaded
-    except (ArtifactError, MissingExtraError, ModelError):
-        # The export is the same encoder, but for the last bits.
+        return named_encoder(old, allow_hub=allow_hub)
+    except ArtifactError:
+        # The model may not be loaded.
         if (exported := exported_encoder(old, "cpu")) is None:
             raise
         return exported
