@@ -101,11 +101,17 @@ class Query:
                 yield client
         else:
             from udr.retrieval import Retriever, make_plan
-            from udr.store import local_index, open_version
+            from udr.store import LIVE, local_index, open_version
+            from udr.store.live import LOG
 
-            version = open_version(local_index(self.index))
+            root = local_index(self.index)
+            version, sizes = open_version(root), None
+            if self.k is not None and (root / LIVE / LOG).is_file():
+                # The retriever counts the rows that were written, too.
+                parts = version.manifest.partitions
+                sizes = {name: max(part.count, self.k) for name, part in parts.items()}
             # Before the encoder is loaded.
-            make_plan(version.manifest, request)
+            make_plan(version.manifest, request, sizes=sizes)
             with Retriever.of_version(
                 version, device=self.device, engine=self.engine, fp16=fp16, allow_hub=self.allow_hub
             ) as retriever:

@@ -19,7 +19,7 @@ import pytest
 from tests.fakes import NOTES, write_task
 from tests.tiny_models import save_encoder
 from tests.udr.models.test_tokenizer import save_word_tokenizer
-from udr import __version__
+from udr import Row, __version__
 from udr.cli import GROUP, main
 from udr.retrieval import Retriever
 from udr_index.build import BuildConfig, build
@@ -122,6 +122,20 @@ def test_prompt_counts_with_the_named_tokenizer(run: Run, real_index: Path, tmp_
     # It adds [CLS] and [SEP].
     assert answer["tokens"] == len(re.findall(r"\w+|[^\w\s]+", answer["prompt"])) + 2
     assert len(answer["demonstrations"]) == 3
+
+
+def test_k_may_be_as_large_as_the_pool_with_what_was_written(run: Run, real_index: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(real_index, tmp_path / "index"))
+    with Retriever.open(index, device="cpu") as retriever:
+        retriever.put("notes", [Row(id=f"w{n}", input={"text": f"day {n}"}, target="glad") for n in range(4)])
+        expected = retriever.retrieve("notes", "a day", 24).to_json()
+        shown = [item.id for item in retriever.retrieve("notes", "a day", 24)]
+    common = ("--task", "notes", "--json", "a day")
+    assert json.loads(run("retrieve", index, "--k", 24, *common)[1]) == expected and len(set(shown)) == 24
+    prompt = json.loads(run("prompt", index, "--k", 24, "--budget", 5000, *common)[1])
+    assert {item["id"] for item in prompt["demonstrations"]} == set(shown)
+    status, _, err = run("retrieve", index, "--k", 25, *common)
+    assert (status, "--k must be from 1 to 24, the number of demonstrations in 'notes'; found 25" in err) == (1, True)
 
 
 INVALID: dict[str, tuple[int, list[str], str]] = {
