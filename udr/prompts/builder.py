@@ -8,7 +8,7 @@ from udr.errors import InvalidInputError, TooLongError, brief
 from udr.models import ChatCounter, TokenCounter
 from udr.prompts.budget import Block, PromptLayout, fit, truncate
 from udr.prompts.chat import ChatLayout, messages, turns
-from udr.prompts.ordering import Order, arranged, check_seed
+from udr.prompts.ordering import Order, arranged, check_seed, one_of
 from udr.prompts.types import Format, Layout, PartTokens, Prompt, PromptDemonstration, SpecialToken, Truncation
 from udr.retrieval import Decision, Retrieval, RetrievedDemonstration
 from udr.types import Fields, Value
@@ -31,8 +31,9 @@ class PromptBuilder:
         truncate: the query field that may be truncated if the query would not fit. Demonstrations are never truncated.
 
     Raises:
-        InvalidInputError: the tokenizer cannot count; the budget is below 1; the reserve is below 0 or not below the
-            budget; the tokens of a message are below 0; a seed is given for an order that is no shuffle.
+        InvalidInputError: the tokenizer cannot count; a number is not whole; the budget is below 1; the reserve is
+            below 0 or not below the budget; the tokens of a message are below 0; there is no such order or layout; a
+            seed is given for an order that is no shuffle.
     """
 
     tokenizer: TokenCounter
@@ -52,6 +53,10 @@ class PromptBuilder:
             kind = type(self.tokenizer).__name__
             message = f"the tokenizer must be an object with count(text), found {kind}; see udr.load_tokenizer"
             raise InvalidInputError(message)
+        for name in ("budget", "reserve", "message_tokens", "seed"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise InvalidInputError(f"{name} must be a whole number, found {brief(number)}")
         if self.budget < 1:
             raise InvalidInputError(f"the budget must be at least 1 token, found {self.budget}")
         if not 0 <= self.reserve < self.budget:
@@ -59,8 +64,8 @@ class PromptBuilder:
             raise InvalidInputError(f"the reserve must be {bounds}, found {self.reserve}")
         if self.message_tokens < 0:
             raise InvalidInputError(f"message_tokens must be at least 0, found {self.message_tokens}")
-        object.__setattr__(self, "order", Order(self.order))
-        object.__setattr__(self, "layout", Layout(self.layout))
+        object.__setattr__(self, "order", one_of(Order, self.order))
+        object.__setattr__(self, "layout", one_of(Layout, self.layout))
         check_seed(self.order, self.seed)
 
     def check(self, format: Format) -> None:
@@ -94,10 +99,10 @@ class PromptBuilder:
         Raises:
             InvalidInputError: the input does not fit the task or lacks the field to truncate; a multiple-choice query
                 has no choices to list; a record would have two targets; the chat template rejects the messages; a
-                layout is given for another format than messages.
+                layout is given for another format than messages; there is no such format.
             TooLongError: the query does not fit, even without demonstrations.
         """
-        format = Format(format)
+        format = one_of(Format, format)
         self.check(format)
         input, truncated = self._truncated(task, formatting.check_input(task, input), format, choices)
         layout = self._layout(task, input, format, choices, demonstrations)

@@ -5,8 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import TypeVar
 
-from udr.errors import InvalidInputError
+from udr.errors import InvalidInputError, brief
 from udr.retrieval import RetrievedDemonstration
 
 
@@ -24,6 +25,17 @@ class Order(StrEnum):
 
     SHUFFLE = "shuffle"
     """Random, by a seed and the query; the same in every process."""
+
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def one_of(choices: type[_Choice], value: str) -> _Choice:
+    """Return the choice of this value; ``InvalidInputError`` if there is none."""
+    if value not in list(choices):
+        name = choices.__name__.lower()
+        raise InvalidInputError(f"the {name} must be one of {', '.join(choices)}; found {brief(value)}")
+    return choices(value)
 
 
 def check_seed(order: Order, seed: int) -> None:
