@@ -14,13 +14,13 @@ from udr.cli.selection import Building, Selection
 from udr.cli.status import STATUS
 from udr.cli.tables import demonstrations, table
 from udr.prompts import Format
-from udr.retrieval import RetrievalOptions, RetrievalRequest
+from udr.retrieval import RetrievalOptions, RetrievalRequest, SelectionOptions
 
 _FLAGS = {
     r"^the (budget|reserve) must": r"--\1 must",
-    r"^(k|exclude|candidates|mode|diversity|distinct|balance|explain|fill|scope)(?= )": r"--\1",
+    **{f"^{name}(?= )": f"--{name.replace('_', '-')}" for name in ("k", "scope", *SelectionOptions.__annotations__)},
+    "^((the|a) (filter|condition|range)|filters )": r"--filter: \1",
     r"^engine (?=must|')": "--engine ",
-    r"^(keep|max|min|label)_(\w+)": r"--\1-\2",
     "^give exactly one of task, family and scope": "give exactly one of --task, --family and --scope",
     r"^unknown (task|family)": r"--\1: unknown \1",
     "^(task .* has no field .* to truncate)": r"--truncate: \1",

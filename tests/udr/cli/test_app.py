@@ -141,6 +141,18 @@ def test_k_may_be_as_large_as_the_pool_with_what_was_written(run: Run, real_inde
 INVALID: dict[str, tuple[int, list[str], str]] = {
     "unknown task": (1, ["--task", "nope", "x"], "unknown task 'nope'; the tasks are notes, questions, reviews"),
     "k zero": (1, ["--task", "notes", "--k", "0", "x"], "k must be from 1 to 20"),
+    "weight": (1, ["--task", "notes", "--weight", "0.3", "x"], "error: --weight fuses two rankings, so mode must be"),
+    "coverage": (
+        1,
+        ["--task", "notes", "--coverage", "1.5", "x"],
+        r"error: --coverage must be from 0 to 1, found 1\.5",
+    ),
+    "bound": (1, ["--task", "notes", "--min-similarity", "nan", "x"], "error: --min-similarity must be a number"),
+    "filter": (
+        1,
+        ["--task", "notes", "--filter", "stars >", "x"],
+        "error: --filter: the filter, at character 8: expected",
+    ),
     "missing field": (1, ["--task", "reviews", "--input", "text=x"], "field 'thing' of task 'reviews' is"),
     "text that is not UTF-8": (1, ["--task", "notes", "\udcff"], "half a surrogate pair"),
     "no scope": (1, ["x"], "give exactly one of --task, --family and --scope; found none"),
