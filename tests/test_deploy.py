@@ -15,6 +15,7 @@ import udr
 from tests.service.conftest import served
 from udr import Retriever
 from udr.cli import main
+from udr.store.usage import UsageLevel
 from udr_service import Settings
 from udr_service.auth import GATEWAY
 from udr_service.observability import Metrics, Refusal, Reload, Stage
@@ -171,6 +172,13 @@ def test_ports_and_paths_agree() -> None:
     keys = Path(MANIFESTS["ConfigMap"]["data"]["UDR_KEYS"])
     assert str(keys.parent) == mounts["keys"]["mountPath"]
     assert COMPOSE["environment"]["UDR_KEYS"] == f"/run/secrets/{COMPOSE['secrets'][0]}"
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_nothing_is_counted_beside_an_index_that_is_read_only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings_of(name, monkeypatch).usage is UsageLevel.OFF
+    assert COMPOSE["volumes"][0]["read_only"]
+    assert all(mount["readOnly"] for mount in POD["containers"][0]["volumeMounts"] if mount["name"] == "index")
 
 
 def test_nothing_runs_as_root_or_writes() -> None:
