@@ -153,9 +153,6 @@ def test_prompt_answers_like_the_builder(client: Client, retriever: Retriever, o
 
 def test_tasks_demonstrations_and_info_are_the_retriever_s(client: Client, retriever: Retriever) -> None:
     assert client.tasks == dict(retriever.tasks)
-    if isinstance(client, Client):
-        with pytest.warns(DeprecationWarning, match=r"omit the \(\)"):
-            assert client.tasks() == client.tasks  # type: ignore[operator]
     assert client.info()["index_version"] == retriever.index_version
     assert client.ready()
     for name in retriever.sizes:

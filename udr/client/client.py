@@ -2,7 +2,6 @@
 
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
@@ -27,15 +26,6 @@ from udr.retrieval import (
 )
 from udr.store.live import Outcome
 from udr.types import Fields, Json, Row
-
-
-class CallableTasks(dict[str, Task]):
-    """Tasks by name. A call returns them, too: until this release, ``Client.tasks`` was a method."""
-
-    def __call__(self) -> Mapping[str, Task]:
-        """Return the tasks; deprecated."""
-        warnings.warn("Client.tasks is no method any more: omit the ()", DeprecationWarning, stacklevel=2)
-        return self
 
 
 class Client(BaseClient, DemonstrationSource):
@@ -208,8 +198,7 @@ class Client(BaseClient, DemonstrationSource):
     @property
     def tasks(self) -> Mapping[str, Task]:
         """The service's tasks, by name; each access asks it, and raises as ``retrieve``."""
-        tasks = self._call(calls.TASKS)
-        return CallableTasks(tasks)
+        return self._call(calls.TASKS)
 
     def info(self) -> Mapping[str, Json]:
         """Return ``/v1/info``: versions, model, limits and the size of each task; raises as ``retrieve``."""
