@@ -71,7 +71,7 @@ def training(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> list[s
         *("--lm", arguments.lm, "--model", frozen["base"], "--dtype", arguments.dtype),
         *("--queries", sizes["queries"], "--candidates", sizes["candidates"], "--iterations", sizes["iterations"]),
         *("--epochs", sizes["epochs"], "--learning-rate", sizes["learning_rate"], "--test-rows", 0),
-        *("--label-aware", "--loss", "kl"),
+        *("--label-aware", "--extrapolate", "labels"),
         *(argument for setting in settings for argument in ("--set", setting)),
     ]
     return list(map(str, command))
