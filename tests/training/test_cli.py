@@ -63,6 +63,9 @@ def test_run_ends_with_a_table_and_a_report(udr: Udr, tasks: Path, run: Path, en
 
     assert "udr: the evaluation uses not all test rows (3 of 4 of colours, 3 of 4 of reverse" in err
     assert "); --test-rows 4 uses all\n" in err
+    assert (
+        "\nAn index of tasks with labels may rank by label heads too" in err and f"udr evaluate {tasks} --retr" in err
+    )
     other = (
         f"--test-rows: {run / 'report'} contains another evaluation (limit = 3 here, 4 requested); remove it, or give"
     )

@@ -191,7 +191,7 @@ def train(
 ) -> None:
     """Train one encoder on many tasks from a language model's feedback, and evaluate it."""
     given = dict(locals())
-    from udr.data import open_collection
+    from udr.data import Kind, open_collection
     from udr.files import remote_url
     from udr_training.answering import Budget, is_remote
     from udr_training.cli.before_training import foretell
@@ -284,5 +284,10 @@ def train(
             results = f"{table(evaluation)}\n\n{verdict(evaluation).text}"
             write_card(trained, collection, resolved, results)
             STATUS.notice(f"the report is {remote_url(place) or place}/{FOLDER}/report.html\n\n{results}")
+            if any(folder.task.kind is Kind.CLASSIFICATION for folder in collection.tasks.values()):
+                STATUS.notice(
+                    "\nAn index of tasks with labels may rank by label heads too, which this leaves out. To compare "
+                    f"what you would serve, build both: udr evaluate {tasks_folder} --retrievers INDEX,NEW-INDEX"
+                )
             upload_copy(out)
     print_text(str(trained) if (url := remote_url(place)) is None else f"{url}/{trained.name}")
