@@ -198,6 +198,22 @@ def test_an_interrupted_evaluation_asks_only_the_rest(
     assert len(asked) == 25 and len(set(asked)) == 24
 
 
+def test_answers_read_by_older_rules_are_read_anew_and_not_asked_for(
+    udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = command(tasks, server, "--tasks", "reviews", "--output", tmp_path / "out", "--json")
+    status, out, _ = udr(*arguments)
+    assert status == 0
+    for file in (tmp_path / "out" / "predictions" / "reviews").iterdir():
+        header, *lines = map(json.loads, file.read_text("utf-8").splitlines())
+        header["made_from"].pop("reading", None)
+        lines = [{**line, "text": line["written"], "parsing": "unparsable"} for line in lines]
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in (header, *lines)), "utf-8")
+    status, again, _ = udr(*arguments)
+    assert (status, json.loads(again)["tasks"]) == (0, json.loads(out)["tasks"])
+    assert len(server.bodies) == 8 and "changed since: reading" in caplog.text
+
+
 def test_another_way_of_asking_is_another_evaluation(udr: Udr, tasks: Path, server: ChatServer, tmp_path: Path) -> None:
     options: list[object] = ["--tasks", "reviews", "--output", tmp_path / "out"]
     assert udr(*command(tasks, server, *options))[0] == 0

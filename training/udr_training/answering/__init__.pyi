@@ -11,7 +11,9 @@ from .metrics import (
     final_answer as final_answer, judge as judge, rouge_l as rouge_l, sari as sari,
 )
 from .paid import PaidAnswers as PaidAnswers, answer_key as answer_key
-from .parsing import ParsedAnswer as ParsedAnswer, Parsing as Parsing, parse_answer as parse_answer
+from .parsing import (
+    ParsedAnswer as ParsedAnswer, Parsing as Parsing, READING as READING, parse_answer as parse_answer,
+)
 from .prompts import (
     AnswerForm as AnswerForm, BuiltPrompt as BuiltPrompt, EstimatedTokens as EstimatedTokens,
     PromptSettings as PromptSettings, PromptWriter as PromptWriter, answer_options as answer_options,

@@ -12,6 +12,10 @@ from udr.data import Task
 from udr.types import Row
 from udr_training.answering.prompts import AnswerForm, answer_options
 
+READING = 2
+"""The version of the rules by which answers are read. Scores and evaluations by older ones are made anew, from the kept
+answers, so that no figure mixes two ways of reading."""
+
 _THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 # What may stand around an answer: quotes, brackets, emphasis, a full stop.

@@ -10,8 +10,8 @@ from .files import (
 )
 from .stages import Stages as Stages
 from .scores import (
-    CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig, KINDS as KINDS,
-    ScoringConfig as ScoringConfig,
+    ANSWERED as ANSWERED, CandidateConfig as CandidateConfig, DTYPES as DTYPES, FeedbackConfig as FeedbackConfig,
+    KINDS as KINDS, ScoringConfig as ScoringConfig,
 )
 from .run import (
     LOSSES as LOSSES, RewardConfig as RewardConfig, RunConfig as RunConfig, TrainConfig as TrainConfig,

@@ -16,6 +16,9 @@ KINDS = ("likelihood", "completions-echo", "chat-logprobs", "metric", "rank", "o
 LATER = ("same", "new", "allocated")
 
 _WRITTEN = ("chat-logprobs", "metric")
+ANSWERED = (*_WRITTEN, "rank")
+"""The kinds whose scores come from the answers of a server."""
+
 # All but ``rank``, which lists candidates, and ``outcomes``.
 _WITH_CONTEXT = KINDS[:-2]
 _KINDS_WITH: Mapping[str, tuple[str, ...]] = {
@@ -23,7 +26,7 @@ _KINDS_WITH: Mapping[str, tuple[str, ...]] = {
     "layout": _WRITTEN,
     "list_options": _WRITTEN,
     "tokenizer": _WRITTEN,
-    "budget": (*_WRITTEN, "rank"),
+    "budget": ANSWERED,
     "samples": ("metric",),
     "listed": ("rank",),
     "picked": ("rank",),
@@ -107,12 +110,7 @@ class FeedbackConfig:
     @property
     def is_answered(self) -> bool:
         """Whether scores come from the answers of a server, which may cost money."""
-        return self.kind in ("chat-logprobs", "metric", "rank")
-
-    @property
-    def is_listed(self) -> bool:
-        """Whether scores compare the candidates of a query that a model sees together."""
-        return self.kind == "rank"
+        return self.kind in ANSWERED
 
     @property
     def prompts(self) -> PromptSettings:

@@ -14,7 +14,7 @@ from udr import __version__
 from udr.data import Collection, Kind, Pool, Task, TaskFolder, formatting, pool_digest, rows_digest, sample
 from udr.errors import PartialError, listed
 from udr.types import Json, Row
-from udr_training.answering import Parsing, judge
+from udr_training.answering import READING, Parsing, judge
 from udr_training.evaluation.answers import (
     NO_RETRIEVER,
     Answer,
@@ -86,7 +86,9 @@ def evaluate(
         "seed": config.seed,
         **model.settings,
     }
-    tests = [_Test.sampled(folder, config, settings) for folder in collection.tasks.values()]
+    # Not among the settings: an evaluation goes on with the answers that it has, and reads them anew.
+    read: dict[str, Json] = {"reading": READING} if isinstance(lm, ServerModel) else {}
+    tests = [_Test.sampled(folder, config, {**settings, **read}) for folder in collection.tasks.values()]
     for retriever in retrievers:
         for test in tests:
             retriever.check(test.pool, test.queries, max(1, *config.shots))

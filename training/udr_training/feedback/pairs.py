@@ -3,14 +3,15 @@
 import hashlib
 import json
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from udr.data import Pool, Task, TaskFolder, formatting, sample
 from udr.errors import ConfigError
 from udr.types import Row
+from udr_training.answering import READING
 from udr_training.candidates import AskedQuery, CandidatePool, Candidates, Neighbours, propose
-from udr_training.config import ScoringConfig
+from udr_training.config import ANSWERED, ScoringConfig
 from udr_training.feedback.packing import Prompt
 from udr_training.feedback.prompts import LMTokenizer, PromptRenderer, PromptText
 from udr_training.feedback.store import PairKey
@@ -27,21 +28,20 @@ class Pair:
         query: the query.
         demonstration: the demonstration to score.
         context: demonstrations shown before it, the same for all candidates of a query.
-        listing: a hash of all candidates of the query, if scores only compare them with one another: then the same pair
-            has another score beside other candidates.
+        basis: a hash of what the score of a server's answers depends on beside the prompt; see ``candidate_pairs``.
     """
 
     task: Task
     query: Row
     demonstration: Row
     context: tuple[Row, ...] = ()
-    listing: str = ""
+    basis: str = ""
 
     def text(self, renderer: PromptRenderer | None = None) -> PromptText:
         """Return the texts that the language model reads; a shared renderer renders no row of a task twice."""
         shown = (*self.context, self.demonstration)
         text = (renderer or PromptRenderer()).render(self.task, self.query, shown)
-        return replace(text, listing=self.listing) if self.listing else text
+        return replace(text, basis=self.basis) if self.basis else text
 
     @property
     def key(self) -> PairKey:
@@ -55,16 +55,35 @@ def pair_prompt(lm: LMTokenizer, pair: Pair) -> Prompt:
 
 
 def candidate_pairs(
-    candidate_pool: CandidatePool, queries: Sequence[Row], candidates: Candidates, context: int
+    candidate_pool: CandidatePool, queries: Sequence[Row], candidates: Candidates, context: int, kind: str
 ) -> list[Pair]:
-    """Return the pairs of queries, in the pool or not, and their candidates after ``context`` other demonstrations."""
+    """Return the pairs of queries and their candidates.
+
+    Args:
+        candidate_pool: the pool.
+        queries: in the pool or not.
+        candidates: of each query.
+        context: how many other demonstrations are shown before a candidate.
+        kind: of feedback. Scores of a server's answers depend on how these are read; of kind ``rank`` also on all
+            candidates of a query, which are only compared with one another.
+    """
     task, rows = candidate_pool.pool.task, {row.id: row for row in candidate_pool.pool.rows}
     contexts = [candidate_pool.context(query, context) for query in queries]
     return [
-        Pair(task, query, rows[id], shown)
+        Pair(task, query, rows[id], shown, basis)
         for query, shown in zip(queries, contexts, strict=True)
+        for basis in [_basis(task, [rows[id] for id in candidates[query.id]], kind)]
         for id in candidates[query.id]
     ]
+
+
+def _basis(task: Task, candidates: Sequence[Row], kind: str) -> str:
+    """Return the basis of the pairs of a query; empty for likelihoods, which depend on the prompt alone."""
+    if kind not in ANSWERED:
+        return ""
+    # In any order.
+    listed = sorted(formatting.demonstration_text(task, row) for row in candidates) if kind == "rank" else []
+    return hashlib.sha256(json.dumps([READING, listed]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,19 +161,8 @@ class TrainingTask:
         """Return the pairs to score."""
         rows = {row.id: row for row in self.pool.rows}
         queries = [rows[query] for query in candidates]
-        pairs = candidate_pairs(self.candidate_pool, queries, candidates, self.config.feedback.context)
-        if not self.config.feedback.is_listed:
-            return pairs
-        listings = {
-            query: _digest_of(formatting.demonstration_text(self.pool.task, rows[id]) for id in ids)
-            for query, ids in candidates.items()
-        }
-        return [replace(pair, listing=listings[pair.query.id]) for pair in pairs]
-
-
-def _digest_of(texts: Iterable[str]) -> str:
-    """Return a hash of texts that does not depend on their order."""
-    return hashlib.sha256(json.dumps(sorted(texts)).encode()).hexdigest()
+        feedback = self.config.feedback
+        return candidate_pairs(self.candidate_pool, queries, candidates, feedback.context, feedback.kind)
 
 
 def _known(candidate_pool: CandidatePool, asked: Sequence[AskedQuery]) -> dict[str, AskedQuery]:

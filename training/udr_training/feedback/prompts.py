@@ -33,7 +33,7 @@ class PromptText:
         query: the prompt's last part.
         options: the continuations to score.
         shown: the ids of the demonstrations.
-        listing: see ``Pair``.
+        basis: see ``Pair``.
     """
 
     task: Task
@@ -42,7 +42,7 @@ class PromptText:
     query: str
     options: tuple[str, ...]
     shown: tuple[str, ...]
-    listing: str = ""
+    basis: str = ""
 
     @property
     def before_options(self) -> str:
@@ -53,7 +53,7 @@ class PromptText:
     def key(self) -> PairKey:
         """The key of the options' scores."""
         shown = ["\n".join(parts) for parts in self.demonstrations]
-        return PairKey.of((self.task.instruction, *shown, *filter(None, [self.listing])), self.query, self.options)
+        return PairKey.of((self.task.instruction, *shown, *filter(None, [self.basis])), self.query, self.options)
 
     def tokenize(self, lm: LMTokenizer, *, num_common: int = 0, answer_tokens: int | None = None) -> Prompt:
         """Return the prompt as tokens.

@@ -15,7 +15,14 @@ from udr.data import Pool, formatting, open_collection
 from udr_training.answering import PromptSettings, ServerLM
 from udr_training.config import FeedbackConfig, ScoringConfig
 from udr_training.feedback import FeedbackStore, Pair, TrainingTask, pair_score, score_pairs
-from udr_training.feedback.remote import RankScorer, as_likelihoods, listings, read_numbers
+from udr_training.feedback.remote import (
+    ChatLogprobs,
+    MetricScorer,
+    RankScorer,
+    as_likelihoods,
+    listings,
+    read_numbers,
+)
 
 
 @pytest.fixture
@@ -122,6 +129,34 @@ def test_rank_gives_the_places_in_listings(udr: Udr, tasks: Path, server: ChatSe
     listed = server.asked[-1][-1]["content"]
     assert listed.startswith("Task: Say whether the review is good or bad.\n\n[1]\nReview: ")
     assert re.search(r"\[Query\]\nReview: .*\nVerdict: (good|bad)\n\nThe 3 most helpful of 4:\Z", listed)
+
+
+@pytest.mark.parametrize("kind", ["metric", "chat-logprobs"])
+def test_scores_of_answers_read_by_older_rules_are_made_anew(
+    tasks: Path, server: ChatServer, tmp_path: Path, kind: str
+) -> None:
+    address = f"{server.url}?model=m&api=chat"
+    config = ScoringConfig(feedback=FeedbackConfig(lm=address, kind=kind))
+    task = TrainingTask.sample(open_collection(tasks).tasks["reviews"], config)
+    demonstrations = [row for row in task.pool.rows if row not in task.queries[:2]][:4]
+    pairs = task.pairs({query.id: tuple(row.id for row in demonstrations) for query in task.queries[:2]})
+    scorer = {"metric": MetricScorer, "chat-logprobs": ChatLogprobs}[kind](ServerLM(address), PromptSettings())
+    # The server copies the demonstration's label; with chat-logprobs by 0.6 of 0.9.
+    right = {True: 1.0, False: 0.0} if kind == "metric" else {True: 0.6 / 0.9, False: 0.3 / 0.9}
+    expected = {
+        (pair.query.id, pair.demonstration.id): right[pair.query.target == pair.demonstration.target] for pair in pairs
+    }
+    with FeedbackStore(tmp_path / "scores", scorer.fingerprint, scorer.dtype, "w") as store:
+        # Older scores have keys of the prompt alone.
+        store.put(
+            {
+                Pair(pair.task, pair.query, pair.demonstration).key: as_likelihoods(pair.task, pair.query, 0.5)
+                for pair in pairs
+            }
+        )
+        assert score_pairs(scorer, store, pairs) == pytest.approx(expected, abs=1e-5)
+        sent = len(server.bodies)
+        assert score_pairs(scorer, store, pairs) == pytest.approx(expected, abs=1e-5) and len(server.bodies) == sent
 
 
 def test_candidates_of_a_later_iteration_are_ranked_beside_the_others(

@@ -66,7 +66,7 @@ class Oracle:
         """Return at most ``count`` demonstrations for each query, best first, ties by id."""
         lm, candidate_pool = self.load(pool.task), CandidatePool(pool, self.seed)
         candidates = propose(candidate_pool, queries, first_neighbours(pool), self.candidates, _RANDOM_SHARE)
-        pairs = candidate_pairs(candidate_pool, queries, candidates, self.context)
+        pairs = candidate_pairs(candidate_pool, queries, candidates, self.context, lm.dtype)
         on_progress = partial(self.progress, f"{pool.task.name}, {ORACLE}")
         with FeedbackStore(self.scores or _IN_MEMORY, lm.fingerprint, lm.dtype, formatting.LM_WORDING) as store:
             scores = score_pairs(lm, store, pairs, on_progress)
