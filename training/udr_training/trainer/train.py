@@ -139,7 +139,7 @@ def check_optimizer(name: str) -> None:
 
 
 def num_steps(config: TrainConfig, num_queries: Mapping[str, int]) -> int:
-    """Return the steps of a training: enough to visit each query ``epochs`` times on average, to half a batch a task."""
+    """Return the steps of a training: those of about ``epochs`` visits to each query, to half a batch a task."""
     # A batch of a task with fewer queries than its size has all of them.
     return sum(max(config.epochs, round(config.epochs * count / config.batch_size)) for count in num_queries.values())
 
