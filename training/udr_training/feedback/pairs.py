@@ -64,26 +64,29 @@ def candidate_pairs(
         queries: in the pool or not.
         candidates: of each query.
         context: how many other demonstrations are shown before a candidate.
-        kind: of feedback. Scores of a server's answers depend on how these are read; of kind ``rank`` also on all
-            candidates of a query, which are only compared with one another.
+        kind: of feedback. Scores of a server's answers depend on how these are read; those of kinds ``metric`` and
+            ``rank`` also on what is right, and of the latter on all candidates of a query, which are only compared
+            with one another.
     """
     task, rows = candidate_pool.pool.task, {row.id: row for row in candidate_pool.pool.rows}
     contexts = [candidate_pool.context(query, context) for query in queries]
     return [
         Pair(task, query, rows[id], shown, basis)
         for query, shown in zip(queries, contexts, strict=True)
-        for basis in [_basis(task, [rows[id] for id in candidates[query.id]], kind)]
+        for basis in [_basis(task, query, [rows[id] for id in candidates[query.id]], kind)]
         for id in candidates[query.id]
     ]
 
 
-def _basis(task: Task, candidates: Sequence[Row], kind: str) -> str:
+def _basis(task: Task, query: Row, candidates: Sequence[Row], kind: str) -> str:
     """Return the basis of the pairs of a query; empty for likelihoods, which depend on the prompt alone."""
     if kind not in ANSWERED:
         return ""
+    # ``chat-logprobs`` keeps the share of each option, whichever is right.
+    right = [] if kind == "chat-logprobs" else [query.target, *query.references]
     # In any order.
     listed = sorted(formatting.demonstration_text(task, row) for row in candidates) if kind == "rank" else []
-    return hashlib.sha256(json.dumps([READING, listed]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([READING, right, listed]).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -186,6 +187,38 @@ def test_candidates_of_a_later_iteration_are_ranked_beside_the_others(
         assert len(values) == 5 and sum(values) == pytest.approx(1 + 2 / 3 + 1 / 3, abs=1e-4)
     sent = len(server.bodies)
     assert scores("shared", few) == first and scores("shared", more) == later and len(server.bodies) == sent
+
+
+@pytest.mark.parametrize("kind", ["metric", "rank"])
+def test_queries_with_equal_inputs_and_other_targets_have_their_own_scores(
+    tasks: Path, server: ChatServer, tmp_path: Path, kind: str
+) -> None:
+    address = f"{server.url}?model=m&api=chat"
+    if kind == "metric":
+        # Wrong for either.
+        server.answer_of = lambda messages: word_of(messages) or "neither"
+    copied = Path(shutil.copytree(tasks, tmp_path / "tasks"))
+    (path,) = copied.rglob("reviews/train.jsonl")
+    first = json.loads(path.read_text("utf-8").splitlines()[0])
+    twin = {**first, "id": "twin", "target": {"good": "bad", "bad": "good"}[first["target"]]}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(twin) + "\n")
+    config = ScoringConfig(feedback=FeedbackConfig(lm=address, kind=kind))
+    task = TrainingTask.sample(open_collection(copied).tasks["reviews"], config)
+    ids = tuple(row.id for row in task.pool.rows if row.id not in (first["id"], "twin"))[:4]
+
+    def scores(file: str, *queries: str) -> dict[tuple[str, str], float]:
+        scorer = {"metric": MetricScorer, "rank": RankScorer}[kind](ServerLM(address), PromptSettings())
+        with FeedbackStore(tmp_path / file, scorer.fingerprint, scorer.dtype, "w") as store:
+            return score_pairs(scorer, store, task.pairs(dict.fromkeys(queries, ids)))
+
+    own, other = scores("own", first["id"]), scores("other", "twin")
+    assert scores("shared", first["id"], "twin") == own | other
+    if kind == "metric":
+        assert [*own.values(), *other.values()] == pytest.approx([0] * 8, abs=1e-5)
+    else:
+        # Three of four are named in each listing.
+        assert [sum(values.values()) for values in (own, other)] == pytest.approx([2, 2], abs=1e-4)
 
 
 def test_an_unreadable_answer_gives_the_mean_of_the_query(
