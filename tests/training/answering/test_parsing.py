@@ -92,6 +92,15 @@ def test_options_that_differ_only_in_case_are_read_strictly() -> None:
         (("1", "1.5", "2"), "2,5", None),
         (("1", "1.5", "2"), "2. It is fair.", "2"),
         (("5", "10"), ".5", None),
+        (("-1", "0", "1"), "\N{EN DASH}1", "-1"),
+        (("-1", "0", "1"), "\N{MINUS SIGN}1.", "-1"),
+        (("-1", "0", "1"), "**\N{EM DASH}1**", "-1"),
+        (("-1", "0", "1"), "\N{MINUS SIGN}1, since it is bad", "-1"),
+        (("-.5", ".5"), "\N{EN DASH}.5", "-.5"),
+        (("\N{MINUS SIGN}1", "1"), "-1", "\N{MINUS SIGN}1"),
+        (("-1", "0", "1"), "\N{EN DASH} 1", "1"),
+        (("5", "9", "-9"), "5\N{EN DASH}9", None),
+        (("5\N{EN DASH}9", "1\N{EN DASH}4"), "5\N{EN DASH}9.", "5\N{EN DASH}9"),
     ],
 )
 def test_numbers_keep_their_signs_and_fractions(labels: tuple[str, ...], text: str, target: str | None) -> None:

@@ -22,6 +22,8 @@ _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)
 _AROUND = " \t\n\r.,;:!?*_`\"'()[]{}<>“”‘’«»-–—"
 # It at the start, but for the sign or the point of a number.
 _BEFORE = re.compile(rf"\A(?:(?!-?\.?\d)[{re.escape(_AROUND)}])+")
+# A sign that is typed as a minus or a dash; in "5–9" it is none.
+_MINUS = re.compile(r"(?<!\w)[−–—](?=\.?\d)")
 
 
 class Parsing(StrEnum):
@@ -89,7 +91,7 @@ def _label(task: Task, options: dict[str, str], said: str) -> ParsedAnswer | Non
         if (target := known.get(_plain(candidate))) is not None:
             return ParsedAnswer(target, Parsing.LENIENT)
     # "good. The review says ...": an option, then the end of a sentence, but not "1.5 stars".
-    start = _BEFORE.sub("", beginning.casefold())
+    start = _from_start(beginning)
     named = [name for name in known if re.match(rf"{re.escape(name)}\s*[.,;:!)\]\n](?!\d)", start)]
     return ParsedAnswer(known[max(named, key=len)], Parsing.LENIENT) if named else None
 
@@ -134,8 +136,12 @@ def _without_lead(text: str, lead: str) -> str:
 
 
 def _plain(text: str) -> str:
-    plain = _BEFORE.sub("", text.casefold()).rstrip(_AROUND)
-    return " ".join(plain.split()) or text.casefold().strip()
+    return " ".join(_from_start(text).rstrip(_AROUND).split()) or text.casefold().strip()
+
+
+def _from_start(text: str) -> str:
+    """Return a text in lower case, without what may stand before an answer, and with minus signs as ``-``."""
+    return _BEFORE.sub("", _MINUS.sub("-", text.casefold()))
 
 
 def _from_json(text: str) -> str | None:
