@@ -104,24 +104,25 @@ def test_runs_share_a_file_of_scores_and_remember_it(
         assert "its scores were in" in error_of(udr, name, run)
 
 
-def test_a_directory_with_more_than_scores_is_not_taken_for_a_run(
+def test_a_directory_with_results_of_no_run_is_not_taken_for_one(
     udr: Udr, scored: Path, copied: Path, tasks: Path, lm_folder: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "own").mkdir()
-    (tmp_path / "own" / ".gitignore").touch()
+    for name in (".gitignore", "train.log", "lost+found"):
+        (tmp_path / "own" / name).touch()
     shutil.copy(scored / "feedback.sqlite", tmp_path / "own")
     command = ["feedback", "score", tasks, "--lm", lm_folder, *SIZES]
     assert udr(*command, tmp_path / "own")[0] == 0
     assert stats(udr, tmp_path / "own")["scored"] == 60, "the scores are taken"
     # A model that another program wrote would be published as the trained one.
     (tmp_path / "other" / "model").mkdir(parents=True)
-    refused = f"{tmp_path / 'other'} holds no run, since config.toml is missing, but holds model; give --out a new"
+    refused = f"{tmp_path / 'other'} holds no run, since config.toml is missing, but holds model, which"
     for command_of in (command, ["train", tasks, "--lm", lm_folder, "--out"], ["train", tasks, "--dry-run", "--out"]):
         assert_refused(udr(*command_of, tmp_path / "other"), 2, refused)
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["model"]
     # So would the results of a run whose configuration is lost.
     (copied / "config.toml").unlink()
-    assert_refused(udr(*command, copied), 2, "but holds iteration-0, places.json; give --out a new")
+    assert_refused(udr(*command, copied), 2, "but holds iteration-0, places.json, which a run would take for its own")
 
 
 def test_export_refuses_changed_rows_and_a_changed_model(

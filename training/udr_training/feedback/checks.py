@@ -24,8 +24,8 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
         feedback: the file of scores, if it is shared.
 
     Raises:
-        ConfigError: the directory or the file of scores belongs to another run, the directory holds other files, or a
-            pool is too small.
+        ConfigError: the directory or the file of scores belongs to another run, the directory is no run's, but
+            holds results, or a pool is too small.
         DataError: a row is invalid.
         ModelError: there is no model of a name.
         MissingExtraError: a setting needs a package that is not installed.
@@ -34,7 +34,7 @@ def check_run(path: Path, collection: Collection, config: ScoringConfig, feedbac
     if (path / "config.toml").exists():
         folder.check(config)
     scores = folder.scores(feedback)
-    folder.refuse_others(scores)
+    folder.refuse_results()
     if path.exists() and not path.is_dir():
         raise ConfigError(f"cannot create the run directory: {path} is a file; give another --out")
     if isinstance(config, RunConfig):

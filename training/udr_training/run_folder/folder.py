@@ -16,7 +16,7 @@ from udr.types import Json
 from udr_training.answering import read_settings
 from udr_training.candidates import Candidates
 from udr_training.config import ScoringConfig, Stages, from_toml, to_toml
-from udr_training.run_folder.working_copy import COPY_OF, upload_copy, url_of
+from udr_training.run_folder.working_copy import upload_copy, url_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -24,6 +24,9 @@ RUN_FORMAT = 1
 """The format of a run's directory."""
 
 _CLAIM_SECONDS = 5.0
+
+_RESULTS = ("model", "report", "manifest.json", "metrics.jsonl", "places.json")
+"""What a run reads as its results, beside its iterations."""
 
 _WITHOUT_EFFECT = (
     *("feedback.device", "feedback.pack_tokens", "train.fsdp", "train.tensor_parallel"),
@@ -62,8 +65,8 @@ class RunFolder:
             paths: the paths of the tasks, the scores and a local language model; rewritten each time.
 
         Raises:
-            ConfigError: the directory belongs to a run with another configuration or other sources, or holds other
-                files than a run's.
+            ConfigError: the directory belongs to a run with another configuration or other sources, or is no run's,
+                but holds results.
         """
         path = self.path / "config.toml"
         try:
@@ -73,7 +76,7 @@ class RunFolder:
         # Two processes may start one run at the same time.
         with locked(self.path, _CLAIM_SECONDS):
             if not path.exists():
-                self.refuse_others(paths.get("feedback"))
+                self.refuse_results()
                 write_atomically(
                     self.path / "sources.json", canonical_json({"format": RUN_FORMAT, **sources}, indent=1)
                 )
@@ -88,22 +91,15 @@ class RunFolder:
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
         return existing.tasks
 
-    def refuse_others(self, scores: Path | None) -> None:
-        """Raise a ``ConfigError`` if the directory is no run's, and holds more than a file of scores.
-
-        A run takes what has the name of a result, such as ``model/``, for its own.
-        """
+    def refuse_results(self) -> None:
+        """Raise a ``ConfigError`` if the directory is no run's, but holds what a run would take for its own results."""
         if (self.path / "config.toml").exists() or not self.path.is_dir():
             return
-        # What can be there before a run is claimed; the answers of a server lie beside the scores.
-        own: tuple[str, ...] = (".", COPY_OF, "sources.json")
-        if scores is not None and scores.parent.resolve() == self.path.resolve():
-            own += (scores.stem,)
-        if others := sorted(each.name for each in self.path.iterdir() if not each.name.startswith(own)):
-            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        names = sorted(each.name for each in self.path.iterdir())
+        if found := [name for name in names if name in _RESULTS or name.startswith("iteration-")]:
             raise ConfigError(
-                f"{self._named} holds no run, since config.toml is missing, but holds {named}; give --out a new or an "
-                "empty directory"
+                f"{self._named} holds no run, since config.toml is missing, but holds {', '.join(found)}, which a run "
+                "would take for its own; give another --out"
             )
 
     def check(self, config: _Config) -> _Config:
