@@ -165,6 +165,15 @@ def test_run_with_another_configuration_or_other_rows_is_refused(
     changed = changed_copy(tasks, tmp_path / "tasks", "train 3", "train three")
     with pytest.raises(ConfigError, match=f"started from different pools{of_its_scores}"):
         resume(trained_run, changed, run_config)
+    # No score is that of another model or another prompt.
+    for feedback in (replace(run_config.feedback, dtype="bfloat16"), replace(run_config.feedback, context=2)):
+        with pytest.raises(ConfigError, match=r"requested\); give another --out$"):
+            resume(trained_run, tasks, replace(run_config, feedback=feedback))
+    copied = Path(shutil.copytree(trained_run, tmp_path / "copied"))
+    sources = json.loads((copied / "sources.json").read_text("utf-8"))
+    (copied / "sources.json").write_text(json.dumps({**sources, "lm": "0" * 16}), "utf-8")
+    with pytest.raises(ConfigError, match=r"started from different lm; give another --out$"):
+        resume(copied, tasks, run_config)
 
 
 def test_a_run_resumes_with_settings_that_leave_its_result(

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +27,9 @@ _CLAIM_SECONDS = 5.0
 
 _RESULTS = ("model", "report", "manifest.json", "metrics.jsonl", "places.json")
 """What a run reads as its results, beside its iterations."""
+
+_SCORES_OF = ("lm", "lm_dtype", "lm_wording", "outcomes")
+"""Sources without which a run's scores are of no use; the settings ``feedback`` are others."""
 
 _WITHOUT_EFFECT = (
     *("feedback.device", "feedback.pack_tokens", "train.fsdp", "train.tensor_parallel"),
@@ -85,7 +88,7 @@ class RunFolder:
         changed = [name for name in sources if existing_sources.get(name) != sources[name]]
         if changed:
             raise ConfigError(
-                f"{self._named} holds a run that started from different {', '.join(changed)}; {self._remedy}"
+                f"{self._named} holds a run that started from different {', '.join(changed)}; {self._remedy(changed)}"
             )
         relative: dict[str, Json] = {name: self._relative(target) for name, target in paths.items()}
         write_atomically(self.path / "places.json", canonical_json(relative, indent=1))
@@ -109,14 +112,17 @@ class RunFolder:
         changed = [name for name in new if old[name] != new[name]]
         if changed:
             changes = "; ".join(f"{name} = {old[name]} here, {name} = {new[name]} requested" for name in changed)
-            raise ConfigError(f"{self._named} holds a run with another configuration ({changes}); {self._remedy}")
+            raise ConfigError(
+                f"{self._named} holds a run with another configuration ({changes}); {self._remedy(changed)}"
+            )
         return existing
 
-    @property
-    def _remedy(self) -> str:
-        """What errors advise if the directory belongs to another run."""
+    def _remedy(self, changed: Iterable[str]) -> str:
+        """Return what errors advise if the directory belongs to a run with other settings or sources of these names."""
         scores = self.scores(None)
-        return "give another --out" + (f"; its scores can be used: --feedback {scores}" if scores.exists() else "")
+        others = any(name in _SCORES_OF or name.startswith("feedback.") for name in changed)
+        uses = "" if others or not scores.exists() else f"; its scores can be used: --feedback {scores}"
+        return f"give another --out{uses}"
 
     def _relative(self, path: Path) -> str:
         # Files in the directory move with it.
