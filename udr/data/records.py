@@ -156,18 +156,36 @@ def _is_field(column: str) -> bool:
 
 
 def _parquet(path: Path) -> Records:
-    for line, record in parquet_records(path):
-        yield line, from_columns(record, path, line)
+    for line, _, values in from_columns(path):
+        yield line, values
 
 
-def from_columns(record: Mapping[str, object], path: Path, line: int) -> Mapping[str, object] | DataError:
-    """Return the keys of a row from the columns of a Parquet file; input and metadata may be JSON as text.
+def from_columns(path: Path) -> Iterator[tuple[int, Mapping[str, object], Mapping[str, object] | DataError]]:
+    """Yield line numbers of a Parquet file, the columns there, and the keys of the row that they make, or its error.
 
-    An ``input`` that is another text than a JSON object is a field.
+    The columns ``input`` and ``metadata`` may be JSON as text. If the first text in ``input`` that is not empty is no
+    JSON object, or there is no such column, columns without a key's name are the fields of the input, in all rows.
     """
+    has_fields: bool | None = None
+    for line, record in parquet_records(path):
+        given = record.get("input", "absent")
+        if has_fields is None and given:
+            has_fields = isinstance(given, str) and not _is_object(given)
+        yield line, record, _keys_of(record, path, line, has_fields=has_fields is not False)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _keys_of(
+    record: Mapping[str, object], path: Path, line: int, *, has_fields: bool
+) -> Mapping[str, object] | DataError:
     values = {name: value for name, value in record.items() if name in KEYS and value is not None}
-    given = record.get("input", "")
-    if isinstance(given, str) and not (given.lstrip().startswith("{") and given.rstrip().endswith("}")):
+    if has_fields:
         values["input"] = {name: value for name, value in record.items() if _is_field(name)}
     try:
         for name in ("input", "metadata"):

@@ -85,9 +85,15 @@ def test_a_column_of_texts_may_be_named_input(tmp_path: Path) -> None:
     # As the export of an index writes it, with its other columns.
     nested = {**columns, "input": [json.dumps(row.input) for row in expected]}
     assert list(read_rows(task, parquet(tmp_path / "nested.parquet", **nested))) == expected
-    broken = {**columns, "input": ["{'input': 1}"] * 3}
-    with pytest.raises(DataError, match=r"train.parquet:1: field 'input': not JSON"):
+    broken = {**nested, "input": [nested["input"][0], "{'input': 1}", ""]}
+    with pytest.raises(DataError, match=r"train.parquet:2: field 'input': not JSON"):
         list(read_rows(task, parquet(tmp_path / "train.parquet", **broken)))
+    texts = ["", r"{\bf word}", "{0}", '{"input": "x", "note": "y"}']
+    mixed = {"id": list("1234"), "target": ["place"] * 4, "input": texts, "note": list("abcd")}
+    path = parquet(tmp_path / "mixed.parquet", **mixed)
+    assert [row.input for row in read_rows(task, path)] == [
+        {"input": text, "note": note} for text, note in zip(texts, "abcd", strict=True)
+    ]
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

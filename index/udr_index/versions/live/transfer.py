@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import from_columns, jsonl_records, parquet_records, parse_row, row_text, write_parquet
+from udr.data import from_columns, jsonl_records, parse_row, row_text, write_parquet
 from udr.errors import ConfigError, DataError, StorageError, UnknownTaskError, brief
 from udr.files import LFS, lfs_pointer, refuse_existing, write_atomically
 from udr.models import Encoder
@@ -242,8 +242,7 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, object] | DataError
     if path.suffix == ".jsonl":
         yield from jsonl_records(path)
         return
-    for line, record in parquet_records(path):
-        values = from_columns(record, path, line)
+    for line, record, values in from_columns(path):
         if not isinstance(values, DataError):
             values = {**values, **{name: record[name] for name in ("task", "vector") if record.get(name) is not None}}
         yield line, values
