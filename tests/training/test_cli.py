@@ -63,9 +63,13 @@ def test_run_ends_with_a_table_and_a_report(udr: Udr, tasks: Path, run: Path, en
 
     assert "udr: the evaluation uses not all test rows (3 of 4 of colours, 3 of 4 of reverse" in err
     assert "); --test-rows 4 uses all\n" in err
-    assert (
-        "\nAn index of tasks with labels may rank by label heads too" in err and f"udr evaluate {tasks} --retr" in err
-    )
+    # Indexes are compared by the same language model and tasks.
+    compare = re.search(r"\nAn index of tasks with labels may .* with each encoder, then: udr (.*)", err)
+    assert compare is not None
+    words = shlex.split(compare[1])
+    lm = json.loads((run / "places.json").read_text("utf-8"))["lm"]
+    assert words[:4] == ["evaluate", str(tasks), "--tasks", "colours,reverse,reviews"]
+    assert words[words.index("--retrievers") + 1] == "INDEX,NEW-INDEX" and words[words.index("--lm") + 1] == lm
     other = (
         f"--test-rows: {run / 'report'} contains another evaluation (limit = 3 here, 4 requested); remove it, or give"
     )

@@ -251,7 +251,7 @@ def train(
         print_plan(tasks_folder, out, collection, resolved, feedback, processes, test_rows, as_json=as_json)
         return
 
-    from udr_training.evaluation import FOLDER, TaskResult, prove, verdict
+    from udr_training.evaluation import FOLDER, TaskResult, evaluation_command, prove, verdict
     from udr_training.evaluation.report import points, table
     from udr_training.runs import Run
     from udr_training.trainer import leading, write_card
@@ -285,9 +285,10 @@ def train(
             write_card(trained, collection, resolved, results)
             STATUS.notice(f"the report is {remote_url(place) or place}/{FOLDER}/report.html\n\n{results}")
             if any(folder.task.kind is Kind.CLASSIFICATION for folder in collection.tasks.values()):
+                compare = evaluation_command(collection, resolved, ("INDEX", "NEW-INDEX"))
                 STATUS.notice(
                     "\nAn index of tasks with labels may rank by label heads too, which this leaves out. To compare "
-                    f"what you would serve, build both: udr evaluate {tasks_folder} --retrievers INDEX,NEW-INDEX"
+                    f"what you would serve, build an index with each encoder, then: {compare}"
                 )
             upload_copy(out)
     print_text(str(trained) if (url := remote_url(place)) is None else f"{url}/{trained.name}")

@@ -1,7 +1,7 @@
 from .answers import (
     Answer as Answer, AnswerStore as AnswerStore, Cell as Cell, check_claim as check_claim, predict as predict,
 )
-from .after_training import prove as prove
+from .after_training import evaluation_command as evaluation_command, prove as prove
 from .config import (
     EvaluationConfig as EvaluationConfig, FOLDER as FOLDER, RowCounts as RowCounts,
     check_retrievers as check_retrievers, check_tasks as check_tasks, count_rows as count_rows,

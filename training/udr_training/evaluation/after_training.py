@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,18 +84,18 @@ def prove(
             processes=runner.processes,
         )
     best = max(untrained(config), key=lambda name: evaluation.value(name, SHOTS).value)
-    again = _command(collection, config, evaluation_config)
+    again = evaluation_command(collection, config, evaluation_config.retrievers)
     # The encoder that it started from may be another run's, but is not what is judged here.
     evaluation = replace(evaluation, baseline=best, use_all=again, runs=evaluation_config.retrievers[-1:])
     write_report(run / FOLDER, evaluation, collection)
     return evaluation
 
 
-def _command(collection: Collection, config: RunConfig, evaluation: EvaluationConfig) -> str:
-    """Return the command that evaluates a run again, on all test rows."""
-    lm = config.feedback
-    words = ["udr", "evaluate", str(collection.root), "--tasks", ",".join(collection.tasks)]
-    words += ["--retrievers", ",".join(evaluation.retrievers), "--shots", ",".join(map(str, evaluation.shots))]
-    words += ["--lm", lm.lm, "--device", lm.device, "--dtype", lm.dtype, "--seed", str(evaluation.seed)]
-    words += ["--pool", str(evaluation.pool)] if evaluation.pool else []
+def evaluation_command(collection: Collection, config: RunConfig, retrievers: Iterable[str]) -> str:
+    """Return the command that evaluates retrievers by the language model and tasks of ``prove``, on all test rows."""
+    lm, pool = config.feedback, config.candidates.pool
+    words = ["udr", "evaluate", str(collection.root), "--tasks", ",".join(tested(collection))]
+    words += ["--retrievers", ",".join(retrievers), "--shots", str(SHOTS)]
+    words += ["--lm", lm.lm, "--device", lm.device, "--dtype", lm.dtype, "--seed", str(config.seed)]
+    words += ["--pool", str(pool)] if pool else []
     return shlex.join(words)
