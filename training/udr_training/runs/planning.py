@@ -135,17 +135,17 @@ def _reward_plan(
 def _task_plan(
     task: TrainingTask, proposed: Candidates, lm: FeedbackLM, store: Path, config: RunConfig, rate: float
 ) -> TaskPlan:
-    pairs, stored, agreement = task.pairs(proposed), 0, None
+    keyed, stored, agreement = [(pair, pair.key) for pair in task.pairs(proposed)], 0, None
     labels = task.pool.task.kind is Kind.CLASSIFICATION
     by_labels = config.train.extrapolate == "labels" and labels
     judged = by_labels or (labels and config.candidates.later == "allocated")
     if store.exists():
         with FeedbackStore(store, lm.fingerprint, lm.dtype, formatting.LM_WORDING, read_only=True) as scores:
-            known = scores.get({pair.key for pair in pairs})
-        stored = sum(pair.key in known for pair in pairs)
-        if judged and stored == len(pairs):
+            known = scores.get({key for _, key in keyed})
+        stored = sum(key in known for _, key in keyed)
+        if judged and stored == len(keyed):
             examples = rank_all(
-                {(pair.query.id, pair.demonstration.id): pair_score(pair, known[pair.key]) for pair in pairs}
+                {(pair.query.id, pair.demonstration.id): pair_score(pair, known[key]) for pair, key in keyed}
             )
             agreement = label_agreement(split(task.pool, examples, config.train))
     num_queries, train = len(task.queries), config.train
@@ -156,7 +156,7 @@ def _task_plan(
         pool=len(task.pool),
         queries=num_queries,
         candidates=max(map(len, proposed.values())),
-        pairs=len(pairs),
+        pairs=len(keyed),
         stored=stored,
         pairs_per_second=rate,
         extrapolated=further if by_labels or train.extrapolate == "reward" else 0,

@@ -99,10 +99,7 @@ class RankScorer(AnswerScorer):
 
     def batches(self, pairs: Sequence[Pair]) -> Iterator[list[int]]:
         """See ``PairScorer``; the candidates of a query stay together."""
-        queries: dict[tuple[str, str], list[int]] = {}
-        for position, pair in enumerate(pairs):
-            queries.setdefault((pair.task.name, pair.query.id), []).append(position)
-        groups = list(queries.values())
+        groups = list(_by_query(pairs).values())
         for start in range(0, len(groups), _QUERIES):
             yield [position for group in groups[start : start + _QUERIES] for position in group]
 
@@ -132,9 +129,7 @@ class RankScorer(AnswerScorer):
 
     def _score(self, pairs: Sequence[Pair]) -> list[Likelihoods]:
         """Return the mean value of each candidate over the listings that show it, as likelihoods of its options."""
-        queries: dict[tuple[str, str], list[int]] = {}
-        for position, pair in enumerate(pairs):
-            queries.setdefault((pair.task.name, pair.query.id), []).append(position)
+        queries = _by_query(pairs)
         shown = list[tuple[list[int], Listing]]()
         for (task, query), positions in queries.items():
             names = [pairs[position].demonstration.id for position in positions]
@@ -197,3 +192,11 @@ class RankScorer(AnswerScorer):
             _LOG.warning(
                 "%s: %d candidates have no other answer, and get the mean of their query", self.dtype, self._unknown
             )
+
+
+def _by_query(pairs: Sequence[Pair]) -> dict[tuple[str, str], list[int]]:
+    """Return the positions of each query's pairs, by its task and id."""
+    positions: dict[tuple[str, str], list[int]] = {}
+    for position, pair in enumerate(pairs):
+        positions.setdefault((pair.task.name, pair.query.id), []).append(position)
+    return positions
