@@ -5,8 +5,8 @@ import { at, textOf } from "./view.js";
 
 let onKey = () => {};
 
-/** Show the form for the key, with the problem of a request; once the user has entered one, call `next`. */
-export function askForKey(problem, next) {
+/** Show the form for the key, with the problem of a request; once the user has entered one, call `next`, if it is given. */
+export function askForKey(problem, next = () => {}) {
   onKey = next;
   at("key-form").hidden = false;
   at("key-error").textContent = `${textOf(problem)}.`;

@@ -4,7 +4,9 @@ import { send } from "./api.js";
 import { askForKey } from "./keys.js";
 import { at, make, textOf } from "./view.js";
 
+// The form's task, id, row and version, from its opening to its closing.
 let opened = null;
+let asked = 0;
 
 export const rowsPath = (task) => `v1/tasks/${encodeURIComponent(task)}/demonstrations`;
 export const pathOf = (task, id) => `${rowsPath(task)}/${encodeURIComponent(id)}`;
@@ -15,7 +17,11 @@ const listed = (items) => (items?.length ? JSON.stringify(items) : "");
 
 /** Open the form with a row as it is now, or empty if `id` is null; `done` gets the row once it is saved. */
 export async function editRow(task, id, done) {
+  const number = ++asked;
   const { answer, version, problem } = id === null ? {} : await send(pathOf(task.name, id));
+  if (number !== asked) return;
+  // A form without the row would replace it with blanks.
+  if (problem) return report(textOf(problem), problem, () => editRow(task, id, done));
   opened = { task, id, row: answer, version, done };
   at("row-title").textContent = id === null ? `A new row of ${task.name}` : `Edit ${id}`;
   at("row-id").closest("label").hidden = id !== null;
@@ -33,7 +39,7 @@ export async function editRow(task, id, done) {
   show("row-references", listed(answer?.references), task.kind === "generation");
   show("row-metadata", answer && Object.keys(answer.metadata).length ? JSON.stringify(answer.metadata, null, 2) : "", true);
   at("row-form").hidden = false;
-  tell(problem);
+  tell();
   at("row-form").scrollIntoView({ block: "nearest" });
   (id === null ? at("row-id") : at("row-fields").querySelector("textarea")).focus();
 }
@@ -43,13 +49,22 @@ function show(id, text, wanted) {
   at(id).closest("label").hidden = !text && !wanted;
 }
 
-/** Show a problem; where the row has changed meanwhile, offer to load it again. */
+/** Say below the form how a request went; ask for a key if that is what was lacking, then call `again`. */
+export function report(text, problem, again) {
+  at("rows-status").textContent = text;
+  at("rows-status").classList.toggle("error", Boolean(problem));
+  if (problem) at("rows-status").scrollIntoView({ block: "nearest" });
+  if ([401, 403].includes(problem?.status)) askForKey(problem, again);
+}
+
+/** Show a problem in the form, or none; where the row has changed meanwhile, offer to load it again. */
 function tell(problem) {
   const changed = problem?.status === 412;
   const text = changed ? "Not saved: the row was changed or deleted after you opened it." : problem && textOf(problem);
   at("row-error").textContent = text ?? "";
   at("row-again").hidden = !changed;
-  if ([401, 403].includes(problem?.status)) askForKey(problem, () => at("row-form").requestSubmit());
+  const form = opened;
+  if ([401, 403].includes(problem?.status)) askForKey(problem, () => form === opened && at("row-form").requestSubmit());
 }
 
 /** Return the form's row without its id. Throws a SyntaxError that names what is not JSON. */
@@ -74,30 +89,44 @@ function parsed(name, text) {
   }
 }
 
-async function save(event) {
-  event.preventDefault();
-  const { task, id, version, done } = opened;
-  const path = pathOf(task.name, id ?? at("row-id").value.trim());
+/** Write the form's row; return the row as `answer`, or a `problem`. */
+async function write({ task, id, version }) {
+  const name = id ?? at("row-id").value.trim();
+  if (!name) return { problem: { title: "Not saved", detail: "a row needs an id" } };
+  const path = pathOf(task.name, name);
   let body;
   try {
     body = read();
   } catch (error) {
-    return tell({ title: "Not saved", detail: error.message });
+    return { problem: { title: "Not saved", detail: error.message } };
   }
   if (id === null) {
-    if (!at("row-id").value.trim()) return tell({ title: "Not saved", detail: "a row needs an id" });
     // A new row must not replace one of the same id.
-    const { answer } = await send(path);
-    if (answer) return tell({ title: "Not saved", detail: "there is a row with this id; edit that one" });
+    const { answer, problem } = await send(path);
+    if (answer) return { problem: { title: "Not saved", detail: "there is a row with this id; edit that one" } };
+    if (problem.status !== 404) return { problem };
   }
-  const headers = version ? { "If-Match": version } : {};
-  const { answer, problem } = await send(path, body, { method: "PUT", headers });
-  if (problem) return tell(problem);
-  close();
-  done(answer);
+  return send(path, body, { method: "PUT", headers: id === null ? {} : { "If-Match": version } });
 }
 
-const close = () => (at("row-form").hidden = true);
+async function save(event) {
+  event.preventDefault();
+  const form = opened;
+  if (form.saving) return;
+  form.saving = true;
+  const { answer, problem } = await write(form);
+  form.saving = false;
+  // Meanwhile the user may have closed the form, or opened another row in it.
+  if (problem) return form === opened ? tell(problem) : report(`${form.id ?? "The new row"}: ${textOf(problem)}`, problem);
+  if (form === opened) close();
+  form.done(answer);
+}
+
+function close() {
+  asked++;
+  opened = null;
+  at("row-form").hidden = true;
+}
 
 at("row-form").addEventListener("submit", save);
 at("row-cancel").addEventListener("click", close);

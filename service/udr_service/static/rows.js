@@ -2,8 +2,7 @@
 
 import { send } from "./api.js";
 import { served } from "./form.js";
-import { askForKey } from "./keys.js";
-import { editRow, pathOf, rowsPath } from "./row.js";
+import { editRow, pathOf, report, rowsPath } from "./row.js";
 import { at, badge, code, counted, grouped, make, targetLine, textOf, valueText, values } from "./view.js";
 
 const PAGE = 50;
@@ -31,7 +30,7 @@ async function list(after) {
   const { answer, problem } = await send(`${rowsPath(task().name)}?${query}`);
   if (number !== asked) return;
   at("rows-filter").ariaInvalid = problem?.status === 422 ? "true" : null;
-  if (problem) return tell(textOf(problem), problem, () => list(after));
+  if (problem) return report(textOf(problem), problem, () => list(after));
   const cards = answer.demonstrations.map(card);
   shown = cards.length + (after ? shown : 0);
   if (after) at("row-list").append(...cards);
@@ -39,14 +38,7 @@ async function list(after) {
   next = answer.next;
   at("rows-more").hidden = next === null;
   const all = `${grouped(shown)} ${shown === 1 ? "row" : "rows"}`;
-  tell(next === null ? `${all}, all that there are${filter ? " by this filter" : ""}.` : `The first ${all}.`);
-}
-
-/** Say how a request went; ask for a key if that is what was lacking, then call `again`. */
-function tell(text, problem, again) {
-  at("rows-status").textContent = text;
-  at("rows-status").classList.toggle("error", Boolean(problem));
-  if ([401, 403].includes(problem?.status)) askForKey(problem, again);
+  report(next === null ? `${all}, all that there are${filter ? " by this filter" : ""}.` : `The first ${all}.`);
 }
 
 /** Return a row, with its counts if they are known, as a list item. */
@@ -72,17 +64,17 @@ function card({ retrieved, shown, ...row }) {
 function put(fresh, id, element) {
   if (element) element.replaceWith(fresh);
   else at("row-list").prepend(fresh);
-  tell(`Saved ${id}. The next request sees it.`);
-  fresh.querySelector("button").focus();
+  report(`Saved ${id}. The next request sees it.`);
+  if (at("row-form").hidden) fresh.querySelector("button").focus();
 }
 
 /** Delete a row at the second press, if it is still what the page shows; else show the card that `changed` makes of it. */
 async function askToDelete(row, element, button, changed) {
   const { answer, problem, version } = await send(pathOf(row.task, row.id));
-  if (problem) return tell(textOf(problem), problem, () => askToDelete(row, element, button, changed));
+  if (problem) return report(textOf(problem), problem, () => askToDelete(row, element, button, changed));
   if (JSON.stringify(answer) !== JSON.stringify(row)) {
     element.replaceWith(changed(answer));
-    return tell(`${row.id} has changed meanwhile; this is how it is now. It was not deleted.`, {});
+    return report(`${row.id} has changed meanwhile; this is how it is now. It was not deleted.`, {});
   }
   const sure = make("button", { type: "button" }, "Delete it for good");
   button.replaceWith(sure);
@@ -93,9 +85,9 @@ async function askToDelete(row, element, button, changed) {
 
 async function deleteRow(row, version, element) {
   const { problem } = await send(pathOf(row.task, row.id), undefined, { method: "DELETE", headers: { "If-Match": version } });
-  if (problem) return tell(`Not deleted. ${textOf(problem)}`, problem, () => deleteRow(row, version, element));
+  if (problem) return report(`Not deleted. ${textOf(problem)}`, problem, () => deleteRow(row, version, element));
   element.remove();
-  tell(`Deleted ${row.id}. No later request sees it.`);
+  report(`Deleted ${row.id}. No later request sees it.`);
 }
 
 at("rows-form").addEventListener("submit", (event) => {

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.fakes import NOTES, HashEncoder, write_task
 from tests.service.api.chromium import Look, find, needs_chromium, texts, wait
@@ -155,6 +155,55 @@ def test_a_change_of_someone_else_is_not_overwritten(look: Look, writable: Writa
     page.get_by_role("button", name="Delete n03").click()
     status(page, "n03 has changed meanwhile")
     assert retriever.demonstration("notes", "n03").target == "sad"
+
+
+@pytest.mark.parametrize("code", [429, 503, 401])
+def test_a_row_that_did_not_load_is_not_edited(look: Look, writable: Writable, code: int) -> None:
+    address, retriever, _ = writable
+    page = look(f"{address}#rows")
+    problem = {"title": "Not now", "status": code, "detail": "try again"}
+    page.route("**/demonstrations/*", lambda route: route.fulfill(status=code, json=problem), times=1)
+    page.get_by_role("button", name="Edit n03").click()
+    status(page, "Not now: try again")
+    expect(page.locator("#row-form")).to_be_hidden()
+    if code == 401:
+        page.locator("#key").fill("any")
+        page.keyboard.press("Enter")
+        expect(page.locator("#row-form").get_by_label("text")).to_have_value("day 3")
+        page.get_by_role("button", name="Cancel").click()
+    # Nor is a row added if nobody knows whether its id is taken.
+    page.route("**/demonstrations/*", lambda route: route.fulfill(status=503, json=problem), times=1)
+    page.get_by_role("button", name="Add a row").click()
+    page.locator("#row-form").get_by_label("Id").fill("n04")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#row-error")).to_contain_text("Not now")
+    assert [retriever.demonstration("notes", f"n0{n}").input for n in (3, 4)] == [{"text": "day 3"}, {"text": "day 4"}]
+
+
+def test_slow_answers_leave_the_open_form_alone(look: Look, writable: Writable) -> None:
+    address, retriever, _ = writable
+    page, held = look(f"{address}#rows"), list[Route]()
+    box = page.locator("#row-form").get_by_label("text")
+    page.route("**/demonstrations/n03", lambda route: held.append(route), times=1)
+    with page.expect_request("**/demonstrations/n03"):
+        page.get_by_role("button", name="Edit n03").click()
+    page.get_by_role("button", name="Edit n04").click()
+    expect(box).to_have_value("day 4")
+    box.fill("mine")
+    with page.expect_response("**/demonstrations/n03"):
+        held.pop().continue_()
+    expect(box).to_have_value("mine")
+    page.route("**/demonstrations/n04", lambda route: held.append(route), times=1)
+    with page.expect_request("**/demonstrations/n04"):
+        page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Edit n05").click()
+    expect(box).to_have_value("day 5")
+    box.fill("mine, too")
+    held.pop().continue_()
+    status(page, "Saved n04.")
+    expect(box).to_have_value("mine, too")
+    expect(box).to_be_focused()
+    assert retriever.demonstration("notes", "n04").input == {"text": "mine"}
 
 
 def test_a_key_that_may_only_read_is_told(look: Look, writable: Writable, tmp_path: Path) -> None:
