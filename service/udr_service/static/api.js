@@ -26,17 +26,24 @@ export const key = {
 /** Return whether a header can carry this key. */
 export const isKey = (text) => /^[!-~]+$/.test(text);
 
+/** Parse JSON, and keep each number that JavaScript would write otherwise, such as 4.0 or 12345678901234567, as it is written. */
+export function parseExact(text) {
+  const exact = (_, value, { source }) => (typeof value === "number" && String(value) !== source ? JSON.rawJSON(source) : value);
+  return JSON.parse(text, JSON.rawJSON && exact);
+}
+
 /**
  * Send a request; return `{answer, timing, version, status}`, or `{problem}` in the shape of RFC 9457.
- * Without a body it is a GET, with one a POST. `version` is the ETag. Throws only if `signal` aborts it.
+ * Without a body it is a GET, with one a POST. With `exact`, numbers of the answer are those of `parseExact`. `version` is the
+ * ETag. Throws only if `signal` aborts it.
  */
-export async function send(path, body, { signal, method = body === undefined ? "GET" : "POST", headers = {} } = {}) {
+export async function send(path, body, { signal, method = body === undefined ? "GET" : "POST", headers = {}, exact } = {}) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   // Not in Authorization, which a proxy may need for itself.
   if (key.get() !== null) headers["X-Api-Key"] = key.get();
   try {
     const response = await fetch(path, { method, headers, body: JSON.stringify(body), signal, cache: "no-store" });
-    const content = await response.json().catch((error) => {
+    const content = await (exact ? response.text().then(parseExact) : response.json()).catch((error) => {
       // A body that is not JSON.
       if (error instanceof SyntaxError) return null;
       throw error;

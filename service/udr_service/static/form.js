@@ -87,7 +87,10 @@ export function fill(demonstration) {
     remember(box);
   }
   const answer = task.labels.includes(target) ? badge(task, target) : make("bdi", {}, target);
-  at("gold").replaceChildren("A row of the pool, ", code(id), ", which the search leaves out. Its answer: ", answer);
+  // The box may show another text of a number than the service has: 4 for 4.0.
+  const differs = scope().task && Object.values(input).flat(Infinity).some((value) => typeof value === "number");
+  const found = differs ? ". Its input has numbers, so the search may find it." : ", which the search leaves out.";
+  at("gold").replaceChildren("A row of the pool, ", code(id), `${found} Its answer: `, answer);
 }
 
 /** Return a demonstration's input as its template renders it, so that the service excludes the demonstration. */

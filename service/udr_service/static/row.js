@@ -1,6 +1,6 @@
 // The form that edits a row or adds one. A row that someone else has changed meanwhile is not overwritten.
 
-import { send } from "./api.js";
+import { parseExact, send } from "./api.js";
 import { askForKey } from "./keys.js";
 import { at, make, textOf } from "./view.js";
 
@@ -17,8 +17,9 @@ const listed = (items) => (items?.length ? JSON.stringify(items) : "");
 
 /** Open the form with a row as it is now, or empty if `id` is null; `done` gets the row once it is saved. */
 export async function editRow(task, id, done) {
+  if (!JSON.rawJSON) return report("This browser would change numbers of rows, such as 4.0 to 4. Use a newer one to edit.", {});
   const number = ++asked;
-  const { answer, version, problem } = id === null ? {} : await send(pathOf(task.name, id));
+  const { answer, version, problem } = id === null ? {} : await send(pathOf(task.name, id), undefined, { exact: true });
   if (number !== asked) return;
   // A form without the row would replace it with blanks.
   if (problem) return report(textOf(problem), problem, () => editRow(task, id, done));
@@ -71,8 +72,7 @@ function tell(problem) {
 function read() {
   const { row } = opened;
   const boxes = [...at("row-fields").querySelectorAll("textarea")];
-  const before = (name) => row?.input[name] ?? "";
-  const input = boxes.map(({ name, value }) => [name, typeof before(name) === "string" ? value : parsed(name, value)]);
+  const input = boxes.map(({ name, value }) => [name, edited(row?.input[name], name, value)]);
   const body = { input: Object.fromEntries(input), target: at("row-target").value };
   for (const name of ["choices", "references", "metadata"]) {
     const text = at(`row-${name}`).value.trim();
@@ -81,9 +81,15 @@ function read() {
   return body;
 }
 
+/** Return a field's value by its box: null if it was null and the box is empty, text if it was text, else JSON. */
+function edited(before, name, text) {
+  if (before === null && !text) return null;
+  return typeof (before ?? "") === "string" ? text : parsed(name, text);
+}
+
 function parsed(name, text) {
   try {
-    return JSON.parse(text);
+    return parseExact(text);
   } catch (error) {
     throw new SyntaxError(`${name} is not JSON: ${error.message}`);
   }
@@ -106,7 +112,7 @@ async function write({ task, id, version }) {
     if (answer) return { problem: { title: "Not saved", detail: "there is a row with this id; edit that one" } };
     if (problem.status !== 404) return { problem };
   }
-  return send(path, body, { method: "PUT", headers: id === null ? {} : { "If-Match": version } });
+  return send(path, body, { method: "PUT", headers: id === null ? {} : { "If-Match": version }, exact: true });
 }
 
 async function save(event) {

@@ -27,7 +27,7 @@ async function list(after) {
   const filter = at("rows-filter").value.trim();
   if (filter) query.set("filter", filter);
   if (after) query.set("after", after);
-  const { answer, problem } = await send(`${rowsPath(task().name)}?${query}`);
+  const { answer, problem } = await send(`${rowsPath(task().name)}?${query}`, undefined, { exact: true });
   if (number !== asked) return;
   at("rows-filter").ariaInvalid = problem?.status === 422 ? "true" : null;
   if (problem) return report(textOf(problem), problem, () => list(after));
@@ -70,7 +70,7 @@ function put(fresh, id, element) {
 
 /** Delete a row at the second press, if it is still what the page shows; else show the card that `changed` makes of it. */
 async function askToDelete(row, element, button, changed) {
-  const { answer, problem, version } = await send(pathOf(row.task, row.id));
+  const { answer, problem, version } = await send(pathOf(row.task, row.id), undefined, { exact: true });
   if (problem) return report(textOf(problem), problem, () => askToDelete(row, element, button, changed));
   if (JSON.stringify(answer) !== JSON.stringify(row)) {
     element.replaceWith(changed(answer));

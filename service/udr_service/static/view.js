@@ -24,7 +24,11 @@ export const counted = (count, noun) => `${grouped(count)} ${noun}${count === 1 
 export const sumOf = (items, property) => items.reduce((sum, item) => sum + item[property], 0);
 
 /** Return a field's value as the prompt shows it. */
-export const valueText = (value) => (Array.isArray(value) ? value.map(valueText).join(", ") : String(value ?? ""));
+export function valueText(value) {
+  if (Array.isArray(value)) return value.map(valueText).join(", ");
+  // An object is one of metadata, or a number as it was written.
+  return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
+}
 
 /** Return a text as nodes: of a long one its start, and a button that shows the rest. */
 function longText(text) {

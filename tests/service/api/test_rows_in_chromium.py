@@ -138,6 +138,36 @@ def test_rows_are_edited_added_and_deleted(look: Look, writable: Writable) -> No
     assert retriever.sizes["notes"] == 60
 
 
+def test_numbers_that_nobody_edits_stay_as_they_are(look: Look, writable: Writable) -> None:
+    address, retriever, _ = writable
+    page = look(f"{address}#rows")
+    body = '{"input": {"text": null}, "target": "glad", "metadata": {"order": 12345678901234567, "price": [4.0, 1e-7]}}'
+    json = {"Content-Type": "application/json"}
+    assert page.request.put(f"{address}v1/tasks/notes/demonstrations/n03", data=body, headers=json).ok
+    page.get_by_role("button", name="Show rows").click()
+    foot = page.locator("#row-list li").filter(has_text="n03").locator(".foot")
+    expect(foot).to_contain_text("order: 12345678901234567price: 4.0, 1e-7")
+    page.get_by_role("button", name="Edit n03").click()
+    page.locator("#row-form").get_by_label("Target").fill("sad")
+    page.get_by_role("button", name="Save").click()
+    status(page, "Saved n03.")
+    row = retriever.demonstration("notes", "n03")
+    assert row.target == "sad"
+    assert repr((row.input, row.metadata)) == "({'text': None}, {'order': 12345678901234567, 'price': [4.0, 1e-07]})"
+    page.get_by_role("button", name="Delete n03").click()
+    expect(page.get_by_role("button", name="Delete it for good")).to_be_focused()
+
+
+def test_an_example_with_numbers_is_not_promised_to_be_left_out(look: Look, writable: Writable) -> None:
+    address = writable[0]
+    page = look(f"{address}#rows")
+    body = {"input": {"text": 4.0}, "target": "glad"}
+    assert page.request.put(f"{address}v1/tasks/notes/demonstrations/n00", data=body).ok
+    page = look(address)
+    found = "A row of the pool, n00. Its input has numbers, so the search may find it. Its answer: glad"
+    expect(page.locator("#gold")).to_have_text(found)
+
+
 def test_a_change_of_someone_else_is_not_overwritten(look: Look, writable: Writable) -> None:
     address, retriever, _ = writable
     page = look(f"{address}#rows")
