@@ -10,27 +10,33 @@ let next = null;
 let asked = 0;
 let shown = 0;
 
-const task = () => served.tasks.get(at("rows-task").value);
+const selected = () => served.tasks.get(at("rows-task").value);
 
 /** Show the view: the rows of the first task, until another is chosen. */
 export function showRows() {
   if (at("rows-task").length) return;
   at("rows-task").replaceChildren(...[...served.tasks.keys()].map((name) => make("option", { value: name }, name)));
-  if (task()) list();
+  if (selected()) list();
 }
 
 /** List the first page of rows, or with `after` the next one below it. */
 async function list(after) {
   const number = ++asked;
+  // The next page is of the list before.
+  if (!after) at("rows-more").hidden = true;
   const query = new URLSearchParams({ limit: PAGE });
   if (served.info.usage !== "off") query.set("counts", "true");
   const filter = at("rows-filter").value.trim();
   if (filter) query.set("filter", filter);
   if (after) query.set("after", after);
-  const { answer, problem } = await send(`${rowsPath(task().name)}?${query}`, undefined, { exact: true });
+  const { answer, problem } = await send(`${rowsPath(selected().name)}?${query}`, undefined, { exact: true });
   if (number !== asked) return;
   at("rows-filter").ariaInvalid = problem?.status === 422 ? "true" : null;
-  if (problem) return report(textOf(problem), problem, () => list(after));
+  if (problem) {
+    // The rows there are may be of another task or filter.
+    if (!after) at("row-list").replaceChildren();
+    return report(textOf(problem), problem, () => list(after));
+  }
   const cards = answer.demonstrations.map(card);
   shown = cards.length + (after ? shown : 0);
   if (after) at("row-list").append(...cards);
@@ -43,10 +49,11 @@ async function list(after) {
 
 /** Return a row, with its counts if they are known, as a list item. */
 function card({ retrieved, shown, ...row }) {
-  const isLabel = task().labels.includes(row.target);
+  const task = served.tasks.get(row.task);
+  const isLabel = task.labels.includes(row.target);
   const edit = make("button", { type: "button", className: "plain", ariaLabel: `Edit ${row.id}` }, "Edit");
   const remove = make("button", { type: "button", className: "plain", ariaLabel: `Delete ${row.id}` }, "Delete");
-  const head = make("div", { className: "line" }, code(row.id), ...(isLabel ? [badge(task(), row.target)] : []), edit, remove);
+  const head = make("div", { className: "line" }, code(row.id), ...(isLabel ? [badge(task, row.target)] : []), edit, remove);
   const element = make("li", { className: "card" }, head, values(row.input));
   if (!isLabel) element.append(targetLine(row.target));
   const lists = [["choices", row.choices], ["references", row.references]].filter(([, items]) => items.length);
@@ -55,16 +62,16 @@ function card({ retrieved, shown, ...row }) {
   element.append(make("p", { className: "foot soft" }, ...parts));
   // The counts belong to the id, and stay when the row changes.
   const changed = (now) => card({ ...now, retrieved, shown });
-  edit.addEventListener("click", () => editRow(task(), row.id, (saved) => put(changed(saved), saved.id, element)));
+  edit.addEventListener("click", () => editRow(task, row.id, (saved) => put(changed(saved), saved, element)));
   remove.addEventListener("click", () => askToDelete(row, element, remove, changed));
   return element;
 }
 
-/** Show the card of a row that was saved, in place of its old one or above all others. */
-function put(fresh, id, element) {
+/** Show the card of a row that was saved, in place of its old one or above all others of its task. */
+function put(fresh, row, element) {
   if (element) element.replaceWith(fresh);
-  else at("row-list").prepend(fresh);
-  report(`Saved ${id}. The next request sees it.`);
+  else if (row.task === selected().name) at("row-list").prepend(fresh);
+  report(`Saved ${row.id}. The next request sees it.`);
   if (at("row-form").hidden) fresh.querySelector("button").focus();
 }
 
@@ -96,4 +103,4 @@ at("rows-form").addEventListener("submit", (event) => {
 });
 at("rows-task").addEventListener("change", () => list());
 at("rows-more").addEventListener("click", () => list(next));
-at("rows-add").addEventListener("click", () => editRow(task(), null, (saved) => put(card(saved), saved.id)));
+at("rows-add").addEventListener("click", () => editRow(selected(), null, (saved) => put(card(saved), saved)));

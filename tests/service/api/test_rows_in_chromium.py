@@ -30,6 +30,8 @@ def writable(tmp_path: Path) -> Iterator[Writable]:
         for n in range(60)
     ]
     write_task(tmp_path / "tasks", NOTES, train=rows)
+    other: Mapping[str, Json] = {"id": "n03", "input": {"text": "another day"}, "target": "sad"}
+    write_task(tmp_path / "tasks", {**NOTES, "name": "other"}, train=[other])
     build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index"), HashEncoder())
     with upstream() as model, Retriever.open(tmp_path / "index", encoder=HashEncoder()) as retriever:
         with running(create_app(retriever, Settings(upstream=model.url), Words())) as address:
@@ -44,7 +46,7 @@ def test_the_model_is_asked_with_the_prompt_that_is_shown(look: Look, writable: 
     address, _, model = writable
     page = look(address)
     info = page.request.get(f"{address}v1/info").json()
-    assert ([task["bm25"] for task in info["tasks"]], info["upstream"]) == ([True], True)
+    assert ([task["bm25"] for task in info["tasks"]], info["upstream"]) == ([True, True], True)
     find(page, "a fine day", task="notes")
     page.locator("#model").fill("tiny")
     page.get_by_role("button", name="Ask the model").click()
@@ -166,6 +168,41 @@ def test_an_example_with_numbers_is_not_promised_to_be_left_out(look: Look, writ
     page = look(address)
     found = "A row of the pool, n00. Its input has numbers, so the search may find it. Its answer: glad"
     expect(page.locator("#gold")).to_have_text(found)
+
+
+def test_rows_belong_to_the_task_that_they_were_listed_of(look: Look, writable: Writable) -> None:
+    address, retriever, _ = writable
+    page, held = look(f"{address}#rows"), list[Route]()
+    status(page, "The first 50 rows.")
+    # The rows of the other task are slow, so those of this one are still shown.
+    page.route("**/other/demonstrations?*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/other/demonstrations?*"):
+        page.locator("#rows-task").select_option("other")
+    expect(page.locator("#rows-more")).to_be_hidden()
+    page.get_by_role("button", name="Edit n03").click()
+    expect(page.locator("#row-form").get_by_label("text")).to_have_value("day 3")
+    held.pop().continue_()
+    status(page, "1 row, all that there are.")
+    page.locator("#row-form").get_by_label("text").fill("mine")
+    page.get_by_role("button", name="Save").click()
+    status(page, "Saved n03.")
+    assert texts(page, "#row-list dd") == ["another day"]
+    assert retriever.demonstration("notes", "n03").input == {"text": "mine"}
+    assert retriever.demonstration("other", "n03").input == {"text": "another day"}
+    # A row is added to the task of the form, whatever is listed.
+    page.get_by_role("button", name="Add a row").click()
+    page.locator("#row-form").get_by_label("Id").fill("new")
+    page.locator("#row-form").get_by_label("Target").fill("sad")
+    page.locator("#rows-task").select_option("notes")
+    status(page, "The first 50 rows.")
+    page.get_by_role("button", name="Save").click()
+    status(page, "Saved new.")
+    assert retriever.demonstration("other", "new").target == "sad"
+    assert "new" not in texts(page, "#row-list code")
+    page.locator("#rows-filter").fill("stars >=")
+    page.locator("#rows-task").select_option("other")
+    expect(page.locator("#rows-filter")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#row-list li, #rows-more").locator("visible=true")).to_have_count(0)
 
 
 def test_a_change_of_someone_else_is_not_overwritten(look: Look, writable: Writable) -> None:
