@@ -24,6 +24,9 @@ const memoryKey = (box) => `${at("scope").value} ${box.name}`;
 const remember = (box) => typed.set(memoryKey(box), box.value);
 export const isEmpty = () => boxes().every((box) => !box.value.trim());
 
+/** Return what the user has chosen and typed, as one text to compare. */
+export const contents = () => JSON.stringify([at("scope").value, boxes().map((box) => box.value)]);
+
 /** Return the tasks that a scope searches. */
 export function tasksIn({ task, family }) {
   const all = [...served.tasks.values()];

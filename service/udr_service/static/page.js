@@ -1,7 +1,7 @@
 // The page: when it sends requests, and what it does with the responses.
 
 import { key, send } from "./api.js";
-import { fill, isEmpty, mark, messagesOf, offer, readRequests, scope, served, showScope, tasksIn } from "./form.js";
+import { contents, fill, isEmpty, mark, messagesOf, offer, readRequests, scope, served, showScope, tasksIn } from "./form.js";
 import { askForKey } from "./keys.js";
 import { updateOptions } from "./options.js";
 import { show } from "./results.js";
@@ -92,15 +92,17 @@ function finish(requests, [dense, beside, prompt], byUser) {
   if (problem?.status === 401) askForKey(problem, () => search(true));
 }
 
-/** Load the input of a demonstration that is similar to a random word of its task, and search. */
+/** Load the input of a demonstration that is similar to a random word of its task, and search, unless the user was faster. */
 async function example() {
   const pick = (items) => items[Math.floor(Math.random() * items.length)];
   const task = pick(tasksIn(scope()));
   const words = `${task.instruction} ${task.labels.join(" ")}`.match(/\p{L}{3,}/gu) ?? [task.name];
   const input = Object.fromEntries(task.fields.map((field) => [field, pick(words)]));
   const k = Math.min(task.demonstrations, served.info.limits.max_k, 64);
+  const before = contents();
   const { answer, problem } = await send("v1/retrieve", { task: task.name, input, k });
   if (problem?.status === 401) askForKey(problem, example);
+  if (contents() !== before) return;
   if (!answer?.demonstrations.length) return setStatus(problem ? textOf(problem) : `No example found in ${task.name}.`);
   fill(pick(answer.demonstrations));
   await search(false);

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.fakes import QUESTIONS, HashEncoder, write_collection, write_task
 from tests.service.api.chromium import Look, fill, find, needs_chromium, select, texts, wait
@@ -303,6 +303,20 @@ def test_an_example_does_not_find_itself(look: Look, served: Playground, scope: 
     page.locator("#field-0").press_sequentially("x")
     expect(page.locator("#gold")).to_be_hidden()
     expect(page.locator("#status")).to_have_text("The input has changed; search again.")
+
+
+def test_an_example_does_not_replace_what_is_typed_meanwhile(look: Look, served: Playground) -> None:
+    page, held = look(served[0]), list[Route]()
+    find(page, "a fine day", task="notes")
+    page.route("**/v1/retrieve", lambda route: held.append(route), times=1)
+    with page.expect_request("**/v1/retrieve"):
+        page.get_by_role("button", name="Try an example").click()
+    page.locator("#field-0").fill("mine")
+    with page.expect_response("**/v1/retrieve"):
+        held.pop().continue_()
+    page.evaluate("new Promise(requestAnimationFrame)")
+    expect(page.locator("#field-0")).to_have_value("mine")
+    expect(page.locator("#gold")).to_be_hidden()
 
 
 def test_a_key_stays_in_the_tab(look: Look, retriever: Retriever, tmp_path: Path) -> None:
