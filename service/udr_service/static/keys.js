@@ -30,5 +30,6 @@ function takeKey(event) {
 at("key-form").addEventListener("submit", takeKey);
 at("forget").addEventListener("click", () => {
   key.forget();
-  at("forget").hidden = true;
+  // So that nothing stays on the page of what was read with the key.
+  location.reload();
 });

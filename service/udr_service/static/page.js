@@ -157,7 +157,6 @@ at("fields").addEventListener("input", () => {
 });
 at("candidate-details").addEventListener("toggle", () => search(false));
 at("example").addEventListener("click", example);
-at("forget").addEventListener("click", () => clear("The API key has been forgotten."));
 addEventListener("hashchange", showView);
 for (const button of document.querySelectorAll(".copy")) button.addEventListener("click", () => copy(button));
 load();

@@ -339,10 +339,14 @@ def test_a_key_stays_in_the_tab(look: Look, retriever: Retriever, tmp_path: Path
         stored = page.evaluate("[{...sessionStorage}, {...localStorage}, document.cookie, location.href]")
         assert stored == [{"udr-api-key": key}, {}, "", f"{address}/"]
         page.reload()
+        page.locator("#to-rows").click()
+        expect(page.locator("#row-list li").first).to_be_visible()
+        # What was read with the key goes with it.
         page.get_by_role("button", name="Forget the API key").click()
+        expect(page.locator("#key")).to_be_focused()
+        expect(page.locator("#main, #rows, #forget").locator("visible=true")).to_have_count(0)
+        expect(page.locator("#row-list li, #dense li, #scope option")).to_have_count(0)
         assert page.evaluate("sessionStorage.length") == 0
-        find(page, "a dull day", task="notes")
-        expect(page.locator("#key-form")).to_be_visible()
 
 
 def test_the_page_works_below_a_prefix(look: Look, served: Playground) -> None:
