@@ -1,7 +1,7 @@
 // Asks the language model behind the gateway: it reads the prompt that the page shows.
 
 import { send } from "./api.js";
-import { at } from "./view.js";
+import { at, say } from "./view.js";
 
 let messages = [];
 let running = null;
@@ -12,17 +12,15 @@ export function offerToAsk(prompt) {
   messages = prompt?.messages ?? (prompt?.prompt ? [{ role: "user", content: prompt.prompt }] : []);
   at("ask").hidden = !messages.length;
   at("answer").hidden = true;
-  at("answer-note").textContent = "";
+  say("answer-note", "");
 }
 
 async function ask(event) {
   event.preventDefault();
   running?.abort();
   const controller = (running = new AbortController());
-  const note = at("answer-note");
   at("answer").hidden = true;
-  note.classList.remove("error");
-  note.textContent = "The model is answering …";
+  say("answer-note", "The model is answering …");
   const started = performance.now();
   try {
     // Without a task, the gateway passes the chat on as it is.
@@ -33,8 +31,8 @@ async function ask(event) {
     at("answer").hidden = typeof text !== "string";
     at("answer").textContent = text ?? "";
     const wrong = problem ? `${problem.title}: ${problem.detail}` : "The upstream's answer has no text.";
-    note.classList.toggle("error", at("answer").hidden);
-    note.textContent = at("answer").hidden ? wrong : `Answered in ${((performance.now() - started) / 1000).toFixed(1)} s.`;
+    const right = `Answered in ${((performance.now() - started) / 1000).toFixed(1)} s.`;
+    say("answer-note", at("answer").hidden ? wrong : right, at("answer").hidden);
   } catch (error) {
     if (!controller.signal.aborted) throw error;
   }

@@ -4,10 +4,12 @@ import { isKey, key } from "./api.js";
 import { at, textOf } from "./view.js";
 
 let onKey = () => {};
+let focused = null;
 
 /** Show the form for the key, with the problem of a request; once the user has entered one, call `next`, if it is given. */
 export function askForKey(problem, next = () => {}) {
   onKey = next;
+  focused = document.activeElement;
   at("key-form").hidden = false;
   at("key-error").textContent = `${textOf(problem)}.`;
   at("key").focus();
@@ -24,6 +26,9 @@ function takeKey(event) {
   at("key").value = "";
   at("key-form").hidden = true;
   at("forget").hidden = false;
+  // Back to where the user was or, if that can no longer have the focus, to the top of the page.
+  at("title").focus();
+  focused.focus();
   onKey();
 }
 

@@ -6,19 +6,17 @@ import { askForKey } from "./keys.js";
 import { updateOptions } from "./options.js";
 import { show } from "./results.js";
 import { showRows } from "./rows.js";
-import { at, counted, make, textOf } from "./view.js";
+import { at, counted, make, say, textOf } from "./view.js";
 
 const NO_INPUT = "Enter an input, or try an example.";
 let running = null;
-
-const setStatus = (text) => (at("status").textContent = text);
 
 async function load() {
   const [info, tasks] = await Promise.all([send("v1/info"), send("v1/tasks")]);
   const problem = info.problem ?? tasks.problem;
   at("load-error").hidden = !problem || problem.status === 401;
   if (problem) {
-    at("load-error").textContent = textOf(problem);
+    say("load-error", textOf(problem), true);
     if (problem.status === 401) askForKey(problem, load);
     // The service is loading, or its queue is full.
     else if ([429, 503].includes(problem.status)) setTimeout(load, 2000);
@@ -83,8 +81,7 @@ function finish(requests, [dense, beside, prompt], byUser) {
   const { problem } = dense;
   const first = problem ?? prompt?.problem;
   mark(first ? messagesOf(first) : [], byUser);
-  at("status").classList.toggle("error", Boolean(problem));
-  if (problem) clear(textOf(problem));
+  if (problem) clear(textOf(problem), true);
   else show(requests, dense, beside, prompt);
   // On a phone, the results are below the form.
   const { top } = at("results").getBoundingClientRect();
@@ -103,16 +100,18 @@ async function example() {
   const { answer, problem } = await send("v1/retrieve", { task: task.name, input, k });
   if (problem?.status === 401) askForKey(problem, example);
   if (contents() !== before) return;
-  if (!answer?.demonstrations.length) return setStatus(problem ? textOf(problem) : `No example found in ${task.name}.`);
+  if (!answer?.demonstrations.length) {
+    return say("status", problem ? textOf(problem) : `No example found in ${task.name}.`, Boolean(problem));
+  }
   fill(pick(answer.demonstrations));
   await search(false);
 }
 
 /** Remove all results, and say why. */
-function clear(reason) {
+function clear(reason, isError) {
   running?.abort();
   for (const section of document.querySelectorAll("#results > section")) section.hidden = true;
-  setStatus(reason);
+  say("status", reason, isError);
 }
 
 /** Copy the text that a button holds as its value. Over plain HTTP there is no clipboard API: copy it from a temporary box. */
@@ -153,7 +152,7 @@ at("form").addEventListener("change", ({ target }) => {
 });
 at("fields").addEventListener("input", () => {
   at("gold").replaceChildren();
-  if (!at("retrieval").hidden) setStatus("The input has changed; search again.");
+  if (!at("retrieval").hidden) say("status", "The input has changed; search again.");
 });
 at("candidate-details").addEventListener("toggle", () => search(false));
 at("example").addEventListener("click", example);

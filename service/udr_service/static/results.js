@@ -5,7 +5,7 @@ import { showCandidates } from "./candidates.js";
 import { curlLines, pythonLines } from "./code.js";
 import { served } from "./form.js";
 import { showPrompt } from "./prompt.js";
-import { at, badge, code, counted, keyOf, make, similarityText, sumOf, targetLine, values } from "./view.js";
+import { at, badge, code, counted, keyOf, make, say, similarityText, sumOf, targetLine, values } from "./view.js";
 
 const RANKING = "What the list is ordered by: the similarity, and how likely the input has the same label";
 const MODES = { bm25: "BM25", hybrid: "Hybrid" };
@@ -34,7 +34,7 @@ export function show(requests, dense, beside, prompt) {
   at("curl").textContent = at("copy-curl").value = curlLines(lines);
   at("python").textContent = at("copy-python").value = pythonLines(lines);
   const inPrompt = built ? `, ${built.demonstrations.length} of them in the prompt of ${counted(built.tokens, "token")}` : "";
-  at("status").textContent = `${counted(demonstrations.length, "demonstration")}${inPrompt}.`;
+  say("status", `${counted(demonstrations.length, "demonstration")}${inPrompt}.`);
 }
 
 /** Return for each demonstration, by key, a note on whether the prompt shows it; `out` if not. */

@@ -2,7 +2,7 @@
 
 import { parseExact, send } from "./api.js";
 import { askForKey } from "./keys.js";
-import { at, make, textOf } from "./view.js";
+import { at, make, say, textOf } from "./view.js";
 
 // The form's task, id, row and version, from its opening to its closing.
 let opened = null;
@@ -15,15 +15,21 @@ export const pathOf = (task, id) => `${rowsPath(task)}/${encodeURIComponent(id)}
 const written = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 const listed = (items) => (items?.length ? JSON.stringify(items) : "");
 
-/** Open the form with a row as it is now, or empty if `id` is null; `done` gets the row once it is saved. */
-export async function editRow(task, id, done) {
+/** Focus an element, or the status if the page no longer has the element. */
+export const focusOn = (element) => (element?.isConnected ? element : at("rows-status")).focus();
+
+/**
+ * Open the form with a row as it is now, or empty if `id` is null. `opener` gets the focus if the user cancels, `done` the row
+ * once it is saved.
+ */
+export async function editRow(task, id, opener, done) {
   if (!JSON.rawJSON) return report("This browser would change numbers of rows, such as 4.0 to 4. Use a newer one to edit.", {});
   const number = ++asked;
   const { answer, version, problem } = id === null ? {} : await send(pathOf(task.name, id), undefined, { exact: true });
   if (number !== asked) return;
   // A form without the row would replace it with blanks.
-  if (problem) return report(textOf(problem), problem, () => editRow(task, id, done));
-  opened = { task, id, row: answer, version, done };
+  if (problem) return report(textOf(problem), problem, () => editRow(task, id, opener, done));
+  opened = { task, id, row: answer, version, opener, done };
   at("row-title").textContent = id === null ? `A new row of ${task.name}` : `Edit ${id}`;
   at("row-id").closest("label").hidden = id !== null;
   at("row-id").value = id ?? "";
@@ -52,8 +58,7 @@ function show(id, text, wanted) {
 
 /** Say below the form how a request went; ask for a key if that is what was lacking, then call `again`. */
 export function report(text, problem, again) {
-  at("rows-status").textContent = text;
-  at("rows-status").classList.toggle("error", Boolean(problem));
+  say("rows-status", text, Boolean(problem));
   if (problem) at("rows-status").scrollIntoView({ block: "nearest" });
   if ([401, 403].includes(problem?.status)) askForKey(problem, again);
 }
@@ -135,5 +140,9 @@ function close() {
 }
 
 at("row-form").addEventListener("submit", save);
-at("row-cancel").addEventListener("click", close);
-at("row-again").addEventListener("click", () => editRow(opened.task, opened.id, opened.done));
+at("row-cancel").addEventListener("click", () => {
+  const { opener } = opened;
+  close();
+  focusOn(opener);
+});
+at("row-again").addEventListener("click", () => editRow(opened.task, opened.id, opened.opener, opened.done));

@@ -2,7 +2,7 @@
 
 import { send } from "./api.js";
 import { served } from "./form.js";
-import { editRow, pathOf, report, rowsPath } from "./row.js";
+import { editRow, focusOn, pathOf, report, rowsPath } from "./row.js";
 import { at, badge, code, counted, grouped, make, targetLine, textOf, valueText, values } from "./view.js";
 
 const PAGE = 50;
@@ -42,10 +42,14 @@ async function list(after) {
   if (after) at("row-list").append(...cards);
   else at("row-list").replaceChildren(...cards);
   next = answer.next;
+  // The button for more goes, once there are none.
+  if (next === null && document.activeElement === at("rows-more")) focusCard(cards[0]);
   at("rows-more").hidden = next === null;
   const all = `${grouped(shown)} ${shown === 1 ? "row" : "rows"}`;
   report(next === null ? `${all}, all that there are${filter ? " by this filter" : ""}.` : `The first ${all}.`);
 }
+
+const focusCard = (card) => focusOn(card?.querySelector("button"));
 
 /** Return a row, with its counts if they are known, as a list item. */
 function card({ retrieved, shown, ...row }) {
@@ -62,7 +66,7 @@ function card({ retrieved, shown, ...row }) {
   element.append(make("p", { className: "foot soft" }, ...parts));
   // The counts belong to the id, and stay when the row changes.
   const changed = (now) => card({ ...now, retrieved, shown });
-  edit.addEventListener("click", () => editRow(task, row.id, (saved) => put(changed(saved), saved, element)));
+  edit.addEventListener("click", () => editRow(task, row.id, edit, (saved) => put(changed(saved), saved, element)));
   remove.addEventListener("click", () => askToDelete(row, element, remove, changed));
   return element;
 }
@@ -72,7 +76,7 @@ function put(fresh, row, element) {
   if (element) element.replaceWith(fresh);
   else if (row.task === selected().name) at("row-list").prepend(fresh);
   report(`Saved ${row.id}. The next request sees it.`);
-  if (at("row-form").hidden) fresh.querySelector("button").focus();
+  if (at("row-form").hidden) focusCard(fresh);
 }
 
 /** Delete a row at the second press, if it is still what the page shows; else show the card that `changed` makes of it. */
@@ -80,7 +84,9 @@ async function askToDelete(row, element, button, changed) {
   const { answer, problem, version } = await send(pathOf(row.task, row.id), undefined, { exact: true });
   if (problem) return report(textOf(problem), problem, () => askToDelete(row, element, button, changed));
   if (JSON.stringify(answer) !== JSON.stringify(row)) {
-    element.replaceWith(changed(answer));
+    const fresh = changed(answer);
+    element.replaceWith(fresh);
+    focusCard(fresh);
     return report(`${row.id} has changed meanwhile; this is how it is now. It was not deleted.`, {});
   }
   const sure = make("button", { type: "button" }, "Delete it for good");
@@ -93,6 +99,7 @@ async function askToDelete(row, element, button, changed) {
 async function deleteRow(row, version, element) {
   const { problem } = await send(pathOf(row.task, row.id), undefined, { method: "DELETE", headers: { "If-Match": version } });
   if (problem) return report(`Not deleted. ${textOf(problem)}`, problem, () => deleteRow(row, version, element));
+  if (element.contains(document.activeElement)) focusCard(element.nextElementSibling ?? element.previousElementSibling);
   element.remove();
   report(`Deleted ${row.id}. No later request sees it.`);
 }
@@ -103,4 +110,4 @@ at("rows-form").addEventListener("submit", (event) => {
 });
 at("rows-task").addEventListener("change", () => list());
 at("rows-more").addEventListener("click", () => list(next));
-at("rows-add").addEventListener("click", () => editRow(selected(), null, (saved) => put(card(saved), saved)));
+at("rows-add").addEventListener("click", () => editRow(selected(), null, at("rows-add"), (saved) => put(card(saved), saved)));

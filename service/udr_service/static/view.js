@@ -12,6 +12,13 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** Write a state in a live region, which a screen reader reads out if the text has changed. */
+export function say(id, text, isError = false) {
+  const region = at(id);
+  if (region.textContent !== text) region.textContent = text;
+  region.classList.toggle("error", isError);
+}
+
 /** Return text as code that keeps its own direction. */
 export const code = (text) => make("code", {}, make("bdi", {}, text));
 
@@ -34,7 +41,11 @@ export function valueText(value) {
 function longText(text) {
   if (text.length <= LONG) return [text];
   const rest = make("button", { type: "button", className: "plain rest" }, `Show all ${grouped(text.length)} characters`);
-  rest.addEventListener("click", () => rest.parentElement.replaceChildren(text));
+  rest.addEventListener("click", () => {
+    const parent = Object.assign(rest.parentElement, { tabIndex: -1 });
+    parent.replaceChildren(text);
+    parent.focus();
+  });
   // Not half of a character.
   return [`${text.slice(0, LONG).replace(/[\ud800-\udbff]$/, "")}… `, rest];
 }

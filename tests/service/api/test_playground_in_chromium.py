@@ -253,6 +253,17 @@ def test_the_keyboard_reaches_everything(look: Look, served: Playground) -> None
     assert page.evaluate("window.copied") == texts(page, "#prompt pre")[0]
 
 
+def test_a_status_is_written_when_it_changes(look: Look, served: Playground) -> None:
+    """A screen reader reads a live region out each time that it is written."""
+    page = look(served[0])
+    find(page, "a fine day", task="notes")
+    count = "new MutationObserver(changes => { window.writes += changes.length })"
+    page.evaluate(f"window.writes = 0; {count}.observe(document.getElementById('status'), {{childList: true}})")
+    page.locator("#field-0").press_sequentially(" or two")
+    expect(page.locator("#status")).to_have_text("The input has changed; search again.")
+    assert page.evaluate("window.writes") == 1
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (700, "dark"), (900, "dark")])
 def test_nothing_is_wider_than_the_screen(look: Look, served: Playground, width: int, scheme: str) -> None:
     page = look(served[0], width, has_touch=True, color_scheme=scheme)
@@ -332,6 +343,7 @@ def test_a_key_stays_in_the_tab(look: Look, retriever: Retriever, tmp_path: Path
             expect(page.locator("#key-error")).to_contain_text(message)
         page.locator("#key").fill(f" {key} ")
         page.keyboard.press("Enter")
+        expect(page.locator("#title")).to_be_focused()
         find(page, "a dull day", task="notes")
         # This index has no BM25.
         expect(page.locator("#mode, #coverage, #beside-column, #beside-note").locator("visible=true")).to_have_count(0)

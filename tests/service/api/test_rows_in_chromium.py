@@ -273,6 +273,43 @@ def test_slow_answers_leave_the_open_form_alone(look: Look, writable: Writable) 
     assert retriever.demonstration("notes", "n04").input == {"text": "mine"}
 
 
+def test_the_focus_stays_where_the_user_was(look: Look, writable: Writable) -> None:
+    address = writable[0]
+    page = look(f"{address}#rows")
+
+    def press(name: str) -> None:
+        page.get_by_role("button", name=name).focus()
+        page.keyboard.press("Enter")
+
+    def focused(name: str) -> None:
+        expect(page.get_by_role("button", name=name)).to_be_focused()
+
+    press("More rows")
+    focused("Edit n50")
+    for opener in ("Edit n03", "Add a row"):
+        press(opener)
+        expect(page.locator("#row-form")).to_be_visible()
+        press("Cancel")
+        focused(opener)
+    body = {"input": {"text": "w" * 1300}, "target": "glad"}
+    assert page.request.put(f"{address}v1/tasks/notes/demonstrations/n59", data=body).ok
+    # It has changed meanwhile, so this shows the row as it is now.
+    press("Delete n59")
+    focused("Edit n59")
+    press("Show all 1,300 characters")
+    expect(page.locator("dd", has_text="www")).to_be_focused()
+    for id, near in (("n03", "Edit n04"), ("n59", "Edit n58")):
+        press(f"Delete {id}")
+        press("Delete it for good")
+        focused(near)
+    page.locator("#rows-task").select_option("other")
+    status(page, "1 row, all that there are.")
+    press("Delete n03")
+    press("Delete it for good")
+    status(page, "Deleted n03.")
+    expect(page.locator("#rows-status")).to_be_focused()
+
+
 def test_a_key_that_may_only_read_is_told(look: Look, writable: Writable, tmp_path: Path) -> None:
     keys = {scope: new_key(scope.value, scope) for scope in (Scope.READ, Scope.WRITE)}
     for _, entry in keys.values():
@@ -290,3 +327,4 @@ def test_a_key_that_may_only_read_is_told(look: Look, writable: Writable, tmp_pa
         page.locator("#key").fill(keys[Scope.WRITE][0])
         page.keyboard.press("Enter")
         status(page, "Saved n03.")
+        expect(page.get_by_role("button", name="Edit n03")).to_be_focused()
