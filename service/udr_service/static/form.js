@@ -83,7 +83,8 @@ function showFields(names) {
 
 /** Fill in a demonstration's input, and show where it is from. */
 export function fill(demonstration) {
-  const { id, input, target } = demonstration;
+  const { id, target, choices } = demonstration;
+  const input = { choices, ...demonstration.input };
   const task = served.tasks.get(demonstration.task);
   for (const box of boxes()) {
     box.value = scope().task ? valueText(input[box.name]) : inputText(demonstration, task);

@@ -33,7 +33,9 @@ export async function editRow(task, id, opener, done) {
   at("row-title").textContent = id === null ? `A new row of ${task.name}` : `Edit ${id}`;
   at("row-id").closest("label").hidden = id !== null;
   at("row-id").value = id ?? "";
-  const names = [...new Set([...task.fields, ...Object.keys(answer?.input ?? {})])];
+  // Choices are no field, unless the row has one of that name; the template shows those of the row.
+  const fields = task.kind === "multiple_choice" ? task.fields.filter((name) => name !== "choices") : task.fields;
+  const names = [...new Set([...fields, ...Object.keys(answer?.input ?? {})])];
   at("row-fields").replaceChildren(
     ...names.map((name) => {
       const box = make("textarea", { name, rows: 1, dir: "auto", spellcheck: false });

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.fakes import NOTES, HashEncoder, write_task
+from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_task
 from tests.service.api.chromium import Look, find, needs_chromium, texts, wait
 from tests.service.conftest import Words
 from tests.service.running import running
@@ -203,6 +203,31 @@ def test_rows_belong_to_the_task_that_they_were_listed_of(look: Look, writable: 
     page.locator("#rows-task").select_option("other")
     expect(page.locator("#rows-filter")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#row-list li, #rows-more").locator("visible=true")).to_have_count(0)
+
+
+def test_choices_that_the_template_shows_are_no_field(look: Look, tmp_path: Path) -> None:
+    task: dict[str, Json] = {**QUESTIONS, "kind": "multiple_choice", "input": "{question}\nOne of: {choices}"}
+    row: Mapping[str, Json] = {"id": "q", "input": {"question": "Up?"}, "target": "sky", "choices": ["sky", "sea"]}
+    write_task(tmp_path / "tasks", {key: task[key] for key in task if key != "labels"}, train=[row])
+    build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index"), HashEncoder())
+    with Retriever.open(tmp_path / "index", encoder=HashEncoder()) as retriever:
+        with running(create_app(retriever, Settings(), Words())) as address:
+            page = look(f"{address}/")
+            expect(page.locator("#gold code")).to_have_text("q")
+            assert page.locator("#fields textarea").evaluate_all("all => all.map(box => box.value)") == [
+                "Up?",
+                "sky, sea",
+            ]
+            # The search leaves the row out, as the page says.
+            wait(page)
+            assert texts(page, "#dense code") == []
+            page.goto(f"{address}/#rows")
+            page.get_by_role("button", name="Edit q").click()
+            page.locator("#row-form").get_by_label("Target").fill("sea")
+            page.get_by_role("button", name="Save").click()
+            status(page, "Saved q.")
+            saved = retriever.demonstration(str(task["name"]), "q")
+            assert (saved.input, saved.target, saved.choices) == ({"question": "Up?"}, "sea", ("sky", "sea"))
 
 
 def test_a_change_of_someone_else_is_not_overwritten(look: Look, writable: Writable) -> None:
