@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from udr.errors import ArtifactError, ConfigError
-from udr.files import RemoteFolder
-from udr.store import open_version, read_current, search_digest, write_weights
+from udr.files import RemoteFolder, locked
+from udr.store import RemoteIndex, open_version, read_current, read_weights, search_digest, write_weights
 from udr_index.build import BuildConfig, build
 from udr_index.versions import publish, upload
 from udr_service import Settings, create_app
@@ -75,6 +75,26 @@ def test_replicas_follow_what_is_published_at_the_common_place(
         for replica in replicas:
             until(lambda: replica.post("/v1/retrieve", json=BODY).json()["index_version"] == first)  # noqa: B023
     assert read_current(tiny) == first
+
+
+def test_a_replica_looks_for_news_while_another_process_works_in_its_copy(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, root, seen = f"memory://{tmp_path.name}/index", tmp_path / "index", list[str]()
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(tiny, root, ignore=shutil.ignore_patterns("live"))
+    remote, version = RemoteIndex(url), open_version(root)
+    upload(root, "CURRENT", url)
+    copy = remote.root / "versions" / remote.fetch()
+    write_weights(version.path, version.manifest, {"notes": 0.2})
+    upload(root, "CURRENT", url)
+    source = IndexSource(Path(url), Settings())
+    with locked(remote.root):
+        looking = threading.Thread(target=lambda: seen.append(source.current()), daemon=True)
+        looking.start()
+        looking.join(10)
+        assert seen == [version.manifest.version]
+        assert read_weights(copy, version.manifest) == {"notes": 0.2}
 
 
 @pytest.mark.parametrize("store", ["memory", "s3"])

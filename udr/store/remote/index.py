@@ -100,11 +100,13 @@ class RemoteIndex:
         return version
 
     def fetch_settings(self, version: str) -> None:
-        """Copy the search settings and hybrid weights of a version, if it was copied; they may have changed since."""
+        """Copy the search settings and hybrid weights of a version, if it was copied; they may have changed since.
+
+        It takes no lock: whoever holds that of the copy, as a build may for hours, does not keep a service waiting.
+        """
         folder = version_path(self.root, version)
         if folder.is_dir():
-            with locked(self.root, _WAIT_SECONDS):
-                self._refresh_settings(version, folder)
+            self._refresh_settings(version, folder)
 
     def fetch_writes(self) -> None:
         """Copy the log of what is written to the index, if it is another than the last time."""
