@@ -13,6 +13,7 @@ from tests.service.conftest import BODY, Source, on_event_loop
 from tests.service.observability.test_audit import lines
 from tests.service.serving.test_reloader import is_ready, source, until, versions
 from udr.errors import ConfigError, UdrError
+from udr.store import version_path
 from udr_index.versions import publish
 from udr_service import Settings, create_app
 from udr_service.auth import Scope, append, new_key
@@ -125,6 +126,28 @@ def test_a_failed_reload_leaves_the_keys_and_a_good_one_names_their_changes(
     for event in ("keys", "reloaded", "reload_refused"):
         assert (by_event[event]["by"], by_event[event]["client"]) == ("the key ops", "testclient")
     assert ops[4:] not in str(by_event) and new[4:] not in str(by_event)
+
+
+def test_a_damaged_file_of_search_settings_keeps_no_revoked_key_valid(
+    source: Source, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.toml"
+    ops, entry = new_key("ops", Scope.ADMIN)
+    append(path, entry)
+    without = path.read_text()
+    old, added = new_key("old", Scope.READ)
+    append(path, added)
+    with TestClient(create_app(source, Settings(keys=path)), headers={"X-Api-Key": ops}) as client:
+        until(lambda: is_ready(client))
+
+        def status() -> int:
+            return client.post("/v1/retrieve", json=BODY, headers={"X-Api-Key": old}).status_code
+
+        assert status() == 200
+        path.write_text(without)
+        (version_path(source.index, source.current()) / "search.json").write_text("{}")
+        assert client.post("/v1/admin/reload").is_success and status() == 401
+    assert "keeps the search settings that it has" in caplog.text and "search.json: is altered" in caplog.text
 
 
 @on_event_loop

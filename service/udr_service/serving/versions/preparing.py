@@ -1,11 +1,12 @@
 """Preparing: a new version takes over once it is open, verified and has answered a request."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from udr.errors import OverloadedError
+from udr.errors import OverloadedError, VerificationError
 from udr.retrieval import RetrievalRequest
 from udr_service.auth import KeyFile, KeyRing
 from udr_service.errors import ReloadError
@@ -22,6 +23,8 @@ CHECK = RetrievalRequest(input=PROBE, scope="all", k=1)
 Commit = Callable[[], object]
 Step = Callable[[], Commit]
 """Reads something again and checks it, on any thread; what it returns, which must not fail, makes it effective."""
+
+_LOG = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.2
 
@@ -59,6 +62,7 @@ class Preparing:
         self._keys, self._metrics, self._audit = keys, metrics, audit
         self._lock = asyncio.Lock()
         self._seen: str | None = None
+        self._told = ""
         self.steps: list[Step] = []
 
     def switch(self, version: ActiveVersion) -> None:
@@ -114,11 +118,20 @@ class Preparing:
         return Prepared(Reloaded(version.version, previous), version, None, [])
 
     async def _is_current(self, version: str) -> bool:
-        """Return whether a version answers already, with the search settings and hybrid weights that it has now."""
+        """Return whether a version answers already, with the search settings and hybrid weights that it has now.
+
+        If their file is damaged, it keeps those that it has, with a warning: else no key could be revoked meanwhile.
+        """
         if version != self._current.version:
             return False
         with self._current.lease() as active:
-            return not await asyncio.to_thread(active.retriever.is_remeasured)
+            try:
+                return not await asyncio.to_thread(active.retriever.is_remeasured)
+            except VerificationError as error:
+                if str(error) != self._told:
+                    _LOG.warning("version %s keeps the search settings that it has: %s", version, error)
+                self._told = str(error)
+                return True
 
     async def _published(self, source: Source) -> str:
         version, seen = await asyncio.to_thread(source.current), self._seen
