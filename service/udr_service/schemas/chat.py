@@ -36,9 +36,10 @@ class ChatOptions(Selection):
         """
         check_seed(self.order, self.seed)
         options: dict[str, Any] = {"k": DefaultK(settings.gateway_k)}
+        lowest, highest = settings.gateway_min_similarity, self.max_similarity
         if self.mode == "dense":
-            # In other modes, a similarity has another scale.
-            options["min_similarity"] = settings.gateway_min_similarity
+            # In other modes, a similarity has another scale. A chat that asks for less than the bound gets nothing.
+            options["min_similarity"] = lowest if lowest is None or highest is None else min(lowest, highest)
         return RetrievalRequest(**{**options, **self.options(), "task": task, "input": input})
 
 

@@ -163,6 +163,9 @@ def test_without_a_demonstration_above_the_bound_a_chat_is_forwarded_as_it_came(
         answer = gateway.post(CHAT, content=text, headers=headers)
         assert (answer.headers["X-Udr-Demonstrations"], answer.headers["X-Udr-Tokens"]) == ("", "0")
         assert model.requests[0].content.decode() == text
+        # A request that wants none above the bound asks for nothing wrong.
+        answer = ask(gateway, udr={"max_similarity": 0.4})
+        assert (answer.status_code, answer.headers["X-Udr-Demonstrations"]) == (200, "")
         # A request may lower the operator's bound.
         assert ask(gateway, udr={"min_similarity": 0.1, "k": 1}).headers["X-Udr-Demonstrations"]
 
