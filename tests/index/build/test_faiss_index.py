@@ -17,7 +17,15 @@ from udr.errors import ArtifactError, ConfigError, UdrError, VerificationError
 from udr.files import write_atomically
 from udr.retrieval import Retriever
 from udr.search import ExactSearch, FaissGpu, make_index, open_index, write_index
-from udr.store import SearchSettings, open_searchers, open_version, read_settings, verify, write_settings
+from udr.store import (
+    SearchSettings,
+    open_searchers,
+    open_version,
+    read_settings,
+    search_digest,
+    verify,
+    write_settings,
+)
 from udr_index import settings_to_try
 from udr_index.build import first_settings, lists_of, resolve, rows_to_train, sample_size
 
@@ -71,6 +79,23 @@ def test_every_kind_is_built_and_searched_alike_each_time(places: Path, tmp_path
     exact = ExactSearch(version.vectors("questions")).search(queries, 10)
     result = open_searchers(version)["questions"].search(queries, 10)
     assert np.array_equal(result[0], exact[0]) and np.array_equal(result[1], exact[1])
+
+
+def test_settings_written_while_a_version_opens_are_news_to_it(ivf: Path) -> None:
+    version = open_version(ivf)
+    before = search_digest(version.path, version.manifest)
+
+    class Measured(HashEncoder):
+        """Its fingerprint is read once the searchers are open."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "fingerprint":
+                write_settings(version.path, version.manifest, {"questions": SearchSettings(oversample=7)})
+            return super().__getattribute__(name)
+
+    with Retriever.open(ivf, encoder=Measured()) as retriever:
+        assert search_digest(version.path, version.manifest) != before
+        assert retriever.search_digest == before and retriever.is_remeasured()
 
 
 def test_float16_vectors_are_nearly_the_same(places: Path, original: Path, tmp_path: Path) -> None:

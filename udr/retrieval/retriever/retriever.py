@@ -18,6 +18,7 @@ from udr.store import (
     open_version,
     read_manifest,
     refuse_damage,
+    search_digest,
 )
 from udr.store.live import Durability
 
@@ -132,8 +133,10 @@ class Retriever(Searching, Rows, DemonstrationSource):
         if loaded is None:
             name = encoder_name(version, allow_hub=allow_hub)
             loaded = SentenceEncoder.load(name, device) if engine is None else load_encoder(name, device, engine)
-        searchers = open_searchers(version, device, fp16=fp16)
+        digest, searchers = search_digest(version.path, version.manifest), open_searchers(version, device, fp16=fp16)
         retriever = cls(version, loaded, searchers, take_lock=take_lock, durability=durability)
+        # Of the settings that the searchers have: others may have been written since.
+        retriever.search_digest = digest
         retriever._reopen = (version.path.resolve(), device, engine, fp16, allow_hub) if encoder is None else None
         return retriever
 

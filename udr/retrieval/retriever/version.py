@@ -44,8 +44,9 @@ class OpenVersion:
         self.tokenizer = version.tokenizer or encoder.name
         self._tasks: Mapping[str, Task] = MappingProxyType({n: part.task for n, part in manifest.partitions.items()})
         self.families: Mapping[str, TaskFamily] = MappingProxyType(dict(manifest.families))
-        self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
+        # First: what is written from here on is news.
         self.search_digest = search_digest(version.path, manifest)
+        self.weights: Mapping[str, float] = MappingProxyType(read_weights(version.path, manifest))
         self.encoder_passes: Mapping[str, int] = MappingProxyType(
             {
                 name: 1 + (PASSES if part.label_head and part.label_head.fields else 0)
