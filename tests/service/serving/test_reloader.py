@@ -193,6 +193,21 @@ def test_a_watching_service_reloads_by_itself_and_survives_errors(source: Source
         until(lambda: client.get("/v1/info").json()["search_digest"] == digest)
 
 
+def test_a_watching_service_opens_the_index_once_what_is_measured_stays(source: Source, versions: list[str]) -> None:
+    weights, digests, current = [number / 10 for number in range(10)], list[str](), source.current
+
+    def measuring() -> str:
+        # Another weight before each look.
+        if weights and source.opened:
+            digests.append(reweigh(source.index, weights.pop()))
+        return current()
+
+    source.current = measuring  # type: ignore[method-assign]
+    with TestClient(create_app(source, Settings(watch_seconds=0.01))) as client:
+        until(lambda: not weights and client.get("/v1/info").json()["search_digest"] == digests[-1])
+        assert len(source.opened) == 2
+
+
 def test_the_service_is_alive_but_not_ready_until_it_has_loaded(source: Source) -> None:
     source.go.clear()
     app = create_app(source, Settings())

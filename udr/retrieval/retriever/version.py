@@ -126,13 +126,13 @@ class OpenVersion:
         """How many rows were put or deleted since the version was built, each counted once."""
         return self._pool.view().num_changes
 
-    def is_remeasured(self) -> bool:
-        """Return whether ``udr feedback weigh`` or ``udr index bench`` has changed the version since it was opened.
+    def stored_digest(self) -> str:
+        """Return the ``search_digest`` of a version opened now: another if what it hashes was measured again since.
 
         Raises:
             VerificationError: the file that they write is missing or altered.
         """
-        return self.search_digest != search_digest(self.path, self._manifest)
+        return search_digest(self.path, self._manifest)
 
     def close(self) -> None:
         """Close the files; the retriever cannot be used afterwards."""

@@ -62,7 +62,7 @@ class Preparing:
         self._keys, self._metrics, self._audit = keys, metrics, audit
         self._lock = asyncio.Lock()
         self._seen: str | None = None
-        self._told = ""
+        self._told = self._digest = ""
         self.steps: list[Step] = []
 
     def switch(self, version: ActiveVersion) -> None:
@@ -117,21 +117,26 @@ class Preparing:
             raise
         return Prepared(Reloaded(version.version, previous), version, None, [])
 
-    async def _is_current(self, version: str) -> bool:
+    async def _is_current(self, version: str, *, settled: bool = False) -> bool:
         """Return whether a version answers already, with the search settings and hybrid weights that it has now.
 
         If their file is damaged, it keeps those that it has, with a warning: else no key could be revoked meanwhile.
+
+        Args:
+            version: its name.
+            settled: whether others count only if the last call has found the same: measuring writes several times.
         """
         if version != self._current.version:
             return False
         with self._current.lease() as active:
+            opened, before = active.retriever.search_digest, self._digest
             try:
-                return not await asyncio.to_thread(active.retriever.is_remeasured)
+                self._digest = await asyncio.to_thread(active.retriever.stored_digest)
             except VerificationError as error:
                 if str(error) != self._told:
                     _LOG.warning("version %s keeps the search settings that it has: %s", version, error)
-                self._told = str(error)
-                return True
+                self._told, self._digest = str(error), opened
+            return self._digest == opened or (settled and self._digest != before)
 
     async def _published(self, source: Source) -> str:
         version, seen = await asyncio.to_thread(source.current), self._seen

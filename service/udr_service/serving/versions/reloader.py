@@ -170,7 +170,7 @@ class Reloader(Preparing):
                 published = await self._published(source)
                 if published == refused and time.monotonic() < again:
                     continue
-                if not await self._is_current(published):
+                if not await self._is_current(published, settled=True):
                     await self._to_the_end(self._load_all("watch"))
                 refused = told = ""
             except Exception as error:
