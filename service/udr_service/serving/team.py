@@ -11,10 +11,14 @@ from udr_service.serving.shares import Shares
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """The version that answers now, and the one before; the same if no other is published."""
+    """The version that answers now, and the one before; the same if no other is published.
+
+    ``opened`` says whether it was opened now: it is another, or it is searched by other settings or weights.
+    """
 
     version: str
     previous: str | None
+    opened: bool
 
 
 class Others(Protocol):

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from tests.fakes import HashEncoder, write_collection
 from tests.service.conftest import BODY, Source, Words, on_event_loop
+from tests.service.observability.test_audit import lines
 from udr.errors import OverloadedError, UdrError
 from udr.retrieval import Retriever
 from udr.store import open_version, search_digest, version_path, write_weights
@@ -79,9 +80,13 @@ def reweigh(index: Path, weight: float) -> str:
     return search_digest(version.path, version.manifest)
 
 
-def test_reload_takes_up_new_weights_of_the_version_that_answers(client: TestClient, source: Source) -> None:
+def test_reload_takes_up_new_weights_of_the_version_that_answers(
+    client: TestClient, source: Source, caplog: pytest.LogCaptureFixture
+) -> None:
     client.post("/v1/admin/reload")
     version, body = source.current(), {**BODY, "k": 5, "mode": "hybrid"}
+    (logged,) = (line for line in lines(caplog) if line["event"] == "reloaded")
+    assert logged["search_digest"] == client.get("/v1/info").json()["search_digest"]
     answers = list[list[tuple[str, float]]]()
     for weight in (0.0, 1.0):
         digest = reweigh(source.index, weight)
@@ -97,6 +102,8 @@ def test_reload_takes_up_new_weights_of_the_version_that_answers(client: TestCli
     opened = len(source.opened)
     client.post("/v1/admin/reload")
     assert len(source.opened) == opened, "nothing has changed"
+    counts = client.get("/metrics").text
+    assert 'udr_reloads_total{outcome="switched"} 3.0' in counts and 'outcome="unchanged"} 1.0' in counts
     (version_path(source.index, version) / "search.json").write_text("{}")
     assert client.post("/v1/admin/reload").is_success and len(source.opened) == opened
     assert client.get("/v1/info").json()["search_digest"] == digest

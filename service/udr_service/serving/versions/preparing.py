@@ -106,7 +106,7 @@ class Preparing:
             raise ReloadError("this service was started with an open index and cannot reload it")
         wanted, previous = name or await self._published(self._source), self._current.version
         if self._current.damage is None and await self._is_current(wanted):
-            return Prepared(Reloaded(wanted, previous), None, None, [])
+            return Prepared(Reloaded(wanted, previous, opened=False), None, None, [])
         version = await asyncio.to_thread(self._source.load, self._metrics, name)
         try:
             # Else the first requests with filters would wait again for what they waited for already.
@@ -115,7 +115,7 @@ class Preparing:
         except BaseException:
             version.retriever.close()
             raise
-        return Prepared(Reloaded(version.version, previous), version, None, [])
+        return Prepared(Reloaded(version.version, previous, opened=True), version, None, [])
 
     async def _is_current(self, version: str, *, settled: bool = False) -> bool:
         """Return whether a version answers already, with the search settings and hybrid weights that it has now.

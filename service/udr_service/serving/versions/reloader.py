@@ -152,10 +152,10 @@ class Reloader(Preparing):
         except Exception:
             self._metrics.reloaded(Reload.REFUSED)
             raise
-        switched = reloaded.version != reloaded.previous
-        self._metrics.reloaded(Reload.SWITCHED if switched else Reload.UNCHANGED)
-        versions = {"index_version": reloaded.version, "previous": reloaded.previous}
-        self._audit.record(Event.RELOADED, client, by=by, **versions)
+        self._metrics.reloaded(Reload.SWITCHED if reloaded.opened else Reload.UNCHANGED)
+        with self._current.lease() as active:
+            details = {"previous": reloaded.previous, "search_digest": active.retriever.search_digest}
+        self._audit.record(Event.RELOADED, client, by=by, index_version=reloaded.version, **details)
         if self._keys and before:
             record_changes(self._audit, before, self._keys.ring, by, client)
         return reloaded
