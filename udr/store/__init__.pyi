@@ -20,7 +20,7 @@ from .searching import (
     SEARCH as SEARCH, SEARCH_TEMPORARY as SEARCH_TEMPORARY, SearchSettings as SearchSettings,
     approximate as approximate, read_settings as read_settings, read_weights as read_weights,
     search_digest as search_digest,
-    write_settings as write_settings, write_weights as write_weights,
+    write_search as write_search, write_settings as write_settings, write_weights as write_weights,
 )
 from .searching import (
     open_lexical as open_lexical, open_searcher as open_searcher, open_searchers as open_searchers,

@@ -21,8 +21,7 @@ from udr.store import (
     read_settings,
     read_weights,
     verify_version,
-    write_settings,
-    write_weights,
+    write_search,
 )
 from udr_index.build.faiss_index import first_settings
 
@@ -143,10 +142,9 @@ def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -
             _LOG.warning(what, ", ".join(sorted(headed)), "udr feedback weigh")
         if other := ", ".join(sorted(first.keys() & found.keys() - same)):
             _LOG.warning("partitions of another kind than before: %s; measure them: udr index bench", other)
-    if settings:
-        write_settings(folder, manifest, settings)
-    if weights:
-        write_weights(folder, manifest, weights)
+    if settings or weights:
+        # At once: a service may watch this file.
+        write_search(folder, manifest, settings, weights)
 
 
 def _or_nothing(find: Callable[[], _T]) -> _T | None:

@@ -116,7 +116,7 @@ def write_settings(folder: Path, manifest: Manifest, settings: Mapping[str, Sear
     except VerificationError:
         # Of a file that is altered or not yet written.
         weights = {}
-    _write(folder, manifest, settings, weights)
+    write_search(folder, manifest, settings, weights)
 
 
 def write_weights(folder: Path, manifest: Manifest, weights: Mapping[str, float]) -> None:
@@ -125,12 +125,13 @@ def write_weights(folder: Path, manifest: Manifest, weights: Mapping[str, float]
     Raises:
         VerificationError: as ``read_settings``.
     """
-    _write(folder, manifest, read_settings(folder, manifest), weights)
+    write_search(folder, manifest, read_settings(folder, manifest), weights)
 
 
-def _write(
+def write_search(
     folder: Path, manifest: Manifest, settings: Mapping[str, SearchSettings], weights: Mapping[str, float]
 ) -> None:
+    """Write both, the settings of each approximate partition and the weights of tasks, at once."""
     keys: dict[str, Json] = {
         "format": FORMAT,
         "version": manifest.version,
