@@ -116,11 +116,15 @@ def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -
 
     Search settings hold for a partition of the same kind, and hybrid weights for one with BM25 and, as before, with a
     label head or without. For the rest, the version keeps its own; if it has none yet, it gets the first settings of
-    each kind.
+    each kind. If its own file of them is newer than that of ``old``, nothing changes.
+
+    First settings of ``old`` are never handed on: they cannot be told apart from measured ones that are the same.
 
     Raises:
         VerificationError: a file that has them is altered.
     """
+    if (folder / SEARCH).is_file() and (old is None or _measured_at(old.path) <= _measured_at(folder)):
+        return
     parts = manifest.partitions
     first = {name: first_settings(parts[name].kind) for name in approximate(manifest)}
     settings, weights = first, dict[str, float]()
@@ -129,7 +133,6 @@ def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -
     if old is not None:
         found, before = read_settings(old.path, old.manifest), old.manifest.partitions
         same = {name for name in first if name in found and parts[name].kind == before[name].kind}
-        # The first settings are not measured.
         settings = settings | {name: found[name] for name in same if found[name] != first[name]}
         weighed = read_weights(old.path, old.manifest)
         lexical = {name for name in weighed if name in parts and parts[name].lexical}
@@ -145,6 +148,12 @@ def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -
     if settings or weights:
         # At once: a service may watch this file.
         write_search(folder, manifest, settings, weights)
+
+
+def _measured_at(folder: Path) -> int:
+    """Return when a version was measured last, in nanoseconds; 0 if never."""
+    path = folder / SEARCH
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _or_nothing(find: Callable[[], _T]) -> _T | None:

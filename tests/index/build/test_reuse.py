@@ -25,7 +25,7 @@ from udr.store import (
     write_weights,
 )
 from udr_index.build import PreviousVersion
-from udr_index.versions import compare_vectors
+from udr_index.versions import compare_vectors, publish
 
 
 def test_only_changed_rows_are_encoded(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +81,11 @@ def test_a_build_of_a_version_of_before_gets_what_was_measured_since(tmp_path: P
     assert build_index(tasks, out, bm25=True, reuse=out).version == first
 
     assert read_weights(old.path, old.manifest) == {"questions": 0.9, "notes": 0.3} and verify(out) == []
+    # What the version itself was measured at since is newer than what another has of before.
+    write_weights(old.path, old.manifest, {"notes": 0.5})
+    publish(out, new.manifest.version)
+    assert build_index(tasks, out, bm25=True, reuse=out).version == first
+    assert read_weights(old.path, old.manifest) == {"notes": 0.5}
 
 
 def test_weights_are_kept_if_the_label_head_stays_or_stays_away(
