@@ -113,8 +113,10 @@ def test_without_an_export_all_is_as_before_and_one_can_be_added_as_the_version_
         expected = retriever.retrieve("questions", "Who owns the boat?", k=5)
 
     capsys.readouterr()
+    write_weights(plain.path, plain.manifest, {"questions": 0.1})
     assert main(["index", "export-encoder", str(out)]) == 0
     added = open_version(out)
+    assert read_weights(added.path, added.manifest) == {"questions": 0.1}
     assert added.manifest.version in capsys.readouterr().out
     assert added.has_export and verify(out) == [] and added.manifest.version != plain.manifest.version
     (difference,) = diff_versions(out, plain.manifest.version, added.manifest.version).differences
@@ -129,7 +131,7 @@ def test_without_an_export_all_is_as_before_and_one_can_be_added_as_the_version_
 
     assert main(["index", "export-encoder", str(out)]) == 0
     assert capsys.readouterr().out.endswith("already carries its encoder\n")
-    # What is measured in the version without goes to the one with an export, whether that is made or was.
+    # What is measured in the version without goes to the one with an export that was made before, too.
     for weight in (0.3, 0.7):
         publish(out, plain.manifest.version)
         write_weights(plain.path, plain.manifest, {"questions": weight})
