@@ -83,18 +83,11 @@ def encoder_name(version: IndexVersion, *, allow_hub: bool = False) -> str:
         ArtifactError: the name may not be loaded, or means an encoder that did not build the index.
         ModelError: there is no such model, or the one in the index has its weights as a pickle.
     """
-    name, own = version.model, version.has_model
-    if not own and not name.startswith(PACKAGE):
-        if not is_hub_name(name):
-            remedy = "build the index again, or open it in Python with encoder="
-            raise ArtifactError(f"{version.path}: names its encoder by the path {name!r}, outside the index; {remedy}")
-        if not allow_hub:
-            raise ArtifactError(
-                f"{version.path}: names its encoder on the Hugging Face hub, {name!r}; if you trust the index and that "
-                "model, pass --allow-hub (in Python, allow_hub=True)"
-            )
+    if refusal := _refusal(version, allow_hub):
+        raise ArtifactError(refusal)
+    name = version.model
     path = locate(name)
-    if own:
+    if version.has_model:
         refuse_pickles(path)
     stamp, found = version.manifest.encoder, fingerprint(path)
     if found != stamp.fingerprint:
@@ -105,8 +98,23 @@ def encoder_name(version: IndexVersion, *, allow_hub: bool = False) -> str:
     return name
 
 
+def _refusal(version: IndexVersion, allow_hub: bool) -> str:
+    """Return why the name of a version's encoder may not be loaded; empty if it may."""
+    name = version.model
+    if version.has_model or name.startswith(PACKAGE):
+        return ""
+    if not is_hub_name(name):
+        remedy = "build the index again, or open it in Python with encoder="
+        return f"{version.path}: names its encoder by the path {name!r}, outside the index; {remedy}"
+    remedy = "if you trust the index and that model, pass --allow-hub (in Python, allow_hub=True)"
+    return "" if allow_hub else f"{version.path}: names its encoder on the Hugging Face hub, {name!r}; {remedy}"
+
+
 def named_encoder(version: IndexVersion, device: str | None = None, *, allow_hub: bool = False) -> "Encoder":
-    """Load the encoder that a version names; where it is not installed, the version's export of it, with a warning.
+    """Load the encoder that a version names, or the version's export of it, with a warning.
+
+    The export stands in for a model that is not installed or may not be loaded, never for one that did not build the
+    index.
 
     Args:
         version: the version.
@@ -114,15 +122,17 @@ def named_encoder(version: IndexVersion, device: str | None = None, *, allow_hub
         allow_hub: see ``encoder_name``.
 
     Raises:
-        ArtifactError: as ``encoder_name``.
+        ArtifactError: the name means an encoder that did not build the index, or may not be loaded and there is no
+            export.
         ModelError: there is no such model, and no export.
         MissingExtraError: sentence-transformers is not installed, and there is no export.
     """
     try:
         encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
-    except (MissingExtraError, ModelError) as error:
+    except (ArtifactError, MissingExtraError, ModelError) as error:
+        other = isinstance(error, ArtifactError) and not _refusal(version, allow_hub)
         # The export is the same encoder, but for the last bits.
-        if (exported := exported_encoder(version, device or "cpu")) is None:
+        if other or (exported := exported_encoder(version, device or "cpu")) is None:
             raise
         _LOG.warning("%s; the export of the encoder in the index is used", error)
         return exported

@@ -292,6 +292,28 @@ def test_without_onnxruntime_the_model_is_loaded_with_one_notice(
     assert notice.endswith(f"not used, since onnxruntime is not installed; run: {install_extra('onnx')}")
 
 
+def test_an_index_is_verified_and_measured_by_its_export_if_its_model_may_not_be_loaded(
+    carried: IndexVersion, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    root = forge(carried, "model/config.json", b"{}")
+    # A model in the index that did not build it is no reason to use another.
+    assert main(["index", "verify", str(root)]) == 1
+    assert "has fingerprint" in capsys.readouterr().err
+    keys = json.loads((carried.path / MANIFEST).read_bytes())
+    keys["encoder"]["name"] = "someone/model"
+    keys["files"] = {path: stamp for path, stamp in keys["files"].items() if not path.startswith("model/")}
+    del keys["sha256"]
+    (carried.path / MANIFEST).write_bytes(seal(keys))
+    shutil.rmtree(carried.path / "model")
+    assert main(["index", "verify", str(root)]) == 0
+    assert capsys.readouterr().out == f"{root}: intact\n" and "pass --allow-hub" in caplog.text
+    assert caplog.messages[-1].endswith("; the export of the encoder in the index is used")
+    assert main(["index", "bench", str(root), "--k", "3", "--queries", "20"]) == 0
+    assert [line.split()[3] for line in capsys.readouterr().out.splitlines()] == ["1.000"] * len(
+        carried.manifest.partitions
+    )
+
+
 @pytest.mark.parametrize(
     ("path", "content", "message"),
     [

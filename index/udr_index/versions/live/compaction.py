@@ -187,7 +187,7 @@ def _encoder(old: IndexVersion, allow_hub: bool) -> Encoder:
     try:
         return named_encoder(old, allow_hub=allow_hub)
     except ArtifactError:
-        # The model may not be loaded.
+        # The model of this name is another one by now.
         if (exported := exported_encoder(old, "cpu")) is None:
             raise
         return exported
