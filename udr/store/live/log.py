@@ -174,9 +174,11 @@ class WriteLog:
                 _write_all(stream, b"".join(parts))
                 if durability == "disk":
                     os.fdatasync(stream.fileno())
-        except OSError as error:
+        except BaseException as error:
             self._take_back()
-            raise _storage(error, self.path) from error
+            if isinstance(error, OSError):
+                raise _storage(error, self.path) from error
+            raise
         self._place, self._seen = place, self._state()
         return positions
 

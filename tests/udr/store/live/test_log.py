@@ -222,6 +222,10 @@ def test_an_unforeseen_error_reaches_every_write_that_waits(copy: Path, monkeypa
         for thread in threads:
             thread.join(timeout=10)
         assert results == {"a": ("a",), "b": ConflictError, "c": RuntimeError, "d": RuntimeError}
+        for id in "bcd":
+            with pytest.raises(UnknownTaskError):
+                retriever.demonstration("notes", id)
+        assert retriever.overlay_position == 1
 
 
 def test_half_a_character_is_the_id_of_no_row(copy: Path) -> None:
