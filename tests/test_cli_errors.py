@@ -77,6 +77,17 @@ TABLE: Sequence[tuple[str, str]] = [
     ),
     (f"{ASK} --candidates 1 --k 4 text", r"--candidates must be a whole number, not below k \(4\); found 1"),
     (f"{ASK} --min-similarity nan text", "--min-similarity must be a number, found nan"),
+    (
+        f"{ASK} --min-similarity 0.5 --max-similarity 0.2 text",
+        r"--min-similarity must not be above --max-similarity \(0.2\); found 0.5",
+    ),
+    (f"{ASK} --mode hybrid --min-similarity 0.5 text", "in mode 'hybrid', .*, so --min-similarity must not be above"),
+    (f"{ASK} --filter $x=1 text", r"--filter: unknown key '\$x' of a filter"),
+    (f'{ASK} --filter {{"must":1}} text', "--filter: must of a filter must be a list of conditions, found 1"),
+    (
+        f'{ASK} --filter {{"must":[{{"key":"a","any":1}}]}} text',
+        "--filter: any of a condition must be a list of values, found 1",
+    ),
     (f"{ASK} --mode bm25 text", "--mode 'bm25' needs an index with BM25; build it again: udr index build"),
     ("retrieve index --task note text", "--task: unknown task 'note'; the tasks are notes, reviews"),
     ("retrieve index --family mod text", "--family: unknown family 'mod'; the families are mood"),

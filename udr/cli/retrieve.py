@@ -19,7 +19,11 @@ from udr.retrieval import RetrievalOptions, RetrievalRequest, SelectionOptions
 _FLAGS = {
     r"^the (budget|reserve) must": r"--\1 must",
     **{f"^{name}(?= )": f"--{name.replace('_', '-')}" for name in ("k", "scope", *SelectionOptions.__annotations__)},
-    "^((the|a) (filter|condition|range)|filters )": r"--filter: \1",
+    "above max_similarity": "above --max-similarity",
+    ", so min_similarity": ", so --min-similarity",
+    r"^((the|a) (filter|condition|range)|filters |unknown key .* of a filter|\w+ of a (filter|condition) )": (
+        r"--filter: \1"
+    ),
     r"^engine (?=must|')": "--engine ",
     "^give exactly one of task, family and scope": "give exactly one of --task, --family and --scope",
     r"^unknown (task|family)": r"--\1: unknown \1",
