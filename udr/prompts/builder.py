@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from numbers import Integral
 
 from udr.data import Kind, Task, formatting
 from udr.errors import InvalidInputError, TooLongError, brief
@@ -55,8 +56,10 @@ class PromptBuilder:
             raise InvalidInputError(message)
         for name in ("budget", "reserve", "message_tokens", "seed"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int):
+            if isinstance(number, bool) or not isinstance(number, Integral):
                 raise InvalidInputError(f"{name} must be a whole number, found {brief(number)}")
+            # Of numpy, too, which neither JSON nor a shuffle takes.
+            object.__setattr__(self, name, int(number))
         if self.budget < 1:
             raise InvalidInputError(f"the budget must be at least 1 token, found {self.budget}")
         if not 0 <= self.reserve < self.budget:

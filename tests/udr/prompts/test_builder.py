@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,6 +179,13 @@ def test_the_reserve_is_kept_for_the_answer() -> None:
 def test_invalid_options_are_an_error(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         build(**options)
+
+
+def test_whole_numbers_of_numpy_are_numbers() -> None:
+    options: dict[str, Any] = {"budget": 1000, "reserve": 7, "seed": 2}
+    prompt = build(questions(3, 5, 4), order="shuffle", **{name: np.int64(value) for name, value in options.items()})
+    expected = build(questions(3, 5, 4), order="shuffle", **options)
+    assert json.dumps(prompt.to_json()) == json.dumps(expected.to_json())
 
 
 @pytest.mark.parametrize("tokenizer", ["gpt2", object(), 3])
