@@ -140,9 +140,9 @@ def write_measured(old: IndexVersion | None, folder: Path, manifest: Manifest) -
         weights = weights | {name: weighed[name] for name in lexical - headed}
         if headed:
             what = (
-                "hybrid weights are not kept where a label head came or went: %s; weigh tasks without a head again: %s"
+                "hybrid weights are not kept where a label head came or went: %s; for tasks without a head now, run: %s"
             )
-            _LOG.warning(what, ", ".join(sorted(headed)), "udr feedback weigh")
+            _LOG.warning(what, ", ".join(sorted(headed)), "udr feedback weigh RUN INDEX")
         if other := ", ".join(sorted(first.keys() & found.keys() - same)):
             _LOG.warning("partitions of another kind than before: %s; measure them: udr index bench", other)
     if settings or weights:

@@ -94,7 +94,10 @@ async def batch(
     key: _Key = None,
     if_match: _IfMatch = None,
 ) -> ChangedAnswer:
-    """Put and delete several demonstrations, all or none; with If-Match, one of that version, or several by *."""
+    """Put and delete several demonstrations, all or none.
+
+    If-Match with a version is for one row; with *, all rows must be there.
+    """
     async with service.context(request) as context:
         context.require_known(task)
         change, wanted = context.change(task, _version(if_match)), body.wanted()

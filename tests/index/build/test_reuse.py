@@ -101,7 +101,7 @@ def test_weights_are_kept_if_the_label_head_stays_or_stays_away(
         build_index(tasks, out, bm25=True, label_head=after, reuse=old_index)
         new = open_version(out)
         assert read_weights(new.path, new.manifest) == ({"notes": 0.3} if before is after else {})
-        told = "hybrid weights are not kept where a label head came or went: notes" in caplog.text
+        told = "came or went: notes; for tasks without a head now, run: udr feedback weigh RUN INDEX" in caplog.text
         assert told is (before is not after)
 
 

@@ -224,5 +224,8 @@ def test_row_that_a_missing_shard_may_have_is_not_said_to_be_unknown(
     assert {answer.status_code for answer in answers} == {200, 503}
     # Of these two, one refuses connections, and the other the key.
     detail = next(answer.json()["detail"] for answer in answers if answer.status_code == 503)
+    assert (
+        detail.startswith("no shard that answered has demonstration 'n") and "of task 'notes'; these did not" in detail
+    )
     assert "shard shard-1-of-3: http://shard-1" in detail and "shard shard-2-of-3: http://shard-2" in detail
     assert "shard-3" not in detail

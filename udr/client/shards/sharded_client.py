@@ -158,7 +158,11 @@ class ShardedClient(AsyncDemonstrationSource):
             elif not isinstance(result, UnknownTaskError):
                 raise result
         if failed:
-            raise ShardsError(f"it is in no shard that answered: {_reasons(failed)}", status=503)
+            raise ShardsError(
+                f"no shard that answered has demonstration {id!r} of task {task!r}; these did not answer: "
+                f"{_reasons(failed)}",
+                status=503,
+            )
         raise UnknownTaskError(f"task {task!r} has no demonstration {id!r}")
 
     async def unready(self) -> list[str]:
