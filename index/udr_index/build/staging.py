@@ -69,8 +69,9 @@ class StagedVersion:
             self._copy_model(self.model)
         self._copy_export()
         manifest = replace(self.manifest, files=self._stamps())
-        # Of a killed build.
-        (self.path / store.SEARCH).unlink(missing_ok=True)
+        # Of a killed build; the stars match a file that it was writing.
+        for path in self.path.glob(f"*{store.SEARCH}*"):
+            path.unlink()
         write_measured(self.measured, self.path, manifest)
         sync_tree(self.path)
         (self.path / _MADE_FOR).unlink()
@@ -97,14 +98,13 @@ class StagedVersion:
                 connection.executemany("INSERT INTO tokens VALUES (?, ?, ?)", values)
 
     def _drop_other_indexes(self) -> None:
-        """Delete the indexes and settings of another version with the same vectors."""
+        """Delete the indexes of another version with the same vectors."""
         mark, version = self.path / _MADE_FOR, self.manifest.version.encode()
         if mark.is_file() and mark.read_bytes() == version:
             return
         # The stars match files that a killed build was writing.
-        for pattern in ("partitions/*/*index.faiss*", f"*{store.SEARCH}*"):
-            for path in self.path.glob(pattern):
-                path.unlink()
+        for path in self.path.glob("partitions/*/*index.faiss*"):
+            path.unlink()
         write_atomically(mark, version)
 
     def _encode(self, rows: IngestedRows) -> int:
