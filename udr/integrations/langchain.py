@@ -39,7 +39,8 @@ class DemonstrationSelector(BaseExampleSelector):
         options: how demonstrations are chosen, see ``udr.RetrievalRequest``.
 
     Raises:
-        ConfigError: an unknown order or option.
+        InvalidInputError: an unknown order.
+        ConfigError: an unknown option.
     """
 
     def __init__(

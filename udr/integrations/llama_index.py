@@ -31,7 +31,8 @@ class DemonstrationNodes(BaseRetriever):
         options: how demonstrations are chosen, see ``udr.RetrievalRequest``.
 
     Raises:
-        ConfigError: an unknown order or option.
+        InvalidInputError: an unknown order.
+        ConfigError: an unknown option.
     """
 
     def __init__(

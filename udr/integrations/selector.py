@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from udr.data import value_text
 from udr.errors import ConfigError
-from udr.prompts import Order, arranged
+from udr.prompts import Order, arranged, one_of
 from udr.retrieval import AsyncDemonstrationSource, DemonstrationSource, RetrievedDemonstration, SelectionOptions
 from udr.types import Fields
 
@@ -24,7 +24,8 @@ class Selector:
         options: how they are chosen, see ``udr.RetrievalRequest``.
 
     Raises:
-        ConfigError: an unknown order or option.
+        InvalidInputError: an unknown order.
+        ConfigError: an unknown option.
     """
 
     source: AsyncDemonstrationSource
@@ -34,8 +35,7 @@ class Selector:
     options: SelectionOptions
 
     def __post_init__(self) -> None:
-        if self.order not in list(Order):
-            raise ConfigError(f"the order must be one of {', '.join(Order)}, found {self.order!r}")
+        one_of(Order, self.order)
         known = SelectionOptions.__annotations__
         for name in self.options:
             if name not in known:

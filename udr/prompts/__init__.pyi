@@ -5,6 +5,7 @@ from .builder import PromptBuilder as PromptBuilder, with_budget_stage as with_b
 from .chat import turns as turns
 from .ordering import (
     Arrange as Arrange, Order as Order, alternate as alternate, arranged as arranged, check_seed as check_seed,
+    one_of as one_of,
 )
 from .types import (
     BuildingOptions as BuildingOptions, Format as Format, Layout as Layout, PartTokens as PartTokens, Prompt as Prompt,

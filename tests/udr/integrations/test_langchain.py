@@ -69,7 +69,7 @@ def test_options_reach_the_source_and_unknown_ones_are_refused() -> None:
     assert source.calls == [("t", {"x": "y"}, 2, {"exclude": ["a"], "min_similarity": 0.5, "diversity": 0.3})]
     with pytest.raises(ConfigError, match="unknown option 'diversty'; the options are exclude"):
         DemonstrationSelector(Source(), "t", diversty=0.5)  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match=r"must be one of nearest_last, .*found 'random'"):
+    with pytest.raises(InvalidInputError, match=r"must be one of nearest_last, .*found 'random'"):
         DemonstrationSelector(Source(), "t", order="random")
 
 
