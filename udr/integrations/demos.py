@@ -73,10 +73,7 @@ class Demos:
         return {
             "format": FORMAT,
             "source": location(self.selector.source),
-            "task": self.selector.task,
-            "k": self.selector.k,
-            "order": str(self.selector.order),
-            "options": cast("dict[str, Json]", dict(self.selector.options)),
+            **self.selector.to_json(),
             "fields": None if self.fields is None else dict(self.fields),
             "target": self.target,
         }
@@ -90,8 +87,7 @@ class Demos:
             UdrError: the index cannot be opened.
         """
         check_format(keys.get("format"), FORMAT, "the saved program", "program.save(), with its source")
-        selection = {name: keys[name] for name in ("task", "k", "order", "options")}
-        selector = Selector(source=opened(keys["source"]) if source is None else source, **selection)
+        selector = Selector.from_json(keys, opened(keys["source"]) if source is None else source)
         return Demos(selector, fields=keys["fields"], target=keys["target"])
 
     def __deepcopy__(self, memo: object) -> Self:

@@ -64,15 +64,9 @@ class DemonstrationDocuments:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the component as a saved pipeline has it."""
-        selector = self._selector
-        saved: dict[str, Any] = default_to_dict(
-            self,
-            source=location(selector.source),
-            task=selector.task,
-            k=int(selector.k),
-            order=str(selector.order),
-            **selector.options,
-        )
+        parameters: dict[str, Any] = self._selector.to_json()
+        options = parameters.pop("options")
+        saved: dict[str, Any] = default_to_dict(self, source=location(self._selector.source), **parameters, **options)
         return saved
 
     @classmethod

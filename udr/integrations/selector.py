@@ -1,15 +1,22 @@
 """What the integrations share: the demonstrations of a source for one call, in the order of a prompt."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from udr.data import value_text
+from udr.data import Filter, value_text
 from udr.errors import ConfigError
 from udr.prompts import Order, arranged, one_of
-from udr.retrieval import AsyncDemonstrationSource, DemonstrationSource, RetrievedDemonstration, SelectionOptions
-from udr.types import Fields
+from udr.retrieval import (
+    DEFAULT_K,
+    AsyncDemonstrationSource,
+    DefaultK,
+    DemonstrationSource,
+    RetrievedDemonstration,
+    SelectionOptions,
+)
+from udr.types import Fields, Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,27 @@ class Selector:
     async def aselect(self, input: Fields | str) -> list[RetrievedDemonstration]:
         """Return the demonstrations for an input, from any source, without blocking the event loop."""
         return self._arranged(await self.source.aretrieve(self.task, input, self.k, **self.options), input)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return all but the source, as JSON; without ``k`` if it is the default, which small pools need not have."""
+        options: dict[str, Any] = dict(self.options)
+        if options.get("filter") is not None:
+            options["filter"] = Filter.of(options["filter"]).to_json()
+        if not isinstance(excluded := options.get("exclude"), str | None):
+            options["exclude"] = list(excluded)
+        k = {} if isinstance(self.k, DefaultK) else {"k": self.k}
+        return {"task": self.task, **k, "order": str(self.order), "options": options}
+
+    @classmethod
+    def from_json(cls, keys: Mapping[str, Any], source: AsyncDemonstrationSource) -> "Selector":
+        """Return the selector that ``to_json`` describes, over a source."""
+        return cls(
+            source=source,
+            task=keys["task"],
+            k=keys.get("k", DEFAULT_K),
+            order=keys["order"],
+            options=keys["options"],
+        )
 
     def _arranged(
         self, retrieval: Sequence[RetrievedDemonstration], input: Fields | str

@@ -18,9 +18,10 @@ from dspy.utils import DummyLM
 from tests.clients import URL
 from tests.udr.integrations.sources import Source, retrieved
 from udr.client import AsyncClient, Client
+from udr.data import Filter
 from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.integrations import DemonstrationFewShot, DemonstrationProgram, open_program
-from udr.retrieval import Retriever
+from udr.retrieval import DefaultK, Retriever
 
 QUESTION = "Where is the old castle?"
 WHY = retrieved({"question": "why?"}, "number")
@@ -218,6 +219,19 @@ def test_a_source_without_a_location_must_be_passed_again(lm: DummyLM, tmp_path:
         open_program(predict(), path)
     open_program(predict(), path, source=source)(question=QUESTION)
     assert shown(lm.history[0]) == [("why?", "number")]
+
+
+def test_a_saved_program_keeps_a_filter_ids_and_the_k_that_small_pools_need_not_have(
+    retriever: Retriever, lm: DummyLM, tmp_path: Path
+) -> None:
+    small = Filter.of('id in ["q01", "q02", "q03"]')
+    teleprompter = DemonstrationFewShot(retriever, "questions", target="kind", filter=small, exclude={"q02"})  # type: ignore[arg-type]
+    teleprompter.compile(predict()).save(tmp_path / "program.json")
+    source = Source(WHY)
+    open_program(predict(), tmp_path / "program.json", source=source)(question=QUESTION)
+    _, _, k, options = source.calls[0]
+    assert isinstance(k, DefaultK) and k == 8
+    assert (Filter.of(options["filter"]), options["exclude"]) == (small, ["q02"])
 
 
 @pytest.mark.parametrize("kind", [Client, AsyncClient])

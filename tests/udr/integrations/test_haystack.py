@@ -11,7 +11,8 @@ import haystack
 from haystack import Pipeline
 from haystack.components.builders import PromptBuilder
 
-from udr.client import AsyncClient
+from udr.client import AsyncClient, Client
+from udr.data import Filter
 from udr.errors import ConfigError, InvalidInputError
 from udr.integrations import DemonstrationDocuments
 from udr.retrieval import Retriever
@@ -60,6 +61,19 @@ def test_a_saved_component_has_the_place_of_its_source_and_no_key() -> None:
     assert saved["init_parameters"] == {
         **{"source": {"url": "http://127.0.0.1:1", "asynchronous": True}, "task": "notes", "k": 2},
         **{"order": "shuffle", "distinct": 0.9},
+    }
+    assert DemonstrationDocuments.from_dict(saved).to_dict() == saved
+
+
+def test_a_pipeline_with_a_filter_is_saved_as_text_and_asks_for_the_default_k_again() -> None:
+    pipeline, narrowed = Pipeline(), Filter.of("stars >= 3")
+    client = Client("http://127.0.0.1:1")
+    pipeline.add_component("examples", DemonstrationDocuments(client, task="notes", filter=narrowed, exclude=("a",)))
+    assert "stars" in pipeline.dumps()
+    saved = pipeline.to_dict()["components"]["examples"]
+    assert saved["init_parameters"] == {
+        **{"source": {"url": "http://127.0.0.1:1", "asynchronous": False}, "task": "notes", "order": "nearest_last"},
+        **{"filter": narrowed.to_json(), "exclude": ["a"]},
     }
     assert DemonstrationDocuments.from_dict(saved).to_dict() == saved
 
