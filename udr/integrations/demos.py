@@ -9,6 +9,7 @@ from udr.errors import ArtifactError, ConfigError, InvalidInputError
 from udr.files import check_format
 from udr.integrations.selector import Selector
 from udr.retrieval import AsyncDemonstrationSource, RetrievedDemonstration, Retriever
+from udr.store import copied_from
 from udr.types import Fields, Json, Value
 
 FORMAT = 1
@@ -100,10 +101,12 @@ class Demos:
 
 
 def location(source: AsyncDemonstrationSource) -> dict[str, Json] | None:
-    """Return where a source can be opened again: an index directory or a URL; None if it has neither."""
+    """Return where a source can be opened again: an index directory, its URL or a service's; None if it has none."""
     if isinstance(source, Retriever):
-        # The version is in DIR/versions/<version>; DIR opens at the version that is then current.
-        return {"index": str(source.path.resolve().parents[1])}
+        if source.root is None:
+            return None
+        # It opens at the version that is then current. A copy of a remote index is on this machine only.
+        return {"index": copied_from(source.root) or str(source.root.resolve())}
     if isinstance(source, Client | AsyncClient):
         return {"url": source.url, "asynchronous": isinstance(source, AsyncClient)}
     return None

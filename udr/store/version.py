@@ -84,6 +84,12 @@ def is_index(path: str) -> bool:
         return False
 
 
+def copied_from(root: Path) -> str | None:
+    """Return the URL of the remote index that an index directory is a copy of; None if it is no copy."""
+    path = root / COPY_OF
+    return path.read_text("utf-8").strip() if path.is_file() else None
+
+
 def read_current(root: Path) -> str:
     """Return the current version of the index at ``root``.
 

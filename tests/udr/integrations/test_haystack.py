@@ -1,6 +1,8 @@
 """The component in Haystack's own pipelines."""
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,11 +13,14 @@ import haystack
 from haystack import Pipeline
 from haystack.components.builders import PromptBuilder
 
+from tests.fakes import HashEncoder
 from udr.client import AsyncClient, Client
 from udr.data import Filter
 from udr.errors import ConfigError, InvalidInputError
 from udr.integrations import DemonstrationDocuments
 from udr.retrieval import Retriever
+from udr.store import IndexVersion, open_version, read_manifest
+from udr_index.versions import upload
 
 QUESTION = "Where is the old castle?"
 TEMPLATE = "{% for d in documents %}{{ d.content }}\n\n{% endfor %}Question: {{ question }}\nAnswer type:"
@@ -63,6 +68,26 @@ def test_a_saved_component_has_the_place_of_its_source_and_no_key() -> None:
         **{"order": "shuffle", "distinct": 0.9},
     }
     assert DemonstrationDocuments.from_dict(saved).to_dict() == saved
+
+
+def test_the_place_is_the_index_directory_the_url_of_a_remote_one_or_none_of_a_version_alone(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec", reason="needs the extra remote")
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "cache"))
+    url = f"memory://{tmp_path.name}/index"
+    upload(index, "CURRENT", url)
+    alone = tmp_path / open_version(index).path.name
+    shutil.copytree(open_version(index).path, alone)
+
+    def place(retriever: Retriever) -> Any:
+        with retriever:
+            return DemonstrationDocuments(retriever, task="notes").to_dict()["init_parameters"]["source"]
+
+    version = IndexVersion(alone, read_manifest(alone))
+    assert place(Retriever.open(index, encoder=HashEncoder())) == {"index": str(index.resolve())}
+    assert place(Retriever.open(url, encoder=HashEncoder())) == {"index": url}
+    assert place(Retriever.of_version(version, encoder=HashEncoder())) is None
 
 
 def test_a_pipeline_with_a_filter_is_saved_as_text_and_asks_for_the_default_k_again() -> None:

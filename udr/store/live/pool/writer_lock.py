@@ -6,7 +6,7 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, NotWriterError, StorageError, system_error
 from udr.files import IN_USE, locked
-from udr.store.version import COPY_OF, LIVE
+from udr.store.version import LIVE, copied_from
 
 
 class WriterLock:
@@ -26,8 +26,7 @@ class WriterLock:
         with self._lock:
             if self._held:
                 return
-            if (self._root / COPY_OF).is_file():
-                url = (self._root / COPY_OF).read_text("utf-8").strip()
+            if url := copied_from(self._root):
                 raise NotWriterError(
                     f"this is a copy of {url}, whose writes would not leave this machine; write to the service of the "
                     "index that is uploaded there"
