@@ -1,38 +1,49 @@
 """Parquet files, read and written in constant memory; the only file with pyarrow."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from udr.errors import DataError, optional_import, reason
+from udr.errors import DataError, brief, optional_import, reason
 
 
 def parquet_records(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Yield the records of a Parquet file, whatever their columns."""
-    with optional_import("pyarrow, which reads Parquet,", "parquet"):
-        import pyarrow
+    """Yield the records of a Parquet file, whatever their columns; ``DataError`` if two of them have one name."""
+    with _reading(path):
         import pyarrow.parquet
-    line = 0
-    try:
+
+        line = 0
         with pyarrow.parquet.ParquetFile(path) as file:
+            twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
+            if twice:
+                raise DataError(f"two columns have the name {brief(twice[0])}; rename one", path=path)
             for batch in file.iter_batches():
                 for record in batch.to_pylist():
                     line += 1
                     yield line, record
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
 
 
 def parquet_notes(path: Path) -> dict[str, str]:
     """Return what a Parquet file says of itself, beside its columns; ``DataError`` if it is none."""
+    with _reading(path):
+        import pyarrow.parquet
+
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        return {name.decode(): value.decode("utf-8", "replace") for name, value in metadata.items()}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise a ``DataError`` for what cannot be read, be it the file or a value that Python lacks."""
     with optional_import("pyarrow, which reads Parquet,", "parquet"):
         import pyarrow
         import pyarrow.parquet
     try:
-        metadata = pyarrow.parquet.read_schema(path).metadata or {}
-    except (pyarrow.ArrowInvalid, OSError) as error:
+        yield
+    except (pyarrow.ArrowException, ValueError, OverflowError, OSError) as error:
         raise DataError(f"not a readable Parquet file: {reason(error)}", path=path) from error
-    return {name.decode(): value.decode("utf-8", "replace") for name, value in metadata.items()}
 
 
 def write_parquet(

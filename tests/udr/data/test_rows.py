@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import QUESTIONS
 from tests.udr.data.test_formatting import CHOICE
-from udr.data import parse_row, parse_task, read_rows, rows_and_errors
+from udr.data import parquet_records, parse_row, parse_task, read_rows, rows_and_errors
 from udr.errors import DataError
 from udr.types import Row
 
@@ -258,3 +258,27 @@ def test_a_line_without_an_end_is_not_read_whole(tmp_path: Path, monkeypatch: py
     path = jsonl(tmp_path, VALID, {**VALID, "id": "2", "input": {"question": "?" * 2000}})
     with pytest.raises(DataError, match=r"train.jsonl:2: is longer than 1000 bytes without a line feed"):
         list(read_rows(TASK, path))
+
+
+NOT_UTF8 = pyarrow.Array.from_buffers(
+    pyarrow.string(), 1, [None, pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0"), pyarrow.py_buffer(b"\xff")]
+)
+YEAR_36812 = pyarrow.array([1_099_511_627_776], pyarrow.timestamp("s"))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ([("text", ["a"]), ("text", ["b"])], "two columns have the name 'text'; rename one"),
+        ([("text", NOT_UTF8)], "not a readable Parquet file: 'utf-8' codec can't decode byte 0xff"),
+        ([("at", YEAR_36812)], "not a readable Parquet file: "),
+    ],
+)
+def test_a_parquet_file_that_python_cannot_hold_is_refused(
+    tmp_path: Path, columns: list[tuple[str, Any]], message: str
+) -> None:
+    path = tmp_path / "train.parquet"
+    names, values = zip(*columns, strict=True)
+    pyarrow.parquet.write_table(pyarrow.table(list(map(pyarrow.array, values)), names=list(names)), path)
+    with pytest.raises(DataError, match=message):
+        list(parquet_records(path))
