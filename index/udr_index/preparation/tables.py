@@ -151,7 +151,7 @@ def _read_jsonl(path: Path) -> Table:
         if isinstance(record, DataError):
             errors[line] = record
         else:
-            records.append((line, record))
+            records.append((line, _named(path, line, record)))
     if errors:
         _refuse_unreadable(path, list(errors), len(records), f"are not JSON objects: {next(iter(errors.values()))}")
     # Blank lines are not among the records.
@@ -164,8 +164,13 @@ def _read_jsonl(path: Path) -> Table:
 
 
 def _read_parquet(path: Path) -> Table:
-    records = list(parquet_records(path))
+    records = [(line, _named(path, line, record)) for line, record in parquet_records(path)]
     return Table(path, _keys(records), records, {}, "Parquet")
+
+
+def _named(path: Path, line: int, record: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a record by the names of its columns, as ``_from_rows`` names them."""
+    return dict(zip(_names(path, line, tuple(record)), record.values(), strict=True))
 
 
 def _keys(records: Iterable[tuple[int, Mapping[str, object]]]) -> tuple[str, ...]:

@@ -82,6 +82,19 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     assert table.records == [(1, {"text": "one", "input": 1.5}), (2, {"text": None, "input": 2.0})]
 
 
+def test_the_names_of_columns_are_without_spaces_around_them_in_each_format(tmp_path: Path) -> None:
+    pyarrow.parquet.write_table(pyarrow.table({" text ": ["one"], "n\n": [1]}), tmp_path / "table.parquet")
+    write_csv(tmp_path, '{" text ": "one", "n\\n": 1}\n', "table.jsonl")
+    for name in ("table.parquet", "table.jsonl"):
+        table = read_table(tmp_path / name)
+        assert (table.columns, table.records) == (("text", "n"), [(1, {"text": "one", "n": 1})])
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["one"], "text ": ["two"]}), tmp_path / "table.parquet")
+    write_csv(tmp_path, '{"text": "one", "text ": "two"}\n', "table.jsonl")
+    for name in ("table.parquet", "table.jsonl"):
+        with pytest.raises(DataError, match=f"{name}:1: two columns have the name 'text'; rename one"):
+            read_table(tmp_path / name)
+
+
 def test_excel_is_read_by_sheet(tmp_path: Path) -> None:
     first: list[list[str | float | None]] = [["text", "n"], ["a & b\nc", 7], [None, None], ["d", 0.5]]
     path = write_excel(tmp_path / "table.xlsx", one=first, two=[["x"], ["y"]])
