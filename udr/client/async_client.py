@@ -23,7 +23,7 @@ from udr.types import Fields, Json, Row
 
 
 class AsyncClient(BaseClient):
-    """A ``Client`` with awaitable methods: the same arguments, attributes, results and errors.
+    """A ``Client`` with awaitable methods, of which ``tasks`` is one: the same arguments, results and errors.
 
     Use it in an ``async with`` block, or close it: it keeps up to 100 connections open, and further calls wait for one.
     ``transport`` is an asynchronous httpx2 transport.

@@ -35,8 +35,9 @@ class Client(BaseClient, DemonstrationSource):
 
     Args:
         url: the service's URL, such as ``http://127.0.0.1:8000``.
-        timeout: seconds that a call may take, its retries included. The service receives it, and drops work that has
-            not started by then. The wait for one of the client's own connections does not count.
+        timeout: seconds that a call may take, its retries included; with ``retrieve_batch``, each batch that is sent.
+            The service receives it, and drops work that has not started by then. The wait for one of the client's own
+            connections does not count.
         retries: how often a request is sent again if the service is full or still loading, a connection broke, or a
             proxy lost the service.
         api_key: sent with every request; None reads the environment variable ``UDR_API_KEY``.
@@ -94,7 +95,7 @@ class Client(BaseClient, DemonstrationSource):
         return self._call(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, in batches as large as the service accepts.
+        """Answer several requests, in batches as large as the service accepts, each within the timeout.
 
         Raises:
             RequestError: the first request that cannot be answered; the message gives its position, from 1.
