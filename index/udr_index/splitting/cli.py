@@ -30,12 +30,15 @@ def split(
         typer.Option(help="The device for the encoder: cpu, cuda, ...", show_default="a GPU if there is one, else cpu"),
     ] = None,
 ) -> None:
-    """Move some rows of train to test.jsonl: each label in the same proportion, near-duplicates in one file."""
+    """Move some rows of train to test.jsonl: each label in the same proportion, near-duplicates in one file.
+
+    If some of several tasks cannot be split, the exit status is 4.
+    """
     if model is None:
         refuse_unused({"--device": device}, "--model, the encoder")
     # Imported here, so that `udr --help` stays light.
     from udr.data import ENOUGH_TEST_ROWS, few_test_rows, open_collection
-    from udr.errors import ConfigError
+    from udr.errors import ConfigError, PartialError, listed
     from udr.files import refuse_remote
     from udr_index.splitting.folders import split_folder
     from udr_index.splitting.holdout import NEARLY_REPEAT
@@ -53,6 +56,7 @@ def split(
         from udr_index.splitting.encoder_pairs import near_pairs
 
         near = partial(near_pairs, encoder=SentenceEncoder.load(model, device=device))
+    failed = list[str]()
     for folder in chosen:
         try:
             done = split_folder(folder, test_rows, seed, near)
@@ -60,6 +64,7 @@ def split(
             if len(chosen) == 1:
                 raise
             print_text(f"{folder.task.name}: not split: {error}")
+            failed.append(folder.task.name)
             continue
         holdout = done.holdout
         kept = f"; the file before is {done.kept.name}" if done.kept else ""
@@ -72,3 +77,5 @@ def split(
             print_text(f"{done.task}: {few}")
         if done.before:
             print_text(f"{done.task}: build its index and train its runs anew, since these know rows that test now")
+    if failed:
+        raise PartialError(f"{len(failed)} of {len(chosen)} tasks are not split: {listed(failed, len(failed))}")

@@ -99,9 +99,9 @@ def test_a_task_with_too_few_rows_does_not_stop_the_others(run: Run, tmp_path: P
     write_task(tmp_path, {**NOTES, "name": "few"}, train=rows(3))
     write_task(tmp_path, NOTES, train=rows())
 
-    status, out, _ = run("tasks", "split", tmp_path)
+    status, out, err = run("tasks", "split", tmp_path)
 
-    assert status == 0
+    assert status == 4 and "1 of 2 tasks are not split: few" in err
     assert [line.split(":")[:2] for line in out.splitlines()] == [
         ["few", " not split"],
         ["notes", " 32 rows train, 8 test"],
