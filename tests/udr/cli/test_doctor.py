@@ -45,7 +45,23 @@ def test_it_prints_each_check_once_and_exits_by_the_worst(
     (problem,) = (item for item in json.loads(out)["findings"] if item["state"] == "problem")
     assert problem["check"] == "proxies" and problem["found"].startswith("HTTPS_PROXY=nonsense://[: ")
     assert "correct or unset the variable" in problem["found"] and problem["remedy"]
-    assert "1 problems: proxies" in err
+    assert "1 problem: proxies" in err
+
+
+def test_a_key_with_a_line_break_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UDR_API_KEY", "udr_secret\n")
+    proxies, key = named("proxies")()
+    assert (proxies.state, key.state, key.check) == (State.OK, State.PROBLEM, "API key")
+    assert "UDR_API_KEY: the API key must be ASCII without spaces" in key.found and "secret" not in key.found
+
+
+def test_a_cache_at_a_place_that_cannot_be_looked_at_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # As below a folder that may not be entered, Path.exists raises an OSError.
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / ("long" * 100) / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / ("long" * 100) / "hub"))
+    assert "0.0 GB" in only(named("cache")()).found
+    assert any("the cache" in finding.found for finding in check_disk())
+    assert any("0 from the Hugging Face hub" in finding.found for finding in named("models")())
 
 
 def test_it_names_the_library_that_it_imports(
@@ -63,6 +79,9 @@ def test_little_memory_is_told_within_the_limit_of_a_container(tmp_path: Path) -
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 9000000 kB\n")
     assert only(check_memory(tmp_path)).found == "9.2 of 16.4 GB free"
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000000 kB\n")
+    assert only(check_memory(tmp_path)).found == "not measured on this system"
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable: 9000000 kB\n")
     (tmp_path / "sys" / "fs" / "cgroup").mkdir(parents=True)
     (tmp_path / "sys" / "fs" / "cgroup" / "memory.max").write_text("3000000000\n")
     (tmp_path / "sys" / "fs" / "cgroup" / "memory.current").write_text("2000000000\n")

@@ -39,5 +39,6 @@ def doctor(
         print_json({"findings": [asdict(finding) for finding in findings]})
     problems = [finding.check for finding in findings if finding.state is State.PROBLEM]
     if problems:
-        raise VerificationError(f"{len(problems)} problems: {', '.join(problems)}; what to do stands at each, after ->")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise VerificationError(f"{count}: {', '.join(problems)}; what to do stands at each, after ->")
     STATUS.notice("no problem found")

