@@ -16,7 +16,7 @@ from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import Table
 from udr_index.preparation.targets import Spellings, row_choices
 from udr_index.preparation.task_file import instruction, title
-from udr_index.preparation.values import UNFIT, as_text, tidy
+from udr_index.preparation.values import UNFIT, as_text, is_inexact, tidy
 
 _MOST_LABELS = 0.5
 """The share of different labels among the rows from which they are answers, not labels."""
@@ -71,6 +71,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
     rows: dict[object, tuple[int, str, Row]] = {}
     unfit: Counter[str] = Counter()
+    inexact = 0
     for line, record in table.records:
         cells = {name: tidy(record.get(name)) for name in table.columns}
         reason, row = _row(cells, columns, task, table, line)
@@ -83,12 +84,18 @@ def convert(table: Table, config: InitConfig) -> Conversion:
             left_out.setdefault("repeats of an earlier row", []).append(line)
             continue
         unfit.update(name for name, value in cells.items() if value is UNFIT)
-        rows[key] = line, as_text(cells[columns.id]) if columns.id is not None else "", row
+        id = None if columns.id is None else cells[columns.id]
+        inexact += is_inexact(id)
+        rows[key] = line, as_text(id), row
     if not rows:
         reasons = ", ".join(f"{len(lines)} {reason}" for reason, lines in left_out.items())
         raise DataError(f"no row is left; left out are {reasons}", path=table.path)
     kept = list(rows.values())
     ids, notices = _ids(kept, columns)
+    if inexact:
+        numbers = counted(inexact, "id is a number", "ids are numbers")
+        found = f"{numbers} of 2**53 or more in the column {columns.id!r}, whose last digits may be lost"
+        notices.append(f"{found}; store the column as text")
     notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
     notices += spellings.notices()
     numbered = tuple(replace(row, id=id) for (_, _, row), id in zip(kept, ids, strict=True))

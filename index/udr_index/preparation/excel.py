@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from udr.errors import ConfigError, DataError, optional_import, reason
+from udr_index.preparation.values import without_fraction
 
 
 def read_sheet(path: Path, sheet: str | None = None) -> tuple[Sequence[Sequence[object]], str]:
@@ -12,7 +13,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> tuple[Sequence[Sequence[
     Raises:
         MissingExtraError: calamine is not installed.
         ConfigError: there is no such sheet.
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or the first of its sheets is empty.
     """
     with optional_import("python-calamine, which reads Excel,", "excel"):
         import python_calamine
@@ -26,6 +27,8 @@ def read_sheet(path: Path, sheet: str | None = None) -> tuple[Sequence[Sequence[
     except (python_calamine.CalamineError, OSError) as error:
         raise DataError(f"not a readable Excel file: {reason(error)}", path=path) from error
     others = f" of {len(names)}; --sheet takes another" if len(names) > 1 and sheet is None else ""
+    if others and not any(cell != "" for row in rows for cell in row):
+        listed = ", ".join(map(repr, names[1:]))
+        raise DataError(f"the first sheet, {name!r}, is empty; name another with --sheet: {listed}", path=path)
     # A number has always a fraction there; a whole one is meant without.
-    tidy = [[int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in row] for row in rows]
-    return tidy, f"Excel, sheet {name!r}{others}"
+    return [list(map(without_fraction, row)) for row in rows], f"Excel, sheet {name!r}{others}"

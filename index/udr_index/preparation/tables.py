@@ -81,7 +81,7 @@ def read_table(
         table = _read_csv(path, names, delimiter, encoding)
     elif suffix in _EXCEL:
         rows, words = read_sheet(path, sheet)
-        table = _from_rows(path, enumerate(rows, 1), words)
+        table = _from_rows(path, enumerate(rows, 1), words, "or remove the lines above the header")
     else:
         table = _OBJECTS[suffix](path)
     if not table.records:
@@ -102,11 +102,14 @@ def _read_csv(path: Path, names: Collection[str], delimiter: str | None, encodin
         last = lines[-1][0] if lines else 0
         advice = "close its quotes, or give --delimiter"
         raise DataError(f"the record after line {last} cannot be read ({error}); {advice}", path=path) from error
-    return _from_rows(path, lines, f"CSV, {dialect}; {encoding_words}")
+    return _from_rows(path, lines, f"CSV, {dialect}; {encoding_words}", "or give --delimiter")
 
 
-def _from_rows(path: Path, lines: Iterable[tuple[int, Sequence[object]]], words: str) -> Table:
-    """Return the table whose first row that is not blank has the names of the columns."""
+def _from_rows(path: Path, lines: Iterable[tuple[int, Sequence[object]]], words: str, advice: str) -> Table:
+    """Return the table whose first row that is not blank has the names of the columns.
+
+    ``advice`` is what else to do if its rows do not fit them.
+    """
     columns: tuple[str, ...] = ()
     records: list[tuple[int, Mapping[str, object]]] = []
     left_out: dict[str, list[int]] = {}
@@ -127,7 +130,7 @@ def _from_rows(path: Path, lines: Iterable[tuple[int, Sequence[object]]], words:
     if not columns:
         raise DataError("is empty; the first line must hold the names of the columns", path=path)
     unreadable = [line for reason, found in left_out.items() if reason.startswith("rows") for line in found]
-    what = f"have more or fewer cells than the header, {brief(', '.join(columns))}; correct them, or give --delimiter"
+    what = f"have more or fewer cells than the header, {brief(', '.join(columns))}; correct them, {advice}"
     _refuse_unreadable(path, unreadable, len(records), what)
     return Table(path, columns, records, left_out, words)
 

@@ -9,6 +9,8 @@ from typing import cast
 from udr.data import value_text
 from udr.types import Value, is_value
 
+_INEXACT = 2.0**53
+
 UNFIT = object()
 """A value that a row cannot keep, such as bytes."""
 
@@ -37,8 +39,17 @@ def tidy(value: object) -> object:
     return UNFIT
 
 
+def without_fraction(value: object) -> object:
+    """Return a whole float as an integer, if floats tell it from its neighbours; any other value as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() and not is_inexact(value) else value
+
+
+def is_inexact(value: object) -> bool:
+    """Return whether a value is a float so large that its neighbours among whole numbers are the same float."""
+    return isinstance(value, float) and abs(value) >= _INEXACT
+
+
 def as_text(value: object) -> str:
     """Return a tidy value as a target or an id; a whole number is without the fraction that a NaN beside it adds."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
+    value = without_fraction(value)
     return value_text(cast("Value", value)).strip() if is_value(value) else ""

@@ -92,6 +92,18 @@ def test_ids_are_line_numbers_of_one_width_or_made_distinct(tmp_path: Path) -> N
     assert notice.startswith("6 ids are repeated in the column 'n': '0', '1', '2', '3', '4', ...; ")
 
 
+def test_ids_that_are_numbers_too_large_for_floats_are_told(tmp_path: Path) -> None:
+    ids = [9007199254740991.0, 9007199254740993.0, 1e308]
+    columns: dict[str, list[Any]] = {"text": ["a", "b", "c"], "label": ["x", "y", "x"], "n": ids}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "table.parquet")
+    result = converted(tmp_path / "table.parquet", id="n")
+
+    assert [row.id for row in result.rows] == ["9007199254740991", "9007199254740992.0", "1e+308"]
+    assert result.notices == (
+        "2 ids are numbers of 2**53 or more in the column 'n', whose last digits may be lost; store the column as text",
+    )
+
+
 def test_an_option_that_is_a_column_is_not_split_at_its_comma(tmp_path: Path) -> None:
     path = write_csv(tmp_path, '"Subject, short",text,label\na,b,x\nc,d,y\n')
     assert list(converted(path, inputs=("Subject, short", "text")).rows[0].input) == ["Subject, short", "text"]

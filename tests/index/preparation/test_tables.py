@@ -108,6 +108,17 @@ def test_excel_is_read_by_sheet(tmp_path: Path) -> None:
         read_table(path, sheet="three")
 
 
+def test_excel_keeps_large_numbers_and_says_what_its_sheets_lack(tmp_path: Path) -> None:
+    large = write_excel(tmp_path / "large.xlsx", one=[["n", "m"], [2.0**53 - 1, 1e300]])
+    assert read_table(large).records == [(2, {"n": 2**53 - 1, "m": 1e300})]
+    empty = write_excel(tmp_path / "empty.xlsx", one=[], two=[["x"], ["y"]], three=[["x"], ["y"]])
+    with pytest.raises(DataError, match="first sheet, 'one', is empty; name another with --sheet: 'two', 'three'"):
+        read_table(empty)
+    titled = write_excel(tmp_path / "titled.xlsx", one=[["Report", None], ["text", "label"], ["a", "b"]])
+    with pytest.raises(DataError, match="the header, 'Report'; correct them, or remove the lines above the header"):
+        read_table(titled)
+
+
 def test_excel_without_its_extra_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     path = write_excel(tmp_path / "table.xlsx", one=[["x"], ["y"]])
