@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from udr.data import value_text
 from udr.errors import InvalidInputError, MissingExtraError
-from udr.integrations.selector import Selector
+from udr.integrations.selector import Selector, shown_fields
 from udr.prompts import Order
 from udr.retrieval import DEFAULT_K, AsyncDemonstrationSource, RetrievedDemonstration, SelectionOptions
 from udr.types import Row
@@ -125,11 +125,12 @@ class DemonstrationSelector(BaseExampleSelector):
         return {name: variables[name] for name in names}
 
     def _example(self, demonstration: RetrievedDemonstration) -> dict[str, str]:
-        if self._target_key in demonstration.input:
+        fields = shown_fields(demonstration)
+        if self._target_key in fields:
             raise InvalidInputError(
                 f"task {demonstration.task!r} has an input field {self._target_key!r}; choose another target_key"
             )
-        example = {name: value_text(value) for name, value in demonstration.input.items()}
+        example = {name: value_text(value) for name, value in fields.items()}
         return example | {self._target_key: demonstration.target}
 
 

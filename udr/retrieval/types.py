@@ -100,6 +100,7 @@ class RetrievedDemonstration(Ranked):
         tokens: how many tokens ``text`` has, if the index stores that.
         ranking_score: the number that ranks it, if that is not its similarity: with a label head, similarity and what
             the head adds; rounded to 5 decimals.
+        choices: the options of a multiple-choice row.
     """
 
     id: str
@@ -112,6 +113,7 @@ class RetrievedDemonstration(Ranked):
     metadata: Mapping[str, Json] = field(default_factory=dict)
     tokens: TokenCount | None = None
     ranking_score: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -55,6 +55,7 @@ class DemonstrationAnswer(_CandidateAnswer):
     tokens: TokensAnswer | None = Field(
         default=None, exclude_if=_absent, description="Tokens of the text, if the index has counted them."
     )
+    choices: list[str] = Field(default=[], exclude_if=_absent, description="The options of a multiple-choice row.")
 
 
 class DecisionAnswer(_CandidateAnswer):

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,13 @@ def test_fields_and_target_map_the_tasks_names_to_the_programs(retriever: Retrie
 def test_a_program_that_lacks_a_field_is_refused(keys: dict[str, Any], student: str | None, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         few_shot(Source(), **keys).compile(dspy.Predict(student) if student else dspy.Module())
+
+
+def test_choices_are_a_field_of_the_demonstrations() -> None:
+    source = Source(replace(WHY, choices=("number", "place")))
+    program = few_shot(source).compile(dspy.Predict("question, choices -> kind"))
+    demos = program.demos.select({"question": QUESTION, "choices": ["a", "b"]})
+    assert demos == [{"question": "why?", "choices": ["number", "place"], "kind": "number"}]
 
 
 def test_a_call_retrieves_once_and_only_predictors_with_the_target_show_it(

@@ -4,6 +4,8 @@ import asyncio
 import copy
 import pickle
 import threading
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,12 +26,15 @@ from langchain_core.prompts import (
 )
 
 from tests.clients import URL
+from tests.fakes import HashEncoder, write_task
+from tests.udr.data.test_formatting import CHOICE
 from tests.udr.integrations.sources import Source, retrieved, service_of
 from udr.client import AsyncClient, Client
 from udr.errors import ConfigError, InvalidInputError
 from udr.integrations import DemonstrationSelector, VerbatimFewShotPromptTemplate
 from udr.retrieval import Retriever
-from udr.types import Row
+from udr.types import Json, Row
+from udr_index.build import BuildConfig, build
 
 QUESTION = {"question": "Where is the old castle?"}
 WHY = retrieved({"question": "why?"}, "t")
@@ -61,6 +66,31 @@ def test_examples_are_the_retrieved_demonstrations_in_order(retriever: Retriever
     assert asyncio.run(selector.aselect_examples(QUESTION)) == examples[::-1]
     nearest_first = DemonstrationSelector(retriever, "questions", 3, order="nearest_first")
     assert nearest_first.select_examples(QUESTION) == examples
+
+
+@pytest.fixture
+def choices_index(tmp_path: Path) -> Path:
+    """An index of a multiple-choice task whose template shows the choices."""
+    pairs = [("sky", "sea"), ("sun", "moon"), ("hill", "lake")]
+    train: list[Mapping[str, Json]] = [
+        {"id": str(n), "input": {"question": f"Up {n}?"}, "target": up, "choices": [up, down]}
+        for n, (up, down) in enumerate(pairs)
+    ]
+    write_task(tmp_path / "tasks", CHOICE.to_json(), train=train)
+    build(BuildConfig(tasks=tmp_path / "tasks", out=tmp_path / "index", bm25=False), HashEncoder())
+    return tmp_path / "index"
+
+
+def test_examples_have_the_choices_of_their_rows_in_process_and_from_a_service(choices_index: Path) -> None:
+    query = {"question": "Up 1?", "choices": "sun, moon"}
+    template = PromptTemplate.from_template("Q: {question}\nChoices: {choices}\nA: {target}.")
+    with Retriever.open(choices_index, encoder=HashEncoder()) as source:
+        best = source.retrieve("choice", query, 2)
+        examples = DemonstrationSelector(source, "choice", 2).select_examples(query)
+    assert [item.choices[0] for item in best] == [item.target for item in best]
+    assert [template.format(**example) for example in examples] == [item.text for item in reversed(best)]
+    with Client(URL, transport=httpx2.MockTransport(service_of(*best))) as client:
+        assert DemonstrationSelector(client, "choice", 2).select_examples(query) == examples
 
 
 def test_options_reach_the_source_and_unknown_ones_are_refused() -> None:

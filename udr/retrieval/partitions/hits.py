@@ -141,6 +141,7 @@ class HitReader:
             text=self._text(hit, row),
             metadata=row.metadata,
             tokens=tokens,
+            choices=row.choices,
         )
 
     def _text(self, hit: Hit, row: Row) -> str:

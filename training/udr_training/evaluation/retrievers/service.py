@@ -86,7 +86,7 @@ class _Service:
 
     def demonstration(self, task: str, id: str) -> Row:
         if (task, id) not in self._rows:
-            # A retrieval lacks the choices of a row, which a prompt may show.
+            # A retrieval lacks the references of a row, and an older service's its choices.
             self._rows[task, id] = self._client.demonstration(task, id)
         return self._rows[task, id]
 
