@@ -36,9 +36,6 @@ class InitConfig:
         family: the family's name; None makes one of the file's name.
         test_rows: how many rows to hold out; None is a fifth, at most 500.
         seed: selects the rows to hold out.
-        delimiter: what separates the columns of a CSV file; None finds out.
-        encoding: the encoding of a CSV file; None finds out.
-        sheet: the sheet of an Excel file; None is the first.
         model: an encoder that finds near-duplicates, besides those that share most words.
         device: where to run it; None takes the best available.
         merge_labels: make labels that differ only in case or spaces one, the most frequent.
@@ -59,9 +56,6 @@ class InitConfig:
     family: str | None = None
     test_rows: int | None = None
     seed: int = 0
-    delimiter: str | None = None
-    encoding: str | None = None
-    sheet: str | None = None
     model: str | None = None
     device: str | None = None
     merge_labels: bool = False

@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 from udr.data import ENOUGH_TEST_ROWS, Kind, few_test_rows, input_text, task_files
 from udr.errors import ConfigError, DataError, listed
 from udr.files import refuse_remote, sha256, sync, sync_tree
-from udr.models import Encoder, SentenceEncoder
+from udr.models import SentenceEncoder
 from udr.types import Json, Row
 from udr_index.plural import counted
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.conversion import Conversion, convert
-from udr_index.preparation.tables import Table, read_table
+from udr_index.preparation.tables import Table
 from udr_index.preparation.task_file import task_toml
 from udr_index.quality import CheckConfig, Report, Severity, check
 from udr_index.quality import Kind as FindingKind
@@ -125,27 +125,20 @@ class Prepared:
             yield few
 
 
-def prepare(config: InitConfig, table: Table | None = None, encoder: Encoder | None = None) -> Prepared:
+def prepare(config: InitConfig, table: Table) -> Prepared:
     """Make a task folder of a table. Nothing is written unless all of it can be.
 
-    Args:
-        config: what to make.
-        table: the table, if it has been read.
-        encoder: a loaded encoder, in place of ``config.model``.
-
     Raises:
-        ConfigError: the folder exists, or another task has its name; or as ``read_table`` and ``convert``.
-        DataError: as ``read_table`` and ``convert``.
+        ConfigError: the folder exists, or another task has its name; or as ``convert``.
+        DataError: as ``convert``.
         ModelError: the encoder cannot be loaded.
     """
     refuse_existing(config)
-    if table is None:
-        table = read_table(config.table, (config.target,), config.delimiter, config.encoding, config.sheet)
     conversion = convert(table, config)
-    if encoder is None and config.model is not None:
-        encoder = SentenceEncoder.load(config.model, device=config.device)
     task, rows = conversion.task, conversion.rows
-    near = None if encoder is None else near_pairs(task, rows, encoder)
+    near = None
+    if config.model is not None:
+        near = near_pairs(task, rows, SentenceEncoder.load(config.model, device=config.device))
     _log.info("comparing %s with one another", counted(len(rows), "row"))
     holdout = split_rows(task, rows, config.test_rows, config.seed, near)
     return Prepared(config, table, conversion, holdout, _write(config, conversion, holdout))

@@ -24,7 +24,7 @@ from tests.udr.cli.test_app import Run
 from udr.data import Kind, open_collection
 from udr.installation import install_extra
 from udr.retrieval import Retriever
-from udr_index.preparation import KINDS, InitConfig, prepare
+from udr_index.preparation import KINDS, InitConfig, prepare, read_table
 from udr_index.quality import CheckConfig, check
 
 WORDS = [f"word{n}" for n in range(300)]
@@ -145,7 +145,8 @@ def test_whatever_is_written_passes_the_check(rows: list[tuple[str, ...]], kind:
         path.write_text("".join(json.dumps(dict(zip("abcd", row, strict=True))) + "\n" for row in rows), "utf-8")
         choices = ("a", "b", "c") if KINDS[kind] is Kind.MULTIPLE_CHOICE else ()
         columns: dict[str, Any] = {"inputs": ("a", "b"), "target": "c", "id": "d", "choices": choices}
-        prepared = prepare(InitConfig(table=path, out=Path(folder) / "out", kind=KINDS[kind], test_rows=1, **columns))
+        config = InitConfig(table=path, out=Path(folder) / "out", kind=KINDS[kind], test_rows=1, **columns)
+        prepared = prepare(config, read_table(path))
         report = check(CheckConfig(tasks=Path(folder) / "out"))
 
     assert report.passed() and report.findings == prepared.report.findings
