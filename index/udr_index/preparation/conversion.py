@@ -14,7 +14,7 @@ from udr_index.plural import counted
 from udr_index.preparation.columns import check_field, find_column, find_columns, id_column
 from udr_index.preparation.config import InitConfig
 from udr_index.preparation.tables import Table
-from udr_index.preparation.targets import Spellings, row_choices
+from udr_index.preparation.targets import row_choices, spelling_notices, spellings
 from udr_index.preparation.task_file import instruction, title
 from udr_index.preparation.values import UNFIT, as_text, is_inexact, tidy
 
@@ -66,8 +66,8 @@ def convert(table: Table, config: InitConfig) -> Conversion:
     columns = _find(table, config)
     task = _draft(columns, config)
     labels = (as_text(tidy(record.get(columns.target))) for _, record in table.records)
-    spellings = Spellings.of(labels if task.kind is Kind.CLASSIFICATION else (), config.merge_labels)
-    replacements = spellings.replacements
+    groups = spellings(labels if task.kind is Kind.CLASSIFICATION else ())
+    replacements = {label: next(iter(group)) for group in groups for label in group} if config.merge_labels else {}
     left_out = {reason: list(lines) for reason, lines in table.left_out.items()}
     rows: dict[object, tuple[int, str, Row]] = {}
     unfit: Counter[str] = Counter()
@@ -97,7 +97,7 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         found = f"{numbers} of 2**53 or more in the column {columns.id!r}, whose last digits may be lost"
         notices.append(f"{found}; store the column as text")
     notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
-    notices += spellings.notices()
+    notices += spelling_notices(groups, config.merge_labels)
     numbered = tuple(replace(row, id=id) for (_, _, row), id in zip(kept, ids, strict=True))
     return Conversion(_with_labels(task, numbered, columns), numbered, left_out, tuple(notices))
 

@@ -3,41 +3,26 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from udr_index.preparation.values import as_text
 from udr_index.quality import differing_in_case
 
 
-@dataclass(frozen=True, slots=True)
-class Spellings:
-    """Labels that differ only in case or spaces.
+def spellings(labels: Iterable[str]) -> list[Mapping[str, int]]:
+    """Return the groups of labels of all rows that differ only in case or spaces.
 
-    Attributes:
-        counts: groups of such labels with their numbers of rows, the most frequent first.
-        merged: whether the first of a group replaces the others.
+    Each has the labels with their numbers of rows, the most frequent first.
     """
+    counts = dict(Counter(label for label in labels if label).most_common())
+    return [{label: counts[label] for label in group} for group in differing_in_case(counts)]
 
-    counts: Sequence[Mapping[str, int]]
-    merged: bool
 
-    @classmethod
-    def of(cls, labels: Iterable[str], merged: bool) -> "Spellings":
-        """Find them among the labels of all rows."""
-        counts = dict(Counter(label for label in labels if label).most_common())
-        return cls([{label: counts[label] for label in group} for group in differing_in_case(counts)], merged)
-
-    @property
-    def replacements(self) -> dict[str, str]:
-        """The label that replaces another, by the other."""
-        return {label: next(iter(group)) for group in self.counts for label in group} if self.merged else {}
-
-    def notices(self) -> Iterator[str]:
-        """Yield a sentence for each group."""
-        for group in self.counts:
-            labels = ", ".join(f"{label!r} ({count})" for label, count in group.items())
-            done = f"all became {next(iter(group))!r}" if self.merged else "--merge-labels makes them one"
-            yield f"the labels {labels} differ only in case or spaces; {done}"
+def spelling_notices(groups: Iterable[Mapping[str, int]], merged: bool) -> Iterator[str]:
+    """Yield a sentence for each group of ``spellings``, whose first label has replaced the others if ``merged``."""
+    for group in groups:
+        labels = ", ".join(f"{label!r} ({count})" for label, count in group.items())
+        done = f"all became {next(iter(group))!r}" if merged else "--merge-labels makes them one"
+        yield f"the labels {labels} differ only in case or spaces; {done}"
 
 
 def row_choices(columns: Sequence[str], cells: Mapping[str, object], target: str) -> tuple[tuple[str, ...], str]:
