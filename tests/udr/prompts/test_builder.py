@@ -183,7 +183,8 @@ def test_invalid_options_are_an_error(options: dict[str, Any], message: str) -> 
 
 def test_whole_numbers_of_numpy_are_numbers() -> None:
     options: dict[str, Any] = {"budget": 1000, "reserve": 7, "seed": 2}
-    prompt = build(questions(3, 5, 4), order="shuffle", **{name: np.int64(value) for name, value in options.items()})
+    of_numpy: dict[str, Any] = {name: np.int64(value) for name, value in options.items()}
+    prompt = build(questions(3, 5, 4), order="shuffle", **of_numpy)
     expected = build(questions(3, 5, 4), order="shuffle", **options)
     assert json.dumps(prompt.to_json()) == json.dumps(expected.to_json())
 
