@@ -40,7 +40,8 @@ def recall(positions: Positions) -> float:
 def test_flat_search_equals_exact_search(gpu: FaissGpu, fp16: bool, copies: int) -> None:
     vectors, queries = np.repeat(VECTORS[: 20_000 // copies], copies, axis=0), QUERIES[:50]
     propose, exact = gpu.flat(vectors, fp16=fp16), ExactSearch(vectors)
-    approximate = RankedProposals(propose, vectors, exact, 8, MOST)
+    # For one result, all 50 copies are proposed: faiss on a GPU breaks ties in any order.
+    approximate = RankedProposals(propose, vectors, exact, 64, MOST)
     searcher = approximate if fp16 else ExactProposals(propose, vectors, limit=MOST, exact=exact)
     for k in (1, 10, 300, MOST + 1):
         assert_equal(searcher.search(queries, k), exact.search(queries, k))
@@ -51,7 +52,8 @@ def test_indexes_built_and_searched_on_the_device_have_high_recall(gpu: FaissGpu
     index = gpu.from_device(make_index(kind, VECTORS, sample=20_000, threads=4, to_device=gpu.to_device))
     propose, limit = gpu.index(index, "nprobe=64", fp16=False)
     searcher = RankedProposals(propose, VECTORS, ExactSearch(VECTORS), 64, limit)
-    assert recall(searcher.search(QUERIES, 10)[0]) > 0.95
+    # Codes of 8 bytes lose rows that those of 64 keep, on the CPU too.
+    assert recall(searcher.search(QUERIES, 10)[0]) > (0.85 if "PQ" in kind else 0.95)
 
 
 def test_a_graph_built_on_the_device_has_high_recall_there_and_on_the_cpu(gpu: FaissGpu) -> None:
