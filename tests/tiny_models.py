@@ -1,5 +1,6 @@
 """Tiny random models in real formats: a causal language model and an encoder, each saved to a folder."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
 
@@ -86,11 +87,13 @@ def tiny_gpt2(seed: int = 0, context: int = 512) -> PreTrainedModel:
     return GPT2LMHeadModel(GPT2Config(**{**_GPT2, "n_positions": context}))
 
 
-def tiny_lm(architecture: str, seed: int = 0) -> PreTrainedModel:
+def tiny_lm(architecture: str, seed: int = 0, **changes: int) -> PreTrainedModel:
     """A random model of one of ``ARCHITECTURES``; local layers look back fewer than ``WINDOW`` tokens."""
     torch.manual_seed(seed)
+    config = deepcopy(_ARCHITECTURES[architecture])
+    config.update(changes)
     build: Any = AutoModelForCausalLM.from_config
-    return cast("PreTrainedModel", build(_ARCHITECTURES[architecture]))
+    return cast("PreTrainedModel", build(config))
 
 
 def save_lm(folder: Path, model: PreTrainedModel | None = None) -> Path:

@@ -4,10 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny_models import ARCHITECTURES, save_lm, tiny_lm
-from udr_training.feedback.local import CausalLM, plain_log_likelihoods
-from udr_training.feedback.packing import Prompt
+from udr_training.feedback.local import (
+    CausalLM,
+    Packing,
+    masks,
+    packed_log_likelihoods,
+    plain_log_likelihoods,
+    read_by_model,
+)
+from udr_training.feedback.packing import Prompt, pack
 
 pytestmark = pytest.mark.gpu
 
@@ -29,3 +37,23 @@ def test_packed_scores_on_cuda_equal_plain_ones(
     expected = plain_log_likelihoods(plain.model, PROMPTS)
     for result, values in zip(lm.likelihoods(PROMPTS), expected, strict=True):
         np.testing.assert_allclose(result.sums, values, atol=tolerance)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.5)])
+@pytest.mark.parametrize("repeated", [1, 20])
+def test_compiled_flex_attention_scores_as_plain(
+    architecture: str, dtype: torch.dtype, tolerance: float, repeated: int
+) -> None:
+    # Heads of 16 numbers are the smallest that torch compiles; it has another kernel for packs below 128 tokens.
+    model = torch.nn.Module.eval(tiny_lm(architecture, head_dim=16)).to("cuda", dtype)
+    prompts = [
+        Prompt((prompt.parts[0], (100 + number, *prompt.parts[1]), prompt.parts[2]), prompt.options)
+        for number in range(repeated)
+        for prompt in PROMPTS
+    ]
+    packed = pack(prompts)
+    assert (len(packed) < 128) == (repeated == 1)
+    results = packed_log_likelihoods(model, packed, Packing(masks.styles(model, masks.blocks)[0], read_by_model, 512))
+    expected = plain_log_likelihoods(model, prompts)
+    np.testing.assert_allclose(np.concatenate(results), np.concatenate(expected), atol=tolerance)
