@@ -77,6 +77,29 @@ def test_what_a_part_has_started_ends_with_it(
         assert select.select([ends], [], [], 5)[0] and ends.read(100) == b""
 
 
+def _killed() -> object:
+    raise KeyboardInterrupt
+
+
+def test_what_is_measured_is_kept_if_another_figure_fails(load: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    def run(*works: Callable[[], object]) -> Any:
+        figures = zip(("first", "second", "third"), works, strict=True)
+        load("card").part("made_up", None, lambda _: figures, ["--out", str(tmp_path), "--device", "cpu"])
+
+    result, begun = tmp_path / "whole" / "made_up.json", tmp_path / "whole" / "made_up.begun.json"
+    with pytest.raises(
+        SystemExit, match=r"made_up: second: list index out of range; the other figures are in \S+begun"
+    ):
+        run(lambda: 1, lambda: [][1], lambda: 3)
+    figures = json.loads(begun.read_bytes())
+    assert (figures["first"], figures["third"]) == (1, 3) and figures["second"] == {"failed": "list index out of range"}
+    with pytest.raises(KeyboardInterrupt):
+        run(lambda: 4, _killed, lambda: 6)
+    assert json.loads(begun.read_bytes())["first"] == 4 and not result.exists()
+    run(lambda: 7, lambda: 8, lambda: 9)
+    assert json.loads(result.read_bytes())["third"] == 9 and not begun.exists()
+
+
 def test_search_compares_ids_and_rates(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
     result = run("search")
     for kind in ("flat", "flat, float16", "lists"):

@@ -1,9 +1,11 @@
 """What the parts of ``benchmarks/gpu`` share: their arguments, the device, and a refusal where there is no card."""
 
 import argparse
+import json
 import platform
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 BENCHMARKS = Path(__file__).resolve().parents[1]
@@ -11,20 +13,25 @@ REPOSITORY = BENCHMARKS.parent
 sys.path.insert(0, str(BENCHMARKS))
 
 import torch  # noqa: E402
-from measuring import measured_once, parser, seconds  # noqa: E402
+from measuring import measured_once, parser  # noqa: E402
 
+from udr.errors import reason  # noqa: E402
 from udr.models import BASE_ENCODER, DEFAULT_LM  # noqa: E402
 
-Measure = Callable[[argparse.Namespace], dict[str, object]]
+Measure = Callable[[argparse.Namespace], Iterator[tuple[str, Callable[[], object]]]]
+"""Yields the figures of a part: the name of each, and what measures it."""
 
 
 def part(name: str, description: str | None, measure: Measure, given: Sequence[str] | None = None) -> None:
     """Run a part: read its arguments, refuse without its device, measure once, and print and keep the result.
 
+    Each figure is kept in ``<name>.begun.json`` as soon as it is measured. If one fails, the others are measured, and
+    the part ends with an error.
+
     Args:
         name: the part; its result is ``<name>.json``.
         description: its help.
-        measure: returns the result.
+        measure: yields the figures.
         given: the arguments; None takes those of the command line.
     """
     options = parser(description)
@@ -42,12 +49,25 @@ def part(name: str, description: str | None, measure: Measure, given: Sequence[s
     folder = arguments.out / ("quick" if arguments.quick else "whole")
     folder.mkdir(parents=True, exist_ok=True)
 
-    def result() -> dict[str, object]:
-        measured: dict[str, object] = {}
-        took = seconds(lambda: measured.update(measure(arguments)))
-        return {"part": name, **machine, "seconds": round(took, 1), **measured}
+    measured: dict[str, object] = {"part": name, **machine}
+    begun, failed = folder / f"{name}.begun.json", dict[str, str]()
 
-    measured_once(folder / f"{name}.json", result)
+    def result() -> dict[str, object]:
+        for figure, work in measure(arguments):
+            try:
+                measured[figure] = work()
+            except Exception as error:
+                failed[figure] = reason(error)
+                measured[figure] = {"failed": reason(error)}
+            begun.write_text(json.dumps(measured) + "\n", "utf-8")
+        if failed:
+            problems = "; ".join(f"{figure}: {why}" for figure, why in failed.items())
+            raise SystemExit(f"{name}: {problems}; the other figures are in {begun}")
+        return measured
+
+    started = time.monotonic()
+    measured_once(folder / f"{name}.json", lambda: {**result(), "seconds": round(time.monotonic() - started, 1)})
+    begun.unlink(missing_ok=True)
 
 
 def card(device: str, needed_by: str) -> dict[str, object]:

@@ -8,8 +8,9 @@ the way that udr takes by itself.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from card import REPOSITORY, part
 from feedback import compared
@@ -26,23 +27,29 @@ def main(given: Sequence[str] | None = None) -> None:
     part("feedback", __doc__, measure, given)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
+def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
     names, rounds = (NAMES[:1], 1) if arguments.quick else (NAMES, 5)
     on_card = arguments.device != "cpu"
     lm = CausalLM.load(arguments.lm, arguments.device, "bfloat16" if on_card else "float32")
     if lm.packing is None:
         raise SystemExit("feedback: no way of packing is exact for the model on this device")
-    chosen, result = lm.packing, dict[str, object]()
+    chosen = lm.packing
     # torch compiles FlexAttention for the card; without one it takes minutes and shows nothing.
-    forms = {"FlexAttention": masks.blocks, "mask": masks.dense} if on_card else {"mask": masks.dense}
+    forms = {"mask": masks.dense, "FlexAttention": masks.blocks} if on_card else {"mask": masks.dense}
+    blocked = getattr(chosen.style, "keywords", {}).get("form") is masks.blocks
+    yield "chosen", lambda: "FlexAttention" if blocked else "mask"
     tasks = open_collection(TASKS, names).tasks
+    pairs = {task: list(groups(tasks[task].pool(), task, rounds)) for task in names}
+
+    def packed_by(form: masks.Form) -> dict[str, object]:
+        styles = masks.styles(lm.model, form)
+        if not styles:
+            raise ValueError("the model does not support it")
+        lm.packing = replace(chosen, style=styles[0])
+        return {task: compared(lm, pairs[task]) for task in names}
+
     for name, form in forms.items():
-        style = masks.styles(lm.model, form)[0]
-        lm.packing = replace(chosen, style=style)
-        result[name] = {task: compared(lm, list(groups(tasks[task].pool(), task, rounds))) for task in names}
-        if style.keywords == getattr(chosen.style, "keywords", None):
-            result["chosen"] = name
-    return result
+        yield name, partial(packed_by, form)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ on the CPU: the ids should be equal, but for rows whose similarities differ by t
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from card import part
 from measuring import median, seconds
-from service_load import Clients, Load
+from service_load import Clients, Load, Sent
 from service_made_up import made_up, request_of
 from service_running import serving
 
@@ -26,36 +27,47 @@ def main(given: Sequence[str] | None = None) -> None:
     part("serving", __doc__, measure, given)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
+def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
     rows, turns, compared = (400, 1, 16) if arguments.quick else (ROWS, TURNS, COMPARED)
     made = made_up(arguments.out / f"service-{rows}", rows)
     encoder = load_encoder(BASE_ENCODER, arguments.device)
-    result: dict[str, object] = {"engine": engine_of(encoder)}
+    yield "engine", lambda: engine_of(encoder)
     with serving(made.index, device=arguments.device) as server, Clients() as clients:
-        result["cold_seconds"] = round(server.cold_seconds, 1)
+        yield "cold_seconds", lambda: round(server.cold_seconds, 1)
         start = 0
         for together in CLIENTS[:1] if arguments.quick else CLIENTS:
-            size, rates, milliseconds = max(16, 16 * together) if not arguments.quick else 8, [], []
-            for _ in range(turns + 1):
-                sent = clients.send(Load(server.port, range(start, start + size), together)).all_ok()
-                start += size
-                rates.append(sent.rate)
-                milliseconds.append(sent.p50_ms)
-            # The first turn is a warm-up.
-            result[f"{together} clients"] = {"a_second": median(rates[1:], 1), "p50_ms": median(milliseconds[1:], 2)}
+            size = 8 if arguments.quick else max(16, 16 * together)
+            loads = [
+                Load(server.port, range(start + turn * size, start + (turn + 1) * size), together)
+                for turn in range(turns + 1)
+            ]
+            yield f"{together} clients", partial(_rates, clients, loads)
+            start += size * len(loads)
         numbers = range(10**6, 10**6 + compared)
-        answers = clients.send(Load(server.port, numbers, min(64, compared), keep=True)).all_ok().answers
+        answers = clients.send(Load(server.port, numbers, min(64, compared), keep=True))
     with Retriever.open(made.index, device="cpu") as retriever:
-        expected = retriever.retrieve_batch([RetrievalRequest(**request_of(number)) for number in numbers])  # type: ignore[arg-type]
+        yield "equal_ids", partial(_equal_ids, retriever, answers)
         texts = [retriever.plan(RetrievalRequest(**request_of(n))).text for n in range(turns * 10 * BATCH)]  # type: ignore[arg-type]
-    shown = [[item["id"] for item in answer.read()["demonstrations"]] for answer in answers]
-    result["equal_ids"] = (
-        sum(ids == [item.id for item in own] for ids, own in zip(shown, expected, strict=True)) / compared
-    )
     batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
     encoder.encode_queries(batches[0])
-    result["engine_texts_a_second"] = round(len(texts) / seconds(lambda: list(map(encoder.encode_queries, batches))), 1)
-    return result
+    yield (
+        "engine_texts_a_second",
+        lambda: round(len(texts) / seconds(lambda: list(map(encoder.encode_queries, batches))), 1),
+    )
+
+
+def _rates(clients: Clients, loads: Sequence[Load]) -> dict[str, float]:
+    sent = [clients.send(load).all_ok() for load in loads]
+    # The first turn is a warm-up.
+    rates, milliseconds = [turn.rate for turn in sent[1:]], [turn.p50_ms for turn in sent[1:]]
+    return {"a_second": median(rates, 1), "p50_ms": median(milliseconds, 2)}
+
+
+def _equal_ids(retriever: Retriever, sent: Sent) -> float:
+    shown = [[item["id"] for item in answer.read()["demonstrations"]] for answer in sent.all_ok().answers]
+    requests = [RetrievalRequest(**request_of(answer.number)) for answer in sent.answers]  # type: ignore[arg-type]
+    expected = [[item.id for item in own] for own in retriever.retrieve_batch(requests)]
+    return sum(map(list.__eq__, shown, expected)) / len(shown)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,12 +25,17 @@ def main(given: Sequence[str] | None = None) -> None:
     part("tests", __doc__, measure, given)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
+def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "passed", lambda: _passed(quick=arguments.quick)
+
+
+def _passed(*, quick: bool) -> int:
+    """Run the tests and return how many there are; ``SystemExit`` unless all passed."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         # A new card's driver may warn of what no test is about.
         options = ["-m", "gpu", "-q", "-W", "default", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        paths = [QUICK] if arguments.quick else _marked()
+        paths = [QUICK] if quick else _marked()
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *paths], cwd=REPOSITORY, stdout=sys.stderr)
         if not report.exists():
             raise SystemExit(f"tests: pytest ended with status {done.returncode} and no report")
@@ -38,7 +43,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     problems = [f"{outcome}: {', '.join(names)}" for tag, outcome in OUTCOMES.items() if (names := _names(cases, tag))]
     if problems or done.returncode or not cases:
         raise SystemExit(f"tests: {'; '.join(problems) or f'{len(cases)} ran'} (pytest's status {done.returncode})")
-    return {"passed": len(cases)}
+    return len(cases)
 
 
 def _marked() -> list[str]:

@@ -8,7 +8,7 @@ the most that a step held.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -31,7 +31,7 @@ def main(given: Sequence[str] | None = None) -> None:
     part("training", __doc__, measure, given)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
+def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
     device, batch, steps = arguments.device, *((4, 2) if arguments.quick else (BATCH, STEPS))
     config = TrainConfig(max_tokens=128)
     model = starting_model(config, arguments.model).to(device).train()
@@ -60,17 +60,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     in_turn(sides, WARM)
     taken = in_turn(sides, steps)
     texts = batch * (1 + CANDIDATES)
-    return {
-        "queries": batch,
-        **{
-            name: {
-                "milliseconds": round(1000 * median(turns, 9), 2),
-                "texts_a_second": round(texts / median(turns, 9)),
-                "mib": memory[name],
-            }
-            for name, turns in taken.items()
-        },
-    }
+    yield "queries", lambda: batch
+    for name, turns in taken.items():
+        figures = {
+            "milliseconds": round(1000 * median(turns, 9), 2),
+            "texts_a_second": round(texts / median(turns, 9)),
+            "mib": memory[name],
+        }
+        yield name, partial(dict, figures)
 
 
 def _batch(model: SentenceTransformer, size: int, device: str) -> tuple[list[dict[str, torch.Tensor]], torch.Tensor]:
