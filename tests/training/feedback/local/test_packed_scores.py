@@ -147,6 +147,24 @@ def test_flex_attention_scores_as_alone(architecture: str, monkeypatch: pytest.M
     assert_equal(packed, local.plain_log_likelihoods(model, PROMPTS))
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gemma2"])
+def test_self_check_tries_each_kernel_with_short_packs_and_two_lengths_of_long_ones(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths: list[int] = []
+
+    def recorded(model: object, packed: Pack, packing: local.Packing) -> list[NDArray[np.float64]]:
+        lengths.append(len(packed))
+        return local.packed_log_likelihoods(model, packed, packing)
+
+    monkeypatch.setattr(local.self_check, "packed_log_likelihoods", recorded)
+    model = torch.nn.Module.eval(tiny_lm(architecture))
+    assert local.exact_packing(model, architecture, 4096, 512, try_blocks=False) is not None
+    tried = {*lengths[-3:]}
+    # torch compiles another kernel for less than 128 tokens, and each again for a second length.
+    assert len(tried) == 3 and sum(length >= 128 for length in tried) == 2
+
+
 @pytest.mark.parametrize("architecture", WITHOUT_BLOCKS)
 def test_model_without_flex_attention_is_packed_without_it(architecture: str, caplog: pytest.LogCaptureFixture) -> None:
     model = torch.nn.Module.eval(tiny_lm(architecture))
