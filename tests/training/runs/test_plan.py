@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 
 from tests.training.conftest import Udr
 from udr.data import open_collection
@@ -85,6 +87,16 @@ def test_estimates_come_early_and_are_refined(tasks: Path, run_config: RunConfig
     ]
     assert [text.partition(", by ")[2] for text in training] == ["4 of the 4 queries of a step"]
     assert plan.seconds_per_step > 0 and all(task.pairs_per_second > 0 for task in plan.tasks)
+
+
+def test_a_step_ends_when_the_gpu_has_done_its_work(
+    tasks: Path, run_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = open_collection(tasks, run_config.tasks)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    # A GPU that works for a second after a step's calls have returned.
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: time.sleep(1))
+    assert plan_run(tmp_path / "run", collection, run_config).seconds_per_step > 1
 
 
 def test_rows_to_extrapolate_are_told_with_what_labels_explain(

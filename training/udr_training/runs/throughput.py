@@ -117,11 +117,18 @@ def _growing(work: Callable[[int], object], most: int) -> Iterator[tuple[int, fl
     """Yield the seconds of work on more and more items, up to ``most``, after their number."""
     size, began = min(4, most), time.monotonic()
     # A warm-up.
-    work(size)
+    _finished(work, size)
     while True:
         started = time.monotonic()
-        work(size)
+        _finished(work, size)
         yield size, time.monotonic() - started
         if size == most or time.monotonic() - began > _SECONDS:
             return
         size = min(most, 4 * size)
+
+
+def _finished(work: Callable[[int], object], size: int) -> None:
+    """Do work, and wait for it: on a GPU, a backward pass has only begun when its call returns."""
+    work(size)
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
