@@ -1,10 +1,12 @@
-"""Faiss on GPUs. Each device has one worker thread, since faiss' GPU resources are not thread-safe."""
+"""Faiss on GPUs. Each device has one worker thread: faiss' GPU resources are not thread-safe, not even to free."""
 
 import logging
 import re
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -36,6 +38,7 @@ class FaissGpu:
     def __init__(self, device: int, library: ModuleType | Any = faiss) -> None:  # noqa: ANN401
         self.name, self._device, self._faiss = f"cuda:{device}", device, library
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"udr-{self.name}")
+        self._unused = SimpleQueue[list[Proposer]]()
         self._resources = self._do(library.StandardGpuResources)
 
     def flat(self, vectors: NDArray[np.floating], *, fp16: bool) -> Proposer:
@@ -107,13 +110,26 @@ class FaissGpu:
         return propose
 
     def _do(self, work: Callable[[], _Result], failure: str = "faiss failed") -> _Result:
+        def turn() -> _Result:
+            while not self._unused.empty():
+                self._unused.get().clear()
+            return work()
+
         try:
-            return self._worker.submit(work).result()
+            return self._worker.submit(turn).result()
         except RuntimeError as error:
             raise ConfigError(f"{failure} on {self.name}: {reason(error)}") from error
 
     def _in_turn(self, propose: Proposer) -> Proposer:
-        return lambda queries, count: self._do(lambda: propose(queries, count))
+        # The worker also frees the index, before it works again. Only this list holds it, and a queue, unlike the
+        # worker's own, takes it from any thread at any time.
+        held = [propose]
+
+        def asked(queries: Vectors, count: int) -> Proposals:
+            return self._do(lambda: held[0](queries, count))
+
+        weakref.finalize(asked, self._unused.put, held)
+        return asked
 
 
 def find_gpu(device: str | None, library: ModuleType | Any = faiss) -> FaissGpu | None:  # noqa: ANN401

@@ -99,6 +99,24 @@ def test_flat_search_equals_exact_search_and_uses_one_worker(fp16: bool) -> None
     assert all(name.startswith("udr-cuda:0") for name in library.threads)
 
 
+def test_an_index_is_freed_by_the_worker_before_its_next_work() -> None:
+    freed: list[str] = []
+
+    class Watched(FakeGpuFaiss):
+        def GpuIndexFlatIP(self, resources: str, dimension: int, config: SimpleNamespace) -> Any:
+            index = super().GpuIndexFlatIP(resources, dimension, config)
+            weakref.finalize(index, lambda: freed.append(threading.current_thread().name))
+            return index
+
+    gpu = FaissGpu(0, Watched())
+    old, new = (gpu.flat(vectors, fp16=False) for vectors in (VECTORS, VECTORS[:300]))
+    old(VECTORS[:2], 5)
+    del old
+    _, positions = new(VECTORS[:2], 1)
+    assert positions.tolist() == [[0], [1]]
+    assert len(freed) == 1 and freed[0].startswith("udr-cuda:0")
+
+
 def test_an_index_is_built_on_the_device_and_copied_back() -> None:
     library = FakeGpuFaiss()
     gpu = FaissGpu(0, library)
