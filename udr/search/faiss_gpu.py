@@ -117,7 +117,7 @@ class FaissGpu:
 
         try:
             return self._worker.submit(turn).result()
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise ConfigError(f"{failure} on {self.name}: {reason(error)}") from error
 
     def _in_turn(self, propose: Proposer) -> Proposer:

@@ -130,6 +130,6 @@ def _build_on_gpu(kind: str, vectors: NDArray[np.floating], threads: int, gpu: F
             return gpu.graph(vectors)
         index = make_index(kind, vectors, sample=sample_size(kind), threads=threads, to_device=gpu.to_device)
         return gpu.from_device(index)
-    except (ConfigError, RuntimeError) as error:
+    except (ConfigError, RuntimeError, MemoryError) as error:
         _LOG.warning("kind %r: %s; building it on the CPU", kind, reason(error))
         return None

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -151,6 +152,25 @@ class RealGpuFaiss(FakeGpuFaiss):
         if not isinstance(index, supported):
             raise RuntimeError("This index type is not implemented on GPU.")
         return super().index_cpu_to_gpu(resources, device, index, options)
+
+
+class FullCuvsFaiss(FakeGpuFaiss):
+    """Runs out of memory when it trains an index, as cuVS does."""
+
+    def index_cpu_to_gpu(self, *_: Any) -> Any:
+        full = MemoryError("std::bad_alloc: out_of_memory: CUDA error")
+        return SimpleNamespace(is_trained=False, train=Mock(side_effect=full))
+
+
+def test_an_index_whose_training_does_not_fit_the_gpu_is_built_on_the_cpu(
+    places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu = FaissGpu(0, FullCuvsFaiss())
+    monkeypatch.setattr("udr_index.build.staging.find_gpu", lambda device: gpu if device else None)
+    built = build_index(places, tmp_path / "a", kind="IVF8,SQ8", flat_below=50, device="cuda")
+    message = "kind 'IVF8,SQ8': std::bad_alloc: out_of_memory: CUDA error; building it on the CPU"
+    assert message in caplog.messages
+    assert tree(built.path) == tree(build_index(places, tmp_path / "b", kind="IVF8,SQ8", flat_below=50).path)
 
 
 @pytest.mark.parametrize("kind", ["SQ8", "PQ8x4", "IVF8,PQ8x4fs", "HNSW8", "cagra", "IVF8,SQ8"])

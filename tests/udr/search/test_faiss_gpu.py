@@ -82,8 +82,10 @@ class FakeCuvsFaiss(FakeGpuFaiss):
 
 
 class FullGpuFaiss(FakeGpuFaiss):
+    error: Exception = RuntimeError("Error in allocMemory: cudaMalloc error out of memory [2]\nand more")
+
     def GpuIndexFlatIP(self, *_: Any) -> Any:
-        raise RuntimeError("Error in allocMemory: cudaMalloc error out of memory [2]\nand more")
+        raise self.error
 
 
 VECTORS = unit(600, 16, seed=0)
@@ -184,6 +186,13 @@ def test_a_failed_search_is_an_error_of_one_line() -> None:
 
     with pytest.raises(ConfigError, match=r"^faiss failed on cuda:0: Error in allocMemory: .* memory \[2\]$"):
         propose(VECTORS[:1], 5)
+
+
+def test_memory_of_cuvs_that_runs_out_is_an_error_of_one_line() -> None:
+    library = FullGpuFaiss()
+    library.error = MemoryError("std::bad_alloc: out_of_memory: CUDA error\nand more")
+    with pytest.raises(ConfigError, match=r"^faiss cannot place the vectors on cuda:0: .* out_of_memory: CUDA error$"):
+        FaissGpu(0, library).flat(VECTORS, fp16=False)
 
 
 def open_on_gpu(index: Path, monkeypatch: pytest.MonkeyPatch, library: FakeGpuFaiss) -> Retriever:
