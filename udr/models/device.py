@@ -54,8 +54,10 @@ def encodes_on_cpu(wanted: str | None, root: Path = Path("/")) -> bool:
         return wanted == "cpu"
     if find_spec("torch") is None:
         return True
-    has_none = sys.platform == "linux" and not accelerators(root)
-    return has_none or best_device(None) == "cpu"
+    if sys.platform == "linux" and not accelerators(root):
+        return True
+    # NVIDIA's driver is asked first: once CUDA has answered ``best_device``, no fork of this process can use a GPU.
+    return not num_gpus() and best_device(None) == "cpu"
 
 
 def torch_build() -> dict[str, Json]:

@@ -133,6 +133,13 @@ def test_torch_is_asked_only_where_there_is_a_device_file_of_an_accelerator(
     assert asked == ([None] if file else [])
 
 
+def test_cuda_is_not_asked_where_the_driver_counts_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda **_: pytest.fail("forks cannot use the GPU"))
+    write(tmp_path, {"dev/nvidia0": ""})
+    assert not encodes_on_cpu(None, tmp_path)
+
+
 def test_elsewhere_torch_is_asked_and_without_it_there_is_only_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
