@@ -74,15 +74,18 @@ class MadeUp:
     rows: int
 
 
-def made_up(folder: Path, rows: int, *, int8: bool = False, versions: int = 2) -> MadeUp:
-    """Return the index, built below ``folder`` unless it exists; ``int8`` adds a graph of queries in 8 bits."""
+def made_up(folder: Path, rows: int, *, int8: bool = False, versions: int = 2, device: str = "cpu") -> MadeUp:
+    """Return the index, built below ``folder`` on a device unless it exists.
+
+    ``int8`` adds a graph of queries in 8 bits.
+    """
     index, kept = folder / "index", folder / "versions.json"
     if not kept.exists():
         names = []
         for turn in range(versions):
             tasks = _write(folder / f"tasks-{turn}", rows, turn)
             engine = INT8 if int8 else EXACT
-            build(BuildConfig(tasks=tasks, out=index, device="cpu", engine=engine, reuse=index if turn else None))
+            build(BuildConfig(tasks=tasks, out=index, device=device, engine=engine, reuse=index if turn else None))
             names.append(read_current(index))
         kept.write_text(json.dumps(names), "utf-8")
     return MadeUp(index, tuple(json.loads(kept.read_text("utf-8"))), rows)

@@ -150,7 +150,8 @@ def test_training_times_each_loss_in_both_types(run: Callable[..., Any], tmp_pat
 @pytest.mark.slow
 def test_serving_gives_the_answers_of_a_retriever(run: Callable[..., Any]) -> None:
     result = run("serving")
-    assert result["equal_ids"] == 1 and result["1 clients"]["a_second"] > 0
+    assert result["overlap"] == 1 and result["1 clients"]["a_second"] > 0
+    assert result["cpus"] == os.cpu_count() and "faiss_gpus" in result
 
 
 def test_there_is_a_result_only_if_all_marked_tests_passed(

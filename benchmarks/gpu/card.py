@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -17,6 +18,7 @@ from measuring import measured_once, parser  # noqa: E402
 
 from udr.errors import reason  # noqa: E402
 from udr.models import BASE_ENCODER, DEFAULT_LM  # noqa: E402
+from udr.search import faiss_build  # noqa: E402
 
 Measure = Callable[[argparse.Namespace], Iterator[tuple[str, Callable[[], object]]]]
 """Yields the figures of a part: the name of each, and what measures it."""
@@ -71,17 +73,18 @@ def part(name: str, description: str | None, measure: Measure, given: Sequence[s
 
 
 def card(device: str, needed_by: str) -> dict[str, object]:
-    """Return what a device is, for the results; exit if it cannot be used."""
+    """Return what a device is, for the results, and what is beside it; exit if it cannot be used."""
     kind, versions = device.partition(":")[0], {"torch": torch.__version__, "python": platform.python_version()}
+    beside = {**versions, "cpus": os.cpu_count(), "faiss_gpus": faiss_build()["gpus"]}
     if kind == "cpu":
-        return {"device": "cpu", **versions}
+        return {"device": "cpu", **beside}
     if kind != "cuda" or not torch.cuda.is_available():
         build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
         found = f"torch {torch.__version__} (built for {build}) sees {torch.cuda.device_count()} cards"
         raise SystemExit(f"{needed_by}: needs a CUDA card for --device {device}, but {found}; nothing was measured")
     properties = torch.cuda.get_device_properties(device)
     memory = round(properties.total_memory / 2**30, 1)
-    return {"device": properties.name, "gib": memory, "cuda": torch.version.cuda, **versions}
+    return {"device": properties.name, "gib": memory, "cuda": torch.version.cuda, **beside}
 
 
 def synchronize(device: str) -> None:

@@ -2,9 +2,10 @@
 
     python benchmarks/gpu/card_serving.py --out FOLDER
 
-The index is that of ``benchmarks/service.py``: 10,000 made-up rows in four tasks. One client, then 64, then 256; the
-rates are beside the encoder's own in batches of 64 in this process. 512 answers are compared with those of a Retriever
-on the CPU: the ids should be equal, but for rows whose similarities differ by the last digit.
+The index is that of ``benchmarks/service.py``, built on the card: 10,000 made-up rows in four tasks. One client, then
+64, then 256; the rates are beside the encoder's own in batches of 64 in this process. ``overlap`` is the share of the
+demonstrations in 512 answers that a Retriever on the CPU returns, too: less than 1, since queries are encoded in
+float16 on the card, and in float32 on the CPU.
 """
 
 import argparse
@@ -29,7 +30,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], object]]]:
     rows, turns, compared = (400, 1, 16) if arguments.quick else (ROWS, TURNS, COMPARED)
-    made = made_up(arguments.out / f"service-{rows}", rows)
+    made = made_up(arguments.out / f"service-{rows}", rows, versions=1, device=arguments.device)
     encoder = load_encoder(BASE_ENCODER, arguments.device)
     yield "engine", lambda: engine_of(encoder)
     with serving(made.index, device=arguments.device) as server, Clients() as clients:
@@ -46,7 +47,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], o
         numbers = range(10**6, 10**6 + compared)
         answers = clients.send(Load(server.port, numbers, min(64, compared), keep=True))
     with Retriever.open(made.index, device="cpu") as retriever:
-        yield "equal_ids", partial(_equal_ids, retriever, answers)
+        yield "overlap", partial(_overlap, retriever, answers)
         texts = [retriever.plan(RetrievalRequest(**request_of(n))).text for n in range(turns * 10 * BATCH)]  # type: ignore[arg-type]
     batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
     encoder.encode_queries(batches[0])
@@ -63,11 +64,12 @@ def _rates(clients: Clients, loads: Sequence[Load]) -> dict[str, float]:
     return {"a_second": median(rates, 1), "p50_ms": median(milliseconds, 2)}
 
 
-def _equal_ids(retriever: Retriever, sent: Sent) -> float:
-    shown = [[item["id"] for item in answer.read()["demonstrations"]] for answer in sent.all_ok().answers]
+def _overlap(retriever: Retriever, sent: Sent) -> float:
+    shown = [{item["id"] for item in answer.read()["demonstrations"]} for answer in sent.all_ok().answers]
     requests = [RetrievalRequest(**request_of(answer.number)) for answer in sent.answers]  # type: ignore[arg-type]
-    expected = [[item.id for item in own] for own in retriever.retrieve_batch(requests)]
-    return sum(map(list.__eq__, shown, expected)) / len(shown)
+    expected = [{item.id for item in own} for own in retriever.retrieve_batch(requests)]
+    shared = sum(len(ids & own) for ids, own in zip(shown, expected, strict=True))
+    return round(shared / sum(map(len, expected)), 4)
 
 
 if __name__ == "__main__":
