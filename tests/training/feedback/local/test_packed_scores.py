@@ -147,6 +147,14 @@ def test_flex_attention_scores_as_alone(architecture: str, monkeypatch: pytest.M
     assert_equal(packed, local.plain_log_likelihoods(model, PROMPTS))
 
 
+def test_several_models_with_several_rules_are_compiled() -> None:
+    model, packed, before = tiny_lm("gemma2"), pack(PROMPTS), torch.compiler.config.recompile_limit
+    # Three for each rule: Gemma 2 has two rules, and eight such models are more than one process loads.
+    with local.masks.blocks(model, packed):
+        assert torch.compiler.config.recompile_limit >= 8 * 2 * 3
+    assert torch.compiler.config.recompile_limit == before
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_self_check_tries_each_kernel_with_short_packs_and_two_lengths_of_long_ones(
     architecture: str, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,10 @@ from torch.nn.attention.flex_attention import create_block_mask
 
 from udr_training.feedback.packing import Pack
 
+# Compiled versions of FlexAttention. Each rule needs three, see ``self_check``; beyond torch's own limit of 8, a second
+# model would run without compilation, and torch would only log a warning.
+_COMPILED = 64
+
 # Transformers types its models and their configurations too loosely to be checked.
 Model = Any
 
@@ -85,7 +89,9 @@ def blocks(model: Model, packed: Pack) -> Iterator[Callable[[Rule], object]]:
 
     model.set_attn_implementation("flex_attention")
     try:
-        yield mask_of
+        # Held for one thread, and only while the model runs.
+        with torch.compiler.config.patch(recompile_limit=_COMPILED):
+            yield mask_of
     finally:
         model.set_attn_implementation(before)
 
