@@ -85,3 +85,12 @@ class MadeUpEncoder:
             vector += _SPREAD * generator.standard_normal(self.dimension, np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
+
+    def drawn(self, count: int) -> Vectors:
+        """Return other vectors of the same clusters, all drawn at once: a million in seconds rather than a minute."""
+        generator = np.random.default_rng(2)
+        vectors = generator.standard_normal((count, self.dimension), np.float32)
+        vectors *= _SPREAD
+        vectors += self._kinds.astype(np.float32)[generator.integers(len(self._kinds), size=count)]
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors

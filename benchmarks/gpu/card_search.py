@@ -49,9 +49,7 @@ def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], o
     gpu = find_gpu(arguments.device)
     if gpu is None and arguments.device != "cpu":
         raise SystemExit("search: this faiss cannot use the card; install the extra gpu (faiss-gpu-cuvs)")
-    encoder = MadeUpEncoder()
-    vectors = encoder.encode_demonstrations([f"text {number}" for number in range(rows)])
-    asked = encoder.encode_queries([f"text {number}" for number in range(rows, rows + queries)])
+    vectors, asked = np.split(MadeUpEncoder().drawn(rows + queries), [rows])
     exact, draw = FaissSearch(vectors), np.random.default_rng(0)
     # The first row passes, so that a filter never leaves none.
     masks = {share: None if share == 1 else (draw.random(rows) < share) | (np.arange(rows) == 0) for share in SHARES}

@@ -56,8 +56,9 @@ def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], o
         for name, loss in losses.items()
         for dtype in ("float32", "bfloat16")
     }
-    memory = {name: _memory(side, device) for name, side in sides.items()}
+    # The first step of all makes AdamW's state, which each step holds.
     in_turn(sides, WARM)
+    memory = {name: _memory(side, device) for name, side in sides.items()}
     taken = in_turn(sides, steps)
     texts = batch * (1 + CANDIDATES)
     yield "queries", lambda: batch
