@@ -166,6 +166,35 @@ def test_a_library_that_is_missing_or_broken_is_told(
     assert "install" in finding.remedy
 
 
+@pytest.mark.parametrize(("gpus", "states"), [(0, [State.OK, State.PROBLEM]), (1, [State.OK])])
+def test_faiss_that_finds_no_gpu_beside_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, states: list[State]
+) -> None:
+    stand_in = f"StandardGpuResources, __version__, get_num_gpus, get_compile_options = 0, '1', lambda: {gpus}, str"
+    (tmp_path / "faiss.py").write_text(stand_in)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("udr.cli.doctor.engines.accelerators", lambda: [Path("/dev/nvidia0")])
+    findings = list(named("faiss")())
+    assert [finding.state for finding in findings] == states
+    assert gpus or findings[1].found == "this build for GPUs finds none, but there is /dev/nvidia0"
+
+
+@pytest.mark.parametrize(
+    ("devices", "found"), [(0, "2.99, no bfloat16 instructions; use --dtype float32"), (1, "2.99")]
+)
+def test_the_processor_s_bfloat16_is_told_only_without_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int, found: str
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "from types import SimpleNamespace as S\n__version__, version = '2.99', S(cuda='13.2')\n"
+        f"cuda = S(is_available=lambda: {devices}, device_count=lambda: {devices}, get_device_name=lambda n: 'H')\n"
+    )
+    (tmp_path / "torch" / "cpu.py").write_text("get_capabilities = dict")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert next(named("torch")()).found == found
+
+
 def test_the_engines_of_this_machine_answer() -> None:
     findings = {finding.check: finding for check in ENGINES for finding in check()}
     assert set(findings) == {"onnxruntime", "FAISS", "torch", "CUDA"}

@@ -20,6 +20,9 @@ _SECONDS = 120
 _FAISS = "remove all of faiss-cpu, faiss-gpu and faiss-gpu-cuvs, then: {}"
 
 
+_DRIVER = "compare the driver's version (nvidia-smi), and check CUDA_VISIBLE_DEVICES"
+
+
 class _Broken(Exception):
     """A library is installed, but cannot be used."""
 
@@ -36,7 +39,8 @@ def check_torch() -> Iterator[Finding]:
         yield problem("torch", str(error), f"install it again: {install('--force-reinstall', '--no-deps', 'torch')}")
         return
     fast = "bfloat16 is fast here" if build["bf16"] else "no bfloat16 instructions; use --dtype float32"
-    yield ok("torch", f"{build['version']}, {fast}")
+    # Of the processor, which computes only where there is no GPU.
+    yield ok("torch", build["version"] if build["devices"] else f"{build['version']}, {fast}")
     files = [str(path) for path in accelerators()]
     if build["devices"]:
         yield ok("CUDA", f"{build['cuda']}, {', '.join(build['devices'])}")
@@ -50,7 +54,7 @@ def check_torch() -> Iterator[Finding]:
         )
     else:
         why = f"torch is built for CUDA {build['cuda']} and finds no GPU, but there is {files[0]}"
-        yield problem("CUDA", why, "compare the driver's version (nvidia-smi), and check CUDA_VISIBLE_DEVICES")
+        yield problem("CUDA", why, _DRIVER)
 
 
 def check_faiss() -> Iterator[Finding]:
@@ -65,7 +69,10 @@ def check_faiss() -> Iterator[Finding]:
         return
     gpus = "without GPU support" if build["gpus"] is None else f"{build['gpus']} GPUs"
     yield ok("FAISS", f"{build['version']}, {gpus}, {' '.join(build['options'])}")
-    if build["gpus"] is None and any(path.name.startswith("nvidia") for path in accelerators()):
+    nvidia = next((str(path) for path in accelerators() if path.name.startswith("nvidia")), None)
+    if build["gpus"] == 0 and nvidia is not None:
+        yield problem("FAISS", f"this build for GPUs finds none, but there is {nvidia}", _DRIVER)
+    if build["gpus"] is None and nvidia is not None:
         remedy = _FAISS.format(install_extra("gpu"))
         yield note("FAISS", "this build does not search on the GPU", f"for pools of millions of rows, {remedy}")
 
