@@ -111,7 +111,8 @@ def optional_import(what: str, extra: str) -> Iterator[None]:
     """Raise ``MissingExtraError`` if an import in the body fails."""
     try:
         yield
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:
+        # FAISS for GPUs ends its import with a RuntimeError where CUDA's libraries are missing.
         missing = isinstance(error, ModuleNotFoundError)
         raise MissingExtraError(what, extra, "" if missing else reason(error)) from error
 

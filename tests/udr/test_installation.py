@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.test_layers import REPOSITORY, modules
-from udr.errors import MissingExtraError
+from udr.errors import MissingExtraError, optional_import
 from udr.installation import install, install_extra, requirement
 
 NOWHERE = Path("/nowhere")
@@ -48,6 +48,12 @@ def test_the_command_runs_where_udr_runs(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (tmp_path / "uv-receipt.toml").touch()
     assert install("a") == "uv tool install a"
     assert str(MissingExtraError("faiss", "cpu")) == f"faiss is not installed; run: {install_extra('cpu')}"
+
+
+def test_a_library_that_ends_its_own_import_is_told_as_broken() -> None:
+    message = "^faiss is installed, but cannot be imported: CUDA 13 runtime wheels are missing; run: udr doctor$"
+    with pytest.raises(MissingExtraError, match=message), optional_import("faiss", "gpu"):
+        raise RuntimeError("CUDA 13 runtime wheels are missing\nand more")
 
 
 def hints() -> Iterator[tuple[str, str, str]]:
