@@ -32,6 +32,9 @@ RECORD, RECORD_FORMAT = "udr.json", 1
 """The file in a trained model's folder that records its encoder wording, and the file's format."""
 DType = Literal["float32", "bfloat16", "float16"]
 
+# The least and the most texts of a forward pass, and how many tokens more than the least may have.
+_LEAST, _MOST, _TOKENS = 32, 256, 1 << 17
+
 # How Sentence-Transformers calls the roles, and the names of their prompts, of which the first counts.
 _TASKS: Mapping[Role, str] = {"query": "query", "demonstration": "document"}
 _PROMPTS: Mapping[Role, Sequence[str]] = {"query": ("query",), "demonstration": ("document", "passage", "corpus")}
@@ -74,14 +77,14 @@ class SentenceEncoder:
 
     @classmethod
     def load(
-        cls, name: str, device: str | None = None, batch_size: int = 32, dtype: DType = "float32"
+        cls, name: str, device: str | None = None, batch_size: int | None = None, dtype: DType = "float32"
     ) -> "SentenceEncoder":
         """Load a model by name.
 
         Args:
             name: see ``hub.locate``.
             device: see ``best_device``.
-            batch_size: texts per forward pass.
+            batch_size: texts per forward pass; None takes 32 on a CPU and up to 256 elsewhere, fewer for long windows.
             dtype: the precision of the transformers; the modules after them (pooling, ...) stay in float32. Indexes
                 are built in float32; half precision is for queries.
 
@@ -118,7 +121,7 @@ class SentenceEncoder:
             model.float()
         else:
             _float32_after_transformers(model)
-        return cls(name, path, model, batch_size, dtype)
+        return cls(name, path, model, batch_size or _batch_size(model, device), dtype)
 
     @property
     def dimension(self) -> int:
@@ -235,6 +238,13 @@ class SentenceEncoder:
             convert_to_numpy=True,
         )
         return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _batch_size(model: "SentenceTransformer", device: str) -> int:
+    """Return the texts per forward pass: on a GPU, a small one takes the time of starting it."""
+    if device == "cpu" or not (window := model.max_seq_length):
+        return _LEAST
+    return max(_LEAST, min(_MOST, _TOKENS // window))
 
 
 def _float32_after_transformers(model: "SentenceTransformer") -> None:

@@ -44,6 +44,19 @@ def test_an_encoder_returns_a_unit_vector_for_each_text(encoder: SentenceEncoder
     assert protocol.encode_queries([]).shape == (0, 32)
 
 
+@pytest.mark.parametrize(
+    ("device", "window", "expected"),
+    [("cpu", 256, 32), ("meta", 256, 256), ("meta", 1024, 128), ("meta", 8192, 32)],
+)
+def test_batches_are_larger_beside_the_cpu_unless_texts_may_be_long(
+    copy: Path, device: str, window: int, expected: int
+) -> None:
+    settings = copy / "sentence_bert_config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text("utf-8")), "max_seq_length": window}), "utf-8")
+    assert SentenceEncoder.load(str(copy), device).batch_size == expected
+    assert SentenceEncoder.load(str(copy), device, batch_size=7).batch_size == 7
+
+
 def test_prompts_of_the_model_are_used(encoder: SentenceEncoder, copy: Path) -> None:
     configure(copy, prompts={"query": "ask: ", "document": "show: "})
     prompted = load(copy)
