@@ -130,5 +130,5 @@ def _growing(work: Callable[[int], object], most: int) -> Iterator[tuple[int, fl
 def _finished(work: Callable[[int], object], size: int) -> None:
     """Do work, and wait for it: on a GPU, a backward pass has only begun when its call returns."""
     work(size)
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()

@@ -89,8 +89,8 @@ def blocks(model: Model, packed: Pack) -> Iterator[Callable[[Rule], object]]:
 
     model.set_attn_implementation("flex_attention")
     try:
-        # Held for one thread, and only while the model runs.
-        with torch.compiler.config.patch(recompile_limit=_COMPILED):
+        # Held for one thread, and only while the model runs. torch's types do not know ``patch``.
+        with torch.compiler.config.patch(recompile_limit=_COMPILED):  # type: ignore[attr-defined]
             yield mask_of
     finally:
         model.set_attn_implementation(before)
