@@ -1,6 +1,7 @@
 """Packed scores on a GPU equal plain ones: in float32 those of the CPU, in 16 bits the GPU's own."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_compiled_flex_attention_scores_as_plain(
     architecture: str, dtype: torch.dtype, tolerance: float, repeated: int
 ) -> None:
     # Heads of 16 numbers are the smallest that torch compiles; it has another kernel for packs below 128 tokens.
-    model = torch.nn.Module.eval(tiny_lm(architecture, head_dim=16)).to("cuda", dtype)
+    built: Any = tiny_lm(architecture, head_dim=16)
+    model = built.eval().to("cuda", dtype)
     prompts = [
         Prompt((prompt.parts[0], (100 + number, *prompt.parts[1]), prompt.parts[2]), prompt.options)
         for number in range(repeated)
