@@ -49,14 +49,18 @@ def check_disk(least: float = LEAST_DISK) -> Iterator[Finding]:
     """Look at the space in this folder, the cache and the folder of temporary files."""
     places = {"this folder": Path.cwd(), "the cache": cache_folder(), "temporary files": Path(tempfile.gettempdir())}
     for name, place in places.items():
-        # Unlike Path.exists, this is False below a folder that may not be entered.
-        existing = next(path for path in (place, *place.absolute().parents) if os.path.exists(path))
-        free = shutil.disk_usage(existing).free
+        free = shutil.disk_usage(nearest_existing(place)).free
         found = f"{free / 1e9:.1f} GB free for {name} ({place})"
         if free < least:
             yield note("disk", found, "free some space, or set UDR_CACHE and TMPDIR to folders on another disk")
         else:
             yield ok("disk", found)
+
+
+def nearest_existing(place: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists and may be reached."""
+    # Unlike Path.exists, this is False below a folder that may not be entered.
+    return next(path for path in (place, *place.absolute().parents) if os.path.exists(path))
 
 
 def check_port(port: int) -> Iterator[Finding]:

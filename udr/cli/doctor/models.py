@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from udr.cli.doctor.findings import Finding, note, ok, problem
+from udr.cli.doctor.machine import nearest_existing
 from udr.errors import ModelError
 from udr.installation import install
 from udr.models import DEFAULT_ENCODER, DEFAULT_LM, PACKAGE, cache_folder, locate
@@ -38,9 +39,7 @@ def check_models() -> Iterator[Finding]:
 def check_cache() -> Iterator[Finding]:
     """Look at the folder where converted and exported models are kept."""
     folder = cache_folder()
-    # Unlike Path.exists, this is False below a folder that may not be entered.
-    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))
-    if not os.access(existing, os.W_OK):
+    if not os.access(nearest_existing(folder), os.W_OK):
         yield problem("cache", f"{folder} cannot be written", "name another folder in the variable UDR_CACHE")
         return
     yield ok("cache", f"{folder}, {_bytes_in(folder) / 1e9:.1f} GB; it may be deleted at any time")
