@@ -36,7 +36,7 @@ def parquet_notes(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Raise a ``DataError`` for what cannot be read, be it the file or a value that Python lacks."""
+    """Raise a ``DataError`` if the file cannot be read, or has a value that Python cannot hold."""
     with optional_import("pyarrow, which reads Parquet,", "parquet"):
         import pyarrow
         import pyarrow.parquet

@@ -13,8 +13,8 @@ from udr.types import Row
 from udr_training.answering.prompts import AnswerForm, answer_options
 
 READING = 2
-"""The version of the rules by which answers are read. Scores and evaluations by older ones are made anew, from the kept
-answers, so that no figure mixes two ways of reading."""
+"""The version of the rules that read answers. Scores and evaluations by older rules are computed again, from the kept
+answers, so no figure mixes two ways of reading."""
 
 _THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>", re.DOTALL)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.DOTALL)

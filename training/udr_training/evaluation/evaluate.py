@@ -86,7 +86,7 @@ def evaluate(
         "seed": config.seed,
         **model.settings,
     }
-    # Not among the settings: an evaluation goes on with the answers that it has, and reads them anew.
+    # Not among the settings: an evaluation goes on with the answers that it has, and reads them again.
     read: dict[str, Json] = {"reading": READING} if isinstance(lm, ServerModel) else {}
     tests = [_Test.sampled(folder, config, {**settings, **read}) for folder in collection.tasks.values()]
     for retriever in retrievers:

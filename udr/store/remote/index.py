@@ -102,7 +102,7 @@ class RemoteIndex:
     def fetch_settings(self, version: str) -> None:
         """Copy the search settings and hybrid weights of a version, if it was copied; they may have changed since.
 
-        It takes no lock: whoever holds that of the copy, as a build may for hours, does not keep a service waiting.
+        It takes no lock, so a build, which may hold the copy's lock for hours, does not keep a service waiting.
         """
         folder = version_path(self.root, version)
         if folder.is_dir():
