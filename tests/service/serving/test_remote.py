@@ -8,7 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-import fsspec
 import pytest
 from fastapi.testclient import TestClient
 
@@ -35,7 +34,8 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> float:
 def test_replicas_follow_what_is_published_at_the_common_place(
     tiny: Path, collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = f"memory://{tmp_path.name}/index"
+    # In memory, fsspec gives all readers of a file one position.
+    url = f"file://{tmp_path}/store/index"
     first = upload(tiny, "CURRENT", url).version
     model = open_version(tiny).path / "model"
     second = build(
@@ -66,8 +66,9 @@ def test_replicas_follow_what_is_published_at_the_common_place(
         for replica in replicas:
             until(lambda: replica.get("/v1/info").json()["search_digest"] == digest)  # noqa: B023
         # A store that does not answer costs nothing but news.
-        content = fsspec.open(f"{url}/CURRENT").open().read()
-        fsspec.filesystem("memory").rm_file(f"{url}/CURRENT".removeprefix("memory:/"))
+        current = tmp_path / "store" / "index" / "CURRENT"
+        content = current.read_bytes()
+        current.unlink()
         until(lambda: "no index here (no file CURRENT)" in caplog.text)
         assert [replica.post("/v1/retrieve", json=BODY).status_code for replica in replicas] == [200, 200]
         RemoteFolder(url).replace("CURRENT", content, None)
@@ -97,7 +98,7 @@ def test_a_replica_looks_for_news_while_another_process_works_in_its_copy(
         assert read_weights(copy, version.manifest) == {"notes": 0.2}
 
 
-@pytest.mark.parametrize("store", ["memory", "s3"])
+@pytest.mark.parametrize("store", ["disk", "s3"])
 def test_replicas_see_what_is_written_to_the_mirrored_directory(
     store: str,
     tiny: Path,
@@ -106,7 +107,7 @@ def test_replicas_see_what_is_written_to_the_mirrored_directory(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    place = bucket if store == "s3" else f"memory://{tmp_path.name}"
+    place = bucket if store == "s3" else f"file://{tmp_path}/store"
     url, root = f"{place}/index", tmp_path / "index"
     shutil.copytree(tiny, root, ignore=shutil.ignore_patterns("live"))
     upload(root, "CURRENT", url)

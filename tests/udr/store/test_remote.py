@@ -341,3 +341,19 @@ def test_s3_folder_markers_are_no_files_and_empty_files_are(bucket: str, tmp_pat
 def test_url_without_a_query_is_told_of_the_query(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["retrieve", url, "--task", "notes"]) == 2
     assert "give the query either as TEXT or as --input FIELD=VALUE" in capsys.readouterr().err
+
+
+def test_copy_of_the_writes_that_broke_off_is_made_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote, fetch = RemoteIndex(url), RemoteFolder.fetch
+    with fsspec.open(f"{url}/live/log", "wb") as stream:
+        stream.write(b"what was written")
+
+    def torn(self: RemoteFolder, name: str, path: Path) -> None:
+        fetch(self, name, path)
+        path.write_bytes(path.read_bytes()[:4])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteFolder, "fetch", torn)
+        remote.fetch_writes()
+    remote.fetch_writes()
+    assert (remote.root / "live" / "log").read_bytes() == b"what was written"

@@ -118,9 +118,12 @@ class RemoteIndex:
         with locked(log.parent, _WAIT_SECONDS):
             part = log.with_name(".log.copied")
             self._folder.fetch(_WRITES, part)
+            size = part.stat().st_size
             # Readers find out by the file's number, and read all of it again.
             part.replace(log)
-            write_atomically(seen, state.encode())
+            # A copy that broke off, or met another write, is made again at the next look.
+            if size == int(state.split()[0]):
+                write_atomically(seen, state.encode())
 
     def upload_writes(self, root: Path) -> None:
         """Copy the log of what is written to the index directory at ``root`` to the store, if there is one."""
