@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import Udr, assert_refused
-from udr.data import open_collection, query_fields
+from udr.data import open_collection, query_fields, sample
 from udr.models import SentenceEncoder
 from udr.retrieval import Retriever
 from udr.store import open_version, read_weights, verify
 from udr_index.build import BuildConfig, build
 from udr_training.candidates import ndcg, rank_all, ranks
-from udr_training.feedback import WEIGHTS, best_weight, exported, watched
+from udr_training.config import RunConfig, from_toml
+from udr_training.feedback import (
+    ASKED_WEIGHTS,
+    WEIGHTS,
+    Pair,
+    best_weight,
+    exported,
+    load_lm,
+    pair_prompt,
+    pair_score,
+    watched,
+)
 
 
 @pytest.fixture
@@ -26,23 +37,23 @@ def index(tasks: Path, trained_run: Path, tmp_path: Path) -> Path:
 
 def test_the_weight_nearest_to_even_that_is_as_good_as_the_best_is_chosen() -> None:
     values = np.zeros((40, len(WEIGHTS)))
-    assert WEIGHTS[best_weight(values)] == 0.5
+    assert best_weight(values, WEIGHTS) == 0.5
     # Every query gains with less of the encoder, and most at 0.1; within its error, 0.3 is as good.
     noise = np.linspace(-0.2, 0.2, 40)
     values[:, 1] = 0.5
     values[:, 3] = 0.49 + noise
     values[:, 4] = 0.3
-    assert WEIGHTS[best_weight(values)] == 0.3
+    assert best_weight(values, WEIGHTS) == 0.3
     values[:, 3] = 0.4 + noise / 10
-    assert WEIGHTS[best_weight(values)] == 0.1
+    assert best_weight(values, WEIGHTS) == 0.1
     # One query says nothing.
-    assert WEIGHTS[best_weight(values[:1])] == 0.5
+    assert best_weight(values[:1], WEIGHTS) == 0.5
 
 
 def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, trained_run: Path, index: Path) -> None:
     status, out, _ = udr("feedback", "weigh", trained_run, index, "--json")
     result = json.loads(out)
-    assert status == 0 and result["weights"] == list(WEIGHTS)
+    assert status == 0
     version = open_version(index)
     kept = read_weights(version.path, version.manifest)
     assert kept == {task["task"]: task["weight"] for task in result["tasks"]} and set(kept) == set(
@@ -59,9 +70,9 @@ def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, 
     assert list(watched(trained_run)["reviews"]) == list(held_out)
     rows = {row.id: row for row in open_collection(tasks).tasks["reviews"].pool().rows}
     (told,) = [task for task in result["tasks"] if task["task"] == "reviews"]
-    assert told["queries"] == len(held_out) == 2
+    assert (told["queries"], told["measure"]) == (len(held_out), "ndcg") == (2, "ndcg")
     with Retriever.open(index) as retriever:
-        for weight, shown in zip(WEIGHTS, told["ndcg"], strict=True):
+        for weight in WEIGHTS:
             values = []
             for example in held_out:
                 by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
@@ -69,12 +80,56 @@ def test_weights_follow_the_held_out_scores_and_are_kept(udr: Udr, tasks: Path, 
                 found = retriever.retrieve("reviews", query, 24, mode="hybrid", weight=weight)
                 order = [by_id[item.id] for item in found if item.id in by_id]
                 values.append(ndcg(order + sorted(by_id[id] for id in by_id.keys() - {item.id for item in found})))
-            assert shown == pytest.approx(np.mean(values))
+            assert told["values"][str(weight)] == pytest.approx(np.mean(values))
 
     _, out, _ = udr("index", "info", index)
     assert all(f"bm25 (weight of the encoder in hybrid: {weight:g})" in out for weight in kept.values())
     _, out, _ = udr("feedback", "weigh", trained_run, index)
     assert [line.partition(":")[0] for line in out.splitlines()] == list(kept) and "both alike" in out
+
+
+def test_sets_are_weighed_by_targets_after_what_each_weight_shows(
+    udr: Udr, tasks: Path, trained_run: Path, index: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained_run, run)
+    asking = ("feedback", "weigh", run, index, "--tasks", "reviews", "--queries", 3, "--shots", 2)
+    status, out, _ = udr(*asking, "--json")
+    result = json.loads(out)
+    (told,) = result["tasks"]
+    assert (status, told["task"], told["queries"], told["measure"]) == (0, "reviews", 3, "score")
+    version = open_version(index)
+    assert read_weights(version.path, version.manifest) == {"reviews": told["weight"]}
+
+    config = from_toml((run / "config.toml").read_text("utf-8"), RunConfig)
+    pool = open_collection(tasks).tasks["reviews"].pool(config.candidates.pool or None, config.seed)
+    candidates = json.loads((run / "iteration-0" / "candidates.json").read_text())["reviews"]
+    learned = candidates.keys() - {example.query_id for example in watched(run)["reviews"]}
+    rows = sample([row for row in pool.rows if row.id not in learned], 3, config.seed)
+    lm = load_lm(config.feedback)
+    with Retriever.open(index) as retriever:
+        for weight in ASKED_WEIGHTS:
+            scores = []
+            for row in rows:
+                found = retriever.retrieve("reviews", query_fields(pool.task, row), 2, mode="hybrid", weight=weight)
+                second, first = (retriever.demonstration("reviews", item.id) for item in found[::-1])
+                pair = Pair(pool.task, row, first, (second,))
+                (likelihoods,) = lm.score([pair_prompt(lm, pair)])
+                scores.append(pair_score(pair, likelihoods))
+            assert told["values"][str(weight)] == pytest.approx(np.mean(scores), abs=1e-5)
+
+    before = (run / "feedback.sqlite").stat().st_mtime_ns
+    assert json.loads(udr(*asking, "--json")[1]) == result
+    assert (run / "feedback.sqlite").stat().st_mtime_ns == before  # nothing was asked again
+    assert_refused(udr("feedback", "weigh", run, index, "--shots", 2), 2, "--shots has no effect without --queries")
+    assert_refused(udr("feedback", "weigh", run, index, "--queries", -1), 2, "--queries must be at least 1, found -1")
+    message = f"no task 'reviewz' is in both {run} and {index}; they share "
+    assert_refused(udr("feedback", "weigh", run, index, "--tasks", "reviewz"), 1, message)
+    settings = run / "config.toml"
+    settings.write_text(
+        settings.read_text().replace(f'lm = "{config.feedback.lm}"', 'lm = "http://127.0.0.1:9/v1?model=m"')
+    )
+    assert_refused(udr(*asking), 2, "its scores are those of a server, whose answers may cost money; omit --queries")
 
 
 def test_tasks_with_a_label_head_keep_their_weight(

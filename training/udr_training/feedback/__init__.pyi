@@ -17,5 +17,6 @@ from .scoring import (
 )
 from .store import FeedbackStore as FeedbackStore, PairKey as PairKey, Work as Work
 from .weighing import (
-    WEIGHTS as WEIGHTS, Weighed as Weighed, best_weight as best_weight, watched as watched, weigh as weigh,
+    ASKED_WEIGHTS as ASKED_WEIGHTS, WEIGHTS as WEIGHTS, SetQuestion as SetQuestion, Weighed as Weighed,
+    best_weight as best_weight, watched as watched, weigh as weigh,
 )

@@ -192,22 +192,37 @@ def export(run: _Run) -> None:
 def weigh(
     run: _Run,
     index: Annotated[Path, typer.Argument(help="An index of the same tasks, with BM25.", metavar="DIR")],
+    tasks: TaskNames = None,
+    queries: Annotated[
+        int,
+        typer.Option(
+            help="Ask the run's language model about so many rows of each pool, each with the demonstrations of every "
+            "weight; 0 asks nothing, and uses the scores of held-out queries."
+        ),
+    ] = 0,
+    shots: Annotated[int | None, typer.Option(help="The demonstrations that it is shown.", show_default="4")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Set how much the encoder counts in an index's hybrid searches, by task, from a run's held-out scores.
+    """Set how much the encoder counts in an index's hybrid searches, by task.
 
     The index keeps the weights in its search settings; a request's own weight overrides them. A service reads them when
     it loads the index.
     """
     run = _check_run(run)
+    if not queries:
+        refuse_unused({"--shots": shots}, "--queries")
     quiet()
-    from udr_training.feedback.weighing import WEIGHTS
+    from udr_training.feedback.weighing import SetQuestion
     from udr_training.feedback.weighing import weigh as run_weigh
 
+    question = None
+    if queries:
+        with naming_flags({"^": "--"}):
+            question = SetQuestion(queries, 4 if shots is None else shots, show_progress)
     with naming(index):
-        results = run_weigh(run, index)
+        results = run_weigh(run, index, question, names_of(tasks))
     if as_json:
-        print_json({"weights": list(WEIGHTS), "tasks": [asdict(result) for result in results]})
+        print_json({"tasks": [asdict(result) for result in results]})
     else:
         print_text("\n".join(map(str, results)))
 

@@ -30,8 +30,8 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
         ArtifactError: there is no run, or its tasks or its language model have changed.
     """
     folder = RunFolder(path)
-    with _store(folder) as store:
-        tasks, tokenizer, missing = _tasks(folder), _tokenizer(folder), 0
+    with scored_with(folder) as store:
+        tasks, tokenizer, missing = scored_tasks(folder), _tokenizer(folder), 0
         for name, candidates in folder.candidates().items():
             renderer = PromptRenderer()
             for pair in tasks[name].pairs(candidates):
@@ -72,7 +72,8 @@ def _tokenizer(folder: RunFolder) -> ModelTokenizer | None:
     return ModelTokenizer.load(name)
 
 
-def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
+def scored_tasks(folder: RunFolder) -> dict[str, TrainingTask]:
+    """Return a run's tasks; raise an ``ArtifactError`` if their rows or the wording have changed since the scoring."""
     config, sources, root = folder.config(ScoringConfig), folder.sources, folder.paths["tasks"]
     if sources["lm_wording"] != formatting.LM_WORDING:
         raise ArtifactError(
@@ -92,7 +93,8 @@ def _tasks(folder: RunFolder) -> dict[str, TrainingTask]:
     return tasks
 
 
-def _store(folder: RunFolder) -> FeedbackStore:
+def scored_with(folder: RunFolder) -> FeedbackStore:
+    """Open a run's scores; raise an ``ArtifactError`` if there are none of a language model."""
     path = folder.paths["feedback"]
     if folder.config(ScoringConfig).feedback.is_told:
         raise ArtifactError(f"{folder.path}: no language model scored its pairs; their scores are lines of {path}")
@@ -112,7 +114,7 @@ def statistics(path: Path) -> dict[str, Json]:
     Raises:
         ArtifactError: there is no run in the directory.
     """
-    with _store(RunFolder(path)) as store:
+    with scored_with(RunFolder(path)) as store:
         work = store.work
         return {
             "pairs": len(store),

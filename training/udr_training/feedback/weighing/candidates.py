@@ -1,0 +1,64 @@
+"""How well a weight orders the scored candidates of the queries that training held out."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.data import query_fields
+from udr.retrieval import Retriever
+from udr_training.candidates import RankedExample, ndcg, rank_all, ranks
+from udr_training.config import RunConfig
+from udr_training.feedback.export import exported
+from udr_training.run_folder import RunFolder
+
+_DEEPEST = 4096
+"""Demonstrations that are ranked for each query; candidates beyond them come last."""
+
+
+def watched(run: Path) -> dict[str, Sequence[RankedExample]]:
+    """Return, by task, the queries that a run held out of its trainings, with their ranked candidates.
+
+    Of a run that trained nothing, these are all.
+
+    Raises:
+        ArtifactError: there is no such run, or its tasks or language model have changed.
+    """
+    folder = RunFolder(run)
+    # Of runs that only score, no query was learned from.
+    trained = (folder.iteration(0) / "model").is_dir()
+    scores: defaultdict[str, dict[tuple[str, str], float]] = defaultdict(dict)
+    for pair in exported(run):
+        scores[str(pair["task"])][str(pair["query_id"]), str(pair["demonstration_id"])] = float(str(pair["score"]))
+    examples = {name: rank_all(pairs) for name, pairs in scores.items()}
+    if not trained:
+        return dict(examples)
+    train, first = folder.config(RunConfig).train, folder.candidates(1)
+    # New queries of later iterations are all learned from.
+    asked = {name: [example for example in own if example.query_id in first[name]] for name, own in examples.items()}
+    return {name: own[train.num_learned(len(own)) :] for name, own in asked.items()}
+
+
+def ndcg_values(
+    retriever: Retriever, name: str, examples: Sequence[RankedExample], weights: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return the NDCG@8 of each query's candidates in the order of each weight, [queries, weights]."""
+    task, k = retriever.tasks[name], min(retriever.sizes[name], _DEEPEST)
+    ids = {id for example in examples for id in (example.query_id, *example.candidates)}
+    rows = {id: retriever.demonstration(name, id) for id in ids}
+    values = np.empty((len(examples), len(weights)))
+    for column, weight in enumerate(weights):
+        for number, example in enumerate(examples):
+            query = query_fields(task, rows[example.query_id])
+            found = retriever.retrieve(name, query, k, mode="hybrid", weight=weight)
+            values[number, column] = ndcg(_order(example, [item.id for item in found]))
+    return values
+
+
+def _order(example: RankedExample, found: Iterable[str]) -> list[int]:
+    """Return the ranks by score of an example's candidates, in the order found; those that are not come last, by id."""
+    by_id = dict(zip(example.candidates, ranks(example.scores), strict=True))
+    first = [id for id in found if id in by_id]
+    return [by_id[id] for id in (*first, *sorted(by_id.keys() - set(first)))]

@@ -1,0 +1,105 @@
+"""How a language model scores targets after the demonstrations that a weight gives."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udr.data import query_fields
+from udr.errors import ConfigError
+from udr.retrieval import Retriever
+from udr.types import Row
+from udr_training.answering import is_remote
+from udr_training.config import FeedbackConfig, ScoringConfig
+from udr_training.feedback.export import scored_tasks, scored_with
+from udr_training.feedback.local import opened_lm
+from udr_training.feedback.pairs import Pair, TrainingTask
+from udr_training.feedback.scoring import FeedbackLM, Progress, pair_score, score_pairs
+from udr_training.feedback.store import FeedbackStore
+from udr_training.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class SetQuestion:
+    """What the language model of a run is asked: the scores of targets, each after a whole prompt's demonstrations.
+
+    One demonstration's score does not tell that of several together; this asks about these.
+
+    Attributes:
+        queries: how many rows of each pool to ask about, at most; training has learned from none of them.
+        shots: how many demonstrations are shown, the nearest last.
+        on_progress: called with a task's name and its progress.
+    """
+
+    queries: int
+    shots: int = 4
+    on_progress: Callable[[str, Progress], None] = lambda *_: None
+
+    def __post_init__(self) -> None:
+        for name, value in {"queries": self.queries, "shots": self.shots}.items():
+            if value < 1:
+                raise ConfigError(f"{name} must be at least 1, found {value}")
+
+    def values(
+        self,
+        folder: RunFolder,
+        retriever: Retriever,
+        learned: Mapping[str, Collection[str]],
+        weights: Sequence[float],
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the scores after the demonstrations of each weight, [queries, weights], by task.
+
+        They are kept in the run's file of scores, so what was asked once is not asked again.
+
+        Args:
+            folder: the run.
+            retriever: the index.
+            learned: the tasks, and the ids of the queries that were learned from.
+            weights: of the encoder in hybrid searches.
+
+        Raises:
+            ArtifactError: the run's tasks have changed.
+            ConfigError: the language model is a server's.
+        """
+        config, tasks = _lm_of(folder), scored_tasks(folder)
+        rows = {name: tasks[name].unasked(ids, self.queries) for name, ids in learned.items()}
+        with scored_with(folder) as store, opened_lm(config) as lm:
+            return {name: self._values(lm, store, tasks[name], own, retriever, weights) for name, own in rows.items()}
+
+    def _values(
+        self,
+        lm: FeedbackLM,
+        store: FeedbackStore,
+        task: TrainingTask,
+        rows: Sequence[Row],
+        retriever: Retriever,
+        weights: Sequence[float],
+    ) -> NDArray[np.float64]:
+        pairs = [self._shown(task, row, retriever, weight) for row in rows for weight in weights]
+        score_pairs(lm, store, pairs, partial(self.on_progress, task.pool.task.name))
+        keys = [pair.key for pair in pairs]
+        stored = store.get(set(keys))
+        scores = [pair_score(pair, stored[key]) for pair, key in zip(pairs, keys, strict=True)]
+        return np.array(scores).reshape(len(rows), len(weights))
+
+    def _shown(self, task: TrainingTask, row: Row, retriever: Retriever, weight: float) -> Pair:
+        """Return a row after the demonstrations of a weight, as a pair with a context."""
+        own = task.pool.task
+        found = retriever.retrieve(own.name, query_fields(own, row), self.shots, mode="hybrid", weight=weight)
+        if not found:
+            raise ConfigError(f"the index has no demonstration of {own.name!r} to show for the row {row.id!r}")
+        *context, nearest = (retriever.demonstration(own.name, item.id) for item in reversed(found))
+        return Pair(own, row, nearest, tuple(context))
+
+
+def _lm_of(folder: RunFolder) -> FeedbackConfig:
+    config = folder.config(ScoringConfig).feedback
+    if is_remote(config.lm):
+        raise ConfigError(
+            f"{folder.path}: its scores are those of a server, whose answers may cost money; omit --queries, which "
+            "asks a language model in this process"
+        )
+    # A relative path may have been given from another working directory.
+    return replace(config, lm=str(folder.paths.get("lm", config.lm)))
