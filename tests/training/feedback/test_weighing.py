@@ -46,6 +46,9 @@ def test_the_weight_nearest_to_even_that_is_as_good_as_the_best_is_chosen() -> N
     assert best_weight(values, WEIGHTS) == 0.3
     values[:, 3] = 0.4 + noise / 10
     assert best_weight(values, WEIGHTS) == 0.1
+    values[:, 3] = values[:, 7] = 0.5 + noise / 10
+    values[:, 1] = 0
+    assert best_weight(values, WEIGHTS) == 0.3  # ties go to BM25's side
     # One query says nothing.
     assert best_weight(values[:1], WEIGHTS) == 0.5
 
@@ -94,18 +97,23 @@ def test_sets_are_weighed_by_targets_after_what_each_weight_shows(
     run = tmp_path / "run"
     shutil.copytree(trained_run, run)
     asking = ("feedback", "weigh", run, index, "--tasks", "reviews", "--queries", 3, "--shots", 2)
+    config = from_toml((run / "config.toml").read_text("utf-8"), RunConfig)
+    pool = open_collection(tasks).tasks["reviews"].pool(config.candidates.pool or None, config.seed)
+    candidates = json.loads((run / "iteration-0" / "candidates.json").read_text())["reviews"]
+    further = [row.id for row in pool.rows if row.id not in candidates][:4]
+    (run / "iteration-0" / "extrapolated").mkdir()
+    (run / "iteration-0" / "extrapolated" / "reviews.json").write_text(
+        json.dumps({"scores": {id: {} for id in further}})
+    )
+    learned = {*candidates, *further} - {example.query_id for example in watched(run)["reviews"]}
+    rows = sample([row for row in pool.rows if row.id not in learned], 3, config.seed)
+
     status, out, _ = udr(*asking, "--json")
     result = json.loads(out)
     (told,) = result["tasks"]
     assert (status, told["task"], told["queries"], told["measure"]) == (0, "reviews", 3, "score")
     version = open_version(index)
     assert read_weights(version.path, version.manifest) == {"reviews": told["weight"]}
-
-    config = from_toml((run / "config.toml").read_text("utf-8"), RunConfig)
-    pool = open_collection(tasks).tasks["reviews"].pool(config.candidates.pool or None, config.seed)
-    candidates = json.loads((run / "iteration-0" / "candidates.json").read_text())["reviews"]
-    learned = candidates.keys() - {example.query_id for example in watched(run)["reviews"]}
-    rows = sample([row for row in pool.rows if row.id not in learned], 3, config.seed)
     lm = load_lm(config.feedback)
     with Retriever.open(index) as retriever:
         for weight in ASKED_WEIGHTS:

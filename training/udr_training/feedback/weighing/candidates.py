@@ -1,5 +1,6 @@
 """How well a weight orders the scored candidates of the queries that training held out."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,6 +40,15 @@ def watched(run: Path) -> dict[str, Sequence[RankedExample]]:
     # New queries of later iterations are all learned from.
     asked = {name: [example for example in own if example.query_id in first[name]] for name, own in examples.items()}
     return {name: own[train.num_learned(len(own)) :] for name, own in asked.items()}
+
+
+def learned(folder: RunFolder, name: str, watched: Sequence[RankedExample]) -> set[str]:
+    """Return the ids of a task's rows that a run took as queries: scored ones, and those with extrapolated scores."""
+    taken = folder.candidates()[name].keys() - {example.query_id for example in watched}
+    for file in folder.path.glob("iteration-*/extrapolated/*.json"):
+        if file.stem == name:
+            taken |= json.loads(file.read_text("utf-8")).get("scores", {}).keys()
+    return taken
 
 
 def ndcg_values(

@@ -13,7 +13,7 @@ from udr.errors import ConfigError, UnknownTaskError
 from udr.files import locked
 from udr.retrieval import Retriever
 from udr.store import IndexVersion, open_version, read_weights, write_weights
-from udr_training.feedback.weighing.candidates import ndcg_values, watched
+from udr_training.feedback.weighing.candidates import learned, ndcg_values, watched
 from udr_training.feedback.weighing.sets import SetQuestion
 from udr_training.run_folder import RunFolder
 
@@ -67,7 +67,7 @@ def best_weight(values: NDArray[np.float64], weights: Sequence[float]) -> float:
     behind = values[:, [best]] - values
     errors = behind.std(axis=0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.full(values.shape[1], np.inf)
     good = [weight for weight, is_good in zip(weights, behind.mean(axis=0) <= errors, strict=True) if is_good]
-    return min(good, key=lambda weight: abs(weight - _EVEN))
+    return min(good, key=lambda weight: round(abs(weight - _EVEN), 6))
 
 
 def weigh(
@@ -92,11 +92,11 @@ def weigh(
         UnknownTaskError: they do not share one of ``tasks``.
     """
     examples, version, folder = watched(run), open_version(index), RunFolder(run)
-    known = [name for name, own in examples.items() if own]
-    shared = [name for name in version.manifest.partitions if name in known]
+    scored = [name for name, own in examples.items() if own]
+    shared = [name for name in version.manifest.partitions if name in scored]
     if not shared:
         raise ConfigError(
-            f"{run} has no watched query of a task of {index}; its tasks are {', '.join(known) or 'none'}"
+            f"{run} has no watched query of a task of {index}; its tasks are {', '.join(scored) or 'none'}"
         )
     if unknown := [name for name in tasks or () if name not in shared]:
         raise UnknownTaskError(f"no task {unknown[0]!r} is in both {run} and {index}; they share {', '.join(shared)}")
@@ -106,9 +106,8 @@ def weigh(
             values = {name: ndcg_values(retriever, name, examples[name], WEIGHTS) for name in names}
             results = [_weighed(name, own, WEIGHTS, "ndcg") for name, own in values.items()]
         else:
-            held_out = {name: {example.query_id for example in examples[name]} for name in names}
-            learned = {name: own.keys() - held_out[name] for name, own in folder.candidates().items() if name in names}
-            values = question.values(folder, retriever, learned, ASKED_WEIGHTS)
+            known = {name: learned(folder, name, examples[name]) for name in names}
+            values = question.values(folder, retriever, known, ASKED_WEIGHTS)
             results = [_weighed(name, own, ASKED_WEIGHTS, "score") for name, own in values.items()]
     with locked(index):
         stored = read_weights(version.path, version.manifest)
