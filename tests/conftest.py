@@ -102,10 +102,16 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+def pytest_sessionstart() -> None:
+    """Look for no garbage while the tests are imported; see ``pytest_collection_finish``."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Spare the search for garbage what is imported by now: a training searches several times, for a second each."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
