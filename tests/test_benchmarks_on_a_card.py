@@ -133,6 +133,7 @@ def test_filtered_search_on_the_cpu_is_udr_s(
     assert searched and all(0.4 < share < 0.6 for share in searched)
 
 
+@pytest.mark.slow
 def test_feedback_is_beside_padded_batches_and_the_matrix_rate(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("feedback", "--lm", str(save_lm(tmp_path / "lm")))
     figures = result["mask"]["product_reviews"]
@@ -140,6 +141,7 @@ def test_feedback_is_beside_padded_batches_and_the_matrix_rate(run: Callable[...
     assert figures["largest_score_difference"] < 1e-3 and figures["share_of_matrix_rate"] >= 0 < figures["ratio"]
 
 
+@pytest.mark.slow
 def test_training_times_each_loss_in_both_types(run: Callable[..., Any], tmp_path: Path) -> None:
     result = run("training", "--model", str(save_encoder(tmp_path / "encoder")))
     for name in ("ours", "cached", "mnrl"):

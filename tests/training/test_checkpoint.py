@@ -65,6 +65,7 @@ def licensed(tasks: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_all_parts_make_a_checkpoint_with_a_card(
     checkpoint: ModuleType,
     licensed: Path,

@@ -29,6 +29,7 @@ def arms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         del sys.modules[name]
 
 
+@pytest.mark.slow
 def test_arms_share_the_feedback_and_resume_one_by_one(
     arms: ModuleType,
     tasks: Path,
