@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,8 +22,10 @@ from udr.models import (
     Runtime,
     SentenceEncoder,
     agreement,
+    cache_folder,
     choose_engine,
     engine_of,
+    exported,
     load_encoder,
     num_threads,
     onnx,
@@ -89,13 +92,21 @@ def test_onnx_is_exported_from_torch_in_float32(model: Path, monkeypatch: pytest
     assert exports == [("float32", "cpu", num_threads())]
 
 
+@pytest.fixture(scope="module")
+def exports(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache with a copy of the model's export, which is made once for the tests of all packages."""
+    made, folder = exported(SentenceEncoder.load(str(model), "cpu")), tmp_path_factory.mktemp("exports")
+    shutil.copytree(made, folder / made.relative_to(cache_folder()))
+    return folder
+
+
 @pytest.mark.parametrize(("engine", "least"), [("onnx-int8", 0.9), ("openvino", 0.99)])
 def test_other_runtimes_of_an_export_are_used(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, least: float
+    model: Path, exports: Path, monkeypatch: pytest.MonkeyPatch, engine: str, least: float
 ) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino")
-    monkeypatch.setenv("UDR_CACHE", str(tmp_path))
+    monkeypatch.setenv("UDR_CACHE", str(exports))
     encoder = load_encoder(str(model), None, engine)
     assert engine_of(encoder) == engine
     expected = SentenceEncoder.load(str(model), "cpu")

@@ -124,19 +124,6 @@ def test_a_model_is_exported_once(
     assert [path.name for path in (cache / "onnx").iterdir()] == [f"{in_torch.fingerprint}-{VERSION}"]
 
 
-def test_equal_exports_have_equal_bytes_and_name_no_path_of_this_machine(
-    in_torch: SentenceEncoder, in_onnx: OnnxEncoder, cache: Path, own_cache: Path
-) -> None:
-    again = exported(in_torch)
-    first = cache / again.relative_to(own_cache)
-    files = [path for path in again.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"graph.onnx", "tokenizer.json", "encoder.json"}
-    for path in files:
-        content = path.read_bytes()
-        assert content == (first / path.relative_to(again)).read_bytes()
-        assert b"/udr/" not in content and b"site-packages" not in content, path
-
-
 @pytest.fixture
 def copied(in_onnx: OnnxEncoder, cache: Path, own_cache: Path) -> Path:
     """Return the folder of a copy of the export, which a test may change."""
@@ -282,14 +269,34 @@ def save_prompts(folder: Path, model: Path, *, pooled: bool) -> Path:
     return folder
 
 
-def test_roles_with_other_prompts_share_a_graph(model: Path, tmp_path: Path, own_cache: Path) -> None:
-    in_torch = load(save_prompts(tmp_path / "prompts", model, pooled=True))
-    in_onnx = onnx_encoder(in_torch, 1)
+@pytest.fixture(scope="module")
+def prompted(model: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> SentenceEncoder:
+    """Return a model with a prompt for each role, which is exported."""
+    encoder = load(save_prompts(tmp_path_factory.mktemp("prompted") / "model", model, pooled=True))
+    exported(encoder)
+    return encoder
+
+
+def test_roles_with_other_prompts_share_a_graph(prompted: SentenceEncoder) -> None:
+    in_torch, in_onnx = prompted, onnx_encoder(prompted, 1)
     assert not (exported(in_torch) / "demonstration").exists()
     queries, shown = in_onnx.encode_queries(TEXTS), in_onnx.encode_demonstrations(TEXTS)
     np.testing.assert_allclose(queries, own_vectors(in_torch, TEXTS), atol=1e-5)
     np.testing.assert_allclose(shown, in_torch.encode_demonstrations(TEXTS), atol=1e-5)
     assert not np.allclose(queries, shown, atol=1e-3)
+
+
+def test_equal_exports_have_equal_bytes_and_name_no_path_of_this_machine(
+    prompted: SentenceEncoder, cache: Path, own_cache: Path
+) -> None:
+    again = exported(prompted)
+    first = cache / again.relative_to(own_cache)
+    files = [path for path in again.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"graph.onnx", "tokenizer.json", "encoder.json"}
+    for path in files:
+        content = path.read_bytes()
+        assert content == (first / path.relative_to(again)).read_bytes()
+        assert b"/udr/" not in content and b"site-packages" not in content, path
 
 
 def test_a_model_that_leaves_the_prompt_out_of_the_pooling_cannot_be_exported(
