@@ -57,7 +57,7 @@ test: $(VENV)/.test ## Run the tests, on all cores.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 	@command -v chromium > /dev/null || echo "udr: skipped the browser tests: no chromium on this machine (Debian: apt-get install chromium)"
 
-test-slow: $(VENV)/.test ## Run the tests that need the example models, or minutes.
+test-slow: $(VENV)/.test ## Run the tests that need the example models or minutes, and whole benchmark scripts.
 	$(BIN)/python -m pytest -m slow
 
 test-notebook: $(VENV)/.test ## Run examples/quickstart.ipynb with the embedded models.
