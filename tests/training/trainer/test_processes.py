@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,13 @@ RECIPE = (
 pytestmark = pytest.mark.timeout(600)
 
 
-def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(config: TrainConfig, tmp_path: Path) -> None:
+def test_loss_and_gradients_of_a_shared_batch_equal_those_of_one_process(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The two share what takes ten seconds to import; the slow tests start theirs as users do.
+    start: Any = torch.multiprocessing
+    multiprocessing.set_forkserver_preload(["sentence_transformers", "transformers.trainer", "peft"])
+    monkeypatch.setattr(start, "spawn", partial(start.start_processes, start_method="forkserver"))
     steps: list[tuple[int, int]] = []
     decoder = save_architecture(tmp_path / "decoder", "qwen3")
     for count in (1, 2):
