@@ -30,12 +30,22 @@ def row(id: str, text: str = "a written day") -> Row:
     return Row(id=id, input={"text": text}, target="glad")
 
 
+def without_torch(folder: Path) -> str:
+    """Hide torch, which a service can lack; return the path of what Python imports."""
+    folder.mkdir()
+    (folder / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')\n", "utf-8")
+    return os.pathsep.join([str(folder), *filter(None, sys.path)])
+
+
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_service_compacts_while_it_answers_and_takes_writes(workers: str, tiny: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(tiny, tmp_path / "index"))
     first, failures, stop = read_current(index), list[object](), threading.Event()
     options = ("--workers", workers, "--compact-rows", "5", "--log-level", "error")
-    with serving(str(index), *options, OPENBLAS_NUM_THREADS="1") as (_, address):
+    variables = {"OPENBLAS_NUM_THREADS": "1"}
+    if workers == "1":
+        variables["PYTHONPATH"] = without_torch(tmp_path / "packages")
+    with serving(str(index), *options, **variables) as (_, address):
         client, put = Client(address, timeout=60), list[str]()
 
         def ask() -> None:
