@@ -35,10 +35,11 @@ CERTIFICATES = Path(__file__).parents[2] / "fixtures/tls"
 def test_serve_answers_until_sigterm_and_exports_nothing(tiny: Path) -> None:
     with collector() as (endpoint, exports):
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "FASTAPI_OTEL_AUTO_CONFIGURE": "true"}
-        with serving(str(tiny), engine="torch", **environment) as (process, address):
-            with Client(address) as client, Retriever.open(tiny, device="cpu") as retriever:
+        # Only this process encodes with torch, which takes ten seconds to import.
+        with serving(str(tiny), **environment) as (process, address):
+            with Client(address) as client, Retriever.open(tiny, device="cpu", engine="torch") as retriever:
                 assert client.ready()
-                assert client.info()["engine"] == "torch"
+                assert client.info()["engine"] == "onnx"
                 query = {"thing": "chair", "text": 'fine "{thing}" 🙂 <s> [SEP]\n\t\\'}
                 assert client.retrieve("reviews", query, 4) == retriever.retrieve("reviews", query, 4)
                 prompt = client.prompt("reviews", query, k=4, budget=1000)
