@@ -12,7 +12,7 @@ from udr.store import publish
 
 
 @pytest.mark.parametrize("kind", ["flat", "IVF2,Flat"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_live_pool_answers_as_a_new_index_of_its_rows(kind: str, seed: int, tmp_path: Path) -> None:
     compare = comparing(tmp_path)
     draw, model, out = random.Random(seed), Model(), tmp_path / "index"
