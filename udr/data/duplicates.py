@@ -1,6 +1,7 @@
-"""Copies: which inputs count as equal, and the keys that find them."""
+"""Copies: which inputs count as equal, and the keys by which an index finds them."""
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Sequence
 from itertools import compress
@@ -17,10 +18,41 @@ _DROPPED_ASCII = dict.fromkeys(code for code in range(128) if unicodedata.catego
 _BLOCK = 16_384
 _IS_KEPT = bytes(chr(letter) not in _DROPPED for letter in range(256))
 
+_QUOTES_AND_DASHES = {
+    code: "-" if kind == "Pd" else None
+    for code in range(0x3100)
+    if (kind := unicodedata.category(chr(code))) in ("Pd", "Pi", "Pf") or chr(code) in "\"'"
+}
+
+# Of what Unicode calls punctuation, these marks can be operators; U+066B is the Arabic decimal separator.
+_MARK, _SIGN = r"[-!#%&()*,./:;?@\[\\\]_{}\u066b]", r"[-*/%&@#\\:()\[\]{}]"
+# A digit or a symbol, and a letter that stands alone, as variables do.
+_NUMBER, _LETTER = r"[\d+<=>^|~$\u00d7\u00f7\u2212\u2260-\u2265]", r"(?<![^\W\d_])[^\W\d_](?![^\W\d_])"
+_OPERATORS = re.compile(
+    # Between numbers: 1.5, 3:4, 7 / 5, (3 + 4) * 5.
+    rf"(?:(?<={_NUMBER})|(?<={_NUMBER} )){_MARK}(?: ?{_MARK})*(?= ?{_NUMBER})"
+    # Between numbers or variables: x - 7, a/b, f(x).
+    rf"|(?:(?<={_NUMBER})|(?<={_NUMBER} )|(?<={_LETTER})|(?<={_LETTER} )){_SIGN}(?: ?{_SIGN})*"
+    rf"(?= ?(?:{_NUMBER}|{_LETTER}))"
+    # Before one of these, but not within a word as in covid-19: -5, .5, -x, -(3 + 4).
+    rf"|(?<![^\s(\[])(?:[-.](?=\(*\d)|-(?=\(*{_LETTER}))"
+    # Between words: price / count, his/her.
+    r"|(?<=\w)[*/&@\\](?=\w)|(?<=\w )[*/&@\\](?= \w)"
+    # After a word: C#, 50%, 50 %.
+    r"|(?<=\w)[#%]|(?<=\d )%"
+    # Emoticons: :) :-( =/
+    r"|[:;=]-?[()\[\]/\\|*]+(?=[\s.,!?]|$)"
+)
+_FIRST = re.compile(rf"=|{_MARK}")
+
 
 def copy_key(task: Task, input: Fields, choices: Sequence[str] = ()) -> bytes:
-    """Return the key that an input shares only with its copies: a 16-byte hash of ``input_copy_text``."""
-    return text_key(input_copy_text(task, input, choices))
+    """Return the key by which an index finds an input's copies, 16 bytes: all have it, but so may others.
+
+    It knows only letters, marks, digits and symbols; ``input_copy_text`` tells copies from the others.
+    """
+    texts = _field_texts(task, input, choices)
+    return text_key("\n".join(kept_characters(text) or text.strip() for text in texts))
 
 
 def text_key(text: str) -> bytes:
@@ -34,16 +66,29 @@ def encoded_key(text: bytes) -> bytes:
 
 
 def normalised(text: str) -> str:
-    """Return a text without case, spaces and punctuation; letters, marks, digits and symbols (emoji, operators) stay.
+    """Return a text without case, spaces, quotes and punctuation; operators and emoticons stay.
 
-    Texts that are then equal are copies.
+    Letters, marks, digits and symbols (emoji, ``+``) stay, and of what Unicode calls punctuation the marks that change
+    what an input asks: ``7 - 5``, ``7 / 5``, ``1.5``, ``-5``, ``a/b``, ``C#``, ``:)``. Texts that are then equal are
+    copies.
     """
-    return kept_characters(text) or text.strip()
+    kept, end = list[str](), 0
+    spaced = " ".join(folded(text).translate(_QUOTES_AND_DASHES).split())
+    for mark in _FIRST.finditer(spaced):
+        # Where none begins, looking for one would take most of the time.
+        if mark.start() >= end and (operators := _OPERATORS.match(spaced, mark.start())):
+            kept += _without_punctuation(spaced[end : mark.start()]), operators[0].replace(" ", "")
+            end = operators.end()
+    kept.append(_without_punctuation(spaced[end:]))
+    return "".join(kept) if any(kept[::2]) else text.strip()
 
 
 def kept_characters(text: str) -> str:
-    """Return ``normalised``, but nothing for a text without a letter, mark, digit or symbol."""
-    whole = folded(text)
+    """Return the letters, marks, digits and symbols of a text, without case."""
+    return _without_punctuation(folded(text))
+
+
+def _without_punctuation(whole: str) -> str:
     if whole.isascii():
         return whole.translate(_DROPPED_ASCII)
     # In blocks, since each call into C holds the interpreter.

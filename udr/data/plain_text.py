@@ -11,6 +11,7 @@ from itertools import accumulate
 
 from udr.data.duplicates import encoded_key, kept_characters
 from udr.data.task import Task, Template
+from udr.types import Fields
 
 _Span = tuple[int, int]
 """The start and the end of a field in the text."""
@@ -37,6 +38,13 @@ class PlainText:
     def copy_keys(self, task: Task) -> frozenset[bytes]:
         """Return the ``copy_key`` of each input of a task that the text can mean."""
         return frozenset(map(self._key, self._readings(task)))
+
+    def inputs(self, task: Task) -> list[Fields]:
+        """Return each input of a task that the text can mean."""
+        return [
+            dict(zip(task.fields, (self._text[slice(*field)] for field in fields), strict=True))
+            for fields in self._readings(task)
+        ]
 
     def _readings(self, task: Task) -> Iterator[tuple[_Span, ...]]:
         """Yield the fields of each input that the text can mean."""
@@ -81,7 +89,7 @@ class PlainText:
         return self._keys[fields]
 
     def _normalised(self, start: int, end: int) -> bytes:
-        """Return a part of the text ``normalised``, in UTF-8."""
+        """Return what a copy key knows of a part of the text, in UTF-8."""
         first, last = bisect_left(self._starts, start), bisect_right(self._starts, end) - 1
         starts = [start, *self._starts[first : last + 1], end] if first <= last else [start, end]
         kept = b"".join(map(self._kept, starts, starts[1:]))

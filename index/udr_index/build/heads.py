@@ -12,7 +12,7 @@ from typing import TypeGuard
 import numpy as np
 
 from udr import store
-from udr.data import copy_key, field_texts, row_query
+from udr.data import copy_key, copy_text, field_texts, row_query
 from udr.files import write_atomically
 from udr.models import Encoder, encode_by_length
 from udr.search import PASSES, Vectors
@@ -71,17 +71,19 @@ class LabelHeads:
     def _fitted(
         self,
         part: store.Partition,
-        by_key: Mapping[bytes, int],
+        by_text: Mapping[str, int],
         table: store.DemonstrationTable,
         labels: Sequence[str],
         stage: Stage,
     ) -> tuple[Fitted | None, int]:
         """Fit a task's head on rows of its pool, see ``fit``; return it, and how many texts were encoded."""
         name, names = part.task.name, self._apart(part)
-        positions, copies = list(by_key.values()), np.full(part.count, -1, np.int64)
-        for number, key in enumerate(by_key):
-            copies[list(table.copies(name, [key]))] = number
+        positions, copies = list(by_text.values()), np.full(part.count, -1, np.int64)
         rows = list(table.rows(name, positions))
+        for number, (text, row) in enumerate(zip(by_text, rows, strict=True)):
+            found = list(table.copies(name, [copy_key(part.task, row.input, row.choices)]))
+            others = zip(found, table.rows(name, found), strict=True)
+            copies[[position for position, other in others if copy_text(part.task, other) == text]] = number
         encoded = len(rows)
         queries = self._encoded([row_query(part.task, row) for row in rows], name, stage)
 
@@ -126,10 +128,10 @@ class LabelHeads:
             write_atomically(folder / file, partial(np.save, arr=array, allow_pickle=False))
 
 
-def _distinct(table: store.DemonstrationTable, part: store.Partition) -> dict[bytes, int]:
-    """Return the positions of the rows to fit on by their copy keys, the first of each that are copies."""
+def _distinct(table: store.DemonstrationTable, part: store.Partition) -> dict[str, int]:
+    """Return the positions of the rows to fit on by their ``copy_text``, the first of each that are copies."""
     positions = rows_to_fit(part.count).tolist()
-    by_key: dict[bytes, int] = {}
+    by_text: dict[str, int] = {}
     for position, row in zip(positions, table.rows(part.task.name, positions), strict=True):
-        by_key.setdefault(copy_key(part.task, row.input, row.choices), position)
-    return by_key
+        by_text.setdefault(copy_text(part.task, row), position)
+    return by_text

@@ -18,7 +18,7 @@ from udr.data import Kind, encoder_fields, sample_by
 from udr.search import LabelHead, Vectors, fit_weights, folds_of, head_features, label_chances
 from udr.store import MOST_LABELS, LabelHeadStamp, Partition
 
-RECIPE, FIELDS_RECIPE = 4, 5
+RECIPE, FIELDS_RECIPE = 6, 7
 """The version of this procedure, without and with fields apart; part of the name of an index version that followed it.
 """
 

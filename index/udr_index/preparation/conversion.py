@@ -7,7 +7,7 @@ from itertools import islice
 from shlex import quote
 from typing import cast
 
-from udr.data import Kind, Metric, Task, Template, copy_key, parse_task, value_text
+from udr.data import Kind, Metric, Task, Template, copy_text, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
@@ -170,7 +170,7 @@ def _is_blank(value: object) -> bool:
 def _key(task: Task, row: Row) -> object:
     """Return what duplicates share, as ``udr tasks check`` finds them."""
     choices = frozenset(" ".join(choice.split()) for choice in row.choices)
-    return copy_key(task, row.input, row.choices), " ".join(row.target.split()), choices
+    return copy_text(task, row), " ".join(row.target.split()), choices
 
 
 def _ids(rows: Sequence[tuple[int, str, Row]], columns: _Columns) -> tuple[list[str], list[str]]:

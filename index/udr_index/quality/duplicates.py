@@ -1,4 +1,4 @@
-"""Copies: rows of one split, or of two, whose inputs have the same letters and digits.
+"""Copies: rows of one split, or of two, whose inputs are equal but for case, spaces and punctuation.
 
 The kind of a group of copies within a split depends on what else they share:
 

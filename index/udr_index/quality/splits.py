@@ -8,12 +8,13 @@ from pathlib import Path
 from udr.data import (
     Task,
     TaskFolder,
-    copy_key,
+    copy_text,
     input_text,
     no_row,
     open_collection,
     rows_and_errors,
     task_files,
+    text_key,
     value_text,
 )
 from udr.errors import DataError, UnknownTaskError
@@ -111,14 +112,14 @@ class Split:
 
     @cached_property
     def copies(self) -> Mapping[bytes, Sequence[int]]:
-        """The positions of rows by the copy key of their inputs, as retrieval excludes copies.
+        """The positions of rows by a hash of what their copies share, as retrieval excludes copies.
 
         Rows whose fields are all blank are left out.
         """
         copies: dict[bytes, list[int]] = {}
         for position, row in enumerate(self.rows):
             if len(self.blank_fields(row)) < len(self.task.fields):
-                copies.setdefault(copy_key(self.task, row.input, row.choices), []).append(position)
+                copies.setdefault(text_key(copy_text(self.task, row)), []).append(position)
         return copies
 
     def blank_fields(self, row: Row) -> list[str]:

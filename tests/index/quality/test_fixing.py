@@ -64,6 +64,17 @@ def test_duplicates_leaks_and_empty_rows_move(run: Run, folder: Path) -> None:
     assert removed[0]["why"] == "input and target of an earlier row" and removed[0]["input"] == {"text": "ONE!"}
 
 
+def test_rows_that_differ_in_an_operator_stay(tmp_path: Path) -> None:
+    folder = write_task(tmp_path / "tasks", NOTES)
+    splits = {"train": ["7 - 5", "7 / 5", "C"], "validation": ["7 * 5", "C#"], "test": ["75", "7.5", "7 - 5."]}
+    for split, texts in splits.items():
+        lines = [line(f"{split}{number}", text) for number, text in enumerate(texts)]
+        (folder / f"{split}.jsonl").write_text("".join(lines), "utf-8")
+    fix(open_collection(tmp_path / "tasks").tasks["notes"])
+    left = [row.input["text"] for row in open_collection(tmp_path / "tasks").tasks["notes"].rows("train")]
+    assert left == ["7 / 5", "C"]
+
+
 def test_a_fixed_folder_passes_and_is_not_changed_again(run: Run, folder: Path) -> None:
     path = folder / "train.jsonl"
     path.write_bytes(path.read_bytes().replace(b"not JSON\n", b""))

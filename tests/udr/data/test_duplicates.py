@@ -1,23 +1,97 @@
-"""What counts as a copy, against its definition character by character."""
+"""What counts as a copy, and the keys that find copies, against their definition character by character."""
 
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udr.data import normalised
+from udr.data import copy_key, normalised, parse_task, text_key
 
-
-@given(
-    st.text(
-        st.sampled_from(
-            "aA \u0301\u0323.,_1\u00df\ufdfa\u0e02\u0e33\uff9e\u00a0\U0001f602<=\u0338\u00ad\ue000\U00050000\n"
-        )
-        | st.characters(),
-        max_size=30,
-    )
+TASK = parse_task(
+    {
+        "name": "t",
+        "family": "f",
+        "kind": "generation",
+        "instruction": "Do.",
+        "metric": "exact_match",
+        "input": "{text}",
+        "output": "{target}",
+    }
 )
-def test_spaces_controls_and_punctuation_do_not_count(text: str) -> None:
+CHARACTERS = "aA \u0301\u0323.,_1\u00df\ufdfa\u0e02\u0e33\uff9e\u00a0\U0001f602<=\u0338\u00ad\ue000\U00050000\n"
+OPERATORS = "-*/.%#:()\u2013\uff0d\"'"
+
+
+def without_punctuation(folded: str) -> str:
+    return "".join(character for character in folded if unicodedata.category(character)[0] not in "ZCP")
+
+
+@given(st.text(st.sampled_from(CHARACTERS + OPERATORS) | st.characters(), max_size=30))
+def test_spaces_controls_and_punctuation_other_than_operators_do_not_count(text: str) -> None:
     folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = "".join(character for character in folded if unicodedata.category(character)[0] not in "ZCP")
-    assert normalised(text) == (kept or text.strip())
+    kept, letters = normalised(text), without_punctuation(folded)
+    if letters:
+        # So copies have the same key: that of the rest.
+        assert without_punctuation(kept) == letters
+    if not letters or not any(unicodedata.category(character)[0] == "P" for character in folded):
+        assert kept == (letters or text.strip())
+    assert copy_key(TASK, {"text": text}) == text_key(letters or text.strip())
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("7 * 5", "7 - 5"),
+        ("7/5", "7 - 5"),
+        ("1.5 + 2?", "15 + 2?"),
+        ("1,5", "15"),
+        ("at 10:30", "at 1030"),
+        ("Is -5 positive?", "Is 5 positive?"),
+        ("Is -x positive?", "Is x positive?"),
+        ("-(3 + 4)", "(3 + 4)"),
+        ("5! - 3", "5 - 3"),
+        ("(3 + 4) * 5", "3 + (4 * 5)"),
+        ("2 * (3 + 4) * 5", "2 * (3 + 4 * 5)"),
+        ("a-b", "a/b"),
+        ("2x - y", "2x / y"),
+        ("f(x)", "fx"),
+        ("price * count", "price / count"),
+        ("his/her", "his her"),
+        ("I use C#.", "I use C."),
+        ("5 %", "5"),
+        ("good :)", "good :("),
+        ("good:-)", "good:-("),
+        ("\uff13\uff0d\uff12", "\uff13\uff0f\uff12"),
+        ("\u0663\u066b\u0665", "\u0663\u0665"),
+    ],
+)
+def test_operators_and_emoticons_tell_inputs_apart(first: str, second: str) -> None:
+    assert normalised(first) != normalised(second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("7-5", "7 - 5"),
+        ("What is 7 - 5?", "what is 7 - 5"),
+        ("7 \u2013 5", "7 - 5"),
+        ("50 %", "50%"),
+        ("'5' - \"3\"", "5 - 3"),
+        ("Is it 5?", "is it 5"),
+        ("It has 5.", "it has 5"),
+        ("In 1990, he left.", "In 1990 he left"),
+        ("It ended. 5 people left.", "it ended 5 people left"),
+        ("well-known", "well known"),
+        ("covid-19", "Covid 19"),
+        ("U.S. law, e.g. this", "US law eg this"),
+        ("don\u2019t", "dont"),
+        ("the dog \u2014 a big one \u2014 ran", "the dog, a big one, ran"),
+        ("**bold** text", "bold text"),
+        ("(see this)", "see this"),
+        ("Note: this", "Note this"),
+        ("good :) ", "good :)."),
+    ],
+)
+def test_repeats_are_copies_whatever_their_punctuation(first: str, second: str) -> None:
+    assert normalised(first) == normalised(second)

@@ -41,6 +41,7 @@ def inputs(task: Task, text: str) -> list[Fields]:
 )
 def test_plain_text_can_be_an_input_formatted_by_the_template(text: str, expected: list[Fields]) -> None:
     assert inputs(CHOICE, text) == expected
+    assert PlainText(text).inputs(CHOICE) == expected
     assert PlainText(text).copy_keys(CHOICE) == {copy_key(CHOICE, fields) for fields in expected}
 
 

@@ -150,6 +150,18 @@ def test_inputs_that_differ_in_more_than_punctuation_are_not_copies(pools: OpenP
         assert {*texts} - {d.id for d in retriever.retrieve("notes", query, 6)} == excluded, query
 
 
+def test_operators_tell_rows_with_one_copy_key_apart(pools: OpenPools) -> None:
+    """Stored keys know no operators, in indexes of before either, so the rows that they find are compared."""
+    texts = {"minus": "7 - 5", "over": "7 / 5", "sum": "1 + 1", "sad": "good :("}
+    retriever = pools({name: [note(id, text) for id, text in texts.items()] for name in ("notes", "others")})
+    copies = {"7 * 5": set(), "7/5?": {"over"}, "good :)": set(), "GOOD :(": {"sad"}}
+    for query, excluded in copies.items():
+        retrieval = retriever.retrieve("notes", query, 4 - len(excluded))
+        assert {*texts} - {d.id for d in retrieval} == excluded and retrieval.copies == len(excluded), query
+        everywhere = retriever.retrieve(None, query, 8 - 2 * len(excluded), scope="all")
+        assert everywhere.copies == 2 * len(excluded), query
+
+
 def open_files(folder: Path) -> list[str]:
     links = [link for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
     return [target for target in (os.readlink(link) for link in links) if target.startswith(str(folder.resolve()))]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from udr.data import Collection, Keys, TaskFolder, check_input, copy_key
+from udr.data import Collection, Keys, TaskFolder, check_input, input_copy_text
 from udr.errors import ConfigError, InvalidInputError
 from udr.files import refuse_existing
 from udr.store.usage import estimates
@@ -103,15 +103,15 @@ def _outcome(keys: Keys) -> _Outcome:
 
 def _scored(folder: TaskFolder, told: Sequence[_Outcome]) -> tuple[list[AskedQuery], ImportedTask]:
     pool, gone = {row.id for row in folder.pool().rows}, set[str]()
-    inputs: dict[bytes, tuple[str, Fields]] = {}
-    outcomes: list[tuple[bytes | None, Sequence[str], float]] = []
+    inputs: dict[str, tuple[str, Fields]] = {}
+    outcomes: list[tuple[str | None, Sequence[str], float]] = []
     lost = Counter[str]()
     for outcome in told:
         key = None
         try:
             if outcome.input is not None:
                 input = check_input(folder.task, outcome.input)  # type: ignore[arg-type]
-                key = copy_key(folder.task, input)
+                key = input_copy_text(folder.task, input)
                 inputs.setdefault(key, (outcome.prompt_id, input))
             else:
                 lost["without_input"] += 1
@@ -122,7 +122,7 @@ def _scored(folder: TaskFolder, told: Sequence[_Outcome]) -> tuple[list[AskedQue
         shown = () if key is None else [id for id in outcome.demonstrations if id in pool]
         outcomes.append((key, shown, outcome.score))
     mean, shrunk = estimates(outcomes)
-    scores: defaultdict[bytes | None, dict[str, float]] = defaultdict(dict)
+    scores: defaultdict[str | None, dict[str, float]] = defaultdict(dict)
     for (key, id), estimate in shrunk.items():
         scores[key][id] = estimate.score
     asked = []

@@ -2,13 +2,13 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udr.data import demonstration_text
+from udr.data import PlainText, check_input, copy_text, demonstration_text, input_copy_text
 from udr.errors import ArtifactError
 from udr.retrieval.choice import Aspects
 from udr.retrieval.planning import Plan
@@ -19,7 +19,7 @@ from udr.store.live import View
 from udr.types import Row, TokenCount
 
 _BLOCK = 512
-"""Vectors read at once."""
+"""Vectors, or rows that may be copies, read at once."""
 
 _WORDS = 128
 """Words of a query that coverage looks at, the rarest: they bound its cost."""
@@ -38,6 +38,25 @@ class HitReader:
     def label_counts(self, plan: Plan) -> Counter[str]:
         """Return how many rows that a plan searches have each label."""
         return sum((self.view.labels(task).counts(plan.rows.get(task)) for task in plan.copy_keys), Counter())
+
+    def copies(self, plan: Plan) -> dict[str, Mapping[int, str]]:
+        """Return the ids of the rows of each task whose input equals a plan's, by position."""
+        return {
+            task: self._equal(plan, task, self.view.table.copies(task, keys)) for task, keys in plan.copy_keys.items()
+        }
+
+    def _equal(self, plan: Plan, name: str, ids: Mapping[int, str]) -> Mapping[int, str]:
+        """Return the copies among the rows of a task that have a copy key of a plan, which others may have, too."""
+        if not ids:
+            return ids
+        task, input = self.view.base.tasks[name], plan.request.input
+        inputs = PlainText(str(input)).inputs(task) if plan.request.task is None else [check_input(task, input)]
+        texts, equal, positions = {input_copy_text(task, fields) for fields in inputs}, dict[int, str](), list(ids)
+        for start in range(0, len(positions), _BLOCK):
+            block = positions[start : start + _BLOCK]
+            rows = zip(block, self.view.table.rows(name, block), strict=True)
+            equal |= {position: ids[position] for position, row in rows if copy_text(task, row) in texts}
+        return equal
 
     def labels_of(self, hits: Sequence[Hit]) -> list[str]:
         """Return the label of each hit: its target."""

@@ -56,10 +56,7 @@ class Partitions(HitReader):
             depths: for each plan.
             stopped: for each plan, whether nobody waits for it any more; its result is then incomplete.
         """
-        copies = [
-            _passing(plan, {task: self.view.table.copies(task, keys) for task, keys in plan.copy_keys.items()})
-            for plan in plans
-        ]
+        copies = [_passing(plan, self.copies(plan)) for plan in plans]
         left_out = [self._left_out(plan, found) for plan, found in zip(plans, copies, strict=True)]
         modes = [plan.request.mode for plan in plans]
         deep = [max(depth, _FUSED) if mode == "hybrid" else depth for mode, depth in zip(modes, depths, strict=True)]

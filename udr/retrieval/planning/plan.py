@@ -26,7 +26,7 @@ class Plan:
         request: the request.
         text: what the encoder reads.
         words: what BM25 reads.
-        copy_keys: for each task to search, the copy keys of rows that equal the query.
+        copy_keys: for each task to search, the copy keys of rows that may equal the query.
         size: how many demonstrations these tasks have, of those that pass the filter.
         copy_text: what the encoder reads as a demonstration, to find near copies; None without ``max_copy``.
         row_bytes: about how many bytes a demonstration of these tasks has, at most.

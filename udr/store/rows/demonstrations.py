@@ -14,8 +14,8 @@ from udr.store.rows.kept import KeptRows
 from udr.store.untrusted import bounded, open_read_only
 from udr.types import Json, Row, TokenCount, is_value
 
-# A row is JSON in the order of its own keys, so that it round-trips. `copy_key` finds rows whose input is a copy of a
-# query's without reading them, `text_key` rows that are the same to an encoder.
+# A row is JSON in the order of its own keys, so that it round-trips. `copy_key` finds the few rows whose input can be a
+# copy of a query's, `text_key` rows that are the same to an encoder.
 SCHEMA = """
     CREATE TABLE demonstrations (
         task TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL,
@@ -115,7 +115,7 @@ class DemonstrationTable:
         return self._row(row[0]) if row else None
 
     def copies(self, task: str, keys: Iterable[bytes]) -> dict[int, str]:
-        """Return the ids of the rows whose input has one of these copy keys, by position."""
+        """Return the ids of the rows whose input has one of these copy keys, by position; not all need be copies."""
         # Without the hint, SQLite scans the task's rows.
         query = "SELECT position, id FROM demonstrations INDEXED BY by_copy_key WHERE task = ? AND copy_key = ?"
         return dict(row for key in keys for row in self._select(query, task, key))
