@@ -19,6 +19,9 @@ from udr.types import Row
 FEWEST_SENTENCES = 8
 """The shortest text that is long enough for these numbers to say something."""
 
+MOST_SENTENCES = 2000
+"""Of longer texts, the rest is not measured: time and memory grow with the square of their number."""
+
 _SENTENCES = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])[”’」』）]*|\n+")
 _UNSPACED = re.compile(r"[\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _NAMES = re.compile(r"(?<=[\w,;:] )[A-Z]\w+|\b\d[\d.,]*\b")
@@ -38,7 +41,7 @@ exceeds; and the fewest sentences of a part."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LongText:
-    """Numbers about one text.
+    """Numbers about one text; of more than ``MOST_SENTENCES``, all but ``sentences`` are about the first of them.
 
     Attributes:
         sentences: how many there are.
@@ -72,19 +75,20 @@ def sentences_of(text: str) -> list[str]:
     return [part for part in map(str.strip, _SENTENCES.split(text)) if part]
 
 
-def measure_text(text: str) -> LongText:
-    """Measure a text of at least two sentences; ``ValueError`` if it has fewer."""
-    sentences = sentences_of(text)
-    if len(sentences) < 2:
+def measure_text(text: str, *, most: int = MOST_SENTENCES) -> LongText:
+    """Measure the first ``most`` sentences of a text of at least two; ``ValueError`` if it has fewer."""
+    every = sentences_of(text)
+    if len(every) < 2:
         raise ValueError("the text has fewer than two sentences")
+    sentences = every[:most]
     similarities = _similarities(sentences)
     return LongText(
-        sentences=len(sentences),
+        sentences=len(every),
         connectives=sum(bool(_CONNECTIVES.search(sentence)) for sentence in sentences) / len(sentences),
         chains=_chains(similarities),
         parts=_parts(similarities),
         entities=_entities(sentences),
-        type_token=_type_token(RULES[RULE](text)),
+        type_token=_type_token(RULES[RULE](" ".join(sentences))),
         readability=_readability(sentences),
     )
 
@@ -123,15 +127,16 @@ def _chains(similarities: NDArray[np.float64]) -> float:
 
 def _parts(similarities: NDArray[np.float64]) -> float:
     count = len(similarities)
-    pairs = np.triu(similarities, 1)
-    mean = pairs.sum() / (count * (count - 1) / 2)
-    gaps = [0.0]
-    for cut in range(_FEWEST_APART, count - _FEWEST_APART + 1):
-        across = pairs[:cut, cut:].sum()
-        numbers = cut * (count - cut)
-        within = (pairs.sum() - across) / (count * (count - 1) / 2 - numbers)
-        gaps.append((within - across / numbers) / mean if mean > 0 else 0.0)
-    return float(max(gaps))
+    cuts = np.arange(_FEWEST_APART, count - _FEWEST_APART + 1)
+    pairs, num_pairs = np.triu(similarities, 1), count * (count - 1) / 2
+    total = pairs.sum()
+    if not len(cuts) or total <= 0:
+        return 0.0
+    # A sentence that comes before the cut takes its pairs with later ones across, and those with earlier ones within.
+    across = np.cumsum(pairs.sum(axis=1) - pairs.sum(axis=0))[cuts - 1]
+    num_across = cuts * (count - cuts)
+    gaps = (total - across) / (num_pairs - num_across) - across / num_across
+    return max(0.0, float(gaps.max() / (total / num_pairs)))
 
 
 def _entities(sentences: Sequence[str]) -> float:

@@ -1,6 +1,9 @@
 """Numbers about long texts, against texts whose answer is known."""
 
 import random
+import time
+from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
@@ -37,6 +40,35 @@ def test_parts_are_what_is_within_less_what_is_across_by_what_all_share() -> Non
     """Three equal sentences and three others: all within is 1, all across 0, and 6 of 15 pairs are within."""
     text = "Alpha beta. " * 3 + "Gamma delta. " * 3
     assert measure_text(text).parts == pytest.approx(1 / (6 / 15))
+
+
+def best_gap(similarities: list[list[float]]) -> float:
+    """The same by its definition, cut by cut and pair by pair."""
+    count = len(similarities)
+    pairs = {(a, b): similarities[a][b] for a in range(count) for b in range(a + 1, count)}
+    gaps = [0.0]
+    for cut in range(3, count - 2):
+        across = [value for (a, b), value in pairs.items() if a < cut <= b]
+        within = [value for (a, b), value in pairs.items() if not a < cut <= b]
+        gaps.append((fmean(within) - fmean(across)) / fmean(pairs.values()))
+    return max(gaps)
+
+
+def test_parts_are_the_best_of_all_cuts() -> None:
+    # Of one word each, so that two sentences are equal or share nothing.
+    words = [draw.choice(["alpha", "gamma", "delta"]) for draw in [random.Random(5)] for _ in range(12)]
+    words[:5] = ["alpha"] * 5
+    similarities = [[float(one == other) for other in words] for one in words]
+    assert measure_text(" ".join(f"{word}." for word in words)).parts == pytest.approx(best_gap(similarities))
+    assert measure_text("Alpha. Gamma. Delta. Other. Final. Sixth.").parts == 0
+
+
+def test_of_a_long_text_only_the_beginning_is_measured() -> None:
+    sentences, started = topic("river", 1200, 0) + topic("stone", 1200, 1), time.process_time()
+    whole, beginning = measure_text(" ".join(sentences), most=1200), measure_text(" ".join(sentences[:1200]))
+    assert replace(whole, sentences=1200) == beginning and whole.sentences == 2400
+    # Cut by cut, each takes seconds.
+    assert time.process_time() - started < 2
 
 
 def test_connectives_entities_words_and_readability() -> None:
