@@ -1,8 +1,8 @@
 from . import formatting as formatting
 from .collection import (
-    Collection as Collection, Pool as Pool, TaskFolder as TaskFolder, no_row as no_row,
-    open_collection as open_collection, pool_digest as pool_digest, row_text as row_text, rows_digest as rows_digest,
-    task_files as task_files,
+    Collection as Collection, Pool as Pool, TaskFolder as TaskFolder, folder_names as folder_names,
+    no_row as no_row, open_collection as open_collection, pool_digest as pool_digest, row_text as row_text,
+    rows_digest as rows_digest, task_files as task_files,
 )
 from .duplicates import (
     copy_key as copy_key, copy_text as copy_text, input_copy_text as input_copy_text, normalised as normalised,

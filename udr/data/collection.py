@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
 
     Raises:
         ArtifactError: the remote store cannot be reached, or has no such folder.
-        DataError: a file is invalid, a task's folder has another name, or two tasks have the same name.
+        DataError: a file is invalid, a task's folder has another name, two tasks have the same name, or two files give
+            a family different instructions.
         UnknownTaskError: there is no task with one of the names.
         ConfigError: there is no task.
     """
@@ -118,9 +120,8 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
     folders: dict[str, TaskFolder] = {}
     for path in task_files(root):
         task = parse_task(read_toml(path), path)
-        folder = path.parent.resolve().name
-        if folder != task.name:
-            raise DataError(f"is {task.name!r}, but the folder is named {folder!r}", path=path, field="name")
+        if task.name not in (names_of := folder_names(path.parent)):
+            raise DataError(f"is {task.name!r}, but the folder is named {names_of[0]!r}", path=path, field="name")
         if task.name in folders:
             raise DataError(f"{task.name!r} is also in {folders[task.name].path}", path=path, field="name")
         folders[task.name] = TaskFolder(task, path.parent)
@@ -131,7 +132,8 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
         if name not in folders:
             raise UnknownTaskError(f"unknown task {name!r}; the tasks are {', '.join(sorted(folders))}")
     tasks = {name: folders[name] for name in names}
-    return Collection(root, tasks, {folder.task.family: _family(folder) for folder in tasks.values()})
+    families = _families(folders.values())
+    return Collection(root, tasks, {folder.task.family: families[folder.task.family] for folder in tasks.values()})
 
 
 def task_files(root: Path) -> Iterator[Path]:
@@ -140,12 +142,25 @@ def task_files(root: Path) -> Iterator[Path]:
         yield from sorted(root.glob(f"{depth}task.toml"))
 
 
-def _family(folder: TaskFolder) -> TaskFamily:
-    name = folder.task.family
-    path = folder.path.parent / "family.toml"
-    if path.is_file():
-        return parse_family(read_toml(path), name, path)
-    return TaskFamily(name, name.replace("_", " ").replace("-", " "))
+def folder_names(folder: Path) -> tuple[str, str]:
+    """Return a folder's name, and that of the folder that it links to; the same if it is no link."""
+    return Path(os.path.abspath(folder)).name, folder.resolve().name
+
+
+def _families(folders: Iterable[TaskFolder]) -> dict[str, TaskFamily]:
+    """Return the families by name: each by the ``family.toml`` beside one of its tasks, whichever has one."""
+    families, paths = dict[str, TaskFamily](), dict[str, Path]()
+    for folder in folders:
+        name, path = folder.task.family, folder.path.parent / "family.toml"
+        if not path.is_file():
+            families.setdefault(name, TaskFamily(name, name.replace("_", " ").replace("-", " ")))
+            continue
+        family = parse_family(read_toml(path), name, path)
+        if name in paths and family != families[name]:
+            message = f"family {name!r} has another instruction in {paths[name]}; give both files the same"
+            raise DataError(message, path=path, field="instruction")
+        families[name], paths[name] = family, path
+    return families
 
 
 def no_row(task: Task, path: Path) -> DataError:

@@ -9,6 +9,7 @@ from udr.data import (
     Task,
     TaskFolder,
     copy_text,
+    folder_names,
     input_text,
     no_row,
     open_collection,
@@ -60,12 +61,13 @@ def _open_one_by_one(root: Path) -> tuple[dict[str, TaskFolder], dict[str, DataE
     folders: dict[str, TaskFolder] = {}
     errors: dict[str, DataError] = {}
     for path in task_files(root):
-        name = path.parent.resolve().name
         try:
-            folder = open_collection(path.parent, [name]).tasks[name]
+            tasks = open_collection(path.parent).tasks.values()
         except DataError as error:
-            errors.setdefault(name, error)
+            errors.setdefault(folder_names(path.parent)[0], error)
         else:
+            (folder,) = (folder for folder in tasks if folder.path == path.parent)
+            name = folder.task.name
             if name in folders:
                 message = f"{name!r} is also in {folders[name].path}; rename one of them"
                 errors[name] = DataError(message, path=path, field="name")

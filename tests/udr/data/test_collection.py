@@ -66,6 +66,45 @@ def test_task_names_must_be_unique_and_match_their_folders(tmp_path: Path) -> No
         open_collection(tmp_path)
 
 
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_family_is_that_of_the_folder_that_defines_it_in_any_order(tmp_path: Path, first: str) -> None:
+    for folder, name in (("a", "x"), ("b", "y")):
+        write_task(tmp_path, {**NOTES, "name": name, "family": folder})
+        path = tmp_path / folder / name / "task.toml"
+        path.write_text(path.read_text("utf-8").replace(f'family = "{folder}"', 'family = "support"'), "utf-8")
+    (tmp_path / first / "family.toml").write_text('instruction = "Help."', "utf-8")
+    assert open_collection(tmp_path).families == {"support": TaskFamily("support", "Help.")}
+    # So it depends neither on which tasks are opened.
+    for name in ("x", "y"):
+        assert open_collection(tmp_path, [name]).families["support"].instruction == "Help."
+    second = tmp_path / ("b" if first == "a" else "a") / "family.toml"
+    second.write_text('instruction = "Help."', "utf-8")
+    assert open_collection(tmp_path).families["support"].instruction == "Help."
+    second.write_text('instruction = "Answer."', "utf-8")
+    with pytest.raises(
+        DataError, match=r"b/family.toml: field 'instruction': family 'support' has another .* in .*/a/"
+    ):
+        open_collection(tmp_path)
+
+
+def test_a_task_is_named_as_its_folder_or_as_a_link_to_it(tmp_path: Path) -> None:
+    versioned = write_task(tmp_path / "data", NOTES).rename(tmp_path / "notes-v2")
+    link = tmp_path / "tasks" / "mood" / "notes"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(versioned)
+    for root in (tmp_path / "tasks", link):
+        assert list(open_collection(root).tasks) == ["notes"]
+    versioned.rename(tmp_path / "notes")
+    link.unlink()
+    other = link.with_name("memos")
+    other.symlink_to(tmp_path / "notes")
+    assert list(open_collection(tmp_path / "tasks").tasks) == ["notes"]
+    other.unlink()
+    (tmp_path / "notes").rename(other)
+    with pytest.raises(DataError, match="is 'notes', but the folder is named 'memos'"):
+        open_collection(tmp_path / "tasks")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"name = ", "task.toml: not TOML"), (b'name = "\xff"', r"task.toml: not UTF-8: byte 8 \(invalid start byte\)")],
