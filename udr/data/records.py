@@ -100,23 +100,32 @@ def _lines(path: Path) -> Iterator[tuple[int, str | DataError]]:
 
 
 def _csv(path: Path) -> Records:
-    lines = _texts(path)
-    first = next(lines, "")
-    reader = csv.reader(chain([first], lines), strict=True, delimiter=_delimiter(first))
+    lines, start = _texts(path), list[str]()
+    for text in lines:
+        start.append(text)
+        if text.strip():
+            break
+    line = len(start)
+    reader = csv.reader(chain(start, lines), strict=True, delimiter=_delimiter(start[-1] if start else ""))
     try:
-        header = next(reader, None)
-        if not header:
+        header = next((cells for cells in reader if not _is_blank(cells)), None)
+        if header is None:
             raise DataError("is empty; the first line must hold the column names", path=path)
         if len(set(header)) < len(header):
-            raise DataError(f"two columns have the same name: {brief(header)}", path=path, line=1)
+            raise DataError(f"two columns have the same name: {brief(header)}", path=path, line=line)
         if "target" not in header:
             found = f"has no column 'target'; found {', '.join(map(brief, header[:32]))}"
-            raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=1)
+            raise DataError(f"{found}; columns are separated by a comma, a semicolon or a tab", path=path, line=line)
         for cells in reader:
-            if cells:
+            if not _is_blank(cells):
                 yield reader.line_num, _from_cells(header, cells, path, reader.line_num)
     except csv.Error as error:
         raise DataError(f"not CSV: {error}", path=path, line=reader.line_num) from error
+
+
+def _is_blank(cells: Sequence[str]) -> bool:
+    """Return whether cells are those of a blank line."""
+    return not cells or (len(cells) == 1 and not cells[0].strip())
 
 
 def _texts(path: Path) -> Iterator[str]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.fakes import QUESTIONS
 from tests.udr.data.test_formatting import CHOICE
-from udr.data import parquet_records, parse_row, parse_task, read_rows, rows_and_errors
+from udr.data import numbered_rows, parquet_records, parse_row, parse_task, read_rows, rows_and_errors
 from udr.errors import DataError
 from udr.types import Row
 
@@ -161,6 +161,20 @@ def test_invalid_choices_are_an_error(choices: list[str] | None, message: str) -
     keys = {"id": "1", "input": {"question": "?", "choices": "x"}, "target": "a", "choices": choices}
     with pytest.raises(DataError, match=message):
         parse_row(CHOICE, keys)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n \r\n", b"\xef\xbb\xbf\n\t\n"])
+def test_blank_lines_of_csv_are_passed_over_wherever_they_are(tmp_path: Path, blank: bytes) -> None:
+    path, lines = tmp_path / "a.csv", blank.count(b"\n")
+    path.write_bytes(blank + b"id;question;target\n" + blank.lstrip(b"\xef\xbb\xbf") + b"1;a;place\n")
+    ((line, row),) = numbered_rows(TASK, path)
+    assert (line, row.id, row.input) == (2 * lines + 2, "1", {"question": "a"})
+    path.write_bytes(blank + b"id,id\n")
+    with pytest.raises(DataError, match=f":{lines + 1}: two columns have the same name"):
+        list(read_rows(TASK, path))
+    path.write_bytes(blank)
+    with pytest.raises(DataError, match="is empty; the first line must hold the column names"):
+        list(read_rows(TASK, path))
 
 
 @pytest.mark.parametrize(
