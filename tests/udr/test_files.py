@@ -3,9 +3,11 @@
 import errno
 import fcntl
 import multiprocessing
+import os
 import socket
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -27,6 +29,40 @@ def test_write_atomically_keeps_the_old_file_if_writing_fails(tmp_path: Path) ->
     write_atomically(path, b"new")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
     assert sha256(path) == "11507a0e2f5e69d5dfa40a62a1bd7b6ee57e6bcd85c67c9b8431b36fff21c437"
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions_and_a_link_its_place(tmp_path: Path) -> None:
+    path, link = tmp_path / "data" / "file", tmp_path / "link"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    # Through a link to no file yet, too.
+    write_atomically(link, b"old")
+    for mode in (0o600, 0o640, 0o666):
+        path.chmod(mode)
+        seen: list[int] = []
+
+        def write(stream: BinaryIO, seen: list[int] = seen) -> None:
+            seen.append(stat.S_IMODE(os.fstat(stream.fileno()).st_mode))
+            stream.write(b"new")
+
+        write_atomically(link, write)
+        assert path.read_bytes() == b"new" and link.is_symlink()
+        # Before there is any content, too.
+        assert seen == [mode] == [stat.S_IMODE(path.stat().st_mode)]
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_link_to_a_read_only_file_is_refused(tmp_path: Path) -> None:
+    """Caches of DVC and git-annex know their files by their content."""
+    path, link = tmp_path / "cached", tmp_path / "link"
+    path.write_bytes(b"old")
+    path.chmod(0o444)
+    link.symlink_to(path)
+    with pytest.raises(PermissionError, match=r"links to a read-only file; put a copy in the link's place: '.*/link'"):
+        write_atomically(link, b"new")
+    assert path.read_bytes() == b"old" and sorted(entry.name for entry in tmp_path.iterdir()) == ["cached", "link"]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == 0o444
 
 
 def count(path: Path, times: int) -> None:

@@ -1,5 +1,6 @@
 """Files and folders that are written completely or not at all, and synced to disk."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -17,16 +18,22 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     """Write a file so that readers, even after a crash, see the old content or the complete new content.
 
     Writers of one file wait for each other, threads and processes (where the file system can lock files): ``write``
-    may read the old content to write the new one, and no writer's change is lost.
+    may read the old content to write the new one, and no writer's change is lost. A file that is replaced keeps its
+    permissions, and a link its place: the file that it leads to is replaced.
 
     Args:
         path: the file.
         write: the content, or a function that writes it to a stream.
+
+    Raises:
+        OSError: the file cannot be written, or is a link to a read-only file.
     """
+    given, path = path, path.resolve()
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with _only_writer(temporary) as stream:
             try:
+                _keep_mode(given, stream)
                 if isinstance(write, bytes):
                     stream.write(write)
                 else:
@@ -39,9 +46,21 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
                 raise
     except OSError as error:
         # A full disk is reported without the file, and the temporary one is ours alone.
-        error.filename = str(path)
+        error.filename = str(given)
         raise
     sync(path.parent)
+
+
+def _keep_mode(path: Path, stream: BinaryIO) -> None:
+    """Give a stream the permissions of the file that it is to replace, if there is one."""
+    if not path.exists():
+        return
+    mode = path.stat().st_mode & 0o777
+    if path.is_symlink() and not mode & 0o222:
+        # Such as those to a cache of DVC or git-annex, which knows its files by their content.
+        raise PermissionError(errno.EACCES, "links to a read-only file; put a copy in the link's place")
+    if mode != os.fstat(stream.fileno()).st_mode & 0o777:
+        os.fchmod(stream.fileno(), mode)
 
 
 def copy_atomically(source: Path, target: Path) -> None:

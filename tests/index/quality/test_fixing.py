@@ -1,6 +1,7 @@
 """``udr tasks check --fix``: what is wrong beyond doubt moves to ``removed.jsonl``; the rest stays, byte for byte."""
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,18 @@ def test_duplicates_leaks_and_empty_rows_move(run: Run, folder: Path) -> None:
         ("validation", 2, "w"),
     ]
     assert removed[0]["why"] == "input and target of an earlier row" and removed[0]["input"] == {"text": "ONE!"}
+
+
+def test_files_keep_their_permissions_and_links(folder: Path, tmp_path: Path) -> None:
+    train, data = folder / "train.jsonl", tmp_path / "data.jsonl"
+    train.rename(data)
+    train.symlink_to(data)
+    data.chmod(0o600)
+    data.write_text(data.read_text("utf-8").replace("not JSON\n", ""), "utf-8")
+    before = data.read_bytes()
+    fix(open_collection(tmp_path / "tasks").tasks["notes"])
+    assert train.is_symlink() and len(data.read_bytes()) < len(before)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (data, folder / "removed.jsonl")] == [0o600, 0o600]
 
 
 def test_rows_that_differ_in_an_operator_stay(tmp_path: Path) -> None:
