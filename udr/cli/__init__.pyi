@@ -12,5 +12,6 @@ from .options import (
     AllowHub as AllowHub, AsJson as AsJson, Device as Device, EngineName as EngineName, Fp16 as Fp16,
     IndexDir as IndexDir,
 )
+from .query import Query as Query
 from .status import STATUS as STATUS, Status as Status, duration as duration, meter as meter
 from .tables import demonstrations as demonstrations, table as table

@@ -23,8 +23,8 @@ class Query:
     """The options for the query, and for the index or service that answers it."""
 
     index: Annotated[
-        str, Argument(help="The index directory; omit it with --url.", metavar="DIR", show_default=False)
-    ] = ""
+        str | None, Argument(help="The index directory; omit it with --url.", metavar="DIR", show_default=False)
+    ] = None
     text: Annotated[
         str | None, Argument(help="The query as plain text, if the task has one field.", metavar="[TEXT]")
     ] = None
@@ -46,10 +46,11 @@ class Query:
             from udr.store import is_index
 
             # With a query elsewhere, or if it is one, the first argument is an index; else it is the text.
-            if self.index and (self.text is not None or self.input or is_index(self.index)):
+            elsewhere = self.text is not None or bool(self.input)
+            if self.index is not None and (elsewhere or (self.index and is_index(self.index))):
                 raise ConfigError(f"omit the index directory with --url; found {self.index!r}")
             self.refuse_local()
-            object.__setattr__(self, "text", self.index or None)
+            object.__setattr__(self, "text", self.index)
         elif self.text is None and not self.input and not self._is_place():
             raise ConfigError(
                 f"name an index directory before the query, or a service, --url; found only {self.index!r}"
@@ -58,7 +59,7 @@ class Query:
     def _is_place(self) -> bool:
         from udr.files import remote_url
 
-        return remote_url(self.index) is not None or Path(self.index).exists()
+        return self.index is not None and (remote_url(self.index) is not None or Path(self.index).exists())
 
     def refuse_local(self, *, fp16: bool = False) -> None:
         """Raise ``ConfigError`` if an option is set that a service has itself."""
@@ -104,6 +105,7 @@ class Query:
             from udr.store import LIVE, local_index, open_version
             from udr.store.live import LOG
 
+            assert self.index is not None, "checked above"
             root = local_index(self.index)
             version, sizes = open_version(root), None
             if self.k is not None and (root / LIVE / LOG).is_file():

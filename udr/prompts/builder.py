@@ -101,12 +101,15 @@ class PromptBuilder:
 
         Raises:
             InvalidInputError: the input does not fit the task or lacks the field to truncate; a multiple-choice query
-                has no choices to list; a record would have two targets; the chat template rejects the messages; a
-                layout is given for another format than messages; there is no such format.
+                has no choices to list, or they are to be truncated; the choices are no list of texts; a record would
+                have two targets; the chat template rejects the messages; a layout is given for another format than
+                messages; there is no such format.
             TooLongError: the query does not fit, even without demonstrations.
         """
         format = one_of(Format, format)
         self.check(format)
+        if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
+            raise InvalidInputError(f"choices must be a list of texts, found {brief(choices)}")
         input, truncated = self._truncated(task, formatting.check_input(task, input), format, choices)
         layout = self._layout(task, input, format, choices, demonstrations)
         tokens = fit(layout, self.budget - self.reserve)
@@ -174,6 +177,9 @@ class PromptBuilder:
         if field is not None and field not in task.fields:
             names = ", ".join(map(repr, task.fields))
             raise InvalidInputError(f"task {task.name!r} has no field {brief(field)} to truncate; it has {names}")
+        if field == "choices" and self.list_options and task.kind is Kind.MULTIPLE_CHOICE and not choices:
+            problem = "cannot truncate the field 'choices', whose values list_options lists"
+            raise InvalidInputError(f"{problem}; truncate another field, or do not list the options")
 
         def bare(fields: Fields) -> int:
             return self._layout(task, fields, format, choices).bare

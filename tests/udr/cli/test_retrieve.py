@@ -9,10 +9,21 @@ import pytest
 import typer
 
 from udr import AsyncClient, Client, PromptBuilder
-from udr.cli import application, main, table
+from udr.cli import Query, application, main, table
+from udr.errors import ConfigError
 from udr.prompts import with_budget_stage
 from udr.retrieval import Decision
 from udr_service.schemas import PromptBody
+
+
+def test_an_empty_text_is_a_query_of_a_service_too() -> None:
+    assert Query(index="", url="http://x").value() == Query(index="index", text="").value() == ""
+    with pytest.raises(ConfigError, match="give the query either as TEXT or as --input FIELD=VALUE; found neither"):
+        Query(url="http://x").value()
+    with pytest.raises(ConfigError, match="omit the index directory with --url; found ''"):
+        Query(index="", text="a", url="http://x")
+    with pytest.raises(ConfigError, match="name an index directory, DIR, or a service, --url; found neither"):
+        Query()
 
 
 def decision(id: str, kept: bool) -> Decision:

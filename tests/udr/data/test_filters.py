@@ -87,7 +87,10 @@ def nested(levels: int) -> dict[str, Any]:
         ({"must": [{"key": "", "match": 1}]}, "must be the name of a field"),
         ({"must": [{"key": "a", "match": {}}]}, "values must be text, finite numbers or booleans"),
         ({"must": [{"key": "a", "match": float("nan")}]}, "values must be text, finite numbers or booleans"),
-        ({"must": [{"key": "a", "any": []}]}, "values must be text, finite numbers or booleans"),
+        (
+            {"must": [{"key": "a", "any": []}]},
+            "any must be a tuple of values, or in JSON a list, and not empty; found \\(\\)",
+        ),
         ({"must": [{"key": "a", "any": "xy"}]}, "any of a condition must be a list"),
         ({"must": [{"key": "a", "range": {}}]}, "a range needs at least one of gt, gte, lt, lte"),
         ({"must": [{"key": "a", "range": {"gt": 1, "lt": "z"}}]}, "all numbers or all texts"),
@@ -101,6 +104,12 @@ def test_json_that_is_no_filter_is_refused(json: Any, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         Filter.of(json)
     assert Filter.of(nested(MAX_DEPTH))
+
+
+@pytest.mark.parametrize("values", [["x"], (), "x"])
+def test_any_is_a_tuple_and_not_empty(values: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"any must be a tuple of values, .* and not empty; found"):
+        Condition(key="a", any=values)
 
 
 def passing(text: str, **metadata: Any) -> bool:

@@ -173,6 +173,12 @@ def test_the_reserve_is_kept_for_the_answer() -> None:
         ({"input": {"question": "x", "stars": 5}}, "stars"),
         ({"list_options": True, "task": make_task(**CHOICE)}, "give the query's choices"),
         (LISTED_AS_TEXT, "give the query's choices"),
+        ({"choices": "zz"}, "choices must be a list of texts, found 'zz'"),
+        ({"choices": ["a", 1]}, r"choices must be a list of texts, found \['a', 1\]"),
+        (
+            {**LISTED_AS_TEXT, "input": OPTIONS_OF, "truncate": "choices"},
+            "cannot truncate the field 'choices', whose values list_options lists",
+        ),
     ],
     ids=str,
 )

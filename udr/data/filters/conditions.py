@@ -96,9 +96,12 @@ class Condition:
         elif self.range is not None:
             _require(isinstance(self.range, Range), self.key, "range must have bounds", self.range)
         else:
+            if self.any is not None:
+                rule = "any must be a tuple of values, or in JSON a list, and not empty"
+                _require(isinstance(self.any, tuple) and len(self.any) > 0, self.key, rule, self.any)
             values: object = (self.match,) if self.any is None else self.any
-            valid = isinstance(values, tuple) and values and all(map(is_scalar, values))
-            _require(bool(valid), self.key, "values must be text, finite numbers or booleans", values)
+            valid = isinstance(values, tuple) and all(map(is_scalar, values))
+            _require(valid, self.key, "values must be text, finite numbers or booleans", values)
 
     @classmethod
     def of(cls, value: object) -> "Condition":

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from itertools import islice
 
+from udr.data import value_text
 from udr.errors import InvalidInputError, TooLongError
+from udr.types import Fields
 
 MAX_CHARACTERS = 32_768
 """The maximum length of a query's formatted input: encoders read far less, and one request must not block others."""
@@ -33,12 +35,14 @@ def check_length(fields: object) -> None:
         raise TooLongError(f"the input has at least {length} characters; the limit is {MAX_CHARACTERS}")
 
 
-def check_text(text: str) -> None:
-    """Raise a ``TooLongError`` if a formatted input is too long, ``InvalidInputError`` if it is no valid text."""
+def check_text(text: str, input: Fields | str) -> None:
+    """Raise a ``TooLongError`` if a formatted input is too long, ``InvalidInputError`` if a value is no valid text."""
     if len(text) > MAX_CHARACTERS:
         raise TooLongError(f"the input has {len(text)} characters; the limit is {MAX_CHARACTERS}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = f"character {error.start + 1}, {text[error.start]!r}, is half a surrogate pair"
-        raise InvalidInputError(f"the input is not valid text: {half}") from error
+    values = {"the input": input} if isinstance(input, str) else {f"field {name!r}": input[name] for name in input}
+    for name, value in values.items():
+        try:
+            value_text(value).encode()
+        except UnicodeEncodeError as error:
+            half = f"character {error.start + 1}, {error.object[error.start]!r}, is half a surrogate pair"
+            raise InvalidInputError(f"{name} is not valid text: {half}") from error

@@ -42,7 +42,7 @@ def make_plan(
         raise InvalidInputError(f"the input must be fields by name, or plain text; found {brief(request.input)}")
     check_length(request.input)
     text = wording.input(request.input)
-    check_text(text)
+    check_text(text, request.input)
     keys = _copy_keys(tasks, request, wording, stopped)
     copy_text = None if request.max_copy is None else wording.demonstration(request.input)
     query, words = encoder_query(wording.instruction, text), wording.words(request.input)
