@@ -63,7 +63,7 @@ ADAPTERS = {
     "starlette": "udr_service.",
     "tiktoken": "udr.models.counting.tiktoken_tokenizer",
     "tiktoken_ext": "udr.models.counting.tiktoken_tokenizer",
-    "tokenizers": "udr.models.counting.tokenizer udr.models.query_tokenizer",
+    "tokenizers": "udr.models.counting.file_tokenizer udr.models.query_tokenizer",
     "torch": "udr.models.encoder udr.models.device udr.models.onnx.export udr.models.encoder_backends udr_training.",
     "transformers": "udr.models.counting.transformers_tokenizer udr_training.",
     "tomli_w": (

@@ -12,7 +12,7 @@ import pytest
 import tiktoken
 import tiktoken_ext.openai_public
 
-from udr.errors import MissingExtraError, ModelError
+from udr.errors import InvalidInputError, MissingExtraError, ModelError
 from udr.installation import install_extra
 from udr.models import LoadedTokenizer, TiktokenTokenizer, check_tokenizer, load_tokenizer
 
@@ -107,6 +107,24 @@ def test_without_tiktoken_a_model_of_openai_names_the_extra(monkeypatch: pytest.
         MissingExtraError, match=re.escape(f"tiktoken is not installed; run: {install_extra('tiktoken')}")
     ):
         check_tokenizer("gpt-4o")
+
+
+def test_what_is_no_text_cannot_be_counted(tokenizer: LoadedTokenizer) -> None:
+    for count in (tokenizer.count, lambda text: tokenizer.counts_inside([text])):
+        with pytest.raises(InvalidInputError, match="only text has tokens to count, found None"):
+            count(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_hub_name_that_begins_as_a_model_of_openai_is_the_hubs(
+    monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    if not installed:
+        monkeypatch.setattr("udr.models.counting.tiktoken_tokenizer.find_spec", lambda name: None)
+    for name in ("o1-labs/some-model", "gpt-4-labs/model"):
+        for load in (load_tokenizer, check_tokenizer):
+            with pytest.raises(ModelError, match=f"model '{name}': no such file or folder"):
+                load(name)
 
 
 def test_a_name_that_is_also_on_the_hub_is_the_hubs() -> None:

@@ -67,6 +67,15 @@ def test_special_tokens_are_those_marked_in_the_file(tmp_path: Path) -> None:
     assert FileTokenizer("name", tokenizer).special_tokens == ("[SEP]", "</s>")
 
 
+def test_what_is_no_text_cannot_be_counted(tokenizer: LoadedTokenizer) -> None:
+    for value in (None, 3, ["one"]):
+        for count in (tokenizer.count, lambda text: tokenizer.counts_inside(["one", text])):
+            with pytest.raises(
+                InvalidInputError, match=f"only text has tokens to count, found {re.escape(repr(value))}"
+            ):
+                count(value)  # type: ignore[arg-type]
+
+
 def test_a_chat_without_a_template_and_a_lone_surrogate_are_errors(tokenizer: LoadedTokenizer) -> None:
     assert not tokenizer.has_chat_template
     with pytest.raises(ModelError, match="has no chat template"):

@@ -49,6 +49,23 @@ def test_fingerprint_and_special_tokens_follow_added_tokens() -> None:
     assert sorted(TransformersTokenizer(extended).special_tokens) == ["</s>", "<s>", "<|turn|>"]
 
 
+def test_a_long_text_is_counted_in_slices_as_a_whole() -> None:
+    tokenizer, text = byte_tokenizer(), "one two\n" * 10_000
+    counter = TransformersTokenizer(tokenizer)
+    assert counter.count(text) == len(tokenizer(text)["input_ids"])
+    assert counter.counts_inside([text, "a"]) == [counter.count(text) - 1, 1]
+
+
+def test_what_is_no_text_cannot_be_counted() -> None:
+    for tokenizer in (byte_tokenizer(), ByT5Tokenizer()):
+        counter = TransformersTokenizer(tokenizer)
+        for value in (None, ["one"]):
+            with pytest.raises(InvalidInputError, match="only text has tokens to count, found"):
+                counter.count(value)  # type: ignore[arg-type]
+            with pytest.raises(InvalidInputError, match="only text has tokens to count, found"):
+                counter.counts_inside([value])  # type: ignore[list-item]
+
+
 def test_a_lone_surrogate_is_an_error() -> None:
     for tokenizer in (byte_tokenizer(), ByT5Tokenizer()):
         with pytest.raises(InvalidInputError, match="surrogate"):

@@ -95,6 +95,9 @@ def encoding_of(name: str) -> str | None:
     """Return the one of ``ENCODINGS`` that a name means, its own or that of a model of OpenAI; else None."""
     if name in ENCODINGS:
         return name
+    if "/" in name:
+        # A name on a hub, which may begin as one of OpenAI's models does.
+        return None
     if find_spec("tiktoken") is None:
         # Whichever it is, it cannot be opened without tiktoken, which is then said.
         return ENCODINGS[0] if name.startswith(_OPENAI) else None

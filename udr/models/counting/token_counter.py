@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypedDict, runtime_checkable
 
-from udr.errors import InvalidInputError, ModelError
+from udr.errors import InvalidInputError, ModelError, brief
 
 
 class Message(TypedDict):
@@ -69,13 +69,13 @@ class LoadedTokenizer(ABC):
         """Return the number of tokens of a text, including added special tokens ([CLS], BOS).
 
         Raises:
-            InvalidInputError: the text contains a lone surrogate, which UTF-8 cannot encode.
+            InvalidInputError: it is no text, or contains a lone surrogate, which UTF-8 cannot encode.
         """
-        return self._count(text, special=True)
+        return self._count(_text(text), special=True)
 
     def counts_inside(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without added special tokens; errors as ``count``."""
-        return [self._count(text, special=False) for text in texts]
+        return [self._count(_text(text), special=False) for text in texts]
 
     def count_messages(self, messages: Sequence[Message]) -> int:
         """Return the number of tokens of a chat, formatted by the template up to the start of the answer.
@@ -94,6 +94,15 @@ class LoadedTokenizer(ABC):
     def _count(self, text: str, *, special: bool) -> int: ...
 
 
-def lone_surrogate() -> InvalidInputError:
-    """Return the error for a text that UTF-8 cannot encode."""
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise not_text([value])
+    return value
+
+
+def not_text(values: Sequence[object]) -> InvalidInputError:
+    """Return the error for values of which one cannot be counted."""
+    for value in values:
+        if not isinstance(value, str):
+            return InvalidInputError(f"only text has tokens to count, found {brief(value)}")
     return InvalidInputError("a text is not valid Unicode: it contains a lone surrogate")

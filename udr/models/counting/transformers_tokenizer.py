@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udr.errors import InvalidInputError, MissingExtraError, ModelError, optional_import, reason
-from udr.models.counting.token_counter import LoadedTokenizer, Message, lone_surrogate
+from udr.models.counting.file_tokenizer import FileTokenizer
+from udr.models.counting.token_counter import LoadedTokenizer, Message, not_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,12 +58,11 @@ class TransformersTokenizer(LoadedTokenizer):
         self.name = name
         # Transformers' types are too loose to check.
         self._tokenizer: Any = tokenizer
-        # Count with the Rust tokenizer if there is one: Transformers' own call is many times slower for short texts.
         # A copy, since each call sets the original's truncation and padding.
-        self._fast: Any = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
-        if self._fast is not None:
-            self._fast.no_truncation()
-            self._fast.no_padding()
+        self._backend: Any = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", None))
+        if self._backend is not None:
+            self._backend.no_truncation()
+            self._backend.no_padding()
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "TransformersTokenizer":
@@ -82,9 +82,14 @@ class TransformersTokenizer(LoadedTokenizer):
     @cached_property
     def fingerprint(self) -> str:
         """A hash of its class, its vocabulary and, for a fast tokenizer, its rules: 16 hex digits."""
-        rules = self._fast.to_str() if self._fast is not None else None
+        rules = self._backend.to_str() if self._backend is not None else None
         parts = [type(self._tokenizer).__name__, sorted(self._tokenizer.get_vocab().items()), rules]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    @cached_property
+    def _fast(self) -> FileTokenizer | None:
+        # Transformers' own call is many times slower for short texts than its Rust tokenizer, if it has one.
+        return None if self._backend is None else FileTokenizer(self.name, self._backend, self.fingerprint)
 
     @cached_property
     def special_tokens(self) -> tuple[str, ...]:
@@ -124,13 +129,17 @@ class TransformersTokenizer(LoadedTokenizer):
                 f"{reason(error)}; use format 'text', or a tokenizer without a chat template"
             ) from error
 
+    def counts_inside(self, texts: Sequence[str]) -> list[int]:
+        """See ``LoadedTokenizer.counts_inside``."""
+        return super().counts_inside(texts) if self._fast is None else self._fast.counts_inside(texts)
+
     def _count(self, text: str, *, special: bool) -> int:
+        if self._fast is not None:
+            return self._fast._count(text, special=special)
         try:
-            if self._fast is not None:
-                return len(self._fast.encode(text, add_special_tokens=special))
             return len(self._tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"])
         except (TypeError, UnicodeEncodeError) as error:
-            raise lone_surrogate() from error
+            raise not_text([text]) from error
 
 
 def _lost(text: str, messages: Sequence[Message]) -> Message | None:
