@@ -14,7 +14,7 @@ from typing import BinaryIO
 _DAY = 24 * 60 * 60
 
 
-def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object], private_as: Path | None = None) -> None:
     """Write a file so that readers, even after a crash, see the old content or the complete new content.
 
     Writers of one file wait for each other, threads and processes (where the file system can lock files): ``write``
@@ -24,6 +24,7 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     Args:
         path: the file.
         write: the content, or a function that writes it to a stream.
+        private_as: a file of the same content: others may do with the new one at most what they may do with this.
 
     Raises:
         OSError: the file cannot be written, or is a link to a read-only file.
@@ -33,7 +34,7 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     try:
         with _only_writer(temporary) as stream:
             try:
-                _keep_mode(given, stream)
+                _set_mode(stream, given, private_as)
                 if isinstance(write, bytes):
                     stream.write(write)
                 else:
@@ -51,15 +52,17 @@ def write_atomically(path: Path, write: bytes | Callable[[BinaryIO], object]) ->
     sync(path.parent)
 
 
-def _keep_mode(path: Path, stream: BinaryIO) -> None:
-    """Give a stream the permissions of the file that it is to replace, if there is one."""
-    if not path.exists():
-        return
-    mode = path.stat().st_mode & 0o777
-    if path.is_symlink() and not mode & 0o222:
-        # Such as those to a cache of DVC or git-annex, which knows its files by their content.
-        raise PermissionError(errno.EACCES, "links to a read-only file; put a copy in the link's place")
-    if mode != os.fstat(stream.fileno()).st_mode & 0o777:
+def _set_mode(stream: BinaryIO, path: Path, private_as: Path | None) -> None:
+    """Give a stream the permissions of the file that it replaces, if any; for others, no more than another file's."""
+    before = mode = os.fstat(stream.fileno()).st_mode & 0o777
+    if path.exists():
+        mode = path.stat().st_mode & 0o777
+        if path.is_symlink() and not mode & 0o222:
+            # Such as those to a cache of DVC or git-annex, which knows its files by their content.
+            raise PermissionError(errno.EACCES, "links to a read-only file; put a copy in the link's place")
+    if private_as is not None:
+        mode &= private_as.stat().st_mode & 0o077 | 0o700
+    if mode != before:
         os.fchmod(stream.fileno(), mode)
 
 

@@ -181,7 +181,7 @@ def _write(config: InitConfig, conversion: Conversion, holdout: Holdout) -> Repo
             splits: dict[str, tuple[Row, ...]] = {"train": holdout.train, "test": holdout.test}
             for split, rows in splits.items():
                 if rows:
-                    write_rows(staged / f"{split}.jsonl", rows)
+                    write_rows(staged / f"{split}.jsonl", rows, config.table)
             report = check(CheckConfig(tasks=Path(staging)))
             if errors := [finding for finding in report.findings if finding.severity is Severity.ERROR]:
                 raise DataError(f"what was made of it does not pass udr tasks check: {errors[0]}", path=config.table)

@@ -8,11 +8,9 @@ What needs a decision is left: rows that cannot be read, conflicting targets, ne
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from udr.data import TaskFolder, rows_and_errors
 from udr.errors import DataError
@@ -100,14 +98,8 @@ def _remove(path: Path, lines: dict[str, int], split: Split, why: dict[str, str]
         if row.id in why
     )
     new = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
-
-    def save(stream: BinaryIO) -> None:
-        # Whoever may not read the split must not read it here.
-        os.fchmod(stream.fileno(), path.stat().st_mode & 0o777)
-        stream.write(earlier + new.encode())
-
     # Saved before they are removed.
-    write_atomically(removed, save)
+    write_atomically(removed, earlier + new.encode(), path)
     gone = set(lines.values())
     # Of bytes, a line ends as in `udr.data`: with a line feed, a carriage return, or both.
     kept = (line for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1) if number not in gone)

@@ -57,8 +57,8 @@ def split_folder(
         raise ConfigError(f"{source}: has too few different rows to hold some out; found {len(rows)}")
     # If this stops between the two files, the moved rows are in both, which `udr tasks check` tells.
     holdout = replace(holdout, test=(*held, *holdout.test))
-    write_rows(folder.path / "test.jsonl", holdout.test)
-    write_rows(folder.path / "train.jsonl", holdout.train)
+    write_rows(folder.path / "test.jsonl", holdout.test, source)
+    write_rows(folder.path / "train.jsonl", holdout.train, source)
     if kept is not None:
         source.rename(kept)
     return FolderSplit(folder.task.name, holdout, kept, len(held))
@@ -75,6 +75,6 @@ def _held_out(folder: TaskFolder, test_rows: int | None) -> list[Row]:
     return held
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows as JSONL."""
-    write_atomically(path, "".join(f"{row_text(row)}\n" for row in rows).encode())
+def write_rows(path: Path, rows: Iterable[Row], source: Path) -> None:
+    """Write rows of a file as JSONL, for others no more readable than that file."""
+    write_atomically(path, "".join(f"{row_text(row)}\n" for row in rows).encode(), source)

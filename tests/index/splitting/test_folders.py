@@ -1,6 +1,7 @@
 """``udr tasks split``: rows move, and nothing else changes."""
 
 import json
+import stat
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,22 @@ def test_rows_move_to_a_test_split(run: Run, tmp_path: Path) -> None:
     assert sorted([*train, *test], key=lambda row: row["id"]) == [json.loads(line) for line in before]
     assert Counter(row["target"] for row in test) == {"glad": 6, "sad": 2}
     assert run("tasks", "check", tmp_path, "--strict")[0] == 0
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_what_is_split_off_a_private_file_is_private_and_a_link_stays(run: Run, tmp_path: Path, suffix: str) -> None:
+    folder = write_task(tmp_path / "tasks", NOTES, train=rows())
+    train, data = folder / "train.jsonl", tmp_path / "data"
+    if suffix == ".csv":
+        train.unlink()
+        train = train.with_suffix(".csv")
+        train.write_text("id,text,target\n" + "".join(f"{n},w{n} v{n},glad\n" for n in range(40)), "utf-8")
+    train.rename(data).chmod(0o600)
+    train.symlink_to(data)
+    assert run("tasks", "split", tmp_path / "tasks")[0] == 0
+    made = [folder / "train.jsonl", folder / "test.jsonl"]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [0o600, 0o600]
+    assert made[0].is_symlink() is (suffix == ".jsonl") and len(made[0].read_bytes().splitlines()) == 32
 
 
 def test_only_tasks_without_a_test_split_are_split(run: Run, tmp_path: Path) -> None:
