@@ -242,7 +242,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"input": {"question": [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]}}, "'question'"),
     ({"task": "reviews", "k": 1}, "'thing', 'text', but plain text"),
     ({"task": None, "family": "mood", "input": {"a": "b"}}, "plain text; found fields"),
-    ({"input": "a\ud800"}, r"field 'question' is not valid text: character 2, '\\ud800', is half a surrogate pair"),
+    ({"input": "a\ud800"}, r"the input is not valid text: character 2, '\\ud800', is half a surrogate pair"),
     ({"input": {"question": "ab\ud800"}}, "field 'question' is not valid text: character 3, "),
     ({"task": None, "family": "mood", "input": "a\ud800"}, "the input is not valid text: character 2, "),
     ({"exclude": "q00"}, "exclude must be a list of ids, found 'q00'"),
