@@ -22,7 +22,7 @@ def verify(
 
     Prints one line per finding. The exit status is 3 if there is any.
     """
-    from udr.store import local_index, read_current
+    from udr.store import local_index, open_version, read_current
     from udr.store import verify as check
     from udr_index.versions.live import verify_log
 
@@ -32,10 +32,11 @@ def verify(
     if not index.is_dir():
         # Says that there is none.
         read_current(index)
-    findings = check(index) + verify_log(index)
+    findings = check(index)
+    findings += verify_log(index, None if findings else open_version(index))
     # Rows and vectors of damaged files are not worth comparing.
     if sample and not findings:
-        from udr.store import named_encoder, open_version
+        from udr.store import named_encoder
         from udr_index.versions import compare_vectors
 
         version = open_version(index)

@@ -71,12 +71,16 @@ class WriteLog:
             try:
                 fresh, entries = self._read()
             except DamagedRecordError as error:
-                self.close()
-                raise VerificationError(
-                    f"{self.path}: {error}; restore the index from a backup, or move the file away to lose its writes"
-                ) from error
+                raise self.damaged(str(error)) from error
         self._seen = seen
         return fresh, entries
+
+    def damaged(self, problem: str) -> VerificationError:
+        """Close the file, so that what is read next is everything, and return the error that says what is wrong."""
+        self.close()
+        return VerificationError(
+            f"{self.path}: {problem}; restore the index from a backup, or move the file away to lose its writes"
+        )
 
     def content(self) -> bytes:
         """Return the file as far as it was read: a log of its own, which ends with a complete record."""

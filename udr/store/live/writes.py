@@ -8,8 +8,14 @@ from typing import Any
 import numpy as np
 
 from udr.data import row_text
+from udr.errors import reason
 from udr.search import Vectors
+from udr.store.live.log import WriteLog
+from udr.store.live.records import DamagedRecordError
 from udr.types import Row
+
+_MOST_SECONDS, _MOST_TOKENS = 1e11, 2**31 - 1
+"""The largest time, some thousand years from now, and number of tokens that a record may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +77,89 @@ class Write:
 
     @classmethod
     def parse(cls, content: bytes) -> "Write":
-        """Return the write that a record's content holds; its checksum says that it is what ``to_bytes`` made."""
+        """Return the write that a record's content holds.
+
+        Raises:
+            DamagedRecordError: it is not what ``to_bytes`` makes. Its checksum only says that it was not altered since.
+        """
         line, _, rest = content.partition(b"\n")
-        keys = json.loads(line)
-        rows = [_row(text) for text in keys.get("rows", ())]
-        return cls(
-            task=keys["task"],
-            rows=rows,
-            vectors=np.frombuffer(rest, "<f4").reshape(len(rows), keys.get("dimension", 0)),
-            tokens=keys.get("tokens", ()),
-            deleted=keys.get("deleted", ()),
-            encoder=keys.get("encoder", ""),
-            tokenizer=keys.get("tokenizer"),
-            seconds=keys["seconds"],
-            receipts=tuple(Receipt(key, digest, *map(tuple, ids)) for key, digest, *ids in keys.get("receipts", ())),
-        )
+        try:
+            keys = json.loads(line)
+            rows = [_row(text) for text in keys.get("rows", ())]
+            write = cls(
+                task=keys["task"],
+                rows=rows,
+                vectors=np.frombuffer(rest, "<f4").reshape(len(rows), keys.get("dimension", 0)),
+                tokens=keys.get("tokens", ()),
+                deleted=keys.get("deleted", ()),
+                encoder=keys.get("encoder", ""),
+                tokenizer=keys.get("tokenizer"),
+                seconds=keys["seconds"],
+                receipts=tuple(_receipt(*values) for values in keys.get("receipts", ())),
+            )
+        except KeyError as error:
+            raise DamagedRecordError(f"it has no key {error}") from error
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
+            raise DamagedRecordError(f"it is no write ({reason(error)})") from error
+        if problem := write._problem():
+            raise DamagedRecordError(problem)
+        return write
+
+    def _problem(self) -> str:
+        """Return what is not as ``to_bytes`` writes it; empty if nothing is."""
+        names = (self.task, self.encoder, self.tokenizer or "")
+        if not all(isinstance(name, str) for name in names) or not _are_texts(self.deleted):
+            return "its task, encoder, tokenizer and deleted ids must be texts"
+        if not _is_time(self.seconds):
+            return "its time must be a number"
+        if len(self.tokens) != len(self.rows) or not all(_is_count(count) for count in self.tokens):
+            return "its numbers of tokens must be whole numbers, one for each row"
+        if not np.isfinite(self.vectors).all():
+            return "its vectors must be finite"
+        return ""
+
+
+def read_writes(log: WriteLog) -> tuple[bool, list[tuple[int, Write]]]:
+    """Return the writes that are new in a log, with their positions, and whether they are all; see ``WriteLog.read``.
+
+    Raises:
+        VerificationError: the log is damaged, or a record holds no write; what is read next is everything.
+    """
+    fresh, entries = log.read()
+    writes = list[tuple[int, Write]]()
+    for position, content in entries:
+        try:
+            writes.append((position, Write.parse(content)))
+        except DamagedRecordError as error:
+            raise log.damaged(f"write {position} is damaged: {error}") from error
+    return fresh, writes
 
 
 def _row(text: str) -> Row:
     keys = json.loads(text)
-    choices, references = (tuple(keys.pop(name, ())) for name in ("choices", "references"))
-    return Row(**keys, choices=choices, references=references)
+    choices, references = (keys.pop(name, []) for name in ("choices", "references"))
+    row = Row(**keys, choices=tuple(choices), references=tuple(references))
+    whole = isinstance(row.input, dict) and isinstance(row.metadata, dict)
+    if not whole or not _are_texts([row.id, row.target, *choices, *references]):
+        raise ValueError("a row has a key of another type")
+    # Refuses what JSON and UTF-8 do not have: NaN, infinity and half a character.
+    row_text(row).encode()
+    return row
+
+
+def _receipt(key: str, digest: str, created: list[str], found: list[str]) -> Receipt:
+    if not _are_texts([key, digest, *created, *found]):
+        raise ValueError("a receipt has something else than texts")
+    return Receipt(key, digest, tuple(created), tuple(found))
+
+
+def _are_texts(values: Sequence[object]) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < _MOST_SECONDS
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (type(value) is int and 0 <= value <= _MOST_TOKENS)

@@ -37,7 +37,7 @@ from udr.store import (
     refuse_damage,
     verify,
 )
-from udr.store.live import LOG, WriteLog
+from udr.store.live import LOG, WriteLog, read_writes
 from udr.types import Json
 from udr_index.lock import lock_index
 
@@ -164,7 +164,7 @@ def _log(root: Path) -> tuple[bytes, int]:
     """Return the log of writes, up to the last one that is complete, and its position."""
     log = WriteLog(root / LIVE)
     try:
-        log.read()
+        read_writes(log)
         return log.content(), log.position
     finally:
         log.close()

@@ -9,7 +9,7 @@ import numpy as np
 from udr.errors import ConfigError, VerificationError
 from udr.search import ExactSearch, Vectors
 from udr.store import LIVE, Finding, IndexVersion, open_version
-from udr.store.live import LOG, Base, LivePool, WriteLog, WriterLock
+from udr.store.live import LOG, Base, LivePool, WriteLog, WriterLock, read_writes
 
 
 @contextmanager
@@ -50,11 +50,17 @@ def open_rows(root: Path, version: IndexVersion | None = None, *, with_vectors: 
         lock.close()
 
 
-def verify_log(root: Path) -> list[Finding]:
-    """Read what was written on top of the versions of an index, and return what is damaged."""
+def verify_log(root: Path, version: IndexVersion | None = None) -> list[Finding]:
+    """Read what was written on top of the versions of an index, and return what is damaged.
+
+    With a version, vectors that its encoder is said to have made are checked, too.
+    """
     log = WriteLog(root / LIVE)
     try:
-        log.read()
+        read_writes(log)
+        if version is not None:
+            with open_rows(root, version):
+                pass
     except (VerificationError, OSError) as error:
         return [Finding(f"{LIVE}/{LOG}", str(error).removeprefix(f"{log.path}: "))]
     finally:

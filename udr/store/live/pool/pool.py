@@ -15,8 +15,9 @@ from udr.store.live.changes import Change, Outcome, decide, repeated
 from udr.store.live.log import LOG, Durability, WriteLog
 from udr.store.live.overlay import Overlay, TaskWrites
 from udr.store.live.pool.reading import Encode, settled, understood
+from udr.store.live.records import DamagedRecordError
 from udr.store.live.view import View
-from udr.store.live.writes import Write
+from udr.store.live.writes import Write, read_writes
 from udr.store.version import LIVE
 from udr.types import Row
 
@@ -107,8 +108,7 @@ class LivePool:
         # From the file, since what the version says anyway is not in memory.
         log = WriteLog(self._root / LIVE)
         with log.alone():
-            _, entries = log.read()
-            overlay = Overlay().after([(at, Write.parse(content)) for at, content in entries], log.position)
+            overlay = Overlay().after(read_writes(log)[1], log.position)
             log.replace([(at, write.to_bytes()) for at, write in overlay.net() if at > forgotten], overlay.position)
         log.close()
 
@@ -123,17 +123,22 @@ class LivePool:
         """Read what is new in the log."""
         if not log.has_news():
             return
-        fresh, entries = log.read()
-        writes = [(position, Write.parse(content)) for position, content in entries]
+        fresh, writes = read_writes(log)
         before = self._overlay
-        if fresh:
-            # Of many writes to few rows, only the last ones are encoded.
-            before = settled(self.base, Overlay().after(writes))
-            writes = list(before.net())
-            before = Overlay(receipts=before.receipts)
-        self._overlay = before.after(
-            [(at, understood(self.base, self._encode, write)) for at, write in writes], log.position
-        )
+        try:
+            if fresh:
+                # Of many writes to few rows, only the last ones are encoded.
+                before = settled(self.base, Overlay().after(writes))
+                writes = list(before.net())
+                before = Overlay(receipts=before.receipts)
+            writes = [(at, understood(self.base, self._encode, write)) for at, write in writes]
+        except DamagedRecordError as error:
+            raise log.damaged(str(error)) from error
+        except BaseException:
+            # Else these writes would be taken as read, though the pool does not have them.
+            log.close()
+            raise
+        self._overlay = before.after(writes, log.position)
 
     def _commit(self) -> None:
         with self._queueing:
