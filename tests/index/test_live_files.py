@@ -154,7 +154,7 @@ def test_vectors_of_another_encoder_are_refused(copy: Path, tmp_path: Path, coll
         retriever.put("notes", Row(id="new", input={"text": "a story"}, target="sad"))
     other = HashEncoder(salt="x")
     build(BuildConfig(tasks=collection, out=copy), other)
-    with pytest.raises(ConfigError, match=r"1 rows were written with another encoder.*compact the index first"):
+    with pytest.raises(ConfigError, match=r"1 texts of rows have no vector, since .*compact the index first"):
         export_rows(copy, tmp_path / "rows.jsonl", vectors=True)
     assert export_rows(copy, tmp_path / "rows.jsonl").sizes["notes"] == 21
     compact(copy, other)

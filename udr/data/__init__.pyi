@@ -16,6 +16,7 @@ from .filters import (
 from .formatting import (
     ALL_INSTRUCTION as ALL_INSTRUCTION, ENCODER_WORDING as ENCODER_WORDING, Wording as Wording,
     check_input as check_input, demonstration_text as demonstration_text,
+    demonstration_wording as demonstration_wording,
     encoder_demonstration as encoder_demonstration, encoder_fields as encoder_fields,
     encoder_query as encoder_query, field_texts as field_texts, input_text as input_text, input_words as input_words,
     prompt as prompt, query_fields as query_fields,

@@ -89,6 +89,16 @@ def solved_text(task: Task, row: Row) -> str:
     return f"{encoder_input(task, row.input, row.choices)}\n{output_text(task, row.target)}"
 
 
+def demonstration_wording(task: Task) -> str:
+    """Return a hash of all that turns rows into demonstrations: the rules of this module and the task's own texts.
+
+    If it differs, so may what an encoder and a tokenizer make of a row.
+    """
+    templates = [template and template.source for template in (task.input, task.encoder_input, task.output)]
+    texts = [LM_WORDING, ENCODER_WORDING, task.instruction, *templates, sorted(task.verbalizer.items())]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
+
+
 def query_prompt(task: Task, input: Fields, choices: Sequence[str] = ()) -> str:
     """Return the last part of a prompt: the input, and the output up to the space before the target."""
     lead = task.output.source.partition("{target}")[0]

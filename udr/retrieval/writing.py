@@ -96,10 +96,9 @@ class Drafting:
         texts = [encoder_demonstration(task, row) for row in found.values()]
         keys = [text_key(text) for text in texts]
         by_key, known = dict(zip(keys, texts, strict=True)), dict[bytes, Vectors]()
-        for key in by_key:
-            # Equal texts share one vector, so that they tie.
-            if (first := view.base.table.first(key, task.name)) is not None:
-                known[key] = np.asarray(view.base.searchers[task.name].vectors[first[1]], np.float32)
+        for key, text in by_key.items():
+            if (vector := view.base.vector_of(task.name, text)) is not None:
+                known[key] = vector
         new = [key for key in by_key if key not in known]
         with self._counting:
             counter = self._tokenizer

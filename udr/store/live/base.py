@@ -4,9 +4,11 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from udr.data import Task
+import numpy as np
+
+from udr.data import Task, demonstration_wording, text_key
 from udr.errors import ArtifactError
-from udr.search import Searcher, WordSearch
+from udr.search import Searcher, Vectors, WordSearch
 from udr.store.live.labels import Labels
 from udr.store.manifest import Manifest
 from udr.store.rows import DemonstrationTable, Matcher
@@ -25,6 +27,7 @@ class Base:
         table: the rows.
         matcher: answers filters over them.
         sizes: how many rows each task has.
+        wordings: the ``demonstration_wording`` of each task.
     """
 
     manifest: Manifest
@@ -34,6 +37,7 @@ class Base:
     table: DemonstrationTable
     matcher: Matcher = field(init=False)
     sizes: Mapping[str, int] = field(init=False)
+    wordings: Mapping[str, str] = field(init=False)
     _labels: dict[str, Labels] = field(default_factory=dict, init=False)
     _positions: dict[tuple[str, str], int | None] = field(default_factory=dict, init=False)
     _row_bytes: dict[str, int] = field(default_factory=dict, init=False)
@@ -41,6 +45,7 @@ class Base:
 
     def __post_init__(self) -> None:
         self.sizes = {task: len(searcher) for task, searcher in self.searchers.items()}
+        self.wordings = {name: demonstration_wording(task) for name, task in self.tasks.items()}
         self.matcher = Matcher(self.table, self.sizes)
 
     @property
@@ -84,6 +89,12 @@ class Base:
         """Return those rows of a task that have one of these ids, by id."""
         positions = list(self.table.positions(task, ids))
         return {row.id: row for row in self.table.rows(task, positions)}
+
+    def vector_of(self, task: str, text: str) -> Vectors | None:
+        """Return the vector, float32 [dimension], that the version has of a demonstration's text, which shares it."""
+        # So that equal texts tie.
+        first = self.table.first(text_key(text), task)
+        return None if first is None else np.asarray(self.searchers[task].vectors[first[1]], np.float32)
 
     def close(self) -> None:
         """Close the rows' file and drop the searchers, whose files close after their last search."""

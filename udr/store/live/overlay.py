@@ -23,6 +23,7 @@ class Stored:
         tokens: how many tokens it has as a prompt shows it, if that was counted.
         encoder: the encoder's fingerprint.
         tokenizer: that of the tokenizer.
+        wording: that of what both read.
         position: that of the write.
         seconds: when it was written, since 1970.
     """
@@ -32,6 +33,7 @@ class Stored:
     tokens: int | None
     encoder: str
     tokenizer: str | None
+    wording: str
     position: int
     seconds: float
 
@@ -68,7 +70,8 @@ class Overlay:
                 rows[write.task], deleted[write.task] = dict(before.rows), dict(before.deleted)
             own, gone = rows[write.task], deleted[write.task]
             for row, vector, tokens in zip(write.rows, write.vectors, write.tokens, strict=True):
-                own[row.id] = Stored(row, vector, tokens, write.encoder, write.tokenizer, at, write.seconds)
+                made_by = write.encoder, write.tokenizer, write.wording
+                own[row.id] = Stored(row, vector, tokens, *made_by, at, write.seconds)
                 gone.pop(row.id, None)
             for id in write.deleted:
                 own.pop(id, None)
@@ -105,6 +108,7 @@ class Overlay:
                     deleted=deleted,
                     encoder=first.encoder if first else "",
                     tokenizer=first.tokenizer if first else None,
+                    wording=first.wording if first else "",
                     seconds=first.seconds if first else 0.0,
                     receipts=tuple(self.receipts.values()) if position == last else (),
                 ),

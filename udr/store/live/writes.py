@@ -47,6 +47,7 @@ class Write:
         deleted: the ids deleted.
         encoder: the encoder's fingerprint.
         tokenizer: that of the tokenizer; None without one.
+        wording: the ``demonstration_wording`` of what both read; empty if an older udr wrote it.
         seconds: when it was written, since 1970.
         receipts: of the client's key, if it sent one; and of earlier ones, in a log that was rewritten.
     """
@@ -58,6 +59,7 @@ class Write:
     deleted: Sequence[str] = ()
     encoder: str = ""
     tokenizer: str | None = None
+    wording: str = ""
     seconds: float = 0.0
     receipts: Sequence[Receipt] = ()
 
@@ -68,6 +70,7 @@ class Write:
             # As texts, so that the order of a row's keys, and so its bytes in a later build, remain.
             keys |= {"rows": [row_text(row) for row in self.rows], "tokens": list(self.tokens)}
             keys |= {"encoder": self.encoder, "tokenizer": self.tokenizer, "dimension": self.vectors.shape[1]}
+            keys |= {"wording": self.wording}
         if self.deleted:
             keys["deleted"] = list(self.deleted)
         if self.receipts:
@@ -94,6 +97,7 @@ class Write:
                 deleted=keys.get("deleted", ()),
                 encoder=keys.get("encoder", ""),
                 tokenizer=keys.get("tokenizer"),
+                wording=keys.get("wording", ""),
                 seconds=keys["seconds"],
                 receipts=tuple(_receipt(*values) for values in keys.get("receipts", ())),
             )
@@ -107,9 +111,9 @@ class Write:
 
     def _problem(self) -> str:
         """Return what is not as ``to_bytes`` writes it; empty if nothing is."""
-        names = (self.task, self.encoder, self.tokenizer or "")
+        names = (self.task, self.encoder, self.tokenizer or "", self.wording)
         if not all(isinstance(name, str) for name in names) or not _are_texts(self.deleted):
-            return "its task, encoder, tokenizer and deleted ids must be texts"
+            return "its task, encoder, tokenizer, wording and deleted ids must be texts"
         if not _is_time(self.seconds):
             return "its time must be a number"
         if len(self.tokens) != len(self.rows) or not all(_is_count(count) for count in self.tokens):

@@ -16,11 +16,11 @@ from udr.store.live import LOG, Base, LivePool, WriteLog, WriterLock, read_write
 def open_rows(root: Path, version: IndexVersion | None = None, *, with_vectors: bool = False) -> Iterator[LivePool]:
     """Open the rows of an index, by default of its current version; they can be read, listed and deleted.
 
-    Without ``with_vectors``, those of rows that another encoder's process wrote are zero.
+    Without ``with_vectors``, those of rows that were written with another encoder or wording of the task are zero.
 
     Raises:
         ArtifactError: there is no index, or a file of it cannot be read.
-        ConfigError: a vector is of another encoder.
+        ConfigError: a vector is of another encoder, or of another wording of the task.
         VerificationError: what was written is damaged.
     """
     version = version or open_version(root)
@@ -36,8 +36,8 @@ def open_rows(root: Path, version: IndexVersion | None = None, *, with_vectors: 
     def nothing(texts: Sequence[str]) -> Vectors:
         if with_vectors:
             raise ConfigError(
-                f"{root}: {len(texts)} rows were written with another encoder, so they have no vectors of this one; "
-                "compact the index first"
+                f"{root}: {len(texts)} texts of rows have no vector, since the rows were written with another encoder, "
+                "another wording of their task or an older udr; compact the index first"
             )
         # Nobody searches here.
         return np.zeros((len(texts), manifest.encoder.dimension), np.float32)

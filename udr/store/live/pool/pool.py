@@ -28,7 +28,7 @@ class LivePool:
     Args:
         root: the index directory; None if the version belongs to none, so that nothing can be written.
         base: the version.
-        encode: its encoder, for rows whose vectors another encoder made.
+        encode: its encoder, for rows whose vectors another encoder made, or this one of other texts.
         take_lock: takes the lock of the writer, or raises ``NotWriterError``.
         durability: when a write is acknowledged.
     """
@@ -131,7 +131,7 @@ class LivePool:
                 before = settled(self.base, Overlay().after(writes))
                 writes = list(before.net())
                 before = Overlay(receipts=before.receipts)
-            writes = [(at, understood(self.base, self._encode, write)) for at, write in writes]
+            writes = understood(self.base, self._encode, writes)
         except DamagedRecordError as error:
             raise log.damaged(str(error)) from error
         except BaseException:
@@ -218,7 +218,10 @@ class LivePool:
         return None if id in writes.deleted else self.base.table.row(task, id)
 
     def _stamped(self, write: Write) -> Write:
-        manifest = self.base.manifest
         return replace(
-            write, encoder=manifest.encoder.fingerprint, tokenizer=self.base.tokenizer, seconds=round(time.time(), 3)
+            write,
+            encoder=self.base.manifest.encoder.fingerprint,
+            tokenizer=self.base.tokenizer,
+            wording=self.base.wordings.get(write.task, ""),
+            seconds=round(time.time(), 3),
         )

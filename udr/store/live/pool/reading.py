@@ -38,26 +38,58 @@ def settled(base: Base, overlay: Overlay) -> Overlay:
     return replace(overlay, tasks=tasks)
 
 
-def understood(base: Base, encode: Encode, write: Write) -> Write:
-    """Return a write as this version takes it: with rows that fit its task, and vectors of its encoder.
+def understood(base: Base, encode: Encode, writes: Sequence[tuple[int, Write]]) -> list[tuple[int, Write]]:
+    """Return writes as this version takes them: with rows that fit their tasks, and with vectors of its encoder.
+
+    Vectors and token counts of other texts than those of the version's task are not taken over.
 
     Raises:
-        DamagedRecordError: the vectors are not the encoder's, though the write says so.
+        DamagedRecordError: vectors are not the encoder's, though their write says so.
     """
+    taken = [(at, _fitting(base, write)) for at, write in writes]
+    texts = {
+        at: [(write.task, encoder_demonstration(base.tasks[write.task], row)) for row in write.rows]
+        for at, write in taken
+        if _is_other(base, write)
+    }
+    distinct = dict.fromkeys(text for own in texts.values() for text in own)
+    vectors = {text: vector for text in distinct if (vector := base.vector_of(*text)) is not None}
+    # All at once, since another encoder or another wording of a task concerns every row.
+    if new := [text for text in distinct if text not in vectors]:
+        vectors |= zip(new, encode([text for _, text in new]), strict=True)
+    return [
+        (at, _made_again(base, write, [vectors[text] for text in texts[at]]) if at in texts else write)
+        for at, write in taken
+    ]
+
+
+def _fitting(base: Base, write: Write) -> Write:
+    """Return a write without rows that do not fit the version's definition of their task."""
     if not write.rows or write.task not in base.tasks:
         return write
-    task, own = base.tasks[write.task], base.manifest.encoder.fingerprint
-    fitting = [place for place, row in enumerate(write.rows) if _fits(task, row)]
-    if len(fitting) < len(write.rows):
-        number = len(write.rows) - len(fitting)
+    task = base.tasks[write.task]
+    places = [place for place, row in enumerate(write.rows) if _fits(task, row)]
+    if len(places) < len(write.rows):
+        number = len(write.rows) - len(places)
         _LOG.warning("task %r: %d written rows do not fit the version's definition of it; left out", task.name, number)
-    rows = [write.rows[place] for place in fitting]
-    vectors, tokens = write.vectors[fitting], [write.tokens[place] for place in fitting]
-    if rows and write.encoder != own:
-        vectors = encode([encoder_demonstration(task, row) for row in rows])
-    elif rows:
-        _check(base, vectors)
-    return replace(write, rows=rows, vectors=vectors, tokens=tokens, encoder=own)
+    rows, tokens = [write.rows[place] for place in places], [write.tokens[place] for place in places]
+    return replace(write, rows=rows, vectors=write.vectors[places], tokens=tokens)
+
+
+def _is_other(base: Base, write: Write) -> bool:
+    """Return whether another encoder made a write's vectors, or this one of other texts; check the rest."""
+    if not write.rows or write.task not in base.tasks:
+        return False
+    if (write.encoder, write.wording) != (base.manifest.encoder.fingerprint, base.wordings[write.task]):
+        return True
+    _check(base, write.vectors)
+    return False
+
+
+def _made_again(base: Base, write: Write, vectors: Sequence[Vectors]) -> Write:
+    wording, own = base.wordings[write.task], base.manifest.encoder.fingerprint
+    tokens = write.tokens if write.wording == wording else [None] * len(write.rows)
+    return replace(write, vectors=np.stack(vectors), tokens=tokens, encoder=own, wording=wording)
 
 
 def _check(base: Base, vectors: Vectors) -> None:
