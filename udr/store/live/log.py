@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, get_args
 
-from udr.errors import ConfigError, StorageError, VerificationError, system_error
+from udr.errors import StorageError, VerificationError, system_error
 from udr.files import write_atomically
 from udr.store.live.records import HEAD_BYTES, DamagedRecordError, Head, Place, decode, encode
 
@@ -148,7 +148,8 @@ class WriteLog:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError as error:
-                raise ConfigError(f"{self._folder}: its file system cannot lock files ({error.strerror})") from error
+                why = f"{self._folder}: its file system cannot lock files ({error.strerror})"
+                raise StorageError(f"the write was refused, and nothing was written: {why}") from error
             yield
         finally:
             os.close(lock)

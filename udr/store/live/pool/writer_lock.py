@@ -4,7 +4,7 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 
-from udr.errors import ArtifactError, NotWriterError, StorageError, system_error
+from udr.errors import ArtifactError, ConfigError, NotWriterError, StorageError, system_error
 from udr.files import IN_USE, locked
 from udr.store.version import LIVE, copied_from
 
@@ -26,12 +26,12 @@ class WriterLock:
         with self._lock:
             if self._held:
                 return
-            if url := copied_from(self._root):
-                raise NotWriterError(
-                    f"this is a copy of {url}, whose writes would not leave this machine; write to the service of the "
-                    "index that is uploaded there"
-                )
             try:
+                if url := copied_from(self._root):
+                    raise NotWriterError(
+                        f"this is a copy of {url}, whose writes would not leave this machine; write to the service of "
+                        "the index that is uploaded there"
+                    )
                 self._folder.mkdir(exist_ok=True)
                 self._stack.enter_context(locked(self._folder))
             except ArtifactError as error:
@@ -40,8 +40,9 @@ class WriterLock:
                     f"{self._folder}: another process writes to this index, {holder}; send the write to that service, "
                     "or end it"
                 ) from error
-            except OSError as error:
-                raise StorageError(f"the write was refused, and nothing was written: {system_error(error)}") from error
+            except (OSError, ConfigError) as error:
+                why = system_error(error) if isinstance(error, OSError) else str(error)
+                raise StorageError(f"the write was refused, and nothing was written: {why}") from error
             self._held = True
 
     def close(self) -> None:
