@@ -110,16 +110,18 @@ def _refusal(version: IndexVersion, allow_hub: bool) -> str:
     return "" if allow_hub else f"{version.path}: names its encoder on the Hugging Face hub, {name!r}; {remedy}"
 
 
-def named_encoder(version: IndexVersion, device: str | None = None, *, allow_hub: bool = False) -> "Encoder":
+def named_encoder(
+    version: IndexVersion, device: str | None = None, *, allow_hub: bool = False, replaced: bool = False
+) -> "Encoder":
     """Load the encoder that a version names, or the version's export of it, with a warning.
 
-    The export stands in for a model that is not installed or may not be loaded, never for one that did not build the
-    index.
+    The export stands in for a model that is not installed or may not be loaded.
 
     Args:
         version: the version.
         device: see ``SentenceEncoder.load``; the export encodes on the CPU alone.
         allow_hub: see ``encoder_name``.
+        replaced: let the export stand in, too, if the name means another model by now, which did not build the index.
 
     Raises:
         ArtifactError: the name means an encoder that did not build the index, or may not be loaded and there is no
@@ -130,7 +132,7 @@ def named_encoder(version: IndexVersion, device: str | None = None, *, allow_hub
     try:
         encoder = SentenceEncoder.load(encoder_name(version, allow_hub=allow_hub), device=device)
     except (ArtifactError, MissingExtraError, ModelError) as error:
-        other = isinstance(error, ArtifactError) and not _refusal(version, allow_hub)
+        other = isinstance(error, ArtifactError) and not _refusal(version, allow_hub) and not replaced
         # The export is the same encoder, but for the last bits.
         if other or (exported := exported_encoder(version, device or "cpu")) is None:
             raise

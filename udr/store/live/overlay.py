@@ -65,6 +65,9 @@ class Overlay:
         rows, deleted = dict[str, dict[str, Stored]](), dict[str, dict[str, int]]()
         receipts, tasks = dict(self.receipts), dict(self.tasks)
         for at, write in writes:
+            receipts |= {receipt.key: receipt for receipt in write.receipts}
+            if not (write.rows or write.deleted):
+                continue
             if write.task not in rows:
                 before = self.tasks.get(write.task, TaskWrites())
                 rows[write.task], deleted[write.task] = dict(before.rows), dict(before.deleted)
@@ -76,7 +79,6 @@ class Overlay:
             for id in write.deleted:
                 own.pop(id, None)
                 gone[id] = at
-            receipts |= {receipt.key: receipt for receipt in write.receipts}
         for key in list(receipts)[: max(0, len(receipts) - RECEIPTS)]:
             del receipts[key]
         tasks |= {task: TaskWrites(rows[task], deleted[task]) for task in rows}
@@ -84,14 +86,18 @@ class Overlay:
         return replace(self, position=last if position is None else position, tasks=tasks, receipts=receipts)
 
     def net(self) -> Iterator[tuple[int, Write]]:
-        """Yield writes that leave the same, in the order of their positions; the last has all receipts."""
+        """Yield writes that leave the same, in the order of their positions.
+
+        All receipts are in one at the overlay's position, which has neither rows nor a task if nothing else is there.
+        """
         found: dict[int, list[tuple[str, Stored | str]]] = {}
         for task, writes in self.tasks.items():
             for stored in writes.rows.values():
                 found.setdefault(stored.position, []).append((task, stored))
             for id, position in writes.deleted.items():
                 found.setdefault(position, []).append((task, id))
-        last = max(found, default=0)
+        if self.receipts:
+            found.setdefault(self.position, [])
         for position in sorted(found):
             items = found[position]
             rows = [item for _, item in items if isinstance(item, Stored)]
@@ -101,7 +107,7 @@ class Overlay:
             yield (
                 position,
                 Write(
-                    task=items[0][0],
+                    task=items[0][0] if items else "",
                     rows=[item.row for item in rows],
                     vectors=vectors,
                     tokens=[item.tokens for item in rows],
@@ -110,6 +116,6 @@ class Overlay:
                     tokenizer=first.tokenizer if first else None,
                     wording=first.wording if first else "",
                     seconds=first.seconds if first else 0.0,
-                    receipts=tuple(self.receipts.values()) if position == last else (),
+                    receipts=tuple(self.receipts.values()) if position == self.position else (),
                 ),
             )

@@ -6,20 +6,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError, StorageError
 from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, load_tokenizer
 from udr.store import (
     DEMONSTRATIONS,
     ENCODER,
     FLAT,
     IndexVersion,
-    exported_encoder,
     named_encoder,
     open_version,
     read_current,
     refuse_damage,
 )
-from udr.store.live import View
+from udr.store.live import LivePool, View
 from udr.types import Row
 from udr_index.build import FLAT_BELOW, BuildConfig, OnProgress, Sources, TaskRows, build_from, head_options, resolve
 from udr_index.lock import lock_index
@@ -68,7 +67,8 @@ def compact(
     Args:
         root: the index directory.
         encoder: a loaded encoder, the one that made the current version; None loads it.
-        forget: empty the log of what the new version has, so that versions built of other rows do not get it.
+        forget: empty the log of what the new version has, so that versions built of other rows do not get it. No other
+            process can write meanwhile.
         allow_hub: load the encoder from the Hugging Face hub if the index names it there.
         on_progress: called as the work proceeds.
 
@@ -76,7 +76,8 @@ def compact(
         ArtifactError: there is no index, another command is running in it, or its encoder cannot be loaded.
         VerificationError: the version or the log is damaged.
         ConfigError: a task has no rows left.
-        NotWriterError: ``forget``, while another process writes.
+        NotWriterError: ``forget``, while another process writes; nothing was made.
+        StorageError: ``forget``, and the log cannot be rewritten, though the new version is current.
     """
     # Before the lock, which makes the directory.
     read_current(root)
@@ -84,6 +85,9 @@ def compact(
         version = open_version(root)
         refuse_damage(version.path)
         with open_rows(root, version) as pool:
+            if forget:
+                # First, so that nothing is made if another process writes.
+                pool.take_lock()
             view = pool.view()
             if empty := [task for task, size in view.sizes.items() if not size]:
                 raise ConfigError(
@@ -97,11 +101,11 @@ def compact(
                     sizes=view.sizes,
                 )
             else:
-                loaded = encoder or _encoder(version, allow_hub)
+                loaded = encoder or named_encoder(version, allow_hub=allow_hub, replaced=True)
                 version.manifest.encoder.check(loaded)
                 compacted = _built(root, version, view, loaded, on_progress)
-        shortened = _shorten(root, forget, compacted.position)
-    return replace(compacted, forgotten=shortened and forget)
+            _shorten(pool, forget, compacted)
+    return replace(compacted, forgotten=forget)
 
 
 def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progress: OnProgress) -> Compacted:
@@ -148,17 +152,19 @@ def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progr
     )
 
 
-def _shorten(root: Path, forget: bool, position: int) -> bool:
-    """Rewrite the log without what later writes undid; return whether it was, which takes the lock of the writer."""
-    with open_rows(root) as pool:
-        try:
-            pool.shorten(position if forget else 0)
-        except NotWriterError:
-            if forget:
-                raise
-            # The process that writes will do so.
-            return False
-    return True
+def _shorten(pool: LivePool, forget: bool, compacted: Compacted) -> None:
+    """Rewrite the log without what later writes undid, and without what the new version has if that is forgotten."""
+    try:
+        # The new version has the same tasks as the pool's.
+        pool.shorten(compacted.position if forget else 0)
+    except NotWriterError:
+        # The process that writes will do so.
+        return
+    except StorageError as error:
+        current = f"version {compacted.version} is current, but the log of writes is as it was: {error}"
+        if forget:
+            raise StorageError(current) from error
+        _LOG.warning("%s", current)
 
 
 def _rows(view: View, task: str) -> TaskRows:
@@ -181,16 +187,6 @@ def _kind(old: IndexVersion, task: str, count: int) -> str:
         if part.kind == resolve(name, part.count, dimension, flat_below=None if name == "auto" else 0):
             return resolve(name, count, dimension, flat_below=None if name == "auto" else 0)
     return part.kind
-
-
-def _encoder(old: IndexVersion, allow_hub: bool) -> Encoder:
-    try:
-        return named_encoder(old, allow_hub=allow_hub)
-    except ArtifactError:
-        # The model of this name is another one by now.
-        if (exported := exported_encoder(old, "cpu")) is None:
-            raise
-        return exported
 
 
 def _tokenizer(old: IndexVersion) -> LoadedTokenizer | None:

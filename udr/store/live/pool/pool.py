@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from udr.store.live.base import Base
 from udr.store.live.changes import Change, Outcome, decide, repeated
 from udr.store.live.log import LOG, Durability, WriteLog
 from udr.store.live.overlay import Overlay, TaskWrites
-from udr.store.live.pool.reading import Encode, settled, understood
+from udr.store.live.pool.reading import Encode, settled, understood, waiting
 from udr.store.live.records import DamagedRecordError
 from udr.store.live.view import View
 from udr.store.live.writes import Write, read_writes
@@ -31,6 +32,9 @@ class LivePool:
         encode: its encoder, for rows whose vectors another encoder made, or this one of other texts.
         take_lock: takes the lock of the writer, or raises ``NotWriterError``.
         durability: when a write is acknowledged.
+
+    Attributes:
+        base, take_lock, durability: as given.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class LivePool:
         durability: Durability = "disk",
     ) -> None:
         self.base, self.durability = base, durability
-        self._root, self._encode, self._take_lock = root, encode, take_lock
+        self._root, self._encode, self.take_lock = root, encode, take_lock
         self._log = None if root is None else WriteLog(root / LIVE)
         self._overlay = Overlay()
         self._view = View(base, self._overlay)
@@ -96,7 +100,11 @@ class LivePool:
         return future.result()
 
     def shorten(self, forgotten: int = 0) -> None:
-        """Rewrite the log without what later writes undid, and without all up to the position ``forgotten``.
+        """Rewrite the log without what later writes undid, and without what the version has of writes.
+
+        Args:
+            forgotten: the position up to which the version has them. Those that it cannot have, to a task that it lacks
+                or that do not fit it, stay; and so do the receipts.
 
         Raises:
             NotWriterError: another process writes.
@@ -104,13 +112,13 @@ class LivePool:
         """
         if self._root is None or not (self._root / LIVE / LOG).exists():
             return
-        self._take_lock()
+        self.take_lock()
         # From the file, since what the version says anyway is not in memory.
-        log = WriteLog(self._root / LIVE)
-        with log.alone():
+        with closing(WriteLog(self._root / LIVE)) as log, log.alone():
             overlay = Overlay().after(read_writes(log)[1], log.position)
-            log.replace([(at, write.to_bytes()) for at, write in overlay.net() if at > forgotten], overlay.position)
-        log.close()
+            writes = [(at, waiting(self.base, write) if at <= forgotten else write) for at, write in overlay.net()]
+            kept = [(at, write) for at, write in writes if write.rows or write.deleted or write.receipts]
+            log.replace([(at, write.to_bytes()) for at, write in kept], overlay.position)
 
     def close(self) -> None:
         """Close the version and the log."""
@@ -146,7 +154,7 @@ class LivePool:
         try:
             if self._log is None:
                 raise NotWriterError("these rows are not those of an index directory, so nothing can be written")
-            self._take_lock()
+            self.take_lock()
             with self._log.alone():
                 with self._reading:
                     self._follow(self._log)

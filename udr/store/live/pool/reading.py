@@ -63,6 +63,15 @@ def understood(base: Base, encode: Encode, writes: Sequence[tuple[int, Write]]) 
     ]
 
 
+def waiting(base: Base, write: Write) -> Write:
+    """Return what of a write no version like this one can have: a write to another task, and rows that do not fit."""
+    if write.task not in base.tasks:
+        return write
+    task = base.tasks[write.task]
+    rest = _only(write, [place for place, row in enumerate(write.rows) if not _fits(task, row)])
+    return replace(rest, deleted=())
+
+
 def _fitting(base: Base, write: Write) -> Write:
     """Return a write without rows that do not fit the version's definition of their task."""
     if not write.rows or write.task not in base.tasks:
@@ -72,8 +81,12 @@ def _fitting(base: Base, write: Write) -> Write:
     if len(places) < len(write.rows):
         number = len(write.rows) - len(places)
         _LOG.warning("task %r: %d written rows do not fit the version's definition of it; left out", task.name, number)
+    return _only(write, places)
+
+
+def _only(write: Write, places: Sequence[int]) -> Write:
     rows, tokens = [write.rows[place] for place in places], [write.tokens[place] for place in places]
-    return replace(write, rows=rows, vectors=write.vectors[places], tokens=tokens)
+    return replace(write, rows=rows, vectors=write.vectors[list(places)], tokens=tokens)
 
 
 def _is_other(base: Base, write: Write) -> bool:
