@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from udr.data import Filter, Task
 from udr.errors import ConfigError, UnknownTaskError
-from udr.models import SentenceEncoder
 from udr.retrieval import Page, Retriever, deletion, page, unknown
-from udr.store import IndexVersion, encoder_name, exported_encoder, open_version
+from udr.store import IndexVersion, open_version
 from udr.store.live import DURABILITIES, Change, Durability, Outcome
 from udr.types import Row
 from udr_index.versions.live.rows import open_rows
@@ -43,11 +42,8 @@ class Directory:
     def put(self, task: str, rows: Sequence[Row], *, if_match: str | None = None) -> Outcome:
         """See ``Client.put``."""
         known(task, self.tasks)
-        encoder = exported_encoder(self._version, "cpu") or SentenceEncoder.load(
-            encoder_name(self._version, allow_hub=self._allow_hub)
-        )
         with Retriever.of_version(
-            self._version, encoder=encoder, verify=False, durability=self._durability
+            self._version, verify=False, allow_hub=self._allow_hub, durability=self._durability
         ) as retriever:
             return retriever.put(task, rows, if_match=if_match)
 
