@@ -147,6 +147,22 @@ def test_without_a_place_to_write_counting_goes_on_in_memory(tmp_path: Path, cap
         assert (file.counts("notes"), [item.outcome.score for item in file.told()]) == ({"a": Count(0, 3)}, [1.0])
 
 
+def test_prompts_are_counted_also_if_too_many_wait_to_be_kept(tmp_path: Path) -> None:
+    (tmp_path / LIVE).write_text("in the way")
+    with closing(Usage(tmp_path)) as usage:
+        for number in range(12_000):
+            usage.prompt("notes", ["a"])
+            if number in (3000, 11_000):
+                usage.flush()
+        usage.prompt("moods", ["a"])
+        (tmp_path / LIVE).unlink()
+        usage.flush()
+        usage.prompt("notes", ["a"])
+    with read(tmp_path) as file:
+        assert file.counts("notes") == {"a": Count(0, 12_001)}
+        assert {task: total.prompts for task, total in file.totals().items()} == {"notes": 12_001, "moods": 1}
+
+
 def test_nothing_is_counted_if_it_is_off(tmp_path: Path) -> None:
     for usage in (Usage(tmp_path, UsageLevel.OFF), Usage(None)):
         usage.retrieved([("notes", "a")])

@@ -130,16 +130,18 @@ class UsageFile(AbstractContextManager["UsageFile"]):
     def add(
         self,
         counts: Mapping[tuple[str, str], Count],
+        totals: Mapping[str, TaskTotal],
         prompts: Sequence[ShownPrompt],
         *,
         most: int,
         oldest: float,
     ) -> None:
-        """Add counts by task and id, and prompts; drop the oldest prompts beyond the bounds.
+        """Add counts by task and id, totals by task, and prompts; drop the oldest prompts beyond the bounds.
 
         Args:
             counts: what to add to the counts of each demonstration.
-            prompts: prompts that were shown since the last call.
+            totals: of the prompts since the last call, also of those that are not kept.
+            prompts: those of them that are kept.
             most: how many prompts without an outcome are kept, and how many with one.
             oldest: prompts from before are dropped; seconds since 1970.
         """
@@ -150,8 +152,9 @@ class UsageFile(AbstractContextManager["UsageFile"]):
                 [(task, id, count.retrieved, count.shown) for (task, id), count in counts.items()],
             )
             self._connection.executemany(
-                "INSERT INTO total VALUES (?, 1, ?) ON CONFLICT (task) DO UPDATE SET prompts = prompts + 1",
-                [(prompt.task, prompt.seconds) for prompt in prompts],
+                "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT (task) DO UPDATE SET "
+                "prompts = prompts + excluded.prompts",
+                [(task, total.prompts, total.since) for task, total in totals.items()],
             )
             self._connection.executemany(
                 "INSERT OR IGNORE INTO prompt (prompt_id, task, owner, seconds, ids, input) VALUES (?, ?, ?, ?, ?, ?)",

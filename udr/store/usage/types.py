@@ -44,6 +44,9 @@ class TaskTotal:
     prompts: int
     since: float
 
+    def __add__(self, other: "TaskTotal") -> "TaskTotal":
+        return TaskTotal(self.prompts + other.prompts, min(self.since, other.since))
+
 
 @dataclass(frozen=True, slots=True)
 class ShownPrompt:

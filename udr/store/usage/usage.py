@@ -11,7 +11,7 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, StorageError, UdrError
 from udr.store.usage.file import USAGE, UsageFile
-from udr.store.usage.types import MAX_INPUT, Count, PromptOutcome, ShownPrompt, UsageLevel
+from udr.store.usage.types import MAX_INPUT, Count, PromptOutcome, ShownPrompt, TaskTotal, UsageLevel
 from udr.store.version import LIVE
 from udr.types import Json
 
@@ -46,6 +46,7 @@ class Usage:
         self._most, self._days = prompts, days
         self._adding, self._storing = threading.Lock(), threading.Lock()
         self._retrieved, self._shown = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        self._totals: dict[str, TaskTotal] = {}
         self._prompts: deque[ShownPrompt] = deque(maxlen=_WAITING)
         self._file: UsageFile | None = None
         self._thread: threading.Thread | None = None
@@ -82,6 +83,7 @@ class Usage:
         prompt = ShownPrompt(secrets.token_hex(16), task, ids, time.time(), owner, kept)
         with self._adding:
             self._shown.update([(task, id) for id in ids])
+            _add(self._totals, {task: TaskTotal(1, prompt.seconds)})
             self._prompts.append(prompt)
         self._start()
         return prompt.prompt_id
@@ -154,18 +156,19 @@ class Usage:
         """Return the file with all that was counted; what cannot be added is counted again."""
         file = self._opened()
         with self._adding:
-            retrieved, shown, prompts = self._retrieved, self._shown, list(self._prompts)
-            self._retrieved, self._shown = Counter(), Counter()
+            retrieved, shown, totals, prompts = self._retrieved, self._shown, self._totals, list(self._prompts)
+            self._retrieved, self._shown, self._totals = Counter(), Counter(), {}
             self._prompts.clear()
         if not (retrieved or shown or prompts):
             return file
         counts = {key: Count(retrieved[key], shown[key]) for key in retrieved.keys() | shown.keys()}
         try:
-            file.add(counts, prompts, most=self._most, oldest=time.time() - self._days * _DAY)
+            file.add(counts, totals, prompts, most=self._most, oldest=time.time() - self._days * _DAY)
         except BaseException:
             with self._adding:
                 self._retrieved.update(retrieved)
                 self._shown.update(shown)
+                _add(self._totals, totals)
                 self._prompts = deque([*prompts, *self._prompts], _WAITING)
             raise
         return file
@@ -174,3 +177,8 @@ class Usage:
         if self._told != (told := str(error)):
             self._told = told
             _LOG.warning("the usage of demonstrations is not stored, and is kept in memory meanwhile: %s", told)
+
+
+def _add(totals: dict[str, TaskTotal], more: Mapping[str, TaskTotal]) -> None:
+    for task, total in more.items():
+        totals[task] = totals[task] + total if task in totals else total
