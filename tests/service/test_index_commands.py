@@ -148,6 +148,14 @@ def test_what_a_service_has_itself_is_refused(
     assert (status, message in capsys.readouterr().err) == (1 if message.startswith("http") else 2, True)
 
 
+def test_a_folder_may_have_the_name_of_a_task(both: Both, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes").symlink_to(both.directory)
+    expected = both.one("list", both.directory, "notes", "--limit", "3")
+    assert expected[0] == 0 and both.one("list", "--url", both.url, "notes", "--limit", "3") == expected
+    assert both.one("delete", "--url", both.url, "notes", "n05")[1].startswith("1 deleted")
+
+
 def test_a_key_is_read_from_the_environment(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,5 +45,5 @@ from .sampling import (
 )
 from .task import (
     Kind as Kind, Metric as Metric, Normalise as Normalise, Task as Task, TaskFamily as TaskFamily,
-    Template as Template, parse_family as parse_family, parse_task as parse_task,
+    Template as Template, is_name as is_name, parse_family as parse_family, parse_task as parse_task,
 )

@@ -158,9 +158,14 @@ def parse_family(values: Mapping[str, object], name: str, path: Path | None = No
     return TaskFamily(name, keys.text("instruction"))
 
 
+def is_name(text: str) -> bool:
+    """Return whether a task or a family may have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
 def _name(keys: Keys, key: str) -> str:
     value = keys.text(key)
-    if not _NAME.fullmatch(value):
+    if not is_name(value):
         raise keys.error(key, f"must contain only a-z, 0-9, _ and -, found {brief(value)}")
     return value
 

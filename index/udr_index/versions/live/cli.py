@@ -14,7 +14,7 @@ from udr.cli import AllowHub, AsJson, print_json, print_text
 from udr.errors import ConfigError, DataError
 from udr.types import Json, Row
 from udr_index.plural import counted
-from udr_index.versions.live.transfer_cli import add_transfer_commands
+from udr_index.versions.live.transfer_cli import Durability, add_transfer_commands
 from udr_index.versions.live.usage_cli import add_usage_commands
 
 # Imported in the commands, so that `udr --help` stays light.
@@ -32,13 +32,6 @@ RowFilter = Annotated[
 ]
 IfMatch = Annotated[
     str | None, typer.Option("--if-match", help="Only if the row has this version now; * for any.", metavar="VERSION")
-]
-Durability = Annotated[
-    str | None,
-    typer.Option(
-        help="When a write is done: once it is on the disk, or once the system has it: disk or system.",
-        show_default="disk",
-    ),
 ]
 
 
@@ -77,7 +70,7 @@ def get(
     id: Annotated[str | None, typer.Argument(help="The row's id.", metavar="ID")] = None,
     url: Url = None,
 ) -> None:
-    """Print a row as JSON, as it is now."""
+    """Print a row as JSON, as it is now. Put -- before an id that starts with -."""
     from udr_index.versions.live.target import opened
 
     index_, (name, wanted) = split(url, (index, task, id), "TASK ID")
@@ -94,7 +87,10 @@ def delete(
     if_match: IfMatch = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete rows of a task's pool by id, or those that pass a filter. No search finds them any more."""
+    """Delete rows of a task's pool by id, or those that pass a filter. No search finds them any more.
+
+    Put -- before ids of which one starts with -.
+    """
     from udr_index.versions.live.target import opened
 
     index_, (name, *wanted) = split(url, (index, task, *(ids or ())), "TASK [ID]...")
@@ -126,12 +122,15 @@ def split(url: str | None, given: Sequence[str | None], names: str) -> tuple[str
     Raises:
         ConfigError: there are more arguments, or fewer.
     """
+    from udr.data import is_name
     from udr.store import is_index
 
     found = [item for item in given if item is not None]
     wanted, more = names.split(), names.endswith("...")
     least = len(wanted) - more + (url is None)
-    if url is not None and (is_index(found[0]) or (not more and len(found) > least)):
+    # What a task may be called is one, even if a folder here is called so, too.
+    is_folder = is_index(found[0]) and not is_name(found[0])
+    if url is not None and (is_folder or (not more and len(found) > least)):
         raise ConfigError(f"omit the index directory with --url; found {found[0]!r}")
     if len(found) < least:
         raise ConfigError(f"give DIR {names}, or {names} with --url; found {' '.join(found)}")

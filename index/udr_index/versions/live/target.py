@@ -97,8 +97,13 @@ def opened(
         with Client(url) as client:
             yield client
         return
-    wanted = next((item for item in DURABILITIES if item == (durability or "disk")), None)
-    if wanted is None:
-        raise ConfigError(f"--durability must be {' or '.join(DURABILITIES)}; found {durability!r}")
     assert index is not None, "without a URL there is a directory"
-    yield Directory(Path(index), wanted, allow_hub=allow_hub)
+    yield Directory(Path(index), durability_of(durability), allow_hub=allow_hub)
+
+
+def durability_of(option: str | None) -> Durability:
+    """Return the durability that ``--durability`` names, ``disk`` without it; raise a ``ConfigError`` if it is none."""
+    for durability in DURABILITIES:
+        if durability == (option or "disk"):
+            return durability
+    raise ConfigError(f"--durability must be {' or '.join(DURABILITIES)}; found {option!r}")

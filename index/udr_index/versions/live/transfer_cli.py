@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from udr.cli import AllowHub, AsJson, IndexDir, print_json, print_text
-from udr.errors import ConfigError
 from udr.types import Json
 from udr_index.plural import counted
 
@@ -16,8 +15,13 @@ if TYPE_CHECKING:
 
 _Task = Annotated[str | None, typer.Argument(help="The task.", metavar="[TASK]", show_default="all")]
 Durability = Annotated[
-    str, typer.Option(help="When a write is done: once it is on the disk, or once the system has it: disk or system.")
+    str | None,
+    typer.Option(
+        help="When a write is done: once it is on the disk, or once the system has it: disk or system.",
+        show_default="disk",
+    ),
 ]
+"""An option of the commands that write; see ``durability_of``."""
 
 
 def add_transfer_commands(app: typer.Typer) -> None:
@@ -56,7 +60,7 @@ def import_(
     file: Annotated[Path, typer.Argument(help="A .jsonl or .parquet file, as udr index export writes it.")],
     task: Annotated[str | None, typer.Argument(help="The task, if the rows do not name it.", metavar="[TASK]")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace other rows that have their ids.")] = False,
-    durability: Durability = "disk",
+    durability: Durability = None,
     allow_hub: AllowHub = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,13 +68,10 @@ def import_(
 
     Rows that are there already, just as they are, are left alone, so an import that was interrupted can be run again.
     """
-    from udr.store.live import DURABILITIES
+    from udr_index.versions.live.target import durability_of
     from udr_index.versions.live.transfer import import_rows
 
-    wanted = next((item for item in DURABILITIES if item == durability), None)
-    if wanted is None:
-        raise ConfigError(f"--durability must be {' or '.join(DURABILITIES)}; found {durability!r}")
-    done = import_rows(index, file, task, replace=replace, allow_hub=allow_hub, durability=wanted)
+    done = import_rows(index, file, task, replace=replace, allow_hub=allow_hub, durability=durability_of(durability))
     if done.vectors:
         typer.echo("udr: the vectors in the file are not read, since the index's encoder makes them again", err=True)
     if as_json:
