@@ -1,17 +1,19 @@
 """``udr index usage`` and ``outcomes``."""
 
 import json
+import shlex
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.fakes import HashEncoder
+from udr import Retriever, Row
 from udr.cli import main
 from udr.errors import ArtifactError
 from udr.store.usage import Count, PromptOutcome, ShownPrompt, TaskTotal, Told, Usage, UsageLevel
 from udr_index.build import BuildConfig, build
-from udr_index.versions.live import task_usage, usage
+from udr_index.versions.live import compact, task_usage, usage
 
 
 def told(ids: str, score: float) -> Told:
@@ -44,6 +46,46 @@ def test_little_traffic_says_little() -> None:
     assert (empty.rows, empty.since, empty.never_shown, empty.starved) == (0, None, [], [])
 
 
+def test_what_was_written_lately_had_no_chance(copy: Path) -> None:
+    counts = {"a": Count(60, 0)}
+    written = {"a": 0.0, "old": -100.0, "half": 50.0, "new": 90.0}
+    found = task_usage(
+        "notes",
+        dict.fromkeys("a old built half new".split(), "glad"),
+        counts,
+        TaskTotal(9, 0.0),
+        [],
+        labelled=False,
+        written=written,
+        now=100.0,
+    )
+    # 60 were retrieved of 5 rows in 100 seconds, 54 of them in the first 90; 30 in half the time.
+    assert found.remove == ["old", "built"]
+    with closing(Usage(copy)) as counted:
+        counted.retrieved([("notes", "n00")] * 500)
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", Row(id="-5", input={"text": "a fine day"}, target="glad"))
+    for _ in range(2):
+        notes = next(task for task in usage(copy) if task.task == "notes")
+        assert (notes.rows, len(notes.remove), "-5" in notes.never_shown, "-5" in notes.remove) == (21, 19, True, False)
+        # In the version, it is as new.
+        compact(copy, HashEncoder())
+
+
+def test_the_printed_command_removes_ids_that_start_with_a_dash(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever:
+        retriever.put("notes", Row(id="-5", input={"text": "a fine day"}, target="glad"))
+    with closing(Usage(copy, UsageLevel.COUNTS)) as counted:
+        for score in [1.0] * 5 + [0.0] * 5:
+            prompt = counted.prompt("notes", ["-5" if score == 0.0 else "n00"]) or ""
+            counted.tell([PromptOutcome(prompt, score)], lambda task, owner: True)
+    assert main(["index", "usage", str(copy)]) == 0
+    command = capsys.readouterr().out.partition("remove those that are wrong by: ")[2].splitlines()[0]
+    assert main(["index", "get", "--", str(copy), "notes", "-5"]) == 0
+    assert main(shlex.split(command)[1:]) == 0
+    assert "1 deleted" in capsys.readouterr().out
+
+
 @pytest.fixture
 def used(copy: Path) -> Path:
     """An index of whose prompts the outcomes are known."""
@@ -70,7 +112,7 @@ def test_usage_of_an_index(used: Path, capsys: pytest.CaptureFixture[str]) -> No
         "  always shown: 1: n00 (97%)",
         "  bad outcomes: 1: n02 (0.19 of 10)",
         "  to review: 18: n02, n03, n04, n05, n06 and 13 more",
-        f"  remove those that are wrong by: udr index delete {used} notes n02 n03 n04 n05 n06",
+        f"  remove those that are wrong by: udr index delete -- {used} notes n02 n03 n04 n05 n06",
     ]
     assert main(["index", "usage", str(used), "--json"]) == 0
     tasks = json.loads(capsys.readouterr().out)["tasks"]

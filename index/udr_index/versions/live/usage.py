@@ -1,17 +1,20 @@
 """What the counts and outcomes of an index's use say about its demonstrations, and outcomes as a file."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from udr.data import Kind
 from udr.errors import ArtifactError
 from udr.files import refuse_existing, write_atomically
 from udr.store import LIVE, open_version
-from udr.store.live import View
+from udr.store.live import Overlay, View, WriteLog, read_writes
 from udr.store.usage import USAGE, Count, TaskTotal, Told, UsageFile, estimates
 from udr.types import Json
 from udr_index.versions.live.rows import open_rows
@@ -27,7 +30,7 @@ STARVED, STARVED_SHOWN = 0.25, 10
 demonstrations would have been shown by that share."""
 
 NEEDLESS = 10
-"""What was never retrieved is needless once its pool was retrieved from so many times its size."""
+"""What was never retrieved is needless once others were retrieved so many times for each row of the pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ def usage(root: Path) -> list[TaskUsage]:
         ArtifactError: there is no index, or nothing of its use was kept.
     """
     with _opened(root) as file, open_rows(root) as pool:
-        view, totals, told = pool.view(), file.totals(), list(file.told())
+        view, totals, told, written = pool.view(), file.totals(), list(file.told()), _written(root)
         return [
             task_usage(
                 name,
@@ -105,6 +108,8 @@ def usage(root: Path) -> list[TaskUsage]:
                 totals.get(name),
                 [item for item in told if item.prompt.task == name],
                 labelled=task.kind is Kind.CLASSIFICATION,
+                written=written.get(name, {}),
+                now=time.time(),
             )
             for name, task in pool.base.tasks.items()
         ]
@@ -118,6 +123,8 @@ def task_usage(
     told: Sequence[Told],
     *,
     labelled: bool,
+    written: Mapping[str, float] = MappingProxyType({}),
+    now: float = 0.0,
 ) -> TaskUsage:
     """Return how a task's demonstrations are used.
 
@@ -128,6 +135,8 @@ def task_usage(
         total: of the task's prompts.
         told: its prompts with outcomes.
         labelled: whether targets are labels.
+        written: when demonstrations that were not built with the index were written, by id, in seconds since 1970.
+        now: the present time.
     """
     used = {id: counts.get(id, Count()) for id in targets}
     prompts, retrieved = (total.prompts if total else 0), sum(count.retrieved for count in used.values())
@@ -138,7 +147,11 @@ def task_usage(
         if id in used and estimate.outcomes >= BAD_OUTCOMES and estimate.score <= mean - BAD
     ]
     bad.sort(key=lambda item: (item.estimate, item.id))
-    needless = [id for id, count in used.items() if not count.retrieved] if retrieved >= NEEDLESS * len(used) else []
+    needless = [
+        id
+        for id, count in used.items()
+        if not count.retrieved and retrieved * _share(written.get(id), total, now) >= NEEDLESS * len(used)
+    ]
     shares = {id: count.shown / prompts for id, count in used.items()} if prompts >= ALWAYS_PROMPTS else {}
     return TaskUsage(
         task=name,
@@ -154,6 +167,22 @@ def task_usage(
         starved=_starved(targets, used) if labelled else [],
         remove=[*dict.fromkeys([*(item.id for item in bad), *needless])],
     )
+
+
+def _share(written: float | None, total: TaskTotal | None, now: float) -> float:
+    """Return the share of the time of counting for which a demonstration was there to be retrieved."""
+    if written is None:
+        return 1.0
+    if total is None or now <= total.since:
+        return 0.0
+    return min(1.0, (now - written) / (now - total.since))
+
+
+def _written(root: Path) -> dict[str, dict[str, float]]:
+    """Return when rows were written, by task and id, also those that a compaction put into the version since."""
+    with closing(WriteLog(root / LIVE)) as log:
+        tasks = Overlay().after(read_writes(log)[1]).tasks
+    return {task: {id: row.seconds for id, row in writes.rows.items()} for task, writes in tasks.items()}
 
 
 def _starved(targets: Mapping[str, str], used: Mapping[str, Count]) -> list[Label]:

@@ -82,7 +82,8 @@ def _lines(index: Path, task: "TaskUsage") -> Iterator[str]:
         if found:
             yield f"  {name}: {len(found)}: {_first(found)}"
     if task.remove:
-        words = ["udr", "index", "delete", str(index), task.task, *task.remove[:_LISTED]]
+        # What follows -- may start with -.
+        words = ["udr", "index", "delete", "--", str(index), task.task, *task.remove[:_LISTED]]
         yield f"  remove those that are wrong by: {shlex.join(words)}"
 
 
