@@ -1,14 +1,14 @@
 """The client of a udr service for programs with an event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
-from weakref import WeakKeyDictionary
 
 import httpx2
 
 from udr.client import requests as calls
+from udr.client.batches import SAFE_BATCH, Batches
 from udr.client.deadline import Deadline, fetch_async
 from udr.client.environment import open_http
 from udr.client.problems import Problem
@@ -20,6 +20,17 @@ from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DEFAULT_K, Page, Retrieval, RetrievalOptions, RetrievalRequest, RowLike
 from udr.store.live import Outcome
 from udr.types import Fields, Json, Row
+
+
+_OfLoop = tuple[AsyncGenerator[httpx2.AsyncClient, None], httpx2.AsyncClient]
+
+
+async def _until_the_loop_ends(http: httpx2.AsyncClient) -> AsyncGenerator[httpx2.AsyncClient, None]:
+    """Yield a client, and close it with the asynchronous generators of its event loop, as ``asyncio.run`` does."""
+    try:
+        yield http
+    finally:
+        await http.aclose()
 
 
 class AsyncClient(BaseClient):
@@ -40,9 +51,9 @@ class AsyncClient(BaseClient):
     ) -> None:
         super().__init__(url, timeout, retries, api_key)
         self._open = partial(
-            open_http, partial(httpx2.AsyncClient, transport=transport), self.url, self._protocol.settings
+            open_http, partial(httpx2.AsyncClient, transport=transport), self.url, self._settings
         )
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncClient] = WeakKeyDictionary()
+        self._clients: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
         # Opened at once, so that a wrong setting is found here and not at the first call.
         self._first: httpx2.AsyncClient | None = self._open()
 
@@ -54,15 +65,18 @@ class AsyncClient(BaseClient):
 
     async def close(self) -> None:
         """Close the connections of this event loop; the client cannot be used in it after that."""
-        await self._http().aclose()
+        await (await self._http()).aclose()
 
-    def _http(self) -> httpx2.AsyncClient:
+    async def _http(self) -> httpx2.AsyncClient:
         """Return the client of the running event loop: connections belong to the loop that opened them."""
         loop = asyncio.get_running_loop()
         if loop not in self._clients:
+            for ended in [each for each in list(self._clients) if each.is_closed()]:
+                self._clients.pop(ended, None)
             first, self._first = self._first, None
-            self._clients[loop] = first or self._open()
-        return self._clients[loop]
+            opened = _until_the_loop_ends(first or self._open())
+            self._clients[loop] = opened, await anext(opened)
+        return self._clients[loop][1]
 
     async def retrieve(
         self,
@@ -78,7 +92,7 @@ class AsyncClient(BaseClient):
         """Answer several requests, as ``Client.retrieve_batch``."""
         retrievals: list[Retrieval] = []
         async for results in self._batches(requests):
-            retrievals += self._protocol.retrievals(results, after=len(retrievals))
+            retrievals += self._retrievals(results, after=len(retrievals))
         return retrievals
 
     async def answer(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval | RequestError | ServiceError]:
@@ -158,24 +172,34 @@ class AsyncClient(BaseClient):
 
     async def ready(self) -> bool:
         """Return whether the service is ready to answer; does not retry."""
-        return is_ready(await self._send(calls.READY, self._protocol.deadline()))
+        return is_ready(await self._send(calls.READY, self._deadline()))
 
     async def _batches(self, requests: Sequence[RetrievalRequest]) -> AsyncIterator[Sequence[Retrieval | Problem]]:
-        if self._max_batch is None and len(requests) > calls.SAFE_BATCH:
+        if self._max_batch is None and len(requests) > SAFE_BATCH:
             self._max_batch = await self._call(calls.MAX_BATCH)
-        for call in calls.batches(requests, self._max_batch or calls.SAFE_BATCH):
-            yield await self._call(call)
+        batches = Batches(requests, self._max_batch)
+        while (call := batches.next) is not None:
+            try:
+                results = await self._call(call)
+            except ServiceError as error:
+                if not batches.may_shrink(error):
+                    raise
+                self._max_batch = await self._call(calls.MAX_BATCH)
+                batches.shrink(self._max_batch)
+            else:
+                yield results
+                batches.done()
 
     async def _call(self, call: Call[Answer]) -> Answer:
-        deadline = self._protocol.deadline()
+        deadline = self._deadline()
         result, attempt = await self._send(call, deadline), 0
-        while (pause := self._protocol.pause(result, attempt, deadline)) is not None:
+        while (pause := self._pause(result, attempt, deadline)) is not None:
             await asyncio.sleep(pause)
             result, attempt = await self._send(call, deadline), attempt + 1
-        return self._protocol.answer(call, result)
+        return self._read(call, result)
 
     async def _send(self, call: Call[Answer], deadline: Deadline) -> TransportResult:
         try:
-            return await fetch_async(self._http(), call.request, deadline)
+            return await fetch_async(await self._http(), call.request, deadline)
         except FAILURES as error:
             return error

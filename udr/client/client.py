@@ -2,18 +2,21 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Self, Unpack
 
 import httpx2
 
 from udr.client import requests as calls
+from udr.client.batches import SAFE_BATCH, Batches
 from udr.client.deadline import Deadline, fetch
 from udr.client.environment import open_http
+from udr.client.problems import Problem
 from udr.client.requests import Answer, Call
 from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
 from udr.data import FilterLike, Task
+from udr.errors import ServiceError
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import (
     DEFAULT_K,
@@ -61,7 +64,7 @@ class Client(BaseClient, DemonstrationSource):
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
         super().__init__(url, timeout, retries, api_key)
-        self._open = partial(open_http, partial(httpx2.Client, transport=transport), self.url, self._protocol.settings)
+        self._open = partial(open_http, partial(httpx2.Client, transport=transport), self.url, self._settings)
         self._http, self._process = self._open(), os.getpid()
 
     def __enter__(self) -> Self:
@@ -95,17 +98,17 @@ class Client(BaseClient, DemonstrationSource):
         return self._call(calls.retrieve(RetrievalRequest.of(task, input, k, options)))
 
     def retrieve_batch(self, requests: Sequence[RetrievalRequest]) -> list[Retrieval]:
-        """Answer several requests, in batches as large as the service accepts, each within the timeout.
+        """Answer several requests, in batches of at most 1 MB that the service accepts, each within the timeout.
+
+        The service is asked for its limit if there are more than 64 requests, or if it refuses a batch as too large.
 
         Raises:
             RequestError: the first request that cannot be answered; the message gives its position, from 1.
             ServiceError: as ``retrieve``.
         """
-        if self._max_batch is None and len(requests) > calls.SAFE_BATCH:
-            self._max_batch = self._call(calls.MAX_BATCH)
         retrievals: list[Retrieval] = []
-        for call in calls.batches(requests, self._max_batch or calls.SAFE_BATCH):
-            retrievals += self._protocol.retrievals(self._call(call), after=len(retrievals))
+        for results in self._batches(requests):
+            retrievals += self._retrievals(results, after=len(retrievals))
         return retrievals
 
     def prompt(
@@ -207,15 +210,31 @@ class Client(BaseClient, DemonstrationSource):
 
     def ready(self) -> bool:
         """Return whether the service is ready to answer; does not retry."""
-        return is_ready(self._send(calls.READY, self._protocol.deadline()))
+        return is_ready(self._send(calls.READY, self._deadline()))
+
+    def _batches(self, requests: Sequence[RetrievalRequest]) -> Iterator[Sequence[Retrieval | Problem]]:
+        if self._max_batch is None and len(requests) > SAFE_BATCH:
+            self._max_batch = self._call(calls.MAX_BATCH)
+        batches = Batches(requests, self._max_batch)
+        while (call := batches.next) is not None:
+            try:
+                results = self._call(call)
+            except ServiceError as error:
+                if not batches.may_shrink(error):
+                    raise
+                self._max_batch = self._call(calls.MAX_BATCH)
+                batches.shrink(self._max_batch)
+            else:
+                yield results
+                batches.done()
 
     def _call(self, call: Call[Answer]) -> Answer:
-        deadline = self._protocol.deadline()
+        deadline = self._deadline()
         result, attempt = self._send(call, deadline), 0
-        while (pause := self._protocol.pause(result, attempt, deadline)) is not None:
+        while (pause := self._pause(result, attempt, deadline)) is not None:
             time.sleep(pause)
             result, attempt = self._send(call, deadline), attempt + 1
-        return self._protocol.answer(call, result)
+        return self._read(call, result)
 
     def _send(self, call: Call[Answer], deadline: Deadline) -> TransportResult:
         if self._process != os.getpid():

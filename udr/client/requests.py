@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
@@ -16,9 +16,6 @@ from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
 from udr.retrieval import DefaultK, Page, Retrieval, RetrievalRequest, RowLike, SelectionOptions, deletion
 from udr.store.live import ANY, Change, Outcome
 from udr.types import Fields, Json, Row
-
-SAFE_BATCH = 64
-"""The most requests sent in one batch without first asking the service for its limit."""
 
 TIMEOUT = "X-Udr-Timeout"
 """The header with the client's timeout in seconds, so that the service can drop expired work."""
@@ -62,17 +59,19 @@ def retrieve(request: RetrievalRequest) -> Call[Retrieval]:
     return Call("/v1/retrieve", responses.reader(Retrieval), _encoded(_body(request)))
 
 
-def batches(requests: Sequence[RetrievalRequest], limit: int) -> Iterator[Call[Sequence[Retrieval | Problem]]]:
-    """Return the calls for several retrievals, in order, each of at most ``limit`` requests.
+def batch(bodies: Sequence[bytes]) -> Call[Sequence[Retrieval | Problem]]:
+    """Return the call for several retrievals, from the body of each."""
+    read = partial(responses.read_batch, count=len(bodies))
+    return Call("/v1/retrieve/batch", read, b'{"requests": [%b]}' % b", ".join(bodies))
+
+
+def bodies(requests: Sequence[RetrievalRequest]) -> list[bytes]:
+    """Return the body of each retrieval.
 
     Raises:
         InvalidInputError: a request cannot be encoded as JSON; the message gives its position, from 1.
     """
-    bodies = [_encoded(_body(request), f"request {n}: ") for n, request in enumerate(requests, start=1)]
-    for start in range(0, len(bodies), limit):
-        batch = bodies[start : start + limit]
-        read = partial(responses.read_batch, count=len(batch))
-        yield Call("/v1/retrieve/batch", read, b'{"requests": [%b]}' % b", ".join(batch))
+    return [_encoded(_body(request), f"request {n}: ") for n, request in enumerate(requests, start=1)]
 
 
 def prompt(
@@ -153,7 +152,9 @@ def _body(request: RetrievalRequest) -> dict[str, Json]:
 
 def _encoded(body: Mapping[str, Json], label: str = "") -> bytes:
     try:
-        return json.dumps({key: value for key, value in body.items() if value is not None}, allow_nan=False).encode()
+        given = {key: value for key, value in body.items() if value is not None}
+        # Half of a surrogate pair, which UTF-8 lacks, is escaped as JSON does it, so that the service names it.
+        return json.dumps(given, allow_nan=False, ensure_ascii=False).encode(errors="backslashreplace")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{label}the request cannot be encoded as JSON: {error}") from error
 

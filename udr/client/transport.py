@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx2
 
@@ -23,8 +23,6 @@ KEY = "UDR_API_KEY"
 
 FAILURES = (httpx2.RequestError, httpx2.InvalidURL)
 """The errors that httpx2 raises instead of returning a response."""
-
-Opened = TypeVar("Opened")
 
 TransportResult = httpx2.Response | httpx2.RequestError | httpx2.InvalidURL
 """The result of sending a request."""
@@ -43,14 +41,10 @@ _BROKEN_CONNECTION = (httpx2.ReadError, httpx2.WriteError, httpx2.CloseError, ht
 _FIRST_PAUSE = 0.5
 
 
-class ClientProtocol:
-    """The settings of a client's connections, the answer or error from each result, and the pause before a retry.
+class BaseClient:
+    """What both clients have in common, of which arguments and errors are documented in ``Client``.
 
-    Arguments and errors are those of ``Client``.
-
-    Attributes:
-        url: the service's URL, without a slash at the end.
-        settings: the keyword arguments of httpx2's clients.
+    A copy is the client itself, and a pickle holds its settings.
     """
 
     def __init__(self, url: str, timeout: float, retries: int, api_key: str | None) -> None:
@@ -61,7 +55,8 @@ class ClientProtocol:
             raise ConfigError(f"retries must be 0 or more, found {retries!r}")
         self.url, self._timeout, self._retries = url.rstrip("/"), timeout, retries
         self._has_key = api_key is not None
-        self.settings: Mapping[str, Any] = {
+        self._max_batch: int | None = None
+        self._settings: Mapping[str, Any] = {
             "base_url": self.url,
             "headers": {
                 "User-Agent": f"udr/{__version__}",
@@ -72,21 +67,25 @@ class ClientProtocol:
             "limits": _LIMITS,
         }
 
-    def opener(self, client: Callable[..., Opened]) -> Callable[[], Opened]:
-        """Return a function, for pickles, that opens a client with these settings and the key in ``UDR_API_KEY``.
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url!r})"
 
-        Raises:
-            TypeError: the client was given its key, which must not be written into a pickle.
-        """
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         if self._has_key:
             raise TypeError(f"a client with an api_key is not pickled, since that writes the key; set {KEY} instead")
-        return partial(client, self.url, timeout=self._timeout, retries=self._retries)
+        return partial(type(self), self.url, timeout=self._timeout, retries=self._retries), ()
 
-    def deadline(self) -> Deadline:
+    def _deadline(self) -> Deadline:
         """Return the deadline of a call that begins now."""
         return Deadline(self._timeout)
 
-    def pause(self, result: TransportResult, attempt: int, deadline: Deadline) -> float | None:
+    def _pause(self, result: TransportResult, attempt: int, deadline: Deadline) -> float | None:
         """Return the seconds to wait after an attempt, counted from 0, before the next one; None to stop."""
         pause = _FIRST_PAUSE * 2**attempt
         if isinstance(result, httpx2.Response):
@@ -97,7 +96,7 @@ class ClientProtocol:
             retry = isinstance(result, _BROKEN_CONNECTION)
         return pause if retry and attempt < self._retries and pause <= deadline.left else None
 
-    def answer(self, call: Call[Answer], result: TransportResult) -> Answer:
+    def _read(self, call: Call[Answer], result: TransportResult) -> Answer:
         """Return the answer to a call.
 
         Raises:
@@ -122,7 +121,7 @@ class ClientProtocol:
             message = f"{self.url}: the response to {call.path} is not from a udr service; check the URL"
             raise ServiceError(message, status=result.status_code) from error
 
-    def retrievals(self, results: Sequence[Retrieval | Problem], after: int) -> list[Retrieval]:
+    def _retrievals(self, results: Sequence[Retrieval | Problem], after: int) -> list[Retrieval]:
         """Return the results of a batch, or of the part that follows ``after`` requests, if all are retrievals.
 
         Raises:
@@ -133,27 +132,6 @@ class ClientProtocol:
             if isinstance(result, Problem):
                 raise result.error(self.url, position)
         return [result for result in results if isinstance(result, Retrieval)]
-
-
-class BaseClient:
-    """What both clients have in common: a copy is the client itself, and a pickle holds its settings."""
-
-    def __init__(self, url: str, timeout: float, retries: int, api_key: str | None) -> None:
-        self._protocol = ClientProtocol(url, timeout, retries, api_key)
-        self.url = self._protocol.url
-        self._max_batch: int | None = None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.url!r})"
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
-        return self._protocol.opener(type(self)), ()
 
 
 def is_ready(result: TransportResult) -> bool:

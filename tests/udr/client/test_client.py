@@ -151,15 +151,22 @@ def test_a_batch_sends_its_requests_like_single_ones(connect: Connect) -> None:
 class Batching:
     """A service with a batch limit, whose answers repeat the input as the model, except the refused ones."""
 
-    def __init__(self, max_batch: int, refused: Mapping[str, httpx2.Response] = MappingProxyType({})) -> None:
+    def __init__(
+        self, max_batch: int, refused: Mapping[str, httpx2.Response] = MappingProxyType({}), max_bytes: float = math.inf
+    ) -> None:
         self.max_batch, self.refused, self.infos, self.batches = max_batch, refused, 0, list[int]()
+        self.max_bytes, self.largest, self.too_large = max_bytes, 0, 0
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/v1/info":
             self.infos += 1
             return httpx2.Response(200, json={"index_version": "v1", "limits": {"max_batch": self.max_batch}})
         texts = [item["input"] for item in json.loads(request.content)["requests"]]
+        if len(texts) > self.max_batch or len(request.content) > self.max_bytes:
+            self.too_large += 1
+            return problem(413, "batch-too-large", f"the limit is {self.max_batch}")
         self.batches.append(len(texts))
+        self.largest = max(self.largest, len(request.content))
         retrievals = {text: Retrieval(demonstrations=(), index_version="v1", model=text) for text in texts}
         return batch(*(self.refused.get(text, retrievals[text]) for text in texts))
 
@@ -184,6 +191,35 @@ def test_a_long_batch_is_sent_in_order_in_batches_of_the_limit(
         retrievals = client.retrieve_batch(requests(count))
         assert [retrieval.model for retrieval in retrievals] == [f"text {n}" for n in range(1, count + 1)]
     assert (service.batches, service.infos) == (batches * 2, infos)
+
+
+@pytest.mark.parametrize(("max_bytes", "batches"), [(math.inf, [10, 10]), (300, [5, 5, 5, 5])])
+def test_a_batch_that_a_service_refuses_as_too_large_is_sent_in_smaller_ones(
+    connect: Connect, max_bytes: float, batches: list[int]
+) -> None:
+    service = Batching(16, max_bytes=max_bytes)
+    client = connect(service)
+    assert [each.model for each in client.retrieve_batch(requests(20))] == [f"text {n}" for n in range(1, 21)]
+    assert service.batches == batches
+    # Its limit is known from then on.
+    refused = service.too_large
+    client.retrieve_batch(requests(32 if max_bytes == math.inf else 5))
+    assert service.too_large == refused
+
+
+def test_a_request_that_is_too_large_alone_is_an_error(connect: Connect) -> None:
+    with pytest.raises(errors.ServiceError, match="413") as raised:
+        connect(Batching(16, max_bytes=10)).retrieve_batch(requests(4))
+    assert raised.value.status == 413
+
+
+def test_batches_of_long_texts_stay_below_a_megabyte(connect: Connect) -> None:
+    service, text = Batching(64), "长" * 32_768
+    asked = [RetrievalRequest(task="t", input=text)] * 30
+    assert len(connect(service).retrieve_batch(asked)) == 30
+    # Three bytes a character, not six.
+    assert service.batches == [10, 10, 10] and service.largest < 1_000_000
+    assert service.too_large == 0
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_batch": None}, {"max_batch": 0}, {"max_batch": "many"}, 3])

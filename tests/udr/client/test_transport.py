@@ -1,8 +1,10 @@
 """Retries and their pauses, timeouts, API keys and connections."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -313,3 +315,26 @@ def test_a_cancelled_call_leaves_the_client_usable(server: Server) -> None:
             assert await client.tasks() == {}
 
     asyncio.run(cancel())
+
+
+def test_a_client_leaves_nothing_open_in_an_event_loop_that_has_ended(server: Server) -> None:
+    class Counting(httpx2.AsyncHTTPTransport):
+        closed = 0
+
+        async def aclose(self) -> None:
+            self.closed += 1
+            await super().aclose()
+
+    transport, loops = Counting(), list[weakref.ref[asyncio.AbstractEventLoop]]()
+    client = AsyncClient(server.url, transport=transport)
+
+    async def ask() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        assert await client.tasks() == {}
+
+    for runs in (1, 2, 3):
+        asyncio.run(ask())
+        # Else the socket would stay open.
+        assert transport.closed == runs == server.connections
+    gc.collect()
+    assert [loop() is None for loop in loops] == [True, True, False]
