@@ -1,7 +1,9 @@
 from .copies import cache_folder as cache_folder, fetched as fetched
 from .formats import canonical_json as canonical_json, check_format as check_format, sha256 as sha256
 from .locking import IN_USE as IN_USE, locked as locked
-from .places import refuse_existing as refuse_existing, refuse_remote as refuse_remote, remote_url as remote_url
+from .places import (
+    expanded as expanded, refuse_existing as refuse_existing, refuse_remote as refuse_remote, remote_url as remote_url,
+)
 from .reading import LFS as LFS, lfs_pointer as lfs_pointer, read_bytes as read_bytes, read_text as read_text
 from .remote import RemoteFolder as RemoteFolder
 from .toml import parse_toml as parse_toml, read_toml as read_toml

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from udr.errors import ArtifactError, system_error
 from udr.files.formats import canonical_json
+from udr.files.places import expanded
 from udr.files.remote import RemoteFolder
 from udr.files.writing import first_to_finish
 
@@ -14,7 +15,7 @@ from udr.files.writing import first_to_finish
 def cache_folder() -> Path:
     """Return the folder of what is converted or copied from elsewhere: ``$UDR_CACHE``, or the user's cache folder."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("UDR_CACHE") or f"{caches}/udr").expanduser()
+    return expanded(os.environ.get("UDR_CACHE") or f"{caches}/udr")
 
 
 def fetched(url: str, cache: Path) -> Path:

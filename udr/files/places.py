@@ -14,6 +14,14 @@ DISKS = frozenset({"file", "local"})
 """The protocols of folders of this machine, such as one that machines share, in place of a store."""
 
 
+def expanded(place: str | Path) -> Path:
+    """Return a path with a home folder in place of ``~``; as it is, so that it does not exist, if there is none."""
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:
+        return Path(place)
+
+
 def remote_url(place: str | Path) -> str | None:
     """Return the URL of a place on a remote store, without a slash at its end; None if it is a path."""
     match = _URL.fullmatch(str(place))

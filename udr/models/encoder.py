@@ -77,7 +77,7 @@ class SentenceEncoder:
 
     @classmethod
     def load(
-        cls, name: str, device: str | None = None, batch_size: int | None = None, dtype: DType = "float32"
+        cls, name: str | Path, device: str | None = None, batch_size: int | None = None, dtype: DType = "float32"
     ) -> "SentenceEncoder":
         """Load a model by name.
 
@@ -92,6 +92,7 @@ class SentenceEncoder:
             ModelError: there is no such model, or it is not an encoder.
             MissingExtraError: sentence-transformers is not installed.
         """
+        name = str(name)
         path = hub.locate_encoder(name)
         _LOG.info("loading %s...", name.removeprefix(hub.PACKAGE))
         with optional_import("sentence-transformers", "index"):

@@ -3,6 +3,7 @@
 import logging
 from enum import StrEnum
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -50,7 +51,9 @@ def check_engine(engine: str | None) -> None:
         raise ConfigError(f"engine must be one of {', '.join(Engine)}; found {engine!r}")
 
 
-def load_encoder(name: str, device: str | None = None, engine: str | None = None) -> "SentenceEncoder | OnnxEncoder":
+def load_encoder(
+    name: str | Path, device: str | None = None, engine: str | None = None
+) -> "SentenceEncoder | OnnxEncoder":
     """Load a model to encode queries.
 
     If the engine cannot compute this model correctly, a warning is logged and torch in float32 is used.
@@ -65,6 +68,7 @@ def load_encoder(name: str, device: str | None = None, engine: str | None = None
         MissingExtraError: the engine's package is not installed.
         ModelError: there is no such model, or it is not an encoder.
     """
+    name = str(name)
     check_engine(engine)
     device = "cpu" if device is None and engine in RUNTIMES else best_device(device)
     if engine is None:

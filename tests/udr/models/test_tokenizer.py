@@ -55,6 +55,8 @@ def test_the_name_can_be_a_folder_or_a_file(folder: Path, tokenizer: LoadedToken
     by_file = load_tokenizer(str(folder / "tokenizer.json"))
     fingerprint = hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()[:16]
     assert by_file.count("one two three") == tokenizer.count("one two three") == 5
+    by_path = load_tokenizer(folder)
+    assert (by_path.name, by_path.fingerprint) == (str(folder), fingerprint)
     assert by_file.fingerprint == tokenizer.fingerprint == fingerprint
 
 

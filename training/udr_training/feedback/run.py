@@ -7,7 +7,7 @@ from pathlib import Path
 
 from udr.data import Collection, Pool, formatting, pool_digest
 from udr.errors import ConfigError
-from udr.files import locked, sha256
+from udr.files import expanded, locked, sha256
 from udr.models import RunnerOptions, hub
 from udr.types import Json
 from udr_training.answering import Budget, PaidAnswers, ServerLM, is_remote, read_settings
@@ -125,7 +125,7 @@ class FeedbackRun:
         }
         paths = {"tasks": collection.root, "feedback": self._store}
         if hub.is_local(self._config.lm) and not self._config.is_told:
-            paths["lm"] = Path(self._config.lm).expanduser()
+            paths["lm"] = expanded(self._config.lm)
         order = self.folder.claim(config, all_sources, paths)
         # Random draws depend on the order of the tasks: keep the original one.
         self.tasks = {name: tasks[name] for name in order or tasks}

@@ -23,7 +23,7 @@ _SLOW_FILES = ("tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.mo
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
-def load_tokenizer(name: str) -> LoadedTokenizer:
+def load_tokenizer(name: str | Path) -> LoadedTokenizer:
     """Load a tokenizer by name.
 
     Args:
@@ -35,6 +35,7 @@ def load_tokenizer(name: str) -> LoadedTokenizer:
         ModelError: there is no such tokenizer.
         MissingExtraError: its library is not installed.
     """
+    name = str(name)
     with _model_of(name) as model:
         found = _locate(model)
         return _open_at(found, model) if isinstance(found, Path) else found

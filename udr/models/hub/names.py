@@ -4,12 +4,13 @@ import hashlib
 import re
 from difflib import get_close_matches
 from functools import lru_cache
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
 from udr.errors import ArtifactError, ModelError, optional_import, reason
 from udr.files import cache_folder as cache_folder
-from udr.files import fetched, remote_url, sha256
+from udr.files import expanded, fetched, remote_url, sha256
 from udr.installation import install
 
 PACKAGE = "package:"
@@ -47,7 +48,7 @@ def locate(name: str) -> Path:
         return _whole(_in_package(name))
     if (url := remote_url(name)) is not None:
         return _whole(_fetched(url))
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.exists():
         return _whole(path.resolve())
     if not is_hub_name(name):
@@ -96,7 +97,7 @@ def _similar(path: Path) -> str:
     except OSError:
         beside = []
     package = path.name.replace("-", "_")
-    if package.isidentifier() and find_spec(package) is not None:
+    if _spec(package) is not None:
         return f"; did you mean {PACKAGE}{package}?"
     for name in get_close_matches(path.name, beside, n=1):
         found = path.with_name(name)
@@ -111,12 +112,12 @@ def is_hub_name(name: str) -> bool:
 
 def is_local(name: str) -> bool:
     """Return whether a name is a path, which is only valid on this machine, or a URL, for which others need access."""
-    return not name.startswith(PACKAGE) and (remote_url(name) is not None or Path(name).expanduser().exists())
+    return not name.startswith(PACKAGE) and (remote_url(name) is not None or expanded(name).exists())
 
 
 def absolute(name: str) -> str:
     """Return a model's name for processes in other folders: that of a file or folder as an absolute path."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     is_path = not name.startswith(PACKAGE) and remote_url(name) is None and path.exists()
     return str(path.absolute()) if is_path else name
 
@@ -146,8 +147,7 @@ def _file_digest(file: Path, _state: tuple[int, int, int]) -> str:
 
 def _in_package(name: str) -> Path:
     package, _, inside = name.removeprefix(PACKAGE).partition("/")
-    # find_spec does not import the package, whose own dependencies may be missing.
-    spec = find_spec(package) if package.isidentifier() else None
+    spec = _spec(package)
     if spec is None or not spec.submodule_search_locations:
         # It carries a model. What it needs besides, as llama.cpp, is for other uses and takes minutes to compile.
         command = install("--no-deps", package.replace("_", "-"))
@@ -167,6 +167,16 @@ def _in_package(name: str) -> Path:
     return models[0]
 
 
+def _spec(package: str) -> ModuleSpec | None:
+    """Return where a package is; None if it is not installed."""
+    try:
+        # It does not import the package, whose own dependencies may be missing.
+        return find_spec(package) if package.isidentifier() else None
+    except ValueError:
+        # Of a module that is not from a file, such as __main__.
+        return None
+
+
 def _on_hub(name: str) -> Path:
     with optional_import("huggingface_hub, which downloads models,", "index"):
         from huggingface_hub import snapshot_download
@@ -176,4 +186,4 @@ def _on_hub(name: str) -> Path:
     except Exception as error:
         # The client has many errors: unknown name, no access, no network, ...
         problem = f"no such file or folder, and it cannot be downloaded from the Hugging Face hub: {reason(error)}"
-        raise ModelError(f"model {name!r}: {problem}{_similar(Path(name).expanduser())}") from error
+        raise ModelError(f"model {name!r}: {problem}{_similar(expanded(name))}") from error

@@ -11,7 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udr.errors import ArtifactError, VerificationError
-from udr.files import RemoteFolder, cache_folder, locked, remote_url, sha256, sync, sync_tree, write_atomically
+from udr.files import (
+    RemoteFolder,
+    cache_folder,
+    expanded,
+    locked,
+    remote_url,
+    sha256,
+    sync,
+    sync_tree,
+    write_atomically,
+)
 from udr.store.live import LOG
 from udr.store.manifest import Manifest, parse_manifest
 from udr.store.searching import SEARCH
@@ -235,10 +245,13 @@ class RemoteIndex:
 
 
 def local_index(place: str | Path) -> Path:
-    """Return a place's index directory: itself, or the copy of its current version if it is on a remote store."""
+    """Return a place's index directory: itself, or the copy of its current version if it is on a remote store.
+
+    A ``~`` at the start stands for a home folder.
+    """
     remote = RemoteIndex.at(place)
     if remote is None:
-        return Path(place)
+        return expanded(place)
     remote.fetch()
     return remote.root
 

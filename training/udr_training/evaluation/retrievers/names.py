@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from udr.errors import ConfigError
-from udr.files import RemoteFolder, remote_url
+from udr.files import RemoteFolder, expanded, remote_url
 from udr.models import DEFAULT_ENCODER, PACKAGE, is_local
 from udr.retrieval import MODES
 from udr.store import CURRENT, local_index
@@ -61,7 +61,7 @@ def _parts(name: str) -> list[str]:
     if name in BUILT_IN or is_service(name):
         return [name]
     url = remote_url(name)
-    path = os.path.abspath(Path(name).expanduser()) if url is None and is_local(name) else name.removeprefix(PACKAGE)
+    path = os.path.abspath(expanded(name)) if url is None and is_local(name) else name.removeprefix(PACKAGE)
     parts = [part for part in path.split("/") if part not in ("", ".")]
     # The model of a run or an iteration is named by it.
     return parts[:-1] if len(parts) > 1 and parts[-1] == "model" else parts or [name]
@@ -81,7 +81,7 @@ def _possible_runs(place: Path) -> list[Path]:
 
 def _place(name: str) -> Path:
     """Return the path that a name is; of an index or a run on a remote store, or what is in it, that of a copy."""
-    place = Path(source_of(name)).expanduser()
+    place = expanded(source_of(name))
     if (url := remote_url(place)) is None:
         return place
     for run in _possible_runs(place):
@@ -111,7 +111,7 @@ def model_of(name: str) -> str:
         return DEFAULT_ENCODER
     folder = _place(name)
     if not (folder / "config.toml").is_file():
-        return name if folder == Path(name).expanduser() else str(folder)
+        return name if folder == expanded(name) else str(folder)
     if not (folder / "model").is_dir():
         raise ConfigError(f"{name} is an unfinished run; resume it with the `udr train` command that began it")
     return str(folder / "model")
