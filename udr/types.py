@@ -3,13 +3,17 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from numbers import Integral, Real
+from typing import Any, Literal, TypeAlias
 
 Value: TypeAlias = "str | int | float | bool | Sequence[Value] | None"
 """The value of an input field: a string, a number, a boolean, None, or a list of these."""
 
-VALUES = "a string, number, true, false, null or a list"
+VALUES = "a string, number, true, false, null or a list (a whole number has at most 4,300 digits)"
 """The types of an input field, in words."""
+
+# Python refuses to write numbers of more digits.
+_BEYOND = 10**4300
 
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 """Any JSON value."""
@@ -27,7 +31,16 @@ def is_value(value: object, depth: int = 16) -> bool:
         return depth > 0 and all(is_value(item, depth - 1) for item in value)
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, str | int | bool)
+    if isinstance(value, int):
+        return -_BEYOND < value < _BEYOND
+    return value is None or isinstance(value, str)
+
+
+def plain_number(value: Any) -> Any:  # noqa: ANN401
+    """Return a number as Python's own, such as one of numpy, which JSON does not take; anything else as it is."""
+    if isinstance(value, int | float | str) or not isinstance(value, Real):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,14 +13,13 @@ from udr.client.deadline import Deadline, fetch_async
 from udr.client.environment import open_http
 from udr.client.problems import Problem
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
+from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready, refuse_closed
 from udr.data import FilterLike, Task
 from udr.errors import RequestError, ServiceError
 from udr.prompts import Format, Prompt, PromptOptions
 from udr.retrieval import DEFAULT_K, Page, Retrieval, RetrievalOptions, RetrievalRequest, RowLike
 from udr.store.live import Outcome
 from udr.types import Fields, Json, Row
-
 
 _OfLoop = tuple[AsyncGenerator[httpx2.AsyncClient, None], httpx2.AsyncClient]
 
@@ -50,9 +49,7 @@ class AsyncClient(BaseClient):
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(url, timeout, retries, api_key)
-        self._open = partial(
-            open_http, partial(httpx2.AsyncClient, transport=transport), self.url, self._settings
-        )
+        self._open = partial(open_http, partial(httpx2.AsyncClient, transport=transport), self.url, self._settings)
         self._clients: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
         # Opened at once, so that a wrong setting is found here and not at the first call.
         self._first: httpx2.AsyncClient | None = self._open()
@@ -199,7 +196,9 @@ class AsyncClient(BaseClient):
         return self._read(call, result)
 
     async def _send(self, call: Call[Answer], deadline: Deadline) -> TransportResult:
+        http = await self._http()
+        refuse_closed(http)
         try:
-            return await fetch_async(await self._http(), call.request, deadline)
+            return await fetch_async(http, call.request, deadline)
         except FAILURES as error:
             return error

@@ -14,7 +14,7 @@ from udr.client.deadline import Deadline, fetch
 from udr.client.environment import open_http
 from udr.client.problems import Problem
 from udr.client.requests import Answer, Call
-from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready
+from udr.client.transport import FAILURES, BaseClient, TransportResult, is_ready, refuse_closed
 from udr.data import FilterLike, Task
 from udr.errors import ServiceError
 from udr.prompts import Format, Prompt, PromptOptions
@@ -240,6 +240,7 @@ class Client(BaseClient, DemonstrationSource):
         if self._process != os.getpid():
             # A fork shares its parent's connections, and would read the parent's answers.
             self._http, self._process = self._open(), os.getpid()
+        refuse_closed(self._http)
         try:
             return fetch(self._http, call.request, deadline)
         except FAILURES as error:

@@ -13,9 +13,18 @@ from udr.client.problems import Problem
 from udr.data import Filter, FilterLike, Task
 from udr.errors import InvalidInputError, brief
 from udr.prompts import BuildingOptions, Format, Prompt, PromptOptions
-from udr.retrieval import DefaultK, Page, Retrieval, RetrievalRequest, RowLike, SelectionOptions, deletion
+from udr.retrieval import (
+    DEFAULT_K,
+    DefaultK,
+    Page,
+    Retrieval,
+    RetrievalRequest,
+    RowLike,
+    SelectionOptions,
+    deletion,
+)
 from udr.store.live import ANY, Change, Outcome
-from udr.types import Fields, Json, Row
+from udr.types import Fields, Json, Row, plain_number
 
 TIMEOUT = "X-Udr-Timeout"
 """The header with the client's timeout in seconds, so that the service can drop expired work."""
@@ -139,24 +148,37 @@ def deletion_body(ids: str | Sequence[str] | None, filter: FilterLike | None) ->
 
 def _body(request: RetrievalRequest) -> dict[str, Json]:
     """Return a request's fields as JSON, without those that have their default."""
-    body = {f.name: value for f in fields(request) if (value := getattr(request, f.name)) != f.default}
-    if isinstance(request.input, Mapping):
-        body["input"] = dict(request.input)
+    body = {f.name: value for f in fields(request) if (value := _value(getattr(request, f.name))) != f.default}
+    if not isinstance(request.k, DefaultK):
+        return {**body, "k": request.k}
+    if request.k != DEFAULT_K:
+        raise InvalidInputError(f"a service has its own default of k; found a DefaultK of {request.k}, give an int")
+    return body
+
+
+def _value(value: object) -> Any:  # noqa: ANN401
+    if isinstance(value, Filter):
+        return value.to_json()
+    if isinstance(value, Mapping):
+        return dict(value)
     # A string is a collection too, of letters. It is sent as it is, and the service refuses it.
-    if isinstance(request.exclude, Collection) and not isinstance(request.exclude, str):
-        body["exclude"] = list(request.exclude)
-    if isinstance(request.filter, Filter):
-        body["filter"] = request.filter.to_json()
-    return body if isinstance(request.k, DefaultK) else {**body, "k": request.k}
+    return tuple(value) if isinstance(value, Collection) and not isinstance(value, str) else value
 
 
 def _encoded(body: Mapping[str, Json], label: str = "") -> bytes:
     try:
         given = {key: value for key, value in body.items() if value is not None}
         # Half of a surrogate pair, which UTF-8 lacks, is escaped as JSON does it, so that the service names it.
-        return json.dumps(given, allow_nan=False, ensure_ascii=False).encode(errors="backslashreplace")
+        return json.dumps(given, allow_nan=False, ensure_ascii=False, default=_number).encode(errors="backslashreplace")
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"{label}the request cannot be encoded as JSON: {error}") from error
+
+
+def _number(value: object) -> Json:
+    number: Json = plain_number(value)
+    if number is value:
+        raise TypeError(f"it holds an object of type {type(value).__name__}")
+    return number
 
 
 def _segment(name: str) -> str:

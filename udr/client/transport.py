@@ -134,6 +134,12 @@ class BaseClient:
         return [result for result in results if isinstance(result, Retrieval)]
 
 
+def refuse_closed(http: httpx2.Client | httpx2.AsyncClient) -> None:
+    """Raise a ``ConfigError`` if a client's connections are closed for good."""
+    if http.is_closed:
+        raise ConfigError("this client is closed; make another")
+
+
 def is_ready(result: TransportResult) -> bool:
     """Return whether the service answered that it is ready."""
     return isinstance(result, httpx2.Response) and result.status_code == httpx2.codes.OK

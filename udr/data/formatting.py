@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from udr.data.task import Kind, Metric, Task, TaskFamily, Template
 from udr.errors import InvalidInputError, brief, listed
-from udr.types import VALUES, Fields, Row, Value, is_value
+from udr.types import VALUES, Fields, Row, Value, is_value, plain_number
 
 SEPARATOR = "\n\n"
 """The separator between the parts of a prompt."""
@@ -143,7 +143,11 @@ def row_query(task: Task, row: Row) -> str:
 
 
 def query_fields(task: Task, row: Row) -> Fields:
-    """Return the fields of a row as a query gives them: its choices are one, if the task's template shows them."""
+    """Return the fields of a row as a query gives them: those that the task's template names.
+
+    Its choices are one, if the template shows them. Other fields of its input are left out, since a query with a field
+    that the template does not name is refused.
+    """
     return {name: row.input[name] if name in row.input else list(row.choices) for name in task.fields}
 
 
@@ -159,6 +163,7 @@ def check_input(task: Task, input: Fields | str) -> Fields:
         if name not in input:
             given = listed(map(brief, input), len(input)) or "no fields"
             raise InvalidInputError(f"field {name!r} of task {task.name!r} is missing; found {given}")
+    input = {name: plain_number(value) for name, value in input.items()}
     for name, value in input.items():
         if name not in task.fields:
             raise InvalidInputError(f"task {task.name!r} has no field {brief(name)}; it has {names}")

@@ -9,7 +9,7 @@ from udr.data import Task
 from udr.errors import MissingExtraError, UdrError, UnknownTaskError, brief
 from udr.models import load_tokenizer
 from udr.prompts import Format, Prompt, PromptBuilder
-from udr.retrieval import DefaultK, Retrieval, Retriever
+from udr.retrieval import Retrieval, Retriever
 
 try:
     from mcp.server.mcpserver import MCPServer
@@ -70,13 +70,24 @@ async def _tasks(source: Source) -> Mapping[str, Task]:
     return source.tasks if isinstance(source, Retriever) else await source.tasks()
 
 
+async def _at_most(source: Source, task: str, k: int) -> int:
+    """Return k, or how many demonstrations the task has if they are fewer: agents do not know that."""
+    if isinstance(source, Retriever):
+        sizes = source.sizes
+    else:
+        listed: Any = (await source.info())["tasks"]
+        sizes = {each["name"]: each["demonstrations"] for each in listed}
+    return min(k, max(1, sizes.get(task, k)))
+
+
 async def _retrieved(source: Source, task: str, input: Input, k: int) -> Retrieval:
-    return await source.aretrieve(task, input, DefaultK(k))
+    return await source.aretrieve(task, input, await _at_most(source, task, k))
 
 
 async def _prompt(source: Source, task: str, input: Input, k: int, budget: int, reserve: int) -> Prompt:
     if not isinstance(source, Retriever):
-        return await source.prompt(task, input, k=DefaultK(k), budget=budget, reserve=reserve)
+        number = await _at_most(source, task, k)
+        return await source.prompt(task, input, k=number, budget=budget, reserve=reserve)
     if task not in source.tasks:
         raise UnknownTaskError(f"unknown task {brief(task)}; the tool tasks lists them")
     builder = PromptBuilder(load_tokenizer(source.tokenizer), budget, reserve)

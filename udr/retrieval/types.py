@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, TypedDict, cast, get_args, overload
 
 from udr.data import FilterLike
 from udr.errors import InvalidInputError
-from udr.types import Fields, Json, TokenCount
+from udr.types import Fields, Json, TokenCount, plain_number
 
 Mode = Literal["dense", "bm25", "hybrid"]
 """What ranks demonstrations; see ``RetrievalRequest``."""
@@ -178,6 +178,12 @@ class RetrievalRequest:
     explain: bool = False
     fill: bool = False
     label_head: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if (number := plain_number(value)) is not value:
+                object.__setattr__(self, name, number)
 
     @property
     def chooses(self) -> bool:

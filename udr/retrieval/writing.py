@@ -18,7 +18,7 @@ from udr.models import LoadedTokenizer, load_tokenizer
 from udr.search import Vectors
 from udr.store import IndexVersion
 from udr.store.live import MAX_KEY, Change, View, check_id
-from udr.types import Json, Row
+from udr.types import Json, Row, plain_number
 
 MAX_PAGE = 1000
 """The maximum number of rows of a page."""
@@ -173,6 +173,7 @@ def page(
     Raises:
         InvalidInputError: the limit is out of range, or ``after`` is of another list or version.
     """
+    limit = plain_number(limit)
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_PAGE:
         raise InvalidInputError(f"limit must be from 1 to {MAX_PAGE}, found {brief(limit)}")
     version, listed = view.base.manifest.version, _list_of(task, within.narrowed(filter) if within else filter)

@@ -10,13 +10,22 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx2
+import numpy as np
 import pytest
 
 from tests.clients import URL, Connect, Service, problem
 from udr import errors
 from udr.client import PROBLEM, AsyncClient, Client
 from udr.prompts import Prompt, PromptDemonstration, SpecialToken, Truncation
-from udr.retrieval import Decision, Retrieval, RetrievalRequest, RetrievedDemonstration, Retriever
+from udr.retrieval import (
+    DEFAULT_K,
+    Decision,
+    DefaultK,
+    Retrieval,
+    RetrievalRequest,
+    RetrievedDemonstration,
+    Retriever,
+)
 from udr.types import Row, TokenCount
 
 DECISION = Decision(id="1", task="trec", similarity=0.8312, stage="choice", kept=True, reason="chosen")
@@ -48,7 +57,7 @@ def test_retrieve_sends_only_what_differs_from_the_defaults(connect: Connect) ->
     service = ok(RETRIEVAL.to_json())
     assert connect(service).retrieve("trec", {"question": "Who ?"}, 3) == RETRIEVAL
     assert (service.requests[0].method, str(service.requests[0].url)) == ("POST", f"{URL}/v1/retrieve")
-    assert body_of(service) == {"task": "trec", "input": {"question": "Who ?"}, "k": 3, "exclude": []}
+    assert body_of(service) == {"task": "trec", "input": {"question": "Who ?"}, "k": 3}
     service = ok(RETRIEVAL.to_json())
     options: dict[str, Any] = {"family": "topic", "input": "Who ?", "exclude": ["a"], "min_similarity": 0.0}
     assert connect(service).retrieve(**options) == RETRIEVAL
@@ -62,7 +71,7 @@ def test_prompt_sends_its_budget_and_reads_every_format(connect: Connect, prompt
         connect(service).prompt("trec", "Who ?", budget=64, reserve=8, format="messages", list_options=True) == prompt
     )
     expected = {"budget": 64, "reserve": 8, "format": "messages", "list_options": True}
-    assert body_of(service) == {**expected, "task": "trec", "input": "Who ?", "exclude": []}
+    assert body_of(service) == {**expected, "task": "trec", "input": "Who ?"}
 
 
 @pytest.mark.parametrize("id", ["1", "a/b", "..", ".", "a b?c#d%25", "é🙂", "{x}", "\\"])
@@ -143,7 +152,7 @@ def test_a_batch_sends_its_requests_like_single_ones(connect: Connect) -> None:
     assert (request.method, request.url.path) == ("POST", "/v1/retrieve/batch")
     assert request.headers["Content-Type"] == "application/json"
     assert body_of(service)["requests"] == [
-        {"task": "t", "input": {"a": "b"}, "k": 3, "exclude": []},
+        {"task": "t", "input": {"a": "b"}, "k": 3},
         {"scope": "all", "input": "x", "exclude": ["n"], "min_similarity": 0.5, "mode": "bm25"},
     ]
 
@@ -307,6 +316,37 @@ def test_any_mapping_and_collection_is_sent_but_never_a_string_as_its_letters(
     service = ok(RETRIEVAL.to_json())
     connect(service).retrieve("t", MappingProxyType({"a": ("b", 1)}), exclude=exclude)
     assert (body_of(service)["input"], body_of(service)["exclude"]) == ({"a": ["b", 1]}, sent)
+
+
+def test_numbers_and_arrays_of_numpy_are_sent(connect: Connect) -> None:
+    service = ok(RETRIEVAL.to_json())
+    options: dict[str, Any] = {
+        "diversity": np.float32(0.5),
+        "exclude": np.array(["a", "b"]),
+        "candidates": np.int64(60),
+    }
+    connect(service).retrieve("t", {"n": np.int64(2), "all": [np.float32(0.25)]}, np.int64(3), **options)
+    expected = {"task": "t", "input": {"n": 2, "all": [0.25]}, "k": 3, "diversity": 0.5, "exclude": ["a", "b"]}
+    assert body_of(service) == {**expected, "candidates": 60}
+    service = ok({"told": 1})
+    connect(service).outcome("p", np.float32(0.5))  # type: ignore[arg-type]
+    assert body_of(service)["score"] == 0.5
+
+
+def test_a_default_k_that_is_not_the_service_s_is_refused(connect: Connect) -> None:
+    service = ok(RETRIEVAL.to_json())
+    connect(service).retrieve("t", "x", DEFAULT_K)
+    assert "k" not in body_of(service)
+    with pytest.raises(errors.InvalidInputError, match="a service has its own default of k; found a DefaultK of 5"):
+        connect(service).retrieve("t", "x", DefaultK(5))
+
+
+def test_a_closed_client_says_so(connect: Connect) -> None:
+    client = connect(ok(RETRIEVAL.to_json()))
+    client.close()
+    for call in (lambda: client.retrieve("t", "x"), client.ready):
+        with pytest.raises(errors.ConfigError, match="this client is closed; make another"):
+            call()
 
 
 def test_ready_asks_readyz_once(connect: Connect) -> None:

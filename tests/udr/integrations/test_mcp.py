@@ -58,6 +58,24 @@ def test_a_service_s_answers_are_passed_on(retriever: Retriever) -> None:
     assert found["demonstrations"] == [each.to_json() for each in retriever.retrieve("notes", NOTE, 2)]
 
 
+def test_an_agent_may_ask_for_more_than_there_are(retriever: Retriever) -> None:
+    """An index and a service answer alike."""
+
+    async def ask(source: Retriever | AsyncClient) -> Any:
+        async with Client(mcp_server(source)) as client:
+            return await call(client, "retrieve", task="notes", input=NOTE, k=50)
+
+    async def ask_both(address: str) -> tuple[Any, Any, Any]:
+        async with AsyncClient(address) as source, Client(mcp_server(source)) as client:
+            prompt = await call(client, "prompt", task="notes", input=NOTE, k=50, budget=1000)
+            return await ask(retriever), await ask(source), prompt
+
+    with running(create_app(retriever, Settings(), Words())) as address:
+        here, there, prompt = anyio.run(ask_both, address)
+    assert here == there and len(here["demonstrations"]) == retriever.sizes["notes"] == 20
+    assert len(prompt["demonstrations"]) == 20
+
+
 @pytest.fixture(scope="module")
 def tiny(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index by a tiny random BERT, which it carries."""

@@ -3,7 +3,7 @@
 import gc
 import os
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from tests.udr.retrieval.conftest import OpenPools, note
 from udr.data import ALL_INSTRUCTION, encoder_demonstration, encoder_query, input_text, open_collection
 from udr.errors import (
     ArtifactError,
+    ConfigError,
     InvalidInputError,
     ModelError,
     RequestError,
@@ -27,6 +28,7 @@ from udr.errors import (
 from udr.retrieval import RetrievalRequest, Retriever, unknown
 from udr.search import Vectors, float16_proposer
 from udr.store import open_version
+from udr.store.live import Change
 from udr.types import Row, TokenCount
 
 SCOPES: list[dict[str, Any]] = [{"task": "questions"}, {"task": "notes"}, {"family": "mood"}, {"scope": "all"}]
@@ -184,6 +186,48 @@ def test_a_closed_retriever_has_no_open_files(pools: OpenPools, options: dict[st
         gc.enable()
 
 
+def test_a_closed_retriever_says_so_and_opens_nothing_again(copy: Path) -> None:
+    retriever = Retriever.open(copy, encoder=HashEncoder())
+    retriever.put("notes", note("new", "a dull day"))
+    plan, request = retriever.plan(RetrievalRequest(input="a dull day", task="notes")), note("x", "y")
+    retriever.close()
+    calls: list[Callable[[], object]] = [
+        lambda: retriever.retrieve("notes", "a dull day"),
+        lambda: retriever.search([plan], {0: np.ones(48, np.float32)}),
+        lambda: retriever.demonstration("notes", "n00"),
+        lambda: retriever.demonstrations("notes"),
+        lambda: retriever.put("notes", request),
+        lambda: retriever.delete("notes", "n00"),
+        lambda: retriever.write(Change("notes", delete=["n00"])),
+        lambda: retriever.read_fields({"notes": ["text"]}),
+        lambda: retriever.sizes,
+        lambda: retriever.overlay_position,
+        retriever.shorten_log,
+        retriever.at_hand,
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match="this Retriever is closed; open the index again"):
+            call()
+    assert open_files(copy) == []
+
+
+def test_a_home_folder_is_found(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(copy.parent))
+    with Retriever.open(f"~/{copy.name}", encoder=HashEncoder()) as retriever:
+        assert retriever.root == copy
+    with pytest.raises(ArtifactError, match="~no-such-user/index: no index here"):
+        Retriever.open("~no-such-user/index")
+
+
+def test_numbers_of_numpy_are_taken(retriever: Retriever) -> None:
+    options: dict[str, Any] = {"diversity": np.float32(0.5), "candidates": np.int16(9), "min_similarity": np.float64(0)}
+    plain: dict[str, Any] = {"diversity": 0.5, "candidates": 9, "min_similarity": 0.0}
+    expected = retriever.retrieve("questions", {"question": 7}, 3, **plain)
+    assert retriever.retrieve("questions", {"question": np.int64(7)}, np.int64(3), **options) == expected
+    page = retriever.demonstrations("questions", limit=np.int64(2))
+    assert page == retriever.demonstrations("questions", limit=2)
+
+
 def test_float16_vectors_stay_small_in_memory(pools: OpenPools) -> None:
     rows = {"notes": [note(f"{n:04}", f"word {n}") for n in range(500)]}
     full, half = (pools(rows, dtype=dtype, encoder=HashEncoder(512)) for dtype in ("float32", "float16"))
@@ -252,6 +296,10 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"exclude": "x" * 10**6}, "exclude must be a list of ids, found 'xxx"),
     ({"k": "9" * 10**6}, "k must be a whole number, found '999"),
     ({"k": 10**5000}, "k must be from 1 to 24, .*; found a number of 16610 bits"),
+    ({"input": {"question": 10**5000}}, "field 'question' .* whole number has at most 4,300 digits"),
+    ({"input": {"question": [-(10**5000)]}}, "field 'question' .* whole number has at most 4,300 digits"),
+    *(({name: 10**5000}, f"{name} must be a number, found a number of 16610 bits") for name in (*BOUNDS, *SHARES)),
+    ({"min_similarity": -(10**400)}, "min_similarity must be a number, found a number of 1329 bits"),
     ({"mode": "x" * 10**6}, "mode must be one of"),
     ({"distinct": [[0] * 10**6] * 9}, "distinct must be a number, found "),
     ({"candidates": "x" * 10**6}, "candidates must be a whole number"),

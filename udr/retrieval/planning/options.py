@@ -1,6 +1,6 @@
 """The options of a request that are valid whatever the index."""
 
-import math
+import sys
 from collections.abc import Collection
 
 from udr.data import Filter
@@ -31,7 +31,7 @@ def check_options(request: RetrievalRequest) -> Filter | None:
         value = getattr(request, name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
             raise InvalidInputError(f"{name} must be a number, found {brief(value)}")
         if name not in ("min_similarity", "max_similarity") and not 0 <= value <= 1:
             raise InvalidInputError(f"{name} must be from 0 to 1, found {brief(value)}")

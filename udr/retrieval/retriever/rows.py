@@ -107,6 +107,7 @@ class Rows(OpenVersion):
 
     def write(self, change: Change) -> Outcome:
         """Write a change; the last step of ``put`` and ``delete``, whose errors it raises."""
+        self._refuse_closed()
         return self._pool.write(change)
 
     def unread_fields(self, wanted: Filter, tasks: Iterable[str]) -> Mapping[str, frozenset[str]]:
@@ -122,6 +123,7 @@ class Rows(OpenVersion):
         Raises:
             ArtifactError: the rows cannot be read.
         """
+        self._refuse_closed()
         self._pool.base.matcher.read({task: keys for task, keys in fields.items() if task in self.tasks})
 
     @property
@@ -131,4 +133,5 @@ class Rows(OpenVersion):
 
     def shorten_log(self) -> None:
         """Rewrite the log of writes without those that later ones undid; raises as ``write``."""
+        self._refuse_closed()
         self._pool.shorten()

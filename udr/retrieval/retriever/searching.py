@@ -107,7 +107,7 @@ class Searching(OpenVersion):
         Raises:
             RequestError: the request is invalid.
             StoppedError: nobody waits for the plan any more.
-            ConfigError: this process is a fork of the one that opened the retriever.
+            ConfigError: the retriever is closed, or this process is a fork of the one that opened it.
         """
         self._refuse_fork()
         partitions = partitions or self.partitions()
@@ -134,6 +134,7 @@ class Searching(OpenVersion):
             stopped: whether nobody waits for the result of a plan any more, by index in ``plans``; its result is then
                 empty, and those of the others are as without it. It is called often, in loops, so it must be fast.
         """
+        self._refuse_closed()
         results: dict[int, Retrieval] = {}
         for partitions, numbers in _by_partitions(plans, self._partitions):
             some = [plans[number] for number in numbers]

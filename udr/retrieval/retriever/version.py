@@ -25,6 +25,8 @@ from udr.types import Role
 class OpenVersion:
     """What a ``Retriever`` holds, encodes and closes; its attributes are documented there."""
 
+    _closed = False
+
     def __init__(
         self,
         version: IndexVersion,
@@ -75,10 +77,11 @@ class OpenVersion:
 
     def partitions(self) -> Partitions:
         """Return what a request that starts now sees: the published rows, with every write that is acknowledged."""
-        return self._of(self._pool.view())
+        return self._of(self._view())
 
     def at_hand(self) -> Partitions | None:
         """Return what ``partitions`` returns, or None if writes must be read first; takes one call of the system."""
+        self._refuse_closed()
         view = self._pool.at_hand()
         return None if view is None else self._of(view)
 
@@ -114,17 +117,17 @@ class OpenVersion:
     @property
     def sizes(self) -> Mapping[str, int]:
         """How many demonstrations each task has, with what was written since the version was built."""
-        return MappingProxyType(self._pool.view().sizes)
+        return MappingProxyType(self._view().sizes)
 
     @property
     def overlay_position(self) -> int:
         """The number of the last write that the next request sees; 0 before the first."""
-        return self._pool.view().position
+        return self._view().position
 
     @property
     def overlay_rows(self) -> int:
         """How many rows were put or deleted since the version was built, each counted once."""
-        return self._pool.view().num_changes
+        return self._view().num_changes
 
     def stored_digest(self) -> str:
         """Return the ``search_digest`` of a version opened now: another if what it hashes was measured again since.
@@ -136,8 +139,13 @@ class OpenVersion:
 
     def close(self) -> None:
         """Close the files; the retriever cannot be used afterwards."""
+        self._closed = True
         self._pool.close()
         self._lock.close()
+
+    def _view(self) -> View:
+        self._refuse_closed()
+        return self._pool.view()
 
     def _of(self, view: View) -> Partitions:
         partitions = self._partitions
@@ -150,6 +158,10 @@ class OpenVersion:
         if task not in self.tasks:
             raise unknown("task", task, self.tasks)
         return self.partitions().view
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise ConfigError("this Retriever is closed; open the index again")
 
     def _refuse_fork(self) -> None:
         # The threads of torch and faiss do not exist in a fork, which would wait for them for ever.
