@@ -97,6 +97,21 @@ def test_an_index_keeps_a_weight_for_each_task(lexical: Path, tmp_path: Path) ->
         assert "by the encoder (weight 0.2)" in explained and "by BM25 (weight 0.8)" in explained
 
 
+@pytest.mark.parametrize("weight", [0.3, 0.5])
+def test_what_a_hybrid_search_leaves_out_is_explained_on_the_scale_of_the_others(
+    opened: Retriever, weight: float
+) -> None:
+    query = opened.demonstration("notes", "n03").input
+    options: dict[str, Any] = {"mode": "hybrid", "weight": weight, "explain": True}
+    everything = opened.retrieve("notes", query, 20, keep_copies=True, **options)
+    numbers = {decision.id: decision.similarity for decision in everything.decisions}
+    excluded = everything[5].id
+    decisions = opened.retrieve("notes", query, 2, exclude=[excluded], **options).decisions
+    apart = {decision.id: decision for decision in decisions if decision.stage in ("exclude", "copies")}
+    assert {id: decision.similarity for id, decision in apart.items()} == {id: numbers[id] for id in ("n03", excluded)}
+    assert [decision.similarity for decision in decisions] == sorted((d.similarity for d in decisions), reverse=True)
+
+
 @pytest.mark.parametrize(
     "weights",
     [{"notes": 1.5}, {"notes": 10**400}, {"notes": True}, {"notes": "0.5"}, {"nope": 0.5}],

@@ -73,7 +73,8 @@ class Partitions(HitReader):
             if mode == "hybrid":
                 name = "the encoder with the label head" if plan.label_head else "the encoder"
                 fused = {name: hits, "BM25": lexical[number].hits(self.view.table.ids)}
-                hits = nearest(fuse(fused.values(), (2 * plan.weight, 2 - 2 * plan.weight)))
+                apart = excluded, lexical[number].excluded
+                hits, excluded = _fused(list(fused.values()), apart, plan.weight)
                 if plan.weight != EVEN:
                     weights = plan.weight, 1 - plan.weight
                     fused = {f"{key} (weight {w:g})": fused[key] for key, w in zip(fused, weights, strict=True)}
@@ -177,6 +178,18 @@ class Partitions(HitReader):
             return copies
         excluded = _passing(plan, {task: self.view.table.positions(task, ids) for task in copies})
         return {task: {**found, **excluded[task]} for task, found in copies.items()}
+
+
+def _fused(
+    rankings: Sequence[Sequence[Hit]], excluded: Sequence[Sequence[Hit]], weight: float
+) -> tuple[list[Hit], list[Hit]]:
+    """Return the hits of two rankings, fused; and those excluded from each, with the numbers that they would have."""
+    weights = 2 * weight, 2 - 2 * weight
+    hits, out = nearest(fuse(rankings, weights)), {(hit.task, hit.position) for own in excluded for hit in own}
+    if not out:
+        return hits, []
+    everything = fuse([nearest((*own, *more)) for own, more in zip(rankings, excluded, strict=True)], weights)
+    return hits, [hit for hit in everything if (hit.task, hit.position) in out]
 
 
 def _passing(plan: Plan, ids: Mapping[str, Mapping[int, str]]) -> dict[str, Mapping[int, str]]:
