@@ -10,7 +10,7 @@ import udr
 
 NAMES = (
     "AsyncClient Client Filter Prompt PromptBuilder Retrieval RetrievalRequest RetrievedDemonstration Retriever Row "
-    "Task UdrError load_tokenizer"
+    "Task UdrError load_tokenizer query_fields"
 )
 
 

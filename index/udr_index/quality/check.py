@@ -7,7 +7,7 @@ from udr.errors import DataError
 from udr.models import DEFAULT_ENCODER, Encoder, SentenceEncoder, TextLM, load_text_lm
 from udr.types import Json
 from udr_index.quality.config import NEAR, CheckConfig
-from udr_index.quality.coverage import empty_fields, odd_ids, similar_labels, skewed_labels
+from udr_index.quality.coverage import empty_fields, odd_ids, similar_labels, skewed_labels, unread_fields
 from udr_index.quality.duplicates import copies_within, leaks
 from udr_index.quality.findings import Finding, Kind, Severity
 from udr_index.quality.long_rows import incoherent, load_window, too_long
@@ -81,7 +81,7 @@ def check(config: CheckConfig, encoder: Encoder | None = None, text_lm: TextLM |
                 continue
             num_rows += len(rows)
             splits.append(split := Split(folder.task, name, rows))
-            findings += [*empty_fields(split), *odd_ids(split), *copies_within(split)]
+            findings += [*empty_fields(split), *unread_fields(split), *odd_ids(split), *copies_within(split)]
             if name == "train":
                 findings += [*similar_labels(split), *skewed_labels(split, config.skew)]
             if window is not None:

@@ -66,8 +66,8 @@ def check(
     """Look for problems in rows. Prints one line per finding. The exit status is 3 if there is an error.
 
     Errors: unreadable files, empty inputs, duplicates, rows longer than the window, rows of validation or test that
-    are also in train. Warnings, which may be intended: empty fields, conflicting targets, several correct answers,
-    near-duplicates, labels with few rows or none, long texts that are chaotic or aggregated (--text-lm).
+    are also in train. Warnings, which may be intended: empty or unread fields, conflicting targets, several correct
+    answers, near-duplicates, labels with few rows or none, long texts that are chaotic or aggregated (--text-lm).
     """
     names = ("model", "near", "lm", "window", "text_lm", "skew", "device")
     settings = {name: value for name, value in locals().items() if name in names}

@@ -1,9 +1,10 @@
-"""Empty fields, ids that are hard to read, and labels that few rows or none have, or that look alike."""
+"""Empty and unread fields, ids that are hard to read, and labels that few rows or none have, or that look alike."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from udr.data import Kind as TaskKind
+from udr.errors import listed
 from udr_index.plural import counted
 from udr_index.quality.findings import Finding, Kind
 from udr_index.quality.splits import Split
@@ -27,6 +28,18 @@ def empty_fields(split: Split) -> Iterator[Finding]:
         if ids := blank.get(name):
             message = f"{split.part(len(ids))} no text in the field {name!r}; fill it in, unless that is intended"
             yield split.finding(Kind.EMPTY_FIELD, len(ids), message, [(id,) for id in ids])
+
+
+def unread_fields(split: Split) -> Iterator[Finding]:
+    """Yield the input fields that no template names: nothing reads them, and a query must not have them."""
+    unread = [row.input.keys() - set(split.task.fields) for row in split.rows]
+    if names := sorted(set().union(*unread)):
+        count = sum(map(bool, unread))
+        message = (
+            f"{split.part(count)} input fields that the template does not name, so nothing reads them, and a query "
+            f"with them is refused; name them there, or move them to metadata: {listed(map(repr, names), len(names))}"
+        )
+        yield split.finding(Kind.UNREAD_FIELD, count, message)
 
 
 def odd_ids(split: Split) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     UNREADABLE = "unreadable"
     EMPTY_INPUT = "empty_input"
     EMPTY_FIELD = "empty_field"
+    UNREAD_FIELD = "unread_field"
     DUPLICATE = "duplicate"
     CONFLICTING_TARGETS = "conflicting_targets"
     SEVERAL_ANSWERS = "several_answers"
@@ -41,9 +42,8 @@ class Kind(StrEnum):
 
 
 _WARNINGS = (
-    "empty_field conflicting_targets several_answers other_choices near_duplicate missing_label label_skew "
-    "chaotic aggregated "
-    "cut_by_encoder similar_labels odd_id near_leak"
+    "empty_field unread_field conflicting_targets several_answers other_choices near_duplicate missing_label "
+    "label_skew chaotic aggregated cut_by_encoder similar_labels odd_id near_leak"
 ).split()
 _NEAR = {Kind.NEAR_DUPLICATE, Kind.NEAR_LEAK}
 

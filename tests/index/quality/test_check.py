@@ -27,7 +27,7 @@ WORDS: Mapping[str, Json] = {**CHOICES, "name": "words", "kind": "generation", "
 
 
 def row(id: str, text: str, target: str = "glad", **more: Json) -> Mapping[str, Json]:
-    return {"id": id, "input": {"text": text, "thing": ""}, "target": target, **more}
+    return {"id": id, "input": {"text": text}, "target": target, **more}
 
 
 TEXTS = {key: NOTES[key] for key in NOTES if key != "labels"}
@@ -55,7 +55,10 @@ COPIES: dict[str, tuple[Mapping[str, Json], Sequence[Mapping[str, Json]], Mappin
     ),
     "empty fields": (
         {**NOTES, "input": "{thing}: {text}"},
-        [row("a", " "), row("b", "\t", "sad"), row("c", "fine")],
+        [
+            row(id, "", input={"text": text, "thing": ""}, target=target)
+            for id, text, target in (("a", " ", "glad"), ("b", "\t", "sad"), ("c", "fine", "glad"))
+        ],
         {Kind.EMPTY_INPUT: (("a",), ("b",)), Kind.EMPTY_FIELD: (("c",),)},
         "1 of 3 rows has no text in the field 'thing'",
     ),
@@ -74,6 +77,15 @@ def test_copies_and_empty_fields_are_found(tmp_path: Path, name: str) -> None:
     warned = {Kind.SEVERAL_ANSWERS, Kind.CONFLICTING_TARGETS, Kind.OTHER_CHOICES, Kind.EMPTY_FIELD} & expected.keys()
     errors = 2 - len(warned)
     assert (result.errors, result.warnings, result.passed()) == (errors, len(warned), not errors)
+
+
+def test_input_fields_that_no_template_names_are_found(tmp_path: Path) -> None:
+    unread = [row("a", "one", input={"text": "one", "url": "x"}), row("b", "two", input={"text": "two", "n": 1})]
+    write_task(tmp_path, NOTES, train=[*unread, row("c", "three")])
+    (finding,) = (each for each in report(tmp_path).findings if each.kind is Kind.UNREAD_FIELD)
+    assert (finding.count, finding.severity) == (2, "warning")
+    assert finding.message.startswith("2 of 3 rows have input fields that the template does not name")
+    assert finding.message.endswith("move them to metadata: 'n', 'url'")
 
 
 def test_good_collection_has_no_findings(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The wording, compared with golden texts: exactly what language models and encoders read."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,12 +9,14 @@ from tests.fakes import QUESTIONS
 from udr.data import (
     TaskFamily,
     Wording,
+    check_input,
     copy_text,
     formatting,
     input_copy_text,
     normalised,
     parse_row,
     parse_task,
+    query_fields,
 )
 from udr.errors import DataError, InvalidInputError
 from udr.types import Row, Value
@@ -40,6 +43,18 @@ def test_the_language_model_reads_exactly_this() -> None:
         f"Give the type of answer the question asks for.\n\n{SHOWN}\n\n"
         "Question: What French province is cognac produced in ?\nAnswer type:"
     )
+
+
+def test_a_row_is_asked_with_the_fields_of_a_query() -> None:
+    more = replace(CHOICE_ROW, input={**CHOICE_ROW.input, "url": "http://x"})
+    for task, row, expected in (
+        (CHOICE, more, {"question": "Up?", "choices": ["sky", "sea"]}),
+        (TREC, ROW, {"question": "What is the capital of Burkina Faso ?"}),
+    ):
+        fields = query_fields(task, row)
+        assert fields == expected and check_input(task, fields) == expected
+    with pytest.raises(InvalidInputError, match="task 'choice' has no field 'url'"):
+        check_input(CHOICE, {**query_fields(CHOICE, more), "url": "http://x"})
 
 
 def test_the_encoder_reads_exactly_this() -> None:
