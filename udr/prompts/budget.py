@@ -68,11 +68,6 @@ class Block:
     tokens: int | None = None
 
 
-def last_first(positions: Sequence[int]) -> Sequence[int]:
-    """Arrange positions so that the first is shown last."""
-    return sorted(positions, reverse=True)
-
-
 @dataclass(eq=False)
 class PromptLayout:
     """Instruction, demonstrations to choose from and query, joined by blank lines.
@@ -91,7 +86,7 @@ class PromptLayout:
     instruction: str
     blocks: Sequence[Block]
     query: str
-    arranged: Arrange = last_first
+    arranged: Arrange
     frame_tokens: int = 0
     block_tokens: int = 0
 

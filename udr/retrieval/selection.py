@@ -8,7 +8,6 @@ list of hits, nearest first.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,6 @@ from udr.retrieval.choice import Aspects, choose
 from udr.retrieval.stopping import Stopped, never, refuse_stopped
 from udr.retrieval.types import Decision, RetrievalRequest, Stage
 from udr.search import DECIMALS, Hit
-
-_Value = TypeVar("_Value")
 
 _BLOCK = 512
 """Vectors converted and compared at once."""
@@ -98,21 +95,24 @@ def select(
 
     Raises:
         StoppedError: nobody waits for the result any more.
-        ValueError: required vectors or labels are missing.
     """
+    needed = (request.diversity, vectors), (request.coverage, aspects), (request.balance, labels)
+    assert all(given is not None for option, given in needed if option), "an option lacks what it reads"
     similarities = np.array([hit.similarity for hit in hits])
     dropped: dict[int, tuple[Stage, str]] = {}
     left = _within_bounds(similarities, request, dropped)
     if request.max_copy is not None:
-        for index, cosine in enumerate(_required(copies, "max_copy")):
+        assert copies is not None, "max_copy compares the query with the hits"
+        for index, cosine in enumerate(copies):
             if cosine > request.max_copy and index not in dropped:
                 dropped[index] = "copies", f"its cosine with the query is {cosine:.5f}, above {request.max_copy:g}"
         left = [index for index in left if index not in dropped]
     if request.distinct is not None:
+        assert vectors is not None, "distinct compares the hits"
         # What comes after enough are kept is neither chosen nor, beyond the candidates, explained.
         enough = candidates if request.weighs else num_chosen or request.k
         bounds = (len(hits), 0) if request.balance else (enough, candidates if request.explain else 0)
-        left = _distinct(hits, left, _required(vectors, "distinct"), request.distinct, dropped, bounds, stopped)
+        left = _distinct(hits, left, vectors, request.distinct, dropped, bounds, stopped)
     # Rounds look beyond the nearest, or a rare label would have no turn.
     considered = left[:candidates] if request.weighs and not request.balance else left
     chosen = choose(
@@ -120,10 +120,10 @@ def select(
         considered,
         num_chosen or request.k,
         diversity=request.diversity or 0.0,
-        vectors=_required(vectors, "diversity") if request.diversity else None,
+        vectors=vectors if request.diversity else None,
         coverage=request.coverage or 0.0,
-        aspects=_required(aspects, "coverage") if request.coverage else None,
-        labels=_required(labels, "balance") if request.balance else None,
+        aspects=aspects if request.coverage else None,
+        labels=labels if request.balance else None,
         stopped=stopped,
     )
     return Selected(hits, left, dropped, chosen)
@@ -205,13 +205,6 @@ def cosines(vectors: NDArray[np.floating], vector: NDArray[np.floating]) -> list
         lengths = np.linalg.norm(block, axis=1) * np.linalg.norm(vector)
         values += np.round(block @ exact / np.where(lengths > 0, lengths, 1.0), DECIMALS).tolist()
     return values
-
-
-def _required(value: _Value | None, name: str) -> _Value:
-    if value is None:
-        needed = {"balance": "labels", "coverage": "aspects"}.get(name, "vectors")
-        raise ValueError(f"{name} needs {needed}; none were given")
-    return value
 
 
 def rounds(counts: Counter[str], k: int) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """What fits is decided by counts of whole prompts, at the cost of few counts; and truncation keeps as much as fits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -46,6 +46,10 @@ COUNTERS: dict[str, TokenCounter] = {
 PART = st.text(alphabet="ab. \n?", max_size=30)
 
 
+def last_first(positions: Sequence[int]) -> Sequence[int]:
+    return sorted(positions, reverse=True)
+
+
 def greedy(layout: PromptLayout, limit: int) -> tuple[int, ...]:
     """The definition: take what fits by a count of the whole prompt each time."""
     taken: tuple[int, ...] = ()
@@ -61,7 +65,7 @@ def greedy(layout: PromptLayout, limit: int) -> tuple[int, ...]:
 def test_fit_is_greedy_by_counts_of_whole_prompts(
     name: str, instruction: str, parts: list[str], query: str, room: int
 ) -> None:
-    layout = PromptLayout(COUNTERS[name], instruction, [Block((part,)) for part in parts], query)
+    layout = PromptLayout(COUNTERS[name], instruction, [Block((part,)) for part in parts], query, last_first)
     bare = layout.count(())
     taken = fit(layout, bare + room)
     # If counts do not add up, the result may differ from the definition, but it still fits.
@@ -73,7 +77,7 @@ def test_fit_is_greedy_by_counts_of_whole_prompts(
 def test_the_cost_of_counting_is_linear(limit: int) -> None:
     counter = Counter(lambda text: len(text.split()))
     blocks = [Block(("word " * (30 + position * 37 % 60),)) for position in range(256)]
-    fit(PromptLayout(counter, "say", blocks, "what ?"), limit)
+    fit(PromptLayout(counter, "say", blocks, "what ?", last_first), limit)
     assert counter.characters < 5 * sum(len(block.parts[0]) for block in blocks)
 
 

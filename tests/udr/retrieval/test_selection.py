@@ -132,13 +132,6 @@ def test_balance_chooses_the_best_of_each_label_in_rounds() -> None:
     assert ids((0.9, 0.89, 0.88, 0.5), request, vectors=vectors, labels="xxyy") == "ad"
 
 
-@pytest.mark.parametrize("option", [{"distinct": 0.9}, {"diversity": 0.5}, {"balance": True}], ids=str)
-def test_missing_vectors_or_labels_are_an_error(option: dict[str, Any]) -> None:
-    (name,) = option
-    with pytest.raises(ValueError, match=name):
-        ids((0.9,), replace(REQUEST, **option))
-
-
 @given(st.dictionaries(st.sampled_from("abcde"), st.integers(1, 9)), st.integers(1, 30))
 def test_rounds_bound_the_choice_of_each_label(counts: dict[str, int], k: int) -> None:
     needed = rounds(Counter(counts), k)
