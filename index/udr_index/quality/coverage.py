@@ -33,7 +33,7 @@ def empty_fields(split: Split) -> Iterator[Finding]:
 def unread_fields(split: Split) -> Iterator[Finding]:
     """Yield the input fields that no template names: nothing reads them, and a query must not have them."""
     unread = [row.input.keys() - set(split.task.fields) for row in split.rows]
-    if names := sorted(set().union(*unread)):
+    if names := sorted(set[str]().union(*unread)):
         count = sum(map(bool, unread))
         message = (
             f"{split.part(count)} input fields that the template does not name, so nothing reads them, and a query "

@@ -325,11 +325,13 @@ def test_numbers_and_arrays_of_numpy_are_sent(connect: Connect) -> None:
         "exclude": np.array(["a", "b"]),
         "candidates": np.int64(60),
     }
-    connect(service).retrieve("t", {"n": np.int64(2), "all": [np.float32(0.25)]}, np.int64(3), **options)
+    whole: Callable[[int], Any] = np.int64
+    real: Callable[[float], Any] = np.float32
+    connect(service).retrieve("t", {"n": whole(2), "all": [real(0.25)]}, whole(3), **options)
     expected = {"task": "t", "input": {"n": 2, "all": [0.25]}, "k": 3, "diversity": 0.5, "exclude": ["a", "b"]}
     assert body_of(service) == {**expected, "candidates": 60}
     service = ok({"told": 1})
-    connect(service).outcome("p", np.float32(0.5))  # type: ignore[arg-type]
+    connect(service).outcome("p", real(0.5))
     assert body_of(service)["score"] == 0.5
 
 

@@ -223,8 +223,9 @@ def test_numbers_of_numpy_are_taken(retriever: Retriever) -> None:
     options: dict[str, Any] = {"diversity": np.float32(0.5), "candidates": np.int16(9), "min_similarity": np.float64(0)}
     plain: dict[str, Any] = {"diversity": 0.5, "candidates": 9, "min_similarity": 0.0}
     expected = retriever.retrieve("questions", {"question": 7}, 3, **plain)
-    assert retriever.retrieve("questions", {"question": np.int64(7)}, np.int64(3), **options) == expected
-    page = retriever.demonstrations("questions", limit=np.int64(2))
+    number: Callable[[int], Any] = np.int64
+    assert retriever.retrieve("questions", {"question": number(7)}, number(3), **options) == expected
+    page = retriever.demonstrations("questions", limit=number(2))
     assert page == retriever.demonstrations("questions", limit=2)
 
 
