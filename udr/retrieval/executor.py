@@ -165,7 +165,7 @@ def _decisions(
         if hit.id in exclude:
             decisions.append(decision(hit, "exclude", False, "its id is excluded"))
         else:
-            reason = "its input equals the query's, ignoring case, spaces and punctuation"
+            reason = "its input equals the query's, ignoring case, spaces and punctuation other than operators"
             decisions.append(decision(hit, "copies", False, reason))
     decisions.sort(key=lambda item: (-item.ranked_by, item.id, item.task))
     return tuple(item for index, item in enumerate(decisions) if index < plan.candidates or item.kept)
