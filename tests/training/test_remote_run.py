@@ -104,7 +104,7 @@ def test_what_is_not_complete_stays_here_and_what_is_damaged_there(machine: Mach
     run = working_copy(Path(url))
     for name in (
         "iteration-0/checkpoints/step",
-        "model.partial/weights",
+        ".model.7-0123abcd/weights",
         ".lock",
         "feedback.sqlite-wal",
         "model/weights",

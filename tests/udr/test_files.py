@@ -107,13 +107,37 @@ def test_a_folder_is_complete_or_absent(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), whole_folder(folder) as staging:
         (staging / "half").touch()
         raise KeyboardInterrupt
-    assert not folder.exists()
+    assert list(tmp_path.iterdir()) == []
     with whole_folder(folder) as staging:
         assert list(staging.iterdir()) == []
         (staging / "whole").touch()
         assert not folder.exists()
     assert [path.name for path in folder.iterdir()] == ["whole"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_in_the_making_is_nobody_elses(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    others = [tmp_path / name for name in ("folder.partial", "folder.old", ".folder.7-0123456", ".folder.7-01234567")]
+    for path in others:
+        path.mkdir()
+        (path / "mine").touch()
+        os.utime(path, (0, 0))
+    with whole_folder(folder) as staging:
+        (staging / "first").touch()
+        with pytest.raises(OSError, match="not empty"), whole_folder(folder) as second:
+            assert list(staging.iterdir())
+            with whole_folder(folder) as third:
+                (third / "third").touch()
+            # Two that finish after another: the folder stays as it is.
+        assert not second.exists()
+        (folder / "third").unlink()
+    assert [path.name for path in folder.iterdir()] == ["first"]
+    # The last one is that of a process that was killed a day ago.
+    assert sorted(tmp_path.iterdir()) == sorted([folder, *others[:3]])
+    with first_to_finish(tmp_path / "other"):
+        pass
+    assert all((path / "mine").is_file() for path in others[:3])
 
 
 def hold(folder: Path, ready: Any, go: Any) -> None:

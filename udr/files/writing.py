@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import time
@@ -118,29 +119,19 @@ def sync_tree(root: Path) -> None:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a staging folder that becomes ``folder`` if the body succeeds; the next attempt deletes a failed one's."""
-    staging = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    yield staging
-    sync_tree(staging)
-    staging.rename(folder)
-    sync(folder.parent)
+    """Yield a staging folder that becomes ``folder`` if the body succeeds, or else is deleted."""
+    with _staging(folder) as staging:
+        yield staging
+        sync_tree(staging)
+        staging.rename(folder)
+        sync(folder.parent)
 
 
 @contextmanager
 def first_to_finish(folder: Path) -> Iterator[Path]:
-    """Yield this process's staging folder, which becomes ``folder`` if the body succeeds before another process's.
-
-    Staging folders of killed processes are deleted after a day.
-    """
-    # Not the process's number alone: another container, on the same disk, may have it too.
-    staging = folder.with_name(f"{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        staging.mkdir(parents=True)
-        for left in folder.parent.glob(f"{folder.name}.*"):
-            if time.time() - left.stat().st_mtime > _DAY:
-                shutil.rmtree(left, ignore_errors=True)
+    """Yield a staging folder that becomes ``folder`` if the body is the first to succeed, or else is deleted."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _staging(folder) as staging:
         yield staging
         sync_tree(staging)
         try:
@@ -148,5 +139,24 @@ def first_to_finish(folder: Path) -> Iterator[Path]:
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside ``folder``, deleted at the end, unless it has got another name by then.
+
+    Those of killed processes are deleted after a day.
+    """
+    # Not the process's number alone: another container, on the same disk, may have it too.
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    staging.mkdir()
+    try:
+        ours = re.compile(rf"\.{re.escape(folder.name)}\.\d+-[0-9a-f]{{8}}")
+        for left in filter(lambda path: ours.fullmatch(path.name), folder.parent.iterdir()):
+            # Its process may have renamed or deleted it meanwhile.
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > _DAY:
+                    shutil.rmtree(left, ignore_errors=True)
+        yield staging
     finally:
         shutil.rmtree(staging, ignore_errors=True)

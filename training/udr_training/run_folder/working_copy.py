@@ -188,7 +188,7 @@ def _complete(root: Path) -> Iterator[str]:
     """Yield the paths of a directory's complete files."""
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
-        unfinished = any(part.startswith(".") or part.endswith(".partial") or part in _UNFINISHED for part in parts)
+        unfinished = any(part.startswith(".") or part in _UNFINISHED for part in parts)
         if path.is_file() and not unfinished and not parts[-1].endswith(_PASSING) and parts != (COPY_OF,):
             yield "/".join(parts)
 

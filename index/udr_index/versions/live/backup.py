@@ -8,10 +8,9 @@ import hashlib
 import io
 import json
 import re
-import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -134,30 +133,19 @@ def restore(path: Path, root: Path) -> Backup:
     refuse_remote(root)
     if root.exists() or root.is_symlink():
         raise ConfigError(f"{root} exists; name a folder that does not, or remove it")
-    with path.open("rb") as stream, _removed_on_failure(root):
-        with whole_folder(root) as staging:
-            try:
-                with tarfile.open(fileobj=stream, mode="r:") as archive:
-                    made = _contents(path, archive)
-                    for name, stamp in made.files.items():
-                        _extract(path, archive, name, stamp, staging / name)
-            except tarfile.TarError as error:
-                raise ArtifactError(f"{path}: is no backup of an index, or is damaged ({error})") from error
-            (staging / VERSIONS).mkdir(exist_ok=True)
-            publish(staging, made.version)
-            if findings := verify(staging):
-                raise VerificationError(f"{path}: is damaged: {findings[0]}")
+    with path.open("rb") as stream, naming(root), whole_folder(root) as staging:
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                made = _contents(path, archive)
+                for name, stamp in made.files.items():
+                    _extract(path, archive, name, stamp, staging / name)
+        except tarfile.TarError as error:
+            raise ArtifactError(f"{path}: is no backup of an index, or is damaged ({error})") from error
+        (staging / VERSIONS).mkdir(exist_ok=True)
+        publish(staging, made.version)
+        if findings := verify(staging):
+            raise VerificationError(f"{path}: is damaged: {findings[0]}")
     return made
-
-
-@contextmanager
-def _removed_on_failure(root: Path) -> Iterator[None]:
-    try:
-        with naming(root):
-            yield
-    except BaseException:
-        shutil.rmtree(root.with_name(f"{root.name}.partial"), ignore_errors=True)
-        raise
 
 
 def _log(root: Path) -> tuple[bytes, int]:
