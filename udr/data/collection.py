@@ -101,6 +101,7 @@ class Collection:
 def open_collection(root: Path, names: Sequence[str] | None = None) -> Collection:
     """Read the ``task.toml`` files at most two folders below ``root``, and the ``family.toml`` files beside them.
 
+    Folders whose names start with a dot are skipped.
     ``names`` selects tasks; None opens all. A folder on a remote store is copied to this machine, once for each state.
 
     Raises:
@@ -137,8 +138,11 @@ def open_collection(root: Path, names: Sequence[str] | None = None) -> Collectio
 
 
 def task_files(root: Path) -> Iterator[Path]:
-    """Yield the ``task.toml`` files at most two folders below ``root``, the nearest first."""
-    for depth in ("", "*/", "*/*/"):
+    """Yield the ``task.toml`` files at most two folders below ``root``, the nearest first; hidden folders are skipped.
+
+    A killed command leaves what it was making, or replacing, in a hidden folder.
+    """
+    for depth in ("", "[!.]*/", "[!.]*/[!.]*/"):
         yield from sorted(root.glob(f"{depth}task.toml"))
 
 

@@ -1,5 +1,6 @@
 """Pools, samples and collections of tasks."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,18 @@ def test_a_task_is_named_as_its_folder_or_as_a_link_to_it(tmp_path: Path) -> Non
     (tmp_path / "notes").rename(other)
     with pytest.raises(DataError, match="is 'notes', but the folder is named 'memos'"):
         open_collection(tmp_path / "tasks")
+
+
+def test_what_a_killed_command_left_is_no_task(tmp_path: Path) -> None:
+    folder = write_task(tmp_path, NOTES)
+    for left in (".init-x/replaced", ".init-x", "mood/.notes.7-01234567"):
+        shutil.copytree(folder, tmp_path / left, dirs_exist_ok=True)
+    assert [task.path for task in open_collection(tmp_path).tasks.values()] == [folder]
+    # A hidden folder that is named itself is opened.
+    hidden = tmp_path / "mood" / ".notes.7-01234567"
+    (hidden / "task.toml").unlink()
+    folder.rename(hidden / "notes")
+    assert [*open_collection(hidden).tasks] == ["notes"]
 
 
 @pytest.mark.parametrize(
