@@ -75,6 +75,10 @@ def typed(tmp_path: Path) -> Path:
     return tmp_path / "typed"
 
 
+MANY = b"".join(b'{"task": "notes", "id": "m%d", "input": {"text": "y"}, "target": "sad"}\n' % n for n in range(1001))
+"""More rows than are written at once."""
+
+
 def all_rows(index: Path) -> dict[str, list[Row]]:
     with open_rows(index) as pool:
         view = pool.view()
@@ -188,6 +192,12 @@ def test_an_import_replaces_only_if_asked(copy: Path, tmp_path: Path) -> None:
     [
         ("rows.jsonl", b'{"task": "notes", "id": "x", "input": {"text": "y"}\n', DataError, r"rows.jsonl:1: not JSON"),
         ("rows.jsonl", b'{"task": "notes", "id": "x", "input": {}, "target": "sad"}\n', DataError, r":1: field 'input"),
+        (
+            "rows.jsonl",
+            MANY + b'{"task": "notes", "id": "%s", "input": {"text": "y"}, "target": "sad"}\n' % (b"n" * 513),
+            DataError,
+            r":1002: field 'id': must have at most 512 characters, found 513",
+        ),
         ("rows.jsonl", b'{"task": 7, "id": "x", "input": {}, "target": "sad"}\n', UnknownTaskError, "unknown task '7'"),
         ("rows.jsonl", b'{"id": "x", "input": {}, "target": "sad", "score": 1}\n', DataError, "names no task"),
         ("rows.jsonl", b"version https://git-lfs.github.com/spec/v1\n", DataError, "Git LFS"),

@@ -35,6 +35,7 @@ from .records import (
     distinct as distinct, from_columns as from_columns, jsonl_records as jsonl_records,
 )
 from .rows import (
+    MAX_ID as MAX_ID, check_id as check_id,
     numbered_rows as numbered_rows, parse_row as parse_row, read_rows as read_rows,
     rows_and_errors as rows_and_errors,
 )

@@ -11,6 +11,9 @@ from udr.data.task import Kind, Task
 from udr.errors import DataError, brief
 from udr.types import VALUES, Json, Row, Value, is_value
 
+MAX_ID = 512
+"""The maximum length of a row's id, in characters."""
+
 
 def read_rows(task: Task, path: Path) -> Iterator[Row]:
     """Yield the rows of a file in its order, each validated against the task.
@@ -64,7 +67,8 @@ def parse_row(task: Task, values: Mapping[str, object], path: Path | None = None
     """Return the row that these keys define.
 
     Raises:
-        DataError: a key or field is missing, unknown or has the wrong type, or the target is not an option.
+        DataError: a key or field is missing, unknown or has the wrong type, the id is too long, or the target is not
+            an option.
     """
     keys = Keys(values, path, line)
     keys.refuse_unknown(KEYS)
@@ -73,13 +77,24 @@ def parse_row(task: Task, values: Mapping[str, object], path: Path | None = None
     choices, references = (keys.texts(key) if values.get(key) is not None else () for key in ("choices", "references"))
     _check_target(keys, task, target, choices)
     return Row(
-        id=keys.text("id"),
+        id=check_id(keys.text("id"), path, line),
         input=_input(keys, task, choices),
         target=target,
         choices=choices,
         references=references,
         metadata=_metadata(keys),
     )
+
+
+def check_id(id: str, path: Path | None = None, line: int | None = None, field: str = "id") -> str:
+    """Return an id; ``DataError``, which names this place, if no row may have it."""
+    if len(id) > MAX_ID:
+        message = f"must have at most {MAX_ID} characters, found {len(id)} in {brief(id)}; shorten it"
+        raise DataError(message, path=path, line=line, field=field)
+    if "\0" in id:
+        message = f"must not have the character NUL, found {brief(id)}; remove that"
+        raise DataError(message, path=path, line=line, field=field)
+    return id
 
 
 def _check_target(keys: Keys, task: Task, target: str, choices: tuple[str, ...]) -> None:

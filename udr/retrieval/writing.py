@@ -17,7 +17,7 @@ from udr.errors import DataError, InvalidInputError, UdrError, brief
 from udr.models import LoadedTokenizer, load_tokenizer
 from udr.search import Vectors
 from udr.store import IndexVersion
-from udr.store.live import MAX_KEY, Change, View, check_id
+from udr.store.live import MAX_KEY, Change, View
 from udr.types import Json, Row, plain_number
 
 MAX_PAGE = 1000
@@ -138,7 +138,6 @@ def with_key(change: Change, key: str | None, asked: Json) -> Change:
 
 def _row(task: Task, item: RowLike) -> Row:
     row = parse_row(task, item.to_json() if isinstance(item, Row) else item)
-    check_id(row.id)
     _check_unicode(json.dumps(row.to_json(), ensure_ascii=False))
     return row
 

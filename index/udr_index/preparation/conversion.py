@@ -7,7 +7,7 @@ from itertools import islice
 from shlex import quote
 from typing import cast
 
-from udr.data import Kind, Metric, Task, Template, copy_text, parse_task, value_text
+from udr.data import Kind, Metric, Task, Template, check_id, copy_text, parse_task, value_text
 from udr.errors import ConfigError, DataError, brief
 from udr.types import VALUES, Fields, Json, Row, is_value
 from udr_index.plural import counted
@@ -61,7 +61,8 @@ def convert(table: Table, config: InitConfig) -> Conversion:
 
     Raises:
         ConfigError: a column does not exist or cannot be a field, or the target does not fit the kind of task.
-        DataError: a value of a column that is used is of no type that a row can have, or no row is left.
+        DataError: a value of a column that is used is of no type that a row can have, an id is too long, or no row is
+            left.
     """
     columns = _find(table, config)
     task = _draft(columns, config)
@@ -98,7 +99,10 @@ def convert(table: Table, config: InitConfig) -> Conversion:
         notices.append(f"{found}; store the column as text")
     notices += [f"the column {name!r} holds values that a row cannot keep, and is left out" for name in sorted(unfit)]
     notices += spelling_notices(groups, config.merge_labels)
-    numbered = tuple(replace(row, id=id) for (_, _, row), id in zip(kept, ids, strict=True))
+    field = columns.id or "id"
+    numbered = tuple(
+        replace(row, id=check_id(id, table.path, line, field)) for (line, _, row), id in zip(kept, ids, strict=True)
+    )
     return Conversion(_with_labels(task, numbered, columns), numbered, left_out, tuple(notices))
 
 

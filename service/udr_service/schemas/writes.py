@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, JsonValue
 
+from udr.data import MAX_ID
 from udr.retrieval import MAX_EXCLUDED
-from udr.store.live import MAX_ID, Outcome
+from udr.store.live import Outcome
 from udr.types import Json
 from udr_service.schemas.body import Body
 from udr_service.schemas.filters import AnyFilter, FilterBody

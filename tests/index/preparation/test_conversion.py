@@ -70,6 +70,13 @@ def test_what_becomes_no_row_is_told_by_line(tmp_path: Path) -> None:
     ]
 
 
+def test_an_id_that_no_row_may_have_is_refused_by_line(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, f"text,label,key\none,x,{'n' * 512}\ntwo,y,{'n' * 512}\n")
+    # To be distinct, the second one is longer than that in the table.
+    with pytest.raises(DataError, match=r":3: field 'key': must have at most 512 characters, found 514 in 'nnn"):
+        converted(path, id="key")
+
+
 def test_ids_are_line_numbers_of_one_width_or_made_distinct(tmp_path: Path) -> None:
     rows = "".join(f"text {n},{'xy'[n % 2]},{n if n % 3 else ''}\n" for n in range(12))
     path = write_csv(tmp_path, f"text,label,n\n{rows}again,x,4\nmore,x,4\nother,x,4-2\n")

@@ -127,6 +127,8 @@ def without(key: str) -> Mapping[str, Any]:
         *((without(key), f"field '{key}': is missing") for key in ("id", "target")),
         ({**VALID, "id": 7}, "field 'id': must be a non-empty string, found 7"),
         ({**VALID, "id": ""}, "field 'id': must be a non-empty string"),
+        ({**VALID, "id": "n" * 513}, "field 'id': must have at most 512 characters, found 513 in 'nnn.*; shorten it"),
+        ({**VALID, "id": "a\0b"}, r"field 'id': must not have the character NUL, found 'a\\x00b'; remove that"),
         (without("input"), "field 'input': must be an object of fields, found None"),
         ({**VALID, "input": "Where?"}, "field 'input': must be an object of fields"),
         ({**VALID, "input": {"q": "?"}}, "'input.question': is missing, but .* 'questions' uses it; found 'q'"),

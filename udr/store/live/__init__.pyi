@@ -1,6 +1,6 @@
 from .base import Base as Base
 from .changes import (
-    ANY as ANY, Change as Change, MAX_ID as MAX_ID, MAX_KEY as MAX_KEY, Outcome as Outcome, check_id as check_id,
+    ANY as ANY, Change as Change, MAX_KEY as MAX_KEY, Outcome as Outcome,
     row_version as row_version,
 )
 from .labels import Labels as Labels

@@ -12,9 +12,6 @@ from udr.search import Vectors
 from udr.store.live.writes import Receipt, Write
 from udr.types import Row
 
-MAX_ID = 512
-"""The maximum length of an id that is written, in characters."""
-
 MAX_KEY = 256
 """The maximum length of a client's key for a write, in characters."""
 
@@ -83,14 +80,6 @@ class Outcome:
     replaced: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     repeated: bool = False
-
-
-def check_id(id: str) -> None:
-    """Raise ``InvalidInputError`` if an id is too long, or is no text that can be stored."""
-    if len(id) > MAX_ID:
-        raise InvalidInputError(f"the id must have at most {MAX_ID} characters, found {len(id)}")
-    if "\0" in id:
-        raise InvalidInputError(f"the id must not have the character NUL, found {brief(id)}")
 
 
 def repeated(change: Change, receipt: Receipt, position: int) -> Outcome:
