@@ -1,7 +1,10 @@
 """``udr index put``, ``get``, ``list``, ``delete`` and ``compact``."""
 
+import errno
 import json
+import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,12 @@ from tests.fakes import HashEncoder
 from tests.index.builds import tree
 from tests.live_model import SIZES, Model, build_pools, comparing, random_pools, random_row, step
 from tests.tiny_models import save_encoder
-from udr import Retriever
+from udr import Retriever, Row
 from udr.cli import main
 from udr.errors import ArtifactError, ConfigError, NotWriterError
 from udr.files import locked
 from udr.store import (
+    COMPACTING,
     SearchSettings,
     open_version,
     publish,
@@ -26,6 +30,7 @@ from udr.store import (
     write_weights,
 )
 from udr_index.build import BuildConfig, build
+from udr_index.versions import prune
 from udr_index.versions.live import compact, verify_log
 
 
@@ -113,6 +118,33 @@ def test_compaction_changes_no_answer(kind: str, tmp_path: Path) -> None:
                 assert new.index_version == version
                 compare(new, model.pools(version), draw)
                 compare(old, model.pools(old.index_version), draw)
+
+
+def test_a_compaction_that_fails_or_was_killed_leaves_no_folder_behind(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        assert (copy / COMPACTING / "partitions" / "notes" / "vectors.npy").is_file()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def folders() -> list[str]:
+        return sorted(path.name for path in copy.iterdir() if path.is_dir())
+
+    with Retriever.open(copy, encoder=HashEncoder()) as retriever, monkeypatch.context() as full:
+        full.setattr("udr_index.build.staging.sync_tree", fail)
+        for number in range(2):
+            # After each write it would be another version.
+            retriever.put("notes", Row(id=f"x{number}", input={"text": f"number {number}"}, target="sad"))
+            with pytest.raises(OSError, match="No space left"):
+                compact(copy, HashEncoder())
+            assert folders() == ["live", "versions"]
+    # As a killed one leaves it, with vectors of other rows.
+    shutil.copytree(copy / "versions" / read_current(copy), copy / COMPACTING)
+    assert verify(copy) == []
+    assert compact(copy, HashEncoder()).sizes["notes"] == 22
+    assert folders() == ["live", "versions"] and verify(copy) == []
+    (copy / COMPACTING / "partitions").mkdir(parents=True)
+    assert prune(copy, 2).leftovers == (COMPACTING,) and folders() == ["live", "versions"]
 
 
 def test_compaction_refuses_what_it_cannot_do(copy: Path) -> None:

@@ -143,14 +143,12 @@ def first_to_finish(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _staging(folder: Path) -> Iterator[Path]:
-    """Yield a new hidden folder beside ``folder``, deleted at the end, unless it has got another name by then.
+    """Yield a ``fresh_folder``, hidden beside ``folder``, that no other process has.
 
     Those of killed processes are deleted after a day.
     """
     # Not the process's number alone: another container, on the same disk, may have it too.
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    staging.mkdir()
-    try:
+    with fresh_folder(folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")) as staging:
         ours = re.compile(rf"\.{re.escape(folder.name)}\.\d+-[0-9a-f]{{8}}")
         for left in filter(lambda path: ours.fullmatch(path.name), folder.parent.iterdir()):
             # Its process may have renamed or deleted it meanwhile.
@@ -158,5 +156,18 @@ def _staging(folder: Path) -> Iterator[Path]:
                 if time.time() - left.stat().st_mtime > _DAY:
                     shutil.rmtree(left, ignore_errors=True)
         yield staging
+
+
+@contextmanager
+def fresh_folder(folder: Path) -> Iterator[Path]:
+    """Yield this folder, empty, and delete it at the end, unless it has got another name by then.
+
+    What a killed process left there is deleted first, so the caller has to keep other processes out.
+    """
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir()
+    try:
+        yield folder
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -33,8 +33,8 @@ from .untrusted import (
     read_only_uri as read_only_uri,
 )
 from .verification import (
-    Finding as Finding, LEFTOVER as LEFTOVER, refuse_damage as refuse_damage, verify as verify,
-    verify_version as verify_version, verifying as verifying,
+    COMPACTING as COMPACTING, Finding as Finding, LEFTOVER as LEFTOVER,
+    refuse_damage as refuse_damage, verify as verify, verify_version as verify_version, verifying as verifying,
 )
 from .version import (
     CODES as CODES, COPY_OF as COPY_OF, CURRENT as CURRENT, DEMONSTRATIONS as DEMONSTRATIONS, ENCODER as ENCODER,

@@ -14,8 +14,14 @@ from udr.store.searching import SEARCH, SEARCH_TEMPORARY, read_settings
 from udr.store.untrusted import Contained
 from udr.store.version import COPY_OF, CURRENT, LIVE, MANIFEST, VERSIONS, read_current, read_manifest
 
-LEFTOVER = re.compile(r"\.(building|pruned)-(?P<version>[0-9a-f]{16})(-reuse(-[0-9a-f]{16})?)?|\..+\.tmp(\.incoming)?")
-"""Temporary files and folders beside the versions, which an interrupted build or prune leaves behind."""
+COMPACTING = ".compacting"
+"""Beside the versions, the folder where a compaction works."""
+
+LEFTOVER = re.compile(
+    rf"\.(building|pruned)-(?P<version>[0-9a-f]{{16}})(-reuse(-[0-9a-f]{{16}})?)?|{re.escape(COMPACTING)}"
+    r"|\..+\.tmp(\.incoming)?"
+)
+"""Temporary files and folders beside the versions, which an interrupted build, compaction or prune leaves behind."""
 
 _LOCK = ".lock"
 

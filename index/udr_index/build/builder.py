@@ -119,8 +119,13 @@ def build(config: BuildConfig, encoder: Encoder | None = None, on_progress: OnPr
     return built
 
 
-def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = lambda _: None) -> Built:
-    """Build a version of these sources, and publish it, in an index directory that is locked; see ``build``."""
+def build_from(
+    sources: Sources, config: BuildConfig, on_progress: OnProgress = lambda _: None, staging: Path | None = None
+) -> Built:
+    """Build a version of these sources, and publish it, in an index directory that is locked; see ``build``.
+
+    It is made in ``staging``, by default a folder that stays if this fails, where a build of the same vectors resumes.
+    """
     encoder, tokenizer = sources.encoder, sources.tokenizer
     read, rows_path = Stage("read", None, on_progress), config.out / ".rows.sqlite.tmp"
     long = LongTexts(encoder.window if isinstance(encoder, SentenceEncoder) else None)
@@ -149,7 +154,7 @@ def build_from(sources: Sources, config: BuildConfig, on_progress: OnProgress = 
             ending = f"-reuse-{previous.digest}" if previous is not None else ""
             with closing(previous) if previous is not None else nullcontext():
                 encoded = StagedVersion(
-                    path=config.out / f".building-{vectors}{ending}",
+                    path=staging or config.out / f".building-{vectors}{ending}",
                     config=config,
                     manifest=manifest,
                     encoder=encoder,

@@ -72,7 +72,7 @@ class Backup:
 def backup(root: Path, out: Path, *, wait_seconds: float = 60) -> Backup:
     """Write the current version of an index, and all that was written on top of it by now, to one file.
 
-    Services go on meanwhile, and take writes. Commands that make or publish versions wait, or are refused.
+    Services go on meanwhile, and take writes. Commands that make, publish or delete versions are refused.
 
     Args:
         root: the index directory.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from udr.errors import ArtifactError, ConfigError, MissingExtraError, ModelError, NotWriterError, StorageError
+from udr.files import fresh_folder
 from udr.models import EXACT, INT8, Encoder, LoadedTokenizer, Runtime, load_tokenizer
 from udr.store import (
+    COMPACTING,
     DEMONSTRATIONS,
     ENCODER,
     FLAT,
@@ -137,7 +139,9 @@ def _built(root: Path, old: IndexVersion, view: View, encoder: Encoder, on_progr
         engine=engine or EXACT,
         reuse=root,
     )
-    built = build_from(sources, config, on_progress)
+    # It is not resumed: each later write would leave another folder behind.
+    with fresh_folder(root / COMPACTING) as staging:
+        built = build_from(sources, config, on_progress, staging)
     new = open_version(root, built.version).manifest
     refitted = tuple(task for task, part in new.partitions.items() if part.label_head or parts[task].label_head)
     if refitted and built.version != manifest.version:
@@ -184,8 +188,8 @@ def _kind(old: IndexVersion, task: str, count: int) -> str:
     if part.kind == FLAT:
         return FLAT if count < FLAT_BELOW or part.count >= FLAT_BELOW else resolve("auto", count, dimension)
     for name in _KINDS:
-        if part.kind == resolve(name, part.count, dimension, flat_below=None if name == "auto" else 0):
-            return resolve(name, count, dimension, flat_below=None if name == "auto" else 0)
+        if part.kind == resolve(name, part.count, dimension):
+            return resolve(name, count, dimension)
     return part.kind
 
 
