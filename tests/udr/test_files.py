@@ -146,7 +146,8 @@ def hold(folder: Path, ready: Any, go: Any) -> None:
         go.wait(20)
 
 
-def test_a_locked_folder_names_its_holder(tmp_path: Path) -> None:
+def test_a_locked_folder_names_its_holder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "udr")
     context = multiprocessing.get_context("spawn")
     ready, go = context.Event(), context.Event()
     process = context.Process(target=hold, args=(tmp_path, ready, go))
@@ -158,6 +159,12 @@ def test_a_locked_folder_names_its_holder(tmp_path: Path) -> None:
         )
         with pytest.raises(ArtifactError, match=message), locked(tmp_path, 0.1):
             pass
+        assert caplog.messages == []
+        with pytest.raises(ArtifactError, match=message), locked(tmp_path, 0.7):
+            pass
+        (notice,) = caplog.messages
+        assert notice.startswith(f"{tmp_path}: is in use by process {process.pid}")
+        assert notice.endswith("; waiting until it ends")
     finally:
         go.set()
         process.join(20)

@@ -1,6 +1,7 @@
 """Folders that one process at a time works in."""
 
 import fcntl
+import logging
 import os
 import socket
 import sys
@@ -14,20 +15,25 @@ from udr.errors import ArtifactError, ConfigError, system_error
 IN_USE = ": is in use by "
 """What follows a folder in the error of ``locked``, and goes before who holds the lock."""
 
+_LOG = logging.getLogger(__name__)
+
 _POLL_SECONDS = 0.05
+_SILENT_SECONDS = 0.5
+"""How long to wait without a word."""
 
 
 @contextmanager
 def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
     """Keep other processes out of a folder until the block ends, or until this process dies, however it dies.
 
-    The file ``.lock`` names the holder, but only the system's lock on it counts: a copy of the folder is not locked.
+    The file ``.lock`` names the holder, but only the system's lock on it counts: a copy of the folder is not locked. A
+    line in the log tells of a wait.
 
     Raises:
         ArtifactError: another process holds the lock, and does not release it in ``wait_seconds``.
         ConfigError: the folder cannot be written, or its file system has no locks.
     """
-    until = time.monotonic() + wait_seconds
+    began, told = time.monotonic(), False
     try:
         file = (folder / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
@@ -38,10 +44,14 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError as error:
-                if time.monotonic() >= until:
-                    file.seek(0)
-                    holder = file.read().strip() or "another process"
-                    raise ArtifactError(f"{folder}{IN_USE}{holder}; wait until it ends, or end it") from error
+                waited = time.monotonic() - began
+                file.seek(0)
+                in_use = f"{folder}{IN_USE}{file.read().strip() or 'another process'}"
+                if waited >= wait_seconds:
+                    raise ArtifactError(f"{in_use}; wait until it ends, or end it") from error
+                if not told and waited >= _SILENT_SECONDS:
+                    _LOG.info("%s; waiting until it ends", in_use)
+                    told = True
                 time.sleep(_POLL_SECONDS)
             except OSError as error:
                 raise ConfigError(

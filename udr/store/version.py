@@ -115,6 +115,14 @@ def read_current(root: Path) -> str:
     return version
 
 
+def find_current(root: Path) -> str | None:
+    """Return the current version of the index at ``root``; None if there is none."""
+    try:
+        return read_current(root)
+    except ArtifactError:
+        return None
+
+
 def current_version(content: bytes, place: str) -> str:
     """Return the version that the content of ``CURRENT`` names; ``VerificationError`` if it names none."""
     match = _CURRENT_CONTENT.fullmatch(content)

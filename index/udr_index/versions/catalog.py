@@ -18,6 +18,7 @@ from udr.store import (
     MANIFEST,
     VERSIONS,
     RemoteIndex,
+    find_current,
     read_current,
     read_manifest,
     refuse_damage,
@@ -65,7 +66,7 @@ def list_versions(root: Path) -> list[VersionInfo]:
     Raises:
         ArtifactError: there is no index.
     """
-    current, infos = _current(root), list[VersionInfo]()
+    current, infos = find_current(root), list[VersionInfo]()
     for folder in _folders(root):
         # A prune may delete one meanwhile.
         with suppress(FileNotFoundError):
@@ -110,7 +111,7 @@ def publish(root: Path, name: str) -> Published:
         folder = version_path(root, version)
         refuse_damage(folder, "is damaged and was not published", f"to see all, run: udr index verify {root}")
         refuse_wording(read_manifest(folder), folder)
-        previous = _current(root)
+        previous = find_current(root)
         if version != previous:
             write_current(root, version)
     return Published(version=version, previous=previous)
@@ -153,13 +154,6 @@ def disk_size(path: Path) -> int:
             with suppress(FileNotFoundError):
                 size += os.lstat(os.path.join(folder, name)).st_size
     return size
-
-
-def _current(root: Path) -> str | None:
-    try:
-        return read_current(root)
-    except ArtifactError:
-        return None
 
 
 def _folders(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from tests.tiny_models import save_encoder
 from udr.cli import main
 from udr.data import open_collection
 from udr.errors import ArtifactError, ConfigError, MissingExtraError, NotWriterError, VerificationError
-from udr.files import RemoteFolder, fetched, remote_url
+from udr.files import RemoteFolder, fetched, locked, remote_url
 from udr.models import hub
 from udr.retrieval import Retriever
 from udr.search import Vectors
@@ -130,6 +130,22 @@ def test_copied_version_opens_while_the_store_is_down(
     assert f"version {version} keeps the search settings of its copy: {url}" in caplog.text
     with pytest.raises(ArtifactError, match="CURRENT: the store does not answer"):
         remote.fetch()
+
+
+def test_a_copied_version_opens_while_another_command_works_in_the_copy(
+    index: Path, collection: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("udr.store.remote.index._WAIT_SECONDS", 0)
+    version, remote = upload(index, "CURRENT", url).version, RemoteIndex(url)
+    remote.fetch()
+    with locked(remote.root):
+        # Its settings are taken up all the same.
+        RemoteFolder(url).replace(f"versions/{version}/search.json", b"{}", None)
+        assert remote.fetch() == remote.fetch(version) == version
+        assert (remote.root / "versions" / version / "search.json").read_bytes() == b"{}"
+        upload(tmp_path / "other", other(collection, tmp_path / "other"), url)
+        with pytest.raises(ArtifactError, match="is in use by"):
+            remote.fetch()
 
 
 def test_publish_switches_and_refuses_what_is_not_whole(

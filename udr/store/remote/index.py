@@ -34,8 +34,8 @@ from udr.store.version import (
     MANIFEST,
     VERSIONS,
     current_version,
+    find_current,
     publish,
-    read_current,
     read_manifest,
     refuse_wording,
     version_path,
@@ -89,24 +89,24 @@ class RemoteIndex:
     def fetch(self, version: str | None = None) -> str:
         """Copy a version, by default the published one, unless it is there; make it the copy's current one.
 
-        Returns its name. A named version that was copied before opens while the store does not answer, too.
+        Returns its name. A named version that was copied before opens while the store does not answer, too; one that is
+        current in the copy, while another command works in it.
 
         Raises:
             VerificationError: a file does not match the manifest.
         """
         version = version or self.current()
-        self.prepare()
-        with locked(self.root, _WAIT_SECONDS):
-            folder = version_path(self.root, version)
-            if not folder.is_dir():
-                self._copy(version, folder)
-            else:
-                try:
-                    self._refresh_settings(version, folder)
-                except ArtifactError as error:
-                    _LOG.warning("version %s keeps the search settings of its copy: %s", version, error)
-            if _current(self.root) != version:
+        folder = version_path(self.root, version)
+        if find_current(self.root) != version:
+            self.prepare()
+            with locked(self.root, _WAIT_SECONDS):
+                if not folder.is_dir():
+                    self._copy(version, folder)
                 publish(self.root, version)
+        try:
+            self._refresh_settings(version, folder)
+        except ArtifactError as error:
+            _LOG.warning("version %s keeps the search settings of its copy: %s", version, error)
         return version
 
     def fetch_settings(self, version: str) -> None:
@@ -254,10 +254,3 @@ def local_index(place: str | Path) -> Path:
         return expanded(place)
     remote.fetch()
     return remote.root
-
-
-def _current(root: Path) -> str | None:
-    try:
-        return read_current(root)
-    except ArtifactError:
-        return None
