@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from udr.errors import ArtifactError, ConfigError
@@ -35,7 +35,8 @@ _NAME = re.compile(r"[0-9a-f]{16}")
 class VersionInfo:
     """A version of an index. If its manifest cannot be read, ``problem`` says why, and encoder and sizes are empty.
 
-    ``changed_seconds`` is when its manifest was written, or else its folder, in seconds since 1970.
+    ``changed_seconds`` is when its manifest was written, or else its folder, in seconds since 1970. ``size_bytes`` is
+    without the files that are in a newer version, too, as hard links.
     """
 
     name: str
@@ -71,7 +72,13 @@ def list_versions(root: Path) -> list[VersionInfo]:
         # A prune may delete one meanwhile.
         with suppress(FileNotFoundError):
             infos.append(_info(folder, is_current=folder.name == current))
-    return sorted(infos, key=lambda info: (-info.changed_seconds, info.name))
+    infos.sort(key=lambda info: (-info.changed_seconds, info.name))
+    seen = set[tuple[int, int]]()
+    for at, info in enumerate(infos):
+        own = {key: state.st_size for key, state in file_states(version_path(root, info.name)) if key not in seen}
+        infos[at] = replace(info, size_bytes=sum(own.values()))
+        seen |= own.keys()
+    return infos
 
 
 def find_version(root: Path, name: str) -> str:
@@ -143,17 +150,16 @@ def lock_existing(root: Path) -> Iterator[None]:
         yield
 
 
-def disk_size(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder; links are not followed."""
-    if path.is_symlink() or not path.is_dir():
-        return path.lstat().st_size
-    size = 0
-    for folder, _, names in os.walk(path):
-        for name in names:
-            # A temporary file may have got its final name meanwhile.
-            with suppress(FileNotFoundError):
-                size += os.lstat(os.path.join(folder, name)).st_size
-    return size
+def file_states(path: Path) -> Iterator[tuple[tuple[int, int], os.stat_result]]:
+    """Yield the state of a file, or of each file in a folder, after what its hard links share; no link is followed."""
+    files = [path]
+    if path.is_dir() and not path.is_symlink():
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    for file in files:
+        # A prune may delete it, and a temporary file may have got its final name meanwhile.
+        with suppress(FileNotFoundError):
+            state = file.lstat()
+            yield (state.st_dev, state.st_ino), state
 
 
 def _folders(root: Path) -> list[Path]:
@@ -179,7 +185,7 @@ def _info(folder: Path, *, is_current: bool) -> VersionInfo:
         is_current=is_current,
         # The manifest is written once; search settings change the folder later.
         changed_seconds=(folder / MANIFEST if problem is None else folder).stat().st_mtime,
-        size_bytes=disk_size(folder),
+        size_bytes=0,
         encoder=encoder,
         sizes=sizes,
         problem=problem,

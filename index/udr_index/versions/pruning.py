@@ -4,19 +4,25 @@ A reader keeps the files of its version open: on Linux it still reads them after
 is free once the last such reader closes.
 """
 
+import os
 import shutil
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from udr.errors import ConfigError
 from udr.files import sync
 from udr.store import LEFTOVER, SEARCH_TEMPORARY, read_current, refuse_damage, version_path
-from udr_index.versions.catalog import VersionInfo, disk_size, list_versions, lock_existing
+from udr_index.versions.catalog import VersionInfo, file_states, list_versions, lock_existing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What pruning removed, or would remove: versions, newest first, and paths that killed commands left."""
+    """What pruning removed, or would remove: versions, newest first, and paths that killed commands left.
+
+    ``freed_bytes`` leaves out files that are also somewhere else as hard links.
+    """
 
     versions: tuple[VersionInfo, ...]
     leftovers: tuple[str, ...]
@@ -59,7 +65,7 @@ def prune(root: Path, keep: int, *, dry_run: bool = False) -> Pruned:
             versions=tuple(removed),
             leftovers=tuple(path.relative_to(root).as_posix() for path in leftovers),
             kept=tuple(info for info in versions if info in best),
-            freed_bytes=sum(info.size_bytes for info in removed) + sum(map(disk_size, leftovers)),
+            freed_bytes=_size_alone([*(version_path(root, info.name) for info in removed), *leftovers]),
         )
         if not dry_run:
             # `.pruned-` folders go first: the others are renamed to such names before they are deleted.
@@ -68,6 +74,16 @@ def prune(root: Path, keep: int, *, dry_run: bool = False) -> Pruned:
             for info in removed:
                 _delete(root, version_path(root, info.name))
     return pruned
+
+
+def _size_alone(paths: Sequence[Path]) -> int:
+    """Return the bytes of the files in these folders that have no hard link elsewhere."""
+    states, links = dict[tuple[int, int], os.stat_result](), Counter[tuple[int, int]]()
+    for path in paths:
+        for key, state in file_states(path):
+            states[key] = state
+            links[key] += 1
+    return sum(state.st_size for key, state in states.items() if state.st_nlink <= links[key])
 
 
 def _delete(root: Path, path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.index.versions.conftest import POOLS, is_intact, truncate, used, vers
 from udr.errors import ArtifactError, ConfigError, UdrError, VerificationError
 from udr.retrieval import Retriever
 from udr.store import read_current, verify
-from udr_index.versions import prune, publish
+from udr_index.versions import list_versions, prune, publish
 
 
 def test_newest_versions_are_kept(root: Path, names: list[str], collection: Path) -> None:
@@ -71,6 +71,22 @@ def test_leftovers_of_killed_commands_are_deleted(root: Path, names: list[str]) 
     assert versions_in(root) == {names[1], names[2]}
 
 
+def test_files_that_versions_share_are_counted_once(root: Path, names: list[str], tmp_path: Path) -> None:
+    oldest, old, new = (root / "versions" / name for name in names)
+    (old / "weights").write_bytes(bytes(1000))
+    for copy in (old / "again", oldest / "weights"):
+        os.link(old / "weights", copy)
+    sizes = {info.name: info.size_bytes for info in list_versions(root)}
+    assert sizes == {names[2]: used(new), names[1]: used(old) - 1000, names[0]: used(oldest) - 1000}
+    # So does a link elsewhere.
+    os.link(oldest / "demonstrations.sqlite", tmp_path / "kept")
+    freed = used(oldest) - 1000 - (tmp_path / "kept").stat().st_size
+    assert prune(root, 2, dry_run=True).freed_bytes == freed
+    # Without the other version, nobody else has the first file.
+    freed += used(old) - 1000
+    assert prune(root, 1).freed_bytes == freed
+
+
 def test_link_is_deleted_without_its_target(root: Path, names: list[str], tmp_path: Path) -> None:
     target = Path(shutil.move(root / "versions" / names[0], tmp_path / names[0]))
     (root / "versions" / names[0]).symlink_to(target)
@@ -113,7 +129,7 @@ def test_reader_of_a_deleted_version_still_answers(root: Path, names: list[str])
 KILLED = """
 import itertools, os, shutil, signal, sys
 from pathlib import Path
-from udr_index.versions import prune, publish
+from udr_index.versions import list_versions, prune, publish
 
 original, out, version = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 
