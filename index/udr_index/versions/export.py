@@ -5,13 +5,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from udr.files import sync, sync_tree, write_atomically
+from udr.files import fresh_folder, sync, sync_tree, write_atomically
 from udr.models import EXACT, Runtime, SentenceEncoder
 from udr.store import (
     DEMONSTRATIONS,
     ENCODER,
     MANIFEST,
-    SEARCH,
     IndexVersion,
     Manifest,
     encoder_name,
@@ -57,17 +56,19 @@ def export_encoder(root: Path, *, engine: Runtime = EXACT, allow_hub: bool = Fal
             refuse_damage(folder)
             write_measured(old, folder, read_manifest(folder))
         else:
-            staging = root / f".building-{manifest.version}"
-            shutil.rmtree(staging, ignore_errors=True)
-            shutil.copytree(old.path, staging, copy_function=_link, ignore=shutil.ignore_patterns(MANIFEST, SEARCH))
-            copy_export(exported, staging)
-            files = {**old.manifest.files, **stamps(staging, (staging / ENCODER).rglob("*"))}
-            manifest = replace(manifest, files=files)
-            write_measured(old, staging, manifest)
-            sync_tree(staging)
-            write_atomically(staging / MANIFEST, manifest.to_bytes())
-            staging.rename(folder)
-            sync(folder.parent)
+            with fresh_folder(root / f".building-{manifest.version}") as staging:
+                kept = {name: stamp for name, stamp in old.manifest.files.items() if not name.startswith(f"{ENCODER}/")}
+                for name in kept:
+                    (staging / name).parent.mkdir(parents=True, exist_ok=True)
+                    _link(old.path / name, staging / name)
+                copy_export(exported, staging)
+                manifest = replace(manifest, files={**kept, **stamps(staging, (staging / ENCODER).rglob("*"))})
+                write_measured(old, staging, manifest)
+                sync_tree(staging)
+                write_atomically(staging / MANIFEST, manifest.to_bytes())
+                staging.rename(folder)
+                sync(folder.parent)
+            refuse_damage(folder, "is damaged and was not published", "remove that folder and run the command again")
         write_current(root, manifest.version)
     return Published(version=manifest.version, previous=old.manifest.version)
 
@@ -88,7 +89,7 @@ def _named(old: IndexVersion, engine: Runtime) -> Manifest:
     return manifest
 
 
-def _link(source: str, target: str) -> None:
+def _link(source: Path, target: Path) -> None:
     # Files of versions never change, so two versions may share them.
     try:
         os.link(source, target)

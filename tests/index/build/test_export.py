@@ -18,7 +18,7 @@ from tests.fakes import HashEncoder
 from tests.tiny_models import save_encoder
 from udr import Retriever, models
 from udr.cli import main
-from udr.errors import ArtifactError, ConfigError, MissingExtraError
+from udr.errors import ArtifactError, ConfigError, MissingExtraError, VerificationError
 from udr.installation import install_extra
 from udr.models import PROBES, OnnxEncoder, SentenceEncoder, agreement
 from udr.store import (
@@ -236,6 +236,43 @@ def test_a_version_that_was_added_before_is_published_again(collection: Path, mo
     added = export_encoder(tmp_path)
     assert main(["index", "publish", str(tmp_path), plain]) == 0
     assert export_encoder(tmp_path) == added and added.previous == plain
+
+
+def test_a_model_with_files_named_as_those_of_a_version_is_kept_whole(
+    collection: Path, model: Path, tmp_path: Path
+) -> None:
+    own = Path(shutil.copytree(model, tmp_path / "own"))
+    for name in (MANIFEST, "search.json"):
+        (own / name).write_text("{}")
+    out = tmp_path / "index"
+    build(BuildConfig(tasks=collection, out=out, model=str(own), device="cpu", export=False))
+    export_encoder(out)
+    added = open_version(out)
+    assert added.has_export and verify(out) == []
+    assert {f"model/{MANIFEST}", "model/search.json"} <= added.manifest.files.keys()
+
+
+def test_an_export_replaces_all_files_of_an_older_one(carried: IndexVersion) -> None:
+    root = carried.path.parents[1]
+    forge(carried, f"{ENCODER}/of-an-older-exporter", b"")
+    export_encoder(root, engine="onnx-int8")
+    added = open_version(root)
+    assert added.has_int8 and f"{ENCODER}/of-an-older-exporter" not in added.manifest.files
+    assert [finding for finding in verify(root) if added.manifest.version in finding.path] == []
+
+
+def test_an_export_that_is_damaged_on_its_way_is_not_published(
+    collection: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = build(BuildConfig(tasks=collection, out=tmp_path, model=str(model), device="cpu", export=False)).version
+
+    def damage(folder: Path) -> None:
+        (folder / "partitions" / "notes" / "vectors.npy").unlink()
+
+    monkeypatch.setattr("udr_index.versions.export.sync_tree", damage)
+    with pytest.raises(VerificationError, match=r"is damaged and was not published: .*vectors\.npy: is missing"):
+        export_encoder(tmp_path)
+    assert open_version(tmp_path).manifest.version == plain
 
 
 def without_exporter(monkeypatch: pytest.MonkeyPatch) -> None:
