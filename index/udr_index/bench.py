@@ -104,7 +104,7 @@ def bench(
         else:
             best = tune(version, task, vectors, recall, k, gpu, chances=chances, fp16=fp16, choices=choices)[-1]
             assert best.settings is not None
-            with lock_index(version.path.parent.parent, wait_seconds):
+            with lock_index(version.root, wait_seconds):
                 _store(version, task, best.settings)
             yield best
 

@@ -57,7 +57,7 @@ def bench_engines(version: IndexVersion, *, queries: int = 200, rounds: int = 5)
     if queries < 1 or rounds < 1:
         raise ConfigError(f"queries and rounds must be at least 1; found {queries} and {rounds}")
     if not version.has_export:
-        remedy = f"run: udr index export-encoder {version.path.parents[1]}"
+        remedy = f"run: udr index export-encoder {version.root}"
         raise ArtifactError(f"{version.path}: carries no encoder whose engines could be compared; {remedy}")
     engines = {name: _opened(version, name) for name in RUNTIMES if name == EXACT or is_available(version, name)}
     tasks, texts = zip(*_queries(version, queries), strict=True)

@@ -27,7 +27,7 @@ from .searching import (
     with_label_heads as with_label_heads,
 )
 from .untrusted import (
-    MOST_LABELS as MOST_LABELS,
+    MOST_LABELS as MOST_LABELS, VERSION_NAME as VERSION_NAME,
     bounded as bounded, check_manifest as check_manifest, check_schema as check_schema,
     distrust as distrust, open_read_only as open_read_only,
     read_only_uri as read_only_uri,

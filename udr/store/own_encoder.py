@@ -55,7 +55,7 @@ def exported_encoder(
         return None
     folder = version.path / ENCODER
     if engine == INT8 and not version.has_int8:
-        remedy = f"run: udr index export-encoder {version.path.parents[1]} --engine {INT8}"
+        remedy = f"run: udr index export-encoder {version.root} --engine {INT8}"
         raise ConfigError(f"{version.path}: carries its encoder for engine {EXACT!r} alone, not for {INT8!r}; {remedy}")
     if find_spec("onnxruntime") is None:
         _LOG.warning("%s: not used, since onnxruntime is not installed; run: %s", folder, install_extra("onnx"))

@@ -11,14 +11,14 @@ from udr.errors import ArtifactError, VerificationError
 from udr.files import sha256
 from udr.store.manifest import FileStamp
 from udr.store.searching import SEARCH, SEARCH_TEMPORARY, read_settings
-from udr.store.untrusted import Contained
+from udr.store.untrusted import VERSION_NAME, Contained
 from udr.store.version import COPY_OF, CURRENT, LIVE, MANIFEST, VERSIONS, read_current, read_manifest
 
 COMPACTING = ".compacting"
 """Beside the versions, the folder where a compaction works."""
 
 LEFTOVER = re.compile(
-    rf"\.(building|pruned)-(?P<version>[0-9a-f]{{16}})(-reuse(-[0-9a-f]{{16}})?)?|{re.escape(COMPACTING)}"
+    rf"\.(building|pruned)-(?P<version>{VERSION_NAME})(-reuse(-{VERSION_NAME})?)?|{re.escape(COMPACTING)}"
     r"|\..+\.tmp(\.incoming)?"
 )
 """Temporary files and folders beside the versions, which an interrupted build, compaction or prune leaves behind."""

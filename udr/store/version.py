@@ -30,7 +30,7 @@ from udr.models import COUNTER, DESCRIPTION, INT8_GRAPH
 from udr.search import FIELD_FEATURES, LabelHead, open_array
 from udr.store.manifest import Manifest, parse_manifest
 from udr.store.rows import DemonstrationTable
-from udr.store.untrusted import Contained, refuse_outside, root_of, vectors_fit
+from udr.store.untrusted import VERSION_NAME, Contained, refuse_outside, root_of, vectors_fit
 
 CURRENT = "CURRENT"
 COPY_OF = "COPY_OF"
@@ -48,7 +48,7 @@ _HEAD_DTYPES = np.dtype(np.float64), np.dtype(np.int32)
 _LARGEST_WEIGHT = 1e6
 LARGEST_CURRENT = 4096
 LARGEST_MANIFEST = 64 * 1024 * 1024
-_CURRENT_CONTENT = re.compile(rb"([0-9a-f]{16})\n")
+_CURRENT_CONTENT = re.compile(rf"({VERSION_NAME})\n".encode())
 
 
 def vectors_path(task: str) -> str:
@@ -161,6 +161,11 @@ class IndexVersion:
 
     path: Path
     manifest: Manifest
+
+    @property
+    def root(self) -> Path:
+        """The index directory."""
+        return self.path.parents[1]
 
     @property
     def model(self) -> str:

@@ -16,6 +16,7 @@ from udr.files import refuse_remote
 from udr.store import (
     CURRENT,
     MANIFEST,
+    VERSION_NAME,
     VERSIONS,
     RemoteIndex,
     find_current,
@@ -27,8 +28,6 @@ from udr.store import (
 )
 from udr.store import publish as write_current
 from udr_index.lock import lock_index
-
-_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,7 +167,7 @@ def _folders(root: Path) -> list[Path]:
     folder = root / VERSIONS
     if not folder.is_dir():
         raise ArtifactError(f"{root}: no index here (no folder {VERSIONS}); run: udr index build --out {root}")
-    return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(path for path in folder.iterdir() if re.fullmatch(VERSION_NAME, path.name) and path.is_dir())
 
 
 def _info(folder: Path, *, is_current: bool) -> VersionInfo:

@@ -64,7 +64,7 @@ class OpenVersion:
         self._encoding = threading.Lock()
         self._process = os.getpid()
         base = Base(manifest, self._tasks, searchers, open_lexical(version), version.demonstrations())
-        self.root = version.path.parent.parent if version.path.parent.name == VERSIONS else None
+        self.root = version.root if version.path.parent.name == VERSIONS else None
         self._lock = WriterLock(self.root or version.path)
         encode = partial(self.encode, role="demonstration")
         self._pool = LivePool(self.root, base, encode, take_lock or self._lock.take, durability)

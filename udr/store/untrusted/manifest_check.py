@@ -18,7 +18,10 @@ _LONGEST = 512
 MOST_LABELS = 256
 """The most labels that a label head knows."""
 _MOST_ALPHA = 1e6
-_VERSION = re.compile(r"[0-9a-f]{16}")
+VERSION_NAME = "[0-9a-f]{16}"
+"""The pattern of a version's name."""
+
+_VERSION = re.compile(VERSION_NAME)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FOLDER = re.compile(r"[a-z0-9_-]+")
 _KIND = re.compile(r"[A-Za-z0-9_,.()x-]{1,200}")

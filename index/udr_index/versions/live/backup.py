@@ -28,6 +28,7 @@ from udr.files import (
 from udr.store import (
     LIVE,
     SEARCH_TEMPORARY,
+    VERSION_NAME,
     VERSIONS,
     FileStamp,
     open_version,
@@ -46,7 +47,6 @@ _CONTENTS = "udr-backup.json"
 _LARGEST_CONTENTS = 64 * 1024 * 1024
 _SPAN = 1024 * 1024
 _LOG_PATH = f"{LIVE}/{LOG}"
-_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ def _contents(path: Path, archive: tarfile.TarFile) -> Backup:
         files = {name: FileStamp(size=int(size), sha256=str(digest)) for name, (size, digest) in keys["files"].items()}
         made = Backup(str(keys["version"]), int(keys["position"]), files)
         # A file that is longer than the archive is one of holes, which would fill the disk.
-        sane = 0 <= made.size <= path.stat().st_size and _NAME.fullmatch(made.version)
+        sane = 0 <= made.size <= path.stat().st_size and re.fullmatch(VERSION_NAME, made.version)
         if sane and all(_inside(name, made.version) for name in files):
             return made
     raise VerificationError(f"{path}: is damaged: its list of files is altered; restore another backup")
