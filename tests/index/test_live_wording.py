@@ -17,7 +17,7 @@ from udr_index.build import BuildConfig, build
 from udr_index.versions.live import compact, export_rows
 
 NEW = [Row(id=id, input={"text": f"the {id} story"}, target="sad") for id in ("river", "mill", "tower")]
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "instruction": {"instruction": "Zzz, qqq: how does xxx feel?"},
     "input": {"input": "Yyy, vvv: {text}"},
     "encoder_input": {"encoder_input": "{text} www uuu"},
