@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.fakes import QUESTIONS, HashEncoder, write_collection, write_task
 from tests.service.api.chromium import Look, fill, find, needs_chromium, select, texts, wait
-from tests.service.api.test_retrieval import HOSTILE, one_line
+from tests.service.api.test_retrieval import HOSTILE, id_of
 from tests.service.conftest import Words
 from tests.service.running import running
 from udr.prompts import PromptBuilder
@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Playground]:
     """A service with BM25 over the small collection and a task of hostile data; its address and retriever."""
     root = tmp_path_factory.mktemp("playground")
     rows: list[Mapping[str, Json]] = [
-        {"id": f"{n}/{one_line(text)}", "input": {"question": text}, "target": text} for n, text in enumerate(NAUGHTY)
+        {"id": f"{n}/{id_of(text)}", "input": {"question": text}, "target": text} for n, text in enumerate(NAUGHTY)
     ]
     task: dict[str, Json] = {"name": "raw", "family": "raw", "kind": "generation", "metric": "exact_match"}
     task |= {"instruction": "Answer {nothing}.", "input": QUESTIONS["input"], "output": "Answer: {target}"}

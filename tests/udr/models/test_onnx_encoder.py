@@ -164,7 +164,8 @@ def test_a_failed_export_leaves_no_files_and_deletes_those_of_killed_processes_a
     in_torch: SentenceEncoder, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.onnx, "export", fail)
-    old, new = (own_cache / "onnx" / f"{in_torch.fingerprint}-{VERSION}.{process}" for process in (1, 2))
+    staging = f".{in_torch.fingerprint}-{VERSION}"
+    old, new = (own_cache / "onnx" / f"{staging}.{process}-0123abcd" for process in (1, 2))
     for folder in (old, new):
         folder.mkdir(parents=True)
         (folder / "graph.onnx").write_bytes(b"half")
