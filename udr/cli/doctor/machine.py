@@ -58,7 +58,7 @@ def check_disk(least: float = LEAST_DISK) -> Iterator[Finding]:
 
 
 def nearest_existing(place: Path) -> Path:
-    """Return a path, or the nearest folder above it that exists and may be reached."""
+    """Return a path, or the nearest one above it that exists and may be reached."""
     # Unlike Path.exists, this is False below a folder that may not be entered.
     return next(path for path in (place, *place.absolute().parents) if os.path.exists(path))
 

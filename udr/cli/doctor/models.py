@@ -39,7 +39,8 @@ def check_models() -> Iterator[Finding]:
 def check_cache() -> Iterator[Finding]:
     """Look at the folder where converted and exported models are kept."""
     folder = cache_folder()
-    if not os.access(nearest_existing(folder), os.W_OK):
+    nearest = nearest_existing(folder)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         yield problem("cache", f"{folder} cannot be written", "name another folder in the variable UDR_CACHE")
         return
     yield ok("cache", f"{folder}, {_bytes_in(folder) / 1e9:.1f} GB; it may be deleted at any time")
