@@ -4,12 +4,13 @@ import logging
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from udr.errors import ArtifactError, InvalidInputError, StorageError, UnknownPromptError
 from udr.store import LIVE
 from udr.store.usage import USAGE, Count, PromptOutcome, Usage, UsageFile, UsageLevel, estimates
@@ -68,15 +69,28 @@ def test_a_kill_loses_what_was_not_flushed(tmp_path: Path) -> None:
         assert file.counts("notes") == {"a": Count(1, 0)}
 
 
+def counted(root: Path) -> Mapping[str, Count]:
+    try:
+        with read(root) as file:
+            return file.counts("notes")
+    except StorageError:
+        # There is no file, or nothing is in it yet.
+        return {}
+
+
+def test_a_file_that_is_being_made_is_no_other_file(tmp_path: Path) -> None:
+    (tmp_path / LIVE).mkdir()
+    (tmp_path / LIVE / USAGE).touch()
+    with pytest.raises(StorageError, match="has no counts yet; try again when the service has written some"):
+        read(tmp_path)
+
+
 def test_the_thread_flushes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("udr.store.usage.usage.FLUSH_SECONDS", 0.01)
     with closing(Usage(tmp_path)) as usage:
-        usage.retrieved([("notes", "a")])
-        while not (tmp_path / LIVE / USAGE).exists():
-            pass
-        usage.close()
-    with read(tmp_path) as file:
-        assert file.counts("notes") == {"a": Count(1, 0)}
+        for number in (1, 2):
+            usage.retrieved([("notes", "a")])
+            until(lambda: counted(tmp_path) == {"a": Count(number, 0)})  # noqa: B023
 
 
 def test_outcomes_are_those_of_prompts(tmp_path: Path, usage: Usage) -> None:

@@ -77,6 +77,9 @@ class UsageFile(AbstractContextManager["UsageFile"]):
                         self._connection.execute(statement)
                     self._connection.execute(f"PRAGMA application_id={_APPLICATION}")
                     self._connection.execute(f"PRAGMA user_version={_FORMAT}")
+        elif not self._value("SELECT count(*) FROM sqlite_master"):
+            # A service has just opened it for the first time.
+            raise StorageError(f"{self.path}: has no counts yet; try again when the service has written some")
         if self._value("PRAGMA application_id") != _APPLICATION:
             raise ArtifactError(f"{self.path}: is no file of usage; move it away to count anew")
         anew = f"mv {self.path} {self.path}.old, to count anew"
