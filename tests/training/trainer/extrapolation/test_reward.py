@@ -2,9 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -187,10 +189,24 @@ def test_a_folder_without_a_transformer_is_refused(config: RunConfig, trained: P
 
 
 def test_scores_of_two_tasks_are_learned_together(
-    examples: Tasks, config: RunConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    examples: Tasks,
+    config: RunConfig,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     both = replace(config, reward=RewardConfig(epochs=1))
-    train_reward(examples, both, 0, tmp_path)
+    forward, learned = ScoreListLoss.forward, Counter[str]()
+
+    def counted(self: ScoreListLoss, inputs: Sequence[Sequence[str]], *labels: Any, **options: Any) -> Any:
+        learned.update(query.partition("\n")[0] for query in inputs[0])
+        return forward(self, inputs, *labels, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScoreListLoss, "forward", counted)
+        train_reward(examples, both, 0, tmp_path)
+    # Each query begins with its task's instruction, and is learned as often as one training on all of them visits it.
+    assert learned == {task.pool.task.instruction: len(task.training) for task in examples.values()}
     judged = rewards(examples, both, tmp_path / "reward", both.train.model)
     assert judged.keys() == examples.keys() and all(0 <= each.agreement <= 1 for each in judged.values())
     # WithoutCard, as for the encoder.
