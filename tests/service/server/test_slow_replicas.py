@@ -75,4 +75,6 @@ def test_a_reload_names_what_a_replica_did_not_do_whatever_ray_says_of_it(handle
 
 
 def test_a_reload_of_all_is_silent() -> None:
-    Replicas(Handle(Replica(None), Replica(None))).reload()
+    handle = Handle(Replica(None), Replica(None))
+    Replicas(handle).reload()
+    assert handle.calls == [("reload", "SIGHUP")]

@@ -74,8 +74,13 @@ def test_a_refused_request_takes_nothing() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "/run/udr.sock", ""])
 def test_this_machine_has_no_limits(address: str) -> None:
     clients = Clients(Allowance(concurrent_requests=1))
-    with clients.of_address(address).request(), clients.of_address(address).request():
-        pass
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(clients.of_address(address).request())
+        other = clients.of_address("10.0.0.1")
+        stack.enter_context(other.request())
+        with pytest.raises(ClientLimitError, match="the limit is 1"), other.request():
+            pass
 
 
 @pytest.mark.parametrize(

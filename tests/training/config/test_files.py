@@ -1,9 +1,11 @@
 """Configuration: presets, files and options, and what is refused."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from tests.options import flat
 from udr.errors import ConfigError
 from udr.models import BASE_ENCODER
 from udr_training.config import PRESETS, RunConfig, ScoringConfig, from_toml, load_config, settings_of, to_toml
@@ -140,7 +142,7 @@ def test_settings_are_toml_values_or_bare_words() -> None:
     ],
 )
 def test_settings_that_are_valid_together_are_accepted_in_any_order(overrides: dict[str, object]) -> None:
-    load_config("paper", overrides)
+    assert flat(asdict(load_config("paper", overrides))).items() >= overrides.items()
 
 
 @pytest.mark.parametrize(
