@@ -17,7 +17,7 @@ import pytest
 from tests.fakes import HashEncoder
 from tests.service.conftest import Words, on_event_loop
 from tests.service.running import serving
-from tests.service.serving.test_reloader import until
+from tests.waiting import until
 from udr import Client, Retriever, Row
 from udr.store import read_current
 from udr_index.versions.live import export_rows

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from tests.fakes import HashEncoder, write_collection
 from tests.service.conftest import BODY, Source, Words, on_event_loop
 from tests.service.observability.test_audit import lines
+from tests.waiting import until
 from udr.errors import OverloadedError, UdrError
 from udr.retrieval import Retriever
 from udr.store import open_version, search_digest, version_path, write_weights
@@ -45,13 +46,6 @@ def client(source: Source, versions: list[str]) -> Iterator[TestClient]:
         until(lambda: is_ready(client))
         publish(source.index, versions[0])
         yield client
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_ready(client: TestClient) -> bool:

@@ -15,8 +15,8 @@ from fastapi.testclient import TestClient
 from tests.fakes import HashEncoder, write_mapped_notes
 from tests.service.conftest import BODY, Source, served
 from tests.service.running import serving
-from tests.service.serving.test_reloader import until
 from tests.udr.store.test_version import rewrite_manifest
+from tests.waiting import until
 from udr.errors import ArtifactError, ModelError
 from udr.retrieval import Retriever
 from udr.store import EncoderStamp, open_version, read_current
@@ -119,11 +119,25 @@ def test_checksums_are_read_little_by_little_whatever_the_time_of_writing(index:
 
 
 def test_a_version_that_is_published_again_is_opened_again_only_if_it_was_damaged(
-    client: TestClient, index: Path
+    index: Path,
 ) -> None:
-    publish(index, read_current(index))
-    answer = client.post("/v1/admin/reload").json()
-    assert answer["index_version"] == answer["previous"]
+    source, version = Source(index), read_current(index)
+    with TestClient(create_app(source, Settings(scrub_seconds=0.02))) as client:
+        until(lambda: client.get("/readyz").is_success)
+        publish(index, version)
+        answer = client.post("/v1/admin/reload").json()
+        assert answer["index_version"] == answer["previous"] == version
+        assert len(source.opened) == 1
+
+        path = open_version(index).path / NAMES[0]
+        content = path.read_bytes()
+        truncate(path)
+        until(lambda: client.get("/readyz").status_code == 503)
+        # Another file in its place, as from a backup, is not the one that is open.
+        path.unlink()
+        path.write_bytes(content)
+        assert client.post("/v1/admin/reload").json()["index_version"] == version
+        assert len(source.opened) == 2 and client.get("/readyz").is_success
 
 
 def test_udr_serve_survives_a_truncated_file(tiny: Path, tmp_path: Path) -> None:

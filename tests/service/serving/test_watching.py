@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 
 from tests.service.conftest import BODY, Source, on_event_loop
 from tests.service.observability.test_audit import lines
-from tests.service.serving.test_reloader import is_ready, source, until, versions
+from tests.service.serving.test_reloader import is_ready, source, versions
+from tests.waiting import until
 from udr.errors import ConfigError, UdrError
 from udr.store import version_path
 from udr_index.versions import publish
