@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes import NOTES, QUESTIONS, HashEncoder, write_task
 from tests.index.builds import tree
+from tests.waiting import until
 from udr import Retriever, Row
 from udr.cli import main
 from udr.data import read_rows
@@ -268,6 +269,7 @@ def test_backups_while_writes_go_on_have_all_that_was_acknowledged(copy: Path, t
             for number in range(6):
                 if number == 3:
                     compact(copy, HashEncoder())
+                until(lambda: done >= 4 * number)  # noqa: B023
                 acknowledged = done
                 made = backup(copy, tmp_path / f"{number}")
                 sizes.append((acknowledged, made.position))
@@ -275,7 +277,7 @@ def test_backups_while_writes_go_on_have_all_that_was_acknowledged(copy: Path, t
             stop.set()
             writer.join()
     for number, (acknowledged, position) in enumerate(sizes):
-        assert acknowledged <= position
+        assert 4 * number <= acknowledged <= position
         restore(tmp_path / f"{number}", tmp_path / f"index{number}")
         written = [row.id for row in all_rows(tmp_path / f"index{number}")["notes"] if row.id.startswith("w")]
         assert written == [f"w{n:05}" for n in range(position)]
