@@ -93,6 +93,6 @@ def ask(
 @pytest.fixture
 def front(shards: Path, services: Services) -> Iterator[TestClient]:
     """The service that asks the others."""
-    client = ShardedClient(read_placements(shards / PLACEMENTS), timeout=2.0, transport=services.transport)
+    client = ShardedClient(read_placements(shards / PLACEMENTS), timeout=60.0, transport=services.transport)
     with TestClient(create_shards_app(client, Settings(), {"words": Words()})) as http:
         yield http

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,11 @@ def test_silent_shard_costs_its_time_once(shards: Path, services: Services, capl
         (first, waited), (second, at_once), (refused, _), (whole, _) = asyncio.run(answers())
     # It refuses the third request, with which it has answered.
     assert first.missing_shards == second.missing_shards == refused.missing_shards == ("shard-2-of-3",)
-    assert 1.5 < waited < 2.0
-    assert at_once < 1.0
+    assert waited > 1.5 > at_once
     # It is asked again without anybody's help, and what changes is logged once.
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
-        "answers lack shard shard-2-of-3: http://shard-2: no answer within 1.6 seconds",
-        "shard shard-2-of-3 answers again",
-    ]
+    lacking, again = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert re.fullmatch(r"answers lack shard shard-2-of-3: http://shard-2: no answer within 1\.[0-6] seconds", lacking)
+    assert again == "shard shard-2-of-3 answers again"
     assert len(whole) == 5
     assert not whole.missing_shards
 
