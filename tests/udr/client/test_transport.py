@@ -277,9 +277,9 @@ def test_bursts_share_at_most_100_connections_and_reuse_them(
 
 
 def test_waiting_for_a_connection_does_not_count_towards_the_timeout(server: Server) -> None:
-    server.seconds = 0.05
+    server.seconds = 0.3
     one = httpx2.AsyncHTTPTransport(limits=httpx2.Limits(max_connections=1))
-    bursts(server.url, 6, timeout=0.2, transport=one)
+    bursts(server.url, 6, timeout=1.5, transport=one)
     assert server.connections == 1
 
 
