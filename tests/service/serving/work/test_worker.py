@@ -38,7 +38,7 @@ class FakeRetriever:
             self.threads.add(threading.current_thread().name)
             self.batches.append(list(texts))
             self.started.set()
-            assert self.go.wait(10)
+            assert self.go.wait(120)
             time.sleep(self.seconds)
             if "poison" in texts:
                 raise RuntimeError("poison")
@@ -56,7 +56,7 @@ class FakeRetriever:
         *,
         stopped: Callable[[int], bool],
     ) -> list[str]:
-        assert self.search_go.wait(10)
+        assert self.search_go.wait(120)
         self.searches.append(len(plans))
         if any(plan.text == "unsearchable" for plan in plans):
             raise RuntimeError("unsearchable")
@@ -84,7 +84,7 @@ async def send(worker: Worker, fake: FakeRetriever, *jobs: EncodeJob | str) -> "
 async def send_first(worker: Worker, fake: FakeRetriever, job: EncodeJob | str) -> "asyncio.Task[list[JobResult]]":
     """Return once the encoder is busy with this job."""
     task = await send(worker, fake, job)
-    await asyncio.to_thread(fake.started.wait, 10)
+    await asyncio.to_thread(fake.started.wait, 120)
     return task
 
 
@@ -108,13 +108,13 @@ async def test_whatever_waits_is_one_batch_and_a_single_job_starts_at_once(monke
     monkeypatch.setattr(ThreadPoolExecutor, "submit", counted)
     tasks = [await send_first(queue, fake, "a")]
     tasks += [await send(queue, fake, *texts) for texts in (["bb"], ["ccc", "dddd"], ["eeeee"])]
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.4)
     fake.go.set()
     results = [result for task in tasks for result in await task]
     assert numbers(results) == [1, 2, 3, 4, 5]
     assert [result.batch.size for result in results] == [1, 4, 4, 4, 4]
-    assert results[0].waited < 0.05 <= results[1].waited
-    assert results[0].batch.encode >= 0.05 > results[1].batch.encode
+    assert results[0].waited < 0.35 <= results[1].waited
+    assert results[0].batch.encode >= 0.35 > results[1].batch.encode
     assert fake.batches == [["a"], ["bb", "ccc", "dddd", "eeeee"]]
     assert len(fake.threads) == 1, "one thread owns the encoder"
     assert calls.count("_encode_queue") == 2, "one call for the first job, one for all that came later"
@@ -237,24 +237,24 @@ async def test_a_job_that_would_miss_its_deadline_is_refused() -> None:
 
 @on_event_loop
 async def test_a_failed_batch_does_not_slow_the_estimated_pace() -> None:
-    fake, queue = FakeRetriever(seconds=0.01), worker(queue_size=32, batch_size=32)
+    fake, queue = FakeRetriever(seconds=0.03), worker(queue_size=32, batch_size=32)
     first = await send_first(queue, fake, "before")
     rest = await send(queue, fake, *[str(number) for number in range(19)], "poison")
     fake.go.set()
     await asyncio.gather(first, rest, return_exceptions=True)
     while queue.waiting or len(fake.batches) < 22:
         await asyncio.sleep(0.01)
-    # Each job alone took 0.01 seconds, but the last ended 0.2 seconds after the batch had started.
+    # Each job alone took 0.03 seconds, but the last ended 0.6 seconds after the batch had started.
     again = await send(queue, fake, "again")
-    assert numbers(await do(queue, fake, ["in time"], within=0.1)) == [len("in time")]
+    assert numbers(await do(queue, fake, ["in time"], within=0.5)) == [len("in time")]
     await again
 
 
 class SteadySearch(FakeRetriever):
-    """Searches for 5 ms for each plan."""
+    """Searches for 10 ms for each plan."""
 
     def search(self, plans: Sequence[Plan], *arguments: Any, **options: Any) -> list[str]:
-        time.sleep(0.005 * len(plans))
+        time.sleep(0.01 * len(plans))
         return super().search(plans, *arguments, **options)
 
 
@@ -268,8 +268,8 @@ async def test_waiting_for_a_large_batch_is_not_the_pace_of_a_small_one(retrieve
         await large
     fake.go.clear()
     waiting = await send(queue, fake, *"cdef")
-    # About 40 ms; as long as each small batch waited for a large one, it would be 600.
-    patient = asyncio.ensure_future(do(queue, fake, ["g"], within=0.3))
+    # About 80 ms; as long as each small batch waited for a large one, it would be 1200.
+    patient = asyncio.ensure_future(do(queue, fake, ["g"], within=0.9))
     await asyncio.sleep(0)
     fake.go.set()
     assert numbers([*await waiting, *await patient]) == [1] * 5
