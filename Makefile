@@ -55,7 +55,6 @@ demo: $(VENV)/.demo ## Index the example tasks, serve them on 127.0.0.1, ask twi
 
 test: $(VENV)/.test ## Run the tests, on all cores.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
-	@command -v chromium > /dev/null || echo "udr: skipped the browser tests: no chromium on this machine (Debian: apt-get install chromium)"
 
 test-slow: $(VENV)/.test ## Run the tests that need the example models or minutes, and whole benchmark scripts.
 	$(BIN)/python -m pytest -m slow

@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,17 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what this machine could not test, and why: a line a reason, in place of pytest's line a test."""
+    skipped = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in sorted(skipped.items()):
+        terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
