@@ -1,6 +1,7 @@
 """From tasks to prompt with the commands: train, build, verify, serve, retrieve, evaluate."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def rows(split: str, part: slice) -> list[dict[str, Json]]:
     ]
 
 
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    z = 1.959964
+    half = z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
+    low, high = ((share + z * z / (2 * rows) + side * half) / (1 + z * z / rows) for side in (-1, 1))
+    return low, high
+
+
 def test_train_build_verify_serve_retrieve_prompt_and_evaluate(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,4 +74,7 @@ def test_train_build_verify_serve_retrieve_prompt_and_evaluate(
     assert main([*evaluate.split(), ",".join(retrievers)]) == 0
     result = json.loads(capfd.readouterr().out)
     assert [mean["retriever"] for mean in result["means"]] == retrievers
-    assert all(0 <= mean["low"] <= mean["mean"] <= mean["high"] <= 100 for mean in result["means"])
+    (number,) = {task["rows"] for task in result["tasks"]}
+    for mean in result["means"]:
+        ends = wilson(mean["mean"] / 100, number)
+        assert (mean["low"], mean["high"]) == pytest.approx([100 * end for end in ends], abs=0.02)

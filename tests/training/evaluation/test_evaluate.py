@@ -99,9 +99,14 @@ def test_all_kinds_of_tasks_and_retrievers_in_one_evaluation(
         (t, f, n) for t, f in (("colours", "choice"), ("reverse", "words"), ("reviews", "opinion")) for n in names
     ]
     for index, mean in enumerate(answer["means"]):
-        own = [result.estimate.value for result in evaluation.results[index :: len(names)]]
-        assert mean["mean"] == pytest.approx(np.mean(own), abs=0.01)
-        assert 0 <= mean["low"] <= mean["mean"] <= mean["high"] <= 100
+        own = [result.estimate for result in evaluation.results[index :: len(names)]]
+        values = np.array([estimate.value for estimate in own])
+        assert mean["mean"] == pytest.approx(values.mean(), abs=0.01)
+        # MOVER: the distances to the ends add up as independent errors do.
+        for end, side in enumerate(("low", "high")):
+            ends = np.array([estimate.interval[end] for estimate in own])
+            far = np.linalg.norm(ends - values) / len(own)
+            assert far > 0 and abs(mean[side] - mean["mean"]) == pytest.approx(far, abs=0.02)
 
 
 def test_values_repeat_and_do_not_depend_on_other_numbers_of_demonstrations(tasks: Path) -> None:
