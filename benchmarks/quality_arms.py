@@ -12,8 +12,7 @@ iteration, so that their intervals do not show how far first trainings scatter. 
 the main arms are evaluated with label heads, too: an index of the same pools (``udr index build``) has a head for each
 task where cross-validation shows a gain. On the other tasks, an arm with heads has the values of the one without, but
 for the arm ``full``: on tasks without labels, its index is searched in mode ``hybrid``, with weights that
-``udr feedback weigh`` sets by asking about 40 rows of each. Its encoder alone is compared as other arms are: one seed,
-five tasks.
+``udr feedback weigh`` sets by held-out queries. Its encoder alone is compared as other arms are: one seed, five tasks.
 Everything resumes, and what is there is not run again. ``--kept FILE`` holds the figures alone: with it, a comparison
 goes on in another folder, and runs only what the file lacks; figures of other settings are refused.
 

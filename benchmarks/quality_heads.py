@@ -13,9 +13,6 @@ from udr.data import Collection, Kind, open_collection, rows_digest
 from udr.files import write_atomically
 from udr.store import IndexVersion, open_version
 
-WATCHED = 40
-"""Rows of each pool, none of which was trained on, that set its weight."""
-
 
 @dataclass(frozen=True, slots=True)
 class Headed:
@@ -38,7 +35,7 @@ def with_head(arguments: argparse.Namespace, name: str, model: str, run: Path | 
         arguments: of the benchmark.
         name: of the retriever; the index is ``indexes/<name>``.
         model: its encoder.
-        run: the run whose language model sets the hybrid weights of the other tasks; then the index has all tasks.
+        run: the run directory whose watched queries set the weights of hybrid searches; then the index has all tasks.
     """
     collection = open_collection(arguments.tasks, arguments.names.split(","))
     names = list(collection.tasks) if run else labelled(collection)
@@ -54,8 +51,8 @@ def with_head(arguments: argparse.Namespace, name: str, model: str, run: Path | 
             *("--pool", POOL, "--seed", SEED, "--no-export"),
             *(["--label-head"] if arguments.label_head else []),
         )
-        if run and (others := [task for task in names if task not in labelled(collection)]):
-            call("feedback", "weigh", run, index, "--tasks", ",".join(others), "--queries", WATCHED)
+        if run:
+            call("feedback", "weigh", run, index)
         write_atomically(done, json.dumps({"minutes": (time.monotonic() - started) / 60}).encode())
     version = open_version(index)
     _refuse_other_rows(version, collection, names)
