@@ -8,7 +8,7 @@ import typer
 
 from udr.cli import application, main
 
-Changes = Mapping[str, tuple[str, Mapping[str, object]]]
+Changes = dict[str, tuple[str, Mapping[str, object]]]
 """By parameter: words of a command line that has its option, and what then differs, by name of what is called."""
 
 

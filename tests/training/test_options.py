@@ -72,7 +72,7 @@ def test_options_of_train_arrive(tasks: Path, tmp_path: Path, unchecked: None, m
     (tmp_path / "config.toml").write_text("[train]\npatience = 2\n", "utf-8")
     cpu, paper = ({f"config.{name}": value for name, value in preset(each).items()} for each in ("cpu", "paper"))
     # Without options of a runner, each process has a part of what loads a language model.
-    local = {"runner.workers": None}
+    local: dict[str, object] = {"runner.workers": None}
     changes: Changes = {
         **SCORES,
         **at_a_server(local),
@@ -97,7 +97,7 @@ def test_options_of_train_arrive(tasks: Path, tmp_path: Path, unchecked: None, m
         "test_rows": ("--test-rows 7", {"test_rows": 7}),
         "processes": ("--processes 2", {"processes": 2, "runner.workers": 2}),
     }
-    given = (tasks, "--out", tmp_path / "run")
+    given: tuple[object, ...] = (tasks, "--out", tmp_path / "run")
     assert_each_arrives("train", given, make, changes, {"out", "dry_run", "as_json"})
     # What a file turns on, an option turns off.
     (tmp_path / "config.toml").write_text("[train]\nlabel_aware = true\ncentre_scores = true\n", "utf-8")

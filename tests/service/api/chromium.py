@@ -16,6 +16,8 @@ Look = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    # Other tests share the cores.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         # For root, and for containers with little shared memory.
         arguments = ["--no-sandbox", "--disable-dev-shm-usage"]

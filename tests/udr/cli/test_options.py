@@ -84,7 +84,12 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Opened]:
     def make(builds: bool) -> Opened:
         recorder = Opened("task", "input", "k")
         recorder.builds = builds
-        monkeypatch.setattr(Retriever, "of_version", lambda version, **options: recorder.keep(**options) or recorder)
+
+        def open_version(_: object, **options: object) -> Opened:
+            recorder.keep(**options)
+            return recorder
+
+        monkeypatch.setattr(Retriever, "of_version", open_version)
         return recorder
 
     # They refuse what this index has not.
