@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from udr.errors import ArtifactError, ConfigError, system_error
 
@@ -45,12 +46,10 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
                 break
             except BlockingIOError as error:
                 waited = time.monotonic() - began
-                file.seek(0)
-                in_use = f"{folder}{IN_USE}{file.read().strip() or 'another process'}"
                 if waited >= wait_seconds:
-                    raise ArtifactError(f"{in_use}; wait until it ends, or end it") from error
+                    raise ArtifactError(f"{_in_use(folder, file)}; wait until it ends, or end it") from error
                 if not told and waited >= _SILENT_SECONDS:
-                    _LOG.info("%s; waiting until it ends", in_use)
+                    _LOG.info("%s; waiting until it ends", _in_use(folder, file))
                     told = True
                 time.sleep(_POLL_SECONDS)
             except OSError as error:
@@ -62,3 +61,9 @@ def locked(folder: Path, wait_seconds: float = 0) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()} ({command[:80]})")
         file.flush()
         yield
+
+
+def _in_use(folder: Path, lock: TextIO) -> str:
+    """Return that a folder is in use, and by whom: what its lock file says."""
+    lock.seek(0)
+    return f"{folder}{IN_USE}{lock.read().strip() or 'another process'}"

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from udr.data import formatting, open_collection, pool_digest
@@ -9,7 +10,7 @@ from udr.errors import ArtifactError
 from udr.models import hub
 from udr.types import Json
 from udr_training.answering import is_remote
-from udr_training.config import ScoringConfig
+from udr_training.config import FeedbackConfig, ScoringConfig
 from udr_training.feedback.local import ModelTokenizer
 from udr_training.feedback.pairs import TrainingTask
 from udr_training.feedback.prompts import PromptRenderer
@@ -62,11 +63,9 @@ def exported(path: Path) -> Iterator[dict[str, Json]]:
 
 def _tokenizer(folder: RunFolder) -> ModelTokenizer | None:
     """Return the tokenizer of the prompts; None for a remote language model."""
-    name = folder.config(ScoringConfig).feedback.lm
+    name = scored_by(folder).lm
     if is_remote(name):
         return None
-    # A relative path may have been given from another working directory.
-    name = str(folder.paths.get("lm", name))
     if hub.fingerprint(hub.locate(name)) != folder.sources["lm"]:
         raise ArtifactError(f"{folder.path}: the language model {name!r} has changed since the scoring; restore it")
     return ModelTokenizer.load(name)
@@ -91,6 +90,15 @@ def scored_tasks(folder: RunFolder) -> dict[str, TrainingTask]:
             "or score again into another directory"
         )
     return tasks
+
+
+def scored_by(folder: RunFolder) -> FeedbackConfig:
+    """Return the settings of a run's feedback, with the language model by a path that is right in any folder."""
+    config = folder.config(ScoringConfig).feedback
+    if is_remote(config.lm):
+        return config
+    # A relative path may have been given from another working directory.
+    return replace(config, lm=str(folder.paths.get("lm", config.lm)))
 
 
 def scored_with(folder: RunFolder) -> FeedbackStore:

@@ -18,8 +18,6 @@ _SECONDS = 120
 """What an import may take: a cold disk reads torch for a minute."""
 
 _FAISS = "remove all of faiss-cpu, faiss-gpu and faiss-gpu-cuvs, then: {}"
-
-
 _DRIVER = "compare the driver's version (nvidia-smi), and check CUDA_VISIBLE_DEVICES"
 
 

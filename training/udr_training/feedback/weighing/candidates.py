@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,12 +42,16 @@ def watched(run: Path) -> dict[str, Sequence[RankedExample]]:
     return {name: own[train.num_learned(len(own)) :] for name, own in asked.items()}
 
 
-def learned(folder: RunFolder, name: str, watched: Sequence[RankedExample]) -> set[str]:
-    """Return the ids of a task's rows that a run took as queries: scored ones, and those with extrapolated scores."""
-    taken = folder.candidates()[name].keys() - {example.query_id for example in watched}
+def learned(folder: RunFolder, watched: Mapping[str, Sequence[RankedExample]]) -> dict[str, set[str]]:
+    """Return the ids of the rows that a run took as queries, by task: scored ones, and those with extrapolated scores.
+
+    Those that are ``watched`` are not among them.
+    """
+    asked = folder.candidates()
+    taken = {name: asked[name].keys() - {example.query_id for example in own} for name, own in watched.items()}
     for file in folder.path.glob("iteration-*/extrapolated/*.json"):
-        if file.stem == name:
-            taken |= json.loads(file.read_text("utf-8")).get("scores", {}).keys()
+        if file.stem in taken:
+            taken[file.stem] |= json.loads(file.read_text("utf-8")).get("scores", {}).keys()
     return taken
 
 

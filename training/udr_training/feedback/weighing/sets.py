@@ -1,7 +1,7 @@
 """How a language model scores targets after the demonstrations that a weight gives."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,8 +12,7 @@ from udr.errors import ConfigError
 from udr.retrieval import Retriever
 from udr.types import Row
 from udr_training.answering import is_remote
-from udr_training.config import FeedbackConfig, ScoringConfig
-from udr_training.feedback.export import scored_tasks, scored_with
+from udr_training.feedback.export import scored_by, scored_tasks, scored_with
 from udr_training.feedback.local import opened_lm
 from udr_training.feedback.pairs import Pair, TrainingTask
 from udr_training.feedback.scoring import FeedbackLM, Progress, pair_score, score_pairs
@@ -63,7 +62,12 @@ class SetQuestion:
             ArtifactError: the run's tasks have changed.
             ConfigError: the language model is a server's.
         """
-        config, tasks = _lm_of(folder), scored_tasks(folder)
+        config, tasks = scored_by(folder), scored_tasks(folder)
+        if is_remote(config.lm):
+            raise ConfigError(
+                f"{folder.path}: its scores are those of a server, whose answers may cost money; omit --queries, which "
+                "asks a language model in this process"
+            )
         rows = {name: tasks[name].unasked(ids, self.queries) for name, ids in learned.items()}
         with scored_with(folder) as store, opened_lm(config) as lm:
             return {name: self._values(lm, store, tasks[name], own, retriever, weights) for name, own in rows.items()}
@@ -92,14 +96,3 @@ class SetQuestion:
             raise ConfigError(f"the index has no demonstration of {own.name!r} to show for the row {row.id!r}")
         *context, nearest = (retriever.demonstration(own.name, item.id) for item in reversed(found))
         return Pair(own, row, nearest, tuple(context))
-
-
-def _lm_of(folder: RunFolder) -> FeedbackConfig:
-    config = folder.config(ScoringConfig).feedback
-    if is_remote(config.lm):
-        raise ConfigError(
-            f"{folder.path}: its scores are those of a server, whose answers may cost money; omit --queries, which "
-            "asks a language model in this process"
-        )
-    # A relative path may have been given from another working directory.
-    return replace(config, lm=str(folder.paths.get("lm", config.lm)))

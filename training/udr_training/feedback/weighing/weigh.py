@@ -106,8 +106,8 @@ def weigh(
             values = {name: ndcg_values(retriever, name, examples[name], WEIGHTS) for name in names}
             results = [_weighed(name, own, WEIGHTS, "ndcg") for name, own in values.items()]
         else:
-            known = {name: learned(folder, name, examples[name]) for name in names}
-            values = question.values(folder, retriever, known, ASKED_WEIGHTS)
+            taken = learned(folder, {name: examples[name] for name in names})
+            values = question.values(folder, retriever, taken, ASKED_WEIGHTS)
             results = [_weighed(name, own, ASKED_WEIGHTS, "score") for name, own in values.items()]
     with locked(index):
         stored = read_weights(version.path, version.manifest)
