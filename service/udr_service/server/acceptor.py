@@ -1,10 +1,13 @@
 """The acceptor: takes new connections from the listening socket, as many as there is room for."""
 
 import asyncio
+import ctypes
 import functools
 import logging
 import socket
 import ssl
+import struct
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +20,19 @@ from udr_service.server.protocol import Connection
 _RETRY_SECONDS = 0.01
 _LOG_SECONDS = 1.0
 _HANDSHAKE_SECONDS = 1.0
+_ON_THEIR_WAY_SECONDS = 0.1
+"""How long the system's own handshakes with clients may take once no new one begins."""
+
+_SO_ATTACH_FILTER = 26
+_DROP_NEW = (
+    # The flags of the TCP header, of which SYN and ACK count: SYN alone asks for a new connection.
+    (0x30, 0, 0, 13),
+    (0x54, 0, 0, 0x12),
+    (0x15, 0, 1, 0x02),
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFFFFFF),
+)
+"""A program of Linux's packet filter: drops what asks for a new connection, and lets all else pass."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,9 +51,11 @@ class Acceptor:
     Attributes:
         at_once: connections accepted in one turn of the event loop. Many, since a new probe waits for all before it,
             and each turn has other work, too.
+        alone: no other process goes on accepting from the socket.
     """
 
     at_once = 256
+    alone = True
 
     def __init__(
         self,
@@ -122,10 +140,12 @@ class Acceptor:
         self._loop.call_later(_RETRY_SECONDS, self._listen)
 
     async def close(self) -> None:
-        """Accept what waits, then close the listening socket.
+        """Have the system begin no new connections, accept those that it has begun, then close the listening socket.
 
-        Closing alone would reset the connections that the system has accepted already.
+        Closing alone would reset them: those that wait, and those that come between the last look and the close.
         """
+        if self.alone and _drop_new(self._listener):
+            await asyncio.sleep(_ON_THEIR_WAY_SECONDS)
         while self._accept():
             await asyncio.sleep(0)
         # Nothing is awaited between the last connection and this.
@@ -135,3 +155,19 @@ class Acceptor:
         if self._connecting:
             # A TLS client that never completes the handshake must not delay the others.
             await asyncio.wait(self._connecting, timeout=_HANDSHAKE_SECONDS)
+
+
+def _drop_new(listener: socket.socket) -> bool:
+    """Drop what asks for a new connection; return whether the system can do that. Such a client asks again later."""
+    if sys.platform != "linux":
+        return False
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in _DROP_NEW))
+    try:
+        listener.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_DROP_NEW), ctypes.addressof(program))
+        )
+    except OSError as error:
+        # A sandbox may not allow it.
+        _LOG.debug("no packet filter: %s", system_error(error))
+        return False
+    return True

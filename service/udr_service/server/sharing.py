@@ -26,6 +26,7 @@ class SharingAcceptor(Acceptor):
     """Accepts connections from a port that other workers accept from, too: those with fewer connections go first."""
 
     at_once = 8
+    alone = False
     shares: SharedShares
     _yielded = _closing = False
 
@@ -126,6 +127,9 @@ class SharingServer(IndexServer):
         """Finish the requests in flight and end; or end at once."""
         if at_once or not self._service.current.draining:
             self._member.shares.hold(Count.READY, 0)
+            # All workers end.
+            for acceptor in self._acceptors:
+                acceptor.alone = True
             super().handle_exit(signal.SIGTERM, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

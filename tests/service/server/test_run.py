@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -122,6 +123,29 @@ def test_no_accepted_request_is_lost_at_shutdown(tiny: Path, capsys: pytest.Capt
     loading, *still, ready = capsys.readouterr().err.splitlines()
     assert loading == f"udr: loading {tiny}..." and all(line.startswith(f"{loading} ") for line in still)
     assert re.fullmatch(r"udr: serving 3 tasks, 62 demonstrations at \S+", ready)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told to begin no new connections")
+def test_no_connection_begins_just_before_the_port_closes(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be reset: nobody looks again."""
+    begun, plain_close = list[bool](), socket.socket.close
+
+    def close(self: socket.socket) -> None:
+        if self.fileno() >= 0 and self.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            begun.append(begins(self.getsockname()))
+        plain_close(self)
+
+    def begins(address: tuple[str, int]) -> bool:
+        with socket.socket() as late:
+            late.settimeout(0.1)
+            return late.connect_ex(address) == 0
+
+    def client(http: httpx2.Client) -> None:
+        monkeypatch.setattr(socket.socket, "close", close)
+        stop(signal.SIGTERM)
+
+    run_while(client, tiny)
+    assert begun == [False]
 
 
 def test_it_answers_but_is_not_ready_while_it_lingers(tiny: Path) -> None:
