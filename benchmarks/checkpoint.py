@@ -9,7 +9,7 @@ held out. The parts, in order:
 - ``train``: one retriever by ``udr train`` with adapters (``train.lora_rank``), on the trained tasks;
 - ``average``: the trained weights averaged with the base's, by each weight; the best on test rows of watched tasks,
   which are trained ones, becomes FOLDER/checkpoint, if it is better than the base;
-- ``evaluate``: on the held-out tasks, MiniLM and the checkpoint, each without and with label heads, random and BM25;
+- ``evaluate``: on the held-out tasks, BM25, and MiniLM and the checkpoint, each without and with label heads;
 - ``card``: the card of the checkpoint, with licences and results.
 
 Every part resumes. To release it, copy FOLDER/checkpoint to ``udr/models/hub/checkpoint``: it is then
@@ -26,6 +26,7 @@ from typing import Any
 from checkpoint_card import card
 from checkpoint_training import check, held_out, plan, train
 from measuring import parser
+from quality import SHOTS
 from quality_calls import answer
 from quality_gains import mean_over, shown
 from quality_heads import with_head
@@ -39,7 +40,7 @@ from udr.models import DEFAULT_LM, SentenceEncoder, fingerprint, hub, locate
 from udr_training.evaluation import Estimate
 
 FROZEN = Path(__file__).with_suffix(".toml")
-ROWS = 150
+ROWS = 300
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -51,6 +52,9 @@ def main(given: Sequence[str] | None = None) -> None:
     options.add_argument("--lm", default=DEFAULT_LM)
     options.add_argument("--dtype", default="bfloat16", help="of feedback and answers")
     options.add_argument("--rows", type=int, default=ROWS, help="test rows of each held-out task")
+    options.add_argument(
+        "--untrained", type=Path, help="the figures of quality_arms.py, to answer no row of theirs again"
+    )
     options.add_argument("--set", action="append", default=[], help="of the training, as in udr train")
     options.add_argument("--label-head", action="store_true", help="heads for all tasks with labels, gain or not")
     arguments = options.parse_args(given)
@@ -74,7 +78,8 @@ def average(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
         _difference(arguments.out / "run" / "model", by_weight[weight], frozen, weight)
     names = {0.0: frozen["base"], **{weight: str(folder) for weight, folder in by_weight.items()}}
     _answer(arguments, "watched", list(names.values()), watched["tasks"], watched["rows"])
-    kept = _kept(arguments, "watched", watched["tasks"], names.values())
+    kept = Kept(None, arguments.out, {})
+    _take(arguments, kept, "watched", watched["tasks"], names.values())
     means = {weight: _mean(kept.values(name), watched["tasks"]).value for weight, name in names.items()}
     for weight, mean in means.items():
         print(f"weight {weight:g}: {mean:.1f}")
@@ -98,19 +103,20 @@ def best_weight(means: Mapping[float, float]) -> float:
 
 def evaluate(arguments: argparse.Namespace, frozen: Mapping[str, Any]) -> None:
     tasks, base, own = held_out(frozen), frozen["base"], str(arguments.out / "checkpoint")
-    _answer(arguments, "held-out", ["random", "bm25", base, own], tasks, arguments.rows)
-    compared = [Compared(name, [[name]]) for name in ("random", "bm25")]
-    compared += [Compared("base", [[base]]), Compared("checkpoint", [[own]])]
+    compared = [Compared("bm25", [["bm25"]]), Compared("base", [[base]]), Compared("checkpoint", [[own]])]
     arguments.names = ",".join(tasks)
+    # The index is named by the weights, so that another checkpoint gets its own.
+    indexes = {"base": base.partition(":")[2], "checkpoint": f"checkpoint-{fingerprint(locate(own))}"}
     for name, model in (("base", base), ("checkpoint", own)):
-        # The index is named by the weights, so that another checkpoint gets its own.
-        headed = with_head(arguments, f"{name}-{fingerprint(locate(model))}", model)
+        headed = with_head(arguments, indexes[name], model)
         if headed.tasks:
-            _answer(arguments, "held-out", [str(headed.index)], headed.tasks, arguments.rows)
             compared.append(Compared(name, [[str(headed.index), model]], head=headed))
-    kept = _kept(
-        arguments, "held-out", tasks, [name for each in compared for names in each.retrievers for name in names]
-    )
+    kept = _untrained(arguments, [name for each in compared for names in each.retrievers for name in names], tasks)
+    for each in compared:
+        name, wanted = each.retrievers[0][0], each.head.tasks if each.head else tasks
+        if missing := kept.missing(name, wanted):
+            _answer(arguments, "held-out", [name], missing, arguments.rows)
+            _take(arguments, kept, "held-out", missing, [name])
     sides = {each.title: side_of(each, tasks, kept)[0] for each in compared}
     unseen = [task for names in frozen["held_out"]["unseen_families"].values() for task in names]
     groups = {"all": tasks, "unseen families": unseen, **{task: [task] for task in tasks}}
@@ -182,11 +188,28 @@ def _answer(
     answer(arguments, retrievers, tasks, arguments.out / name, rows=rows, lm=arguments.lm)
 
 
-def _kept(arguments: argparse.Namespace, name: str, tasks: Sequence[str], retrievers: Iterable[str]) -> Kept:
-    """Return the values of an evaluation; from no file, since another checkpoint may have the same name."""
-    kept, collection = Kept(None, arguments.out, {}), open_collection(arguments.tasks, tasks)
+def _take(
+    arguments: argparse.Namespace, kept: Kept, name: str, tasks: Sequence[str], retrievers: Iterable[str]
+) -> None:
+    """Add the values of an evaluation."""
+    collection = open_collection(arguments.tasks, tasks)
     for each in retrievers:
         kept.take(collection, arguments.out / name / "predictions", each)
+
+
+def _untrained(arguments: argparse.Namespace, retrievers: Sequence[str], tasks: Sequence[str]) -> Kept:
+    """Return what was measured elsewhere; else nothing, in no file, since another checkpoint may have the same name."""
+    kept = Kept(None, arguments.out, {})
+    if arguments.untrained is not None:
+        settings = json.loads(arguments.untrained.read_bytes())["settings"]
+        own = {"rows": arguments.rows, "answers": arguments.lm, "dtype": arguments.dtype, "shots": SHOTS}
+        if others := [
+            f"{name} {settings.get(name)}, not {value}" for name, value in own.items() if settings.get(name) != value
+        ]:
+            raise SystemExit(
+                f"{arguments.untrained}: has figures of other settings: {', '.join(others)}; give those, or omit it"
+            )
+        kept.take_from(Kept(arguments.untrained, arguments.out, settings), retrievers, tasks)
     return kept
 
 

@@ -70,6 +70,13 @@ class Kept:
                     own[task] = _shortened(estimate_of(folder, path))
         self._write()
 
+    def take_from(self, other: "Kept", retrievers: Iterable[str], tasks: Iterable[str]) -> None:
+        """Add the values of retrievers and tasks that another file has."""
+        for name in map(self.name, retrievers):
+            found = other._values.get(name, {})
+            self._values.setdefault(name, {}).update({task: found[task] for task in tasks if task in found})
+        self._write()
+
     def values(self, retriever: str) -> Values:
         """Return the values of a retriever by task."""
         return {task: _estimate(own, task) for task, own in self._values.get(self.name(retriever), {}).items()}
