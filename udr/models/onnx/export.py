@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from sentence_transformers.sentence_transformer.modules import Pooling
 
 from udr.errors import MissingExtraError, ModelError, reason
 from udr.files import first_to_finish
@@ -86,6 +87,10 @@ def exported(encoder: SentenceEncoder, runtime: Runtime = EXACT) -> Path:
     if len(tokenizers) < len(ROLES):
         problem = "preprocesses texts beyond its tokenizer, and cannot be exported"
         raise ModelError(f"model {encoder.name!r} {problem}")
+    prompted = any(tokenizer.prompt for tokenizer in tokenizers.values())
+    if prompted and not all(module.include_prompt for module in encoder.model.modules() if isinstance(module, Pooling)):
+        # A graph knows no prompts: it is given the tokens of prompt and text.
+        raise ModelError(f"model {encoder.name!r} leaves its prompt out of the pooling, and cannot be exported")
     _LOG.info("exporting %s to ONNX, once, into %s...", encoder.name.removeprefix(PACKAGE), folder)
     try:
         with first_to_finish(folder) as staging:
