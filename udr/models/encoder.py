@@ -202,6 +202,13 @@ class SentenceEncoder:
 
         return any(isinstance(module, Router) for module in self.model.modules())
 
+    @property
+    def pools_prompts(self) -> bool:
+        """Whether the pooling counts the tokens of prompts, too."""
+        from sentence_transformers.sentence_transformer.modules import Pooling
+
+        return all(module.include_prompt for module in self.model.modules() if isinstance(module, Pooling))
+
     def _direct_tokenizer(self, role: Role) -> "QueryTokenizer | None":
         from udr.models.query_tokenizer import direct_tokenizer
 

@@ -10,7 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from sentence_transformers.sentence_transformer.modules import Pooling
 
 from udr.errors import MissingExtraError, ModelError, reason
 from udr.files import first_to_finish
@@ -87,8 +86,7 @@ def exported(encoder: SentenceEncoder, runtime: Runtime = EXACT) -> Path:
     if len(tokenizers) < len(ROLES):
         problem = "preprocesses texts beyond its tokenizer, and cannot be exported"
         raise ModelError(f"model {encoder.name!r} {problem}")
-    prompted = any(tokenizer.prompt for tokenizer in tokenizers.values())
-    if prompted and not all(module.include_prompt for module in encoder.model.modules() if isinstance(module, Pooling)):
+    if not encoder.pools_prompts and any(tokenizer.prompt for tokenizer in tokenizers.values()):
         # A graph knows no prompts: it is given the tokens of prompt and text.
         raise ModelError(f"model {encoder.name!r} leaves its prompt out of the pooling, and cannot be exported")
     _LOG.info("exporting %s to ONNX, once, into %s...", encoder.name.removeprefix(PACKAGE), folder)
