@@ -1,6 +1,6 @@
 # Each target installs what it needs into $(VENV) first.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV ?= .venv
 PIP_ARGS ?=
 ONCE ?=
